@@ -1,0 +1,7 @@
+"""Tells, live, what is heard and seen at once: streaming audio-visual event localization with events over MQTT."""
+
+from __future__ import annotations
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"

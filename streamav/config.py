@@ -1,0 +1,312 @@
+"""Every setting of a run, with unit and range, in one place; a stage is given its own class, never the whole.
+
+A TOML file is read first, `STREAMAV_*` variables of the environment override it, `--set section.key=value` overrides both.
+An unknown key is refused and the nearest right one is named. Nothing is read from disk or environment at import.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from streamav.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = [
+    "BackoffSettings",
+    "CaptureSettings",
+    "ClassSettings",
+    "DetectionSettings",
+    "ModelSettings",
+    "MqttSettings",
+    "OutboxSettings",
+    "Settings",
+    "SourceSettings",
+    "TlsSettings",
+    "load_settings",
+]
+
+SOURCE_ID_PATTERN = r"^[a-zA-Z0-9_-]{1,64}$"
+"""One topic level of the MQTT contract (section 2, topic names)."""
+RESERVED_SOURCE_IDS = frozenset({"status", "info", "stats", "doctor"})
+"""Words that are topics of the service itself (MQTT contract, section 1)."""
+ENVIRONMENT_PREFIX = "STREAMAV_"
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Options(BaseModel):
+    """Frozen settings that refuse keys they do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class SourceSettings(_Options):
+    """Where sound and pictures come from: either `uri` alone, or `camera` and `mic`, or the embedded `scene`."""
+
+    id: Annotated[str, Field(pattern=SOURCE_ID_PATTERN)] = "camera"
+    """Topic level; never changes for a source."""
+    uri: str | None = None
+    """File, rtsp://, http://, udp://, tcp:// ... : sound and picture from one demuxer."""
+    camera: str | None = None
+    """Camera: a number, /dev/video..., or part of a device name."""
+    mic: str | None = None
+    """Microphone: "default", a number, or part of a device name."""
+    scene: bool = False
+    """True for the embedded rendered scene."""
+    speed: Literal["1", "max"] = "1"
+    """Replay of a file: at its own pace, or as fast as the machine goes."""
+    duration_s: Annotated[float, Field(gt=0.0)] | None = None
+    """Stop after so many seconds of media; None for no limit."""
+
+    @model_validator(mode="after")
+    def _check(self) -> SourceSettings:
+        if self.id in RESERVED_SOURCE_IDS:
+            msg = f"source.id must not be one of {', '.join(sorted(RESERVED_SOURCE_IDS))}, got {self.id!r}"
+            raise ValueError(msg)
+        devices = self.camera is not None or self.mic is not None
+        if (self.uri is not None) + devices + self.scene > 1:
+            msg = "a source is either a file or URL, or a camera with a microphone, or the embedded scene: give only one of them"
+            raise ValueError(msg)
+        return self
+
+
+class CaptureSettings(_Options):
+    """Timing and patience of capture."""
+
+    queue_segments: Annotated[int, Field(ge=1, le=60)] = 4
+    """Whole segments that may wait for the networks; live, the oldest is dropped and counted."""
+    timeout_s: Annotated[float, Field(gt=0.0, le=60.0)] = 5.0
+    """A live source that gives nothing for so long is lost."""
+    reconnect_min_s: Annotated[float, Field(gt=0.0)] = 0.5
+    reconnect_max_s: Annotated[float, Field(gt=0.0)] = 30.0
+    """Bounds of the jittered, doubling pause between attempts to reopen a live source."""
+    reconnect: bool = True
+    """False: a live source that is lost ends the run with exit code 3."""
+
+
+class ModelSettings(_Options):
+    """Which networks run, and on what."""
+
+    name: str = "starter"
+    """starter, edge, paper, a name in the model cache, or the folder of a bundle."""
+    weights_dir: Path | None = None
+    """Folder with the encoders that a bundle names but does not hold (edge, paper)."""
+    engine: Literal["auto", "torch", "cpu", "cuda", "tensorrt"] = "auto"
+    precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Threads of the CPU engine; None for one a core."""
+    frames_per_second: Annotated[int, Field(ge=1, le=16)] | None = None
+    """Frames of a segment that are looked at; None for what the model card says."""
+
+
+class ClassSettings(_Options):
+    """What differs for one class; None means: as in the model card or `detection`."""
+
+    enabled: bool = True
+    on: Probability | None = None
+    off: Probability | None = None
+    min_segments: Annotated[int, Field(ge=1, le=60)] | None = None
+    gap_segments: Annotated[int, Field(ge=0, le=60)] | None = None
+
+
+class DetectionSettings(_Options):
+    """From scores to events; None means: as the model card says."""
+
+    latency_segments: Annotated[int, Field(ge=1, le=10)] | None = None
+    """L: a segment is final at age L - 1, in whole seconds (MQTT contract, section 5.3)."""
+    on: Probability | None = None
+    """An event may begin where its class's probability is at least this."""
+    off: Probability | None = None
+    """An event goes on while its class's probability is at least this; at most `on`."""
+    min_segments: Annotated[int, Field(ge=1, le=60)] | None = None
+    """Shortest event, in seconds."""
+    gap_segments: Annotated[int, Field(ge=0, le=60)] | None = None
+    """Longest pause inside one event, in seconds."""
+    classes: dict[str, ClassSettings] = Field(default_factory=dict)
+    """By label."""
+
+
+class TlsSettings(_Options):
+    """TLS of the MQTT connection."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    insecure: bool = False
+    """True switches the check of the host name off; a warning is logged at every start."""
+
+
+class OutboxSettings(_Options):
+    """Bounds of what waits for an absent broker."""
+
+    messages: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    bytes: Annotated[int, Field(ge=1_000)] = 16_000_000
+
+
+class BackoffSettings(_Options):
+    """Pause between attempts to connect: exponential with full jitter."""
+
+    min_s: Annotated[float, Field(gt=0.0)] = 1.0
+    max_s: Annotated[float, Field(gt=0.0)] = 60.0
+
+
+class MqttSettings(_Options):
+    """The broker and what is said to it (MQTT contract, section 13)."""
+
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)] = 1883
+    base: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]+(/[a-zA-Z0-9_-]+)*$")] = "streamav"
+    """First topic level or levels."""
+    client_id: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")] | None = None
+    """None: one is made once and kept."""
+    username: str | None = None
+    password: SecretStr | None = None
+    """Only from the environment (STREAMAV_MQTT_PASSWORD) or a file; never on the command line."""
+    password_file: Path | None = None
+    protocol: Literal["3.1.1", "5"] = "5"
+    keepalive_s: Annotated[int, Field(ge=2, le=3600)] = 30
+    timeout_s: Annotated[float, Field(gt=0.0, le=120.0)] = 10.0
+    provisional: bool = True
+    """False: an event is first published when it is confirmed."""
+    scores: bool = False
+    """True: publish per-second scores for debugging at QoS 0."""
+    outbox: OutboxSettings = OutboxSettings()
+    backoff: BackoffSettings = BackoffSettings()
+    tls: TlsSettings | None = None
+    """None: no TLS."""
+
+
+class Settings(_Options):
+    """Everything `streamav run` can be told."""
+
+    source: SourceSettings = SourceSettings()
+    capture: CaptureSettings = CaptureSettings()
+    model: ModelSettings = ModelSettings()
+    detection: DetectionSettings = DetectionSettings()
+    mqtt: MqttSettings | None = None
+    jsonl: str | None = None
+    """File for events, one JSON object a line; "-" for standard output."""
+    state_dir: Path | None = None
+    """Folder of the journal of open events and the client id; None: $XDG_STATE_HOME/streamav or ~/.local/state/streamav."""
+
+
+def load_settings(
+    file: Path | None = None,
+    overrides: Iterable[str] = (),
+    environment: Mapping[str, str] | None = None,
+    base: Mapping[str, object] | None = None,
+) -> Settings:
+    """Build the settings of a run.
+
+    Args:
+        file: TOML file, or None.
+        overrides: "section.key=value" strings; the value is read as TOML, or as a bare string where that fails.
+        environment: variables to look at; None for those of the process. STREAMAV_MQTT_HOST sets mqtt.host.
+        base: nested values that come from command line options; they win over the environment, `overrides` win over them.
+
+    Raises:
+        SettingsError: when the file is missing or not TOML, a key is unknown, or a value is out of range.
+    """
+    tree: dict[str, object] = {} if file is None else _read(file)
+    for name, value in sorted((os.environ if environment is None else environment).items()):
+        path = _environment_path(name)
+        if path is not None:
+            _put(tree, path, value)
+    _merge(tree, base or {})
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            msg = f"--set takes section.key=value, got {override!r}"
+            raise SettingsError(msg)
+        _put(tree, tuple(key.strip().split(".")), _value(text))
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as exc:
+        raise SettingsError("\n".join(_explain(error) for error in exc.errors())) from None
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as exc:
+        msg = f"the configuration file {file} cannot be read: {exc.strerror}"
+        raise SettingsError(msg) from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        msg = f"the configuration file {file} must be TOML: {exc}"
+        raise SettingsError(msg) from exc
+
+
+def _environment_path(name: str) -> tuple[str, ...] | None:
+    """Give the path of a setting named by an environment variable: STREAMAV_MQTT_TLS_CA is ("mqtt", "tls", "ca")."""
+    if not name.startswith(ENVIRONMENT_PREFIX):
+        return None
+    rest = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+    return next((path for path in _paths(Settings) if "_".join(path) == rest), None)
+
+
+def _paths(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Give the paths of all plain settings below *model*."""
+    paths: list[tuple[str, ...]] = []
+    for name in model.model_fields:
+        inner = _section(model, name)
+        paths += [(*prefix, name)] if inner is None else _paths(inner, (*prefix, name))
+    return paths
+
+
+def _section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """Give the settings class of a field that is a section of its own, or None for a plain value."""
+    annotation = model.model_fields[name].annotation
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate if getattr(annotation, "__origin__", None) is not dict else None
+    return None
+
+
+def _put(tree: dict[str, object], path: tuple[str, ...], value: object) -> None:
+    """Set one leaf of a nested dictionary, making the sections on its way."""
+    for key in path[:-1]:
+        inner = tree.setdefault(key, {})
+        if not isinstance(inner, dict):
+            msg = f"{'.'.join(path)} cannot be set: {key} is a value, not a section"
+            raise SettingsError(msg)
+        tree = inner
+    tree[path[-1]] = value
+
+
+def _merge(tree: dict[str, object], newer: Mapping[str, object]) -> None:
+    """Lay nested values over a nested dictionary."""
+    for key, value in newer.items():
+        inner = tree.get(key)
+        if isinstance(value, dict) and isinstance(inner, dict):
+            _merge(inner, value)
+        else:
+            tree[key] = dict(value) if isinstance(value, dict) else value
+
+
+def _value(text: str) -> object:
+    """Read a value as TOML would, and anything else as a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(error: object) -> str:
+    """Put one pydantic error into a sentence that names the setting and, for an unknown one, the nearest right one."""
+    detail = dict(error) if isinstance(error, dict) else {}
+    location = [str(part) for part in detail["loc"]]
+    where = ".".join(location) or "settings"
+    if detail["type"] == "extra_forbidden":
+        known = [".".join(path) for path in _paths(Settings)]
+        near = difflib.get_close_matches(where, known, n=1, cutoff=0.0)
+        return f"unknown setting {where}; the nearest is {near[0]}"
+    got = "a secret" if "password" in where else repr(detail.get("input"))
+    return f"{where}: {detail['msg'].removeprefix('Value error, ')} (got {got})"

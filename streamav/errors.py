@@ -1,0 +1,90 @@
+"""The tree of errors, split by whose fault they are, each with the exit code the command line ends with.
+
+    StreamavError                 1   anything of ours
+    +-- SettingsError             2   a setting, an argument or a config file is wrong
+    +-- CaptureError              3   a file, stream or device cannot be opened or was lost for good
+    |   +-- MissingModalityError  3   the source has no sound, or no picture
+    +-- ModelError                4   a bundle, a checkpoint or weights cannot be used
+    +-- BrokerError               5   the MQTT broker refused us for good
+    +-- EngineError               6   no engine can run the networks
+    +-- DataError                 7   training or evaluation data are wrong
+    +-- ShapeError                1   an array does not have the shape or type it must have (a bug of the caller)
+
+Every message says what must be, what was got and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "BrokerError",
+    "CaptureError",
+    "DataError",
+    "EngineError",
+    "MissingExtraError",
+    "MissingModalityError",
+    "ModelError",
+    "SettingsError",
+    "ShapeError",
+    "StreamavError",
+]
+
+
+class StreamavError(Exception):
+    """Any error that streamav raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+    """Exit status of the command line when this error ends it."""
+
+
+class SettingsError(StreamavError):
+    """A setting, a command line argument or a configuration file is wrong."""
+
+    exit_code = 2
+
+
+class MissingExtraError(SettingsError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        """Name the package and the exact command that installs it with its extra."""
+        super().__init__(f"this needs the package {package}, which is not installed; run: pip install 'streamav[{extra}]'")
+
+
+class CaptureError(StreamavError):
+    """A file, stream or device cannot be opened, cannot be read, or was lost for good."""
+
+    exit_code = 3
+
+
+class MissingModalityError(CaptureError):
+    """The source has no sound or no picture, and streamav needs both."""
+
+
+class ModelError(StreamavError):
+    """A model bundle, a checkpoint or weights are missing, damaged, hostile or of another kind."""
+
+    exit_code = 4
+
+
+class BrokerError(StreamavError):
+    """The MQTT broker cannot be used and trying again will not help."""
+
+    exit_code = 5
+
+
+class EngineError(StreamavError):
+    """No engine can run the networks as asked."""
+
+    exit_code = 6
+
+
+class DataError(StreamavError):
+    """Training or evaluation data are wrong; the message names the file and the row."""
+
+    exit_code = 7
+
+
+class ShapeError(StreamavError):
+    """An array does not have the shape, type or range that its place demands."""

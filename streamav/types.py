@@ -1,0 +1,302 @@
+"""The values that travel between the stages: frozen, with shapes and types checked when they are made.
+
+They know no device, clock, network or broker. Shape letters used everywhere:
+T segments of a window (10), C foreground classes, A audio feature size, G side of the visual grid,
+V visual feature size, F frames of a segment, N samples of a segment (16 000).
+Times are integer nanoseconds on the source's own media clock, whose zero is the first instant of the source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.errors import ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "SAMPLES_PER_SEGMENT",
+    "SAMPLE_RATE_HZ",
+    "SEGMENT_NS",
+    "WINDOW_SEGMENTS",
+    "AudioBlock",
+    "EndReason",
+    "Event",
+    "EventPhase",
+    "Location",
+    "Quality",
+    "ScoredSegment",
+    "Segment",
+    "SegmentFeatures",
+    "SegmentScores",
+    "SourceState",
+    "Telemetry",
+    "VideoFrame",
+    "Window",
+    "WindowScores",
+]
+
+SAMPLE_RATE_HZ = 16_000
+"""Samples a second of every sound inside streamav (VGGish and YAMNet take 16 kHz)."""
+SAMPLES_PER_SEGMENT = 16_000
+"""N: samples of one segment."""
+SEGMENT_NS = 1_000_000_000
+"""Length of a segment, 1 s."""
+WINDOW_SEGMENTS = 10
+"""T: segments of a whole window (AVE, VSCG section III-A)."""
+
+
+def _check(name: str, array: NDArray[np.generic], shape: tuple[int | None, ...], dtype: type[np.generic]) -> None:
+    """Raise ShapeError unless *array* has *dtype* and *shape*, where None stands for any length of at least one."""
+    fits = array.ndim == len(shape) and all(
+        got >= 1 if want is None else got == want for got, want in zip(array.shape, shape, strict=True)
+    )
+    if not fits or array.dtype != dtype:
+        wanted = "(" + ", ".join("*" if n is None else str(n) for n in shape) + ")"
+        msg = f"{name} must be {dtype.__name__} {wanted}, got {array.dtype} {array.shape}"
+        raise ShapeError(msg)
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class AudioBlock:
+    """A stretch of sound as capture delivers it."""
+
+    start_ns: int
+    """Time of the first sample."""
+    samples: NDArray[np.float32]
+    """Shape (n,), n >= 1: mono, 16 kHz, range [-1, 1]."""
+
+    def __post_init__(self) -> None:
+        """Check the samples."""
+        _check("AudioBlock.samples", self.samples, (None,), np.float32)
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class VideoFrame:
+    """One picture as capture delivers it, already scaled to the size the model looks at."""
+
+    time_ns: int
+    """Time from which the picture is on display."""
+    pixels: NDArray[np.uint8]
+    """Shape (H, W, 3): RGB."""
+
+    def __post_init__(self) -> None:
+        """Check the pixels."""
+        _check("VideoFrame.pixels", self.pixels, (None, None, 3), np.uint8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """What had to be made up to fill a segment."""
+
+    missing_samples: int = 0
+    """Samples of the segment that never arrived and are zero, 0 to 16 000."""
+    repeated_frames: int = 0
+    """Frames of the segment that repeat an older picture because no newer one arrived, 0 to F."""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Segment:
+    """One exact second of sound and picture."""
+
+    index: int
+    """Number of the segment since the source opened, from 0, without gaps."""
+    start_ns: int
+    """index * 1 s on the media clock."""
+    audio: NDArray[np.float32]
+    """Shape (16000,): mono, 16 kHz, range [-1, 1]."""
+    frames: NDArray[np.uint8]
+    """Shape (F, h, w, 3): RGB, the pictures on display at index + i / F seconds."""
+    quality: Quality = field(default_factory=Quality)
+
+    def __post_init__(self) -> None:
+        """Check both arrays."""
+        _check("Segment.audio", self.audio, (SAMPLES_PER_SEGMENT,), np.float32)
+        _check("Segment.frames", self.frames, (None, None, None, 3), np.uint8)
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class SegmentFeatures:
+    """What the extractors saw and heard in one segment."""
+
+    index: int
+    start_ns: int
+    audio: NDArray[np.float32]
+    """Shape (A,)."""
+    visual: NDArray[np.float32]
+    """Shape (G, G, V): rows from the top, columns from the left, mean over the segment's frames."""
+    level_dbfs: float | None
+    """RMS level of the sound, dBFS, at most 0; None in digital silence."""
+    quality: Quality = field(default_factory=Quality)
+
+    def __post_init__(self) -> None:
+        """Check both arrays."""
+        _check("SegmentFeatures.audio", self.audio, (None,), np.float32)
+        _check("SegmentFeatures.visual", self.visual, (None, None, None), np.float32)
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Window:
+    """Consecutive segments, oldest first: ten, or fewer only at the end of a source shorter than ten."""
+
+    segments: tuple[SegmentFeatures, ...]
+
+    def __post_init__(self) -> None:
+        """Check that there is a segment and that indices have no gap."""
+        indices = [segment.index for segment in self.segments]
+        if not indices or len(indices) > WINDOW_SEGMENTS or indices != list(range(indices[0], indices[0] + len(indices))):
+            msg = f"a window must hold 1 to {WINDOW_SEGMENTS} consecutive segments, got indices {indices}"
+            raise ShapeError(msg)
+
+    @property
+    def first_index(self) -> int:
+        """Index of the oldest segment."""
+        return self.segments[0].index
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class WindowScores:
+    """What the localizer says of every segment of one window."""
+
+    first_index: int
+    relevance: NDArray[np.float32]
+    """Shape (T,), range 0 to 1: how sure it is that the segment holds an audio-visual event (VSCG Eq. 14, sigmoid)."""
+    class_probabilities: NDArray[np.float32]
+    """Shape (T, C + 1), rows sum to 1; the last column is background."""
+    agreement: NDArray[np.float32]
+    """Shape (T,), range -1 to 1: cosine similarity of sound and picture (VSCG Eq. 16)."""
+    attention: NDArray[np.float32]
+    """Shape (T, G, G), each grid sums to 1: where in the picture the sound belongs."""
+    levels_dbfs: tuple[float | None, ...]
+    """T levels, as in SegmentFeatures.level_dbfs."""
+
+    def __post_init__(self) -> None:
+        """Check shapes against each other."""
+        length = len(self.levels_dbfs)
+        _check("WindowScores.relevance", self.relevance, (length,), np.float32)
+        _check("WindowScores.class_probabilities", self.class_probabilities, (length, None), np.float32)
+        _check("WindowScores.agreement", self.agreement, (length,), np.float32)
+        _check("WindowScores.attention", self.attention, (length, None, None), np.float32)
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class SegmentScores:
+    """Scores of one segment, combined over all windows that have seen it so far."""
+
+    index: int
+    age: int
+    """Newest segment minus this one, 0 to 9: the segment has been scored age + 1 times at most."""
+    final: bool
+    """True once the age has reached latency - 1, or the source has ended: never revised afterwards."""
+    relevance: float
+    class_probabilities: NDArray[np.float32]
+    """Shape (C + 1,), sums to 1; the last entry is background."""
+    agreement: float
+    attention: NDArray[np.float32]
+    """Shape (G, G), sums to 1."""
+    level_dbfs: float | None
+
+
+class EventPhase(StrEnum):
+    """Kind of message about an event (mqtt contract, section 5.2)."""
+
+    NEW = "new"
+    UPDATE = "update"
+    END = "end"
+
+
+class EndReason(StrEnum):
+    """Why an event ended (mqtt contract, section 5.2)."""
+
+    ENDED = "ended"
+    RETRACTED = "retracted"
+    SOURCE_LOST = "source_lost"
+    DISABLED = "disabled"
+    SHUTDOWN = "shutdown"
+    RESTART = "restart"
+
+
+class SourceState(StrEnum):
+    """State of a source (mqtt contract, section 6)."""
+
+    WARMING_UP = "warming_up"
+    ONLINE = "online"
+    DEGRADED = "degraded"
+    LOST = "lost"
+    DISABLED = "disabled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredSegment:
+    """One second of an event."""
+
+    start_ns: int
+    score: float
+    relevance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """Where in the picture; coordinates 0 to 1 from the top left corner."""
+
+    grid: tuple[int, int]
+    """Rows and columns of the attention: nothing finer is known."""
+    peak: tuple[float, float]
+    """x, y of the strongest cell's centre."""
+    box: tuple[float, float, float, float] | None
+    """x0, y0, x1, y1 around the cells above threshold that touch the peak; None when attention is flat."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One message about one label at one source over consecutive seconds; it stands alone."""
+
+    id: str
+    """ULID, 26 characters."""
+    sequence: int
+    """1, 2, 3 ... for each id."""
+    phase: EventPhase
+    source: str
+    label: str
+    label_name: str
+    class_id: int
+    start_ns: int
+    """Start of the first segment, media clock."""
+    end_ns: int | None
+    """End of the last segment, media clock; None while the event is active."""
+    newest_end_ns: int
+    """End of the newest segment this message covers, media clock."""
+    epoch_ns: int
+    """UTC, ns since 1970, of the media clock's zero: the only wall-clock time inside streamav."""
+    score: float
+    top_score: float
+    relevance: float
+    agreement: float
+    segments: tuple[ScoredSegment, ...]
+    """The last 1 to 10 seconds of the event, oldest first."""
+    location: Location | None
+    level_dbfs: float | None
+    skew_ms: int | None
+    """Measured delay of sound against picture, positive when sound is late; None when not measured."""
+    confirmed: bool
+    end_reason: EndReason | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """How a source is doing, every ten seconds."""
+
+    frames_per_second: float
+    level_dbfs: float | None
+    latency_s: float
+    """End of the newest second to hand-over of its events."""
+    skew_ms: int | None
+    realtime_factor: float
+    """Processing time over media time; below 1 keeps up."""
+    dropped_segments: int
+    """Segments dropped since the start."""
