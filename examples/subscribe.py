@@ -1,0 +1,29 @@
+"""Prints the newest state of every event: python examples/subscribe.py [HOST] [PORT].
+
+The one rule a consumer needs: keep the greatest `seq` of each `id`, drop the rest. Duplicates and reordering then do no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+import aiomqtt
+
+
+async def follow(host: str, port: int) -> None:
+    """Subscribe with QoS 1 and print every message that tells something new."""
+    newest: dict[str, int] = {}
+    async with aiomqtt.Client(host, port) as client:
+        await client.subscribe("streamav/+/event", qos=1)
+        async for message in client.messages:
+            event = json.loads(message.payload)
+            if event["seq"] <= newest.get(event["id"], 0):
+                continue
+            newest[event["id"]] = event["seq"]
+            print(event["type"], event["source"], event["label"], f"{event['duration_s']:.0f} s", f"score {event['score']:.2f}")
+
+
+if __name__ == "__main__":
+    asyncio.run(follow(sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1", int(sys.argv[2]) if len(sys.argv) > 2 else 1883))

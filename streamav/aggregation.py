@@ -1,0 +1,125 @@
+"""Combines what up to ten windows say about one second into one score, and says when that score is final.
+
+Pure: it knows no clock, label or event. Probabilities are combined, never decisions.
+
+    window ending at t + 2   . . . . . . . 7 8 9        A second t is at position 9 of the first window that
+    window ending at t + 1   . . . . . . . . 8 9          holds it, then at 8, 7 ... Its age is the newest second
+    window ending at t       . . . . . . . . . 9          minus t; at age latency - 1 its score is final.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from streamav.errors import ShapeError
+from streamav.types import WINDOW_SEGMENTS, SegmentScores
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from streamav.types import WindowScores
+
+__all__ = ["Aggregation", "Weighting"]
+
+Weighting = Literal["hamming", "mean"]
+"""How a position in the window counts: hamming trusts the middle, where there is context on both sides; mean trusts all alike."""
+
+
+@dataclass(slots=True)
+class _Sum:
+    """Weighted sums over the windows that have seen one second, float64 so that order and length leave no trace."""
+
+    weight: float
+    relevance: float
+    classes: NDArray[np.float64]
+    agreement: float
+    attention: NDArray[np.float64]
+    level_dbfs: float | None
+
+    def add(self, other: _Sum) -> None:
+        self.weight += other.weight
+        self.relevance += other.relevance
+        self.classes += other.classes
+        self.agreement += other.agreement
+        self.attention += other.attention
+
+
+class Aggregation:
+    """Scores of single seconds out of the scores of overlapping windows, for one source.
+
+    Source: diart blocks/aggregation.py (DelayedAggregation, Hamming by position); weights w(n) = 0.54 - 0.46 cos(2 pi n / 9).
+    """
+
+    def __init__(self, latency_segments: int, weighting: Weighting = "hamming") -> None:
+        """Choose how long to wait and how to weigh.
+
+        Args:
+            latency_segments: L, 1 to 10: a second is final at age L - 1, after L windows.
+            weighting: weight of a position in the window.
+
+        Raises:
+            ShapeError: when the latency is out of range.
+        """
+        if not 1 <= latency_segments <= WINDOW_SEGMENTS:
+            msg = f"latency_segments must be 1 to {WINDOW_SEGMENTS}, got {latency_segments}"
+            raise ShapeError(msg)
+        self._latency = latency_segments
+        self._weights = np.hamming(WINDOW_SEGMENTS) if weighting == "hamming" else np.ones(WINDOW_SEGMENTS)
+        self._pending: dict[int, _Sum] = {}
+        self._newest = -1
+
+    def push(self, scores: WindowScores) -> list[SegmentScores]:
+        """Take the scores of the next window; give every second that was not final before, oldest first.
+
+        A second that becomes final is given with `final` true, and never again.
+        """
+        first, length = scores.first_index, len(scores.levels_dbfs)
+        unseen = self._newest + 1  # all before it were seen; those that are no longer pending are final
+        for position in range(length):
+            index = first + position
+            if index >= unseen:
+                self._pending[index] = self._weighted(scores, position)
+            elif index in self._pending:
+                self._pending[index].add(self._weighted(scores, position))
+        self._newest = max(self._newest, first + length - 1)
+        return self._take(everything=False)
+
+    def close(self) -> list[SegmentScores]:
+        """Give the seconds that are not final yet as final, oldest first; what comes next is a new stretch."""
+        return self._take(everything=True)
+
+    def _weighted(self, scores: WindowScores, position: int) -> _Sum:
+        weight = float(self._weights[position])
+        return _Sum(
+            weight=weight,
+            relevance=weight * float(scores.relevance[position]),
+            classes=weight * scores.class_probabilities[position].astype(np.float64),
+            agreement=weight * float(scores.agreement[position]),
+            attention=weight * scores.attention[position].astype(np.float64),
+            level_dbfs=scores.levels_dbfs[position],
+        )
+
+    def _take(self, *, everything: bool) -> list[SegmentScores]:
+        """Give what is pending, and forget what is thereby final."""
+        given = [self._scores(index, everything=everything) for index in sorted(self._pending)]
+        for scores in given:
+            if scores.final:
+                del self._pending[scores.index]
+        return given
+
+    def _scores(self, index: int, *, everything: bool) -> SegmentScores:
+        found = self._pending[index]
+        age = min(self._newest - index, WINDOW_SEGMENTS - 1)
+        return SegmentScores(
+            index=index,
+            age=age,
+            final=everything or age >= self._latency - 1,
+            relevance=found.relevance / found.weight,
+            class_probabilities=(found.classes / found.weight).astype(np.float32),
+            agreement=found.agreement / found.weight,
+            attention=(found.attention / found.weight).astype(np.float32),
+            level_dbfs=found.level_dbfs,
+        )

@@ -1,0 +1,39 @@
+"""A model as one folder: the card that says what it is, and its weights; no torch, no pickle, nothing executed."""
+
+from __future__ import annotations
+
+from streamav.bundle.card import (
+    SCHEMA,
+    AudioCard,
+    ClassDetection,
+    ClassEntry,
+    DetectionCard,
+    LocalizerCard,
+    Metrics,
+    ModelCard,
+    TrainingData,
+    VisualCard,
+)
+from streamav.bundle.classes import AVE_CLASSES
+from streamav.bundle.store import Bundle, bundle_names, encoder_folder, find_bundle, load_bundle, models_folder, write_bundle
+
+__all__ = [
+    "AVE_CLASSES",
+    "SCHEMA",
+    "AudioCard",
+    "Bundle",
+    "ClassDetection",
+    "ClassEntry",
+    "DetectionCard",
+    "LocalizerCard",
+    "Metrics",
+    "ModelCard",
+    "TrainingData",
+    "VisualCard",
+    "bundle_names",
+    "encoder_folder",
+    "find_bundle",
+    "load_bundle",
+    "models_folder",
+    "write_bundle",
+]

@@ -1,0 +1,240 @@
+"""The model card: everything that must be known of a model besides its numbers, checked when it is made.
+
+It knows no file and no network: `store` reads and writes it, `engines` builds the networks that it names.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+
+from streamav.errors import ModelError
+
+__all__ = [
+    "SCHEMA",
+    "AudioCard",
+    "ClassDetection",
+    "ClassEntry",
+    "DetectionCard",
+    "LocalizerCard",
+    "Metrics",
+    "ModelCard",
+    "TrainingData",
+    "VisualCard",
+    "parse_card",
+]
+
+SCHEMA: Final = "streamav.model/1"
+"""Name and version of the card's form; another version is refused, never guessed at."""
+MAX_CLASSES = 1000
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1, le=65_536)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+WeightsFile = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}\.safetensors$")]
+"""A plain file name: it cannot leave the bundle's folder."""
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
+
+
+class _Part(BaseModel):
+    """Frozen part of a card that refuses keys it does not know, NaN and infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+
+class ClassEntry(_Part):
+    """One foreground class; its place in the list is its class_id."""
+
+    slug: Slug
+    """Label in topics and events; frozen once released."""
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    """Name for people, as in the data set."""
+
+
+class AudioCard(_Part):
+    """The audio encoder and its front end."""
+
+    network: Literal["compact_audio", "yamnet", "vggish"]
+    options: dict[str, JsonValue] = {}
+    """Constructor arguments of the network."""
+    log_mel_offset: Annotated[float, Field(gt=0.0, le=1.0)]
+    """Added to the mel magnitudes before the logarithm: 0.01 for VGGish, 0.001 for YAMNet."""
+    size: Count
+    """A: length of the audio feature."""
+    external: bool = False
+    """True: its weights are not in the bundle; the user gives them or pulls them."""
+
+
+class VisualCard(_Part):
+    """The visual encoder and the pictures it takes."""
+
+    network: Literal["compact_visual", "mobilenetv2", "vgg19"]
+    options: dict[str, JsonValue] = {}
+    """Constructor arguments of the network."""
+    picture: tuple[Count, Count]
+    """Height and width of the pictures the network takes, pixels."""
+    frames_per_second: Annotated[int, Field(ge=1, le=16)]
+    """F: frames of a segment that are looked at unless the settings say otherwise."""
+    size: Count
+    """V: length of the visual feature of one grid cell."""
+    grid: Annotated[int, Field(ge=1, le=64)]
+    """G: cells on each side of the visual grid."""
+    external: bool = False
+    """True: its weights are not in the bundle; the user gives them or pulls them."""
+
+
+class LocalizerCard(_Part):
+    """The network that scores windows."""
+
+    network: Literal["vscg"] = "vscg"
+    options: dict[str, JsonValue]
+    """`VSCGOptions` as a dictionary."""
+
+
+class ClassDetection(_Part):
+    """What differs for one class; None means: as in the card's `detection`."""
+
+    on: Probability | None = None
+    off: Probability | None = None
+    min_segments: Annotated[int, Field(ge=1, le=60)] | None = None
+    gap_segments: Annotated[int, Field(ge=0, le=60)] | None = None
+
+
+class DetectionCard(_Part):
+    """From scores to events: values tuned for this model, which the settings may override."""
+
+    on: Probability
+    """An event may begin where its class's probability is at least this."""
+    off: Probability
+    """An event goes on while its class's probability is at least this; at most `on`."""
+    min_segments: Annotated[int, Field(ge=1, le=60)] = 1
+    """Shortest event, seconds."""
+    gap_segments: Annotated[int, Field(ge=0, le=60)] = 1
+    """Longest pause inside one event, seconds."""
+    latency_segments: Annotated[int, Field(ge=1, le=10)] = 1
+    """L: a segment is final at age L - 1."""
+    classes: dict[Slug, ClassDetection] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> DetectionCard:
+        pairs = {"detection": (self.on, self.off)}
+        for slug, entry in self.classes.items():
+            pairs[slug] = (self.on if entry.on is None else entry.on, self.off if entry.off is None else entry.off)
+        for name, (on, off) in pairs.items():
+            if off > on:
+                msg = f"{name}: off must be at most on ({on}), got {off}"
+                raise ValueError(msg)
+        return self
+
+
+class TrainingData(_Part):
+    """One set of material that the weights were trained on."""
+
+    name: str
+    source: str
+    licence: str
+    note: str = ""
+
+
+class Metrics(_Part):
+    """Measured figures and the command that made them."""
+
+    command: str = ""
+    values: dict[str, float] = {}
+
+
+class ModelCard(_Part):
+    """What a bundle is: its classes, networks, settings, data, licence, figures and hashes."""
+
+    schema_name: Literal["streamav.model/1"] = Field(default=SCHEMA, alias="schema")
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    version: Annotated[str, Field(min_length=1, max_length=64)]
+    profile: Literal["starter", "edge", "paper", "custom"]
+    classes: Annotated[tuple[ClassEntry, ...], Field(min_length=1, max_length=MAX_CLASSES)]
+    """C foreground classes in class_id order; background is index C and is not listed."""
+    audio: AudioCard
+    visual: VisualCard
+    localizer: LocalizerCard
+    detection: DetectionCard
+    training_data: tuple[TrainingData, ...] = ()
+    licence_note: str
+    """What a user may do with the weights, in one or two sentences."""
+    metrics: Metrics = Metrics()
+    weights: dict[WeightsFile, Sha256] = {}
+    """SHA-256 of each weights file; filled in by `write_bundle`."""
+
+    @field_validator("classes")
+    @classmethod
+    def _check_classes(cls, classes: tuple[ClassEntry, ...]) -> tuple[ClassEntry, ...]:
+        slugs = [entry.slug for entry in classes]
+        doubled = sorted({slug for slug in slugs if slugs.count(slug) > 1})
+        if doubled:
+            msg = f"slugs must differ, got twice: {', '.join(doubled)}"
+            raise ValueError(msg)
+        if "background" in slugs:
+            msg = "background must not be listed: it is always the index after the last class"
+            raise ValueError(msg)
+        return classes
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelCard:
+        unknown = sorted(set(self.detection.classes) - {entry.slug for entry in self.classes})
+        if unknown:
+            msg = f"detection.classes names classes that the model does not have: {', '.join(unknown)}"
+            raise ValueError(msg)
+        wanted: dict[str, int] = {
+            "audio_size": self.audio.size,
+            "visual_size": self.visual.size,
+            "grid": self.visual.grid,
+            "classes": len(self.classes),
+        }
+        for key, value in wanted.items():
+            got = self.localizer.options.get(key, value)
+            if got != value:
+                msg = f"localizer.options.{key} must agree with the rest of the card ({value}), got {got!r}"
+                raise ValueError(msg)
+        return self
+
+    @property
+    def background(self) -> int:
+        """Index of background: C, the last column of class probabilities."""
+        return len(self.classes)
+
+    @property
+    def slugs(self) -> tuple[str, ...]:
+        """The C slugs in class_id order."""
+        return tuple(entry.slug for entry in self.classes)
+
+    def to_json(self) -> str:
+        """Give the card as indented JSON text that ends in a newline."""
+        tree = self.model_dump(mode="json", by_alias=True)
+        return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def parse_card(text: str | bytes, where: str) -> ModelCard:
+    """Read a card from JSON text.
+
+    Args:
+        text: content of a model.json.
+        where: its place, for messages.
+
+    Raises:
+        ModelError: when it is not JSON, is of another schema, or a field is missing, unknown or out of range.
+    """
+    try:
+        tree = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        msg = f"the model card {where} must be JSON: {exc}; the bundle is damaged, get or write it again"
+        raise ModelError(msg) from exc
+    schema = tree.get("schema") if isinstance(tree, dict) else None
+    if schema != SCHEMA:
+        msg = f"the model card {where} must have schema {SCHEMA!r}, got {schema!r}; this streamav cannot read it"
+        raise ModelError(msg)
+    try:
+        return ModelCard.model_validate_json(text)
+    except ValidationError as exc:
+        lines = (f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors(include_url=False))
+        msg = f"the model card {where} is wrong:\n" + "\n".join(lines)
+        raise ModelError(msg) from None

@@ -1,0 +1,130 @@
+"""The public encoders that bundles may name without holding them: where each lies, how it is known to be whole, whose it is.
+
+It opens no connection (`pull` does) and does not read weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streamav.bundle.store import encoder_folder
+from streamav.errors import ModelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["ENCODERS", "PROFILES", "PublicFile", "encoder_file", "encoders_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicFile:
+    """One public weights file."""
+
+    network: str
+    """Network it is for, as cards name it; also its name on the command line."""
+    file: str
+    url: str
+    limit: int
+    """Most bytes it may have."""
+    size: int | None = None
+    """Exact bytes, where known."""
+    sha256: str | None = None
+    md5: str | None = None
+    known_from: str
+    """Where hash or size were read; nothing here was hashed by us."""
+    others: tuple[str, ...] = ()
+    """Names of other public files with the same weights that our readers take."""
+    licence: str
+
+
+ENCODERS: dict[str, PublicFile] = {
+    entry.network: entry
+    for entry in (
+        PublicFile(
+            network="vgg19",
+            file="vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            url="https://storage.googleapis.com/tensorflow/keras-applications/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            limit=100_000_000,
+            md5="253f8cb515780f3b799900260a226db6",
+            known_from="MD5 in keras-team/keras applications/vgg19.py",
+            others=("vgg19_weights_tf_dim_ordering_tf_kernels.h5", "vgg19-d01eb7cb.pth"),
+            licence="Oxford VGG, CC BY 4.0; trained on ImageNet",
+        ),
+        PublicFile(
+            network="vggish",
+            file="vggish-10086976.pth",
+            url="https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
+            limit=320_000_000,
+            sha256="10086976245803799d9194e9a73d9b6c1549c71d1b80106f5cade5608a561f4b",
+            known_from="its first eight digits are in the file's own name; in full in four public projects",
+            others=("vggish.npz",),
+            licence="Apache-2.0 (torchvggish, tensorflow/models); trained on YouTube-8M",
+        ),
+        PublicFile(
+            network="yamnet",
+            file="yamnet.h5",
+            url="https://storage.googleapis.com/audioset/yamnet.h5",
+            limit=20_000_000,
+            size=15_296_092,
+            sha256="13c3308955bbfaef262f175ac9c40e47b134573a93984f009220dd7cc12a1744",
+            known_from="the same in more than six public projects",
+            others=("yamnet.safetensors",),
+            licence="Apache-2.0 (tensorflow/models); trained on AudioSet",
+        ),
+        PublicFile(
+            network="mobilenetv2",
+            file="mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
+            url=(
+                "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
+                "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+            ),
+            limit=20_000_000,
+            size=9_406_464,
+            known_from="size only, in public download logs: its hash is taken down at the first pull and compared at the next",
+            others=("mobilenetv2.safetensors",),
+            licence="Apache-2.0 (Keras Applications); trained on ImageNet",
+        ),
+    )
+}
+"""By the name of the network."""
+
+PROFILES: dict[str, tuple[str, ...]] = {"paper": ("vgg19", "vggish"), "edge": ("mobilenetv2", "yamnet")}
+"""Encoders that a profile's bundles name without holding them."""
+
+
+def encoders_of(name: str) -> tuple[PublicFile, ...]:
+    """Give the public files that *name*, an encoder or a profile, stands for.
+
+    Raises:
+        ModelError: when there is no such name.
+    """
+    if name in ENCODERS:
+        return (ENCODERS[name],)
+    if name in PROFILES:
+        return tuple(ENCODERS[network] for network in PROFILES[name])
+    msg = f"what to pull must be one of {', '.join([*PROFILES, *ENCODERS])}, got {name!r}"
+    raise ModelError(msg)
+
+
+def encoder_file(network: str, folder: Path | None = None) -> Path:
+    """Find the weights file of an external encoder.
+
+    Args:
+        network: name of the network, as the card gives it.
+        folder: where to look (settings: model.weights_dir); None for the folder that `streamav models pull` fills.
+
+    Raises:
+        ModelError: when there is none; the message says how to get it.
+    """
+    entry = encoders_of(network)[0]
+    folder = encoder_folder() if folder is None else folder
+    names = (entry.file, *entry.others, *(f"{network}{suffix}" for suffix in (".h5", ".pth", ".npz", ".safetensors")))
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    msg = (
+        f"the weights of {network} must lie in {folder} as {' or '.join(dict.fromkeys(names[: 1 + len(entry.others)]))}; "
+        f"run: streamav models pull {network}   (or put the file there; without a network: --from FILE)"
+    )
+    raise ModelError(msg)

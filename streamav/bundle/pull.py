@@ -1,0 +1,251 @@
+"""Fetches a public weights file once, whole: over HTTP with resume, or from a file, with bounded size and its hash checked.
+
+urllib of the standard library is enough for one GET with a Range header and keeps the runtime free of an HTTP client; redirects
+from https to anything else and schemes other than http and https are refused. It does not read weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib import error, parse, request
+
+from streamav.bundle.store import encoder_folder
+from streamav.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from email.message import Message
+    from typing import IO
+
+    from streamav.bundle.catalogue import PublicFile
+
+__all__ = ["pull"]
+
+TIMEOUT_S = 30.0
+ATTEMPTS = 4
+"""A connection that breaks is taken up again so often, where it stopped, as long as each brings something new."""
+BLOCK = 1 << 18
+OK, PARTIAL, RANGE_NOT_SATISFIABLE = 200, 206, 416
+
+
+class _Body(Protocol):
+    """What is needed of a response."""
+
+    status: int
+    headers: Message
+
+    def read(self, amount: int, /) -> bytes:
+        """Give at most so many bytes; none at the end."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+class _SafeRedirects(request.HTTPRedirectHandler):
+    """Follows redirects, but never from https to plain http."""
+
+    def redirect_request(
+        self,
+        req: request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> request.Request | None:
+        """Refuse what would leave https, then do as urllib does (it refuses other schemes itself)."""
+        schemes = (req.type, parse.urlsplit(newurl).scheme)
+        if schemes[1] != "https" and schemes != ("http", "http"):
+            text = f"{req.full_url} redirects to {newurl}, which is not https"
+            raise ModelError(text)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def pull(
+    entry: PublicFile,
+    *,
+    source: str | None = None,
+    folder: Path | None = None,
+    progress: Callable[[int, int | None], None] = lambda _done, _total: None,
+) -> Path:
+    """Put a public weights file into the user's folder, whole and checked; nothing is fetched when it is there already.
+
+    Args:
+        entry: which file.
+        source: file, folder, http(s) address, or address that ends in "/" (the file's name is put after it); None for the public address.
+            A local file keeps its name when our readers know it, and else is called after the network.
+        folder: where to put it; None for `encoder_folder()`.
+        progress: called with bytes done and bytes in all (None when the server does not say).
+
+    Returns:
+        Where it lies.
+
+    Raises:
+        ModelError: when it cannot be had, is too large, or is not the file it should be. What came over HTTP up to a broken connection is
+            kept in "<name>.part" and taken up at the next call; a file that is wrong is removed.
+    """
+    folder = encoder_folder() if folder is None else folder
+    is_address = source is None or "://" in source
+    local = Path() if source is None or is_address else Path(source).expanduser()
+    if not is_address and local.is_dir():
+        local /= entry.file
+    name = entry.file if is_address or local.name == entry.file else _local_name(entry, local)
+    target = folder / name
+    part = target.with_name(name + ".part")
+    try:
+        if target.is_file() and source is None:
+            _check(entry, target, target)
+            return target
+        folder.mkdir(parents=True, exist_ok=True)
+        if is_address:
+            address = entry.url if source is None else source + entry.file if source.endswith("/") else source
+            _download(address, part, entry.limit, progress)
+        else:
+            _copy(local, part, entry.limit if name == entry.file else 1 << 30)
+        _check(entry, part, target)
+        part.replace(target)
+    except OSError as exc:
+        msg = f"{target} cannot be written: {exc.strerror or exc}"
+        raise ModelError(msg) from exc
+    _etag_file(part).unlink(missing_ok=True)
+    return target
+
+
+def _local_name(entry: PublicFile, local: Path) -> str:
+    return local.name if local.name in entry.others else entry.network + local.suffix
+
+
+def _copy(local: Path, part: Path, limit: int) -> None:
+    if not local.is_file() or local.stat().st_size > limit:
+        msg = f"--from must name a file of at most {limit} bytes, or a folder that holds one, got {local}"
+        raise ModelError(msg)
+    shutil.copyfile(local, part)
+
+
+def _download(address: str, part: Path, limit: int, progress: Callable[[int, int | None], None]) -> None:
+    """Fetch *address* into *part*, going on where it stopped."""
+    if parse.urlsplit(address).scheme not in ("http", "https"):
+        msg = f"an address must begin with https:// or http://, got {address}"
+        raise ModelError(msg)
+    for _ in range(ATTEMPTS):
+        before = part.stat().st_size if part.is_file() else 0
+        total, failure = _attempt(address, part, limit, progress)
+        done = part.stat().st_size
+        if failure is None and total in (None, done):
+            return
+        if done <= before:
+            break
+    of = "" if total is None else f" of {total}"
+    why = "the connection ended early" if failure is None else str(failure)
+    msg = f"{address} stopped after {done}{of} bytes ({why}); run the same command again to go on from there"
+    raise ModelError(msg)
+
+
+def _attempt(address: str, part: Path, limit: int, progress: Callable[[int, int | None], None]) -> tuple[int | None, Exception | None]:
+    """Fetch once; give the bytes there are in all, if known, and what broke the connection, if anything did."""
+    have = part.stat().st_size if part.is_file() else 0
+    body = _open(address, part, have)
+    resumed = body.status == PARTIAL
+    if resumed and not body.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+        resumed = False
+        body.close()
+        part.unlink(missing_ok=True)
+        body = _open(address, part, 0)
+    done = have if resumed else 0
+    length = body.headers.get("Content-Length", "")
+    total = done + int(length) if length.isdecimal() else None
+    _etag_file(part).write_text(body.headers.get("ETag", ""), encoding="utf-8")
+    try:
+        with part.open("ab" if resumed else "wb") as file:
+            while True:
+                if max(done, total or 0) > limit:
+                    break
+                block = body.read(BLOCK)
+                if not block:
+                    return total, None
+                file.write(block)
+                done += len(block)
+                progress(done, total)
+    except (http.client.HTTPException, ConnectionError, TimeoutError) as exc:
+        return total, exc
+    finally:
+        body.close()
+    _forget(part)
+    msg = f"{address} must have at most {limit} bytes, got {max(done, total or 0)} or more; it is another file"
+    raise ModelError(msg)
+
+
+def _open(address: str, part: Path, have: int) -> _Body:
+    """Ask for the file, or for the rest of it if it is still the same one."""
+    etag_file = _etag_file(part)
+    etag = etag_file.read_text(encoding="utf-8") if etag_file.is_file() else ""
+    asked = request.Request(address, headers={"User-Agent": "streamav", "Accept-Encoding": "identity"})  # noqa: S310 - checked above
+    if have and not etag.startswith("W/"):
+        asked.add_header("Range", f"bytes={have}-")
+        if etag:
+            asked.add_header("If-Range", etag)
+    try:
+        return _opener().open(asked, timeout=TIMEOUT_S)  # type: ignore[no-any-return]
+    except error.HTTPError as exc:
+        exc.close()
+        if exc.code == RANGE_NOT_SATISFIABLE and have:
+            _forget(part)
+            return _open(address, part, 0)
+        msg = f"{address} answered {exc.code} {exc.reason}; get the file elsewhere and give it with --from FILE"
+        raise ModelError(msg) from None
+    except (OSError, http.client.HTTPException) as exc:
+        reason = getattr(exc, "reason", exc)
+        msg = f"{address} cannot be reached ({reason}); on a machine without network get the file elsewhere and give it with --from FILE"
+        raise ModelError(msg) from exc
+
+
+def _opener() -> request.OpenerDirector:
+    """Make an opener that knows http and https only (urllib's own also opens file:, ftp: and data:)."""
+    opener = request.OpenerDirector()
+    for handler in (
+        request.ProxyHandler,
+        request.HTTPHandler,
+        request.HTTPSHandler,
+        request.HTTPDefaultErrorHandler,
+        _SafeRedirects,
+        request.HTTPErrorProcessor,
+        request.UnknownHandler,
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
+def _check(entry: PublicFile, path: Path, target: Path) -> None:
+    """Compare size and hash of *path*, remembering the hash of a file of which none is known; a wrong new file is removed."""
+    size, sha256, md5 = path.stat().st_size, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            sha256.update(block)
+            md5.update(block)
+    remembered = target.with_name(target.name + ".sha256")
+    wanted: dict[str, tuple[object, object]] = {}
+    if target.name == entry.file:
+        wanted = {"size": (entry.size, size), "SHA-256": (entry.sha256, sha256.hexdigest()), "MD5": (entry.md5, md5.hexdigest())}
+    if remembered.is_file():
+        wanted["SHA-256 of the first pull"] = (remembered.read_text(encoding="utf-8")[:64], sha256.hexdigest())
+    for what, (want, got) in wanted.items():
+        if want not in (None, got):
+            if path != target:
+                _forget(path)
+            hint = f" (if you trust it, remove {remembered} first)" if "first" in what else ""
+            msg = f"{target.name} must have {what} {want}, got {got}: it is damaged or another file{hint}"
+            raise ModelError(msg)
+    remembered.write_text(f"{sha256.hexdigest()}  {target.name}\n", encoding="utf-8")
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _etag_file(part).unlink(missing_ok=True)
+
+
+def _etag_file(part: Path) -> Path:
+    return part.with_name(part.name + ".etag")

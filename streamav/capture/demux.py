@@ -1,0 +1,163 @@
+"""Reads one opened container: decodes sound and pictures, skips what is damaged, and places all on one media clock.
+
+It opens nothing, waits for nothing and knows neither reconnecting nor pacing.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import av
+
+from streamav.capture.picture import InstantSampler, Scaler
+from streamav.capture.sound import Resampler
+from streamav.capture.timeline import Kind, Timeline
+from streamav.errors import CaptureError, MissingModalityError
+from streamav.types import AudioBlock, VideoFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["DecodedFrame", "Look", "decode", "find_streams", "read_items"]
+
+_LOG = logging.getLogger(__name__)
+_SECOND_NS = 1_000_000_000
+_START_SPAN_NS = 2 * _SECOND_NS
+_START_FRAMES = 300
+_DAMAGE_LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What of the pictures is wanted."""
+
+    picture: tuple[int, int]
+    """Height and width, pixels."""
+    frames_per_second: int
+    """F: instants of a second that will be looked at."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedFrame:
+    """One decoded frame with its own stream's time."""
+
+    kind: Kind
+    time_ns: int
+    length_ns: int
+    frame: av.AudioFrame | av.VideoFrame
+
+
+def find_streams(container: av.container.InputContainer, name: str) -> tuple[av.AudioStream, av.VideoStream]:
+    """Give the best sound and picture streams; the cover picture of a song is no picture stream.
+
+    Raises:
+        MissingModalityError: when there is no sound or no picture that can be decoded.
+    """
+    sounds = [stream for stream in container.streams.audio if stream.codec_context is not None]
+    still = av.stream.Disposition.attached_pic
+    pictures = [stream for stream in container.streams.video if stream.codec_context is not None and not stream.disposition & still]
+    for streams, what, hint in ((sounds, "sound", "record it with a microphone"), (pictures, "picture", "record it with a camera")):
+        if not streams:
+            msg = f"{name} has no {what} that can be decoded, and streamav needs sound and picture together: {hint}, or choose another source"
+            raise MissingModalityError(msg)
+    best_sound, best_picture = container.streams.best("audio"), container.streams.best("video")
+    sound = next((stream for stream in sounds if best_sound is not None and stream.index == best_sound.index), sounds[0])
+    picture = next((stream for stream in pictures if best_picture is not None and stream.index == best_picture.index), pictures[0])
+    return sound, picture
+
+
+def decode(
+    container: av.container.InputContainer, sound: av.AudioStream, picture: av.VideoStream, name: str, *, live: bool
+) -> Iterator[DecodedFrame]:
+    """Yield decoded frames as the container holds them; damaged packets are skipped, counted and logged once.
+
+    Raises:
+        av.error.FFmpegError: when a live source fails, or a file fails again and again.
+    """
+    damaged, in_a_row = 0, 0
+    last: dict[int, int] = {}
+    packets = container.demux(sound, picture)
+    while True:
+        try:
+            packet = next(packets)
+            frames = packet.decode()
+        except StopIteration:
+            break
+        except av.error.InvalidDataError as exc:
+            damaged, in_a_row = damaged + 1, in_a_row + 1
+            if damaged == 1:
+                _LOG.warning("damaged data skipped source=%s reason=%s", name, exc)
+            if in_a_row > _DAMAGE_LIMIT:
+                raise
+            packets = container.demux(sound, picture)  # a generator that raised is over; the container is not
+            continue
+        if frames:
+            in_a_row = 0
+        for frame in frames:
+            decoded = _timed(frame, last, live=live)
+            if decoded is not None:
+                yield decoded
+    if damaged:
+        _LOG.warning("damaged data skipped source=%s packets=%d", name, damaged)
+
+
+def _timed(frame: av.AudioFrame | av.VideoFrame, last: dict[int, int], *, live: bool) -> DecodedFrame | None:
+    """Give a frame its time in ns, or None when it has none: the first picture of an RTSP stream, sound before its start."""
+    heard = isinstance(frame, av.AudioFrame)
+    stamp = frame.pts if frame.pts is not None else frame.dts
+    length_ns = frame.samples * _SECOND_NS // frame.sample_rate if heard else 0
+    if stamp is None or (live and stamp < 0):
+        time_ns = last.get(heard)
+        if time_ns is None:
+            return None
+        time_ns += length_ns or _SECOND_NS // 25
+    else:
+        time_ns = stamp * _SECOND_NS * frame.time_base.numerator // frame.time_base.denominator
+    last[heard] = time_ns
+    return DecodedFrame("sound" if heard else "picture", time_ns, length_ns, frame)
+
+
+def read_items(frames: Iterator[DecodedFrame], look: Look, origin: Callable[[], int], name: str) -> Iterator[AudioBlock | VideoFrame]:
+    """Turn decoded frames into sound and pictures on the media clock; the earliest time stamp of both becomes the origin.
+
+    Args:
+        frames: what `decode` yields.
+        look: which pictures are wanted.
+        origin: asked once, when the first frame is there: its media time, ns.
+        name: the source, for messages.
+
+    Raises:
+        CaptureError: when nothing could be decoded.
+    """
+    start = _until_both(frames)
+    if not start:
+        msg = f"{name} could be opened but nothing in it could be decoded: it is damaged or empty; try to play it with another program"
+        raise CaptureError(msg)
+    timeline = Timeline(min(frame.time_ns for frame in start), origin())
+    sampler: InstantSampler[av.VideoFrame] = InstantSampler(look.frames_per_second)
+    scaler, resampler = Scaler(look.picture), Resampler()
+    for decoded in chain(start, frames):
+        time_ns = timeline.place(decoded.kind, decoded.time_ns, decoded.length_ns)
+        if decoded.kind == "sound":
+            yield from resampler.push(decoded.frame, time_ns)
+        else:
+            for shown_ns, frame in sampler.push(time_ns, decoded.frame):
+                yield VideoFrame(time_ns=shown_ns, pixels=scaler.scale(frame))
+    yield from resampler.flush()
+    for shown_ns, frame in sampler.flush():
+        yield VideoFrame(time_ns=shown_ns, pixels=scaler.scale(frame))
+    if timeline.leaps:
+        _LOG.warning("time stamps leapt source=%s times=%d", name, timeline.leaps)
+
+
+def _until_both(frames: Iterator[DecodedFrame]) -> list[DecodedFrame]:
+    """Collect frames until both kinds were seen: only then is the earliest time known. Gives up after 2 s of one kind."""
+    seen: list[DecodedFrame] = []
+    for frame in frames:
+        seen.append(frame)
+        if frame.kind != seen[0].kind or len(seen) >= _START_FRAMES or frame.time_ns - seen[0].time_ns > _START_SPAN_NS:
+            break
+    return seen

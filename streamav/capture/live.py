@@ -1,0 +1,187 @@
+"""Keeps a live source going: reads it in its own thread, tells loss by the progress of data, and opens it again.
+
+It knows neither PyAV nor devices: a session is anything that yields sound and pictures until it fails or ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+from typing import TYPE_CHECKING
+
+from streamav.errors import CaptureError
+from streamav.types import AudioBlock, SourceState, VideoFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from streamav.capture.pacing import Clock
+    from streamav.config import CaptureSettings
+
+    Session = Callable[[Callable[[], int], threading.Event], Iterator[AudioBlock | VideoFrame]]
+
+__all__ = ["Backoff", "LiveLoop"]
+
+_LOG = logging.getLogger(__name__)
+_QUEUE_ITEMS = 128
+_POLL_S = 0.1
+
+
+class Backoff:
+    """Pauses that double up to a limit, drawn evenly between the lower bound and the current step."""
+
+    def __init__(self, min_s: float, max_s: float, rng: random.Random | None = None) -> None:
+        """Begin at *min_s*; no pause is longer than *max_s*."""
+        self._min_s, self._max_s = min_s, max(min_s, max_s)
+        self._rng = rng or random.Random()  # noqa: S311 - spreads reconnects, guards no secret
+        self._step_s = min_s
+
+    def next_s(self) -> float:
+        """Give the next pause, s."""
+        pause = self._rng.uniform(self._min_s, self._step_s)
+        self._step_s = min(self._max_s, self._step_s * 2.0)
+        return pause
+
+    def reset(self) -> None:
+        """Begin again: data have flowed."""
+        self._step_s = self._min_s
+
+
+class _Reader:
+    """One session, read in a thread of its own into a bounded queue, so that nobody waits inside a blocked read."""
+
+    def __init__(self, session: Session, origin: Callable[[], int], name: str) -> None:
+        self.stop = threading.Event()
+        self._queue: queue.Queue[AudioBlock | VideoFrame | Exception | None] = queue.Queue(_QUEUE_ITEMS)
+        self._session, self._origin = session, origin
+        self._thread = threading.Thread(target=self._read, name=f"capture {name}", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        try:
+            for item in self._session(self._origin, self.stop):
+                if not self._put(item):
+                    return
+            self._put(None)
+        except Exception as exc:  # noqa: BLE001 - handed to the reader of the queue, which knows what to do
+            self._put(exc)
+
+    def _put(self, item: AudioBlock | VideoFrame | Exception | None) -> bool:
+        while not self.stop.is_set():
+            try:
+                self._queue.put(item, timeout=_POLL_S)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def get(self) -> AudioBlock | VideoFrame | Exception | None:
+        """Give the next item; an exception or None at the end.
+
+        Raises:
+            queue.Empty: when there is none for a tenth of a second.
+        """
+        return self._queue.get(timeout=_POLL_S)
+
+    def end(self) -> None:
+        """Tell the thread to stop and wait for it a little; one that is blocked in a read ends with its own timeout."""
+        self.stop.set()
+        self._thread.join(timeout=0.5)
+
+
+class LiveLoop:
+    """Yields the items of a live source for ever, over as many sessions as it takes, with LOST and ONLINE between them."""
+
+    def __init__(self, name: str, session: Session, settings: CaptureSettings, clock: Clock, *, rng: random.Random | None = None) -> None:
+        """Prepare; nothing is opened before items() is called.
+
+        Args:
+            name: the source, for messages.
+            session: opens the source and yields its items; its first argument tells the media time of the first
+                item, its second is set when it shall end.
+            settings: timeout and back-off.
+            clock: monotonic; the media clock follows it over a loss.
+            rng: for the jitter of the back-off.
+        """
+        self._name, self._session, self._settings, self._clock = name, session, settings, clock
+        self._backoff = Backoff(settings.reconnect_min_s, settings.reconnect_max_s, rng)
+        self._closed = threading.Event()
+        self._zero_ns: int | None = None
+
+    def close(self) -> None:
+        """End items() within a tenth of a second."""
+        self._closed.set()
+
+    def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
+        """Yield items and changes of state.
+
+        Raises:
+            CaptureError: when the source cannot be opened at the start, or is lost and shall not be opened again.
+        """
+        lost = False
+        while not self._closed.is_set():
+            reader = _Reader(self._session, self._origin, self._name)
+            seen = False
+            try:
+                for item in self._receive(reader):
+                    if lost and not seen:
+                        _LOG.info("source is back source=%s", self._name)
+                        yield SourceState.ONLINE
+                    seen, lost = True, False
+                    self._backoff.reset()
+                    yield item
+                return
+            except _LostError as exc:
+                if not seen and self._zero_ns is None:
+                    raise self._refusal(exc) from exc
+                if not lost:
+                    _LOG.warning("source lost source=%s reason=%s", self._name, exc)
+                    yield SourceState.LOST
+                if not self._settings.reconnect:
+                    msg = f"{self._name} was lost ({exc}) and capture.reconnect is false"
+                    raise CaptureError(msg) from exc
+                lost = True
+            finally:
+                reader.end()
+            self._clock.wait(self._backoff.next_s(), self._closed)
+
+    def _origin(self) -> int:
+        """Give the media time of a session's first item: 0 for the first session, later the monotonic time since then."""
+        now_ns = self._clock.now_ns()
+        if self._zero_ns is None:
+            self._zero_ns = now_ns
+        return now_ns - self._zero_ns
+
+    def _receive(self, reader: _Reader) -> Iterator[AudioBlock | VideoFrame]:
+        """Yield what a session gives until close(); raise _LostError at its end, its failure, or when it gives nothing for too long."""
+        progress_ns = self._clock.now_ns()
+        # Opening takes longer than reading, and the session has timeouts of its own: this one is for what has none.
+        patience_s = 2.0 * self._settings.timeout_s + 2.0
+        while not self._closed.is_set():
+            try:
+                item = reader.get()
+            except queue.Empty:
+                if self._clock.now_ns() - progress_ns > patience_s * 1e9:
+                    reason = f"no data for {patience_s:g} s"
+                    raise _LostError(reason) from None
+                continue
+            if item is None:
+                reason = "end of stream"
+                raise _LostError(reason)
+            if isinstance(item, Exception):
+                reason = str(item) or type(item).__name__
+                raise _LostError(reason) from item
+            progress_ns, patience_s = self._clock.now_ns(), self._settings.timeout_s
+            yield item
+
+    def _refusal(self, lost: _LostError) -> CaptureError:
+        """Give the error of a source that never gave anything; one that says itself what is wrong is passed on."""
+        if isinstance(lost.__cause__, CaptureError):
+            return lost.__cause__
+        return CaptureError(f"{self._name} cannot be opened: {lost}. Check the address, that it is running, and user name and password")
+
+
+class _LostError(Exception):
+    """A session is over; the message says why."""

@@ -1,0 +1,199 @@
+"""The source that one demuxer feeds: a file, a network stream, or an FFmpeg filter graph, with the time stamps it brings.
+
+Sound and pictures share the container's clock, so nothing has to be measured. It knows no segments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from streamav.capture.address import LAVFI, is_live, is_network, redact
+from streamav.capture.live import LiveLoop
+from streamav.capture.pacing import Pacer, SystemClock
+from streamav.config import CaptureSettings
+from streamav.errors import CaptureError
+from streamav.types import SAMPLE_RATE_HZ, AudioBlock, VideoFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Literal
+
+    import av
+
+    from streamav.capture.demux import Look
+    from streamav.capture.pacing import Clock
+    from streamav.types import SourceState
+
+__all__ = ["MediaSource"]
+
+_LOG = logging.getLogger(__name__)
+_SECOND_NS = 1_000_000_000
+_HASH_BYTES = 1 << 20
+
+
+class MediaSource:
+    """A file, URL or filter graph as a source.
+
+    Network streams are live: their end is a loss, and they are opened again for ever. Files, filter graphs
+    ("lavfi:GRAPH") and plain media files on a web server end.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        look: Look,
+        *,
+        speed: Literal["1", "max"] = "1",
+        settings: CaptureSettings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Keep the address; nothing is opened before items() is called.
+
+        Args:
+            uri: path, URL, or "lavfi:" and a graph with a picture and a sound output.
+            look: which pictures are wanted, and how large.
+            speed: "1" gives a file at its own pace, "max" without waiting. Ignored for live streams.
+            settings: timeouts and reconnecting; None for the defaults.
+            clock: what pace and pauses are measured with; None for the machine's monotonic clock.
+        """
+        self._uri, self._look = uri, look
+        self._name = redact(uri)
+        self._live = is_live(uri)
+        self._settings = settings or CaptureSettings()
+        clock = clock or SystemClock()
+        self._closed = threading.Event()
+        self._pacer = None if self._live or speed == "max" else Pacer(clock, self._closed)
+        self._loop = LiveLoop(self._name, self._session, self._settings, clock) if self._live else None
+
+    @property
+    def live(self) -> bool:
+        """True for a network stream."""
+        return self._live
+
+    @cached_property
+    def session(self) -> str:
+        """SHA-256 of a file's content or of a filter graph, in hex; a random word for what comes over a network.
+
+        Raises:
+            CaptureError: when the file cannot be read.
+        """
+        if is_network(self._uri):
+            return secrets.token_hex(8)
+        if self._uri.startswith(LAVFI):
+            return hashlib.sha256(self._uri.encode()).hexdigest()
+        digest = hashlib.sha256()
+        try:
+            with _path(self._uri).open("rb") as file:
+                while block := file.read(_HASH_BYTES):
+                    digest.update(block)
+        except OSError as exc:
+            raise _cannot_open(self._name, exc) from exc
+        return digest.hexdigest()
+
+    @property
+    def skew_ms(self) -> int | None:
+        """None: one demuxer, one clock; the container's time stamps are believed."""
+        return None
+
+    def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
+        """Yield sound and pictures, each in time order; for a live stream also LOST and ONLINE.
+
+        Raises:
+            CaptureError: when the source cannot be opened or decoded, or is lost and shall not be opened again.
+            MissingModalityError: when it has no sound or no picture.
+        """
+        if self._loop is not None:
+            yield from self._loop.items()
+            return
+        for item in self._session(lambda: 0, self._closed):
+            if self._pacer is not None:
+                self._pacer.wait_until(_complete_ns(item))
+            if self._closed.is_set():
+                return
+            yield item
+
+    def close(self) -> None:
+        """End items() before its next item, or within a tenth of a second for a live stream."""
+        self._closed.set()
+        if self._loop is not None:
+            self._loop.close()
+
+    def _session(self, origin: Callable[[], int], stop: threading.Event) -> Iterator[AudioBlock | VideoFrame]:
+        """Open the source once and yield its items until it ends, fails or *stop* is set."""
+        import av
+
+        from streamav.capture.demux import decode, find_streams, read_items
+
+        try:
+            with self._open() as container:
+                sound, picture = find_streams(container, self._name)
+                # Frame threads hold pictures back, which a live picture cannot afford.
+                picture.thread_type = "SLICE" if self._live else "AUTO"
+                frames = decode(container, sound, picture, self._name, live=self._live)
+                for item in read_items(frames, self._look, origin, self._name):
+                    if stop.is_set():
+                        return
+                    yield item
+        except av.error.FFmpegError as exc:
+            raise _cannot_open(self._name, exc) from exc
+
+    def _open(self) -> av.container.InputContainer:
+        import av
+
+        if self._uri.startswith(LAVFI):
+            return av.open(self._uri.removeprefix(LAVFI), format="lavfi")
+        if not is_network(self._uri):
+            path = _path(self._uri)
+            if path.is_dir():
+                msg = f"{self._name} is a folder; give the path of a media file"
+                raise CaptureError(msg)
+            return av.open(str(path))
+        # Over RTSP a timeout fires after about twice its value (measured), so half of it is set.
+        timeout_s = self._settings.timeout_s / 2 if self._uri.startswith("rtsp") else self._settings.timeout_s
+        return av.open(self._uri, options=_network_options(self._uri, timeout_s), timeout=(timeout_s * 2, timeout_s))
+
+
+def _network_options(uri: str, timeout_s: float) -> dict[str, str]:
+    """Give FFmpeg's options for a live stream: nothing may block for ever, and nothing is buffered for comfort."""
+    options = {"timeout": str(round(timeout_s * 1e6)), "probesize": "500000", "analyzeduration": "1000000"}
+    if uri.startswith("rtsp"):
+        options["rtsp_transport"] = "tcp"  # UDP loses packets and hides it; TCP stalls and shows it
+    if uri.startswith(("udp", "tcp")):  # the end of a second must not wait for the filling of a buffer
+        options["fflags"] = "nobuffer"
+    return options
+
+
+def _path(uri: str) -> Path:
+    return Path(unquote(urlsplit(uri).path)) if uri.lower().startswith("file://") else Path(uri).expanduser()
+
+
+def _complete_ns(item: AudioBlock | VideoFrame) -> int:
+    """Give the moment at which an item would be there live: sound when its last sample is, a picture when it is shown."""
+    if isinstance(item, VideoFrame):
+        return item.time_ns
+    return item.start_ns + item.samples.size * _SECOND_NS // SAMPLE_RATE_HZ
+
+
+def _cannot_open(name: str, exc: Exception) -> CaptureError:
+    """Put what FFmpeg or the system says into a sentence that says what to do."""
+    if isinstance(exc, FileNotFoundError):
+        return CaptureError(f"{name}: there is no such file; check the path")
+    if isinstance(exc, PermissionError):
+        return CaptureError(f"{name} may not be read; check its permissions")
+    kind = type(exc).__name__
+    if kind == "InvalidDataError":
+        return CaptureError(
+            f"{name} is no media file, or it is damaged from its start (an MP4 whose recording was cut off lacks its index); "
+            "copy it again or repair it"
+        )
+    if kind in {"TimeoutError", "ExitError"}:
+        return CaptureError(f"{name} gave no data in time")
+    reason = getattr(exc, "strerror", None) or redact(str(exc)) or kind
+    return CaptureError(f"{name} cannot be read: {reason}")

@@ -1,0 +1,83 @@
+"""Chooses the decoded pictures that will be looked at, and scales those alone to the size the model takes.
+
+A segment looks at F instants of a second; converting the other pictures of a 1080p stream would cost more than the networks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import av
+    from numpy.typing import NDArray
+
+__all__ = ["InstantSampler", "Scaler"]
+
+_SECOND_NS = 1_000_000_000
+FrameT = TypeVar("FrameT")
+
+
+class InstantSampler(Generic[FrameT]):
+    """Lets those pictures through that are on display at an instant k + i / F seconds; the others are dropped.
+
+    A picture is given at once when an instant lies within the time it is expected to stay; one that stays longer than
+    expected is given when the next one shows that it did. So none that is needed is lost, and few wait.
+    """
+
+    def __init__(self, frames_per_second: int) -> None:
+        """Sample *frames_per_second* instants a second, at least 1."""
+        self._rate = frames_per_second
+        self._held: tuple[int, FrameT] | None = None
+        self._last_ns: int | None = None
+        self._gap_ns = _SECOND_NS // 25
+
+    def push(self, time_ns: int, frame: FrameT) -> list[tuple[int, FrameT]]:
+        """Take the next picture and give those that are now known to be needed, oldest first; out of order is dropped."""
+        given: list[tuple[int, FrameT]] = []
+        if self._last_ns is not None:
+            if time_ns <= self._last_ns:
+                return given
+            self._gap_ns = time_ns - self._last_ns
+            if self._held is not None and self._next_instant_ns(self._held[0]) < time_ns:
+                given.append(self._held)
+        self._last_ns = time_ns
+        if self._next_instant_ns(time_ns) < time_ns + self._gap_ns:
+            self._held = None
+            given.append((time_ns, frame))
+        else:
+            self._held = (time_ns, frame)
+        return given
+
+    def flush(self) -> list[tuple[int, FrameT]]:
+        """Give the picture that is still on display when the source ends."""
+        held, self._held = self._held, None
+        return [] if held is None else [held]
+
+    def _next_instant_ns(self, time_ns: int) -> int:
+        """Give the first instant that is not before *time_ns*."""
+        number = -(-time_ns * self._rate // _SECOND_NS)
+        return number * _SECOND_NS // self._rate
+
+
+class Scaler:
+    """Converts decoded pictures to RGB of one size with swscale's bilinear filter, which averages when it shrinks.
+
+    The picture is squeezed to the size, whatever its shape, as the networks were trained; a display rotation by
+    quarters is undone first. Frames of another size or pixel format than before are followed.
+    """
+
+    def __init__(self, picture: tuple[int, int]) -> None:
+        """Scale to *picture*, height and width in pixels."""
+        from av.video.reformatter import VideoReformatter
+
+        self._height, self._width = picture
+        self._reformatter = VideoReformatter()  # kept: it holds the tables of the scaler
+
+    def scale(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """Give the picture, shape (h, w, 3) uint8, RGB."""
+        turns = round(getattr(frame, "rotation", 0) / 90) % 4
+        width, height = (self._height, self._width) if turns % 2 else (self._width, self._height)
+        scaled = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation="BILINEAR")
+        return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), turns))

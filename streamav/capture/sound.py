@@ -1,0 +1,73 @@
+"""Turns sound of any rate, layout and sample format into 16 kHz mono blocks whose times follow the count of samples.
+
+It knows no file and no device. Only where the time stamps leave the count by more than a tolerance does a new run begin.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+
+from streamav.types import SAMPLE_RATE_HZ, AudioBlock
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Resampler", "sound_frame"]
+
+_JITTER_NS = 20_000_000
+"""Time stamps may leave the count of samples by so much: containers round them, cameras jitter."""
+
+
+class Resampler:
+    """Resamples the frames of one stream with FFmpeg's swresample (its default filter; several channels are mixed down)."""
+
+    def __init__(self) -> None:
+        """Begin without a run; the first frame begins one."""
+        self._resampler: av.AudioResampler | None = None
+        self._key: tuple[str, str, int] | None = None
+        self._anchor_ns = 0
+        self._taken = 0  # samples at the source's rate since the anchor
+        self._given = 0  # samples at 16 kHz since the anchor
+
+    def push(self, frame: av.AudioFrame, time_ns: int) -> list[AudioBlock]:
+        """Give what can be said after this frame, whose first sample has *time_ns*; a change of rate or layout is followed."""
+        key = (frame.format.name, frame.layout.name, frame.sample_rate)
+        rest: list[AudioBlock] = []
+        if self._resampler is None or key != self._key or abs(time_ns - self._expected_ns(frame.sample_rate)) > _JITTER_NS:
+            rest = self.flush()
+            self._resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+            self._key, self._anchor_ns, self._taken, self._given = key, time_ns, 0, 0
+        self._taken += frame.samples
+        frame.pts = None  # the count of samples is the clock, not the resampler's own
+        return rest + self._blocks(self._resampler.resample(frame))
+
+    def flush(self) -> list[AudioBlock]:
+        """Give the last samples, which the filter still held, and end the run."""
+        if self._resampler is None:
+            return []
+        rest = self._blocks(self._resampler.resample(None))
+        self._resampler = None
+        return rest
+
+    def _expected_ns(self, rate: int) -> int:
+        return self._anchor_ns + self._taken * 1_000_000_000 // rate
+
+    def _blocks(self, frames: list[av.AudioFrame]) -> list[AudioBlock]:
+        blocks = []
+        for frame in frames:
+            samples = np.nan_to_num(frame.to_ndarray().reshape(-1).astype(np.float32))
+            if samples.size:
+                start_ns = self._anchor_ns + self._given * 1_000_000_000 // SAMPLE_RATE_HZ
+                blocks.append(AudioBlock(start_ns=start_ns, samples=np.clip(samples, -1.0, 1.0)))
+            self._given += samples.size
+        return blocks
+
+
+def sound_frame(samples: NDArray[np.float32], rate_hz: int) -> av.AudioFrame:
+    """Wrap mono samples, shape (n,), as the frame that Resampler takes."""
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None, :]), format="flt", layout="mono")
+    frame.sample_rate = rate_hz
+    return frame

@@ -1,0 +1,234 @@
+"""`streamav models`: list, describe, check, fetch, import and copy models.
+
+It prints; what it prints is found out by `streamav.bundle` and `streamav.networks`. torch is loaded only where weights are looked into.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamav.errors import ModelError
+
+if TYPE_CHECKING:
+    from streamav.bundle import Bundle, ModelCard
+    from streamav.bundle.catalogue import PublicFile
+
+__all__ = ["app"]
+
+app = typer.Typer(help="List, describe, check, fetch, import and copy models.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Name = Annotated[str, typer.Argument(help="Name of a model, or the folder of a bundle.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to make.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")]
+
+
+@app.command("list")
+def list_models(as_json: Json = False) -> None:
+    """List the models that can be asked for by name."""
+    from streamav.bundle import bundle_names, load_bundle
+
+    rows: list[dict[str, object]] = []
+    for name, path in bundle_names().items():
+        try:
+            card = load_bundle(path).card
+            what = {"profile": card.profile, "version": card.version, "classes": len(card.classes), "missing": _missing(card)}
+            rows.append({"name": name, "path": str(path), **what, "error": None})
+        except ModelError as exc:
+            rows.append({"name": name, "path": str(path), "error": str(exc)})
+    if as_json:
+        _print_json(rows)
+        return
+    _table(
+        ("name", "profile", "version", "classes", "encoders to pull", "folder"),
+        [
+            (row["name"], row["profile"], row["version"], row["classes"], " ".join(_words(row["missing"])) or "-", row["path"])
+            if row["error"] is None
+            else (row["name"], "cannot be used", "", "", "", row["path"])
+            for row in rows
+        ],
+    )
+
+
+@app.command()
+def info(name: Name, as_json: Json = False) -> None:
+    """Show a model's card: classes, networks, thresholds, data, licences, figures."""
+    from streamav.bundle import find_bundle
+
+    bundle = find_bundle(name)
+    if as_json:
+        tree = json.loads(bundle.card.to_json())
+        _print_json({**tree, "path": str(bundle.path), "sha256": bundle.sha256, "missing": _missing(bundle.card)})
+        return
+    _table(("", bundle.card.name), _facts(bundle))
+    if bundle.card.training_data:
+        _table(("trained on", "from", "licence", "note"), [(d.name, d.source, d.licence, d.note) for d in bundle.card.training_data])
+
+
+@app.command()
+def verify(name: Name, as_json: Json = False) -> None:
+    """Check that a model is whole: card, hashes, every weight of every network; ends with 4 when it is not."""
+    from streamav.bundle import find_bundle
+
+    bundle = find_bundle(name)
+    checked = _check_networks(bundle)
+    missing = _missing(bundle.card)
+    if as_json:
+        _print_json({"name": bundle.card.name, "path": str(bundle.path), "sha256": bundle.sha256, "checked": checked, "missing": missing})
+        return
+    _say(f"{bundle.card.name} is whole: {bundle.path}")
+    _say(f"weights {bundle.sha256}; networks checked: {', '.join(checked)}")
+    for network in missing:
+        _say(f"not here yet: {network}; run: streamav models pull {network}")
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="paper, edge, vgg19, vggish, mobilenetv2 or yamnet.")],
+    source: Annotated[str | None, typer.Option("--from", help="File, folder or address to take it from instead.")] = None,
+    folder: Annotated[Path | None, typer.Option("--to", help="Folder to put it into instead of the user's own.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch the public encoders of a profile, or one of them, once; what broke off goes on where it stopped."""
+    from streamav.bundle.catalogue import encoders_of
+    from streamav.networks.encoders import load_encoder
+
+    entries = encoders_of(name)
+    if len(entries) > 1 and source is not None and not (source.endswith("/") or Path(source).is_dir()):
+        msg = f"{name} has {len(entries)} files: --from must be a folder, or an address that ends in /, got {source}"
+        raise ModelError(msg)
+    done: list[dict[str, object]] = []
+    for entry in entries:
+        path = _pull_one(entry, source, folder, quiet=as_json)
+        load_encoder(entry.network, path)
+        done.append({"network": entry.network, "path": str(path), "bytes": path.stat().st_size, "licence": entry.licence})
+    if as_json:
+        _print_json(done)
+        return
+    _table(("network", "bytes", "licence", "file"), [(row["network"], row["bytes"], row["licence"], row["path"]) for row in done])
+
+
+@app.command("import")
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="Checkpoint of the VSCG authors: a whole-module pickle or a state_dict (.pt).")],
+    out: Out,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the new model; default: that of the folder.")] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Turn a checkpoint of the VSCG authors into a bundle; nothing in the file is run."""
+    from streamav.bundle import write_bundle
+    from streamav.bundle.paper import imported_card
+    from streamav.bundle.store import file_sha256
+    from streamav.networks.checkpoint import MAX_REFERENCE_BYTES, load_reference, reference_arrays
+
+    model = load_reference(file)
+    card = imported_card(_bundle_name(name or out.name), asdict(model.options), file_sha256(file, MAX_REFERENCE_BYTES))
+    bundle = write_bundle(out, card, reference_arrays(model), replace=force)
+    if as_json:
+        _print_json({"path": str(bundle.path), "supervision": model.options.supervision, "sha256": bundle.sha256})
+        return
+    _say(f"{bundle.path}: the authors' {model.options.supervision} supervised network")
+    _say(f"it needs two encoders: streamav models pull {card.profile}")
+
+
+@app.command()
+def export(name: Name, out: Out, force: Force = False) -> None:
+    """Copy a model's bundle to a folder."""
+    from streamav.bundle import find_bundle, write_bundle
+    from streamav.bundle.store import stored_tensors
+
+    bundle = find_bundle(name)
+    copy = write_bundle(out, bundle.card, stored_tensors(bundle), replace=force)
+    _say(f"{bundle.path} -> {copy.path}")
+
+
+def _pull_one(entry: PublicFile, source: str | None, folder: Path | None, *, quiet: bool) -> Path:
+    """Fetch one file with a progress bar on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from streamav.bundle.pull import pull as fetch
+
+    columns = (TextColumn(entry.network), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+        task = bar.add_task(entry.network, total=None)
+        return fetch(entry, source=source, folder=folder, progress=lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def _check_networks(bundle: Bundle) -> list[str]:
+    """Raise ModelError unless the weights fit the networks that the card names; give the networks that were checked."""
+    from streamav.networks.build import build_networks
+
+    return sorted(build_networks(bundle.card, {part: bundle.weights(part) for part in ("audio", "visual", "localizer")}))
+
+
+def _missing(card: ModelCard) -> list[str]:
+    """Name the external encoders that are not in the user's folder."""
+    from streamav.bundle.catalogue import encoder_file
+
+    missing = []
+    for part in (card.visual, card.audio):
+        if part.external:
+            try:
+                encoder_file(part.network)
+            except ModelError:
+                missing.append(part.network)
+    return missing
+
+
+def _facts(bundle: Bundle) -> list[tuple[object, ...]]:
+    card = bundle.card
+    detection, audio, visual = card.detection, card.audio, card.visual
+    return [
+        ("profile, version", f"{card.profile}, {card.version}"),
+        ("folder", bundle.path),
+        ("SHA-256 of weights", bundle.sha256),
+        ("audio", f"{audio.network}, A = {audio.size}{' (not in the bundle)' if audio.external else ''}"),
+        ("visual", f"{visual.network}, V = {visual.size}, {visual.grid} x {visual.grid}{' (not in the bundle)' if visual.external else ''}"),
+        ("pictures", f"{visual.picture[0]} x {visual.picture[1]}, {visual.frames_per_second} a second"),
+        ("detection", f"on {detection.on}, off {detection.off}, at least {detection.min_segments} s, pauses up to {detection.gap_segments} s"),
+        ("latency", f"{detection.latency_segments} s"),
+        (f"{len(card.classes)} classes", ", ".join(card.slugs)),
+        ("figures", ", ".join(f"{key} {value:g}" for key, value in card.metrics.values.items()) or "none"),
+        ("measured by", card.metrics.command or "-"),
+        ("licence", card.licence_note),
+    ]
+
+
+def _bundle_name(text: str) -> str:
+    """Make a name that a card takes of the name of a folder."""
+    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text.lower()).strip("-")[:64] or "imported"
+
+
+def _words(value: object) -> list[str]:
+    return [str(word) for word in value] if isinstance(value, list) else []
+
+
+def _table(heads: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+    """Print a table, or plain lines with tabs where the output is no terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        for row in rows:
+            _say("\t".join(map(str, row)))
+        return
+    table = Table(*heads)
+    for row in rows:
+        table.add_row(*map(str, row))
+    console.print(table)
+
+
+def _print_json(value: object) -> None:
+    _say(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _say(line: str) -> None:
+    typer.echo(line)

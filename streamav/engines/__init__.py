@@ -1,0 +1,11 @@
+"""Runs a model's networks by name on what the machine has; how each engine is made is in `engines/*.toml`.
+
+Importing this package imports no torch and no ONNX Runtime: that happens when an engine is opened.
+"""
+
+from __future__ import annotations
+
+from streamav.engines.cache import EngineCache, cache_folder
+from streamav.engines.selection import engine_candidates, open_engine
+
+__all__ = ["EngineCache", "cache_folder", "engine_candidates", "open_engine"]

@@ -1,0 +1,210 @@
+"""Keeps built engines on disk: one folder each, under a key of everything that went into it, whole or not there at all.
+
+It knows no network and no library: what is inside an entry is the business of the engine that asked for it. Two
+processes never build the same entry twice, and an entry that is damaged, foreign or of another format is built again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamav.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from pydantic import JsonValue
+
+__all__ = ["FORMAT", "EngineCache", "Entry", "EntryKey", "cache_folder", "file_sha256"]
+
+FORMAT = 1
+"""Version of the entries' layout; another one is built again."""
+ENTRY_FILE = "entry.json"
+_MAX_ENTRY_BYTES = 1 << 20
+_BLOCK = 1 << 20
+
+log = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """Give the folder of built engines: $STREAMAV_HOME/engines, else streamav/engines in $XDG_CACHE_HOME or ~/.cache."""
+    home = os.environ.get("STREAMAV_HOME")
+    if home:
+        return Path(home) / "engines"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamav" / "engines"
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file, giving 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class EntryKey:
+    """Everything that an engine was made from: when one part differs, it is another engine."""
+
+    engine: str
+    precision: str
+    parts: Mapping[str, str]
+    """Weights hash, networks, recipe, library versions, processor or GPU; names and values are free."""
+
+    @property
+    def tree(self) -> dict[str, JsonValue]:
+        """Give the key as JSON values."""
+        return {"format": FORMAT, "engine": self.engine, "precision": self.precision, "parts": dict(sorted(self.parts.items()))}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the key, 64 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(self.tree, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One built engine on disk, whose files have the hashes they had when they were made."""
+
+    path: Path
+    digest: str
+    key: Mapping[str, JsonValue]
+    facts: Mapping[str, JsonValue] = field(default_factory=dict)
+    """What the builder wrote down: parity, seconds, model name."""
+    size_bytes: int = 0
+
+
+class _UnusableError(Exception):
+    """An entry cannot be used; the text says why."""
+
+
+class EngineCache:
+    """A folder of built engines."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Use *folder*, or the user's cache folder when it is None; nothing is made until something is built."""
+        self.folder = cache_folder() if folder is None else folder
+
+    def find(self, key: EntryKey) -> Entry | None:
+        """Give the entry of a key, or None when there is none that can be used; a damaged one is named in the log."""
+        path = self.folder / key.digest
+        if not path.exists():
+            return None
+        try:
+            return _read(path, key)
+        except _UnusableError as exc:
+            log.warning("engine cache: %s is built again: %s", path, exc)
+            return None
+
+    def get(self, key: EntryKey, build: Callable[[Path], Mapping[str, JsonValue]]) -> Entry:
+        """Give the entry of a key, building it when it is not there or cannot be used.
+
+        Args:
+            key: what the engine is made from.
+            build: writes the engine's files into the folder it is given and returns facts for the entry.
+
+        Raises:
+            EngineError: when the folder cannot be written. What *build* raises passes through; nothing is left behind.
+        """
+        found = self.find(key)
+        if found is not None:
+            return found
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with self._lock(key.digest):
+                return self.find(key) or self._build(key, build)
+        except OSError as exc:
+            msg = f"the engine cache {self.folder} must be a folder that can be written: {exc}; set STREAMAV_HOME to another place"
+            raise EngineError(msg) from exc
+
+    def entries(self) -> list[Entry]:
+        """List all whole entries, oldest first; those that cannot be used are left out."""
+        found = []
+        for path in sorted(self.folder.glob("*/" + ENTRY_FILE), key=lambda file: file.stat().st_mtime):
+            with contextlib.suppress(_UnusableError):
+                found.append(_read(path.parent, None))
+        return found
+
+    def clear(self) -> int:
+        """Remove every entry and what a killed build left; give the number of folders removed."""
+        paths = [path for path in self.folder.glob("*") if path.is_dir()] if self.folder.is_dir() else []
+        for path in paths:
+            shutil.rmtree(path, ignore_errors=True)
+        return len(paths)
+
+    def remove(self, digest: str) -> None:
+        """Remove one entry."""
+        shutil.rmtree(self.folder / digest, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _lock(self, digest: str) -> Iterator[None]:
+        """Hold the lock of one key; the system lets it go when the process dies, so it never goes stale."""
+        with (self.folder / f"{digest[:16]}.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("engine cache: another process builds this engine; waiting for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _build(self, key: EntryKey, build: Callable[[Path], Mapping[str, JsonValue]]) -> Entry:
+        self._sweep(key.digest)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{key.digest[:16]}.", suffix=".tmp", dir=self.folder))
+        try:
+            facts = dict(build(scratch))
+            files: dict[str, JsonValue] = {file.name: file_sha256(file) for file in sorted(scratch.iterdir())}
+            entry: dict[str, JsonValue] = {"format": FORMAT, "key": key.tree, "facts": facts, "files": files}
+            (scratch / ENTRY_FILE).write_text(json.dumps(entry, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            path = self.folder / key.digest
+            shutil.rmtree(path, ignore_errors=True)
+            scratch.rename(path)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            return _read(path, key)
+        except _UnusableError as exc:
+            msg = f"the engine just built at {path} cannot be read back: {exc}"
+            raise EngineError(msg) from exc
+
+    def _sweep(self, digest: str) -> None:
+        """Remove what a killed build of the same key left; its lock is held, so nobody is at work there."""
+        for path in self.folder.glob(f".{digest[:16]}.*.tmp"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _read(path: Path, key: EntryKey | None) -> Entry:
+    """Read an entry and check format, owner, key and the hash of every file."""
+    try:
+        if path.stat().st_uid != os.getuid():
+            msg = "it belongs to another user"
+            raise _UnusableError(msg)
+        with (path / ENTRY_FILE).open("rb") as file:
+            tree = json.loads(file.read(_MAX_ENTRY_BYTES))
+        stored, files, facts = tree["key"], tree["files"], tree["facts"]
+        digest = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
+        if tree["format"] != FORMAT:
+            msg = f"its format is {tree['format']}, not {FORMAT}"
+            raise _UnusableError(msg)
+        if digest != path.name or (key is not None and stored != key.tree):
+            msg = "it was made from something else"
+            raise _UnusableError(msg)
+        for name, want in files.items():
+            if file_sha256(path / Path(name).name) != want:
+                msg = f"{name} is damaged"
+                raise _UnusableError(msg)
+        size = sum((path / Path(name).name).stat().st_size for name in files)
+        return Entry(path, digest, stored, facts, size)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        msg = f"it is incomplete or damaged ({type(exc).__name__}: {exc})"
+        raise _UnusableError(msg) from exc

@@ -1,0 +1,146 @@
+"""Builds the four torch modules of a bundle with their weights: the float32 reference from which every engine is made.
+
+It knows no engine; modules are in evaluation mode, on the CPU, and want no gradients.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from streamav.engines.encoders import encoder_file
+from streamav.errors import ModelError, SettingsError
+from streamav.networks.compact import CompactAudio, CompactVisual
+from streamav.networks.mobilenetv2 import MobileNetV2, mobilenetv2_state
+from streamav.networks.options import VSCGOptions
+from streamav.networks.state import checked_state, load_arrays
+from streamav.networks.vgg19 import VGG19, read_vgg19
+from streamav.networks.vggish import VGGish, read_vggish
+from streamav.networks.vscg import VSCG
+from streamav.networks.yamnet import Yamnet, yamnet_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from streamav.bundle import AudioCard, Bundle, VisualCard
+
+__all__ = ["EncodeSegment", "LocalizeWindow", "build_modules"]
+
+_ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "compact_audio": CompactAudio,
+    "yamnet": Yamnet,
+    "vggish": VGGish,
+    "compact_visual": CompactVisual,
+    "mobilenetv2": MobileNetV2,
+    "vgg19": VGG19,
+}
+_SIZED = frozenset({"compact_audio", "compact_visual"})
+"""Encoders whose feature size is an argument."""
+
+
+class EncodeSegment(nn.Module):
+    """The part of the localizer that looks at one segment alone."""
+
+    def __init__(self, localizer: VSCG) -> None:
+        super().__init__()
+        self.localizer = localizer
+
+    def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give a (B, D), v (B, D), attention (B, G, G) of audio (B, A), visual (B, G, G, V)."""
+        return self.localizer.encode_segment(audio, visual)
+
+
+class LocalizeWindow(nn.Module):
+    """The part of the localizer that looks at a whole window; every kind of supervision gives the same four outputs."""
+
+    def __init__(self, localizer: VSCG) -> None:
+        super().__init__()
+        self.localizer = localizer
+
+    def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Give relevance_logits (B, T), class_logits (B, C), segment_logits (B, T, C + 1), similarity (B, T) of a, v (B, T, D).
+
+        A weakly supervised network has no heads for the first two. They are what its scores say: the relevance is the
+        probability of any class but background, the window's class the probabilities of the window without background.
+        """
+        output = self.localizer.localize_window(audio, visual)
+        segments, similarity = output.segment_logits, output.similarity
+        if segments is None or similarity is None:
+            msg = "the localizer must score segments and compare sound with picture; this one does not"
+            raise ModelError(msg)
+        relevance, classes = output.relevance_logits, output.class_logits
+        if relevance is None:
+            relevance = torch.logsumexp(segments[..., :-1], dim=-1) - segments[..., -1]
+        if classes is None:
+            classes = segments.mean(dim=1)[..., :-1]
+        return relevance, classes, segments, similarity
+
+
+def build_modules(bundle: Bundle, weights_dir: Path | None = None) -> dict[str, nn.Module]:
+    """Build "visual", "audio", "encode_segment" and "localize_window" of a bundle.
+
+    Args:
+        bundle: card and weights.
+        weights_dir: folder with external encoders; None for the user's own.
+
+    Raises:
+        ModelError: when weights are missing or do not fit the networks that the card names.
+    """
+    card = bundle.card
+    localizer = _localizer(bundle)
+    modules: dict[str, nn.Module] = {
+        "visual": _encoder(bundle, "visual", card.visual, weights_dir),
+        "audio": _encoder(bundle, "audio", card.audio, weights_dir),
+        "encode_segment": EncodeSegment(localizer),
+        "localize_window": LocalizeWindow(localizer),
+    }
+    for module in modules.values():
+        module.eval().requires_grad_(requires_grad=False)
+    return modules
+
+
+def _localizer(bundle: Bundle) -> VSCG:
+    try:
+        localizer = VSCG(VSCGOptions.from_dict(bundle.card.localizer.options))
+    except SettingsError as exc:
+        msg = f"the localizer's options in the card of {bundle.path} are wrong: {exc}"
+        raise ModelError(msg) from exc
+    load_arrays(localizer, bundle.weights("localizer"), f"the localizer of {bundle.path}")
+    return localizer
+
+
+def _encoder(bundle: Bundle, part: str, card: AudioCard | VisualCard, weights_dir: Path | None) -> nn.Module:
+    options = dict(card.options)
+    if card.network in _SIZED:
+        options.setdefault("size", card.size)
+    try:
+        module = _ENCODERS[card.network](**options)
+    except TypeError as exc:
+        msg = f"{part}.options in the card of {bundle.path} must be arguments of {card.network}, got {options}: {exc}"
+        raise ModelError(msg) from exc
+    if card.external:
+        module.load_state_dict(_public_weights(card.network, module, encoder_file(card.network, weights_dir)), strict=False)
+    else:
+        load_arrays(module, bundle.weights(part), f"the {part} encoder of {bundle.path}")
+    return module
+
+
+def _public_weights(network: str, module: nn.Module, path: Path) -> dict[str, Tensor]:
+    """Read an external encoder's file into a state_dict, names and shapes checked."""
+    if network == "vgg19":
+        return read_vgg19(path)
+    if network == "vggish":
+        return read_vggish(path)
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        arrays = load_file(path)
+    except (OSError, SafetensorError, ValueError) as exc:
+        msg = f"{path} must be a whole safetensors file: {exc}"
+        raise ModelError(msg) from exc
+    state = yamnet_state(arrays) if network == "yamnet" else mobilenetv2_state(arrays)
+    return checked_state({name: tensor.numpy() for name, tensor in state.items()}, module, f"{path} as {network} weights")

@@ -1,0 +1,218 @@
+"""Runs a model's networks in ONNX Runtime on the CPU, from files that were exported once and are kept in the engine cache.
+
+When the files are there, no torch is imported: a start takes a fraction of a second and a fraction of the memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime
+
+from streamav import __version__
+from streamav.engines.batching import MicroBatches
+from streamav.engines.cache import EntryKey, file_sha256
+from streamav.engines.encoders import encoder_file
+from streamav.engines.parity import answer, compare, save_answers
+from streamav.engines.recipe import NETWORK_NAMES
+from streamav.engines.samples import make_samples
+from streamav.errors import EngineError
+from streamav.types import WINDOW_SEGMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from pydantic import JsonValue
+
+    from streamav.bundle import Bundle
+    from streamav.config import ModelSettings
+    from streamav.engines.cache import EngineCache, Entry
+    from streamav.engines.recipe import Recipe
+    from streamav.protocols import Engine, Network
+
+__all__ = ["ANSWERS_FILE", "OnnxEngine", "OnnxNetwork", "onnx_key", "open_onnx_engine"]
+
+ANSWERS_FILE = "reference.npz"
+ONE_THREAD = frozenset({"encode_segment", "localize_window"})
+"""Networks of many small steps: waking a second thread for each costs more than it gives."""
+LIBRARIES = ("onnxruntime", "torch", "onnx", "onnxscript", "numpy")
+
+log = logging.getLogger(__name__)
+
+
+class OnnxNetwork:
+    """One ONNX file, loaded."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        """Load *path* with *threads* threads.
+
+        Raises:
+            EngineError: when ONNX Runtime refuses the file.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Spinning threads take the cores from capture and from other sources between two runs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._name = path.stem
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as exc:  # its exceptions have no common base but Exception
+            msg = f"ONNX Runtime cannot load {path}: {exc}"
+            raise EngineError(msg) from exc
+        self._inputs = [port.name for port in self._session.get_inputs()]
+
+    def __call__(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
+        """Run the network.
+
+        Raises:
+            EngineError: when the inputs have not the shapes and types that the network takes.
+        """
+        try:
+            # Copies only what is not contiguous.
+            feed = {name: np.ascontiguousarray(array) for name, array in zip(self._inputs, inputs, strict=True)}
+            return tuple(self._session.run(None, feed))
+        except Exception as exc:  # its exceptions have no common base but Exception
+            shapes = [f"{array.dtype} {array.shape}" for array in inputs]
+            msg = f"network {self._name} cannot run on inputs of {shapes}: {exc}"
+            raise EngineError(msg) from exc
+
+
+class OnnxEngine:
+    """The four networks of a model in ONNX Runtime."""
+
+    def __init__(self, folder: Path, recipe: Recipe, threads: int, reference: Callable[[], Engine]) -> None:
+        """Load the networks.
+
+        Args:
+            folder: holds one .onnx file a network.
+            recipe: how much runs at once.
+            threads: of the two encoders.
+            reference: gives the torch engine; asked only for windows of fewer than ten segments.
+        """
+        self.name = f"onnxruntime-{recipe.precision}"
+        self._networks: dict[str, Network] = {}
+        for name in NETWORK_NAMES:
+            loaded = OnnxNetwork(folder / f"{name}.onnx", 1 if name in ONE_THREAD else threads)
+            self._networks[name] = MicroBatches(loaded, getattr(recipe.batch, name))
+        self._networks["localize_window"] = _AnyLength(self._networks["localize_window"], reference)
+
+    def network(self, name: str) -> Network:
+        """Give the named network.
+
+        Raises:
+            EngineError: when there is no such network.
+        """
+        if name not in self._networks:
+            msg = f"a model has the networks {', '.join(self._networks)}, got {name!r}"
+            raise EngineError(msg)
+        return self._networks[name]
+
+
+class _AnyLength:
+    """The window network, whose file is made for ten segments; shorter windows (a source of under 10 s) go to torch."""
+
+    def __init__(self, network: Network, reference: Callable[[], Engine]) -> None:
+        self._network = network
+        self._reference = reference
+        self._other: Network | None = None
+
+    def __call__(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
+        if inputs[0].ndim < 2 or inputs[0].shape[1] == WINDOW_SEGMENTS:  # noqa: PLR2004 - batch and segments
+            return self._network(*inputs)
+        if self._other is None:
+            self._other = self._reference().network("localize_window")
+        return self._other(*inputs)
+
+
+def onnx_key(bundle: Bundle, recipe: Recipe, weights_dir: Path | None) -> EntryKey:
+    """Give the key of a model's ONNX files: weights, networks, recipe, code of the networks, versions of the libraries.
+
+    Raises:
+        ModelError: when an external encoder is missing.
+    """
+    card = bundle.card
+    parts = {
+        "weights": bundle.sha256,
+        "audio": card.audio.model_dump_json(),
+        "visual": card.visual.model_dump_json(),
+        "localizer": card.localizer.model_dump_json(),
+        "recipe": recipe.sha256,
+        "networks": _code_sha256(),
+        "libraries": " ".join(f"{name} {_version(name)}" for name in LIBRARIES),
+        "streamav": __version__,
+    }
+    for part in (card.audio, card.visual):
+        if part.external:
+            parts[part.network] = file_sha256(encoder_file(part.network, weights_dir))
+    return EntryKey(recipe.engine, recipe.precision, parts)
+
+
+def open_onnx_engine(bundle: Bundle, settings: ModelSettings, recipe: Recipe, cache: EngineCache) -> OnnxEngine:
+    """Load a model's ONNX files, exporting and checking them first when they are not in the cache.
+
+    Raises:
+        EngineError: when they cannot be made, or differ from torch by more than the recipe allows.
+        ModelError: when weights are missing or do not fit.
+    """
+    threads = settings.threads or len(os.sched_getaffinity(0))
+
+    def reference() -> Engine:
+        from streamav.engines.torch_engine import open_torch_engine
+
+        return open_torch_engine(bundle, settings)
+
+    def build(folder: Path) -> dict[str, JsonValue]:
+        return _build(folder, bundle, settings, recipe, threads)
+
+    entry = cache.get(onnx_key(bundle, recipe, settings.weights_dir), build)
+    _require_parity(entry)
+    return OnnxEngine(entry.path, recipe, threads, reference)
+
+
+def _build(folder: Path, bundle: Bundle, settings: ModelSettings, recipe: Recipe, threads: int) -> dict[str, JsonValue]:
+    """Export the four networks into *folder*, compare them with torch, and write down what came out."""
+    from streamav.engines.modules import build_modules
+    from streamav.engines.onnx_export import export_onnx
+    from streamav.engines.torch_engine import TorchEngine
+
+    log.info("engine: exporting the networks of model %s for ONNX Runtime; this is done once", bundle.card.name)
+    started = time.perf_counter()
+    modules = build_modules(bundle, settings.weights_dir)
+    reference = TorchEngine(modules, recipe.batch)
+    answers = answer(reference, make_samples(bundle.card.visual.picture, bundle.card.audio.log_mel_offset))
+    for name in NETWORK_NAMES:
+        export_onnx(modules[name], answers.inputs[name], folder / f"{name}.onnx")
+    save_answers(folder / ANSWERS_FILE, answers)
+    parity = compare(OnnxEngine(folder, recipe, threads, lambda: reference), answers, recipe.tolerance)
+    seconds = time.perf_counter() - started
+    log.info("engine: built in %.1f s; relative error %.1e, probability error %.1e", seconds, max(parity.relative.values()), parity.probability)
+    return {"model": bundle.card.name, "seconds": round(seconds, 2), "parity": parity.tree(), "recipe": recipe.name}
+
+
+def _require_parity(entry: Entry) -> None:
+    parity = entry.facts.get("parity")
+    if not isinstance(parity, dict) or parity.get("passed") is not True:
+        msg = f"the engine at {entry.path} differs from the float32 reference by more than its recipe allows: {parity}"
+        raise EngineError(msg)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _code_sha256() -> str:
+    """Hash the code of the networks, so that a change of it makes other engines."""
+    folder = Path(__file__).resolve().parents[1] / "networks"
+    return "".join(file_sha256(path)[:8] for path in sorted(folder.glob("*.py")))

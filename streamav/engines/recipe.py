@@ -1,0 +1,109 @@
+"""Reads the recipes of engines: precision, how many inputs run at once, and how far an engine may be from the reference.
+
+It knows no network and builds nothing; the files are `engines/*.toml`, described in `engines/README.md`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from streamav.errors import EngineError
+
+__all__ = ["NETWORK_NAMES", "Batch", "EngineName", "Precision", "Recipe", "Tolerance", "load_recipe", "recipe_names"]
+
+NETWORK_NAMES = ("visual", "audio", "encode_segment", "localize_window")
+"""The four networks of a model, in the order in which a second goes through them."""
+
+EngineName = Literal["torch", "cpu", "cuda", "tensorrt"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Count = Annotated[int, Field(ge=1, le=1024)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Batch(_Part):
+    """Most inputs that each network takes at once; a longer batch is cut up, which keeps memory bounded."""
+
+    visual: Count
+    """Pictures."""
+    audio: Count
+    """Log-mel patches."""
+    encode_segment: Count
+    """Segments."""
+    localize_window: Count
+    """Windows."""
+
+
+class Tolerance(_Part):
+    """How far an engine may be from float32 torch on the same inputs; beyond it, it is not used."""
+
+    relative: Annotated[float, Field(gt=0.0)]
+    """Largest error of any output of any network, over the largest absolute value of that output."""
+    probability: Annotated[float, Field(gt=0.0, le=1.0)]
+    """Largest difference of any relevance or class probability, from pictures and sound to scores."""
+    decisions: Annotated[float, Field(ge=0.0, le=1.0)]
+    """Least share of segments whose class and whose relevance against one half are the same."""
+
+
+class Recipe(_Part):
+    """How to make one engine."""
+
+    name: str
+    """Name of the file without its suffix: engine and precision, such as cpu-fp32."""
+    engine: EngineName
+    precision: Precision
+    description: str
+    batch: Batch
+    tolerance: Tolerance
+    workspace_bytes: Annotated[int, Field(ge=0)] = 0
+    """Memory a builder may use beyond the network's own; 0 leaves it to the builder."""
+    quantised: tuple[Literal["visual", "audio"], ...] = ()
+    """Networks whose numbers become int8; the rest stays float32."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what the recipe says, 64 hexadecimal digits."""
+        return hashlib.sha256(self.model_dump_json(exclude={"description"}).encode()).hexdigest()
+
+
+def _folder() -> Path:
+    """Give the folder of the recipes: inside an installed package, or at the root of a working tree."""
+    packaged = Path(str(resources.files("streamav"))) / "engines" / "recipes"
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[2] / "engines"
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Give the names of all recipes, sorted."""
+    return tuple(sorted(path.stem for path in _folder().glob("*.toml")))
+
+
+def load_recipe(name: str) -> Recipe:
+    """Read one recipe.
+
+    Args:
+        name: engine and precision, such as "cpu-fp32".
+
+    Raises:
+        EngineError: when there is none of that name, or it is wrong.
+    """
+    if name not in recipe_names():
+        msg = f"no engine recipe {name!r}; there are: {', '.join(recipe_names()) or 'none'}"
+        raise EngineError(msg)
+    path = _folder() / f"{name}.toml"
+    try:
+        recipe = Recipe.model_validate({"name": name, **tomllib.loads(path.read_text(encoding="utf-8"))})
+    except (OSError, tomllib.TOMLDecodeError, ValidationError) as exc:
+        msg = f"the engine recipe {path} is wrong: {exc}"
+        raise EngineError(msg) from exc
+    if name != f"{recipe.engine}-{recipe.precision}":
+        msg = f"the engine recipe {path} must be of the engine and precision in its name, got {recipe.engine} {recipe.precision}"
+        raise EngineError(msg)
+    return recipe

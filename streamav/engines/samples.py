@@ -1,0 +1,85 @@
+"""Makes the pictures and sounds on which engines are compared with the reference: seeded, the same on every machine.
+
+They are drawn and synthesized here, not recorded, and hold no noise-free symmetry that would hide a swapped axis.
+They know no file; better material (real pictures) may be handed to the parity check instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.types import WINDOW_SEGMENTS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["SAMPLE_SEGMENTS", "Samples", "make_samples"]
+
+SAMPLE_SEGMENTS = 12
+"""Segments of the samples: three windows of ten, each a second later than the one before."""
+PATCH = (96, 64)
+"""Frames and bands of a log-mel patch. Source: VGGish."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Samples:
+    """One picture and one log-mel patch for each of S consecutive segments."""
+
+    pictures: NDArray[np.uint8]
+    """Shape (S, h, w, 3), RGB."""
+    patches: NDArray[np.float32]
+    """Shape (S, 96, 64), natural logarithm of mel magnitudes plus offset."""
+
+    def windows(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give every window of ten consecutive segments: (S, ...) becomes (S - 9, 10, ...)."""
+        return np.stack([values[first : first + WINDOW_SEGMENTS] for first in range(len(values) - WINDOW_SEGMENTS + 1)])
+
+
+def make_samples(picture: tuple[int, int], log_mel_offset: float, segments: int = SAMPLE_SEGMENTS, seed: int = 20_230) -> Samples:
+    """Make samples for a model.
+
+    Args:
+        picture: height and width of the pictures, pixels.
+        log_mel_offset: the front end's offset, above 0; patches do not go below its logarithm.
+        segments: S, at least ten.
+        seed: of all that is random.
+    """
+    generator = np.random.default_rng(seed)
+    pictures = np.stack([_picture(generator, picture, index) for index in range(segments)])
+    patches = np.stack([_patch(generator, log_mel_offset, index) for index in range(segments)])
+    return Samples(pictures, patches)
+
+
+def _picture(generator: np.random.Generator, size: tuple[int, int], index: int) -> NDArray[np.uint8]:
+    """Draw a sloped background, blobs of colour, stripes and sensor noise; one in six is nearly dark."""
+    height, width = size
+    y, x = np.mgrid[0:1:complex(0, height), 0:1:complex(0, width)]
+    slope = generator.uniform(-80, 80, (2, 3))
+    colours = generator.uniform(40, 215, 3) + slope[0] * x[..., None] + slope[1] * y[..., None]
+    for _ in range(5):
+        row, column, radius = generator.uniform(0.1, 0.9), generator.uniform(0.1, 0.9), generator.uniform(0.05, 0.3)
+        inside = ((y - row) ** 2 + (x - column) ** 2 < radius**2)[..., None]
+        colours = np.where(inside, generator.uniform(0, 255, 3), colours)
+    stripes = 30 * np.sin(2 * np.pi * (generator.uniform(2, 14) * x + generator.uniform(2, 14) * y))
+    light = 0.08 if index % 6 == 5 else 1.0  # noqa: PLR2004 - the last of six
+    noisy = (colours + stripes[..., None]) * light + generator.normal(0, 4, (height, width, 3))
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def _patch(generator: np.random.Generator, offset: float, index: int) -> NDArray[np.float32]:
+    """Synthesize mel magnitudes: a noise floor, moving partials and a click; one in six is digital silence."""
+    frames, bands = PATCH
+    if index % 6 == 3:  # noqa: PLR2004 - one of six
+        return np.full(PATCH, np.log(offset), np.float32)
+    time, band = np.mgrid[0:frames, 0:bands]
+    magnitude = generator.gamma(2.0, 0.01, PATCH)
+    lowest, drift = generator.uniform(4, 20), generator.uniform(-0.08, 0.08)
+    for partial in range(1, 5):
+        centre = lowest * partial + drift * time
+        magnitude += generator.uniform(0.1, 2.0) / partial * np.exp(-0.5 * ((band - centre) / 1.2) ** 2)
+    click = generator.integers(0, frames - 8)
+    magnitude[click : click + 8] += generator.uniform(0, 1.0) * np.exp(-np.arange(8) / 3)[:, None]
+    return np.log(magnitude + offset).astype(np.float32)

@@ -1,0 +1,97 @@
+"""Turns one second of sound into the log-mel patch that the audio encoders look at.
+
+Pure numpy: it knows no network, device or file. VGGish takes offset 0.01, YAMNet and the compact encoder take 0.001.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.errors import ShapeError
+from streamav.types import SAMPLE_RATE_HZ, SAMPLES_PER_SEGMENT
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["PATCH_BANDS", "PATCH_FRAMES", "LogMelOptions", "log_mel", "mel_bank"]
+
+PATCH_FRAMES = 96
+"""Frames of a patch; they cover the first 15 600 of the segment's 16 000 samples. Source: VGGish, YAMNet."""
+PATCH_BANDS = 64
+"""Mel bands of a patch. Source: VGGish, YAMNet."""
+_FRAME_SAMPLES = 400  # 25 ms
+_HOP_SAMPLES = 160  # 10 ms
+_FFT_SAMPLES = 512
+_LOW_HZ, _HIGH_HZ = 125.0, 7500.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogMelOptions:
+    """What differs between the log-mel front ends."""
+
+    offset: float = 0.01
+    """Added to every mel magnitude before the logarithm, above 0: the smaller, the quieter the sound that still shows."""
+
+    def __post_init__(self) -> None:
+        """Check the offset."""
+        if not self.offset > 0.0:
+            msg = f"LogMelOptions.offset must be above 0, got {self.offset}"
+            raise ShapeError(msg)
+
+
+def _mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the HTK mel of frequencies in Hz. Source: The HTK Book, section 5.4 (2595 log10 is 1127 ln)."""
+    return np.asarray(1127.0 * np.log1p(hz / 700.0), dtype=np.float64)
+
+
+@cache
+def mel_bank() -> NDArray[np.float64]:
+    """Give the weights from magnitude bins to mel bands, shape (257, 64), range 0 to 1, read-only.
+
+    The triangles are straight lines on the mel axis, not in Hz as librosa's are; the constant part weighs nothing.
+
+    Source: tensorflow/models:research/audioset/vggish/mel_features.py, spectrogram_to_mel_matrix.
+    """
+    centre = _mel(np.linspace(0.0, SAMPLE_RATE_HZ / 2, _FFT_SAMPLES // 2 + 1))[:, None]
+    ends = _mel(np.array([_LOW_HZ, _HIGH_HZ]))
+    edge = np.linspace(ends[0], ends[1], PATCH_BANDS + 2)
+    rise = (centre - edge[:-2]) / (edge[1:-1] - edge[:-2])
+    fall = (edge[2:] - centre) / (edge[2:] - edge[1:-1])
+    weights = np.maximum(0.0, np.minimum(rise, fall))
+    weights[0] = 0.0
+    weights.flags.writeable = False
+    return weights
+
+
+@cache
+def _hann() -> NDArray[np.float64]:
+    """Give the periodic Hann window, shape (400,)."""
+    window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(_FRAME_SAMPLES) / _FRAME_SAMPLES)
+    return np.asarray(window, dtype=np.float64)
+
+
+def log_mel(samples: NDArray[np.float32], options: LogMelOptions) -> NDArray[np.float32]:
+    """Give the log-mel patch of one segment.
+
+    Args:
+        samples: shape (16000,), mono, 16 kHz, range [-1, 1].
+        options: the front end's offset.
+
+    Returns:
+        Shape (96, 64), float32: time by mel band, natural logarithm of magnitude (not power) plus offset.
+
+    Raises:
+        ShapeError: when *samples* is not one segment long.
+
+    Source: VGGish and YAMNet front ends (tensorflow/models:research/audioset/vggish/mel_features.py).
+    """
+    if samples.shape != (SAMPLES_PER_SEGMENT,):
+        msg = f"log_mel takes one segment of shape ({SAMPLES_PER_SEGMENT},), got {samples.shape}"
+        raise ShapeError(msg)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, _FRAME_SAMPLES)[::_HOP_SAMPLES][:PATCH_FRAMES]
+    magnitude = np.abs(np.fft.rfft(frames * _hann(), _FFT_SAMPLES))
+    return np.log(magnitude @ mel_bank() + options.offset).astype(np.float32)

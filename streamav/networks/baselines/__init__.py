@@ -1,0 +1,34 @@
+"""The networks VSCG is compared with, behind the same call: `network(audio, visual)` gives a `LocalizerOutput`.
+
+Importing this package loads no torch; `make_baseline` does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamav.networks.baselines.options import BaselineName, BaselineOptions, Plugin
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["BaselineName", "BaselineOptions", "Plugin", "make_baseline"]
+
+
+def make_baseline(options: BaselineOptions) -> nn.Module:
+    """Make the baseline that *options* name, with freshly drawn weights."""
+    if options.network == "avel":
+        from streamav.networks.baselines.avel import AVEL
+
+        return AVEL(options)
+    if options.network == "pspnet":
+        from streamav.networks.baselines.pspnet import PSPNet
+
+        return PSPNet(options)
+    if options.supervision == "fully":
+        from streamav.networks.baselines.cmbs import FullyCMBS
+
+        return FullyCMBS(options)
+    from streamav.networks.baselines.cmbs import WeaklyCMBS
+
+    return WeaklyCMBS(options)

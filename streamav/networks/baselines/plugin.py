@@ -1,0 +1,42 @@
+"""The module that Table IV puts at the very end of a host: nothing, PSP, or VSCG's ESCM.
+
+It knows no host.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from streamav.networks.escm import EventSemanticConsistency, Streams
+from streamav.networks.psp import PositiveSamplePropagation
+
+if TYPE_CHECKING:
+    from streamav.networks.baselines.options import BaselineOptions
+
+__all__ = ["StreamPlugin"]
+
+PSP_DROPOUT = 0.1
+"""Source: jasongief/PSP_CVPR_2021 fully_model.py:121."""
+
+
+class StreamPlugin(nn.Module):
+    """Takes two streams and gives two streams of the same shape and their mean."""
+
+    def __init__(self, options: BaselineOptions) -> None:
+        """Make what `options.plugin` names, for streams of size 2 hidden."""
+        super().__init__()
+        self.module: nn.Module | None = None
+        if options.plugin == "psp":
+            self.module = PositiveSamplePropagation(
+                2 * options.hidden, threshold=options.psp_threshold, renorm=True, dropout=PSP_DROPOUT, project_dropout=PSP_DROPOUT
+            )
+        elif options.plugin == "escm":
+            self.module = EventSemanticConsistency(options.hidden)
+
+    def forward(self, audio: Tensor, visual: Tensor) -> Streams:
+        """Give both streams (B, T, D) and their mean, from two streams (B, T, D)."""
+        if self.module is not None:
+            audio, visual = self.module(audio, visual)[:2]
+        return audio, visual, (visual + audio) * 0.5

@@ -1,0 +1,120 @@
+"""Loads a public encoder by name from a weights file in any layout we know, ready to run.
+
+It does not find or fetch files (`streamav.bundle`), and knows no engine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from streamav.errors import ModelError
+from streamav.networks.keras_h5 import read_keras_h5
+from streamav.networks.mobilenetv2 import MobileNetV2, mobilenetv2_state
+from streamav.networks.vgg19 import VGG19, read_vgg19
+from streamav.networks.vggish import VGGish, read_vggish
+from streamav.networks.yamnet import Yamnet, yamnet_state
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import nn
+
+__all__ = ["load_encoder"]
+
+YAMNET_EPSILON = 1e-4
+"""Of its batch norms, which have no scale. Source: tensorflow/models research/audioset/yamnet/params.py."""
+YAMNET_LAYERS = 14
+
+
+def load_encoder(network: str, path: Path) -> nn.Module:
+    """Load an encoder in eval mode.
+
+    Args:
+        network: "vgg19", "vggish", "mobilenetv2" or "yamnet".
+        path: weights in a layout of `read_vgg19` or `read_vggish`; for the two others the Keras .h5 file of their publisher, or
+            a .safetensors file with the names of the former (MobileNetV2) or of TensorFlow Lite's layers (YAMNet).
+
+    Raises:
+        ModelError: when the name is unknown or the file is damaged, of another layout, or has wrong shapes.
+    """
+    module: nn.Module
+    if network == "vgg19":
+        module, state = VGG19(), read_vgg19(path)
+    elif network == "vggish":
+        module, state = VGGish(), read_vggish(path)
+    elif network == "mobilenetv2":
+        module, state = MobileNetV2(), mobilenetv2_state(_tensors(_plain(path) or _keras(path)))
+    elif network == "yamnet":
+        module, state = Yamnet(), yamnet_state(_tensors(_plain(path) or _folded_yamnet(_keras(path), path)))
+    else:
+        msg = f"a public encoder must be vgg19, vggish, mobilenetv2 or yamnet, got {network!r}"
+        raise ModelError(msg)
+    try:
+        missing, unknown = module.load_state_dict(state, strict=False)
+    except RuntimeError as exc:
+        msg = f"{path} must hold the weights of {network}: {exc}"
+        raise ModelError(msg) from exc
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unknown:
+        msg = f"{path} must hold the weights of {network}, whole; missing: {missing[:3]}, unknown: {unknown[:3]}"
+        raise ModelError(msg)
+    return module.eval()
+
+
+def _tensors(arrays: dict[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def _plain(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Read a .safetensors file; nothing when the file is another kind."""
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        return {name: array.astype(np.float32, copy=False) for name, array in load_file(path).items()}
+    except (OSError, SafetensorError, ValueError) as exc:
+        msg = f"{path} must be a whole safetensors file: {exc}"
+        raise ModelError(msg) from exc
+
+
+def _keras(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Read a Keras file; its paths repeat the layer's name (Conv1/Conv1/kernel:0), ours do not (Conv1/kernel)."""
+    arrays = read_keras_h5(path, lambda _: True)
+    named: dict[str, NDArray[np.float32]] = {}
+    for name, array in arrays.items():
+        words = name.removeprefix("model_weights/").removesuffix(":0").split("/")
+        half = (len(words) - 1) // 2
+        repeated = len(words) > 2 and words[:half] == words[half:-1]  # noqa: PLR2004 - layer, layer, weight
+        named["/".join(words[half:] if repeated else words)] = array
+    return named
+
+
+def _folded_yamnet(arrays: dict[str, NDArray[np.float32]], path: Path) -> dict[str, NDArray[np.float32]]:
+    """Fold the batch norms of the publisher's file into the convolutions and name the layers as TensorFlow Lite does.
+
+    Source: tensorflow/models research/audioset/yamnet/yamnet.py (names of the layers).
+    """
+    folded: dict[str, NDArray[np.float32]] = {}
+
+    def fold(theirs: str, kernel: str, ours: str) -> None:
+        scale = 1.0 / np.sqrt(arrays[f"{theirs}/bn/moving_variance"] + YAMNET_EPSILON)
+        weights = arrays[f"{theirs}/{kernel}"].transpose(3, 0, 1, 2)  # (out, h, w, in); depthwise: (1, h, w, channel)
+        folded[f"{ours}_w"] = weights * (scale if kernel == "depthwise_kernel" else scale[:, None, None, None])
+        folded[f"{ours}_b"] = arrays[f"{theirs}/bn/beta"] - arrays[f"{theirs}/bn/moving_mean"] * scale
+
+    try:
+        fold("layer1/conv", "kernel", "01_CONV_2D")
+        for layer in range(2, YAMNET_LAYERS + 1):
+            fold(f"layer{layer}/depthwise_conv", "depthwise_kernel", f"{2 * layer - 2:02d}_DEPTHWISE_CONV_2D")
+            fold(f"layer{layer}/pointwise_conv", "kernel", f"{2 * layer - 1:02d}_CONV_2D")
+        folded["28_FULLY_CONNECTED_w"] = arrays["logits/kernel"].T
+        folded["28_FULLY_CONNECTED_b"] = arrays["logits/bias"]
+    except (KeyError, ValueError) as exc:
+        msg = f"{path} must be the publisher's yamnet.h5: {exc}"
+        raise ModelError(msg) from exc
+    return folded

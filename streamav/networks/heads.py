@@ -1,0 +1,188 @@
+"""What the localizers answer: the heads, their common output, and how labels are decided from it.
+
+It knows no encoders and no losses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from streamav.errors import ShapeError
+
+if TYPE_CHECKING:
+    from streamav.networks.options import Decision
+
+__all__ = [
+    "BackgroundContrast",
+    "FullyHeads",
+    "LocalizerOutput",
+    "SegmentHead",
+    "WeaklyHeads",
+    "agreement",
+    "decide",
+    "segment_probabilities",
+]
+
+
+class LocalizerOutput(NamedTuple):
+    """The answer to a batch of windows; a head that the network does not have is None."""
+
+    relevance_logits: Tensor | None = None
+    """(B, T): whether a segment holds an audio-visual event, before the sigmoid (VSCG Eq. 14)."""
+    class_logits: Tensor | None = None
+    """(B, C): what the window's event is, before the softmax (VSCG Eq. 15)."""
+    segment_logits: Tensor | None = None
+    """(B, T, C + 1): what each segment is, background last, before the softmax; weakly the same as segment_scores."""
+    similarity: Tensor | None = None
+    """(B, T): cosine of both final streams, -1 to 1 (VSCG Eq. 16)."""
+    attention: Tensor | None = None
+    """(B, T, G, G): where in the picture, each grid sums to 1; None from `localize_window`."""
+    video_probabilities: Tensor | None = None
+    """(B, C + 1): what the window holds, rows sum to 1 (weakly)."""
+    segment_scores: Tensor | None = None
+    """(B, T, C + 1): gated score of each segment, before the softmax (weakly)."""
+    gate: Tensor | None = None
+    """(B, T): CMBS's audio-visual gate, 0 to 1; None elsewhere."""
+    modality_logits: Tensor | None = None
+    """(B, C): what CMBS's single modalities say of the window; None elsewhere."""
+    contrast: Tensor | None = None
+    """(2, B, T, D): unit vectors of the segments, plain and disturbed, for the background-event contrast; only in training."""
+
+
+class SegmentHead(nn.Module):
+    """Linear, ReLU, linear: one score for each class and background in every segment."""
+
+    def __init__(self, size: int, inner: int, outputs: int, *, bias: bool = False) -> None:
+        """Make both layers, *size* to *inner* to *outputs*."""
+        super().__init__()
+        self.inner = nn.Linear(size, inner, bias=bias)
+        self.outer = nn.Linear(inner, outputs, bias=bias)
+        for layer in (self.inner, self.outer):
+            nn.init.xavier_uniform_(layer.weight)
+
+    def forward(self, streams: Tensor) -> Tensor:
+        """Give (B, T, outputs) from (B, T, size)."""
+        scores: Tensor = self.outer(torch.relu(self.inner(streams)))
+        return scores
+
+
+class FullyHeads(nn.Module):
+    """Relevance of each segment, class of the window, and class of each segment (VSCG section III-E, Eq. 14-15)."""
+
+    def __init__(self, size: int, inner: int, classes: int, *, contrast: bool = False) -> None:
+        """Make the heads on a fused stream of *size*; *contrast* adds the layer of `BackgroundContrast`."""
+        super().__init__()
+        self.relevance = nn.Linear(size, 1)
+        self.window_class = nn.Linear(size, classes)
+        self.segment = SegmentHead(size, inner, classes + 1)
+        self.contrast = BackgroundContrast(size) if contrast else None
+        for layer in (self.relevance, self.window_class):
+            nn.init.xavier_uniform_(layer.weight)
+
+    def forward(self, fused: Tensor, similarity: Tensor | None = None) -> LocalizerOutput:
+        """Answer for a fused stream (B, T, size)."""
+        judged, pairs = (fused, None) if self.contrast is None else self.contrast(fused)
+        return LocalizerOutput(
+            relevance_logits=self.relevance(judged).squeeze(-1),  # the last axis only: a batch of one keeps its shape (bug B7)
+            class_logits=self.window_class(fused.amax(dim=1)),
+            segment_logits=self.segment(fused),
+            similarity=similarity,
+            contrast=pairs,
+        )
+
+
+class BackgroundContrast(nn.Module):
+    """One layer in which event segments of a window are drawn together and away from its background.
+
+    Source: CACE-Net (ACM MM 2024), Brain-Cog-Lab/CACE-Net CACE/model/main_model.py:124-195: share 0.6 of the layer's output
+    joins what relevance is judged by, noise 0.1 makes the second view. There both begin after an eighth of the epochs; here at once.
+    """
+
+    SHARE = 0.6
+    NOISE = 0.1
+
+    def __init__(self, size: int) -> None:
+        """Make the layer on a fused stream of *size*."""
+        super().__init__()
+        self.encoder = nn.Linear(size, size)
+
+    def forward(self, fused: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Give the stream (B, T, D) to judge relevance by and, in training, both views (2, B, T, D) of it."""
+        plain = torch.relu(self.encoder(fused))
+        judged = fused + self.SHARE * plain
+        if not self.training:
+            return judged, None
+        disturbed = torch.relu(self.encoder(fused + self.NOISE * torch.randn_like(fused)))
+        return judged, nn.functional.normalize(torch.stack([plain, disturbed]), dim=-1)
+
+
+class WeaklyHeads(nn.Module):
+    """Gated class scores of each segment, averaged over the window (VSCG section III-E, PSP-Net's weighting branch)."""
+
+    def __init__(self, size: int, inner: int, classes: int, *, gate_relu: bool = True) -> None:
+        """Make the heads on a fused stream of *size*."""
+        super().__init__()
+        self.gate_relu = gate_relu
+        self.segment = SegmentHead(size, inner, classes + 1)
+        self.gate = nn.Linear(classes + 1, 1, bias=False)
+
+    def forward(self, fused: Tensor, similarity: Tensor | None = None) -> LocalizerOutput:
+        """Answer for a fused stream (B, T, size)."""
+        raw = self.segment(fused)
+        gate = self.gate(raw)
+        if self.gate_relu:
+            gate = torch.relu(gate)
+        scores = raw * torch.sigmoid(gate)
+        return LocalizerOutput(
+            segment_logits=scores,
+            similarity=similarity,
+            video_probabilities=torch.softmax(scores.mean(dim=1), dim=-1),
+            segment_scores=scores,
+        )
+
+
+def agreement(audio: Tensor, visual: Tensor) -> Tensor:
+    """Give the cosine (B, T), -1 to 1, of two streams (B, T, D) in each segment (VSCG Eq. 16)."""
+    return (nn.functional.normalize(visual, dim=-1) * nn.functional.normalize(audio, dim=-1)).sum(dim=-1)
+
+
+def segment_probabilities(output: LocalizerOutput, decision: Decision) -> Tensor:
+    """Give the probability (B, T, C + 1) of each class and, last, background in every segment; rows sum to 1.
+
+    `two_stage` is [r * softmax(class), 1 - r] with r the relevance; `argmax29` the softmax of the segment's own scores.
+
+    Raises:
+        ShapeError: when the network has not the heads that the decision needs.
+    """
+    if decision == "argmax29":
+        return torch.softmax(_need(output.segment_logits, "segment_logits", decision), dim=-1)
+    relevance = torch.sigmoid(_need(output.relevance_logits, "relevance_logits", decision)).unsqueeze(-1)
+    classes = torch.softmax(_need(output.class_logits, "class_logits", decision), dim=-1).unsqueeze(1)
+    return torch.cat([relevance * classes, 1.0 - relevance], dim=-1)
+
+
+def decide(output: LocalizerOutput, decision: Decision, threshold: float = 0.7) -> Tensor:
+    """Give the label (B, T) int64, 0 to C with C the background, of every segment.
+
+    `two_stage`: the window's best class where the relevance exceeds *threshold* (VSCG section III-E), else background.
+    `argmax29`: the best of the segment's C + 1 scores, without a threshold.
+
+    Raises:
+        ShapeError: when the network has not the heads that the decision needs.
+    """
+    if decision == "argmax29":
+        return _need(output.segment_logits, "segment_logits", decision).argmax(dim=-1)
+    relevance = torch.sigmoid(_need(output.relevance_logits, "relevance_logits", decision))
+    classes = _need(output.class_logits, "class_logits", decision)
+    best = classes.argmax(dim=-1, keepdim=True).expand_as(relevance)
+    return torch.where(relevance > threshold, best, torch.full_like(best, classes.shape[-1]))
+
+
+def _need(value: Tensor | None, name: str, decision: str) -> Tensor:
+    if value is None:
+        msg = f"decision {decision} needs {name}, which this network does not give; choose the other decision"
+        raise ShapeError(msg)
+    return value

@@ -1,0 +1,120 @@
+"""VSCG: says of every segment of a window whether and what audio-visual event it holds.
+
+One implementation for every setting of `VSCGOptions`, split in two: `encode_segment` looks at one second alone and is run
+once for it, `localize_window` looks at the vectors of a window and is run each second again. It knows no streams and no losses.
+
+Source: Jiang et al., "Leveraging the Video-level Semantic Consistency of Event for Audio-visual Event Localization",
+IEEE TMM 2023, arXiv 2210.05242. Sections and equations named below are that paper's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from streamav.errors import ShapeError
+from streamav.networks.attention import AudioGuidedAttention
+from streamav.networks.escm import EventSemanticConsistency
+from streamav.networks.heads import FullyHeads, LocalizerOutput, WeaklyHeads, agreement
+from streamav.networks.psp import PositiveSamplePropagation
+from streamav.networks.recurrent import BiLSTMPair
+
+if TYPE_CHECKING:
+    from streamav.networks.options import VSCGOptions
+
+__all__ = ["VSCG", "VSCGOutput"]
+
+VSCGOutput = LocalizerOutput
+
+
+class VSCG(nn.Module):
+    """The whole network; audio is sound and visual is picture in every argument and output, whatever `swap_av` says."""
+
+    def __init__(self, options: VSCGOptions) -> None:
+        """Make the layers that *options* ask for and no others."""
+        super().__init__()
+        self.options = options
+        size = options.segment_size
+        self.audio_front: nn.Module = nn.Identity()
+        self.visual_front: nn.Module = nn.Linear(options.visual_size, size)
+        if options.front == "fa_fv":  # two linear maps without bias or non-linearity between them, from PSP-Net
+            self.audio_front = _two_maps(options.audio_size, options.front_size, size)
+            self.visual_front = _two_maps(options.visual_size, options.front_size, size)
+        self.attention = AudioGuidedAttention(size, options.visual_size, options.attention_size, options.grid)
+        self.lstm = BiLSTMPair(size, size, options.hidden)
+        self.psp = PositiveSamplePropagation(
+            options.stream_size,
+            threshold=options.psp_threshold,
+            renorm=options.psp_renorm,
+            dropout=options.psp_dropout,
+            project_dropout=options.project1_dropout,
+        )
+        self.escm: EventSemanticConsistency | None = None
+        if options.escm:
+            self.escm = EventSemanticConsistency(
+                options.hidden, prior=options.prior, pool=options.pool, post_gru=options.post_gru, dropout=options.post_gru_dropout
+            )
+        self.heads = _heads(options)
+
+    def forward(self, audio: Tensor, visual: Tensor) -> VSCGOutput:
+        """Score every segment of B windows.
+
+        Args:
+            audio: (B, T, A) float32, the audio features.
+            visual: (B, T, G, G, V) float32, the visual feature grids.
+
+        Raises:
+            ShapeError: when the two do not have the shapes that the options ask for.
+        """
+        batch, segments = self._check(audio, visual)
+        heard, seen, attention = self.encode_segment(audio.flatten(0, 1), visual.flatten(0, 1))
+        heard = heard.view(batch, segments, -1)
+        seen = seen.view(batch, segments, -1)
+        return self.localize_window(heard, seen)._replace(attention=attention.view(batch, segments, *attention.shape[1:]))
+
+    def encode_segment(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give a sound and a picture vector, (B, segment_size) each, and the attention (B, G, G) of B single segments.
+
+        Args:
+            audio: (B, A) float32.
+            visual: (B, G, G, V) float32.
+        """
+        heard = self.audio_front(audio)
+        attended, attention = self.attention(heard, visual)
+        return heard, self.visual_front(attended), attention
+
+    def localize_window(self, audio: Tensor, visual: Tensor) -> VSCGOutput:
+        """Score B windows of encoded segments, (B, T, segment_size) each; the attention is left None."""
+        if self.options.swap_av:
+            audio, visual = visual, audio  # bug B4: the authors hand (video, audio) to a branch pair named (audio, video)
+        heard, seen = self.psp(*self.lstm(audio, visual))
+        if self.escm is None:
+            fused = (seen + heard) * 0.5
+        else:
+            heard, seen, fused = self.escm(heard, seen)
+        output: VSCGOutput = self.heads(fused, agreement(heard, seen))
+        return output
+
+    def _check(self, audio: Tensor, visual: Tensor) -> tuple[int, int]:
+        """Give B and T, or raise ShapeError."""
+        options = self.options
+        cell = (options.grid, options.grid, options.visual_size)
+        windows = tuple(audio.shape[:2])
+        if audio.ndim != 3 or audio.shape[2] != options.audio_size or tuple(visual.shape) != (*windows, *cell):  # noqa: PLR2004 - B, T, A
+            msg = (
+                f"audio must be (B, T, {options.audio_size}) and visual (B, T, {', '.join(map(str, cell))}), "
+                f"got {tuple(audio.shape)} and {tuple(visual.shape)}"
+            )
+            raise ShapeError(msg)
+        return windows[0], windows[1]
+
+
+def _two_maps(size: int, inner: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(size, inner, bias=False), nn.Linear(inner, out, bias=False))
+
+
+def _heads(options: VSCGOptions) -> nn.Module:
+    if options.supervision == "fully":
+        return FullyHeads(options.stream_size, options.head_size, options.classes, contrast=options.background_contrast)
+    return WeaklyHeads(options.stream_size, options.head_size, options.classes, gate_relu=options.weak_gate_relu)

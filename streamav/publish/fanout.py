@@ -1,0 +1,74 @@
+"""Gives everything to several sinks and keeps the fault of one from the others.
+
+It knows no sink by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from streamav.protocols import Sink
+    from streamav.types import Event, SourceState, Telemetry
+
+__all__ = ["FanOut"]
+
+_log = logging.getLogger(__name__)
+
+
+class FanOut:
+    """A sink made of sinks."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        """Take the sinks, in the order in which they are served."""
+        self._sinks = tuple(sinks)
+        self._blamed: set[int] = set()
+        self.failures = 0
+        """Calls of a sink that raised, since the start."""
+
+    async def start(self) -> None:
+        """Start all; an error of one does not keep the others from starting."""
+        results = await asyncio.gather(*(sink.start() for sink in self._sinks), return_exceptions=True)
+        self._note(results)
+
+    def event(self, event: Event, latency_s: float) -> None:
+        """Give a message about an event to all."""
+        self._each(lambda sink: sink.event(event, latency_s))
+
+    def source_state(self, source: str, state: SourceState, reason: str) -> None:
+        """Give a change of a source's state to all."""
+        self._each(lambda sink: sink.source_state(source, state, reason))
+
+    def telemetry(self, source: str, telemetry: Telemetry) -> None:
+        """Give telemetry to all."""
+        self._each(lambda sink: sink.telemetry(source, telemetry))
+
+    async def close(self) -> None:
+        """Close all at the same time."""
+        results = await asyncio.gather(*(sink.close() for sink in self._sinks), return_exceptions=True)
+        self._note(results)
+
+    def _each(self, call: Callable[[Sink], None]) -> None:
+        for position, sink in enumerate(self._sinks):
+            try:
+                call(sink)
+            except Exception as exc:  # noqa: BLE001 - a broken sink must not take the others, or the loop, with it
+                self._blame(position, exc)
+
+    def _note(self, results: Sequence[object]) -> None:
+        for position, result in enumerate(results):
+            if isinstance(result, Exception):
+                self._blame(position, result)
+            elif isinstance(result, BaseException):
+                raise result
+
+    def _blame(self, position: int, exc: Exception) -> None:
+        """Count a failure, and tell of the first of each sink."""
+        self.failures += 1
+        if position not in self._blamed:
+            self._blamed.add(position)
+            _log.error("sink failed, further failures are only counted sink=%s", type(self._sinks[position]).__name__, exc_info=exc)

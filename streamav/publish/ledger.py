@@ -1,0 +1,210 @@
+"""Knows what the broker should hold now: states of sources and classes, last events, and which events go on.
+
+Pure: it decides what to say, never when or whether it arrives; it reads no clock and knows no connection (docs/mqtt.md, life of an event).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from streamav.publish.message import describe
+from streamav.publish.outbox import Parcel
+from streamav.types import EndReason, EventPhase, SourceState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streamav.publish.message import EventMessage, MessageContext
+    from streamav.publish.topics import Topics
+    from streamav.types import Event, Telemetry
+
+__all__ = ["Ledger", "Retained", "telemetry_payload"]
+
+_UNAVAILABLE = frozenset({SourceState.LOST, SourceState.DISABLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """A value the broker keeps for those who come later; only the newest of a topic counts."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(slots=True)
+class _Open:
+    """An event that goes on."""
+
+    event: Event
+    taken_s: float
+    latency_s: float
+    sequence: int
+    told: bool
+
+
+class Ledger:
+    """Turns what the pipeline says into parcels for the outbox and retained values."""
+
+    def __init__(self, topics: Topics, context: MessageContext, sources: Mapping[str, Sequence[str]], *, provisional: bool) -> None:
+        """Take the topics, the model, the labels that may be published for each source, and whether unconfirmed events are published."""
+        self._topics = topics
+        self._context = context
+        self._provisional = provisional
+        self._open: dict[str, _Open] = {}
+        self._on: dict[tuple[str, str], str] = {}
+        self._states = dict.fromkeys(sources, SourceState.WARMING_UP)
+        self._classes = {(source, label): self._class_values(source, label, None) for source, labels in sources.items() for label in labels}
+        self._last: dict[str, Retained] = {}
+
+    def retained(self) -> list[Retained]:
+        """Give every retained value but the service's own, in the order in which they are sent after a connect."""
+        values = [value for pair in self._classes.values() for value in pair]
+        for source, state in self._states.items():
+            values += self._state_values(source, state)
+        return values + list(self._last.values())
+
+    def farewell(self) -> list[Retained]:
+        """Give the retained values of a service that ends: every class off, every source unavailable."""
+        values = [value for source, label in self._classes for value in self._class_values(source, label, None)]
+        return values + [Retained(self._topics.availability(source), b"offline") for source in self._states]
+
+    def source_state(self, source: str, state: SourceState) -> list[Retained]:
+        """Take a change of a source's state."""
+        self._states[source] = state
+        return self._state_values(source, state)
+
+    def event(self, event: Event, latency_s: float, now_s: float) -> tuple[list[Parcel], list[Retained]]:
+        """Take one message of the tracker; give what to queue and what to retain.
+
+        Args:
+            event: the message.
+            latency_s: end of its newest segment to now, seconds.
+            now_s: any clock that only goes on, seconds.
+        """
+        known = self._open.get(event.id)
+        was_confirmed = known is not None and known.event.confirmed
+        told = known is not None and known.told
+        sequence = known.sequence if known is not None else 0
+        if not (self._provisional or event.confirmed or told):
+            self._remember(event, _Open(event, now_s, latency_s, sequence, told=False))
+            return [], []
+        wire = event
+        if not told and event.phase is EventPhase.UPDATE and not self._provisional:
+            wire = replace(event, phase=EventPhase.NEW)  # the first that anybody hears of it
+        parcels = []
+        if not told and event.phase is EventPhase.END and not self._provisional:
+            opening = replace(event, phase=EventPhase.NEW, end_ns=None, end_reason=None, newest_end_ns=event.end_ns or event.newest_end_ns)
+            sequence += 1
+            parcels.append(self._parcel(describe(opening, self._context, latency_s, sequence)))
+        sequence = sequence + 1 if known is not None or parcels or not self._provisional else max(1, event.sequence)
+        message = describe(wire, self._context, latency_s, sequence)
+        parcels.append(self._parcel(message))
+        if event.confirmed and not was_confirmed:
+            parcels.append(self._companion(message))
+        self._remember(event, _Open(event, now_s, latency_s, sequence, told=True))
+        return parcels, self._consequences(event, message)
+
+    def left_open(self, message: EventMessage) -> tuple[list[Parcel], list[Retained]]:
+        """Take the `end` of an event that an earlier run left open."""
+        values = list(self._class(message.source, message.label, None))
+        if message.confirmed:
+            values.append(self._remember_last(message))
+        return [self._parcel(message)], values
+
+    def reminders(self, now_s: float, waiting: frozenset[str]) -> list[Parcel]:
+        """Give an update for each published event that goes on, but for those whose messages wait in the outbox."""
+        parcels = []
+        for event_id, known in self._open.items():
+            if known.told and event_id not in waiting:
+                known.sequence += 1
+                update = replace(known.event, phase=EventPhase.UPDATE)
+                latency_s = known.latency_s + now_s - known.taken_s
+                parcels.append(self._parcel(describe(update, self._context, latency_s, known.sequence)))
+        return parcels
+
+    def _remember(self, event: Event, known: _Open) -> None:
+        if event.end_ns is not None:
+            self._open.pop(event.id, None)
+        else:
+            self._open[event.id] = known
+
+    def _consequences(self, event: Event, message: EventMessage) -> list[Retained]:
+        """Give the retained values that a message about an event changes; those that are not confirmed change none."""
+        key = (event.source, event.label)
+        if not event.confirmed or event.end_reason is EndReason.RETRACTED:
+            return []
+        if event.end_ns is None:
+            if self._on.get(key) == event.id:
+                return []
+            self._on[key] = event.id
+            return list(self._class(*key, message))
+        values = [self._remember_last(message)]
+        if self._on.get(key, event.id) == event.id:  # no younger event of the same label holds it on
+            self._on.pop(key, None)
+            values = [*self._class(*key, None), *values]
+        return values
+
+    def _class(self, source: str, label: str, message: EventMessage | None) -> tuple[Retained, Retained]:
+        values = self._classes[source, label] = self._class_values(source, label, message)
+        return values
+
+    def _class_values(self, source: str, label: str, message: EventMessage | None) -> tuple[Retained, Retained]:
+        """Give attributes and state of a class; the attributes go first, so that they are there when the state changes."""
+        attributes: dict[str, object] = {
+            "score": 0.0 if message is None else message.score,
+            "event_id": None if message is None else message.id,
+            "since": None if message is None else message.start_time,
+            "zone": None,
+        }
+        state = b"OFF" if message is None else b"ON"
+        return (
+            Retained(self._topics.class_attributes(source, label), _json(attributes)),
+            Retained(self._topics.class_state(source, label), state),
+        )
+
+    def _state_values(self, source: str, state: SourceState) -> list[Retained]:
+        available = b"offline" if state in _UNAVAILABLE else b"online"
+        return [
+            Retained(self._topics.source_status(source), state.value.encode()),
+            Retained(self._topics.availability(source), available),
+        ]
+
+    def _remember_last(self, message: EventMessage) -> Retained:
+        value = self._last[message.source] = Retained(self._topics.last_event(message.source), message.to_bytes())
+        return value
+
+    def _parcel(self, message: EventMessage) -> Parcel:
+        return Parcel(event_id=message.id, topic=self._topics.event(message.source), payload=message.to_bytes(), message=message)
+
+    def _companion(self, message: EventMessage) -> Parcel:
+        """Give the small message for Home Assistant's event entity, sent once for each confirmed event."""
+        payload: dict[str, object] = {
+            "event_type": message.label,
+            "id": message.id,
+            "source": message.source,
+            "score": message.score,
+            "start_time": message.start_time,
+            "zones": list(message.zones),
+            "snapshot_url": message.snapshot_url,
+        }
+        return Parcel(event_id=message.id, topic=self._topics.ha_event(message.source), payload=_json(payload), message=None)
+
+
+def telemetry_payload(telemetry: Telemetry) -> bytes:
+    """Give the JSON of the telemetry topic: fps, rms_dbfs, latency_s, av_skew_ms, rtf, dropped."""
+    return _json(
+        {
+            "fps": round(telemetry.frames_per_second, 2),
+            "rms_dbfs": None if telemetry.level_dbfs is None else round(telemetry.level_dbfs, 1),
+            "latency_s": round(telemetry.latency_s, 3),
+            "av_skew_ms": telemetry.skew_ms,
+            "rtf": round(telemetry.realtime_factor, 4),
+            "dropped": telemetry.dropped_segments,
+        }
+    )
+
+
+def _json(value: Mapping[str, object]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

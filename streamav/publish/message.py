@@ -1,0 +1,313 @@
+"""Turns an event into the bytes of `streamav.event/1` and strange bytes back into a checked message.
+
+Pure: it knows no clock, broker, file or thread. What the keys mean stands in docs/mqtt.md, and a contract test freezes it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from streamav.errors import ShapeError, StreamavError
+from streamav.types import SEGMENT_NS, EndReason, EventPhase
+
+if TYPE_CHECKING:
+    from streamav.types import Event, Location
+
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "SCHEMA",
+    "EventMessage",
+    "MessageContext",
+    "MessageError",
+    "decode",
+    "describe",
+    "encode",
+    "ended_by_restart",
+]
+
+SCHEMA = "streamav.event/1"
+"""Name and major version of the contract: within it keys are only ever added."""
+MAX_MESSAGE_BYTES = 256 * 1024
+"""Greatest size of a message, in bytes; brokers and consumers may rely on it."""
+MAX_SEGMENTS = 10
+"""Entries of `segments`: at most one window."""
+
+_SCORE_DECIMALS = 4
+_LEVEL_DECIMALS = 1
+_TIME_PATTERN = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$"
+
+Score = Annotated[float, Field(ge=0.0, le=1.0)]
+Similarity = Annotated[float, Field(ge=-1.0, le=1.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+"""A place in the picture, 0 to 1 from the left or from the top."""
+UtcTime = Annotated[str, Field(pattern=_TIME_PATTERN)]
+"""RFC 3339 in UTC with milliseconds and a Z."""
+Text = Annotated[str, Field(max_length=1000)]
+TopicLevel = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+class MessageError(StreamavError):
+    """Bytes that claim to be a `streamav.event/1` message are not one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageContext:
+    """What is the same in every message of a run: which model, and what computes it."""
+
+    model_name: str
+    version: str
+    """Version of the model."""
+    sha256: str
+    """Hash of the weights, hex."""
+    backend: str
+    """What computes it, such as "onnxruntime-fp32" or "tensorrt-fp16"."""
+
+
+class _Wire(BaseModel):
+    """Frozen part of a message: types are not converted, unknown keys are ignored (a newer minor version may add some)."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False, populate_by_name=True)
+
+
+class SegmentEntry(_Wire):
+    """One second of an event."""
+
+    ts: float
+    """Start, seconds since 1970."""
+    score: Score
+    is_event: Score | None
+
+
+class LocationEntry(_Wire):
+    """Where in the picture."""
+
+    grid: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+    """Rows and columns of the attention."""
+    peak: tuple[Share, Share]
+    """x, y."""
+    box: tuple[Share, Share, Share, Share] | None
+    """x0, y0, x1, y1."""
+
+
+class AudioEntry(_Wire):
+    """The sound of the newest second."""
+
+    rms_dbfs: Annotated[float, Field(le=0.0)] | None
+
+
+class ModelEntry(_Wire):
+    """What computed the event."""
+
+    name: Text
+    version: Text
+    sha256: Text
+    backend: Text
+
+
+class EventMessage(_Wire):
+    """One message of `streamav.event/1`; the order of the fields is the order on the wire."""
+
+    schema_name: Annotated[Literal["streamav.event/1"], Field(alias="schema")] = "streamav.event/1"
+    type: Literal["new", "update", "end"]
+    seq: Annotated[int, Field(ge=1)]
+    id: Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")]
+    source: TopicLevel
+    label: TopicLevel
+    label_name: Text
+    class_id: Annotated[int, Field(ge=0)] | None
+    start_time: UtcTime
+    end_time: UtcTime | None
+    start_ts: float
+    end_ts: float | None
+    duration_s: Annotated[float, Field(ge=1.0)]
+    media_start_s: float
+    media_end_s: float | None
+    score: Score
+    top_score: Score
+    is_event_score: Score | None
+    av_similarity: Similarity | None
+    score_kind: Literal["window_scores", "segment_scores"]
+    segments: Annotated[tuple[SegmentEntry, ...], Field(min_length=1, max_length=MAX_SEGMENTS)]
+    location: LocationEntry | None
+    zones: tuple[Text, ...]
+    audio: AudioEntry
+    latency_s: float
+    av_skew_ms: float | None
+    confirmed: bool
+    end_reason: Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")] | None
+    snapshot_url: Text | None
+    clip_url: Text | None
+    has_clip: bool
+    model: ModelEntry
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Check what one field alone cannot show."""
+        ends = (self.end_time, self.end_ts, self.media_end_s, self.end_reason)
+        if len({value is None for value in ends}) != 1:
+            msg = "end_time, end_ts, media_end_s and end_reason must be null together or set together"
+            raise ValueError(msg)
+        if (self.type == "new" and not self.active) or (self.type == "end" and self.active):
+            msg = f"a message of type {self.type} must {'not ' if self.type == 'new' else ''}have an end_time"
+            raise ValueError(msg)
+        if self.end_ts is not None and self.end_ts < self.start_ts:
+            msg = "end_ts must not be before start_ts"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def active(self) -> bool:
+        """True while the event has not ended; never told by `type`."""
+        return self.end_time is None
+
+    def to_bytes(self) -> bytes:
+        """Give UTF-8 JSON without white space, every key present, in the order of the fields."""
+        tree = self.model_dump(by_alias=True)
+        return json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def describe(event: Event, context: MessageContext, latency_s: float, sequence: int | None = None) -> EventMessage:
+    """Say about *event* everything that goes over the wire.
+
+    Args:
+        event: what the tracker says.
+        context: the model of the run.
+        latency_s: end of the newest segment of the event to now, seconds.
+        sequence: number of the message where the publisher counts by itself; None for the event's own.
+
+    Raises:
+        ShapeError: when a value is out of its range or not finite: a bug of the caller.
+    """
+    end_ms = None if event.end_ns is None else _milliseconds(event.epoch_ns + event.end_ns)
+    start_ms = _milliseconds(event.epoch_ns + event.start_ns)
+    reach_ns = event.newest_end_ns if event.end_ns is None else event.end_ns
+    try:
+        return EventMessage(
+            type=event.phase.value,
+            seq=event.sequence if sequence is None else sequence,
+            id=event.id,
+            source=event.source,
+            label=event.label,
+            label_name=event.label_name,
+            class_id=event.class_id,
+            start_time=_rfc3339(start_ms),
+            end_time=None if end_ms is None else _rfc3339(end_ms),
+            start_ts=start_ms / 1000,
+            end_ts=None if end_ms is None else end_ms / 1000,
+            duration_s=_seconds(max(reach_ns - event.start_ns, SEGMENT_NS)),
+            media_start_s=_seconds(event.start_ns),
+            media_end_s=None if event.end_ns is None else _seconds(event.end_ns),
+            score=_rounded(event.score),
+            top_score=_rounded(event.top_score),
+            is_event_score=_rounded(event.relevance),
+            av_similarity=_rounded(event.agreement),
+            score_kind="segment_scores",
+            segments=_segments(event),
+            location=_location(event.location),
+            zones=(),
+            audio=AudioEntry(rms_dbfs=None if event.level_dbfs is None else _rounded(event.level_dbfs, _LEVEL_DECIMALS)),
+            latency_s=_rounded(latency_s, 3),
+            av_skew_ms=event.skew_ms,
+            confirmed=event.confirmed,
+            end_reason=None if event.end_reason is None else event.end_reason.value,
+            snapshot_url=None,
+            clip_url=None,
+            has_clip=False,
+            model=ModelEntry(name=context.model_name, version=context.version, sha256=context.sha256, backend=context.backend),
+        )
+    except ValidationError as exc:
+        msg = f"event {event.id} of {event.label} cannot be published: {_explain(exc)}"
+        raise ShapeError(msg) from None
+
+
+def encode(event: Event, context: MessageContext, latency_s: float) -> bytes:
+    """Give the `streamav.event/1` bytes of *event*; arguments and errors as for `describe`."""
+    return describe(event, context, latency_s).to_bytes()
+
+
+def decode(data: bytes) -> EventMessage:
+    """Read a message that comes from outside and may be anything.
+
+    Raises:
+        MessageError: when it is over 256 kB, no JSON, or breaks the contract; the message names the first key that does.
+    """
+    if len(data) > MAX_MESSAGE_BYTES:
+        msg = f"a message must have at most {MAX_MESSAGE_BYTES} bytes, got {len(data)}"
+        raise MessageError(msg)
+    try:
+        return EventMessage.model_validate_json(data)
+    except ValidationError as exc:
+        msg = f"not a {SCHEMA} message: {_explain(exc)}"
+        raise MessageError(msg) from None
+
+
+def ended_by_restart(message: EventMessage) -> EventMessage:
+    """Give the `end` of an event that a crash left open, made from the last message that may have been published.
+
+    A message that is itself an `end` comes back unchanged: sent again it is a duplicate, which consumers drop by `seq`.
+    """
+    if not message.active:
+        return message
+    end_ms = round(message.start_ts * 1000) + round(message.duration_s * 1000)
+    changes: dict[str, object] = {
+        "type": EventPhase.END.value,
+        "seq": message.seq + 1,
+        "end_time": _rfc3339(end_ms),
+        "end_ts": end_ms / 1000,
+        "media_end_s": round(message.media_start_s + message.duration_s, 3),
+        "end_reason": EndReason.RESTART.value,
+    }
+    return message.model_copy(update=changes)
+
+
+def _segments(event: Event) -> tuple[SegmentEntry, ...]:
+    return tuple(
+        SegmentEntry(
+            ts=_milliseconds(event.epoch_ns + segment.start_ns) / 1000,
+            score=_rounded(segment.score),
+            is_event=_rounded(segment.relevance),
+        )
+        for segment in event.segments
+    )
+
+
+def _location(location: Location | None) -> LocationEntry | None:
+    if location is None:
+        return None
+    (x, y), box = location.peak, location.box
+    return LocationEntry(
+        grid=location.grid,
+        peak=(_rounded(x), _rounded(y)),
+        box=None if box is None else (_rounded(box[0]), _rounded(box[1]), _rounded(box[2]), _rounded(box[3])),
+    )
+
+
+def _milliseconds(epoch_ns: int) -> int:
+    """Cut an instant to the millisecond that both `*_time` and `*_ts` name."""
+    return epoch_ns // 1_000_000
+
+
+def _seconds(span_ns: int) -> float:
+    return (span_ns // 1_000_000) / 1000
+
+
+def _rounded(value: float, decimals: int = _SCORE_DECIMALS) -> float:
+    """Round, as a plain float (numpy scalars are no JSON), and never to minus zero."""
+    return round(float(value), decimals) + 0.0
+
+
+def _rfc3339(epoch_ms: int) -> str:
+    seconds, milliseconds = divmod(epoch_ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+
+
+def _explain(exc: ValidationError) -> str:
+    """Name the first thing that is wrong, without repeating hostile input at length."""
+    error = exc.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in error["loc"]) or "the whole"
+    return f"{where}: {error['msg']} (got {repr(error['input'])[:80]})"

@@ -1,0 +1,216 @@
+"""Cuts timed sound and pictures into exact seconds by counting samples on the media clock.
+
+Pure: it knows no clock, thread, device or file. How the sound was cut into blocks, and in which order blocks and
+pictures arrive, changes nothing in the segments.
+
+    sound     |--block--|----block----|-block-|        every sample has a place: round(time * 16000)
+    pictures  p0     p1     p2     p3     p4           each stays on display until the next one
+    segment   [ k s . . . . . . . . . . . . . k+1 s)   frame i is the picture on display at k + i / F seconds
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.errors import ShapeError
+from streamav.types import SAMPLE_RATE_HZ, SAMPLES_PER_SEGMENT, SEGMENT_NS, AudioBlock, Quality, Segment, VideoFrame
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Segmenter", "SegmenterOptions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmenterOptions:
+    """How seconds are cut."""
+
+    frames_per_second: int
+    """F: frames of a segment, 1 to 60."""
+    picture: tuple[int, int]
+    """Height and width that every picture has, pixels."""
+    patience_s: float = 10.0
+    """How far sound may run ahead of pictures, or pictures ahead of sound, before a segment is cut without the rest, s.
+    10 s holds any file that is properly interleaved; a live source takes about 1 s."""
+    jitter_s: float = 0.02
+    """Time stamps of sound may be off by so much before samples are added or dropped, s."""
+    stretch_gap_s: float = 60.0
+    """A jump of the time stamps by more than this ends the stretch, as reset() does, instead of being filled, s."""
+
+    def __post_init__(self) -> None:
+        """Check all ranges."""
+        checks = {
+            "frames_per_second must be 1 to 60": 1 <= self.frames_per_second <= 60,  # noqa: PLR2004
+            "picture must be a height and width of at least 1": min(self.picture) >= 1,
+            "patience_s must be at least 0": self.patience_s >= 0.0,
+            "jitter_s must be 0 to 0.5": 0.0 <= self.jitter_s <= 0.5,  # noqa: PLR2004
+            "stretch_gap_s must be above patience_s and at least 2": self.stretch_gap_s >= max(2.0, self.patience_s + 1.0),
+        }
+        for rule, holds in checks.items():
+            if not holds:
+                msg = f"SegmenterOptions.{rule}, got {self}"
+                raise ShapeError(msg)
+
+
+class Segmenter:
+    """Turns sound and pictures of one source into segments without gaps.
+
+    A segment is given once both sound and pictures have reached its end, or one of them is `patience_s` past it.
+    Segments of one stretch are consecutive, and index * 1 s is always the time on the media clock. The first stretch
+    begins at 0; after reset() the next one begins at the whole second nearest to what comes first, so the index jumps.
+    Memory is bounded by patience_s of sound and F pictures a second.
+    """
+
+    def __init__(self, options: SegmenterOptions) -> None:
+        """Begin the first stretch at 0 on the media clock."""
+        self._options = options
+        self._next_index = 0
+        self._begin(0)
+
+    def _begin(self, index: int | None) -> None:
+        """Begin a stretch with segment *index*, or with the first thing that comes."""
+        self._started = index is not None
+        self._index = index or 0
+        self._blocks: deque[tuple[int, NDArray[np.float32]]] = deque()  # place of the first sample, samples
+        self._sound_end = self._index * SAMPLES_PER_SEGMENT  # place after the last sample
+        self._stamp_end: int | None = None  # where the last block ended by its own time stamp
+        self._shift = 0  # place minus time stamp, samples
+        self._shown: deque[tuple[VideoFrame | None, bool]] = deque()  # decided frames from _index on: picture, repeated?
+        self._decided = self._index * self._options.frames_per_second  # number of the next instant to decide
+        self._latest: VideoFrame | None = None
+        self._latest_used = False
+
+    def push(self, item: AudioBlock | VideoFrame) -> list[Segment]:
+        """Take what capture gave and return the segments that became complete, oldest first.
+
+        Raises:
+            ShapeError: when a picture does not have the size of the options.
+        """
+        time_ns = item.start_ns if isinstance(item, AudioBlock) else item.time_ns
+        rest: list[Segment] = []
+        if self._started and time_ns - self._index * SEGMENT_NS > self._options.stretch_gap_s * SEGMENT_NS:
+            rest = self.reset()
+        if not self._started:
+            self._begin(max(self._next_index, (time_ns + SEGMENT_NS // 2) // SEGMENT_NS))
+        if isinstance(item, AudioBlock):
+            self._place(item)
+        else:
+            self._show(item)
+        return rest + self._complete()
+
+    def reset(self) -> list[Segment]:
+        """End the stretch, as when a source is lost, and return what close() would; the next item begins a new stretch."""
+        rest = self.close()
+        self._begin(None)
+        return rest
+
+    def close(self) -> list[Segment]:
+        """Return the segments that are left; a last second is kept, padded, when at least half of it arrived, else dropped."""
+        if not self._started:
+            return []
+        end_ns = max(self._sound_end * SEGMENT_NS // SAMPLE_RATE_HZ, self._latest.time_ns if self._latest else 0)
+        rest = []
+        while self._index * SEGMENT_NS + SEGMENT_NS // 2 <= end_ns:
+            rest.append(self._cut())
+        return rest
+
+    # Sound
+
+    def _place(self, block: AudioBlock) -> None:
+        """Give every sample its place; small jitter keeps the sound in one piece, larger gaps stay open, overlaps are dropped."""
+        stamp = (block.start_ns * SAMPLE_RATE_HZ + SEGMENT_NS // 2) // SEGMENT_NS
+        if stamp != self._stamp_end:  # not exactly the continuation: judge it anew
+            off = self._sound_end - stamp
+            heard = self._stamp_end is not None
+            self._shift = off if heard and abs(off) <= self._options.jitter_s * SAMPLE_RATE_HZ else 0
+        self._stamp_end = stamp + block.samples.size
+        place = stamp + self._shift
+        samples = block.samples[max(0, self._sound_end - place) :]
+        if samples.size:
+            start = max(place, self._sound_end)
+            self._blocks.append((start, samples))
+            self._sound_end = start + samples.size
+
+    def _sound(self) -> tuple[NDArray[np.float32], int]:
+        """Take the samples of the current segment, and count those that never arrived."""
+        first = self._index * SAMPLES_PER_SEGMENT
+        audio = np.zeros(SAMPLES_PER_SEGMENT, np.float32)
+        missing = SAMPLES_PER_SEGMENT
+        while self._blocks and self._blocks[0][0] < first + SAMPLES_PER_SEGMENT:
+            place, samples = self._blocks.popleft()
+            room = first + SAMPLES_PER_SEGMENT - place
+            if samples.size > room:
+                self._blocks.appendleft((place + room, samples[room:]))
+                samples = samples[:room]
+            audio[place - first : place - first + samples.size] = samples
+            missing -= samples.size
+        self._sound_end = max(self._sound_end, first + SAMPLES_PER_SEGMENT)  # what comes later than this is too late
+        return audio, missing
+
+    # Pictures
+
+    def _instant_ns(self, number: int) -> int:
+        """Give the time of frame *number*, counted from the media clock's zero."""
+        second, frame = divmod(number, self._options.frames_per_second)
+        return second * SEGMENT_NS + frame * SEGMENT_NS // self._options.frames_per_second
+
+    def _show(self, picture: VideoFrame) -> None:
+        """Decide the frames up to the moment at which *picture* replaces the one on display."""
+        if picture.pixels.shape[:2] != self._options.picture:
+            msg = f"pictures must be {self._options.picture} pixels high and wide, got {picture.pixels.shape[:2]}"
+            raise ShapeError(msg)
+        if self._latest is not None and picture.time_ns <= self._latest.time_ns:
+            return
+        if self._latest is None:
+            self._latest = picture  # stands in for what was on display before it
+        while self._instant_ns(self._decided) < picture.time_ns:
+            self._decide()
+        if picture is not self._latest:
+            self._latest, self._latest_used = picture, False
+
+    def _decide(self) -> None:
+        self._shown.append((self._latest, self._latest_used))
+        self._latest_used = True
+        self._decided += 1
+
+    def _frames(self) -> tuple[NDArray[np.uint8], int]:
+        """Take the frames of the current segment, and count those that show what the frame before them showed."""
+        count = self._options.frames_per_second
+        while len(self._shown) < count:
+            self._decide()
+        frames = np.zeros((count, *self._options.picture, 3), np.uint8)
+        repeated = 0
+        for number in range(count):
+            picture, again = self._shown.popleft()
+            if picture is not None:
+                frames[number] = picture.pixels
+            repeated += again or picture is None
+        return frames, repeated
+
+    # Segments
+
+    def _complete(self) -> list[Segment]:
+        """Cut every segment that is complete, or whose missing part has been waited for long enough."""
+        segments: list[Segment] = []
+        while True:
+            end_ns = (self._index + 1) * SEGMENT_NS
+            sound_ns = self._sound_end * SEGMENT_NS // SAMPLE_RATE_HZ
+            shown_ns = self._latest.time_ns if self._latest is not None else 0
+            both = sound_ns >= end_ns and len(self._shown) >= self._options.frames_per_second
+            waited = max(sound_ns, shown_ns) - end_ns >= self._options.patience_s * SEGMENT_NS
+            if not (both or waited):
+                return segments
+            segments.append(self._cut())
+
+    def _cut(self) -> Segment:
+        audio, missing = self._sound()
+        frames, repeated = self._frames()
+        quality = Quality(missing_samples=missing, repeated_frames=repeated)
+        segment = Segment(index=self._index, start_ns=self._index * SEGMENT_NS, audio=audio, frames=frames, quality=quality)
+        self._index += 1
+        self._next_index = self._index
+        return segment

@@ -1,0 +1,133 @@
+"""Reads the index of composite material (sounds, photos, ambience, backdrops) and decodes it once into a cache.
+
+It knows no network and no scene: only files, their classes, their split and their samples or pixels.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from streamav.errors import DataError
+from streamav.types import SAMPLE_RATE_HZ
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["Item", "Kind", "Material", "Split", "decode_picture", "decode_sound", "read_index"]
+
+Kind = Literal["sound", "photo", "ambient", "backdrop"]
+Split = Literal["train", "val", "test"]
+
+PICTURE_SIDE = 160
+"""Longest side, in pixels, of a picture kept in the cache: the encoders look at 112."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One file of the material."""
+
+    path: str
+    """Relative to the folder that holds index.csv."""
+    kind: Kind
+    label: str
+    """Class of a sound or photo; empty for ambience and backdrops."""
+    split: Split
+
+
+def read_index(root: Path) -> list[Item]:
+    """Read index.csv.
+
+    Raises:
+        DataError: when the file is missing or a column is.
+    """
+    file = root / "index.csv"
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        return [Item(path=r["path"], kind=r["kind"], label=r["class"], split=r["split"]) for r in rows]  # type: ignore[arg-type]
+    except (OSError, KeyError) as exc:
+        msg = f"{file} must be a table with columns path, kind, class and split: {exc}"
+        raise DataError(msg) from exc
+
+
+def decode_sound(file: Path) -> NDArray[np.float32]:
+    """Decode a sound file, shape (n,), mono, 16 kHz, range [-1, 1]."""
+    import av
+
+    with av.open(str(file)) as container:
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+        blocks = [out.to_ndarray() for frame in container.decode(audio=0) for out in resampler.resample(frame)]
+        blocks += [out.to_ndarray() for out in resampler.resample(None)]
+    return np.concatenate(blocks, axis=1)[0].astype(np.float32)
+
+
+def decode_picture(file: Path, side: int = PICTURE_SIDE) -> NDArray[np.uint8]:
+    """Decode a picture, shape (H, W, 3) RGB, scaled down where its longest side is above *side* pixels."""
+    import av
+
+    with av.open(str(file)) as container:
+        frame = next(container.decode(video=0))
+        scale = min(1.0, side / max(frame.width, frame.height))
+        width, height = max(8, round(frame.width * scale)), max(8, round(frame.height * scale))
+        scaled = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
+        return np.asarray(scaled.to_ndarray(), dtype=np.uint8)
+
+
+class Material:
+    """All sounds and pictures of one split, decoded, in memory."""
+
+    def __init__(self, root: Path, split: Split, cache: Path) -> None:
+        """Decode what the cache does not hold yet, and load the rest from it."""
+        self.items = [item for item in read_index(root) if item.split == split]
+        if not self.items:
+            msg = f"{root / 'index.csv'} must have rows of the split {split!r}, got none"
+            raise DataError(msg)
+        self.labels = sorted({item.label for item in self.items if item.label})
+        """The C classes in alphabetical order; their position is their index."""
+        digest = hashlib.sha256("\n".join(item.path for item in self.items).encode()).hexdigest()[:12]
+        self._file = cache / f"material-{split}-{digest}.npz"
+        if not self._file.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            self._decode(root)
+        stored = np.load(self._file)
+        self._sound_data, self._sound_ends = stored["sound_data"], stored["sound_ends"]
+        self._picture_data, self._picture_ends = stored["picture_data"], stored["picture_ends"]
+        self._picture_shapes = stored["picture_shapes"]
+        self._order = {item.path: n for n, item in enumerate(i for i in self.items if i.kind in {"sound", "ambient"})}
+        self._picture_order = {i.path: n for n, i in enumerate(i for i in self.items if i.kind in {"photo", "backdrop"})}
+
+    def _decode(self, root: Path) -> None:
+        sounds = [decode_sound(root / i.path) for i in self.items if i.kind in {"sound", "ambient"}]
+        pictures = [decode_picture(root / i.path) for i in self.items if i.kind in {"photo", "backdrop"}]
+        np.savez(
+            self._file,
+            sound_data=np.concatenate([np.round(np.clip(s, -1, 1) * 32767).astype(np.int16) for s in sounds]),
+            sound_ends=np.cumsum([len(s) for s in sounds]),
+            picture_data=np.concatenate([p.reshape(-1) for p in pictures]),
+            picture_ends=np.cumsum([p.size for p in pictures]),
+            picture_shapes=np.array([p.shape[:2] for p in pictures]),
+        )
+
+    def of(self, kind: Kind, label: str = "") -> list[Item]:
+        """Give the items of one kind, and of one class where *label* is not empty, in the order of the index."""
+        return [item for item in self.items if item.kind == kind and (not label or item.label == label)]
+
+    def sound(self, item: Item) -> NDArray[np.float32]:
+        """Give the samples of a sound or of ambience, shape (n,), 16 kHz, range [-1, 1]."""
+        n = self._order[item.path]
+        start = 0 if n == 0 else int(self._sound_ends[n - 1])
+        return self._sound_data[start : int(self._sound_ends[n])].astype(np.float32) / np.float32(32767.0)
+
+    def picture(self, item: Item) -> NDArray[np.uint8]:
+        """Give the pixels of a photo or backdrop, shape (H, W, 3), RGB."""
+        n = self._picture_order[item.path]
+        start = 0 if n == 0 else int(self._picture_ends[n - 1])
+        height, width = self._picture_shapes[n]
+        return np.asarray(self._picture_data[start : int(self._picture_ends[n])].reshape(height, width, 3), dtype=np.uint8)

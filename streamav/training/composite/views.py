@@ -1,0 +1,89 @@
+"""Renders the training examples of the encoders: single pictures and single seconds of sound, with their class or "none".
+
+It knows the material and how to change it; it knows no network. Everything is drawn from seeded generators.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.training.composite.picture import crop, flat_picture, inset_box, paste, scale, soften, to_tensor
+from streamav.training.composite.sound import FRAME_SAMPLES, activity, colour, loud_rms, noise, repeat, reverberate, rms
+from streamav.types import SAMPLES_PER_SEGMENT
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from streamav.training.composite.material import Item, Material
+
+__all__ = ["backdrop_view", "photo_view", "picture_plan", "second_of_ambience", "second_of_sound"]
+
+N = SAMPLES_PER_SEGMENT
+
+
+def photo_view(material: Material, item: Item, backdrops: list[Item], rng: np.random.Generator, side: int) -> Tensor:
+    """Show a photo full frame (half of the time) or inset on a backdrop, shape (3, side, side), range 0 to 255."""
+    photo = soften(to_tensor(material.picture(item)), rng)
+    if rng.random() < 0.5:  # noqa: PLR2004
+        return scale(crop(photo, rng, 0.65, (0.6, 1.4)), side, side)
+    canvas = backdrop_view(material, backdrops[int(rng.integers(len(backdrops)))], rng, side)
+    return paste(canvas, crop(photo, rng, 0.8, (0.85, 1.2)), inset_box(rng))
+
+
+def backdrop_view(material: Material, item: Item, rng: np.random.Generator, side: int) -> Tensor:
+    """Show a part of a backdrop full frame, shape (3, side, side), range 0 to 255."""
+    return scale(crop(soften(to_tensor(material.picture(item)), rng, 0.4), rng, 0.45, (0.6, 1.6)), side, side)
+
+
+def nothing_view(material: Material, backdrops: list[Item], rng: np.random.Generator, side: int) -> Tensor:
+    """Show none of the classes: a backdrop, a backdrop inset on another (an inset alone must not mean a class), or nothing at all."""
+    chance = rng.random()
+    if chance < 0.08:  # noqa: PLR2004
+        return flat_picture(rng, side)
+    first, second = (backdrops[int(n)] for n in rng.integers(len(backdrops), size=2))
+    canvas = backdrop_view(material, first, rng, side)
+    return canvas if chance < 0.6 else paste(canvas, backdrop_view(material, second, rng, side), inset_box(rng))  # noqa: PLR2004
+
+
+def picture_plan(material: Material, per_class: int, most_per_photo: int, none: int) -> list[tuple[Item | None, int]]:
+    """List what to render: (photo, class index), or (None, C) for none; rare classes show each photo more often."""
+    plan: list[tuple[Item | None, int]] = []
+    for index, label in enumerate(material.labels):
+        photos = material.of("photo", label)
+        views = int(np.clip(round(per_class / len(photos)), 1, most_per_photo))
+        plan += [(photo, index) for photo in photos for _ in range(views)]
+    return plan + [(None, len(material.labels))] * none
+
+
+def second_of_ambience(material: Material, ambients: list[Item], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Give one second of ambience or noise, RMS 1 (0 where the recording is silent)."""
+    if rng.random() < 0.2:  # noqa: PLR2004
+        return noise(N, rng)
+    wave = material.sound(ambients[int(rng.integers(len(ambients)))])
+    start = int(rng.integers(0, max(1, len(wave) - N)))
+    part = repeat(wave[start:], N) if len(wave) - start < N else wave[start : start + N]
+    part = colour(part, rng, 6.0) if rng.random() < 0.5 else part  # noqa: PLR2004
+    return (part / max(rms(part), 1e-4)).astype(np.float32)
+
+
+def second_of_sound(material: Material, item: Item, rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
+    """Give one second around a random part of a sound at loud-part RMS 1, and the share of the second in which it is audible."""
+    wave = material.sound(item)
+    heard = np.repeat(activity(wave), FRAME_SAMPLES)[: len(wave)]
+    if rng.random() < 0.3 and len(wave) < 3 * N:  # noqa: PLR2004
+        wave, heard = np.tile(wave, 3), np.tile(heard, 3)
+    wave = wave / max(loud_rms(wave), 1e-4)
+    centre = int(rng.choice(np.flatnonzero(heard))) if heard.any() else len(wave) // 2
+    start = centre - int(rng.integers(0, N))
+    left, right = max(start, 0), min(start + N, len(wave))
+    part = np.zeros(N, np.float32)
+    part[left - start : right - start] = wave[left:right]
+    share = float(heard[left:right].sum()) / N
+    if rng.random() < 0.6:  # noqa: PLR2004
+        part = colour(part, rng)
+    if rng.random() < 0.35:  # noqa: PLR2004
+        part = reverberate(part, rng)
+    return part.astype(np.float32), share

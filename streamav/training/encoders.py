@@ -1,0 +1,330 @@
+"""Trains the compact encoders from scratch: rendered examples, the public teachers' features, cross-entropy.
+
+It writes state_dicts and numbers into a folder; scenes, windows and the localizer are elsewhere.
+Teachers look at each example once ("patient and consistent teacher", arXiv 2106.05237); students look many times.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from streamav.features.logmel import LogMelOptions, log_mel
+from streamav.networks.compact import COMPACT_SIDE, CompactAudio, CompactVisual
+from streamav.networks.mobilenetv2 import MOBILENETV2_SIDE, MobileNetV2, mobilenetv2_state
+from streamav.networks.yamnet import Yamnet, yamnet_state
+from streamav.training.composite.picture import photometry
+from streamav.training.composite.sound import rms
+from streamav.training.composite.views import nothing_view, photo_view, picture_plan, second_of_ambience, second_of_sound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from streamav.training.composite.material import Material
+
+__all__ = ["OFFSET", "audio_teacher", "render_pictures", "render_seconds", "train_audio", "train_visual", "visual_teacher"]
+
+_log = logging.getLogger(__name__)
+
+OFFSET = LogMelOptions(offset=0.001)
+"""Front end of the compact audio encoder, that of its teacher YAMNet: quiet sounds stay visible."""
+GRID_DIMENSIONS = 64
+"""Principal components kept of the visual teacher's 1280 channels per grid cell."""
+TEACHER_BATCH = 32
+
+
+def visual_teacher(weights: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """Give MobileNetV2 as a function of pictures (B, 224, 224, 3) uint8 to grids (B, 7, 7, 1280), in ONNX Runtime (4 x torch here)."""
+    network = MobileNetV2().eval()
+    network.load_state_dict(mobilenetv2_state(load_file(weights / "mobilenetv2.safetensors")), strict=False)
+    return _session(network, torch.zeros(2, MOBILENETV2_SIDE, MOBILENETV2_SIDE, 3, dtype=torch.uint8))
+
+
+def audio_teacher(weights: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Give YAMNet as a function of patches (B, 96, 64) to embeddings (B, 1024), in ONNX Runtime."""
+    network = Yamnet().eval()
+    network.load_state_dict(yamnet_state(load_file(weights / "yamnet.safetensors")))
+    return _session(network, torch.zeros(2, 96, 64))
+
+
+def _session(network: nn.Module, example: Tensor) -> Callable[[NDArray[np.generic]], NDArray[np.float32]]:
+    import io
+
+    import onnxruntime
+
+    batch = torch.export.Dim("batch", min=1, max=512)
+    program = torch.onnx.export(network, (example,), dynamo=True, dynamic_shapes=({0: batch},), input_names=["x"], verbose=False)
+    stream = io.BytesIO()
+    if program is None:
+        msg = "torch.onnx.export gave no program"
+        raise RuntimeError(msg)
+    program.save(stream)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(stream.getvalue(), options, providers=["CPUExecutionProvider"])
+    return lambda x: np.asarray(session.run(None, {"x": x})[0], dtype=np.float32)
+
+
+def render_pictures(material: Material, teacher: Callable[[NDArray[np.uint8]], NDArray[np.float32]], seed: int, sizes: tuple[int, int, int]) -> dict[str, NDArray[np.generic]]:
+    """Render views and the teacher's features of them.
+
+    Args:
+        material: one split.
+        teacher: see `visual_teacher`.
+        seed: of everything random.
+        sizes: views per class, most views per photo, views of nothing.
+
+    Returns:
+        pictures (n, 112, 112, 3) uint8, labels (n,) (C for none), pooled (n, 1280) float16, grid (n, 7, 7, 64) float16
+        (principal components of the cells), basis (1280, 64).
+    """
+    rng = np.random.default_rng(seed)
+    plan = picture_plan(material, *sizes)
+    rng.shuffle(plan)  # type: ignore[arg-type]
+    backdrops = material.of("backdrop")
+    pictures, pooled, grids = [], [], []
+    basis: NDArray[np.float32] | None = None
+    for start in range(0, len(plan), TEACHER_BATCH):
+        views = [
+            nothing_view(material, backdrops, rng, MOBILENETV2_SIDE) if item is None else photo_view(material, item, backdrops, rng, MOBILENETV2_SIDE)
+            for item, _ in plan[start : start + TEACHER_BATCH]
+        ]
+        large = torch.stack(views)
+        grid = teacher(np.ascontiguousarray(large.permute(0, 2, 3, 1).numpy()))
+        if basis is None:
+            cells = grid.reshape(-1, grid.shape[-1])
+            basis = np.linalg.svd(cells - cells.mean(0), full_matrices=False)[2][:GRID_DIMENSIONS].T.astype(np.float32)
+        small = functional.avg_pool2d(large.float(), MOBILENETV2_SIDE // COMPACT_SIDE).round()
+        pictures.append(small.permute(0, 2, 3, 1).to(torch.uint8).numpy())
+        pooled.append(grid.mean(axis=(1, 2)).astype(np.float16))
+        grids.append((grid @ basis).astype(np.float16))
+    labels = np.array([label for _, label in plan], np.int64)
+    return {"pictures": np.concatenate(pictures), "labels": labels, "pooled": np.concatenate(pooled), "grid": np.concatenate(grids)}
+
+
+def render_seconds(material: Material, teacher: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int, per_class: int, none: int) -> dict[str, NDArray[np.generic]]:
+    """Render seconds of sound in ambience and the teacher's embeddings of them.
+
+    The teacher hears the second at one common level: its opinion must not depend on how loud the student hears it.
+
+    Returns:
+        patches (n, 96, 64) float16, labels (n,) (C for none, -1 where hardly audible), embeddings (n, 1024) float16.
+    """
+    rng = np.random.default_rng(seed)
+    ambients = material.of("ambient")
+    plan = [index for index in range(len(material.labels)) for _ in range(per_class)] + [len(material.labels)] * none
+    rng.shuffle(plan)
+    sounds = [material.of("sound", label) for label in material.labels]
+    patches, labels, embeddings, heard = [], [], [], []
+    for number, index in enumerate(plan):
+        wave, label = _second(material, sounds[index] if index < len(sounds) else [], ambients, rng, index)
+        level = rng.uniform(-45, -10)
+        patches.append(log_mel(_limited(wave * 10 ** (level / 20)), OFFSET).astype(np.float16))
+        heard.append(log_mel(_limited(wave * 0.08), OFFSET))
+        labels.append(label)
+        if len(heard) == TEACHER_BATCH or number == len(plan) - 1:
+            embeddings.append(teacher(np.stack(heard)).astype(np.float16))
+            heard = []
+    return {"patches": np.stack(patches), "labels": np.array(labels, np.int64), "embeddings": np.concatenate(embeddings)}
+
+
+def _limited(wave: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.clip(wave, -1.0, 1.0).astype(np.float32)
+
+
+def _second(material: Material, sounds: list, ambients: list, rng: np.random.Generator, index: int) -> tuple[NDArray[np.float32], int]:  # type: ignore[type-arg]
+    """Mix one second, RMS near 1, and give its label."""
+    if not sounds:
+        quiet = rng.random()
+        gain = 0.0 if quiet < 0.03 else 10 ** (rng.uniform(-40, 0) / 20) if quiet < 0.3 else 1.0  # noqa: PLR2004
+        return second_of_ambience(material, ambients, rng) * np.float32(gain), index
+    wave, share = second_of_sound(material, sounds[int(rng.integers(len(sounds)))], rng)
+    snr_db = rng.uniform(-5, 30)
+    if rng.random() < 0.85:  # noqa: PLR2004
+        wave = wave + second_of_ambience(material, ambients, rng) * np.float32(10 ** (-snr_db / 20))
+    label = index if share >= 0.25 else -1  # noqa: PLR2004
+    return (wave / max(rms(wave), 1e-3)).astype(np.float32), label
+
+
+class _Student(nn.Module):
+    """An encoder with its heads for training only: classes, and projections onto the teacher's features."""
+
+    def __init__(self, encoder: nn.Module, size: int, classes: int, teacher: int, grid: int = 0) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.classify = nn.Linear(size, classes)
+        self.project = nn.Linear(size, teacher)
+        self.project_grid = nn.Linear(size, grid) if grid else None
+
+
+def _schedule(step: int, steps: int, peak: float) -> float:
+    """Rise over the first 5 %, then fall by a cosine to 1 % of the peak."""
+    rise = max(1, steps // 20)
+    if step < rise:
+        return peak * (step + 1) / rise
+    return peak * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * (step - rise) / max(1, steps - rise)))))
+
+
+class _Average:
+    """Exponential moving average of a network's state: the one that is kept."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        self.count = 0
+
+    def update(self, network: nn.Module) -> None:
+        self.count += 1
+        decay = min(0.998, self.count / (self.count + 10))
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point():
+                self.state[name].lerp_(tensor, 1 - decay)
+            else:
+                self.state[name].copy_(tensor)
+
+
+def _balanced(labels: NDArray[np.int64], none_share: float, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+    """Draw *count* rows such that classes are equally likely; the highest label (none) has its own share; -1 counts as a class."""
+    values, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    weight = np.where(values == values.max(), none_share, (1 - none_share) / (len(values) - 1)) / counts
+    return rng.choice(len(labels), count, p=(weight / weight.sum())[inverse][:])
+
+
+def train_visual(train: dict[str, NDArray[np.generic]], val: dict[str, NDArray[np.generic]], out: Path, minutes: float, *, batch: int = 48, seed: int = 0) -> None:
+    """Train CompactVisual for a time; writes visual.safetensors (encoder) and visual-heads.safetensors into *out*."""
+    torch.manual_seed(seed)
+    classes = int(train["labels"].max()) + 1
+    encoder = CompactVisual()
+    student = _Student(encoder, 256, classes, 1280, GRID_DIMENSIONS).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pooled_mean = torch.from_numpy(train["pooled"].astype(np.float32)).mean(0)
+    grid_scale = float(train["grid"][:500].astype(np.float32).std())
+    generator = torch.Generator().manual_seed(seed)
+
+    def loss(rows: NDArray[np.int64]) -> Tensor:
+        flip = bool(torch.rand(1, generator=generator) < 0.5)  # noqa: PLR2004
+        pictures = torch.from_numpy(train["pictures"][rows]).permute(0, 3, 1, 2).float()
+        pictures = photometry(pictures.flip(3) if flip else pictures, generator)
+        grid = encoder(pictures.permute(0, 2, 3, 1))
+        wanted = torch.from_numpy(train["grid"][rows].astype(np.float32)) / grid_scale
+        wanted = wanted.flip(2) if flip else wanted
+        pooled = grid.mean(dim=(1, 2))
+        target = torch.from_numpy(train["pooled"][rows].astype(np.float32)) - pooled_mean
+        alike = 1 - functional.cosine_similarity(student.project(pooled), target).mean()
+        cells = functional.mse_loss(student.project_grid(grid), wanted) if student.project_grid is not None else torch.zeros(())
+        named = functional.cross_entropy(student.classify(pooled), torch.from_numpy(train["labels"][rows]), label_smoothing=0.1)
+        return named + 3.0 * alike + 0.5 * cells
+
+    def accuracy() -> str:
+        guess = []
+        with torch.no_grad():
+            for start in range(0, len(val["labels"]), 64):
+                guess.append(student.classify(encoder(torch.from_numpy(val["pictures"][start : start + 64])).mean(dim=(1, 2))).argmax(1))
+        return _describe(torch.cat(guess).numpy(), val["labels"])
+
+    _fit(student, loss, accuracy, train["labels"], out / "visual", minutes, batch, seed, none_share=0.12)
+
+
+def train_audio(train: dict[str, NDArray[np.generic]], val: dict[str, NDArray[np.generic]], out: Path, minutes: float, *, batch: int = 64, seed: int = 0) -> None:
+    """Train CompactAudio for a time; writes audio.safetensors (encoder) and audio-heads.safetensors into *out*."""
+    torch.manual_seed(seed)
+    classes = int(train["labels"].max()) + 1
+    encoder = CompactAudio()
+    student = _Student(encoder, 128, classes, 1024).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mean = torch.from_numpy(train["embeddings"].astype(np.float32)).mean(0)
+    generator = torch.Generator().manual_seed(seed)
+    quiet = np.flatnonzero(train["labels"] == classes - 1)
+
+    def loss(rows: NDArray[np.int64]) -> Tensor:
+        patches = torch.from_numpy(train["patches"][rows].astype(np.float32))
+        other = torch.from_numpy(train["patches"][np.random.default_rng(int(rows[0])).choice(quiet, len(rows))].astype(np.float32))
+        vector = encoder(_changed(patches, other, generator))
+        target = torch.from_numpy(train["embeddings"][rows].astype(np.float32)) - mean
+        alike = 1 - functional.cosine_similarity(student.project(vector), target).mean()
+        labels = torch.from_numpy(train["labels"][rows])
+        named = functional.cross_entropy(student.classify(vector), labels, label_smoothing=0.1, ignore_index=-1)
+        return named + 3.0 * alike
+
+    def accuracy() -> str:
+        guess = []
+        with torch.no_grad():
+            for start in range(0, len(val["labels"]), 64):
+                guess.append(student.classify(encoder(torch.from_numpy(val["patches"][start : start + 64].astype(np.float32)))).argmax(1))
+        return _describe(torch.cat(guess).numpy(), val["labels"])
+
+    _fit(student, loss, accuracy, train["labels"], out / "audio", minutes, batch, seed, none_share=0.12)
+
+
+def _changed(patches: Tensor, ambience: Tensor, generator: torch.Generator) -> Tensor:
+    """Change level, add ambience, and blank a band and a stretch of log-mel patches: additions of sounds are near enough additions of magnitudes."""
+    count = len(patches)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return torch.empty(count, 1, 1).uniform_(low, high, generator=generator)
+
+    magnitude = (patches.exp() - OFFSET.offset).clamp_min(0) * torch.exp(uniform(-1.4, 1.4))
+    some = (torch.rand(count, 1, 1, generator=generator) < 0.3).float()  # noqa: PLR2004
+    louder = magnitude.mean(dim=(1, 2), keepdim=True)
+    added = (ambience.exp() - OFFSET.offset).clamp_min(0)
+    added = added / added.mean(dim=(1, 2), keepdim=True).clamp_min(1e-5) * louder * torch.exp(uniform(-3.0, 0.3))
+    tilt = torch.linspace(-1, 1, patches.shape[2])[None, None, :] * uniform(-0.7, 0.7)
+    x = ((magnitude + some * added) * torch.exp(tilt) + OFFSET.offset).log()
+    for axis, widest in ((1, 24), (2, 12)):
+        width = int(torch.randint(0, widest, (1,), generator=generator))
+        start = int(torch.randint(0, patches.shape[axis] - width, (1,), generator=generator))
+        hit = torch.rand(count, generator=generator) < 0.4  # noqa: PLR2004
+        if width:
+            x[hit] = x[hit].slice_scatter(torch.full_like(x[hit].narrow(axis, start, width), -6.0), axis, start, start + width)
+    return x
+
+
+def _describe(guess: NDArray[np.int64], truth: NDArray[np.int64]) -> str:
+    kept = truth >= 0
+    recall = [float((guess[truth == c] == c).mean()) for c in np.unique(truth[kept])]
+    worst = sorted((r, int(c)) for r, c in zip(recall, np.unique(truth[kept]), strict=True))[:5]
+    return f"accuracy={(guess[kept] == truth[kept]).mean():.4f} balanced={np.mean(recall):.4f} none={recall[-1]:.3f} worst={[(c, round(r, 2)) for r, c in worst]}"
+
+
+def _fit(student: _Student, loss: Callable[[NDArray[np.int64]], Tensor], accuracy: Callable[[], str], labels: NDArray[np.generic], out: Path, minutes: float, batch: int, seed: int, none_share: float) -> None:  # noqa: PLR0913, PLR0917
+    """Run Adam until the time is over, keep the moving average, log the accuracy on val now and then."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3, weight_decay=0.02)
+    average = _Average(student)
+    begun, step, last = time.monotonic(), 0, 0.0
+    total = minutes * 60.0
+    while (spent := time.monotonic() - begun) < total:
+        # The rate follows the clock, not a count of steps: the machine is shared.
+        for group in optimizer.param_groups:
+            group["lr"] = _schedule(int(spent / total * 1000), 1000, 2.5e-3)
+        student.train()
+        value = loss(_balanced(labels, none_share, rng, batch))  # type: ignore[arg-type]
+        optimizer.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(student.parameters(), 2.0)
+        optimizer.step()
+        average.update(student)
+        step += 1
+        if spent - last > total / 8:
+            last = spent
+            _report(student, average, accuracy, out, f"step={step} minutes={spent / 60:.1f} loss={float(value):.3f}")
+    _report(student, average, accuracy, out, f"step={step} minutes={minutes:.1f} done")
+
+
+def _report(student: _Student, average: _Average, accuracy: Callable[[], str], out: Path, what: str) -> None:
+    """Measure and write the averaged network, then go on with the running one."""
+    running = {name: tensor.detach().clone() for name, tensor in student.state_dict().items()}
+    student.load_state_dict(average.state)
+    student.eval()
+    _log.info("%s %s %s", out.name, what, accuracy())
+    save_file({n.removeprefix("encoder."): t.contiguous() for n, t in average.state.items() if n.startswith("encoder.")}, f"{out}.safetensors")
+    save_file({n: t.contiguous() for n, t in average.state.items() if not n.startswith("encoder.")}, f"{out}-heads.safetensors")
+    student.load_state_dict(running)

@@ -1,0 +1,202 @@
+"""Features and labels of clips as the trainer reads them: rows of large arrays, gathered batch by batch, never copied as a whole.
+
+It knows no file format and no split: `ave` and the composite data sets make feature sets, `trainer` reads batches from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from streamav.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["Batch", "FeatureRows", "FeatureSet", "StackedRows", "epoch_generator"]
+
+
+class FeatureRows(Protocol):
+    """Anything that gives one row at a time: a numpy array, a memory map, an HDF5 dataset, or `StackedRows`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape, rows first."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[np.floating]:
+        """Stored type: float16, float32 or float64."""
+        ...
+
+    def __getitem__(self, row: int, /) -> NDArray[np.floating]:
+        """Give one row."""
+        ...
+
+
+class StackedRows:
+    """Several arrays of rows seen as one, without copying any: AVE's clips followed by its background-only clips."""
+
+    def __init__(self, parts: Sequence[FeatureRows]) -> None:
+        """Stack *parts*, whose shapes must agree but for the number of rows.
+
+        Raises:
+            DataError: when there is no part or the shapes of two parts differ.
+        """
+        shapes = {tuple(part.shape[1:]) for part in parts}
+        if len(shapes) != 1:
+            msg = f"stacked features must have one shape of a row, got {sorted(shapes)}"
+            raise DataError(msg)
+        self._parts = tuple(parts)
+        self._ends = np.cumsum([part.shape[0] for part in parts])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape, rows first."""
+        return (int(self._ends[-1]), *self._parts[0].shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[np.floating]:
+        """Stored type of the first part."""
+        return self._parts[0].dtype
+
+    def __getitem__(self, row: int) -> NDArray[np.floating]:
+        """Give one row, counted through all parts."""
+        part = int(np.searchsorted(self._ends, row, side="right"))
+        return self._parts[part][row - (int(self._ends[part - 1]) if part else 0)]
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Batch:
+    """What one training or evaluation step reads; the tensors belong to the batch alone."""
+
+    audio: torch.Tensor
+    """Shape (B, T, A), float32."""
+    visual: torch.Tensor
+    """Shape (B, T, G, G, V), float32."""
+    labels: torch.Tensor
+    """Shape (B, T), int64: class of each segment, 0 to C; C is background."""
+    tags: torch.Tensor
+    """Shape (B, C + 1), float32: weak target of the whole clip, column C for background."""
+
+    def __len__(self) -> int:
+        """Give the number of clips."""
+        return int(self.labels.shape[0])
+
+    def to(self, device: str) -> Batch:
+        """Give the batch on another device ("cpu", "cuda")."""
+        if device == "cpu":
+            return self
+        return Batch(
+            audio=self.audio.to(device, non_blocking=True),
+            visual=self.visual.to(device, non_blocking=True),
+            labels=self.labels.to(device),
+            tags=self.tags.to(device),
+        )
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class FeatureSet:
+    """Clips of T segments with features and labels; a split of it shares the arrays and differs in `rows`."""
+
+    audio: FeatureRows
+    """Shape (n, T, A), floating point."""
+    visual: FeatureRows
+    """Shape (n, T, G, G, V), floating point; float16 halves memory and disk traffic."""
+    labels: NDArray[np.int64]
+    """Shape (n, T): class of each segment, 0 to C; C is background."""
+    tags: NDArray[np.float32]
+    """Shape (n, C + 1): weak target of each clip."""
+    rows: NDArray[np.int64]
+    """Shape (m,): the rows that belong to this set, in order."""
+    name: str = "features"
+    """What messages call it."""
+
+    def __post_init__(self) -> None:
+        """Check shapes, labels and rows.
+
+        Raises:
+            DataError: when they do not fit together; the message names the row.
+        """
+        n = self.labels.shape[0]
+        if self.labels.ndim != 2 or self.tags.ndim != 2:  # noqa: PLR2004 - two axes
+            msg = f"{self.name}: labels must be (n, T) and tags (n, C + 1), got {self.labels.shape} and {self.tags.shape}"
+            raise DataError(msg)
+        if not (self.audio.shape[:2] == self.labels.shape and self.visual.shape[:2] == self.labels.shape and len(self.tags) == n):
+            msg = (
+                f"{self.name}: audio, visual, labels and tags must agree in rows and segments, got {self.audio.shape}, "
+                f"{self.visual.shape}, {self.labels.shape}, {self.tags.shape}"
+            )
+            raise DataError(msg)
+        outside = np.flatnonzero((self.labels < 0).any(axis=1) | (self.labels > self.background).any(axis=1))
+        if outside.size:
+            row = int(outside[0])
+            msg = f"{self.name}: labels must lie in 0 to {self.background}, got {self.labels[row].tolist()} in row {row}"
+            raise DataError(msg)
+        wrong = self.rows[(self.rows < 0) | (self.rows >= n)]
+        if wrong.size:
+            msg = f"{self.name}: rows must lie in 0 to {n - 1}, got {int(wrong[0])}"
+            raise DataError(msg)
+
+    def __len__(self) -> int:
+        """Give the number of clips."""
+        return len(self.rows)
+
+    @property
+    def background(self) -> int:
+        """Index of background: C, the number of foreground classes."""
+        return int(self.tags.shape[1]) - 1
+
+    def select(self, rows: NDArray[np.int64], name: str) -> FeatureSet:
+        """Give a set of the same arrays with other rows."""
+        return replace(self, rows=np.asarray(rows, dtype=np.int64), name=name)
+
+    def gather(self, positions: NDArray[np.int64]) -> Batch:
+        """Read the clips at *positions* (0 to len - 1) into a new batch.
+
+        Raises:
+            DataError: when a feature is NaN or infinite; the message names the row.
+        """
+        rows = self.rows[positions]
+        return Batch(
+            audio=torch.from_numpy(self._read(self.audio, rows, "audio")),
+            visual=torch.from_numpy(self._read(self.visual, rows, "visual")),
+            labels=torch.from_numpy(self.labels[rows]),
+            tags=torch.from_numpy(self.tags[rows]),
+        )
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Read every clip once, in order, in batches of *size*; the last may be short."""
+        for start in range(0, len(self), size):
+            yield self.gather(np.arange(start, min(start + size, len(self)), dtype=np.int64))
+
+    def shuffled(self, size: int, seed: int, epoch: int) -> Iterator[Batch]:
+        """Read every clip once in an order that belongs to *seed* and *epoch*; features and labels keep together.
+
+        The last short batch is kept, so that an epoch is a permutation.
+        """
+        order = epoch_generator(seed, epoch).permutation(len(self)).astype(np.int64)
+        for start in range(0, len(self), size):
+            yield self.gather(order[start : start + size])
+
+    def _read(self, array: FeatureRows, rows: NDArray[np.int64], kind: str) -> NDArray[np.float32]:
+        out = np.empty((len(rows), *array.shape[1:]), dtype=np.float32)
+        for place, row in enumerate(rows):
+            out[place] = array[int(row)]
+        # One sum tells whether all is finite at a tenth of the cost of looking at every number.
+        if not np.isfinite(out.sum(dtype=np.float64)):
+            bad = [int(row) for place, row in enumerate(rows) if not np.isfinite(out[place]).all()]
+            if bad:
+                msg = f"{self.name}: {kind} features must be finite, got NaN or infinity in row {bad[0]}; extract that clip again"
+                raise DataError(msg)
+        return out
+
+
+def epoch_generator(seed: int, epoch: int, purpose: int = 0) -> np.random.Generator:
+    """Make the random numbers of one epoch from seed and epoch alone, so that a resumed run draws what a whole one would."""
+    return np.random.default_rng([seed, epoch, purpose])

@@ -1,0 +1,30 @@
+"""Makes the next item of an iterator while the current one is used; one item ahead, no more.
+
+It knows nothing of what the items are. Order and values are those of the iterator itself.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["prefetched"]
+
+Item = TypeVar("Item")
+
+
+def prefetched(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield *items*, each made in a thread while the one before it is used; an error in making one is raised in its place."""
+    iterator = iter(items)
+    end = object()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="streamav-prefetch") as pool:
+        pending = pool.submit(next, iterator, end)
+        while True:
+            item = pending.result()
+            if item is end:
+                return
+            pending = pool.submit(next, iterator, end)
+            yield item  # type: ignore[misc] # `end` has been ruled out

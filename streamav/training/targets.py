@@ -1,0 +1,135 @@
+"""What a network should have answered for a batch of labelled windows.
+
+It reads no files and knows no networks; labels come in as integers, one a segment, with C for background.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from streamav.errors import DataError
+
+__all__ = ["AvpsTarget", "TargetMaker", "TargetOptions", "Targets", "WeakTarget"]
+
+AvpsTarget = Literal["clean", "stale"]
+WeakTarget = Literal["mil", "proportion"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOptions:
+    """How labels become targets."""
+
+    avps_target: AvpsTarget = "clean"
+    """clean: nothing on background; stale: what the authors' code did, leftovers of earlier batches included (bug B1)."""
+    weak_target: WeakTarget = "mil"
+    """mil: the tags of the window; proportion: the share of each class in it, which gives its durations away (bug B15)."""
+    multi_label: bool = False
+    """True spreads the target of a clip that is annotated with several classes evenly over its tags."""
+
+    @classmethod
+    def reference(cls) -> TargetOptions:
+        """Give the targets of the authors' code."""
+        return cls(avps_target="stale", weak_target="proportion")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Targets:
+    """The right answers for B windows of T segments and C classes; all float32."""
+
+    relevance: Tensor
+    """(B, T): 1 where the segment is an event, else 0."""
+    window_class: Tensor
+    """(B, C): distribution of the window's event class, rows sum to 1; all 0 for a window without exactly one class."""
+    segment_class: Tensor
+    """(B, T, C + 1): distribution of each segment's class, background last, rows sum to 1."""
+    avps: Tensor
+    """(B, T): share of the window's agreement that each segment should have; clean rows sum to 1, or 0 without an event."""
+    avps_weight: Tensor
+    """(B,): 1 for windows that take part in the AVPS term, else 0."""
+    video: Tensor
+    """(B, C + 1): what the whole window holds, for the weakly supervised losses; each entry 0 to 1."""
+
+
+class TargetMaker:
+    """Makes targets batch after batch; it has a memory only when `avps_target` is stale."""
+
+    def __init__(self, classes: int, options: TargetOptions | None = None) -> None:
+        """Take C and how targets are made (the defaults when None)."""
+        self.classes = classes
+        self.options = TargetOptions() if options is None else options
+        self._stale = torch.zeros(0, 0)
+
+    def __call__(self, labels: Tensor, tags: Tensor | None = None) -> Targets:
+        """Make the targets of one batch.
+
+        Args:
+            labels: (B, T) int64, 0 to C, where C is background.
+            tags: (B, C + 1), above 0 for every class the clip is tagged with; None derives them of the labels.
+
+        Raises:
+            DataError: when a label is out of range or the shapes do not fit.
+        """
+        self._check(labels, tags)
+        classes = self.classes
+        segment_class = functional.one_hot(labels, classes + 1).float()
+        relevance = (labels < classes).float()
+        present = segment_class.amax(dim=1)[:, :classes]  # (B, C): 1 for every class with a segment
+        video = self._video(segment_class, relevance, tags)
+        single = (present.sum(dim=1, keepdim=True) == 1).float()
+        window_class = present * single
+        if self.options.multi_label and tags is not None:
+            spread = ((present + tags[:, :classes].float()) > 0).float()
+            spread = spread / spread.sum(dim=1, keepdim=True).clamp(min=1.0)
+            window_class = spread * single
+            shared = torch.cat([spread, torch.zeros_like(spread[:, :1])], dim=1).unsqueeze(1) * relevance.unsqueeze(2)
+            # Only where the clip is one event: two events in time have their own labels already.
+            segment_class = torch.where((single.unsqueeze(2) * relevance.unsqueeze(2)) > 0, shared, segment_class)
+        events = relevance.sum(dim=1, keepdim=True)
+        avps, weight = relevance / events.clamp(min=1.0), (events.squeeze(1) > 0).float()
+        if self.options.avps_target == "stale":
+            avps, weight = self._leftover(avps, events), torch.ones_like(weight)
+            # The authors' code takes class 0 for a window without an event.
+            window_class = torch.where(events > 0, window_class, functional.one_hot(torch.zeros_like(labels[:, 0]), classes).float())
+        return Targets(
+            relevance=relevance, window_class=window_class, segment_class=segment_class, avps=avps, avps_weight=weight, video=video
+        )
+
+    def _video(self, segment_class: Tensor, relevance: Tensor, tags: Tensor | None) -> Tensor:
+        """Give the target of the whole window, (B, C + 1)."""
+        if self.options.weak_target == "proportion":
+            return segment_class.mean(dim=1)
+        if tags is not None:
+            return (tags > 0).float()
+        present = segment_class.amax(dim=1)
+        background = 1.0 - relevance.amax(dim=1, keepdim=True)  # tagged background only when there is nothing else
+        return torch.cat([present[:, : self.classes], background], dim=1)
+
+    def _leftover(self, avps: Tensor, events: Tensor) -> Tensor:
+        """Write the batch over the buffer as the authors' loader does: event segments only (bug B1).
+
+        Source: Bravo5542/VSCG dataloader.py:51-66; a window without an event writes 1 / T everywhere.
+        """
+        if self._stale.shape[0] < avps.shape[0] or self._stale.shape[1] != avps.shape[1]:
+            self._stale = torch.zeros_like(avps)
+        rows = self._stale[: avps.shape[0]]
+        written = torch.where(events > 0, avps, torch.full_like(avps, 1.0 / avps.shape[1]))
+        rows.copy_(torch.where(written > 0, written, rows))
+        return rows.clone()
+
+    def _check(self, labels: Tensor, tags: Tensor | None) -> None:
+        """Raise DataError unless the arguments fit."""
+        if labels.ndim != 2 or labels.dtype != torch.int64:  # noqa: PLR2004 - B, T
+            msg = f"labels must be int64 (B, T), got {labels.dtype} {tuple(labels.shape)}"
+            raise DataError(msg)
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high > self.classes:
+            msg = f"labels must lie in 0 to {self.classes} ({self.classes} is background), got {low} to {high}"
+            raise DataError(msg)
+        if tags is not None and tuple(tags.shape) != (labels.shape[0], self.classes + 1):
+            msg = f"tags must be ({labels.shape[0]}, {self.classes + 1}), got {tuple(tags.shape)}"
+            raise DataError(msg)

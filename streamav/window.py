@@ -1,0 +1,57 @@
+"""Keeps the features of the last ten segments and gives them as a window each second.
+
+Pure: it knows no clock, network or source, and holds features, never media.
+
+    segments  0  1  2  3  4  5  6  7  8 | 9  10  11        the first nine warm it up: nothing is scored
+    windows                             | 0..9
+                                        |   1..10
+                                        |       2..11
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from streamav.errors import ShapeError
+from streamav.types import WINDOW_SEGMENTS, Window
+
+if TYPE_CHECKING:
+    from streamav.types import SegmentFeatures
+
+__all__ = ["WindowRing"]
+
+
+class WindowRing:
+    """A ring of the last ten segments of one source."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._ring: deque[SegmentFeatures] = deque(maxlen=WINDOW_SEGMENTS)
+
+    @property
+    def full(self) -> bool:
+        """True once ten segments have arrived since the start or the last reset."""
+        return len(self._ring) == WINDOW_SEGMENTS
+
+    def push(self, features: SegmentFeatures) -> Window | None:
+        """Take the next segment and give the window that ends with it, or None while fewer than ten have arrived.
+
+        Raises:
+            ShapeError: when the index does not follow the one before; reset() first, or fill the gap.
+        """
+        if self._ring and features.index != self._ring[-1].index + 1:
+            msg = f"the segment after {self._ring[-1].index} must be the next one, got {features.index}; reset() the ring at a gap"
+            raise ShapeError(msg)
+        self._ring.append(features)
+        return Window(segments=tuple(self._ring)) if self.full else None
+
+    def reset(self) -> None:
+        """Forget everything, as when the source was lost: ten new segments are needed before there is a window."""
+        self._ring.clear()
+
+    def close(self) -> Window | None:
+        """Give the one short window of a source that ended before its tenth segment, else None; the ring is empty afterwards."""
+        short = None if self.full or not self._ring else Window(segments=tuple(self._ring))
+        self._ring.clear()
+        return short
