@@ -139,4 +139,5 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Give the softmax over the last axis."""
     wide = logits.astype(np.float64)
     powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
-    return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+    shares: NDArray[np.float32] = (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return shares

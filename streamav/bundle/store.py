@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from streamav.bundle.card import ModelCard, parse_card
 from streamav.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -32,6 +32,7 @@ __all__ = [
     "WEIGHTS_FILE",
     "Bundle",
     "bundle_names",
+    "copy_bundle",
     "data_home",
     "encoder_folder",
     "file_sha256",
@@ -166,19 +167,42 @@ def write_bundle(path: Path | str, card: ModelCard, tensors: Mapping[str, NDArra
         ModelError: when *path* is taken, a tensor's name or type is wrong, or the disk refuses.
     """
     path = Path(path).absolute()
-    _check_free(path, replace=replace)
     arrays = {key: _storable(key, value) for key, value in tensors.items()}
     _check_names(card, list(arrays), str(path))
+
+    def fill(folder: Path) -> None:
+        (folder / WEIGHTS_FILE).write_bytes(save(arrays))  # save_file would make a file that only its owner can read
+        digest = file_sha256(folder / WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
+        whole = card.model_copy(update={"weights": {WEIGHTS_FILE: digest}})
+        (folder / CARD_FILE).write_text(whole.to_json(), encoding="utf-8")
+
+    return _write_whole(path, fill, replace=replace)
+
+
+def copy_bundle(bundle: Bundle, path: Path | str, *, replace: bool = False) -> Bundle:
+    """Copy a bundle, whole or not at all, to the folder *path*.
+
+    Raises:
+        ModelError: when *path* is taken or the disk refuses.
+    """
+
+    def fill(folder: Path) -> None:
+        for name in (CARD_FILE, *bundle.card.weights):
+            shutil.copyfile(bundle.path / name, folder / name)
+
+    return _write_whole(Path(path).absolute(), fill, replace=replace)
+
+
+def _write_whole(path: Path, fill: Callable[[Path], None], *, replace: bool) -> Bundle:
+    """Have a folder beside *path* filled, check it, and give it the name *path*; whatever happens, nothing else is left behind."""
     scratch = None
     try:
+        _check_free(path, replace=replace)
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
         new = scratch / "new"
         new.mkdir()
-        save_file(arrays, new / WEIGHTS_FILE)
-        digest = file_sha256(new / WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
-        whole = card.model_copy(update={"weights": {WEIGHTS_FILE: digest}})
-        (new / CARD_FILE).write_text(whole.to_json(), encoding="utf-8")
+        fill(new)
         load_bundle(new)
         if path.exists():
             path.rename(scratch / "old")

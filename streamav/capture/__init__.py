@@ -1,1 +1,12 @@
-"""x."""
+"""Sources of timed sound and pictures: files, network streams, cameras with microphones, and the rendered scene.
+
+Nothing here knows segments, windows, networks or brokers. PyAV and sounddevice are imported when a source is opened.
+"""
+
+from __future__ import annotations
+
+from streamav.capture.devices import Device, list_cameras, list_microphones
+from streamav.capture.open import open_source
+from streamav.capture.pacing import Clock, SystemClock
+
+__all__ = ["Clock", "Device", "SystemClock", "list_cameras", "list_microphones", "open_source"]

@@ -27,9 +27,9 @@ class Canvas:
     def __init__(self, size: int) -> None:
         """Make a canvas of *size* by *size* pixels, size at least 1."""
         self._size = size
-        centres = (np.arange(size, dtype=np.float32) + 0.5) / size
-        self._x = centres[None, :]
-        self._y = centres[:, None]
+        centres = ((np.arange(size) + 0.5) / size).astype(np.float32)
+        self._x: NDArray[np.float32] = centres[None, :]
+        self._y: NDArray[np.float32] = centres[:, None]
         self._paint = np.zeros((size, size, 4), np.float32)  # colour times alpha, and alpha
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour, opacity: float = 1.0) -> None:

@@ -21,23 +21,15 @@ from streamav.types import AudioBlock, VideoFrame
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["DecodedFrame", "Look", "decode", "find_streams", "read_items"]
+    from streamav.capture.look import Look
+
+__all__ = ["DecodedFrame", "decode", "find_streams", "read_items"]
 
 _LOG = logging.getLogger(__name__)
 _SECOND_NS = 1_000_000_000
 _START_SPAN_NS = 2 * _SECOND_NS
 _START_FRAMES = 300
 _DAMAGE_LIMIT = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """What of the pictures is wanted."""
-
-    picture: tuple[int, int]
-    """Height and width, pixels."""
-    frames_per_second: int
-    """F: instants of a second that will be looked at."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,17 +48,24 @@ def find_streams(container: av.container.InputContainer, name: str) -> tuple[av.
     Raises:
         MissingModalityError: when there is no sound or no picture that can be decoded.
     """
-    sounds = [stream for stream in container.streams.audio if stream.codec_context is not None]
+    sounds = [stream for stream in container.streams.audio if _decodable(stream)]
     still = av.stream.Disposition.attached_pic
-    pictures = [stream for stream in container.streams.video if stream.codec_context is not None and not stream.disposition & still]
+    pictures = [stream for stream in container.streams.video if _decodable(stream) and not stream.disposition & still]
     for streams, what, hint in ((sounds, "sound", "record it with a microphone"), (pictures, "picture", "record it with a camera")):
         if not streams:
-            msg = f"{name} has no {what} that can be decoded, and streamav needs sound and picture together: {hint}, or choose another source"
+            msg = (
+                f"{name} has no {what} that can be decoded, and streamav needs sound and picture together: {hint}, or choose another source"
+            )
             raise MissingModalityError(msg)
     best_sound, best_picture = container.streams.best("audio"), container.streams.best("video")
     sound = next((stream for stream in sounds if best_sound is not None and stream.index == best_sound.index), sounds[0])
     picture = next((stream for stream in pictures if best_picture is not None and stream.index == best_picture.index), pictures[0])
     return sound, picture
+
+
+def _decodable(stream: av.stream.Stream) -> bool:
+    context: object = stream.codec_context  # None, whatever the type says, where FFmpeg has no decoder
+    return context is not None
 
 
 def decode(
@@ -77,39 +76,58 @@ def decode(
     Raises:
         av.error.FFmpegError: when a live source fails, or a file fails again and again.
     """
-    damaged, in_a_row = 0, 0
+    damage = _Damage(name)
     last: dict[int, int] = {}
     packets = container.demux(sound, picture)
     while True:
         try:
-            packet = next(packets)
-            frames = packet.decode()
-        except StopIteration:
-            break
+            packet = next(packets, None)
         except av.error.InvalidDataError as exc:
-            damaged, in_a_row = damaged + 1, in_a_row + 1
-            if damaged == 1:
-                _LOG.warning("damaged data skipped source=%s reason=%s", name, exc)
-            if in_a_row > _DAMAGE_LIMIT:
-                raise
+            damage.note(exc)
             packets = container.demux(sound, picture)  # a generator that raised is over; the container is not
             continue
-        if frames:
-            in_a_row = 0
-        for frame in frames:
-            decoded = _timed(frame, last, live=live)
-            if decoded is not None:
-                yield decoded
-    if damaged:
-        _LOG.warning("damaged data skipped source=%s packets=%d", name, damaged)
+        if packet is None:
+            break
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError as exc:
+            damage.note(exc)
+            continue
+        timed = [_timed(frame, last, live=live) for frame in frames if isinstance(frame, av.AudioFrame | av.VideoFrame)]
+        if timed:
+            damage.in_a_row = 0
+        yield from (frame for frame in timed if frame is not None)
+    damage.summarize()
+
+
+class _Damage:
+    """Counts damaged packets; says so once at the first and once at the end."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.packets = 0
+        self.in_a_row = 0
+
+    def note(self, exc: av.error.InvalidDataError) -> None:
+        """Count one damaged packet; raise it when nothing good has come for very long."""
+        self.packets += 1
+        self.in_a_row += 1
+        if self.packets == 1:
+            _LOG.warning("damaged data skipped source=%s reason=%s", self._name, exc.strerror)
+        if self.in_a_row > _DAMAGE_LIMIT:
+            raise exc
+
+    def summarize(self) -> None:
+        if self.packets:
+            _LOG.warning("damaged data skipped source=%s packets=%d", self._name, self.packets)
 
 
 def _timed(frame: av.AudioFrame | av.VideoFrame, last: dict[int, int], *, live: bool) -> DecodedFrame | None:
     """Give a frame its time in ns, or None when it has none: the first picture of an RTSP stream, sound before its start."""
     heard = isinstance(frame, av.AudioFrame)
     stamp = frame.pts if frame.pts is not None else frame.dts
-    length_ns = frame.samples * _SECOND_NS // frame.sample_rate if heard else 0
-    if stamp is None or (live and stamp < 0):
+    length_ns = frame.samples * _SECOND_NS // frame.sample_rate if isinstance(frame, av.AudioFrame) else 0
+    if stamp is None or frame.time_base is None or (live and stamp < 0):
         time_ns = last.get(heard)
         if time_ns is None:
             return None
@@ -141,11 +159,11 @@ def read_items(frames: Iterator[DecodedFrame], look: Look, origin: Callable[[], 
     scaler, resampler = Scaler(look.picture), Resampler()
     for decoded in chain(start, frames):
         time_ns = timeline.place(decoded.kind, decoded.time_ns, decoded.length_ns)
-        if decoded.kind == "sound":
+        if isinstance(decoded.frame, av.AudioFrame):
             yield from resampler.push(decoded.frame, time_ns)
-        else:
-            for shown_ns, frame in sampler.push(time_ns, decoded.frame):
-                yield VideoFrame(time_ns=shown_ns, pixels=scaler.scale(frame))
+            continue
+        for shown_ns, frame in sampler.push(time_ns, decoded.frame):
+            yield VideoFrame(time_ns=shown_ns, pixels=scaler.scale(frame))
     yield from resampler.flush()
     for shown_ns, frame in sampler.flush():
         yield VideoFrame(time_ns=shown_ns, pixels=scaler.scale(frame))

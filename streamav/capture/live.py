@@ -109,6 +109,7 @@ class LiveLoop:
         self._backoff = Backoff(settings.reconnect_min_s, settings.reconnect_max_s, rng)
         self._closed = threading.Event()
         self._zero_ns: int | None = None
+        self._newest_ns = 0
 
     def close(self) -> None:
         """End items() within a tenth of a second."""
@@ -131,8 +132,8 @@ class LiveLoop:
                         yield SourceState.ONLINE
                     seen, lost = True, False
                     self._backoff.reset()
+                    self._newest_ns = max(self._newest_ns, item.start_ns if isinstance(item, AudioBlock) else item.time_ns)
                     yield item
-                return
             except _LostError as exc:
                 if not seen and self._zero_ns is None:
                     raise self._refusal(exc) from exc
@@ -152,7 +153,8 @@ class LiveLoop:
         now_ns = self._clock.now_ns()
         if self._zero_ns is None:
             self._zero_ns = now_ns
-        return now_ns - self._zero_ns
+        # A source that gives its past in a burst runs ahead of the clock for a moment; time must not go back over a loss.
+        return max(now_ns - self._zero_ns, self._newest_ns)
 
     def _receive(self, reader: _Reader) -> Iterator[AudioBlock | VideoFrame]:
         """Yield what a session gives until close(); raise _LostError at its end, its failure, or when it gives nothing for too long."""

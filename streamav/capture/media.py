@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import av
 
-    from streamav.capture.demux import Look
+    from streamav.capture.look import Look
     from streamav.capture.pacing import Clock
     from streamav.types import SourceState
 
@@ -137,10 +137,15 @@ class MediaSource:
                 # Frame threads hold pictures back, which a live picture cannot afford.
                 picture.thread_type = "SLICE" if self._live else "AUTO"
                 frames = decode(container, sound, picture, self._name, live=self._live)
+                end_ns = 0
                 for item in read_items(frames, self._look, origin, self._name):
                     if stop.is_set():
                         return
+                    end_ns = max(end_ns, _complete_ns(item))
                     yield item
+                announced_s = (container.duration or 0) / 1e6
+                if announced_s - end_ns / 1e9 > 1.0 and not self._live:
+                    _LOG.warning("file ends early source=%s at_s=%.1f announced_s=%.1f", self._name, end_ns / 1e9, announced_s)
         except av.error.FFmpegError as exc:
             raise _cannot_open(self._name, exc) from exc
 

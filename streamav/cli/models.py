@@ -71,13 +71,17 @@ def info(name: Name, as_json: Json = False) -> None:
 
 
 @app.command()
-def verify(name: Name, as_json: Json = False) -> None:
+def verify(
+    name: Name,
+    folder: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that a bundle does not hold.")] = None,
+    as_json: Json = False,
+) -> None:
     """Check that a model is whole: card, hashes, every weight of every network; ends with 4 when it is not."""
     from streamav.bundle import find_bundle
 
     bundle = find_bundle(name)
-    checked = _check_networks(bundle)
-    missing = _missing(bundle.card)
+    checked = _check_networks(bundle, folder)
+    missing = _missing(bundle.card, folder)
     if as_json:
         _print_json({"name": bundle.card.name, "path": str(bundle.path), "sha256": bundle.sha256, "checked": checked, "missing": missing})
         return
@@ -140,11 +144,11 @@ def import_checkpoint(
 @app.command()
 def export(name: Name, out: Out, force: Force = False) -> None:
     """Copy a model's bundle to a folder."""
-    from streamav.bundle import find_bundle, write_bundle
-    from streamav.bundle.store import stored_tensors
+    from streamav.bundle import find_bundle
+    from streamav.bundle.store import copy_bundle
 
     bundle = find_bundle(name)
-    copy = write_bundle(out, bundle.card, stored_tensors(bundle), replace=force)
+    copy = copy_bundle(bundle, out, replace=force)
     _say(f"{bundle.path} -> {copy.path}")
 
 
@@ -161,22 +165,30 @@ def _pull_one(entry: PublicFile, source: str | None, folder: Path | None, *, qui
         return fetch(entry, source=source, folder=folder, progress=lambda done, total: bar.update(task, completed=done, total=total))
 
 
-def _check_networks(bundle: Bundle) -> list[str]:
+def _check_networks(bundle: Bundle, folder: Path | None) -> list[str]:
     """Raise ModelError unless the weights fit the networks that the card names; give the networks that were checked."""
-    from streamav.networks.build import build_networks
+    from streamav.engines.modules import build_modules
+    from streamav.networks.options import VSCGOptions
+    from streamav.networks.state import checked_state
+    from streamav.networks.vscg import VSCG
 
-    return sorted(build_networks(bundle.card, {part: bundle.weights(part) for part in ("audio", "visual", "localizer")}))
+    if not _missing(bundle.card, folder):
+        build_modules(bundle, folder)
+        return [bundle.card.audio.network, bundle.card.visual.network, bundle.card.localizer.network]
+    localizer = VSCG(VSCGOptions.from_dict(bundle.card.localizer.options))
+    checked_state(bundle.weights("localizer"), localizer, f"the localizer of {bundle.path}")
+    return [bundle.card.localizer.network]
 
 
-def _missing(card: ModelCard) -> list[str]:
-    """Name the external encoders that are not in the user's folder."""
+def _missing(card: ModelCard, folder: Path | None = None) -> list[str]:
+    """Name the external encoders that are not in *folder*, or in the user's own."""
     from streamav.bundle.catalogue import encoder_file
 
-    missing = []
+    missing: list[str] = []
     for part in (card.visual, card.audio):
         if part.external:
             try:
-                encoder_file(part.network)
+                encoder_file(part.network, folder)
             except ModelError:
                 missing.append(part.network)
     return missing
@@ -190,9 +202,15 @@ def _facts(bundle: Bundle) -> list[tuple[object, ...]]:
         ("folder", bundle.path),
         ("SHA-256 of weights", bundle.sha256),
         ("audio", f"{audio.network}, A = {audio.size}{' (not in the bundle)' if audio.external else ''}"),
-        ("visual", f"{visual.network}, V = {visual.size}, {visual.grid} x {visual.grid}{' (not in the bundle)' if visual.external else ''}"),
+        (
+            "visual",
+            f"{visual.network}, V = {visual.size}, {visual.grid} x {visual.grid}{' (not in the bundle)' if visual.external else ''}",
+        ),
         ("pictures", f"{visual.picture[0]} x {visual.picture[1]}, {visual.frames_per_second} a second"),
-        ("detection", f"on {detection.on}, off {detection.off}, at least {detection.min_segments} s, pauses up to {detection.gap_segments} s"),
+        (
+            "detection",
+            f"on {detection.on}, off {detection.off}, at least {detection.min_segments} s, pauses up to {detection.gap_segments} s",
+        ),
         ("latency", f"{detection.latency_segments} s"),
         (f"{len(card.classes)} classes", ", ".join(card.slugs)),
         ("figures", ", ".join(f"{key} {value:g}" for key, value in card.metrics.values.items()) or "none"),

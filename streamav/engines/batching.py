@@ -5,6 +5,7 @@ It knows no library: it wraps any network.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,5 +34,5 @@ class MicroBatches:
         # Pieces of nearly equal size: 17 inputs at most 16 at once are 9 and 8, not 16 and 1.
         pieces = -(-count // self._most)
         ends = [count * place // pieces for place in range(pieces + 1)]
-        parts = [self._network(*(array[a:b] for array in inputs)) for a, b in zip(ends, ends[1:], strict=False)]
+        parts = [self._network(*(array[a:b] for array in inputs)) for a, b in itertools.pairwise(ends)]
         return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))

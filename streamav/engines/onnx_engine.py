@@ -194,7 +194,9 @@ def _build(folder: Path, bundle: Bundle, settings: ModelSettings, recipe: Recipe
     save_answers(folder / ANSWERS_FILE, answers)
     parity = compare(OnnxEngine(folder, recipe, threads, lambda: reference), answers, recipe.tolerance)
     seconds = time.perf_counter() - started
-    log.info("engine: built in %.1f s; relative error %.1e, probability error %.1e", seconds, max(parity.relative.values()), parity.probability)
+    log.info(
+        "engine: built in %.1f s; relative error %.1e, probability error %.1e", seconds, max(parity.relative.values()), parity.probability
+    )
     return {"model": bundle.card.name, "seconds": round(seconds, 2), "parity": parity.tree(), "recipe": recipe.name}
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from streamav.engines.onnx_recurrent import with_onnx_recurrent
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = ["export_onnx"]
 
 MAX_BATCH = 1024
 """Largest batch that the free axis is declared for; the exporter wants a bound."""
+NOISY = ("torch.onnx", "onnxscript", "onnx_ir")
 
 
 def export_onnx(module: nn.Module, example: Sequence[NDArray[np.generic]], path: Path) -> None:
@@ -41,7 +43,12 @@ def export_onnx(module: nn.Module, example: Sequence[NDArray[np.generic]], path:
     try:
         with _quiet():
             program = torch.onnx.export(
-                module, tensors, dynamo=True, dynamic_shapes=tuple({0: batch} for _ in tensors), verbose=False, external_data=False
+                with_onnx_recurrent(module),
+                tensors,
+                dynamo=True,
+                dynamic_shapes=tuple({0: batch} for _ in tensors),
+                verbose=False,
+                external_data=False,
             )
             if program is None:
                 msg = "the exporter gave nothing"
@@ -55,12 +62,14 @@ def export_onnx(module: nn.Module, example: Sequence[NDArray[np.generic]], path:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's notes (torchvision is absent, functions of torch itself are deprecated) out of the log."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in NOISY]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

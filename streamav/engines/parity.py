@@ -15,6 +15,7 @@ from streamav.engines.samples import Samples
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -33,8 +34,8 @@ class Answers:
     """What an engine says of samples: inputs and outputs of each network, in the chain from pictures and sound to scores."""
 
     samples: Samples
-    inputs: dict[str, tuple[NDArray[np.generic], ...]]
-    outputs: dict[str, tuple[NDArray[np.float32], ...]]
+    inputs: Mapping[str, tuple[NDArray[np.generic], ...]]
+    outputs: Mapping[str, tuple[NDArray[np.float32], ...]]
 
     @property
     def relevance(self) -> NDArray[np.float32]:
@@ -106,9 +107,7 @@ def compare(engine: Engine, reference: Answers, tolerance: Tolerance) -> Parity:
         float(np.abs(own.segments - reference.segments).max()),
     )
     decisions = _agreeing(own, reference, 2 * tolerance.probability)
-    passed = (
-        max(relative.values()) <= tolerance.relative and probability <= tolerance.probability and decisions >= tolerance.decisions
-    )
+    passed = max(relative.values()) <= tolerance.relative and probability <= tolerance.probability and decisions >= tolerance.decisions
     return Parity(relative=relative, probability=probability, decisions=decisions, passed=passed)
 
 

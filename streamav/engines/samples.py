@@ -56,7 +56,7 @@ def make_samples(picture: tuple[int, int], log_mel_offset: float, segments: int 
 def _picture(generator: np.random.Generator, size: tuple[int, int], index: int) -> NDArray[np.uint8]:
     """Draw a sloped background, blobs of colour, stripes and sensor noise; one in six is nearly dark."""
     height, width = size
-    y, x = np.mgrid[0:1:complex(0, height), 0:1:complex(0, width)]
+    y, x = np.mgrid[0 : 1 : complex(0, height), 0 : 1 : complex(0, width)]
     slope = generator.uniform(-80, 80, (2, 3))
     colours = generator.uniform(40, 215, 3) + slope[0] * x[..., None] + slope[1] * y[..., None]
     for _ in range(5):
@@ -66,7 +66,7 @@ def _picture(generator: np.random.Generator, size: tuple[int, int], index: int) 
     stripes = 30 * np.sin(2 * np.pi * (generator.uniform(2, 14) * x + generator.uniform(2, 14) * y))
     light = 0.08 if index % 6 == 5 else 1.0  # noqa: PLR2004 - the last of six
     noisy = (colours + stripes[..., None]) * light + generator.normal(0, 4, (height, width, 3))
-    return np.clip(noisy, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(noisy, 0, 255), dtype=np.uint8)
 
 
 def _patch(generator: np.random.Generator, offset: float, index: int) -> NDArray[np.float32]:
@@ -82,4 +82,4 @@ def _patch(generator: np.random.Generator, offset: float, index: int) -> NDArray
         magnitude += generator.uniform(0.1, 2.0) / partial * np.exp(-0.5 * ((band - centre) / 1.2) ** 2)
     click = generator.integers(0, frames - 8)
     magnitude[click : click + 8] += generator.uniform(0, 1.0) * np.exp(-np.arange(8) / 3)[:, None]
-    return np.log(magnitude + offset).astype(np.float32)
+    return np.asarray(np.log(magnitude + offset), dtype=np.float32)

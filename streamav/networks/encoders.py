@@ -15,25 +15,36 @@ from safetensors.numpy import load_file
 from streamav.errors import ModelError
 from streamav.networks.keras_h5 import read_keras_h5
 from streamav.networks.mobilenetv2 import MobileNetV2, mobilenetv2_state
+from streamav.networks.state import checked_state
 from streamav.networks.vgg19 import VGG19, read_vgg19
 from streamav.networks.vggish import VGGish, read_vggish
 from streamav.networks.yamnet import Yamnet, yamnet_state
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from torch import nn
+    from torch import Tensor, nn
 
-__all__ = ["load_encoder"]
+__all__ = ["load_encoder", "read_encoder"]
 
+_NETWORKS: dict[str, Callable[[], nn.Module]] = {"vgg19": VGG19, "vggish": VGGish, "mobilenetv2": MobileNetV2, "yamnet": Yamnet}
 YAMNET_EPSILON = 1e-4
 """Of its batch norms, which have no scale. Source: tensorflow/models research/audioset/yamnet/params.py."""
 YAMNET_LAYERS = 14
 
 
 def load_encoder(network: str, path: Path) -> nn.Module:
-    """Load an encoder in eval mode.
+    """Load an encoder in eval mode; arguments and errors as `read_encoder`."""
+    state = read_encoder(network, path)
+    module = _NETWORKS[network]()
+    module.load_state_dict(state, strict=False)  # public files lack batch norm's counters, nothing else
+    return module.eval()
+
+
+def read_encoder(network: str, path: Path) -> dict[str, Tensor]:
+    """Read public weights as a state_dict of the network, names and shapes checked.
 
     Args:
         network: "vgg19", "vggish", "mobilenetv2" or "yamnet".
@@ -43,31 +54,24 @@ def load_encoder(network: str, path: Path) -> nn.Module:
     Raises:
         ModelError: when the name is unknown or the file is damaged, of another layout, or has wrong shapes.
     """
-    module: nn.Module
-    if network == "vgg19":
-        module, state = VGG19(), read_vgg19(path)
-    elif network == "vggish":
-        module, state = VGGish(), read_vggish(path)
-    elif network == "mobilenetv2":
-        module, state = MobileNetV2(), mobilenetv2_state(_tensors(_plain(path) or _keras(path)))
-    elif network == "yamnet":
-        module, state = Yamnet(), yamnet_state(_tensors(_plain(path) or _folded_yamnet(_keras(path), path)))
-    else:
-        msg = f"a public encoder must be vgg19, vggish, mobilenetv2 or yamnet, got {network!r}"
-        raise ModelError(msg)
-    try:
-        missing, unknown = module.load_state_dict(state, strict=False)
-    except RuntimeError as exc:
-        msg = f"{path} must hold the weights of {network}: {exc}"
-        raise ModelError(msg) from exc
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    if missing or unknown:
-        msg = f"{path} must hold the weights of {network}, whole; missing: {missing[:3]}, unknown: {unknown[:3]}"
-        raise ModelError(msg)
-    return module.eval()
+    match network:
+        case "vgg19":
+            return read_vgg19(path)
+        case "vggish":
+            return read_vggish(path)
+        case "mobilenetv2":
+            state = mobilenetv2_state(_tensors(_plain(path) or _keras(path)))
+        case "yamnet":
+            state = yamnet_state(_tensors(_plain(path) or _folded_yamnet(_keras(path), path)))
+        case _:
+            msg = f"a public encoder must be {', '.join(_NETWORKS)}, got {network!r}"
+            raise ModelError(msg)
+    with torch.device("meta"):
+        module = _NETWORKS[network]()
+    return checked_state({name: tensor.numpy() for name, tensor in state.items()}, module, f"{path} as weights of {network}")
 
 
-def _tensors(arrays: dict[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
+def _tensors(arrays: dict[str, NDArray[np.float32]]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 

@@ -12,6 +12,7 @@ import io
 import pickle
 import pickletools
 import sys
+import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, cast
@@ -217,18 +218,26 @@ def run_program(program: bytes) -> Program:
         Exception: any of those that the pickle machine raises on damaged input.
     """
     tuples = used = 0
-    for opcode, argument, place in pickletools.genops(program):
-        if opcode.name not in _OPCODES:
-            msg = f"it holds the pickle opcode {opcode.name}, which no checkpoint needs"
+    for name, argument, place in _opcodes(program):
+        if name not in _OPCODES:
+            msg = f"it holds the pickle opcode {name}, which no checkpoint needs"
             raise RefusedError(msg)
-        tuples += opcode.name.startswith("TUPLE")
+        tuples += name.startswith("TUPLE")
         # The machine keeps its memo in an array as long as the largest index.
-        if tuples > MAX_TUPLES or (opcode.name == "LONG_BINPUT" and cast("int", argument) > len(program)):
+        if tuples > MAX_TUPLES or (name == "LONG_BINPUT" and cast("int", argument) > len(program)):
             msg = "its pickle asks for more memory than any checkpoint needs"
             raise RefusedError(msg)
-        used = cast("int", place) + 1
+        used = place + 1
     machine = _Unpickler(program[:used])
     return Program(machine.load(), used, machine.storages)
+
+
+def _opcodes(program: bytes) -> Iterator[tuple[str, object, int]]:
+    """Give name, argument and place of each opcode."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # pickletools decodes odd escapes in text that is refused right after
+        for opcode, argument, place in pickletools.genops(program):
+            yield opcode.name, argument, cast("int", place)
 
 
 def named_tensors(root: object) -> dict[str, Tensor]:

@@ -121,8 +121,7 @@ class Client:
         """Yield topic and payload of what arrives; ends only by the loss of the connection, which raises."""
         with _translated():
             async for message in self._client.messages:
-                payload = message.payload
-                yield str(message.topic), payload if isinstance(payload, bytes) else b""
+                yield str(message.topic), message.payload
 
 
 @asynccontextmanager

@@ -218,7 +218,7 @@ class MqttSink:
                 return 0.0
         except ConnectionFailedError as exc:
             failure = exc.failure
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - no fault of publishing may end the run
             _log.exception("publishing failed by a fault of streamav, connecting again")
             failure = Failure(reason=f"internal fault {type(exc).__name__}")
         finally:

@@ -72,16 +72,21 @@ def load_progress(folder: Path) -> Progress | None:
     if not path.exists():
         return None
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            msg = f"it must be at most {_MAX_BYTES} bytes"
-            raise ValueError(msg)
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != _FORMAT:
-                msg = f"its format must be {_FORMAT}, got {header.get('format')!r}"
-                raise ValueError(msg)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping: it cannot be iterated
-            return Progress(epoch=int(header["epoch"]), tensors=tensors, facts=json.loads(header["facts"]))
+        return _read(path)
     except (OSError, SafetensorError, ValueError, KeyError) as exc:
         msg = f"the state of the training run {path} cannot be read ({exc}); delete it to start from the beginning"
         raise DataError(msg) from exc
+
+
+def _read(path: Path) -> Progress:
+    """Read the state, raising ValueError when it is of another kind."""
+    if path.stat().st_size > _MAX_BYTES:
+        msg = f"it must be at most {_MAX_BYTES} bytes"
+        raise ValueError(msg)
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata() or {}
+        if header.get("format") != _FORMAT:
+            msg = f"its format must be {_FORMAT}, got {header.get('format')!r}"
+            raise ValueError(msg)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping: it cannot be iterated
+        return Progress(epoch=int(header["epoch"]), tensors=tensors, facts=json.loads(header["facts"]))

@@ -21,6 +21,7 @@ from streamav.features.logmel import LogMelOptions, log_mel
 from streamav.networks.compact import COMPACT_SIDE, CompactAudio, CompactVisual
 from streamav.networks.mobilenetv2 import MOBILENETV2_SIDE, MobileNetV2, mobilenetv2_state
 from streamav.networks.yamnet import Yamnet, yamnet_state
+from streamav.training.composite.drawn import KINDS, drawn_second, drawn_view
 from streamav.training.composite.picture import photometry
 from streamav.training.composite.sound import rms
 from streamav.training.composite.views import nothing_view, photo_view, picture_plan, second_of_ambience, second_of_sound
@@ -32,7 +33,17 @@ if TYPE_CHECKING:
 
     from streamav.training.composite.material import Material
 
-__all__ = ["OFFSET", "audio_teacher", "render_pictures", "render_seconds", "train_audio", "train_visual", "visual_teacher"]
+__all__ = [
+    "OFFSET",
+    "audio_teacher",
+    "render_drawn_pictures",
+    "render_drawn_seconds",
+    "render_pictures",
+    "render_seconds",
+    "train_audio",
+    "train_visual",
+    "visual_teacher",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +103,7 @@ def render_pictures(material: Material, teacher: Callable[[NDArray[np.uint8]], N
     plan = picture_plan(material, *sizes)
     rng.shuffle(plan)  # type: ignore[arg-type]
     backdrops = material.of("backdrop")
-    pictures, pooled, grids = [], [], []
+    parts: list[dict[str, NDArray[np.generic]]] = []
     basis: NDArray[np.float32] | None = None
     for start in range(0, len(plan), TEACHER_BATCH):
         views = [
@@ -104,12 +115,9 @@ def render_pictures(material: Material, teacher: Callable[[NDArray[np.uint8]], N
         if basis is None:
             cells = grid.reshape(-1, grid.shape[-1])
             basis = np.linalg.svd(cells - cells.mean(0), full_matrices=False)[2][:GRID_DIMENSIONS].T.astype(np.float32)
-        small = functional.avg_pool2d(large.float(), MOBILENETV2_SIDE // COMPACT_SIDE).round()
-        pictures.append(small.permute(0, 2, 3, 1).to(torch.uint8).numpy())
-        pooled.append(grid.mean(axis=(1, 2)).astype(np.float16))
-        grids.append((grid @ basis).astype(np.float16))
-    labels = np.array([label for _, label in plan], np.int64)
-    return {"pictures": np.concatenate(pictures), "labels": labels, "pooled": np.concatenate(pooled), "grid": np.concatenate(grids)}
+        parts.append(_looked_at(large, grid, basis))
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {**whole, "labels": np.array([label for _, label in plan], np.int64), "basis": np.asarray(basis)}
 
 
 def render_seconds(material: Material, teacher: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int, per_class: int, none: int) -> dict[str, NDArray[np.generic]]:
@@ -136,6 +144,37 @@ def render_seconds(material: Material, teacher: Callable[[NDArray[np.float32]], 
             embeddings.append(teacher(np.stack(heard)).astype(np.float16))
             heard = []
     return {"patches": np.stack(patches), "labels": np.array(labels, np.int64), "embeddings": np.concatenate(embeddings)}
+
+
+def render_drawn_pictures(labels: list[str], teacher: Callable[[NDArray[np.uint8]], NDArray[np.float32]], basis: NDArray[np.float32], seed: int, per_kind: int) -> dict[str, NDArray[np.generic]]:
+    """Render pictures of the embedded scene, its empty room as often as one kind, in the form of `render_pictures`."""
+    rng = np.random.default_rng(seed)
+    plan: list[str | None] = [kind for kind in (*KINDS, None) for _ in range(per_kind)]
+    parts = []
+    for start in range(0, len(plan), TEACHER_BATCH):
+        large = torch.stack([drawn_view(kind, rng, MOBILENETV2_SIDE) for kind in plan[start : start + TEACHER_BATCH]])
+        parts.append(_looked_at(large, teacher(np.ascontiguousarray(large.permute(0, 2, 3, 1).numpy())), basis))
+    names = [*labels, None]
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {**whole, "labels": np.array([names.index(kind) for kind in plan], np.int64)}
+
+
+def render_drawn_seconds(labels: list[str], teacher: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int, per_kind: int) -> dict[str, NDArray[np.generic]]:
+    """Render seconds of the embedded scene's sound in the form of `render_seconds`."""
+    rng = np.random.default_rng(seed)
+    names = [*labels, None]
+    plan: list[str | None] = [kind for kind in (*KINDS, None) for _ in range(per_kind)]
+    waves = [drawn_second(kind, rng) for kind in plan]
+    patches = np.stack([log_mel(_limited(wave * 10 ** (rng.uniform(-48, -12) / 20)), OFFSET).astype(np.float16) for wave in waves])
+    heard = np.stack([log_mel(_limited(wave * 0.08), OFFSET) for wave in waves])
+    embeddings = np.concatenate([teacher(heard[n : n + TEACHER_BATCH]) for n in range(0, len(heard), TEACHER_BATCH)])
+    return {"patches": patches, "labels": np.array([names.index(k) for k in plan], np.int64), "embeddings": embeddings.astype(np.float16)}
+
+
+def _looked_at(large: Tensor, grid: NDArray[np.float32], basis: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
+    """Keep what training needs of a batch of views: small pictures, pooled features, principal components of the cells."""
+    small = functional.avg_pool2d(large.float(), MOBILENETV2_SIDE // COMPACT_SIDE).round().permute(0, 2, 3, 1).to(torch.uint8)
+    return {"pictures": small.numpy(), "pooled": grid.mean(axis=(1, 2)).astype(np.float16), "grid": (grid @ basis).astype(np.float16)}
 
 
 def _limited(wave: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Batch", "FeatureRows", "FeatureSet", "StackedRows", "epoch_generator"]
+__all__ = ["Batch", "FeatureRows", "FeatureSet", "Seconds", "StackedRows", "epoch_generator"]
 
 
 class FeatureRows(Protocol):
@@ -88,9 +88,9 @@ class Batch:
         """Give the number of clips."""
         return int(self.labels.shape[0])
 
-    def to(self, device: str) -> Batch:
-        """Give the batch on another device ("cpu", "cuda")."""
-        if device == "cpu":
+    def to(self, device: torch.device | str) -> Batch:
+        """Give the batch on another device."""
+        if torch.device(device).type == "cpu":
             return self
         return Batch(
             audio=self.audio.to(device, non_blocking=True),
@@ -98,6 +98,20 @@ class Batch:
             labels=self.labels.to(device),
             tags=self.tags.to(device),
         )
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Seconds:
+    """Which second of which row is heard and which is seen, for windows cut at any phase; all of shape (B, T)."""
+
+    audio_rows: NDArray[np.int64]
+    """Row of the arrays, or -1 for silence (zeros)."""
+    audio_seconds: NDArray[np.int64]
+    visual_rows: NDArray[np.int64]
+    """Row of the arrays, or -1 for nothing to be seen (zeros)."""
+    visual_seconds: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    """0 to C; C is background."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -163,11 +177,38 @@ class FeatureSet:
             DataError: when a feature is NaN or infinite; the message names the row.
         """
         rows = self.rows[positions]
+        audio, visual = (np.empty((len(rows), *array.shape[1:]), dtype=np.float32) for array in (self.audio, self.visual))
+        for place, row in enumerate(rows):
+            audio[place] = self.audio[int(row)]
+            visual[place] = self.visual[int(row)]
+        self._check_finite("audio", audio, rows[:, None])
+        self._check_finite("visual", visual, rows[:, None])
         return Batch(
-            audio=torch.from_numpy(self._read(self.audio, rows, "audio")),
-            visual=torch.from_numpy(self._read(self.visual, rows, "visual")),
+            audio=torch.from_numpy(audio),
+            visual=torch.from_numpy(visual),
             labels=torch.from_numpy(self.labels[rows]),
             tags=torch.from_numpy(self.tags[rows]),
+        )
+
+    def gather_seconds(self, seconds: Seconds) -> Batch:
+        """Read windows put together of single seconds; their tags are the classes that occur in them, or background.
+
+        Raises:
+            DataError: when a feature is NaN or infinite; the message names the row.
+        """
+        windows, segments = seconds.labels.shape
+        tags = np.zeros((windows, self.background + 1), dtype=np.float32)
+        tags[np.arange(windows)[:, None], seconds.labels] = 1.0
+        tags[:, self.background] = (seconds.labels == self.background).all(axis=1)
+        audio = _put_together(self.audio, seconds.audio_rows, seconds.audio_seconds, segments)
+        visual = _put_together(self.visual, seconds.visual_rows, seconds.visual_seconds, segments)
+        self._check_finite("audio", audio, seconds.audio_rows)
+        self._check_finite("visual", visual, seconds.visual_rows)
+        return Batch(
+            audio=torch.from_numpy(audio),
+            visual=torch.from_numpy(visual),
+            labels=torch.from_numpy(seconds.labels),
+            tags=torch.from_numpy(tags),
         )
 
     def batches(self, size: int) -> Iterator[Batch]:
@@ -184,17 +225,32 @@ class FeatureSet:
         for start in range(0, len(self), size):
             yield self.gather(order[start : start + size])
 
-    def _read(self, array: FeatureRows, rows: NDArray[np.int64], kind: str) -> NDArray[np.float32]:
-        out = np.empty((len(rows), *array.shape[1:]), dtype=np.float32)
-        for place, row in enumerate(rows):
-            out[place] = array[int(row)]
+    def _check_finite(self, kind: str, values: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+        """Raise DataError when *values* (B, T, ...) hold NaN or infinity, naming the first of their *rows* (B, T or 1)."""
         # One sum tells whether all is finite at a tenth of the cost of looking at every number.
-        if not np.isfinite(out.sum(dtype=np.float64)):
-            bad = [int(row) for place, row in enumerate(rows) if not np.isfinite(out[place]).all()]
-            if bad:
-                msg = f"{self.name}: {kind} features must be finite, got NaN or infinity in row {bad[0]}; extract that clip again"
-                raise DataError(msg)
-        return out
+        if np.isfinite(values.sum(dtype=np.float64)):
+            return
+        bad = ~np.isfinite(values.reshape(*values.shape[:2], -1)).all(axis=2)
+        if bad.any():
+            row = int(np.broadcast_to(rows, bad.shape)[bad][0])
+            msg = f"{self.name}: {kind} features must be finite, got NaN or infinity in row {row}; extract that clip again"
+            raise DataError(msg)
+
+
+def _put_together(array: FeatureRows, rows: NDArray[np.int64], seconds: NDArray[np.int64], segments: int) -> NDArray[np.float32]:
+    """Copy single seconds of *array* into windows (B, T, ...); row -1 stays zero."""
+    out = np.zeros((len(rows), segments, *array.shape[2:]), dtype=np.float32)
+    for window in range(len(rows)):
+        known = -1
+        clip = None
+        for place in range(segments):
+            row = int(rows[window, place])
+            if row < 0:
+                continue
+            if row != known or clip is None:  # a row is read once for all its seconds in a window
+                clip, known = array[row], row
+            out[window, place] = clip[seconds[window, place]]
+    return out
 
 
 def epoch_generator(seed: int, epoch: int, purpose: int = 0) -> np.random.Generator:

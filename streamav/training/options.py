@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from streamav.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from streamav.networks.options import Decision
 
 __all__ = ["DECAY_EPOCHS_FULLY", "DECAY_EPOCHS_WEAKLY", "TrainOptions"]
 
@@ -44,7 +46,7 @@ class TrainOptions:
     """Largest norm of all gradients together; 0 for none."""
     shifted_share: float = 0.0
     """Part of each batch that is cut from a stream of clips at any phase (0 to 1; vscg regime B: 0.5)."""
-    decision: Literal["two_stage", "argmax"] = "two_stage"
+    decision: Decision = "two_stage"
     """How the validation accuracy that selects is decided."""
     threshold: float = 0.7
     """Of the two-stage decision. Source: VSCG section III-E."""

@@ -53,9 +53,12 @@ class Scores:
         return {"accuracy": self.accuracy, "macro_f1": self.macro_f1, "background_recall": self.background_recall}
 
 
-def answers(network: nn.Module, batches: Iterable[Batch], decision: Decision, threshold: float, device: str = "cpu") -> Answers:
+def answers(
+    network: nn.Module, batches: Iterable[Batch], decision: Decision, threshold: float, device: torch.device | str = "cpu"
+) -> Answers:
     """Ask *network*, in eval mode and without gradients, about every clip; its mode is put back."""
     truth, decided, probabilities = [], [], []
+    device = next(iter(network.parameters())).device
     was_training = network.training
     network.eval()
     try:

@@ -6,6 +6,7 @@ number of the epoch, so a run that was stopped after any epoch and resumed ends 
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -14,22 +15,21 @@ import torch
 
 from streamav.errors import DataError, SettingsError
 from streamav.training.checkpoints import Progress, load_progress, save_progress
-from streamav.training.feature_set import Batch, FeatureSet
-from streamav.training.losses import LossOptions, loss
+from streamav.training.feature_set import Batch, FeatureSet, epoch_generator
+from streamav.training.losses import LossOptions, LossTerms, loss
+from streamav.training.options import TrainOptions
 from streamav.training.prefetch import prefetched
-from streamav.training.selection import Scores, score
+from streamav.training.selection import answers, score
 from streamav.training.targets import TargetMaker, TargetOptions
-from streamav.training.windows import mixed_batches
+from streamav.training.windows import ClipBatches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from torch import nn
 
-    from streamav.training.options import TrainOptions
-
-__all__ = ["EpochBatches", "EpochRecord", "StepReport", "TrainResult", "Watcher", "fit"]
+    __all__ = ["EpochBatches", "EpochRecord", "Recipe", "StepReport", "TrainResult", "Watcher", "fit"]
 
 
 class EpochBatches(Protocol):
@@ -91,85 +91,260 @@ class TrainResult:
     stopped_early: bool
 
 
-@dataclass(slots=True)
-class _Run:
-    """Everything that changes while a run goes on."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything that decides what a run learns, besides the data and the first weights."""
 
-    network: nn.Module
-    optimizer: torch.optim.Adam
-    average: dict[str, torch.Tensor] | None
-    best: dict[str, torch.Tensor] = field(default_factory=dict)
-    best_epoch: int = 0
-    best_score: float = -math.inf
-    history: list[EpochRecord] = field(default_factory=list)
+    classes: int
+    """C, without background."""
+    options: TrainOptions = field(default_factory=TrainOptions)
+    losses: LossOptions = field(default_factory=LossOptions)
+    targets: TargetOptions = field(default_factory=TargetOptions)
 
-    def candidate(self) -> dict[str, torch.Tensor]:
-        """Give the weights that would be selected now: the average where one is kept, else the network's own."""
-        return self.average if self.average is not None else self.network.state_dict()
+    def described(self) -> dict[str, object]:
+        """Give the settings that a resumed run must share; it may be longer, and looking ahead changes nothing."""
+        free = ("epochs", "prefetch")
+        train = {name: value for name, value in self.options.to_dict().items() if name not in free}
+        return {"train": train, "loss": asdict(self.losses), "targets": asdict(self.targets), "classes": self.classes}
 
 
 def fit(
     network: nn.Module,
     train: FeatureSet | EpochBatches,
     validation: FeatureSet | None,
-    options: TrainOptions,
+    recipe: Recipe,
     *,
-    classes: int,
-    loss_options: LossOptions | None = None,
-    target_options: TargetOptions | None = None,
     folder: Path | None = None,
     resume: bool = False,
-    device: str = "cpu",
     watcher: Watcher | None = None,
 ) -> TrainResult:
-    """Train *network* in place and leave it with the weights that did best on *validation*.
+    """Train *network* in place, on the device it is on, and leave it with the weights that did best on *validation*.
 
     Args:
         network: answers `network(audio, visual)` with a `LocalizerOutput`.
         train: clips to shuffle each epoch, or a callable that gives the batches of an epoch.
         validation: what selects; without it the last epoch's weights are kept.
-        options: how long, how fast, from which seed.
-        classes: C, without background.
-        loss_options: which loss; the corrected fully supervised one when None.
-        target_options: how labels become targets; clean ones when None.
+        recipe: how long, how fast, from which seed, and which loss.
         folder: where the state of the run is written after every epoch; None for nowhere.
         resume: go on from the state in *folder* where there is one.
-        device: "cpu" or "cuda".
         watcher: told of every step and epoch.
 
     Raises:
         DataError: when the loss stops being finite, or features are not.
         SettingsError: when the state in *folder* belongs to other settings.
     """
-    loss_options = loss_options or LossOptions()
-    target_options = target_options or TargetOptions()
-    network.to(device)
-    run = _Run(network, torch.optim.Adam(network.parameters(), lr=options.learning_rate), None)
-    if options.weight_average > 0.0:
-        run.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
-    described = {
-        "train": {name: value for name, value in options.to_dict().items() if name not in ("epochs", "prefetch")},
-        "loss": asdict(loss_options),
-        "targets": asdict(target_options),
-    }
-    first = 1
+    batches = ClipBatches(train=train, options=recipe.options) if isinstance(train, FeatureSet) else train
+    loop = _Loop(recipe=recipe, batches=batches, validation=validation, device=_device(network), watcher=watcher)
+    run = _Run(network, torch.optim.Adam(network.parameters(), lr=recipe.options.learning_rate))
+    if recipe.options.weight_average > 0.0:
+        run.average = _copied(network.state_dict())
     if resume and folder is not None:
-        first = _restore(run, folder, described) + 1
-    stopped = False
-    for epoch in range(first, options.epochs + 1):
-        torch.manual_seed(_seed(options.seed, epoch))
-        targets = TargetMaker(classes, target_options)
-        means = _epoch(run, _batches(train, options, epoch), targets, options, loss_options, epoch, device, watcher)  # noqa: E501
-        record = _finish(run, validation, options, means, epoch, device)
-        run.history.append(record)
+        _restore(run, folder, recipe.described())
+    while not loop.over(run):
+        record = loop.epoch(run)
         if folder is not None:
-            save_progress(folder, _progress(run, epoch, described))
+            save_progress(folder, _progress(run, recipe.described()))
         if watcher is not None:
             watcher.epoch(record)
-        if options.patience_epochs and run.best_epoch and epoch - run.best_epoch >= options.patience_epochs:
-            stopped = epoch < options.epochs
-            break
-    network.load_state_dict(run.best)
+    if run.best:
+        network.load_state_dict(run.best)
     network.eval()
-    best = run.best_score if math.isfinite(run.best_score) else math.nan
-    return TrainResult(best_epoch=run.best_epoch, best_score=best, history=tuple(run.history), stopped_early=stopped)
+    return TrainResult(
+        best_epoch=run.best_epoch,
+        best_score=run.best_score if math.isfinite(run.best_score) else math.nan,
+        history=tuple(run.history),
+        stopped_early=len(run.history) < recipe.options.epochs,
+    )
+
+
+@dataclass(slots=True)
+class _Run:
+    """Everything that changes while a run goes on."""
+
+    network: nn.Module
+    optimizer: torch.optim.Adam
+    average: dict[str, torch.Tensor] | None = None
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    history: list[EpochRecord] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loop:
+    """Everything that stays the same while a run goes on."""
+
+    recipe: Recipe
+    batches: EpochBatches
+    validation: FeatureSet | None
+    device: torch.device
+    watcher: Watcher | None
+
+    def over(self, run: _Run) -> bool:
+        """Tell whether the run has had all its epochs, or has not got better for too long."""
+        done, patience = len(run.history), self.recipe.options.patience_epochs
+        return done >= self.recipe.options.epochs or bool(patience and run.best_epoch and done - run.best_epoch >= patience)
+
+    def epoch(self, run: _Run) -> EpochRecord:
+        """Train one epoch, look at the validation set where it is time, and keep the weights that did best."""
+        number = len(run.history) + 1
+        rate = self.recipe.options.learning_rate_at(number)
+        for group in run.optimizer.param_groups:
+            group["lr"] = rate
+        # All of the epoch's dropout hangs on this, so that no state of a generator has to be kept.
+        torch.manual_seed(_mixed(self.recipe.options.seed, number))
+        total, parts = self._steps(run, number)
+        scores, best = self._select(run, number)
+        record = EpochRecord(epoch=number, learning_rate=rate, loss=total, parts=parts, validation=scores, best=best)
+        run.history.append(record)
+        return record
+
+    def _steps(self, run: _Run, number: int) -> tuple[float, dict[str, float]]:
+        """Take every step of an epoch and give the mean loss and its mean parts over the clips."""
+        make_targets = TargetMaker(self.recipe.classes, self.recipe.targets)
+        items = self.batches(number)
+        sums: dict[str, float] = {}
+        clips = 0
+        run.network.train()
+        for step, batch in enumerate(prefetched(items) if self.recipe.options.prefetch else items, start=1):
+            terms = self._step(run, batch.to(self.device), make_targets)
+            value = float(terms.total)
+            if not math.isfinite(value):
+                msg = (
+                    f"the loss must stay finite, got {value} in epoch {number}, step {step}; "
+                    "lower the learning rate, set clip_norm=1, or look for outliers in the features"
+                )
+                raise DataError(msg)
+            clips += len(batch)
+            for name, part in {"": terms.total, **terms.parts}.items():
+                sums[name] = sums.get(name, 0.0) + float(part) * len(batch)
+            if self.watcher is not None:
+                self.watcher.step(StepReport(epoch=number, step=step, loss=value))
+        if clips == 0:
+            msg = "the training set must hold at least one clip, got none"
+            raise DataError(msg)
+        means = {name: value / clips for name, value in sums.items()}
+        return means.pop(""), means
+
+    def _step(self, run: _Run, batch: Batch, make_targets: TargetMaker) -> LossTerms:
+        """Take one step of the optimiser, unless the loss is not finite."""
+        run.optimizer.zero_grad(set_to_none=True)
+        terms = loss(run.network(batch.audio, batch.visual), make_targets(batch.labels, batch.tags), self.recipe.losses)
+        told = LossTerms(terms.total.detach(), terms.parts)
+        if not torch.isfinite(told.total):
+            return told
+        terms.total.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.options.clip_norm > 0.0:
+            torch.nn.utils.clip_grad_norm_(run.network.parameters(), self.recipe.options.clip_norm)
+        run.optimizer.step()
+        if run.average is not None:
+            _follow(run.average, run.network.state_dict(), self.recipe.options.weight_average)
+        return told
+
+    def _select(self, run: _Run, number: int) -> tuple[dict[str, float] | None, bool]:
+        """Score the candidate weights where it is time, and keep them when they are the best so far."""
+        last = number == self.recipe.options.epochs
+        if self.validation is None:
+            run.best, run.best_epoch = _copied(run.average or run.network.state_dict()), number
+            return None, True
+        if number % self.recipe.options.select_every and not last:
+            return None, False
+        current = _copied(run.network.state_dict())
+        if run.average is not None:
+            run.network.load_state_dict(run.average)
+        options = self.recipe.options
+        batches = self.validation.batches(options.batch)
+        said = answers(run.network, prefetched(batches) if options.prefetch else batches, options.decision, options.threshold)
+        scores = score(said.truth, said.decided, self.recipe.classes)
+        better = scores.accuracy > run.best_score
+        if better:
+            run.best, run.best_epoch, run.best_score = _copied(run.network.state_dict()), number, scores.accuracy
+        if run.average is not None:
+            run.network.load_state_dict(current)
+        return scores.to_dict(), better
+
+
+def _device(network: nn.Module) -> torch.device:
+    """Give the device the network's parameters are on."""
+    return next(iter(network.parameters())).device
+
+
+def _copied(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in state.items()}
+
+
+def _mixed(seed: int, epoch: int) -> int:
+    """Mix seed and epoch into one number of 63 bits (near seeds and epochs give unrelated ones)."""
+    return int(epoch_generator(seed, epoch, purpose=2).integers(2**63 - 1))
+
+
+def _follow(average: dict[str, torch.Tensor], state: Mapping[str, torch.Tensor], decay: float) -> None:
+    """Move the average a little towards the weights of now."""
+    for name, value in state.items():
+        if value.dtype.is_floating_point:
+            average[name].lerp_(value.detach(), 1.0 - decay)
+        else:
+            average[name].copy_(value)
+
+
+def _progress(run: _Run, described: dict[str, object]) -> Progress:
+    """Gather the state of a run after an epoch."""
+    groups: dict[str, Mapping[str, torch.Tensor]] = {"network": run.network.state_dict(), "best": run.best, "average": run.average or {}}
+    tensors = {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
+    moments = run.optimizer.state_dict()["state"]
+    for index, values in moments.items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+    facts: dict[str, object] = {
+        "settings": json.loads(json.dumps(described)),
+        "best_epoch": run.best_epoch,
+        "best_score": run.best_score if math.isfinite(run.best_score) else None,
+        "history": [asdict(record) for record in run.history],
+    }
+    return Progress(epoch=len(run.history), tensors=tensors, facts=facts)
+
+
+def _restore(run: _Run, folder: Path, described: dict[str, object]) -> None:
+    """Put the state of *folder* back into a run; leave the run as it is where there is none."""
+    progress = load_progress(folder)
+    if progress is None:
+        return
+    facts = progress.facts
+    _check_same(facts["settings"], json.loads(json.dumps(described)), folder)
+    groups: dict[str, dict[str, torch.Tensor]] = {"network": {}, "best": {}, "average": {}}
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for key, value in progress.tensors.items():
+        group, _, name = key.partition(".")
+        if group == "optimizer":
+            index, _, moment = name.partition(".")
+            moments.setdefault(int(index), {})[moment] = value
+        else:
+            groups[group][name] = value
+    try:
+        run.network.load_state_dict(groups["network"])
+    except RuntimeError as exc:
+        msg = f"the training state in {folder} belongs to another network: {exc}; choose another --out or leave --resume away"
+        raise SettingsError(msg) from exc
+    run.best = groups["best"]
+    if run.average is not None:
+        run.average = groups["average"]
+    state = run.optimizer.state_dict()
+    run.optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
+    run.best_epoch = int(facts["best_epoch"])  # type: ignore[call-overload] # JSON of our own making
+    run.best_score = -math.inf if facts["best_score"] is None else float(facts["best_score"])  # type: ignore[arg-type]
+    run.history = [EpochRecord(**record) for record in facts["history"]]  # type: ignore[attr-defined]
+
+
+def _check_same(before: object, now: dict[str, object], folder: Path) -> None:
+    """Raise SettingsError, naming the first difference, unless a resumed run has the settings it began with."""
+    if before == now:
+        return
+    old = before if isinstance(before, dict) else {}
+    for section, values in now.items():
+        was = old.get(section)
+        if isinstance(values, dict) and isinstance(was, dict):
+            for name, value in values.items():
+                if was.get(name) != value:
+                    msg = f"the run in {folder} was begun with {section}.{name} = {was.get(name)!r}, and is to be resumed with {value!r}"
+                    raise SettingsError(msg)
+    msg = f"the run in {folder} was begun with other settings; choose another --out or leave --resume away"
+    raise SettingsError(msg)

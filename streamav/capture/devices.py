@@ -1,0 +1,87 @@
+"""Lists the cameras and microphones of this machine, and finds a camera by number, path or part of its name.
+
+It opens none of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamav.errors import CaptureError
+
+__all__ = ["Device", "find_camera", "list_cameras", "list_microphones"]
+
+_DEV = Path("/dev")
+_SYS = Path("/sys/class/video4linux")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A camera or a microphone."""
+
+    id: str
+    """What --camera or --mic takes, and what stays the same when other devices come and go, where there is such a thing."""
+    name: str
+    """What its maker calls it."""
+    default: bool = False
+    """True for the one that is taken when none is named."""
+
+
+def list_cameras(dev: Path = _DEV, sys_class: Path = _SYS) -> list[Device]:
+    """List the cameras of a Linux machine; elsewhere the list is empty, and cameras are given by name.
+
+    Args:
+        dev: where device files are.
+        sys_class: where the kernel tells their names.
+    """
+    stable = {link.resolve(): link for link in sorted((dev / "v4l" / "by-id").glob("*")) if link.is_symlink()}
+    cameras = []
+    for node in sorted(dev.glob("video*"), key=lambda path: (len(path.name), path.name)):
+        name_file = sys_class / node.name / "name"
+        name = name_file.read_text(encoding="utf-8", errors="replace").strip() if name_file.is_file() else node.name
+        link = stable.get(node.resolve())
+        cameras.append(Device(id=str(link or node), name=name, default=node.name == "video0"))
+    return cameras
+
+
+def find_camera(wanted: str, dev: Path = _DEV, sys_class: Path = _SYS) -> str:
+    """Give the device file of a camera.
+
+    Args:
+        wanted: "0" for /dev/video0, a path, or part of a name, in any case of letters.
+        dev: where device files are.
+        sys_class: where the kernel tells their names.
+
+    Raises:
+        CaptureError: when no camera fits, or several do.
+    """
+    if wanted.isdigit():
+        return str(dev / f"video{wanted}")
+    if "/" in wanted:
+        return wanted
+    cameras = list_cameras(dev, sys_class)
+    fits = [camera for camera in cameras if wanted.lower() in camera.name.lower() or wanted.lower() in camera.id.lower()]
+    if len({camera.name for camera in fits}) == 1:  # one camera may have several nodes: the first one gives pictures
+        return fits[0].id
+    listed = ", ".join(f"{camera.name} ({camera.id})" for camera in fits or cameras) or "none at all"
+    msg = f"camera must name one device; {wanted!r} fits {'several' if fits else 'none'} of: {listed}"
+    raise CaptureError(msg)
+
+
+def list_microphones() -> list[Device]:
+    """List everything that can be recorded from.
+
+    Raises:
+        CaptureError: when the PortAudio library is missing.
+    """
+    from streamav.capture.microphone import load_sounddevice
+
+    sounddevice = load_sounddevice()
+    default = sounddevice.default.device[0]
+    return [
+        Device(id=str(number) if sys.platform == "win32" else info["name"], name=info["name"], default=number == default)
+        for number, info in enumerate(sounddevice.query_devices())
+        if info["max_input_channels"] > 0
+    ]

@@ -1,0 +1,181 @@
+"""Reads a microphone through PortAudio at its native rate and gives 16 kHz sound on the computer's monotonic clock.
+
+It knows no camera and does not reopen a device. PortAudio's callback only copies; everything else is done by the reader.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+from streamav.capture.deficit import DeficitMonitor, SoundState
+from streamav.errors import CaptureError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from streamav.capture.pacing import Clock
+    from streamav.types import AudioBlock
+
+__all__ = ["Microphone", "load_sounddevice"]
+
+_LOG = logging.getLogger(__name__)
+_BLOCK_S = 0.1
+_QUEUE_BLOCKS = 50
+_AGE_LIMIT_S = 1.0
+
+
+class _TimeInfo(Protocol):
+    """What PortAudio says of a block."""
+
+    inputBufferAdcTime: float  # noqa: N815 - PortAudio's name
+    currentTime: float  # noqa: N815
+
+
+def load_sounddevice() -> ModuleType:
+    """Import sounddevice, which fails at import where the system library is missing.
+
+    Raises:
+        CaptureError: when PortAudio is not installed.
+    """
+    try:
+        import sounddevice
+    except OSError as exc:
+        msg = "a microphone needs the PortAudio library, which was not found; on Debian or Ubuntu: apt-get install libportaudio2"
+        raise CaptureError(msg) from exc
+    return sounddevice  # type: ignore[no-any-return]
+
+
+class Microphone:
+    """One open microphone.
+
+    Lost samples leave a gap in the time stamps, which the segmenter fills with zeros and counts; the drift of the
+    sound card against the monotonic clock is followed in steps of 25 ms.
+    """
+
+    def __init__(self, device: str, clock: Clock, *, timeout_s: float = 5.0) -> None:
+        """Keep what to open: "default", a number, or part of a device's name; silence of the device for *timeout_s* is its end."""
+        self._device, self._clock, self._timeout_s = device, clock, timeout_s
+        self._queue: queue.Queue[tuple[NDArray[np.float32], int, float, float]] = queue.Queue(_QUEUE_BLOCKS)
+        self._dead = threading.Event()
+        self._stream: Any = None
+        self._rate = 0
+        self._monitor: DeficitMonitor | None = None
+        self.overflows = 0
+        """Blocks dropped because nobody fetched them; they count as lost sound."""
+
+    @property
+    def skew_ms(self) -> int | None:
+        """Measured delay of the sound's time stamps that is not corrected yet, ms; None in the first twenty seconds."""
+        drift = self._monitor.drift_ns if self._monitor is not None else None
+        return None if drift is None else round(drift / 1e6)
+
+    def open(self) -> None:
+        """Open the device and let it run.
+
+        Raises:
+            CaptureError: when there is no such device, it is busy, or PortAudio is missing.
+        """
+        sounddevice = load_sounddevice()
+        number = int(self._device) if self._device.isdigit() else None if self._device == "default" else self._device
+        try:
+            info = sounddevice.query_devices(number, kind="input")
+            self._rate = round(info["default_samplerate"])
+            self._stream = sounddevice.InputStream(
+                device=number,
+                channels=1,
+                samplerate=self._rate,
+                blocksize=round(self._rate * _BLOCK_S),
+                dtype="float32",
+                callback=self._callback,
+                finished_callback=self._dead.set,
+            )
+            self._stream.start()
+        except (sounddevice.PortAudioError, ValueError) as exc:
+            msg = f"microphone {self._device!r} cannot be opened: {exc}. `streamav devices` lists what there is"
+            raise CaptureError(msg) from exc
+        self._monitor = DeficitMonitor(self._rate, 2 * _BLOCK_S)
+        _LOG.info("microphone opened device=%r rate_hz=%d", info["name"], self._rate)
+
+    def close(self) -> None:
+        """Close the device; may be called when it is dead or was never opened."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close(ignore_errors=True)
+
+    def _callback(self, samples: NDArray[np.float32], frames: int, times: _TimeInfo, status: object) -> None:
+        """Take one block in PortAudio's thread: copy it and go. Status flags say nothing reliable and are left alone."""
+        del frames, status
+        try:
+            self._queue.put_nowait((samples[:, 0].copy(), self._clock.now_ns(), times.inputBufferAdcTime, times.currentTime))
+        except queue.Full:
+            self.overflows += 1
+
+    def blocks(self, stop: threading.Event) -> Iterator[AudioBlock | None]:
+        """Yield sound with monotonic time stamps; None now and then while there is nothing, so that others get their turn.
+
+        Raises:
+            CaptureError: when the device is gone or gives nothing for `timeout_s`.
+        """
+        from streamav.capture.sound import Resampler, sound_frame
+
+        placer, resampler = _Placer(self._rate, self._monitor or DeficitMonitor(self._rate, 2 * _BLOCK_S)), Resampler()
+        heard_ns = self._clock.now_ns()
+        while not stop.is_set():
+            try:
+                samples, now_ns, card_s, current_s = self._queue.get(timeout=_BLOCK_S / 4)
+            except queue.Empty:
+                self._check_alive(heard_ns)
+                yield None
+                continue
+            heard_ns = self._clock.now_ns()
+            for block, time_ns in placer.place(samples, now_ns, card_s, current_s):
+                yield from resampler.push(sound_frame(block, self._rate), time_ns)
+
+    def _check_alive(self, heard_ns: int) -> None:
+        if self._dead.is_set() or (self._stream is not None and not self._stream.active):
+            msg = f"microphone {self._device!r} is gone: it was unplugged, or the sound server ended"
+            raise CaptureError(msg)
+        if self._clock.now_ns() - heard_ns > self._timeout_s * 1e9:
+            msg = f"microphone {self._device!r} gave nothing for {self._timeout_s:g} s"
+            raise CaptureError(msg)
+
+
+class _Placer:
+    """Gives every block its monotonic time: the first one's, plus the samples since, plus what was lost or has drifted."""
+
+    def __init__(self, rate: int, monitor: DeficitMonitor) -> None:
+        self._rate, self._monitor = rate, monitor
+        self._zero_ns: int | None = None
+        self._count = 0
+        self._held: list[NDArray[np.float32]] = []
+        self._backlog = False
+
+    def place(self, samples: NDArray[np.float32], now_ns: int, card_s: float, current_s: float) -> list[tuple[NDArray[np.float32], int]]:
+        """Give the blocks that can be placed now; while a loss is suspected they are held."""
+        if self._zero_ns is None:
+            age_s = current_s - card_s if 0.0 < current_s - card_s < _AGE_LIMIT_S else samples.size / self._rate
+            self._zero_ns = now_ns - round(age_s * 1e9)
+        # Some sound systems leave the card's time at zero.
+        verdict = self._monitor.push(samples.size, now_ns, round(card_s * 1e9) if card_s > 0.0 else None)
+        self._held.append(samples)
+        if verdict.state is SoundState.SUSPECT:
+            return []
+        if verdict.state is SoundState.LOSS:
+            _LOG.warning("sound lost seconds=%.2f", verdict.shift_ns / 1e9)
+        if (verdict.state is SoundState.BACKLOG) != self._backlog:
+            self._backlog = not self._backlog
+            _LOG.warning("sound backlog=%s", "begins" if self._backlog else "ends")
+        self._zero_ns += verdict.shift_ns
+        placed = []
+        for block in self._held:
+            placed.append((block, self._zero_ns + self._count * 1_000_000_000 // self._rate))
+            self._count += block.size
+        self._held = []
+        return placed

@@ -1,0 +1,56 @@
+"""Makes the source that the settings describe.
+
+It opens nothing yet: a source opens its devices when its items are asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamav.capture.look import Look
+from streamav.errors import MissingModalityError, SettingsError
+
+if TYPE_CHECKING:
+    from streamav.capture.pacing import Clock
+    from streamav.config import CaptureSettings, SourceSettings
+    from streamav.protocols import Source
+
+__all__ = ["open_source"]
+
+
+def open_source(
+    source: SourceSettings, capture: CaptureSettings, *, picture: tuple[int, int], frames_per_second: int, clock: Clock | None = None
+) -> Source:
+    """Make the source of a run.
+
+    Args:
+        source: what to open: a file or URL, a camera with a microphone, or the embedded scene.
+        capture: timeouts and reconnecting.
+        picture: height and width that the model looks at, pixels.
+        frames_per_second: F, instants of a second that are looked at.
+        clock: monotonic; None for the machine's.
+
+    Raises:
+        SettingsError: when the settings name no source.
+        MissingModalityError: when they name a camera without a microphone, or the other way round.
+    """
+    look = Look(picture=picture, frames_per_second=frames_per_second)
+    if source.scene:
+        from streamav.capture.scene import DEFAULT_SCRIPT, SceneSource, make_script
+
+        script = DEFAULT_SCRIPT if source.duration_s is None else make_script(max(1.0, source.duration_s))
+        return SceneSource(script, picture=picture, speed=source.speed, clock=clock)
+    if source.uri is not None:
+        from streamav.capture.media import MediaSource
+
+        return MediaSource(source.uri, look, speed=source.speed, settings=capture, clock=clock)
+    if source.camera is not None and source.mic is not None:
+        from streamav.capture.pair import PairSource
+
+        return PairSource(source.camera, source.mic, look, settings=capture, clock=clock)
+    if source.camera is not None or source.mic is not None:
+        given, lacking = ("camera", "mic") if source.camera is not None else ("mic", "camera")
+        msg = f"streamav needs sound and picture together: source.{given} was given without source.{lacking}"
+        raise MissingModalityError(msg)
+    msg = "a source must be named: a file or URL (--source), a camera with a microphone (--camera 0 --mic default), or --source scene"
+    raise SettingsError(msg)

@@ -1,0 +1,9 @@
+"""The loop that drives the stages over roles: it knows no device, file, broker, network library or GPU."""
+
+from __future__ import annotations
+
+from streamav.pipeline.feed import SourceSetup
+from streamav.pipeline.loop import Pipeline
+from streamav.pipeline.measure import Clock, RunSummary, SystemClock
+
+__all__ = ["Clock", "Pipeline", "RunSummary", "SourceSetup", "SystemClock"]

@@ -1,0 +1,99 @@
+"""Hands the segments of one source from its capture thread to the inference worker, and never grows.
+
+It knows neither of the two. Full, it drops its oldest segment and counts it (live), or makes the giver wait (replay).
+Several inboxes share one condition, so that the worker can wait for whichever is filled first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streamav.types import Segment, SourceState
+
+if TYPE_CHECKING:
+    from threading import Condition
+
+__all__ = ["Finished", "Given", "Inbox"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Nothing more will come."""
+
+    error: Exception | None = None
+    """What ended it; None at the end of a file, or after close()."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One thing out of an inbox."""
+
+    item: Segment | SourceState | Finished
+    given_ns: int
+    """When it was put in, monotonic."""
+    backlog: int
+    """Segments that still wait behind it."""
+
+
+class Inbox:
+    """A bounded queue of segments with notes between them; the notes are few, keep their place and are never dropped."""
+
+    def __init__(self, ready: Condition, bound: int, *, waits: bool) -> None:
+        """Make it empty.
+
+        Args:
+            ready: told whenever something changes; shared between the inboxes of one worker.
+            bound: segments that may wait, at least 1.
+            waits: True: put() waits while it is full; False: the oldest segment is dropped.
+        """
+        self._ready = ready
+        self._bound = bound
+        self._waits = waits
+        self._things: deque[tuple[Segment | SourceState | Finished, int]] = deque()
+        self._segments = 0
+        self._closed = False
+        self.dropped = 0
+        """Segments dropped since the start."""
+
+    def put(self, segment: Segment, now_ns: int) -> bool:
+        """Add a segment; False when the inbox was closed and did not take it."""
+        with self._ready:
+            while self._waits and self._segments >= self._bound and not self._closed:
+                self._ready.wait()
+            if self._closed:
+                return False
+            if self._segments >= self._bound:
+                self._drop()
+            self._things.append((segment, now_ns))
+            self._segments += 1
+            self._ready.notify_all()
+            return True
+
+    def tell(self, note: SourceState | Finished, now_ns: int) -> None:
+        """Add a note behind all segments; it always has room."""
+        with self._ready:
+            self._things.append((note, now_ns))
+            self._ready.notify_all()
+
+    def take(self) -> Given | None:
+        """Give the oldest thing, or None; never waits. The caller holds the condition."""
+        if not self._things:
+            return None
+        item, given_ns = self._things.popleft()
+        self._segments -= isinstance(item, Segment)
+        self._ready.notify_all()
+        return Given(item, given_ns, self._segments)
+
+    def close(self) -> None:
+        """Take no more segments; what is inside stays."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify_all()
+
+    def _drop(self) -> None:
+        position = next(place for place, (item, _) in enumerate(self._things) if isinstance(item, Segment))
+        del self._things[position]
+        self._segments -= 1
+        self.dropped += 1

@@ -1,0 +1,164 @@
+"""Reads HDF5 datasets of features row by row, and small ones whole; a large one is never held in memory.
+
+It knows no names of files and no meaning of rows. A plain (contiguous) dataset is read past the HDF5 library, straight from its
+place in the file, without mapping it: what was read does not count as memory of the process.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from streamav.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["DATASET_NAMES", "FileRows", "Hdf5Rows", "find_non_finite", "in_memory", "open_rows", "read_whole"]
+
+DATASET_NAMES = ("avadataset", "dataset", "order")
+"""Names that published files use; a file with one dataset under another name is read too."""
+_BLOCK_ROWS = 16
+_FEATURE_KINDS = ("f2", "f4", "f8")
+
+
+class FileRows:
+    """Rows of a contiguous dataset, read with one system call each."""
+
+    def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> None:
+        """Open *path*, whose rows begin at byte *offset*."""
+        self.shape = shape
+        self.dtype = dtype
+        self._path = path
+        self._offset = offset
+        self._stride = int(np.prod(shape[1:])) * dtype.itemsize
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+
+    def __getitem__(self, row: int) -> NDArray[np.floating]:
+        """Read one row.
+
+        Raises:
+            DataError: when the file ends before it.
+        """
+        values = np.empty(self.shape[1:], dtype=self.dtype)
+        view = values.reshape(-1).view(np.uint8).data
+        done = 0
+        while done < self._stride:
+            got = os.preadv(self._file, [view[done:]], self._offset + row * self._stride + done)
+            if got <= 0:
+                msg = f"{self._path} must hold {self.shape[0]} rows, but ends within row {row}; copy or download it again"
+                raise DataError(msg)
+            done += got
+        return values
+
+
+class Hdf5Rows:
+    """Rows of a chunked or compressed dataset, read by the HDF5 library; the file stays open."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        """Open the dataset *name* of *path*."""
+        self._path = path
+        self._dataset = h5py.File(path, "r")[name]
+        self.shape: tuple[int, ...] = self._dataset.shape
+        self.dtype: np.dtype[np.floating] = self._dataset.dtype
+
+    def __getitem__(self, row: int) -> NDArray[np.floating]:
+        """Read one row.
+
+        Raises:
+            DataError: when the file is damaged there.
+        """
+        try:
+            values: NDArray[np.floating] = self._dataset[row]
+        except OSError as exc:
+            msg = f"row {row} of {self._path} cannot be read: {exc}; copy or download it again"
+            raise DataError(msg) from exc
+        return values
+
+
+def open_rows(path: Path) -> FileRows | Hdf5Rows:
+    """Open a dataset of features for reading row by row.
+
+    Raises:
+        DataError: when the file is missing, no HDF5, without one clear dataset, or not of floating point.
+    """
+    with _opened(path) as file:
+        dataset = _only_dataset(file, path)
+        if dataset.dtype.str[1:] not in _FEATURE_KINDS:
+            msg = f"{path} must hold float16, float32 or float64, got {dataset.dtype}"
+            raise DataError(msg)
+        offset = dataset.id.get_offset()
+        if offset is not None and dataset.chunks is None and not dataset.external:
+            return FileRows(path, offset, dataset.shape, dataset.dtype)
+        name = dataset.name
+    return Hdf5Rows(path, name)
+
+
+def read_whole(path: Path) -> NDArray[np.generic]:
+    """Read a small dataset: labels, tags or an order.
+
+    Raises:
+        DataError: when the file is missing, no HDF5, or without one clear dataset.
+    """
+    with _opened(path) as file:
+        try:
+            values: NDArray[np.generic] = _only_dataset(file, path)[()]
+        except OSError as exc:
+            msg = f"{path} cannot be read: {exc}; copy or download it again"
+            raise DataError(msg) from exc
+        return values
+
+
+def find_non_finite(rows: FileRows | Hdf5Rows | NDArray[np.floating]) -> int | None:
+    """Give the first row that holds NaN or infinity, or None; every row is read once."""
+    for row in range(rows.shape[0]):
+        values = rows[row]
+        if not np.isfinite(values.sum(dtype=np.float64)) and not np.isfinite(values).all():
+            return row
+    return None
+
+
+def in_memory(rows: FileRows | Hdf5Rows, path: Path) -> NDArray[np.float16]:
+    """Copy features into memory as float16: half of float32, a quarter of float64.
+
+    Raises:
+        DataError: when a number is not finite or too large for float16.
+    """
+    copy = np.empty(rows.shape, dtype=np.float16)
+    for row in range(rows.shape[0]):
+        with np.errstate(over="ignore"):
+            copy[row] = rows[row]
+        if not np.isfinite(copy[row]).all():
+            msg = f"{path}: row {row} must hold finite numbers below 65504 to fit float16; extract it again, or leave float16 away"
+            raise DataError(msg)
+    return copy
+
+
+def _opened(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except FileNotFoundError:
+        msg = f"the file {path} is missing"
+        raise DataError(msg) from None
+    except OSError as exc:
+        msg = f"{path} must be a whole HDF5 file: {exc}; copy or download it again"
+        raise DataError(msg) from exc
+
+
+def _only_dataset(file: h5py.File, path: Path) -> h5py.Dataset:
+    """Find the dataset under a published name, or the only one."""
+    for name in DATASET_NAMES:
+        if isinstance(file.get(name), h5py.Dataset):
+            return file[name]
+    found = [name for name in file if isinstance(file.get(name), h5py.Dataset)]
+    if len(found) != 1:
+        msg = f"{path} must hold one dataset, named {' or '.join(DATASET_NAMES)}; got {', '.join(found) or 'none'}"
+        raise DataError(msg)
+    return file[found[0]]

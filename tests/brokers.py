@@ -1,0 +1,177 @@
+"""Real Mosquitto brokers for tests: plain, with passwords and access list, with TLS; stopped, frozen, killed, restarted.
+
+Each runs on spare loopback ports with its own configuration in a temporary folder. It knows nothing of streamav.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+__all__ = ["Broker", "Certificates", "make_certificates", "need_mosquitto", "spare_port"]
+
+USER, PASSWORD = "publisher", "a sleeping cat"
+READER, READER_PASSWORD = "reader", "a waking cat"
+_START_S = 10.0
+
+
+def need_mosquitto() -> str:
+    """Give the program; without it a local run skips, and CI fails."""
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+    if program is None:
+        reason = "the program mosquitto is missing: apt-get install mosquitto mosquitto-clients"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return program
+
+
+def spare_port() -> int:
+    """Give a loopback port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """PEM files: an authority, a server certificate of it for `localhost` and 127.0.0.1, and another authority."""
+
+    ca: Path
+    cert: Path
+    key: Path
+    other_ca: Path
+
+
+def make_certificates(folder: Path, host: str = "localhost") -> Certificates:
+    """Make an authority and a server certificate for *host* with openssl."""
+
+    def run(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    for name in ("ca", "other"):
+        run("req", "-x509", *curve, "-days", "2", "-subj", f"/CN=test {name}", "-keyout", f"{name}.key", "-out", f"{name}.crt")
+    run("req", *curve, "-subj", f"/CN={host}", "-keyout", "server.key", "-out", "server.csr")
+    (folder / "ext").write_text(f"subjectAltName=DNS:{host}\n", encoding="ascii")
+    sign = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "ext")
+    run("x509", "-req", "-in", "server.csr", *sign, "-out", "server.crt")
+    return Certificates(folder / "ca.crt", folder / "server.crt", folder / "server.key", folder / "other.crt")
+
+
+@dataclass
+class Broker:
+    """One Mosquitto; a restart loses what it retained, as with `persistence false`, unless *persistent*."""
+
+    folder: Path
+    passwords: bool = False
+    """True: users `publisher` (all rights below *base*) and `reader` (may only read), and nobody else."""
+    publisher_may_write: bool = True
+    certificates: Certificates | None = None
+    persistent: bool = False
+    base: str = "streamav"
+    port: int = field(default_factory=spare_port)
+    tls_port: int = field(default_factory=spare_port)
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Broker:
+        """Start, and wait until it accepts connections."""
+        program = need_mosquitto()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        configuration = self.folder / "mosquitto.conf"
+        configuration.write_text("\n".join(self._lines()) + "\n", encoding="ascii")
+        self._process = subprocess.Popen([program, "-c", str(configuration)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        give_up = time.monotonic() + _START_S
+        while not self._accepts():
+            if self._process.poll() is not None or time.monotonic() > give_up:
+                msg = f"mosquitto did not start: {self.log}"
+                raise RuntimeError(msg)
+            time.sleep(0.02)
+        return self
+
+    def _lines(self) -> list[str]:
+        lines = [
+            "per_listener_settings false",
+            f"allow_anonymous {'false' if self.passwords else 'true'}",
+            f"persistence {'true' if self.persistent else 'false'}",
+            f"persistence_location {self.folder}/",
+            "autosave_interval 1",
+            "autosave_on_changes true",
+            f"log_dest file {self.folder / 'log'}",
+            "log_type all",
+            "user root",  # else it gives up root, and then cannot read keys in a temporary folder
+            f"listener {self.port} 127.0.0.1",
+        ]
+        if self.passwords:
+            self._write_users()
+            lines += [f"password_file {self.folder / 'passwords'}", f"acl_file {self.folder / 'acl'}"]
+        if self.certificates is not None:
+            lines += [
+                f"listener {self.tls_port} 127.0.0.1",
+                f"cafile {self.certificates.ca}",
+                f"certfile {self.certificates.cert}",
+                f"keyfile {self.certificates.key}",
+            ]
+        return lines
+
+    def _write_users(self) -> None:
+        file = self.folder / "passwords"
+        for flags, user, password in ((["-b", "-c"], USER, PASSWORD), (["-b"], READER, READER_PASSWORD)):
+            subprocess.run(["mosquitto_passwd", *flags, str(file), user, password], check=True, capture_output=True)
+        rights = "readwrite" if self.publisher_may_write else "read"
+        access = f"user {USER}\ntopic {rights} {self.base}/#\n\nuser {READER}\ntopic read {self.base}/#\n"
+        acl = self.folder / "acl"
+        acl.write_text(access, encoding="ascii")
+        acl.chmod(0o600)
+
+    def _accepts(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    @property
+    def log(self) -> str:
+        """What the broker has written."""
+        file = self.folder / "log"
+        return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+
+    def connects_of(self, client_id: str) -> int:
+        """Count the connections of a client that the broker accepted."""
+        return sum(f" as {client_id} " in line for line in self.log.splitlines() if "New client connected" in line)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def freeze(self) -> None:
+        """Stop it without closing anything (SIGSTOP)."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on (SIGCONT)."""
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill it (SIGKILL)."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> None:
+        """End it in order, whatever state it is in."""
+        if self._process is not None:
+            self.thaw()
+            self._process.terminate()
+            try:
+                self._process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                self.kill()
+            self._process = None

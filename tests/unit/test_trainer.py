@@ -1,0 +1,170 @@
+"""Promises of the training loop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from streamav.errors import DataError, SettingsError
+from streamav.networks.options import VSCGOptions
+from streamav.networks.vscg import VSCG
+from streamav.training.feature_set import Batch, FeatureSet
+from streamav.training.options import TrainOptions
+from streamav.training.trainer import EpochRecord, Recipe, StepReport, TrainResult, fit
+
+SEGMENTS, GRID, VISUAL, AUDIO, CLASSES = 10, 2, 6, 5, 3
+
+
+def feature_set(clips: int = 12, seed: int = 0) -> FeatureSet:
+    random = np.random.default_rng(seed)
+    labels = np.full((clips, SEGMENTS), CLASSES, dtype=np.int64)
+    audio = random.normal(size=(clips, SEGMENTS, AUDIO)).astype(np.float32) * 0.1
+    visual = random.normal(size=(clips, SEGMENTS, GRID, GRID, VISUAL)).astype(np.float32) * 0.1
+    for clip in range(clips):
+        label, start = clip % CLASSES, int(random.integers(0, 5))
+        labels[clip, start : start + 4] = label
+        audio[clip, start : start + 4, label] += 2.0
+        visual[clip, ..., label] += 2.0
+    tags = np.zeros((clips, CLASSES + 1), dtype=np.float32)
+    tags[np.arange(clips), labels.min(axis=1)] = 1.0
+    return FeatureSet(audio=audio, visual=visual, labels=labels, tags=tags, rows=np.arange(clips))
+
+
+def network(seed: int = 0) -> VSCG:
+    torch.manual_seed(seed)
+    return VSCG(
+        VSCGOptions.corrected(
+            audio_size=AUDIO, visual_size=VISUAL, grid=GRID, classes=CLASSES, hidden=8, attention_size=8, front_size=8, head_size=8
+        )
+    )
+
+
+def recipe(**changes: object) -> Recipe:
+    values: dict[str, object] = {"epochs": 4, "batch": 5, "select_every": 2, "learning_rate": 0.01, **changes}
+    return Recipe(classes=CLASSES, options=TrainOptions.from_dict(values))
+
+
+def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+class Stop(Exception):  # noqa: N818 - stands for a kill, which is no error
+    pass
+
+
+class Killer:
+    """Ends the run in the middle of an epoch, as a kill would."""
+
+    def __init__(self, epoch: int, step: int) -> None:
+        self.when = (epoch, step)
+
+    def step(self, report: StepReport) -> None:
+        if (report.epoch, report.step) == self.when:
+            raise Stop
+
+    def epoch(self, record: EpochRecord) -> None:
+        pass
+
+
+def test_the_loss_falls() -> None:
+    """Ten epochs on separable clips take the loss well below where it began."""
+    result = fit(network(), feature_set(), None, recipe(epochs=10))
+    assert result.history[-1].loss < 0.7 * result.history[0].loss
+
+
+@pytest.mark.parametrize("average", [0.0, 0.5])
+@pytest.mark.parametrize("shifted", [0.0, 0.5])
+def test_a_killed_run_goes_on_to_the_same_end(tmp_path: Path, average: float, shifted: float) -> None:
+    """A run killed inside an epoch and resumed ends with the weights, scores and history of one that was never stopped."""
+    made = recipe(weight_average=average, shifted_share=shifted)
+    data, validation = feature_set(), feature_set(6, seed=1)
+    whole, resumed = network(), network()
+    expected = fit(whole, data, validation, made)
+    with pytest.raises(Stop):
+        fit(resumed, data, validation, made, folder=tmp_path, watcher=Killer(3, 2))
+    fresh = network(seed=99)
+    actual = fit(fresh, data, validation, made, folder=tmp_path, resume=True)
+    assert same(weights(whole), weights(fresh))
+    assert expected == actual
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
+    """A run is a function of its data, settings and seed; reading ahead changes nothing."""
+    runs = []
+    for changes in ({}, {"prefetch": False}, {"seed": 1}):
+        module = network()
+        fit(module, feature_set(), None, recipe(**changes))
+        runs.append(weights(module))
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
+
+
+def test_a_resumed_run_must_have_the_same_settings(tmp_path: Path) -> None:
+    """Going on with another learning rate is refused, and the message names it."""
+    fit(network(), feature_set(), None, recipe(epochs=1), folder=tmp_path)
+    with pytest.raises(SettingsError, match="learning_rate"):
+        fit(network(), feature_set(), None, recipe(learning_rate=0.5), folder=tmp_path, resume=True)
+
+
+def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
+    """A state file that was cut short is one clear error, not a fresh start."""
+    fit(network(), feature_set(), None, recipe(epochs=1), folder=tmp_path)
+    state = tmp_path / "training.safetensors"
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(DataError, match="delete it"):
+        fit(network(), feature_set(), None, recipe(), folder=tmp_path, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_spoils_the_weights() -> None:
+    """An infinite target ends training with an error that names epoch and step; the weights stay finite."""
+    module = network()
+    data = feature_set()
+
+    def overflowing(epoch: int) -> list[Batch]:
+        batch = data.gather(np.arange(5))
+        return [batch, replace(batch, audio=batch.audio * float("inf"))]
+
+    with pytest.raises(DataError, match="epoch 1, step 2"):
+        fit(module, overflowing, None, recipe())
+    assert all(torch.isfinite(value).all() for value in module.state_dict().values())
+
+
+def test_the_best_weights_on_validation_are_kept() -> None:
+    """The network ends with the weights of the epoch that scored best, and scores that again."""
+    module = network()
+    validation = feature_set(6, seed=1)
+    result = fit(module, feature_set(), validation, recipe(epochs=12, select_every=1))
+    looked = {record.epoch: record.validation["accuracy"] for record in result.history if record.validation}
+    assert result.best_score == max(looked.values())
+    assert looked[result.best_epoch] == result.best_score
+    assert min(epoch for epoch, value in looked.items() if value == result.best_score) == result.best_epoch
+
+
+def test_a_run_that_does_not_get_better_stops() -> None:
+    """With patience, a run whose learning rate is too small to change an answer ends early and says so."""
+    result = fit(
+        network(), feature_set(), feature_set(6, seed=1), recipe(epochs=50, select_every=1, patience_epochs=3, learning_rate=1e-12)
+    )
+    assert isinstance(result, TrainResult)
+    assert result.stopped_early
+    assert len(result.history) == 4
+
+
+def test_the_learning_rate_follows_its_steps() -> None:
+    """The rate is multiplied after the named epochs, not in them."""
+    options = TrainOptions(learning_rate=1.0, decay=0.5, decay_epochs=(2, 4))
+    assert [options.learning_rate_at(epoch) for epoch in range(1, 6)] == [1.0, 1.0, 0.5, 0.5, 0.25]
+
+
+def test_an_unknown_setting_names_the_nearest() -> None:
+    """A misspelt setting is refused with the right name."""
+    with pytest.raises(SettingsError, match="learning_rate"):
+        TrainOptions.from_dict({"learn_rate": 0.1})
