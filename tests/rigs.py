@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -86,6 +85,7 @@ class VirtualMicrophone:
             "PULSE_SOURCE": "virtmic",
         }
         self._server: subprocess.Popen[bytes] | None = None
+        self._players: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
         (self.folder / "run.pa").write_text(self.SCRIPT, encoding="utf-8")
@@ -94,6 +94,9 @@ class VirtualMicrophone:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self.kill()
+        for player in self._players:
+            player.kill()
+            player.wait(timeout=10)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self) -> None:
@@ -108,12 +111,12 @@ class VirtualMicrophone:
         done = subprocess.run(["pactl", *arguments], env=self.environment, capture_output=True, text=True, check=False, timeout=10)
         return done.stdout
 
-    def play(self, samples: NDArray[np.float32]) -> subprocess.Popen[bytes]:
-        """Begin to play mono samples at 48 kHz, range [-1, 1]."""
+    def play(self, samples: NDArray[np.float32]) -> None:
+        """Begin to play mono samples at 48 kHz, range [-1, 1], and return at once."""
         path = self.folder / f"play-{time.monotonic_ns()}.raw"
         path.write_bytes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
         how = ["--raw", "--format=s16le", f"--rate={self.RATE_HZ}", "--channels=1", "--device=virt", "--latency-msec=30", str(path)]
-        return subprocess.Popen(["paplay", *how], env=self.environment)
+        self._players.append(subprocess.Popen(["paplay", *how], env=self.environment))
 
     def kill(self) -> None:
         """End the server at once, as a crash would."""
@@ -197,6 +200,3 @@ class RtspServer:
     def _signal(self, number: int) -> None:
         if self._server is not None:
             self._server.send_signal(number)
-
-
-PYTHON = sys.executable

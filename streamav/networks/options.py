@@ -106,6 +106,8 @@ class VSCGOptions:
     """True: the gate of the weakly supervised head is sigmoid(ReLU(x)), never below 0.5, as in the authors' code."""
     background_contrast: bool = False
     """True adds CACE-Net's background-event contrast layer to the fully supervised heads."""
+    feature_noise: float = 0.0
+    """In training only: standard deviation of noise added to the encoded segments, where their own is 1; 0 for none."""
     decision: Decision = "two_stage"
     """How labels are decided offline: relevance and window class, or the best of C + 1 in each segment."""
     decision_threshold: float = 0.7
@@ -117,6 +119,7 @@ class VSCGOptions:
             _check_range(name, getattr(self, name), 1, None)
         for name in _RATES:
             _check_range(name, getattr(self, name), 0.0, 1.0)
+        _check_range("feature_noise", self.feature_noise, 0.0, 10.0)
         _check_range("decision_threshold", self.decision_threshold, 0.0, 1.0)
         if self.psp_threshold is not None:
             _check_range("psp_threshold", self.psp_threshold, 0.0, 1.0)

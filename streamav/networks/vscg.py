@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from streamav.errors import ShapeError
@@ -69,6 +70,7 @@ class VSCG(nn.Module):
         """
         batch, segments = self._check(audio, visual)
         heard, seen, attention = self.encode_segment(audio.flatten(0, 1), visual.flatten(0, 1))
+        heard, seen = (_disturbed(stream, self.options.feature_noise) if self.training else stream for stream in (heard, seen))
         heard = heard.view(batch, segments, -1)
         seen = seen.view(batch, segments, -1)
         return self.localize_window(heard, seen)._replace(attention=attention.view(batch, segments, *attention.shape[1:]))
@@ -108,6 +110,11 @@ class VSCG(nn.Module):
             )
             raise ShapeError(msg)
         return windows[0], windows[1]
+
+
+def _disturbed(stream: Tensor, noise: float) -> Tensor:
+    """Give (B, D) with noise of *noise* times its own standard deviation."""
+    return stream + noise * stream.detach().std() * torch.randn_like(stream) if noise > 0 else stream
 
 
 def _two_maps(size: int, inner: int, out: int) -> nn.Sequential:

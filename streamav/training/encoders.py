@@ -235,7 +235,8 @@ def _balanced(labels: NDArray[np.int64], none_share: float, rng: np.random.Gener
     """Draw *count* rows such that classes are equally likely; the highest label (none) has its own share; -1 counts as a class."""
     values, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     weight = np.where(values == values.max(), none_share, (1 - none_share) / (len(values) - 1)) / counts
-    return rng.choice(len(labels), count, p=(weight / weight.sum())[inverse][:])
+    share = weight[inverse]
+    return rng.choice(len(labels), count, p=share / share.sum())
 
 
 def train_visual(train: dict[str, NDArray[np.generic]], val: dict[str, NDArray[np.generic]], out: Path, minutes: float, *, batch: int = 48, seed: int = 0) -> None:

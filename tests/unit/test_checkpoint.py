@@ -53,6 +53,7 @@ def test_every_form_gives_the_same_network(tmp_path: Path, supervision: Supervis
     assert model.options == VSCGOptions.reference(supervision)
     assert not model.training
     output = run(model)
+    shapes: dict[str, tuple[int, ...]]
     if supervision == "fully":
         shapes = {"relevance_logits": (2, 10), "class_logits": (2, 28), "similarity": (2, 10)}
     else:
@@ -61,7 +62,7 @@ def test_every_form_gives_the_same_network(tmp_path: Path, supervision: Supervis
 
 
 def test_audio_means_audio(tmp_path: Path) -> None:
-    """The branch the authors call lstm_audio gets the pictures in the fully supervised network: sound goes to their lstm_video."""
+    """What is given as audio goes through the authors' audio front (fa): with that one at zero, sound no longer matters."""
     path = save_network("fully", tmp_path / "x.pt")
     _, state = read_reference(path)
     silent = {name: torch.zeros_like(tensor) if name.startswith("fa.") else tensor for name, tensor in state.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ def vgg19_kernels() -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     channels = [3, *(size for size, count in BLOCKS for _ in range(count))]
     return [
         (random(rng, 3, 3, inputs, outputs), rng.standard_normal(outputs, dtype=np.float32))
-        for inputs, outputs in zip(channels, channels[1:], strict=False)
+        for inputs, outputs in itertools.pairwise(channels)
     ]
 
 
@@ -228,7 +229,7 @@ def test_keras_and_folded_yamnet_are_one_network(tmp_path: Path) -> None:
         for name, kernel, stride, groups in layers:
             size = kernel.shape[2] if groups > 1 else kernel.shape[3]
             beta, mean = (rng.standard_normal(size, dtype=np.float32) * np.float32(0.1) for _ in range(2))
-            variance = rng.uniform(0.5, 1.5, size).astype(np.float32)
+            variance = 0.5 + rng.random(size, dtype=np.float32)
             word = "depthwise_kernel" if groups > 1 else "kernel"
             file[f"{name}/{name}/{word}:0"] = kernel
             for key, array in (("beta", beta), ("moving_mean", mean), ("moving_variance", variance)):

@@ -1,0 +1,205 @@
+"""The microphone against a real sound server: PortAudio over PulseAudio's null sink, no sound card needed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from rigs import VirtualMicrophone
+
+from streamav.capture.devices import list_microphones
+from streamav.capture.look import Look
+from streamav.capture.microphone import Microphone
+from streamav.capture.pacing import SystemClock
+from streamav.capture.pair import PairSource
+from streamav.config import CaptureSettings
+from streamav.errors import CaptureError
+from streamav.segmenter import Segmenter, SegmenterOptions
+from streamav.types import AudioBlock, Segment, SourceState, VideoFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+pytestmark = [pytest.mark.audio_device, pytest.mark.slow]
+
+LOOK = Look(picture=(24, 32), frames_per_second=4)
+CAMERA = "lavfi:testsrc=size=64x48:rate=25"
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualMicrophone]:
+    with VirtualMicrophone() as microphone:
+        for name, value in microphone.environment.items():
+            monkeypatch.setenv(name, value)
+        yield microphone
+
+
+def noise(seconds: float, rate_hz: int, seed: int = 0) -> NDArray[np.float32]:
+    """Noise below 4 kHz, so that it survives the resampling at both rates; the same sound at every rate."""
+    spectrum = np.random.default_rng(seed).standard_normal((round(4_000 * seconds), 2)) @ np.array([1.0, 1.0j])
+    full = np.zeros(round(rate_hz * seconds) // 2 + 1, complex)
+    full[: spectrum.size] = spectrum
+    sound = np.fft.irfft(full, round(rate_hz * seconds))
+    return np.asarray(0.3 * sound / np.abs(sound).max(), np.float32)
+
+
+def record(microphone: Microphone, seconds: float, act: Callable[[float], None] = lambda _: None) -> list[AudioBlock]:
+    """Collect blocks for some seconds, calling *act* with the time since the opening again and again."""
+    blocks: list[AudioBlock] = []
+    stop, start = threading.Event(), time.monotonic()
+    for block in microphone.blocks(stop):
+        since = time.monotonic() - start
+        if since > seconds:
+            break
+        act(since)
+        if block is not None:
+            blocks.append(block)
+    return blocks
+
+
+def once(when_s: float, act: Callable[[], object]) -> Callable[[float], None]:
+    """Do something when its time has come, and never again."""
+    done: list[object] = []
+
+    def check(since_s: float) -> None:
+        if since_s >= when_s and not done:
+            done.append(True)
+            act()
+
+    return check
+
+
+def test_a_known_sound_is_found_where_it_was_played(rig: VirtualMicrophone) -> None:
+    """What is played is heard, unchanged, at the moment it was played, within 0.15 s of the player's own start."""
+    microphone = Microphone("pulse", SystemClock())
+    microphone.open()
+    played: list[int] = []
+
+    def play() -> None:
+        rig.play(noise(1.0, 48_000))
+        played.append(time.monotonic_ns())
+
+    try:
+        blocks = record(microphone, 3.0, once(0.7, play))
+    finally:
+        microphone.close()
+    sound = np.concatenate([block.samples for block in blocks])
+    known = noise(1.0, 16_000)
+    found = np.correlate(sound, known, "valid")
+    place = int(np.argmax(found))
+    heard = sound[place : place + known.size]
+    assert float(np.corrcoef(heard, known)[0, 1]) > 0.97
+    heard_ns = blocks[0].start_ns + place * 62_500
+    assert 0.0 <= (heard_ns - played[0]) / 1e9 < 0.3
+    starts = [block.start_ns for block in blocks]
+    ends = [block.start_ns + block.samples.size * 62_500 for block in blocks]
+    assert all(abs(start - end) < 1_000_000 for start, end in zip(starts[1:], ends[:-1], strict=True))
+
+
+def test_a_suspended_source_leaves_a_gap_as_long_as_the_loss(rig: VirtualMicrophone) -> None:
+    """Two seconds that the sound server swallowed are missing in the time stamps, to within two blocks."""
+    microphone = Microphone("pulse", SystemClock())
+    microphone.open()
+    suspend, resume = (
+        once(1.0, lambda: rig.control("suspend-source", "virtmic", "1")),
+        once(3.0, lambda: rig.control("suspend-source", "virtmic", "0")),
+    )
+
+    def act(since_s: float) -> None:
+        suspend(since_s)
+        resume(since_s)
+
+    try:
+        blocks = record(microphone, 6.0, act)
+    finally:
+        microphone.close()
+    gaps = [
+        (later.start_ns - block.start_ns) / 1e9 - block.samples.size / 16_000 for block, later in zip(blocks[:-1], blocks[1:], strict=True)
+    ]
+    long = [gap for gap in gaps if gap > 0.1]
+    assert len(long) == 1
+    assert long[0] == pytest.approx(2.0, abs=0.25)
+
+
+def test_a_killed_sound_server_ends_the_microphone(rig: VirtualMicrophone) -> None:
+    """When the server dies, the microphone says so within a second instead of waiting for ever."""
+    microphone = Microphone("pulse", SystemClock(), timeout_s=5.0)
+    microphone.open()
+    killed: list[float] = []
+
+    def kill() -> None:
+        rig.kill()
+        killed.append(time.monotonic())
+
+    try:
+        with pytest.raises(CaptureError, match="is gone"):
+            record(microphone, 8.0, once(0.5, kill))
+    finally:
+        microphone.close()
+    assert time.monotonic() - killed[0] < 1.0
+
+
+def test_a_microphone_that_is_not_there_is_refused(rig: VirtualMicrophone) -> None:
+    """An unknown name says where to find the known ones."""
+    with pytest.raises(CaptureError, match="streamav devices"):
+        Microphone("no such microphone", SystemClock()).open()
+    assert any(device.name == "pulse" for device in list_microphones())
+
+
+def test_camera_and_microphone_share_one_clock_and_come_back_after_a_loss(rig: VirtualMicrophone) -> None:
+    """Both devices give whole segments; a dead sound server is LOST, its return ONLINE, and time goes on meanwhile.
+
+    The camera is a paced stand-in: a machine without /dev/video0 has no other.
+    """
+    settings = CaptureSettings(timeout_s=2.0, reconnect_min_s=0.2, reconnect_max_s=0.5)
+    source = PairSource(CAMERA, "pulse", LOOK, settings=settings)
+    segmenter = Segmenter(SegmenterOptions(frames_per_second=4, picture=LOOK.picture, patience_s=1.5))
+    segments: list[Segment] = []
+    states: list[SourceState] = []
+    start, killed = time.monotonic(), False
+    threading.Timer(20.0, source.close).start()
+    for item in source.items():
+        if isinstance(item, SourceState):
+            states.append(item)
+            segments += segmenter.reset()
+            if item is SourceState.LOST:
+                rig.start()
+            continue
+        segments += segmenter.push(item)
+        if len(segments) >= 3 and not killed:
+            killed = True
+            rig.kill()
+        if SourceState.ONLINE in states and len(segments) >= 7:
+            source.close()
+    since = time.monotonic() - start
+    assert states == [SourceState.LOST, SourceState.ONLINE]
+    indices = [segment.index for segment in segments]
+    assert indices == sorted(set(indices))
+    assert indices[-1] + 1 == pytest.approx(since, abs=2.0)  # the media clock follows the real one over the loss
+    whole = [segment for segment in segments[:2] if segment.quality.missing_samples < 3_200]
+    assert len(whole) == 2
+    assert all(segment.frames.any() for segment in segments[:2])
+
+
+def test_two_clocks_agree_on_what_happened_when(rig: VirtualMicrophone) -> None:
+    """A sound that is played when the camera shows a given picture is heard at that picture's media time, within 0.3 s."""
+    source = PairSource(CAMERA, "pulse", LOOK)
+    sounds: list[AudioBlock] = []
+    shown_ns: list[int] = []
+    for item in source.items():
+        if isinstance(item, AudioBlock):
+            sounds.append(item)
+        if isinstance(item, VideoFrame):
+            if item.time_ns > 1_000_000_000 and not shown_ns:
+                shown_ns.append(item.time_ns)
+                rig.play(noise(1.0, 48_000))
+            if item.time_ns > 4_000_000_000:
+                source.close()
+    sound = np.concatenate([block.samples for block in sounds])
+    place = int(np.argmax(np.correlate(sound, noise(1.0, 16_000), "valid")))
+    assert 0.0 <= (sounds[0].start_ns + place * 62_500 - shown_ns[0]) / 1e9 < 0.4

@@ -1,0 +1,111 @@
+"""`streamav models` prints what is true, for people and for scripts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from streamav.bundle import AVE_CLASSES, DetectionCard, LocalizerCard, ModelCard, models_folder, write_bundle
+from streamav.bundle.paper import imported_card, paper_networks
+from streamav.cli.models import app
+from streamav.errors import ModelError
+from streamav.networks.options import VSCGOptions
+from streamav.networks.vscg import VSCG
+
+if TYPE_CHECKING:
+    from typer.testing import Result
+
+OPTIONS = {"hidden": 8, "attention_size": 8, "front_size": 8, "head_size": 4}
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a home with one bundle called mine, whose encoders are not there."""
+    monkeypatch.setenv("STREAMAV_HOME", str(tmp_path))
+    audio, visual = paper_networks()
+    card = ModelCard(
+        name="mine",
+        version="3",
+        profile="custom",
+        classes=AVE_CLASSES,
+        audio=audio,
+        visual=visual,
+        localizer=LocalizerCard(options=dict(OPTIONS)),
+        detection=DetectionCard(on=0.6, off=0.4),
+        licence_note="free",
+    )
+    state = VSCG(VSCGOptions.from_dict(OPTIONS)).state_dict()
+    write_bundle(models_folder() / "mine", card, {f"localizer.{name}": tensor.numpy() for name, tensor in state.items()})
+    return tmp_path
+
+
+def test_list_shows_whole_and_damaged_models(home: Path) -> None:
+    """Every model of the package and of the user is listed, a damaged one with its error."""
+    (home / "models" / "broken").mkdir()
+    (home / "models" / "broken" / "model.json").write_text("{")
+    rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
+    assert rows["mine"] | {"path": ""} == {
+        "name": "mine",
+        "path": "",
+        "profile": "custom",
+        "version": "3",
+        "classes": 28,
+        "missing": ["vgg19", "vggish"],
+        "error": None,
+    }
+    assert "JSON" in rows["broken"]["error"]
+    assert "mine\tcustom\t3\t28\tvgg19 vggish" in run("list").stdout
+
+
+def test_info_shows_the_card(home: Path) -> None:
+    """The card comes as JSON with place and hash, or as lines."""
+    tree = json.loads(run("info", "mine", "--json").stdout)
+    assert (tree["schema"], tree["name"], tree["path"]) == ("streamav.model/1", "mine", str(home / "models" / "mine"))
+    assert "28 classes\tchurch_bell" in run("info", "mine").stdout
+
+
+def test_verify_looks_into_the_weights(home: Path) -> None:
+    """A whole model ends with 0; weights of other shapes than the card's network end with a ModelError."""
+    result = run("verify", "mine")
+    assert (result.exit_code, "mine is whole" in result.stdout) == (0, True)
+    card = json.loads(run("info", "mine", "--json").stdout)
+    other = ModelCard.model_validate(
+        {**{key: card[key] for key in ModelCard.model_json_schema()["properties"]}, "localizer": {"options": {}}}
+    )
+    state = VSCG(VSCGOptions.from_dict(OPTIONS)).state_dict()
+    write_bundle(home / "other", other, {f"localizer.{name}": tensor.numpy() for name, tensor in state.items()})
+    result = run("verify", str(home / "other"))
+    assert isinstance(result.exception, ModelError)
+    assert "shape" in str(result.exception)
+
+
+def test_export_copies(home: Path, tmp_path: Path) -> None:
+    """The copy is a whole bundle; a second one needs --force."""
+    assert run("export", "mine", "--out", str(tmp_path / "copy")).exit_code == 0
+    assert run("verify", str(tmp_path / "copy")).exit_code == 0
+    assert isinstance(run("export", "mine", "--out", str(tmp_path / "copy")).exception, ModelError)
+    assert run("export", "mine", "--out", str(tmp_path / "copy"), "--force").exit_code == 0
+
+
+@pytest.mark.parametrize("arguments", [("info", "nothing"), ("pull", "nothing"), ("verify", "/"), ("pull", "paper", "--from", "x.h5")])
+def test_wrong_names_are_model_errors(home: Path, arguments: tuple[str, ...]) -> None:
+    """The error carries exit code 4 and says what there is."""
+    error = run(*arguments).exception
+    assert isinstance(error, ModelError)
+    assert error.exit_code == 4
+
+
+def test_paper_thresholds_follow_the_network() -> None:
+    """An imported fully supervised network begins events at the paper's 0.7; the card round-trips."""
+    card = imported_card("x", {"supervision": "fully", "classes": 28}, "0" * 64)
+    assert card.detection.on == 0.7
+    assert np.isclose(imported_card("x", {"supervision": "weakly"}, "0" * 64).detection.on, 0.5)
