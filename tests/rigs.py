@@ -101,7 +101,15 @@ class VirtualMicrophone:
 
     def start(self) -> None:
         """Start the server and wait until the microphone is there."""
-        arguments = ["-n", "-F", str(self.folder / "run.pa"), "--daemonize=no", "--exit-idle-time=-1", "--disallow-exit", "--use-pid-file=no"]
+        arguments = [
+            "-n",
+            "-F",
+            str(self.folder / "run.pa"),
+            "--daemonize=no",
+            "--exit-idle-time=-1",
+            "--disallow-exit",
+            "--use-pid-file=no",
+        ]
         with (self.folder / "pulse.log").open("ab") as log:
             self._server = subprocess.Popen(["pulseaudio", *arguments], env=self.environment, stdout=log, stderr=log)
         wait_until("the virtual microphone", lambda: "virtmic" in self.control("list", "short", "sources"))
@@ -126,7 +134,7 @@ class VirtualMicrophone:
             server.wait(timeout=10)
 
 
-_RTSP_PROGRAM = '''
+_RTSP_PROGRAM = """
 import sys
 import gi
 gi.require_version("Gst", "1.0")
@@ -150,17 +158,20 @@ server.get_mount_points().add_factory("/live", factory)
 server.attach(None)
 print("ready", flush=True)
 GLib.MainLoop().run()
-'''
+"""
 
 
 class RtspServer:
     """An RTSP camera: 320 x 240 pixels, 25 pictures a second, a tone of 440 Hz; it can be killed, stopped and continued."""
 
     def __init__(self) -> None:
-        probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst; Gst.init(None); " + (
-            "assert Gst.ElementFactory.find('x264enc') and Gst.ElementFactory.find('avenc_aac')"
+        probe = (
+            "import gi; gi.require_version('Gst', '1.0'); gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst; "
+            "Gst.init(None); assert Gst.ElementFactory.find('x264enc') and Gst.ElementFactory.find('avenc_aac')"
         )
-        found = Path(SYSTEM_PYTHON).exists() and subprocess.run([SYSTEM_PYTHON, "-c", probe], capture_output=True, check=False).returncode == 0
+        found = (
+            Path(SYSTEM_PYTHON).exists() and subprocess.run([SYSTEM_PYTHON, "-c", probe], capture_output=True, check=False).returncode == 0
+        )
         if not found:
             missing(f"the RTSP server of GStreamer is missing: apt-get install {RTSP_PACKAGES}")
         self.port = free_port()
@@ -176,7 +187,9 @@ class RtspServer:
 
     def start(self) -> None:
         """Start the server on its port and wait until it says that it is ready."""
-        self._server = subprocess.Popen([SYSTEM_PYTHON, "-c", _RTSP_PROGRAM, str(self.port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self._server = subprocess.Popen(
+            [SYSTEM_PYTHON, "-c", _RTSP_PROGRAM, str(self.port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         if self._server.stdout is None or self._server.stdout.readline().strip() != "ready":
             pytest.fail("the RTSP server did not start")
 

@@ -90,7 +90,7 @@ def decode(
             break
         try:
             frames = packet.decode()
-        except av.error.InvalidDataError as exc:
+        except av.error.FFmpegError as exc:  # decoders report damage under many names, "operation not permitted" among them
             damage.note(exc)
             continue
         timed = [_timed(frame, last, live=live) for frame in frames if isinstance(frame, av.AudioFrame | av.VideoFrame)]
@@ -108,7 +108,7 @@ class _Damage:
         self.packets = 0
         self.in_a_row = 0
 
-    def note(self, exc: av.error.InvalidDataError) -> None:
+    def note(self, exc: av.error.FFmpegError) -> None:
         """Count one damaged packet; raise it when nothing good has come for very long."""
         self.packets += 1
         self.in_a_row += 1

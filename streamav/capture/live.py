@@ -146,7 +146,8 @@ class LiveLoop:
                 lost = True
             finally:
                 reader.end()
-            self._clock.wait(self._backoff.next_s(), self._closed)
+            if not self._closed.is_set():
+                self._clock.wait(self._backoff.next_s(), self._closed)
 
     def _origin(self) -> int:
         """Give the media time of a session's first item: 0 for the first session, later the monotonic time since then."""

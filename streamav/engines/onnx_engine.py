@@ -42,7 +42,7 @@ __all__ = ["ANSWERS_FILE", "OnnxEngine", "OnnxNetwork", "onnx_key", "open_onnx_e
 ANSWERS_FILE = "reference.npz"
 ONE_THREAD = frozenset({"encode_segment", "localize_window"})
 """Networks of many small steps: waking a second thread for each costs more than it gives."""
-LIBRARIES = ("onnxruntime", "torch", "onnx", "onnxscript", "numpy")
+LIBRARIES = ("onnxruntime", "torch", "numpy")
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ def _build(folder: Path, bundle: Bundle, settings: ModelSettings, recipe: Recipe
     reference = TorchEngine(modules, recipe.batch)
     answers = answer(reference, make_samples(bundle.card.visual.picture, bundle.card.audio.log_mel_offset))
     for name in NETWORK_NAMES:
-        export_onnx(modules[name], answers.inputs[name], folder / f"{name}.onnx")
+        export_onnx(modules[name], answers.inputs[name], folder / f"{name}.onnx", len(answers.outputs[name]))
     save_answers(folder / ANSWERS_FILE, answers)
     parity = compare(OnnxEngine(folder, recipe, threads, lambda: reference), answers, recipe.tolerance)
     seconds = time.perf_counter() - started

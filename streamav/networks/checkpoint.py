@@ -48,6 +48,9 @@ def read_reference(path: Path) -> tuple[Supervision, dict[str, Tensor]]:
         some = ", ".join(list(arrays)[:4])
         msg = f"{path} must hold the authors' VSCG, fully or weakly supervised, got {len(arrays)} tensors named {some} ..."
         raise ModelError(msg)
+    if sum(array.size for array in arrays.values()) * 4 > MAX_REFERENCE_BYTES:  # many tensors may be views of one storage
+        msg = f"{path} must hold at most {MAX_REFERENCE_BYTES // 4} numbers, got more: it is no network of the authors"
+        raise ModelError(msg)
     for name, array in arrays.items():
         if array.dtype.kind != "f" or not np.isfinite(array).all():
             msg = f"{path}: {name} must hold finite floating-point numbers, got {array.dtype} or NaN or infinity"

@@ -217,7 +217,8 @@ def _tags(folder: Path, labels: NDArray[np.int64], classes: int, annotations: li
     plain = np.logical_or(tags == 0, tags == 1).all(axis=1) & (tags.sum(axis=1) >= 1)
     _raise_at(path, np.logical_not(plain), "must be 0 or 1 with at least one 1", tags)
     # The one clip of AVE whose event is empty keeps its tag: nothing contradicts it.
-    _raise_at(path, events & (tags[:, :classes] < present[:, :classes]).any(axis=1), "must hold every class of the clip's segments", tags)
+    lacking = np.asarray(tags[:, :classes] < present[:, :classes]).any(axis=1)
+    _raise_at(path, np.asarray(events & lacking), "must hold every class of the clip's segments", tags)
     return tags
 
 

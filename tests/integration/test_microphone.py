@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -75,14 +76,14 @@ def once(when_s: float, act: Callable[[], object]) -> Callable[[float], None]:
 
 
 def test_a_known_sound_is_found_where_it_was_played(rig: VirtualMicrophone) -> None:
-    """What is played is heard, unchanged, at the moment it was played, within 0.15 s of the player's own start."""
+    """What is played is heard, unchanged, between a block before and 0.3 s after the player's start."""
     microphone = Microphone("pulse", SystemClock())
     microphone.open()
     played: list[int] = []
 
     def play() -> None:
-        rig.play(noise(1.0, 48_000))
         played.append(time.monotonic_ns())
+        rig.play(noise(1.0, 48_000))
 
     try:
         blocks = record(microphone, 3.0, once(0.7, play))
@@ -95,7 +96,7 @@ def test_a_known_sound_is_found_where_it_was_played(rig: VirtualMicrophone) -> N
     heard = sound[place : place + known.size]
     assert float(np.corrcoef(heard, known)[0, 1]) > 0.97
     heard_ns = blocks[0].start_ns + place * 62_500
-    assert 0.0 <= (heard_ns - played[0]) / 1e9 < 0.3
+    assert -0.1 <= (heard_ns - played[0]) / 1e9 < 0.3
     starts = [block.start_ns for block in blocks]
     ends = [block.start_ns + block.samples.size * 62_500 for block in blocks]
     assert all(abs(start - end) < 1_000_000 for start, end in zip(starts[1:], ends[:-1], strict=True))
@@ -118,9 +119,7 @@ def test_a_suspended_source_leaves_a_gap_as_long_as_the_loss(rig: VirtualMicroph
         blocks = record(microphone, 6.0, act)
     finally:
         microphone.close()
-    gaps = [
-        (later.start_ns - block.start_ns) / 1e9 - block.samples.size / 16_000 for block, later in zip(blocks[:-1], blocks[1:], strict=True)
-    ]
+    gaps = [(later.start_ns - block.start_ns) / 1e9 - block.samples.size / 16_000 for block, later in itertools.pairwise(blocks)]
     long = [gap for gap in gaps if gap > 0.1]
     assert len(long) == 1
     assert long[0] == pytest.approx(2.0, abs=0.25)
@@ -187,7 +186,10 @@ def test_camera_and_microphone_share_one_clock_and_come_back_after_a_loss(rig: V
 
 
 def test_two_clocks_agree_on_what_happened_when(rig: VirtualMicrophone) -> None:
-    """A sound that is played when the camera shows a given picture is heard at that picture's media time, within 0.3 s."""
+    """A sound that is played when the camera shows a given picture is heard at that picture's media time.
+
+    Bounds: the sound card's time moves by a block (0.1 s early), and the player needs its time to start (0.4 s late).
+    """
     source = PairSource(CAMERA, "pulse", LOOK)
     sounds: list[AudioBlock] = []
     shown_ns: list[int] = []
@@ -202,4 +204,4 @@ def test_two_clocks_agree_on_what_happened_when(rig: VirtualMicrophone) -> None:
                 source.close()
     sound = np.concatenate([block.samples for block in sounds])
     place = int(np.argmax(np.correlate(sound, noise(1.0, 16_000), "valid")))
-    assert 0.0 <= (sounds[0].start_ns + place * 62_500 - shown_ns[0]) / 1e9 < 0.4
+    assert -0.1 <= (sounds[0].start_ns + place * 62_500 - shown_ns[0]) / 1e9 < 0.4

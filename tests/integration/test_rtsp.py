@@ -1,13 +1,14 @@
-"""An RTSP camera that dies, hangs and comes back, against a real server."""
+"""Network streams that die, hang and come back: RTSP against a real server, MPEG-TS pushed by a real ffmpeg."""
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from rigs import RtspServer, free_port
+from rigs import RtspServer, free_port, need
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
@@ -110,9 +111,44 @@ def test_without_reconnecting_a_loss_ends_the_run(server: RtspServer) -> None:
     """capture.reconnect = false: LOST, then a CaptureError."""
     source = MediaSource(server.url, LOOK, settings=SETTINGS.model_copy(update={"reconnect": False}))
     seen: list[object] = []
-    with pytest.raises(CaptureError, match=r"capture\.reconnect"):
+
+    def run() -> None:
         for item in source.items():
             seen.append(item)
             if len(seen) == 20:
                 server.kill()
+
+    with pytest.raises(CaptureError, match=r"capture\.reconnect"):
+        run()
     assert seen[-1] is SourceState.LOST
+
+
+@pytest.mark.parametrize("scheme", ["udp", "tcp"])
+def test_a_pushed_transport_stream_is_a_live_source(scheme: str) -> None:
+    """MPEG-TS over UDP or TCP gives whole seconds, and its end is a loss, not the end of the run."""
+    need("ffmpeg", "ffmpeg")
+    port = free_port()
+    ours = f"udp://127.0.0.1:{port}?fifo_size=100000&overrun_nonfatal=1" if scheme == "udp" else f"tcp://127.0.0.1:{port}?listen=1"
+    theirs = f"{scheme}://127.0.0.1:{port}" + ("?pkt_size=1316" if scheme == "udp" else "")
+    graph = "testsrc=size=64x48:rate=25:duration=6[out0];sine=frequency=440:sample_rate=48000:duration=6[out1]"
+    codecs = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "mpegts"]
+    pusher: list[subprocess.Popen[bytes]] = []
+
+    def push() -> None:
+        pusher.append(subprocess.Popen(["ffmpeg", "-nostdin", "-loglevel", "quiet", "-re", "-f", "lavfi", "-i", graph, *codecs, theirs]))
+
+    starter = threading.Timer(0.5, push)  # whoever listens must be there first
+    starter.start()
+    source = MediaSource(ours, LOOK, settings=CaptureSettings(timeout_s=3.0, reconnect_min_s=0.2, reconnect_max_s=0.5))
+    segments: list[Segment] = []
+    for item in follow(source, 30.0):
+        if isinstance(item, SourceState):
+            assert item is SourceState.LOST
+            source.close()
+        else:
+            segments.append(item)
+    starter.join()
+    pusher[0].wait(timeout=10)
+    assert len(segments) >= 4
+    whole = segments[1:-1]
+    assert all(segment.quality.missing_samples == 0 and segment.audio.std() > 0.05 for segment in whole)

@@ -82,7 +82,7 @@ def test_the_wrong_variant_is_an_error(tmp_path: Path) -> None:
         load_reference(save_network("fully", tmp_path / "x.pt"), "weakly")
 
 
-@pytest.mark.parametrize("wrong", ["another network", "a shape", "not finite", "whole numbers", "a tensor missing"])
+@pytest.mark.parametrize("wrong", ["another network", "a shape", "not finite", "whole numbers", "a tensor missing", "views without end"])
 def test_wrong_tensors_are_an_error(tmp_path: Path, wrong: str) -> None:
     """Tensors that are not those of the authors' networks are refused by name."""
     _, state = read_reference(save_network("fully", tmp_path / "x.pt", whole=False))
@@ -95,6 +95,8 @@ def test_wrong_tensors_are_an_error(tmp_path: Path, wrong: str) -> None:
             state["L4.weight"][0, 0] = float("nan")
         case "whole numbers":
             state["L4.weight"] = torch.ones(28, 256, dtype=torch.int64)
+        case "views without end":
+            state |= {f"x{n}": state["psp.v_L1.weight"] for n in range(400)}
         case "a tensor missing":
             del state["L4.weight"]
     torch.save(state, tmp_path / "y.pt")

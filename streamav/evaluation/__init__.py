@@ -1,0 +1,1 @@
+"""Scores of answers against labels: segments, events, streams; pure numpy, no clock, no torch."""

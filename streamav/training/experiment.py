@@ -1,0 +1,201 @@
+"""One experiment on AVE-shaped data: train from each seed, select on validation, and read the test split once, at the end.
+
+It knows no command line and draws no pictures (`report` does).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from streamav.errors import SettingsError
+from streamav.evaluation.bootstrap import mean_and_deviation
+from streamav.networks.baselines import BaselineOptions
+from streamav.networks.options import VSCGOptions
+from streamav.training.ablations import make_network
+from streamav.training.losses import LossOptions
+from streamav.training.options import DECAY_EPOCHS_FULLY, DECAY_EPOCHS_WEAKLY, TrainOptions
+from streamav.training.selection import Answers, Scores, answers, score
+from streamav.training.targets import TargetOptions
+from streamav.training.trainer import Recipe, TrainResult, Watcher, fit
+from streamav.training.windows import ClipBatches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+    from streamav.networks.options import Supervision
+    from streamav.training.ablations import Row
+    from streamav.training.ave import AveData
+
+__all__ = ["Experiment", "Outcome", "SeedOutcome", "experiment_of", "planned", "run_experiment"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """Everything that decides the outcome, besides data and seed."""
+
+    name: str
+    network: VSCGOptions | BaselineOptions
+    losses: LossOptions
+    targets: TargetOptions = field(default_factory=TargetOptions)
+    train: TrainOptions = field(default_factory=TrainOptions)
+    published: float = float("nan")
+    """Accuracy in percent that the paper gives for it; NaN for none."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Give everything as plain values for the report."""
+        return {
+            "name": self.name,
+            "network": asdict(self.network),
+            "loss": asdict(self.losses),
+            "targets": asdict(self.targets),
+            "train": self.train.to_dict(),
+        }
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class SeedOutcome:
+    """What one seed came to."""
+
+    seed: int
+    network: nn.Module
+    """In eval mode, with the weights that did best on validation."""
+    result: TrainResult
+    test: Answers
+    scores: Scores
+    """On the test split, which was read once, after everything was selected."""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Outcome:
+    """What an experiment came to."""
+
+    experiment: Experiment
+    seeds: tuple[SeedOutcome, ...]
+
+    @property
+    def chosen(self) -> SeedOutcome:
+        """Give the seed that did best on validation: the one whose weights are kept."""
+        return max(self.seeds, key=lambda outcome: (outcome.result.best_score, -outcome.seed))
+
+    def summary(self) -> dict[str, tuple[float, float]]:
+        """Give mean and standard deviation over the seeds of each test score."""
+        names = self.seeds[0].scores.to_dict()
+        return {name: mean_and_deviation([outcome.scores.to_dict()[name] for outcome in self.seeds]) for name in names}
+
+
+def planned(
+    network: str,
+    supervision: Supervision,
+    sizes: Mapping[str, int],
+    changes: Mapping[str, Mapping[str, object]],
+    *,
+    compatible: bool = False,
+) -> Experiment:
+    """Put an experiment together from defaults and changes.
+
+    Args:
+        network: vscg, avel, pspnet or cmbs.
+        supervision: fully or weakly.
+        sizes: audio_size, visual_size, grid and classes of the data.
+        changes: plain values by section: network, loss, targets, train.
+        compatible: True for the authors' network, loss and targets, bugs included.
+
+    Raises:
+        SettingsError: when a name or value is wrong; the nearest right name is given.
+    """
+    for section in changes:
+        if section not in {"network", "loss", "targets", "train"}:
+            msg = f"--set takes network, loss, targets, train or data before the dot, got {section!r}"
+            raise SettingsError(msg)
+    if network == "vscg":
+        start = VSCGOptions.reference(supervision) if compatible else VSCGOptions.corrected(supervision)
+        options: VSCGOptions | BaselineOptions = VSCGOptions.from_dict({**asdict(start), **sizes, **changes.get("network", {})})
+        losses = LossOptions.reference(supervision) if compatible else LossOptions.corrected(supervision)
+    else:
+        chosen = {"network": network, "supervision": supervision, **sizes, **changes.get("network", {})}
+        options = BaselineOptions.from_dict({**chosen, "decision": _baseline_decision(network, supervision)})
+        losses = _baseline_losses(network, supervision)
+    losses = LossOptions.from_dict({**asdict(losses), **changes.get("loss", {})})
+    targets = TargetOptions.reference() if compatible else TargetOptions()
+    try:
+        targets = replace(targets, **changes.get("targets", {}))  # type: ignore[arg-type] # unknown names are caught here
+    except TypeError as exc:
+        msg = f"targets has the settings {', '.join(asdict(targets))}: {exc}"
+        raise SettingsError(msg) from exc
+    base = {
+        "decay_epochs": DECAY_EPOCHS_FULLY if supervision == "fully" else DECAY_EPOCHS_WEAKLY,
+        "decision": options.decision,
+        "threshold": options.decision_threshold,
+    }
+    train = TrainOptions.from_dict({**base, **changes.get("train", {})})
+    return Experiment(name=f"{network}, {supervision} supervised", network=options, losses=losses, targets=targets, train=train)
+
+
+def experiment_of(row: Row, sizes: Mapping[str, int], changes: Mapping[str, object]) -> Experiment:
+    """Make an experiment of a table's row, at the sizes of the data; *changes* are training settings that hold for every row."""
+    train = TrainOptions.from_dict({**row.train.to_dict(), **changes})
+    options = replace(row.options, **sizes)  # type: ignore[arg-type] # both kinds of options have these sizes
+    return Experiment(name=row.name, network=options, losses=row.loss, targets=row.targets, train=train, published=row.published)
+
+
+def run_experiment(
+    data: AveData,
+    experiment: Experiment,
+    seeds: Sequence[int],
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    device: str = "cpu",
+    watcher: Callable[[int], Watcher] | None = None,
+) -> Outcome:
+    """Train once for each seed and then read the test split.
+
+    Args:
+        data: splits of one folder.
+        experiment: what is trained.
+        seeds: at least one; five or more for a number to be reported.
+        folder: where each seed's state is kept until the end; None for nowhere.
+        resume: go on from the states in *folder*; a seed that was finished is not trained again.
+        device: "cpu" or "cuda".
+        watcher: makes the watcher of a seed's run.
+    """
+    train = data.weak_train if experiment.network.supervision == "weakly" else data.train
+    trained: list[tuple[int, nn.Module, TrainResult]] = []
+    for seed in seeds:
+        options = replace(experiment.train, seed=seed)
+        recipe = Recipe(classes=len(data.classes), options=options, losses=experiment.losses, targets=experiment.targets)
+        torch.manual_seed(seed)
+        network = make_network(experiment.network).to(device)
+        batches = ClipBatches(train=train, options=options, background=data.background)
+        place = None if folder is None else folder / f"seed-{seed}"
+        result = fit(network, batches, data.val, recipe, folder=place, resume=resume, watcher=watcher(seed) if watcher else None)
+        trained.append((seed, network, result))
+    # Only here, when nothing is left to be chosen, is the test split read.
+    outcomes = [_tested(data, experiment, *one) for one in trained]
+    return Outcome(experiment=experiment, seeds=tuple(outcomes))
+
+
+def _tested(data: AveData, experiment: Experiment, seed: int, network: nn.Module, result: TrainResult) -> SeedOutcome:
+    options = experiment.train
+    said = answers(network, data.test.batches(options.batch), options.decision, options.threshold)
+    scores = score(said.truth, said.decided, len(data.classes))
+    return SeedOutcome(seed=seed, network=network, result=result, test=said, scores=scores)
+
+
+def _baseline_decision(network: str, supervision: Supervision) -> str:
+    return "two_stage" if network == "cmbs" and supervision == "fully" else "argmax29"
+
+
+def _baseline_losses(network: str, supervision: Supervision) -> LossOptions:
+    """Give the baseline's own loss, as in Table IV."""
+    if supervision == "weakly":
+        return LossOptions(loss="bce" if network == "pspnet" else "soft_margin")
+    if network == "pspnet":
+        return LossOptions(loss="ce_avps")
+    return LossOptions(loss="cmbs" if network == "cmbs" else "soft_margin")

@@ -1,0 +1,157 @@
+"""Promises of `streamav train` and `streamav eval`, end to end on a tiny folder of AVE's form."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from ave_folder import Clips, write_ave_folder
+from typer.testing import CliRunner, Result
+
+from streamav.bundle import load_bundle
+from streamav.cli.train import train
+from streamav.errors import DataError, SettingsError
+from streamav.networks.options import VSCGOptions
+from streamav.networks.vscg import VSCG
+from streamav.training import experiment
+from streamav.training.ave import open_ave
+from streamav.training.feature_set import FeatureSet
+
+SMALL = ["--set", "network.hidden=16", "--set", "network.attention_size=16", "--set", "network.front_size=16", "--batch", "8"]
+
+
+def app() -> typer.Typer:
+    made = typer.Typer()
+    made.command()(train)
+    return made
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app(), [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("ave")
+    write_ave_folder(place, 20, dtype="float16")
+    return place
+
+
+@pytest.mark.parametrize("supervision", ["fully", "weakly"])
+def test_training_writes_a_bundle_and_a_report(folder: Path, tmp_path: Path, supervision: str) -> None:
+    """One command gives a bundle whose weights fit the network, and a report with pictures; nothing else is left behind."""
+    out = tmp_path / "model"
+    result = call("--data", folder, "--out", out, "--supervision", supervision, "--epochs", 2, "--seeds", 2, *SMALL)
+    assert result.exit_code == 0, result.output
+    bundle = load_bundle(out)
+    options = VSCGOptions.from_dict(bundle.card.localizer.options)
+    network = VSCG(options)
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in bundle.weights("localizer").items()})
+    assert bundle.card.profile == "paper"
+    assert bundle.card.audio.external
+    assert "background" not in bundle.card.slugs
+    assert {path.name for path in (out / "report").iterdir()} == {"report.md", "report.json", "curves.png", "confusion.png"}
+    report = json.loads((out / "report" / "report.json").read_text(encoding="utf-8"))
+    assert [one["seed"] for one in report["seeds"]] == [0, 1]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_table_of_the_paper_is_one_command(folder: Path, tmp_path: Path) -> None:
+    """Every row of a table is trained and stands in one Markdown file beside what the paper gives."""
+    result = call("--data", folder, "--out", tmp_path / "tables", "--table", "V", "--supervision", "weakly", "--epochs", 1, "--batch", 16)
+    assert result.exit_code == 0, result.output
+    lines = (tmp_path / "tables" / "table-V-weakly.md").read_text(encoding="utf-8").splitlines()
+    assert [line.split("|")[1].strip() for line in lines if "weakly" in line] == ["VSCG BCE", "PSP BCE", "VSCG smooth", "PSP smooth"]
+
+
+def test_a_killed_command_goes_on_to_the_same_weights(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that was interrupted after an epoch and run again with --resume writes the bundle of an undisturbed one."""
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    arguments = ["--data", folder, "--epochs", 3, *SMALL]
+    assert call(*arguments, "--out", whole).exit_code == 0
+    assert call(*arguments[:2], "--epochs", 2, *SMALL, "--out", tmp_path / "short").exit_code == 0
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "_tested", killed)
+        assert call(*arguments[:2], "--epochs", 2, *SMALL, "--out", resumed).exit_code != 0
+    assert (tmp_path / "resumed.training" / "seed-0" / "training.safetensors").is_file()
+    assert call(*arguments, "--out", resumed, "--resume").exit_code == 0
+    first, second = load_bundle(whole), load_bundle(resumed)
+    assert first.sha256 == second.sha256
+
+
+def test_the_test_split_is_not_read_before_everything_is_selected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While any seed is trained no test row is gathered, and afterwards each is read once a seed."""
+    data = open_ave(folder)
+    tested = {int(row) for row in data.test.rows}
+    read: list[tuple[bool, int]] = []
+    training = [True]
+    gather, fit = FeatureSet.gather, experiment.fit
+
+    def watched(self: FeatureSet, positions: np.ndarray) -> object:
+        read.extend((training[0], int(row)) for row in self.rows[positions])
+        return gather(self, positions)
+
+    fits = []
+
+    def counted(*args: object, **kwargs: object) -> object:
+        result = fit(*args, **kwargs)  # type: ignore[arg-type]
+        fits.append(result)
+        training[0] = len(fits) < 2
+        return result
+
+    monkeypatch.setattr(FeatureSet, "gather", watched)
+    monkeypatch.setattr(experiment, "fit", counted)
+    sizes = {"audio_size": 128, "visual_size": 512, "grid": 7, "classes": 28}
+    small = {"network": {"hidden": 8, "attention_size": 8}, "train": {"epochs": 2, "batch": 8, "select_every": 1}}
+    experiment.run_experiment(data, experiment.planned("vscg", "fully", sizes, small), [0, 1])
+    assert not tested & {row for before, row in read if before}
+    assert sorted(row for before, row in read if not before) == sorted(2 * list(tested))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        (["--set", "train.learning=1"], SettingsError, "learning_rate"),
+        (["--set", "network.hiden=1"], SettingsError, "hidden"),
+        (["--set", "nothing"], SettingsError, "section.key=value"),
+        (["--set", "data.float=true"], SettingsError, "float16"),
+        (["--set", "model.name=x"], SettingsError, "network, loss, targets"),
+        (["--loss", "mse"], SettingsError, "npf"),
+        (["--data", "/nonexistent"], DataError, "folder"),
+    ],
+)
+def test_wrong_options_are_refused_before_training(folder: Path, tmp_path: Path, arguments: list[str], error: type, says: str) -> None:
+    """A misspelt setting is one error that names the right one."""
+    result = call("--data", folder, "--out", tmp_path / "model", "--epochs", 1, *arguments)
+    assert isinstance(result.exception, error)
+    assert says in str(result.exception)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_folder_that_holds_something_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
+    """--out must be free before hours are spent."""
+    (tmp_path / "precious.txt").write_text("x", encoding="utf-8")
+    result = call("--data", folder, "--out", tmp_path, "--epochs", 1)
+    assert isinstance(result.exception, SettingsError)
+
+
+def test_accuracy_on_separable_clips_is_high(tmp_path: Path) -> None:
+    """Twelve epochs on forty-eight separable clips find most segments of clips that were not trained on."""
+    made: Clips = write_ave_folder(tmp_path / "data", 48, dtype="float16")
+    data = open_ave(tmp_path / "data")
+    sizes = {"audio_size": 128, "visual_size": 512, "grid": 7, "classes": 28}
+    changes: dict[str, dict[str, object]] = {
+        "train": {"epochs": 12, "batch": 8, "select_every": 2, "decision": "argmax29"},
+        "network": {"hidden": 32, "attention_size": 32},
+    }
+    outcome = experiment.run_experiment(data, experiment.planned("vscg", "fully", sizes, changes), [0])
+    majority = float((made.labels[made.test] == 28).mean())
+    assert outcome.chosen.scores.accuracy > max(0.6, majority + 0.1)

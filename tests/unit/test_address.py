@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+
+from streamav.capture.address import is_live, is_network, redact
+
+
+@pytest.mark.parametrize(
+    ("uri", "live"),
+    [
+        ("rtsp://camera/live", True),
+        ("udp://127.0.0.1:5000", True),
+        ("tcp://127.0.0.1:5000?listen=1", True),
+        ("http://camera/stream", True),
+        ("https://camera/index.m3u8", True),
+        ("https://server/film.MP4", False),
+        ("clip.mp4", False),
+        ("file:///tmp/clip.mp4", False),
+        ("lavfi:testsrc[out0];sine[out1]", False),
+        ("lavfi:movie=rtsp\\://camera[out0]", False),
+    ],
+)
+def test_network_streams_are_live_and_files_are_not(uri: str, live: bool) -> None:
+    """What the world does not wait for is live; a plain media file on a web server waits."""
+    assert is_live(uri) is live
+    assert is_network(uri) or not live
+
+
+def test_passwords_are_hidden_wherever_they_stand() -> None:
+    """User name and password of every URL in a text are replaced, and nothing else."""
+    text = "rtsp://admin:p%40ss@10.0.0.2:554/live failed, http://x:y@h/ too, a@b.c stays"
+    assert redact(text) == "rtsp://...@10.0.0.2:554/live failed, http://...@h/ too, a@b.c stays"

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import random
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from streamav.capture.live import Backoff, LiveLoop
+from streamav.config import CaptureSettings
+from streamav.errors import CaptureError, MissingModalityError
+from streamav.types import AudioBlock, SourceState, VideoFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SETTINGS = CaptureSettings(timeout_s=1.0, reconnect_min_s=1.0, reconnect_max_s=8.0)
+BLOCK = np.zeros(160, np.float32)
+
+
+def rng() -> random.Random:
+    return random.Random(1)  # noqa: S311 - the same pauses every time
+
+
+class FakeClock:
+    """A clock that moves only when somebody waits, or is told to."""
+
+    def __init__(self) -> None:
+        self.time_ns = 0
+        self.pauses: list[float] = []
+
+    def now_ns(self) -> int:
+        return self.time_ns
+
+    def wait(self, seconds: float, stop: threading.Event) -> bool:
+        self.pauses.append(seconds)
+        self.time_ns += round(seconds * 1e9)
+        return stop.is_set()
+
+
+def sessions(
+    *plans: list[int] | Exception,
+) -> Callable[[Callable[[], int], threading.Event], Iterator[AudioBlock | VideoFrame]]:
+    """Make a session that plays one plan after another: blocks at those times after the origin, or an error at once."""
+    left = list(plans)
+
+    def session(origin: Callable[[], int], stop: threading.Event) -> Iterator[AudioBlock | VideoFrame]:
+        plan = left.pop(0) if left else OSError("the script is over")
+        if isinstance(plan, Exception):
+            raise plan
+        zero = origin()
+        for time_ns in plan:
+            yield AudioBlock(start_ns=zero + time_ns, samples=BLOCK)
+
+    return session
+
+
+def collect(loop: LiveLoop, count: int) -> list[AudioBlock | VideoFrame | SourceState]:
+    """Take items until there are *count*, then close."""
+    taken = []
+    for item in loop.items():
+        taken.append(item)
+        if len(taken) == count:
+            loop.close()
+    return taken
+
+
+def test_the_end_of_a_live_stream_is_a_loss_and_it_comes_back() -> None:
+    """End, refusal and data again give LOST once and ONLINE once, in their places."""
+    clock = FakeClock()
+    loop = LiveLoop("camera", sessions([0, 10], OSError("refused"), OSError("refused"), [0]), SETTINGS, clock, rng=rng())
+    items = collect(loop, 5)
+    assert [item for item in items if isinstance(item, SourceState)] == [SourceState.LOST, SourceState.ONLINE]
+    assert items[2] is SourceState.LOST
+    assert items[3] is SourceState.ONLINE
+
+
+def test_media_time_goes_on_over_a_loss() -> None:
+    """After a loss the media clock stands where the monotonic clock says, not where the stream's own time does."""
+    clock = FakeClock()
+    loop = LiveLoop("camera", sessions([0], OSError("x"), [0]), SETTINGS, clock, rng=rng())
+    items = collect(loop, 4)
+    last = items[-1]
+    assert isinstance(last, AudioBlock)
+    assert last.start_ns == sum(round(pause * 1e9) for pause in clock.pauses)
+    assert last.start_ns > 0
+
+
+def test_time_never_goes_back_even_when_a_stream_ran_ahead() -> None:
+    """A stream that gave ten seconds in a burst is not followed by earlier times."""
+    loop = LiveLoop("camera", sessions([0, 10_000_000_000], [0]), SETTINGS, FakeClock(), rng=rng())
+    items = [item for item in collect(loop, 5) if isinstance(item, AudioBlock)]
+    assert [item.start_ns for item in items] == sorted(item.start_ns for item in items)
+
+
+def test_a_source_that_never_opens_is_refused() -> None:
+    """The first failure is the user's to know; an error that explains itself is passed on unchanged."""
+    with pytest.raises(CaptureError, match="camera cannot be opened: nobody there"):
+        list(LiveLoop("camera", sessions(OSError("nobody there")), SETTINGS, FakeClock()).items())
+    with pytest.raises(MissingModalityError, match="no sound"):
+        list(LiveLoop("camera", sessions(MissingModalityError("no sound")), SETTINGS, FakeClock()).items())
+
+
+def test_without_reconnecting_a_loss_is_final() -> None:
+    """capture.reconnect = false ends with an error that names the setting, after LOST."""
+    loop = LiveLoop("camera", sessions([0]), SETTINGS.model_copy(update={"reconnect": False}), FakeClock())
+    seen: list[object] = []
+
+    def run() -> None:
+        for item in loop.items():
+            seen.append(item)  # noqa: PERF402 - extend() keeps nothing when it is interrupted
+
+    with pytest.raises(CaptureError, match=r"capture\.reconnect"):
+        run()
+    assert seen[-1] is SourceState.LOST
+
+
+def test_a_session_that_gives_nothing_is_lost() -> None:
+    """Silence of a source that still exists is a loss: progress of data counts, nothing else."""
+    clock = FakeClock()
+
+    def session(origin: Callable[[], int], stop: threading.Event) -> Iterator[AudioBlock | VideoFrame]:
+        yield AudioBlock(start_ns=origin(), samples=BLOCK)
+        clock.time_ns += 1_500_000_000
+        stop.wait(10.0)
+
+    loop = LiveLoop("camera", session, SETTINGS, clock, rng=rng())
+    assert collect(loop, 2)[1] is SourceState.LOST
+
+
+def test_pauses_double_are_spread_and_bounded() -> None:
+    """Back-off grows to its limit, never leaves its bounds, and begins again after data."""
+    backoff = Backoff(1.0, 8.0, rng())
+    pauses = [backoff.next_s() for _ in range(200)]
+    assert pauses[0] == 1.0
+    assert all(1.0 <= pause <= 8.0 for pause in pauses)
+    assert max(pauses[1:2]) <= 2.0
+    assert max(pauses) > 7.0
+    assert len(set(pauses)) > 100
+    backoff.reset()
+    assert backoff.next_s() == 1.0
+
+
+def test_closing_from_another_thread_ends_items_soon() -> None:
+    """A session that blocks does not hold up close()."""
+
+    def session(origin: Callable[[], int], stop: threading.Event) -> Iterator[AudioBlock | VideoFrame]:
+        yield AudioBlock(start_ns=origin(), samples=BLOCK)
+        stop.wait(10.0)
+
+    loop = LiveLoop("camera", session, SETTINGS, FakeClock())
+    for _ in loop.items():
+        start = time.monotonic()
+        loop.close()
+    assert time.monotonic() - start < 1.0

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import itertools
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamav.capture.scene import (
+    DEFAULT_SCRIPT,
+    KINDS,
+    Cue,
+    SceneSource,
+    Script,
+    draw,
+    make_script,
+    render_frame,
+    render_sound,
+    synthesize,
+)
+from streamav.errors import SettingsError
+from streamav.segmenter import Segmenter, SegmenterOptions
+from streamav.types import AudioBlock, VideoFrame
+
+
+def items(script: Script, speed: str = "max") -> list[AudioBlock | VideoFrame]:
+    source = SceneSource(script, picture=(24, 32), speed="max" if speed == "max" else "1")
+    return [item for item in source.items() if isinstance(item, AudioBlock | VideoFrame)]
+
+
+def test_the_default_scene_has_every_kind_once_and_what_misleads() -> None:
+    """A minute holds one event of each kind, on whole seconds, and sound or picture alone and mismatched beside them."""
+    assert sorted(label for label, _, _ in DEFAULT_SCRIPT.truth) == sorted(KINDS)
+    assert all(edge == round(edge) for _, onset, offset in DEFAULT_SCRIPT.truth for edge in (onset, offset))
+    cues = DEFAULT_SCRIPT.cues
+    alone = [cue for cue in cues if cue.sound is not None and cue.picture is None]
+    silent = [cue for cue in cues if cue.picture is not None and cue.sound is None]
+    mismatched = [(a.kind, b.kind) for a in alone for b in silent if a.sound == b.picture and a.kind != b.kind]
+    assert alone
+    assert silent
+    assert mismatched
+    gaps = [b[1] - a[2] for a, b in zip(DEFAULT_SCRIPT.truth, DEFAULT_SCRIPT.truth[1:], strict=False)]
+    assert min(gaps) <= 2.0  # two different events close together
+
+
+@given(seconds=st.floats(1.0, 200.0), seed=st.integers(0, 1_000))
+@settings(max_examples=40, deadline=None)
+def test_every_script_keeps_to_its_length(seconds: float, seed: int) -> None:
+    """Truth lies inside the scene, and events of one kind never overlap."""
+    truth = make_script(seconds, seed).truth
+    assert all(0.0 <= onset < offset <= seconds for _, onset, offset in truth)
+    for kind in KINDS:
+        spans = [(onset, offset) for label, onset, offset in truth if label == kind]
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_is_drawn_and_heard_the_same_from_the_same_seed(kind: str) -> None:
+    """Drawing and synthesis are decided by their generator; another one gives another style."""
+    first, again, other = (draw(kind, np.random.default_rng(seed), 48, 0.4) for seed in (1, 1, 2))
+    assert first.shape == (48, 48, 4)
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert 0.1 < float((first[:, :, 3] > 128).mean()) < 0.95
+    moments = [draw(kind, np.random.default_rng(1), 48, 0.15 * n) for n in range(8)]
+    assert any(not np.array_equal(first, moment) for moment in moments)  # it moves
+    sound, same, another = (synthesize(kind, 2.0, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert sound.shape == (32_000,)
+    assert sound.dtype == np.float32
+    assert np.array_equal(sound, same)
+    assert not np.array_equal(sound, another)
+
+
+@given(kind=st.sampled_from(KINDS), seed=st.integers(0, 10_000), tenths=st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_sounds_stay_in_range_and_are_heard_in_every_second(kind: str, seed: int, tenths: int) -> None:
+    """Every synthesis is finite, within [-1, 1], and above -40 dBFS in each of its whole seconds."""
+    sound = synthesize(kind, tenths / 10, np.random.default_rng(seed))
+    assert np.isfinite(sound).all()
+    assert float(np.abs(sound).max()) <= 1.0
+    seconds = sound[: sound.size // 16_000 * 16_000].reshape(-1, 16_000)
+    assert (np.sqrt((seconds**2).mean(axis=1)) > 0.01).all()
+
+
+def test_what_is_heard_and_seen_follows_the_script() -> None:
+    """Sound is loud exactly in its span, and the picture differs from the empty scene exactly in its own."""
+    script = Script(seconds=4.0, cues=(Cue(kind="siren", sound=(1.0, 3.0), picture=(2.0, 4.0)),))
+    assert script.truth == [("siren", 2.0, 3.0)]
+    sound = render_sound(script)
+    levels = np.sqrt((sound.reshape(4, 16_000) ** 2).mean(axis=1))
+    assert (levels[[1, 2]] > 0.08).all()
+    assert (levels[[0, 3]] < 0.01).all()
+    empty = Script(seconds=4.0, cues=())
+    differs = [not np.array_equal(render_frame(script, t, (24, 32)), render_frame(empty, t, (24, 32))) for t in (0.5, 1.5, 2.5, 3.5)]
+    assert differs == [False, False, True, True]
+
+
+def test_a_scene_is_a_whole_source() -> None:
+    """Played at full speed a scene of 7 s gives seven whole segments, the same every time."""
+    script = make_script(7.0)
+    segmenter = Segmenter(SegmenterOptions(frames_per_second=4, picture=(24, 32)))
+    played = items(script)
+    segments = [segment for item in played for segment in segmenter.push(item)] + segmenter.close()
+    assert [segment.index for segment in segments] == list(range(7))
+    assert all((segment.quality.missing_samples, segment.quality.repeated_frames) == (0, 0) for segment in segments)
+    again = items(script)
+    assert all(
+        np.array_equal(a.pixels, b.pixels)
+        for a, b in zip(played, again, strict=True)
+        if isinstance(a, VideoFrame) and isinstance(b, VideoFrame)
+    )
+    source = SceneSource(script, picture=(24, 32))
+    assert (source.live, source.skew_ms) == (False, None)
+    assert source.session == SceneSource(script, picture=(48, 48)).session != SceneSource(make_script(7.0, 1), picture=(24, 32)).session
+
+
+class StepClock:
+    """A clock that moves only when somebody waits."""
+
+    def __init__(self) -> None:
+        self.time_ns = 5_000
+
+    def now_ns(self) -> int:
+        return self.time_ns
+
+    def wait(self, seconds: float, stop: threading.Event) -> bool:
+        self.time_ns += round(seconds * 1e9)
+        return stop.is_set()
+
+
+def test_at_its_own_pace_nothing_comes_before_its_time() -> None:
+    """With speed 1 every item is given when the clock says so, and the whole takes as long as the scene."""
+    clock = StepClock()
+    source = SceneSource(make_script(2.0), picture=(24, 32), speed="1", clock=clock)
+    for item in source.items():
+        due = item.time_ns if isinstance(item, VideoFrame) else item.start_ns if isinstance(item, AudioBlock) else 0
+        assert clock.time_ns - 5_000 >= due
+    assert clock.time_ns - 5_000 == pytest.approx(2_000_000_000, abs=1_000)
+
+
+def test_closing_ends_a_scene() -> None:
+    """No item comes after close()."""
+    source = SceneSource(make_script(5.0), picture=(24, 32), speed="max")
+    taken = []
+    for item in source.items():
+        taken.append(item)
+        if len(taken) == 3:
+            source.close()
+    assert len(taken) == 3
+
+
+def test_wrong_cues_are_refused() -> None:
+    """Unknown kinds and spans that end before they begin say what must be."""
+    with pytest.raises(SettingsError, match="one of bird"):
+        Cue(kind="unicorn")
+    with pytest.raises(SettingsError, match="later offset"):
+        Cue(kind="bird", sound=(3.0, 2.0))
+    with pytest.raises(SettingsError, match="one of bird"):
+        draw("unicorn", np.random.default_rng(0))
+    with pytest.raises(SettingsError, match="at least 1 s"):
+        make_script(0.5)
