@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Head", "VscgLocalizer"]
 
-Head = Literal["segment", "two_stage", "weak"]
-"""Which head decides: the per-segment head; relevance times the window's class vector (a model whose per-segment head
-was never trained); or the weakly supervised scores, which have no relevance of their own."""
+Head = Literal["segment", "two_stage"]
+"""Which head decides: the scores of single segments, or relevance times the window's class vector, for a model whose
+per-segment head was never trained."""
 
 _LEAST_CACHE = 2 * WINDOW_SEGMENTS
 
@@ -100,10 +100,7 @@ class VscgLocalizer:
             certain = _sigmoid(relevance)
             event = certain[:, :, None] * _softmax(classes)[:, None, :]
             return np.concatenate([event, 1.0 - certain[:, :, None]], axis=2).astype(np.float32), certain
-        probabilities = _softmax(segments)
-        if self._head == "weak":
-            return probabilities, (1.0 - probabilities[:, :, -1]).astype(np.float32)
-        return probabilities, _sigmoid(relevance)
+        return _softmax(segments), _sigmoid(relevance)
 
 
 def _filled(window: Window) -> tuple[SegmentFeatures, ...]:

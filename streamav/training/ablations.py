@@ -124,7 +124,7 @@ class _Maker:
             found += [self._baseline(f"PSP {name}", "pspnet", supervision, given[1], loss=loss) for name, loss, given in losses]
         return tuple(found)
 
-    def _vscg(  # noqa: PLR0913 - what the tables vary
+    def _vscg(
         self,
         name: str,
         supervision: Supervision,
@@ -157,7 +157,7 @@ class _Maker:
             published=published,
         )
 
-    def _baseline(  # noqa: PLR0913 - what the tables vary
+    def _baseline(
         self,
         name: str,
         network: BaselineName,

@@ -72,6 +72,8 @@ class AveData:
     background: FeatureSet | None
     """Background-only clips (the *_noisy files), for weak training and streams; None when the folder has none."""
     classes: tuple[ClassEntry, ...]
+    repeated: NDArray[np.int64]
+    """Test rows whose video is also in the training split, under another class (AVE has eight); left out of test streams."""
 
     @property
     def weak_train(self) -> FeatureSet:
@@ -112,7 +114,11 @@ def open_ave(folder: Path, options: AveOptions | None = None) -> AveData:
     whole = _stacked(parts, labels, tags, len(classes), options)
     background = whole.select(np.arange(clips, len(whole.labels)), f"{folder}, background clips") if quiet else None
     named = {name: whole.select(rows, f"{folder}, {name} split") for name, rows in splits.items()}
-    return AveData(**named, background=background, classes=classes)
+    repeated = np.empty(0, dtype=np.int64)
+    if annotations is not None:
+        seen = {annotations[row].video for row in splits["train"]}
+        repeated = np.array([row for row in splits["test"] if annotations[row].video in seen], dtype=np.int64)
+    return AveData(**named, background=background, classes=classes, repeated=repeated)
 
 
 def _find(folder: Path, kind: str) -> Path | None:

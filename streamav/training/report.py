@@ -103,8 +103,7 @@ def _scores(outcome: Outcome) -> list[str]:
         "|---|---|",
         *rows,
         "",
-        f"Accuracy of the kept seed: {100 * spread.mean:.2f} %, "
-        f"95 % bootstrap over clips {100 * spread.low:.2f} to {100 * spread.high:.2f}.",
+        f"Kept seed: accuracy {100 * spread.mean:.2f} %, 95 % bootstrap over clips {100 * spread.low:.2f} to {100 * spread.high:.2f}.",
     ]
 
 

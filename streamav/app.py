@@ -1,0 +1,233 @@
+"""The composition root: the only place where settings turn into objects.
+
+It decides nothing about events; it picks the model, the engine, the source and the sinks, and connects them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+import os
+import signal
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.bundle import find_bundle
+from streamav.capture import open_source
+from streamav.config import ClassSettings
+from streamav.engines import open_engine
+from streamav.errors import SettingsError
+from streamav.features import SegmentExtractor
+from streamav.localizer import VscgLocalizer
+from streamav.pipeline import Pipeline, SourceSetup
+from streamav.publish import FanOut, JsonlSink, MessageContext
+from streamav.segmenter import SegmenterOptions
+from streamav.tracker import LabelOptions
+from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Segment, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from streamav.bundle import Bundle, ClassEntry, ModelCard
+    from streamav.config import DetectionSettings, Settings
+    from streamav.localizer import Head
+    from streamav.pipeline import Clock, RunSummary
+    from streamav.protocols import Engine, Extractor, Localizer, Sink, Source
+    from streamav.types import SegmentFeatures
+
+__all__ = ["Application", "build", "label_options", "localizer_head", "run"]
+
+_log = logging.getLogger(__name__)
+
+_LIVE_PATIENCE_S = 1.0
+"""How long a live second waits for the modality that is late."""
+_INTERRUPTED = 130
+"""Exit status of a process that a second Ctrl-C ended: 128 + SIGINT, as shells have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A run that is ready to start."""
+
+    pipeline: Pipeline
+    bundle: Bundle
+    engine: Engine
+    source: Source
+
+
+def build(settings: Settings, sinks: Sequence[Sink] = (), clock: Clock | None = None) -> Application:
+    """Make a run of its settings: model, engine and networks are loaded and have run once when this returns.
+
+    Args:
+        settings: the whole of them.
+        sinks: further takers of events, besides those that the settings name.
+        clock: of the loop; None for the machine's.
+
+    Raises:
+        SettingsError: when the settings contradict the model or each other.
+        CaptureError: when a file cannot be read, or sound or picture is not named.
+        ModelError: when the model cannot be used.
+        EngineError: when no engine can run it.
+    """
+    bundle = find_bundle(settings.model.name)
+    card = bundle.card
+    labels = label_options(card, settings.detection)
+    frames_per_second = settings.model.frames_per_second or card.visual.frames_per_second
+    source = open_source(settings.source, settings.capture, picture=card.visual.picture, frames_per_second=frames_per_second)
+    setup = SourceSetup(
+        id=settings.source.id,
+        source=source,
+        segmenter=_segmenter_options(card, frames_per_second, live=source.live),
+        labels=labels,
+        latency_segments=settings.detection.latency_segments or card.detection.latency_segments,
+        queue_segments=settings.capture.queue_segments,
+        paced=source.live or settings.source.speed == "1",
+        duration_s=settings.source.duration_s,
+    )
+    engine = open_engine(bundle, settings.model)
+    extractor = SegmentExtractor(engine, card)
+    localizer = VscgLocalizer(engine, localizer_head(card))
+    _run_once(extractor, localizer, card, frames_per_second)
+    context = MessageContext(model_name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
+    made: list[Pipeline] = []
+
+    def stop() -> None:
+        """End the run when nobody reads the events any more; the sinks exist before the pipeline does."""
+        for pipeline in made:
+            pipeline.stop()
+
+    takers = [*_sinks(settings, context, labels, stop), *sinks]
+    pipeline = Pipeline([setup], extractor, localizer, FanOut(takers), clock)
+    made.append(pipeline)
+    return Application(pipeline, bundle, engine, source)
+
+
+def label_options(card: ModelCard, detection: DetectionSettings) -> tuple[LabelOptions, ...]:
+    """Give how each enabled class becomes events: a class's own setting, else the general one, else what the card says.
+
+    Raises:
+        SettingsError: when the settings name a label that the model does not have, leave none, or put `off` above `on`.
+    """
+    for label in detection.classes:
+        if label not in card.slugs:
+            near = difflib.get_close_matches(label, card.slugs, n=1, cutoff=0.0)[0]
+            msg = f"detection.classes.{label}: model {card.name} has no such label; the nearest is {near}, all are: {', '.join(card.slugs)}"
+            raise SettingsError(msg)
+    own = {label: detection.classes.get(label, ClassSettings()) for label in card.slugs}
+    options = tuple(
+        _label_options(number, entry, own[entry.slug], detection, card)
+        for number, entry in enumerate(card.classes)
+        if own[entry.slug].enabled
+    )
+    if not options:
+        msg = "detection.classes must leave at least one label enabled, got none"
+        raise SettingsError(msg)
+    return options
+
+
+def _label_options(number: int, entry: ClassEntry, own: ClassSettings, general: DetectionSettings, card: ModelCard) -> LabelOptions:
+    carded = card.detection.classes.get(entry.slug)
+
+    def resolve(name: str) -> float:
+        for place in (own, general, carded, card.detection):
+            value = None if place is None else getattr(place, name)
+            if value is not None:
+                return float(value)
+        return 0.0
+
+    on, off = resolve("on"), resolve("off")
+    if off > on:
+        asked_off = own.off if own.off is not None else general.off
+        if asked_off is not None:
+            msg = f"detection.off of {entry.slug} must be at most on ({on}), got {asked_off}"
+            raise SettingsError(msg)
+        off = on  # only `on` was lowered: the card's `off` follows it
+    return LabelOptions(
+        label=entry.slug,
+        label_name=entry.name,
+        class_id=number,
+        on=on,
+        off=off,
+        min_segments=int(resolve("min_segments")),
+        gap_segments=int(resolve("gap_segments")),
+    )
+
+
+def localizer_head(card: ModelCard) -> Head:
+    """Say which head of the card's network decides on streams."""
+    options = card.localizer.options
+    untrained = options.get("segment_head") == "untrained" and options.get("supervision", "fully") == "fully"
+    return "two_stage" if untrained else "segment"
+
+
+async def run(application: Application, *, on_interrupt: Callable[[int], None] | None = None) -> RunSummary:
+    """Run until the source ends or the process is asked to stop.
+
+    The first SIGINT or SIGTERM ends the run in order: events end as shut down, the broker is told. The second ends the
+    process at once, with status 130.
+
+    Args:
+        application: what build() made.
+        on_interrupt: told the number of the first signal.
+
+    Raises:
+        StreamavError: as Pipeline.run().
+    """
+    asked: list[int] = []
+
+    def interrupt(number: int) -> None:
+        if asked:
+            os._exit(_INTERRUPTED)
+        asked.append(number)
+        if on_interrupt is not None:
+            on_interrupt(number)
+        application.pipeline.stop()
+
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        with suppress(NotImplementedError, RuntimeError):  # Windows, or not the main thread
+            loop.add_signal_handler(number, interrupt, number)
+    try:
+        return await application.pipeline.run()
+    finally:
+        for number in numbers:
+            with suppress(NotImplementedError, RuntimeError):
+                loop.remove_signal_handler(number)
+
+
+def _segmenter_options(card: ModelCard, frames_per_second: int, *, live: bool) -> SegmenterOptions:
+    if live:
+        return SegmenterOptions(frames_per_second=frames_per_second, picture=card.visual.picture, patience_s=_LIVE_PATIENCE_S)
+    return SegmenterOptions(frames_per_second=frames_per_second, picture=card.visual.picture)
+
+
+def _sinks(settings: Settings, context: MessageContext, labels: Sequence[LabelOptions], stop: Callable[[], None]) -> list[Sink]:
+    """Make the sinks that the settings name."""
+    sinks: list[Sink] = []
+    if settings.jsonl is not None:
+        sinks.append(JsonlSink(settings.jsonl, context, on_gone=stop))
+    if settings.mqtt is not None:
+        from streamav import __version__
+        from streamav.publish.mqtt import MqttIdentity, MqttSink
+
+        sources = {settings.source.id: [label.label for label in labels]}
+        sinks.append(MqttSink(settings.mqtt, MqttIdentity(version=__version__, context=context, sources=sources), settings.state_dir))
+    return sinks
+
+
+def _run_once(extractor: Extractor, localizer: Localizer, card: ModelCard, frames_per_second: int) -> None:
+    """Run every network once on nothing, so that the first real second does not pay for lazy set-up."""
+    silence = np.zeros(SAMPLES_PER_SEGMENT, np.float32)
+    dark = np.zeros((frames_per_second, *card.visual.picture, 3), np.uint8)
+    first = extractor.extract([Segment(index=0, start_ns=0, audio=silence, frames=dark)])[0]
+    segments = tuple(_moved(first, index) for index in range(WINDOW_SEGMENTS))
+    localizer.localize([Window(segments=segments)])
+
+
+def _moved(features: SegmentFeatures, index: int) -> SegmentFeatures:
+    return replace(features, index=index, start_ns=index * SEGMENT_NS)

@@ -1,0 +1,34 @@
+"""`streamav config`: checks a configuration without running it.
+
+It prints what the settings come to, secrets left out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamav.config import load_settings
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Check a configuration file.", no_args_is_help=True)
+
+
+@app.callback()
+def _config() -> None:
+    """Check a configuration file."""
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="TOML file.")],
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over the file; repeatable.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing when all is well.")] = False,
+) -> None:
+    """Say whether a configuration file is right, with all its values; ends with 2 when it is not."""
+    settings = load_settings(file, overrides or ())
+    if not quiet:
+        typer.echo(settings.model_dump_json(indent=1))

@@ -1,0 +1,45 @@
+"""`streamav devices`: lists cameras and microphones as --camera and --mic take them.
+
+It opens none of them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamav.errors import CaptureError
+
+if TYPE_CHECKING:
+    from streamav.capture import Device
+
+__all__ = ["devices"]
+
+
+def devices(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False) -> None:
+    """List cameras and microphones."""
+    from streamav.capture import list_cameras, list_microphones
+
+    cameras = list_cameras()
+    problem = None
+    try:
+        microphones = list_microphones()
+    except CaptureError as exc:
+        microphones, problem = [], str(exc)
+    if as_json:
+        tree = {"cameras": [asdict(one) for one in cameras], "microphones": [asdict(one) for one in microphones], "problem": problem}
+        typer.echo(json.dumps(tree, indent=1))
+        return
+    _print("camera", cameras)
+    _print("mic", microphones)
+    if problem is not None:
+        typer.echo(problem, err=True)
+
+
+def _print(option: str, found: list[Device]) -> None:
+    typer.echo(f"--{option}" if found else f"--{option}: none found")
+    for device in found:
+        typer.echo(f"  {device.id:<40} {device.name}{' (default)' if device.default else ''}")

@@ -1,0 +1,162 @@
+"""`streamav run`: the main job, from a source to events.
+
+It turns options into settings and prints; everything else is done by `streamav.app`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from streamav.cli.console import ConsoleSink, set_up_logging
+from streamav.config import load_settings
+from streamav.errors import SettingsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from streamav.config import Settings
+    from streamav.pipeline import RunSummary
+    from streamav.protocols import Sink
+
+__all__ = ["run", "settings_of"]
+
+_INTERRUPTED = 130
+_Engine = Literal["auto", "torch", "cpu", "cuda", "tensorrt"]
+
+
+def run(
+    source: Annotated[
+        str | None, typer.Option("--source", help="File, rtsp://, http://, udp://, tcp:// ..., or the word scene for the embedded one.")
+    ] = None,
+    camera: Annotated[str | None, typer.Option("--camera", help="Camera: a number, a path, or part of its name.")] = None,
+    mic: Annotated[str | None, typer.Option("--mic", help='Microphone: "default", a number, or part of its name.')] = None,
+    mqtt: Annotated[str | None, typer.Option("--mqtt", help="Broker: mqtt://[user@]host[:port][/base], or mqtts:// for TLS.")] = None,
+    jsonl: Annotated[str | None, typer.Option("--jsonl", help='File for events, one JSON object a line; "-" for standard output.')] = None,
+    name: Annotated[str | None, typer.Option("--id", help="Id of the source, a topic level.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="starter, edge, paper, or the folder of a bundle.")] = None,
+    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with encoders that the bundle does not hold.")] = None,
+    engine: Annotated[_Engine | None, typer.Option("--engine", help="What runs the networks.")] = None,
+    latency: Annotated[
+        int | None, typer.Option("--latency", min=1, max=10, help="Seconds until a score is final: 1 is quick, 10 is certain.")
+    ] = None,
+    duration: Annotated[float | None, typer.Option("--duration", min=0.1, help="Stop after so many seconds of media.")] = None,
+    speed: Annotated[Literal["1", "max"] | None, typer.Option("--speed", help="A file at its own pace, or as fast as possible.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings; options win over it.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over everything else; repeatable.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more, and show updates of events.")] = False,
+) -> None:
+    """Watch and listen to a source, and publish what is heard and seen at once.
+
+    The password of the broker comes from STREAMAV_MQTT_PASSWORD or a file (mqtt.password_file). Ctrl-C or SIGTERM ends the
+    run in order; a second one at once. Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker, 6 engine, 130 Ctrl-C.
+    """
+    began_s = time.monotonic()
+    console = set_up_logging(verbose=verbose)
+    base = settings_of(
+        source=source,
+        camera=camera,
+        mic=mic,
+        mqtt=mqtt,
+        values={
+            "jsonl": jsonl,
+            "source.id": name,
+            "source.speed": speed,
+            "source.duration_s": duration,
+            "model.name": model,
+            "model.weights_dir": None if weights is None else str(weights),
+            "model.engine": engine,
+            "detection.latency_segments": latency,
+        },
+    )
+    settings = load_settings(config, overrides or (), base=base)
+    raise typer.Exit(_run(settings, console, verbose=verbose, began_s=began_s))
+
+
+def settings_of(
+    *, source: str | None, camera: str | None, mic: str | None, mqtt: str | None, values: dict[str, object]
+) -> dict[str, object]:
+    """Give the nested settings that the options name; what was not given is left out.
+
+    Raises:
+        SettingsError: when the broker's URL is none.
+    """
+    named = dict(values)
+    if source is not None:
+        named["source.scene" if source == "scene" else "source.uri"] = True if source == "scene" else source
+    if source is not None or camera is not None or mic is not None:  # another source than the file's: nothing of it may stay
+        given = {"scene", "uri"} if source is None else {"camera", "mic"}
+        if source is None or (camera is None and mic is None):
+            named |= {
+                f"source.{key}": False if key == "scene" else None for key in given | {"scene", "uri"} if f"source.{key}" not in named
+            }
+    named |= {key: value for key, value in (("source.camera", camera), ("source.mic", mic)) if value is not None}
+    tree: dict[str, object] = {}
+    for path, value in named.items():
+        if value is None and path in values:
+            continue
+        *sections, key = path.split(".")
+        place = tree
+        for section in sections:
+            inner = place.setdefault(section, {})
+            if isinstance(inner, dict):
+                place = inner
+        place[key] = value
+    if mqtt is not None:
+        from streamav.publish.url import parse_broker_url
+
+        tree["mqtt"] = parse_broker_url(mqtt)
+    return tree
+
+
+def _run(settings: Settings, console: Console, *, verbose: bool, began_s: float) -> int:
+    """Make the run, run it, say how it went; give the exit status."""
+    from streamav import app
+
+    sinks: list[Sink] = [ConsoleSink(console, updates=verbose)] if verbose or settings.jsonl != "-" else []
+    _check_named(settings)
+    application = app.build(settings, sinks)
+    if settings.mqtt is None:
+        console.print("no broker was named (--mqtt): events go to " + ("the terminal" if settings.jsonl is None else settings.jsonl))
+    card = application.bundle.card
+    console.print(
+        f"ready after {time.monotonic() - began_s:.1f} s: source {settings.source.id}, model {card.name} {card.version} "
+        f"({len(card.classes)} classes), engine {application.engine.name}; the first ten seconds only warm up",
+        highlight=False,
+    )
+    asked: list[int] = []
+
+    def note(number: int) -> None:
+        asked.append(number)
+        console.print("ending; once more ends at once")
+
+    summary = asyncio.run(app.run(application, on_interrupt=note))
+    _tell(console, summary)
+    return _INTERRUPTED if signal.SIGINT in asked else 0
+
+
+def _check_named(settings: Settings) -> None:
+    source = settings.source
+    if source.uri is None and source.camera is None and source.mic is None and not source.scene:
+        msg = "a source must be named: --source FILE or URL, --source scene, or --camera 0 --mic default"
+        raise SettingsError(msg)
+
+
+def _tell(console: Console, summary: RunSummary) -> None:
+    """Print how the run went, on standard error."""
+    parts = [f"{summary.media_s:.0f} s of media in {summary.wall_s:.1f} s", f"{summary.events} events"]
+    if summary.retracted:
+        parts.append(f"{summary.retracted} retracted")
+    if summary.latency_p50_s is not None and summary.latency_p95_s is not None:
+        parts.append(f"latency {summary.latency_p50_s:.2f} s (p95 {summary.latency_p95_s:.2f} s)")
+    if summary.realtime_factor is not None:
+        parts.append(f"real-time factor {summary.realtime_factor:.3f}")
+    parts += [f"{summary.dropped_segments} s dropped", f"peak memory {summary.peak_memory_mb:.0f} MB"]
+    if summary.thinned_segments:
+        parts.append(f"{summary.thinned_segments} s looked at coarsely")
+    console.print(", ".join(parts), highlight=False)

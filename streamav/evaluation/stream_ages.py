@@ -1,0 +1,58 @@
+"""What is said of a second when it has a certain age: the scores of the windows that have seen it by then, combined.
+
+It is the offline twin of `streamav.aggregation`, over a whole stream at once. It knows no truth and no events.
+
+    age 0 is said when a second is the newest; at age a it has been seen at positions T - 1 - a ... T - 1 of a + 1 windows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from streamav.errors import ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Combination", "at_age", "scored_seconds"]
+
+Combination = Literal["newest", "mean", "hamming"]
+
+
+def scored_seconds(seconds: int, segments: int) -> range:
+    """Give the seconds of a stream that every age has scores for: the warm-up and the last window are left out."""
+    return range(segments - 1, max(segments - 1, seconds - segments + 1))
+
+
+def at_age(windows: NDArray[np.floating], age: int, how: Combination = "hamming") -> NDArray[np.float64]:
+    """Combine the windows that have seen each second by the time it has *age*.
+
+    Args:
+        windows: shape (W, T, K): probabilities said by the window of seconds k to k + T - 1.
+        age: 0 to T - 1, seconds of look-ahead.
+        how: newest window only, mean, or weighted by position.
+
+    Returns:
+        Shape (S', K), one row for each of `scored_seconds` of the stream of S = W + T - 1 seconds.
+
+    Raises:
+        ShapeError: when the age does not lie within a window.
+
+    Source: the project's streaming notes, after diart blocks/aggregation.py (Hamming weight of the position in the window).
+    """
+    count, segments, _ = windows.shape
+    if not 0 <= age < segments:
+        msg = f"age must be 0 to {segments - 1}, got {age}"
+        raise ShapeError(msg)
+    weights = np.hamming(segments) if how == "hamming" else np.ones(segments)
+    inside = np.asarray(scored_seconds(count + segments - 1, segments))
+    total = np.zeros((len(inside), windows.shape[2]))
+    weight = 0.0
+    # The window that ends d seconds before the newest (which ends `age` after the second) has it at position T - 1 - age + d.
+    for back in range(1 if how == "newest" else age + 1):
+        position = segments - 1 - age + back
+        total += weights[position] * windows[inside - position, position]
+        weight += weights[position]
+    return total / weight

@@ -1,0 +1,86 @@
+"""Runs a trained VSCG over streams laid out of a data set, as it runs live: every second encoded once, a window every second.
+
+It scores nothing (`streamav.evaluation` does) and chooses nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from streamav.evaluation.stream_manifest import Manifest, ManifestOptions, StreamSeconds, make_manifest
+from streamav.evaluation.stream_scores import ScoredStream
+from streamav.networks.heads import segment_probabilities
+from streamav.training.feature_set import FeatureSet, Seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamav.networks.options import Decision
+    from streamav.networks.vscg import VSCG
+    from streamav.training.ave import AveData
+
+__all__ = ["manifest_of", "run_stream", "run_streams"]
+
+_BLOCK = 16
+"""Rows of T seconds that are encoded at once: 160 MB of AVE's maps."""
+_WINDOWS = 256
+
+
+def manifest_of(data: AveData, split: str, options: ManifestOptions) -> Manifest:
+    """Draw the streams of the val or test split; test streams leave out the videos that training has seen."""
+    part = data.val if split == "val" else data.test
+    rows = part.rows[~np.isin(part.rows, data.repeated)]
+    classes = part.tags[rows].argmax(axis=1)
+    quiet = None if data.background is None else data.background.rows
+    return make_manifest(split, rows, classes, part.labels.shape[1], options, quiet)
+
+
+def run_streams(network: VSCG, features: FeatureSet, manifest: Manifest, decision: Decision) -> Iterator[ScoredStream]:
+    """Run every stream of a manifest; one is in memory at a time."""
+    for number in range(len(manifest.streams)):
+        yield run_stream(network, features, manifest.seconds(number, features.labels, features.background), decision)
+
+
+def run_stream(network: VSCG, features: FeatureSet, stream: StreamSeconds, decision: Decision) -> ScoredStream:
+    """Score every window of one stream.
+
+    Args:
+        network: in eval mode; stays so.
+        features: the data set whose rows the stream names.
+        stream: S seconds, at least T.
+        decision: which head the probabilities come from.
+    """
+    segments = features.labels.shape[1]
+    network.eval()
+    with torch.inference_mode():
+        heard, seen = _encoded(network, features, stream, segments)
+        count = len(stream.labels) - segments + 1
+        said = []
+        for start in range(0, count, _WINDOWS):
+            places = torch.arange(start, min(start + _WINDOWS, count))[:, None] + torch.arange(segments)  # (B, T)
+            said.append(segment_probabilities(network.localize_window(heard[places], seen[places]), decision).numpy())
+    return ScoredStream(np.concatenate(said), stream.labels)
+
+
+def _encoded(network: VSCG, features: FeatureSet, stream: StreamSeconds, segments: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encode each second once, (S, D) for sound and picture; seconds are read in rows of T, so that a clip is read but once or twice."""
+    count = len(stream.labels)
+    rows = -(-count // segments)
+    padded = {name: _padded(getattr(stream, name), rows * segments).reshape(rows, segments) for name in StreamSeconds.__dataclass_fields__}
+    padded["labels"] = np.maximum(padded["labels"], 0)
+    heard, seen = [], []
+    for start in range(0, rows, _BLOCK):
+        batch = features.gather_seconds(Seconds(**{name: values[start : start + _BLOCK] for name, values in padded.items()}))
+        a, v, _ = network.encode_segment(batch.audio.flatten(0, 1), batch.visual.flatten(0, 1))
+        heard.append(a)
+        seen.append(v)
+    return torch.cat(heard)[:count], torch.cat(seen)[:count]
+
+
+def _padded(values: np.ndarray[tuple[int], np.dtype[np.int64]], size: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    out = np.full(size, -1, dtype=np.int64)
+    out[: len(values)] = values
+    return out

@@ -1,0 +1,178 @@
+"""Events and connections made up for the tests of publishing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+
+from hypothesis import strategies as st
+
+from streamav.publish.client import ConnectionFailedError
+from streamav.publish.message import MessageContext
+from streamav.publish.patience import Failure
+from streamav.types import EndReason, Event, EventPhase, Location, ScoredSegment
+
+SECOND_NS = 1_000_000_000
+EPOCH_NS = 1_789_381_200_000_000_000
+CONTEXT = MessageContext(model_name="vscg-test", version="1.0", sha256="ab" * 32, backend="onnxruntime-fp32")
+
+
+def dice(seed: int) -> Random:
+    """Give chance that is the same in every run."""
+    return Random(seed)  # noqa: S311
+
+
+def ulid(number: int) -> str:
+    """Give a well-formed id; greater numbers sort later."""
+    return f"{number:026d}"
+
+
+def make_event(  # noqa: PLR0913 - each may differ in a test
+    number: int = 1,
+    sequence: int = 1,
+    phase: EventPhase = EventPhase.NEW,
+    *,
+    label: str = "bark",
+    source: str = "porch",
+    start_s: int = 5,
+    seconds: int = 1,
+    confirmed: bool = True,
+    reason: EndReason = EndReason.ENDED,
+) -> Event:
+    """Give one message about the event *number*."""
+    start_ns, reach_ns = start_s * SECOND_NS, (start_s + seconds) * SECOND_NS
+    ended = phase is EventPhase.END
+    return Event(
+        id=ulid(number),
+        sequence=sequence,
+        phase=phase,
+        source=source,
+        label=label,
+        label_name=label.replace("_", " ").title(),
+        class_id=2,
+        start_ns=start_ns,
+        end_ns=reach_ns if ended else None,
+        newest_end_ns=reach_ns,
+        epoch_ns=EPOCH_NS,
+        score=0.91,
+        top_score=0.94,
+        relevance=0.88,
+        agreement=0.63,
+        segments=tuple(
+            ScoredSegment(start_ns=start_ns + i * SECOND_NS, score=0.9, relevance=0.8) for i in range(max(0, seconds - 10), seconds)
+        ),
+        location=Location(grid=(7, 7), peak=(0.64, 0.41), box=(0.52, 0.3, 0.78, 0.55)),
+        level_dbfs=-24.1,
+        skew_ms=-12,
+        confirmed=confirmed,
+        end_reason=reason if ended else None,
+    )
+
+
+def story(number: int, updates: int = 1, *, label: str = "bark", start_s: int = 5) -> list[Event]:
+    """Give all messages of one confirmed event: new, updates, end."""
+    phases = [EventPhase.NEW, *[EventPhase.UPDATE] * updates, EventPhase.END]
+    return [make_event(number, i + 1, phase, label=label, start_s=start_s, seconds=i + 1) for i, phase in enumerate(phases)]
+
+
+@st.composite
+def events(draw: st.DrawFn) -> Event:
+    """Give any event that the types allow."""
+    share = st.floats(0.0, 1.0)
+    pair = st.tuples(share, share)
+    start_s = draw(st.integers(0, 100_000))
+    seconds = draw(st.integers(1, 4000))
+    phase = draw(st.sampled_from(EventPhase))
+    ended = phase is EventPhase.END
+    first = max(0, seconds - 10)
+    segments = tuple(
+        ScoredSegment(start_ns=(start_s + i) * SECOND_NS, score=draw(share), relevance=draw(share)) for i in range(first, seconds)
+    )
+    return Event(
+        id=draw(st.text("0123456789ABCDEFGHJKMNPQRSTVWXYZ", min_size=26, max_size=26)),
+        sequence=draw(st.integers(1, 10**6)),
+        phase=phase,
+        source=draw(st.from_regex(r"[a-zA-Z0-9_-]{1,64}", fullmatch=True)),
+        label=draw(st.from_regex(r"[a-z0-9_]{1,30}", fullmatch=True)),
+        label_name=draw(st.text(st.characters(codec="utf-8"), max_size=40)),
+        class_id=draw(st.integers(0, 1000)),
+        start_ns=start_s * SECOND_NS,
+        end_ns=(start_s + seconds) * SECOND_NS if ended else None,
+        newest_end_ns=(start_s + seconds + draw(st.integers(0, 9))) * SECOND_NS,
+        epoch_ns=draw(st.integers(0, 4 * 10**18)),
+        score=draw(share),
+        top_score=draw(share),
+        relevance=draw(share),
+        agreement=draw(st.floats(-1.0, 1.0)),
+        segments=segments,
+        location=draw(st.none() | st.builds(_location, pair, st.none() | st.tuples(share, share, share, share))),
+        level_dbfs=draw(st.none() | st.floats(-120.0, 0.0)),
+        skew_ms=draw(st.none() | st.integers(-10_000, 10_000)),
+        confirmed=draw(st.booleans()),
+        end_reason=draw(st.sampled_from(EndReason)) if ended else None,
+    )
+
+
+def _location(peak: tuple[float, float], box: tuple[float, float, float, float] | None) -> Location:
+    return Location(grid=(7, 7), peak=peak, box=box)
+
+
+@dataclass
+class FakeBroker:
+    """Stands for broker and client library: keeps what is published, and fails when told to."""
+
+    log: list[tuple[str, bytes, int, bool]] = field(default_factory=list)
+    failures: Iterator[Failure] = field(default_factory=lambda: iter(()))
+    """Why the next connects fail, one each; then they succeed."""
+    ids: list[str] = field(default_factory=list)
+    connected: bool = False
+    fail_after: int | None = None
+    """Lose the connection instead of taking the publish with this number."""
+    crash_after: int | None = None
+    """Raise something unexpected instead."""
+    echo: bool = True
+    """False: nothing comes back, as where the access list denies."""
+    _incoming: asyncio.Queue[tuple[str, bytes] | None] = field(default_factory=asyncio.Queue)
+
+    @asynccontextmanager
+    async def connect(self, client_id: str) -> AsyncIterator[FakeBroker]:
+        self.ids.append(client_id)
+        if (failure := next(self.failures, None)) is not None:
+            raise ConnectionFailedError(failure)
+        self.connected = True
+        self._incoming = asyncio.Queue()
+        try:
+            yield self
+        finally:
+            self.connected = False
+
+    def lose(self) -> None:
+        """Lose the connection, seen by whoever reads."""
+        self._incoming.put_nowait(None)
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:
+        await asyncio.sleep(0)
+        if self.fail_after is not None and len(self.log) >= self.fail_after:
+            self.fail_after = None
+            raise ConnectionFailedError(Failure(reason="lost"))
+        if self.crash_after is not None and len(self.log) >= self.crash_after:
+            self.crash_after = None
+            msg = "a fault"
+            raise RuntimeError(msg)
+        self.log.append((topic, payload, qos, retain))
+        if self.echo and topic.endswith("/doctor/probe"):
+            self._incoming.put_nowait((topic, payload))
+
+    async def subscribe(self, topic: str) -> bool:
+        return True
+
+    async def unsubscribe(self, topic: str) -> None:
+        pass
+
+    async def messages(self) -> AsyncIterator[tuple[str, bytes]]:
+        while (item := await self._incoming.get()) is not None:
+            yield item
+        raise ConnectionFailedError(Failure(reason="lost"))

@@ -1,0 +1,72 @@
+"""The rows of the paper's tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from streamav.errors import SettingsError
+from streamav.networks.baselines import BaselineOptions
+from streamav.networks.options import VSCGOptions
+from streamav.training.ablations import TABLES, Row, find_rows, make_network, tables
+from streamav.training.losses import loss
+from streamav.training.targets import TargetMaker
+
+ALL_ROWS = [(table, form, row) for form in (False, True) for table, rows in tables(compatible=form).items() for row in rows]
+
+
+def test_tables_have_the_rows_of_the_paper() -> None:
+    """Six components, seven hosts, three fully and two weakly supervised losses for two networks, all with their numbers."""
+    assert {"III": 12, "IV": 14, "V": 10} == {name: len(rows) for name, rows in TABLES.items()}
+    published = {(table, row.supervision, row.name): row.published for table, rows in TABLES.items() for row in rows}
+    assert published["III", "fully", "w/o ISCE"] == 76.4
+    assert published["III", "weakly", "ISCE w/ CERE"] == 74.8
+    assert published["IV", "weakly", "AVEL"] == 66.7
+    assert published["V", "fully", "PSP negative pair filter"] == 77.5
+    assert published["V", "weakly", "VSCG smooth"] == 74.8
+
+
+@pytest.mark.parametrize("rows", TABLES.values(), ids=TABLES.keys())
+def test_keys_name_one_row_each_and_make_good_file_names(rows: tuple[Row, ...]) -> None:
+    """Two rows of a table never write to the same place."""
+    keys = [row.key for row in rows]
+    assert len(set(keys)) == len(keys)
+    assert all(key.replace("-", "").isalnum() for key in keys)
+
+
+@pytest.mark.parametrize(("table", "form", "row"), ALL_ROWS, ids=[f"{table}-{form}-{row.key}" for table, form, row in ALL_ROWS])
+def test_every_row_can_take_a_training_step(table: str, form: bool, row: Row) -> None:
+    """Network, targets and loss of a row fit each other: one step gives a finite loss and gradients."""
+    torch.manual_seed(0)
+    sizes = {"audio_size": 6, "visual_size": 12, "grid": 3, "classes": 5, "hidden": 8}
+    more = {"attention_size": 12} if isinstance(row.options, VSCGOptions) else {}
+    network = make_network(replace(row.options, **sizes, **more)).train()
+    labels = torch.tensor([[1] * 6 + [5] * 4, [5] * 10, [5] * 2 + [4] * 8])
+    terms = loss(network(torch.rand(3, 10, 6), torch.rand(3, 10, 3, 3, 12)), TargetMaker(5, row.targets)(labels), row.loss)
+    terms.total.backward()  # type: ignore[no-untyped-call]
+    assert bool(terms.total.isfinite())
+    assert any(parameter.grad is not None for parameter in network.parameters())
+    assert row.train.decision == row.options.decision
+
+
+def test_the_compatible_form_keeps_the_authors_choices() -> None:
+    """Bugs are in the compatible rows and in no others; the host's lambda of 100 is in both."""
+    ours, theirs = tables(), tables(compatible=True)
+    full = {form: next(row for row in rows["III"] if row.key == "fully-isce-w-cere") for form, rows in (("ours", ours), ("theirs", theirs))}
+    assert full["theirs"].options == VSCGOptions.reference("fully")
+    assert (1.0, 0.0, "stale") == (full["theirs"].loss.avps_weight, full["theirs"].loss.segment_weight, full["theirs"].targets.avps_target)
+    assert (100.0, 0.0, "clean") == (full["ours"].loss.avps_weight, full["ours"].loss.segment_weight, full["ours"].targets.avps_target)
+    weak = next(row for row in theirs["III"] if row.key == "weakly-isce-w-cere")
+    assert weak.options == VSCGOptions.reference("weakly")
+    assert weak.targets.weak_target == "proportion"
+    hosts = {row.loss.avps_weight for row in theirs["IV"] if row.loss.loss == "ce_avps"}
+    assert hosts == {100.0}
+    assert all(isinstance(row.options, BaselineOptions) for row in theirs["IV"])
+
+
+def test_rows_are_found_by_table_and_supervision() -> None:
+    """A table can be run for one supervision alone, and a table that is not there is refused."""
+    assert [row.supervision for row in find_rows("V", supervision="weakly")] == ["weakly"] * 4
+    with pytest.raises(SettingsError, match="III, IV, V"):
+        find_rows("VI")

@@ -1,0 +1,88 @@
+"""Pauses between attempts, and what is said about failures."""
+
+from __future__ import annotations
+
+import logging
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import dice
+
+from streamav.publish.backoff import Backoff
+from streamav.publish.patience import Failure, Patience
+
+AWAY = Failure(reason="connection refused")
+REFUSED = Failure(reason="wrong password", fatal=True)
+THROWN_OUT = Failure(reason="another client uses our client id", thrown_out=True)
+
+
+class Upper(Random):
+    """Chance that always draws the upper end."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+def test_the_bound_doubles_up_to_the_cap_and_starts_again() -> None:
+    """1, 2, 4 ... capped; after a reset from the beginning."""
+    backoff = Backoff(1.0, 10.0, Upper())
+    assert [backoff.next_s() for _ in range(6)] == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    backoff.reset()
+    assert backoff.next_s() == 1.0
+
+
+@given(seed=st.integers(), attempts=st.integers(1, 3000))
+def test_pauses_are_jittered_and_never_above_the_cap(seed: int, attempts: int) -> None:
+    """Also after thousands of failures (no overflow); two publishers do not wait alike."""
+    one, other = Backoff(1.0, 60.0, dice(seed)), Backoff(1.0, 60.0, dice(seed + 1))
+    pauses = [(one.next_s(), other.next_s()) for _ in range(attempts)]
+    assert all(0.0 <= pause <= 60.0 for pair in pauses for pause in pair)
+    assert all(a != b for a, b in pauses)
+
+
+def patience() -> Patience:
+    return Patience("broker:1883", "streamav-x", Backoff(1.0, 60.0, Upper()))
+
+
+def levels(caplog: pytest.LogCaptureFixture) -> list[int]:
+    return [record.levelno for record in caplog.records if record.levelno > logging.DEBUG]
+
+
+def test_a_refusal_is_said_once_and_tried_again_at_the_cap_only(caplog: pytest.LogCaptureFixture) -> None:
+    """A wrong password gives one line of the log, however long it lasts, and no storm."""
+    loop = patience()
+    assert [loop.failed(REFUSED, float(60 * i), None) for i in range(5)] == [60.0] * 5
+    assert levels(caplog) == [logging.ERROR]
+    assert "wrong password" in caplog.text
+
+
+def test_an_absent_broker_is_said_once_with_growing_pauses(caplog: pytest.LogCaptureFixture) -> None:
+    """And again only when the reason changes."""
+    loop = patience()
+    assert [loop.failed(AWAY, 0.0, None) for _ in range(4)] == [1.0, 2.0, 4.0, 8.0]
+    assert levels(caplog) == [logging.WARNING]
+    loop.failed(Failure(reason="timed out"), 0.0, None)
+    assert levels(caplog) == [logging.WARNING] * 2
+
+
+def test_the_pauses_start_again_only_after_a_connection_that_lasted() -> None:
+    """A broker that accepts and drops at once is not hammered."""
+    loop = patience()
+    assert [loop.failed(AWAY, 0.0, stood_s=0.5) for _ in range(3)] == [1.0, 2.0, 4.0]
+    assert loop.failed(AWAY, 0.0, stood_s=11.0) == 1.0
+
+
+def test_three_takeovers_within_a_minute_are_a_second_client(caplog: pytest.LogCaptureFixture) -> None:
+    """Said as an error with what to do, and then we no longer fight for the name."""
+    loop = patience()
+    assert [loop.failed(THROWN_OUT, float(t), stood_s=1.0) for t in (0, 5, 10)] == [1.0, 2.0, 60.0]
+    assert "mqtt.client_id" in caplog.text
+    assert levels(caplog)[-1] == logging.ERROR
+
+
+def test_takeovers_far_apart_are_no_second_client() -> None:
+    """A broker restarted now and then is only waited for."""
+    loop = patience()
+    assert [loop.failed(THROWN_OUT, float(t), stood_s=20.0) for t in (0, 50, 100)] == [1.0, 1.0, 1.0]

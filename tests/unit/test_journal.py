@@ -1,0 +1,113 @@
+"""Open events and the client id on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from samples import CONTEXT, dice, make_event, ulid
+
+from streamav.publish.journal import Journal, StateFolder
+from streamav.publish.message import EventMessage, describe
+from streamav.types import EventPhase
+
+
+def message(number: int, sequence: int = 1, phase: EventPhase = EventPhase.NEW) -> EventMessage:
+    return describe(make_event(number, sequence, phase), CONTEXT, 0.1)
+
+
+def test_what_was_noted_and_not_cleared_is_open(tmp_path: Path) -> None:
+    """The next start finds the last message of each open event, in the order of their starts."""
+    journal = Journal(tmp_path / "open")
+    journal.note(message(2))
+    journal.note(message(1))
+    journal.note(message(2, 2, EventPhase.UPDATE))
+    journal.note(message(3))
+    journal.clear(ulid(3))
+    journal.clear("unknown")
+    assert Journal(tmp_path / "open").load() == [message(1), message(2, 2, EventPhase.UPDATE)]
+
+
+def test_a_crash_between_any_two_steps_leaves_the_old_or_the_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever step of the writing dies, the file reads as before or as after, never as a mixture."""
+    path = tmp_path / "open"
+    Journal(path).note(message(1))
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("os.fsync", "pathlib.Path.replace"):
+        journal = Journal(path)
+        journal.load()
+        with monkeypatch.context() as patch:
+            patch.setattr(name, die)
+            with pytest.raises(KeyboardInterrupt):
+                journal.note(message(2))
+        assert Journal(path).load() == [message(1)]
+
+
+def test_damaged_lines_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A torn or foreign line costs that event, not the start."""
+    path = tmp_path / "open"
+    path.write_bytes(message(1).to_bytes()[:50] + b"\n\xff\xfe\n" + message(2).to_bytes() + b"\n")
+    assert Journal(path).load() == [message(2)]
+    assert "damaged line" in caplog.text
+
+
+def test_the_journal_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond its bound the oldest entry goes."""
+    monkeypatch.setattr("streamav.publish.journal.MAX_OPEN_EVENTS", 2)
+    journal = Journal(tmp_path / "open")
+    for number in (1, 2, 3):
+        journal.note(message(number))
+    assert Journal(tmp_path / "open").load() == [message(2), message(3)]
+
+
+def test_a_disk_that_cannot_be_written_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Publishing goes on without a journal."""
+    journal = Journal(tmp_path / "no such folder" / "open")
+    journal.note(message(1))
+    journal.note(message(2))
+    assert len(caplog.records) == 1
+
+
+def test_the_client_id_is_drawn_once_and_kept(tmp_path: Path) -> None:
+    """A second start has the same name with the broker; another broker has another one."""
+    ids = []
+    for seed, connection in ((1, "a_1883_streamav"), (2, "a_1883_streamav"), (3, "b_1883_streamav")):
+        folder = StateFolder(tmp_path, connection, dice(seed))
+        assert folder.acquire()
+        ids.append(folder.client_id())
+        folder.release()
+    assert ids[0] == ids[1] != ids[2]
+    assert all(client_id.startswith("streamav-") and len(client_id) <= 64 for client_id in ids)
+
+
+def test_a_spoilt_client_id_is_drawn_anew(tmp_path: Path) -> None:
+    """What is on disk is used only when it can be a client id."""
+    folder = StateFolder(tmp_path, "a", dice(1))
+    folder.acquire()
+    assert folder.journal_path is not None
+    (folder.journal_path.parent / "client_id").write_bytes(b"\xff\x00 nonsense")
+    assert folder.client_id().startswith("streamav-")
+    folder.release()
+
+
+def test_a_second_process_does_not_share_journal_and_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told so, gets a name of its own and remembers nothing."""
+    first, second = StateFolder(tmp_path, "a", dice(1)), StateFolder(tmp_path, "a", dice(2))
+    assert first.acquire()
+    assert not second.acquire()
+    assert "another streamav" in caplog.text
+    assert second.journal_path is None
+    assert first.client_id() != second.client_id()
+    first.release()
+    assert second.acquire()
+    second.release()
+
+
+def test_a_state_folder_that_cannot_be_made_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """The run goes on without remembering."""
+    folder = StateFolder(Path("/proc/nothing"), "a", dice(1))
+    assert not folder.acquire()
+    assert "cannot be used" in caplog.text

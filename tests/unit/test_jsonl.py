@@ -1,0 +1,110 @@
+"""JSON lines, and several sinks at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from samples import CONTEXT, make_event, story
+
+from streamav.errors import SettingsError
+from streamav.publish import FanOut, JsonlSink
+from streamav.publish.message import decode
+from streamav.types import Event, SourceState, Telemetry
+
+TELEMETRY = Telemetry(frames_per_second=8.0, level_dbfs=None, latency_s=0.2, skew_ms=None, realtime_factor=0.1, dropped_segments=0)
+
+
+async def test_each_event_is_one_line_and_is_there_at_once(tmp_path: Path) -> None:
+    """Nothing else is written, and nothing waits in a buffer."""
+    sink = JsonlSink(tmp_path / "events.jsonl", CONTEXT)
+    await sink.start()
+    for count, event in enumerate(story(1, updates=2), start=1):
+        sink.event(event, 0.25)
+        sink.source_state("porch", SourceState.ONLINE, "because")
+        sink.telemetry("porch", TELEMETRY)
+        lines = (tmp_path / "events.jsonl").read_bytes().splitlines()
+        assert len(lines) == count
+        assert decode(lines[-1]).seq == event.sequence
+    await sink.close()
+    await sink.close()
+    sink.event(make_event(), 0.1)
+    assert sink.written == 4
+
+
+async def test_a_second_run_appends(tmp_path: Path) -> None:
+    """What an earlier run wrote stays."""
+    for number in (1, 2):
+        sink = JsonlSink(tmp_path / "events.jsonl", CONTEXT)
+        sink.event(make_event(number), 0.1)
+        await sink.close()
+    assert len((tmp_path / "events.jsonl").read_bytes().splitlines()) == 2
+
+
+def test_a_file_that_cannot_be_opened_is_said_before_the_run(tmp_path: Path) -> None:
+    """It is a wrong setting."""
+    with pytest.raises(SettingsError, match="cannot be written"):
+        JsonlSink(tmp_path / "no" / "events.jsonl", CONTEXT)
+
+
+def test_a_reader_that_goes_away_ends_the_writing_cleanly(tmp_path: Path) -> None:
+    """`... --jsonl - | head -1`: the process learns of it and exits without complaint."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\n"
+        f"sys.path[:0] = {[str(Path(__file__).parent.parent)]!r}\n"
+        "from samples import CONTEXT, make_event\n"
+        "from streamav.publish import JsonlSink\n"
+        "gone = []\n"
+        "sink = JsonlSink('-', CONTEXT, on_gone=lambda: gone.append(1))\n"
+        "for n in range(100000):\n"
+        "    sink.event(make_event(n), 0.1)\n"
+        "    if gone:\n"
+        "        break\n"
+        "print('this must not raise either')\n"
+        "sys.exit(3 if gone == [1] else 4)\n",
+        encoding="utf-8",
+    )
+    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["schema"] == "streamav.event/1"
+        process.stdout.close()
+        noise = process.stderr.read().decode()
+        code = process.wait(timeout=60)
+    assert (code, "Traceback" in noise, "Exception ignored" in noise) == (3, False, False)
+
+
+async def test_one_broken_sink_does_not_silence_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Every call reaches every sink; the first failure of a sink is told, the others are counted."""
+
+    class Broken:
+        async def start(self) -> None:
+            raise OSError
+
+        def event(self, event: Event, latency_s: float) -> None:
+            raise ValueError
+
+        def source_state(self, source: str, state: SourceState, reason: str) -> None:
+            raise ValueError
+
+        def telemetry(self, source: str, telemetry: Telemetry) -> None:
+            raise ValueError
+
+        async def close(self) -> None:
+            raise OSError
+
+    good = JsonlSink(tmp_path / "events.jsonl", CONTEXT)
+    sinks = FanOut([Broken(), good])
+    await sinks.start()
+    for event in story(1):
+        sinks.event(event, 0.1)
+    sinks.source_state("porch", SourceState.LOST, "unplugged")
+    sinks.telemetry("porch", TELEMETRY)
+    await sinks.close()
+    assert good.written == 3
+    assert sinks.failures == 7
+    assert len(caplog.records) == 1

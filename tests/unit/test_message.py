@@ -1,0 +1,220 @@
+"""The bytes of streamav.event/1."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from samples import CONTEXT, events, make_event
+
+from streamav.errors import ShapeError
+from streamav.publish.message import MAX_MESSAGE_BYTES, EventMessage, MessageError, decode, describe, encode, ended_by_restart
+from streamav.types import Event, EventPhase
+
+EXAMPLE = """{
+  "schema": "streamav.event/1", "type": "update", "seq": 3, "id": "01M2FQ15JR5C4M5W1X2T7R3H6B",
+  "source": "porch", "label": "bark", "label_name": "Bark", "class_id": 2,
+  "start_time": "2026-09-14T10:22:31.000Z", "end_time": null, "start_ts": 1789381351.0, "end_ts": null,
+  "duration_s": 4.0, "media_start_s": 151.0, "media_end_s": null,
+  "score": 0.91, "top_score": 0.94, "is_event_score": 0.88, "av_similarity": 0.63, "score_kind": "segment_scores",
+  "segments": [
+    {"ts": 1789381351.0, "score": 0.86, "is_event": 0.81}, {"ts": 1789381352.0, "score": 0.94, "is_event": 0.90},
+    {"ts": 1789381353.0, "score": 0.92, "is_event": 0.89}, {"ts": 1789381354.0, "score": 0.91, "is_event": 0.88}],
+  "location": {"grid": [7, 7], "peak": [0.64, 0.41], "box": [0.52, 0.30, 0.78, 0.55]},
+  "zones": ["driveway"], "audio": {"rms_dbfs": -24.1}, "latency_s": 1.8, "av_skew_ms": -12, "confirmed": true, "end_reason": null,
+  "snapshot_url": "http://host:8550/api/events/01M2FQ15JR5C4M5W1X2T7R3H6B/snapshot.jpg", "clip_url": null, "has_clip": false,
+  "model": {"name": "vscg-ave", "version": "1.0", "sha256": "ab", "backend": "tensorrt-fp16"}
+}"""
+
+# The frozen contract: key -> (JSON types that may stand there). Within /1 a key may be added, none changed or taken away.
+TEXT, NUMBER, INTEGER, FLAG, NULL, LIST, TABLE = str, float, int, bool, type(None), list, dict
+CONTRACT: dict[str, tuple[type, ...]] = {
+    "schema": (TEXT,),
+    "type": (TEXT,),
+    "seq": (INTEGER,),
+    "id": (TEXT,),
+    "source": (TEXT,),
+    "label": (TEXT,),
+    "label_name": (TEXT,),
+    "class_id": (INTEGER, NULL),
+    "start_time": (TEXT,),
+    "end_time": (TEXT, NULL),
+    "start_ts": (NUMBER,),
+    "end_ts": (NUMBER, NULL),
+    "duration_s": (NUMBER,),
+    "media_start_s": (NUMBER,),
+    "media_end_s": (NUMBER, NULL),
+    "score": (NUMBER,),
+    "top_score": (NUMBER,),
+    "is_event_score": (NUMBER, NULL),
+    "av_similarity": (NUMBER, NULL),
+    "score_kind": (TEXT,),
+    "segments": (LIST,),
+    "location": (TABLE, NULL),
+    "zones": (LIST,),
+    "audio": (TABLE,),
+    "latency_s": (NUMBER,),
+    "av_skew_ms": (NUMBER, INTEGER, NULL),
+    "confirmed": (FLAG,),
+    "end_reason": (TEXT, NULL),
+    "snapshot_url": (TEXT, NULL),
+    "clip_url": (TEXT, NULL),
+    "has_clip": (FLAG,),
+    "model": (TABLE,),
+}
+NESTED: dict[str, dict[str, tuple[type, ...]]] = {
+    "location": {"grid": (LIST,), "peak": (LIST,), "box": (LIST, NULL)},
+    "audio": {"rms_dbfs": (NUMBER, NULL)},
+    "model": {"name": (TEXT,), "version": (TEXT,), "sha256": (TEXT,), "backend": (TEXT,)},
+}
+SEGMENT = {"ts": (NUMBER,), "score": (NUMBER,), "is_event": (NUMBER, NULL)}
+
+
+def _breaches(tree: dict[str, object], contract: dict[str, tuple[type, ...]]) -> list[str]:
+    """Name what is missing or of another type; more keys than the contract knows are no breach."""
+    return [key for key, kinds in contract.items() if key not in tree or type(tree[key]) not in kinds]
+
+
+def test_the_example_of_the_contract_comes_back_as_it_was() -> None:
+    """Decoding the documented example and encoding it again gives the same object, keys in the same order."""
+    tree = json.loads(EXAMPLE)
+    again = json.loads(decode(EXAMPLE.encode()).to_bytes())
+    assert again == tree
+    assert list(again) == list(tree)
+
+
+@settings(deadline=None, max_examples=60)
+@given(event=events())
+def test_every_key_is_there_with_the_type_of_the_contract(event: Event) -> None:
+    """Whatever the event, every key of the contract is on the wire with its type, and none beside them."""
+    tree = json.loads(encode(event, CONTEXT, 0.4))
+    assert list(tree) == list(CONTRACT)
+    assert _breaches(tree, CONTRACT) == []
+    for key, contract in NESTED.items():
+        assert tree[key] is None or _breaches(tree[key], contract) == []
+    for segment in tree["segments"]:
+        assert _breaches(segment, SEGMENT) == []
+
+
+@pytest.mark.parametrize("key", sorted(CONTRACT))
+def test_a_removed_or_retyped_key_is_noticed(key: str) -> None:
+    """The check above is not blind: each key, taken away or retyped, is named; an added one passes."""
+    tree = json.loads(EXAMPLE)
+    assert _breaches({**tree, "extra": 1}, CONTRACT) == []
+    assert _breaches({k: v for k, v in tree.items() if k != key}, CONTRACT) == [key]
+    assert _breaches({**tree, key: ("no JSON type",)}, CONTRACT) == [key]
+    with pytest.raises(MessageError):
+        decode(json.dumps({k: v for k, v in tree.items() if k != key} | ({"schema": "x/2"} if key == "schema" else {})).encode())
+
+
+@settings(deadline=None, max_examples=100)
+@given(event=events(), latency_s=st.floats(-10, 1e5))
+def test_decoding_what_was_encoded_gives_the_same_message(event: Event, latency_s: float) -> None:
+    """Nothing is lost or changed on the wire, and the values are those of the event."""
+    data = encode(event, CONTEXT, latency_s)
+    message = decode(data)
+    assert message == describe(event, CONTEXT, latency_s)
+    assert (message.id, message.seq, message.type, message.source, message.label) == (
+        event.id,
+        event.sequence,
+        event.phase.value,
+        event.source,
+        event.label,
+    )
+    assert message.confirmed == event.confirmed
+    assert message.label_name == event.label_name
+    assert abs(message.score - event.score) <= 0.5e-4 + 1e-12
+    assert round(message.media_start_s * 1e9) == event.start_ns
+    assert abs(message.start_ts - (event.epoch_ns + event.start_ns) / 1e9) <= 0.0011
+    assert len(data) < MAX_MESSAGE_BYTES
+
+
+def test_times_are_utc_with_milliseconds_and_name_the_same_instant() -> None:
+    """start_time and start_ts, end_time and end_ts agree, and media times are those of the source."""
+    tree = json.loads(encode(make_event(phase=EventPhase.END, start_s=151, seconds=4), CONTEXT, 1.8))
+    assert (tree["start_time"], tree["start_ts"]) == ("2026-09-14T10:22:31.000Z", 1789381351.0)
+    assert (tree["end_time"], tree["end_ts"]) == ("2026-09-14T10:22:35.000Z", 1789381355.0)
+    assert (tree["media_start_s"], tree["media_end_s"], tree["duration_s"]) == (151.0, 155.0, 4.0)
+
+
+def test_an_hour_long_event_stays_small() -> None:
+    """Only the last ten seconds travel, so that length does not grow with time."""
+    data = encode(make_event(phase=EventPhase.UPDATE, seconds=3600), CONTEXT, 0.1)
+    assert len(data) < 4096
+    assert len(json.loads(data)["segments"]) == 10
+
+
+@pytest.mark.parametrize("change", [{"score": float("nan")}, {"top_score": float("inf")}, {"score": 1.5}, {"id": "short"}, {"sequence": 0}])
+def test_an_event_that_breaks_the_contract_is_not_published(change: dict[str, object]) -> None:
+    """A bug upstream raises here and never reaches a subscriber."""
+    with pytest.raises(ShapeError, match="cannot be published"):
+        encode(replace(make_event(), **change), CONTEXT, 0.1)  # type: ignore[arg-type]
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.binary(max_size=400) | st.text(max_size=200).map(str.encode) | st.just(b"[" * 100_000) | st.just(b'{"a":' * 50_000))
+def test_hostile_bytes_give_one_clear_error(data: bytes) -> None:
+    """Whatever arrives, decode answers with its own error and nothing else."""
+    with pytest.raises(MessageError):
+        decode(data)
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_a_message_with_one_key_replaced_is_read_or_refused(data: st.DataObject) -> None:
+    """Any JSON value at any key is either within the contract or refused by name, never another exception."""
+    tree = json.loads(EXAMPLE)
+    key = data.draw(st.sampled_from(sorted(tree)))
+    leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    tree[key] = data.draw(leaves | st.lists(leaves, max_size=3) | st.dictionaries(st.text(max_size=3), leaves, max_size=2))
+    with suppress(MessageError):
+        assert isinstance(decode(json.dumps(tree).encode()), EventMessage)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seq": "3"}, "seq"),
+        ({"seq": True}, "seq"),
+        ({"confirmed": 1}, "confirmed"),
+        ({"score": "0.9"}, "score"),
+        ({"start_time": "2026-09-14 10:22:31"}, "start_time"),
+        ({"end_time": "2026-09-14T10:22:31.000Z"}, "together"),
+        ({"type": "end"}, "must have an end_time"),
+        ({"source": "a/b"}, "source"),
+        ({"segments": []}, "segments"),
+        ({"schema": "streamav.event/2"}, "schema"),
+    ],
+)
+def test_a_breach_is_named(change: dict[str, object], words: str) -> None:
+    """The error names the key that is wrong."""
+    with pytest.raises(MessageError, match=words):
+        decode(json.dumps(json.loads(EXAMPLE) | change).encode())
+
+
+def test_nan_and_oversize_are_refused() -> None:
+    """NaN is no number of this contract, and a message over 256 kB is not even parsed."""
+    with pytest.raises(MessageError):
+        decode(EXAMPLE.replace('"score": 0.91,', '"score": NaN,').encode())
+    with pytest.raises(MessageError, match="at most"):
+        decode(b" " * (MAX_MESSAGE_BYTES + 1))
+
+
+def test_unknown_keys_and_reasons_are_accepted() -> None:
+    """A later minor version may add them."""
+    tree = json.loads(encode(make_event(phase=EventPhase.END), CONTEXT, 0.1)) | {"colour": "red", "end_reason": "tired"}
+    assert decode(json.dumps(tree).encode()).end_reason == "tired"
+
+
+def test_an_event_left_open_ends_where_it_was_last_known() -> None:
+    """`restart` keeps id and start, goes one step on in seq, and ends at the last second that was published."""
+    message = describe(make_event(sequence=4, phase=EventPhase.UPDATE, seconds=3), CONTEXT, 0.1)
+    end = decode(ended_by_restart(message).to_bytes())
+    assert (end.id, end.seq, end.type, end.end_reason) == (message.id, 5, "end", "restart")
+    assert end.end_ts == message.start_ts + 3
+    assert end.media_end_s == message.media_start_s + 3
+    assert ended_by_restart(end) == end

@@ -1,0 +1,271 @@
+"""The MQTT sink without a broker: order after a connect, what survives a loss, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from itertools import repeat
+from pathlib import Path
+
+import pytest
+from samples import CONTEXT, FakeBroker, dice, make_event, story, ulid
+
+from streamav.config import BackoffSettings, MqttSettings, OutboxSettings
+from streamav.publish.consumer import Consumer
+from streamav.publish.message import EventMessage, decode
+from streamav.publish.mqtt import MqttIdentity, MqttSink
+from streamav.publish.patience import Failure
+from streamav.types import EndReason, EventPhase, SourceState, Telemetry
+
+IDENTITY = MqttIdentity(version="0.1.0", context=CONTEXT, sources={"porch": ["bark", "cat"]})
+FAST = BackoffSettings(min_s=0.001, max_s=0.002)
+
+
+def make_sink(broker: FakeBroker, state_dir: Path, *, provisional: bool = True, outbox: OutboxSettings | None = None) -> MqttSink:
+    settings = MqttSettings(
+        host="broker", backoff=FAST, timeout_s=0.2, provisional=provisional, outbox=outbox if outbox is not None else OutboxSettings()
+    )
+    return MqttSink(settings, IDENTITY, state_dir, random=dice(1), monotonic=lambda: 0.0, connect=broker.connect, close_limit_s=2.0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until *condition* holds."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - the fake has no event for every condition
+            await asyncio.sleep(0.001)
+
+
+def topics(broker: FakeBroker) -> list[str]:
+    return [topic.removeprefix("streamav/") for topic, *_ in broker.log if "doctor" not in topic]
+
+
+def messages(broker: FakeBroker) -> list[EventMessage]:
+    return [decode(payload) for topic, payload, *_ in broker.log if topic == "streamav/porch/event"]
+
+
+def retained(broker: FakeBroker) -> dict[str, str]:
+    return {topic.removeprefix("streamav/"): payload.decode() for topic, payload, _, retain in broker.log if retain}
+
+
+async def test_the_order_after_a_connect(tmp_path: Path) -> None:
+    """Status, info, states of classes and sources, and only then events; events at QoS 1 and never retained."""
+    broker = FakeBroker()
+    sink = make_sink(broker, tmp_path)
+    sink.event(make_event(1), 0.1)
+    await sink.start()
+    await until(lambda: not sink.counters.queue_depth)
+    await sink.close()
+    first = topics(broker)[: topics(broker).index("porch/event")]
+    assert first[:2] == ["status", "info"]
+    assert set(first[2:]) == {
+        "porch/class/bark/attributes",
+        "porch/class/bark/state",
+        "porch/class/cat/attributes",
+        "porch/class/cat/state",
+        "porch/status",
+        "porch/availability",
+    }
+    assert {(qos, retain) for topic, _, qos, retain in broker.log if topic.endswith("event") and "last" not in topic} == {(1, False)}
+    assert all(retain and qos == 1 for topic, _, qos, retain in broker.log if topic.split("/")[-1] in {"status", "state", "availability"})
+
+
+async def test_a_clean_stop_leaves_the_broker_in_order(tmp_path: Path) -> None:
+    """Ends first, then classes off, availability offline, and status offline as the very last word."""
+    broker = FakeBroker()
+    sink = make_sink(broker, tmp_path)
+    await sink.start()
+    sink.event(make_event(1), 0.1)
+    await until(lambda: retained(broker).get("porch/class/bark/state") == "ON")
+    sink.event(make_event(1, 2, EventPhase.END, reason=EndReason.SHUTDOWN), 0.1)
+    await sink.close()
+    assert messages(broker)[-1].end_reason == "shutdown"
+    left = retained(broker)
+    assert (left["porch/class/bark/state"], left["porch/availability"], left["status"]) == ("OFF", "offline", "offline")
+    assert topics(broker)[-2:] == ["porch/availability", "status"]
+    assert not broker.connected
+
+
+async def test_offline_is_said_after_a_fault_inside_the_connection(tmp_path: Path) -> None:
+    """A clean DISCONNECT would make the broker throw the will away, so the fault itself must say offline, and then we come back."""
+    broker = FakeBroker(crash_after=5)
+    sink = make_sink(broker, tmp_path)
+    await sink.start()
+    sink.event(make_event(1), 0.1)
+    await until(lambda: sink.counters.published >= 2)
+    statuses = [payload for topic, payload, *_ in broker.log if topic == "streamav/status"]
+    assert statuses == [b"online", b"offline", b"online"]
+    await sink.close()
+
+
+@pytest.mark.parametrize("lost_at", range(22))
+async def test_a_loss_at_any_message_costs_nothing(tmp_path: Path, lost_at: int) -> None:
+    """Wherever the connection breaks, every event arrives, in order, with one new and one end for each."""
+    broker = FakeBroker(fail_after=lost_at)
+    sink = make_sink(broker, tmp_path)
+    await sink.start()
+    for number, label in ((1, "bark"), (2, "cat")):
+        for event in story(number, updates=2, label=label):
+            sink.event(event, 0.1)
+            await asyncio.sleep(0.002)
+    await sink.close()
+    received = messages(broker)
+    for number in (1, 2):
+        mine = [message for message in received if message.id == ulid(number)]
+        assert [message.type for message in mine].count("new") == 1
+        assert [message.type for message in mine].count("end") == 1
+        assert mine[-1].type == "end"
+        assert [message.seq for message in mine] == sorted({message.seq for message in mine})
+    assert sink.counters.dropped == 0
+
+
+async def test_an_event_that_goes_on_is_told_again_as_an_update(tmp_path: Path) -> None:
+    """After a reconnect late joiners learn of it; it is never new a second time, and seq goes on."""
+    broker = FakeBroker()
+    sink = make_sink(broker, tmp_path)
+    await sink.start()
+    sink.event(make_event(1), 0.1)
+    await until(lambda: sink.counters.published == 2)
+    broker.lose()
+    await until(lambda: sink.counters.connects == 2 and len(messages(broker)) == 2)
+    sink.event(make_event(1, 2, EventPhase.UPDATE, seconds=2), 0.1)
+    sink.event(make_event(1, 3, EventPhase.END, seconds=2), 0.1)
+    await sink.close()
+    assert [(m.type, m.seq) for m in messages(broker)] == [("new", 1), ("update", 2), ("update", 3), ("end", 4)]
+
+
+async def test_a_crash_is_told_as_restart_at_the_next_start(tmp_path: Path) -> None:
+    """Class off, one end with the same id, the next seq and `restart`; a third start says nothing more."""
+    broker = FakeBroker()
+    crashed = make_sink(broker, tmp_path)
+    await crashed.start()
+    crashed.event(make_event(1), 0.1)
+    await until(lambda: retained(broker).get("porch/class/bark/state") == "ON")
+    assert crashed._task is not None
+    crashed._task.cancel()
+    await asyncio.wait([crashed._task])
+    crashed._folder.release()
+    broker.log.clear()
+    for expected in ([("end", 2, "restart")], []):
+        sink = make_sink(broker, tmp_path)
+        await sink.start()
+        await until(lambda current=sink: current.counters.connects == 1 and not current.counters.queue_depth)  # type: ignore[misc]
+        assert retained(broker)["porch/class/bark/state"] == "OFF"
+        await sink.close()
+        assert [(m.type, m.seq, m.end_reason) for m in messages(broker)] == expected
+        broker.log.clear()
+
+
+async def test_unconfirmed_events_touch_no_state(tmp_path: Path) -> None:
+    """A provisional event that is retracted is seen on the event topic only."""
+    broker = FakeBroker()
+    sink = make_sink(broker, tmp_path)
+    await sink.start()
+    sink.event(make_event(1, confirmed=False), 0.1)
+    sink.event(make_event(1, 2, EventPhase.END, confirmed=False, reason=EndReason.RETRACTED), 0.1)
+    await until(lambda: len(messages(broker)) == 2)
+    await sink.close()
+    assert "porch/last_event" not in topics(broker)
+    assert "porch/ha_event" not in topics(broker)
+    assert b"ON" not in [payload for _, payload, *_ in broker.log]
+
+
+async def test_without_provisional_an_event_begins_when_it_is_confirmed(tmp_path: Path) -> None:
+    """Its new is its confirmation, with seq 1; one that is retracted is never heard of."""
+    broker = FakeBroker()
+    sink = make_sink(broker, tmp_path, provisional=False)
+    await sink.start()
+    sink.event(make_event(1, confirmed=False), 0.1)
+    sink.event(make_event(1, 2, EventPhase.END, confirmed=False, reason=EndReason.RETRACTED), 0.1)
+    sink.event(make_event(2, confirmed=False), 0.1)
+    sink.event(make_event(2, 2, EventPhase.UPDATE), 0.1)
+    sink.event(make_event(2, 3, EventPhase.END), 0.1)
+    sink.event(make_event(3, 1, EventPhase.NEW, confirmed=False), 0.1)
+    sink.event(make_event(3, 2, EventPhase.END), 0.1)
+    await sink.close()
+    assert [(m.id, m.type, m.seq) for m in messages(broker)] == [
+        (ulid(2), "new", 1),
+        (ulid(2), "end", 2),
+        (ulid(3), "new", 1),
+        (ulid(3), "end", 2),
+    ]
+
+
+async def test_home_assistant_hears_once_of_each_confirmed_event(tmp_path: Path) -> None:
+    """At its confirmation, small, not retained."""
+    broker = FakeBroker()
+    sink = make_sink(broker, tmp_path)
+    await sink.start()
+    sink.event(make_event(1, confirmed=False), 0.1)
+    for sequence in (2, 3):
+        sink.event(make_event(1, sequence, EventPhase.UPDATE, seconds=sequence), 0.1)
+    sink.event(make_event(1, 4, EventPhase.END, seconds=3), 0.1)
+    await sink.close()
+    companions = [json.loads(payload) for topic, payload, *_ in broker.log if topic == "streamav/porch/ha_event"]
+    assert [(c["event_type"], c["id"]) for c in companions] == [("bark", ulid(1))]
+    assert json.loads(retained(broker)["porch/last_event"])["type"] == "end"
+
+
+async def test_source_states_and_telemetry(tmp_path: Path) -> None:
+    """A lost source is offline for Home Assistant; telemetry goes at QoS 0 and is not kept for later."""
+    broker = FakeBroker()
+    sink = make_sink(broker, tmp_path)
+    telemetry = Telemetry(frames_per_second=8.0, level_dbfs=-31.25, latency_s=0.2, skew_ms=None, realtime_factor=0.1, dropped_segments=3)
+    sink.telemetry("porch", telemetry)  # nobody to hear it yet
+    await sink.start()
+    await until(lambda: sink.counters.connected)
+    sink.source_state("porch", SourceState.ONLINE, "")
+    sink.source_state("porch", SourceState.LOST, "unplugged")
+    sink.telemetry("porch", telemetry)
+    await until(lambda: "porch/telemetry" in topics(broker))
+    assert (retained(broker)["porch/status"], retained(broker)["porch/availability"]) == ("lost", "offline")
+    ((_, payload, qos, retain),) = [entry for entry in broker.log if entry[0].endswith("telemetry")]
+    assert (qos, retain) == (0, False)
+    assert json.loads(payload) == {"fps": 8.0, "rms_dbfs": -31.2, "latency_s": 0.2, "av_skew_ms": None, "rtf": 0.1, "dropped": 3}
+    await sink.close()
+
+
+async def test_a_probe_that_does_not_come_back_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A broker that denies publishing says nothing to the publisher; the run goes on."""
+    broker = FakeBroker(echo=False)
+    sink = make_sink(broker, tmp_path)
+    await sink.start()
+    await until(lambda: sink.counters.probe_failures == 1)
+    assert "access list" in caplog.text
+    assert sink.counters.connected
+    await sink.close()
+
+
+async def test_an_absent_broker_never_stops_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing raises, closing is bounded, one line of the log; what was never published needs no restart."""
+    broker = FakeBroker(failures=repeat(Failure(reason="connection refused")))
+    sink = make_sink(broker, tmp_path)
+    await sink.start()
+    for event in story(1, updates=3):
+        sink.event(event, 0.1)
+    await until(lambda: sink.counters.attempts > 3)
+    await sink.close()
+    assert sum("connection refused" in record.message for record in caplog.records) == 1
+    assert sink.counters.queue_depth == 6
+    assert "not delivered" in caplog.text
+
+
+async def test_a_full_outbox_loses_whole_events_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What arrives after the outage are complete stories; the rest is counted and told once."""
+    failures = [Failure(reason="connection refused")] * 3
+    broker = FakeBroker(failures=iter(failures))
+    sink = make_sink(broker, tmp_path, outbox=OutboxSettings(messages=9))
+    for number in range(1, 8):
+        for event in story(number, updates=1):
+            sink.event(event, 0.1)
+    await sink.start()
+    await until(lambda: not sink.counters.queue_depth)
+    await sink.close()
+    consumer = Consumer()
+    for message in messages(broker):
+        consumer.take(message)
+    assert consumer.events
+    assert all(not message.active for message in consumer.events)
+    assert [m.type for m in messages(broker)].count("new") == len(consumer.events)
+    assert sink.counters.dropped > 0
+    assert sum("whole events are lost" in record.message for record in caplog.records) == 1

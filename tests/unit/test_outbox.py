@@ -1,0 +1,129 @@
+"""What waits for the broker, and what goes when there is too much of it."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from samples import CONTEXT, make_event, story, ulid
+
+from streamav.publish.message import describe
+from streamav.publish.outbox import Outbox, Parcel
+from streamav.types import Event, EventPhase
+
+PLENTY = 10**9
+
+
+def parcel(event: Event) -> Parcel:
+    message = describe(event, CONTEXT, 0.1)
+    return Parcel(event_id=event.id, topic="streamav/porch/event", payload=message.to_bytes(), message=message)
+
+
+def contents(outbox: Outbox) -> list[tuple[str, int]]:
+    """Take everything out as the publisher would."""
+    taken = []
+    while (head := outbox.head) is not None:
+        assert head.message is not None
+        taken.append((head.event_id, head.message.seq))
+        outbox.acknowledge(head)
+    return taken
+
+
+def test_a_message_stays_until_it_is_acknowledged() -> None:
+    """The head is the same until the publish has returned; then the next one is."""
+    outbox = Outbox(10, PLENTY)
+    first, second = (parcel(event) for event in story(1, 0))
+    outbox.put(first)
+    outbox.put(second)
+    assert outbox.head is first
+    assert outbox.head is first
+    outbox.acknowledge(first)
+    assert outbox.head is second
+    outbox.acknowledge(second)
+    assert (outbox.head, len(outbox), outbox.bytes) == (None, 0, 0)
+
+
+def test_a_full_outbox_first_merges_updates() -> None:
+    """Of the updates of one event only the newest stays, in its place; nothing counts as lost."""
+    outbox = Outbox(4, PLENTY)
+    for event in story(1, updates=5):
+        outbox.put(parcel(event))
+    assert outbox.dropped == 0
+    assert outbox.merged == 3
+    assert contents(outbox) == [(ulid(1), 1), (ulid(1), 5), (ulid(1), 6), (ulid(1), 7)]
+
+
+def test_then_the_oldest_event_goes_as_a_whole() -> None:
+    """From new to end, so that no half of an event is left; each message is counted."""
+    outbox = Outbox(4, PLENTY)
+    for number in (1, 2, 3):
+        for event in story(number, updates=0):
+            outbox.put(parcel(event))
+    assert outbox.dropped == 2
+    assert contents(outbox) == [(ulid(2), 1), (ulid(2), 2), (ulid(3), 1), (ulid(3), 2)]
+
+
+def test_an_event_that_subscribers_know_keeps_its_end() -> None:
+    """Its new is out, so its end must go out, too: others go before it."""
+    outbox = Outbox(3, PLENTY)
+    known = story(1, updates=1)
+    outbox.put(parcel(known[0]))
+    outbox.acknowledge(outbox.head)  # type: ignore[arg-type]
+    for event in known[1:]:
+        outbox.put(parcel(event))
+    for number in (2, 3):
+        for event in story(number, updates=0):
+            outbox.put(parcel(event))
+    left = contents(outbox)
+    assert (ulid(1), 3) in left
+    assert (ulid(2), 1) not in left
+    assert (ulid(2), 2) not in left
+
+
+def test_a_message_dropped_on_its_way_is_not_taken_out_twice() -> None:
+    """The head that is being published may be dropped meanwhile; its acknowledgement then removes nothing else."""
+    outbox = Outbox(2, PLENTY)
+    for event in story(1, updates=0):
+        outbox.put(parcel(event))
+    sending = outbox.head
+    assert sending is not None
+    for event in story(2, updates=0):
+        outbox.put(parcel(event))
+    outbox.acknowledge(sending)
+    assert contents(outbox) == [(ulid(2), 1), (ulid(2), 2)]
+
+
+def test_the_bound_in_bytes_holds_even_for_one_message() -> None:
+    """A message beyond the bound is dropped and counted."""
+    outbox = Outbox(10, 500)
+    outbox.put(parcel(make_event()))
+    assert (len(outbox), outbox.bytes, outbox.dropped) == (0, 0, 1)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    steps=st.lists(st.tuples(st.integers(1, 6), st.booleans()), max_size=60),
+    max_messages=st.integers(1, 8),
+    max_bytes=st.integers(1000, 20_000),
+)
+def test_bounds_order_and_wholeness(steps: list[tuple[int, bool]], max_messages: int, max_bytes: int) -> None:
+    """Never over a bound; seq rises per id; nothing lost uncounted; an unannounced event that is dropped is dropped whole."""
+    outbox = Outbox(max_messages, max_bytes)
+    sequences: dict[int, int] = {}
+    put, taken = 0, []
+    for number, acknowledge in steps:
+        if acknowledge and (head := outbox.head) is not None:
+            assert head.message is not None
+            taken.append((head.event_id, head.message.seq))
+            outbox.acknowledge(head)
+            continue
+        sequence = sequences[number] = sequences.get(number, 0) + 1
+        phase = EventPhase.NEW if sequence == 1 else EventPhase.UPDATE
+        outbox.put(parcel(make_event(number, sequence, phase)))
+        put += 1
+        assert len(outbox) <= max_messages
+        assert outbox.bytes <= max_bytes
+    taken += contents(outbox)
+    assert len(taken) + outbox.dropped + outbox.merged == put
+    for number in sequences:
+        mine = [sequence for event_id, sequence in taken if event_id == ulid(number)]
+        assert mine == sorted(set(mine))

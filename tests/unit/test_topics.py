@@ -1,0 +1,81 @@
+"""Topic names, broker URLs."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from streamav.config import load_settings
+from streamav.errors import SettingsError
+from streamav.publish.topics import Topics
+from streamav.publish.url import parse_broker_url
+
+
+def test_every_topic_is_plain_levels_below_the_base() -> None:
+    """No leading slash, no space, nothing but letters, digits, minus and underscore in a level; all topics differ."""
+    topics = Topics("home/av")
+    source = "porch"
+    names = [
+        topics.status,
+        topics.info,
+        topics.probe,
+        topics.source_status(source),
+        topics.availability(source),
+        topics.event(source),
+        topics.ha_event(source),
+        topics.class_state(source, "bark"),
+        topics.class_attributes(source, "bark"),
+        topics.last_event(source),
+        topics.telemetry(source),
+    ]
+    assert all(re.fullmatch(r"home/av(/[a-zA-Z0-9_-]+)+", name) for name in names)
+    assert len(set(names)) == len(names)
+    assert topics.any_event == "home/av/+/event"
+
+
+def test_topics_of_the_contract() -> None:
+    """The names that subscribers rely on."""
+    topics = Topics()
+    assert topics.status == "streamav/status"
+    assert topics.event("porch") == "streamav/porch/event"
+    assert topics.class_state("porch", "bark") == "streamav/porch/class/bark/state"
+
+
+@pytest.mark.parametrize("source", ["a/b", "a b", "", "+", "#", "status", "info", "stats", "doctor", "ä"])
+def test_odd_source_names_are_refused(source: str) -> None:
+    """A source id is one topic level and no word of the service itself."""
+    with pytest.raises(SettingsError):
+        load_settings(environment={}, base={"source": {"id": source}})
+
+
+@pytest.mark.parametrize(
+    ("url", "values"),
+    [
+        ("mqtt://127.0.0.1:1884/streamav", {"host": "127.0.0.1", "port": 1884, "base": "streamav"}),
+        ("mqtt://broker", {"host": "broker", "port": 1883}),
+        ("broker:1999", {"host": "broker", "port": 1999}),
+        ("mqtts://me@broker/home/av/", {"host": "broker", "port": 8883, "username": "me", "base": "home/av", "tls": {}}),
+        ("mqtt://a%40b@[::1]:1883", {"host": "::1", "port": 1883, "username": "a@b"}),
+    ],
+)
+def test_a_broker_url_becomes_settings(url: str, values: dict[str, object]) -> None:
+    """Host, port, user, base and TLS are read from the URL, and the settings accept them."""
+    assert parse_broker_url(url) == values
+    settings = load_settings(environment={}, base={"mqtt": values})
+    assert settings.mqtt is not None
+    assert settings.mqtt.host == values["host"]
+
+
+@pytest.mark.parametrize("url", ["http://broker", "mqtt://", "mqtt://broker:99999", "mqtt://broker:x", "mqtt://b?x=1", "mqtt://[::1"])
+def test_what_is_no_broker_url_is_refused(url: str) -> None:
+    """The error shows what one looks like."""
+    with pytest.raises(SettingsError, match="mqtt://127"):
+        parse_broker_url(url)
+
+
+def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
+    """The list of processes would show it; the message says where it belongs."""
+    with pytest.raises(SettingsError, match="STREAMAV_MQTT_PASSWORD") as caught:
+        parse_broker_url("mqtt://me:hunter2@broker")
+    assert "hunter2" not in str(caught.value)
