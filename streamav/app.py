@@ -43,8 +43,8 @@ __all__ = ["Application", "build", "label_options", "localizer_head", "run"]
 
 _log = logging.getLogger(__name__)
 
-_LIVE_PATIENCE_S = 1.0
-"""How long a live second waits for the modality that is late."""
+_LIVE_PATIENCE_S = 1.5
+"""How long a live second waits for the modality that is late; a loss at the microphone is held for 1 s before it is believed."""
 _INTERRUPTED = 130
 """Exit status of a process that a second Ctrl-C ended: 128 + SIGINT, as shells have it."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streamav.networks.vscg import VSCG
     from streamav.training.ave import AveData
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "localizer_of", "streams_of"]
 
 Figures = dict[str, object]
 
@@ -45,19 +45,19 @@ def evaluate(
 
     bundle = find_bundle(model)
     folder = open_ave(data, AveOptions(check=False))
-    network = _network(bundle, folder)
+    network = localizer_of(bundle, folder)
     figures: Figures = {"model": bundle.card.name, "sha256": bundle.sha256, "data": str(data), "split": split}
     if protocol in {"clips", "both"}:
         figures["clips"] = _clips(network, folder, split)
     if protocol in {"stream", "both"}:
-        figures["stream"] = _streams(network, bundle, folder, _manifest(folder, split, (streams, minutes, seed), manifest), how)
+        figures["stream"] = _streams(network, bundle, folder, streams_of(folder, split, (streams, minutes, seed), manifest), how)
     if as_json:
         typer.echo(json.dumps(figures, indent=1))
         return
     _show(figures)
 
 
-def _network(bundle: Bundle, data: AveData) -> VSCG:
+def localizer_of(bundle: Bundle, data: AveData) -> VSCG:
     """Make the localizer of a bundle and check that the folder's features are its own."""
     import torch
 
@@ -115,7 +115,7 @@ def _clips(network: VSCG, data: AveData, split: str) -> Figures:
     }
 
 
-def _manifest(data: AveData, split: str, size: tuple[int, float, int], path: Path | None) -> Manifest:
+def streams_of(data: AveData, split: str, size: tuple[int, float, int], path: Path | None) -> Manifest:
     """Read the streams from a file, or draw them and, where a file is named, write them."""
     from streamav.evaluation.stream_manifest import ManifestOptions, parse_manifest
     from streamav.training.streaming import manifest_of

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from streamav.engines.encoders import encoder_file
+from streamav.bundle.catalogue import encoder_file
 from streamav.errors import ModelError, SettingsError
 from streamav.networks.compact import CompactAudio, CompactVisual
-from streamav.networks.mobilenetv2 import MobileNetV2, mobilenetv2_state
+from streamav.networks.encoders import load_encoder
+from streamav.networks.mobilenetv2 import MobileNetV2
 from streamav.networks.options import VSCGOptions
-from streamav.networks.state import checked_state, load_arrays
-from streamav.networks.vgg19 import VGG19, read_vgg19
-from streamav.networks.vggish import VGGish, read_vggish
+from streamav.networks.state import load_arrays
+from streamav.networks.vgg19 import VGG19
+from streamav.networks.vggish import VGGish
 from streamav.networks.vscg import VSCG
-from streamav.networks.yamnet import Yamnet, yamnet_state
+from streamav.networks.yamnet import Yamnet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from streamav.bundle import AudioCard, Bundle, VisualCard
 
-__all__ = ["EncodeSegment", "LocalizeWindow", "build_modules"]
+__all__ = ["EncodeSegment", "LocalizeWindow", "build_modules", "make_encoder"]
 
 _ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "compact_audio": CompactAudio,
@@ -113,34 +114,24 @@ def _localizer(bundle: Bundle) -> VSCG:
 
 
 def _encoder(bundle: Bundle, part: str, card: AudioCard | VisualCard, weights_dir: Path | None) -> nn.Module:
+    if card.external:
+        return load_encoder(card.network, encoder_file(card.network, weights_dir))
+    module = make_encoder(card)
+    load_arrays(module, bundle.weights(part), f"the {part} encoder of {bundle.path}")
+    return module
+
+
+def make_encoder(card: AudioCard | VisualCard) -> nn.Module:
+    """Make the encoder that a card names, with fresh random weights, in evaluation mode.
+
+    Raises:
+        ModelError: when the card's options are not arguments of the network.
+    """
     options = dict(card.options)
     if card.network in _SIZED:
         options.setdefault("size", card.size)
     try:
-        module = _ENCODERS[card.network](**options)
+        return _ENCODERS[card.network](**options).eval()
     except TypeError as exc:
-        msg = f"{part}.options in the card of {bundle.path} must be arguments of {card.network}, got {options}: {exc}"
+        msg = f"the options of {card.network} in a model card must be its arguments, got {options}: {exc}"
         raise ModelError(msg) from exc
-    if card.external:
-        module.load_state_dict(_public_weights(card.network, module, encoder_file(card.network, weights_dir)), strict=False)
-    else:
-        load_arrays(module, bundle.weights(part), f"the {part} encoder of {bundle.path}")
-    return module
-
-
-def _public_weights(network: str, module: nn.Module, path: Path) -> dict[str, Tensor]:
-    """Read an external encoder's file into a state_dict, names and shapes checked."""
-    if network == "vgg19":
-        return read_vgg19(path)
-    if network == "vggish":
-        return read_vggish(path)
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        arrays = load_file(path)
-    except (OSError, SafetensorError, ValueError) as exc:
-        msg = f"{path} must be a whole safetensors file: {exc}"
-        raise ModelError(msg) from exc
-    state = yamnet_state(arrays) if network == "yamnet" else mobilenetv2_state(arrays)
-    return checked_state({name: tensor.numpy() for name, tensor in state.items()}, module, f"{path} as {network} weights")

@@ -16,18 +16,15 @@ import numpy as np
 import onnxruntime
 
 from streamav import __version__
+from streamav.bundle.catalogue import encoder_file
 from streamav.engines.batching import MicroBatches
 from streamav.engines.cache import EntryKey, file_sha256
-from streamav.engines.encoders import encoder_file
 from streamav.engines.parity import answer, compare, save_answers
 from streamav.engines.recipe import NETWORK_NAMES
 from streamav.engines.samples import make_samples
 from streamav.errors import EngineError
-from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
     from pydantic import JsonValue
 
@@ -35,7 +32,7 @@ if TYPE_CHECKING:
     from streamav.config import ModelSettings
     from streamav.engines.cache import EngineCache, Entry
     from streamav.engines.recipe import Recipe
-    from streamav.protocols import Engine, Network
+    from streamav.protocols import Network
 
 __all__ = ["ANSWERS_FILE", "OnnxEngine", "OnnxNetwork", "onnx_key", "open_onnx_engine"]
 
@@ -87,23 +84,21 @@ class OnnxNetwork:
 
 
 class OnnxEngine:
-    """The four networks of a model in ONNX Runtime."""
+    """The four networks of a model in ONNX Runtime; windows have ten segments."""
 
-    def __init__(self, folder: Path, recipe: Recipe, threads: int, reference: Callable[[], Engine]) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, threads: int) -> None:
         """Load the networks.
 
         Args:
             folder: holds one .onnx file a network.
             recipe: how much runs at once.
             threads: of the two encoders.
-            reference: gives the torch engine; asked only for windows of fewer than ten segments.
         """
         self.name = f"onnxruntime-{recipe.precision}"
         self._networks: dict[str, Network] = {}
         for name in NETWORK_NAMES:
             loaded = OnnxNetwork(folder / f"{name}.onnx", 1 if name in ONE_THREAD else threads)
             self._networks[name] = MicroBatches(loaded, getattr(recipe.batch, name))
-        self._networks["localize_window"] = _AnyLength(self._networks["localize_window"], reference)
 
     def network(self, name: str) -> Network:
         """Give the named network.
@@ -115,22 +110,6 @@ class OnnxEngine:
             msg = f"a model has the networks {', '.join(self._networks)}, got {name!r}"
             raise EngineError(msg)
         return self._networks[name]
-
-
-class _AnyLength:
-    """The window network, whose file is made for ten segments; shorter windows (a source of under 10 s) go to torch."""
-
-    def __init__(self, network: Network, reference: Callable[[], Engine]) -> None:
-        self._network = network
-        self._reference = reference
-        self._other: Network | None = None
-
-    def __call__(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
-        if inputs[0].ndim < 2 or inputs[0].shape[1] == WINDOW_SEGMENTS:  # noqa: PLR2004 - batch and segments
-            return self._network(*inputs)
-        if self._other is None:
-            self._other = self._reference().network("localize_window")
-        return self._other(*inputs)
 
 
 def onnx_key(bundle: Bundle, recipe: Recipe, weights_dir: Path | None) -> EntryKey:
@@ -165,17 +144,12 @@ def open_onnx_engine(bundle: Bundle, settings: ModelSettings, recipe: Recipe, ca
     """
     threads = settings.threads or len(os.sched_getaffinity(0))
 
-    def reference() -> Engine:
-        from streamav.engines.torch_engine import open_torch_engine
-
-        return open_torch_engine(bundle, settings)
-
     def build(folder: Path) -> dict[str, JsonValue]:
         return _build(folder, bundle, settings, recipe, threads)
 
     entry = cache.get(onnx_key(bundle, recipe, settings.weights_dir), build)
     _require_parity(entry)
-    return OnnxEngine(entry.path, recipe, threads, reference)
+    return OnnxEngine(entry.path, recipe, threads)
 
 
 def _build(folder: Path, bundle: Bundle, settings: ModelSettings, recipe: Recipe, threads: int) -> dict[str, JsonValue]:
@@ -192,7 +166,7 @@ def _build(folder: Path, bundle: Bundle, settings: ModelSettings, recipe: Recipe
     for name in NETWORK_NAMES:
         export_onnx(modules[name], answers.inputs[name], folder / f"{name}.onnx", len(answers.outputs[name]))
     save_answers(folder / ANSWERS_FILE, answers)
-    parity = compare(OnnxEngine(folder, recipe, threads, lambda: reference), answers, recipe.tolerance)
+    parity = compare(OnnxEngine(folder, recipe, threads), answers, recipe.tolerance)
     seconds = time.perf_counter() - started
     log.info(
         "engine: built in %.1f s; relative error %.1e, probability error %.1e", seconds, max(parity.relative.values()), parity.probability

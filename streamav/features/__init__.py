@@ -1,4 +1,4 @@
-"""From exact seconds of sound and picture to features; it knows numpy and the role Engine, no torch."""
+"""From a segment to its features: sound and pictures through the encoders, once a second."""
 
 from __future__ import annotations
 

@@ -1,68 +1,92 @@
-"""Runs both encoders over segments: one vector of sound and one grid of the picture a second.
+"""Turns segments into features with the two encoders of an engine, all segments that are ready as one batch.
 
-Segments of several sources run as one batch. It knows no window, no class and no device.
+It knows the role Engine and the model card; no torch, no device, no source.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from streamav.features.logmel import LogMelOptions, log_mel
+from streamav.errors import SettingsError, ShapeError
+from streamav.features.audio import level_dbfs, patches
+from streamav.features.visual import mean_grids, pictures
 from streamav.types import SegmentFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from streamav.bundle import ModelCard
     from streamav.protocols import Engine
     from streamav.types import Segment
 
-__all__ = ["SegmentExtractor", "level_dbfs"]
+__all__ = ["SegmentExtractor"]
 
 
 class SegmentExtractor:
-    """Fills the role Extractor with the networks "audio" and "visual" of an engine."""
+    """Fills the role Extractor."""
 
-    def __init__(self, engine: Engine, card: ModelCard) -> None:
-        """Take both networks from *engine*, and the front end of the sound from *card*.
+    def __init__(self, engine: Engine, card: ModelCard, frames_per_second: int | None = None) -> None:
+        """Take both encoders from *engine*.
+
+        Args:
+            engine: has the networks "visual" and "audio".
+            card: sizes of pictures and features, offset of the log-mel front end.
+            frames_per_second: most frames of a segment that are looked at; None for all that a segment holds.
 
         Raises:
             EngineError: when the engine lacks one of them.
         """
-        self._audio = engine.network("audio")
         self._visual = engine.network("visual")
-        self._log_mel = LogMelOptions(offset=card.audio.log_mel_offset)
+        self._audio = engine.network("audio")
+        self._card = card
+        self.frame_budget = frames_per_second
+
+    @property
+    def frame_budget(self) -> int | None:
+        """Most frames of a segment that are looked at; lowered while the machine is behind, None for all of them."""
+        return self._frame_budget
+
+    @frame_budget.setter
+    def frame_budget(self, budget: int | None) -> None:
+        if budget is not None and budget < 1:
+            msg = f"the frames of a segment to look at must be at least 1, got {budget}"
+            raise SettingsError(msg)
+        self._frame_budget = budget
 
     def extract(self, segments: Sequence[Segment]) -> list[SegmentFeatures]:
-        """Give the features of segments, which may differ in their number of frames; the grid is the mean over a segment's frames.
+        """Give the features of one or more segments, possibly of several sources, as one batch.
 
-        Source: AVE's features are the mean over the frames of a second (YapengTian/AVE-ECCV18, visual feature script).
+        Raises:
+            ShapeError: when pictures do not have the size that the model takes, or an encoder gives another shape than its card says.
+            EngineError: when a network fails.
         """
         if not segments:
             return []
-        (audio,) = self._audio(np.stack([log_mel(segment.audio, self._log_mel) for segment in segments]))
-        (grids,) = self._visual(np.concatenate([segment.frames for segment in segments]))
-        ends = np.cumsum([len(segment.frames) for segment in segments])
-        visual = [part.mean(axis=0, dtype=np.float32) for part in np.split(grids, ends[:-1])]
+        self._check(segments)
+        frames, counts = pictures(segments, self._frame_budget)
+        (grids,) = self._visual(frames)
+        (audio,) = self._audio(patches(segments, self._card.audio.log_mel_offset))
+        card = self._card
+        wanted = ((len(segments), card.audio.size), (len(frames), card.visual.grid, card.visual.grid, card.visual.size))
+        if (audio.shape, grids.shape) != wanted:
+            msg = f"the encoders of model {card.name} must give shapes {wanted[0]} and {wanted[1]}, got {audio.shape} and {grids.shape}"
+            raise ShapeError(msg)
+        visual = mean_grids(grids, counts)
         return [
             SegmentFeatures(
                 index=segment.index,
                 start_ns=segment.start_ns,
-                audio=np.asarray(audio[number], np.float32),
-                visual=visual[number],
+                audio=audio[place],
+                visual=visual[place],
                 level_dbfs=level_dbfs(segment.audio),
                 quality=segment.quality,
             )
-            for number, segment in enumerate(segments)
+            for place, segment in enumerate(segments)
         ]
 
-
-def level_dbfs(samples: NDArray[np.float32]) -> float | None:
-    """Give the RMS level, dBFS (0 for a full-scale square wave), of samples (n,) in [-1, 1]; None in digital silence."""
-    power = float(np.mean(np.square(samples, dtype=np.float64)))
-    return min(0.0, 10.0 * math.log10(power)) if power > 0.0 else None
+    def _check(self, segments: Sequence[Segment]) -> None:
+        picture = tuple(self._card.visual.picture)
+        for segment in segments:
+            if segment.frames.shape[1:3] != picture:
+                msg = f"the pictures of a segment must be {picture} (height, width), got {segment.frames.shape[1:3]}"
+                raise ShapeError(msg)

@@ -40,6 +40,7 @@ __all__ = [
     "render_drawn_seconds",
     "render_pictures",
     "render_seconds",
+    "session",
     "train_audio",
     "train_visual",
     "visual_teacher",
@@ -58,17 +59,18 @@ def visual_teacher(weights: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.fl
     """Give MobileNetV2 as a function of pictures (B, 224, 224, 3) uint8 to grids (B, 7, 7, 1280), in ONNX Runtime (4 x torch here)."""
     network = MobileNetV2().eval()
     network.load_state_dict(mobilenetv2_state(load_file(weights / "mobilenetv2.safetensors")), strict=False)
-    return _session(network, torch.zeros(2, MOBILENETV2_SIDE, MOBILENETV2_SIDE, 3, dtype=torch.uint8))
+    return session(network, torch.zeros(2, MOBILENETV2_SIDE, MOBILENETV2_SIDE, 3, dtype=torch.uint8))
 
 
 def audio_teacher(weights: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """Give YAMNet as a function of patches (B, 96, 64) to embeddings (B, 1024), in ONNX Runtime."""
     network = Yamnet().eval()
     network.load_state_dict(yamnet_state(load_file(weights / "yamnet.safetensors")))
-    return _session(network, torch.zeros(2, 96, 64))
+    return session(network, torch.zeros(2, 96, 64))
 
 
-def _session(network: nn.Module, example: Tensor) -> Callable[[NDArray[np.generic]], NDArray[np.float32]]:
+def session(network: nn.Module, example: Tensor) -> Callable[[NDArray[np.generic]], NDArray[np.float32]]:
+    """Give a network in eval mode as a function of arrays, in ONNX Runtime on one thread, with any batch up to 512."""
     import io
 
     import onnxruntime

@@ -1,5 +1,6 @@
-"""Makes a training step of the audio-guided attention cheaper on a CPU, without another network: the same numbers forward,
-and a gradient that is exact, or estimated without bias from the grid cells that matter.
+"""Makes a training step of the audio-guided attention cheaper on a CPU, without another network.
+
+Forward gives the same numbers; the gradient is exact, or estimated without bias from the grid cells that matter.
 
 The attention's wide product over all B * T * G * G cells is most of a step. Here it is done in blocks that stay in the cache,
 into buffers that are kept from step to step (fresh memory of 128 MB a tensor costs as much as the arithmetic), and backward
@@ -28,7 +29,7 @@ _BLOCK = 32
 
 
 @contextmanager
-def fast_attention(network: nn.Module, gradient_share: float = 1.0) -> Iterator[None]:
+def fast_attention(network: nn.Module, gradient_share: float = 1.0, buffers: dict[str, Tensor] | None = None) -> Iterator[None]:
     """Run the attention layers of *network* the fast way, in training on a CPU, while the context lasts.
 
     Args:
@@ -36,6 +37,7 @@ def fast_attention(network: nn.Module, gradient_share: float = 1.0) -> Iterator[
         gradient_share: share of the grid cells that the gradient of the wide layer is estimated from, above 0 to 1. Cells are drawn
             with probability in proportion to their part in the gradient and weighted by its inverse, so the estimate has no bias.
             1 for all of them: exact.
+        buffers: where large intermediate results are kept from step to step; None for as long as the context lasts.
 
     Source: Drineas, Kannan and Mahoney, Fast Monte Carlo Algorithms for Matrices I, SIAM J. Comput. 36 (2006): sampling of an outer
     product by importance.
@@ -43,7 +45,7 @@ def fast_attention(network: nn.Module, gradient_share: float = 1.0) -> Iterator[
     changed: list[AudioGuidedAttention] = []
     for module in network.modules():
         if isinstance(module, AudioGuidedAttention):
-            module.forward = _Forward(module, gradient_share)  # type: ignore[method-assign] # the layer keeps its weights and names
+            module.forward = _Forward(module, gradient_share, {} if buffers is None else buffers)  # type: ignore[method-assign] # the layer keeps its weights and names
             changed.append(module)
     try:
         yield
@@ -55,10 +57,10 @@ def fast_attention(network: nn.Module, gradient_share: float = 1.0) -> Iterator[
 class _Forward:
     """Stands in for `AudioGuidedAttention.forward`, with the same arguments and result."""
 
-    def __init__(self, layer: AudioGuidedAttention, gradient_share: float) -> None:
+    def __init__(self, layer: AudioGuidedAttention, gradient_share: float, buffers: dict[str, Tensor]) -> None:
         self.layer = layer
         self.gradient_share = gradient_share
-        self.buffers: dict[str, Tensor] = {}
+        self.buffers = buffers
 
     def __call__(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
         layer = self.layer

@@ -62,7 +62,8 @@ class TargetMaker:
         """Take C and how targets are made (the defaults when None)."""
         self.classes = classes
         self.options = TargetOptions() if options is None else options
-        self._stale = torch.zeros(0, 0)
+        self.leftover = torch.zeros(0, 0)
+        """What earlier batches left behind when `avps_target` is stale; a resumed training has to put it back."""
 
     def __call__(self, labels: Tensor, tags: Tensor | None = None) -> Targets:
         """Make the targets of one batch.
@@ -114,9 +115,9 @@ class TargetMaker:
 
         Source: Bravo5542/VSCG dataloader.py:51-66; a window without an event writes 1 / T everywhere.
         """
-        if self._stale.shape[0] < avps.shape[0] or self._stale.shape[1] != avps.shape[1]:
-            self._stale = torch.zeros_like(avps)
-        rows = self._stale[: avps.shape[0]]
+        if self.leftover.shape[0] < avps.shape[0] or self.leftover.shape[1] != avps.shape[1]:
+            self.leftover = torch.zeros_like(avps)
+        rows = self.leftover[: avps.shape[0]]
         written = torch.where(events > 0, avps, torch.full_like(avps, 1.0 / avps.shape[1]))
         rows.copy_(torch.where(written > 0, written, rows))
         return rows.clone()

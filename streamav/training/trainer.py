@@ -15,6 +15,7 @@ import torch
 
 from streamav.errors import DataError, SettingsError
 from streamav.training.checkpoints import Progress, load_progress, save_progress
+from streamav.training.fast_attention import fast_attention
 from streamav.training.feature_set import Batch, FeatureSet, epoch_generator
 from streamav.training.losses import LossOptions, LossTerms, loss
 from streamav.training.options import TrainOptions
@@ -140,12 +141,13 @@ def fit(
         run.average = _copied(network.state_dict())
     if resume and folder is not None:
         _restore(run, folder, recipe.described())
-    while not loop.over(run):
-        record = loop.epoch(run)
-        if folder is not None:
-            save_progress(folder, _progress(run, recipe.described()))
-        if watcher is not None:
-            watcher.epoch(record)
+    with fast_attention(network, recipe.options.gradient_share):
+        while not loop.over(run):
+            record = loop.epoch(run)
+            if folder is not None:
+                save_progress(folder, _progress(run, recipe.described()))
+            if watcher is not None:
+                watcher.epoch(record)
     if run.best:
         network.load_state_dict(run.best)
     network.eval()

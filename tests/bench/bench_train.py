@@ -38,14 +38,15 @@ def stepper(size: int, share: float | None) -> Callable[[], float]:
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     audio, visual, labels = batch(size)
     targets, options = TargetMaker(28), LossOptions()
-    context = fast_attention(network, share) if share is not None else nullcontext()
-    context.__enter__()
+
+    kept: dict[str, torch.Tensor] = {}
 
     def step() -> float:
-        optimizer.zero_grad(set_to_none=True)
-        total = loss(network(audio, visual), targets(labels), options).total
-        total.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        with fast_attention(network, share, kept) if share is not None else nullcontext():
+            optimizer.zero_grad(set_to_none=True)
+            total = loss(network(audio, visual), targets(labels), options).total
+            total.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
         return float(total.detach())
 
     return step

@@ -16,7 +16,8 @@ from typer.testing import CliRunner, Result
 from streamav.bundle import load_bundle
 from streamav.cli.evaluate import evaluate
 from streamav.cli.train import train
-from streamav.errors import DataError, SettingsError
+from streamav.cli.tune import tune
+from streamav.errors import DataError, ModelError, SettingsError
 from streamav.evaluation.stream_manifest import Manifest, Piece
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
@@ -194,3 +195,17 @@ def test_clips_laid_end_to_end_at_their_own_phase_score_as_offline(folder: Path)
     offline = answers(network, data.test.batches(3), "argmax29", 0.7)
     np.testing.assert_allclose(scored.windows[::10], offline.probabilities, atol=1e-5)
     np.testing.assert_array_equal(scored.truth.reshape(-1, 10), offline.truth)
+
+
+def test_tuning_writes_a_copy_with_other_thresholds(folder: Path, tmp_path: Path) -> None:
+    """`tune` changes the card's thresholds and nothing of the weights, and refuses to write over a bundle."""
+    out, tuned = tmp_path / "model", tmp_path / "tuned"
+    assert call("--data", folder, "--out", out, "--epochs", 1, *SMALL).exit_code == 0
+    arguments = ["--data", folder, "--model", out, "--streams", 1, "--minutes", 2, "--latency", 2, "--json", "--out", tuned]
+    result = invoke(tune, *arguments)
+    assert result.exit_code == 0, result.output
+    figures, before, after = json.loads(result.stdout), load_bundle(out), load_bundle(tuned)
+    assert after.sha256 == before.sha256
+    assert (after.card.detection.on, after.card.detection.off) == (figures["on"], figures["off"])
+    assert after.card.detection.latency_segments == 3
+    assert isinstance(invoke(tune, *arguments).exception, ModelError)

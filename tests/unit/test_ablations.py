@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict
 
 import pytest
 import torch
+
 from streamav.errors import SettingsError
 from streamav.networks.baselines import BaselineOptions
 from streamav.networks.options import VSCGOptions
@@ -18,7 +19,7 @@ ALL_ROWS = [(table, form, row) for form in (False, True) for table, rows in tabl
 
 def test_tables_have_the_rows_of_the_paper() -> None:
     """Six components, seven hosts, three fully and two weakly supervised losses for two networks, all with their numbers."""
-    assert {"III": 12, "IV": 14, "V": 10} == {name: len(rows) for name, rows in TABLES.items()}
+    assert {name: len(rows) for name, rows in TABLES.items()} == {"III": 12, "IV": 14, "V": 10}
     published = {(table, row.supervision, row.name): row.published for table, rows in TABLES.items() for row in rows}
     assert published["III", "fully", "w/o ISCE"] == 76.4
     assert published["III", "weakly", "ISCE w/ CERE"] == 74.8
@@ -41,7 +42,7 @@ def test_every_row_can_take_a_training_step(table: str, form: bool, row: Row) ->
     torch.manual_seed(0)
     sizes = {"audio_size": 6, "visual_size": 12, "grid": 3, "classes": 5, "hidden": 8}
     more = {"attention_size": 12} if isinstance(row.options, VSCGOptions) else {}
-    network = make_network(replace(row.options, **sizes, **more)).train()
+    network = make_network(type(row.options).from_dict({**asdict(row.options), **sizes, **more})).train()
     labels = torch.tensor([[1] * 6 + [5] * 4, [5] * 10, [5] * 2 + [4] * 8])
     terms = loss(network(torch.rand(3, 10, 6), torch.rand(3, 10, 3, 3, 12)), TargetMaker(5, row.targets)(labels), row.loss)
     terms.total.backward()  # type: ignore[no-untyped-call]
@@ -55,8 +56,8 @@ def test_the_compatible_form_keeps_the_authors_choices() -> None:
     ours, theirs = tables(), tables(compatible=True)
     full = {form: next(row for row in rows["III"] if row.key == "fully-isce-w-cere") for form, rows in (("ours", ours), ("theirs", theirs))}
     assert full["theirs"].options == VSCGOptions.reference("fully")
-    assert (1.0, 0.0, "stale") == (full["theirs"].loss.avps_weight, full["theirs"].loss.segment_weight, full["theirs"].targets.avps_target)
-    assert (100.0, 0.0, "clean") == (full["ours"].loss.avps_weight, full["ours"].loss.segment_weight, full["ours"].targets.avps_target)
+    assert (full["theirs"].loss.avps_weight, full["theirs"].loss.segment_weight, full["theirs"].targets.avps_target) == (1.0, 0.0, "stale")
+    assert (full["ours"].loss.avps_weight, full["ours"].loss.segment_weight, full["ours"].targets.avps_target) == (100.0, 0.0, "clean")
     weak = next(row for row in theirs["III"] if row.key == "weakly-isce-w-cere")
     assert weak.options == VSCGOptions.reference("weakly")
     assert weak.targets.weak_target == "proportion"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from streamav.networks.baselines import BaselineOptions, make_baseline
 from streamav.networks.heads import LocalizerOutput, decide
 
@@ -66,8 +67,8 @@ def test_negative_pair_filter_heads_are_added_on_request(network: str) -> None:
     assert output.relevance_logits is not None
     assert output.class_logits is not None
     assert output.segment_logits is not None
-    assert (2, 10) == output.relevance_logits.shape
-    assert (2, 5) == output.class_logits.shape
+    assert output.relevance_logits.shape == (2, 10)
+    assert output.class_logits.shape == (2, 5)
 
 
 @pytest.mark.parametrize(("network", "supervision"), HEADS)

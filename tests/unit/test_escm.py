@@ -6,12 +6,14 @@ from typing import get_args
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from streamav.networks.escm import EventSemanticConsistency, WindowSummary, _halves
 from streamav.networks.options import Prior
 
 
+@settings(deadline=None)  # the first call into torch is slow
 @given(length=st.integers(1, 16), seed=st.integers(0, 2**16))
 def test_halves_are_adaptive_max_pooling_to_two(length: int, seed: int) -> None:
     """The spelled-out pooling equals torch's operator for every length."""

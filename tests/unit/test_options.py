@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
+
 from streamav.errors import SettingsError
 from streamav.networks.baselines import BaselineOptions
 from streamav.networks.options import VSCGOptions

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from streamav.networks.psp import PositiveSamplePropagation, pruned_shares
 
 
@@ -14,6 +15,7 @@ def _psp(threshold: float | None = None, *, renorm: bool = True) -> PositiveSamp
     return PositiveSamplePropagation(8, threshold=threshold, renorm=renorm, dropout=0.2, project_dropout=0.2).eval()
 
 
+@settings(deadline=None)  # the first call into torch is slow
 @given(seed=st.integers(0, 2**16), length=st.integers(1, 16), renorm=st.booleans())
 def test_shares_are_pruned_and_rows_sum_to_at_most_one(seed: int, length: int, renorm: bool) -> None:
     """What is left exceeds the threshold; rows sum to 1 again with renorm, never to more without."""

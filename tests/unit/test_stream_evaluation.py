@@ -15,6 +15,7 @@ from streamav.evaluation.stream_ages import at_age, scored_seconds
 from streamav.evaluation.stream_events import Collar, Hysteresis, Span, count_events, onset_latencies, spans_of_labels, spans_of_scores
 from streamav.evaluation.stream_manifest import Manifest, ManifestOptions, Piece, make_manifest, parse_manifest
 from streamav.evaluation.stream_scores import ScoredStream, score_streams
+from streamav.evaluation.stream_tuning import tune
 
 T, C = 10, 3
 ROWS = np.array([4, 2, 7, 9])
@@ -213,3 +214,17 @@ def test_mean_and_deviation() -> None:
     assert math.isnan(mean_and_deviation([1.0])[1])
     with pytest.raises(DataError, match="at least one"):
         mean_and_deviation([])
+
+
+def test_tuning_finds_the_threshold_that_parts_events_from_noise() -> None:
+    """Events at 0.75 over noise that reaches 0.55 are parted by an `on` between the two; an impossible limit says so."""
+    random = np.random.default_rng(0)
+    truth = np.array(([2] * 15 + [0] * 6 + [2] * 15 + [1] * 6) * 6 + [2] * 10, dtype=np.int64)
+    scores = np.where(np.arange(3) == truth[:, None], 0.75, 0.55 * random.random((len(truth), 3)) ** 0.3)
+    places = np.arange(len(truth) - T + 1)[:, None] + np.arange(T)
+    stream = ScoredStream(scores[places], truth)
+    best, kept = tune([stream], latency=1, alarms_per_hour=0.0)
+    assert kept
+    assert best.counts.f1 == 1.0
+    assert 0.55 < best.hysteresis.on <= 0.75
+    assert not tune([ScoredStream(np.full(places.shape + (3,), 0.95), truth)], 1, 0.0)[1]

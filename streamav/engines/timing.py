@@ -1,0 +1,175 @@
+"""Times the networks of a model on one engine, beside plain eager float32 torch, in a process of its own.
+
+Run as a program it takes one request as JSON and gives one row as JSON: memory is then that of this engine alone. The
+reference is measured in turns with the engine, so that other load on the machine touches both alike.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from streamav.bundle import load_bundle
+from streamav.config import ModelSettings
+from streamav.engines.cache import EngineCache
+from streamav.engines.parity import answer, compare
+from streamav.engines.recipe import load_recipe
+from streamav.engines.samples import make_samples
+from streamav.engines.selection import open_engine
+from streamav.types import WINDOW_SEGMENTS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pydantic import JsonValue
+
+    from streamav.bundle import ModelCard
+    from streamav.protocols import Engine
+
+__all__ = ["Request", "measure"]
+
+Kind = TypeVar("Kind", bound=np.generic)
+MOST_RUNS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to time."""
+
+    bundle: str
+    """Folder of the bundle."""
+    recipe: str
+    """Engine and precision, such as cpu-fp32."""
+    threads: int
+    frames: int
+    """Pictures of one second, 1 to 16."""
+    streams: int
+    """Sources whose seconds form one batch."""
+    budget_s: float
+    """About how long the repetitions may take; two are made in any case."""
+    cache: str | None = None
+    """Folder of built engines; None for the user's."""
+    weights_dir: str | None = None
+
+
+class _Second:
+    """The inputs of one second of so many streams, and what it costs."""
+
+    def __init__(self, card: ModelCard, frames: int, streams: int) -> None:
+        samples = make_samples(card.visual.picture, card.audio.log_mel_offset)
+        self._pictures = _repeat(samples.pictures, frames * streams)
+        self._patches = _repeat(samples.patches, streams)
+        self._streams = streams
+
+    def run(self, engine: Engine) -> tuple[float, float]:
+        """Run all four networks once; give the seconds it took, and those of the window network alone."""
+        began = time.perf_counter()
+        (grids,) = engine.network("visual")(self._pictures)
+        visual = grids.reshape(self._streams, -1, *grids.shape[1:]).mean(axis=1)
+        (audio,) = engine.network("audio")(self._patches)
+        heard, seen = engine.network("encode_segment")(audio, visual)[:2]
+        windows = (np.repeat(array[:, None], WINDOW_SEGMENTS, axis=1) for array in (heard, seen))
+        middle = time.perf_counter()
+        engine.network("localize_window")(*windows)
+        end = time.perf_counter()
+        return end - began, end - middle
+
+
+def measure(request: Request) -> dict[str, JsonValue]:
+    """Time one engine and give a row of the bench's table.
+
+    Raises:
+        EngineError: when the engine cannot run the model.
+        ModelError: when the bundle cannot be used.
+    """
+    bundle = load_bundle(request.bundle)
+    recipe = load_recipe(request.recipe)
+    settings = ModelSettings(
+        engine=recipe.engine,
+        precision=recipe.precision,
+        threads=request.threads,
+        weights_dir=None if request.weights_dir is None else Path(request.weights_dir),
+    )
+    began = time.perf_counter()
+    engine = open_engine(bundle, settings, EngineCache(None if request.cache is None else Path(request.cache)))
+    ready_s = time.perf_counter() - began
+    second = _Second(bundle.card, request.frames, request.streams)
+    second.run(engine)
+    memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    reference = _reference(bundle.path, settings) if recipe.engine != "torch" else engine
+    times, plain = _in_turns(second, engine, reference, request.budget_s)
+    parity = compare(
+        engine, answer(reference, make_samples(bundle.card.visual.picture, bundle.card.audio.log_mel_offset)), recipe.tolerance
+    )
+    return _row(request, engine, times, plain) | {
+        "drift": parity.probability,
+        "decisions_alike": parity.decisions,
+        "parity": parity.passed,
+        "memory_mb": round(memory_mb, 1),
+        "ready_s": round(ready_s, 3),
+    }
+
+
+def _reference(folder: Path, settings: ModelSettings) -> Engine:
+    plain = settings.model_copy(update={"engine": "torch", "precision": "fp32"})
+    return open_engine(load_bundle(folder), plain)
+
+
+def _in_turns(second: _Second, engine: Engine, reference: Engine, budget_s: float) -> tuple[list[tuple[float, float]], list[float]]:
+    """Run engine and reference in turns until the time is spent; give all times of the engine, and the reference's seconds."""
+    if reference is not engine:
+        second.run(reference)
+    times: list[tuple[float, float]] = []
+    plain: list[float] = []
+    end = time.perf_counter() + budget_s
+    while len(times) < 2 or (time.perf_counter() < end and len(times) < MOST_RUNS):  # noqa: PLR2004 - two give a spread
+        times.append(second.run(engine))
+        plain.append(times[-1][0] if reference is engine else second.run(reference)[0])
+    return times, plain
+
+
+def _row(request: Request, engine: Engine, times: list[tuple[float, float]], plain: list[float]) -> dict[str, JsonValue]:
+    whole = np.array(times)[:, 0] * 1e3
+    window = np.array(times)[:, 1] * 1e3
+    middle = float(np.median(whole))
+    row: dict[str, JsonValue] = {
+        "engine": engine.name,
+        "precision": request.recipe.partition("-")[2],
+        "threads": request.threads,
+        "batch": request.streams,
+        "frames_per_second": request.frames,
+        "runs": len(times),
+        "second_ms": round(middle, 3),
+        **_spread("second", whole),
+        "window_ms": round(float(np.median(window)), 3),
+        **_spread("window", window),
+        "reference_second_ms": round(float(np.median(plain)) * 1e3, 3),
+        # Of each turn, then the middle one: load that came and went touched both runs of a turn.
+        "ratio_to_reference": round(float(np.median(whole / 1e3 / np.array(plain))), 4),
+        "realtime_factor": round(middle / 1e3 / request.streams, 5),
+        "streams": int(1e3 * request.streams / middle),
+    }
+    return row
+
+
+def _spread(name: str, values: NDArray[np.float64]) -> dict[str, JsonValue]:
+    return {f"{name}_p{percent}_ms": round(float(np.percentile(values, percent)), 3) for percent in (50, 95, 99)}
+
+
+def _repeat(values: NDArray[Kind], count: int) -> NDArray[Kind]:
+    return values[np.arange(count) % len(values)]
+
+
+def _main() -> None:
+    request = Request(**json.loads(sys.stdin.read()))
+    sys.stdout.write(json.dumps(asdict(request) | measure(request)) + "\n")
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,81 @@
+"""Scores labels second by second against the truth, beside what answers without looking would reach.
+
+It is pure: labels in, numbers out; events and streams are in `stream_events` and `stream_scores`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["SegmentScores", "score_segments"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentScores:
+    """How well seconds are labelled, each 0 to 1."""
+
+    accuracy: float
+    """Share of seconds with the right one of C + 1 labels."""
+    macro_f1: float
+    """Mean F1 of the foreground classes that occur in truth or answer; NaN when none does."""
+    background_recall: float
+    """Share of background seconds called background; NaN when there is none."""
+    event_recall: float
+    """Share of event seconds called by their class; NaN when there is none."""
+    always_background: float
+    """Accuracy of always saying background."""
+    majority: float
+    """Accuracy of always saying the most frequent label."""
+
+    def to_dict(self) -> dict[str, float]:
+        """Give the scores by name."""
+        return asdict(self)
+
+
+def score_segments(truth: NDArray[np.int64], said: NDArray[np.int64], background: int) -> SegmentScores:
+    """Compare two labellings.
+
+    Args:
+        truth: any shape, at least one entry, 0 to *background*.
+        said: the same shape.
+        background: C.
+
+    Raises:
+        DataError: when the shapes differ, there is nothing to score, or a label is out of range.
+    """
+    if truth.shape != said.shape or truth.size == 0:
+        msg = f"truth and answer must have one shape and at least one second, got {truth.shape} and {said.shape}"
+        raise DataError(msg)
+    low, high = min(truth.min(), said.min()), max(truth.max(), said.max())
+    if low < 0 or high > background:
+        msg = f"labels must lie in 0 to {background}, got {low} to {high}"
+        raise DataError(msg)
+    right, quiet = truth == said, truth == background
+    counts = np.bincount(truth.reshape(-1), minlength=background + 1)
+    return SegmentScores(
+        accuracy=float(right.mean()),
+        macro_f1=_macro_f1(truth, said, background),
+        background_recall=float(right[quiet].mean()) if quiet.any() else float("nan"),
+        event_recall=float(right[~quiet].mean()) if not quiet.all() else float("nan"),
+        always_background=float(quiet.mean()),
+        majority=float(counts.max() / truth.size),
+    )
+
+
+def _macro_f1(truth: NDArray[np.int64], said: NDArray[np.int64], background: int) -> float:
+    """Average 2 TP / (true + said) over the foreground classes that occur."""
+    scores = []
+    for label in range(background):
+        true, claimed = truth == label, said == label
+        total = int(true.sum() + claimed.sum())
+        if total:
+            scores.append(2.0 * float((true & claimed).sum()) / total)
+    return float(np.mean(scores)) if scores else float("nan")

@@ -1,0 +1,42 @@
+"""From one second of sound to what the audio encoder takes, and how loud that second was. Pure numpy."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.features.logmel import LogMelOptions, log_mel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from streamav.types import Segment
+
+__all__ = ["level_dbfs", "patches"]
+
+
+def patches(segments: Sequence[Segment], offset: float) -> NDArray[np.float32]:
+    """Give the log-mel patches of B segments, shape (B, 96, 64), float32.
+
+    Args:
+        segments: at least one.
+        offset: of the front end, as the model card says.
+    """
+    options = LogMelOptions(offset=offset)
+    return np.stack([log_mel(segment.audio, options) for segment in segments])
+
+
+def level_dbfs(samples: NDArray[np.float32]) -> float | None:
+    """Give the RMS level in dB relative to full scale (a square wave of amplitude 1), at most 0; None in digital silence.
+
+    Args:
+        samples: shape (n,), range [-1, 1].
+
+    Source: dBFS as in AES17, but relative to a full-scale square wave, so that no sound exceeds 0.
+    """
+    power = float(np.mean(np.square(samples, dtype=np.float64)))
+    return None if power <= 0.0 else min(0.0, 10.0 * math.log10(power))

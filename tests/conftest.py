@@ -1,0 +1,75 @@
+"""Fixtures for all tests: the shared data, the tiny model, and what is skipped where the hardware is missing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch or ONNX Runtime are loaded: several processes share the cores
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).parents[1]
+
+settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with the reason, what needs a GPU or a camera that is not there."""
+    reasons = {"gpu": _without_gpu(items), "hardware": None if os.environ.get("STREAMAV_HARDWARE") else "set STREAMAV_HARDWARE=1 to use it"}
+    for item in items:
+        for marker, reason in reasons.items():
+            if reason is not None and item.get_closest_marker(marker) is not None:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _without_gpu(items: list[pytest.Item]) -> str | None:
+    """Say why GPU tests cannot run; torch is asked only where there is such a test and a driver."""
+    if not any(item.get_closest_marker("gpu") for item in items):
+        return None
+    if not Path("/proc/driver/nvidia/version").exists():
+        return "no NVIDIA driver here"
+    import torch
+
+    return None if torch.cuda.is_available() else "torch sees no NVIDIA GPU"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_torch_thread(request: pytest.FixtureRequest) -> None:
+    """Keep torch to one thread, in sessions that use it anyway."""
+    import sys
+
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Give the folder of shared data: $STREAMAV_SHARED_DATA, or ../shared/data beside the repository."""
+    named = os.environ.get("STREAMAV_SHARED_DATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    if not folder.exists():
+        pytest.skip(f"the shared data are not here: {folder}; STREAMAV_SHARED_DATA names another place")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        reason = f"the shared data are broken: {folder} is empty or no folder"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of a whole model of random weights."""
+    from fakes import write_tiny_bundle
+
+    return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def engine_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder for STREAMAV_HOME, so that engines are built once for all tests and nothing of the user's is touched."""
+    return tmp_path_factory.mktemp("home")

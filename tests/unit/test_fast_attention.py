@@ -1,0 +1,93 @@
+"""Promises of the fast training step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from streamav.networks.attention import AudioGuidedAttention
+from streamav.training.fast_attention import fast_attention
+
+SEGMENTS, AUDIO, VISUAL, HIDDEN, GRID = 70, 5, 9, 8, 3
+
+
+def layer() -> AudioGuidedAttention:
+    torch.manual_seed(0)
+    return AudioGuidedAttention(AUDIO, VISUAL, HIDDEN, GRID)
+
+
+def inputs() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    audio = torch.randn(SEGMENTS, AUDIO, generator=generator, requires_grad=True)
+    return audio, torch.randn(SEGMENTS, GRID, GRID, VISUAL, generator=generator)
+
+
+def gradients(attention: AudioGuidedAttention, share: float | None) -> dict[str, torch.Tensor]:
+    audio, visual = inputs()
+    attention.zero_grad()
+
+    def run() -> tuple[torch.Tensor, torch.Tensor]:
+        attended, weights = attention(audio, visual)
+        towards = torch.linspace(-1, 1, attended.numel()).view_as(attended)
+        ((attended * towards).square().sum() + (weights * torch.arange(GRID)).sum()).backward()
+        return attended.detach(), weights.detach()
+
+    if share is None:
+        attended, weights = run()
+    else:
+        with fast_attention(attention, share):
+            attended, weights = run()
+    assert audio.grad is not None
+    found = {name: value.grad.clone() for name, value in attention.named_parameters() if value.grad is not None}
+    return {**found, "audio": audio.grad, "attended": attended, "weights": weights}
+
+
+def test_the_fast_step_is_the_same_step() -> None:
+    """Outputs and every gradient equal those of the plain layer, over several blocks with a short last one."""
+    expected, actual = gradients(layer(), None), gradients(layer(), 1.0)
+    assert expected.keys() == actual.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(actual[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_the_estimated_gradient_has_no_bias() -> None:
+    """The mean of many estimates comes to the exact gradient, as fast as independent draws do; the output is exact."""
+    exact = gradients(layer(), None)
+    torch.manual_seed(2)
+    draws = [gradients(layer_with(seed), 0.25) for seed in range(400)]
+    for name in ("attended", "weights", "audio", "score.weight"):
+        torch.testing.assert_close(draws[0][name], exact[name], rtol=1e-4, atol=1e-5)
+    for name in ("visual_in.weight", "visual_in.bias", "visual_rows.weight"):
+        each = torch.stack([draw[name] for draw in draws])
+        one = float((each[0] - exact[name]).norm())
+        mean = float((each.mean(dim=0) - exact[name]).norm())
+        assert one > 0
+        assert mean < 0.15 * one + 1e-6
+
+
+def layer_with(seed: int) -> AudioGuidedAttention:
+    made = layer()
+    torch.manual_seed(1000 + seed)
+    return made
+
+
+def test_the_layer_is_put_back_and_keeps_its_names() -> None:
+    """After the context the layer is what it was; within it nothing of its state has another name."""
+    attention = layer()
+    names = list(attention.state_dict())
+    with fast_attention(attention):
+        assert list(attention.state_dict()) == names
+        assert "forward" in vars(attention)
+    assert "forward" not in vars(attention)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_without_gradients_the_plain_layer_runs(share: float) -> None:
+    """Evaluation inside the context is the plain layer's, to the last bit."""
+    attention = layer()
+    audio, visual = inputs()
+    with torch.inference_mode():
+        expected = attention(audio, visual)
+        with fast_attention(attention, share):
+            actual = attention(audio, visual)
+    assert all(torch.equal(one, other) for one, other in zip(expected, actual, strict=True))

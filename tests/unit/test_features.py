@@ -1,0 +1,159 @@
+"""From segments to features: which frames, how loud, and what a batch may hold."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from streamav.bundle import AudioCard, ClassEntry, DetectionCard, LocalizerCard, ModelCard, VisualCard
+from streamav.errors import EngineError, SettingsError, ShapeError
+from streamav.features import LogMelOptions, SegmentExtractor, log_mel
+from streamav.features.audio import level_dbfs
+from streamav.features.visual import chosen_frames, mean_grids
+from streamav.protocols import Network
+from streamav.types import Quality, Segment
+
+SIDE = 4
+
+
+class MeanEngine:
+    """Its visual network gives each picture's mean brightness in every cell, its audio network the patch's corner and mean."""
+
+    name = "mean"
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def network(self, name: str) -> Network:
+        return {"visual": self._visual, "audio": self._audio}[name]
+
+    def _visual(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
+        self.batches.append(len(inputs[0]))
+        mean = inputs[0].astype(np.float32).mean(axis=(1, 2, 3))
+        return (np.broadcast_to(mean[:, None, None, None], (len(mean), 2, 2, 3)).astype(np.float32),)
+
+    def _audio(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
+        patches = inputs[0].astype(np.float32)
+        return (np.stack([patches[:, 0, 0], patches.mean(axis=(1, 2))], axis=1),)
+
+
+def make_card(audio_size: int = 2) -> ModelCard:
+    return ModelCard(
+        name="mean",
+        version="1",
+        profile="custom",
+        classes=(ClassEntry(slug="bark", name="Bark"),),
+        audio=AudioCard(network="compact_audio", log_mel_offset=0.001, size=audio_size),
+        visual=VisualCard(network="compact_visual", picture=(SIDE, SIDE), frames_per_second=4, size=3, grid=2),
+        localizer=LocalizerCard(options={}),
+        detection=DetectionCard(on=0.5, off=0.5),
+        licence_note="none",
+    )
+
+
+def make_segment(index: int, brightness: list[int], side: int = SIDE) -> Segment:
+    generator = np.random.default_rng(index)
+    frames = np.stack([np.full((side, side, 3), value, np.uint8) for value in brightness])
+    audio = (0.1 * generator.standard_normal(16_000)).clip(-1, 1).astype(np.float32)
+    return Segment(index=index, start_ns=index * 10**9, audio=audio, frames=frames, quality=Quality(repeated_frames=1))
+
+
+def test_a_grid_is_the_mean_over_the_frames_of_its_own_segment() -> None:
+    """Segments with different numbers of frames go through as one batch and do not mix."""
+    engine = MeanEngine()
+    first, second = SegmentExtractor(engine, make_card()).extract([make_segment(3, [10, 20, 60, 70]), make_segment(7, [200, 100])])
+    assert engine.batches == [6]
+    assert (first.index, second.index) == (3, 7)
+    assert first.start_ns == 3 * 10**9
+    assert first.quality == Quality(repeated_frames=1)
+    np.testing.assert_allclose(first.visual, np.full((2, 2, 3), 40.0), rtol=1e-6)
+    np.testing.assert_allclose(second.visual, np.full((2, 2, 3), 150.0), rtol=1e-6)
+
+
+def test_audio_goes_through_the_front_end_of_the_card() -> None:
+    """The audio encoder is given the log-mel patch with the card's offset."""
+    segment = make_segment(0, [0])
+    features = SegmentExtractor(MeanEngine(), make_card()).extract([segment])[0]
+    patch = log_mel(segment.audio, LogMelOptions(offset=0.001))
+    np.testing.assert_allclose(features.audio, [patch[0, 0], patch.mean()], rtol=1e-5)
+
+
+def test_a_batch_equals_its_segments_one_by_one() -> None:
+    """How many segments are extracted at once changes nothing."""
+    extractor = SegmentExtractor(MeanEngine(), make_card())
+    segments = [make_segment(index, [index, 2 * index, 7, 9]) for index in range(5)]
+    together = extractor.extract(segments)
+    for one, segment in zip(together, segments, strict=True):
+        alone = extractor.extract([segment])[0]
+        np.testing.assert_array_equal(one.visual, alone.visual)
+        np.testing.assert_array_equal(one.audio, alone.audio)
+        assert one.level_dbfs == alone.level_dbfs
+
+
+def test_the_frame_budget_lowers_how_many_pictures_are_looked_at() -> None:
+    """Under overload fewer frames go to the encoder, spread over the second."""
+    engine = MeanEngine()
+    extractor = SegmentExtractor(engine, make_card())
+    extractor.frame_budget = 2
+    features = extractor.extract([make_segment(0, [0, 10, 20, 30])])[0]
+    assert engine.batches == [2]
+    np.testing.assert_allclose(features.visual[0, 0], 20.0)  # frames 1 and 3
+    with pytest.raises(SettingsError, match="at least 1, got 0"):
+        extractor.frame_budget = 0
+
+
+@given(available=st.integers(1, 32), budget=st.one_of(st.none(), st.integers(1, 40)))
+def test_chosen_frames_are_distinct_in_order_and_in_range(available: int, budget: int | None) -> None:
+    """Any budget gives as many frames as it allows, each once, in time order."""
+    chosen = chosen_frames(available, budget)
+    assert len(chosen) == (available if budget is None else min(budget, available))
+    assert chosen == sorted(set(chosen))
+    assert 0 <= chosen[0] <= chosen[-1] < available
+
+
+@given(counts=st.lists(st.integers(1, 5), min_size=1, max_size=6))
+def test_mean_grids_equals_a_plain_loop(counts: list[int]) -> None:
+    """Averaging in one pass gives what averaging each segment alone gives."""
+    grids = np.random.default_rng(0).standard_normal((sum(counts), 2, 2, 3)).astype(np.float32)
+    ends = np.cumsum([0, *counts])
+    expected = np.stack([grids[a:b].mean(axis=0) for a, b in itertools.pairwise(ends)])
+    np.testing.assert_allclose(mean_grids(grids, counts), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_levels() -> None:
+    """Full scale is 0 dBFS, half the amplitude 6.02 dB less, digital silence has no level."""
+    assert level_dbfs(np.ones(16_000, np.float32)) == 0.0
+    assert level_dbfs(np.full(16_000, 0.5, np.float32)) == pytest.approx(-6.0206, abs=1e-3)
+    assert level_dbfs(np.zeros(16_000, np.float32)) is None
+
+
+def test_wrong_shapes_are_named() -> None:
+    """Pictures of another size, and an encoder that does not keep its card's word, are refused with both sizes."""
+    with pytest.raises(ShapeError, match=r"\(4, 4\) \(height, width\), got \(5, 5\)"):
+        SegmentExtractor(MeanEngine(), make_card()).extract([make_segment(0, [1], side=5)])
+    with pytest.raises(ShapeError, match=r"got \(1, 2\)"):
+        SegmentExtractor(MeanEngine(), make_card(audio_size=9)).extract([make_segment(0, [1])])
+
+
+def test_nothing_gives_nothing() -> None:
+    """An empty batch never reaches the networks."""
+    engine = MeanEngine()
+    assert SegmentExtractor(engine, make_card()).extract([]) == []
+    assert engine.batches == []
+
+
+def test_errors_of_an_engine_pass_through() -> None:
+    """What the engine raises is what the caller sees."""
+
+    class Broken(MeanEngine):
+        def _visual(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
+            msg = "gone"
+            raise EngineError(msg)
+
+    with pytest.raises(EngineError, match="gone"):
+        SegmentExtractor(Broken(), make_card()).extract([make_segment(0, [1])])

@@ -1,0 +1,57 @@
+"""The ring of ten segments."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import features
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamav.errors import ShapeError
+from streamav.window import WindowRing
+
+
+@given(st.integers(0, 40), st.integers(0, 5))
+def test_every_second_from_the_tenth_on_has_its_window(count: int, first: int) -> None:
+    """No window before ten segments are there; afterwards each push gives the ten that end with it."""
+    ring = WindowRing()
+    for number in range(count):
+        window = ring.push(features(first + number))
+        if number < 9:
+            assert window is None
+        else:
+            assert window is not None
+            assert [one.index for one in window.segments] == list(range(first + number - 9, first + number + 1))
+
+
+def test_a_gap_is_refused() -> None:
+    """A segment that does not follow the one before is refused, and the ring stays as it was."""
+    ring = WindowRing()
+    ring.push(features(3))
+    for wrong in (3, 5, 2):
+        with pytest.raises(ShapeError, match="must be the next one"):
+            ring.push(features(wrong))
+    ring.push(features(4))
+
+
+def test_reset_asks_for_ten_new_segments() -> None:
+    """After a reset any index may come, and ten of them are needed again."""
+    ring = WindowRing()
+    for index in range(12):
+        ring.push(features(index))
+    ring.reset()
+    windows = [ring.push(features(index)) for index in range(100, 110)]
+    assert [window is not None for window in windows] == [False] * 9 + [True]
+
+
+@given(st.integers(0, 15))
+def test_only_a_short_source_leaves_a_short_window(count: int) -> None:
+    """Closing gives what there is, exactly when there were one to nine segments, and once."""
+    ring = WindowRing()
+    for index in range(count):
+        ring.push(features(index))
+    window = ring.close()
+    assert (window is not None) == (1 <= count < 10)
+    if window is not None:
+        assert len(window.segments) == count
+    assert ring.close() is None
