@@ -132,6 +132,12 @@ class Broker:
         acl.write_text(access, encoding="ascii")
         acl.chmod(0o600)
 
+    def change_password(self, user: str, password: str) -> None:
+        """Give a user another password while the broker runs (it reads its files again on SIGHUP)."""
+        file = self.folder / "passwords"
+        subprocess.run(["mosquitto_passwd", "-b", str(file), user, password], check=True, capture_output=True)
+        self._signal(signal.SIGHUP)
+
     def _accepts(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0

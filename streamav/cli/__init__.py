@@ -45,6 +45,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "bench": Command("streamav.cli.bench", "bench", "Time the networks, or a whole run."),
     "train": Command("streamav.cli.train", "train", "Train a model on a folder of features or of composites."),
     "eval": Command("streamav.cli.evaluate", "evaluate", "Evaluate a model."),
+    "recordings": Command("streamav.cli.recordings", "recordings", "Run a model over labelled recordings and print a table."),
     "tune": Command("streamav.cli.tune", "tune", "Find the detection settings that suit a model."),
     "extract": Command("streamav.cli.extract", "extract", "Extract features from media files."),
 }

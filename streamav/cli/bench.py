@@ -123,7 +123,11 @@ def _request(folder: Path, recipe: str, cache: Path | None, weights: Path | None
 
 
 def _row(request: Request) -> dict[str, Any]:
-    """Time one engine in a process of its own, with its threads pinned."""
+    """Time one engine in a process of its own, with its threads pinned, after building it here when it has to be built."""
+    if not request.recipe.startswith("torch"):
+        from streamav.engines.timing import open_requested
+
+        open_requested(request)
     environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads), "OMP_WAIT_POLICY": "PASSIVE"}
     command = [sys.executable, "-m", "streamav.engines.timing"]
     done = subprocess.run(  # noqa: S603 - our own module

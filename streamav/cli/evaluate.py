@@ -87,8 +87,9 @@ def _clips(network: VSCG, data: AveData, split: str) -> Figures:
     import numpy as np
 
     from streamav.evaluation.bootstrap import bootstrap
+    from streamav.evaluation.segments import score_segments
     from streamav.evaluation.stream_events import Collar, EventCounts, count_events, spans_of_labels
-    from streamav.training.selection import answers, score
+    from streamav.training.selection import answers
 
     part = data.val if split == "val" else data.test
     options = network.options
@@ -103,15 +104,14 @@ def _clips(network: VSCG, data: AveData, split: str) -> Figures:
         ),
         EventCounts(),
     )
-    always = score(said.truth, np.full_like(said.truth, background), background)
+    scores = score_segments(said.truth, said.decided, background)
     return {
         "decision": options.decision,
         "clips": len(part),
-        **score(said.truth, said.decided, background).to_dict(),
+        **scores.to_dict(),
         "accuracy_95": [spread.low, spread.high],
         "event_f1": counts.f1,
-        "always_background": always.accuracy,
-        "right_class_never_background": 1.0 - always.accuracy,
+        "right_class_never_background": 1.0 - scores.always_background,
     }
 
 

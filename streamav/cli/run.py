@@ -6,8 +6,10 @@ It turns options into settings and prints; everything else is done by `streamav.
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -49,6 +51,7 @@ def run(
     speed: Annotated[Literal["1", "max"] | None, typer.Option("--speed", help="A file at its own pace, or as fast as possible.")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings; options win over it.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over everything else; repeatable.")] = None,
+    report: Annotated[Path | None, typer.Option("--summary", help="At the end write how the run went to this JSON file.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more, and show updates of events.")] = False,
 ) -> None:
     """Watch and listen to a source, and publish what is heard and seen at once.
@@ -75,7 +78,7 @@ def run(
         },
     )
     settings = load_settings(config, overrides or (), base=base)
-    raise typer.Exit(_run(settings, console, verbose=verbose, began_s=began_s))
+    raise typer.Exit(_run(settings, console, report, verbose=verbose, began_s=began_s))
 
 
 def settings_of(
@@ -114,7 +117,7 @@ def settings_of(
     return tree
 
 
-def _run(settings: Settings, console: Console, *, verbose: bool, began_s: float) -> int:
+def _run(settings: Settings, console: Console, report: Path | None, *, verbose: bool, began_s: float) -> int:
     """Make the run, run it, say how it went; give the exit status."""
     from streamav import app
 
@@ -137,6 +140,8 @@ def _run(settings: Settings, console: Console, *, verbose: bool, began_s: float)
 
     summary = asyncio.run(app.run(application, on_interrupt=note))
     _tell(console, summary)
+    if report is not None:
+        report.write_text(json.dumps(asdict(summary), indent=1) + "\n", encoding="utf-8")
     return _INTERRUPTED if signal.SIGINT in asked else 0
 
 

@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydantic import JsonValue
 
-    from streamav.bundle import ModelCard
+    from streamav.bundle import Bundle, ModelCard
+    from streamav.engines.recipe import Recipe
     from streamav.protocols import Engine
 
-__all__ = ["Request", "measure"]
+__all__ = ["Request", "measure", "open_requested"]
 
 Kind = TypeVar("Kind", bound=np.generic)
 MOST_RUNS = 200
@@ -88,21 +89,13 @@ def measure(request: Request) -> dict[str, JsonValue]:
         EngineError: when the engine cannot run the model.
         ModelError: when the bundle cannot be used.
     """
-    bundle = load_bundle(request.bundle)
-    recipe = load_recipe(request.recipe)
-    settings = ModelSettings(
-        engine=recipe.engine,
-        precision=recipe.precision,
-        threads=request.threads,
-        weights_dir=None if request.weights_dir is None else Path(request.weights_dir),
-    )
     began = time.perf_counter()
-    engine = open_engine(bundle, settings, EngineCache(None if request.cache is None else Path(request.cache)))
+    bundle, recipe, engine = open_requested(request)
     ready_s = time.perf_counter() - began
     second = _Second(bundle.card, request.frames, request.streams)
     second.run(engine)
     memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    reference = _reference(bundle.path, settings) if recipe.engine != "torch" else engine
+    reference = engine if recipe.engine == "torch" else _reference(bundle, request)
     times, plain = _in_turns(second, engine, reference, request.budget_s)
     parity = compare(
         engine, answer(reference, make_samples(bundle.card.visual.picture, bundle.card.audio.log_mel_offset)), recipe.tolerance
@@ -116,9 +109,25 @@ def measure(request: Request) -> dict[str, JsonValue]:
     }
 
 
-def _reference(folder: Path, settings: ModelSettings) -> Engine:
-    plain = settings.model_copy(update={"engine": "torch", "precision": "fp32"})
-    return open_engine(load_bundle(folder), plain)
+def open_requested(request: Request) -> tuple[Bundle, Recipe, Engine]:
+    """Open what a request names, building the engine when it is not in the cache.
+
+    Raises:
+        EngineError: when the engine cannot run the model.
+        ModelError: when the bundle cannot be used.
+    """
+    bundle, recipe = load_bundle(request.bundle), load_recipe(request.recipe)
+    cache = EngineCache(None if request.cache is None else Path(request.cache))
+    return bundle, recipe, open_engine(bundle, _settings(request, recipe), cache)
+
+
+def _settings(request: Request, recipe: Recipe) -> ModelSettings:
+    folder = None if request.weights_dir is None else Path(request.weights_dir)
+    return ModelSettings(engine=recipe.engine, precision=recipe.precision, threads=request.threads, weights_dir=folder)
+
+
+def _reference(bundle: Bundle, request: Request) -> Engine:
+    return open_engine(bundle, _settings(request, load_recipe("torch-fp32")))
 
 
 def _in_turns(second: _Second, engine: Engine, reference: Engine, budget_s: float) -> tuple[list[tuple[float, float]], list[float]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from streamav.errors import DataError
 from streamav.evaluation.bootstrap import Interval, bootstrap
+from streamav.evaluation.segments import score_segments
 from streamav.evaluation.stream_ages import Combination, at_age, scored_seconds
 from streamav.evaluation.stream_events import (
     Collar,
@@ -148,25 +149,19 @@ def _truth(stream: ScoredStream) -> NDArray[np.int64]:
 def _age(truth: NDArray[np.int64], said: dict[int, NDArray[np.int64]], age: int, background: int) -> AgeScores:
     now, later = said[age], said.get(age + 1)
     right = now == truth
-    quiet = truth == background
+    scores = score_segments(truth, now, background)
     flips = [float("nan")] * 3
     if later is not None:
         flips = [float((now != later).mean()), float((~right & (later == truth)).mean()), float((right & (later != truth)).mean())]
     return AgeScores(
         age=age,
-        accuracy=float(right.mean()),
-        macro_f1=_macro_f1(truth, now, background),
-        background_recall=float(right[quiet].mean()) if quiet.any() else float("nan"),
+        accuracy=scores.accuracy,
+        macro_f1=scores.macro_f1,
+        background_recall=scores.background_recall,
         flips=flips[0],
         flips_to_right=flips[1],
         flips_to_wrong=flips[2],
     )
-
-
-def _macro_f1(truth: NDArray[np.int64], said: NDArray[np.int64], background: int) -> float:
-    hits = np.bincount(truth[truth == said], minlength=background + 1)[:background]
-    total = (np.bincount(truth, minlength=background + 1) + np.bincount(said, minlength=background + 1))[:background]
-    return float((2.0 * hits[total > 0] / total[total > 0]).mean()) if (total > 0).any() else float("nan")
 
 
 def _latency(

@@ -73,5 +73,7 @@ def tune(
         tried.append(Tried(option, sum(parts, EventCounts())))
     within = [one for one in tried if one.counts.background_false_alarms_per_hour <= alarms_per_hour]
     if within:
-        return max(within, key=lambda one: (one.counts.f1, -one.counts.false_alarms)), True
+        top = max((one.counts.f1, -one.counts.false_alarms) for one in within)
+        equal = [one for one in within if (one.counts.f1, -one.counts.false_alarms) == top]
+        return equal[len(equal) // 2], True  # the middle of those that do equally well has most room on both sides
     return min(tried, key=lambda one: (one.counts.background_false_alarms, -one.counts.f1)), False

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import aiomqtt
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -179,7 +180,7 @@ def _make(settings: MqttSettings, credentials: Credentials, client_id: str, will
         protocol=aiomqtt.ProtocolVersion.V5 if version_5 else aiomqtt.ProtocolVersion.V311,
         will=None if will_topic is None else aiomqtt.Will(will_topic, b"offline", qos=1, retain=True, properties=will_properties),
         clean_session=None if version_5 else True,
-        clean_start=True,
+        clean_start=True if version_5 else MQTT_CLEAN_START_FIRST_ONLY,  # paho refuses any other value with 3.1.1
         properties=connect if will_topic is not None else None,
         timeout=settings.timeout_s,
         keepalive=settings.keepalive_s,

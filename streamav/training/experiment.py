@@ -12,12 +12,13 @@ import torch
 
 from streamav.errors import SettingsError
 from streamav.evaluation.bootstrap import mean_and_deviation
+from streamav.evaluation.segments import SegmentScores, score_segments
 from streamav.networks.baselines import BaselineOptions
 from streamav.networks.options import VSCGOptions
 from streamav.training.ablations import make_network
 from streamav.training.losses import LossOptions
 from streamav.training.options import DECAY_EPOCHS_FULLY, DECAY_EPOCHS_WEAKLY, TrainOptions
-from streamav.training.selection import Answers, Scores, answers, score
+from streamav.training.selection import Answers, answers
 from streamav.training.targets import TargetOptions
 from streamav.training.trainer import Recipe, TrainResult, Watcher, fit
 from streamav.training.windows import ClipBatches
@@ -67,7 +68,7 @@ class SeedOutcome:
     """In eval mode, with the weights that did best on validation."""
     result: TrainResult
     test: Answers
-    scores: Scores
+    scores: SegmentScores
     """On the test split, which was read once, after everything was selected."""
 
 
@@ -184,7 +185,7 @@ def run_experiment(
 def _tested(data: AveData, experiment: Experiment, seed: int, network: nn.Module, result: TrainResult) -> SeedOutcome:
     options = experiment.train
     said = answers(network, data.test.batches(options.batch), options.decision, options.threshold)
-    scores = score(said.truth, said.decided, len(data.classes))
+    scores = score_segments(said.truth, said.decided, len(data.classes))
     return SeedOutcome(seed=seed, network=network, result=result, test=said, scores=scores)
 
 

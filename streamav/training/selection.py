@@ -1,6 +1,6 @@
-"""Scores a network on labelled clips: what selects weights on the validation set, and what is reported once at the end.
+"""Asks a network about labelled clips: for selection on the validation set, and once at the end about the test set.
 
-It knows no optimiser and chooses nothing.
+It knows no optimiser and no scores (`streamav.evaluation` has them), and chooses nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streamav.networks.options import Decision
     from streamav.training.feature_set import Batch
 
-__all__ = ["Answers", "Scores", "answers", "score"]
+__all__ = ["Answers", "answers"]
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -35,22 +35,6 @@ class Answers:
     """Shape (m, T), 0 to C."""
     probabilities: NDArray[np.float32]
     """Shape (m, T, C + 1), rows sum to 1; of the per-segment scores where the network has them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
-    """Segment scores of one set of clips, each 0 to 1."""
-
-    accuracy: float
-    """Share of segments with the right one of C + 1 labels. Source: VSCG section IV-A."""
-    macro_f1: float
-    """Mean F1 of the foreground classes that occur in truth or answer."""
-    background_recall: float
-    """Share of background segments called background; NaN when there is none."""
-
-    def to_dict(self) -> dict[str, float]:
-        """Give the scores by name."""
-        return {"accuracy": self.accuracy, "macro_f1": self.macro_f1, "background_recall": self.background_recall}
 
 
 def answers(
@@ -73,25 +57,3 @@ def answers(
     finally:
         network.train(was_training)
     return Answers(truth=np.concatenate(truth), decided=np.concatenate(decided), probabilities=np.concatenate(probabilities))
-
-
-def score(truth: NDArray[np.int64], decided: NDArray[np.int64], background: int) -> Scores:
-    """Compare labels segment by segment.
-
-    Args:
-        truth: any shape, 0 to *background*.
-        decided: the same shape.
-        background: C.
-    """
-    right = truth == decided
-    quiet = truth == background
-    f1 = []
-    for label in range(background):
-        true, said = truth == label, decided == label
-        if true.any() or said.any():
-            f1.append(2.0 * float((true & said).sum()) / float(true.sum() + said.sum()))
-    return Scores(
-        accuracy=float(right.mean()),
-        macro_f1=float(np.mean(f1)) if f1 else float("nan"),
-        background_recall=float(right[quiet].mean()) if quiet.any() else float("nan"),
-    )

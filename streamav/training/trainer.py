@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from streamav.errors import DataError, SettingsError
+from streamav.evaluation.segments import score_segments
 from streamav.training.checkpoints import Progress, load_progress, save_progress
 from streamav.training.fast_attention import fast_attention
 from streamav.training.feature_set import Batch, FeatureSet, epoch_generator
 from streamav.training.losses import LossOptions, LossTerms, loss
 from streamav.training.options import TrainOptions
 from streamav.training.prefetch import prefetched
-from streamav.training.selection import answers, score
+from streamav.training.selection import answers
 from streamav.training.targets import TargetMaker, TargetOptions
 from streamav.training.windows import ClipBatches
 
@@ -257,7 +258,7 @@ class _Loop:
         options = self.recipe.options
         batches = self.validation.batches(options.batch)
         said = answers(run.network, prefetched(batches) if options.prefetch else batches, options.decision, options.threshold)
-        scores = score(said.truth, said.decided, self.recipe.classes)
+        scores = score_segments(said.truth, said.decided, self.recipe.classes)
         better = scores.accuracy > run.best_score
         if better:
             run.best, run.best_epoch, run.best_score = _copied(run.network.state_dict()), number, scores.accuracy

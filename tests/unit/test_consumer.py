@@ -51,4 +51,4 @@ def test_the_command_measures_from_the_end_of_the_newest_second() -> None:
     summary = subscriber.summary(10.0)
     assert (summary["messages"], summary["duplicates"], summary["invalid"]) == (3, 1, 1)
     assert summary["arrival_latency_s"] == {"count": 2, "p50": 0.375, "p95": 0.4875, "max": 0.5}
-    assert [(e["label"], e["media_start_s"], e["media_end_s"]) for e in summary["events"]] == [("bark", 5.0, 7.0)]  # type: ignore[attr-defined]
+    assert [(e["label"], e["media_start_s"], e["media_end_s"]) for e in summary["events"]] == [("bark", 5.0, 7.0)]

@@ -140,7 +140,7 @@ async def test_a_crash_is_told_as_restart_at_the_next_start(tmp_path: Path) -> N
     crashed = make_sink(broker, tmp_path)
     await crashed.start()
     crashed.event(make_event(1), 0.1)
-    await until(lambda: retained(broker).get("porch/class/bark/state") == "ON")
+    await until(lambda: bool(messages(broker)) and retained(broker).get("porch/class/bark/state") == "ON")
     assert crashed._task is not None
     crashed._task.cancel()
     await asyncio.wait([crashed._task])

@@ -35,11 +35,11 @@ def test_a_message_stays_until_it_is_acknowledged() -> None:
     outbox.put(first)
     outbox.put(second)
     assert outbox.head is first
-    assert outbox.head is first
     outbox.acknowledge(first)
     assert outbox.head is second
     outbox.acknowledge(second)
-    assert (outbox.head, len(outbox), outbox.bytes) == (None, 0, 0)
+    assert not len(outbox)
+    assert not outbox.bytes
 
 
 def test_a_full_outbox_first_merges_updates() -> None:

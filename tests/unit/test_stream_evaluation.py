@@ -227,4 +227,4 @@ def test_tuning_finds_the_threshold_that_parts_events_from_noise() -> None:
     assert kept
     assert best.counts.f1 == 1.0
     assert 0.55 < best.hysteresis.on <= 0.75
-    assert not tune([ScoredStream(np.full(places.shape + (3,), 0.95), truth)], 1, 0.0)[1]
+    assert not tune([ScoredStream(np.full((*places.shape, 3), 0.95), np.full_like(truth, 2))], 1, 0.0)[1]

@@ -1,0 +1,157 @@
+"""`streamav recordings`: runs a model over labelled recordings as a user would, and prints a table of truth and events.
+
+It reads labels, runs `streamav.app` on each file as fast as it goes, and scores with `streamav.evaluation`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSettings
+from streamav.errors import DataError
+from streamav.types import SEGMENT_NS, EventPhase
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamav.types import Event, SourceState, Telemetry
+
+__all__ = ["Span", "labels_of", "read_labels", "recordings"]
+
+_COLUMNS = {"file", "class_slug", "onset_s", "offset_s"}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One label over [onset_s, offset_s) seconds."""
+
+    label: str
+    onset_s: float
+    offset_s: float
+    score: float = 1.0
+
+
+@dataclass(slots=True)
+class _Found:
+    """A sink that keeps the confirmed events of one file."""
+
+    spans: list[Span] = field(default_factory=list)
+    seconds: int = 0
+
+    async def start(self) -> None:
+        """Do nothing."""
+
+    def event(self, event: Event, latency_s: float) -> None:  # noqa: ARG002 - the role names it
+        """Keep an event that ended and was confirmed."""
+        if event.phase is EventPhase.END and event.confirmed and event.end_ns is not None:
+            self.spans.append(Span(event.label, event.start_ns / SEGMENT_NS, event.end_ns / SEGMENT_NS, event.top_score))
+
+    def source_state(self, source: str, state: SourceState, reason: str) -> None:
+        """Do nothing."""
+
+    def telemetry(self, source: str, telemetry: Telemetry) -> None:
+        """Do nothing."""
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+def recordings(
+    folder: Annotated[Path, typer.Argument(help="Folder with the files and labels.csv (file, class_slug, onset_s, offset_s).")],
+    model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")] = "starter",
+    latency: Annotated[int | None, typer.Option("--latency", min=1, max=10, help="As of streamav run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Run a model over labelled recordings and print truth, events and per-second accuracy as a Markdown table."""
+    from streamav.bundle import find_bundle
+
+    truth = read_labels(folder / "labels.csv")
+    known = set(find_bundle(model).card.slugs)
+    rows: list[dict[str, object]] = []
+    right = seconds = quiet = 0
+    for name in sorted(truth):
+        found = _run(folder / name, model, latency)
+        wanted = labels_of([span for span in truth[name] if span.label in known], found.seconds)
+        said = labels_of(found.spans, found.seconds)
+        hits = sum(one == other for one, other in zip(wanted, said, strict=True))
+        right, seconds, quiet = right + hits, seconds + len(wanted), quiet + wanted.count(None)
+        rows.append({"file": name, "truth": _text(truth[name]), "events": _text(found.spans), "right": hits, "seconds": len(wanted)})
+    totals = {"accuracy": right / seconds, "always_background": quiet / seconds, "seconds": seconds, "model": model}
+    if as_json:
+        typer.echo(json.dumps({"rows": rows, **totals}, indent=1))
+        return
+    typer.echo("| recording | truth | events found | seconds right |\n|---|---|---|---|")
+    for row in rows:
+        typer.echo(f"| {row['file']} | {row['truth']} | {row['events']} | {row['right']} of {row['seconds']} |")
+    typer.echo(f"\n{right} of {seconds} seconds right ({right / seconds:.1%}); always saying background: {quiet / seconds:.1%}.")
+
+
+def read_labels(file: Path) -> dict[str, list[Span]]:
+    """Read labels.csv: the spans of each file; a row without times gives the file without a span.
+
+    Raises:
+        DataError: when the file or a column is missing, or a time is not a number; the message names the row.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            if not set(reader.fieldnames or ()) >= _COLUMNS:
+                msg = f"{file} must have the columns {', '.join(sorted(_COLUMNS))}, got {reader.fieldnames}"
+                raise DataError(msg)
+            truth: dict[str, list[Span]] = {}
+            for number, row in enumerate(reader, start=2):
+                spans = truth.setdefault(row["file"], [])
+                if row["onset_s"] and row["offset_s"]:
+                    spans.append(_span(row, f"{file}, line {number}"))
+            return truth
+    except (OSError, UnicodeDecodeError) as exc:
+        msg = f"{file} must be a readable table: {exc}"
+        raise DataError(msg) from exc
+
+
+def _span(row: dict[str, str], where: str) -> Span:
+    try:
+        onset_s, offset_s = float(row["onset_s"]), float(row["offset_s"])
+    except ValueError as exc:
+        msg = f"{where}: onset_s and offset_s must be numbers, got {row['onset_s']!r} and {row['offset_s']!r}"
+        raise DataError(msg) from exc
+    if not 0.0 <= onset_s < offset_s < math.inf:
+        msg = f"{where}: 0 <= onset_s < offset_s must hold, got {onset_s} and {offset_s}"
+        raise DataError(msg)
+    return Span(row["class_slug"], onset_s, offset_s)
+
+
+def labels_of(spans: Sequence[Span], seconds: int) -> list[str | None]:
+    """Give the label of each second: of the spans that cover at least half of it the surest one, None for background."""
+    labels: list[str | None] = []
+    for second in range(seconds):
+        over = [span for span in spans if min(span.offset_s, second + 1) - max(span.onset_s, second) >= 0.5]  # noqa: PLR2004 - half
+        labels.append(max(over, key=lambda span: span.score).label if over else None)
+    return labels
+
+
+def _run(path: Path, model: str, latency: int | None) -> _Found:
+    """Run one file as `streamav run --speed max` does."""
+    from streamav import app
+
+    found = _Found()
+    settings = Settings(
+        source=SourceSettings(id="recording", uri=str(path), speed="max"),
+        model=ModelSettings(name=model),
+        detection=DetectionSettings(latency_segments=latency),
+    )
+    summary = asyncio.run(app.run(app.build(settings, [found])))
+    found.seconds = round(summary.media_s)
+    return found
+
+
+def _text(spans: Sequence[Span]) -> str:
+    return "; ".join(f"{span.label} {span.onset_s:g}-{span.offset_s:g}" for span in spans) or "none"

@@ -1,0 +1,81 @@
+"""`streamav subscribe` as users run it, against a real Mosquitto."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from brokers import USER, Broker, need_mosquitto
+from samples import CONTEXT, story
+
+from streamav.config import BackoffSettings, MqttSettings
+from streamav.publish.message import decode
+from streamav.publish.mqtt import MqttIdentity, MqttSink
+
+pytestmark = pytest.mark.broker
+
+COMMAND = "import typer; from streamav.cli.subscribe import subscribe; app = typer.Typer(); app.command()(subscribe); app()"
+
+
+async def start(*arguments: str) -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")}
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", COMMAND, *arguments, stdout=pipe, stderr=pipe, env=environment | {"COLUMNS": "200"}
+    )
+
+
+async def publish_when_heard(broker: Broker, state_dir: Path) -> None:
+    """Publish one event once the command has subscribed."""
+    async with asyncio.timeout(40):
+        while "streamav-subscribe" not in broker.log or "SUBACK" not in broker.log:  # noqa: ASYNC110 - it is another process
+            await asyncio.sleep(0.05)
+    settings = MqttSettings(host="127.0.0.1", port=broker.port, backoff=BackoffSettings(min_s=0.05, max_s=0.2))
+    sink = MqttSink(settings, MqttIdentity(version="0", context=CONTEXT, sources={"porch": ["bark"]}), state_dir)
+    await sink.start()
+    for event in story(1, updates=1):
+        sink.event(event, 0.4)
+    await sink.close()
+
+
+@pytest.mark.parametrize("raw", [False, True])
+async def test_events_are_shown_and_summed_up(tmp_path: Path, raw: bool) -> None:
+    """A line for each message, as words or as it is; the summary holds the event and the latencies; standard output holds nothing else."""
+    need_mosquitto()
+    broker = Broker(tmp_path / "broker").start()
+    try:
+        options = ["--json"] if raw else []
+        url = f"mqtt://127.0.0.1:{broker.port}/streamav"
+        process = await start(url, "--count", "3", "--for", "60", "--summary", str(tmp_path / "summary.json"), *options)
+        await publish_when_heard(broker, tmp_path / "state")
+        out, error = await asyncio.wait_for(process.communicate(), 40)
+    finally:
+        broker.stop()
+    assert process.returncode == 0, error.decode()
+    lines = out.splitlines()
+    assert len(lines) == 3
+    if raw:
+        assert [decode(line).type for line in lines] == ["new", "update", "end"]
+    else:
+        assert all(b"porch" in line and b"bark" in line and b"centre middle" in line for line in lines)
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert [(event["label"], event["end_reason"]) for event in summary["events"]] == [("bark", "ended")]
+    assert summary["messages"] == 3
+    assert summary["publisher_latency_s"] == {"count": 2, "p50": 0.4, "p95": 0.4, "max": 0.4}
+
+
+async def test_a_refused_login_ends_with_the_reason(tmp_path: Path) -> None:
+    """No retry for ever where nobody can repair it: the error says what to do."""
+    need_mosquitto()
+    broker = Broker(tmp_path / "broker", passwords=True).start()
+    try:
+        process = await start(f"mqtt://{USER}@127.0.0.1:{broker.port}", "--for", "30")
+        _, error = await asyncio.wait_for(process.communicate(), 40)
+    finally:
+        broker.stop()
+    assert process.returncode != 0
+    assert b"STREAMAV_MQTT_PASSWORD" in error

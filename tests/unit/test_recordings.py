@@ -1,0 +1,49 @@
+"""Labels of recordings, second by second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamav.cli.recordings import Span, labels_of, read_labels
+from streamav.errors import DataError
+
+HEADER = "file,class_slug,onset_s,offset_s\n"
+
+
+def test_seconds_go_to_the_surest_span_that_covers_half() -> None:
+    """A second belongs to a span that covers at least half of it, to the surer of two, and to background without one."""
+    spans = [Span("bark", 0.4, 2.0, 0.6), Span("cat", 1.0, 3.4, 0.9)]
+
+    assert labels_of(spans, 5) == ["bark", "cat", "cat", None, None]
+
+
+def test_rows_without_times_name_a_file_without_events(tmp_path: Path) -> None:
+    """A recording of nothing is part of the table, so that false alarms count."""
+    (tmp_path / "labels.csv").write_text(HEADER + "a.mp4,bark,1,3\na.mp4,bark,4,6\nb.mp4,none,,\n")
+
+    assert read_labels(tmp_path / "labels.csv") == {"a.mp4": [Span("bark", 1.0, 3.0), Span("bark", 4.0, 6.0)], "b.mp4": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("file,class_slug\n", "must have the columns"),
+        (HEADER + "a.mp4,bark,one,3\n", "line 2: onset_s and offset_s must be numbers"),
+        (HEADER + "a.mp4,bark,3,3\n", "line 2: 0 <= onset_s < offset_s"),
+        (HEADER + "a.mp4,bark,nan,3\n", "line 2: 0 <= onset_s < offset_s"),
+    ],
+)
+def test_wrong_tables_are_refused_with_their_line(tmp_path: Path, text: str, says: str) -> None:
+    """A wrong table names the file, the line and what must be."""
+    (tmp_path / "labels.csv").write_text(text)
+
+    with pytest.raises(DataError, match=says):
+        read_labels(tmp_path / "labels.csv")
+
+
+def test_a_missing_table_is_one_clear_error(tmp_path: Path) -> None:
+    """No table, no run."""
+    with pytest.raises(DataError, match="must be a readable table"):
+        read_labels(tmp_path / "labels.csv")
