@@ -50,11 +50,15 @@ def demo(
     Exit status: 0 when at least three quarters of the scene's events arrived at the subscriber and both programs ended as
     they should, 1 when not, 5 without the program mosquitto, 130 after Ctrl-C; else that of `streamav run`.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else what was started would be left behind
     with tempfile.TemporaryDirectory(prefix="streamav-demo-") as folder, contextlib.ExitStack() as stack:
         try:
             status = _show(Path(folder), stack, seconds, model, speed)
         except KeyboardInterrupt:
             status = _INTERRUPTED
+        except subprocess.TimeoutExpired as exc:
+            _say(f"a program did not end: {exc}")
+            status = 1
     raise typer.Exit(status)
 
 
@@ -159,10 +163,10 @@ def _start_broker(folder: Path, stack: contextlib.ExitStack) -> int:
         [path, "-c", str(configuration)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        text=True,
         start_new_session=True,  # Ctrl-C must not take the broker away before the others have said goodbye
     )
-    broker = _Program("mosquitto", process)  # type: ignore[arg-type] - it prints nothing
-    stack.callback(broker.end)
+    stack.callback(_Program("mosquitto", process).end)
     give_up_s = time.monotonic() + _START_S
     while process.poll() is None and time.monotonic() < give_up_s:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import statistics
 import sys
@@ -61,7 +62,10 @@ def subscribe(
     printer = _Printer(raw=raw)
     subscriber = Subscriber(show=printer.show, count=count)
     began_s = time.monotonic()
-    asyncio.run(_listen(mqtt, subscriber, printer.say, seconds))
+    try:
+        asyncio.run(_listen(mqtt, subscriber, printer.say, seconds))
+    except BrokenPipeError:  # who read our output has enough; what Python still holds for it goes to /dev/null
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if summary is not None:
         summary.write_text(json.dumps(subscriber.summary(time.monotonic() - began_s), indent=1) + "\n", encoding="utf-8")
 

@@ -88,7 +88,9 @@ def session(network: nn.Module, example: Tensor) -> Callable[[NDArray[np.generic
     return lambda x: np.asarray(session.run(None, {"x": x})[0], dtype=np.float32)
 
 
-def render_pictures(material: Material, teacher: Callable[[NDArray[np.uint8]], NDArray[np.float32]], seed: int, sizes: tuple[int, int, int]) -> dict[str, NDArray[np.generic]]:
+def render_pictures(
+    material: Material, teacher: Callable[[NDArray[np.uint8]], NDArray[np.float32]], seed: int, sizes: tuple[int, int, int]
+) -> dict[str, NDArray[np.generic]]:
     """Render views and the teacher's features of them.
 
     Args:
@@ -109,7 +111,9 @@ def render_pictures(material: Material, teacher: Callable[[NDArray[np.uint8]], N
     basis: NDArray[np.float32] | None = None
     for start in range(0, len(plan), TEACHER_BATCH):
         views = [
-            nothing_view(material, backdrops, rng, MOBILENETV2_SIDE) if item is None else photo_view(material, item, backdrops, rng, MOBILENETV2_SIDE)
+            nothing_view(material, backdrops, rng, MOBILENETV2_SIDE)
+            if item is None
+            else photo_view(material, item, backdrops, rng, MOBILENETV2_SIDE)
             for item, _ in plan[start : start + TEACHER_BATCH]
         ]
         large = torch.stack(views)
@@ -122,7 +126,9 @@ def render_pictures(material: Material, teacher: Callable[[NDArray[np.uint8]], N
     return {**whole, "labels": np.array([label for _, label in plan], np.int64), "basis": np.asarray(basis)}
 
 
-def render_seconds(material: Material, teacher: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int, per_class: int, none: int) -> dict[str, NDArray[np.generic]]:
+def render_seconds(
+    material: Material, teacher: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int, per_class: int, none: int
+) -> dict[str, NDArray[np.generic]]:
     """Render seconds of sound in ambience and the teacher's embeddings of them.
 
     The teacher hears the second at one common level: its opinion must not depend on how loud the student hears it.
@@ -148,7 +154,9 @@ def render_seconds(material: Material, teacher: Callable[[NDArray[np.float32]], 
     return {"patches": np.stack(patches), "labels": np.array(labels, np.int64), "embeddings": np.concatenate(embeddings)}
 
 
-def render_drawn_pictures(labels: list[str], teacher: Callable[[NDArray[np.uint8]], NDArray[np.float32]], basis: NDArray[np.float32], seed: int, per_kind: int) -> dict[str, NDArray[np.generic]]:
+def render_drawn_pictures(
+    labels: list[str], teacher: Callable[[NDArray[np.uint8]], NDArray[np.float32]], basis: NDArray[np.float32], seed: int, per_kind: int
+) -> dict[str, NDArray[np.generic]]:
     """Render pictures of the embedded scene, its empty room as often as one kind, in the form of `render_pictures`."""
     rng = np.random.default_rng(seed)
     plan: list[str | None] = [kind for kind in (*KINDS, None) for _ in range(per_kind)]
@@ -161,7 +169,9 @@ def render_drawn_pictures(labels: list[str], teacher: Callable[[NDArray[np.uint8
     return {**whole, "labels": np.array([names.index(kind) for kind in plan], np.int64)}
 
 
-def render_drawn_seconds(labels: list[str], teacher: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int, per_kind: int) -> dict[str, NDArray[np.generic]]:
+def render_drawn_seconds(
+    labels: list[str], teacher: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int, per_kind: int
+) -> dict[str, NDArray[np.generic]]:
     """Render seconds of the embedded scene's sound in the form of `render_seconds`."""
     rng = np.random.default_rng(seed)
     names = [*labels, None]
@@ -249,7 +259,16 @@ def _balanced(labels: NDArray[np.int64], none_share: float, rng: np.random.Gener
     return rng.choice(len(labels), count, p=share / share.sum())
 
 
-def train_visual(train: dict[str, NDArray[np.generic]], val: dict[str, NDArray[np.generic]], out: Path, minutes: float, *, batch: int = 48, seed: int = 0, side: int = COMPACT_SIDE) -> None:
+def train_visual(
+    train: dict[str, NDArray[np.generic]],
+    val: dict[str, NDArray[np.generic]],
+    out: Path,
+    minutes: float,
+    *,
+    batch: int = 48,
+    seed: int = 0,
+    side: int = COMPACT_SIDE,
+) -> None:
     """Train CompactVisual for a time; writes visual.safetensors (encoder) and visual-heads.safetensors into *out*.
 
     What already lies there is trained on. A smaller *side* than 112 pixels first, then 112, gives more steps for the same time
@@ -303,7 +322,9 @@ def train_visual(train: dict[str, NDArray[np.generic]], val: dict[str, NDArray[n
     _fit(student, loss, accuracy, train["labels"], out / "visual", minutes, batch, seed, none_share=0.12)
 
 
-def train_audio(train: dict[str, NDArray[np.generic]], val: dict[str, NDArray[np.generic]], out: Path, minutes: float, *, batch: int = 64, seed: int = 0) -> None:
+def train_audio(
+    train: dict[str, NDArray[np.generic]], val: dict[str, NDArray[np.generic]], out: Path, minutes: float, *, batch: int = 64, seed: int = 0
+) -> None:
     """Train CompactAudio for a time; writes audio.safetensors (encoder) and audio-heads.safetensors into *out*."""
     torch.manual_seed(seed)
     classes = int(train["labels"].max()) + 1
@@ -377,7 +398,17 @@ def _describe(guess: NDArray[np.int64], truth: NDArray[np.int64]) -> str:
     return f"accuracy={(guess[kept] == truth[kept]).mean():.4f} balanced={np.mean(recall):.4f} none={recall[-1]:.3f} worst={[(c, round(r, 2)) for r, c in worst]}"
 
 
-def _fit(student: _Student, loss: Callable[[NDArray[np.int64]], Tensor], accuracy: Callable[[], str], labels: NDArray[np.generic], out: Path, minutes: float, batch: int, seed: int, none_share: float) -> None:  # noqa: PLR0913, PLR0917
+def _fit(
+    student: _Student,
+    loss: Callable[[NDArray[np.int64]], Tensor],
+    accuracy: Callable[[], str],
+    labels: NDArray[np.generic],
+    out: Path,
+    minutes: float,
+    batch: int,
+    seed: int,
+    none_share: float,
+) -> None:  # noqa: PLR0913, PLR0917
     """Run Adam until the time is over, keep the moving average, log the accuracy on val now and then."""
     out.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -409,6 +440,8 @@ def _report(student: _Student, average: _Average, accuracy: Callable[[], str], o
     student.load_state_dict(average.state)
     student.eval()
     _log.info("%s %s %s", out.name, what, accuracy())
-    save_file({n.removeprefix("encoder."): t.contiguous() for n, t in average.state.items() if n.startswith("encoder.")}, f"{out}.safetensors")
+    save_file(
+        {n.removeprefix("encoder."): t.contiguous() for n, t in average.state.items() if n.startswith("encoder.")}, f"{out}.safetensors"
+    )
     save_file({n: t.contiguous() for n, t in average.state.items() if not n.startswith("encoder.")}, f"{out}-heads.safetensors")
     student.load_state_dict(running)

@@ -63,7 +63,15 @@ NAMES = {"bark": "Dog bark", "siren": "Siren", "sheep_goat": "Sheep or goat", "r
 def localizer_options(classes: int) -> VSCGOptions:
     """Give the sizes of the starter's VSCG: small enough for the package."""
     return VSCGOptions.corrected(
-        "fully", audio_size=128, visual_size=256, grid=COMPACT_GRID, classes=classes, hidden=96, attention_size=128, front_size=128, head_size=64
+        "fully",
+        audio_size=128,
+        visual_size=256,
+        grid=COMPACT_GRID,
+        classes=classes,
+        hidden=96,
+        attention_size=128,
+        front_size=128,
+        head_size=64,
     )
 
 
@@ -159,7 +167,9 @@ def calibrate(network: VSCG, features: SceneFeatures) -> Hysteresis:
     return max(tried, key=lambda entry: entry[:2])[2]
 
 
-def write_starter(out: Path, work: Path, network: VSCG, labels: Sequence[str], hysteresis: Hysteresis, figures: Mapping[str, float]) -> None:
+def write_starter(
+    out: Path, work: Path, network: VSCG, labels: Sequence[str], hysteresis: Hysteresis, figures: Mapping[str, float]
+) -> None:
     """Write the bundle: both encoders and the localizer in half precision, and the card."""
     card = ModelCard(
         name="starter",
@@ -168,7 +178,12 @@ def write_starter(out: Path, work: Path, network: VSCG, labels: Sequence[str], h
         classes=tuple(ClassEntry(slug=slug, name=NAMES.get(slug, slug.replace("_", " ").capitalize())) for slug in labels),
         audio=AudioCard(network="compact_audio", options={"size": 128}, log_mel_offset=OFFSET.offset, size=128),
         visual=VisualCard(
-            network="compact_visual", options={"size": 256}, picture=(COMPACT_SIDE, COMPACT_SIDE), frames_per_second=4, size=256, grid=COMPACT_GRID
+            network="compact_visual",
+            options={"size": 256},
+            picture=(COMPACT_SIDE, COMPACT_SIDE),
+            frames_per_second=4,
+            size=256,
+            grid=COMPACT_GRID,
         ),
         localizer=LocalizerCard(options=asdict(network.options)),
         detection=DetectionCard(
@@ -187,7 +202,9 @@ def write_starter(out: Path, work: Path, network: VSCG, labels: Sequence[str], h
             ),
         ),
         licence_note="Trained partly on material for non-commercial or research use: take it to try and to learn, not as a commercial product.",
-        metrics=Metrics(command="python -m streamav.training.starter", values={k: round(float(v), 4) for k, v in figures.items() if np.isfinite(v)}),
+        metrics=Metrics(
+            command="python -m streamav.training.starter", values={k: round(float(v), 4) for k, v in figures.items() if np.isfinite(v)}
+        ),
     )
     states = {
         "audio": load_file(work / "runs" / "audio.safetensors"),

@@ -79,3 +79,18 @@ async def test_a_refused_login_ends_with_the_reason(tmp_path: Path) -> None:
         broker.stop()
     assert process.returncode != 0
     assert b"STREAMAV_MQTT_PASSWORD" in error
+
+
+async def test_a_reader_that_goes_away_ends_it_cleanly(tmp_path: Path) -> None:
+    """`streamav subscribe --json | head -1` ends without complaint."""
+    need_mosquitto()
+    broker = Broker(tmp_path / "broker").start()
+    try:
+        process = await start(f"mqtt://127.0.0.1:{broker.port}/streamav", "--json", "--for", "60")
+        assert process.stdout is not None
+        process.stdout._transport.close()  # type: ignore[attr-defined]
+        await publish_when_heard(broker, tmp_path / "state")
+        _, error = await asyncio.wait_for(process.communicate(), 40)
+    finally:
+        broker.stop()
+    assert (process.returncode, b"Traceback" in error) == (0, False)

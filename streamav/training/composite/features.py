@@ -106,7 +106,9 @@ class Windows:
         places = rng.integers(0, length - T + 1, size)[:, None] + np.arange(T)
         labels = found.labels[rows[:, None], places]
         # Where the picture is another scene's, a second is an event only if by chance the classes agree.
-        swapped = np.where(found.heard[rows[:, None], places] == found.seen[other[:, None], places], found.heard[rows[:, None], places], self._classes)
+        swapped = np.where(
+            found.heard[rows[:, None], places] == found.seen[other[:, None], places], found.heard[rows[:, None], places], self._classes
+        )
         labels = np.where((other == rows)[:, None], labels, swapped)
         audio = found.audio[rows[:, None], places]
         visual = found.visual[other[:, None], places].astype(np.float32)
@@ -139,7 +141,8 @@ def window_set(features: SceneFeatures, classes: int, stride: int = 5) -> Featur
 
 
 def stream_windows(
-    features: SceneFeatures, encode_segment: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]],
+    features: SceneFeatures,
+    encode_segment: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]],
     localize: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
 ) -> NDArray[np.float32]:
     """Say what every window of the scenes, joined to one stream, is: shape (n S - 9, 10, C + 1), rows sum to 1.

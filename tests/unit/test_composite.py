@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+import pytest
+
+from streamav.errors import DataError
+from streamav.training.composite.material import Material, read_index
+from streamav.training.composite.render import Renderer
+from streamav.training.composite.scene import Played, Scene, Shown, draw_scene, parse_scenes, write_scenes
+from streamav.training.composite.sound import activity, dbfs, repeat, reverberate, to_level
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RATE = 16_000
+
+
+def _tone(seconds: float, amplitude: float = 0.3) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    return (amplitude * np.sin(2 * np.pi * 440 * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
+
+
+def _write_wave(file: Path, samples: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray((samples * 32767).astype(np.int16)[None], format="s16", layout="mono")
+        frame.sample_rate = RATE
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+
+
+def _write_picture(file: Path, colour: tuple[int, int, int]) -> None:
+    pixels = np.broadcast_to(np.array(colour, np.uint8), (64, 80, 3)).copy()
+    with av.open(str(file), "w", format="image2") as container:
+        stream = container.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 80, 64, "rgb24"
+        for packet in [*stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")), *stream.encode(None)]:
+            container.mux(packet)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    root = tmp_path_factory.mktemp("material")
+    rows = ["path,kind,class,split"]
+    for label, colour in (("bark", (200, 30, 30)), ("siren", (30, 30, 200))):
+        _write_wave(root / f"{label}.wav", _tone(2.0))
+        _write_picture(root / f"{label}.png", colour)
+        rows += [f"{label}.wav,sound,{label},train", f"{label}.png,photo,{label},train"]
+    _write_wave(root / "rain.wav", np.random.default_rng(0).normal(0, 0.1, RATE * 4).clip(-1, 1).astype(np.float32))
+    _write_picture(root / "wall.png", (90, 90, 90))
+    rows += ["rain.wav,ambient,,train", "wall.png,backdrop,,train"]
+    (root / "index.csv").write_text("\n".join(rows) + "\n")
+    return Material(root, "train", root / "cache")
+
+
+def _scene(**changes: object) -> Scene:
+    plain: dict[str, object] = {
+        "seed": 1, "seconds": 8, "backdrop": "wall.png", "ambience": "rain.wav", "ambience_dbfs": -60.0,
+        "shown": (Shown(path="bark.png", label=0, onset_s=2.0, offset_s=6.4, box=None),),
+        "played": (Played(path="bark.wav", label=0, onset_s=1.0, offset_s=5.0, snr_db=30.0, pause_s=0.0, repeated=True),),
+    }  # fmt: skip
+    return Scene(**(plain | changes))  # type: ignore[arg-type]
+
+
+def test_an_event_is_where_sound_and_picture_of_one_class_meet(material: Material) -> None:
+    """Heard 1-5 s and seen 2-6.4 s: an event in seconds 2, 3 and 4, and nowhere else."""
+    rendered = Renderer(material).render(_scene())
+    assert rendered.labels.tolist() == [2, 2, 0, 0, 0, 2, 2, 2]
+    assert rendered.heard.tolist() == [2, 0, 0, 0, 0, 2, 2, 2]
+    assert rendered.seen.tolist() == [2, 2, 0, 0, 0, 0, 2, 2]
+    assert rendered.samples.shape == (8, RATE)
+    assert rendered.pictures.shape == (8, 2, 112, 112, 3)
+
+
+def test_sound_and_picture_that_disagree_are_background(material: Material) -> None:
+    """The siren's sound with the dog's picture is no event."""
+    wrong = Played(path="siren.wav", label=1, onset_s=0.0, offset_s=8.0, snr_db=20.0, pause_s=0.0, repeated=True)
+    assert (Renderer(material).render(_scene(played=(wrong,))).labels == 2).all()
+
+
+def test_a_sound_that_has_ended_is_not_heard(material: Material) -> None:
+    """A sound of 2 s that is played once in a stretch of 6 s is audible for 2 s only: energy decides, not the plan."""
+    once = Played(path="bark.wav", label=0, onset_s=1.0, offset_s=7.0, snr_db=30.0, pause_s=0.0, repeated=False)
+    assert Renderer(material).render(_scene(played=(once,))).heard.tolist() == [2, 0, 0, 2, 2, 2, 2, 2]
+
+
+def test_a_manifest_renders_the_same_scene_again(material: Material) -> None:
+    """Writing, reading and rendering a drawn scene gives equal samples and pictures."""
+    scene = draw_scene(material, 7, 6)
+    again = parse_scenes(write_scenes([scene]))[0]
+    assert again == scene
+    first, second = Renderer(material).render(scene), Renderer(material).render(again)
+    np.testing.assert_array_equal(first.samples, second.samples)
+    np.testing.assert_array_equal(first.pictures, second.pictures)
+
+
+def test_seeds_give_different_scenes(material: Material) -> None:
+    """Two seeds do not give the same scene."""
+    assert draw_scene(material, 1) != draw_scene(material, 2)
+
+
+def test_material_keeps_splits_apart_and_names_what_is_missing(material: Material, tmp_path: Path) -> None:
+    """Only rows of the split asked for are there; a folder without an index is an error that names the file."""
+    assert material.labels == ["bark", "siren"]
+    assert len(material.of("photo", "siren")) == 1
+    with pytest.raises(DataError, match=r"index\.csv"):
+        read_index(tmp_path)
+
+
+def test_silence_between_sounds_is_not_audible() -> None:
+    """Half a second of silence between two tones is silent; a pause of a tenth is bridged."""
+    long, short = np.zeros(RATE // 2, np.float32), np.zeros(RATE // 10, np.float32)
+    heard = activity(np.concatenate([_tone(1), long, _tone(1), short, _tone(1)]))
+    assert heard[:20].all()
+    assert not heard[21:29].any()
+    assert heard[30:].all()
+
+
+def test_levels_are_those_of_the_audible_part() -> None:
+    """Scaling to a level measures the sound, not its pauses."""
+    padded = np.concatenate([_tone(1), np.zeros(RATE * 3, np.float32)])
+    assert dbfs(to_level(padded, -20.0)[:RATE]) == pytest.approx(-20.0, abs=0.3)
+
+
+def test_a_room_keeps_length_and_onset() -> None:
+    """Reverberation neither moves the direct sound nor makes the sound longer."""
+    click = np.zeros(RATE, np.float32)
+    click[4000] = 1.0
+    wet = reverberate(click, np.random.default_rng(0))
+    assert len(wet) == RATE
+    assert np.abs(wet[:4000]).max() < 1e-5
+    assert wet[4000] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_repeating_keeps_the_pause() -> None:
+    """Sound, pause, sound: exactly as long as asked."""
+    one = np.ones(3, np.float32)
+    assert repeat(one, 8, 2).tolist() == [1, 1, 1, 0, 0, 1, 1, 1]

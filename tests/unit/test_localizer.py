@@ -1,0 +1,132 @@
+"""The localizer over an engine."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from streamav.localizer import Head, VscgLocalizer
+from streamav.protocols import Engine
+from streamav.types import SegmentFeatures, Window
+
+Arrays = tuple[NDArray[np.float32], ...]
+
+
+class FakeEngine:
+    """Encodes a second as its own first number, and counts what it was asked to do."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.encoded: list[int] = []
+        self.localized: list[tuple[int, ...]] = []
+
+    def network(self, name: str) -> object:
+        return {"encode_segment": self._encode, "localize_window": self._localize}[name]
+
+    def _encode(self, audio: NDArray[np.float32], visual: NDArray[np.float32]) -> Arrays:
+        self.encoded.append(len(audio))
+        attention = np.ones((len(audio), 2, 2), np.float32)
+        attention[:, 0, 0] = audio[:, 0]
+        return audio.copy(), visual[:, 0, 0], attention
+
+    def _localize(self, audio: NDArray[np.float32], visual: NDArray[np.float32]) -> Arrays:
+        self.localized.append(audio.shape)
+        batch, length, _ = audio.shape
+        relevance = audio[:, :, 0]
+        classes = np.tile(np.array([2.0, 0.0], np.float32), (batch, 1))
+        segments = np.zeros((batch, length, 3), np.float32)
+        segments[:, :, 0] = audio[:, :, 0]
+        return relevance, classes, segments, np.full((batch, length), 1.0001, np.float32)
+
+
+def feature(index: int) -> SegmentFeatures:
+    return SegmentFeatures(
+        index=index,
+        start_ns=index,
+        audio=np.array([index], np.float32),
+        visual=np.zeros((2, 2, 1), np.float32),
+        level_dbfs=-float(index),
+    )
+
+
+def windows(count: int, first: int = 0, length: int = 10) -> list[Window]:
+    stream = [feature(first + index) for index in range(count + length - 1)]
+    return [Window(segments=tuple(stream[start : start + length])) for start in range(count)]
+
+
+def make(head: Head = "segment") -> tuple[VscgLocalizer, FakeEngine]:
+    engine = FakeEngine()
+    return VscgLocalizer(cast("Engine", engine), head), engine
+
+
+def test_each_second_is_encoded_once() -> None:
+    """Ten at the first window, then one a second; every window is localized."""
+    localizer, engine = make()
+    for window in windows(30):
+        localizer.localize([window])
+    assert engine.encoded == [10] + [1] * 29
+    assert engine.localized == [(1, 10, 1)] * 30
+
+
+def test_sources_that_take_turns_keep_their_cache() -> None:
+    """Windows of several sources are one batch, and each second is still encoded once."""
+    localizer, engine = make()
+    for group in zip(windows(20), windows(20, 100), windows(20, 200), strict=True):
+        localizer.localize(group)
+    assert engine.encoded == [30] + [3] * 19
+    assert engine.localized == [(3, 10, 1)] * 20
+    assert len(localizer._cache) <= 60
+
+
+def test_a_batch_gives_what_single_windows_give() -> None:
+    """Which windows are scored together changes nothing."""
+    stream = windows(5)
+    together, _ = make()
+    single, _ = make()
+    for one, other in zip(together.localize(stream), [single.localize([window])[0] for window in stream], strict=True):
+        np.testing.assert_array_equal(one.class_probabilities, other.class_probabilities)
+        np.testing.assert_array_equal(one.relevance, other.relevance)
+        assert one.first_index == other.first_index
+
+
+def test_scores_are_in_range() -> None:
+    """Probabilities and attention sum to 1, agreement is a cosine, levels go along."""
+    localizer, _ = make()
+    (scores,) = localizer.localize(windows(1))
+    np.testing.assert_allclose(scores.class_probabilities.sum(axis=1), 1.0, atol=1e-6)
+    np.testing.assert_allclose(scores.attention.sum(axis=(1, 2)), 1.0, atol=1e-6)
+    assert scores.agreement.max() == 1.0
+    np.testing.assert_allclose(scores.relevance, 1 / (1 + np.exp(-np.arange(10.0))), rtol=1e-6)
+    np.testing.assert_allclose(scores.class_probabilities[3], np.exp([3, 0, 0]) / np.exp([3, 0, 0]).sum(), rtol=1e-6)
+    assert scores.levels_dbfs == tuple(-float(index) for index in range(10))
+
+
+def test_two_stages_combine_relevance_and_the_window_class() -> None:
+    """s = [sigmoid(e) softmax(c), 1 - sigmoid(e)]."""
+    localizer, _ = make("two_stage")
+    (scores,) = localizer.localize(windows(1))
+    relevance = 1 / (1 + np.exp(-4.0))
+    share = np.exp(2.0) / (np.exp(2.0) + 1.0)
+    expected = [relevance * share, relevance * (1 - share), 1 - relevance]
+    np.testing.assert_allclose(scores.class_probabilities[4], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 5, 9])
+def test_a_short_window_is_filled_up_and_cut_again(length: int) -> None:
+    """The network always sees ten seconds, the scores are those of the seconds there are."""
+    localizer, engine = make()
+    (scores,) = localizer.localize(windows(1, length=length))
+    assert engine.localized == [(1, 10, 1)]
+    assert engine.encoded == [length]
+    assert scores.relevance.shape == (length,)
+
+
+def test_nothing_gives_nothing() -> None:
+    """No window, no call of the engine."""
+    localizer, engine = make()
+    assert localizer.localize([]) == []
+    assert not engine.localized

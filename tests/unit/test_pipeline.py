@@ -1,0 +1,329 @@
+"""The loop over roles, with stand-ins for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fakes import EPOCH_NS, LABELS, PICTURE, FakeClock, FakeExtractor, FakeLocalizer, FakeSource, RecordingSink, seconds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamav.errors import CaptureError, EngineError
+from streamav.pipeline import Pipeline, RunSummary, SourceSetup
+from streamav.pipeline.inbox import Finished, Inbox
+from streamav.pipeline.measure import WorldTime
+from streamav.segmenter import SegmenterOptions
+from streamav.tracker import LabelOptions
+from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, EndReason, Event, EventPhase, Quality, Segment, SourceState
+
+NEW, UPDATE, END = EventPhase.NEW, EventPhase.UPDATE, EventPhase.END
+QUIET, LOUD = 0.1, 0.9
+
+
+def setup(source: FakeSource, name: str = "porch", **changes: object) -> SourceSetup:
+    labels = tuple(
+        LabelOptions(label=label, label_name=label.title(), class_id=number, on=0.6, off=0.35) for number, label in enumerate(LABELS)
+    )
+    made = SourceSetup(
+        id=name, source=source, segmenter=SegmenterOptions(frames_per_second=2, picture=PICTURE), labels=labels, latency_segments=1
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+class Run:
+    """A pipeline with its stand-ins."""
+
+    def __init__(self, *setups: SourceSetup) -> None:
+        self.extractor, self.sink, self.clock = FakeExtractor(), RecordingSink(), FakeClock()
+        self.pipeline = Pipeline(setups, self.extractor, FakeLocalizer(), self.sink, self.clock)
+        self.summary: RunSummary | None = None
+
+    def go(self) -> Run:
+        self.summary = asyncio.run(self.pipeline.run())
+        return self
+
+    @property
+    def phases(self) -> list[EventPhase]:
+        return [event.phase for event in self.sink.events]
+
+
+def spans(events: Sequence[Event]) -> list[tuple[str, float, float, EndReason | None]]:
+    return [
+        (event.label, event.start_ns / SEGMENT_NS, (event.end_ns or 0) / SEGMENT_NS, event.end_reason)
+        for event in events
+        if event.phase is END
+    ]
+
+
+STREAM = [QUIET] * 11 + [LOUD] * 4 + [QUIET] * 5
+
+
+def test_a_file_goes_from_sound_to_events() -> None:
+    """Ten seconds warm up, the loud seconds are one event, and the summary counts it."""
+    run = Run(setup(FakeSource(seconds(STREAM)), paced=False)).go()
+    assert spans(run.sink.events) == [("bark", 11.0, 15.0, EndReason.ENDED)]
+    assert run.phases == [NEW, UPDATE, UPDATE, UPDATE, END]
+    assert [state for state, _ in run.sink.states] == [SourceState.WARMING_UP, SourceState.ONLINE]
+    assert (run.sink.started, run.sink.closed) == (1, 1)
+    assert run.summary is not None
+    assert (run.summary.media_s, run.summary.events, run.summary.dropped_segments) == (20.0, 1, 0)
+    assert run.summary.latency_p50_s is not None
+    assert run.summary.peak_memory_mb > 1
+
+
+def test_a_file_shorter_than_ten_seconds_is_scored_once() -> None:
+    """Its only window is short, and its events end with it."""
+    run = Run(setup(FakeSource(seconds([QUIET, LOUD, LOUD])))).go()
+    assert run.phases == [NEW, END]
+    assert spans(run.sink.events) == [("bark", 1.0, 3.0, EndReason.ENDED)]
+
+
+def test_an_open_event_ends_with_the_file() -> None:
+    """The end of a file ends its events as ended."""
+    run = Run(setup(FakeSource(seconds([QUIET] * 10 + [LOUD] * 3)))).go()
+    assert spans(run.sink.events) == [("bark", 10.0, 13.0, EndReason.ENDED)]
+
+
+@settings(max_examples=20)
+@given(
+    st.sampled_from([160, 1000, 1024, 4410, 16000]), st.sampled_from(["1", "max"]), st.integers(1, 5), st.integers(1, 4)
+)
+def test_events_do_not_depend_on_blocks_queue_or_speed(block: int, speed: str, queue: int, latency: int) -> None:
+    """Live equals offline: the same seconds give the same events, but for what the wall clock says."""
+
+    def play(block: int, speed: str, queue: int) -> list[Event]:
+        source = FakeSource(seconds([*STREAM, *STREAM], block_samples=block))
+        run = Run(setup(source, queue_segments=queue, paced=speed == "1", latency_segments=latency)).go()
+        return [replace(event, epoch_ns=0) for event in run.sink.events]
+
+    assert play(block, speed, queue) == play(SAMPLES_PER_SEGMENT, "max", 4)
+
+
+def test_a_stop_ends_events_as_shut_down() -> None:
+    """stop() in the middle of a live source ends what is open and closes the sinks."""
+    forever = threading.Event()
+    source = FakeSource([*seconds([QUIET] * 10 + [LOUD] * 2), forever], live=True)
+    run = Run(setup(source, queue_segments=60))
+
+    async def go() -> None:
+        task = asyncio.create_task(run.pipeline.run())
+        async with asyncio.timeout(20):
+            while NEW not in run.phases:
+                await asyncio.sleep(0.005)
+        run.pipeline.stop()
+        run.pipeline.stop()
+        await task
+
+    asyncio.run(go())
+    assert spans(run.sink.events) == [("bark", 10.0, 12.0, EndReason.SHUTDOWN)]
+    assert run.sink.closed == 1
+    assert source.closed.is_set()
+
+
+def test_a_cancelled_run_ends_its_events_too() -> None:
+    """Cancellation is a stop as well: end, close, no thread left."""
+    source = FakeSource([*seconds([QUIET] * 10 + [LOUD] * 2), threading.Event()], live=True)
+    run = Run(setup(source, queue_segments=60))
+
+    async def go() -> None:
+        task = asyncio.create_task(run.pipeline.run())
+        async with asyncio.timeout(20):
+            while NEW not in run.phases:
+                await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(go())
+    assert run.phases[-1] is END
+    assert run.sink.closed == 1
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("capture", "inference"))]
+
+
+def test_a_lost_source_ends_its_events_and_warms_up_again() -> None:
+    """Events end at the last good second, before the state is told; nothing is scored until ten new seconds are there."""
+    items = [*seconds([QUIET] * 10 + [LOUD] * 2), SourceState.LOST, SourceState.ONLINE, *seconds([LOUD] * 11, first=20)]
+    run = Run(setup(FakeSource(items, live=True), queue_segments=60)).go()
+    assert spans(run.sink.events) == [("bark", 10.0, 12.0, EndReason.SOURCE_LOST), ("bark", 20.0, 31.0, EndReason.SHUTDOWN)]
+    assert [state for state, _ in run.sink.states] == [
+        SourceState.WARMING_UP,
+        SourceState.ONLINE,
+        SourceState.LOST,
+        SourceState.WARMING_UP,
+        SourceState.ONLINE,
+    ]
+    lost = run.sink.told.index(SourceState.LOST)
+    assert (END, EndReason.SOURCE_LOST) in run.sink.told[:lost]
+
+
+def test_a_source_that_fails_ends_the_run_with_its_error() -> None:
+    """The error reaches whoever started the run; events end as source_lost, sinks are closed."""
+    items = [*seconds([QUIET] * 10 + [LOUD] * 2), CaptureError("the cable is out")]
+    run = Run(setup(FakeSource(items, live=True), queue_segments=60))
+    with pytest.raises(CaptureError, match="cable"):
+        run.go()
+    assert spans(run.sink.events) == [("bark", 10.0, 12.0, EndReason.SOURCE_LOST)]
+    assert run.sink.states[-1] == (SourceState.LOST, "the cable is out")
+    assert run.sink.closed == 1
+
+
+def test_an_engine_that_fails_ends_the_run_with_its_error() -> None:
+    """Nothing is left open when a network fails in the middle."""
+    run = Run(setup(FakeSource([*seconds([QUIET] * 3), threading.Event()], live=True)))
+    run.extractor.error = EngineError("out of memory")
+    with pytest.raises(EngineError, match="memory"):
+        run.go()
+    assert run.sink.closed == 1
+
+
+def test_duration_stops_after_so_many_seconds() -> None:
+    """Media beyond the limit is not looked at; a file's events end as at its end."""
+    run = Run(setup(FakeSource(seconds([QUIET] * 10 + [LOUD] * 30)), duration_s=14.0)).go()
+    assert run.summary is not None
+    assert run.summary.media_s == 14.0
+    assert spans(run.sink.events) == [("bark", 10.0, 14.0, EndReason.ENDED)]
+
+
+def test_two_sources_share_one_batch_and_nothing_else() -> None:
+    """Seconds that are ready together are extracted together; events stay apart."""
+    loud = setup(FakeSource(seconds(STREAM)), "porch")
+    quiet = setup(FakeSource(seconds([QUIET] * 20)), "garden")
+    run = Run(loud, quiet).go()
+    assert {event.source for event in run.sink.events} == {"porch"}
+    assert spans(run.sink.events) == [("bark", 11.0, 15.0, EndReason.ENDED)]
+    assert sum(run.extractor.batches) == 40
+
+
+def test_the_measured_delay_goes_into_events() -> None:
+    """What the source measured between sound and picture is in each message."""
+    source = FakeSource(seconds(STREAM))
+    source.skew_ms = -12
+    assert {event.skew_ms for event in Run(setup(source)).go().sink.events} == {-12}
+
+
+def test_telemetry_comes_every_ten_seconds() -> None:
+    """With a clock that runs fast, it is there, with numbers in range."""
+    run = Run(setup(FakeSource(seconds([QUIET] * 30))))
+    run.clock.step_ns = 500_000_000
+    run.go()
+    assert run.sink.telemetries
+    assert all(one.latency_s >= 0 and one.dropped_segments == 0 for one in run.sink.telemetries)
+
+
+# A slow machine
+
+
+def segment(index: int, frames: int = 4) -> Segment:
+    return Segment(
+        index=index,
+        start_ns=index * SEGMENT_NS,
+        audio=np.zeros(SAMPLES_PER_SEGMENT, np.float32),
+        frames=np.zeros((frames, *PICTURE, 3), np.uint8),
+        quality=Quality(),
+    )
+
+
+def test_a_full_live_inbox_drops_its_oldest_segment() -> None:
+    """Notes keep their place, the newest segments stay, drops are counted."""
+    ready = threading.Condition()
+    inbox = Inbox(ready, 2, waits=False)
+    for index in range(3):
+        inbox.put(segment(index), 0)
+    inbox.tell(SourceState.LOST, 0)
+    inbox.put(segment(7), 0)
+    inbox.tell(Finished(), 0)
+    with ready:
+        given = [one.item for one in iter(inbox.take, None)]
+    assert [one.index if isinstance(one, Segment) else one for one in given] == [2, SourceState.LOST, 7, Finished()]
+    assert inbox.dropped == 2
+
+
+def test_a_full_replay_inbox_makes_the_giver_wait() -> None:
+    """Nothing is dropped: put() returns only when there is room, or the inbox is closed."""
+    ready = threading.Condition()
+    inbox = Inbox(ready, 1, waits=True)
+    results: list[bool] = []
+    giver = threading.Thread(target=lambda: results.extend(inbox.put(segment(index), 0) for index in range(3)))
+    giver.start()
+    with ready:
+        ready.wait_for(lambda: inbox._segments == 1, 5.0)
+        first = inbox.take()
+    with ready:
+        ready.wait_for(lambda: inbox._segments == 1, 5.0)
+    inbox.close()
+    giver.join(5.0)
+    assert first is not None
+    assert results == [True, True, False]
+    assert inbox.dropped == 0
+
+
+class SlowExtractor(FakeExtractor):
+    """Waits with its first segment until the source has given all, as a machine that is far behind."""
+
+    def __init__(self, given: threading.Event) -> None:
+        super().__init__()
+        self._given = given
+
+    def extract(self, segments: Sequence[Segment]) -> list[object]:  # type: ignore[override]
+        self._given.wait(5.0)
+        return super().extract(segments)  # type: ignore[return-value]
+
+
+class TellingSource(FakeSource):
+    """Sets a flag when all has been given."""
+
+    def __init__(self, items: Sequence[object], given: threading.Event) -> None:
+        super().__init__(items, live=True)  # type: ignore[arg-type]
+        self._given = given
+
+    def items(self):  # type: ignore[no-untyped-def]  # noqa: ANN201
+        yield from super().items()
+        self._given.set()
+
+
+def test_a_machine_that_is_behind_looks_at_fewer_frames_and_drops_the_oldest() -> None:
+    """Live, seconds are thinned before and while they are dropped; what is left still becomes events without a break."""
+    given = threading.Event()
+    source = TellingSource(seconds([LOUD] * 17), given)
+    slow = setup(source, queue_segments=12, segmenter=SegmenterOptions(frames_per_second=4, picture=PICTURE))
+    run = Run(slow)
+    run.extractor = SlowExtractor(given)
+    run.pipeline = Pipeline([slow], run.extractor, FakeLocalizer(), run.sink, run.clock)
+    run.go()
+    assert run.summary is not None
+    assert run.summary.dropped_segments == 4
+    assert run.summary.thinned_segments > 0
+    assert min(run.extractor.frames) == 1
+    assert spans(run.sink.events) == [("bark", 0.0, 17.0, EndReason.SHUTDOWN)]
+
+
+# Time
+
+
+def test_the_wall_clock_of_a_live_source_comes_from_its_least_delay() -> None:
+    """Of all arrivals the promptest tells the truth, and a later jump of the wall clock changes nothing."""
+    clock = FakeClock(step_ns=0, now_ns=5 * SEGMENT_NS)
+    world = WorldTime(clock, paced=True)
+    world.arrived(1 * SEGMENT_NS)  # 4 s after it happened
+    clock.now_ns = 6 * SEGMENT_NS
+    world.arrived(5 * SEGMENT_NS)  # 1 s after
+    assert world.epoch_ns() == EPOCH_NS + 1 * SEGMENT_NS
+    clock.epoch_ns += 3600 * SEGMENT_NS
+    assert world.epoch_ns() == EPOCH_NS + 1 * SEGMENT_NS
+    assert world.latency_s(5 * SEGMENT_NS, 0) == 0.0
+    assert world.latency_s(4 * SEGMENT_NS, 0) == 1.0
+
+
+def test_a_fast_replay_is_measured_from_hand_over() -> None:
+    """As fast as possible, media time has no pace: latency is processing time."""
+    clock = FakeClock(step_ns=0, now_ns=5 * SEGMENT_NS)
+    world = WorldTime(clock, paced=False)
+    world.arrived(0)
+    world.arrived(100 * SEGMENT_NS)
+    assert world.epoch_ns() == EPOCH_NS + 5 * SEGMENT_NS
+    assert world.latency_s(100 * SEGMENT_NS, 4 * SEGMENT_NS) == 1.0
