@@ -53,9 +53,7 @@ WINDOW_SEGMENTS = 10
 
 def _check(name: str, array: NDArray[np.generic], shape: tuple[int | None, ...], dtype: type[np.generic]) -> None:
     """Raise ShapeError unless *array* has *dtype* and *shape*, where None stands for any length of at least one."""
-    fits = array.ndim == len(shape) and all(
-        got >= 1 if want is None else got == want for got, want in zip(array.shape, shape, strict=True)
-    )
+    fits = array.ndim == len(shape) and all(got >= 1 if want is None else got == want for got, want in zip(array.shape, shape, strict=True))
     if not fits or array.dtype != dtype:
         wanted = "(" + ", ".join("*" if n is None else str(n) for n in shape) + ")"
         msg = f"{name} must be {dtype.__name__} {wanted}, got {array.dtype} {array.shape}"

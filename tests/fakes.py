@@ -75,9 +75,7 @@ class FakeSource:
 
 def second(index: int, loudness: float = 0.1, block_samples: int = SAMPLE_RATE_HZ) -> list[AudioBlock | VideoFrame]:
     """Give sound of one loudness and one picture, for one second."""
-    items: list[AudioBlock | VideoFrame] = [
-        VideoFrame(time_ns=index * SEGMENT_NS, pixels=np.full((*PICTURE, 3), index % 256, np.uint8))
-    ]
+    items: list[AudioBlock | VideoFrame] = [VideoFrame(time_ns=index * SEGMENT_NS, pixels=np.full((*PICTURE, 3), index % 256, np.uint8))]
     for start in range(0, SAMPLE_RATE_HZ, block_samples):
         size = min(block_samples, SAMPLE_RATE_HZ - start)
         start_ns = index * SEGMENT_NS + start * SEGMENT_NS // SAMPLE_RATE_HZ
@@ -113,9 +111,7 @@ def features(index: int, loudness: float = 0.0, segment: Segment | None = None) 
     audio, visual = np.array([loudness], np.float32), np.zeros((2, 2, 1), np.float32)
     if segment is None:
         return SegmentFeatures(index=index, start_ns=index * SEGMENT_NS, audio=audio, visual=visual, level_dbfs=-20.0)
-    return SegmentFeatures(
-        index=index, start_ns=segment.start_ns, audio=audio, visual=visual, level_dbfs=-20.0, quality=segment.quality
-    )
+    return SegmentFeatures(index=index, start_ns=segment.start_ns, audio=audio, visual=visual, level_dbfs=-20.0, quality=segment.quality)
 
 
 class FakeLocalizer:

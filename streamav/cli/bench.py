@@ -45,8 +45,8 @@ def bench(
         str, typer.Option("--profile", help="Models to time, by comma: starter, edge, paper, or folders of bundles.")
     ] = "starter",
     engine: Annotated[
-        str, typer.Option("--engine", help="Recipes to time, by comma, such as cpu-fp32,torch-fp32.")
-    ] = "cpu-fp32,torch-fp32",
+        str, typer.Option("--engine", help="Recipes to time, by comma, such as cpu-fp32; the reference is always there.")
+    ] = "cpu-fp32",
     batch: Annotated[str, typer.Option("--batch", help="Streams in one batch, by comma.")] = "1",
     frames: Annotated[int, typer.Option("--frames", min=1, max=16, help="Pictures of one second.")] = 16,
     threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads; one for each core that may be used.")] = None,
@@ -74,7 +74,7 @@ def bench(
             for recipe in engine.split(","):
                 for streams in batches:
                     made = _request(folder, recipe.strip(), cache, weights, (count, frames, streams), seconds)
-                    rows.append({"profile": name.strip(), "weights": note} | _row(made))
+                    rows += [{"profile": name.strip(), "weights": note} | row for row in _rows(made)]
     took = round(time.monotonic() - began, 1)
     if as_json:
         typer.echo(json.dumps({"rows": rows, "threads": count, "machine": _machine(), "seconds": took}))
@@ -122,7 +122,7 @@ def _request(folder: Path, recipe: str, cache: Path | None, weights: Path | None
     )
 
 
-def _row(request: Request) -> dict[str, Any]:
+def _rows(request: Request) -> list[dict[str, Any]]:
     """Time one engine in a process of its own, with its threads pinned, after building it here when it has to be built."""
     if not request.recipe.startswith("torch"):
         from streamav.engines.timing import open_requested
@@ -130,15 +130,20 @@ def _row(request: Request) -> dict[str, Any]:
         open_requested(request)
     environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads), "OMP_WAIT_POLICY": "PASSIVE"}
     command = [sys.executable, "-m", "streamav.engines.timing"]
-    done = subprocess.run(  # noqa: S603 - our own module
-        command, input=json.dumps(asdict(request)), capture_output=True, text=True, env=environment, timeout=ROW_TIMEOUT_S, check=False
-    )
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["it died without a word"]
+    asked = json.dumps(asdict(request))
+    try:
+        done = subprocess.run(  # noqa: S603 - our own module
+            command, input=asked, capture_output=True, text=True, env=environment, timeout=ROW_TIMEOUT_S, check=True
+        )
+    except subprocess.TimeoutExpired as exc:
+        msg = f"{request.recipe} took more than {ROW_TIMEOUT_S} s on {request.bundle}; is the machine busy?"
+        raise EngineError(msg) from exc
+    except subprocess.CalledProcessError as exc:
+        lines = exc.stderr.strip().splitlines() or ["it died without a word"]
         msg = f"{request.recipe} could not be timed on {request.bundle}: {lines[-1]}"
-        raise EngineError(msg)
-    row: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return {key: value for key, value in row.items() if key not in {"bundle", "cache", "weights_dir", "budget_s", "frames"}}
+        raise EngineError(msg) from exc
+    rows: list[dict[str, Any]] = json.loads(done.stdout.strip().splitlines()[-1])
+    return rows
 
 
 def _whole_run(source: str, model: str, threads: int, duration: float) -> dict[str, Any]:

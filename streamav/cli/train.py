@@ -59,6 +59,7 @@ def train(
     if (data / "index.csv").is_file():
         _train_starter(data, out)
         return
+    _check_device(device)
     changes = _sections(settings or ())
     ave = _ave_options(changes.pop("data", {}))
     for key, value in (("epochs", epochs), ("batch", batch)):
@@ -217,6 +218,14 @@ def _ave_options(values: dict[str, object]) -> AveOptions:
             msg = f"data settings are {', '.join(known)}, each true or false; got {key}={value!r}"
             raise SettingsError(msg)
     return AveOptions(**values)  # type: ignore[arg-type] # all are booleans, as just checked
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        msg = "--device cuda needs an NVIDIA GPU and a CUDA build of torch, and there is none; use --device cpu"
+        raise SettingsError(msg)
 
 
 def _check_out(out: Path, *, force: bool) -> None:

@@ -52,10 +52,10 @@ class _Block(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.expand is None else functional.relu6(self.expand(x))
+        y: Tensor = x if self.expand is None else functional.relu6(self.expand(x))
         y = functional.relu6(self.depthwise(y))
         y = self.project(y)
-        return x + y if self.residual else y
+        return y + x if self.residual else y
 
 
 class MobileNetV2(nn.Module):

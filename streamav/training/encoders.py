@@ -1,7 +1,7 @@
-"""Trains the compact encoders from scratch: rendered examples, the public teachers' features, cross-entropy.
+"""Trains the compact encoders from scratch on rendered examples: the teacher's features and the classes, together.
 
-It writes state_dicts and numbers into a folder; scenes, windows and the localizer are elsewhere.
-Teachers look at each example once ("patient and consistent teacher", arXiv 2106.05237); students look many times.
+It writes state_dicts and logs numbers; how examples are made, scenes, windows and the localizer are elsewhere.
+Source of the idea: arXiv 2106.05237 (a patient and consistent teacher); arXiv 2104.00298, section 4 (small pictures first).
 """
 
 from __future__ import annotations
@@ -17,194 +17,23 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamav.features.logmel import LogMelOptions, log_mel
 from streamav.networks.compact import COMPACT_SIDE, CompactAudio, CompactVisual
-from streamav.networks.mobilenetv2 import MOBILENETV2_SIDE, MobileNetV2, mobilenetv2_state
-from streamav.networks.yamnet import Yamnet, yamnet_state
-from streamav.training.composite.drawn import KINDS, drawn_second, drawn_view
 from streamav.training.composite.picture import photometry
-from streamav.training.composite.sound import rms
-from streamav.training.composite.views import nothing_view, photo_view, picture_plan, second_of_ambience, second_of_sound
+from streamav.training.encoder_examples import GRID_DIMENSIONS, OFFSET
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from streamav.training.composite.material import Material
+    from streamav.training.encoder_examples import Examples
 
-__all__ = [
-    "OFFSET",
-    "audio_teacher",
-    "render_drawn_pictures",
-    "render_drawn_seconds",
-    "render_pictures",
-    "render_seconds",
-    "session",
-    "train_audio",
-    "train_visual",
-    "visual_teacher",
-]
+__all__ = ["train_audio", "train_visual"]
 
 _log = logging.getLogger(__name__)
 
-OFFSET = LogMelOptions(offset=0.001)
-"""Front end of the compact audio encoder, that of its teacher YAMNet: quiet sounds stay visible."""
-GRID_DIMENSIONS = 64
-"""Principal components kept of the visual teacher's 1280 channels per grid cell."""
-TEACHER_BATCH = 32
-
-
-def visual_teacher(weights: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """Give MobileNetV2 as a function of pictures (B, 224, 224, 3) uint8 to grids (B, 7, 7, 1280), in ONNX Runtime (4 x torch here)."""
-    network = MobileNetV2().eval()
-    network.load_state_dict(mobilenetv2_state(load_file(weights / "mobilenetv2.safetensors")), strict=False)
-    return session(network, torch.zeros(2, MOBILENETV2_SIDE, MOBILENETV2_SIDE, 3, dtype=torch.uint8))
-
-
-def audio_teacher(weights: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Give YAMNet as a function of patches (B, 96, 64) to embeddings (B, 1024), in ONNX Runtime."""
-    network = Yamnet().eval()
-    network.load_state_dict(yamnet_state(load_file(weights / "yamnet.safetensors")))
-    return session(network, torch.zeros(2, 96, 64))
-
-
-def session(network: nn.Module, example: Tensor) -> Callable[[NDArray[np.generic]], NDArray[np.float32]]:
-    """Give a network in eval mode as a function of arrays, in ONNX Runtime on one thread, with any batch up to 512."""
-    import io
-
-    import onnxruntime
-
-    batch = torch.export.Dim("batch", min=1, max=512)
-    program = torch.onnx.export(network, (example,), dynamo=True, dynamic_shapes=({0: batch},), input_names=["x"], verbose=False)
-    stream = io.BytesIO()
-    if program is None:
-        msg = "torch.onnx.export gave no program"
-        raise RuntimeError(msg)
-    program.save(stream)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(stream.getvalue(), options, providers=["CPUExecutionProvider"])
-    return lambda x: np.asarray(session.run(None, {"x": x})[0], dtype=np.float32)
-
-
-def render_pictures(
-    material: Material, teacher: Callable[[NDArray[np.uint8]], NDArray[np.float32]], seed: int, sizes: tuple[int, int, int]
-) -> dict[str, NDArray[np.generic]]:
-    """Render views and the teacher's features of them.
-
-    Args:
-        material: one split.
-        teacher: see `visual_teacher`.
-        seed: of everything random.
-        sizes: views per class, most views per photo, views of nothing.
-
-    Returns:
-        pictures (n, 112, 112, 3) uint8, labels (n,) (C for none), pooled (n, 1280) float16, grid (n, 7, 7, 64) float16
-        (principal components of the cells), basis (1280, 64).
-    """
-    rng = np.random.default_rng(seed)
-    plan = picture_plan(material, *sizes)
-    rng.shuffle(plan)  # type: ignore[arg-type]
-    backdrops = material.of("backdrop")
-    parts: list[dict[str, NDArray[np.generic]]] = []
-    basis: NDArray[np.float32] | None = None
-    for start in range(0, len(plan), TEACHER_BATCH):
-        views = [
-            nothing_view(material, backdrops, rng, MOBILENETV2_SIDE)
-            if item is None
-            else photo_view(material, item, backdrops, rng, MOBILENETV2_SIDE)
-            for item, _ in plan[start : start + TEACHER_BATCH]
-        ]
-        large = torch.stack(views)
-        grid = teacher(np.ascontiguousarray(large.permute(0, 2, 3, 1).numpy()))
-        if basis is None:
-            cells = grid.reshape(-1, grid.shape[-1])
-            basis = np.linalg.svd(cells - cells.mean(0), full_matrices=False)[2][:GRID_DIMENSIONS].T.astype(np.float32)
-        parts.append(_looked_at(large, grid, basis))
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return {**whole, "labels": np.array([label for _, label in plan], np.int64), "basis": np.asarray(basis)}
-
-
-def render_seconds(
-    material: Material, teacher: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int, per_class: int, none: int
-) -> dict[str, NDArray[np.generic]]:
-    """Render seconds of sound in ambience and the teacher's embeddings of them.
-
-    The teacher hears the second at one common level: its opinion must not depend on how loud the student hears it.
-
-    Returns:
-        patches (n, 96, 64) float16, labels (n,) (C for none, -1 where hardly audible), embeddings (n, 1024) float16.
-    """
-    rng = np.random.default_rng(seed)
-    ambients = material.of("ambient")
-    plan = [index for index in range(len(material.labels)) for _ in range(per_class)] + [len(material.labels)] * none
-    rng.shuffle(plan)
-    sounds = [material.of("sound", label) for label in material.labels]
-    patches, labels, embeddings, heard = [], [], [], []
-    for number, index in enumerate(plan):
-        wave, label = _second(material, sounds[index] if index < len(sounds) else [], ambients, rng, index)
-        level = rng.uniform(-45, -10)
-        patches.append(log_mel(_limited(wave * 10 ** (level / 20)), OFFSET).astype(np.float16))
-        heard.append(log_mel(_limited(wave * 0.08), OFFSET))
-        labels.append(label)
-        if len(heard) == TEACHER_BATCH or number == len(plan) - 1:
-            embeddings.append(teacher(np.stack(heard)).astype(np.float16))
-            heard = []
-    return {"patches": np.stack(patches), "labels": np.array(labels, np.int64), "embeddings": np.concatenate(embeddings)}
-
-
-def render_drawn_pictures(
-    labels: list[str], teacher: Callable[[NDArray[np.uint8]], NDArray[np.float32]], basis: NDArray[np.float32], seed: int, per_kind: int
-) -> dict[str, NDArray[np.generic]]:
-    """Render pictures of the embedded scene, its empty room as often as one kind, in the form of `render_pictures`."""
-    rng = np.random.default_rng(seed)
-    plan: list[str | None] = [kind for kind in (*KINDS, None) for _ in range(per_kind)]
-    parts = []
-    for start in range(0, len(plan), TEACHER_BATCH):
-        large = torch.stack([drawn_view(kind, rng, MOBILENETV2_SIDE) for kind in plan[start : start + TEACHER_BATCH]])
-        parts.append(_looked_at(large, teacher(np.ascontiguousarray(large.permute(0, 2, 3, 1).numpy())), basis))
-    names = [*labels, None]
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return {**whole, "labels": np.array([names.index(kind) for kind in plan], np.int64)}
-
-
-def render_drawn_seconds(
-    labels: list[str], teacher: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int, per_kind: int
-) -> dict[str, NDArray[np.generic]]:
-    """Render seconds of the embedded scene's sound in the form of `render_seconds`."""
-    rng = np.random.default_rng(seed)
-    names = [*labels, None]
-    plan: list[str | None] = [kind for kind in (*KINDS, None) for _ in range(per_kind)]
-    waves = [drawn_second(kind, rng) for kind in plan]
-    patches = np.stack([log_mel(_limited(wave * 10 ** (rng.uniform(-48, -12) / 20)), OFFSET).astype(np.float16) for wave in waves])
-    heard = np.stack([log_mel(_limited(wave * 0.08), OFFSET) for wave in waves])
-    embeddings = np.concatenate([teacher(heard[n : n + TEACHER_BATCH]) for n in range(0, len(heard), TEACHER_BATCH)])
-    return {"patches": patches, "labels": np.array([names.index(k) for k in plan], np.int64), "embeddings": embeddings.astype(np.float16)}
-
-
-def _looked_at(large: Tensor, grid: NDArray[np.float32], basis: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
-    """Keep what training needs of a batch of views: small pictures, pooled features, principal components of the cells."""
-    small = functional.avg_pool2d(large.float(), MOBILENETV2_SIDE // COMPACT_SIDE).round().permute(0, 2, 3, 1).to(torch.uint8)
-    return {"pictures": small.numpy(), "pooled": grid.mean(axis=(1, 2)).astype(np.float16), "grid": (grid @ basis).astype(np.float16)}
-
-
-def _limited(wave: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.clip(wave, -1.0, 1.0).astype(np.float32)
-
-
-def _second(material: Material, sounds: list, ambients: list, rng: np.random.Generator, index: int) -> tuple[NDArray[np.float32], int]:  # type: ignore[type-arg]
-    """Mix one second, RMS near 1, and give its label."""
-    if not sounds:
-        quiet = rng.random()
-        gain = 0.0 if quiet < 0.03 else 10 ** (rng.uniform(-40, 0) / 20) if quiet < 0.3 else 1.0  # noqa: PLR2004
-        return second_of_ambience(material, ambients, rng) * np.float32(gain), index
-    wave, share = second_of_sound(material, sounds[int(rng.integers(len(sounds)))], rng)
-    snr_db = rng.uniform(-5, 30)
-    if rng.random() < 0.85:  # noqa: PLR2004
-        wave = wave + second_of_ambience(material, ambients, rng) * np.float32(10 ** (-snr_db / 20))
-    label = index if share >= 0.25 else -1  # noqa: PLR2004
-    return (wave / max(rms(wave), 1e-3)).astype(np.float32), label
+NONE_SHARE = 0.12
+"""Share of a batch that shows or plays none of the classes."""
 
 
 class _Student(nn.Module):
@@ -260,8 +89,8 @@ def _balanced(labels: NDArray[np.int64], none_share: float, rng: np.random.Gener
 
 
 def train_visual(
-    train: dict[str, NDArray[np.generic]],
-    val: dict[str, NDArray[np.generic]],
+    train: Examples,
+    val: Examples,
     out: Path,
     minutes: float,
     *,
@@ -317,14 +146,12 @@ def train_visual(
                     small = functional.interpolate(pictures.permute(0, 3, 1, 2).float(), (side, side), mode="bilinear", antialias=True)
                     pictures = small.permute(0, 2, 3, 1)
                 guess.append(student.classify(encoder(pictures).mean(dim=(1, 2))).argmax(1))
-        return _describe(torch.cat(guess).numpy(), val["labels"])
+        return _describe(torch.cat(guess).numpy(), val["labels"].astype(np.int64))
 
-    _fit(student, loss, accuracy, train["labels"], out / "visual", minutes, batch, seed, none_share=0.12)
+    _fit(student, loss, accuracy, train["labels"], out / "visual", (minutes, batch, seed))
 
 
-def train_audio(
-    train: dict[str, NDArray[np.generic]], val: dict[str, NDArray[np.generic]], out: Path, minutes: float, *, batch: int = 64, seed: int = 0
-) -> None:
+def train_audio(train: Examples, val: Examples, out: Path, minutes: float, *, batch: int = 64, seed: int = 0) -> None:
     """Train CompactAudio for a time; writes audio.safetensors (encoder) and audio-heads.safetensors into *out*."""
     torch.manual_seed(seed)
     classes = int(train["labels"].max()) + 1
@@ -345,13 +172,13 @@ def train_audio(
         return named + 3.0 * alike
 
     def accuracy() -> str:
-        guess = []
+        starts = range(0, len(val["labels"]), 64)
         with torch.no_grad():
-            for start in range(0, len(val["labels"]), 64):
-                guess.append(student.classify(encoder(torch.from_numpy(val["patches"][start : start + 64].astype(np.float32)))).argmax(1))
-        return _describe(torch.cat(guess).numpy(), val["labels"])
+            parts = [torch.from_numpy(val["patches"][start : start + 64].astype(np.float32)) for start in starts]
+            guess = [student.classify(encoder(part)).argmax(1) for part in parts]
+        return _describe(torch.cat(guess).numpy(), val["labels"].astype(np.int64))
 
-    _fit(student, loss, accuracy, train["labels"], out / "audio", minutes, batch, seed, none_share=0.12)
+    _fit(student, loss, accuracy, train["labels"], out / "audio", (minutes, batch, seed))
 
 
 def _moments(cells: NDArray[np.generic]) -> tuple[Tensor, Tensor]:
@@ -369,7 +196,10 @@ def _probe(features: Tensor, labels: NDArray[np.generic], classes: int, ridge: f
 
 
 def _changed(patches: Tensor, ambience: Tensor, generator: torch.Generator) -> Tensor:
-    """Change level, add ambience, and blank a band and a stretch of log-mel patches: additions of sounds are near enough additions of magnitudes."""
+    """Change level, add ambience, and blank a band and a stretch of log-mel patches.
+
+    Sounds are added as magnitudes, which is near enough.
+    """
     count = len(patches)
 
     def uniform(low: float, high: float) -> Tensor:
@@ -395,7 +225,9 @@ def _describe(guess: NDArray[np.int64], truth: NDArray[np.int64]) -> str:
     kept = truth >= 0
     recall = [float((guess[truth == c] == c).mean()) for c in np.unique(truth[kept])]
     worst = sorted((r, int(c)) for r, c in zip(recall, np.unique(truth[kept]), strict=True))[:5]
-    return f"accuracy={(guess[kept] == truth[kept]).mean():.4f} balanced={np.mean(recall):.4f} none={recall[-1]:.3f} worst={[(c, round(r, 2)) for r, c in worst]}"
+    shown = [(c, round(r, 2)) for r, c in worst]
+    right = (guess[kept] == truth[kept]).mean()
+    return f"accuracy={right:.4f} balanced={np.mean(recall):.4f} none={recall[-1]:.3f} worst={shown}"
 
 
 def _fit(
@@ -404,12 +236,10 @@ def _fit(
     accuracy: Callable[[], str],
     labels: NDArray[np.generic],
     out: Path,
-    minutes: float,
-    batch: int,
-    seed: int,
-    none_share: float,
-) -> None:  # noqa: PLR0913, PLR0917
-    """Run Adam until the time is over, keep the moving average, log the accuracy on val now and then."""
+    plan: tuple[float, int, int],
+) -> None:
+    """Run Adam for minutes on batches from a seed (*plan*), keep the moving average, log the accuracy on val now and then."""
+    minutes, batch, seed = plan
     out.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3, weight_decay=0.02)
@@ -421,9 +251,9 @@ def _fit(
         for group in optimizer.param_groups:
             group["lr"] = _schedule(int(spent / total * 1000), 1000, 2.5e-3)
         student.train()
-        value = loss(_balanced(labels, none_share, rng, batch))  # type: ignore[arg-type]
+        value = loss(_balanced(labels, NONE_SHARE, rng, batch))  # type: ignore[arg-type]
         optimizer.zero_grad()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(student.parameters(), 2.0)
         optimizer.step()
         average.update(student)
@@ -436,12 +266,11 @@ def _fit(
 
 def _report(student: _Student, average: _Average, accuracy: Callable[[], str], out: Path, what: str) -> None:
     """Measure and write the averaged network, then go on with the running one."""
+    averaged = {name: tensor.contiguous() for name, tensor in average.state.items()}
     running = {name: tensor.detach().clone() for name, tensor in student.state_dict().items()}
     student.load_state_dict(average.state)
     student.eval()
     _log.info("%s %s %s", out.name, what, accuracy())
-    save_file(
-        {n.removeprefix("encoder."): t.contiguous() for n, t in average.state.items() if n.startswith("encoder.")}, f"{out}.safetensors"
-    )
-    save_file({n: t.contiguous() for n, t in average.state.items() if not n.startswith("encoder.")}, f"{out}-heads.safetensors")
+    save_file({n.removeprefix("encoder."): t for n, t in averaged.items() if n.startswith("encoder.")}, f"{out}.safetensors")
+    save_file({n: t for n, t in averaged.items() if not n.startswith("encoder.")}, f"{out}-heads.safetensors")
     student.load_state_dict(running)

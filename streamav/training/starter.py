@@ -1,4 +1,4 @@
-"""Makes the starter model from composite material, from scratch, by one command:
+"""Makes the starter model from composite material, from scratch, by one command.
 
     python -m streamav.training.starter --data composite24 --teachers weights --work /tmp/starter --out streamav/models/starter
 
@@ -38,9 +38,10 @@ from streamav.networks.vscg import VSCG
 from streamav.training.composite.features import SceneFeatures, WindowOptions, Windows, encode, stacked, stream_windows, window_set
 from streamav.training.composite.material import Material
 from streamav.training.composite.store import StoredScenes, render_drawn, render_scenes
-from streamav.training.encoders import OFFSET, session
+from streamav.training.encoder_examples import OFFSET, session
 from streamav.training.losses import LossOptions
 from streamav.training.options import TrainOptions
+from streamav.training.starter_encoders import make_encoders
 from streamav.training.trainer import EpochRecord, Recipe, StepReport, fit
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def write_starter(
                 note="trained from scratch; features of YAMNet and MobileNetV2 (Apache-2.0) were imitated in training",
             ),
         ),
-        licence_note="Trained partly on material for non-commercial or research use: take it to try and to learn, not as a commercial product.",
+        licence_note="Trained partly on non-commercial and research material: take it to try and to learn, not as a commercial product.",
         metrics=Metrics(
             command="python -m streamav.training.starter", values={k: round(float(v), 4) for k, v in figures.items() if np.isfinite(v)}
         ),
@@ -224,6 +225,7 @@ def main() -> None:
     """Run every stage whose result is not there yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with index.csv")
+    parser.add_argument("--teachers", type=Path, required=True, help="folder with yamnet.safetensors and mobilenetv2.safetensors")
     parser.add_argument("--work", type=Path, required=True, help="folder for what is made on the way, about 8 GB")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--scenes", type=int, default=1700, help="training scenes of 20 s")
@@ -232,6 +234,7 @@ def main() -> None:
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(given.threads)
+    make_encoders(given.data, given.teachers, given.work)
     folders = _scenes(given.data, given.work, given.scenes)
     labels = Material(given.data, "val", given.work).labels
     features = {name: encode_scenes(given.work, paths) for name, paths in folders.items()}

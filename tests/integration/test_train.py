@@ -67,6 +67,7 @@ def test_training_writes_a_bundle_and_a_report(folder: Path, tmp_path: Path, sup
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 def test_a_table_of_the_paper_is_one_command(folder: Path, tmp_path: Path) -> None:
     """Every row of a table is trained and stands in one Markdown file beside what the paper gives."""
     result = call("--data", folder, "--out", tmp_path / "tables", "--table", "V", "--supervision", "weakly", "--epochs", 1, "--batch", 16)
@@ -151,6 +152,7 @@ def test_a_folder_that_holds_something_is_not_overwritten(folder: Path, tmp_path
     assert isinstance(result.exception, SettingsError)
 
 
+@pytest.mark.slow
 def test_accuracy_on_separable_clips_is_high(tmp_path: Path) -> None:
     """Twenty epochs on forty-eight separable clips find most segments of clips that were not trained on."""
     made: Clips = write_ave_folder(tmp_path / "data", 48, dtype="float16")

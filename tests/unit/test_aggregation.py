@@ -59,9 +59,7 @@ def test_scores_that_all_windows_agree_on_are_kept(scores: list[float], latency:
 def test_the_combination_is_the_hamming_mean_over_positions(data: st.DataObject, length: int, latency: int) -> None:
     """At age a a second is the mean of a + 1 windows, weighted by its position 9, 8 ... 9 - a in them."""
     thought = data.draw(revisions(length))  # thought[t][age]
-    windows = [
-        window_scores(first, [thought[first + position][9 - position] for position in range(10)]) for first in range(length - 9)
-    ]
+    windows = [window_scores(first, [thought[first + position][9 - position] for position in range(10)]) for first in range(length - 9)]
     for newest, given_ in enumerate(run(windows, latency)[:-1], start=9):
         for one in given_:
             assert one.age == newest - one.index

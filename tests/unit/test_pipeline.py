@@ -90,9 +90,7 @@ def test_an_open_event_ends_with_the_file() -> None:
 
 
 @settings(max_examples=20)
-@given(
-    st.sampled_from([160, 1000, 1024, 4410, 16000]), st.sampled_from(["1", "max"]), st.integers(1, 5), st.integers(1, 4)
-)
+@given(st.sampled_from([160, 1000, 1024, 4410, 16000]), st.sampled_from(["1", "max"]), st.integers(1, 5), st.integers(1, 4))
 def test_events_do_not_depend_on_blocks_queue_or_speed(block: int, speed: str, queue: int, latency: int) -> None:
     """Live equals offline: the same seconds give the same events, but for what the wall clock says."""
 

@@ -54,9 +54,7 @@ def rounds_of(thought: Sequence[Sequence[float]], latency: int, first: int = 0) 
     rounds = []
     for newest in range(len(thought)):
         seen = range(max(0, newest - latency + 1), newest + 1)
-        rounds.append(
-            [scored(first + t, thought[t][newest - t], final=newest - t == latency - 1, age=newest - t) for t in seen]
-        )
+        rounds.append([scored(first + t, thought[t][newest - t], final=newest - t == latency - 1, age=newest - t) for t in seen])
     end = len(thought) - 1
     rest = [scored(first + t, thought[t][end - t], age=end - t) for t in range(max(0, end - latency + 2), end + 1)]
     return rounds, rest
@@ -206,9 +204,7 @@ def test_a_ulid_is_crockford_base_32() -> None:
 
 
 @given(st.data(), st.integers(1, 30), latencies, st.integers(1, 3), st.integers(0, 3))
-def test_the_life_of_events(
-    data: st.DataObject, length: int, latency: int, min_segments: int, gap_segments: int
-) -> None:
+def test_the_life_of_events(data: st.DataObject, length: int, latency: int, min_segments: int, gap_segments: int) -> None:
     """Whatever windows think of the seconds, each event is told as the contract says."""
     events = play(make_tracker(min_segments, gap_segments), data.draw(revisions(length)), latency)
     for messages in by_id(events).values():

@@ -39,4 +39,4 @@ def drawn_second(kind: str | None, rng: np.random.Generator) -> NDArray[np.float
     wave = synthesize(kind, 3.0, rng)
     start = int(rng.integers(0, len(wave) - SAMPLES_PER_SEGMENT))
     part = wave[start : start + SAMPLES_PER_SEGMENT] / 0.1
-    return (part + murmur * 10.0 ** (rng.uniform(-50, -10) / 20.0)).astype(np.float32)
+    return np.asarray(part + murmur * 10.0 ** (rng.uniform(-50, -10) / 20.0), dtype=np.float32)

@@ -65,7 +65,7 @@ def decode_sound(file: Path) -> NDArray[np.float32]:
         resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
         blocks = [out.to_ndarray() for frame in container.decode(audio=0) for out in resampler.resample(frame)]
         blocks += [out.to_ndarray() for out in resampler.resample(None)]
-    return np.concatenate(blocks, axis=1)[0].astype(np.float32)
+    return np.asarray(np.concatenate(blocks, axis=1)[0], dtype=np.float32)
 
 
 def decode_picture(file: Path, side: int = PICTURE_SIDE) -> NDArray[np.uint8]:
@@ -123,7 +123,7 @@ class Material:
         """Give the samples of a sound or of ambience, shape (n,), 16 kHz, range [-1, 1]."""
         n = self._order[item.path]
         start = 0 if n == 0 else int(self._sound_ends[n - 1])
-        return self._sound_data[start : int(self._sound_ends[n])].astype(np.float32) / np.float32(32767.0)
+        return np.asarray(self._sound_data[start : int(self._sound_ends[n])] / 32767.0, dtype=np.float32)
 
     def picture(self, item: Item) -> NDArray[np.uint8]:
         """Give the pixels of a photo or backdrop, shape (H, W, 3), RGB."""

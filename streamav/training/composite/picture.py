@@ -22,7 +22,7 @@ SOFT_SIDE = 64
 
 
 def to_tensor(picture: NDArray[np.uint8]) -> Tensor:
-    """Give a picture (H, W, 3) uint8 as a view of shape (3, H, W), uint8: torch scales bytes in this layout ten times faster than floats."""
+    """Give a picture (H, W, 3) uint8 as a view of shape (3, H, W): torch scales bytes in this layout ten times faster than floats."""
     return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
 
 

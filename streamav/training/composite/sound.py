@@ -5,6 +5,7 @@ It works on arrays of samples and knows no class, file or scene.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,7 +45,7 @@ def activity(samples: Samples) -> NDArray[np.bool_]:
     level = 10.0 * np.log10(np.mean(np.square(padded.reshape(count, FRAME_SAMPLES)), axis=1) + 1e-12)
     loud = level > max(float(np.percentile(level, 95)) - AUDIBLE_DB, FLOOR_DBFS)
     edges = np.flatnonzero(loud)
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
+    for left, right in pairwise(edges):
         if right - left <= 6:  # noqa: PLR2004  (6 frames are 0.3 s)
             loud[left:right] = True
     return np.asarray(loud, dtype=np.bool_)

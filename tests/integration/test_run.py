@@ -1,0 +1,305 @@
+"""`streamav run` as a program of its own: real media, real networks (of random weights), a real broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from brokers import Broker, spare_port
+
+from streamav.publish import EventMessage, decode
+
+CLIP = "lavfi:testsrc=size=64x48:rate=12:duration={0}[out0];sine=frequency=440:sample_rate=16000:duration={0}[out1]"
+WALL = {"start_time", "end_time", "start_ts", "end_ts", "latency_s", "segments"}
+"""Fields that the hour of the run decides; `segments` has such times inside."""
+
+
+class Streamav:
+    """The program with a home of its own."""
+
+    def __init__(self, home: Path, state: Path) -> None:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")}
+        self.environment = clean | {"STREAMAV_HOME": str(home), "STREAMAV_STATE_DIR": str(state), "COLUMNS": "200"}
+
+    def __call__(self, *arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "streamav", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=self.environment, check=False)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "streamav", *arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment)
+
+
+@pytest.fixture
+def streamav(engine_home: Path, tmp_path: Path) -> Streamav:
+    return Streamav(engine_home, tmp_path / "state")
+
+
+@pytest.fixture
+def model(tiny_bundle: Path) -> tuple[str, str]:
+    return "--model", str(tiny_bundle)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    made = Broker(tmp_path / "broker").start()
+    yield made
+    made.stop()
+
+
+def messages(text: str) -> list[EventMessage]:
+    """Read events, one a line; anything else fails."""
+    return [decode(line.encode()) for line in text.splitlines()]
+
+
+def timeless(text: str) -> list[dict[str, object]]:
+    """Read events without what the wall clock says."""
+    found = []
+    for line in text.splitlines():
+        tree = json.loads(line)
+        tree["seconds"] = [(one["score"], one["is_event"]) for one in tree["segments"]]
+        found.append({key: value for key, value in tree.items() if key not in WALL})
+    return found
+
+
+def wait_for(process: subprocess.Popen[str], word: str) -> list[str]:
+    """Read standard error until a line holds *word*."""
+    lines: list[str] = []
+    assert process.stderr is not None
+    for line in process.stderr:
+        lines.append(line)
+        if word in line:
+            return lines
+    pytest.fail(f"{word!r} never came: {''.join(lines)}")
+
+
+def test_a_file_becomes_lines_of_events_and_nothing_else(streamav: Streamav, model: tuple[str, str]) -> None:
+    """Standard output holds whole messages only; standard error says how it went; the status is 0."""
+    done = streamav("run", "--source", CLIP.format(14), *model, "--speed", "max", "--jsonl", "-", "--id", "lab")
+    assert done.returncode == 0, done.stderr
+    found = messages(done.stdout)
+    assert [found[0].type, found[-1].type, found[-1].end_reason] == ["new", "end", "ended"]
+    assert {message.source for message in found} == {"lab"}
+    assert found[-1].media_end_s == 14.0
+    assert "no broker was named" in done.stderr
+    assert "14 s of media" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_at_its_own_pace_gives_what_a_fast_one_gives(streamav: Streamav, model: tuple[str, str]) -> None:
+    """Live equals offline: the same messages, ids included, but for what the wall clock says."""
+    runs = [
+        streamav("run", "--source", CLIP.format(13), *model, "--speed", speed, "--jsonl", "-", "--latency", "3")
+        for speed in ("1", "max", "max")
+    ]
+    assert [done.returncode for done in runs] == [0, 0, 0]
+    first, *others = (timeless(done.stdout) for done in runs)
+    assert first
+    assert all(other == first for other in others)
+
+
+def test_events_reach_a_subscriber_over_a_real_broker(streamav: Streamav, model: tuple[str, str], broker: Broker, tmp_path: Path) -> None:
+    """File, pipeline, Mosquitto, subscriber: what arrives is what was written, byte for byte but for the latency."""
+    url = f"mqtt://127.0.0.1:{broker.port}/house"
+    written = tmp_path / "events.jsonl"
+    listener = streamav.start("subscribe", url, "--json", "--for", "60")
+    try:
+        wait_for(listener, "listening")
+        done = streamav(
+            "run", "--source", CLIP.format(13), *model, "--speed", "max", "--mqtt", url, "--jsonl", str(written), "--id", "porch"
+        )
+        assert done.returncode == 0, done.stderr
+        time.sleep(0.3)
+    finally:
+        listener.send_signal(signal.SIGINT)
+        received, _ = listener.communicate(timeout=20)
+    assert timeless(received) == timeless(written.read_text(encoding="utf-8"))
+    assert messages(received)[-1].end_reason == "ended"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_ends_the_run_in_order(streamav: Streamav, model: tuple[str, str], number: signal.Signals, status: int) -> None:
+    """Open events end as shut down, the summary is printed, and the status says whether a person ended it."""
+    process = streamav.start("run", "--source", CLIP.format(600), *model, "--jsonl", "-", "--set", "capture.queue_segments=1", "--verbose")
+    wait_for(process, "new")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == status, err
+    found = messages(out)
+    assert found[-1].type == "end"
+    assert found[-1].end_reason == "shutdown"
+    assert "s of media" in err
+
+
+def test_a_reader_that_goes_away_ends_the_run(streamav: Streamav, model: tuple[str, str]) -> None:
+    """`streamav run --jsonl - | head -1` ends soon, and without a traceback."""
+    process = streamav.start("run", "--source", CLIP.format(3000), *model, "--jsonl", "-", "--speed", "max")
+    assert process.stdout is not None
+    assert decode(process.stdout.readline().encode()).type == "new"
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    assert process.wait(20) == 0
+    assert "Traceback" not in err
+
+
+def write_clip(path: Path, seconds: int = 3, *, pictures: bool = True, sound: bool = True) -> Path:
+    """Write a small MP4 file."""
+    with av.open(str(path), "w") as out:
+        if pictures:
+            stream = out.add_stream("mpeg4", rate=12)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for number in range(12 * seconds):
+                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number * 5 % 256, np.uint8), "rgb24")
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode())
+        if sound:
+            audio = out.add_stream("aac", rate=16_000)
+            samples = np.zeros((1, 16_000 * seconds), np.float32)
+            frame_ = av.AudioFrame.from_ndarray(samples, "fltp", "mono")
+            frame_.sample_rate = 16_000
+            out.mux(audio.encode(frame_))
+            out.mux(audio.encode())
+    return path
+
+
+def truncated(folder: Path) -> Path:
+    whole = write_clip(folder / "whole.mp4").read_bytes()
+    path = folder / "cut.mp4"
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: folder / "missing.mp4", "missing.mp4"),
+        (lambda folder: write_clip(folder / "mute.mp4", sound=False), "sound"),
+        (lambda folder: write_clip(folder / "dark.mp4", pictures=False), "picture"),
+        (truncated, "cut.mp4"),
+        (lambda folder: folder, "cannot"),
+    ],
+    ids=["missing", "no sound", "no picture", "truncated", "folder"],
+)
+def test_media_that_cannot_be_used_end_with_3(
+    streamav: Streamav, model: tuple[str, str], tmp_path: Path, make: Callable[[Path], Path], words: str
+) -> None:
+    """One clear message, no traceback, no event."""
+    done = streamav("run", "--source", str(make(tmp_path)), *model, "--speed", "max", "--jsonl", "-")
+    assert done.returncode == 3, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(("--camera", "97", "--mic", "default"), "97"), (("--camera", "0"), "mic"), (("--mic", "default"), "camera")],
+    ids=["unplugged", "no microphone", "no camera"],
+)
+def test_a_device_that_is_not_there_ends_with_3(streamav: Streamav, model: tuple[str, str], arguments: tuple[str, ...], words: str) -> None:
+    """The message names what is missing."""
+    done = streamav("run", *arguments, *model)
+    assert done.returncode == 3, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_damaged_bundle_ends_with_4(streamav: Streamav, tiny_bundle: Path, tmp_path: Path) -> None:
+    """Missing, truncated and foreign models are told before anything is opened."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in tiny_bundle.iterdir():
+        content = file.read_bytes()
+        (broken / file.name).write_bytes(content[: len(content) // 2] if file.suffix == ".safetensors" else content)
+    for model in (broken, tmp_path / "none"):
+        done = streamav("run", "--source", "scene", "--model", str(model))
+        assert done.returncode == 4, done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--set", "detection.latncy=3"),
+        ("--set", "detection.classes.brak.on=0.5"),
+        ("--mqtt", "mqtt://me:secret@127.0.0.1"),
+        ("--jsonl", "/does/not/exist/events.jsonl"),
+        ("--config", "/does/not/exist.toml"),
+    ],
+    ids=["unknown", "label", "password", "folder", "file"],
+)
+def test_a_wrong_setting_ends_with_2(streamav: Streamav, model: tuple[str, str], arguments: tuple[str, ...]) -> None:
+    """One sentence; a password is not repeated."""
+    done = streamav("run", "--source", "scene", "--speed", "max", *model, *arguments)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_without_its_broker_a_run_goes_on(streamav: Streamav, model: tuple[str, str], tmp_path: Path) -> None:
+    """Nobody listens on the port: said once, all events still go to the file, the status is 0."""
+    url = f"mqtt://127.0.0.1:{spare_port()}"
+    events = tmp_path / "events.jsonl"
+    done = streamav("run", "--source", CLIP.format(12), *model, "--speed", "max", "--mqtt", url, "--jsonl", str(events))
+    assert done.returncode == 0, done.stderr
+    assert messages(events.read_text(encoding="utf-8"))[-1].type == "end"
+    assert done.stderr.count("refused") == 1
+
+
+def test_a_login_that_is_refused_is_said_once_and_the_run_goes_on(streamav: Streamav, model: tuple[str, str], tmp_path: Path) -> None:
+    """The message says what to do; the password is in none of it."""
+    broker = Broker(tmp_path / "broker", passwords=True).start()
+    try:
+        streamav.environment["STREAMAV_MQTT_PASSWORD"] = "hunter2"  # noqa: S105 - the wrong one
+        url = f"mqtt://publisher@127.0.0.1:{broker.port}"
+        done = streamav("run", "--source", CLIP.format(12), *model, "--speed", "max", "--mqtt", url, "--verbose")
+    finally:
+        broker.stop()
+    assert done.returncode == 0, done.stderr
+    assert "password" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+def test_the_demonstration_runs_and_ends(streamav: Streamav, model: tuple[str, str]) -> None:
+    """Broker, run and subscriber start, are shown, and are compared with the truth; random weights find nothing: status 1."""
+    done = streamav("demo", "--seconds", "13", "--speed", "max", *model)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "0 of 1 events found" in done.stdout
+    assert "real-time factor" in done.stdout
+    assert "subscribe | " in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+def test_ctrl_c_ends_the_demonstration_and_leaves_nothing_behind(streamav: Streamav, model: tuple[str, str]) -> None:
+    """130, and no program of it is left."""
+    command = [sys.executable, "-m", "streamav", "demo", *model]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=streamav.environment, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        timer = threading.Timer(50.0, process.kill)
+        timer.start()
+        for line in process.stdout:
+            lines.append(line)
+            if "warming up" in line:
+                os.killpg(process.pid, signal.SIGINT)
+        timer.cancel()
+        assert process.wait(30) == 130, "".join(lines)
+    port = next(line for line in lines if "mosquitto listens" in line).split("127.0.0.1:")[1].split(",")[0]
+    with pytest.raises(OSError, match="refused"):
+        __import__("socket").create_connection(("127.0.0.1", int(port)), 1.0)

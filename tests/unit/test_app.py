@@ -1,0 +1,79 @@
+"""How settings and a model card become options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamav.app import label_options, localizer_head
+from streamav.bundle import ModelCard, load_bundle
+from streamav.config import DetectionSettings, load_settings
+from streamav.errors import SettingsError
+
+
+@pytest.fixture(scope="module")
+def card(tiny_bundle: Path) -> ModelCard:
+    """Give the card of a model whose class bird has a word of its own."""
+    tree = load_bundle(tiny_bundle).card.model_dump(mode="json", by_alias=True)
+    tree["detection"]["classes"] = {"bird": {"on": 0.8, "off": 0.4}}
+    return ModelCard.model_validate(tree)
+
+
+def detection(*overrides: str) -> DetectionSettings:
+    return load_settings(overrides=[f"detection.{one}" for one in overrides], environment={}).detection
+
+
+def test_the_card_speaks_where_the_settings_are_silent(card: ModelCard) -> None:
+    """Thresholds of the card, and of its classes, in class_id order."""
+    options = label_options(card, DetectionSettings())
+    assert [(one.label, one.class_id, one.on, one.off) for one in options] == [
+        ("bark", 0, 0.5, 0.3),
+        ("bird", 1, 0.8, 0.4),
+        ("siren", 2, 0.5, 0.3),
+    ]
+
+
+def test_settings_win_over_the_card_and_a_class_over_all(card: ModelCard) -> None:
+    """The class's own setting, then the general one, then the card."""
+    options = label_options(card, detection("on=0.9", "classes.siren.on=0.7", "classes.siren.min_segments=3"))
+    assert [(one.on, one.min_segments) for one in options] == [(0.9, 1), (0.9, 1), (0.7, 3)]
+
+
+def test_a_disabled_class_is_not_followed(card: ModelCard) -> None:
+    """The others keep their class_id."""
+    options = label_options(card, detection("classes.bark.enabled=false"))
+    assert [(one.label, one.class_id) for one in options] == [("bird", 1), ("siren", 2)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["classes.brad.on=0.5"], r"detection.classes.brad: model tiny has no such label; the nearest is bird|bark"),
+        (["off=0.9"], r"detection.off of bark must be at most on \(0.5\), got 0.9"),
+        ([f"classes.{label}.enabled=false" for label in ("bark", "bird", "siren")], "at least one label"),
+    ],
+)
+def test_settings_that_contradict_the_model_are_refused(card: ModelCard, overrides: list[str], message: str) -> None:
+    """Each with what must be."""
+    with pytest.raises(SettingsError, match=message):
+        label_options(card, detection(*overrides))
+
+
+def test_a_lower_on_takes_the_off_of_the_card_along(card: ModelCard) -> None:
+    """Whoever lowers only `on` need not know the card's `off`."""
+    assert [one.off for one in label_options(card, detection("on=0.2"))] == [0.2, 0.2, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("options", "head"),
+    [
+        ({}, "segment"),
+        ({"segment_head": "untrained"}, "two_stage"),
+        ({"segment_head": "untrained", "supervision": "weakly"}, "segment"),
+    ],
+)
+def test_an_untrained_head_never_decides(card: ModelCard, options: dict[str, str], head: str) -> None:
+    """Fully supervised models without a trained per-segment head use both stages."""
+    changed = card.model_copy(update={"localizer": card.localizer.model_copy(update={"options": options})})
+    assert localizer_head(changed) == head

@@ -1,0 +1,147 @@
+"""The command line, without a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from streamav.cli import COMMANDS, main
+from streamav.cli.demo import compare
+from streamav.cli.run import settings_of
+from streamav.config import load_settings
+from streamav.errors import SettingsError
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """`streamav --help` ends with 0 and has a line for each command of this installation."""
+    assert main(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"\n  {name} " in listed for name in ("run", "demo", "subscribe", "devices", "config", "models"))
+
+
+@pytest.mark.parametrize("name", ["run", "demo", "devices", "config", "subscribe"])
+def test_each_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`streamav NAME --help` ends with 0 and begins with its name."""
+    assert main([name, "--help"]) == 0
+    assert f"Usage: streamav {name}" in capsys.readouterr().out
+
+
+def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line on standard output."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == "streamav 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nonsense"], ["run", "--nonsense"], ["run", "--latency", "11"], ["run", "--speed", "2"], ["config", "check", "/no.toml"], ["run"]],
+)
+def test_a_wrong_command_line_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever finds the mistake, the status is that of wrong settings and standard output stays empty."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err
+
+
+def test_config_check_shows_the_settings_without_secrets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A right file is printed as JSON; the password is not in it."""
+    monkeypatch.setenv("STREAMAV_MQTT_PASSWORD", "hunter2")
+    file = tmp_path / "s.toml"
+    file.write_text('[source]\nuri = "a.mp4"\n[mqtt]\nhost = "h"\n')
+    assert main(["config", "check", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert json.loads(printed)["source"]["uri"] == "a.mp4"
+    assert "hunter2" not in printed
+    assert main(["config", "check", str(file), "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_config_check_names_the_nearest_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistyped key ends with 2 and one sentence."""
+    file = tmp_path / "s.toml"
+    file.write_text("[detection]\nlatency_segmnts = 3\n")
+    assert main(["config", "check", str(file)]) == 2
+    assert capsys.readouterr().err == "streamav: unknown setting detection.latency_segmnts; the nearest is detection.latency_segments\n"
+
+
+def chosen(**options: str) -> dict[str, object]:
+    given = {"source": None, "camera": None, "mic": None, "mqtt": None} | options
+    return settings_of(values={"source.id": None, "detection.latency_segments": None}, **given)  # type: ignore[arg-type]
+
+
+def test_options_become_settings() -> None:
+    """A URL, the word scene, or camera and microphone; a broker's URL; nothing for what was not given."""
+    assert chosen() == {}
+    assert load_settings(base=chosen(source="scene"), environment={}).source.scene
+    assert load_settings(base=chosen(source="a.mp4"), environment={}).source.uri == "a.mp4"
+    pair = load_settings(base=chosen(camera="0", mic="default"), environment={}).source
+    assert (pair.camera, pair.mic, pair.uri, pair.scene) == ("0", "default", None, False)
+    mqtt = load_settings(base=chosen(mqtt="mqtt://me@host:1884/house"), environment={}).mqtt
+    assert mqtt is not None
+    assert (mqtt.host, mqtt.port, mqtt.username, mqtt.base) == ("host", 1884, "me", "house")
+
+
+@pytest.mark.parametrize("options", [{"source": "b.mp4"}, {"source": "scene"}, {"camera": "1", "mic": "2"}])
+def test_an_option_replaces_the_source_of_the_file(tmp_path: Path, options: dict[str, str]) -> None:
+    """The file's source, of whatever kind, does not stay beside the one that was asked for."""
+    file = tmp_path / "s.toml"
+    for written in ('uri = "a.mp4"', 'camera = "0"\nmic = "default"', "scene = true"):
+        file.write_text(f"[source]\n{written}\n")
+        source = load_settings(file, base=chosen(**options), environment={}).source
+        assert (source.uri, source.scene, source.camera, source.mic) == (
+            None if options.get("source") in {None, "scene"} else "b.mp4",
+            options.get("source") == "scene",
+            options.get("camera"),
+            options.get("mic"),
+        )
+
+
+def test_two_sources_at_once_are_refused() -> None:
+    """A file and a camera on one command line contradict each other."""
+    with pytest.raises(SettingsError, match="give only one"):
+        load_settings(base=chosen(source="a.mp4", camera="0"), environment={})
+
+
+def test_every_command_that_is_there_can_be_loaded() -> None:
+    """The table names what the modules have."""
+    import importlib
+
+    for place in COMMANDS.values():
+        if importlib.util.find_spec(place.module) is not None:
+            assert hasattr(importlib.import_module(place.module), place.attribute), place
+
+
+def test_devices_without_any_device_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No camera is no error; with --json there are two lists."""
+    import streamav.capture
+
+    monkeypatch.setattr(streamav.capture, "list_cameras", list)
+    monkeypatch.setattr(streamav.capture, "list_microphones", list)
+    assert main(["devices"]) == 0
+    assert "none found" in capsys.readouterr().out
+    assert main(["devices", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"cameras": [], "microphones": [], "problem": None}
+
+
+def seen(label: str, start_s: float, end_s: float | None, *, confirmed: bool = True) -> dict[str, object]:
+    return {"label": label, "media_start_s": start_s, "media_end_s": end_s, "confirmed": confirmed}
+
+
+def test_the_demonstration_compares_honestly() -> None:
+    """Same label and shared time make a find, each event serves once, the rest are false alarms."""
+    truth = [("bark", 3.0, 9.0), ("siren", 20.0, 25.0), ("bark", 30.0, 35.0)]
+    events = [
+        seen("bark", 2.0, 4.0),
+        seen("bark", 4.0, 9.0),
+        seen("siren", 25.0, 27.0),
+        seen("bark", 31.0, 36.0, confirmed=False),
+        seen("bark", 33.0, None),
+    ]
+    found, others = compare(truth, events)
+    assert [one.seen_s for one in found] == [(4.0, 9.0), None, None]
+    assert others == 2

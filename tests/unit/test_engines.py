@@ -1,0 +1,562 @@
+"""Engines: recipes, the cache on disk, the comparison with the reference, and the choice between them."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from streamav.bundle import AudioCard, Bundle, ClassEntry, DetectionCard, LocalizerCard, ModelCard, VisualCard, write_bundle
+from streamav.config import ModelSettings
+from streamav.engines import EngineCache, cache_folder, engine_candidates, open_engine
+from streamav.engines.batching import MicroBatches
+from streamav.engines.cache import EntryKey
+from streamav.engines.parity import Answers, answer, compare, load_answers, save_answers
+from streamav.engines.recipe import NETWORK_NAMES, Tolerance, load_recipe, recipe_names
+from streamav.engines.samples import make_samples
+from streamav.errors import EngineError, ModelError
+from streamav.protocols import Network
+
+KEY = EntryKey("cpu", "fp32", {"weights": "abc"})
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The compact networks with random weights and a narrow localizer."""
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny", "fully")
+
+
+def make_tiny_bundle(folder: Path, supervision: str) -> Bundle:
+    import torch
+
+    from streamav.networks.compact import CompactAudio, CompactVisual
+    from streamav.networks.options import VSCGOptions
+    from streamav.networks.vscg import VSCG
+
+    torch.manual_seed(1)
+    options = VSCGOptions.corrected(
+        "weakly" if supervision == "weakly" else "fully",
+        audio_size=16, visual_size=24, grid=7, classes=3, hidden=16, attention_size=16, front_size=16, head_size=16,
+    )  # fmt: skip
+    modules = {"audio": CompactAudio(16), "visual": CompactVisual(24), "localizer": VSCG(options)}
+    tensors = {
+        f"{part}.{name}": value.numpy()
+        for part, module in modules.items()
+        for name, value in module.state_dict().items()
+        if value.is_floating_point()
+    }
+    card = ModelCard(
+        name="tiny",
+        version="1",
+        profile="custom",
+        classes=tuple(ClassEntry(slug=slug, name=slug) for slug in ("bark", "bell", "train")),
+        audio=AudioCard(network="compact_audio", log_mel_offset=0.001, size=16),
+        visual=VisualCard(network="compact_visual", picture=(112, 112), frames_per_second=4, size=24, grid=7),
+        localizer=LocalizerCard(options=asdict(options)),
+        detection=DetectionCard(on=0.5, off=0.5),
+        licence_note="Random numbers.",
+    )
+    return write_bundle(folder, card, tensors)
+
+
+class Linear:
+    """A stand-in engine of a few numpy lines, right but for what is added to its relevance logits."""
+
+    name = "linear"
+
+    def __init__(self, shift: float = 0.0) -> None:
+        self.shift = shift
+
+    def network(self, name: str) -> Network:
+        return {
+            "visual": lambda pictures: (pictures.astype(np.float32).mean(axis=3)[:, :2, :2, None],),
+            "audio": lambda patches: (patches.mean(axis=1)[:, :4],),
+            "encode_segment": lambda audio, visual: (audio, visual.mean(axis=(1, 2)) / 255, visual[..., 0]),
+            "localize_window": self._window,
+        }[name]
+
+    def _window(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
+        audio, visual = (array.astype(np.float32) for array in inputs)
+        relevance = (visual[..., 0] - 0.5) + self.shift
+        return relevance, audio.mean(axis=1), audio, relevance
+
+
+def tolerance(probability: float = 1e-4) -> Tolerance:
+    return Tolerance(relative=0.5, probability=probability, decisions=1.0)
+
+
+# Recipes
+
+
+def test_every_recipe_is_right() -> None:
+    """All recipe files can be read, and the CPU and the reference are among them."""
+    assert {"cpu-fp32", "torch-fp32"} <= set(recipe_names())
+    for name in recipe_names():
+        assert load_recipe(name).name == name
+
+
+def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
+    """The message lists what there is."""
+    with pytest.raises(EngineError, match=r"no engine recipe 'abacus'; there are: .*cpu-fp32"):
+        load_recipe("abacus")
+
+
+def test_a_recipe_is_hashed_by_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of tolerance or batch makes another engine, a change of the description does not."""
+    recipe = load_recipe("cpu-fp32")
+    assert recipe.model_copy(update={"description": "other words"}).sha256 == recipe.sha256
+    assert recipe.model_copy(update={"workspace_bytes": 1}).sha256 != recipe.sha256
+
+
+# Cache
+
+
+def write_number(folder: Path) -> dict[str, JsonValue]:
+    (folder / "network.bin").write_bytes(b"right")
+    return {"model": "tiny"}
+
+
+def test_an_entry_is_built_once(tmp_path: Path) -> None:
+    """The second request finds what the first built, and nothing else is left in the folder."""
+    cache = EngineCache(tmp_path / "engines")
+    calls: list[Path] = []
+
+    def build(folder: Path) -> Mapping[str, JsonValue]:
+        calls.append(folder)
+        (folder / "network.bin").write_bytes(b"right")
+        return {"model": "tiny"}
+
+    assert cache.find(KEY) is None
+    first, second = cache.get(KEY, build), cache.get(KEY, build)
+    assert len(calls) == 1
+    assert (first.path, second.facts) == (second.path, {"model": "tiny"})
+    assert (first.path / "network.bin").read_bytes() == b"right"
+    assert not list(cache.folder.glob("*.tmp"))
+    assert [entry.digest for entry in cache.entries()] == [KEY.digest]
+
+
+@given(name=st.sampled_from(["engine", "precision", "weights", "more"]))
+def test_any_part_of_the_key_makes_another_entry(name: str) -> None:
+    """Engine, precision and every part count."""
+    other = {
+        "engine": EntryKey("cuda", "fp32", {"weights": "abc"}),
+        "precision": EntryKey("cpu", "int8", {"weights": "abc"}),
+        "weights": EntryKey("cpu", "fp32", {"weights": "abd"}),
+        "more": EntryKey("cpu", "fp32", {"weights": "abc", "libraries": ""}),
+    }[name]
+    assert other.digest != KEY.digest
+
+
+def damage_file(path: Path) -> None:
+    (path / "network.bin").write_bytes(b"wrong")
+
+
+def cut_file(path: Path) -> None:
+    (path / "network.bin").write_bytes(b"righ")
+
+
+def drop_file(path: Path) -> None:
+    (path / "network.bin").unlink()
+
+
+def cut_entry(path: Path) -> None:
+    text = (path / "entry.json").read_text()
+    (path / "entry.json").write_text(text[: len(text) // 2])
+
+
+def older_format(path: Path) -> None:
+    tree = json.loads((path / "entry.json").read_text())
+    (path / "entry.json").write_text(json.dumps(tree | {"format": 0}))
+
+
+def other_key(path: Path) -> None:
+    tree = json.loads((path / "entry.json").read_text())
+    tree["key"]["parts"]["weights"] = "xyz"
+    (path / "entry.json").write_text(json.dumps(tree))
+
+
+def list_for_entry(path: Path) -> None:
+    (path / "entry.json").write_text("[]")
+
+
+DAMAGES = (damage_file, cut_file, drop_file, cut_entry, older_format, other_key, list_for_entry)
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: str(damage.__name__))
+def test_what_cannot_be_used_is_built_again_with_one_sentence(damage: object, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Damaged, foreign and older entries are never used; the log says so once and the new one is whole."""
+    cache = EngineCache(tmp_path)
+    path = cache.get(KEY, write_number).path
+    assert callable(damage)
+    damage(path)
+    assert cache.entries() == []
+    entry = EngineCache(tmp_path).get(KEY, write_number)
+    assert (entry.path / "network.bin").read_bytes() == b"right"
+    assert len({record.message for record in caplog.records}) == 1
+    assert "is built again" in caplog.text
+
+
+def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """The error passes through; the next build starts from nothing."""
+    cache = EngineCache(tmp_path)
+
+    def fail(folder: Path) -> Mapping[str, JsonValue]:
+        (folder / "half.bin").write_bytes(b"1")
+        msg = "no memory"
+        raise EngineError(msg)
+
+    with pytest.raises(EngineError, match="no memory"):
+        cache.get(KEY, fail)
+    assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+
+
+def test_what_a_killed_build_left_is_swept(tmp_path: Path) -> None:
+    """A folder of an unfinished build of the same key goes away with the next build."""
+    left = tmp_path / f".{KEY.digest[:16]}.dead.tmp"
+    left.mkdir()
+    EngineCache(tmp_path).get(KEY, write_number)
+    assert not left.exists()
+
+
+def build_and_count(folder: str, count: str) -> None:
+    def build(scratch: Path) -> Mapping[str, JsonValue]:
+        with Path(count).open("a") as file:
+            file.write("built\n")
+        (scratch / "network.bin").write_bytes(b"right")
+        return {}
+
+    EngineCache(Path(folder)).get(KEY, build)
+
+
+def test_two_processes_build_an_entry_once(tmp_path: Path) -> None:
+    """Four processes that ask at the same time get the same entry, built by one of them."""
+    context = multiprocessing.get_context("fork")
+    count = tmp_path / "count"
+    processes = [context.Process(target=build_and_count, args=(str(tmp_path / "engines"), str(count))) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+    assert [process.exitcode for process in processes] == [0, 0, 0, 0]
+    assert count.read_text() == "built\n"
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """The message says which folder and how to choose another."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EngineError, match="set STREAMAV_HOME to another place"):
+        EngineCache(tmp_path / "file" / "engines").get(KEY, write_number)
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """STREAMAV_HOME wins over XDG_CACHE_HOME, which wins over ~/.cache."""
+    monkeypatch.setenv("STREAMAV_HOME", "/a")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/b")
+    assert cache_folder() == Path("/a/engines")
+    monkeypatch.delenv("STREAMAV_HOME")
+    assert cache_folder() == Path("/b/streamav/engines")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/c")
+    assert cache_folder() == Path("/c/.cache/streamav/engines")
+
+
+def test_clear_removes_all(tmp_path: Path) -> None:
+    """After clear there is no entry."""
+    cache = EngineCache(tmp_path)
+    cache.get(KEY, write_number)
+    assert cache.clear() == 1
+    assert cache.entries() == []
+
+
+# Comparison with the reference
+
+
+def answers() -> Answers:
+    return answer(Linear(), make_samples((8, 6), 0.01))
+
+
+def test_samples_are_the_same_each_time_and_use_the_whole_range() -> None:
+    """Seeded; pictures are dark and bright, one sound is silent."""
+    one, two = make_samples((20, 30), 0.001), make_samples((20, 30), 0.001)
+    np.testing.assert_array_equal(one.pictures, two.pictures)
+    np.testing.assert_array_equal(one.patches, two.patches)
+    assert one.pictures.shape == (12, 20, 30, 3)
+    assert one.pictures.min() == 0
+    assert one.pictures.max() == 255
+    assert one.patches.min() == pytest.approx(np.log(0.001))
+    assert one.windows(one.patches).shape == (3, 10, 96, 64)
+
+
+def test_an_equal_engine_passes() -> None:
+    """No difference is no difference."""
+    parity = compare(Linear(), answers(), tolerance())
+    assert parity.passed
+    assert (parity.probability, parity.decisions, max(parity.relative.values())) == (0.0, 1.0, 0.0)
+
+
+def test_an_engine_that_is_off_by_more_than_the_recipe_allows_fails() -> None:
+    """A shifted logit shows in the probability, and a large shift in the decisions."""
+    slightly = compare(Linear(shift=0.01), answers(), tolerance())
+    assert not slightly.passed
+    assert 1e-3 < slightly.probability < 1e-2
+    far = compare(Linear(shift=3.0), answers(), Tolerance(relative=100.0, probability=1e-4, decisions=0.9))
+    assert far.decisions < 0.9
+    assert compare(Linear(shift=0.01), answers(), tolerance(probability=0.05)).passed
+
+
+def test_answers_survive_the_disk(tmp_path: Path) -> None:
+    """What is written is read back, and a damaged file is named."""
+    path = tmp_path / "reference.npz"
+    save_answers(path, answers())
+    back = load_answers(path)
+    for name in NETWORK_NAMES:
+        for a, b in zip(back.outputs[name], answers().outputs[name], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert compare(Linear(), back, tolerance()).passed
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(EngineError, match="damaged"):
+        load_answers(path)
+
+
+def test_numbers_that_are_not_finite_are_refused() -> None:
+    """NaN never passes for equal."""
+    with pytest.raises(EngineError, match="finite numbers"):
+        compare(Linear(shift=float("nan")), answers(), tolerance())
+
+
+# Micro-batches
+
+
+@given(count=st.integers(1, 40), most=st.integers(1, 16))
+def test_cutting_a_batch_changes_nothing(count: int, most: int) -> None:
+    """The pieces are no longer than allowed, and their results are those of the whole."""
+    lengths: list[int] = []
+
+    def double(*inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
+        lengths.append(len(inputs[0]))
+        array = inputs[0].astype(np.float32)
+        return 2 * array, array + inputs[1].astype(np.float32)
+
+    one = np.arange(3 * count, dtype=np.float32).reshape(count, 3)
+    twice, plus = MicroBatches(double, most)(one, 10 * one)
+    np.testing.assert_array_equal(twice, 2 * one)
+    np.testing.assert_array_equal(plus, 11 * one)
+    assert max(lengths) <= most
+    assert max(lengths) - min(lengths) <= 1
+
+
+# Opening
+
+
+def test_which_engines_are_tried() -> None:
+    """Without a GPU the CPU engine comes before torch; what was asked for by name is the only one."""
+    assert engine_candidates(ModelSettings())[-2:] == ("cpu-fp32", "torch-fp32")
+    assert engine_candidates(ModelSettings(engine="torch")) == ("torch-fp32",)
+    with pytest.raises(EngineError, match="no engine torch with precision int8"):
+        engine_candidates(ModelSettings(engine="torch", precision="int8"))
+
+
+@pytest.fixture(scope="session")
+def opened(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> EngineCache:
+    """A cache in which the CPU engine of the tiny bundle has been built."""
+    cache = EngineCache(tmp_path_factory.mktemp("cache"))
+    open_engine(tiny_bundle, ModelSettings(engine="cpu", threads=1), cache)
+    return cache
+
+
+def test_the_cpu_engine_equals_torch_at_every_batch_size(tiny_bundle: Bundle, opened: EngineCache) -> None:
+    """The exported batch axis is free: 1, 2, 3 and 17 inputs give what torch gives."""
+    fast = open_engine(tiny_bundle, ModelSettings(engine="cpu", threads=1), opened)
+    plain = open_engine(tiny_bundle, ModelSettings(engine="torch", threads=1), opened)
+    assert (fast.name, plain.name) == ("onnxruntime-fp32", "torch-fp32")
+    samples = make_samples((112, 112), 0.001)
+    generator = np.random.default_rng(0)
+    for count in (1, 2, 3, 17):
+        rows = np.arange(count) % 12
+        inputs: dict[str, tuple[NDArray[np.generic], ...]] = {
+            "visual": (samples.pictures[rows],),
+            "audio": (samples.patches[rows],),
+            "encode_segment": (
+                generator.standard_normal((count, 16), np.float32),
+                generator.standard_normal((count, 7, 7, 24), np.float32),
+            ),
+            "localize_window": tuple(generator.standard_normal((count, 10, 16), np.float32) for _ in range(2)),
+        }
+        for name in NETWORK_NAMES:
+            for got, want in zip(fast.network(name)(*inputs[name]), plain.network(name)(*inputs[name]), strict=True):
+                assert got.dtype == np.float32
+                np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
+
+
+def test_the_network_contract(tiny_bundle: Bundle, opened: EngineCache) -> None:
+    """Names, shapes and order of the four networks' outputs are those that extractor and localizer rely on."""
+    engine = open_engine(tiny_bundle, ModelSettings(engine="cpu", threads=1), opened)
+    result = answer(engine, make_samples((112, 112), 0.001))
+    shapes = {name: [array.shape for array in arrays] for name, arrays in result.outputs.items()}
+    assert shapes == {
+        "visual": [(12, 7, 7, 24)],
+        "audio": [(12, 16)],
+        "encode_segment": [(12, 16), (12, 16), (12, 7, 7)],
+        "localize_window": [(3, 10), (3, 3), (3, 10, 4), (3, 10)],
+    }
+    with pytest.raises(EngineError, match="got 'smell'"):
+        engine.network("smell")
+    with pytest.raises(EngineError, match="network audio cannot run"):
+        engine.network("audio")(np.zeros((1, 5, 5), np.float32))
+
+
+def test_a_weakly_supervised_model_gives_the_same_four_outputs(tmp_path: Path) -> None:
+    """Its relevance is what its scores say of anything but background."""
+    bundle = make_tiny_bundle(tmp_path / "weak", "weakly")
+    engine = open_engine(bundle, ModelSettings(engine="torch", threads=1), EngineCache(tmp_path / "engines"))
+    relevance, classes, segments, _ = answer(engine, make_samples((112, 112), 0.001)).outputs["localize_window"]
+    powers = np.exp(segments)
+    foreground = 1 - powers[..., -1] / powers.sum(-1)
+    np.testing.assert_allclose(1 / (1 + np.exp(-relevance)), foreground, atol=1e-5)
+    np.testing.assert_allclose(classes, segments.mean(axis=1)[:, :-1], atol=1e-6)
+
+
+def test_a_built_engine_starts_without_torch(tiny_bundle: Bundle, opened: EngineCache) -> None:
+    """A process that finds its engine in the cache never imports torch, and runs."""
+    program = f"""
+import sys
+from pathlib import Path
+from streamav.bundle import load_bundle
+from streamav.config import ModelSettings
+from streamav.engines import EngineCache, open_engine
+from streamav.engines.samples import make_samples
+engine = open_engine(load_bundle({str(tiny_bundle.path)!r}), ModelSettings(engine="cpu", threads=1), EngineCache(Path({str(opened.folder)!r})))
+engine.network("visual")(make_samples((112, 112), 0.001).pictures)
+print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "False"
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    """`import streamav.engines` and `streamav.features` load neither torch nor ONNX Runtime."""
+    program = "import sys, streamav.engines, streamav.features; print(sorted({'torch', 'onnxruntime', 'onnx'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_engine_that_failed_its_comparison_is_not_used(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Auto goes on to the next engine and says why; asked for by name it is an error. The verdict is kept."""
+    from streamav.engines import onnx_engine
+    from streamav.engines.parity import Parity
+
+    bad = Parity(relative=dict.fromkeys(NETWORK_NAMES, 1.0), probability=0.4, decisions=0.5, passed=False)
+    monkeypatch.setattr(onnx_engine, "compare", lambda *_: bad)
+    cache = EngineCache(tmp_path)
+    engine = open_engine(tiny_bundle, ModelSettings(threads=1), cache)
+    assert engine.name == "torch-fp32"
+    assert "differs from the float32 reference" in caplog.text
+    monkeypatch.undo()
+    with pytest.raises(EngineError, match="differs from the float32 reference"):
+        open_engine(tiny_bundle, ModelSettings(engine="cpu", threads=1), cache)
+
+
+def test_another_model_is_another_engine(tiny_bundle: Bundle, opened: EngineCache) -> None:
+    """The key holds the hash of the weights, the recipe and the libraries."""
+    from streamav.engines.onnx_engine import onnx_key
+
+    key = onnx_key(tiny_bundle, load_recipe("cpu-fp32"), None)
+    assert key.parts["weights"] == tiny_bundle.sha256
+    assert "onnxruntime" in key.parts["libraries"]
+    assert opened.find(key) is not None
+
+
+def test_missing_encoders_are_named(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    """A bundle that names VGG-19 without holding it says where the file must lie."""
+    card = tiny_bundle.card.model_copy(update={"visual": tiny_bundle.card.visual.model_copy(update={"network": "vgg19", "external": True})})
+    with pytest.raises(ModelError, match="vgg19"):
+        open_engine(Bundle(card, tiny_bundle.path), ModelSettings(engine="torch", weights_dir=tmp_path), EngineCache(tmp_path))
+
+
+def test_the_commands_list_verify_and_clear(
+    opened: EngineCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`streamav engines` shows what is on disk, runs it again, and removes it."""
+    import shutil
+
+    from streamav.cli import main
+
+    shutil.copytree(opened.folder, tmp_path / "engines")
+    monkeypatch.setenv("STREAMAV_HOME", str(tmp_path))
+    assert main(["engines", "list", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["engines"]
+    assert (row["model"], row["recipe"], row["parity"]["passed"]) == ("tiny", "cpu-fp32", True)
+    assert main(["engines", "verify"]) == 0
+    assert "passed" in capsys.readouterr().out
+    assert main(["engines", "clear"]) == 0
+    assert main(["engines", "list"]) == 0
+    assert "none" in capsys.readouterr().out
+
+
+def test_verify_fails_when_an_engine_answers_otherwise(
+    opened: EngineCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reference answers that the engine does not give end in exit status 6."""
+    import hashlib
+    import shutil
+
+    from streamav.cli import main
+
+    shutil.copytree(opened.folder, tmp_path / "engines")
+    monkeypatch.setenv("STREAMAV_HOME", str(tmp_path))
+    (entry,) = EngineCache().entries()
+    path = entry.path / "reference.npz"
+    arrays = dict(np.load(path))
+    arrays["localize_window/out0"] = arrays["localize_window/out0"] + 1
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+    tree = json.loads((entry.path / "entry.json").read_text())
+    tree["files"]["reference.npz"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (entry.path / "entry.json").write_text(json.dumps(tree))
+    assert main(["engines", "verify"]) == 6
+    assert "1 of 1 engines failed" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_bench_prints_what_scripts_rely_on(tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`streamav bench --json` gives one row for the engine and one for the reference, measured in the same process."""
+    environment = {**os.environ, "STREAMAV_HOME": str(tmp_path)}
+    command = [
+        sys.executable, "-c", "import sys; from streamav.cli import main; sys.exit(main())",
+        "bench", "--json", "--profile", str(tiny_bundle.path), "--seconds", "0", "--threads", "1", "--frames", "2",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100, env=environment)
+    report = json.loads(done.stdout)
+    fast, plain = report["rows"]
+    assert report["threads"] == 1
+    assert (fast["engine"], plain["engine"]) == ("onnxruntime-fp32", "torch-fp32")
+    wanted = {
+        "profile",
+        "precision",
+        "batch",
+        "second_ms",
+        "window_ms",
+        "realtime_factor",
+        "drift",
+        "ratio_to_reference",
+        "memory_mb",
+        "streams",
+    }
+    assert wanted <= fast.keys()
+    assert plain["ratio_to_reference"] == 1.0
+    assert fast["drift"] < 1e-3
+    assert 0 < fast["window_ms"] < fast["second_ms"]

@@ -1,0 +1,28 @@
+"""The tree of errors."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamav import errors
+
+
+def test_every_error_is_ours_and_its_status_is_the_documented_one() -> None:
+    """The tree in the module's docstring is the tree: names and exit statuses."""
+    drawn = {}
+    for line in (errors.__doc__ or "").splitlines():
+        words = line.replace("+--", "").replace("|", "").split()
+        if len(words) > 1 and words[0].endswith("Error") and words[1].isdigit():
+            drawn[words[0]] = int(words[1])
+    assert drawn == {
+        name: getattr(errors, name).exit_code
+        for name in errors.__all__
+        if name != "MissingExtraError"  # a SettingsError, not drawn
+    }
+    assert all(issubclass(getattr(errors, name), errors.StreamavError) for name in errors.__all__)
+
+
+def test_a_missing_extra_names_the_command_that_installs_it() -> None:
+    """The user can copy the command."""
+    with pytest.raises(errors.SettingsError, match=r"pip install 'streamav\[train\]'"):
+        raise errors.MissingExtraError("matplotlib", "train")

@@ -1,0 +1,77 @@
+"""The values that travel between the stages check themselves."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import pytest
+from fakes import features, window_scores
+from numpy.typing import NDArray
+
+from streamav.errors import ShapeError
+from streamav.types import AudioBlock, Quality, Segment, SegmentFeatures, VideoFrame, Window, WindowScores
+
+SOUND = np.zeros(16_000, np.float32)
+FRAMES = np.zeros((4, 8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [np.zeros(0, np.float32), np.zeros((2, 5), np.float32), np.zeros(5, np.float64), np.zeros(5, np.int16)],
+    ids=["empty", "stereo", "float64", "int16"],
+)
+def test_sound_is_mono_float32(samples: NDArray[np.float32]) -> None:
+    """Anything else is refused, with what it must be and what came."""
+    with pytest.raises(ShapeError, match=r"AudioBlock.samples must be float32 \(\*\), got"):
+        AudioBlock(start_ns=0, samples=samples)
+
+
+def test_pictures_are_rgb() -> None:
+    """Three channels of uint8, rows first."""
+    VideoFrame(time_ns=0, pixels=FRAMES[0])
+    for wrong in (FRAMES, FRAMES[0, :, :, :1], FRAMES[0].astype(np.float32)):
+        with pytest.raises(ShapeError, match=r"VideoFrame.pixels"):
+            VideoFrame(time_ns=0, pixels=wrong)  # type: ignore[arg-type]
+
+
+def test_a_segment_is_one_second() -> None:
+    """16 000 samples, no more and no less; it cannot be changed afterwards."""
+    segment = Segment(index=0, start_ns=0, audio=SOUND, frames=FRAMES)
+    assert segment.quality == Quality(missing_samples=0, repeated_frames=0)
+    with pytest.raises(FrozenInstanceError):
+        segment.index = 1  # type: ignore[misc]
+    with pytest.raises(ShapeError, match=r"Segment.audio must be float32 \(16000\)"):
+        Segment(index=0, start_ns=0, audio=SOUND[:-1], frames=FRAMES)
+
+
+def test_features_have_their_axes() -> None:
+    """A vector of sound, a grid of pictures."""
+    with pytest.raises(ShapeError, match=r"SegmentFeatures.visual"):
+        SegmentFeatures(index=0, start_ns=0, audio=SOUND, visual=np.zeros((7, 7), np.float32), level_dbfs=None)
+
+
+@pytest.mark.parametrize("indices", [[], [0, 2], [1, 0], list(range(11))], ids=["empty", "gap", "backwards", "eleven"])
+def test_a_window_is_one_to_ten_consecutive_segments(indices: list[int]) -> None:
+    """Any other choice of segments is refused."""
+    with pytest.raises(ShapeError, match="1 to 10 consecutive segments"):
+        Window(segments=tuple(features(index) for index in indices))
+
+
+def test_a_window_knows_where_it_begins() -> None:
+    """first_index is that of the oldest segment."""
+    assert Window(segments=(features(7), features(8))).first_index == 7
+
+
+def test_scores_of_a_window_agree_in_length() -> None:
+    """Every array has one row a second."""
+    right = window_scores(0, [0.5] * 10)
+    with pytest.raises(ShapeError, match="WindowScores.relevance"):
+        WindowScores(
+            first_index=0,
+            relevance=right.relevance[:9],
+            class_probabilities=right.class_probabilities,
+            agreement=right.agreement,
+            attention=right.attention,
+            levels_dbfs=right.levels_dbfs,
+        )
