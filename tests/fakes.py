@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -148,6 +149,8 @@ class RecordingSink:
         """Phases and states in the order in which they came."""
         self.telemetries: list[Telemetry] = []
         self.started = self.closed = 0
+        self.heard = asyncio.Event()
+        """Set by the first event."""
 
     async def start(self) -> None:
         self.started += 1
@@ -156,6 +159,7 @@ class RecordingSink:
         self.events.append(event)
         self.latencies_s.append(latency_s)
         self.told.append((event.phase, event.end_reason))
+        self.heard.set()
 
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
         self.states.append((state, reason))

@@ -86,14 +86,16 @@ class OnnxNetwork:
 class OnnxEngine:
     """The four networks of a model in ONNX Runtime; windows have ten segments."""
 
-    def __init__(self, folder: Path, recipe: Recipe, threads: int) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, threads: int, drift: float | None = None) -> None:
         """Load the networks.
 
         Args:
             folder: holds one .onnx file a network.
             recipe: how much runs at once.
             threads: of the two encoders.
+            drift: largest error of a probability that was found when the engine was built, where that is known.
         """
+        self.drift = drift
         self.name = f"onnxruntime-{recipe.precision}"
         self._networks: dict[str, Network] = {}
         for name in NETWORK_NAMES:
@@ -148,8 +150,7 @@ def open_onnx_engine(bundle: Bundle, settings: ModelSettings, recipe: Recipe, ca
         return _build(folder, bundle, settings, recipe, threads)
 
     entry = cache.get(onnx_key(bundle, recipe, settings.weights_dir), build)
-    _require_parity(entry)
-    return OnnxEngine(entry.path, recipe, threads)
+    return OnnxEngine(entry.path, recipe, threads, _drift_that_passed(entry))
 
 
 def _build(folder: Path, bundle: Bundle, settings: ModelSettings, recipe: Recipe, threads: int) -> dict[str, JsonValue]:
@@ -174,11 +175,14 @@ def _build(folder: Path, bundle: Bundle, settings: ModelSettings, recipe: Recipe
     return {"model": bundle.card.name, "seconds": round(seconds, 2), "parity": parity.tree(), "recipe": recipe.name}
 
 
-def _require_parity(entry: Entry) -> None:
+def _drift_that_passed(entry: Entry) -> float | None:
+    """Give the error of a probability found when the engine was built; raise unless the engine passed its comparison."""
     parity = entry.facts.get("parity")
     if not isinstance(parity, dict) or parity.get("passed") is not True:
         msg = f"the engine at {entry.path} differs from the float32 reference by more than its recipe allows: {parity}"
         raise EngineError(msg)
+    drift = parity.get("probability")
+    return drift if isinstance(drift, float) else None
 
 
 def _version(package: str) -> str:

@@ -5,6 +5,7 @@ Pure numpy: it knows no library and no file format but .npz, in which the refere
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -129,10 +130,10 @@ def load_answers(path: Path) -> Answers:
         EngineError: when the file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         samples = Samples(arrays["pictures"], arrays["patches"])
-    except (OSError, ValueError, KeyError) as exc:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as exc:
         msg = f"the reference answers {path} are damaged: {exc}; run: streamav engines build"
         raise EngineError(msg) from exc
     inputs = {name: _numbered(arrays, f"{name}/in") for name in NETWORK_NAMES}

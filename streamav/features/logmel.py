@@ -63,8 +63,9 @@ def mel_bank() -> NDArray[np.float64]:
     fall = (edge[2:] - centre) / (edge[2:] - edge[1:-1])
     weights = np.maximum(0.0, np.minimum(rise, fall))
     weights[0] = 0.0
-    weights.flags.writeable = False
-    return weights
+    bank: NDArray[np.float64] = np.asarray(weights, dtype=np.float64)
+    bank.flags.writeable = False
+    return bank
 
 
 @cache

@@ -29,6 +29,7 @@ from streamav.bundle import (
     VisualCard,
     write_bundle,
 )
+from streamav.errors import DataError
 from streamav.evaluation.segments import score_segments
 from streamav.evaluation.stream_ages import at_age, scored_seconds
 from streamav.evaluation.stream_events import Collar, EventCounts, Hysteresis, count_events, spans_of_scores
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["calibrate", "encode_scenes", "judge", "localizer_options", "train_localizer", "write_starter"]
+__all__ = ["calibrate", "encode_scenes", "judge", "localizer_options", "train", "train_localizer", "write_starter"]
 
 _log = logging.getLogger(__name__)
 
@@ -221,31 +222,55 @@ def write_starter(
     write_bundle(out, card, tensors, replace=True)
 
 
+def train(data: Path, out: Path, *, teachers: Path | None = None, work: Path | None = None, scenes: int = 1700, epochs: int = 24) -> None:
+    """Make the starter's bundle; every stage whose result lies in *work* is skipped.
+
+    Args:
+        data: folder with index.csv.
+        out: folder of the bundle; replaced.
+        teachers: folder with yamnet.safetensors and mobilenetv2.safetensors; None for `weights` beside *data*.
+        work: folder for what is made on the way, about 8 GB; None for *out* with `.work` at its end.
+        scenes: training scenes of 20 s.
+        epochs: of the localizer.
+
+    Raises:
+        DataError: when the index or the teachers' weights are missing.
+    """
+    teachers = data.parent / "weights" if teachers is None else teachers
+    work = out.with_name(f"{out.name}.work") if work is None else work
+    made = all((work / "runs" / f"{name}.safetensors").exists() for name in ("audio", "visual"))
+    for name in () if made else ("yamnet.safetensors", "mobilenetv2.safetensors"):
+        if not (teachers / name).is_file():
+            msg = f"the encoders learn from the public weights {name}, which must lie in {teachers}, got no such file"
+            raise DataError(msg)
+    make_encoders(data, teachers, work)
+    folders = _scenes(data, work, scenes)
+    labels = Material(data, "val", work).labels
+    features = {name: encode_scenes(work, paths) for name, paths in folders.items()}
+    _log.info("features %s", {name: found.audio.shape for name, found in features.items()})
+    network = train_localizer(features["train"], features["val"], len(labels), epochs)
+    save_file(network.state_dict(), work / "runs" / "localizer.safetensors")
+    hysteresis = calibrate(network, features["val"])
+    figures = {f"val_{name}": value for name, value in judge(network, features["val"], hysteresis).items()}
+    figures |= {f"drawn_{name}": value for name, value in judge(network, features["drawn"], hysteresis).items()}
+    _log.info("thresholds %s figures %s", hysteresis, figures)
+    write_starter(out, work, network, labels, hysteresis, figures)
+
+
 def main() -> None:
-    """Run every stage whose result is not there yet."""
+    """Read the command line, log to standard error and train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with index.csv")
-    parser.add_argument("--teachers", type=Path, required=True, help="folder with yamnet.safetensors and mobilenetv2.safetensors")
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is made on the way, about 8 GB")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--teachers", type=Path, help="folder with yamnet.safetensors and mobilenetv2.safetensors")
+    parser.add_argument("--work", type=Path, help="folder for what is made on the way, about 8 GB")
     parser.add_argument("--scenes", type=int, default=1700, help="training scenes of 20 s")
     parser.add_argument("--epochs", type=int, default=24, help="of the localizer")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(given.threads)
-    make_encoders(given.data, given.teachers, given.work)
-    folders = _scenes(given.data, given.work, given.scenes)
-    labels = Material(given.data, "val", given.work).labels
-    features = {name: encode_scenes(given.work, paths) for name, paths in folders.items()}
-    _log.info("features %s", {name: found.audio.shape for name, found in features.items()})
-    network = train_localizer(features["train"], features["val"], len(labels), given.epochs)
-    save_file(network.state_dict(), given.work / "runs" / "localizer.safetensors")
-    hysteresis = calibrate(network, features["val"])
-    figures = {f"val_{name}": value for name, value in judge(network, features["val"], hysteresis).items()}
-    figures |= {f"drawn_{name}": value for name, value in judge(network, features["drawn"], hysteresis).items()}
-    _log.info("thresholds %s figures %s", hysteresis, figures)
-    write_starter(given.out, given.work, network, labels, hysteresis, figures)
+    train(given.data, given.out, teachers=given.teachers, work=given.work, scenes=given.scenes, epochs=given.epochs)
 
 
 def _scenes(data: Path, work: Path, count: int) -> dict[str, list[Path]]:

@@ -143,32 +143,31 @@ def test_a_signal_ends_the_run_in_order(streamav: Streamav, model: tuple[str, st
 
 def test_a_reader_that_goes_away_ends_the_run(streamav: Streamav, model: tuple[str, str]) -> None:
     """`streamav run --jsonl - | head -1` ends soon, and without a traceback."""
-    process = streamav.start("run", "--source", CLIP.format(3000), *model, "--jsonl", "-", "--speed", "max")
-    assert process.stdout is not None
-    assert decode(process.stdout.readline().encode()).type == "new"
-    process.stdout.close()
-    assert process.stderr is not None
-    err = process.stderr.read()
-    assert process.wait(20) == 0
+    with streamav.start("run", "--source", CLIP.format(3000), *model, "--jsonl", "-", "--speed", "max") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert decode(process.stdout.readline().encode()).type == "new"
+        process.stdout.close()
+        err = process.stderr.read()
+        assert process.wait(20) == 0, err
     assert "Traceback" not in err
 
 
 def write_clip(path: Path, seconds: int = 3, *, pictures: bool = True, sound: bool = True) -> Path:
     """Write a small MP4 file."""
     with av.open(str(path), "w") as out:
-        if pictures:
-            stream = out.add_stream("mpeg4", rate=12)
-            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        video = out.add_stream("mpeg4", rate=12) if pictures else None
+        audio = out.add_stream("aac", rate=16_000) if sound else None
+        if video is not None:
+            video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
             for number in range(12 * seconds):
-                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number * 5 % 256, np.uint8), "rgb24")
-                out.mux(stream.encode(frame))
-            out.mux(stream.encode())
-        if sound:
-            audio = out.add_stream("aac", rate=16_000)
-            samples = np.zeros((1, 16_000 * seconds), np.float32)
-            frame_ = av.AudioFrame.from_ndarray(samples, "fltp", "mono")
-            frame_.sample_rate = 16_000
-            out.mux(audio.encode(frame_))
+                picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number * 5 % 256, np.uint8), "rgb24")
+                out.mux(video.encode(picture))
+            out.mux(video.encode())
+        if audio is not None:
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 16_000 * seconds), np.float32), "fltp", "mono")
+            silence.sample_rate = 16_000
+            out.mux(audio.encode(silence))
             out.mux(audio.encode())
     return path
 
@@ -204,7 +203,7 @@ def test_media_that_cannot_be_used_end_with_3(
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(("--camera", "97", "--mic", "default"), "97"), (("--camera", "0"), "mic"), (("--mic", "default"), "camera")],
+    [(("--camera", "97", "--mic", "none such"), "none such"), (("--camera", "0"), "mic"), (("--mic", "default"), "camera")],
     ids=["unplugged", "no microphone", "no camera"],
 )
 def test_a_device_that_is_not_there_ends_with_3(streamav: Streamav, model: tuple[str, str], arguments: tuple[str, ...], words: str) -> None:

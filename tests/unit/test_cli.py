@@ -71,7 +71,7 @@ def test_config_check_names_the_nearest_setting(tmp_path: Path, capsys: pytest.C
 
 def chosen(**options: str) -> dict[str, object]:
     given = {"source": None, "camera": None, "mic": None, "mqtt": None} | options
-    return settings_of(values={"source.id": None, "detection.latency_segments": None}, **given)  # type: ignore[arg-type]
+    return settings_of(values={"source.id": None, "detection.latency_segments": None}, **given)
 
 
 def test_options_become_settings() -> None:

@@ -80,12 +80,23 @@ class Linear:
         self.shift = shift
 
     def network(self, name: str) -> Network:
-        return {
-            "visual": lambda pictures: (pictures.astype(np.float32).mean(axis=3)[:, :2, :2, None],),
-            "audio": lambda patches: (patches.mean(axis=1)[:, :4],),
-            "encode_segment": lambda audio, visual: (audio, visual.mean(axis=(1, 2)) / 255, visual[..., 0]),
+        networks: dict[str, Network] = {
+            "visual": self._visual,
+            "audio": self._audio,
+            "encode_segment": self._encode,
             "localize_window": self._window,
-        }[name]
+        }
+        return networks[name]
+
+    def _visual(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
+        return (inputs[0].astype(np.float32).mean(axis=3)[:, :2, :2, None],)
+
+    def _audio(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
+        return (inputs[0].astype(np.float32).mean(axis=1)[:, :4],)
+
+    def _encode(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
+        audio, visual = (array.astype(np.float32) for array in inputs)
+        return audio, visual.mean(axis=(1, 2)) / 255, visual[..., 0]
 
     def _window(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
         audio, visual = (array.astype(np.float32) for array in inputs)
@@ -437,7 +448,8 @@ from streamav.bundle import load_bundle
 from streamav.config import ModelSettings
 from streamav.engines import EngineCache, open_engine
 from streamav.engines.samples import make_samples
-engine = open_engine(load_bundle({str(tiny_bundle.path)!r}), ModelSettings(engine="cpu", threads=1), EngineCache(Path({str(opened.folder)!r})))
+cache = EngineCache(Path({str(opened.folder)!r}))
+engine = open_engine(load_bundle({str(tiny_bundle.path)!r}), ModelSettings(engine="cpu", threads=1), cache)
 engine.network("visual")(make_samples((112, 112), 0.001).pictures)
 print("torch" in sys.modules)
 """

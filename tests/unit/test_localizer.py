@@ -106,7 +106,7 @@ def test_scores_are_in_range() -> None:
 
 
 def test_two_stages_combine_relevance_and_the_window_class() -> None:
-    """s = [sigmoid(e) softmax(c), 1 - sigmoid(e)]."""
+    """The score is [sigmoid(e) softmax(c), 1 - sigmoid(e)]."""
     localizer, _ = make("two_stage")
     (scores,) = localizer.localize(windows(1))
     relevance = 1 / (1 + np.exp(-4.0))

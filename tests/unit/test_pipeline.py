@@ -19,7 +19,7 @@ from streamav.pipeline.inbox import Finished, Inbox
 from streamav.pipeline.measure import WorldTime
 from streamav.segmenter import SegmenterOptions
 from streamav.tracker import LabelOptions
-from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, EndReason, Event, EventPhase, Quality, Segment, SourceState
+from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, EndReason, Event, EventPhase, Quality, Segment, SegmentFeatures, SourceState
 
 NEW, UPDATE, END = EventPhase.NEW, EventPhase.UPDATE, EventPhase.END
 QUIET, LOUD = 0.1, 0.9
@@ -111,8 +111,7 @@ def test_a_stop_ends_events_as_shut_down() -> None:
     async def go() -> None:
         task = asyncio.create_task(run.pipeline.run())
         async with asyncio.timeout(20):
-            while NEW not in run.phases:
-                await asyncio.sleep(0.005)
+            await run.sink.heard.wait()
         run.pipeline.stop()
         run.pipeline.stop()
         await task
@@ -131,8 +130,7 @@ def test_a_cancelled_run_ends_its_events_too() -> None:
     async def go() -> None:
         task = asyncio.create_task(run.pipeline.run())
         async with asyncio.timeout(20):
-            while NEW not in run.phases:
-                await asyncio.sleep(0.005)
+            await run.sink.heard.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -267,9 +265,9 @@ class SlowExtractor(FakeExtractor):
         super().__init__()
         self._given = given
 
-    def extract(self, segments: Sequence[Segment]) -> list[object]:  # type: ignore[override]
+    def extract(self, segments: Sequence[Segment]) -> list[SegmentFeatures]:
         self._given.wait(5.0)
-        return super().extract(segments)  # type: ignore[return-value]
+        return super().extract(segments)
 
 
 class TellingSource(FakeSource):
@@ -294,10 +292,12 @@ def test_a_machine_that_is_behind_looks_at_fewer_frames_and_drops_the_oldest() -
     run.pipeline = Pipeline([slow], run.extractor, FakeLocalizer(), run.sink, run.clock)
     run.go()
     assert run.summary is not None
-    assert run.summary.dropped_segments == 4
+    assert run.summary.dropped_segments in {4, 5}  # whether the first was taken before all were there is left to chance
+    assert run.summary.media_s + run.summary.dropped_segments == 17
     assert run.summary.thinned_segments > 0
     assert min(run.extractor.frames) == 1
-    assert spans(run.sink.events) == [("bark", 0.0, 17.0, EndReason.SHUTDOWN)]
+    ((label, _, end_s, reason),) = spans(run.sink.events)
+    assert (label, end_s, reason) == ("bark", 17.0, EndReason.SHUTDOWN)
 
 
 # Time

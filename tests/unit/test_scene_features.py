@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
 
+from streamav.errors import DataError
 from streamav.evaluation.stream_events import Hysteresis
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
 from streamav.training.composite.features import SceneFeatures, WindowOptions, Windows, stream_windows, window_set
-from streamav.training.starter import calibrate, judge
+from streamav.training.starter import calibrate, judge, train
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 C, SCENES, SECONDS = 3, 5, 16
 
@@ -83,3 +89,10 @@ def test_an_untrained_network_is_judged_and_calibrated(features: SceneFeatures, 
     figures = judge(network, features, Hysteresis())
     assert 0.0 <= figures["accuracy"] < 1.0
     assert figures["seconds"] == SCENES * SECONDS - 18
+
+
+def test_training_asks_for_the_teachers_before_any_work(tmp_path: Path) -> None:
+    """Without the public weights the command ends at once and names the file and the folder."""
+    with pytest.raises(DataError, match=r"yamnet\.safetensors"):
+        train(tmp_path / "data", tmp_path / "out", teachers=tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -157,6 +157,15 @@ def test_the_start_may_move_while_provisional() -> None:
     assert spans(events) == [(0, 6)]
 
 
+def test_an_onset_that_turns_out_to_be_later_is_no_retraction() -> None:
+    """The claimed second falls once final, the next one holds: one event, whose start moves."""
+    thought = [[0.1] * 10, [0.9, 0.9, *[0.2] * 8], *[[0.9] * 10] * 4]
+    events = play(make_tracker(), thought, 3)
+    assert [event.phase for event in events[:3]] == [NEW, UPDATE, UPDATE]
+    assert len(by_id(events)) == 1
+    assert spans(events) == [(2, 6)]
+
+
 @pytest.mark.parametrize(
     ("reason", "scores", "expected", "confirmed"),
     [

@@ -32,7 +32,7 @@ def test_pictures_are_rgb() -> None:
     VideoFrame(time_ns=0, pixels=FRAMES[0])
     for wrong in (FRAMES, FRAMES[0, :, :, :1], FRAMES[0].astype(np.float32)):
         with pytest.raises(ShapeError, match=r"VideoFrame.pixels"):
-            VideoFrame(time_ns=0, pixels=wrong)  # type: ignore[arg-type]
+            VideoFrame(time_ns=0, pixels=wrong)
 
 
 def test_a_segment_is_one_second() -> None:
@@ -66,7 +66,7 @@ def test_a_window_knows_where_it_begins() -> None:
 def test_scores_of_a_window_agree_in_length() -> None:
     """Every array has one row a second."""
     right = window_scores(0, [0.5] * 10)
-    with pytest.raises(ShapeError, match="WindowScores.relevance"):
+    with pytest.raises(ShapeError, match=r"WindowScores\.relevance"):
         WindowScores(
             first_index=0,
             relevance=right.relevance[:9],

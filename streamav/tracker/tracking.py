@@ -1,125 +1,35 @@
-"""Turns scores of seconds into events: when each label begins, goes on and ends, and where it is.
+"""Follows each label through the seconds: runs of high probability, and the events that are told of them.
 
-Pure: it knows no clock, thread, broker or picture. Labels are independent of each other: several may be active at once.
+It knows no clock and no source; what a label may do when stands in `lifecycle`.
 
     probability   .1  .7  .8  .4  .1  .6  .2  .1      on 0.6, off 0.35, gap 1
     run               [----------(gap)--]             begins at `on`, goes on while at least `off`, bridges short pauses
 
 A run in seconds that may still change is provisional; it is confirmed once `min_segments` of its seconds are final and
-at least `on`. What a label may do when is one table, TRANSITIONS.
+at least `on`.
 """
 
 from __future__ import annotations
 
-import hashlib
 from copy import copy
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from streamav.errors import ShapeError
-from streamav.types import SEGMENT_NS, WINDOW_SEGMENTS, EndReason, Event, EventPhase, Location, ScoredSegment
+from streamav.tracker.identity import ulid
+from streamav.tracker.lifecycle import TRANSITIONS, Happening, State
+from streamav.tracker.place import locate
+from streamav.types import SEGMENT_NS, WINDOW_SEGMENTS, EndReason, Event, EventPhase, ScoredSegment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
+    from streamav.tracker.options import LabelOptions, TrackerOptions
     from streamav.types import SegmentScores
 
-__all__ = ["TRANSITIONS", "Happening", "LabelOptions", "State", "Tracker", "TrackerOptions", "locate", "ulid"]
+__all__ = ["Tracker"]
 
-_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _NS_PER_MS: Final = 1_000_000
-_FLAT: Final = 1.2
-"""Attention whose strongest cell has less than this times the mean of all cells says nothing about the place."""
-_NEAR_PEAK: Final = 0.5
-"""A cell belongs to the place when it has at least this share of the strongest cell (half maximum)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelOptions:
-    """How one class becomes events."""
-
-    label: str
-    """Slug."""
-    label_name: str
-    class_id: int
-    """Column of class_probabilities."""
-    on: float
-    """A run begins at this probability, 0 to 1."""
-    off: float
-    """A run goes on at this probability, 0 to `on`."""
-    min_segments: int = 1
-    """Final seconds of at least `on` that confirm an event, at least 1."""
-    gap_segments: int = 1
-    """Longest pause below `off` inside an event, seconds, at least 0."""
-
-    def __post_init__(self) -> None:
-        """Check all ranges."""
-        if not (0.0 <= self.off <= self.on <= 1.0 and self.min_segments >= 1 and self.gap_segments >= 0 and self.class_id >= 0):
-            msg = f"a label needs 0 <= off <= on <= 1, min_segments >= 1, gap_segments >= 0 and class_id >= 0, got {self}"
-            raise ShapeError(msg)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrackerOptions:
-    """What is the same for all events of one source."""
-
-    source: str
-    session: str
-    """Goes into event ids: content hash of a file, random word of a live source."""
-    labels: tuple[LabelOptions, ...]
-    epoch_ns: int
-    """UTC, ns since 1970, of the media clock's zero."""
-    media_ids: bool = False
-    """True: ids carry media time instead of UTC, so that a replay gives the same ids whenever it runs."""
-
-
-class State(Enum):
-    """What is published of a label."""
-
-    NOTHING = "nothing"
-    PROVISIONAL = "provisional"
-    CONFIRMED = "confirmed"
-
-
-class Happening(Enum):
-    """What a second can bring to a label."""
-
-    SEEN = "seen"
-    """There is a run; too few of its seconds are final."""
-    HELD = "held"
-    """There is a run, and enough of its seconds are final."""
-    FELL = "fell"
-    """The seconds that were claimed are final and do not hold."""
-    PASSED = "passed"
-    """A run that held is over, and so is the longest pause."""
-    STOPPED = "stopped"
-    """The source stops while there is a run."""
-
-
-TRANSITIONS: Final[Mapping[State, Mapping[Happening, tuple[State, EventPhase]]]] = {
-    State.NOTHING: {
-        Happening.SEEN: (State.PROVISIONAL, EventPhase.NEW),
-        Happening.HELD: (State.CONFIRMED, EventPhase.NEW),
-    },
-    State.PROVISIONAL: {
-        Happening.SEEN: (State.PROVISIONAL, EventPhase.UPDATE),
-        Happening.HELD: (State.CONFIRMED, EventPhase.UPDATE),
-        Happening.FELL: (State.NOTHING, EventPhase.END),
-        Happening.PASSED: (State.NOTHING, EventPhase.END),
-        Happening.STOPPED: (State.NOTHING, EventPhase.END),
-    },
-    State.CONFIRMED: {
-        Happening.HELD: (State.CONFIRMED, EventPhase.UPDATE),
-        Happening.PASSED: (State.NOTHING, EventPhase.END),
-        Happening.STOPPED: (State.NOTHING, EventPhase.END),
-    },
-}
-"""state -> what happens -> next state and kind of message; what is not listed cannot happen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +131,6 @@ class Tracker:
             label.final = _followed(before, scores, label.options)
             if before is not None and label.final is None:
                 events += self._over(label, before)
-        if label.state is State.PROVISIONAL and label.final is None and self._frontier >= label.start:
-            events.append(self._say(label, Happening.FELL, label.shown, EndReason.RETRACTED))
         return events
 
     def _over(self, label: _Label, run: _Run) -> list[Event]:
@@ -235,22 +143,29 @@ class Tracker:
         return [*events, self._say(label, Happening.PASSED, run, EndReason.ENDED)]
 
     def _look(self, label: _Label, tail: Sequence[SegmentScores]) -> list[Event]:
-        """Open or update the event of the newest run, which the seconds that are not final yet may prolong or begin."""
+        """Open, update or retract the event of the newest run, which the seconds that are not final yet may prolong or begin."""
         run = None if label.final is None else copy(label.final)
         for scores in tail:
             following = _followed(run, scores, label.options)
             if run is not None and following is None:
                 break  # it may be over; the next one waits until that is final
             run = following
+        events = [self._say(label, Happening.FELL, label.shown, EndReason.RETRACTED)] if self._fell(label, run) else []
         if run is None:
-            return []
+            return events
         happening = Happening.HELD if self._holds(label) else Happening.SEEN
         event = self._say(label, happening, run)
         if event.phase is EventPhase.UPDATE and _same(event, label.said):
             label.sequence -= 1
-            return []
+            return events
         label.said = event
-        return [event]
+        return [*events, event]
+
+    def _fell(self, label: _Label, run: _Run | None) -> bool:
+        """Tell whether the onset that the open event claimed is final and did not hold, nor did it just turn out to be a little later."""
+        if label.state is not State.PROVISIONAL or label.final is not None or self._frontier < label.start:
+            return False
+        return run is None or label.shown is None or run.start > label.shown.last + 1
 
     @staticmethod
     def _holds(label: _Label) -> bool:
@@ -336,49 +251,3 @@ def _same(event: Event, said: Event | None) -> bool:
     return said is not None and (
         (event.start_ns, event.segments, event.confirmed, event.location) == (said.start_ns, said.segments, said.confirmed, said.location)
     )
-
-
-def locate(attention: Sequence[NDArray[np.float32]]) -> Location | None:
-    """Give the place that the mean of some attention grids points to, or None without any grid.
-
-    Args:
-        attention: grids of shape (G, G), each summing to 1.
-
-    Returns:
-        Centre of the strongest cell, and the box of the cells around it that have at least half its strength; no box where
-        the attention is flat.
-    """
-    if not attention:
-        return None
-    grid: NDArray[np.float64] = np.stack(attention).astype(np.float64).mean(axis=0)
-    rows, columns = grid.shape
-    row, column = divmod(int(grid.argmax()), columns)
-    peak = ((column + 0.5) / columns, (row + 0.5) / rows)
-    if grid[row, column] < _FLAT * grid.mean():
-        return Location(grid=(rows, columns), peak=peak, box=None)
-    cells = _blob(grid >= _NEAR_PEAK * grid[row, column], (row, column))
-    top, bottom = min(cell[0] for cell in cells), max(cell[0] for cell in cells) + 1
-    left, right = min(cell[1] for cell in cells), max(cell[1] for cell in cells) + 1
-    return Location(grid=(rows, columns), peak=peak, box=(left / columns, top / rows, right / columns, bottom / rows))
-
-
-def _blob(strong: NDArray[np.bool_], seed: tuple[int, int]) -> set[tuple[int, int]]:
-    """Give the strong cells that hang together with *seed* by their sides."""
-    found, edge = {seed}, [seed]
-    while edge:
-        row, column = edge.pop()
-        for cell in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
-            inside = 0 <= cell[0] < strong.shape[0] and 0 <= cell[1] < strong.shape[1]
-            if inside and strong[cell] and cell not in found:
-                found.add(cell)
-                edge.append(cell)
-    return found
-
-
-def ulid(time_ms: int, seed: str) -> str:
-    """Give an identity that sorts by time: 48 bits of *time_ms*, 80 bits of the SHA-256 of *seed*, 26 characters.
-
-    Source: github.com/ulid/spec, with the random part replaced by a hash (MQTT contract, section 5.4).
-    """
-    number = ((time_ms & (1 << 48) - 1) << 80) | int.from_bytes(hashlib.sha256(seed.encode()).digest()[:10], "big")
-    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))

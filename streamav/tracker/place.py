@@ -1,0 +1,61 @@
+"""Finds the place in the picture that attention points to.
+
+It knows no label and no picture.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from streamav.types import Location
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["locate"]
+
+_FLAT: Final = 1.2
+"""Attention whose strongest cell has less than this times the mean of all cells says nothing about the place."""
+_NEAR_PEAK: Final = 0.5
+"""A cell belongs to the place when it has at least this share of the strongest cell (half maximum)."""
+
+
+def locate(attention: Sequence[NDArray[np.float32]]) -> Location | None:
+    """Give the place that the mean of some attention grids points to, or None without any grid.
+
+    Args:
+        attention: grids of shape (G, G), each summing to 1.
+
+    Returns:
+        Centre of the strongest cell, and the box of the cells around it that have at least half its strength; no box where
+        the attention is flat.
+    """
+    if not attention:
+        return None
+    grid: NDArray[np.float64] = np.stack(attention).astype(np.float64).mean(axis=0)
+    rows, columns = grid.shape
+    row, column = divmod(int(grid.argmax()), columns)
+    peak = ((column + 0.5) / columns, (row + 0.5) / rows)
+    if grid[row, column] < _FLAT * grid.mean():
+        return Location(grid=(rows, columns), peak=peak, box=None)
+    cells = _blob(grid >= _NEAR_PEAK * grid[row, column], (row, column))
+    top, bottom = min(cell[0] for cell in cells), max(cell[0] for cell in cells) + 1
+    left, right = min(cell[1] for cell in cells), max(cell[1] for cell in cells) + 1
+    return Location(grid=(rows, columns), peak=peak, box=(left / columns, top / rows, right / columns, bottom / rows))
+
+
+def _blob(strong: NDArray[np.bool_], seed: tuple[int, int]) -> set[tuple[int, int]]:
+    """Give the strong cells that hang together with *seed* by their sides."""
+    found, edge = {seed}, [seed]
+    while edge:
+        row, column = edge.pop()
+        for cell in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
+            inside = 0 <= cell[0] < strong.shape[0] and 0 <= cell[1] < strong.shape[1]
+            if inside and strong[cell] and cell not in found:
+                found.add(cell)
+                edge.append(cell)
+    return found

@@ -1,0 +1,96 @@
+"""The stages of one source behind the extractor, and the state they find it in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fakes import LABELS, FakeLocalizer, features
+
+from streamav.pipeline.stages import SourceStages, StageOptions
+from streamav.tracker import LabelOptions
+from streamav.types import EndReason, Event, EventPhase, Quality, SegmentFeatures, SourceState
+
+LOUD = 0.9
+SILENT = Quality(missing_samples=16_000)
+
+
+class Stages:
+    """Stages whose windows are scored at once."""
+
+    def __init__(self) -> None:
+        label = LabelOptions(label=LABELS[0], label_name="Bark", class_id=0, on=0.6, off=0.35)
+        options = StageOptions(source="porch", session="s", labels=(label,), latency_segments=1, media_ids=True)
+        self.stages = SourceStages(options, lambda: 0)
+        self.events: list[Event] = []
+        self.windows: list[list[tuple[int, float]]] = []
+
+    def push(self, *given: SegmentFeatures) -> list[SourceState]:
+        """Push features, and give the states that were announced."""
+        for one in given:
+            window, events = self.stages.push(one)
+            self.events += events
+            if window is not None:
+                self.windows.append([(segment.index, round(float(segment.audio[0]), 3)) for segment in window.segments])
+                self.events += self.stages.score(FakeLocalizer().localize([window])[0])
+        states = [state for state, _ in self.stages.changes]
+        self.stages.changes.clear()
+        return states
+
+
+def loud(*indices: int, quality: Quality | None = None) -> list[SegmentFeatures]:
+    return [replace(features(index, LOUD), quality=quality or Quality()) for index in indices]
+
+
+def test_it_is_online_when_ten_seconds_are_there() -> None:
+    """Not before, and said once."""
+    made = Stages()
+    assert made.push(*loud(*range(9))) == []
+    assert made.push(*loud(9, 10, 11)) == [SourceState.ONLINE]
+
+
+def test_a_dropped_second_is_stood_in_for_by_the_one_before() -> None:
+    """The window goes on without a gap, the event too, and the source is degraded until ten good seconds have come."""
+    made = Stages()
+    made.push(*loud(*range(10)))
+    assert made.push(features(12, 0.7)) == [SourceState.DEGRADED]
+    assert made.windows[-1][-4:] == [(9, LOUD), (10, LOUD), (11, LOUD), (12, 0.7)]
+    assert [event.phase for event in made.events] == [EventPhase.NEW, EventPhase.UPDATE]
+    assert made.push(*loud(*range(13, 22))) == []
+    assert made.push(*loud(22)) == [SourceState.ONLINE]
+
+
+def test_where_a_whole_window_is_missing_a_new_stretch_begins() -> None:
+    """Events end at the last second that was there, and ten seconds are needed again."""
+    made = Stages()
+    made.push(*loud(*range(10)))
+    assert made.push(*loud(30)) == [SourceState.WARMING_UP]
+    assert (made.events[-1].phase, made.events[-1].end_reason) == (EventPhase.END, EndReason.SOURCE_LOST)
+    assert made.events[-1].end_ns == 10_000_000_000
+    assert made.push(*loud(*range(31, 40))) == [SourceState.ONLINE]
+    assert len(made.windows) == 2
+
+
+def test_a_source_without_sound_is_degraded() -> None:
+    """Three seconds without any sample are, one is not."""
+    made = Stages()
+    made.push(*loud(*range(10)))
+    assert made.push(*loud(10, quality=SILENT), *loud(11)) == []
+    assert made.push(*loud(12, 13, 14, quality=SILENT)) == [SourceState.DEGRADED]
+    assert made.push(*loud(*range(15, 25))) == [SourceState.ONLINE]
+
+
+def test_the_wall_clock_is_asked_only_when_there_are_scores() -> None:
+    """Until then the source's least delay is not known."""
+    asked: list[int] = []
+
+    def epoch_ns() -> int:
+        asked.append(1)
+        return 0
+
+    made = Stages()
+    made.stages = SourceStages(made.stages._options, epoch_ns)
+    made.push(*loud(*range(9)))
+    assert made.stages.interrupt(EndReason.SHUTDOWN) == []
+    assert not asked
+    made.push(*loud(*range(20, 31)))
+    assert asked == [1]
