@@ -55,9 +55,9 @@ class SourceSettings(_Options):
     """Topic level; never changes for a source."""
     uri: str | None = None
     """File, rtsp://, http://, udp://, tcp:// ... : sound and picture from one demuxer."""
-    camera: str | None = None
+    camera: Annotated[str | None, Field(coerce_numbers_to_str=True)] = None
     """Camera: a number, /dev/video..., or part of a device name."""
-    mic: str | None = None
+    mic: Annotated[str | None, Field(coerce_numbers_to_str=True)] = None
     """Microphone: "default", a number, or part of a device name."""
     scene: bool = False
     """True for the embedded rendered scene."""
@@ -305,8 +305,16 @@ def _explain(error: object) -> str:
     location = [str(part) for part in detail["loc"]]
     where = ".".join(location) or "settings"
     if detail["type"] == "extra_forbidden":
-        known = [".".join(path) for path in _paths(Settings)]
-        near = difflib.get_close_matches(where, known, n=1, cutoff=0.0)
-        return f"unknown setting {where}; the nearest is {near[0]}"
+        return f"unknown setting {where}; the nearest is {_nearest(location)}"
     got = "a secret" if "password" in where else repr(detail.get("input"))
     return f"{where}: {detail['msg'].removeprefix('Value error, ')} (got {got})"
+
+
+def _nearest(location: list[str]) -> str:
+    """Give the known setting most like an unknown one: a like name in the same section first, then a like path anywhere."""
+    known = _paths(Settings)
+    beside = [path[-1] for path in known if list(path[:-1]) == location[:-1]]
+    near = difflib.get_close_matches(location[-1], beside, n=1, cutoff=0.5)
+    if near:
+        return ".".join([*location[:-1], near[0]])
+    return difflib.get_close_matches(".".join(location), [".".join(path) for path in known], n=1, cutoff=0.0)[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch or ONNX Runtime are loaded: several processes share the cores
@@ -44,6 +46,20 @@ def _one_torch_thread(request: pytest.FixtureRequest) -> None:
 
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Undo what a command line or the import linter under test did to logging, so that no test hears less because of another."""
+    root, ours = logging.getLogger(), logging.getLogger("streamav")
+    levels, handlers = (root.level, ours.level), list(root.handlers)
+    yield
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("streamav") and isinstance(logger, logging.Logger):
+            logger.disabled = False  # logging.config disables whatever exists when it is called
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
 @pytest.fixture(scope="session")

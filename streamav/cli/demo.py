@@ -33,6 +33,8 @@ __all__ = ["Found", "compare", "demo"]
 _INTERRUPTED: Final = 130
 _LEAST_FOUND: Final = 0.75
 """Share of the scene's events that must arrive for the demonstration to have worked."""
+_LEAST_OVERLAP: Final = 1 / 3
+"""Shared time over the time that either covers, from which an event counts as found."""
 _START_S: Final = 10.0
 _READY_S: Final = 120.0
 """What the first start may take: engines are built once."""
@@ -203,8 +205,8 @@ def compare(truth: Sequence[tuple[str, float, float]], seen: Sequence[dict[str, 
     left = [event for event in seen if event.get("confirmed") and event.get("media_end_s") is not None]
     found = []
     for label, onset_s, offset_s in truth:
-        fits = [event for event in left if event["label"] == label and _shared_s(event, onset_s, offset_s) > 0]
-        best = max(fits, key=lambda event: _shared_s(event, onset_s, offset_s), default=None)
+        fits = [event for event in left if event["label"] == label and _overlap(event, onset_s, offset_s) >= _LEAST_OVERLAP]
+        best = max(fits, key=lambda event: _overlap(event, onset_s, offset_s), default=None)
         if best is not None:
             left.remove(best)
         found.append(Found(label, onset_s, offset_s, None if best is None else _span(best)))
@@ -215,9 +217,11 @@ def _span(event: dict[str, object]) -> tuple[float, float]:
     return float(str(event["media_start_s"])), float(str(event["media_end_s"]))
 
 
-def _shared_s(event: dict[str, object], onset_s: float, offset_s: float) -> float:
+def _overlap(event: dict[str, object], onset_s: float, offset_s: float) -> float:
+    """Give shared time over the time that either covers: an event that never ends is no find."""
     start_s, end_s = _span(event)
-    return min(end_s, offset_s) - max(start_s, onset_s)
+    shared_s = min(end_s, offset_s) - max(start_s, onset_s)
+    return max(0.0, shared_s) / (max(end_s, offset_s) - min(start_s, onset_s))
 
 
 def _sum_up(truth: Sequence[tuple[str, float, float]], seen: dict[str, object], run: dict[str, object]) -> int:

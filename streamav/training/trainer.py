@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    __all__ = ["EpochBatches", "EpochRecord", "Recipe", "StepReport", "TrainResult", "Watcher", "fit"]
+__all__ = ["EpochBatches", "EpochRecord", "Recipe", "StepReport", "TrainResult", "Watcher", "fit"]
 
 
 class EpochBatches(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -108,6 +109,7 @@ def test_a_run_at_its_own_pace_gives_what_a_fast_one_gives(streamav: Streamav, m
     assert all(other == first for other in others)
 
 
+@pytest.mark.broker
 def test_events_reach_a_subscriber_over_a_real_broker(streamav: Streamav, model: tuple[str, str], broker: Broker, tmp_path: Path) -> None:
     """File, pipeline, Mosquitto, subscriber: what arrives is what was written, byte for byte but for the latency."""
     url = f"mqtt://127.0.0.1:{broker.port}/house"
@@ -127,6 +129,7 @@ def test_events_reach_a_subscriber_over_a_real_broker(streamav: Streamav, model:
     assert messages(received)[-1].end_reason == "ended"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_a_signal_ends_the_run_in_order(streamav: Streamav, model: tuple[str, str], number: signal.Signals, status: int) -> None:
     """Open events end as shut down, the summary is printed, and the status says whether a person ended it."""
@@ -256,6 +259,7 @@ def test_without_its_broker_a_run_goes_on(streamav: Streamav, model: tuple[str, 
     assert done.stderr.count("refused") == 1
 
 
+@pytest.mark.broker
 def test_a_login_that_is_refused_is_said_once_and_the_run_goes_on(streamav: Streamav, model: tuple[str, str], tmp_path: Path) -> None:
     """The message says what to do; the password is in none of it."""
     broker = Broker(tmp_path / "broker", passwords=True).start()
@@ -301,4 +305,4 @@ def test_ctrl_c_ends_the_demonstration_and_leaves_nothing_behind(streamav: Strea
         assert process.wait(30) == 130, "".join(lines)
     port = next(line for line in lines if "mosquitto listens" in line).split("127.0.0.1:")[1].split(",")[0]
     with pytest.raises(OSError, match="refused"):
-        __import__("socket").create_connection(("127.0.0.1", int(port)), 1.0)
+        socket.create_connection(("127.0.0.1", int(port)), 1.0)
