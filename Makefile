@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.set-up
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 ARGS ?=
 
-.PHONY: help setup run test quick check bench bench-train test-gpu starter lint types imports format clean
+.PHONY: help setup run test quick check bench bench-train test-gpu starter picture lint types imports format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -52,6 +52,12 @@ bench: setup ## time every network and the whole way; ARGS="--profile starter,pa
 
 bench-train: setup ## time one training step against plain eager float32
 	@$(BIN)/python -m tests.bench.bench_train $(ARGS)
+
+picture: setup ## draw docs/run.svg, the picture in the README, from a run
+	@$(BIN)/streamav demo 2>&1 | $(BIN)/python scripts/record docs/run.svg
+
+starter: setup ## train the bundled model anew; DATA=folder with index.csv, sounds and photos; about three hours on two cores
+	@$(BIN)/streamav train --data $(DATA) --out streamav/models/starter $(ARGS)
 
 test-gpu: setup ## what to run on a machine with an NVIDIA GPU
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -m gpu $(ARGS)

@@ -1,4 +1,4 @@
-"""Cuts long batches of a network into pieces of bounded size, so that memory is bounded whatever is asked.
+"""Cuts long batches of a network into pieces: of bounded size, so that memory is bounded, or one for each core.
 
 It knows no library: it wraps any network.
 """
@@ -6,33 +6,72 @@ It knows no library: it wraps any network.
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from streamav.protocols import Network
 
-__all__ = ["MicroBatches"]
+__all__ = ["MicroBatches", "ParallelBatches"]
+
+LEAST_SHARE = 2
+"""Inputs that a second thread must be given to be worth waking."""
 
 
 class MicroBatches:
     """A network that hands at most so many inputs at once to the one inside."""
 
-    def __init__(self, network: Network, most: int) -> None:
-        """Wrap *network*; *most* is at least 1."""
+    def __init__(self, network: Network, most: int, pixels: int | None = None) -> None:
+        """Wrap *network*.
+
+        Args:
+            network: takes a batch of any size.
+            most: inputs at once, at least 1.
+            pixels: for pictures, also at most so many pixels at once (but one picture in any case).
+        """
         self._network = network
         self._most = most
+        self._pixels = pixels
 
     def __call__(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
         """Run the network on inputs whose first axis is the batch."""
-        count = len(inputs[0])
-        if count <= self._most:
+        most = self._most
+        if self._pixels is not None:
+            height, width = inputs[0].shape[1:3]
+            most = max(1, min(most, self._pixels // (height * width)))
+        if len(inputs[0]) <= most:
             return self._network(*inputs)
-        # Pieces of nearly equal size: 17 inputs at most 16 at once are 9 and 8, not 16 and 1.
-        pieces = -(-count // self._most)
-        ends = [count * place // pieces for place in range(pieces + 1)]
-        parts = [self._network(*(array[a:b] for array in inputs)) for a, b in itertools.pairwise(ends)]
-        return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return _joined(self._network(*piece) for piece in _pieces(inputs, -(-len(inputs[0]) // most)))
+
+
+class ParallelBatches:
+    """A network of one thread whose batches are shared out to several threads; results do not depend on how many."""
+
+    def __init__(self, network: Network, threads: int) -> None:
+        """Wrap *network*, which may be called from several threads at once."""
+        self._network = network
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, "networks")
+
+    def __call__(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
+        """Run the network on inputs whose first axis is the batch."""
+        count = min(self._threads, len(inputs[0]) // LEAST_SHARE)
+        if count <= 1:
+            return self._network(*inputs)
+        return _joined(self._pool.map(lambda piece: self._network(*piece), _pieces(inputs, count)))
+
+
+def _pieces(inputs: tuple[NDArray[np.generic], ...], count: int) -> list[tuple[NDArray[np.generic], ...]]:
+    """Cut a batch into *count* pieces of nearly equal size: 17 in two are 8 and 9, not 16 and 1."""
+    ends = [len(inputs[0]) * place // count for place in range(count + 1)]
+    return [tuple(array[a:b] for array in inputs) for a, b in itertools.pairwise(ends)]
+
+
+def _joined(parts: Iterable[tuple[NDArray[np.float32], ...]]) -> tuple[NDArray[np.float32], ...]:
+    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))

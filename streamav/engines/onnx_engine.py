@@ -17,7 +17,7 @@ import onnxruntime
 
 from streamav import __version__
 from streamav.bundle.catalogue import encoder_file
-from streamav.engines.batching import MicroBatches
+from streamav.engines.batching import MicroBatches, ParallelBatches
 from streamav.engines.cache import EntryKey, file_sha256
 from streamav.engines.parity import answer, compare, save_answers
 from streamav.engines.recipe import NETWORK_NAMES
@@ -38,7 +38,7 @@ __all__ = ["ANSWERS_FILE", "OnnxEngine", "OnnxNetwork", "onnx_key", "open_onnx_e
 
 ANSWERS_FILE = "reference.npz"
 ONE_THREAD = frozenset({"encode_segment", "localize_window"})
-"""Networks of many small steps: waking a second thread for each costs more than it gives."""
+"""Networks of many small steps: waking a second thread at each costs more than it gives, so batches are shared out whole."""
 LIBRARIES = ("onnxruntime", "torch", "numpy")
 
 log = logging.getLogger(__name__)
@@ -99,8 +99,11 @@ class OnnxEngine:
         self.name = f"onnxruntime-{recipe.precision}"
         self._networks: dict[str, Network] = {}
         for name in NETWORK_NAMES:
-            loaded = OnnxNetwork(folder / f"{name}.onnx", 1 if name in ONE_THREAD else threads)
-            self._networks[name] = MicroBatches(loaded, getattr(recipe.batch, name))
+            path = folder / f"{name}.onnx"
+            one = name in ONE_THREAD
+            loaded = ParallelBatches(OnnxNetwork(path, 1), threads) if one else OnnxNetwork(path, threads)
+            pixels = recipe.batch.visual_pixels if name == "visual" else None
+            self._networks[name] = MicroBatches(loaded, getattr(recipe.batch, name), pixels)
 
     def network(self, name: str) -> Network:
         """Give the named network.

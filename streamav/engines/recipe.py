@@ -34,6 +34,8 @@ class Batch(_Part):
 
     visual: Count
     """Pictures."""
+    visual_pixels: Annotated[int, Field(ge=1)]
+    """Pixels of all pictures together; large networks take large pictures."""
     audio: Count
     """Log-mel patches."""
     encode_segment: Count

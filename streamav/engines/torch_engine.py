@@ -60,7 +60,8 @@ class TorchEngine:
         """Use *modules* as they are."""
         self.name = "torch-fp32"
         self._networks: dict[str, Network] = {
-            name: MicroBatches(TorchNetwork(name, module, device), getattr(batch, name)) for name, module in modules.items()
+            name: MicroBatches(TorchNetwork(name, module, device), getattr(batch, name), batch.visual_pixels if name == "visual" else None)
+            for name, module in modules.items()
         }
 
     def network(self, name: str) -> Network:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +22,7 @@ from pydantic import JsonValue
 from streamav.bundle import AudioCard, Bundle, ClassEntry, DetectionCard, LocalizerCard, ModelCard, VisualCard, write_bundle
 from streamav.config import ModelSettings
 from streamav.engines import EngineCache, cache_folder, engine_candidates, open_engine
-from streamav.engines.batching import MicroBatches
+from streamav.engines.batching import MicroBatches, ParallelBatches
 from streamav.engines.cache import EntryKey
 from streamav.engines.parity import Answers, answer, compare, load_answers, save_answers
 from streamav.engines.recipe import NETWORK_NAMES, Tolerance, load_recipe, recipe_names
@@ -116,6 +117,15 @@ def test_every_recipe_is_right() -> None:
     assert {"cpu-fp32", "torch-fp32"} <= set(recipe_names())
     for name in recipe_names():
         assert load_recipe(name).name == name
+
+
+def test_every_recipe_is_in_the_wheel() -> None:
+    """pyproject.toml names each recipe file, since the build takes only what it is told."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "pyproject.toml").is_file():
+        pytest.skip("not a working tree")
+    build = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert build["force-include"] == {f"engines/{name}.toml": f"streamav/engines/recipes/{name}.toml" for name in recipe_names()}
 
 
 def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
@@ -366,6 +376,32 @@ def test_cutting_a_batch_changes_nothing(count: int, most: int) -> None:
     np.testing.assert_array_equal(plus, 11 * one)
     assert max(lengths) <= most
     assert max(lengths) - min(lengths) <= 1
+
+
+@given(count=st.integers(1, 40), threads=st.integers(1, 4))
+def test_sharing_a_batch_out_changes_nothing(count: int, threads: int) -> None:
+    """The order of the results is that of the inputs, however many threads there are."""
+
+    def double(*inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
+        return (2 * inputs[0].astype(np.float32),)
+
+    array = np.arange(count, dtype=np.float32)[:, None]
+    (twice,) = ParallelBatches(double, threads)(array)
+    np.testing.assert_array_equal(twice, 2 * array)
+
+
+def test_large_pictures_go_through_in_smaller_pieces() -> None:
+    """The bound on pixels holds, but one picture always goes."""
+    lengths: list[int] = []
+
+    def count(*inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
+        lengths.append(len(inputs[0]))
+        return (np.zeros(len(inputs[0]), np.float32),)
+
+    pictures = np.zeros((6, 10, 10, 3), np.uint8)
+    MicroBatches(count, 16, pixels=250)(pictures)
+    MicroBatches(count, 16, pixels=10)(pictures[:2])
+    assert lengths == [2, 2, 2, 1, 1]
 
 
 # Opening
