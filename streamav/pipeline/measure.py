@@ -10,6 +10,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -153,6 +154,15 @@ def summary(meters: Iterable[Meter], wall_s: float, dropped: int) -> RunSummary:
 
 
 def _peak_memory_mb() -> float:
-    """Give the greatest resident memory of this process; the system counts it in KiB, macOS in bytes."""
+    """Give the greatest resident memory of this process.
+
+    Linux tells it in /proc/self/status in KiB; getrusage, which other systems have, may hold the peak of the process that
+    started this one (there it counts KiB, on macOS bytes).
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = [line.split()[1] for line in status.read_text(encoding="ascii", errors="replace").splitlines() if line.startswith("VmHWM:")]
+        if found:
+            return int(found[0]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
