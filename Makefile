@@ -29,7 +29,7 @@ test: setup ## lint, types, import contracts and every test, the slow ones inclu
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -m "not (gpu or hardware or bench)" $(ARGS)
 
 quick: setup ## the quick loop: unit tests and what needs no more than a second
-	@$(TEST_ENV) $(BIN)/python -m pytest -q -m "not (slow or gpu or hardware or bench or broker or audio_device or rtsp)" $(ARGS)
+	@$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 -m "not (slow or gpu or hardware or bench or broker or audio_device or rtsp)" $(ARGS)
 
 check: lint types imports ## format, lint, types, import contracts
 

@@ -20,6 +20,8 @@ from brokers import Broker, spare_port
 
 from streamav.publish import EventMessage, decode
 
+pytestmark = pytest.mark.slow  # whole programs, some seconds each
+
 CLIP = "lavfi:testsrc=size=64x48:rate=12:duration={0}[out0];sine=frequency=440:sample_rate=16000:duration={0}[out1]"
 WALL = {"start_time", "end_time", "start_ts", "end_ts", "latency_s", "segments"}
 """Fields that the hour of the run decides; `segments` has such times inside."""

@@ -28,6 +28,8 @@ from streamav.training.feature_set import FeatureSet
 from streamav.training.selection import answers
 from streamav.training.streaming import run_streams
 
+pytestmark = pytest.mark.slow  # whole programs, some seconds each
+
 SMALL = ["--set", "network.hidden=16", "--set", "network.attention_size=16", "--set", "network.front_size=16", "--batch", "8"]
 
 

@@ -117,6 +117,7 @@ def test_without_reconnecting_a_loss_is_final() -> None:
     assert seen[-1] is SourceState.LOST
 
 
+@pytest.mark.slow
 def test_a_session_that_gives_nothing_is_lost() -> None:
     """Silence of a source that still exists is a loss: progress of data counts, nothing else."""
     clock = FakeClock()

@@ -80,6 +80,7 @@ def test_the_loss_falls() -> None:
     assert result.history[-1].loss < 0.7 * result.history[0].loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", [0.0, 0.5])
 @pytest.mark.parametrize("shifted", [0.0, 0.5])
 def test_a_killed_run_goes_on_to_the_same_end(tmp_path: Path, average: float, shifted: float) -> None:
