@@ -1,0 +1,43 @@
+"""The model in the package, as a user gets it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from streamav import app
+from streamav.bundle import find_bundle
+from streamav.capture.scene import make_script
+from streamav.cli.recordings import _Found
+from streamav.config import ModelSettings, Settings, SourceSettings
+
+pytestmark = pytest.mark.slow  # loads the real networks
+
+
+def test_the_bundle_is_whole_and_small() -> None:
+    """The packaged model passes its hashes, takes at most 12 MB, and says what it was trained on and may be used for."""
+    bundle = find_bundle("starter")
+
+    size = sum(file.stat().st_size for file in Path(bundle.path).iterdir())
+    assert size <= 12_000_000
+    assert all(bundle.weights(part) for part in ("audio", "visual", "localizer"))
+    assert len(bundle.card.classes) == 24
+    assert bundle.card.training_data
+    assert "non-commercial" in bundle.card.licence_note
+
+
+def test_the_embedded_scene_is_understood(engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every event of the embedded scene is found by its name over at least half of its time, and nothing else is."""
+    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
+    found = _Found()
+    settings = Settings(source=SourceSettings(scene=True, speed="max", duration_s=60.0), model=ModelSettings(name="starter"))
+
+    asyncio.run(app.run(app.build(settings, [found])))
+
+    truth = make_script(60.0).truth
+    assert [span.label for span in found.spans] == [label for label, _, _ in truth]
+    for span, (_, onset_s, offset_s) in zip(found.spans, truth, strict=True):
+        both = min(span.offset_s, offset_s) - max(span.onset_s, onset_s)
+        assert both >= 0.5 * (max(span.offset_s, offset_s) - min(span.onset_s, onset_s))
