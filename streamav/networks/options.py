@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from streamav.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
     "LAYER_NORM_EPS",
@@ -25,6 +25,7 @@ __all__ = [
     "SegmentHead",
     "Supervision",
     "VSCGOptions",
+    "refuse_unknown",
 ]
 
 Supervision = Literal["fully", "weakly"]
@@ -174,14 +175,27 @@ class VSCGOptions:
         Raises:
             SettingsError: for a key that is no option (the nearest one is named) or a value out of range.
         """
-        known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known:
-                nearest = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean {nearest[0]}?" if nearest else f"; options are {', '.join(known)}"
-                msg = f"the network has no option {key!r}{hint}"
-                raise SettingsError(msg)
+        refuse_unknown(values, [field.name for field in fields(cls)], "the network")
         return cls(**values)  # type: ignore[arg-type]
+
+
+def refuse_unknown(values: Iterable[str], known: Sequence[str], owner: str) -> None:
+    """Check the keys of plain values that are to become options.
+
+    Args:
+        values: the keys given.
+        known: the keys that there are.
+        owner: whose options they are, for the message.
+
+    Raises:
+        SettingsError: for the first key that is not known; the nearest one is named.
+    """
+    for key in values:
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else f"; options are {', '.join(known)}"
+            msg = f"{owner} has no option {key!r}{hint}"
+            raise SettingsError(msg)
 
 
 def _check_range(name: str, value: object, low: float, below: float | None) -> None:

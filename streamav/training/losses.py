@@ -5,7 +5,6 @@ It knows no data and no optimiser. Equation numbers are VSCG's unless another pa
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from streamav.errors import SettingsError
+from streamav.networks.options import refuse_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -84,13 +84,7 @@ class LossOptions:
         Raises:
             SettingsError: for a key that is no option; the nearest one is named.
         """
-        known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known:
-                nearest = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean {nearest[0]}?" if nearest else f"; options are {', '.join(known)}"
-                msg = f"the loss has no option {key!r}{hint}"
-                raise SettingsError(msg)
+        refuse_unknown(values, [field.name for field in fields(cls)], "the loss")
         return cls(**values)  # type: ignore[arg-type]
 
 

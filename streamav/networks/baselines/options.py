@@ -5,12 +5,11 @@ It knows no torch. Widths that the papers fix are in the networks themselves.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, get_args
 
 from streamav.errors import SettingsError
-from streamav.networks.options import Decision, Supervision
+from streamav.networks.options import Decision, Supervision, refuse_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,11 +88,5 @@ class BaselineOptions:
         Raises:
             SettingsError: for a key that is no option; the nearest one is named.
         """
-        known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known:
-                nearest = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean {nearest[0]}?" if nearest else f"; options are {', '.join(known)}"
-                msg = f"a baseline has no option {key!r}{hint}"
-                raise SettingsError(msg)
+        refuse_unknown(values, [field.name for field in fields(cls)], "a baseline")
         return cls(**values)  # type: ignore[arg-type]
