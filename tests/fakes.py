@@ -31,6 +31,20 @@ LABELS = ("bark", "bird", "siren")
 
 
 @dataclass
+class StepClock:
+    """A clock of capture that moves only when somebody waits."""
+
+    time_ns: int = 0
+
+    def now_ns(self) -> int:
+        return self.time_ns
+
+    def wait(self, seconds: float, stop: threading.Event) -> bool:
+        self.time_ns += round(seconds * 1e9)
+        return stop.is_set()
+
+
+@dataclass
 class FakeClock:
     """Clocks that go on by a fixed step each time they are read."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streamav.errors import DataError, ModelError
+from streamav.errors import DataError
 
 if TYPE_CHECKING:
     from streamav.bundle import Bundle
@@ -59,12 +59,10 @@ def evaluate(
 
 def localizer_of(bundle: Bundle, data: AveData) -> VSCG:
     """Make the localizer of a bundle and check that the folder's features are its own."""
-    import torch
+    from streamav.engines.modules import build_localizer
 
-    from streamav.networks.options import VSCGOptions
-    from streamav.networks.vscg import VSCG
-
-    options = VSCGOptions.from_dict(bundle.card.localizer.options)
+    network = build_localizer(bundle)
+    options = network.options
     got = (int(data.val.audio.shape[2]), int(data.val.visual.shape[4]), int(data.val.visual.shape[2]), len(data.classes))
     wanted = (options.audio_size, options.visual_size, options.grid, options.classes)
     if got != wanted:
@@ -73,12 +71,6 @@ def localizer_of(bundle: Bundle, data: AveData) -> VSCG:
     if bundle.card.classes != data.classes:
         msg = "the model's classes must be those of the folder, in the same order"
         raise DataError(msg)
-    network = VSCG(options)
-    try:
-        network.load_state_dict({name: torch.from_numpy(value) for name, value in bundle.weights("localizer").items()})
-    except RuntimeError as exc:
-        msg = f"the weights of {bundle.path} must fit its localizer: {exc}"
-        raise ModelError(msg) from exc
     return network.eval()
 
 

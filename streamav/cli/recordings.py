@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from streamav.types import Event, SourceState, Telemetry
 
-__all__ = ["Span", "labels_of", "read_labels", "recordings"]
+__all__ = ["FoundSpans", "Span", "labels_of", "read_labels", "recordings"]
 
 _COLUMNS = {"file", "class_slug", "onset_s", "offset_s"}
 
@@ -40,7 +40,7 @@ class Span:
 
 
 @dataclass(slots=True)
-class _Found:
+class FoundSpans:
     """A sink that keeps the confirmed events of one file."""
 
     spans: list[Span] = field(default_factory=list)
@@ -138,11 +138,11 @@ def labels_of(spans: Sequence[Span], seconds: int) -> list[str | None]:
     return labels
 
 
-def _run(path: Path, model: str, latency: int | None) -> _Found:
+def _run(path: Path, model: str, latency: int | None) -> FoundSpans:
     """Run one file as `streamav run --speed max` does."""
     from streamav import app
 
-    found = _Found()
+    found = FoundSpans()
     settings = Settings(
         source=SourceSettings(id="recording", uri=str(path), speed="max"),
         model=ModelSettings(name=model),

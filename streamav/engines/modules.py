@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from streamav.bundle import AudioCard, Bundle, VisualCard
 
-__all__ = ["EncodeSegment", "LocalizeWindow", "build_modules", "make_encoder"]
+__all__ = ["EncodeSegment", "LocalizeWindow", "build_localizer", "build_modules", "make_encoder"]
 
 _ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "compact_audio": CompactAudio,
@@ -91,7 +91,7 @@ def build_modules(bundle: Bundle, weights_dir: Path | None = None) -> dict[str, 
         ModelError: when weights are missing or do not fit the networks that the card names.
     """
     card = bundle.card
-    localizer = _localizer(bundle)
+    localizer = build_localizer(bundle)
     modules: dict[str, nn.Module] = {
         "visual": _encoder(bundle, "visual", card.visual, weights_dir),
         "audio": _encoder(bundle, "audio", card.audio, weights_dir),
@@ -103,7 +103,12 @@ def build_modules(bundle: Bundle, weights_dir: Path | None = None) -> dict[str, 
     return modules
 
 
-def _localizer(bundle: Bundle) -> VSCG:
+def build_localizer(bundle: Bundle) -> VSCG:
+    """Build the localizer of a bundle with its weights, in training mode as torch makes it.
+
+    Raises:
+        ModelError: when its options are wrong or its weights do not fit.
+    """
     try:
         localizer = VSCG(VSCGOptions.from_dict(bundle.card.localizer.options))
     except SettingsError as exc:

@@ -20,6 +20,7 @@ from torch.nn import functional
 from streamav.networks.compact import COMPACT_SIDE, CompactAudio, CompactVisual
 from streamav.training.composite.picture import photometry
 from streamav.training.encoder_examples import GRID_DIMENSIONS, OFFSET
+from streamav.training.trainer import follow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,11 +74,7 @@ class _Average:
     def update(self, network: nn.Module) -> None:
         self.count += 1
         decay = min(0.998, self.count / (self.count + 10))
-        for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point():
-                self.state[name].lerp_(tensor, 1 - decay)
-            else:
-                self.state[name].copy_(tensor)
+        follow(self.state, network.state_dict(), decay)
 
 
 def _balanced(labels: NDArray[np.int64], none_share: float, rng: np.random.Generator, count: int) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from streamav.bundle import (
+    AVE_CLASSES,
     AudioCard,
     DetectionCard,
     LocalizerCard,
@@ -99,7 +100,7 @@ def export_bundle(
         detection=DetectionCard(on=0.6, off=0.35, min_segments=2, gap_segments=1, latency_segments=2),
         training_data=(
             TrainingData(
-                name="AVE" if len(classes) == len(_ave()) and classes == _ave() else "custom",
+                name="AVE" if classes == AVE_CLASSES else "custom",
                 source="features given to `streamav train`",
                 licence="as of the data; AVE: annotations of YouTube videos, no licence stated",
                 note=f"seed {chosen.seed}, best on validation in epoch {chosen.result.best_epoch}",
@@ -111,12 +112,6 @@ def export_bundle(
     state = chosen.network.state_dict()
     tensors = {f"localizer.{name}": np.asarray(value.detach().cpu().numpy(), dtype=np.float32) for name, value in state.items()}
     return write_bundle(path, card, tensors, replace=replace)
-
-
-def _ave() -> tuple[ClassEntry, ...]:
-    from streamav.bundle import AVE_CLASSES
-
-    return AVE_CLASSES
 
 
 def _figures(outcome: Outcome) -> dict[str, float]:

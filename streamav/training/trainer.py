@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["EpochBatches", "EpochRecord", "Recipe", "StepReport", "TrainResult", "Watcher", "fit"]
+__all__ = ["EpochBatches", "EpochRecord", "Recipe", "StepReport", "TrainResult", "Watcher", "fit", "follow"]
 
 
 class EpochBatches(Protocol):
@@ -241,7 +241,7 @@ class _Loop:
             torch.nn.utils.clip_grad_norm_(run.network.parameters(), self.recipe.options.clip_norm)
         run.optimizer.step()
         if run.average is not None:
-            _follow(run.average, run.network.state_dict(), self.recipe.options.weight_average)
+            follow(run.average, run.network.state_dict(), self.recipe.options.weight_average)
         return told
 
     def _select(self, run: _Run, number: int) -> tuple[dict[str, float] | None, bool]:
@@ -281,7 +281,7 @@ def _mixed(seed: int, epoch: int) -> int:
     return int(epoch_generator(seed, epoch, purpose=2).integers(2**63 - 1))
 
 
-def _follow(average: dict[str, torch.Tensor], state: Mapping[str, torch.Tensor], decay: float) -> None:
+def follow(average: dict[str, torch.Tensor], state: Mapping[str, torch.Tensor], decay: float) -> None:
     """Move the average a little towards the weights of now."""
     for name, value in state.items():
         if value.dtype.is_floating_point:

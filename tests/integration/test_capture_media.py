@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 import pytest
+from fakes import StepClock
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
@@ -131,20 +131,6 @@ def test_a_filter_graph_is_a_source_and_the_same_every_time() -> None:
     assert [segment.index for segment in first] == [0, 1, 2]
     assert all(np.array_equal(a.audio, b.audio) and np.array_equal(a.frames, b.frames) for a, b in zip(first, second, strict=True))
     assert not source.live
-
-
-class StepClock:
-    """A clock that moves only when somebody waits."""
-
-    def __init__(self) -> None:
-        self.time_ns = 0
-
-    def now_ns(self) -> int:
-        return self.time_ns
-
-    def wait(self, seconds: float, stop: threading.Event) -> bool:
-        self.time_ns += round(seconds * 1e9)
-        return stop.is_set()
 
 
 def test_its_own_pace_and_full_speed_give_the_same(tmp_path: Path) -> None:

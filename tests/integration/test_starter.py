@@ -10,7 +10,7 @@ import pytest
 from streamav import app
 from streamav.bundle import find_bundle
 from streamav.capture.scene import make_script
-from streamav.cli.recordings import _Found
+from streamav.cli.recordings import FoundSpans
 from streamav.config import ModelSettings, Settings, SourceSettings
 
 pytestmark = pytest.mark.slow  # loads the real networks
@@ -31,7 +31,7 @@ def test_the_bundle_is_whole_and_small() -> None:
 def test_the_embedded_scene_is_understood(engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every event of the embedded scene is found by its name over at least half of its time, and nothing else is."""
     monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
-    found = _Found()
+    found = FoundSpans()
     settings = Settings(source=SourceSettings(scene=True, speed="max", duration_s=60.0), model=ModelSettings(name="starter"))
 
     asyncio.run(app.run(app.build(settings, [found])))

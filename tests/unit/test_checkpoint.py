@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from streamav.bundle import AVE_CLASSES, load_bundle
 from streamav.cli.models import app
-from streamav.engines.modules import _localizer
+from streamav.engines.modules import build_localizer
 from streamav.errors import ModelError
 from streamav.networks.checkpoint import load_reference, read_reference
 from streamav.networks.options import VSCGOptions
@@ -113,7 +113,7 @@ def test_import_writes_a_bundle_that_gives_the_same_outputs(tmp_path: Path, supe
     bundle = load_bundle(tmp_path / "Authors 1")
     assert (bundle.card.profile, bundle.card.name, bundle.card.classes) == ("paper", "authors-1", AVE_CLASSES)
     assert VSCGOptions.from_dict(bundle.card.localizer.options) == VSCGOptions.reference(supervision)
-    got, want = run(_localizer(bundle).eval()), run(load_reference(path))
+    got, want = run(build_localizer(bundle).eval()), run(load_reference(path))
     for name in ("relevance_logits", "class_logits", "video_probabilities", "segment_logits", "similarity"):
         if getattr(want, name) is not None:
             assert np.array_equal(getattr(got, name), getattr(want, name))

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import itertools
-import threading
 
 import numpy as np
 import pytest
+from fakes import StepClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -117,23 +117,9 @@ def test_a_scene_is_a_whole_source() -> None:
     assert source.session == SceneSource(script, picture=(48, 48)).session != SceneSource(make_script(7.0, 1), picture=(24, 32)).session
 
 
-class StepClock:
-    """A clock that moves only when somebody waits."""
-
-    def __init__(self) -> None:
-        self.time_ns = 5_000
-
-    def now_ns(self) -> int:
-        return self.time_ns
-
-    def wait(self, seconds: float, stop: threading.Event) -> bool:
-        self.time_ns += round(seconds * 1e9)
-        return stop.is_set()
-
-
 def test_at_its_own_pace_nothing_comes_before_its_time() -> None:
     """With speed 1 every item is given when the clock says so, and the whole takes as long as the scene."""
-    clock = StepClock()
+    clock = StepClock(5_000)
     source = SceneSource(make_script(2.0), picture=(24, 32), speed="1", clock=clock)
     for item in source.items():
         due = item.time_ns if isinstance(item, VideoFrame) else item.start_ns if isinstance(item, AudioBlock) else 0
