@@ -57,7 +57,7 @@ picture: setup ## draw docs/run.svg, the picture in the README, from a run
 	@$(BIN)/streamav demo 2>&1 | $(BIN)/python scripts/record docs/run.svg
 
 starter: setup ## train the bundled model anew; DATA=folder with index.csv, sounds and photos; about three hours on two cores
-	@$(BIN)/streamav train --data $(DATA) --out streamav/models/starter $(ARGS)
+	@$(BIN)/python -m streamav.training.starter --data $(DATA) --work runs/starter --out streamav/models/starter $(ARGS)
 
 test-gpu: setup ## what to run on a machine with an NVIDIA GPU
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -m gpu $(ARGS)

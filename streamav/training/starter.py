@@ -246,8 +246,9 @@ def train(data: Path, out: Path, *, teachers: Path | None = None, work: Path | N
             msg = f"the encoders learn from the public weights {name}, which must lie in {teachers}, got no such file"
             raise DataError(msg)
     make_encoders(data, teachers, work)
-    folders = _scenes(data, work, scenes)
-    labels = Material(data, "val", work).labels
+    val = Material(data, "val", work)
+    labels = val.labels
+    folders = _scenes(data, work, scenes, val)
     features = {name: encode_scenes(work, paths) for name, paths in folders.items()}
     _log.info("features %s", {name: found.audio.shape for name, found in features.items()})
     network = train_localizer(features["train"], features["val"], len(labels), epochs)
@@ -275,17 +276,19 @@ def main() -> None:
     train(given.data, given.out, teachers=given.teachers, work=given.work, scenes=given.scenes, epochs=given.epochs)
 
 
-def _scenes(data: Path, work: Path, count: int) -> dict[str, list[Path]]:
+def _scenes(data: Path, work: Path, count: int, val: Material) -> dict[str, list[Path]]:
     """Render the scenes that are not there yet; give their folders by purpose."""
     parts = {f"train{start}": range(start, min(start + 600, count)) for start in range(0, count, 600)}
     folder = work / "scenes"
-    labels = Material(data, "val", work).labels
-    for name, seeds in {**parts, "val": range(100_000, 100_240)}.items():
-        if not (folder / name / "seen.npy").exists():
-            render_scenes(Material(data, "val" if name == "val" else "train", work), seeds, folder / name)
+    if missing := [name for name in parts if not (folder / name / "seen.npy").exists()]:
+        train = Material(data, "train", work)  # half a gigabyte: read once for all parts
+        for name in missing:
+            render_scenes(train, parts[name], folder / name)
+    if not (folder / "val" / "seen.npy").exists():
+        render_scenes(val, range(100_000, 100_240), folder / "val")
     for name, seeds in {"drawn": range(500, 550), "drawnval": range(1000, 1010)}.items():
         if not (folder / name / "seen.npy").exists():
-            render_drawn(labels, seeds, folder / name)
+            render_drawn(val.labels, seeds, folder / name)
     return {"train": [*(folder / name for name in parts), folder / "drawn"], "val": [folder / "val"], "drawn": [folder / "drawnval"]}
 
 
