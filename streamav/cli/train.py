@@ -182,6 +182,9 @@ def _train_starter(data: Path, out: Path) -> None:
     """Hand over to the training of encoders and head from raw material."""
     from importlib import import_module
 
+    from streamav.cli.console import set_up_logging
+
+    set_up_logging(verbose=True)  # hours of work: every stage tells how far it is
     try:
         starter = import_module("streamav.training.starter")
     except ImportError as exc:

