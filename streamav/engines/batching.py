@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamav.errors import EngineError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
+    from streamav.engines.recipe import Batch
     from streamav.protocols import Network
 
-__all__ = ["MicroBatches", "ParallelBatches"]
+__all__ = ["BoundedNetworks", "MicroBatches", "ParallelBatches"]
 
 LEAST_SHARE = 2
 """Inputs that a second thread must be given to be worth waking."""
@@ -65,6 +68,28 @@ class ParallelBatches:
         if count <= 1:
             return self._network(*inputs)
         return _joined(self._pool.map(lambda piece: self._network(*piece), _pieces(inputs, count)))
+
+
+class BoundedNetworks:
+    """The networks of a model by name, each with the bounds that a recipe sets for its batches."""
+
+    def __init__(self, networks: Mapping[str, Network], batch: Batch) -> None:
+        """Wrap every one of *networks*; only pictures are bounded by their pixels too."""
+        self._networks = {
+            name: MicroBatches(network, getattr(batch, name), batch.visual_pixels if name == "visual" else None)
+            for name, network in networks.items()
+        }
+
+    def network(self, name: str) -> Network:
+        """Give the named network.
+
+        Raises:
+            EngineError: when there is no such network.
+        """
+        if name not in self._networks:
+            msg = f"a model has the networks {', '.join(self._networks)}, got {name!r}"
+            raise EngineError(msg)
+        return self._networks[name]
 
 
 def _pieces(inputs: tuple[NDArray[np.generic], ...], count: int) -> list[tuple[NDArray[np.generic], ...]]:

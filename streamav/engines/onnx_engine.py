@@ -17,7 +17,7 @@ import onnxruntime
 
 from streamav import __version__
 from streamav.bundle.catalogue import encoder_file
-from streamav.engines.batching import MicroBatches, ParallelBatches
+from streamav.engines.batching import BoundedNetworks, ParallelBatches
 from streamav.engines.cache import EntryKey, file_sha256
 from streamav.engines.parity import answer, compare, save_answers
 from streamav.engines.recipe import NETWORK_NAMES
@@ -83,7 +83,7 @@ class OnnxNetwork:
             raise EngineError(msg) from exc
 
 
-class OnnxEngine:
+class OnnxEngine(BoundedNetworks):
     """The four networks of a model in ONNX Runtime; windows have ten segments."""
 
     def __init__(self, folder: Path, recipe: Recipe, threads: int, drift: float | None = None) -> None:
@@ -97,24 +97,13 @@ class OnnxEngine:
         """
         self.drift = drift
         self.name = f"onnxruntime-{recipe.precision}"
-        self._networks: dict[str, Network] = {}
-        for name in NETWORK_NAMES:
-            path = folder / f"{name}.onnx"
-            one = name in ONE_THREAD
-            loaded = ParallelBatches(OnnxNetwork(path, 1), threads) if one else OnnxNetwork(path, threads)
-            pixels = recipe.batch.visual_pixels if name == "visual" else None
-            self._networks[name] = MicroBatches(loaded, getattr(recipe.batch, name), pixels)
+        super().__init__({name: _load(folder / f"{name}.onnx", threads) for name in NETWORK_NAMES}, recipe.batch)
 
-    def network(self, name: str) -> Network:
-        """Give the named network.
 
-        Raises:
-            EngineError: when there is no such network.
-        """
-        if name not in self._networks:
-            msg = f"a model has the networks {', '.join(self._networks)}, got {name!r}"
-            raise EngineError(msg)
-        return self._networks[name]
+def _load(path: Path, threads: int) -> Network:
+    if path.stem in ONE_THREAD:
+        return ParallelBatches(OnnxNetwork(path, 1), threads)
+    return OnnxNetwork(path, threads)
 
 
 def onnx_key(bundle: Bundle, recipe: Recipe, weights_dir: Path | None) -> EntryKey:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from streamav.engines.batching import MicroBatches
+from streamav.engines.batching import BoundedNetworks
 from streamav.engines.modules import build_modules
 from streamav.engines.recipe import load_recipe
 from streamav.errors import EngineError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from streamav.bundle import Bundle
     from streamav.config import ModelSettings
     from streamav.engines.recipe import Batch
-    from streamav.protocols import Network
 
 __all__ = ["TorchEngine", "TorchNetwork", "open_torch_engine"]
 
@@ -53,27 +52,13 @@ class TorchNetwork:
         return tuple(output.cpu().numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
 
 
-class TorchEngine:
+class TorchEngine(BoundedNetworks):
     """The four networks of a model in eager torch."""
 
     def __init__(self, modules: Mapping[str, nn.Module], batch: Batch, device: str = "cpu") -> None:
         """Use *modules* as they are."""
         self.name = "torch-fp32"
-        self._networks: dict[str, Network] = {
-            name: MicroBatches(TorchNetwork(name, module, device), getattr(batch, name), batch.visual_pixels if name == "visual" else None)
-            for name, module in modules.items()
-        }
-
-    def network(self, name: str) -> Network:
-        """Give the named network.
-
-        Raises:
-            EngineError: when there is no such network.
-        """
-        if name not in self._networks:
-            msg = f"a model has the networks {', '.join(self._networks)}, got {name!r}"
-            raise EngineError(msg)
-        return self._networks[name]
+        super().__init__({name: TorchNetwork(name, module, device) for name, module in modules.items()}, batch)
 
 
 def open_torch_engine(bundle: Bundle, settings: ModelSettings) -> TorchEngine:
