@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.set-up
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 ARGS ?=
 
-.PHONY: help setup run test quick check bench bench-train test-gpu starter picture lint types imports format clean
+.PHONY: help setup run test quick check bench bench-train test-gpu starter edge picture lint types imports format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -56,8 +56,11 @@ bench-train: setup ## time one training step against plain eager float32
 picture: setup ## draw docs/run.svg, the picture in the README, from a run
 	@$(BIN)/streamav demo 2>&1 | $(BIN)/python scripts/record docs/run.svg
 
-starter: setup ## train the bundled model anew; DATA=folder with index.csv, sounds and photos; about three hours on two cores
-	@$(BIN)/python -m streamav.training.starter --data $(DATA) --work runs/starter --out streamav/models/starter $(ARGS)
+starter: setup ## make the model starter anew; DATA=folder with index.csv, sounds and photos; see docs/log/profiles.md for how long
+	@$(BIN)/python -m streamav.training.profiles starter --data $(DATA) --work runs/profiles --out streamav/models/starter $(ARGS)
+
+edge: setup ## make the model edge anew; DATA as above, with the public encoders in the folder weights beside it
+	@$(BIN)/python -m streamav.training.profiles edge --data $(DATA) --work runs/profiles --out streamav/models/edge $(ARGS)
 
 test-gpu: setup ## what to run on a machine with an NVIDIA GPU
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -m gpu $(ARGS)

@@ -186,11 +186,11 @@ def _train_starter(data: Path, out: Path) -> None:
 
     set_up_logging(verbose=True)  # hours of work: every stage tells how far it is
     try:
-        starter = import_module("streamav.training.starter")
+        starter = import_module("streamav.training.profiles")
     except ImportError as exc:
         msg = f"{data} holds raw material (index.csv), and the training of encoders is not part of this installation: {exc}"
         raise SettingsError(msg) from exc
-    starter.train(data, out)
+    starter.make_profile("starter", starter.ProfileRun(data=data, out=out))
 
 
 def _sections(settings: Sequence[str]) -> dict[str, dict[str, object]]:

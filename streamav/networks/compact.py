@@ -62,8 +62,8 @@ class CompactAudio(nn.Module):
 
     def __init__(self, size: int = 128) -> None:
         super().__init__()
-        stages = [(24, 3, 2), (48, 3, 2), (48, 2, 1), (128, 3, 2), (128, 1, 1), (128, 1, 1)]
-        self.trunk = _trunk(1, 16, stages, 256)
+        stages = [(32, 3, 2), (64, 3, 2), (64, 2, 1), (128, 3, 2), (128, 2, 1), (128, 2, 1)]
+        self.trunk = _trunk(1, 24, stages, 256)
         self.embedding = nn.Linear(256, size)
 
     def features(self, patch: Tensor) -> Tensor:
@@ -83,8 +83,8 @@ class CompactVisual(nn.Module):
 
     def __init__(self, size: int = 256) -> None:
         super().__init__()
-        stages = [(24, 3, 2), (48, 3, 2), (48, 2, 1), (160, 3, 2), (160, 1, 1), (160, 1, 1), (160, 1, 1)]
-        self.trunk = _trunk(3, 16, stages, size)
+        stages = [(32, 3, 2), (64, 3, 2), (64, 2, 1), (64, 2, 1), (192, 4, 2), (192, 2, 1), (192, 2, 1), (192, 2, 1)]
+        self.trunk = _trunk(3, 24, stages, size)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Give the grid, shape (B, 7, 7, V), at least 0, of RGB pictures (B, 112, 112, 3), uint8."""

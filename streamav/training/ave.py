@@ -18,6 +18,7 @@ from streamav.errors import DataError
 from streamav.training.annotations import Annotation, labels_of, other_classes, read_annotations, tags_of
 from streamav.training.feature_set import FeatureSet, StackedRows
 from streamav.training.hdf5 import find_non_finite, in_memory, open_rows, read_whole
+from streamav.training.presence import Presence, read_presence
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +75,8 @@ class AveData:
     classes: tuple[ClassEntry, ...]
     repeated: NDArray[np.int64]
     """Test rows whose video is also in the training split, under another class (AVE has eight); left out of test streams."""
+    presence: Presence | None = None
+    """What each second plays and shows, where the folder tells it."""
 
     @property
     def weak_train(self) -> FeatureSet:
@@ -118,7 +121,8 @@ def open_ave(folder: Path, options: AveOptions | None = None) -> AveData:
     if annotations is not None:
         seen = {annotations[row].video for row in splits["train"]}
         repeated = np.array([row for row in splits["test"] if annotations[row].video in seen], dtype=np.int64)
-    return AveData(**named, background=background, classes=classes, repeated=repeated)
+    presence = read_presence(folder, whole.labels, len(classes))
+    return AveData(**named, background=background, classes=classes, repeated=repeated, presence=presence)
 
 
 def _find(folder: Path, kind: str) -> Path | None:

@@ -18,9 +18,10 @@ from streamav.networks.options import VSCGOptions
 from streamav.training.ablations import make_network
 from streamav.training.losses import LossOptions
 from streamav.training.options import DECAY_EPOCHS_FULLY, DECAY_EPOCHS_WEAKLY, TrainOptions
+from streamav.training.pairing import PairedBatches
 from streamav.training.selection import Answers, answers
 from streamav.training.targets import TargetOptions
-from streamav.training.trainer import Recipe, TrainResult, Watcher, fit
+from streamav.training.trainer import EpochBatches, Recipe, TrainResult, Watcher, fit
 from streamav.training.windows import ClipBatches
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from streamav.networks.options import Supervision
     from streamav.training.ablations import Row
     from streamav.training.ave import AveData
+    from streamav.training.feature_set import FeatureSet
 
 __all__ = ["Experiment", "Outcome", "SeedOutcome", "experiment_of", "planned", "run_experiment"]
 
@@ -173,13 +175,23 @@ def run_experiment(
         recipe = Recipe(classes=len(data.classes), options=options, losses=experiment.losses, targets=experiment.targets)
         torch.manual_seed(seed)
         network = make_network(experiment.network).to(device)
-        batches = ClipBatches(train=train, options=options, background=data.background)
+        batches = _batches(data, train, options)
         place = None if folder is None else folder / f"seed-{seed}"
         result = fit(network, batches, data.val, recipe, folder=place, resume=resume, watcher=watcher(seed) if watcher else None)
         trained.append((seed, network, result))
     # Only here, when nothing is left to be chosen, is the test split read.
     outcomes = [_tested(data, experiment, *one) for one in trained]
     return Outcome(experiment=experiment, seeds=tuple(outcomes))
+
+
+def _batches(data: AveData, train: FeatureSet, options: TrainOptions) -> EpochBatches:
+    """Choose what an epoch is made of."""
+    if not options.pairs:
+        return ClipBatches(train=train, options=options, background=data.background)
+    if data.presence is None:
+        msg = "train.pairs needs heard.h5 and seen.h5 beside the features (streamav compose writes them); leave it away"
+        raise SettingsError(msg)
+    return PairedBatches(train=data.train, presence=data.presence, options=options, background=data.background)
 
 
 def _tested(data: AveData, experiment: Experiment, seed: int, network: nn.Module, result: TrainResult) -> SeedOutcome:

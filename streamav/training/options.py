@@ -46,6 +46,11 @@ class TrainOptions:
     """Largest norm of all gradients together; 0 for none."""
     shifted_share: float = 0.0
     """Part of each batch that is cut from a stream of clips at any phase (0 to 1; vscg regime B: 0.5)."""
+    pairs: bool = False
+    """Train on windows put together of the sound of one clip and the picture of another (see `pairing`); the data must tell what is
+    heard and seen."""
+    input_noise: float = 0.0
+    """With `pairs`: standard deviation of noise on the features, as a share of their own."""
     decision: Decision = "two_stage"
     """How the validation accuracy that selects is decided."""
     threshold: float = 0.7
@@ -72,6 +77,7 @@ class TrainOptions:
             "patience_epochs": (self.patience_epochs >= 0, "at least 0"),
             "clip_norm": (self.clip_norm >= 0.0, "at least 0"),
             "shifted_share": (0.0 <= self.shifted_share <= 1.0, "from 0 to 1"),
+            "input_noise": (self.input_noise >= 0.0, "at least 0"),
             "gradient_share": (0.0 < self.gradient_share <= 1.0, "above 0 and at most 1"),
             "threshold": (0.0 < self.threshold < 1.0, "between 0 and 1"),
         }

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 import pytest
+from composite_material import write_picture, write_wave
 
 from streamav.errors import DataError
 from streamav.training.composite.material import Material, read_index
@@ -22,34 +22,16 @@ def _tone(seconds: float, amplitude: float = 0.3) -> np.ndarray[tuple[int], np.d
     return (amplitude * np.sin(2 * np.pi * 440 * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
 
 
-def _write_wave(file: Path, samples: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
-    with av.open(str(file), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
-        frame = av.AudioFrame.from_ndarray((samples * 32767).astype(np.int16)[None], format="s16", layout="mono")
-        frame.sample_rate = RATE
-        for packet in [*stream.encode(frame), *stream.encode(None)]:
-            container.mux(packet)
-
-
-def _write_picture(file: Path, colour: tuple[int, int, int]) -> None:
-    pixels = np.broadcast_to(np.array(colour, np.uint8), (64, 80, 3)).copy()
-    with av.open(str(file), "w", format="image2") as container:
-        stream = container.add_stream("png", rate=1)
-        stream.width, stream.height, stream.pix_fmt = 80, 64, "rgb24"
-        for packet in [*stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")), *stream.encode(None)]:
-            container.mux(packet)
-
-
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     root = tmp_path_factory.mktemp("material")
     rows = ["path,kind,class,split"]
     for label, colour in (("bark", (200, 30, 30)), ("siren", (30, 30, 200))):
-        _write_wave(root / f"{label}.wav", _tone(2.0))
-        _write_picture(root / f"{label}.png", colour)
+        write_wave(root / f"{label}.wav", _tone(2.0))
+        write_picture(root / f"{label}.png", colour)
         rows += [f"{label}.wav,sound,{label},train", f"{label}.png,photo,{label},train"]
-    _write_wave(root / "rain.wav", np.random.default_rng(0).normal(0, 0.1, RATE * 4).clip(-1, 1).astype(np.float32))
-    _write_picture(root / "wall.png", (90, 90, 90))
+    write_wave(root / "rain.wav", np.random.default_rng(0).normal(0, 0.1, RATE * 4).clip(-1, 1).astype(np.float32))
+    write_picture(root / "wall.png", (90, 90, 90))
     rows += ["rain.wav,ambient,,train", "wall.png,backdrop,,train"]
     (root / "index.csv").write_text("\n".join(rows) + "\n")
     return Material(root, "train", root / "cache")

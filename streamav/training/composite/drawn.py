@@ -10,15 +10,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from streamav.capture.scene import KINDS, Cue, Script, render_frame, synthesize
+from streamav.capture.scene import KINDS, Cue, Script, make_script, render_backdrop, render_frame, render_sound, synthesize
 from streamav.capture.synthesis import ambience
-from streamav.types import SAMPLES_PER_SEGMENT
+from streamav.training.composite.render import RenderedScene
+from streamav.types import SAMPLES_PER_SEGMENT, WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["KINDS", "drawn_second", "drawn_view"]
+__all__ = ["KINDS", "drawn_clip", "drawn_second", "drawn_view"]
+
+_LEAD_S = 8
+"""A clip begins up to so many seconds into its script."""
+_PRESENT_S = 0.5
+"""A second has a class when it is there for at least this long."""
 
 
 def drawn_view(kind: str | None, rng: np.random.Generator, side: int) -> Tensor:
@@ -40,3 +48,37 @@ def drawn_second(kind: str | None, rng: np.random.Generator) -> NDArray[np.float
     start = int(rng.integers(0, len(wave) - SAMPLES_PER_SEGMENT))
     part = wave[start : start + SAMPLES_PER_SEGMENT] / 0.1
     return np.asarray(part + murmur * 10.0 ** (rng.uniform(-50, -10) / 20.0), dtype=np.float32)
+
+
+def drawn_clip(labels: Sequence[str], seed: int, side: int, frames: int) -> RenderedScene:
+    """Render ten seconds of an embedded scene from a random start, as loud as a microphone may hear it.
+
+    Args:
+        labels: the C classes; all of `KINDS` are among them.
+        seed: of script, start and level.
+        side: of the pictures, in pixels.
+        frames: pictures a second.
+    """
+    rng = np.random.default_rng([seed, 9])
+    first = int(rng.integers(0, _LEAD_S + 1))
+    script = make_script(float(WINDOW_SEGMENTS + _LEAD_S), seed)
+    sound = render_sound(script)[first * SAMPLES_PER_SEGMENT :][: WINDOW_SEGMENTS * SAMPLES_PER_SEGMENT]
+    samples = np.clip(sound * 10.0 ** (rng.uniform(-20, 4) / 20.0), -1.0, 1.0).astype(np.float32)
+    backdrop = render_backdrop(script, (side, side))
+    times = first + (np.arange(WINDOW_SEGMENTS * frames) + 0.5) / frames
+    pictures = np.stack([render_frame(script, float(t), (side, side), backdrop) for t in times])
+
+    def during(spans: Sequence[tuple[str, float, float]]) -> NDArray[np.int64]:
+        out = np.full(WINDOW_SEGMENTS, len(labels), np.int64)
+        for kind, onset, offset in spans:
+            starts = first + np.arange(WINDOW_SEGMENTS)
+            out[np.minimum(starts + 1, offset) - np.maximum(starts, onset) >= _PRESENT_S] = labels.index(kind)
+        return out
+
+    return RenderedScene(
+        samples=samples.reshape(WINDOW_SEGMENTS, -1),
+        pictures=pictures.reshape(WINDOW_SEGMENTS, frames, side, side, 3),
+        labels=during(script.truth),
+        heard=during([(cue.kind, *cue.sound) for cue in script.cues if cue.sound is not None]),
+        seen=during([(cue.kind, *cue.picture) for cue in script.cues if cue.picture is not None]),
+    )

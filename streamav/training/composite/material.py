@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Item", "Kind", "Material", "Split", "decode_picture", "decode_sound", "read_index"]
+__all__ = ["Half", "Item", "Kind", "Material", "Split", "decode_picture", "decode_sound", "read_index"]
 
 Kind = Literal["sound", "photo", "ambient", "backdrop"]
 Split = Literal["train", "val", "test"]
+Half = Literal["whole", "first", "second"]
+"""Part of a split: every other source recording, so that what is chosen on one half can be judged on the other."""
 
 PICTURE_SIDE = 160
 """Longest side, in pixels, of a picture kept in the cache: the encoders look at 112."""
@@ -39,6 +41,8 @@ class Item:
     label: str
     """Class of a sound or photo; empty for ambience and backdrops."""
     split: Split
+    origin: str = ""
+    """The source recording: two files of one origin sound or look alike."""
 
 
 def read_index(root: Path) -> list[Item]:
@@ -51,7 +55,10 @@ def read_index(root: Path) -> list[Item]:
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
-        return [Item(path=r["path"], kind=r["kind"], label=r["class"], split=r["split"]) for r in rows]  # type: ignore[arg-type]
+        return [
+            Item(path=r["path"], kind=r["kind"], label=r["class"], split=r["split"], origin=r.get("original_id") or r["path"])  # type: ignore[arg-type]
+            for r in rows
+        ]
     except (OSError, KeyError) as exc:
         msg = f"{file} must be a table with columns path, kind, class and split: {exc}"
         raise DataError(msg) from exc
@@ -80,12 +87,24 @@ def decode_picture(file: Path, side: int = PICTURE_SIDE) -> NDArray[np.uint8]:
         return np.asarray(scaled.to_ndarray(), dtype=np.uint8)
 
 
+def _half(items: list[Item], half: Half) -> list[Item]:
+    """Keep the items of every other origin, counted by kind and class."""
+    if half == "whole":
+        return items
+    places: dict[tuple[str, str], dict[str, int]] = {}
+    for item in items:
+        known = places.setdefault((item.kind, item.label), {})
+        known.setdefault(item.origin, len(known))
+    wanted = 0 if half == "first" else 1
+    return [item for item in items if places[item.kind, item.label][item.origin] % 2 == wanted]
+
+
 class Material:
     """All sounds and pictures of one split, decoded, in memory."""
 
-    def __init__(self, root: Path, split: Split, cache: Path) -> None:
+    def __init__(self, root: Path, split: Split, cache: Path, half: Half = "whole") -> None:
         """Decode what the cache does not hold yet, and load the rest from it."""
-        self.items = [item for item in read_index(root) if item.split == split]
+        self.items = _half([item for item in read_index(root) if item.split == split], half)
         if not self.items:
             msg = f"{root / 'index.csv'} must have rows of the split {split!r}, got none"
             raise DataError(msg)

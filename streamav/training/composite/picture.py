@@ -123,8 +123,32 @@ def photometry(pictures: Tensor, generator: torch.Generator) -> Tensor:
     night = some(0.15)
     x = x * (night * uniform(0.08, 0.5) + (1 - night) * uniform(0.6, 1.3))
     sigma = some(0.5) * uniform(0, 16)
-    noise = torch.empty(count, 3, side, side).normal_(generator=generator)
-    return (x + noise * sigma).clamp(0, 255).round()
+    # One sheet of noise, rolled for each picture: fresh noise for each costs as much as a forward pass.
+    sheet = torch.empty(3, side, side).normal_(generator=generator)
+    rolls = torch.randint(0, side, (count, 2), generator=generator).tolist()
+    noise = torch.stack([sheet.roll((down, right), (1, 2)) for down, right in rolls])
+    return _compressed(x + noise * sigma, generator).clamp(0, 255).round()
+
+
+def _compressed(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Quantize a quarter of the pictures in 8 x 8 blocks, coarser for fine detail, as hard compressed video looks.
+
+    Source: the type II cosine transform and the growth of steps with frequency of ITU-T T.81 (JPEG), its tables simplified to a ramp.
+    """
+    side = pictures.shape[2]
+    rows = torch.nonzero(torch.rand(len(pictures), generator=generator) < 0.25).flatten()  # noqa: PLR2004
+    if side % 8 or not len(rows):
+        return pictures
+    n = torch.arange(8.0)
+    cosine = torch.cos(torch.pi * (2 * n[None, :] + 1) * n[:, None] / 16) * torch.where(n == 0, 0.125, 0.25).sqrt()[:, None]
+    step = torch.empty(len(rows), 1, 1, 1, 1, 1).uniform_(6.0, 60.0, generator=generator)
+    steps = step * (1.0 + 0.35 * (n[:, None] + n[None, :]))
+    blocks = pictures[rows].reshape(len(rows), 3, side // 8, 8, side // 8, 8).transpose(3, 4)  # (b, 3, S/8, S/8, 8, 8)
+    wave = cosine @ blocks @ cosine.T
+    blocks = cosine.T @ ((wave / steps).round() * steps) @ cosine
+    out = pictures.clone()
+    out[rows] = blocks.transpose(3, 4).flatten(4, 5).flatten(2, 3)
+    return out
 
 
 def _blur(pictures: Tensor, generator: torch.Generator) -> Tensor:

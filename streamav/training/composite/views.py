@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from streamav.training.composite.picture import crop, flat_picture, inset_box, paste, scale, soften, to_tensor
 from streamav.training.composite.sound import FRAME_SAMPLES, activity, colour, loud_rms, noise, repeat, reverberate, rms
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from streamav.training.composite.material import Item, Material
 
-__all__ = ["backdrop_view", "photo_view", "picture_plan", "second_of_ambience", "second_of_sound"]
+__all__ = ["backdrop_view", "mixed_view", "nothing_view", "photo_view", "second_of_ambience", "second_of_sound"]
 
 N = SAMPLES_PER_SEGMENT
 
@@ -48,14 +49,28 @@ def nothing_view(material: Material, backdrops: list[Item], rng: np.random.Gener
     return canvas if chance < 0.6 else paste(canvas, backdrop_view(material, second, rng, side), inset_box(rng))  # noqa: PLR2004
 
 
-def picture_plan(material: Material, per_class: int, most_per_photo: int, none: int) -> list[tuple[Item | None, int]]:
-    """List what to render: (photo, class index), or (None, C) for none; rare classes show each photo more often."""
-    plan: list[tuple[Item | None, int]] = []
-    for index, label in enumerate(material.labels):
-        photos = material.of("photo", label)
-        views = int(np.clip(round(per_class / len(photos)), 1, most_per_photo))
-        plan += [(photo, index) for photo in photos for _ in range(views)]
-    return plan + [(None, len(material.labels))] * none
+def mixed_view(material: Material, photos: list[Item], rng: np.random.Generator, side: int) -> Tensor:
+    """Show several photos at once, shape (3, side, side), range 0 to 255: four tiles, one on another, or two blended.
+
+    Only a teacher can say what such a picture is; students that imitate it on them generalize better.
+    Source: arXiv 2106.05237 (a patient and consistent teacher), section 3: function matching on mixed pictures.
+    """
+
+    def full() -> Tensor:
+        photo = soften(to_tensor(material.picture(photos[int(rng.integers(len(photos)))])), rng, 0.4)
+        return scale(crop(photo, rng, 0.5, (0.6, 1.6)), side, side)
+
+    chance = rng.random()
+    if chance < 0.4:  # noqa: PLR2004
+        share = float(rng.uniform(0.25, 0.75))
+        return (full().float() * share + full().float() * (1 - share)).round().to(torch.uint8)
+    if chance < 0.7:  # noqa: PLR2004
+        return paste(full(), full(), inset_box(rng))
+    out = full()
+    row, column = (int(side * rng.uniform(0.3, 0.7)) for _ in range(2))
+    for top, left, height, width in ((0, 0, row, column), (0, column, row, side - column), (row, 0, side - row, column)):
+        out[:, top : top + height, left : left + width] = scale(full(), height, width)
+    return out
 
 
 def second_of_ambience(material: Material, ambients: list[Item], rng: np.random.Generator) -> NDArray[np.float32]:

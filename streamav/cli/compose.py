@@ -1,0 +1,46 @@
+"""`streamav compose`: makes clips of sounds and photos with exact truth and writes their features in AVE's form.
+
+It reads options and shows progress; `streamav.training.composite` does the work.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["compose"]
+
+
+def compose(
+    material: Annotated[Path, typer.Option("--material", help="Folder with index.csv, sounds, photos, ambience and backdrops.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the features; a second call goes on where the first stopped.")],
+    model: Annotated[str, typer.Option("--model", help="Model whose encoders are used.")] = "starter",
+    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that a bundle does not hold.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="Folder for the decoded material; beside the features unless given.")
+    ] = None,
+    train: Annotated[int, typer.Option(min=1, help="Clips with an event to train on.")] = 1920,
+    held_out: Annotated[int, typer.Option("--held-out", min=1, help="Clips with an event in the val split, and in the test split.")] = 384,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the encoders.")] = 2,
+) -> None:
+    """Compose labelled clips and extract their features; `streamav train --data OUT` trains on them."""
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from streamav.bundle import find_bundle
+    from streamav.training.composite.folder import ClipCounts, bundle_encoders
+    from streamav.training.composite.folder import compose as write
+
+    torch.set_num_threads(threads)
+    encoders = bundle_encoders(find_bundle(model), weights)
+    counts = ClipCounts(train=train, val=held_out, test=held_out)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task("clips", total=None)
+        folder = out.with_name(f"{out.name}.material") if cache is None else cache
+        write(material, out, encoders, folder, counts, seed, lambda done, total: bars.update(task, completed=done, total=total))
+    typer.echo(f"features in {out}; next: streamav train --data {out} --set train.pairs=true --out MODEL")

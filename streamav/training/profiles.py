@@ -1,0 +1,267 @@
+"""Makes the models starter and edge of composite material, each by one command.
+
+    python -m streamav.training.profiles starter --data composite24 --work runs/profiles --out streamav/models/starter
+
+Encoders (starter: our own, trained here; edge: public ones), then features of composite clips in AVE's form, then one VSCG a seed through
+the same experiment that `streamav train` runs, then thresholds on val streams and figures on test streams. Stages leave their results
+in the work folder and are skipped when these exist. It knows no engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file
+
+from streamav.bundle import AudioCard, VisualCard
+from streamav.errors import DataError, SettingsError
+from streamav.evaluation.bootstrap import mean_and_deviation
+from streamav.networks.compact import COMPACT_GRID, COMPACT_SIDE, CompactAudio, CompactVisual
+from streamav.training.ave import AveOptions, open_ave
+from streamav.training.compact_training import AUDIO_SIZE, PARTS, VISUAL_SIZE, EncoderPlan, make_encoders
+from streamav.training.composite.folder import ClipCounts, FrozenEncoders, compose
+from streamav.training.experiment import planned, run_experiment
+from streamav.training.export import EDGE_ENCODERS
+from streamav.training.profile_card import MadeProfile, write_profile
+from streamav.training.sound_examples import OFFSET
+from streamav.training.stream_study import StreamPlan, judge_on_streams
+from streamav.training.teachers import audio_teacher, session, visual_teacher
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streamav.training.experiment import Experiment, Outcome
+    from streamav.training.trainer import EpochRecord, StepReport
+
+__all__ = ["PROFILES", "ProfilePlan", "ProfileRun", "frozen_encoders", "make_profile"]
+
+_log = logging.getLogger(__name__)
+
+FRAMES_PER_SECOND = 4
+"""Pictures that a live run looks at: more changes little, see docs/results.md."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfilePlan:
+    """How a profile's localizer is trained."""
+
+    network: Mapping[str, object]
+    loss: Mapping[str, object]
+    train: Mapping[str, object]
+
+
+_LOSS = {"segment_weight": 2.0, "avps_weight": 10.0, "label_smoothing": 0.05}
+_TRAIN = {
+    "epochs": 40,
+    "batch": 96,
+    "learning_rate": 1e-3,
+    "decay": 0.3,
+    "decay_epochs": (20, 30, 36),
+    "select_every": 4,
+    "weight_average": 0.99,
+    "clip_norm": 1.0,
+    "pairs": True,
+    "input_noise": 0.1,
+    "decision": "argmax29",
+}
+PROFILES: dict[str, ProfilePlan] = {
+    "starter": ProfilePlan(
+        network={
+            "hidden": 96,
+            "attention_size": 128,
+            "front_size": 128,
+            "psp_dropout": 0.3,
+            "project1_dropout": 0.35,
+            "post_gru_dropout": 0.35,
+        },
+        loss=_LOSS,
+        train=_TRAIN,
+    ),
+    "edge": ProfilePlan(
+        network={
+            "hidden": 128,
+            "attention_size": 256,
+            "front_size": 256,
+            "psp_dropout": 0.3,
+            "project1_dropout": 0.35,
+            "post_gru_dropout": 0.35,
+        },
+        loss=_LOSS,
+        train=_TRAIN,
+    ),
+}
+"""Small enough for the package; more dropout than the paper's, because there are fewer recordings than AVE has."""
+
+
+def frozen_encoders(profile: str, teachers: Path, work: Path) -> FrozenEncoders:
+    """Load a profile's encoders in ONNX Runtime.
+
+    Args:
+        profile: "starter" (from *work*/runs) or "edge" (from *teachers*).
+        teachers: folder with yamnet.safetensors and mobilenetv2.safetensors.
+        work: folder of `make_profile`.
+    """
+    if profile == "edge":
+        audio, visual = EDGE_ENCODERS
+        visual = visual.model_copy(update={"frames_per_second": FRAMES_PER_SECOND})
+        return FrozenEncoders(audio=audio, visual=visual, hear=audio_teacher(teachers), look=visual_teacher(teachers))
+    hears, looks = CompactAudio(AUDIO_SIZE).eval(), CompactVisual(VISUAL_SIZE).eval()
+    hears.load_state_dict(load_file(work / "runs" / "audio.safetensors"))
+    looks.load_state_dict(load_file(work / "runs" / "visual.safetensors"))
+    return FrozenEncoders(
+        audio=AudioCard(network="compact_audio", options={"size": AUDIO_SIZE}, log_mel_offset=OFFSET.offset, size=AUDIO_SIZE),
+        visual=VisualCard(
+            network="compact_visual",
+            options={"size": VISUAL_SIZE},
+            picture=(COMPACT_SIDE, COMPACT_SIDE),
+            frames_per_second=FRAMES_PER_SECOND,
+            size=VISUAL_SIZE,
+            grid=COMPACT_GRID,
+        ),
+        hear=session(hears, torch.zeros(2, 96, 64)),
+        look=session(looks, torch.zeros(2, COMPACT_SIDE, COMPACT_SIDE, 3, dtype=torch.uint8)),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileRun:
+    """Where a profile is made, and how much of everything; the defaults are those of the models in the package."""
+
+    data: Path
+    """Folder with index.csv."""
+    out: Path
+    """Folder of the bundle; replaced."""
+    teachers: Path | None = None
+    """Folder with yamnet.safetensors and mobilenetv2.safetensors; None for `weights` beside the data."""
+    work: Path | None = None
+    """For what is made on the way, about 12 GB; None for the bundle's folder with `.work` at its end."""
+    seeds: int = 5
+    """How many localizers are trained; the best on val clips is kept, all are reported."""
+    encoders: EncoderPlan = field(default_factory=EncoderPlan)
+    """How the starter's encoders are made."""
+    clips: ClipCounts = field(default_factory=ClipCounts)
+    changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """Settings other than the profile's, by section: network, loss, train."""
+    streams: StreamPlan = field(default_factory=StreamPlan)
+    """What it is judged on."""
+
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """Give the teachers' folder and the work folder."""
+        beside = self.out.with_name(f"{self.out.name}.work")
+        return self.data.parent / "weights" if self.teachers is None else self.teachers, beside if self.work is None else self.work
+
+
+def make_profile(profile: str, run: ProfileRun) -> None:
+    """Make a profile's bundle; every stage whose result lies in the work folder is skipped.
+
+    Raises:
+        DataError: when the index or the teachers' weights are missing.
+        SettingsError: when there is no such profile.
+    """
+    if profile not in PROFILES:
+        msg = f"a profile made of composite material must be one of {', '.join(PROFILES)}, got {profile!r}"
+        raise SettingsError(msg)
+    teachers, work = run.folders
+    _need_teachers(profile, teachers, work)
+    if profile == "starter":
+        make_encoders(run.data, teachers, work, run.encoders)
+    frozen = frozen_encoders(profile, teachers, work)
+    features = work / f"features-{profile}"
+    compose(run.data, features, frozen, work, run.clips, seed=0, progress=_say_clips)
+    folder = open_ave(features, AveOptions())
+    experiment = _experiment(profile, frozen, len(folder.classes), run.changes)
+    outcome = run_experiment(folder, experiment, range(run.seeds), watcher=lambda _: _Log())
+    judged = [judge_on_streams(one.network, folder, run.streams) for one in outcome.seeds]
+    chosen = judged[outcome.seeds.index(outcome.chosen)]
+    figures = _figures(outcome, [one.figures for one in judged])
+    _log.info("thresholds %s figures %s", chosen.hysteresis, figures)
+    held = {part: load_file(work / "runs" / f"{part}.safetensors") for part in PARTS} if profile == "starter" else {}
+    made = MadeProfile(
+        profile=profile,
+        audio=frozen.audio,
+        visual=frozen.visual,
+        encoders=held,
+        network=outcome.chosen.network,  # type: ignore[arg-type] # vscg was asked for
+        labels=[entry.slug for entry in folder.classes],
+        hysteresis=chosen.hysteresis,
+        latency_segments=chosen.latency + 1,
+        command=f"python -m streamav.training.profiles {profile}",
+        figures=figures,
+    )
+    write_profile(run.out, made)
+
+
+def _experiment(profile: str, frozen: FrozenEncoders, classes: int, changes: Mapping[str, Mapping[str, object]]) -> Experiment:
+    """Put the profile's settings and the changes together."""
+    sizes = {"audio_size": frozen.audio.size, "visual_size": frozen.visual.size, "grid": frozen.visual.grid, "classes": classes}
+    plan = PROFILES[profile]
+    settings = {name: {**getattr(plan, name), **changes.get(name, {})} for name in ("network", "loss", "train")}
+    return planned("vscg", "fully", sizes, settings)
+
+
+def _need_teachers(profile: str, teachers: Path, work: Path) -> None:
+    """Raise DataError where the public weights are needed and missing."""
+    made = profile == "starter" and all((work / "runs" / f"{name}.safetensors").exists() for name in ("audio", "visual"))
+    for name in () if made else ("yamnet.safetensors", "mobilenetv2.safetensors"):
+        if not (teachers / name).is_file():
+            msg = f"the {profile} profile needs the public weights {name}, which must lie in {teachers}, got no such file"
+            raise DataError(msg)
+
+
+def _figures(outcome: Outcome, judged: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Give mean and deviation over the seeds of the figures on test clips and test streams."""
+    found: dict[str, float] = {"seeds": float(len(judged))}
+    for name, (mean, deviation) in outcome.summary().items():
+        found |= {f"clips_{name}": mean, f"clips_{name}_sd": deviation}
+    for name in judged[0]:
+        mean, deviation = mean_and_deviation([one[name] for one in judged])
+        found |= {f"streams_{name}": mean, f"streams_{name}_sd": deviation}
+    return found
+
+
+def _say_clips(done: int, total: int) -> None:
+    if done % 100 == 0 or done == total:
+        _log.info("composed %d of %d clips", done, total)
+
+
+class _Log:
+    """Tells the log of every epoch that was scored."""
+
+    def step(self, report: StepReport) -> None:
+        """Say nothing of single steps."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Log the loss, and the scores on the validation clips where they were looked at."""
+        scores = "" if record.validation is None else f" accuracy={record.validation['accuracy']:.4f} best={record.best}"
+        _log.info("epoch=%d loss=%.3f%s", record.epoch, record.loss, scores)
+
+
+def main() -> None:
+    """Read the command line, log to standard error and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("profile", choices=sorted(PROFILES))
+    parser.add_argument("--data", type=Path, required=True, help="folder with index.csv")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--teachers", type=Path, help="folder with yamnet.safetensors and mobilenetv2.safetensors")
+    parser.add_argument("--work", type=Path, help="folder for what is made on the way, about 12 GB")
+    parser.add_argument("--seeds", type=int, default=5, help="localizers trained; the best on val is kept")
+    parser.add_argument("--only", choices=PARTS, help="make one encoder and stop: both may so be made side by side")
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(given.threads)
+    run = ProfileRun(data=given.data, out=given.out, teachers=given.teachers, work=given.work, seeds=given.seeds)
+    if given.only is not None:
+        make_encoders(run.data, *run.folders, parts=(given.only,))
+        return
+    make_profile(given.profile, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Renders the seconds of sound that the compact audio encoder learns from, each with what a public teacher makes of it.
+
+The teacher hears each second at one common level: its opinion must not depend on how loud the student hears it. It knows no loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.features.logmel import LogMelOptions, log_mel
+from streamav.training.composite.drawn import KINDS, drawn_second
+from streamav.training.composite.sound import rms
+from streamav.training.composite.views import second_of_ambience, second_of_sound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from streamav.training.composite.material import Item, Material
+
+__all__ = ["OFFSET", "SecondCounts", "render_seconds"]
+
+OFFSET = LogMelOptions(offset=0.001)
+"""Front end of the compact audio encoder, that of its teacher YAMNet: quiet sounds stay visible."""
+TEACHER_BATCH = 32
+TEACHER_RMS = 0.08
+"""Level at which the teacher hears, of full scale."""
+UNLABELLED = -1
+"""Label of a second in which two classes sound, or one hardly does."""
+AUDIBLE_SHARE = 0.25
+"""A second has its class as label when the sound is audible in at least this share of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondCounts:
+    """How many seconds of each kind are rendered."""
+
+    per_class: int
+    none: int
+    """Seconds of ambience, noise or silence."""
+    mixed: int
+    """Seconds of two classes at once, without a label."""
+    drawn: int
+    """Seconds of each kind of the embedded scene, and of its murmur."""
+
+
+def render_seconds(
+    material: Material, teacher: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int, counts: SecondCounts, folder: Path
+) -> None:
+    """Render seconds of sound in ambience and the teacher's embeddings of them.
+
+    Args:
+        material: one split.
+        teacher: see `teachers.audio_teacher`.
+        seed: of everything random.
+        counts: how many of each kind.
+        folder: for patches.npy (n, 96, 64) float16, embeddings.npy (n, 1024) float16 and, last, labels.npy (n,) int64: C for none,
+            -1 where two sound or one hardly does.
+    """
+    rng = np.random.default_rng(seed)
+    plan = _plan(material, counts, rng)
+    folder.mkdir(parents=True, exist_ok=True)
+    patches = np.lib.format.open_memmap(folder / "patches.npy", "w+", dtype=np.float16, shape=(len(plan), 96, 64))
+    embeddings = np.lib.format.open_memmap(folder / "embeddings.npy", "w+", dtype=np.float16, shape=(len(plan), 1024))
+    labels = np.empty(len(plan), np.int64)
+    source = _Seconds(material, rng)
+    for start in range(0, len(plan), TEACHER_BATCH):
+        heard = []
+        for number, (kind, index) in enumerate(plan[start : start + TEACHER_BATCH], start):
+            wave, labels[number] = source.render(kind, index)
+            patches[number] = log_mel(_limited(wave * 10 ** (rng.uniform(-48, -10) / 20)), OFFSET)
+            heard.append(log_mel(_limited(wave * TEACHER_RMS), OFFSET))
+        embeddings[start : start + len(heard)] = teacher(np.stack(heard))
+    patches.flush()
+    embeddings.flush()
+    np.save(folder / "labels.npy", labels)
+
+
+def _plan(material: Material, counts: SecondCounts, rng: np.random.Generator) -> list[tuple[str, int]]:
+    """List kind and class index of every second, in random order."""
+    none = len(material.labels)
+    plan = [("sound", index) for index in range(none) for _ in range(counts.per_class)]
+    plan += [("ambience", none)] * counts.none + [("mixed", UNLABELLED)] * counts.mixed
+    drawn = [material.labels.index(kind) for kind in KINDS if kind in material.labels]
+    plan += [("drawn", index) for index in [*drawn, none] for _ in range(counts.drawn)]
+    return [plan[place] for place in rng.permutation(len(plan))]
+
+
+class _Seconds:
+    """Mixes one second of a kind, RMS near 1, and tells its label."""
+
+    def __init__(self, material: Material, rng: np.random.Generator) -> None:
+        self._material, self._rng = material, rng
+        self._ambients = material.of("ambient")
+        self._sounds: list[list[Item]] = [material.of("sound", label) for label in material.labels]
+
+    def render(self, kind: str, index: int) -> tuple[NDArray[np.float32], int]:
+        if kind == "drawn":
+            return drawn_second(self._material.labels[index] if index < len(self._sounds) else None, self._rng), index
+        if kind == "ambience":
+            chance = self._rng.random()
+            gain = 0.0 if chance < 0.03 else 10 ** (self._rng.uniform(-40, 0) / 20) if chance < 0.3 else 1.0  # noqa: PLR2004
+            return self._ambience() * np.float32(gain), index
+        if kind == "mixed":
+            first, second = self._rng.choice(len(self._sounds), 2, replace=False)
+            wave = self._sound(int(first))[0] + self._sound(int(second))[0] * np.float32(10 ** (self._rng.uniform(-10, 10) / 20))
+            return self._in_ambience(wave), UNLABELLED
+        wave, share = self._sound(index)
+        return self._in_ambience(wave), index if share >= AUDIBLE_SHARE else UNLABELLED
+
+    def _sound(self, index: int) -> tuple[NDArray[np.float32], float]:
+        items = self._sounds[index]
+        return second_of_sound(self._material, items[int(self._rng.integers(len(items)))], self._rng)
+
+    def _ambience(self) -> NDArray[np.float32]:
+        return second_of_ambience(self._material, self._ambients, self._rng)
+
+    def _in_ambience(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:
+        snr_db = self._rng.uniform(-5, 30)
+        if self._rng.random() < 0.85:  # noqa: PLR2004
+            wave = wave + self._ambience() * np.float32(10 ** (-snr_db / 20))
+        return (wave / max(rms(wave), 1e-3)).astype(np.float32)
+
+
+def _limited(wave: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.clip(wave, -1.0, 1.0).astype(np.float32)

@@ -1,0 +1,122 @@
+"""Judges a trained network on streams: thresholds are chosen on val streams, figures come of test streams.
+
+It knows features and labels of a folder, no media and no engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from streamav.evaluation.stream_manifest import ManifestOptions, StreamSeconds
+from streamav.evaluation.stream_scores import ScoredStream, score_streams
+from streamav.evaluation.stream_tuning import tune
+from streamav.networks.heads import segment_probabilities
+from streamav.training.feature_set import Seconds
+from streamav.training.streaming import manifest_of, run_stream
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from streamav.evaluation.stream_events import Hysteresis
+    from streamav.networks.options import Decision
+    from streamav.training.ave import AveData
+    from streamav.training.feature_set import FeatureSet
+
+__all__ = ["StreamJudgement", "StreamPlan", "judge_on_streams"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamPlan:
+    """Which streams, and what is asked of the thresholds."""
+
+    streams: int = 10
+    minutes: float = 30.0
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of the manifests of test streams; val streams take the first."""
+    latency: int = 1
+    """Seconds of look-ahead."""
+    alarms_per_hour: float = 6.0
+    """Most false alarms in an hour of background, on val streams."""
+
+    def options(self, seed: int) -> ManifestOptions:
+        """Give the layout of one seed's streams."""
+        return ManifestOptions(streams=self.streams, seconds=round(self.minutes * 60), seed=seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamJudgement:
+    """What a network came to."""
+
+    hysteresis: Hysteresis
+    """Chosen on val streams."""
+    latency: int
+    figures: dict[str, float]
+    """Of test streams, by name; means over the manifests' seeds."""
+
+
+def judge_on_streams(network: nn.Module, data: AveData, plan: StreamPlan, decision: Decision = "argmax29") -> StreamJudgement:
+    """Choose thresholds on val streams and score test streams with them.
+
+    Args:
+        network: a trained localizer.
+        data: a folder with val and test splits.
+        plan: which streams.
+        decision: which head speaks.
+    """
+    val = _streams(network, data, "val", plan.options(plan.seeds[0]), decision)
+    best, _ = tune(val, plan.latency, plan.alarms_per_hour)
+    parts = [_scored(network, data, plan, seed, best.hysteresis, decision) for seed in plan.seeds]
+    figures = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
+    return StreamJudgement(hysteresis=best.hysteresis, latency=plan.latency, figures=figures)
+
+
+def _scored(network: nn.Module, data: AveData, plan: StreamPlan, seed: int, hysteresis: Hysteresis, decision: Decision) -> dict[str, float]:
+    result = score_streams(_streams(network, data, "test", plan.options(seed), decision), hysteresis=hysteresis)
+    found: dict[str, float] = {"always_background": result.always_background}
+    for one in result.ages:
+        if one.age in {0, plan.latency, 9}:
+            found[f"accuracy_at_{one.age}"] = one.accuracy
+    now = next(one for one in result.latencies if one.latency == plan.latency)
+    age = next(one for one in result.ages if one.age == plan.latency)
+    return {
+        **found,
+        "macro_f1": age.macro_f1,
+        "background_recall": age.background_recall,
+        "event_f1": now.event_f1,
+        "event_f1_collar_2": now.event_f1_collar_2,
+        "false_alarms_per_hour": now.false_alarms_per_hour,
+        "background_false_alarms_per_hour": now.background_false_alarms_per_hour,
+        "onset_latency_median": now.onset_latency_median,
+        "detection_rate": now.detection_rate,
+    }
+
+
+def _streams(network: nn.Module, data: AveData, split: str, options: ManifestOptions, decision: Decision) -> list[ScoredStream]:
+    """Run every stream of a split: VSCG as it runs live, a network that is not split in two a whole window at a time."""
+    features = data.val if split == "val" else data.test
+    manifest = manifest_of(data, split, options)
+    run = run_stream if hasattr(network, "encode_segment") else _run_whole_windows
+    streams = range(len(manifest.streams))
+    return [run(network, features, manifest.seconds(number, features.labels, features.background), decision) for number in streams]  # type: ignore[arg-type]
+
+
+_WINDOWS = 64
+
+
+def _run_whole_windows(network: nn.Module, features: FeatureSet, stream: StreamSeconds, decision: Decision) -> ScoredStream:
+    """Score every window of one stream with a network that takes windows only; each second is looked at ten times."""
+    segments = features.labels.shape[1]
+    columns = {name: getattr(stream, name) for name in StreamSeconds.__dataclass_fields__}
+    said = []
+    count = len(stream.labels) - segments + 1
+    network.eval()
+    with torch.inference_mode():
+        for start in range(0, count, _WINDOWS):
+            places = np.arange(start, min(start + _WINDOWS, count))[:, None] + np.arange(segments)
+            batch = features.gather_seconds(Seconds(**{name: values[places] for name, values in columns.items()}))
+            said.append(segment_probabilities(network(batch.audio, batch.visual), decision).numpy())
+    return ScoredStream(np.concatenate(said), stream.labels)
