@@ -45,6 +45,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "bench": Command("streamav.cli.bench", "bench", "Time the networks, or a whole run."),
     "compose": Command("streamav.cli.compose", "compose", "Make labelled clips of sounds and photos, and their features."),
     "train": Command("streamav.cli.train", "train", "Train a model on a folder of features or of composites."),
+    "study": Command("streamav.cli.study", "study", "Compare VSCG, its parts and its neighbours, offline and as streams."),
     "eval": Command("streamav.cli.evaluate", "evaluate", "Evaluate a model."),
     "recordings": Command("streamav.cli.recordings", "recordings", "Run a model over labelled recordings and print a table."),
     "tune": Command("streamav.cli.tune", "tune", "Find the detection settings that suit a model."),

@@ -42,8 +42,8 @@ class EncoderPlan:
     pictures_val: PictureCounts = field(default_factory=lambda: PictureCounts(per_class=76, most_per_photo=4, none=200, mixed=0, drawn=0))
     seconds: SecondCounts = field(default_factory=lambda: SecondCounts(per_class=2300, none=8000, mixed=6000, drawn=500))
     seconds_val: SecondCounts = field(default_factory=lambda: SecondCounts(per_class=80, none=300, mixed=0, drawn=0))
-    audio_steps: tuple[Steps, ...] = (Steps(4500),)
-    visual_steps: tuple[Steps, ...] = (Steps(3500, 80), Steps(4000, 112))
+    audio_steps: tuple[Steps, ...] = (Steps(4000),)
+    visual_steps: tuple[Steps, ...] = (Steps(1500, 64), Steps(1500, 80), Steps(1900, 112))
 
 
 def make_encoders(data: Path, teachers: Path, work: Path, plan: EncoderPlan | None = None, parts: Sequence[str] = PARTS) -> None:

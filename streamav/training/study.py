@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from streamav.training.experiment import Experiment
     from streamav.training.stream_study import StreamPlan
 
-__all__ = ["ROWS", "StudyRow", "run_study", "study_table"]
+__all__ = ["ROWS", "Study", "StudyRow", "run_study", "study_table"]
 
 _OFFLINE: Mapping[str, Mapping[str, object]] = {"loss": {"segment_weight": 0.0}}
 """The paper's losses: no term for the per-segment head, one class a window."""
@@ -71,44 +71,47 @@ ROWS: tuple[StudyRow, ...] = (
 """The paper's network with and without the authors' bugs, ours, its neighbours (Table IV), and its parts (Table III) on streams."""
 
 
-def run_study(
-    data: AveData,
-    rows: Sequence[StudyRow],
-    seeds: Sequence[int],
-    train: Mapping[str, object],
-    plan: StreamPlan,
-    out: Path,
-    told: Callable[[str], None],
-) -> list[dict[str, object]]:
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Study:
+    """What all rows share."""
+
+    data: AveData
+    """A folder with train, val and test splits."""
+    seeds: Sequence[int]
+    """At least one; five or more for a figure to be reported."""
+    train: Mapping[str, object]
+    """Training settings."""
+    plan: StreamPlan
+    """Which streams."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Give the sizes of the features and the number of classes, as networks take them."""
+        audio, visual = self.data.train.audio.shape, self.data.train.visual.shape
+        return {"audio_size": audio[2], "visual_size": visual[4], "grid": visual[2], "classes": len(self.data.classes)}
+
+
+def run_study(study: Study, rows: Sequence[StudyRow], out: Path, told: Callable[[str], None]) -> list[dict[str, object]]:
     """Train and judge every row; a row whose result lies in *out* is not run again.
 
     Args:
-        data: a folder with train, val and test splits.
+        study: what all rows share.
         rows: of `ROWS`.
-        seeds: at least one; five or more for a figure to be reported.
-        train: training settings that hold for every row.
-        plan: which streams.
-        out: folder of one JSON file a row, and of the table.
-        told: called with a line after each row.
+        out: folder of one JSON file a row.
+        told: called with a line of the table after each row.
 
     Raises:
         SettingsError: when a setting is wrong, or *out* holds results of other settings.
     """
-    sizes = {
-        "audio_size": int(data.train.audio.shape[2]),
-        "visual_size": int(data.train.visual.shape[4]),
-        "grid": int(data.train.visual.shape[2]),
-        "classes": len(data.classes),
-    }
     results = []
     out.mkdir(parents=True, exist_ok=True)
     for row in rows:
-        experiment = row.experiment(sizes, train)
+        experiment = row.experiment(study.sizes, study.train)
         path = out / f"{row.key}.json"
-        settings = json.loads(json.dumps({"experiment": experiment.to_dict(), "seeds": list(seeds), "plan": repr(plan)}))
+        settings = json.loads(json.dumps({"experiment": experiment.to_dict(), "seeds": list(study.seeds), "plan": repr(study.plan)}))
         result = _known(path, settings)
         if result is None:
-            result = {"name": row.name, "settings": settings, "figures": _figures(data, experiment, seeds, plan)}
+            result = {"name": row.name, "settings": settings, "figures": _figures(study, experiment)}
             path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         results.append(result)
         told(study_table([result]).splitlines()[-1])
@@ -126,13 +129,13 @@ def _known(path: Path, settings: object) -> dict[str, object] | None:
     return result
 
 
-def _figures(data: AveData, experiment: Experiment, seeds: Sequence[int], plan: StreamPlan) -> dict[str, list[float]]:
+def _figures(study: Study, experiment: Experiment) -> dict[str, list[float]]:
     """Give every figure by name, one value a seed."""
-    outcome = run_experiment(data, experiment, seeds)
+    outcome = run_experiment(study.data, experiment, study.seeds)
     decision = experiment.network.decision
     found: dict[str, list[float]] = {}
     for one in outcome.seeds:
-        figures = judge_on_streams(one.network, data, plan, decision).figures
+        figures = judge_on_streams(one.network, study.data, study.plan, decision).figures
         for name, value in {**{f"clips_{key}": score for key, score in one.scores.to_dict().items()}, **figures}.items():
             found.setdefault(name, []).append(value)
     return found

@@ -38,7 +38,7 @@ def _batches(seed: int = 0, *, noise: float = 0.0, quiet: bool = True) -> Paired
 
 
 @given(seed=st.integers(0, 1000), epoch=st.integers(1, 50), quiet=st.booleans())
-def test_a_second_is_an_event_exactly_where_both_classes_agree(seed: int, epoch: int, quiet: bool) -> None:  # noqa: FBT001
+def test_a_second_is_an_event_exactly_where_both_classes_agree(seed: int, epoch: int, quiet: bool) -> None:
     """However sounds and pictures are put together, the truth is what is heard and seen."""
     for batch in _batches(seed, quiet=quiet)(epoch):
         heard, seen = batch.audio[..., 0].long() - 1, batch.visual[:, :, 0, 0, 0].long() - 1

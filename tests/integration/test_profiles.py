@@ -1,0 +1,99 @@
+"""The making of the profiles, from material to a bundle that runs, at a thousandth of its size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from composite_material import write_material
+
+from streamav.bundle import find_bundle
+from streamav.cli import main
+from streamav.errors import DataError, SettingsError
+from streamav.training.compact_training import EncoderPlan
+from streamav.training.composite.folder import ClipCounts
+from streamav.training.distillation import Steps
+from streamav.training.picture_examples import PictureCounts
+from streamav.training.profiles import ProfileRun, make_profile
+from streamav.training.sound_examples import SecondCounts
+from streamav.training.stream_study import StreamPlan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LABELS = ("bark", "cat", "siren")
+CHANGES = {"train": {"epochs": 1, "batch": 4, "decay_epochs": [1]}, "network": {"hidden": 8, "attention_size": 8, "front_size": 8}}
+
+
+def _run(folder: Path, teachers: Path) -> ProfileRun:
+    views = PictureCounts(per_class=2, most_per_photo=2, none=2, mixed=2, drawn=1)
+    seconds = SecondCounts(per_class=2, none=2, mixed=2, drawn=1)
+    plan = EncoderPlan(
+        pictures=views,
+        pictures_val=views,
+        seconds=seconds,
+        seconds_val=seconds,
+        audio_steps=(Steps(2),),
+        visual_steps=(Steps(2, 64), Steps(1)),
+    )
+    return ProfileRun(
+        data=folder,
+        out=folder / "model",
+        teachers=teachers,
+        work=folder / "work",
+        seeds=2,
+        encoders=plan,
+        clips=ClipCounts(train=6, val=3, test=3, drawn=0),
+        changes=CHANGES,
+        streams=StreamPlan(streams=1, minutes=1.0, seeds=(0,)),
+    )
+
+
+def test_training_asks_for_the_teachers_before_any_work(tmp_path: Path) -> None:
+    """Without the public weights the command ends at once and names the file and the folder; an unknown profile names the known."""
+    with pytest.raises(DataError, match=r"yamnet\.safetensors"):
+        make_profile("starter", _run(tmp_path, tmp_path))
+    with pytest.raises(SettingsError, match="starter, edge"):
+        make_profile("paper", _run(tmp_path, tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_starter_is_made_from_material_and_runs(tmp_path: Path, shared_data: Path, engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Material becomes a whole bundle with figures in its card; a second call makes no stage again; the model runs."""
+    write_material(tmp_path, LABELS)
+    run = _run(tmp_path, shared_data / "weights")
+    make_profile("starter", run)
+    bundle = find_bundle(run.out)
+    assert [entry.slug for entry in bundle.card.classes] == list(LABELS)
+    assert bundle.card.metrics is not None
+    assert "streams_event_f1" in bundle.card.metrics.values or "streams_accuracy_at_1" in bundle.card.metrics.values
+    made = {file: file.stat().st_mtime_ns for file in (tmp_path / "work").rglob("*") if file.is_file()}
+    make_profile("starter", run)
+    assert {file: file.stat().st_mtime_ns for file in made} == made
+    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
+    assert main(["run", "--scene", "--speed", "max", "--duration", "12", "--model", str(run.out), "--jsonl", "-"]) == 0
+
+
+@pytest.mark.slow
+def test_an_edge_model_holds_its_head_alone(tmp_path: Path, shared_data: Path, engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundle names its public encoders and does not hold them; with --weights it runs, composes, and without ends with what to do."""
+    write_material(tmp_path, LABELS)
+    weights = shared_data / "weights"
+    run = replace(_run(tmp_path, weights), seeds=1)
+    make_profile("edge", run)
+    bundle = find_bundle(run.out)
+    assert bundle.card.audio.external
+    assert bundle.card.visual.external
+    assert not bundle.weights("audio")
+    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
+    common = ["run", "--scene", "--speed", "max", "--duration", "12", "--model", str(run.out), "--jsonl", "-"]
+    assert main([*common, "--weights", str(weights)]) == 0
+    assert main([*common, "--weights", str(tmp_path / "nowhere")]) == 4
+    composed = tmp_path / "features"
+    options = ["--train", "3", "--held-out", "3", "--weights", str(weights), "--model", str(run.out), "--out", str(composed)]
+    assert main(["compose", "--material", str(tmp_path), *options]) == 0
+    trained = ["--data", str(composed), "--epochs", "1", "--batch", "3", "--set", "train.pairs=true", "--out", str(tmp_path / "mine")]
+    assert main(["train", *trained]) == 0
+    assert find_bundle(tmp_path / "mine").card.visual.network == "mobilenetv2"

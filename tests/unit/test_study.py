@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from streamav.bundle import ClassEntry
+from streamav.errors import SettingsError
+from streamav.training.ave import AveData
+from streamav.training.components import shortened
+from streamav.training.feature_set import FeatureSet
+from streamav.training.presence import Presence
+from streamav.training.stream_study import StreamPlan, judge_on_streams
+from streamav.training.study import ROWS, Study, run_study, study_table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+C, T, CLIPS = 2, 10, 18
+PLAN = StreamPlan(streams=1, minutes=0.7, seeds=(0,))
+TRAIN = {"epochs": 1, "batch": 6, "decay_epochs": [1]}
+
+
+def _data(visual: int = 6) -> AveData:
+    """Make clips of two classes that are easy to tell."""
+    rng = np.random.default_rng(0)
+    own = np.arange(CLIPS) % C
+    heard, seen = (np.where(rng.random((CLIPS, T)) < 0.8, own[:, None], C) for _ in range(2))
+    labels = np.where(heard == seen, heard, C)
+    labels[:, 0], heard[:, 0], seen[:, 0] = own, own, own
+    sounds, looks = np.eye(C + 1, 8)[heard], np.eye(C + 1, visual)[seen]
+    audio = (sounds + 0.05 * rng.normal(size=sounds.shape)).astype(np.float32)
+    grids = (looks[:, :, None, None] + 0.05 * rng.normal(size=(CLIPS, T, 2, 2, visual))).astype(np.float32)
+    whole = FeatureSet(audio=audio, visual=grids, labels=labels, tags=np.eye(C + 1, dtype=np.float32)[own], rows=np.arange(CLIPS))
+    parts = {name: whole.select(np.arange(start, start + 6), name) for start, name in ((0, "train"), (6, "val"), (12, "test"))}
+    classes = tuple(ClassEntry(slug=slug, name=slug) for slug in ("bark", "siren"))
+    presence = Presence(heard=heard, seen=seen)
+    return AveData(**parts, background=None, classes=classes, repeated=np.empty(0, np.int64), presence=presence)
+
+
+def _study(seeds: int = 2) -> Study:
+    return Study(data=_data(), seeds=range(seeds), train=TRAIN, plan=PLAN)
+
+
+@pytest.mark.parametrize("key", [row.key for row in ROWS])
+def test_every_row_trains_and_is_judged(key: str, tmp_path: Path) -> None:
+    """Each row gives a figure a seed for clips and streams, and a line of the table."""
+    row = next(row for row in ROWS if row.key == key)
+    result = run_study(_study(1), [row], tmp_path, lambda _: None)[0]
+    figures = result["figures"]
+    assert isinstance(figures, dict)
+    assert {"clips_accuracy", "accuracy_at_1", "event_f1", "background_false_alarms_per_hour"} <= set(figures)
+    assert all(len(values) == 1 for values in figures.values())
+    assert row.name in study_table([result])
+
+
+def test_rows_that_are_there_are_not_run_again_and_others_are_refused(tmp_path: Path) -> None:
+    """A second call reads the results; with other settings it ends with what to do."""
+    rows = [ROWS[0]]
+    first = run_study(_study(), rows, tmp_path, lambda _: None)
+    written = (tmp_path / "reference.json").stat().st_mtime_ns
+    assert run_study(_study(), rows, tmp_path, lambda _: None) == first
+    assert (tmp_path / "reference.json").stat().st_mtime_ns == written
+    with pytest.raises(SettingsError, match="choose another --out"):
+        run_study(_study(1), rows, tmp_path, lambda _: None)
+
+
+def test_thresholds_come_from_val_and_figures_from_test() -> None:
+    """A network that knows nothing gets usable thresholds and figures within their ranges."""
+    import torch
+
+    from streamav.networks.options import VSCGOptions
+    from streamav.networks.vscg import VSCG
+
+    torch.manual_seed(0)
+    sizes = _study().sizes
+    judged = judge_on_streams(VSCG(VSCGOptions.corrected("fully", **sizes, hidden=4)).eval(), _data(), PLAN)
+    assert 0.0 < judged.hysteresis.off <= judged.hysteresis.on < 1.0
+    assert 0.0 <= judged.figures["accuracy_at_1"] <= 1.0
+
+
+def test_shortened_features_keep_what_varies() -> None:
+    """All components keep every distance; few keep the classes apart; zero and too many are refused."""
+    data = _data()
+    whole = shortened(data, 6)
+    before, after = (np.stack([np.asarray(part.train.visual[row], np.float64) for row in range(6)]).reshape(-1, 6) for part in (data, whole))
+    distances = [np.linalg.norm(cells[:, None] - cells[None], axis=2) for cells in (before[:50], after[:50])]
+    np.testing.assert_allclose(distances[0], distances[1], atol=0.01)
+    few = shortened(data, 2)
+    assert few.test.visual.shape == (CLIPS, T, 2, 2, 2)
+    for size in (0, 7):
+        with pytest.raises(SettingsError, match="1 to 6"):
+            shortened(data, size)
