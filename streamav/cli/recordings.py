@@ -67,6 +67,7 @@ class FoundSpans:
 def recordings(
     folder: Annotated[Path, typer.Argument(help="Folder with the files and labels.csv (file, class_slug, onset_s, offset_s).")],
     model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")] = "starter",
+    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that a bundle does not hold.")] = None,
     latency: Annotated[int | None, typer.Option("--latency", min=1, max=10, help="As of streamav run.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
@@ -78,7 +79,7 @@ def recordings(
     rows: list[dict[str, object]] = []
     right = seconds = quiet = 0
     for name in sorted(truth):
-        found = _run(folder / name, model, latency)
+        found = _run(folder / name, ModelSettings(name=model, weights_dir=weights), latency)
         wanted = labels_of([span for span in truth[name] if span.label in known], found.seconds)
         said = labels_of(found.spans, found.seconds)
         hits = sum(one == other for one, other in zip(wanted, said, strict=True))
@@ -138,14 +139,14 @@ def labels_of(spans: Sequence[Span], seconds: int) -> list[str | None]:
     return labels
 
 
-def _run(path: Path, model: str, latency: int | None) -> FoundSpans:
+def _run(path: Path, model: ModelSettings, latency: int | None) -> FoundSpans:
     """Run one file as `streamav run --speed max` does."""
     from streamav import app
 
     found = FoundSpans()
     settings = Settings(
         source=SourceSettings(id="recording", uri=str(path), speed="max"),
-        model=ModelSettings(name=model),
+        model=model,
         detection=DetectionSettings(latency_segments=latency),
     )
     summary = asyncio.run(app.run(app.build(settings, [found])))
