@@ -50,8 +50,8 @@ format: setup ## put the code into its one format
 bench: setup ## time every network and the whole way; ARGS="--profile starter,paper --json"
 	@$(BIN)/streamav bench $(ARGS)
 
-bench-train: setup ## time one training step against plain eager float32
-	@$(BIN)/python -m tests.bench.bench_train $(ARGS)
+bench-train: setup ## time a training step against plain eager float32; ARGS="--full", "--accuracy", "--device cuda", "--json"
+	@PYTHONPATH=tests $(BIN)/python -m tests.bench.bench_train $(ARGS)
 
 picture: setup ## draw docs/run.svg, the picture in the README, from a run
 	@$(BIN)/streamav demo 2>&1 | $(BIN)/python scripts/record docs/run.svg

@@ -16,6 +16,7 @@ from streamav.evaluation.segments import SegmentScores, score_segments
 from streamav.networks.baselines import BaselineOptions
 from streamav.networks.options import VSCGOptions
 from streamav.training.ablations import make_network
+from streamav.training.device_rows import on_device
 from streamav.training.losses import LossOptions
 from streamav.training.options import DECAY_EPOCHS_FULLY, DECAY_EPOCHS_WEAKLY, TrainOptions
 from streamav.training.pairing import PairedBatches
@@ -168,6 +169,8 @@ def run_experiment(
         device: "cpu" or "cuda".
         watcher: makes the watcher of a seed's run.
     """
+    if experiment.train.device_features:
+        data = on_device(data, torch.device(device))
     train = data.weak_train if experiment.network.supervision == "weakly" else data.train
     trained: list[tuple[int, nn.Module, TrainResult]] = []
     for seed in seeds:

@@ -1,6 +1,8 @@
 """Makes a training step of the audio-guided attention cheaper on a CPU, without another network.
 
-Forward gives the same numbers; the gradient is exact, or estimated without bias from the grid cells that matter.
+In float32 forward gives the same numbers, and the gradient is exact, or estimated without bias from the grid cells that matter. In
+bfloat16 the factors of the large products are rounded to 8 bits of mantissa and their sums stay float32: of use where the processor
+multiplies bfloat16 itself (`precision` decides), and nowhere else.
 
 The attention's wide product over all B * T * G * G cells is most of a step. Here it is done in blocks that stay in the cache,
 into buffers that are kept from step to step (fresh memory of 128 MB a tensor costs as much as the arithmetic), and backward
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from streamav.networks.attention import AudioGuidedAttention
 
@@ -29,7 +32,9 @@ _BLOCK = 32
 
 
 @contextmanager
-def fast_attention(network: nn.Module, gradient_share: float = 1.0, buffers: dict[str, Tensor] | None = None) -> Iterator[None]:
+def fast_attention(
+    network: nn.Module, gradient_share: float = 1.0, buffers: dict[str, Tensor] | None = None, dtype: torch.dtype = torch.float32
+) -> Iterator[None]:
     """Run the attention layers of *network* the fast way, in training on a CPU, while the context lasts.
 
     Args:
@@ -38,6 +43,8 @@ def fast_attention(network: nn.Module, gradient_share: float = 1.0, buffers: dic
             with probability in proportion to their part in the gradient and weighted by its inverse, so the estimate has no bias.
             1 for all of them: exact.
         buffers: where large intermediate results are kept from step to step; None for as long as the context lasts.
+        dtype: float32 or bfloat16, of the factors of the large products; weights, softmax, the attended picture, sums over cells and
+            every gradient that is handed on are float32 in both.
 
     Source: Drineas, Kannan and Mahoney, Fast Monte Carlo Algorithms for Matrices I, SIAM J. Comput. 36 (2006): sampling of an outer
     product by importance.
@@ -45,7 +52,7 @@ def fast_attention(network: nn.Module, gradient_share: float = 1.0, buffers: dic
     changed: list[AudioGuidedAttention] = []
     for module in network.modules():
         if isinstance(module, AudioGuidedAttention):
-            module.forward = _Forward(module, gradient_share, {} if buffers is None else buffers)  # type: ignore[method-assign] # the layer keeps its weights and names
+            module.forward = _Forward(module, gradient_share, {} if buffers is None else buffers, dtype)  # type: ignore[method-assign] # the layer keeps its weights and names
             changed.append(module)
     try:
         yield
@@ -57,10 +64,11 @@ def fast_attention(network: nn.Module, gradient_share: float = 1.0, buffers: dic
 class _Forward:
     """Stands in for `AudioGuidedAttention.forward`, with the same arguments and result."""
 
-    def __init__(self, layer: AudioGuidedAttention, gradient_share: float, buffers: dict[str, Tensor]) -> None:
+    def __init__(self, layer: AudioGuidedAttention, gradient_share: float, buffers: dict[str, Tensor], dtype: torch.dtype) -> None:
         self.layer = layer
         self.gradient_share = gradient_share
         self.buffers = buffers
+        self.dtype = dtype
 
     def __call__(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
         layer = self.layer
@@ -72,11 +80,11 @@ class _Forward:
         attended, weights = _Attend.apply(heard, wide.weight, wide.bias, layer.visual_rows.weight, layer.score.weight, cells, self)  # type: ignore[no-untyped-call]
         return attended, weights.view(visual.shape[:3])
 
-    def buffer(self, name: str, shape: tuple[int, ...]) -> Tensor:
+    def buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
         """Give memory that is kept from step to step, for at least the rows asked for."""
         kept = self.buffers.get(name)
-        if kept is None or kept.shape[0] < shape[0] or kept.shape[1:] != shape[1:]:
-            kept = torch.empty(shape)
+        if kept is None or kept.shape[0] < shape[0] or kept.shape[1:] != shape[1:] or kept.dtype != dtype:
+            kept = torch.empty(shape, dtype=dtype)
             self.buffers[name] = kept
         return kept[: shape[0]]
 
@@ -108,19 +116,28 @@ class _Attend(torch.autograd.Function):
             owner: holds the buffers.
         """
         segments, places, size = cells.shape
-        keys = owner.buffer("keys", (segments * places, wide.shape[0]))
+        keys = owner.buffer("keys", (segments * places, wide.shape[0]), owner.dtype)
         rows = owner.buffer("rows", (segments * places, places))
         flat = cells.reshape(-1, size)
-        across, down = wide.t(), narrow.t()
-        for start in range(0, segments * places, _BLOCK * places):
-            part = slice(start, start + _BLOCK * places)
-            torch.addmm(bias, flat[part], across, out=keys[part])
-            keys[part].relu_()
-            torch.mm(keys[part], down, out=rows[part])
-            rows[part].add_(heard.reshape(-1, 1)[part]).tanh_()
+        factors = flat if owner.dtype == flat.dtype else owner.buffer("cells", (segments * places, size), owner.dtype)
+        step = _BLOCK * places
+        parts = [slice(start, start + step) for start in range(0, segments * places, step)]
+        if factors is flat:
+            for part in parts:
+                torch.addmm(bias, flat[part], wide.t(), out=keys[part])
+                torch.mm(keys[part].relu_(), narrow.t(), out=rows[part])
+                rows[part].add_(heard.reshape(-1, 1)[part]).tanh_()
+        else:
+            first, second, shift = (value.to(owner.dtype) for value in (wide, narrow, bias))
+            finite = bool(torch.isfinite(wide).all() & torch.isfinite(bias).all())
+            for part in parts:
+                product = functional.linear(factors[part].copy_(flat[part]), first, shift)
+                torch.clamp_min(_bits(product, finite=finite), 0, out=_bits(keys[part], finite=finite))
+                rows[part].copy_(torch.mm(keys[part], second.t())).add_(heard.reshape(-1, 1)[part]).tanh_()
         weights = torch.softmax(torch.mv(rows, score[0]).view(segments, places), dim=1)
         attended = torch.bmm(weights.unsqueeze(1), cells).squeeze(1)
-        ctx.save_for_backward(wide, narrow, score, cells, weights)
+        ctx.save_for_backward(narrow, score, cells, weights)
+        ctx.factors = factors
         ctx.owner = owner
         ctx.set_materialize_grads(False)
         return attended, weights
@@ -128,8 +145,8 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch names no type for it
         """Give the gradients of the sound's rows and of the four weights."""
-        _, narrow, score, cells, weights = ctx.saved_tensors
-        segments, places, size = cells.shape
+        narrow, score, cells, weights = ctx.saved_tensors
+        segments, places, _ = cells.shape
         keys, rows = ctx.owner.buffers["keys"][: segments * places], ctx.owner.buffers["rows"][: segments * places]
         of_attended, of_weights = gradients
         through = torch.zeros_like(weights) if of_weights is None else of_weights
@@ -141,27 +158,53 @@ class _Attend(torch.autograd.Function):
         of_rows = steep.mul_(score).mul_(of_logits.unsqueeze(1))
         of_heard = of_rows.sum(dim=1).view(segments, places)
         chosen, weight = _chosen(of_logits, ctx.owner.gradient_share)
-        flat = cells.reshape(-1, size)
+        factors = ctx.factors
         if chosen is not None:
             of_rows = of_rows.index_select(0, chosen).mul_(weight.unsqueeze(1))
-            keys, flat = keys.index_select(0, chosen), flat.index_select(0, chosen)
-        of_wide, of_bias, of_narrow = _weights(of_rows, keys, flat, narrow)
+            keys, factors = keys.index_select(0, chosen), factors.index_select(0, chosen)
+        of_wide, of_bias, of_narrow = _weights(of_rows.to(keys.dtype), keys, factors, narrow.to(keys.dtype))
         return of_heard, of_wide, of_bias, of_narrow, of_score, None, None
 
 
-def _weights(of_rows: Tensor, keys: Tensor, flat: Tensor, narrow: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the gradients of wide (H, V), bias (H,) and narrow (P, H) from some cells: of_rows (R, P), keys (R, H), flat (R, V)."""
-    of_wide = torch.zeros(keys.shape[1], flat.shape[1])
+def _weights(of_rows: Tensor, keys: Tensor, factors: Tensor, narrow: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the float32 gradients of wide (H, V), bias (H,) and narrow (P, H) from some cells.
+
+    Args:
+        of_rows: (R, P), the gradient of the rows; like the three others in the type that is multiplied in.
+        keys: (R, H); *factors*: (R, V), the cells; *narrow*: (P, H), the weights.
+        factors: see *keys*.
+        narrow: see *keys*.
+    """
+    of_wide = torch.zeros(keys.shape[1], factors.shape[1])
     of_bias = torch.zeros(keys.shape[1])
-    of_narrow = torch.zeros_like(narrow)
+    of_narrow = torch.zeros(narrow.shape)
     step = _BLOCK * narrow.shape[0]
+    room = torch.empty((min(step, len(keys)), keys.shape[1]), dtype=keys.dtype)
     for start in range(0, len(keys), step):
         part = slice(start, start + step)
-        of_narrow.addmm_(of_rows[part].t(), keys[part])
-        of_keys = torch.ops.aten.threshold_backward(torch.mm(of_rows[part], narrow), keys[part], 0)
+        of_keys = torch.mm(of_rows[part], narrow, out=room[: len(keys[part])])
+        torch.ops.aten.threshold_backward.grad_input(_bits(of_keys), _bits(keys[part]), 0, grad_input=_bits(of_keys))
         of_bias.add_(of_keys.sum(dim=0))
-        of_wide.addmm_(of_keys.t(), flat[part])
+        _add_product(of_narrow, of_rows[part].t(), keys[part])
+        _add_product(of_wide, of_keys.t(), factors[part])
     return of_wide, of_bias, of_narrow
+
+
+def _bits(values: Tensor, *, finite: bool = True) -> Tensor:
+    """Look at finite bfloat16 numbers as int16, and at others as they are.
+
+    The sign bit is the same, so ReLU and its gradient are what they were, and torch does them ten times as fast on whole numbers. NaN
+    may carry a sign and would become 0: numbers that may not be finite stay as they are.
+    """
+    return values.view(torch.int16) if finite and values.dtype == torch.bfloat16 else values
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add *left* times *right* to a float32 *total*; only the product of one block is ever rounded, never the sum of the blocks."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total.add_(torch.mm(left, right))
 
 
 def _chosen(importance: Tensor, share: float) -> tuple[Tensor | None, Tensor]:

@@ -6,7 +6,7 @@ It knows no file format and no split: `ave` and the composite data sets make fea
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Batch", "FeatureRows", "FeatureSet", "Seconds", "StackedRows", "epoch_generator"]
+__all__ = ["Batch", "FeatureRows", "FeatureSet", "GatheredRows", "Seconds", "StackedRows", "epoch_generator"]
 
 
 class FeatureRows(Protocol):
@@ -36,6 +36,19 @@ class FeatureRows(Protocol):
 
     def __getitem__(self, row: int, /) -> NDArray[np.floating]:
         """Give one row."""
+        ...
+
+
+@runtime_checkable
+class GatheredRows(FeatureRows, Protocol):
+    """Rows that gather themselves, where they are kept: in the memory of a GPU. They have been looked through for NaN."""
+
+    def take(self, rows: NDArray[np.int64], /) -> torch.Tensor:
+        """Give rows (B,) as a new float32 tensor (B, T, ...)."""
+        ...
+
+    def take_seconds(self, rows: NDArray[np.int64], seconds: NDArray[np.int64], /) -> torch.Tensor:
+        """Give single seconds (B, T) as a new float32 tensor (B, T, ...); row -1 gives zeros."""
         ...
 
 
@@ -177,15 +190,9 @@ class FeatureSet:
             DataError: when a feature is NaN or infinite; the message names the row.
         """
         rows = self.rows[positions]
-        audio, visual = (np.empty((len(rows), *array.shape[1:]), dtype=np.float32) for array in (self.audio, self.visual))
-        for place, row in enumerate(rows):
-            audio[place] = self.audio[int(row)]
-            visual[place] = self.visual[int(row)]
-        self._check_finite("audio", audio, rows[:, None])
-        self._check_finite("visual", visual, rows[:, None])
         return Batch(
-            audio=torch.from_numpy(audio),
-            visual=torch.from_numpy(visual),
+            audio=self._rows("audio", self.audio, rows),
+            visual=self._rows("visual", self.visual, rows),
             labels=torch.from_numpy(self.labels[rows]),
             tags=torch.from_numpy(self.tags[rows]),
         )
@@ -196,17 +203,13 @@ class FeatureSet:
         Raises:
             DataError: when a feature is NaN or infinite; the message names the row.
         """
-        windows, segments = seconds.labels.shape
+        windows = len(seconds.labels)
         tags = np.zeros((windows, self.background + 1), dtype=np.float32)
         tags[np.arange(windows)[:, None], seconds.labels] = 1.0
         tags[:, self.background] = (seconds.labels == self.background).all(axis=1)
-        audio = _put_together(self.audio, seconds.audio_rows, seconds.audio_seconds, segments)
-        visual = _put_together(self.visual, seconds.visual_rows, seconds.visual_seconds, segments)
-        self._check_finite("audio", audio, seconds.audio_rows)
-        self._check_finite("visual", visual, seconds.visual_rows)
         return Batch(
-            audio=torch.from_numpy(audio),
-            visual=torch.from_numpy(visual),
+            audio=self._seconds("audio", self.audio, seconds.audio_rows, seconds.audio_seconds),
+            visual=self._seconds("visual", self.visual, seconds.visual_rows, seconds.visual_seconds),
             labels=torch.from_numpy(seconds.labels),
             tags=torch.from_numpy(tags),
         )
@@ -224,6 +227,24 @@ class FeatureSet:
         order = epoch_generator(seed, epoch).permutation(len(self)).astype(np.int64)
         for start in range(0, len(self), size):
             yield self.gather(order[start : start + size])
+
+    def _rows(self, kind: str, array: FeatureRows, rows: NDArray[np.int64]) -> torch.Tensor:
+        """Gather whole rows (B,) into (B, T, ...), on the device that keeps them."""
+        if isinstance(array, GatheredRows):
+            return array.take(rows)
+        values = np.empty((len(rows), *array.shape[1:]), dtype=np.float32)
+        for place, row in enumerate(rows):
+            values[place] = array[int(row)]
+        self._check_finite(kind, values, rows[:, None])
+        return torch.from_numpy(values)
+
+    def _seconds(self, kind: str, array: FeatureRows, rows: NDArray[np.int64], seconds: NDArray[np.int64]) -> torch.Tensor:
+        """Gather single seconds (B, T) into (B, T, ...), on the device that keeps them; row -1 gives zeros."""
+        if isinstance(array, GatheredRows):
+            return array.take_seconds(rows, seconds)
+        values = _put_together(array, rows, seconds, rows.shape[1])
+        self._check_finite(kind, values, rows)
+        return torch.from_numpy(values)
 
     def _check_finite(self, kind: str, values: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
         """Raise DataError when *values* (B, T, ...) hold NaN or infinity, naming the first of their *rows* (B, T or 1)."""

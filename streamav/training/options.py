@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from streamav.errors import SettingsError
+from streamav.training.precision import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +58,12 @@ class TrainOptions:
     """Of the two-stage decision. Source: VSCG section III-E."""
     gradient_share: float = 1.0
     """Share of the grid cells that the gradient of the attention's wide layer is estimated from, without bias, in training on a CPU
-    (see `fast_attention`): with 0.25 a step takes less than half the time. 1, the default, is the exact gradient."""
+    (see `fast_attention`): with 0.25 a float32 step takes less than half the time. 1, the default, takes all."""
+    precision: Precision = "auto"
+    """Of a step's large products: float32, bfloat16, float16 (GPU only), or auto for what the machine is fastest in (see `precision`).
+    Weights, gradients and loss are float32 in each. Scores for selection are computed in float32, as the network will be used."""
+    device_features: bool = True
+    """With a GPU, keep all features in its memory where they fit."""
     prefetch: bool = True
     """Gather the next batch while the current one is computed; one more batch in memory."""
 
@@ -79,6 +85,7 @@ class TrainOptions:
             "shifted_share": (0.0 <= self.shifted_share <= 1.0, "from 0 to 1"),
             "input_noise": (self.input_noise >= 0.0, "at least 0"),
             "gradient_share": (0.0 < self.gradient_share <= 1.0, "above 0 and at most 1"),
+            "precision": (self.precision in get_args(Precision), f"one of {', '.join(get_args(Precision))}"),
             "threshold": (0.0 < self.threshold < 1.0, "between 0 and 1"),
         }
         for name, (holds, range_) in rules.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -20,6 +20,7 @@ from streamav.training.fast_attention import fast_attention
 from streamav.training.feature_set import Batch, FeatureSet, epoch_generator
 from streamav.training.losses import LossOptions, LossTerms, loss
 from streamav.training.options import TrainOptions
+from streamav.training.precision import MixedStep, resolved
 from streamav.training.prefetch import prefetched
 from streamav.training.selection import answers
 from streamav.training.targets import TargetMaker, TargetOptions
@@ -105,7 +106,7 @@ class Recipe:
 
     def described(self) -> dict[str, object]:
         """Give the settings that a resumed run must share; it may be longer, and looking ahead changes nothing."""
-        free = ("epochs", "prefetch")
+        free = ("epochs", "prefetch", "device_features")
         train = {name: value for name, value in self.options.to_dict().items() if name not in free}
         return {"train": train, "loss": asdict(self.losses), "targets": asdict(self.targets), "classes": self.classes}
 
@@ -135,14 +136,17 @@ def fit(
         DataError: when the loss stops being finite, or features are not.
         SettingsError: when the state in *folder* belongs to other settings.
     """
+    # The precision that was taken is what a resumed run must share, on whatever machine that is.
+    recipe = replace(recipe, options=replace(recipe.options, precision=resolved(recipe.options.precision, _device(network))))
     batches = ClipBatches(train=train, options=recipe.options) if isinstance(train, FeatureSet) else train
     loop = _Loop(recipe=recipe, batches=batches, validation=validation, device=_device(network), watcher=watcher)
     run = _Run(network, torch.optim.Adam(network.parameters(), lr=recipe.options.learning_rate))
+    run.mixed = MixedStep(recipe.options.precision, loop.device)
     if recipe.options.weight_average > 0.0:
         run.average = _copied(network.state_dict())
     if resume and folder is not None:
         _restore(run, folder, recipe.described())
-    with fast_attention(network, recipe.options.gradient_share):
+    with fast_attention(network, recipe.options.gradient_share, dtype=run.mixed.attention_type):
         while not loop.over(run):
             record = loop.epoch(run)
             if folder is not None:
@@ -166,6 +170,7 @@ class _Run:
 
     network: nn.Module
     optimizer: torch.optim.Adam
+    mixed: MixedStep = field(default_factory=lambda: MixedStep("float32", torch.device("cpu")))
     average: dict[str, torch.Tensor] | None = None
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     best_epoch: int = 0
@@ -232,14 +237,11 @@ class _Loop:
     def _step(self, run: _Run, batch: Batch, make_targets: TargetMaker) -> LossTerms:
         """Take one step of the optimiser, unless the loss is not finite."""
         run.optimizer.zero_grad(set_to_none=True)
-        terms = loss(run.network(batch.audio, batch.visual), make_targets(batch.labels, batch.tags), self.recipe.losses)
+        terms = loss(run.mixed.forward(run.network, batch.audio, batch.visual), make_targets(batch.labels, batch.tags), self.recipe.losses)
         told = LossTerms(terms.total.detach(), terms.parts)
         if not torch.isfinite(told.total):
             return told
-        terms.total.backward()  # type: ignore[no-untyped-call]
-        if self.recipe.options.clip_norm > 0.0:
-            torch.nn.utils.clip_grad_norm_(run.network.parameters(), self.recipe.options.clip_norm)
-        run.optimizer.step()
+        run.mixed.backward(terms.total, run.optimizer, list(run.network.parameters()), self.recipe.options.clip_norm)
         if run.average is not None:
             follow(run.average, run.network.state_dict(), self.recipe.options.weight_average)
         return told
@@ -299,6 +301,7 @@ def _progress(run: _Run, described: dict[str, object]) -> Progress:
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
     facts: dict[str, object] = {
         "settings": json.loads(json.dumps(described)),
+        "scale": run.mixed.state(),
         "best_epoch": run.best_epoch,
         "best_score": run.best_score if math.isfinite(run.best_score) else None,
         "history": [asdict(record) for record in run.history],
@@ -332,6 +335,7 @@ def _restore(run: _Run, folder: Path, described: dict[str, object]) -> None:
         run.average = groups["average"]
     state = run.optimizer.state_dict()
     run.optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
+    run.mixed.restore(facts["scale"])  # type: ignore[arg-type] # JSON of our own making
     run.best_epoch = int(facts["best_epoch"])  # type: ignore[call-overload] # JSON of our own making
     run.best_score = -math.inf if facts["best_score"] is None else float(facts["best_score"])  # type: ignore[arg-type]
     run.history = [EpochRecord(**record) for record in facts["history"]]  # type: ignore[attr-defined]

@@ -115,6 +115,30 @@ def test_a_resumed_run_must_have_the_same_settings(tmp_path: Path) -> None:
         fit(network(), feature_set(), None, recipe(learning_rate=0.5), folder=tmp_path, resume=True)
 
 
+def test_a_resumed_run_must_have_the_same_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What auto came to is part of the state: on a processor where it comes to something else, the message names what to set."""
+    monkeypatch.setattr("streamav.training.precision._multiplies_bfloat16", lambda: True)
+    fit(network(), feature_set(), None, recipe(epochs=1), folder=tmp_path)
+    monkeypatch.setattr("streamav.training.precision._multiplies_bfloat16", lambda: False)
+    with pytest.raises(SettingsError, match=r"train\.precision = 'bfloat16'"):
+        fit(network(), feature_set(), None, recipe(epochs=2), folder=tmp_path, resume=True)
+    resumed = fit(
+        network(), feature_set(), None, recipe(epochs=2, precision="bfloat16", device_features=False), folder=tmp_path, resume=True
+    )
+    assert len(resumed.history) == 2
+
+
+def test_the_loss_falls_in_bfloat16_too() -> None:
+    """Ten epochs in bfloat16 end near where float32 ends, and not at the same weights."""
+    networks = [network(), network()]
+    losses = [
+        fit(module, feature_set(), None, recipe(epochs=10, precision=name)).history[-1].loss
+        for module, name in zip(networks, ("float32", "bfloat16"), strict=True)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
+    assert not same(weights(networks[0]), weights(networks[1]))
+
+
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
     """A state file that was cut short is one clear error, not a fresh start."""
     fit(network(), feature_set(), None, recipe(epochs=1), folder=tmp_path)
