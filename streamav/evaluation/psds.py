@@ -184,7 +184,7 @@ def _staircase(rate: NDArray[np.float64], found: NDArray[np.float64], most: floa
     rate, found = np.append(0.0, rate), np.append(0.0, found)
     order = np.argsort(rate, kind="stable")
     rate, found = rate[order], np.maximum.accumulate(found[order])
-    last = np.append(rate[1:] > rate[:-1], True) & (rate <= most)  # noqa: FBT003 - the last of all is the last of its rate
+    last = np.append(rate[1:] > rate[:-1], True) & (rate <= most)
     return _Curve(rate[last], found[last])
 
 

@@ -34,7 +34,17 @@ if TYPE_CHECKING:
 
     from streamav.evaluation.stream_events import Span
 
-__all__ = ["LATENCIES", "AgeScores", "LatencyScores", "ScoredStream", "StreamResult", "score_answers", "score_streams", "scored_truth"]
+__all__ = [
+    "LATENCIES",
+    "AgeScores",
+    "LatencyScores",
+    "ScoredStream",
+    "StreamResult",
+    "plain_figures",
+    "score_answers",
+    "score_streams",
+    "scored_truth",
+]
 
 LATENCIES = (0, 1, 2, 4, 9)
 """Ages that are reported, seconds of look-ahead. Source: the project's AVE-Stream protocol, reporting rule."""
@@ -128,8 +138,7 @@ class StreamResult:
 
     def to_dict(self) -> dict[str, object]:
         """Give the figures for JSON; what is not a number is None."""
-        plain = asdict(self)
-        return {name: _plain(value) for name, value in plain.items()}
+        return plain_figures(self)
 
 
 def score_streams(
@@ -189,9 +198,7 @@ def scored_truth(streams: Sequence[ScoredStream]) -> list[NDArray[np.int64]]:
     return truth
 
 
-def _ages(
-    truth: list[NDArray[np.int64]], said: dict[int, list[NDArray[np.int64]]], background: int, seed: int
-) -> tuple[AgeScores, ...]:
+def _ages(truth: list[NDArray[np.int64]], said: dict[int, list[NDArray[np.int64]]], background: int, seed: int) -> tuple[AgeScores, ...]:
     """Score the labels of every age; *said* holds them by age and stream."""
     found: list[AgeScores] = []
     revisions = 0.0
@@ -291,6 +298,11 @@ def _ratio_spread(above: Sequence[int], below: Sequence[int], seed: int) -> Inte
     if not sum(below):
         return Interval(float("nan"), float("nan"), float("nan"))
     return bootstrap(np.array(above, dtype=np.float64), np.array(below, dtype=np.float64), seed=seed)
+
+
+def plain_figures(result: AgeScores | LatencyScores | StreamResult) -> dict[str, object]:
+    """Give figures for JSON; what is not a number is None."""
+    return {name: _plain(value) for name, value in asdict(result).items()}
 
 
 def _plain(value: object) -> object:
