@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streamav.evaluation.stream_ages import Combination
     from streamav.evaluation.stream_baselines import AlignedStream
     from streamav.evaluation.stream_events import Hysteresis
-    from streamav.evaluation.stream_scores import LatencyScores, ScoredStream, StreamResult
+    from streamav.evaluation.stream_scores import AgeScores, LatencyScores, ScoredStream, StreamResult
 
 __all__ = ["Row", "Thresholds", "aligned_row", "head_rows", "measure", "over_seeds", "persistence_row", "tuned"]
 
@@ -164,7 +164,7 @@ def measure(
     return {**result, **at[0], "thresholds": thresholds.to_dict()}
 
 
-def over_seeds(results: Sequence[LatencyScores] | Sequence[object]) -> dict[str, list[float | None]]:
+def over_seeds(results: Sequence[LatencyScores] | Sequence[AgeScores]) -> dict[str, list[float | None]]:
     """Give mean and standard deviation (n - 1) over seeds of every figure; None where it is not a number for any seed."""
     figures = [plain_figures(one) for one in results]
     found: dict[str, list[float | None]] = {}
