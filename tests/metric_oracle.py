@@ -1,6 +1,7 @@
 """The same figures from other people's code: sed_eval and sed_scores_eval (extra `oracle`), for tests of our own.
 
-Run as a program (`PYTHONPATH=. python tests/metric_oracle.py`), it makes `tests/golden/stream_metrics.json` again: made-up streams with what these libraries say of them.
+Run as a program (`PYTHONPATH=. python tests/metric_oracle.py`), it makes `tests/golden/stream_metrics.json` again: made-up streams
+with what these libraries say of them.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ def draw(seed: int) -> Case:
     """Make streams of events between background, and scores that follow them with noise; every third model rounds its scores."""
     random = np.random.default_rng(seed)
     classes = int(random.integers(2, 5))
+    strength = random.uniform(0.2, 1.5)
     truth, scores = [], []
     for _ in range(int(random.integers(1, 4))):
         labels = np.repeat(random.integers(0, classes + 1, 30), random.integers(1, 9, 30))
-        logits = 1.5 * np.eye(classes + 1)[labels] + random.normal(size=(len(labels), classes + 1))
+        logits = strength * np.eye(classes + 1)[labels] + random.normal(size=(len(labels), classes + 1))
         soft = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         truth.append(labels)
         scores.append(np.round(soft, 1 if seed % 3 == 0 else 4))

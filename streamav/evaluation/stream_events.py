@@ -156,13 +156,14 @@ def count_events(truth: NDArray[np.int64], said: Sequence[Span], background: int
     one, other = _columns(true), _columns(said)
     touching = _touching(one, other)  # (true, said)
     alarm = ~touching.any(axis=0)
+    start, end = loud[np.minimum(other[1:], len(truth))]
     return EventCounts(
         true=len(true),
         said=len(said),
         hits=_most_pairs([np.flatnonzero(row).tolist() for row in _near(one, other, touching, collar)], len(said)),
         detected=int(touching.any(axis=1).sum()),
         false_alarms=int(alarm.sum()),
-        background_false_alarms=int((alarm & (loud[other[2]] == loud[other[1]])).sum()),
+        background_false_alarms=int((alarm & (start == end)).sum()),
         seconds=len(truth),
         background_seconds=len(truth) - int(loud[-1]),
     )

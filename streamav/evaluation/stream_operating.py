@@ -1,6 +1,6 @@
 """What a model could do at other thresholds: false alarms an hour where it finds nine true events in ten.
 
-It is pure. It looks for the best threshold on what it is shown, so on test streams it describes scores and tunes nothing.
+It is pure. It looks for the threshold on what it is shown, so on test streams it describes scores and tunes nothing.
 """
 
 from __future__ import annotations
@@ -40,23 +40,24 @@ def at_detection(
     hysteresis: Hysteresis,
     wanted: float = WANTED_DETECTION,
 ) -> OperatingPoint | None:
-    """Give the thresholds with the fewest false alarms an hour among those that touch enough true events.
+    """Lower the threshold until enough true events are touched, and give that point.
+
+    The first is taken and not the one with the fewest alarms: far lower, events run together until one of them touches everything.
 
     Args:
         truth: of each stream, shape (S,): label of each second, C for background.
         scores: of each stream, shape (S, C + 1): probabilities, background last.
-        hysteresis: `on` is tried from 0 to 1; the ratio of `off` to it, shortest event and longest pause are kept.
+        hysteresis: `on` is tried from 1 down to 0; the ratio of `off` to it, shortest event and longest pause are kept.
         wanted: share of true events, 0 to 1.
 
     Returns:
         None when no threshold finds enough, or there is no true event.
     """
     background = scores[0].shape[1] - 1
-    found = []
-    for on in _ON.tolist():
+    for on in _ON[::-1].tolist():
         option = replace(hysteresis, on=on, off=on * hysteresis.off / hysteresis.on)
         parts = [count_events(one, spans_of_scores(score, option), background, Collar()) for one, score in zip(truth, scores, strict=True)]
         counts = sum(parts, EventCounts())
         if counts.detection_rate >= wanted:  # never of NaN
-            found.append(OperatingPoint(option, counts))
-    return min(found, key=lambda point: point.counts.false_alarms, default=None)
+            return OperatingPoint(option, counts)
+    return None

@@ -106,8 +106,7 @@ class LatencyScores:
     background_false_alarms_per_hour: float
     """Of these, those in background alone, for each hour of background."""
     false_alarms_per_hour_at_90: float
-    """At the `on` with the fewest false alarms that still touches 90 % of the true events; NaN where none does. Of the scores shown,
-    whatever the thresholds were."""
+    """At the highest `on` that touches 90 % of the true events; NaN where none does. Of the scores shown, whatever the thresholds."""
     onset_latency_median: float
     """Seconds from the true onset to the end of the second with the first right answer, look-ahead included."""
     onset_latency_p95: float
