@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -115,7 +115,11 @@ def _clips(network: VSCG, data: AveData, split: str) -> Figures:
     right = (said.truth == said.decided).sum(axis=1).astype(float)
     spread = bootstrap(right, np.full(len(right), float(said.truth.shape[1])))
     found = [(truth, spans_of_labels(label, background)) for truth, label in zip(said.truth, said.decided, strict=True)]
-    wanted = {"event_f1": Collar(), "event_f1_collar_2": Collar(onset=2.0, offset=2.0), "event_f1_overlap": Overlap()}
+    wanted: dict[str, Collar | Overlap] = {
+        "event_f1": Collar(),
+        "event_f1_collar_2": Collar(onset=2.0, offset=2.0),
+        "event_f1_overlap": Overlap(),
+    }
     events = {
         name: sum((count_events(truth, spans, background, one) for truth, spans in found), EventCounts()).f1 for name, one in wanted.items()
     }
@@ -161,35 +165,54 @@ class _Plan:
     baselines: bool
 
     def figures(self, manifests: Sequence[Manifest], tuning: Manifest | None) -> Figures:
-        """Fix thresholds, then score the streams of every seed: per segment, the paper's one class a window, and the baselines."""
+        """Fix all thresholds, then score the streams of every seed: per segment, the paper's one class a window, and the baselines."""
+        heads = self._heads()
+        systems = {system: self._fixed(tuning, head) for system, head in heads.items()}
+        if self.baselines:
+            systems["offline_oracle"] = self._fixed(tuning, heads["per_segment"], aligned=True)
+        tables: dict[str, list[Row]] = {}
+        shared: list[Row] = []
+        found: Figures = {
+            "aggregation": self.how,
+            "thresholds": self._told(systems, manifests[0].split, tuning),
+            "manifests": [{"split": one.split, "seed": one.seed, "streams": len(one.streams)} for one in manifests],
+        }
+        ages: Figures = {}
+        gaps: dict[str, Figures] = {}
+        for system, head in heads.items():
+            rows, more = self._scored(system, head, manifests, systems)
+            found[system], ages[system], by_latency = more
+            for latency, figures in by_latency.items():
+                gaps.setdefault(latency, {})[system] = figures
+            for row in rows:
+                (tables.setdefault(str(row.pooled.latency), []) if row.system == system else shared).append(row)
+        found |= {"ages_over_seeds": ages, "gaps": gaps}
+        found["tables"] = {latency: [row.to_dict() for row in [*rows, *shared]] for latency, rows in tables.items()}
+        return found
+
+    def _scored(
+        self, system: str, head: Decision, manifests: Sequence[Manifest], systems: dict[str, Thresholds]
+    ) -> tuple[list[Row], tuple[object, object, dict[str, object]]]:
+        """Score one head, and with the first the baselines; give rows, and figures over all streams, by age and by kind of gap."""
+        from streamav.evaluation.stream_gaps import score_gaps
         from streamav.evaluation.stream_protocol import aligned_row, head_rows, over_seeds, persistence_row
         from streamav.training.streaming import run_aligned, run_streams
 
-        found: Figures = {
-            "aggregation": self.how,
-            "manifests": [{"split": one.split, "seed": one.seed, "streams": len(one.streams)} for one in manifests],
+        fixed = systems[system]
+        seeds = [list(run_streams(self.network, self.data.val, one, head)) for one in manifests]
+        pooled, single, rows = head_rows(system, seeds, fixed, self.how)
+        if self.baselines and system == "per_segment":
+            rows.append(persistence_row(seeds, fixed.by_latency[0], self.how))
+            whole = [list(run_aligned(self.network, self.data.val, one, head)) for one in manifests]
+            rows.append(aligned_row(whole, systems["offline_oracle"].by_latency[0]))
+        ages = [over_seeds(same) for same in zip(*(one.ages for one in single), strict=True)]
+        every = [stream for some in seeds for stream in some]
+        kinds = [one.kinds(number) for one in manifests for number in range(len(one.streams))]
+        gaps: dict[str, object] = {
+            str(latency): [asdict(gap) for gap in score_gaps(every, kinds, latency, one, self.how)]
+            for latency, one in fixed.by_latency.items()
         }
-        tables: dict[int, list[Row]] = {}
-        systems: dict[str, Thresholds] = {}
-        shared: list[Row] = []
-        ages: Figures = {}
-        for system, head in self._heads().items():
-            fixed = systems[system] = self._fixed(tuning, head)
-            seeds = [list(run_streams(self.network, self.data.val, one, head)) for one in manifests]
-            pooled, single, rows = head_rows(system, seeds, fixed, self.how)
-            found[system] = pooled.to_dict()
-            ages[system] = [over_seeds(same) for same in zip(*(one.ages for one in single), strict=True)]
-            for row in rows:
-                tables.setdefault(row.pooled.latency, []).append(row)
-            if self.baselines and system == "per_segment":
-                shared.append(persistence_row(seeds, fixed.by_latency[0], self.how))
-                aligned = systems["offline_oracle"] = self._fixed(tuning, head, aligned=True)
-                whole = [list(run_aligned(self.network, self.data.val, one, head)) for one in manifests]
-                shared.append(aligned_row(whole, aligned.by_latency[0]))
-        found["ages_over_seeds"] = ages
-        found["tables"] = {str(latency): [row.to_dict() for row in [*rows, *shared]] for latency, rows in tables.items()}
-        found["thresholds"] = self._told(systems, manifests[0].split, tuning)
-        return found
+        return rows, (pooled.to_dict(), ages, gaps)
 
     def _heads(self) -> dict[str, Decision]:
         heads: dict[str, Decision] = {"per_segment": "argmax29"}

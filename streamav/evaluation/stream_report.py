@@ -84,6 +84,7 @@ def _streams(stream: Figures) -> list[str]:
     for latency, rows in stream["tables"].items():
         cells = [[row["system"], *(_cell(row["over_seeds"][name], row["pooled"], name) for name in _COLUMNS)] for row in rows]
         lines += [f"### Latency {latency} s", "", *_table(["system", *_COLUMNS.values()], cells), ""]
+        lines += _gaps(stream["gaps"][latency])
     for head, result in heads.items():
         cells = [
             [str(one["age"]), *(_cell(mean[name], one, name) for name in _AGES)]
@@ -92,6 +93,19 @@ def _streams(stream: Figures) -> list[str]:
         area = [_number(result[name]) for name in ("accuracy_area", "macro_f1_area", "background_recall_area")]
         lines += [f"### By age: {head}", "", *_table(["age, s", *_AGES.values()], [*cells, ["all", *area, "", "", "", ""]]), ""]
     return lines
+
+
+def _gaps(systems: Mapping[str, Sequence[Figures]]) -> list[str]:
+    """Tell how each kind of background is taken."""
+    kinds = [gap["kind"] for gap in next(iter(systems.values()))]
+    columns = ["background", "seconds", *(f"{name}: {figure}" for name in systems for figure in ("recall", "false alarms/h"))]
+    rows = []
+    for place, kind in enumerate(kinds):
+        cells = [kind, str(next(iter(systems.values()))[place]["seconds"])]
+        for gaps in systems.values():
+            cells += [_number(gaps[place]["background_recall"]), _number(gaps[place]["false_alarms_per_hour"], 1)]
+        rows.append(cells)
+    return [*_table(columns, rows), ""]
 
 
 def _told_thresholds(thresholds: Figures) -> list[str]:

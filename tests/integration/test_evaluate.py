@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,12 @@ from typer.testing import CliRunner, Result
 from streamav.cli.evaluate import evaluate
 from streamav.cli.train import train
 from streamav.errors import SettingsError
-from streamav.evaluation import stream_protocol
 from streamav.evaluation.stream_events import Hysteresis
 from streamav.evaluation.stream_manifest import Manifest, ManifestOptions, Piece
 from streamav.evaluation.stream_protocol import aligned_row
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
+from streamav.training import streaming
 from streamav.training.ave import open_ave
 from streamav.training.selection import answers
 from streamav.training.streaming import manifest_of, run_aligned, run_streams
@@ -89,14 +90,19 @@ def test_a_report_of_several_seeds_with_thresholds_of_validation_streams(
 ) -> None:
     """Thresholds are tuned on val streams before any test stream is scored; a table for each latency, baselines in each, files in --out."""
     order: list[str] = []
-    for name in ("tuned", "head_rows"):
-        original = getattr(stream_protocol, name)
-        monkeypatch.setattr(stream_protocol, name, lambda *a, _f=original, _n=name, **k: (order.append(_n), _f(*a, **k))[1])
+    for name in ("run_streams", "run_aligned"):
+        original = getattr(streaming, name)
+
+        def watched(network: VSCG, features: object, manifest: Manifest, head: str, _original: Callable[..., object] = original) -> object:
+            order.append(manifest.split)
+            return _original(network, features, manifest, head)
+
+        monkeypatch.setattr(streaming, name, watched)
     out = tmp_path / "report"
     arguments = ["--data", folder, "--model", model, "--protocol", "stream", "--streams", 1, "--minutes", 1, "--seeds", 2]
     result = invoke(evaluate, *arguments, "--json", "--out", out)
     assert result.exit_code == 0, result.output
-    assert order.index("tuned") < order.index("head_rows")
+    assert order == ["val"] * 3 + ["test"] * 6  # two heads and the oracle; then each on the streams of two seeds
     figures = json.loads(result.stdout)
     assert figures == json.loads((out / "report.json").read_text(encoding="utf-8"))
     stream = figures["stream"]
@@ -105,6 +111,7 @@ def test_a_report_of_several_seeds_with_thresholds_of_validation_streams(
     for rows in stream["tables"].values():
         assert [row["system"] for row in rows] == ["per_segment", "two_stage", "last label again", "offline oracle windows"]
     assert {path.name for path in out.iterdir()} == {"report.md", "report.json", "streams-test-0.json", "streams-test-1.json"}
+    assert {gap["kind"] for gap in stream["gaps"]["0"]["two_stage"]} <= {"clip", "quiet", "mismatch", "heard_only", "seen_only"}
     text = (out / "report.md").read_text(encoding="utf-8")
     assert "tuned on val streams" in text
     assert "±" in text

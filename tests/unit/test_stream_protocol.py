@@ -15,6 +15,7 @@ from streamav.errors import DataError
 from streamav.evaluation.psds import PSDS1, PSDS2, PsdsOptions, psds
 from streamav.evaluation.stream_baselines import AlignedStream, persistence
 from streamav.evaluation.stream_events import Hysteresis, Overlap, Span, count_events, spans_of_labels, spans_of_scores
+from streamav.evaluation.stream_gaps import score_gaps
 from streamav.evaluation.stream_operating import at_detection
 from streamav.evaluation.stream_protocol import Thresholds, aligned_row, head_rows, measure, persistence_row, tuned
 from streamav.evaluation.stream_report import report_lines
@@ -224,6 +225,24 @@ def test_streams_without_events_have_figures_where_there_can_be_some() -> None:
     assert all(math.isnan(value) for value in (scores.event_f1, scores.psds1, scores.detection_rate, scores.false_alarms_per_hour_at_90))
 
 
+GAP = {"kind": "quiet", "seconds": 7, "background_recall": 0.5, "false_alarms_per_hour": 9.0}
+
+
+def test_background_is_scored_by_the_kind_of_gap_it_comes_from() -> None:
+    """Worked by hand: recall of each kind, and alarms counted where they begin; seconds of true events are no background."""
+    truth = np.full(40, C)
+    truth[20:24] = 0
+    said = truth.copy()
+    said[12:15] = 1  # a false alarm that begins in a mismatch and reaches into quiet
+    kinds = ["mismatch"] * 14 + ["quiet"] * 6 + ["clip"] * 20
+    places = np.arange(40 - T + 1)[:, None] + np.arange(T)
+    found = score_gaps([ScoredStream(np.eye(C + 1)[said[places]], truth)], [kinds], 1, Hysteresis())  # type: ignore[list-item]
+    by_kind = {one.kind: one for one in found}
+    assert {name: one.seconds for name, one in by_kind.items()} == {"mismatch": 5, "quiet": 6, "clip": 7}
+    assert {name: one.background_recall for name, one in by_kind.items()} == pytest.approx({"mismatch": 0.6, "quiet": 5 / 6, "clip": 1.0})
+    assert {name: one.false_alarms_per_hour for name, one in by_kind.items()} == pytest.approx({"mismatch": 720, "quiet": 0, "clip": 0})
+
+
 def report(source: str = "tuned", *, optimistic: bool = False) -> str:
     fixed = (
         tuned([made(9)], 0.0)
@@ -238,6 +257,7 @@ def report(source: str = "tuned", *, optimistic: bool = False) -> str:
         "per_segment": pooled.to_dict(),
         "ages_over_seeds": {"per_segment": [{name: [value, None] for name, value in one.items()} for one in pooled.to_dict()["ages"]]},  # type: ignore[attr-defined]
         "tables": {str(row.pooled.latency): [row.to_dict()] for row in rows},
+        "gaps": {str(row.pooled.latency): {"per_segment": [GAP]} for row in rows},
         "thresholds": {
             "chosen": source,
             "split": "val",
