@@ -169,16 +169,27 @@ def count_events(truth: NDArray[np.int64], said: Sequence[Span], background: int
     )
 
 
-def onset_latencies(truth: NDArray[np.int64], said: NDArray[np.int64], background: int, age: int) -> tuple[list[int], int]:
+def onset_latencies(
+    truth: NDArray[np.int64], said: NDArray[np.int64], background: int, age: int, settled: NDArray[np.int64] | None = None
+) -> tuple[list[int], int]:
     """Give, for each true event that is ever named, the seconds from its onset to the first right answer, and how many are not.
 
     An answer about second s is given at age *age* when second s + age has ended, so one second of segmentation is within.
+
+    Args:
+        truth: shape (S,): label of each second.
+        said: shape (S,): label that was said of it.
+        background: C.
+        age: seconds of look-ahead.
+        settled: shape (S,): the second that had to be known for each answer, itself where nothing is given; later where an event has to
+            last before it is told.
     """
     latencies, missed = [], 0
     for span in spans_of_labels(truth, background):
         right = np.flatnonzero(said[span.start : span.end] == span.label)
         if right.size:
-            latencies.append(int(right[0]) + age + 1)
+            first = right[0] if settled is None else settled[span.start + right].min() - span.start
+            latencies.append(int(first) + age + 1)
         else:
             missed += 1
     return latencies, missed

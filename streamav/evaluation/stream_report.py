@@ -114,9 +114,15 @@ def _told_thresholds(thresholds: Figures) -> list[str]:
         return ["Thresholds are those of the model's card, for every head and latency."]
     where = f"{thresholds['split']} streams (seed {thresholds['seed']}), for each system and latency"
     limit = f"at most {thresholds['alarms_per_hour']:g} false alarms an hour of background"
-    lines = [f"Thresholds were tuned on {where}: the best event-F1 with {limit}; then they were kept."]
+    lines = [f"Thresholds were tuned on {where}: the best event-F1 with {limit}; then they were kept.", ""]
     if thresholds["optimistic"]:
         lines.append("**The same split is scored here, so figures that rest on thresholds are optimistic.**")
+        lines.append("")
+    lines.append("On/off, shortest event, longest pause, at each latency:")
+    lines.append("")
+    for system, found in thresholds["systems"].items():
+        told = [f"{age} s: {_brief(one)}" for age, one in found.items() if isinstance(one, dict)]
+        lines.append(f"- {system}: {'; '.join(told)}")
     lost = [
         f"{system} at {latency} s"
         for system, found in thresholds["systems"].items()
@@ -124,8 +130,13 @@ def _told_thresholds(thresholds: Figures) -> list[str]:
         if isinstance(one, dict) and one.get("within_limit") is False
     ]
     if lost:
-        lines.append(f"No thresholds kept the limit there for {', '.join(lost)}; those nearest to it were taken.")
+        lines += ["", f"No thresholds kept the limit there for {', '.join(lost)}; those nearest to it were taken."]
     return lines
+
+
+def _brief(one: Figures) -> str:
+    """Say thresholds in short: on, off, shortest event and longest pause in seconds."""
+    return f"{one['on']:g}/{one['off']:g}, {one['min_segments']} s, {one['gap_segments']} s"
 
 
 def _cell(over: Sequence[float | None], pooled: Mapping[str, Any], name: str) -> str:

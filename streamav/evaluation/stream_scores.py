@@ -108,7 +108,8 @@ class LatencyScores:
     false_alarms_per_hour_at_90: float
     """At the highest `on` that touches 90 % of the true events; NaN where none does. Of the scores shown, whatever the thresholds."""
     onset_latency_median: float
-    """Seconds from the true onset to the end of the second with the first right answer, look-ahead included."""
+    """Seconds from the true onset to the end of the second that settles the first right answer: look-ahead included, and the shortest
+    length that an event must have."""
     onset_latency_p95: float
     detection_rate: float
     """Share of true events that are named at all."""
@@ -256,7 +257,10 @@ def score_answers(
     loose = [count_events(one, spans, background, Collar(onset=2.0, offset=2.0)) for one, spans in pairs]
     overlap = [count_events(one, spans, background, Overlap()) for one, spans in pairs]
     plain = [count_events(one, spans, background, Collar()) for one, spans in zip(truth, runs, strict=True)]
-    delays = [onset_latencies(one, _painted(spans, len(one), background), background, look_ahead) for one, spans in pairs]
+    delays = []
+    for one, spans in pairs:
+        said, settled = _painted(spans, len(one), background, hysteresis.min_segments)
+        delays.append(onset_latencies(one, said, background, look_ahead, settled))
     waits = [wait for some, _ in delays for wait in some]
     missed = sum(count for _, count in delays)
     total = sum(tight, EventCounts())
@@ -285,12 +289,16 @@ def score_answers(
     )
 
 
-def _painted(spans: Sequence[Span], seconds: int, background: int) -> NDArray[np.int64]:
-    """Give the label of each second that the found events say, the later begun one where two overlap."""
-    labels = np.full(seconds, background, dtype=np.int64)
+def _painted(spans: Sequence[Span], seconds: int, background: int, shortest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give what the found events say of each second, the later begun one where two overlap, and the second that settles it.
+
+    An event is told once it has lasted for its shortest length, as the tracker confirms it.
+    """
+    labels, settled = np.full(seconds, background, dtype=np.int64), np.arange(seconds)
     for span in spans:
         labels[span.start : span.end] = span.label
-    return labels
+        settled[span.start : span.end] = np.maximum(np.arange(span.start, span.end), span.start + shortest - 1)
+    return labels, settled
 
 
 def _ratio_spread(above: Sequence[int], below: Sequence[int], seed: int) -> Interval:
