@@ -6,18 +6,23 @@ It reads options and prints; `streamav.training.streaming` runs the model and `s
 from __future__ import annotations
 
 import json
+import shlex
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streamav.errors import DataError
+from streamav.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamav.bundle import Bundle
     from streamav.evaluation.stream_ages import Combination
     from streamav.evaluation.stream_manifest import Manifest
-    from streamav.evaluation.stream_scores import StreamResult
+    from streamav.evaluation.stream_protocol import Row, Thresholds
     from streamav.networks.options import Decision
     from streamav.networks.vscg import VSCG
     from streamav.training.ave import AveData
@@ -32,29 +37,49 @@ def evaluate(
     model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")],
     split: Annotated[Literal["val", "test"], typer.Option(help="Tune on val; read test once.")] = "test",
     protocol: Annotated[Literal["clips", "stream", "both"], typer.Option(help="Clips of ten seconds as the paper, or streams.")] = "both",
-    streams: Annotated[int, typer.Option(min=1, max=1000, help="How many streams.")] = 10,
+    streams: Annotated[int, typer.Option(min=1, max=1000, help="How many streams a seed.")] = 10,
     minutes: Annotated[float, typer.Option(min=0.5, help="Length of each.")] = 30.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the streams.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="First seed of the streams.")] = 0,
+    seeds: Annotated[int | None, typer.Option(min=1, max=100, help="How many seeds; 3, with --manifest 1.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="Use these streams; written where the file is not there yet.")] = None,
     how: Annotated[Literal["hamming", "mean", "newest"], typer.Option("--aggregation", help="How windows are combined.")] = "hamming",
+    thresholds: Annotated[
+        Literal["tuned", "card"] | None, typer.Option(help="Tuned on val streams (for the test split), or the card's (for val).")
+    ] = None,
+    alarms: Annotated[float, typer.Option("--alarms-per-hour", min=0.0, help="Tuning: most false alarms in an hour of background.")] = 6.0,
+    baselines: Annotated[bool, typer.Option(help="Score the last label again and the offline oracle too.")] = True,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for report.md, report.json and the streams.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Score a model offline, with the protocol of the paper and the one for streams."""
     from streamav.bundle import find_bundle
+    from streamav.evaluation.stream_report import report_lines
     from streamav.training.ave import AveOptions, open_ave
 
+    count = seeds or (3 if manifest is None else 1)
+    if manifest is not None and count > 1:
+        msg = f"--manifest holds the streams of one seed, got --seeds {count}; leave one of them out"
+        raise SettingsError(msg)
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        msg = f"--out must be free, but {out} holds something; name another folder"
+        raise SettingsError(msg)
     bundle = find_bundle(model)
     folder = open_ave(data, AveOptions(check=False))
     network = localizer_of(bundle, folder)
-    figures: Figures = {"model": bundle.card.name, "sha256": bundle.sha256, "data": str(data), "split": split}
+    command = "streamav " + shlex.join(sys.argv[1:])
+    figures: Figures = {"model": bundle.card.name, "sha256": bundle.sha256, "data": str(data), "split": split, "command": command}
+    manifests: list[Manifest] = []
     if protocol in {"clips", "both"}:
         figures["clips"] = _clips(network, folder, split)
     if protocol in {"stream", "both"}:
-        figures["stream"] = _streams(network, bundle, folder, streams_of(folder, split, (streams, minutes, seed), manifest), how)
-    if as_json:
-        typer.echo(json.dumps(figures, indent=1))
-        return
-    _show(figures)
+        plan = _Plan(network, bundle, folder, how, thresholds or ("tuned" if split == "test" else "card"), alarms, baselines)
+        manifests = [streams_of(folder, split, (streams, minutes, seed + number), manifest) for number in range(count)]
+        tuning = streams_of(folder, "val", (streams, minutes, seed), None) if plan.thresholds == "tuned" else None
+        figures["stream"] = plan.figures(manifests, tuning)
+    lines = report_lines(figures)
+    if out is not None:
+        _write(out, figures, lines, manifests)
+    typer.echo(json.dumps(figures, indent=1) if as_json else "\n".join(lines))
 
 
 def localizer_of(bundle: Bundle, data: AveData) -> VSCG:
@@ -80,7 +105,7 @@ def _clips(network: VSCG, data: AveData, split: str) -> Figures:
 
     from streamav.evaluation.bootstrap import bootstrap
     from streamav.evaluation.segments import score_segments
-    from streamav.evaluation.stream_events import Collar, EventCounts, count_events, spans_of_labels
+    from streamav.evaluation.stream_events import Collar, EventCounts, Overlap, count_events, spans_of_labels
     from streamav.training.selection import answers
 
     part = data.val if split == "val" else data.test
@@ -89,20 +114,22 @@ def _clips(network: VSCG, data: AveData, split: str) -> Figures:
     background = part.background
     right = (said.truth == said.decided).sum(axis=1).astype(float)
     spread = bootstrap(right, np.full(len(right), float(said.truth.shape[1])))
-    counts = sum(
-        (
-            count_events(truth, spans_of_labels(label, background), background, Collar())
-            for truth, label in zip(said.truth, said.decided, strict=True)
-        ),
-        EventCounts(),
-    )
+    found = [(truth, spans_of_labels(label, background)) for truth, label in zip(said.truth, said.decided, strict=True)]
+    wanted: dict[str, Collar | Overlap] = {
+        "event_f1": Collar(),
+        "event_f1_collar_2": Collar(onset=2.0, offset=2.0),
+        "event_f1_overlap": Overlap(),
+    }
+    events = {
+        name: sum((count_events(truth, spans, background, one) for truth, spans in found), EventCounts()).f1 for name, one in wanted.items()
+    }
     scores = score_segments(said.truth, said.decided, background)
     return {
         "decision": options.decision,
         "clips": len(part),
         **scores.to_dict(),
         "accuracy_95": [spread.low, spread.high],
-        "event_f1": counts.f1,
+        **events,
         "right_class_never_background": 1.0 - scores.always_background,
     }
 
@@ -125,49 +152,102 @@ def streams_of(data: AveData, split: str, size: tuple[int, float, int], path: Pa
     return made
 
 
-def _streams(network: VSCG, bundle: Bundle, data: AveData, manifest: Manifest, how: Combination) -> Figures:
-    """Score streams with both heads: per segment, and the paper's one class a window."""
-    from streamav.evaluation.stream_events import Hysteresis
-    from streamav.evaluation.stream_scores import score_streams
-    from streamav.training.streaming import run_streams
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is scored on streams, and with which thresholds."""
 
-    detection = bundle.card.detection
-    hysteresis = Hysteresis(on=detection.on, off=detection.off, min_segments=detection.min_segments, gap_segments=detection.gap_segments)
-    heads: list[Decision] = ["argmax29"] if network.options.supervision == "weakly" else ["argmax29", "two_stage"]
-    found: Figures = {"hysteresis": detection.model_dump(exclude={"classes", "latency_segments"})}
-    for head in heads:
-        result: StreamResult = score_streams(list(run_streams(network, data.val, manifest, head)), how, hysteresis)
-        found["per_segment" if head == "argmax29" else "two_stage"] = result.to_dict()
-    return found
+    network: VSCG
+    bundle: Bundle
+    data: AveData
+    how: Combination
+    thresholds: Literal["tuned", "card"]
+    alarms: float
+    baselines: bool
 
-
-def _show(figures: Figures) -> None:
-    """Print the figures as tables."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    clips = figures.get("clips")
-    if isinstance(clips, dict):
-        table = Table("clips", str(figures["split"]), title=f"{figures['model']}: ten-second clips")
-        for name, value in clips.items():
-            table.add_row(name, _text(value))
-        console.print(table)
-    streams = figures.get("stream")
-    for head, result in streams.items() if isinstance(streams, dict) else ():
-        if not isinstance(result, dict) or "ages" not in result:
-            continue
-        for part in ("latencies", "ages"):
-            rows = result[part]
-            table = Table(
-                *(name.replace("_", " ") for name in rows[0]), title=f"{figures['model']}: streams, {head}, {result['seconds']} s"
-            )
+    def figures(self, manifests: Sequence[Manifest], tuning: Manifest | None) -> Figures:
+        """Fix all thresholds, then score the streams of every seed: per segment, the paper's one class a window, and the baselines."""
+        heads = self._heads()
+        systems = {system: self._fixed(tuning, head) for system, head in heads.items()}
+        if self.baselines:
+            systems["offline_oracle"] = self._fixed(tuning, heads["per_segment"], aligned=True)
+        tables: dict[str, list[Row]] = {}
+        shared: list[Row] = []
+        found: Figures = {
+            "aggregation": self.how,
+            "thresholds": self._told(systems, manifests[0].split, tuning),
+            "manifests": [{"split": one.split, "seed": one.seed, "streams": len(one.streams)} for one in manifests],
+        }
+        ages: Figures = {}
+        gaps: dict[str, Figures] = {}
+        for system, head in heads.items():
+            rows, more = self._scored(system, head, manifests, systems)
+            found[system], ages[system], by_latency = more
+            for latency, figures in by_latency.items():
+                gaps.setdefault(latency, {})[system] = figures
             for row in rows:
-                table.add_row(*(_text(value) for value in row.values()))
-            console.print(table)
+                (tables.setdefault(str(row.pooled.latency), []) if row.system == system else shared).append(row)
+        found |= {"ages_over_seeds": ages, "gaps": gaps}
+        found["tables"] = {latency: [row.to_dict() for row in [*rows, *shared]] for latency, rows in tables.items()}
+        return found
+
+    def _scored(
+        self, system: str, head: Decision, manifests: Sequence[Manifest], systems: dict[str, Thresholds]
+    ) -> tuple[list[Row], tuple[object, object, dict[str, object]]]:
+        """Score one head, and with the first the baselines; give rows, and figures over all streams, by age and by kind of gap."""
+        from streamav.evaluation.stream_gaps import score_gaps
+        from streamav.evaluation.stream_protocol import aligned_row, head_rows, over_seeds, persistence_row
+        from streamav.training.streaming import run_aligned, run_streams
+
+        fixed = systems[system]
+        seeds = [list(run_streams(self.network, self.data.val, one, head)) for one in manifests]
+        pooled, single, rows = head_rows(system, seeds, fixed, self.how)
+        if self.baselines and system == "per_segment":
+            rows.append(persistence_row(seeds, fixed.by_latency[0], self.how))
+            whole = [list(run_aligned(self.network, self.data.val, one, head)) for one in manifests]
+            rows.append(aligned_row(whole, systems["offline_oracle"].by_latency[0]))
+        ages = [over_seeds(same) for same in zip(*(one.ages for one in single), strict=True)]
+        every = [stream for some in seeds for stream in some]
+        kinds = [one.kinds(number) for one in manifests for number in range(len(one.streams))]
+        gaps: dict[str, object] = {
+            str(latency): [asdict(gap) for gap in score_gaps(every, kinds, latency, one, self.how)]
+            for latency, one in fixed.by_latency.items()
+        }
+        return rows, (pooled.to_dict(), ages, gaps)
+
+    def _heads(self) -> dict[str, Decision]:
+        heads: dict[str, Decision] = {"per_segment": "argmax29"}
+        if self.network.options.supervision != "weakly":
+            heads["two_stage"] = "two_stage"
+        return heads
+
+    def _fixed(self, tuning: Manifest | None, head: Decision, *, aligned: bool = False) -> Thresholds:
+        """Take the card's thresholds, or tune them on validation streams that the same head has judged in the same way."""
+        from streamav.evaluation.stream_events import Hysteresis
+        from streamav.evaluation.stream_protocol import Thresholds, tuned
+        from streamav.evaluation.stream_scores import LATENCIES
+        from streamav.training.streaming import run_aligned, run_streams
+
+        if tuning is None:
+            card = self.bundle.card.detection
+            one = Hysteresis(on=card.on, off=card.off, min_segments=card.min_segments, gap_segments=card.gap_segments)
+            return Thresholds(source="card", by_latency=dict.fromkeys(LATENCIES, one), within_limit={})
+        if aligned:
+            oracle = [one.windows() for one in run_aligned(self.network, self.data.val, tuning, head)]
+            return tuned(oracle, self.alarms, self.how, (0,))
+        return tuned(list(run_streams(self.network, self.data.val, tuning, head)), self.alarms, self.how)
+
+    def _told(self, systems: dict[str, Thresholds], split: str, tuning: Manifest | None) -> Figures:
+        told: Figures = {"chosen": self.thresholds, "systems": {name: one.to_dict() for name, one in systems.items()}}
+        if tuning is not None:
+            told |= {"split": tuning.split, "seed": tuning.seed, "streams": len(tuning.streams), "alarms_per_hour": self.alarms}
+            told["optimistic"] = tuning.split == split
+        return told
 
 
-def _text(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return ", ".join(_text(inner) for inner in value) if isinstance(value, list) else "-" if value is None else str(value)
+def _write(out: Path, figures: Figures, lines: list[str], manifests: Sequence[Manifest]) -> None:
+    """Write the report as Markdown and JSON, and the streams, so that they can be scored again."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (out / "report.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    for one in manifests:
+        (out / f"streams-{one.split}-{one.seed}.json").write_text(one.to_json(), encoding="utf-8")

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Collar", "EventCounts", "Hysteresis", "Span", "count_events", "onset_latencies", "spans_of_labels", "spans_of_scores"]
+__all__ = [
+    "Collar",
+    "EventCounts",
+    "Hysteresis",
+    "Overlap",
+    "Span",
+    "count_events",
+    "onset_latencies",
+    "spans_of_labels",
+    "spans_of_scores",
+]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -51,12 +61,26 @@ class Collar:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Overlap:
+    """How much of an event must be met for it to be found.
+
+    Source: intersection over union of at least 0.5, as event-F1 is defined for audio-visual video parsing (Tian, Li and Xu, Unified
+    Multisensory Perception, ECCV 2020, section 5.1) and kept by OV-AVEBench.
+    """
+
+    share: float = 0.5
+    """Intersection over union, above 0 and at most 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventCounts:
     """Counts that may be added over streams."""
 
     true: int = 0
     said: int = 0
     hits: int = 0
+    detected: int = 0
+    """True events that a said event of their class touches, however little."""
     false_alarms: int = 0
     """Said events that touch no true event of their class."""
     background_false_alarms: int = 0
@@ -73,6 +97,11 @@ class EventCounts:
         """Event-F1, 0 to 1; NaN when there is no event on either side."""
         total = self.true + self.said
         return 2.0 * self.hits / total if total else float("nan")
+
+    @property
+    def detection_rate(self) -> float:
+        """Share of true events that are touched; NaN when there is none."""
+        return self.detected / self.true if self.true else float("nan")
 
     @property
     def false_alarms_per_hour(self) -> float:
@@ -110,42 +139,57 @@ def spans_of_scores(scores: NDArray[np.floating], options: Hysteresis) -> list[S
     return sorted(found, key=lambda span: (span.start, span.label))
 
 
-def count_events(truth: NDArray[np.int64], said: Sequence[Span], background: int, collar: Collar) -> EventCounts:
+def count_events(truth: NDArray[np.int64], said: Sequence[Span], background: int, collar: Collar | Overlap) -> EventCounts:
     """Compare the events of one stream.
 
     Args:
         truth: shape (S,): label of each second.
         said: events that were found.
         background: C.
-        collar: how far an event may be off.
+        collar: how far an event may be off, or how much of it must be met.
 
     Source: Mesaros, Heittola and Virtanen, Metrics for Polyphonic Sound Event Detection, 2016, section 3.2; matching as in sed_eval
     (one to one, as many as possible).
     """
     true = spans_of_labels(truth, background)
-    quiet = truth == background
-    alarms = [span for span in said if not any(_touch(span, other) for other in true if other.label == span.label)]
+    loud = np.append(0, np.cumsum(truth != background))  # seconds that are no background before each second
+    one, other = _columns(true), _columns(said)
+    touching = _touching(one, other)  # (true, said)
+    alarm = ~touching.any(axis=0)
+    start, end = loud[np.minimum(other[1:], len(truth))]
     return EventCounts(
         true=len(true),
         said=len(said),
-        hits=_most_pairs([[j for j, other in enumerate(said) if _near(one, other, collar)] for one in true], len(said)),
-        false_alarms=len(alarms),
-        background_false_alarms=sum(bool(quiet[span.start : span.end].all()) for span in alarms),
+        hits=_most_pairs([np.flatnonzero(row).tolist() for row in _near(one, other, touching, collar)], len(said)),
+        detected=int(touching.any(axis=1).sum()),
+        false_alarms=int(alarm.sum()),
+        background_false_alarms=int((alarm & (start == end)).sum()),
         seconds=len(truth),
-        background_seconds=int(quiet.sum()),
+        background_seconds=len(truth) - int(loud[-1]),
     )
 
 
-def onset_latencies(truth: NDArray[np.int64], said: NDArray[np.int64], background: int, age: int) -> tuple[list[int], int]:
+def onset_latencies(
+    truth: NDArray[np.int64], said: NDArray[np.int64], background: int, age: int, settled: NDArray[np.int64] | None = None
+) -> tuple[list[int], int]:
     """Give, for each true event that is ever named, the seconds from its onset to the first right answer, and how many are not.
 
     An answer about second s is given at age *age* when second s + age has ended, so one second of segmentation is within.
+
+    Args:
+        truth: shape (S,): label of each second.
+        said: shape (S,): label that was said of it.
+        background: C.
+        age: seconds of look-ahead.
+        settled: shape (S,): the second that had to be known for each answer, itself where nothing is given; later where an event has to
+            last before it is told.
     """
     latencies, missed = [], 0
     for span in spans_of_labels(truth, background):
         right = np.flatnonzero(said[span.start : span.end] == span.label)
         if right.size:
-            latencies.append(int(right[0]) + age + 1)
+            first = right[0] if settled is None else settled[span.start + right].min() - span.start
+            latencies.append(int(first) + age + 1)
         else:
             missed += 1
     return latencies, missed
@@ -161,13 +205,29 @@ def _joined(spans: list[Span], gap: int) -> list[Span]:
     return joined
 
 
-def _touch(first: Span, second: Span) -> bool:
-    return first.start < second.end and second.start < first.end
+def _columns(spans: Sequence[Span]) -> NDArray[np.int64]:
+    """Give labels, starts and ends, shape (3, n)."""
+    return np.array([(span.label, span.start, span.end) for span in spans], dtype=np.int64).reshape(-1, 3).T
 
 
-def _near(true: Span, said: Span, collar: Collar) -> bool:
-    allowed = max(collar.offset, collar.offset_share * (true.end - true.start))
-    return true.label == said.label and abs(true.start - said.start) <= collar.onset and abs(true.end - said.end) <= allowed
+def _touching(true: NDArray[np.int64], said: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which are of one class and share a second, shape (true, said)."""
+    label, start, end = true[:, :, None]
+    touching: NDArray[np.bool_] = (label == said[0]) & (start < said[2]) & (said[1] < end)
+    return touching
+
+
+def _near(true: NDArray[np.int64], said: NDArray[np.int64], touching: NDArray[np.bool_], wanted: Collar | Overlap) -> NDArray[np.bool_]:
+    """Tell which may be a hit, shape (true, said)."""
+    label, start, end = true[:, :, None]
+    near: NDArray[np.bool_]
+    if isinstance(wanted, Overlap):
+        shared = np.minimum(end, said[2]) - np.maximum(start, said[1])
+        near = touching & (shared >= wanted.share * ((end - start) + (said[2] - said[1]) - shared))
+        return near
+    allowed = np.maximum(wanted.offset, wanted.offset_share * (end - start))
+    near = (label == said[0]) & (np.abs(start - said[1]) <= wanted.onset) & (np.abs(end - said[2]) <= allowed)
+    return near
 
 
 def _most_pairs(candidates: list[list[int]], size: int) -> int:

@@ -82,6 +82,10 @@ class Manifest:
         pieces = [[list(asdict(piece).values()) for piece in stream] for stream in self.streams]
         return json.dumps({"schema": _SCHEMA, "split": self.split, "seed": self.seed, "streams": pieces}) + "\n"
 
+    def kinds(self, stream: int) -> list[Kind]:
+        """Give, for each second of one stream, the kind of piece it lies in."""
+        return [piece.kind for piece in self.streams[stream] for _ in range(piece.length)]
+
     def seconds(self, stream: int, labels: NDArray[np.int64], background: int) -> StreamSeconds:
         """Spell one stream out; only what is heard and seen of the same clip keeps its label.
 

@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from streamav.evaluation.stream_baselines import AlignedStream
 from streamav.evaluation.stream_manifest import Manifest, ManifestOptions, StreamSeconds, make_manifest
 from streamav.evaluation.stream_scores import ScoredStream
 from streamav.networks.heads import segment_probabilities
 from streamav.training.feature_set import FeatureSet, Seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from streamav.evaluation.stream_manifest import Piece
     from streamav.networks.options import Decision
     from streamav.networks.vscg import VSCG
     from streamav.training.ave import AveData
 
-__all__ = ["manifest_of", "run_stream", "run_streams"]
+__all__ = ["manifest_of", "run_aligned", "run_stream", "run_streams"]
 
 _BLOCK = 16
 """Rows of T seconds that are encoded at once: 160 MB of AVE's maps."""
@@ -63,6 +65,39 @@ def run_stream(network: VSCG, features: FeatureSet, stream: StreamSeconds, decis
             places = torch.arange(start, min(start + _WINDOWS, count))[:, None] + torch.arange(segments)  # (B, T)
             said.append(segment_probabilities(network.localize_window(heard[places], seen[places]), decision).numpy())
     return ScoredStream(np.concatenate(said), stream.labels)
+
+
+def run_aligned(network: VSCG, features: FeatureSet, manifest: Manifest, decision: Decision) -> Iterator[AlignedStream]:
+    """Judge each piece of each stream in a window of its whole clip, as if the cuts were known: the offline oracle.
+
+    Args:
+        network: in eval mode; stays so.
+        features: the data set whose rows the manifest names.
+        manifest: the streams.
+        decision: which head the probabilities come from.
+    """
+    segments = features.labels.shape[1]
+    network.eval()
+    for number, pieces in enumerate(manifest.streams):
+        truth = manifest.seconds(number, features.labels, features.background).labels
+        said = []
+        for start in range(0, len(pieces), _BLOCK):
+            block = pieces[start : start + _BLOCK]
+            batch = features.gather_seconds(_whole(block, segments))
+            with torch.inference_mode():
+                scores = segment_probabilities(network(batch.audio, batch.visual), decision).numpy()
+            said += [scores[place, piece.start : piece.start + piece.length] for place, piece in enumerate(block)]
+        yield AlignedStream(np.concatenate(said), truth, segments)
+
+
+def _whole(pieces: Sequence[Piece], segments: int) -> Seconds:
+    """Name all seconds of the clips that pieces were cut from; their labels are not used."""
+    seconds = np.tile(np.arange(segments, dtype=np.int64), (len(pieces), 1))
+    heard, seen = (
+        np.repeat(np.array(rows, dtype=np.int64)[:, None], segments, axis=1)
+        for rows in ([piece.audio_row for piece in pieces], [piece.visual_row for piece in pieces])
+    )
+    return Seconds(audio_rows=heard, audio_seconds=seconds, visual_rows=seen, visual_seconds=seconds, labels=np.zeros_like(seconds))
 
 
 def _encoded(network: VSCG, features: FeatureSet, stream: StreamSeconds, segments: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -170,6 +170,13 @@ def test_onset_latency_counts_the_second_and_the_look_ahead() -> None:
     assert onset_latencies(TRUTH, np.array([3, 3, 0, 0, 0, 3, 3, 3, 3, 3, 3, 3]), 3, age=2) == ([4], 1)
 
 
+def test_an_event_that_must_last_is_told_no_earlier() -> None:
+    """Answers that rest on a later second are as late as that; the earliest one settled counts."""
+    said = np.array([3, 0, 0, 0, 0, 3, 3, 1, 1, 3, 3, 3])
+    settled = np.array([0, 3, 3, 3, 4, 5, 6, 8, 8, 9, 10, 11])
+    assert onset_latencies(TRUTH, said, 3, 0, settled) == ([3, 2], 0)
+
+
 def test_perfect_and_silent_models_score_as_they_must() -> None:
     """Saying the truth gives 1 and no alarms at every latency; saying background gives its share and finds nothing."""
     truth = np.array(([3] * 12 + [0] * 5 + [3] * 8 + [1] * 4 + [3] * 12), dtype=np.int64)
@@ -177,7 +184,7 @@ def test_perfect_and_silent_models_score_as_they_must() -> None:
     perfect = score_streams([ScoredStream(np.eye(4)[truth[places]], truth)] * 2)
     assert all(age.accuracy == 1.0 for age in perfect.ages)
     assert [row.event_f1 for row in perfect.latencies] == [1.0] * 5
-    assert [row.onset_latency_median for row in perfect.latencies] == [1.0, 2.0, 3.0, 5.0, 10.0]
+    assert [row.onset_latency_median for row in perfect.latencies] == [2.0, 3.0, 4.0, 6.0, 11.0]  # two seconds are the shortest event
     assert perfect.ages[0].flips == 0.0
     silent = score_streams([ScoredStream(np.eye(4)[np.full(places.shape, 3)], truth)])
     assert silent.ages[0].accuracy == pytest.approx(silent.always_background)

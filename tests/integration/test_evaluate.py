@@ -1,0 +1,134 @@
+"""Promises of `streamav eval` on streams, end to end on a tiny folder of AVE's form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from ave_folder import write_ave_folder
+from typer.testing import CliRunner, Result
+
+from streamav.cli.evaluate import evaluate
+from streamav.cli.train import train
+from streamav.errors import SettingsError
+from streamav.evaluation.stream_events import Hysteresis
+from streamav.evaluation.stream_manifest import Manifest, ManifestOptions, Piece
+from streamav.evaluation.stream_protocol import aligned_row
+from streamav.networks.options import VSCGOptions
+from streamav.networks.vscg import VSCG
+from streamav.training import streaming
+from streamav.training.ave import open_ave
+from streamav.training.selection import answers
+from streamav.training.streaming import manifest_of, run_aligned, run_streams
+
+SMALL = ["--set", "network.hidden=16", "--set", "network.attention_size=16", "--set", "network.front_size=16", "--batch", "8"]
+
+
+def invoke(command: object, *arguments: object) -> Result:
+    app = typer.Typer()
+    app.command()(command)  # type: ignore[type-var]
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("ave")
+    write_ave_folder(place, 20, dtype="float16")
+    return place
+
+
+@pytest.fixture(scope="module")
+def network() -> VSCG:
+    torch.manual_seed(0)
+    return VSCG(VSCGOptions.corrected(hidden=16, attention_size=16)).eval()
+
+
+def test_offline_windows_on_streams_give_the_offline_number(folder: Path, network: VSCG) -> None:
+    """Track S1: on streams of whole clips, windows that are aligned to them score exactly the accuracy of the clips."""
+    data = open_ave(folder)
+    stream = Manifest(split="test", seed=0, streams=(tuple(Piece("clip", int(row), int(row), 0, 10) for row in data.test.rows),))
+    aligned = next(run_aligned(network, data.test, stream, "argmax29"))
+    offline = answers(network, data.test.batches(3), "argmax29", 0.7)
+    assert (aligned.scores.argmax(axis=1) == aligned.truth).mean() == (offline.decided == offline.truth).mean()
+    live = next(run_streams(network, data.test, stream, "argmax29"))
+    assert (live.windows[::10].argmax(axis=2) == offline.truth).mean() == (offline.decided == offline.truth).mean()
+
+
+def test_the_oracle_judges_a_piece_in_its_whole_clip(folder: Path, network: VSCG) -> None:
+    """Cropped pieces and gaps between them keep the scores of the windows that they were cut from; the streams' labels are the same."""
+    data = open_ave(folder)
+    made = manifest_of(data, "test", ManifestOptions(streams=1, seconds=150, seed=3))
+    aligned = next(run_aligned(network, data.val, made, "argmax29"))
+    offline = answers(network, data.test.batches(8), "argmax29", 0.7)
+    places = {int(row): place for place, row in enumerate(data.test.rows)}
+    second = 0
+    for piece in made.streams[0]:
+        if piece.kind == "clip":
+            expected = offline.probabilities[places[piece.audio_row], piece.start : piece.start + piece.length]
+            np.testing.assert_allclose(aligned.scores[second : second + piece.length], expected, atol=1e-5)
+        second += piece.length
+    assert second == len(aligned.truth)
+    assert aligned_row([[aligned]], Hysteresis()).pooled.latency == 9
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("model") / "model"
+    result = invoke(train, "--data", folder, "--out", out, "--epochs", 1, *SMALL)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.mark.slow
+def test_a_report_of_several_seeds_with_thresholds_of_validation_streams(
+    folder: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thresholds are tuned on val streams before any test stream is scored; a table for each latency, baselines in each, files in --out."""
+    order: list[str] = []
+    for name in ("run_streams", "run_aligned"):
+        original = getattr(streaming, name)
+
+        def watched(network: VSCG, features: object, manifest: Manifest, head: str, _original: Callable[..., object] = original) -> object:
+            order.append(manifest.split)
+            return _original(network, features, manifest, head)
+
+        monkeypatch.setattr(streaming, name, watched)
+    out = tmp_path / "report"
+    arguments = ["--data", folder, "--model", model, "--protocol", "stream", "--streams", 1, "--minutes", 1, "--seeds", 2]
+    result = invoke(evaluate, *arguments, "--json", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert order == ["val"] * 3 + ["test"] * 6  # two heads and the oracle; then each on the streams of two seeds
+    figures = json.loads(result.stdout)
+    assert figures == json.loads((out / "report.json").read_text(encoding="utf-8"))
+    stream = figures["stream"]
+    assert (stream["thresholds"]["chosen"], stream["thresholds"]["split"]) == ("tuned", "val")
+    assert list(stream["tables"]) == ["0", "1", "2", "4", "9"]
+    for rows in stream["tables"].values():
+        assert [row["system"] for row in rows] == ["per_segment", "two_stage", "last label again", "offline oracle windows"]
+    assert {path.name for path in out.iterdir()} == {"report.md", "report.json", "streams-test-0.json", "streams-test-1.json"}
+    assert {gap["kind"] for gap in stream["gaps"]["0"]["two_stage"]} <= {"clip", "quiet", "mismatch", "heard_only", "seen_only"}
+    text = (out / "report.md").read_text(encoding="utf-8")
+    assert "tuned on val streams" in text
+    assert "±" in text
+    again = invoke(evaluate, *arguments[:-2], "--json", "--manifest", out / "streams-test-1.json", "--no-baselines", "--thresholds", "card")
+    repeated = json.loads(again.stdout)["stream"]
+    assert repeated["thresholds"]["chosen"] == "card"
+    assert repeated["manifests"][0]["seed"] == 1
+    assert [row["system"] for row in repeated["tables"]["0"]] == ["per_segment", "two_stage"]
+
+
+def test_what_cannot_be_reported_is_refused_before_anything_is_run(tmp_path: Path) -> None:
+    """A manifest is one seed's, and a report is not written over something else."""
+    (tmp_path / "precious.txt").write_text("x", encoding="utf-8")
+    arguments = ["--data", tmp_path, "--model", "starter"]
+    seeds = invoke(evaluate, *arguments, "--manifest", tmp_path / "m.json", "--seeds", 2).exception
+    taken = invoke(evaluate, *arguments, "--out", tmp_path).exception
+    assert isinstance(seeds, SettingsError)
+    assert "one seed" in str(seeds)
+    assert isinstance(taken, SettingsError)
+    assert "must be free" in str(taken)
