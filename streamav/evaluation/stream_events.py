@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Collar", "EventCounts", "Hysteresis", "Span", "count_events", "onset_latencies", "spans_of_labels", "spans_of_scores"]
+__all__ = [
+    "Collar",
+    "EventCounts",
+    "Hysteresis",
+    "Span",
+    "count_events",
+    "most_pairs",
+    "onset_latencies",
+    "spans_of_labels",
+    "spans_of_scores",
+]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -128,7 +138,7 @@ def count_events(truth: NDArray[np.int64], said: Sequence[Span], background: int
     return EventCounts(
         true=len(true),
         said=len(said),
-        hits=_most_pairs([[j for j, other in enumerate(said) if _near(one, other, collar)] for one in true], len(said)),
+        hits=most_pairs([[j for j, other in enumerate(said) if _near(one, other, collar)] for one in true], len(said)),
         false_alarms=len(alarms),
         background_false_alarms=sum(bool(quiet[span.start : span.end].all()) for span in alarms),
         seconds=len(truth),
@@ -170,8 +180,13 @@ def _near(true: Span, said: Span, collar: Collar) -> bool:
     return true.label == said.label and abs(true.start - said.start) <= collar.onset and abs(true.end - said.end) <= allowed
 
 
-def _most_pairs(candidates: list[list[int]], size: int) -> int:
-    """Give the size of the largest one-to-one matching (Kuhn's augmenting paths; collars keep the lists short)."""
+def most_pairs(candidates: list[list[int]], size: int) -> int:
+    """Give the size of the largest one-to-one matching (Kuhn's augmenting paths; collars keep the lists short).
+
+    Args:
+        candidates: for each of one side, the numbers of those of the other side that it may be matched with.
+        size: how many the other side has.
+    """
     owner = [-1] * size
 
     def place(one: int, seen: set[int]) -> bool:
