@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -197,7 +197,7 @@ def noisy(seed: int, noise: tuple[float, ...]) -> ScoredSeconds:
 
 
 def test_each_class_gets_what_its_own_noise_asks_for() -> None:
-    """A class over loud noise gets a high threshold, a class over little noise keeps its freedom, a class without events the general one."""
+    """A class over loud noise gets a high threshold, over little noise a class stays free, and one without events has the general one."""
     table = operating_table([noisy(1, (0.78, 0.1, 0.1)), noisy(2, (0.78, 0.1, 0.1))], class_candidates())
     found = tune_classes(table, 0.0)
     assert found.counts.f1 == 1.0
@@ -219,9 +219,16 @@ def test_few_events_mean_general_settings() -> None:
     assert len(set(found.chosen)) == 1
 
 
+def always_loud() -> ScoredSeconds:
+    """Give 50 s of an event and 50 s of background in which another class is as sure as can be."""
+    scores = np.zeros((100, 3))
+    scores[:50, 0] = scores[75:90, 1] = 0.99
+    return ScoredSeconds(scores, np.repeat([0, 2], 50).astype(np.int64))
+
+
 def test_an_impossible_budget_says_what_is_possible() -> None:
     """A class that always fires keeps no budget, and streams without events or background are no streams to tune on."""
-    loud = ScoredSeconds(np.full((100, 3), 0.99), np.repeat([0, 2], 50).astype(np.int64))
+    loud = always_loud()
     with pytest.raises(DataError, match=r"even the strictest give 72\.00 \(1 in 0\.01 h\)"):
         tune_classes(operating_table([loud], class_candidates()), 1.0)
     for truth in (np.zeros(50, dtype=np.int64), np.full(50, 2)):
@@ -236,9 +243,8 @@ def test_the_curve_rises_with_the_budget_and_leaves_out_what_cannot_be_kept() ->
     assert points
     assert [point.budget_per_hour for point in points] == sorted(point.budget_per_hour for point in points)
     assert all(point.false_alarms_per_hour <= point.budget_per_hour + 1e-9 for point in points)
-    assert all(first.event_f1 <= second.event_f1 for first, second in zip(points, points[1:], strict=False))
-    loud = operating_table([ScoredSeconds(np.full((100, 3), 0.99), np.repeat([0, 2], 50).astype(np.int64))], SMALL)
-    assert not curve_of(loud, [0.0])
+    assert all(first.event_f1 <= second.event_f1 for first, second in pairwise(points))
+    assert not curve_of(operating_table([always_loud()], SMALL), [0.0])
 
 
 def test_halves_check_each_other() -> None:
