@@ -161,4 +161,5 @@ def _raises(thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
     """Give how far each threshold lies above the first, in millionths of log-odds."""
     clipped = np.clip(thresholds, 1e-4, 1.0 - 1e-4)
     odds = np.log(clipped / (1.0 - clipped))
-    return np.rint(_MICRO * (odds - odds[0])).astype(np.int64)
+    millionths: NDArray[np.int64] = np.rint(_MICRO * (odds - odds[0])).astype(np.int64)
+    return millionths

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from streamav.evaluation.class_tuning import Tuned
     from streamav.evaluation.quiet_tuning import QuietTable, Raised
     from streamav.evaluation.stream_events import EventCounts
-    from streamav.evaluation.stream_runs import ScoredSeconds
+    from streamav.evaluation.stream_runs import OperatingTable, ScoredSeconds
 
 __all__ = ["Asked", "Outcome", "raised_on_quiet", "tuned_on_streams"]
 
+_Checks = tuple["EventCounts | None", "EventCounts | None"]
+"""Counts on streams that were not tuned on: with settings of single classes, and with the general ones alone."""
 _BUDGETS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 6.0, 10.0, 20.0, 40.0, 60.0)
 """Budgets of the curve, false alarms an hour."""
 _LEFT = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -74,12 +76,12 @@ def tuned_on_streams(card: ModelCard, streams: Sequence[ScoredSeconds], asked: A
         raise DataError(msg)
     table = halves[0] if len(halves) == 1 else halves[0] + halves[1]
     best = tune_classes(table, asked.alarms, asked.least_events, asked.only)
-    beyond = held_out(halves, asked.alarms, asked.least_events, asked.only) if len(halves) > 1 else None
+    checks = _checked(halves, asked)
     points = curve_of(table, (*_BUDGETS, asked.alarms), asked.least_events, asked.only)
     detection = detection_of(card, best.general, [table.options[number] for number in best.chosen], asked.latency + 1)
     return Outcome(
         detection=detection,
-        figures=_stream_figures(detection, best, beyond, asked),
+        figures=_stream_figures(detection, best, checks, asked),
         points=[asdict(point) for point in points],
         curve=Curve(
             title=f"{card.name}: validation streams, {asked.latency} s of look-ahead",
@@ -87,7 +89,7 @@ def tuned_on_streams(card: ModelCard, streams: Sequence[ScoredSeconds], asked: A
             lines={"event-F1": tuple(point.event_f1 for point in points), "recall": tuple(point.recall for point in points)},
             chosen=best.counts.background_false_alarms_per_hour,
         ),
-        remarks=_stream_remarks(best.counts, beyond, asked),
+        remarks=_stream_remarks(best.counts, checks, asked),
     )
 
 
@@ -148,8 +150,17 @@ def _with_on(setting: Hysteresis, on: float) -> Hysteresis:
     return Hysteresis(on=on, off=setting.off, min_segments=setting.min_segments, gap_segments=setting.gap_segments)
 
 
-def _stream_figures(detection: DetectionCard, best: Tuned, beyond: EventCounts | None, asked: Asked) -> dict[str, object]:
+def _checked(halves: Sequence[OperatingTable], asked: Asked) -> _Checks:
+    """Score each half with the settings of the other: those of single classes, and the general ones for all."""
+    if len(halves) == 1:
+        return None, None
+    everyone = int(sum(half.true.sum() for half in halves))
+    return held_out(halves, asked.alarms, asked.least_events, asked.only), held_out(halves, asked.alarms, 2 * everyone + 2)
+
+
+def _stream_figures(detection: DetectionCard, best: Tuned, checks: _Checks, asked: Asked) -> dict[str, object]:
     counts = best.counts
+    own, general = checks
     return {
         **_plain(detection),
         "budget_per_hour": asked.alarms,
@@ -160,25 +171,26 @@ def _stream_figures(detection: DetectionCard, best: Tuned, beyond: EventCounts |
         "events": counts.true,
         "background_hours": counts.background_seconds / 3600.0,
         "classes_with_own_settings": len(best.own),
-        "held_out_event_f1": None if beyond is None else beyond.f1,
-        "held_out_background_false_alarms_per_hour": None if beyond is None else beyond.background_false_alarms_per_hour,
+        "held_out_event_f1": None if own is None else own.f1,
+        "held_out_background_false_alarms_per_hour": None if own is None else own.background_false_alarms_per_hour,
+        "held_out_general_event_f1": None if general is None else general.f1,
     }
 
 
-def _stream_remarks(counts: EventCounts, beyond: EventCounts | None, asked: Asked) -> list[str]:
+def _stream_remarks(counts: EventCounts, checks: _Checks, asked: Asked) -> list[str]:
     chosen = (
         f"Chosen on validation streams with {counts.true} events and {counts.background_seconds / 3600.0:.2f} h of background: "
         f"event-F1 {counts.f1:.3f} at {counts.background_false_alarms_per_hour:.2f} false alarms an hour (budget {asked.alarms:g})."
     )
-    remarks = [chosen]
-    if beyond is None:
-        remarks.append("What settings were chosen on is no test of them; with two streams or more each half would check the other.")
-    else:
-        remarks.append(
-            f"Chosen on one half of the streams and scored on the other: event-F1 {beyond.f1:.3f} at "
-            f"{beyond.background_false_alarms_per_hour:.2f} false alarms an hour."
-        )
-    return remarks
+    own, general = checks
+    if own is None or general is None:
+        return [chosen, "What settings were chosen on is no test of them; there are too few streams for one half to check the other."]
+    checked = (
+        f"Chosen on one half of the streams and scored on the other: event-F1 {own.f1:.3f} at "
+        f"{own.background_false_alarms_per_hour:.2f} false alarms an hour; with general settings alone {general.f1:.3f}."
+    )
+    advice = ["So settings of single classes do not pay here: use more streams, or a higher --least-events."] if own.f1 < general.f1 else []
+    return [chosen, checked, *advice]
 
 
 def _quiet_points(table: QuietTable, asked: Asked, labels: Sequence[str]) -> list[dict[str, float]]:

@@ -154,7 +154,7 @@ def test_the_table_for_people_says_how_sure_it_is(quiet: Path, model: Path, caps
         ("--quiet GIVEN --model nothing", 4, "the name of a bundle"),
     ],
 )
-def test_what_is_wrong_ends_with_its_own_status(  # noqa: PLR0913 - three of a row, three fixtures
+def test_what_is_wrong_ends_with_its_own_status(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: str, status: int, words: str
 ) -> None:
     """One sentence and a documented exit status for each mistake; nothing is written."""
