@@ -174,9 +174,10 @@ def _tell(found: Outcome, *, as_json: bool) -> None:
 
     console = Console()
     settings = Table("class", "on", "off", "min s", "gap s", title="detection settings")
-    rows = {"all others": found.detection, **found.detection.classes}
+    general = found.detection.model_dump()
+    rows = {"all others": general, **{name: one.model_dump() for name, one in found.detection.classes.items()}}
     for name, one in rows.items():
-        settings.add_row(name, f"{one.on:g}", f"{one.off:g}", str(one.min_segments), str(one.gap_segments))
+        settings.add_row(name, *(f"{one[field]:g}" for field in ("on", "off", "min_segments", "gap_segments")))
     console.print(settings)
     if found.points:
         curve = Table(*(name.replace("_", " ") for name in found.points[0]), title="what a budget buys")
