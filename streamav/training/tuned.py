@@ -126,6 +126,7 @@ def draw_curve(curve: Curve, path: Path) -> None:
     axes.axvline(curve.chosen, color="grey", linestyle="--", label="chosen")
     axes.set(xlabel="false alarms an hour", title=curve.title)
     axes.set_xscale("symlog", linthresh=1.0)  # 0 must have a place
+    axes.set_xlim(left=-0.05)
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
     try:
