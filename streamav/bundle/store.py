@@ -179,8 +179,14 @@ def write_bundle(path: Path | str, card: ModelCard, tensors: Mapping[str, NDArra
     return _write_whole(path, fill, replace=replace)
 
 
-def copy_bundle(bundle: Bundle, path: Path | str, *, replace: bool = False) -> Bundle:
+def copy_bundle(bundle: Bundle, path: Path | str, *, card: ModelCard | None = None, replace: bool = False) -> Bundle:
     """Copy a bundle, whole or not at all, to the folder *path*.
+
+    Args:
+        bundle: what to copy.
+        path: folder to make.
+        card: card of the copy, with the hashes of the same weights; None for the card as it is.
+        replace: True to put the copy in the place of a bundle that is there.
 
     Raises:
         ModelError: when *path* is taken or the disk refuses.
@@ -189,6 +195,8 @@ def copy_bundle(bundle: Bundle, path: Path | str, *, replace: bool = False) -> B
     def fill(folder: Path) -> None:
         for name in (CARD_FILE, *bundle.card.weights):
             shutil.copyfile(bundle.path / name, folder / name)
+        if card is not None:
+            (folder / CARD_FILE).write_text(card.to_json(), encoding="utf-8")
 
     return _write_whole(Path(path).absolute(), fill, replace=replace)
 

@@ -1,69 +1,194 @@
-"""`streamav tune`: finds a model's thresholds on validation streams and writes them into a copy of its bundle.
+"""`streamav tune`: finds thresholds, shortest lengths and longest pauses of every class for a budget of false alarms an hour.
 
-It reads options and prints; `streamav.evaluation.stream_tuning` chooses.
+It reads options, prints and writes; `streamav.evaluation` chooses, on validation streams or on the user's own quiet recordings.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
+import math
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from streamav.errors import MissingExtraError, ModelError, SettingsError
+
 if TYPE_CHECKING:
-    from streamav.bundle import Bundle
-    from streamav.evaluation.stream_events import Hysteresis
+    from collections.abc import Sequence
+
+    from streamav.bundle import Bundle, ModelCard
+    from streamav.config import ModelSettings
+    from streamav.training.tuning import Asked, Outcome
 
 __all__ = ["tune"]
 
+_STREAMS_BUDGET = 6.0
+_QUIET_BUDGET = 1.0
+
 
 def tune(
-    data: Annotated[Path, typer.Option("--data", help="Folder of AVE-named HDF5 features; its validation split is used.")],
     model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Write a copy of the bundle with the new thresholds.")] = None,
-    latency: Annotated[int, typer.Option(min=0, max=9, help="Seconds of look-ahead to tune for.")] = 1,
-    alarms: Annotated[float, typer.Option("--alarms-per-hour", min=0.0, help="Most false alarms in an hour of background.")] = 6.0,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of AVE-named HDF5 features; its validation split is used.")] = None,
+    quiet: Annotated[
+        list[str] | None,
+        typer.Option("--quiet", help="Recording, or folder of recordings, in which nothing of interest happens; repeatable."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write a copy of the bundle with the new settings.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="Write the settings as TOML for streamav run --config.")] = None,
+    picture: Annotated[Path | None, typer.Option("--curve", help="Draw the curve into this PNG file (needs matplotlib).")] = None,
+    latency: Annotated[
+        int | None, typer.Option(min=0, max=9, help="Seconds of look-ahead to tune for; 1 on streams, the model's on quiet recordings.")
+    ] = None,
+    alarms: Annotated[
+        float | None,
+        typer.Option("--alarms-per-hour", min=0.0, help="Budget of false alarms an hour; 6 on streams, 1 on quiet recordings."),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--class", help="Only this class may get settings of its own; repeatable. All without.")
+    ] = None,
+    least: Annotated[int, typer.Option("--least-events", min=1, help="True events that give a class settings of its own.")] = 10,
     streams: Annotated[int, typer.Option(min=1, max=1000, help="How many streams.")] = 10,
     minutes: Annotated[float, typer.Option(min=0.5, help="Length of each.")] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the streams.")] = 0,
+    weights: Annotated[Path | None, typer.Option("--weights", help="With --quiet: folder with encoders that the bundle lacks.")] = None,
+    engine: Annotated[
+        Literal["auto", "torch", "cpu", "cuda", "tensorrt"], typer.Option(help="With --quiet: what runs the networks.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Find the thresholds with the best event-F1 that keep false alarms within a limit."""
+    """Find the detection settings of every class for a budget of false alarms an hour.
+
+    On validation streams (--data) those with the best event-F1; on your own quiet recordings (--quiet) the present ones, raised as little
+    as keeps the budget. Exit status: 2 an option or file name is wrong, 3 a recording cannot be read, 4 model, 7 nothing to tune on, or
+    no settings keep the budget (nothing is written then).
+    """
     from streamav.bundle import find_bundle
+    from streamav.config import ModelSettings
+    from streamav.training.tuned import config_text, draw_curve, write_config, write_tuned_bundle
+    from streamav.training.tuning import Asked
+
+    if (data is None) == (not quiet):
+        msg = "tune on validation streams (--data) or on quiet recordings (--quiet); for both, tune twice: --out first, then --model"
+        raise SettingsError(msg)
+    if alarms is not None and not math.isfinite(alarms):
+        msg = f"--alarms-per-hour must be a number of at least 0, got {alarms}"
+        raise SettingsError(msg)
+    _check_places(out, config, picture)
+    bundle = find_bundle(model)
+    ids = _class_ids(bundle.card, only)
+    if data is not None:
+        asked = Asked(_STREAMS_BUDGET if alarms is None else alarms, 1 if latency is None else latency, ids, least)
+        found = _from_streams(bundle, data, asked, (streams, minutes, seed))
+    else:
+        own = bundle.card.detection.latency_segments - 1
+        asked = Asked(_QUIET_BUDGET if alarms is None else alarms, own if latency is None else latency, ids, least)
+        found = _from_quiet(bundle, quiet or [], asked, ModelSettings(name=model, weights_dir=weights, engine=engine))
+    if out is not None:
+        write_tuned_bundle(bundle, out, found.detection)
+    if config is not None:
+        write_config(config, config_text(_lasting_name(model), found.detection, ["Made by streamav tune.", *found.remarks]))
+    if picture is not None:
+        draw_curve(found.curve, picture)
+    _tell(found, as_json=as_json)
+
+
+def _check_places(out: Path | None, config: Path | None, picture: Path | None) -> None:
+    """Refuse before the long work what would fail after it."""
+    if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        msg = f"the bundle's folder must not exist yet, got {out}; choose another folder"
+        raise ModelError(msg)
+    if config is not None and (config.exists() or not config.absolute().parent.is_dir()):
+        msg = f"the configuration file must not exist yet, and its folder must, got {config}; choose another name"
+        raise SettingsError(msg)
+    if picture is not None and not picture.absolute().parent.is_dir():
+        msg = f"the folder of the picture must exist, got {picture}"
+        raise SettingsError(msg)
+    if picture is not None and find_spec("matplotlib") is None:
+        package = "matplotlib"
+        raise MissingExtraError(package, "train")
+
+
+def _class_ids(card: ModelCard, names: Sequence[str] | None) -> tuple[int, ...] | None:
+    """Give the class_ids of the classes that may get settings of their own, or None for all.
+
+    Raises:
+        SettingsError: when the model has no such class.
+    """
+    for name in names or ():
+        if name not in card.slugs:
+            near = difflib.get_close_matches(name, card.slugs, n=1, cutoff=0.0)[0]
+            msg = f"--class {name}: model {card.name} has no such class; the nearest is {near}, all are: {', '.join(card.slugs)}"
+            raise SettingsError(msg)
+    return tuple(sorted({card.slugs.index(name) for name in names})) if names else None
+
+
+def _from_streams(bundle: Bundle, data: Path, asked: Asked, size: tuple[int, float, int]) -> Outcome:
+    """Run the model over streams laid out of the validation split, and tune on them."""
     from streamav.cli.evaluate import localizer_of, streams_of
-    from streamav.evaluation.stream_tuning import tune as choose
+    from streamav.evaluation.class_tuning import final_seconds
     from streamav.training.ave import AveOptions, open_ave
     from streamav.training.streaming import run_streams
+    from streamav.training.tuning import tuned_on_streams
 
-    bundle = find_bundle(model)
     folder = open_ave(data, AveOptions(check=False))
     network = localizer_of(bundle, folder)
-    manifest = streams_of(folder, "val", (streams, minutes, seed), None)
-    best, kept = choose(list(run_streams(network, folder.val, manifest, "argmax29")), latency, alarms)
-    figures = {
-        "on": best.hysteresis.on,
-        "off": best.hysteresis.off,
-        "min_segments": best.hysteresis.min_segments,
-        "gap_segments": best.hysteresis.gap_segments,
-        "latency_segments": latency + 1,
-        "event_f1": best.counts.f1 if best.counts.true + best.counts.said else None,
-        "background_false_alarms_per_hour": best.counts.background_false_alarms_per_hour,
-        "within_limit": kept,
-    }
-    if out is not None:
-        _write(bundle, out, best.hysteresis, latency + 1)
-    typer.echo(json.dumps(figures, indent=1) if as_json else "\n".join(f"{name}: {value}" for name, value in figures.items()))
-    if not kept:
-        typer.echo(f"no thresholds keep false alarms to {alarms} an hour; these come nearest", err=True)
+    manifest = streams_of(folder, "val", size, None)
+    return tuned_on_streams(bundle.card, final_seconds(run_streams(network, folder.val, manifest, "argmax29"), asked.latency), asked)
 
 
-def _write(bundle: Bundle, out: Path, best: Hysteresis, latency_segments: int) -> None:
-    """Copy the bundle with other thresholds; those of single classes are kept."""
-    from streamav.bundle import write_bundle
+def _from_quiet(bundle: Bundle, named: Sequence[str], asked: Asked, settings: ModelSettings) -> Outcome:
+    """Run the model over recordings in which nothing happens, and raise its thresholds."""
+    from streamav.app import localizer_head
+    from streamav.training.quiet import QuietRun, find_recordings
+    from streamav.training.tuning import raised_on_quiet
 
-    card = bundle.card
-    changes = {"on": best.on, "off": best.off, "min_segments": best.min_segments, "gap_segments": best.gap_segments}
-    detection = card.detection.model_copy(update={**changes, "latency_segments": latency_segments})
-    tensors = {f"{part}.{name}": value for part in ("audio", "visual", "localizer") for name, value in bundle.weights(part).items()}
-    write_bundle(out, card.model_copy(update={"detection": detection}), tensors)
+    files = find_recordings(named)
+    run = QuietRun(bundle, settings, localizer_head(bundle.card), asked.latency + 1)
+    scores = []
+    for number, file in enumerate(files, start=1):
+        scores.append(run.scores(file))
+        typer.echo(f"{number} of {len(files)}: {file}, {len(scores[-1])} s", err=True)
+    return raised_on_quiet(bundle.card, scores, asked)
+
+
+def _lasting_name(model: str) -> str:
+    """Give what names the model from any folder."""
+    from streamav.bundle import bundle_names
+
+    return model if model in bundle_names() else str(Path(model).absolute())
+
+
+def _tell(found: Outcome, *, as_json: bool) -> None:
+    """Print the settings, the curve and how sure it is."""
+    if as_json:
+        tree = {**found.figures, "curve": [_finite(point) for point in found.points], "remarks": found.remarks}
+        typer.echo(json.dumps(tree, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from streamav.training.tuned import sparkline
+
+    console = Console()
+    settings = Table("class", "on", "off", "min s", "gap s", title="detection settings")
+    general = found.detection.model_dump()
+    rows = {"all others": general, **{name: one.model_dump() for name, one in found.detection.classes.items()}}
+    for name, one in rows.items():
+        settings.add_row(name, *(f"{one[field]:g}" for field in ("on", "off", "min_segments", "gap_segments")))
+    console.print(settings)
+    if found.points:
+        curve = Table(*(name.replace("_", " ") for name in found.points[0]), title="what a budget buys")
+        for point in found.points:
+            curve.add_row(*("-" if math.isnan(value) else f"{value:.3g}" for value in point.values()))
+        console.print(curve)
+    for name, values in found.curve.lines.items():
+        typer.echo(f"{name} over false alarms, few to many: {sparkline(values)}  {min(values):.3g} to {max(values):.3g}")
+    for remark in found.remarks:
+        typer.echo(remark)
+
+
+def _finite(point: dict[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in point.items()}

@@ -23,6 +23,7 @@ __all__ = [
     "Overlap",
     "Span",
     "count_events",
+    "most_pairs",
     "onset_latencies",
     "spans_of_labels",
     "spans_of_scores",
@@ -160,7 +161,7 @@ def count_events(truth: NDArray[np.int64], said: Sequence[Span], background: int
     return EventCounts(
         true=len(true),
         said=len(said),
-        hits=_most_pairs([np.flatnonzero(row).tolist() for row in _near(one, other, touching, collar)], len(said)),
+        hits=most_pairs([np.flatnonzero(row).tolist() for row in _near(one, other, touching, collar)], len(said)),
         detected=int(touching.any(axis=1).sum()),
         false_alarms=int(alarm.sum()),
         background_false_alarms=int((alarm & (start == end)).sum()),
@@ -230,8 +231,13 @@ def _near(true: NDArray[np.int64], said: NDArray[np.int64], touching: NDArray[np
     return near
 
 
-def _most_pairs(candidates: list[list[int]], size: int) -> int:
-    """Give the size of the largest one-to-one matching (Kuhn's augmenting paths; collars keep the lists short)."""
+def most_pairs(candidates: list[list[int]], size: int) -> int:
+    """Give the size of the largest one-to-one matching (Kuhn's augmenting paths; collars keep the lists short).
+
+    Args:
+        candidates: for each of one side, the numbers of those of the other side that it may be matched with.
+        size: how many the other side has.
+    """
     owner = [-1] * size
 
     def place(one: int, seen: set[int]) -> bool:

@@ -13,10 +13,12 @@ import typer
 from ave_folder import Clips, write_ave_folder
 from typer.testing import CliRunner, Result
 
+from streamav.app import label_options
 from streamav.bundle import load_bundle
 from streamav.cli.evaluate import evaluate
 from streamav.cli.train import train
 from streamav.cli.tune import tune
+from streamav.config import DetectionSettings, load_settings
 from streamav.errors import DataError, ModelError, SettingsError
 from streamav.evaluation.stream_manifest import Manifest, Piece
 from streamav.networks.options import VSCGOptions
@@ -206,10 +208,13 @@ def test_tuning_writes_a_copy_with_other_thresholds(folder: Path, tmp_path: Path
     out, tuned = tmp_path / "model", tmp_path / "tuned"
     assert call("--data", folder, "--out", out, "--epochs", 1, *SMALL).exit_code == 0
     arguments = ["--data", folder, "--model", out, "--streams", 1, "--minutes", 2, "--latency", 2, "--json", "--out", tuned]
+    arguments += ["--config", tmp_path / "tuned.toml"]
     result = invoke(tune, *arguments)
     assert result.exit_code == 0, result.output
     figures, before, after = json.loads(result.stdout), load_bundle(out), load_bundle(tuned)
     assert after.sha256 == before.sha256
     assert (after.card.detection.on, after.card.detection.off) == (figures["on"], figures["off"])
     assert after.card.detection.latency_segments == 3
+    written = load_settings(tmp_path / "tuned.toml", environment={})
+    assert label_options(before.card, written.detection) == label_options(after.card, DetectionSettings())
     assert isinstance(invoke(tune, *arguments).exception, ModelError)

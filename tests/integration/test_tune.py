@@ -1,0 +1,181 @@
+"""Promises of `streamav tune --quiet`: whole programs over a recording made here, and what a live run makes of what it writes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from streamav import app
+from streamav.bundle import ClassDetection, load_bundle
+from streamav.bundle.store import copy_bundle
+from streamav.cli import main
+from streamav.cli.recordings import FoundSpans
+from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSettings, load_settings
+from streamav.evaluation.quiet_tuning import STRICTEST
+from streamav.evaluation.stream_runs import runs_of_column
+from streamav.training.quiet import QuietRun, find_recordings
+
+pytestmark = pytest.mark.slow  # loads real networks
+
+
+def write_clip(path: Path, seconds: int, seed: int = 0) -> Path:
+    """Write a small file of noise that grows and falls."""
+    random = np.random.default_rng(seed)
+    with av.open(str(path), "w") as out:
+        video, audio = out.add_stream("mpeg4", rate=4), out.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(4 * seconds):
+            picture = np.full((48, 64, 3), random.integers(0, 256), np.uint8)
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        out.mux(video.encode())
+        loudness = np.repeat(random.random(seconds), 16_000)
+        sound = av.AudioFrame.from_ndarray((20_000 * loudness * random.uniform(-1, 1, len(loudness))).astype(np.int16)[None], "s16", "mono")
+        sound.sample_rate = 16_000
+        out.mux(audio.encode(sound))
+        out.mux(audio.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with two recordings, one shorter than a window, and a file that is none."""
+    folder = tmp_path_factory.mktemp("quiet")
+    write_clip(folder / "long.mkv", 25)
+    write_clip(folder / "short.mkv", 6, seed=1)
+    (folder / "notes.txt").write_text("nothing happened", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _home(engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundle: Path, quiet: Path, engine_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the tiny model with thresholds in the middle of what it says of the recordings, so that its first class gives alarms."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STREAMAV_HOME", str(engine_home))
+        bundle = load_bundle(tiny_bundle)
+        scores = QuietRun(bundle, ModelSettings(name=str(tiny_bundle)), "segment", 1).scores(str(quiet / "long.mkv"))
+    low, high = (float(value) for value in np.quantile(scores[:, 0], [0.3, 0.6]))
+    classes = {"bark": ClassDetection(on=round(high, 4), off=round(low, 4), gap_segments=0)}
+    detection = bundle.card.detection.model_copy(update={"classes": classes, "on": 0.999, "off": 0.999})
+    out = tmp_path_factory.mktemp("model") / "noisy"
+    copy_bundle(bundle, out, card=bundle.card.model_copy(update={"detection": detection}))
+    return out
+
+
+def found_by_run(recording: Path, model: Path, detection: DetectionSettings) -> FoundSpans:
+    found = FoundSpans()
+    settings = Settings(
+        source=SourceSettings(id="quiet", uri=str(recording), speed="max"), model=ModelSettings(name=str(model)), detection=detection
+    )
+    asyncio.run(app.run(app.build(settings, [found])))
+    return found
+
+
+@pytest.mark.parametrize("name", ["long.mkv", "short.mkv"])
+def test_the_scores_are_those_that_a_run_makes_events_of(quiet: Path, model: Path, name: str) -> None:
+    """The confirmed events of `streamav run` on the same file are the runs of the scores: same stages, same seconds."""
+    bundle = load_bundle(model)
+    scores = QuietRun(bundle, ModelSettings(name=str(model)), "segment", 1).scores(str(quiet / name))
+    entry = bundle.card.detection.classes["bark"]
+    assert entry.on is not None
+    assert entry.off is not None
+    runs = runs_of_column(scores[:, 0].astype(np.float64), entry.on, entry.off, 0)
+
+    spans = found_by_run(quiet / name, model, DetectionSettings()).spans
+    assert [(span.label, span.onset_s, span.offset_s) for span in spans] == [
+        ("bark", start, end) for start, end in zip(runs.start.tolist(), runs.end.tolist(), strict=True)
+    ]
+
+
+def test_what_tune_writes_silences_a_run(quiet: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bundle and configuration both carry the raised threshold into a run, which then says nothing; the weights stay as they are."""
+    assert found_by_run(quiet / "long.mkv", model, DetectionSettings()).spans
+    out, config, picture = tmp_path / "tuned", tmp_path / "quiet.toml", tmp_path / "curve.png"
+    places = ["--out", str(out), "--config", str(config), "--curve", str(picture)]
+    assert main(["tune", "--quiet", str(quiet), "--model", str(model), "--alarms-per-hour", "1", "--json", *places]) == 0
+
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["alarms_before"] > figures["alarms"] == 0
+    assert figures["hours"] == pytest.approx(31 / 3600)
+    assert figures["upper_95_per_hour"] == pytest.approx(3.0 / figures["hours"], rel=0.01)
+    assert list(figures["raised"]) == ["bark"]
+    assert figures["curve"][0]["alarms_per_hour"] == 0.0
+    assert any("rule of three" in remark for remark in figures["remarks"])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+    assert main(["config", "check", "--quiet", str(config)]) == 0
+    settings, tuned = load_settings(config, environment={}), load_bundle(out)
+    on = figures["raised"]["bark"]["to"]
+    assert on <= STRICTEST
+    assert tuned.sha256 == load_bundle(model).sha256
+    assert settings.model.name == str(model)
+    assert app.label_options(tuned.card, DetectionSettings()) == app.label_options(load_bundle(model).card, settings.detection)
+    assert app.label_options(tuned.card, DetectionSettings())[0].on == on
+    assert not found_by_run(quiet / "long.mkv", out, DetectionSettings()).spans
+
+    events = tmp_path / "events.jsonl"
+    source = ["--source", str(quiet / "long.mkv"), "--speed", "max", "--jsonl", str(events)]
+    assert main(["run", "--config", str(config), *source]) == 0
+    lines = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
+    assert not [line for line in lines if line.get("confirmed")]
+
+
+def test_the_table_for_people_says_how_sure_it_is(quiet: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --json: settings, curve, and the sentences about hours and the rule of three."""
+    assert main(["tune", "--quiet", str(quiet / "long.mkv"), "--model", str(model), "--class", "bark"]) == 0
+    said = capsys.readouterr().out
+    assert "what a budget buys" in said
+    assert "bark" in said
+    assert "No rate below 144 an hour can be told from none" in said.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        ("", 2, "--data"),
+        ("--quiet GIVEN --data GIVEN", 2, "tune twice"),
+        ("--quiet GIVEN/empty", 7, "at least one recording"),
+        ("--quiet rtsp://camera/1", 7, "record it first"),
+        ("--quiet GIVEN/missing.mkv", 3, "missing.mkv"),
+        ("--quiet GIVEN/broken.mkv", 3, "broken.mkv"),
+        ("--quiet GIVEN --class brak", 2, "nearest is bark"),
+        ("--quiet GIVEN --alarms-per-hour inf", 2, "at least 0"),
+        ("--quiet GIVEN --config GIVEN", 2, "must not exist yet"),
+        ("--quiet GIVEN --curve GIVEN/no/curve.png", 2, "folder of the picture"),
+        ("--quiet GIVEN --model nothing", 4, "the name of a bundle"),
+    ],
+)
+def test_what_is_wrong_ends_with_its_own_status(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: str, status: int, words: str
+) -> None:
+    """One sentence and a documented exit status for each mistake; nothing is written."""
+    folder, out = tmp_path / "given", tmp_path / "out"
+    (folder / "empty").mkdir(parents=True)
+    (folder / "broken.mkv").write_bytes(b"no video" * 100)
+    given = arguments.replace("GIVEN", str(folder)).split()
+    assert main(["tune", "--model", str(model), *given, "--out", str(out)]) == status
+    assert words in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_budget_that_nothing_keeps_ends_with_7(quiet: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the class that fires may not be raised, the message names it and no configuration is written."""
+    config = tmp_path / "x.toml"
+    assert main(["tune", "--quiet", str(quiet), "--model", str(model), "--class", "siren", "--config", str(config)]) == 7
+    assert "left over: bark" in capsys.readouterr().err
+    assert not config.exists()
+
+
+def test_recordings_of_a_folder_come_sorted_and_once(quiet: Path) -> None:
+    """Of a folder the media files, in order; a file named twice is taken once."""
+    names = [str(quiet / "long.mkv"), str(quiet / "short.mkv")]
+    assert find_recordings([str(quiet), names[0]]) == names

@@ -1,0 +1,326 @@
+"""Promises of tuning: counts as live, a budget that is kept and well spent, thresholds that are only ever raised."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from strategies import PROBABILITIES
+
+from streamav.errors import DataError
+from streamav.evaluation.class_tuning import class_candidates, curve_of, final_seconds, held_out, tune_classes
+from streamav.evaluation.quiet_tuning import STRICTEST, quiet_table, raise_thresholds, upper_rate
+from streamav.evaluation.stream_budget import Group, best_ratio, share
+from streamav.evaluation.stream_events import Collar, EventCounts, Hysteresis, Span, count_events
+from streamav.evaluation.stream_runs import OperatingTable, ScoredSeconds, operating_table, runs_of_column
+from streamav.evaluation.stream_scores import ScoredStream
+from streamav.tracker import LabelOptions, Tracker, TrackerOptions
+from streamav.types import EventPhase, SegmentScores
+
+CLASSES = 3
+LABELS = ("bark", "bird", "siren")
+SMALL = [
+    Hysteresis(on=on, off=off, min_segments=least, gap_segments=gap)
+    for (on, off), least, gap in product([(0.25, 0.125), (0.5, 0.375), (0.75, 0.25), (0.75, 0.75)], (1, 2), (0, 1))
+]
+
+
+def live_spans(scores: NDArray[np.floating], setting: Hysteresis) -> list[Span]:
+    """Give the confirmed events that the tracker of a live run ends with."""
+    labels = tuple(
+        LabelOptions(
+            label=label,
+            label_name=label,
+            class_id=number,
+            on=setting.on,
+            off=setting.off,
+            min_segments=setting.min_segments,
+            gap_segments=setting.gap_segments,
+        )
+        for number, label in enumerate(LABELS)
+    )
+    tracker = Tracker(TrackerOptions(source="s", session="x", labels=labels, epoch_ns=0))
+    events = []
+    for index, row in enumerate(scores):
+        one = SegmentScores(
+            index=index,
+            age=0,
+            final=True,
+            relevance=1.0,
+            class_probabilities=row.astype(np.float32),
+            agreement=0.0,
+            attention=np.full((1, 1), 1.0, np.float32),
+            level_dbfs=None,
+        )
+        events += tracker.push([one])
+    events += tracker.close()
+    return [
+        Span(event.class_id, event.start_ns // 10**9, event.end_ns // 10**9)
+        for event in events
+        if event.phase is EventPhase.END and event.confirmed and event.end_ns is not None
+    ]
+
+
+def drawn_stream(seed: int, length: int = 60) -> ScoredSeconds:
+    """Draw a stream whose scores follow the truth now and then."""
+    random = np.random.default_rng(seed)
+    truth = np.repeat(random.integers(0, CLASSES + 1, length), random.integers(1, 6, length))[:length]
+    scores = random.choice(PROBABILITIES, (length, CLASSES + 1))
+    scores[:, :CLASSES] *= random.random((length, CLASSES)) < 0.4
+    right = random.random(length) < 0.5
+    scores[np.flatnonzero(right), truth[right]] = 0.75
+    return ScoredSeconds(scores, truth.astype(np.int64))
+
+
+streams = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=3).map(lambda seeds: [drawn_stream(seed) for seed in seeds])
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(SMALL))
+def test_runs_are_the_events_of_a_live_run(seed: int, setting: Hysteresis) -> None:
+    """Found at once over a whole stream, they are what the tracker says second by second."""
+    scores = drawn_stream(seed).scores
+    found = []
+    for label in range(CLASSES):
+        runs = runs_of_column(scores[:, label], setting.on, setting.off, setting.gap_segments)
+        kept = runs.held >= setting.min_segments
+        found += [Span(label, int(start), int(end)) for start, end in zip(runs.start[kept], runs.end[kept], strict=True)]
+    assert sorted(found) == sorted(live_spans(scores, setting))
+
+
+@given(streams)
+@settings(max_examples=25)
+def test_the_table_counts_as_the_evaluation_does(drawn: list[ScoredSeconds]) -> None:
+    """Hits, false alarms and those in background of every setting are those of count_events on the live run's events."""
+    table = operating_table(drawn, SMALL)
+    for number, setting in enumerate(SMALL):
+        expected = sum((count_events(one.truth, live_spans(one.scores, setting), CLASSES, Collar()) for one in drawn), EventCounts())
+        assert table.counts([number] * CLASSES) == expected
+
+
+def test_tables_of_two_halves_add_up_to_that_of_all() -> None:
+    """Counts are additive over streams; tables of other settings are refused."""
+    drawn = [drawn_stream(seed) for seed in range(5)]
+    whole, first, second = (operating_table(part, SMALL) for part in (drawn, drawn[::2], drawn[1::2]))
+    both = first + second
+    for name in ("true", "said", "hits", "false_alarms", "background_false_alarms"):
+        np.testing.assert_array_equal(getattr(both, name), getattr(whole, name))
+    assert (both.seconds, both.background_seconds) == (whole.seconds, whole.background_seconds)
+    with pytest.raises(DataError, match="settings and classes"):
+        first + operating_table(drawn, SMALL[:2])
+
+
+def test_streams_of_no_or_other_classes_are_refused() -> None:
+    """Nothing, or streams that differ in their classes, is one DataError."""
+    other = ScoredSeconds(np.zeros((3, 2)), np.ones(3, dtype=np.int64))
+    for wrong in ([], [drawn_stream(0), other]):
+        with pytest.raises(DataError, match="one set of classes"):
+            operating_table(wrong, SMALL)
+
+
+numbers = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 8), st.integers(0, 5)), min_size=1, max_size=4)
+
+
+@given(st.lists(numbers, min_size=1, max_size=4), st.integers(0, 12), st.integers(0, 5))
+def test_a_budget_is_shared_in_the_best_way_there_is(groups: list[list[tuple[int, int, int]]], budget: int, base: int) -> None:
+    """Both the best sum and the best ratio are what trying everything finds, and None is said exactly when nothing is cheap enough."""
+    made = [Group(*(np.array(column) for column in zip(*group, strict=True))) for group in groups]
+    ways = [way for way in product(*groups) if sum(one[2] for one in way) <= budget]
+    sums = share([group.gains for group in made], [group.costs for group in made], budget)
+    ratio = best_ratio(made, budget, base)
+    if not ways:
+        assert sums is ratio is None
+        return
+    assert sums is not None
+    assert ratio is not None
+    assert sum(groups[number][point][0] for number, point in enumerate(sums)) == max(sum(one[0] for one in way) for way in ways)
+    for chosen in (sums, ratio):
+        assert sum(groups[number][point][2] for number, point in enumerate(chosen)) <= budget
+    taken = [groups[number][point] for number, point in enumerate(ratio)]
+    if base > 0:
+        top = max(sum(one[0] for one in way) / (base + sum(one[1] for one in way)) for way in ways)
+        assert sum(one[0] for one in taken) / (base + sum(one[1] for one in taken)) == pytest.approx(top)
+
+
+def tuned(table: OperatingTable, budget: float, least: int) -> EventCounts | None:
+    try:
+        return tune_classes(table, budget, least).counts
+    except DataError:
+        return None
+
+
+@given(streams, st.integers(1, 12))
+@settings(max_examples=40)
+def test_the_budget_is_kept_and_more_of_it_never_gives_less(drawn: list[ScoredSeconds], least: int) -> None:
+    """On the streams it is tuned on: alarms within the budget, event-F1 that never falls with it, and the same answer again."""
+    table = operating_table(drawn, SMALL)
+    if not table.true.sum() or not table.background_seconds:
+        return
+    before = -1.0
+    for budget in (0.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3000.0):
+        counts = tuned(table, budget, least)
+        assert counts == tuned(table, budget, least)
+        if counts is None:
+            assert before == -1.0
+            continue
+        assert counts.background_false_alarms_per_hour <= budget + 1e-9
+        assert counts.f1 >= before
+        before = counts.f1
+
+
+@given(streams)
+@settings(max_examples=25)
+def test_own_settings_are_never_worse_than_those_for_all(drawn: list[ScoredSeconds]) -> None:
+    """Whatever keeps the budget when all classes share it is beaten or equalled when each has its own."""
+    table = operating_table(drawn, SMALL)
+    if not table.true.sum() or not table.background_seconds:
+        return
+    shared = [table.counts([number] * CLASSES) for number in range(len(SMALL))]
+    for budget in (0.0, 300.0, 3000.0):
+        kept = [one.f1 for one in shared if one.background_false_alarms_per_hour <= budget]
+        if kept:
+            assert tune_classes(table, budget, 1).counts.f1 >= max(kept)
+
+
+def noisy(seed: int, noise: tuple[float, ...]) -> ScoredSeconds:
+    """Give events at 0.8 over noise that reaches so high in each class."""
+    random = np.random.default_rng(seed)
+    truth = np.tile(np.repeat([3, 0, 3, 1, 3], [12, 5, 12, 5, 12]), 6).astype(np.int64)
+    scores = np.concatenate([random.random((len(truth), 3)) * np.array(noise), np.zeros((len(truth), 1))], axis=1)
+    events = np.flatnonzero(truth < 3)
+    scores[events, truth[events]] = 0.8
+    return ScoredSeconds(scores, truth)
+
+
+def test_each_class_gets_what_its_own_noise_asks_for() -> None:
+    """A class over loud noise gets a high threshold, over little noise a class stays free, and one without events has the general one."""
+    table = operating_table([noisy(1, (0.78, 0.1, 0.1)), noisy(2, (0.78, 0.1, 0.1))], class_candidates())
+    found = tune_classes(table, 0.0)
+    assert found.counts.f1 == 1.0
+    assert set(found.own) == {0, 1}
+    assert found.own[0].on > 0.7
+    assert found.own[1].on < found.own[0].on
+    assert table.options[found.chosen[2]] == found.general
+    only = tune_classes(table, 0.0, only=(1,))
+    assert set(only.own) == {1}
+    assert table.options[only.chosen[0]] == only.general
+
+
+def test_few_events_mean_general_settings() -> None:
+    """With fewer events than asked for, no class has settings of its own, and the general ones are the best for all."""
+    table = operating_table([noisy(1, (0.5, 0.1, 0.1))], class_candidates())
+    assert table.true.tolist() == [6, 6, 0]
+    found = tune_classes(table, 0.0, least_events=7)
+    assert not found.own
+    assert len(set(found.chosen)) == 1
+
+
+def always_loud() -> ScoredSeconds:
+    """Give 50 s of an event and 50 s of background in which another class is as sure as can be."""
+    scores = np.zeros((100, 3))
+    scores[:50, 0] = scores[75:90, 1] = 0.99
+    return ScoredSeconds(scores, np.repeat([0, 2], 50).astype(np.int64))
+
+
+def test_an_impossible_budget_says_what_is_possible() -> None:
+    """A class that always fires keeps no budget, and streams without events or background are no streams to tune on."""
+    loud = always_loud()
+    with pytest.raises(DataError, match=r"even the strictest give 72\.00 \(1 in 0\.01 h\)"):
+        tune_classes(operating_table([loud], class_candidates()), 1.0)
+    for truth in (np.zeros(50, dtype=np.int64), np.full(50, 2)):
+        with pytest.raises(DataError, match="true events and background"):
+            tune_classes(operating_table([ScoredSeconds(np.zeros((50, 3)), truth)], class_candidates()), 1.0)
+
+
+def test_the_curve_rises_with_the_budget_and_leaves_out_what_cannot_be_kept() -> None:
+    """F1 never falls along it, the alarms stay below the budgets, and an impossible budget has no point."""
+    table = operating_table([drawn_stream(seed, 300) for seed in range(4)], SMALL)
+    points = curve_of(table, [0.0, 100.0, 50.0, 1000.0, 3600.0])
+    assert points
+    assert [point.budget_per_hour for point in points] == sorted(point.budget_per_hour for point in points)
+    assert all(point.false_alarms_per_hour <= point.budget_per_hour + 1e-9 for point in points)
+    assert all(first.event_f1 <= second.event_f1 for first, second in pairwise(points))
+    assert not curve_of(operating_table([always_loud()], SMALL), [0.0])
+
+
+def test_halves_check_each_other() -> None:
+    """Settings of one half score the other; where a half has no event there is nothing to tell."""
+    halves = [operating_table([noisy(seed, (0.6, 0.1, 0.1))], class_candidates()) for seed in (1, 2)]
+    found = held_out(halves, 0.0)
+    assert found is not None
+    assert found.true == 24
+    assert 0.8 < found.f1 <= 1.0
+    empty = operating_table([ScoredSeconds(np.zeros((50, 4)), np.full(50, 3))], class_candidates())
+    assert held_out([halves[0], empty], 0.0) is None
+
+
+def test_final_seconds_are_those_of_a_latency() -> None:
+    """Each stream gives the seconds that every age has scores for, with their truth."""
+    truth = np.arange(40) % 3
+    scored = final_seconds([ScoredStream(np.full((31, 10, 3), 0.5), truth)], 2)
+    assert scored[0].scores.shape == (22, 3)
+    np.testing.assert_array_equal(scored[0].truth, truth[9:31])
+
+
+START = Hysteresis(on=0.5, off=0.25, min_segments=1, gap_segments=1)
+quiet = st.integers(0, 2**32 - 1).map(lambda seed: 0.99 * np.random.default_rng(seed).random((200, 4)) ** 3)
+
+
+@given(st.lists(quiet, min_size=1, max_size=3), st.sampled_from([0.0, 20.0, 100.0, 1000.0]))
+@settings(max_examples=30)
+def test_quiet_recordings_are_brought_within_the_budget(recordings: list[NDArray[np.float64]], budget: float) -> None:
+    """After raising, a live run over the recordings has at most the budget of alarms, as many as said; no threshold falls."""
+    table = quiet_table(recordings, [START] * 3)
+    found = raise_thresholds(table, budget, LABELS)
+    assert found == raise_thresholds(table, budget, LABELS)
+    assert found.total <= budget * table.hours + 1e-9
+    assert all(START.on <= on <= STRICTEST for on in found.on)
+    for label, on in enumerate(found.on):
+        setting = Hysteresis(on=on, off=START.off, min_segments=1, gap_segments=1)
+        said = sum(sum(span.label == label for span in live_spans(one, setting)) for one in recordings)
+        assert said == found.alarms[label]
+
+
+@given(quiet)
+@settings(max_examples=30)
+def test_less_budget_never_asks_for_less(recording: NDArray[np.float64]) -> None:
+    """The sum of raises falls with the budget, alarms never rise with a threshold, and enough budget leaves everything as it was."""
+    table = quiet_table([recording], [START] * 3)
+    assert all((np.diff(alarms) <= 0).all() for alarms in table.alarms)
+    raises = [raise_thresholds(table, budget, LABELS).raise_log_odds for budget in (0.0, 50.0, 200.0, 1e6)]
+    assert raises == sorted(raises, reverse=True)
+    assert raise_thresholds(table, 1e6, LABELS).on == (0.5, 0.5, 0.5)
+
+
+def test_only_what_may_be_raised_is_raised() -> None:
+    """The loudest class is raised just over its noise; where it may not be, the budget cannot be kept, and the message names it."""
+    recording = np.zeros((3600, 4))
+    recording[100, 0], recording[200, 1] = 0.873, 0.4
+    table = quiet_table([recording], [START] * 3)
+    assert table.hours == 1.0
+    found = raise_thresholds(table, 0.5, LABELS)
+    assert found.on == (0.88, 0.5, 0.5)
+    assert found.total == 0
+    with pytest.raises(DataError, match="left over: bark 1"):
+        raise_thresholds(table, 0.5, LABELS, only=(1, 2))
+    assert raise_thresholds(table, 1.0, LABELS).on == (0.5, 0.5, 0.5)
+
+
+def test_a_class_that_is_always_sure_cannot_be_silenced() -> None:
+    """Above the strictest threshold there is nothing left to do but to disable it, and the message says so."""
+    with pytest.raises(DataError, match=r"left over: siren 1.*enabled = false"):
+        raise_thresholds(quiet_table([np.tile([0.0, 0.0, 1.0, 0.0], (50, 1))], [START] * 3), 1.0, LABELS)
+    with pytest.raises(DataError, match="at least one second"):
+        quiet_table([np.zeros((0, 4))], [START] * 3)
+
+
+def test_what_no_alarm_proves() -> None:
+    """The rule of three for none, Garwood's table for five, and half as much for twice the hours."""
+    assert upper_rate(0, 1.0) == pytest.approx(-math.log(0.05), abs=1e-6)
+    assert upper_rate(5, 1.0) == pytest.approx(10.513, abs=1e-3)
+    assert upper_rate(5, 2.0) == pytest.approx(10.513 / 2, abs=1e-3)
+    assert 1000.0 < upper_rate(1000, 1.0) < 1060.0
