@@ -18,13 +18,16 @@ from streamav.errors import DataError, SettingsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rich.progress import Progress
+    import numpy as np
+    from numpy.typing import NDArray
 
+    from streamav.cli.training_progress import TrainingProgress
     from streamav.networks.options import Supervision
     from streamav.training.ave import AveData, AveOptions
+    from streamav.training.distributed import Workers
     from streamav.training.experiment import Experiment, Outcome
     from streamav.training.export import Encoders
-    from streamav.training.trainer import EpochRecord, StepReport, Watcher
+    from streamav.training.trainer import Watcher
 
 __all__ = ["train"]
 
@@ -49,10 +52,18 @@ def train(
         list[str] | None, typer.Option("--set", help="section.key=value; sections: train, network, loss, targets, data.")
     ] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks run.")] = "cpu",
+    encoders: Annotated[str | None, typer.Option("--encoders", help="Model whose encoders made the features; else DIR says.")] = None,
+    test_selected: Annotated[
+        bool, typer.Option("--test-selected", help="Also report the paper's figure: the best of all looks at the test split.")
+    ] = False,
+    tensorboard: Annotated[Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard's event files.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run with the same --out was killed.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
 ) -> None:
-    """Train a model; weights are selected on the validation split and the test split is read once, at the end."""
+    """Train a model; weights are selected on the validation split and the test split is read once, at the end.
+
+    Several processes share every batch when torchrun starts them: torchrun --nproc-per-node 2 -m streamav train ...
+    """
     if not data.is_dir():
         msg = f"--data must be a folder, got {data}"
         raise DataError(msg)
@@ -67,29 +78,52 @@ def train(
             changes.setdefault("train", {})[key] = value
     if loss is not None:
         changes.setdefault("loss", {})["loss"] = loss
-    _check_out(out, force=force)
+    if test_selected:
+        changes.setdefault("train", {})["test_selected"] = True
+    if ave.multi_label:
+        changes.setdefault("targets", {}).setdefault("multi_label", True)
+    if tensorboard is not None:
+        from streamav.training.board import check_tensorboard
+
+        check_tensorboard()
     command = "streamav " + shlex.join(sys.argv[1:])
-    runner = _Runner(data, ave, range(seed, seed + seeds), out, device=device, resume=resume)
-    if table is not None:
-        runner.table(table, changes, command, compatible=compatible, supervision=supervision)
-    else:
-        runner.bundle(network, supervision, changes, command, compatible=compatible, force=force)
+    from streamav.training.distributed import open_workers
+
+    with open_workers(device) as workers:
+        runner = _Runner(data, ave, range(seed, seed + seeds), out, workers=workers, resume=resume, force=force, board=tensorboard)
+        if table is not None:
+            runner.table(table, changes, command, compatible=compatible, supervision=supervision)
+        else:
+            runner.bundle(network, supervision, changes, command, compatible=compatible, encoders=encoders)
 
 
 class _Runner:
     """One call of the command: the data, once opened, and what every experiment on them shares."""
 
-    def __init__(self, folder: Path, options: AveOptions, seeds: Sequence[int], out: Path, *, device: str, resume: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: AveOptions,
+        seeds: Sequence[int],
+        out: Path,
+        *,
+        workers: Workers,
+        resume: bool,
+        force: bool,
+        board: Path | None,
+    ) -> None:
         """Open and check the data."""
-        from streamav.training.ave import open_ave
-
-        _say(f"opening {folder} and checking every row")
         self.folder = folder
-        self.data: AveData = open_ave(folder, options)
         self.seeds = seeds
         self.out = out
-        self.device = device
+        self.workers = workers
         self.resume = resume
+        # A run that was killed while it wrote its results may leave some of them behind.
+        self.replace = force or (resume and self._state.is_dir())
+        self.board = board
+        if workers.first:
+            _check_out(out, force=self.replace)
+        self.data: AveData = self._open(options)
         train = self.data.train
         self.sizes = {
             "audio_size": int(train.audio.shape[2]),
@@ -98,8 +132,30 @@ class _Runner:
             "classes": len(self.data.classes),
         }
 
+    def _open(self, options: AveOptions) -> AveData:
+        """Open the data, in the first process before the others: it alone looks at every row."""
+        from dataclasses import replace
+
+        from streamav.training.ave import open_ave
+
+        if self.workers.first:
+            _say(f"opening {self.folder} and checking every row")
+            data = open_ave(self.folder, options)
+        self.workers.wait()
+        if not self.workers.first:
+            data = open_ave(self.folder, replace(options, check=False))
+        self.workers.agree(data.fingerprint, f"the data in {self.folder}")
+        return data
+
     def bundle(
-        self, network: str, supervision: Supervision, changes: dict[str, dict[str, object]], command: str, *, compatible: bool, force: bool
+        self,
+        network: str,
+        supervision: Supervision,
+        changes: dict[str, dict[str, object]],
+        command: str,
+        *,
+        compatible: bool,
+        encoders: str | None,
     ) -> None:
         """Train one experiment and write its bundle (for a baseline only its report)."""
         from streamav.training.experiment import planned
@@ -107,10 +163,12 @@ class _Runner:
         from streamav.training.report import write_report
 
         experiment = planned(network, supervision, self.sizes, changes, compatible=compatible)
-        encoders = self._encoders()
+        cards, weights = self._encoders(encoders) if network == "vscg" else (None, {})
         outcome = self._run(experiment, self._state)
-        if network == "vscg":
-            export_bundle(self.out, outcome, self.data.classes, encoders, command, replace=force)
+        if outcome is None:
+            return
+        if cards is not None:
+            export_bundle(self.out, outcome, self.data.classes, cards, command, replace=self.replace, weights=weights)
         report = write_report(self.out / "report", outcome, self.data.classes, command)
         self._clear_state()
         _tell(outcome)
@@ -136,13 +194,19 @@ class _Runner:
             msg = f"with --table only train settings may be changed, got {', '.join(sorted(set(changes) - {'train'}))}"
             raise SettingsError(msg)
         outcomes: list[Outcome] = []
-        for row in find_rows(name, compatible=compatible, supervision=supervision):
-            _say(f"table {name}: {row.name}, {row.supervision} supervised")
-            outcome = self._run(experiment_of(row, self.sizes, changes.get("train", {})), self._state / row.key)
+        rows = find_rows(name, compatible=compatible, supervision=supervision)
+        for number, row in enumerate(rows, start=1):
+            if self.workers.first:
+                _say(f"table {name}, row {number} of {len(rows)}: {row.name}, {row.supervision} supervised")
+            outcome = self._run(experiment_of(row, self.sizes, changes.get("train", {})), self._state / row.key, row.key)
+            if outcome is None:
+                continue
             outcomes.append(outcome)
             write_report(self.out / row.key, outcome, self.data.classes, command)
             write_table(self.out / f"table-{name}-{supervision}.md", name, outcomes, command)
             _tell(outcome)
+        if not self.workers.first:
+            return
         self._clear_state()
         _say(f"table: {self.out / f'table-{name}-{supervision}.md'}")
 
@@ -151,24 +215,57 @@ class _Runner:
         """Folder beside the output where unfinished runs keep their state."""
         return self.out.absolute().with_name(self.out.name + ".training")
 
-    def _encoders(self) -> Encoders:
-        from streamav.training.export import encoders_of
+    def _encoders(self, model: str | None) -> tuple[Encoders, dict[str, NDArray[np.float32]]]:
+        """Find the encoders that made the features, and the weights of those that belong into the bundle."""
+        from streamav.bundle import find_bundle
+        from streamav.training.export import encoder_weights, encoders_of, weights_inside
 
-        found = encoders_of(self.folder, self.sizes["audio_size"], self.sizes["visual_size"])
+        sizes = self.sizes["audio_size"], self.sizes["visual_size"]
+        if model is not None:
+            bundle = find_bundle(model)
+            audio, visual = bundle.card.audio, bundle.card.visual
+            if (audio.size, visual.size) != sizes:
+                msg = (
+                    f"--encoders must name a model whose features have {sizes[0]} and {sizes[1]} numbers, "
+                    f"got {audio.size} and {visual.size}"
+                )
+                raise SettingsError(msg)
+            return (audio, visual), weights_inside(bundle)
+        found = encoders_of(self.folder, *sizes)
         if found is None:
             msg = (
-                f"no known encoders give features of {self.sizes['audio_size']} and {self.sizes['visual_size']} numbers; put an "
-                f"encoders.json with the audio and visual parts of a model card into {self.folder} (streamav extract writes one)"
+                f"no known encoders give features of {sizes[0]} and {sizes[1]} numbers; name the model that made them with --encoders, "
+                f"or put an encoders.json with the audio and visual parts of a model card into {self.folder} (streamav extract writes one)"
             )
             raise SettingsError(msg)
-        return found
+        return found, encoder_weights(self.folder, found)
 
-    def _run(self, experiment: Experiment, state: Path) -> Outcome:
-        from streamav.training.experiment import run_experiment
+    def _run(self, experiment: Experiment, state: Path, row: str = "") -> Outcome | None:
+        """Train, and test in the first process; None in the others."""
+        from functools import partial
 
-        with _progress() as bars:
-            watcher = _watchers(bars, len(self.data.train), experiment)
-            return run_experiment(self.data, experiment, self.seeds, folder=state, resume=self.resume, device=self.device, watcher=watcher)
+        from streamav.cli.training_progress import training_progress
+        from streamav.training.experiment import tested, train_seeds
+
+        work = partial(train_seeds, self.data, experiment, self.seeds, folder=state, resume=self.resume, workers=self.workers)
+        if not self.workers.first:
+            work()
+            return None
+        clips = len(self.data.weak_train if experiment.network.supervision == "weakly" else self.data.train)
+        with training_progress(self.seeds, -(-clips // experiment.train.batch), experiment.train.epochs) as shown:
+            trained = work(watcher=self._watchers(shown, row))
+        return tested(self.data, experiment, trained)
+
+    def _watchers(self, shown: TrainingProgress, row: str) -> Callable[[int], Watcher]:
+        """Give what makes the watcher of a seed: progress, and TensorBoard where it was asked for."""
+        from streamav.cli.training_progress import Several
+        from streamav.training.board import Board
+
+        def make(seed: int) -> Watcher:
+            watcher = shown.watcher(seed)
+            return watcher if self.board is None else Several(watcher, Board(self.board / row / f"seed-{seed}"))
+
+        return make
 
     def _clear_state(self) -> None:
         """Remove the states of runs that are finished."""
@@ -252,47 +349,6 @@ def _tell(outcome: Outcome) -> None:
         f"{outcome.experiment.name}: validation accuracy {100 * outcome.chosen.result.best_score:.2f} %, "
         f"test accuracy {told['accuracy']} %, macro-F1 {told['macro_f1']} %, background recall {told['background_recall']} %"
     )
-
-
-def _progress() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
-    )
-
-
-def _watchers(bars: Progress, clips: int, experiment: Experiment) -> Callable[[int], Watcher]:
-    steps = -(-clips // experiment.train.batch)
-
-    def make(seed: int) -> Watcher:
-        return _Bar(bars, f"seed {seed}", steps, experiment.train.epochs)
-
-    return make
-
-
-class _Bar:
-    """Shows a run as one bar over all its steps, with the time left, the loss and the last validation accuracy."""
-
-    def __init__(self, bars: Progress, name: str, steps: int, epochs: int) -> None:
-        self._bars = bars
-        self._steps = steps
-        self._task = bars.add_task(name, total=steps * epochs, note="")
-        self._accuracy = ""
-
-    def step(self, report: StepReport) -> None:
-        """Move the bar."""
-        done = (report.epoch - 1) * self._steps + min(report.step, self._steps)
-        self._bars.update(self._task, completed=done, note=f"loss {report.loss:.3f}{self._accuracy}")
-
-    def epoch(self, record: EpochRecord) -> None:
-        """Take note of the validation accuracy."""
-        if record.validation is not None:
-            self._accuracy = f", validation {100 * record.validation['accuracy']:.1f} %"
+    if outcome.experiment.train.test_selected:
+        best = sum(one.test_selected for one in outcome.seeds) / len(outcome.seeds)
+        typer.echo(f"{outcome.experiment.name}: test-selected accuracy, as the paper reports it, for comparison only: {100 * best:.2f} %")

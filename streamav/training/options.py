@@ -53,6 +53,8 @@ class TrainOptions:
     gradient_share: float = 1.0
     """Share of the grid cells that the gradient of the attention's wide layer is estimated from, without bias, in training on a CPU
     (see `fast_attention`): with 0.25 a step takes less than half the time. 1, the default, is the exact gradient."""
+    test_selected: bool = False
+    """Also score the test split at every look, for the figure that the paper reports (its best look); it selects nothing."""
     prefetch: bool = True
     """Gather the next batch while the current one is computed; one more batch in memory."""
 
