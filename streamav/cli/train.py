@@ -5,6 +5,7 @@ It reads options and shows progress; the work is done by `streamav.training`, wh
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import tomllib
@@ -280,6 +281,10 @@ def _train_starter(data: Path, out: Path) -> None:
     from importlib import import_module
 
     from streamav.cli.console import set_up_logging
+
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        msg = f"torchrun trains on folders of features, and {data} holds raw material (index.csv); call streamav train without torchrun"
+        raise SettingsError(msg)
 
     set_up_logging(verbose=True)  # hours of work: every stage tells how far it is
     try:

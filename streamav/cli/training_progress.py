@@ -43,7 +43,7 @@ def training_progress(seeds: Sequence[int], steps: int, epochs: int, console: Co
     if not console.is_terminal:
         yield TrainingProgress(seeds, steps, epochs)
         return
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TextColumn("{task.fields[note]}")
+    columns = BarColumn(20), TextColumn("{task.percentage:.0f} %"), TextColumn("{task.fields[left]}"), TextColumn("{task.fields[note]}")
     with Progress(*columns, console=console) as bars:
         yield TrainingProgress(seeds, steps, epochs, bars)
 
@@ -71,7 +71,9 @@ class TrainingProgress:
         self._began_s = 0.0
         self._taken = 0
         self._said_s = clock()
-        self._task: TaskID | None = None if bars is None else bars.add_task("training", total=len(self._seeds) * epochs * steps, note="")
+        self._task: TaskID | None = (
+            None if bars is None else bars.add_task("training", total=len(self._seeds) * epochs * steps, left="", note="")
+        )
 
     def watcher(self, seed: int) -> Watcher:
         """Make what watches the run of one seed."""
@@ -85,8 +87,8 @@ class TrainingProgress:
         self._taken += 1
         if self._bars is not None and self._task is not None:
             done = (self._seeds.index(seed) * self._epochs + report.epoch - 1) * self._steps + min(report.step, self._steps)
-            text = f"seed {seed}, epoch {report.epoch} of {self._epochs}, loss {report.loss:.3f}{note}{self._left(done)}"
-            self._bars.update(self._task, completed=done, note=text)
+            text = f"seed {seed}, epoch {report.epoch} of {self._epochs}, loss {report.loss:.3f}{note}"
+            self._bars.update(self._task, completed=done, left=self._left(done), note=text)
 
     def ended(self, seed: int, record: EpochRecord, note: str) -> None:
         """Take note of an epoch of a seed."""
@@ -94,8 +96,8 @@ class TrainingProgress:
         if self._bars is not None or (record.validation is None and now - self._said_s < _LINE_EVERY_S):
             return
         self._said_s = now
-        done = (self._seeds.index(seed) * self._epochs + record.epoch) * self._steps
-        self._say(f"seed {seed}, epoch {record.epoch} of {self._epochs}, loss {record.loss:.3f}{note}{self._left(done)}")
+        left = self._left((self._seeds.index(seed) * self._epochs + record.epoch) * self._steps)
+        self._say(f"seed {seed}, epoch {record.epoch} of {self._epochs}, loss {record.loss:.3f}{note}{', ' if left else ''}{left}")
 
     def _left(self, done: int) -> str:
         """Tell the time left; nothing before there is a pace. Steps of a run before a kill do not count for it."""
@@ -103,7 +105,7 @@ class TrainingProgress:
         if self._taken < 2 or took_s <= 0.0:  # noqa: PLR2004 - from the first step to the second
             return ""
         left_s = took_s / (self._taken - 1) * (len(self._seeds) * self._epochs * self._steps - done)
-        return f", {timedelta(seconds=round(left_s))} left"
+        return f"{timedelta(seconds=round(left_s))} left"
 
 
 class _SeedProgress:

@@ -121,7 +121,7 @@ class SharedLoss:
         self._workers = workers
         self._terms = _Terms(network, options)
         # The graph is the same in each step; parameters that no term of the loss reaches are found in the first.
-        self._shared = DistributedDataParallel(self._terms, broadcast_buffers=False, static_graph=True)
+        self._shared = DistributedDataParallel(self._terms, static_graph=True)
         self._masks = [_WholeDropout(module, workers) for module in network.modules() if isinstance(module, nn.Dropout)]
 
     def __call__(self, batch: Batch, targets: Targets) -> LossTerms:

@@ -27,6 +27,8 @@ DATASET_NAMES = ("avadataset", "dataset", "order")
 _FEATURE_KINDS = ("f2", "f4", "f8")
 _MAX_ROW_BYTES = 1 << 28
 """Fifty times a row of AVE's visual features in float64; a header can claim any size."""
+_MAX_ROWS = 1 << 22
+"""A thousand times AVE."""
 _MAX_WHOLE_BYTES = 1 << 30
 """Ten times the labels of 400 000 clips in float32."""
 
@@ -96,6 +98,9 @@ def open_rows(path: Path) -> FileRows | Hdf5Rows:
         dataset = _only_dataset(file, path)
         if dataset.dtype.str[1:] not in _FEATURE_KINDS:
             msg = f"{path} must hold float16, float32 or float64, got {dataset.dtype}"
+            raise DataError(msg)
+        if len(dataset.shape) > 0 and dataset.shape[0] > _MAX_ROWS:
+            msg = f"{path} must have at most {_MAX_ROWS} rows, got the shape {dataset.shape}"
             raise DataError(msg)
         if len(dataset.shape) > 0 and dataset.nbytes > _MAX_ROW_BYTES * max(1, dataset.shape[0]):
             msg = f"a row of {path} must be at most {_MAX_ROW_BYTES} bytes, got the shape {dataset.shape}"

@@ -151,7 +151,7 @@ def _test_selected(outcome: Outcome) -> list[str]:
     return [
         "",
         (
-            f"**Test-selected accuracy, as the paper reports it: {told} %.** The best of {looks} looks at the test split in each seed: not a "
+            f"**Test-selected accuracy, as the paper reports it: {told} %.** The best of {looks} looks at the test split in each seed: no "
             "measure of how the model does on new clips, and only for comparison with published figures. No weights were kept by it."
         ),
     ]
