@@ -22,9 +22,12 @@ from streamav.training.losses import LossTerms, loss_terms, mean_over, term_coun
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from streamav.networks.heads import LocalizerOutput
     from streamav.training.feature_set import Batch
     from streamav.training.losses import LossOptions
     from streamav.training.targets import Targets
+
+    Forward = Callable[[nn.Module, Tensor, Tensor], LocalizerOutput]
 
 __all__ = ["ALONE", "SharedLoss", "Workers", "open_workers"]
 
@@ -116,10 +119,10 @@ def open_workers(device: str) -> Iterator[Workers]:
 class SharedLoss:
     """The network and its loss over shares of a batch, whose gradients are averaged by DistributedDataParallel."""
 
-    def __init__(self, network: nn.Module, options: LossOptions, workers: Workers) -> None:
-        """Give every process the weights of the first."""
+    def __init__(self, network: nn.Module, options: LossOptions, workers: Workers, forward: Forward | None = None) -> None:
+        """Give every process the weights of the first; *forward* calls the network with audio and visual, where that is not enough."""
         self._workers = workers
-        self._terms = _Terms(network, options)
+        self._terms = _Terms(network, options, forward)
         # The graph is the same in each step; parameters that no term of the loss reaches are found in the first.
         self._shared = DistributedDataParallel(self._terms, static_graph=True)
         self._masks = [_WholeDropout(module, workers) for module in network.modules() if isinstance(module, nn.Dropout)]
@@ -145,16 +148,17 @@ class SharedLoss:
 class _Terms(nn.Module):
     """Network and loss as one module, as DistributedDataParallel wants: what it gives is what backward starts from."""
 
-    def __init__(self, network: nn.Module, options: LossOptions) -> None:
+    def __init__(self, network: nn.Module, options: LossOptions, call: Forward | None) -> None:
         super().__init__()
         self.network = network
         self.options = options
+        self.call: Forward = (lambda module, audio, visual: module(audio, visual)) if call is None else call
         self.names: tuple[str, ...] = ()
         self.over: tuple[int, ...] = ()
 
     def forward(self, audio: Tensor, visual: Tensor, targets: Targets) -> Tensor:
         """Give the weighted terms, (K,), each a mean over the clips here that take part in it."""
-        terms = loss_terms(self.network(audio, visual), targets, self.options)
+        terms = loss_terms(self.call(self.network, audio, visual), targets, self.options)
         self.names = tuple(terms)
         self.over = tuple(mean_over(name) for name in terms)
         return torch.stack(list(terms.values()))
