@@ -5,6 +5,7 @@ It reads options and shows progress; the work is done by `streamav.training`, wh
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import tomllib
@@ -16,15 +17,9 @@ import typer
 from streamav.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from rich.progress import Progress
-
-    from streamav.networks.options import Supervision
-    from streamav.training.ave import AveData, AveOptions
-    from streamav.training.experiment import Experiment, Outcome
-    from streamav.training.export import Encoders
-    from streamav.training.trainer import EpochRecord, StepReport, Watcher
+    from streamav.training.ave import AveOptions
 
 __all__ = ["train"]
 
@@ -49,10 +44,18 @@ def train(
         list[str] | None, typer.Option("--set", help="section.key=value; sections: train, network, loss, targets, data.")
     ] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks run.")] = "cpu",
+    encoders: Annotated[str | None, typer.Option("--encoders", help="Model whose encoders made the features; else DIR says.")] = None,
+    test_selected: Annotated[
+        bool, typer.Option("--test-selected", help="Also report the paper's figure: the best of all looks at the test split.")
+    ] = False,
+    tensorboard: Annotated[Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard's event files.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run with the same --out was killed.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
 ) -> None:
-    """Train a model; weights are selected on the validation split and the test split is read once, at the end."""
+    """Train a model; weights are selected on the validation split and the test split is read once, at the end.
+
+    Several processes share every batch when torchrun starts them: torchrun --nproc-per-node 2 -m streamav train ...
+    """
     if not data.is_dir():
         msg = f"--data must be a folder, got {data}"
         raise DataError(msg)
@@ -67,115 +70,24 @@ def train(
             changes.setdefault("train", {})[key] = value
     if loss is not None:
         changes.setdefault("loss", {})["loss"] = loss
-    _check_out(out, force=force)
+    if test_selected:
+        changes.setdefault("train", {})["test_selected"] = True
+    if ave.multi_label:
+        changes.setdefault("targets", {}).setdefault("multi_label", True)
+    if tensorboard is not None:
+        from streamav.training.board import check_tensorboard
+
+        check_tensorboard()
     command = "streamav " + shlex.join(sys.argv[1:])
-    runner = _Runner(data, ave, range(seed, seed + seeds), out, device=device, resume=resume)
-    if table is not None:
-        runner.table(table, changes, command, compatible=compatible, supervision=supervision)
-    else:
-        runner.bundle(network, supervision, changes, command, compatible=compatible, force=force)
+    from streamav.cli.training_run import TrainingRun
+    from streamav.training.distributed import open_workers
 
-
-class _Runner:
-    """One call of the command: the data, once opened, and what every experiment on them shares."""
-
-    def __init__(self, folder: Path, options: AveOptions, seeds: Sequence[int], out: Path, *, device: str, resume: bool) -> None:
-        """Open and check the data."""
-        from streamav.training.ave import open_ave
-
-        _say(f"opening {folder} and checking every row")
-        self.folder = folder
-        self.data: AveData = open_ave(folder, options)
-        self.seeds = seeds
-        self.out = out
-        self.device = device
-        self.resume = resume
-        train = self.data.train
-        self.sizes = {
-            "audio_size": int(train.audio.shape[2]),
-            "visual_size": int(train.visual.shape[4]),
-            "grid": int(train.visual.shape[2]),
-            "classes": len(self.data.classes),
-        }
-
-    def bundle(
-        self, network: str, supervision: Supervision, changes: dict[str, dict[str, object]], command: str, *, compatible: bool, force: bool
-    ) -> None:
-        """Train one experiment and write its bundle (for a baseline only its report)."""
-        from streamav.training.experiment import planned
-        from streamav.training.export import export_bundle
-        from streamav.training.report import write_report
-
-        experiment = planned(network, supervision, self.sizes, changes, compatible=compatible)
-        encoders = self._encoders()
-        outcome = self._run(experiment, self._state)
-        if network == "vscg":
-            export_bundle(self.out, outcome, self.data.classes, encoders, command, replace=force)
-        report = write_report(self.out / "report", outcome, self.data.classes, command)
-        self._clear_state()
-        _tell(outcome)
-        _say(f"report: {report}")
-        if network == "vscg":
-            _say(f"model: {self.out} (streamav run --model {shlex.quote(str(self.out))} ...)")
-
-    def table(
-        self,
-        name: str,
-        changes: dict[str, dict[str, object]],
-        command: str,
-        *,
-        compatible: bool,
-        supervision: Supervision,
-    ) -> None:
-        """Train every row of a table, writing each row's report and the table as it grows."""
-        from streamav.training.ablations import find_rows
-        from streamav.training.experiment import experiment_of
-        from streamav.training.report import write_report, write_table
-
-        if set(changes) - {"train"}:
-            msg = f"with --table only train settings may be changed, got {', '.join(sorted(set(changes) - {'train'}))}"
-            raise SettingsError(msg)
-        outcomes: list[Outcome] = []
-        for row in find_rows(name, compatible=compatible, supervision=supervision):
-            _say(f"table {name}: {row.name}, {row.supervision} supervised")
-            outcome = self._run(experiment_of(row, self.sizes, changes.get("train", {})), self._state / row.key)
-            outcomes.append(outcome)
-            write_report(self.out / row.key, outcome, self.data.classes, command)
-            write_table(self.out / f"table-{name}-{supervision}.md", name, outcomes, command)
-            _tell(outcome)
-        self._clear_state()
-        _say(f"table: {self.out / f'table-{name}-{supervision}.md'}")
-
-    @property
-    def _state(self) -> Path:
-        """Folder beside the output where unfinished runs keep their state."""
-        return self.out.absolute().with_name(self.out.name + ".training")
-
-    def _encoders(self) -> Encoders:
-        from streamav.training.export import encoders_of
-
-        found = encoders_of(self.folder, self.sizes["audio_size"], self.sizes["visual_size"])
-        if found is None:
-            msg = (
-                f"no known encoders give features of {self.sizes['audio_size']} and {self.sizes['visual_size']} numbers; put an "
-                f"encoders.json with the audio and visual parts of a model card into {self.folder} (streamav extract writes one)"
-            )
-            raise SettingsError(msg)
-        return found
-
-    def _run(self, experiment: Experiment, state: Path) -> Outcome:
-        from streamav.training.experiment import run_experiment
-
-        with _progress() as bars:
-            watcher = _watchers(bars, len(self.data.train), experiment)
-            return run_experiment(self.data, experiment, self.seeds, folder=state, resume=self.resume, device=self.device, watcher=watcher)
-
-    def _clear_state(self) -> None:
-        """Remove the states of runs that are finished."""
-        for path in sorted(self._state.rglob("*"), reverse=True):
-            path.unlink() if path.is_file() else path.rmdir()
-        if self._state.is_dir():
-            self._state.rmdir()
+    with open_workers(device) as workers:
+        runner = TrainingRun(data, ave, range(seed, seed + seeds), out, workers=workers, resume=resume, force=force, board=tensorboard)
+        if table is not None:
+            runner.table(table, changes, command, compatible=compatible, supervision=supervision)
+        else:
+            runner.bundle(network, supervision, changes, command, compatible=compatible, encoders=encoders)
 
 
 def _train_starter(data: Path, out: Path) -> None:
@@ -183,6 +95,10 @@ def _train_starter(data: Path, out: Path) -> None:
     from importlib import import_module
 
     from streamav.cli.console import set_up_logging
+
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        msg = f"torchrun trains on folders of features, and {data} holds raw material (index.csv); call streamav train without torchrun"
+        raise SettingsError(msg)
 
     set_up_logging(verbose=True)  # hours of work: every stage tells how far it is
     try:
@@ -229,70 +145,3 @@ def _check_device(device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         msg = "--device cuda needs an NVIDIA GPU and a CUDA build of torch, and there is none; use --device cpu"
         raise SettingsError(msg)
-
-
-def _check_out(out: Path, *, force: bool) -> None:
-    """Refuse before hours of training what could not be written after them."""
-    if out.exists() and not out.is_dir():
-        msg = f"--out must be a folder, got the file {out}"
-        raise SettingsError(msg)
-    if out.is_dir() and any(out.iterdir()) and not force:
-        msg = f"--out must be a new or empty folder, got {out}; add --force to replace the bundle there"
-        raise SettingsError(msg)
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-def _tell(outcome: Outcome) -> None:
-    """Print the test scores, the command's one result, on standard output."""
-    told = {name: f"{100 * mean:.2f}" for name, (mean, _) in outcome.summary().items()}
-    typer.echo(
-        f"{outcome.experiment.name}: validation accuracy {100 * outcome.chosen.result.best_score:.2f} %, "
-        f"test accuracy {told['accuracy']} %, macro-F1 {told['macro_f1']} %, background recall {told['background_recall']} %"
-    )
-
-
-def _progress() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
-    )
-
-
-def _watchers(bars: Progress, clips: int, experiment: Experiment) -> Callable[[int], Watcher]:
-    steps = -(-clips // experiment.train.batch)
-
-    def make(seed: int) -> Watcher:
-        return _Bar(bars, f"seed {seed}", steps, experiment.train.epochs)
-
-    return make
-
-
-class _Bar:
-    """Shows a run as one bar over all its steps, with the time left, the loss and the last validation accuracy."""
-
-    def __init__(self, bars: Progress, name: str, steps: int, epochs: int) -> None:
-        self._bars = bars
-        self._steps = steps
-        self._task = bars.add_task(name, total=steps * epochs, note="")
-        self._accuracy = ""
-
-    def step(self, report: StepReport) -> None:
-        """Move the bar."""
-        done = (report.epoch - 1) * self._steps + min(report.step, self._steps)
-        self._bars.update(self._task, completed=done, note=f"loss {report.loss:.3f}{self._accuracy}")
-
-    def epoch(self, record: EpochRecord) -> None:
-        """Take note of the validation accuracy."""
-        if record.validation is not None:
-            self._accuracy = f", validation {100 * record.validation['accuracy']:.1f} %"

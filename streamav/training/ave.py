@@ -7,6 +7,7 @@ Source of names and contents: YapengTian/AVE-ECCV18, jasongief/PSP_CVPR_2021 and
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,14 @@ class AveData:
     """Test rows whose video is also in the training split, under another class (AVE has eight); left out of test streams."""
     presence: Presence | None = None
     """What each second plays and shows, where the folder tells it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of labels, tags, splits and shapes, by which two processes know that they have the same data."""
+        whole = hashlib.sha256(repr((self.train.audio.shape, self.train.visual.shape)).encode())
+        for array in (self.train.labels, self.train.tags, self.train.rows, self.val.rows, self.test.rows):
+            whole.update(np.ascontiguousarray(array).tobytes())
+        return whole.hexdigest()
 
     @property
     def weak_train(self) -> FeatureSet:

@@ -17,6 +17,7 @@ from streamav.networks.baselines import BaselineOptions
 from streamav.networks.options import VSCGOptions
 from streamav.training.ablations import make_network
 from streamav.training.device_rows import on_device
+from streamav.training.distributed import ALONE, Workers
 from streamav.training.losses import LossOptions
 from streamav.training.options import DECAY_EPOCHS_FULLY, DECAY_EPOCHS_WEAKLY, TrainOptions
 from streamav.training.pairing import PairedBatches
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from streamav.training.ave import AveData
     from streamav.training.feature_set import FeatureSet
 
-__all__ = ["Experiment", "Outcome", "SeedOutcome", "experiment_of", "planned", "run_experiment"]
+__all__ = ["Experiment", "Outcome", "SeedOutcome", "Trained", "experiment_of", "planned", "run_experiment", "tested", "train_seeds"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,16 @@ class Experiment:
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Trained:
+    """One seed's run before the test split has been read."""
+
+    seed: int
+    network: nn.Module
+    """In eval mode, with the weights that did best on validation."""
+    result: TrainResult
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class SeedOutcome:
     """What one seed came to."""
 
@@ -73,6 +84,11 @@ class SeedOutcome:
     test: Answers
     scores: SegmentScores
     """On the test split, which was read once, after everything was selected."""
+
+    @property
+    def test_selected(self) -> float:
+        """The best test accuracy of all looks, which is what the paper reports; NaN unless it was asked for."""
+        return max((record.shown["accuracy"] for record in self.result.history if record.shown), default=float("nan"))
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -158,7 +174,22 @@ def run_experiment(
     device: str = "cpu",
     watcher: Callable[[int], Watcher] | None = None,
 ) -> Outcome:
-    """Train once for each seed and then read the test split.
+    """Train once for each seed and then read the test split: `train_seeds` and `tested` in one process."""
+    trained = train_seeds(data, experiment, seeds, folder=folder, resume=resume, workers=Workers(device=device), watcher=watcher)
+    return tested(data, experiment, trained)
+
+
+def train_seeds(
+    data: AveData,
+    experiment: Experiment,
+    seeds: Sequence[int],
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    workers: Workers = ALONE,
+    watcher: Callable[[int], Watcher] | None = None,
+) -> list[Trained]:
+    """Train once for each seed; the test split is not read unless `TrainOptions.test_selected` asks for it.
 
     Args:
         data: splits of one folder.
@@ -166,42 +197,46 @@ def run_experiment(
         seeds: at least one; five or more for a number to be reported.
         folder: where each seed's state is kept until the end; None for nowhere.
         resume: go on from the states in *folder*; a seed that was finished is not trained again.
-        device: "cpu" or "cuda".
+        workers: the processes that share the work, and the device.
         watcher: makes the watcher of a seed's run.
     """
     if experiment.train.device_features:
-        data = on_device(data, torch.device(device))
+        data = on_device(data, torch.device(workers.device))
     train = data.weak_train if experiment.network.supervision == "weakly" else data.train
-    trained: list[tuple[int, nn.Module, TrainResult]] = []
+    shown = data.test if experiment.train.test_selected else None
+    trained: list[Trained] = []
     for seed in seeds:
         options = replace(experiment.train, seed=seed)
         recipe = Recipe(classes=len(data.classes), options=options, losses=experiment.losses, targets=experiment.targets)
         torch.manual_seed(seed)
-        network = make_network(experiment.network).to(device)
-        batches = _batches(data, train, options)
+        network = make_network(experiment.network).to(workers.device)
+        batches = _batches(data, train, options, workers)
         place = None if folder is None else folder / f"seed-{seed}"
-        result = fit(network, batches, data.val, recipe, folder=place, resume=resume, watcher=watcher(seed) if watcher else None)
-        trained.append((seed, network, result))
-    # Only here, when nothing is left to be chosen, is the test split read.
-    outcomes = [_tested(data, experiment, *one) for one in trained]
-    return Outcome(experiment=experiment, seeds=tuple(outcomes))
+        watching = watcher(seed) if watcher else None
+        result = fit(network, batches, data.val, recipe, folder=place, resume=resume, watcher=watching, shown=shown, workers=workers)
+        trained.append(Trained(seed=seed, network=network, result=result))
+    return trained
 
 
-def _batches(data: AveData, train: FeatureSet, options: TrainOptions) -> EpochBatches:
+def _batches(data: AveData, train: FeatureSet, options: TrainOptions, workers: Workers) -> EpochBatches:
     """Choose what an epoch is made of."""
     if not options.pairs:
-        return ClipBatches(train=train, options=options, background=data.background)
+        return ClipBatches(train=train, options=options, background=data.background, workers=workers)
     if data.presence is None:
         msg = "train.pairs needs heard.h5 and seen.h5 beside the features (streamav compose writes them); leave it away"
         raise SettingsError(msg)
     return PairedBatches(train=data.train, presence=data.presence, options=options, background=data.background)
 
 
-def _tested(data: AveData, experiment: Experiment, seed: int, network: nn.Module, result: TrainResult) -> SeedOutcome:
+def tested(data: AveData, experiment: Experiment, trained: Sequence[Trained]) -> Outcome:
+    """Read the test split, now that nothing is left to be chosen: once for each seed's weights."""
     options = experiment.train
-    said = answers(network, data.test.batches(options.batch), options.decision, options.threshold)
-    scores = score_segments(said.truth, said.decided, len(data.classes))
-    return SeedOutcome(seed=seed, network=network, result=result, test=said, scores=scores)
+    outcomes = []
+    for one in trained:
+        said = answers(one.network, data.test.batches(options.batch), options.decision, options.threshold)
+        scores = score_segments(said.truth, said.decided, len(data.classes))
+        outcomes.append(SeedOutcome(seed=one.seed, network=one.network, result=one.result, test=said, scores=scores))
+    return Outcome(experiment=experiment, seeds=tuple(outcomes))
 
 
 def _baseline_decision(network: str, supervision: Supervision) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from streamav.bundle import (
     AVE_CLASSES,
@@ -27,16 +29,31 @@ from streamav.errors import DataError, SettingsError
 from streamav.networks.options import VSCGOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from streamav.bundle import Bundle, ClassEntry
     from streamav.training.experiment import Outcome
 
-__all__ = ["ENCODERS_FILE", "Encoders", "encoders_of", "export_bundle"]
+__all__ = [
+    "ENCODERS_FILE",
+    "ENCODER_WEIGHTS_FILE",
+    "Encoders",
+    "encoder_weights",
+    "encoders_of",
+    "export_bundle",
+    "save_encoder_weights",
+    "weights_inside",
+]
 
 ENCODERS_FILE = "encoders.json"
 """Beside extracted features: the audio and visual parts of the card of the encoders they were made with."""
+ENCODER_WEIGHTS_FILE = "encoders.safetensors"
+"""Beside it: the weights of those encoders that belong into the bundle; external ones (VGG-19, YAMNet ...) do not."""
 _MAX_BYTES = 1 << 20
+_MAX_WEIGHTS_BYTES = 4 << 30
 Encoders = tuple[AudioCard, VisualCard]
 
 PAPER_ENCODERS: Encoders = (
@@ -74,10 +91,67 @@ def encoders_of(folder: Path, audio_size: int, visual_size: int) -> Encoders | N
     return None
 
 
+def encoder_weights(folder: Path, encoders: Encoders) -> dict[str, NDArray[np.float32]]:
+    """Read the weights of the encoders that belong into the bundle; none for external encoders.
+
+    Raises:
+        SettingsError: when they are not there.
+        DataError: when the file is damaged.
+    """
+    parts = _inside(encoders)
+    if not parts:
+        return {}
+    path = folder / ENCODER_WEIGHTS_FILE
+    if not path.is_file():
+        msg = (
+            f"{folder / ENCODERS_FILE} names encoders that belong into the bundle, and their weights are not in {path}; "
+            "name the model that made the features with --encoders MODEL, or extract the features again"
+        )
+        raise SettingsError(msg)
+    size = path.stat().st_size
+    if size > _MAX_WEIGHTS_BYTES:
+        msg = f"{path} must be at most {_MAX_WEIGHTS_BYTES} bytes, got {size}"
+        raise DataError(msg)
+    try:
+        found: dict[str, NDArray[np.float32]] = load_file(path)
+    except (OSError, SafetensorError, ValueError) as exc:
+        msg = f"{path} must be a whole safetensors file: {exc}; extract the features again"
+        raise DataError(msg) from exc
+    if {name.partition(".")[0] for name in found} != parts:
+        msg = f"{path} must hold weights of {' and '.join(sorted(parts))}, got {len(found)} others; extract the features again"
+        raise DataError(msg)
+    return found
+
+
+def save_encoder_weights(folder: Path, bundle: Bundle) -> None:
+    """Write the weights of a bundle's own encoders beside the features they make."""
+    tensors = weights_inside(bundle)
+    if tensors:
+        save_file(tensors, folder / ENCODER_WEIGHTS_FILE)
+
+
+def weights_inside(bundle: Bundle) -> dict[str, NDArray[np.float32]]:
+    """Give the weights of those encoders that are in a bundle, by the names they have there."""
+    parts = sorted(_inside((bundle.card.audio, bundle.card.visual)))
+    return {f"{part}.{name}": value for part in parts for name, value in bundle.weights(part).items()}
+
+
+def _inside(encoders: Encoders) -> set[str]:
+    """Name the encoders whose weights are in a bundle."""
+    return {part for part, card in zip(("audio", "visual"), encoders, strict=True) if not card.external}
+
+
 def export_bundle(
-    path: Path, outcome: Outcome, classes: tuple[ClassEntry, ...], encoders: Encoders, command: str, *, replace: bool = False
+    path: Path,
+    outcome: Outcome,
+    classes: tuple[ClassEntry, ...],
+    encoders: Encoders,
+    command: str,
+    *,
+    replace: bool = False,
+    weights: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> Bundle:
-    """Write the chosen seed's weights with their card.
+    """Write the chosen seed's weights with their card, and the weights of the encoders that belong into the bundle.
 
     Raises:
         SettingsError: when the network is a baseline, which streams do not run.
@@ -111,7 +185,7 @@ def export_bundle(
     )
     state = chosen.network.state_dict()
     tensors = {f"localizer.{name}": np.asarray(value.detach().cpu().numpy(), dtype=np.float32) for name, value in state.items()}
-    return write_bundle(path, card, tensors, replace=replace)
+    return write_bundle(path, card, {**(weights or {}), **tensors}, replace=replace)
 
 
 def _figures(outcome: Outcome) -> dict[str, float]:

@@ -20,7 +20,7 @@ from streamav.errors import CaptureError, DataError
 from streamav.features.extractor import SegmentExtractor
 from streamav.segmenter import Segmenter, SegmenterOptions
 from streamav.training.annotations import labels_of, read_annotations
-from streamav.training.export import ENCODERS_FILE
+from streamav.training.export import ENCODERS_FILE, save_encoder_weights
 from streamav.types import AudioBlock, VideoFrame
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def extract_folder(
     Args:
         media: folder with one file for each video id.
         annotations: Annotations.txt; row = line.
-        out: folder of the feature files; labels, annotations and encoders.json are put beside them.
+        out: folder of the feature files; labels, annotations and the encoders (card and weights) are put beside them.
         bundle: whose encoders are used.
         settings: engine and threads.
         progress: told rows done and rows in all.
@@ -73,6 +73,7 @@ def extract_folder(
     rows = read_annotations(annotations, SEGMENTS)
     card = bundle.card
     _prepare(out, card, annotations, labels_of(rows, SEGMENTS))
+    save_encoder_weights(out, bundle)
     done = _read_done(out)
     failed: dict[int, str] = {}
     extractor = SegmentExtractor(open_engine(bundle, settings), card, settings.frames_per_second)

@@ -5,7 +5,7 @@ It knows no file format and no split: `ave` and the composite data sets make fea
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -96,6 +96,13 @@ class Batch:
     """Shape (B, T), int64: class of each segment, 0 to C; C is background."""
     tags: torch.Tensor
     """Shape (B, C + 1), float32: weak target of the whole clip, column C for background."""
+    whole: int = 0
+    """Clips of the whole step, where this is one process's share of it (see `distributed`); 0 where this is all of it."""
+
+    @property
+    def clips(self) -> int:
+        """Clips of the step, over all processes."""
+        return self.whole or len(self)
 
     def __len__(self) -> int:
         """Give the number of clips."""
@@ -105,7 +112,8 @@ class Batch:
         """Give the batch on another device."""
         if torch.device(device).type == "cpu":
             return self
-        return Batch(
+        return replace(
+            self,
             audio=self.audio.to(device, non_blocking=True),
             visual=self.visual.to(device, non_blocking=True),
             labels=self.labels.to(device),
@@ -125,6 +133,10 @@ class Seconds:
     visual_seconds: NDArray[np.int64]
     labels: NDArray[np.int64]
     """0 to C; C is background."""
+
+    def select(self, windows: NDArray[np.int64]) -> Seconds:
+        """Give some of the windows."""
+        return Seconds(**{field.name: getattr(self, field.name)[windows] for field in fields(self)})
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

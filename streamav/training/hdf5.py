@@ -24,8 +24,13 @@ __all__ = ["DATASET_NAMES", "FileRows", "Hdf5Rows", "find_non_finite", "in_memor
 
 DATASET_NAMES = ("avadataset", "dataset", "order")
 """Names that published files use; a file with one dataset under another name is read too."""
-_BLOCK_ROWS = 16
 _FEATURE_KINDS = ("f2", "f4", "f8")
+_MAX_ROW_BYTES = 1 << 28
+"""Fifty times a row of AVE's visual features in float64; a header can claim any size."""
+_MAX_ROWS = 1 << 22
+"""A thousand times AVE."""
+_MAX_WHOLE_BYTES = 1 << 30
+"""Ten times the labels of 400 000 clips in float32."""
 
 
 class FileRows:
@@ -94,8 +99,14 @@ def open_rows(path: Path) -> FileRows | Hdf5Rows:
         if dataset.dtype.str[1:] not in _FEATURE_KINDS:
             msg = f"{path} must hold float16, float32 or float64, got {dataset.dtype}"
             raise DataError(msg)
+        if len(dataset.shape) > 0 and dataset.shape[0] > _MAX_ROWS:
+            msg = f"{path} must have at most {_MAX_ROWS} rows, got the shape {dataset.shape}"
+            raise DataError(msg)
+        if len(dataset.shape) > 0 and dataset.nbytes > _MAX_ROW_BYTES * max(1, dataset.shape[0]):
+            msg = f"a row of {path} must be at most {_MAX_ROW_BYTES} bytes, got the shape {dataset.shape}"
+            raise DataError(msg)
         offset = dataset.id.get_offset()
-        if offset is not None and dataset.chunks is None and not dataset.external:
+        if offset is not None and dataset.chunks is None:
             return FileRows(path, offset, dataset.shape, dataset.dtype)
         name = dataset.name
     return Hdf5Rows(path, name)
@@ -108,8 +119,12 @@ def read_whole(path: Path) -> NDArray[np.generic]:
         DataError: when the file is missing, no HDF5, or without one clear dataset.
     """
     with _opened(path) as file:
+        dataset = _only_dataset(file, path)
+        if dataset.nbytes > _MAX_WHOLE_BYTES:
+            msg = f"{path} must be at most {_MAX_WHOLE_BYTES} bytes, got the shape {dataset.shape}"
+            raise DataError(msg)
         try:
-            values: NDArray[np.generic] = _only_dataset(file, path)[()]
+            values: NDArray[np.generic] = dataset[()]
         except OSError as exc:
             msg = f"{path} cannot be read: {exc}; copy or download it again"
             raise DataError(msg) from exc
@@ -153,12 +168,22 @@ def _opened(path: Path) -> h5py.File:
 
 
 def _only_dataset(file: h5py.File, path: Path) -> h5py.Dataset:
-    """Find the dataset under a published name, or the only one."""
-    for name in DATASET_NAMES:
-        if isinstance(file.get(name), h5py.Dataset):
-            return file[name]
-    found = [name for name in file if isinstance(file.get(name), h5py.Dataset)]
-    if len(found) != 1:
-        msg = f"{path} must hold one dataset, named {' or '.join(DATASET_NAMES)}; got {', '.join(found) or 'none'}"
+    """Find the dataset under a published name, or the only one; what leads out of the file is never followed.
+
+    Raises:
+        DataError: when there is no one dataset, or its numbers lie in other files.
+    """
+    # Only hard links: a soft or an external link may name any file of this machine.
+    own = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+    found = [name for name in own if file.get(name, getclass=True) is h5py.Dataset]
+    chosen = [name for name in DATASET_NAMES if name in found][:1] or found
+    if len(chosen) != 1:
+        links = sorted(set(file) - set(own))
+        not_followed = f" (the links {', '.join(links)} are not followed)" if links else ""
+        msg = f"{path} must hold one dataset, named {' or '.join(DATASET_NAMES)}; got {', '.join(found) or 'none'}{not_followed}"
         raise DataError(msg)
-    return file[found[0]]
+    dataset = file[chosen[0]]
+    if dataset.is_virtual or dataset.external:
+        msg = f"{path} must hold its numbers itself, and {chosen[0]} takes them from other files; write it out as one plain dataset"
+        raise DataError(msg)
+    return dataset

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streamav.networks.options import Supervision
     from streamav.training.targets import Targets
 
-__all__ = ["LossName", "LossOptions", "LossTerms", "avps_loss", "background_contrast", "loss"]
+__all__ = ["LossName", "LossOptions", "LossTerms", "avps_loss", "background_contrast", "loss", "loss_terms", "mean_over", "term_counts"]
 
 LossName = Literal["npf", "ce", "ce_avps", "bce", "smooth", "soft_margin", "cmbs"]
 _EPS = 1e-8
@@ -104,12 +104,33 @@ def loss(output: LocalizerOutput, targets: Targets, options: LossOptions) -> Los
     Raises:
         SettingsError: when the network does not give what the loss needs.
     """
+    terms = loss_terms(output, targets, options)
+    total = torch.stack(list(terms.values())).sum()
+    return LossTerms(total, {name: term.detach() for name, term in terms.items()})
+
+
+def loss_terms(output: LocalizerOutput, targets: Targets, options: LossOptions) -> dict[str, Tensor]:
+    """Give each weighted term of the loss, with its gradient; they sum to the loss.
+
+    Raises:
+        SettingsError: when the network does not give what the loss needs.
+    """
     terms = _LOSSES[options.loss](output, targets, options)
     if options.contrast_weight > 0:
         pairs = _need(output.contrast, "contrast (set background_contrast, and train mode)", options)
         terms["contrast"] = options.contrast_weight * background_contrast(pairs, targets.relevance, options.contrast_temperature)
-    total = torch.stack(list(terms.values())).sum()
-    return LossTerms(total, {name: term.detach() for name, term in terms.items()})
+    return terms
+
+
+def term_counts(targets: Targets) -> Tensor:
+    """Count the windows that means are taken over, (3,): all, those of exactly one class, those that take part in the AVPS term."""
+    single = targets.window_class.sum(dim=1).round().sum()
+    return torch.stack([torch.full_like(single, len(targets.relevance)), single, targets.avps_weight.sum()])
+
+
+def mean_over(term: str) -> int:
+    """Tell which of `term_counts` a term of the loss is a mean over."""
+    return {"window_class": 1, "modality_class": 1, "avps": 2}.get(term, 0)
 
 
 def avps_loss(similarity: Tensor, target: Tensor, weight: Tensor) -> Tensor:

@@ -64,6 +64,8 @@ class TrainOptions:
     Weights, gradients and loss are float32 in each. Scores for selection are computed in float32, as the network will be used."""
     device_features: bool = True
     """With a GPU, keep all features in its memory where they fit."""
+    test_selected: bool = False
+    """Also score the test split at every look, for the figure that the paper reports (its best look); it selects nothing."""
     prefetch: bool = True
     """Gather the next batch while the current one is computed; one more batch in memory."""
 

@@ -1,4 +1,4 @@
-"""Writes what a training run came to: Markdown and JSON for reading, curves and a confusion matrix as pictures.
+"""Writes what a training run came to: Markdown and JSON for reading, and pictures (`plots`) beside them.
 
 It computes no score that selects anything. Pictures need matplotlib (the extra `train`); without it the text says so.
 """
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamav.evaluation.bootstrap import bootstrap
+from streamav.evaluation.bootstrap import bootstrap, mean_and_deviation
+from streamav.evaluation.reliability import reliability
+from streamav.training.plots import draw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamav.bundle import ClassEntry
+    from streamav.evaluation.reliability import Reliability
     from streamav.training.experiment import Outcome
     from streamav.training.selection import Answers
 
@@ -36,23 +39,32 @@ def confusion(said: Answers, background: int) -> NDArray[np.int64]:
 
 
 def write_report(folder: Path, outcome: Outcome, classes: Sequence[ClassEntry], command: str) -> Path:
-    """Write report.md, report.json, and where matplotlib is there curves.png and confusion.png; give the Markdown's path."""
+    """Write report.md, report.json, and where matplotlib is there the pictures (see `plots`); give the Markdown's path."""
     folder.mkdir(parents=True, exist_ok=True)
     matrix = confusion(outcome.chosen.test, len(classes))
-    drawn = _draw(folder, outcome, matrix, [*(entry.slug for entry in classes), "background"])
+    trust = reliability(outcome.chosen.test.probabilities, outcome.chosen.test.truth)
+    drawn = draw(folder, outcome, matrix, trust, [*(entry.slug for entry in classes), "background"])
     lines = [
         f"# {outcome.experiment.name}",
         "",
         f"Made by `{command}`.",
-        "Weights were selected on the validation split; the test split was read once, after that.",
+        _protocol(outcome),
         "",
         *_scores(outcome),
         "",
         *_seeds(outcome),
         "",
-        *(["![curves](curves.png)", "", "![confusion](confusion.png)"] if drawn else [_HINT]),
+        *(["![loss and validation accuracy by epoch](curves.png)"] if drawn else [_HINT]),
         "",
+        "## Classes",
+        "",
+        *(["![confusion matrix: truth by answer](confusion.png)", ""] if drawn else []),
         *_classes(matrix, classes),
+        "",
+        "## Reliability of the scores",
+        "",
+        *(["![accuracy by score](reliability.png)", ""] if drawn else []),
+        *_reliability(trust),
         "",
         "## Settings",
         "",
@@ -62,26 +74,30 @@ def write_report(folder: Path, outcome: Outcome, classes: Sequence[ClassEntry], 
     ]
     path = folder / "report.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "report.json").write_text(json.dumps(_tree(outcome, matrix, command), indent=1) + "\n", encoding="utf-8")
+    (folder / "report.json").write_text(json.dumps(_tree(outcome, matrix, trust, command), indent=1) + "\n", encoding="utf-8")
     return path
 
 
 def write_table(path: Path, title: str, outcomes: Sequence[Outcome], command: str) -> None:
     """Write one of the paper's tables: what it published beside what came out here."""
+    shown = outcomes[0].experiment.train.test_selected
     lines = [
         f"# Table {title}",
         "",
         f"Made by `{command}`. Segment accuracy in percent on the test split, mean and standard deviation over the seeds.",
         "Here the validation split selects and the test split is read once; the published numbers were selected on the test split.",
         "",
-        "| row | supervision | seeds | accuracy | macro-F1 | background recall | published |",
-        "|---|---|---|---|---|---|---|",
+        f"| row | supervision | seeds | accuracy | macro-F1 | background recall |{' test-selected |' if shown else ''} published |",
+        f"|---|---|---|---|---|---|{'---|' if shown else ''}---|",
     ]
     for outcome in outcomes:
         told = {name: _percent(*values) for name, values in outcome.summary().items()}
         experiment = outcome.experiment
         cells = [experiment.name, experiment.network.supervision, str(len(outcome.seeds)), told["accuracy"], told["macro_f1"]]
-        lines.append(f"| {' | '.join([*cells, told['background_recall'], f'{experiment.published:.1f}'])} |")
+        cells.append(told["background_recall"])
+        if shown:
+            cells.append(_percent(*mean_and_deviation([one.test_selected for one in outcome.seeds])))
+        lines.append(f"| {' | '.join([*cells, f'{experiment.published:.1f}'])} |")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -104,6 +120,7 @@ def _scores(outcome: Outcome) -> list[str]:
         *rows,
         "",
         f"Kept seed: accuracy {100 * spread.mean:.2f} %, 95 % bootstrap over clips {100 * spread.low:.2f} to {100 * spread.high:.2f}.",
+        *_test_selected(outcome),
     ]
 
 
@@ -114,6 +131,51 @@ def _seeds(outcome: Outcome) -> list[str]:
         for one in outcome.seeds
     ]
     return ["| seed | epochs | best epoch | validation accuracy, % | test accuracy, % |", "|---|---|---|---|---|", *rows]
+
+
+def _protocol(outcome: Outcome) -> str:
+    if outcome.experiment.train.test_selected:
+        return (
+            "Weights were selected on the validation split. The test split was also scored at every look, as was asked for, "
+            "for the figure labelled test-selected alone."
+        )
+    return "Weights were selected on the validation split; the test split was read once, after that."
+
+
+def _test_selected(outcome: Outcome) -> list[str]:
+    """Tell the paper's figure where it was asked for, labelled so that nobody takes it for the result."""
+    if not outcome.experiment.train.test_selected:
+        return []
+    looks = sum(record.shown is not None for record in outcome.seeds[0].result.history)
+    told = _percent(*mean_and_deviation([one.test_selected for one in outcome.seeds]))
+    return [
+        "",
+        (
+            f"**Test-selected accuracy, as the paper reports it: {told} %.** The best of {looks} looks at the test split in each seed: no "
+            "measure of how the model does on new clips, and only for comparison with published figures. No weights were kept by it."
+        ),
+    ]
+
+
+def _reliability(trust: Reliability) -> list[str]:
+    """Tell in words and as a table how far the scores can be taken at their word."""
+    side = "too sure" if trust.overconfidence > 0 else "not sure enough"
+    lines = [
+        (
+            "Score of the likeliest label of each second (the per-segment scores that a stream is judged by), kept seed, test split. "
+            f"Expected calibration error {100 * trust.calibration_error:.1f} % in {len(trust.counts)} bins; on the whole {side} by "
+            f"{100 * abs(trust.overconfidence):.1f} points."
+        ),
+        "",
+        "| score | seconds | mean score, % | right, % |",
+        "|---|---|---|---|",
+    ]
+    width = 1.0 / len(trust.counts)
+    for place, count in enumerate(trust.counts):
+        if count:
+            cells = f"{100 * trust.confidence[place]:.1f} | {100 * trust.accuracy[place]:.1f}"
+            lines.append(f"| {place * width:.2f} to {(place + 1) * width:.2f} | {count} | {cells} |")
+    return lines
 
 
 def _classes(matrix: NDArray[np.int64], classes: Sequence[ClassEntry]) -> list[str]:
@@ -132,7 +194,7 @@ def _classes(matrix: NDArray[np.int64], classes: Sequence[ClassEntry]) -> list[s
     return lines
 
 
-def _tree(outcome: Outcome, matrix: NDArray[np.int64], command: str) -> dict[str, object]:
+def _tree(outcome: Outcome, matrix: NDArray[np.int64], trust: Reliability, command: str) -> dict[str, object]:
     """Give the report for scripts; what is not a number is null."""
     return {
         "command": command,
@@ -145,6 +207,7 @@ def _tree(outcome: Outcome, matrix: NDArray[np.int64], command: str) -> dict[str
                 "validation_accuracy": _finite(one.result.best_score),
                 "stopped_early": one.result.stopped_early,
                 "test": {name: _finite(value) for name, value in one.scores.to_dict().items()},
+                "test_selected_accuracy": _finite(one.test_selected),
                 "history": [
                     {
                         "epoch": record.epoch,
@@ -159,41 +222,14 @@ def _tree(outcome: Outcome, matrix: NDArray[np.int64], command: str) -> dict[str
             for one in outcome.seeds
         ],
         "confusion": matrix.tolist(),
+        "reliability": {
+            "calibration_error": trust.calibration_error,
+            "seconds": trust.counts.tolist(),
+            "mean_score": [_finite(value) for value in trust.confidence.tolist()],
+            "accuracy": [_finite(value) for value in trust.accuracy.tolist()],
+        },
     }
 
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _draw(folder: Path, outcome: Outcome, matrix: NDArray[np.int64], names: list[str]) -> bool:
-    """Draw curves and confusion without a display; give False when matplotlib is not there."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
-    curves = Figure(figsize=(9, 3.5), layout="constrained")
-    FigureCanvasAgg(curves)
-    left, right = curves.subplots(1, 2)
-    for one in outcome.seeds:
-        history = one.result.history
-        looked = [record for record in history if record.validation]
-        left.plot([record.epoch for record in history], [record.loss for record in history], label=f"seed {one.seed}")
-        right.plot(
-            [record.epoch for record in looked], [record.validation["accuracy"] for record in looked if record.validation], marker="."
-        )
-    left.set(xlabel="epoch", ylabel="training loss")
-    right.set(xlabel="epoch", ylabel="validation accuracy")
-    left.legend()
-    curves.savefig(folder / "curves.png", dpi=120)
-    side = 2.0 + 0.28 * len(names)
-    shown = Figure(figsize=(side, side), layout="constrained")
-    FigureCanvasAgg(shown)
-    axes = shown.subplots()
-    axes.imshow(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1), vmin=0.0, vmax=1.0, cmap="Blues")
-    axes.set(xlabel="answer", ylabel="truth", xticks=range(len(names)), yticks=range(len(names)))
-    axes.set_xticklabels(names, rotation=90, fontsize=7)
-    axes.set_yticklabels(names, fontsize=7)
-    shown.savefig(folder / "confusion.png", dpi=120)
-    return True

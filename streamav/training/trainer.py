@@ -16,6 +16,7 @@ import torch
 from streamav.errors import DataError, SettingsError
 from streamav.evaluation.segments import score_segments
 from streamav.training.checkpoints import Progress, load_progress, save_progress
+from streamav.training.distributed import ALONE, SharedLoss
 from streamav.training.fast_attention import fast_attention
 from streamav.training.feature_set import Batch, FeatureSet, epoch_generator
 from streamav.training.losses import LossOptions, LossTerms, loss
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import nn
+
+    from streamav.training.distributed import Workers
 
 __all__ = ["EpochBatches", "EpochRecord", "Recipe", "StepReport", "TrainResult", "Watcher", "fit", "follow"]
 
@@ -69,6 +72,8 @@ class EpochRecord:
     """Scores on the validation set, 0 to 1; None where it was not looked at."""
     best: bool
     """Whether these weights are the best so far."""
+    shown: dict[str, float] | None = None
+    """Scores on the clips that are only shown; None where there are none or they were not looked at."""
 
 
 class Watcher(Protocol):
@@ -111,7 +116,7 @@ class Recipe:
         return {"train": train, "loss": asdict(self.losses), "targets": asdict(self.targets), "classes": self.classes}
 
 
-def fit(
+def fit(  # noqa: PLR0913 - a run has that many parts, of equal rank
     network: nn.Module,
     train: FeatureSet | EpochBatches,
     validation: FeatureSet | None,
@@ -120,6 +125,8 @@ def fit(
     folder: Path | None = None,
     resume: bool = False,
     watcher: Watcher | None = None,
+    shown: FeatureSet | None = None,
+    workers: Workers = ALONE,
 ) -> TrainResult:
     """Train *network* in place, on the device it is on, and leave it with the weights that did best on *validation*.
 
@@ -131,6 +138,8 @@ def fit(
         folder: where the state of the run is written after every epoch; None for nowhere.
         resume: go on from the state in *folder* where there is one.
         watcher: told of every step and epoch.
+        shown: clips that are scored whenever *validation* is, and select nothing.
+        workers: the processes that share each batch; only the first reads and writes *folder* and scores.
 
     Raises:
         DataError: when the loss stops being finite, or features are not.
@@ -138,18 +147,22 @@ def fit(
     """
     # The precision that was taken is what a resumed run must share, on whatever machine that is.
     recipe = replace(recipe, options=replace(recipe.options, precision=resolved(recipe.options.precision, _device(network))))
-    batches = ClipBatches(train=train, options=recipe.options) if isinstance(train, FeatureSet) else train
-    loop = _Loop(recipe=recipe, batches=batches, validation=validation, device=_device(network), watcher=watcher)
+    batches = ClipBatches(train=train, options=recipe.options, workers=workers) if isinstance(train, FeatureSet) else train
+    loop = _Loop(
+        recipe=recipe, batches=batches, validation=validation, device=_device(network), watcher=watcher, shown=shown, workers=workers
+    )
     run = _Run(network, torch.optim.Adam(network.parameters(), lr=recipe.options.learning_rate))
     run.mixed = MixedStep(recipe.options.precision, loop.device)
     if recipe.options.weight_average > 0.0:
         run.average = _copied(network.state_dict())
     if resume and folder is not None:
-        _restore(run, folder, recipe.described())
+        _restore(run, folder, recipe.described(), workers)
+    if workers.size > 1:
+        run.shared = SharedLoss(network, recipe.losses, workers, run.mixed.forward)
     with fast_attention(network, recipe.options.gradient_share, dtype=run.mixed.attention_type):
         while not loop.over(run):
             record = loop.epoch(run)
-            if folder is not None:
+            if folder is not None and workers.first:
                 save_progress(folder, _progress(run, recipe.described()))
             if watcher is not None:
                 watcher.epoch(record)
@@ -172,6 +185,7 @@ class _Run:
     optimizer: torch.optim.Adam
     mixed: MixedStep = field(default_factory=lambda: MixedStep("float32", torch.device("cpu")))
     average: dict[str, torch.Tensor] | None = None
+    shared: SharedLoss | None = None
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     best_epoch: int = 0
     best_score: float = -math.inf
@@ -187,6 +201,8 @@ class _Loop:
     validation: FeatureSet | None
     device: torch.device
     watcher: Watcher | None
+    shown: FeatureSet | None
+    workers: Workers
 
     def over(self, run: _Run) -> bool:
         """Tell whether the run has had all its epochs, or has not got better for too long."""
@@ -202,15 +218,15 @@ class _Loop:
         # All of the epoch's dropout hangs on this, so that no state of a generator has to be kept.
         torch.manual_seed(_mixed(self.recipe.options.seed, number))
         total, parts = self._steps(run, number)
-        scores, best = self._select(run, number)
-        record = EpochRecord(epoch=number, learning_rate=rate, loss=total, parts=parts, validation=scores, best=best)
+        scores, shown, best = self._select(run, number)
+        record = EpochRecord(epoch=number, learning_rate=rate, loss=total, parts=parts, validation=scores, best=best, shown=shown)
         run.history.append(record)
         return record
 
     def _steps(self, run: _Run, number: int) -> tuple[float, dict[str, float]]:
         """Take every step of an epoch and give the mean loss and its mean parts over the clips."""
         make_targets = TargetMaker(self.recipe.classes, self.recipe.targets)
-        items = self.batches(number)
+        items = self.workers.share(self.batches(number))
         sums: dict[str, float] = {}
         clips = 0
         run.network.train()
@@ -223,9 +239,9 @@ class _Loop:
                     "lower the learning rate, set clip_norm=1, or look for outliers in the features"
                 )
                 raise DataError(msg)
-            clips += len(batch)
+            clips += batch.clips
             for name, part in {"": terms.total, **terms.parts}.items():
-                sums[name] = sums.get(name, 0.0) + float(part) * len(batch)
+                sums[name] = sums.get(name, 0.0) + float(part) * batch.clips
             if self.watcher is not None:
                 self.watcher.step(StepReport(epoch=number, step=step, loss=value))
         if clips == 0:
@@ -237,7 +253,11 @@ class _Loop:
     def _step(self, run: _Run, batch: Batch, make_targets: TargetMaker) -> LossTerms:
         """Take one step of the optimiser, unless the loss is not finite."""
         run.optimizer.zero_grad(set_to_none=True)
-        terms = loss(run.mixed.forward(run.network, batch.audio, batch.visual), make_targets(batch.labels, batch.tags), self.recipe.losses)
+        targets = make_targets(batch.labels, batch.tags)
+        if run.shared is None:
+            terms = loss(run.mixed.forward(run.network, batch.audio, batch.visual), targets, self.recipe.losses)
+        else:
+            terms = run.shared(batch, targets)
         told = LossTerms(terms.total.detach(), terms.parts)
         if not torch.isfinite(told.total):
             return told
@@ -246,27 +266,35 @@ class _Loop:
             follow(run.average, run.network.state_dict(), self.recipe.options.weight_average)
         return told
 
-    def _select(self, run: _Run, number: int) -> tuple[dict[str, float] | None, bool]:
+    def _select(self, run: _Run, number: int) -> tuple[dict[str, float] | None, dict[str, float] | None, bool]:
         """Score the candidate weights where it is time, and keep them when they are the best so far."""
         last = number == self.recipe.options.epochs
         if self.validation is None:
             run.best, run.best_epoch = _copied(run.average or run.network.state_dict()), number
-            return None, True
+            return None, None, True
         if number % self.recipe.options.select_every and not last:
-            return None, False
+            return None, None, False
         current = _copied(run.network.state_dict())
         if run.average is not None:
             run.network.load_state_dict(run.average)
-        options = self.recipe.options
-        batches = self.validation.batches(options.batch)
-        said = answers(run.network, prefetched(batches) if options.prefetch else batches, options.decision, options.threshold)
-        scores = score_segments(said.truth, said.decided, self.recipe.classes)
-        better = scores.accuracy > run.best_score
+        scores, shown = self._score(run, self.validation), None if self.shown is None else self._score(run, self.shown)
+        better = scores["accuracy"] > run.best_score
         if better:
-            run.best, run.best_epoch, run.best_score = _copied(run.network.state_dict()), number, scores.accuracy
+            run.best, run.best_epoch, run.best_score = _copied(run.network.state_dict()), number, scores["accuracy"]
         if run.average is not None:
             run.network.load_state_dict(current)
-        return scores.to_dict(), better
+        return scores, shown, better
+
+    def _score(self, run: _Run, clips: FeatureSet) -> dict[str, float]:
+        """Score the weights of now on some clips, in the first process, for all."""
+        options = self.recipe.options
+
+        def score() -> dict[str, float]:
+            batches = clips.batches(options.batch)
+            said = answers(run.network, prefetched(batches) if options.prefetch else batches, options.decision, options.threshold)
+            return score_segments(said.truth, said.decided, self.recipe.classes).to_dict()
+
+        return self.workers.from_first(score)
 
 
 def _device(network: nn.Module) -> torch.device:
@@ -309,9 +337,9 @@ def _progress(run: _Run, described: dict[str, object]) -> Progress:
     return Progress(epoch=len(run.history), tensors=tensors, facts=facts)
 
 
-def _restore(run: _Run, folder: Path, described: dict[str, object]) -> None:
+def _restore(run: _Run, folder: Path, described: dict[str, object], workers: Workers) -> None:
     """Put the state of *folder* back into a run; leave the run as it is where there is none."""
-    progress = load_progress(folder)
+    progress = workers.from_first(lambda: load_progress(folder))
     if progress is None:
         return
     facts = progress.facts

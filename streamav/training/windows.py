@@ -5,12 +5,13 @@ It knows no epoch loop and no loss; what is drawn depends on the seed and the nu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from streamav.training.distributed import ALONE
 from streamav.training.feature_set import Batch, FeatureSet, Seconds, epoch_generator
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from streamav.training.distributed import Workers
     from streamav.training.options import TrainOptions
 
 __all__ = ["ClipBatches"]
@@ -39,24 +41,29 @@ class ClipBatches:
     options: TrainOptions
     background: FeatureSet | None = None
     """Background-only clips of the same arrays; without them background is made of clips that do not agree."""
+    workers: Workers = ALONE
+    """The processes that share each batch; features of the others' clips are not read."""
 
     def __call__(self, epoch: int) -> Iterator[Batch]:
-        """Give the batches of one epoch, counted from 1."""
+        """Give the batches of one epoch, counted from 1: this process's share of each, every size-th clip."""
         size, seed = self.options.batch, self.options.seed
-        if self.options.shifted_share == 0.0:
-            yield from self.train.shuffled(size, seed, epoch)
-            return
         order = epoch_generator(seed, epoch).permutation(len(self.train)).astype(np.int64)
         random = epoch_generator(seed, epoch, _PURPOSE)
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
             shifted = round(len(chosen) * self.options.shifted_share)
+            # Drawn for the whole batch in every process, so that all go through the same random numbers.
+            seconds = self._cut(chosen[:shifted], random) if shifted else None
+            mine = np.arange(len(chosen))[self.workers.rank :: self.workers.size]
+            if not mine.size:  # fewer clips than processes: one that weighs nothing
+                mine = np.zeros(1, dtype=np.int64)
+            plain, cut = mine[mine < len(chosen) - shifted], mine[mine >= len(chosen) - shifted] - (len(chosen) - shifted)
             parts = []
-            if shifted < len(chosen):
-                parts.append(self.train.gather(chosen[shifted:]))
-            if shifted:
-                parts.append(self.train.gather_seconds(self._cut(chosen[:shifted], random)))
-            yield _joined(parts)
+            if plain.size:
+                parts.append(self.train.gather(chosen[shifted:][plain]))
+            if cut.size and seconds is not None:
+                parts.append(self.train.gather_seconds(seconds.select(cut)))
+            yield replace(_joined(parts), whole=0 if self.workers.size == 1 else len(chosen))
 
     def _cut(self, positions: NDArray[np.int64], random: np.random.Generator) -> Seconds:
         """Cut one window through each clip: its tail and then something else, or something else and then its head."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 import typer
-from ave_folder import Clips, write_ave_folder
+from ave_folder import Clips, write_ave_folder, write_dataset
 from typer.testing import CliRunner, Result
 
 from streamav.app import label_options
 from streamav.bundle import load_bundle
+from streamav.cli import main
 from streamav.cli.evaluate import evaluate
 from streamav.cli.train import train
 from streamav.cli.tune import tune
@@ -26,6 +29,7 @@ from streamav.networks.vscg import VSCG
 from streamav.training import experiment, trainer
 from streamav.training.ave import open_ave
 from streamav.training.checkpoints import Progress, save_progress
+from streamav.training.export import save_encoder_weights
 from streamav.training.feature_set import FeatureSet
 from streamav.training.selection import answers
 from streamav.training.streaming import run_streams
@@ -65,7 +69,13 @@ def test_training_writes_a_bundle_and_a_report(folder: Path, tmp_path: Path, sup
     assert bundle.card.profile == "paper"
     assert bundle.card.audio.external
     assert "background" not in bundle.card.slugs
-    assert {path.name for path in (out / "report").iterdir()} == {"report.md", "report.json", "curves.png", "confusion.png"}
+    assert {path.name for path in (out / "report").iterdir()} == {
+        "report.md", "report.json", "curves.png", "confusion.png", "reliability.png",
+    }  # fmt: skip
+    text = (out / "report" / "report.md").read_text(encoding="utf-8")
+    for said in ("![", "confusion.png", "curves.png", "reliability.png", "Expected calibration error", "95 % bootstrap", "read once"):
+        assert said in text
+    assert "test-selected" not in text.lower()
     report = json.loads((out / "report" / "report.json").read_text(encoding="utf-8"))
     assert [one["seed"] for one in report["seeds"]] == [0, 1]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
@@ -127,6 +137,139 @@ def test_the_test_split_is_not_read_before_everything_is_selected(folder: Path, 
     experiment.run_experiment(data, experiment.planned("vscg", "fully", sizes, small), [0, 1])
     assert not tested & {row for before, row in read if before}
     assert sorted(row for before, row in read if not before) == sorted(2 * list(tested))
+
+
+def test_the_paper_s_figure_comes_on_request_and_selects_nothing(folder: Path, tmp_path: Path) -> None:
+    """With --test-selected the best of all looks at the test split stands in the report, labelled; the weights are those without it."""
+    arguments = ["--data", folder, "--epochs", 3, "--set", "train.select_every=1", *SMALL]
+    assert call(*arguments, "--out", tmp_path / "plain").exit_code == 0
+    result = call(*arguments, "--out", tmp_path / "shown", "--test-selected")
+    assert result.exit_code == 0, result.output
+    assert "test-selected accuracy, as the paper reports it, for comparison only" in result.stdout
+    assert load_bundle(tmp_path / "plain").sha256 == load_bundle(tmp_path / "shown").sha256
+    report = json.loads((tmp_path / "shown" / "report" / "report.json").read_text(encoding="utf-8"))
+    assert report["seeds"][0]["test_selected_accuracy"] >= report["seeds"][0]["test"]["accuracy"]
+    text = (tmp_path / "shown" / "report" / "report.md").read_text(encoding="utf-8")
+    assert "Test-selected accuracy, as the paper reports it" in text
+    assert "best of 3 looks" in text
+    assert "read once" not in text
+
+
+def test_curves_are_written_for_tensorboard(folder: Path, tmp_path: Path) -> None:
+    """--tensorboard makes one folder of event files for each seed, and is refused before training where the package is missing."""
+    pytest.importorskip("tensorboard")
+    board = tmp_path / "board"
+    result = call("--data", folder, "--out", tmp_path / "model", "--epochs", 1, "--seeds", 2, "--tensorboard", board, *SMALL)
+    assert result.exit_code == 0, result.output
+    assert [len(list((board / f"seed-{seed}").glob("events.out.tfevents.*"))) for seed in (0, 1)] == [1, 1]
+
+
+def change(folder: Path, name: str, edit: Callable[[np.ndarray], np.ndarray]) -> None:
+    with h5py.File(folder / name) as file:
+        key = next(iter(file))
+        values = edit(file[key][()])
+    write_dataset(folder / name, values, key)
+
+
+def put(index: int | tuple[int, ...], value: float) -> Callable[[np.ndarray], np.ndarray]:
+    def edit(values: np.ndarray) -> np.ndarray:
+        values[index] = value
+        return values
+
+    return edit
+
+
+def name_a_dog(folder: Path) -> None:
+    path = folder / "Annotations.txt"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[3] = "Dog&video003&good&0&4"
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def link_outside(folder: Path) -> None:
+    with h5py.File(folder / "visual_feature.h5", "w") as file:
+        file["avadataset"] = h5py.ExternalLink("/etc/passwd", "/avadataset")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda at: change(at, "visual_feature.h5", put((4, 0, 0, 0, 0), np.nan)), ["visual_feature.h5, row 4", "NaN"]),
+        (lambda at: change(at, "audio_feature.h5", put((5, 9, 1), np.inf)), ["audio_feature.h5, row 5", "infinity"]),
+        (lambda at: change(at, "audio_feature.h5", lambda v: v[..., 0]), ["audio_feature.h5 must be (clips, segments, size)"]),
+        (lambda at: change(at, "audio_feature.h5", lambda v: v[:-1]), ["audio_feature.h5 must have the 8 clips", "got 7"]),
+        (lambda at: change(at, "right_labels.h5", lambda v: v[:-1]), ["right_labels.h5 must be (8, 10", "got (7, 10"]),
+        (lambda at: change(at, "right_labels.h5", put((3, 2), 1.0)), ["right_labels.h5, row 3"]),
+        (lambda at: change(at, "mil_labels.h5", put((2,), 0.0)), ["mil_labels.h5, row 2"]),
+        (lambda at: change(at, "train_order.h5", put(1, 8)), ["train_order.h5, entry 1", "0 to 7, got 8"]),
+        (lambda at: change(at, "test_order.h5", put(0, -1)), ["test_order.h5, entry 0"]),
+        (lambda at: (at / "test_order.h5").write_bytes((at / "train_order.h5").read_bytes()), ["train_order.h5 and test_order.h5", "row "]),
+        (name_a_dog, ["Annotations.txt, row 3", "'Dog'"]),
+        (lambda at: os.truncate(at / "visual_feature.h5", 100_000), ["visual_feature.h5 must be a whole HDF5 file"]),
+        (lambda at: write_dataset(at / "train_order.h5", np.zeros((0,)), "other"), ["train_order.h5"]),
+        (lambda at: h5py.File(at / "audio_feature.h5", "w").close(), ["audio_feature.h5 must hold one dataset"]),
+        (lambda at: (at / "mil_labels.h5").write_bytes(b"\x80\x04."), ["mil_labels.h5 must be a whole HDF5 file"]),
+        (lambda at: (at / "val_order.h5").unlink(), ["must hold val_order.h5"]),
+        (link_outside, ["visual_feature.h5 must hold one dataset", "not followed"]),
+    ],
+)
+def test_bad_data_end_the_command_with_7_and_name_file_and_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[Path], object], says: list[str]
+) -> None:
+    """Each defect is one line on standard error, exit status 7, and nothing is trained or written."""
+    write_ave_folder(tmp_path / "data", 8, dtype="float16", noisy=0)
+    spoil(tmp_path / "data")
+    status = main(["train", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "model"), "--epochs", "1"])
+    told = capsys.readouterr().err.splitlines()
+    assert status == 7
+    assert told[-1].startswith("streamav: ")
+    for said in says:
+        assert said in told[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.fixture
+def compact_folder(tmp_path: Path, tiny_bundle: Path) -> Path:
+    """Give a folder as `streamav extract` leaves it, of the tiny model's encoders, with the splits that are the user's to add."""
+    place, random = tmp_path / "features", np.random.default_rng(0)
+    made = write_ave_folder(place, 8, dtype="float16", noisy=0)
+    write_dataset(place / "audio_feature.h5", random.normal(size=(8, 10, 8)).astype(np.float32))
+    write_dataset(place / "visual_feature.h5", np.maximum(random.normal(size=(8, 10, 7, 7, 8)), 0).astype(np.float32))
+    card = load_bundle(tiny_bundle).card
+    tree = {"audio": card.audio.model_dump(mode="json"), "visual": card.visual.model_dump(mode="json")}
+    (place / "encoders.json").write_text(json.dumps(tree), encoding="utf-8")
+    assert len(made.test)
+    return place
+
+
+def test_a_bundle_of_compact_features_holds_its_encoders_and_runs(
+    compact_folder: Path, tmp_path: Path, tiny_bundle: Path, engine_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`streamav run --model` takes the bundle as it is: the encoders that made the features are inside, byte for byte."""
+    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
+    save_encoder_weights(compact_folder, load_bundle(tiny_bundle))
+    out, events = tmp_path / "model", tmp_path / "events.jsonl"
+    assert call("--data", compact_folder, "--out", out, "--epochs", 1, *SMALL).exit_code == 0
+    for part in ("audio", "visual"):
+        mine, theirs = load_bundle(out).weights(part), load_bundle(tiny_bundle).weights(part)
+        assert all(np.array_equal(mine[name], value) for name, value in theirs.items())
+    arguments = ["run", "--source", "scene", "--duration", "13", "--speed", "max", "--model", str(out), "--jsonl", str(events)]
+    report = tmp_path / "run.json"
+    assert main([*arguments, "--summary", str(report)]) == 0
+    assert json.loads(report.read_text(encoding="utf-8"))["media_s"] >= 13
+
+
+def test_encoders_can_be_named_and_are_asked_for_before_training(compact_folder: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    """Without their weights the command says so before it trains; --encoders names the model that has them, if the sizes fit."""
+    arguments = ["--data", compact_folder, "--epochs", 1, *SMALL]
+    missing = call(*arguments, "--out", tmp_path / "model")
+    assert isinstance(missing.exception, SettingsError)
+    assert "--encoders" in str(missing.exception)
+    wrong = call(*arguments, "--out", tmp_path / "model", "--encoders", "starter")
+    assert "8 and 8" in str(wrong.exception)
+    assert not (tmp_path / "model").exists()
+    assert call(*arguments, "--out", tmp_path / "model", "--encoders", tiny_bundle).exit_code == 0
+    assert load_bundle(tmp_path / "model").weights("visual")
 
 
 @pytest.mark.parametrize(

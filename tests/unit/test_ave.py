@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -132,6 +134,80 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(DataError, match=name):
         open_ave(folder)
+
+
+def external_link(file: h5py.File, outside: Path) -> None:
+    file["avadataset"] = h5py.ExternalLink(outside.name, "/avadataset")
+
+
+def soft_link(file: h5py.File, outside: Path) -> None:
+    file["elsewhere"] = h5py.ExternalLink(outside.name, "/")
+    file["avadataset"] = h5py.SoftLink("/elsewhere/avadataset")
+
+
+def virtual(file: h5py.File, outside: Path) -> None:
+    with h5py.File(outside) as source:
+        shape, dtype = source["avadataset"].shape, source["avadataset"].dtype
+    layout = h5py.VirtualLayout(shape=shape, dtype=dtype)
+    layout[...] = h5py.VirtualSource(str(outside), "avadataset", shape=shape)
+    file.create_virtual_dataset("avadataset", layout)
+
+
+def external_storage(file: h5py.File, outside: Path) -> None:
+    with h5py.File(outside) as source:
+        shape = source["avadataset"].shape
+    file.create_dataset("avadataset", shape, "float32", external=[(str(outside), 0, h5py.h5f.UNLIMITED)])
+
+
+@pytest.mark.parametrize("way", [external_link, soft_link, virtual, external_storage])
+@pytest.mark.parametrize("name", ["visual_feature.h5", "right_labels.h5"])
+def test_a_file_that_points_outside_itself_is_not_followed(folder: Path, name: str, way: Callable[[h5py.File, Path], None]) -> None:
+    """Links, virtual datasets and external storage could name any file of the machine: none is opened, although what they name is good."""
+    (folder / name).rename(folder / "secret.h5")
+    with h5py.File(folder / name, "w") as file:
+        way(file, folder / "secret.h5")
+    with pytest.raises(DataError, match=rf"{name} must hold"):
+        open_ave(folder)
+
+
+@pytest.mark.parametrize("name", ["visual_feature.h5", "audio_feature.h5", "right_labels.h5", "mil_labels.h5", "train_order.h5"])
+def test_a_file_that_is_no_hdf5_or_holds_no_dataset_is_refused(folder: Path, name: str) -> None:
+    """Text, a pickle or an empty HDF5 under the right name is one error that names the file; nothing is unpickled."""
+    (folder / name).write_bytes(b"\x80\x04c__builtin__\nprint\n.")
+    with pytest.raises(DataError, match=rf"{name} must be a whole HDF5 file"):
+        open_ave(folder)
+    with h5py.File(folder / name, "w"):
+        pass
+    with pytest.raises(DataError, match=rf"{name} must hold one dataset"):
+        open_ave(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("visual_feature.h5", (10, 10, 7, 7, 1 << 20)), ("right_labels.h5", (1 << 20, 10, 29)), ("train_order.h5", (1 << 40,))],
+)
+def test_a_header_that_claims_terabytes_is_refused(folder: Path, name: str, shape: tuple[int, ...]) -> None:
+    """A dataset without any storage can claim any size: it is refused before memory is taken for it."""
+    with h5py.File(folder / name, "w") as file:
+        file.create_dataset("avadataset", shape, "float32", chunks=True)
+    with pytest.raises(DataError, match=rf"{name} must (be|have) at most"):
+        open_ave(folder)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_copy_of_the_features_is_made(tmp_path: Path, dtype: str, chunked: bool) -> None:
+    """Opening, checking every row and reading every batch of a split takes the memory of a few clips, not of the file."""
+    write_ave_folder(tmp_path, 30, dtype=dtype, chunked=chunked, noisy=0)
+    clip = 10 * 7 * 7 * 512 * 8
+    tracemalloc.start()
+    try:
+        for _ in open_ave(tmp_path).train.batches(2):
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5 * clip  # of thirty
 
 
 @pytest.mark.parametrize("keep", [0, 100, 0.5, 0.999])

@@ -1,0 +1,144 @@
+"""Shows how far a training is: a bar with the time left at a terminal, and lines elsewhere; all on standard error.
+
+The time left is that of all seeds and epochs together. It steers nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from streamav.training.trainer import EpochRecord, StepReport, Watcher
+
+__all__ = ["Several", "TrainingProgress", "training_progress"]
+
+_LINE_EVERY_S = 60.0
+"""Lines come with each look at the validation split, and at least about so often."""
+
+
+@contextmanager
+def training_progress(seeds: Sequence[int], steps: int, epochs: int, console: Console | None = None) -> Iterator[TrainingProgress]:
+    """Show the training of some seeds while the context lasts.
+
+    Args:
+        seeds: in the order in which they are trained.
+        steps: of an epoch.
+        epochs: of a seed.
+        console: where to; None for standard error.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(stderr=True) if console is None else console
+    if not console.is_terminal:
+        yield TrainingProgress(seeds, steps, epochs)
+        return
+    columns = BarColumn(20), TextColumn("{task.percentage:.0f} %"), TextColumn("{task.fields[left]}"), TextColumn("{task.fields[note]}")
+    with Progress(*columns, console=console) as bars:
+        yield TrainingProgress(seeds, steps, epochs, bars)
+
+
+class TrainingProgress:
+    """How far all seeds together are, and how long the rest will take at the pace so far."""
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        steps: int,
+        epochs: int,
+        bars: Progress | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        say: Callable[[str], None] = lambda text: typer.echo(text, err=True),
+    ) -> None:
+        """Show on *bars*, or, without them, in lines given to *say*; *clock* gives seconds."""
+        self._seeds = list(seeds)
+        self._steps = steps
+        self._epochs = epochs
+        self._bars = bars
+        self._clock = clock
+        self._say = say
+        self._began_s = 0.0
+        self._taken = 0
+        self._said_s = clock()
+        self._task: TaskID | None = (
+            None if bars is None else bars.add_task("training", total=len(self._seeds) * epochs * steps, left="", note="")
+        )
+
+    def watcher(self, seed: int) -> Watcher:
+        """Make what watches the run of one seed."""
+        return _SeedProgress(self, seed)
+
+    def stepped(self, seed: int, report: StepReport, note: str) -> None:
+        """Take note of a step of a seed."""
+        now = self._clock()
+        if not self._taken:
+            self._began_s = now
+        self._taken += 1
+        if self._bars is not None and self._task is not None:
+            done = (self._seeds.index(seed) * self._epochs + report.epoch - 1) * self._steps + min(report.step, self._steps)
+            text = f"seed {seed}, epoch {report.epoch} of {self._epochs}, loss {report.loss:.3f}{note}"
+            self._bars.update(self._task, completed=done, left=self._left(done), note=text)
+
+    def ended(self, seed: int, record: EpochRecord, note: str) -> None:
+        """Take note of an epoch of a seed."""
+        now = self._clock()
+        if self._bars is not None or (record.validation is None and now - self._said_s < _LINE_EVERY_S):
+            return
+        self._said_s = now
+        left = self._left((self._seeds.index(seed) * self._epochs + record.epoch) * self._steps)
+        self._say(f"seed {seed}, epoch {record.epoch} of {self._epochs}, loss {record.loss:.3f}{note}{', ' if left else ''}{left}")
+
+    def _left(self, done: int) -> str:
+        """Tell the time left; nothing before there is a pace. Steps of a run before a kill do not count for it."""
+        took_s = self._clock() - self._began_s
+        if self._taken < 2 or took_s <= 0.0:  # noqa: PLR2004 - from the first step to the second
+            return ""
+        left_s = took_s / (self._taken - 1) * (len(self._seeds) * self._epochs * self._steps - done)
+        return f"{timedelta(seconds=round(left_s))} left"
+
+
+class _SeedProgress:
+    """Watches one seed and remembers its last validation accuracy."""
+
+    def __init__(self, progress: TrainingProgress, seed: int) -> None:
+        self._progress = progress
+        self._seed = seed
+        self._note = ""
+
+    def step(self, report: StepReport) -> None:
+        """Pass a step on."""
+        self._progress.stepped(self._seed, report, self._note)
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Pass an epoch on."""
+        if record.validation is not None:
+            self._note = f", validation {100 * record.validation['accuracy']:.1f} %"
+        self._progress.ended(self._seed, record, self._note)
+
+
+class Several:
+    """Watchers seen as one."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
+
+    def step(self, report: StepReport) -> None:
+        """Tell all of a step."""
+        for one in self._watchers:
+            one.step(report)
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Tell all of an epoch."""
+        for one in self._watchers:
+            one.epoch(record)

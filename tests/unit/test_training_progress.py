@@ -1,0 +1,83 @@
+"""Promises of what is shown while a training runs."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from streamav.cli.training_progress import TrainingProgress, training_progress
+from streamav.training.trainer import EpochRecord, StepReport
+
+
+class Clock:
+    """Seconds that go on only when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def record(epoch: int, accuracy: float | None) -> EpochRecord:
+    validation = None if accuracy is None else {"accuracy": accuracy}
+    return EpochRecord(epoch=epoch, learning_rate=1e-3, loss=1.5, parts={}, validation=validation, best=False)
+
+
+def test_the_time_left_is_that_of_all_seeds() -> None:
+    """After four of forty steps, ten seconds each, six minutes are left, and the line names seed, epoch, loss and accuracy."""
+    clock, said = Clock(), list[str]()
+    progress = TrainingProgress([5, 6], steps=2, epochs=10, clock=clock, say=said.append)
+    watcher = progress.watcher(5)
+    for epoch in (1, 2):
+        for step in (1, 2):
+            clock.now += 10.0
+            watcher.step(StepReport(epoch=epoch, step=step, loss=2.0))
+        watcher.epoch(record(epoch, 0.25))
+    assert said[-1] == "seed 5, epoch 2 of 10, loss 1.500, validation 25.0 %, 0:06:00 left"
+
+
+def test_steps_before_a_kill_do_not_count_for_the_pace() -> None:
+    """A run that goes on from epoch 9 of 10 has no more left than its last steps take."""
+    clock, said = Clock(), list[str]()
+    watcher = TrainingProgress([0], steps=3, epochs=10, clock=clock, say=said.append).watcher(0)
+    for step in (1, 2, 3):
+        clock.now += 10.0
+        watcher.step(StepReport(epoch=9, step=step, loss=2.0))
+    watcher.epoch(record(9, 0.5))
+    assert said == ["seed 0, epoch 9 of 10, loss 1.500, validation 50.0 %, 0:00:30 left"]
+
+
+def test_lines_are_few() -> None:
+    """An epoch without a look at the validation split gets a line only when the last one is a minute old."""
+    clock, said = Clock(), list[str]()
+    watcher = TrainingProgress([0], steps=1, epochs=100, clock=clock, say=said.append).watcher(0)
+    for epoch in range(1, 61):
+        clock.now += 2.0
+        watcher.epoch(record(epoch, None))
+    assert len(said) == 2
+
+
+def test_no_bar_is_drawn_into_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where standard error is no terminal there are plain lines, without control characters."""
+    with training_progress([0], 1, 1, Console(file=io.StringIO())) as progress:
+        watcher = progress.watcher(0)
+        watcher.step(StepReport(epoch=1, step=1, loss=2.0))
+        watcher.epoch(record(1, 0.5))
+    assert capsys.readouterr().err == "seed 0, epoch 1 of 1, loss 1.500, validation 50.0 %\n"
+
+
+def test_a_terminal_sees_one_bar_for_everything() -> None:
+    """At a terminal one bar tells seed, epoch, loss and time left."""
+    screen = io.StringIO()
+    with training_progress([0, 1], 1, 2, Console(file=screen, force_terminal=True, color_system=None, width=200)) as progress:
+        for seed in (0, 1):
+            watcher = progress.watcher(seed)
+            for epoch in (1, 2):
+                watcher.step(StepReport(epoch=epoch, step=1, loss=2.0))
+                watcher.epoch(record(epoch, 0.5))
+    last = screen.getvalue().rpartition("100 %")[2]
+    assert "0:00:00 left" in last
+    assert "seed 1, epoch 2 of 2, loss 2.000, validation 50.0 %" in last
