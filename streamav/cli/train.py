@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from streamav.cli.own_clips import OwnClips, is_own_clips, train_own_clips
 from streamav.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ Network = Literal["vscg", "pspnet", "avel", "cmbs"]
 
 
 def train(
-    data: Annotated[Path, typer.Option("--data", help="Folder of AVE-named HDF5 features, or of composite material (index.csv).")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder of AVE-named features, of own clips (labels.csv), or of composites (index.csv).")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Bundle to write; with --table, the folder of the tables.")],
     supervision: Annotated[Literal["fully", "weakly"], typer.Option(help="Labels of every second, or tags of whole clips.")] = "fully",
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training clips; 300 unless a baseline has its own.")] = None,
@@ -49,6 +52,9 @@ def train(
         list[str] | None, typer.Option("--set", help="section.key=value; sections: train, network, loss, targets, data.")
     ] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks run.")] = "cpu",
+    encoders: Annotated[str | None, typer.Option("--encoders", help="Own clips: model whose encoders are used; starter.")] = None,
+    weights: Annotated[Path | None, typer.Option("--weights", help="Own clips: folder with encoders that the model lacks.")] = None,
+    features: Annotated[Path | None, typer.Option("--features", help="Own clips: folder for features; OUT.features.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run with the same --out was killed.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
 ) -> None:
@@ -69,6 +75,14 @@ def train(
         changes.setdefault("loss", {})["loss"] = loss
     _check_out(out, force=force)
     command = "streamav " + shlex.join(sys.argv[1:])
+    if is_own_clips(data):
+        if table is not None or compatible or network != "vscg" or supervision != "fully":
+            msg = "own clips are trained with vscg, fully supervised: leave --table, --compatible, --network and --supervision away"
+            raise SettingsError(msg)
+        chosen = OwnClips(data=data, out=out, encoders=encoders, weights=weights, features=features, seeds=range(seed, seed + seeds),
+                          changes=changes, device=device, resume=resume, force=force, command=command)  # fmt: skip
+        train_own_clips(chosen)
+        return
     runner = _Runner(data, ave, range(seed, seed + seeds), out, device=device, resume=resume)
     if table is not None:
         runner.table(table, changes, command, compatible=compatible, supervision=supervision)
