@@ -164,13 +164,14 @@ def model_of(folder: Path) -> tuple[str, str] | None:
         return None
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-        if tree["schema"] != _SCHEMA:
-            msg = f"its schema must be {_SCHEMA}"
-            raise ValueError(msg)
-        return str(tree["model"]), str(tree["sha256"])
+        schema, model, digest = str(tree["schema"]), str(tree["model"]), str(tree["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as exc:
         msg = f"{path} must be as streamav extract wrote it: {exc}; extract the features again"
         raise DataError(msg) from exc
+    if schema != _SCHEMA:
+        msg = f"{path} must have the schema {_SCHEMA}, got {schema[:60]}; extract the features again"
+        raise DataError(msg)
+    return model, digest
 
 
 def row_starts(seconds: int, stride: int) -> list[int]:

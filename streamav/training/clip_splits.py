@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["SHARES", "SPLITS", "split_groups"]
 
@@ -22,7 +22,8 @@ _WITH_VAL, _WITH_TEST = 2, 3
 def split_groups(groups: Mapping[str, frozenset[str]], seed: int = 0) -> dict[str, str]:
     """Give each group its split, the rarest class first: 70 % train, 15 % val, 15 % test.
 
-    A class of one group is in train alone, of two in train and val, of three or more in all three splits. Groups without any class
+    A class of one group is in train alone, of two in train and val, of three or more in all three splits, as far as groups with
+    several classes allow it; every class is in train. Groups without any class
     (background alone) are dealt out like a class of their own.
 
     Source: iterative stratification (Sechidis, Tsoumakas, Vlahavas: On the Stratification of Multi-Label Data, ECML 2011), over groups.
@@ -42,6 +43,8 @@ def split_groups(groups: Mapping[str, frozenset[str]], seed: int = 0) -> dict[st
         rarest = min(left, key=lambda kind: (len(left[kind]), kind))
         for name in left[rarest]:
             split = max(SPLITS, key=lambda split: (lacking[rarest][split], whole[split], -SPLITS.index(split)))
+            if any(_last_chance(members[kind], found) for kind in kinds[name]):
+                split = "train"
             found[name] = split
             whole[split] -= 1.0
             for kind in kinds[name]:
@@ -49,6 +52,12 @@ def split_groups(groups: Mapping[str, frozenset[str]], seed: int = 0) -> dict[st
         left = {kind: [name for name in names if name not in found] for kind, names in left.items()}
         left = {kind: names for kind, names in left.items() if names}
     return found
+
+
+def _last_chance(names: Sequence[str], found: Mapping[str, str]) -> bool:
+    """Tell whether the one group that is left of a class must be its training group."""
+    dealt = [found[name] for name in names if name in found]
+    return len(dealt) == len(names) - 1 and "train" not in dealt
 
 
 def _wanted(count: int) -> dict[str, float]:

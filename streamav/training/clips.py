@@ -46,6 +46,8 @@ ALARMS_PER_HOUR = 6.0
 STEPS = 800
 """Steps of a training, whatever the number of clips: epochs are counted from it."""
 _EPOCHS = (10, 200)
+_AVERAGED = 16.0
+"""The weights are averaged over about a sixteenth of all steps, so that nothing of the first weights is left in a short training."""
 _STREAMS = 4
 _STREAM_S = (300, 1800)
 
@@ -93,7 +95,7 @@ def plan(data: AveData, source: Bundle, changes: Mapping[str, Mapping[str, objec
             "decay": 0.4,
             "decay_epochs": tuple(max(1, epochs * share // 10) for share in (5, 7, 9)),
             "select_every": max(1, epochs // 20),
-            "weight_average": 0.98,  # about the last fifty steps
+            "weight_average": round(max(0.0, 1.0 - _AVERAGED / (epochs * -(-len(train) // batch))), 4),
             "clip_norm": 1.0,
             "shifted_share": 0.5,
             "decision": "argmax29",  # the per-segment head, which is what runs live

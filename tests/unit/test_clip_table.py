@@ -107,7 +107,7 @@ def test_two_labels_at_one_time_are_refused_and_half_a_second_is_not(tmp_path: P
     """A second has one label: more than half a second of two classes names both rows; background contradicts an event as well."""
     with pytest.raises(DataError, match=r"row 3: a\.mp4 has two labels at one time, meow here and bark in row 2, for 0\.6 s from 2\.4 s"):
         read(tmp_path, "a.mp4,bark,0,3", "a.mp4,meow,2.4,5")
-    with pytest.raises(DataError, match="row 3: .* none here and bark in row 2"):
+    with pytest.raises(DataError, match=r"row 3: .* none here and bark in row 2"):
         read(tmp_path, "a.mp4,bark,0,3", "a.mp4,none,,")
     read(tmp_path, "a.mp4,bark,0,3", "a.mp4,meow,2.5,5", "a.mp4,bark,1,2")
 
