@@ -1,48 +1,146 @@
-"""`streamav extract`: turns annotated media files into AVE-named HDF5 features with a model's encoders.
+"""`streamav extract`: turns media files with labels into AVE-named HDF5 features with a model's encoders.
 
-It reads options and shows progress; `streamav.training.extract` does the work.
+It reads options and shows progress; `streamav.training.extract` (AVE's annotations) and `clip_features` (own clips) do the work.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamav.errors import DataError
+from streamav.errors import DataError, SettingsError
 
-__all__ = ["extract"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from streamav.bundle import Bundle
+    from streamav.config import ModelSettings
+    from streamav.training.clip_features import ClipExtraction, ClipOptions
+    from streamav.training.media_features import MediaWorker
+
+__all__ = ["extract", "extract_own_clips"]
 
 
 def extract(
-    media: Annotated[Path, typer.Option("--media", help="Folder with one file for each video id.")],
-    annotations: Annotated[Path, typer.Option("--annotations", help="Annotations.txt: category&video id&quality&start&end.")],
+    media: Annotated[Path, typer.Option("--media", help="Folder of the media files.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the features; a second call goes on where the first stopped.")],
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="CSV: file,label,onset_s,offset_s[,split][,group]; MEDIA/labels.csv where it is there.")
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option("--annotations", help="AVE's Annotations.txt: category&video id&quality&start&end.")
+    ] = None,
     model: Annotated[str, typer.Option("--model", help="Model whose encoders are used.")] = "starter",
     weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that a bundle does not hold.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, max=256, help="Threads of the CPU engine.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=256, help="Threads of the CPU engine; with --ray, of each actor.")] = None,
+    stride: Annotated[int, typer.Option(min=1, max=10, help="With --labels: seconds from one training row of a file to the next.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="With --labels: of the deal to splits, where the table names none.")] = 0,
+    float32: Annotated[bool, typer.Option("--float32", help="With --labels: store float32 instead of float16.")] = False,
+    ray: Annotated[str | None, typer.Option("--ray", help="Work through Ray Data: local, auto, or HOST:PORT of a cluster.")] = None,
     skip: Annotated[bool, typer.Option("--skip", help="End well although some clips cannot be read.")] = False,
 ) -> None:
     """Extract features from media files; ends with 7 when a clip cannot be read, after all the others."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from streamav.bundle import find_bundle
     from streamav.config import ModelSettings
+
+    if labels is None and annotations is None and (media / "labels.csv").is_file():
+        labels = media / "labels.csv"
+    if (labels is None) == (annotations is None):
+        msg = "give either --labels (own clips; MEDIA/labels.csv is taken by itself) or --annotations (AVE's), not both and not none"
+        raise SettingsError(msg)
+    bundle = find_bundle(model)
+    settings = ModelSettings(name=model, weights_dir=weights, threads=threads)
+    if labels is not None:
+        from streamav.training.clip_features import ClipOptions
+
+        options = ClipOptions(stride=stride, seed=seed, dtype="float32" if float32 else "float16")
+        found = extract_own_clips(media, labels, out, (bundle, settings), options, ray=ray, skip=skip)
+        rows = ", ".join(f"{count} {split}" for split, count in found.rows.items())
+        typer.echo(f"{found.files} files in {out}: {rows} rows; {len(found.failed)} could not be read")
+    elif annotations is not None:
+        _extract_ave(media, annotations, out, (bundle, settings), ray=ray, skip=skip)
+
+
+def extract_own_clips(
+    media: Path, labels: Path, out: Path, model: tuple[Bundle, ModelSettings], options: ClipOptions, *, ray: str | None, skip: bool
+) -> ClipExtraction:
+    """Extract own clips with progress on standard error.
+
+    Raises:
+        DataError: when the table is wrong, or files cannot be read and are not to be skipped.
+    """
+    from streamav.training.clip_features import extract_clips
+    from streamav.training.clip_table import read_clip_table
+    from streamav.training.media_features import media_seconds
+
+    table = read_clip_table(labels, media)
+    lengths = {clip.file: media_seconds(media / clip.file) or 1.0 for clip in table.clips}
+    with _bar("seconds of media") as show:
+        done: list[str] = []
+
+        def tell(file: str, inside: int = 0) -> None:
+            show(sum(lengths[one] for one in done) + inside, sum(lengths.values()), file)
+
+        def told(file: str) -> None:
+            done.append(file)
+            tell(file)
+
+        worker = _worker(model, ray, lambda key, seconds: tell(table.clips[key].file, seconds))
+        found = extract_clips(table, out, model[0], worker, options, skip=skip, progress=told)
+    for file, reason in found.failed.items():
+        typer.echo(f"{file}: {reason}", err=True)
+    if found.failed and not skip:
+        _refuse(len(found.failed))
+    return found
+
+
+def _extract_ave(media: Path, annotations: Path, out: Path, model: tuple[Bundle, ModelSettings], *, ray: str | None, skip: bool) -> None:
     from streamav.training.extract import extract_folder
 
-    settings = ModelSettings(name=model, weights_dir=weights, threads=threads)
-    with Progress(console=Console(stderr=True)) as bars:
-        task = bars.add_task("clips", total=None)
-
-        def show(done: int, total: int) -> None:
-            bars.update(task, completed=done, total=total)
-
-        result = extract_folder(media, annotations, out, find_bundle(model), settings, show)
+    with _bar("clips") as show:
+        worker = _worker(model, ray, None)
+        result = extract_folder(media, annotations, out, *model, lambda done, total: show(done, total, ""), worker)
     for row, reason in sorted(result.failed.items()):
         typer.echo(f"row {row}: {reason}", err=True)
     typer.echo(f"{result.done} clips in {out}, {len(result.failed)} could not be read")
     if result.failed and not skip:
-        msg = f"{len(result.failed)} clips could not be read; run the command again when they are there, or add --skip"
-        raise DataError(msg)
+        _refuse(len(result.failed))
+
+
+def _refuse(failed: int) -> None:
+    msg = f"{failed} clips could not be read; run the command again when they are there, or add --skip"
+    raise DataError(msg)
+
+
+def _worker(model: tuple[Bundle, ModelSettings], ray: str | None, tick: Callable[[int, int], None] | None) -> MediaWorker:
+    """Choose who encodes: this process, or Ray's actors."""
+    if ray is None:
+        from streamav.training.extract import local_worker
+
+        return local_worker(*model, tick)
+    from streamav.training.clip_features import model_name
+    from streamav.training.ray_extraction import RayWorker
+
+    return RayWorker(model=model_name(model[0]), settings=model[1], address=ray)
+
+
+@contextmanager
+def _bar(unit: str) -> Iterator[Callable[[float, float, str], None]]:
+    """Show a bar with the time left on standard error; the callable takes done, total and a note."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(unit),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task(unit, total=None, note="")
+        yield lambda done, total, note: bars.update(task, completed=round(done), total=round(total), note=note)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from streamav.cli.own_clips import OwnClips, is_own_clips, train_own_clips
 from streamav.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ Network = Literal["vscg", "pspnet", "avel", "cmbs"]
 
 
 def train(
-    data: Annotated[Path, typer.Option("--data", help="Folder of AVE-named HDF5 features, or of composite material (index.csv).")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder of AVE-named features, of own clips (labels.csv), or of composites (index.csv).")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Bundle to write; with --table, the folder of the tables.")],
     supervision: Annotated[Literal["fully", "weakly"], typer.Option(help="Labels of every second, or tags of whole clips.")] = "fully",
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training clips; 300 unless a baseline has its own.")] = None,
@@ -44,11 +47,15 @@ def train(
         list[str] | None, typer.Option("--set", help="section.key=value; sections: train, network, loss, targets, data.")
     ] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks run.")] = "cpu",
-    encoders: Annotated[str | None, typer.Option("--encoders", help="Model whose encoders made the features; else DIR says.")] = None,
+    encoders: Annotated[
+        str | None, typer.Option("--encoders", help="Model whose encoders made the features, or make them of own clips.")
+    ] = None,
     test_selected: Annotated[
         bool, typer.Option("--test-selected", help="Also report the paper's figure: the best of all looks at the test split.")
     ] = False,
     tensorboard: Annotated[Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard's event files.")] = None,
+    weights: Annotated[Path | None, typer.Option("--weights", help="Own clips: folder with encoders that the model lacks.")] = None,
+    features: Annotated[Path | None, typer.Option("--features", help="Own clips: folder for features; OUT.features.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run with the same --out was killed.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
 ) -> None:
@@ -65,13 +72,9 @@ def train(
     _check_device(device)
     changes = _sections(settings or ())
     ave = _ave_options(changes.pop("data", {}))
-    for key, value in (("epochs", epochs), ("batch", batch)):
-        if value is not None:
-            changes.setdefault("train", {})[key] = value
-    if loss is not None:
-        changes.setdefault("loss", {})["loss"] = loss
-    if test_selected:
-        changes.setdefault("train", {})["test_selected"] = True
+    given = {"train": {"epochs": epochs, "batch": batch, "test_selected": test_selected or None}, "loss": {"loss": loss}}
+    for section, values in given.items():
+        changes.setdefault(section, {}).update({name: value for name, value in values.items() if value is not None})
     if ave.multi_label:
         changes.setdefault("targets", {}).setdefault("multi_label", True)
     if tensorboard is not None:
@@ -79,6 +82,12 @@ def train(
 
         check_tensorboard()
     command = "streamav " + shlex.join(sys.argv[1:])
+    if is_own_clips(data):
+        _refuse_for_clips(table, network, supervision, compatible=compatible)
+        chosen = OwnClips(data=data, out=out, encoders=encoders, weights=weights, features=features, seeds=range(seed, seed + seeds),
+                          changes=changes, device=device, resume=resume, force=force, command=command)  # fmt: skip
+        train_own_clips(chosen)
+        return
     from streamav.cli.training_run import TrainingRun
     from streamav.training.distributed import open_workers
 
@@ -88,6 +97,13 @@ def train(
             runner.table(table, changes, command, compatible=compatible, supervision=supervision)
         else:
             runner.bundle(network, supervision, changes, command, compatible=compatible, encoders=encoders)
+
+
+def _refuse_for_clips(table: str | None, network: str, supervision: str, *, compatible: bool) -> None:
+    """Raise SettingsError for what own clips cannot be trained with."""
+    if table is not None or compatible or network != "vscg" or supervision != "fully":
+        msg = "own clips are trained with vscg, fully supervised: leave --table, --compatible, --network and --supervision away"
+        raise SettingsError(msg)
 
 
 def _train_starter(data: Path, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Makes AVE-named feature files of media: every annotated clip through the encoders of a model, resumable clip by clip.
+"""Makes AVE-named feature files of AVE's media: every annotated clip through the encoders of a model, resumable clip by clip.
 
 It uses the same capture, segmenter and extractor as a live run, so features are what a live run would compute. Seconds of a file are
 its first ones; AVE's own script took tenths of the file's frames instead, which differs where a file is not exactly ten seconds.
@@ -13,24 +13,22 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from streamav.capture.open import open_source
-from streamav.config import CaptureSettings, ModelSettings, SourceSettings
 from streamav.engines import open_engine
-from streamav.errors import CaptureError, DataError
-from streamav.features.extractor import SegmentExtractor
-from streamav.segmenter import Segmenter, SegmenterOptions
+from streamav.errors import DataError
 from streamav.training.annotations import labels_of, read_annotations
 from streamav.training.export import ENCODERS_FILE, save_encoder_weights
-from streamav.types import AudioBlock, VideoFrame
+from streamav.training.media_features import LocalWorker, MediaEncoder, MediaTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from streamav.bundle import Bundle, ModelCard
-    from streamav.types import Segment
+    from streamav.config import ModelSettings
+    from streamav.training.annotations import Annotation
+    from streamav.training.media_features import MediaResult, MediaWorker
 
-__all__ = ["Extraction", "extract_folder", "find_media"]
+__all__ = ["Extraction", "extract_folder", "find_media", "local_worker"]
 
 SEGMENTS = 10
 """T: seconds of a clip."""
@@ -49,6 +47,17 @@ class Extraction:
     """Why a row has none, by row."""
 
 
+def local_worker(bundle: Bundle, settings: ModelSettings, tick: Callable[[int, int], None] | None = None) -> MediaWorker:
+    """Make a worker of this process; the engine is opened when there is work. *tick* is told the file's key and its seconds done."""
+
+    def work(tasks: Sequence[MediaTask]) -> Iterator[MediaResult]:
+        if tasks:
+            encoder = MediaEncoder(open_engine(bundle, settings), bundle.card, settings.frames_per_second)
+            yield from LocalWorker(encoder, tick)(tasks)
+
+    return work
+
+
 def extract_folder(
     media: Path,
     annotations: Path,
@@ -56,6 +65,7 @@ def extract_folder(
     bundle: Bundle,
     settings: ModelSettings,
     progress: Callable[[int, int], None] | None = None,
+    worker: MediaWorker | None = None,
 ) -> Extraction:
     """Extract every annotated clip that is not yet in *out*.
 
@@ -66,6 +76,7 @@ def extract_folder(
         bundle: whose encoders are used.
         settings: engine and threads.
         progress: told rows done and rows in all.
+        worker: encodes the files; None for this process. Its results are written here, by one writer.
 
     Raises:
         DataError: when the annotations are wrong or *out* holds features of other encoders or clips.
@@ -74,30 +85,42 @@ def extract_folder(
     card = bundle.card
     _prepare(out, card, annotations, labels_of(rows, SEGMENTS))
     save_encoder_weights(out, bundle)
-    done = _read_done(out)
-    failed: dict[int, str] = {}
-    extractor = SegmentExtractor(open_engine(bundle, settings), card, settings.frames_per_second)
     files = {"audio": (len(rows), SEGMENTS, card.audio.size), "visual": (len(rows), SEGMENTS, *2 * (card.visual.grid,), card.visual.size)}
-    with h5py.File(out / "audio_feature.h5", "a") as heard, h5py.File(out / "visual_feature.h5", "a") as seen:
-        audio, visual = _dataset(heard, files["audio"], out), _dataset(seen, files["visual"], out)
-        for row, annotation in enumerate(rows):
-            if row not in done:
-                try:
-                    segments = first_segments(find_media(media, annotation.video), card)
-                    features = extractor.extract(segments)
-                except (CaptureError, DataError) as exc:
-                    failed[row] = str(exc)
-                    continue
-                audio[row] = np.stack([one.audio for one in features])
-                visual[row] = np.stack([one.visual for one in features])
+    whole = [_is_whole(out / f"{name}_feature.h5", shape, out) for name, shape in files.items()]
+    if not all(whole):
+        (out / _DONE).unlink(missing_ok=True)  # first of all: rows are not done that are in no file
+        for name, shape in files.items():
+            _make_dataset(out / f"{name}_feature.h5", shape)
+    done = _read_done(out)
+    tasks, failed = _tasks(media, rows, done)
+    work = local_worker(bundle, settings) if worker is None else worker
+    with h5py.File(out / "audio_feature.h5", "r+") as heard, h5py.File(out / "visual_feature.h5", "r+") as seen:
+        for result in work(tasks):
+            if result.features is None:
+                failed[result.key] = result.reason
+            else:
+                heard["avadataset"][result.key] = result.features.audio
+                seen["avadataset"][result.key] = result.features.visual
                 heard.flush()
                 seen.flush()
                 with (out / _DONE).open("a", encoding="utf-8") as file:
-                    file.write(f"{row}\n")
-                done.add(row)
+                    file.write(f"{result.key}\n")
+                done.add(result.key)
             if progress is not None:
                 progress(len(done) + len(failed), len(rows))
     return Extraction(len(done), failed)
+
+
+def _tasks(media: Path, rows: Sequence[Annotation], done: set[int]) -> tuple[list[MediaTask], dict[int, str]]:
+    """Find the files of the rows that are not done, and tell for which rows there is none."""
+    tasks, failed = [], {}
+    for row, annotation in enumerate(rows):
+        if row not in done:
+            try:
+                tasks.append(MediaTask(row, find_media(media, annotation.video), SEGMENTS))
+            except DataError as exc:
+                failed[row] = str(exc)
+    return tasks, failed
 
 
 def find_media(folder: Path, video: str) -> Path:
@@ -112,36 +135,6 @@ def find_media(folder: Path, video: str) -> Path:
             return path
     msg = f"{folder} must hold {video} with one of the endings {' '.join(SUFFIXES)}, and does not"
     raise DataError(msg)
-
-
-def first_segments(path: Path, card: ModelCard) -> list[Segment]:
-    """Read the first ten seconds of a file.
-
-    Raises:
-        DataError: when it is shorter.
-        CaptureError: when it cannot be read.
-    """
-    found: list[Segment] = []
-    for segment in _segments(path, card):
-        found.append(segment)
-        if len(found) == SEGMENTS:
-            return found
-    msg = f"{path} must have {SEGMENTS} seconds of sound and picture, got {len(found)}"
-    raise DataError(msg)
-
-
-def _segments(path: Path, card: ModelCard) -> Iterator[Segment]:
-    height, width = card.visual.picture
-    frames = card.visual.frames_per_second
-    source = open_source(SourceSettings(uri=str(path), speed="max"), CaptureSettings(), picture=(height, width), frames_per_second=frames)
-    segmenter = Segmenter(SegmenterOptions(frames_per_second=frames, picture=(height, width)))
-    try:
-        for item in source.items():
-            if isinstance(item, (AudioBlock, VideoFrame)):
-                yield from segmenter.push(item)
-        yield from segmenter.close()
-    finally:
-        source.close()
 
 
 def _prepare(out: Path, card: ModelCard, annotations: Path, labels: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> None:
@@ -166,12 +159,32 @@ def _read_done(out: Path) -> set[int]:
     return {int(line) for line in path.read_text(encoding="utf-8").split() if line.isdigit()}
 
 
-def _dataset(file: h5py.File, shape: tuple[int, ...], out: Path) -> h5py.Dataset:
-    """Open or make a contiguous float32 dataset."""
-    if "avadataset" not in file:
-        return file.create_dataset("avadataset", shape, dtype="float32")
-    dataset = file["avadataset"]
-    if dataset.shape != shape:
-        msg = f"{out} must hold features of shape {shape}, got {dataset.shape}; choose another --out"
+def _is_whole(path: Path, shape: tuple[int, ...], out: Path) -> bool:
+    """Tell whether a feature file is there to its last byte; one that was half-written when a run was killed is not.
+
+    Raises:
+        DataError: when it holds features of another shape.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            dataset = file["avadataset"]
+            found, offset, size = dataset.shape, dataset.id.get_offset(), dataset.id.get_storage_size()
+    except (OSError, KeyError):
+        return False
+    if found != shape:
+        msg = f"{out} must hold features of shape {shape}, got {found}; choose another --out"
         raise DataError(msg)
-    return dataset
+    return offset is not None and path.stat().st_size >= offset + size > 0
+
+
+def _make_dataset(path: Path, shape: tuple[int, ...]) -> None:
+    """Make a contiguous float32 dataset whose place in the file is taken at once.
+
+    Rows written later change no structure of the file, so a kill between two writes cannot make it unreadable.
+    """
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    scratch = path.with_name(f".{path.name}.tmp")
+    with h5py.File(scratch, "w") as file:
+        file.create_dataset("avadataset", shape, dtype="float32", dcpl=plan)
+    scratch.replace(path)

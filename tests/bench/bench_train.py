@@ -199,7 +199,12 @@ def accuracy(arguments: argparse.Namespace) -> dict[str, object]:
     rows = {
         name: [_trained(seed, values, arguments, eager=name != "fast") for seed in range(arguments.seeds)] for name, values in kinds.items()
     }
-    told: dict[str, object] = {"clips": arguments.clips, "noise": arguments.noise, "epochs": arguments.epochs, "precision": resolved(arguments.precision, device)}
+    told: dict[str, object] = {
+        "clips": arguments.clips,
+        "noise": arguments.noise,
+        "epochs": arguments.epochs,
+        "precision": resolved(arguments.precision, device),
+    }
     for name, seeds in rows.items():
         for split, values in zip(("validation", "test"), zip(*seeds, strict=True), strict=True):
             spread = statistics.stdev(values) if len(values) > 1 else float("nan")
@@ -216,7 +221,7 @@ def _trained(seed: int, values: dict[str, object], arguments: argparse.Namespace
     made = make_clips(arguments.clips, seed, classes=8)
     random = np.random.default_rng([seed, 1])
     for array in (made.audio, made.visual):  # without noise every answer is right after some epochs, which compares nothing
-        array += arguments.noise * np.maximum(random.standard_normal(array.shape, dtype=np.float32), 0)
+        array[...] += arguments.noise * np.maximum(random.standard_normal(array.shape, dtype=np.float32), 0)
     tags = np.eye(CLASSES + 1, dtype=np.float32)[made.labels.min(axis=1)]
     train, val, test = (
         FeatureSet(audio=made.audio, visual=made.visual, labels=made.labels, tags=tags, rows=rows)

@@ -2,66 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import h5py
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from media_clips import CARD, Formula, write_clip
 
-from streamav.bundle import AudioCard, Bundle, ClassEntry, DetectionCard, LocalizerCard, ModelCard, VisualCard
+from streamav.bundle import Bundle
 from streamav.config import ModelSettings
 from streamav.errors import DataError
 from streamav.training import extract
 from streamav.training.export import encoders_of
-
-Array = NDArray[np.generic]
-CARD = ModelCard(
-    name="formula",
-    version="1",
-    profile="custom",
-    classes=(ClassEntry(slug="bark", name="Bark"),),
-    audio=AudioCard(network="compact_audio", log_mel_offset=0.01, size=3),
-    visual=VisualCard(network="compact_visual", picture=(14, 14), frames_per_second=2, size=4, grid=7),
-    localizer=LocalizerCard(options={}),
-    detection=DetectionCard(on=0.6, off=0.4),
-    licence_note="none",
-)
-
-
-@dataclass
-class Formula:
-    """An engine whose encoders give the mean brightness and the mean loudness."""
-
-    name: str = "formula"
-    pictures: int = 0
-
-    def network(self, name: str) -> Callable[..., tuple[NDArray[np.float32]]]:
-        return self.visual if name == "visual" else self.audio
-
-    def visual(self, frames: Array) -> tuple[NDArray[np.float32]]:
-        self.pictures += len(frames)
-        return (np.repeat(frames.reshape(len(frames), 7, 2, 7, 2, 3).mean(axis=(2, 4, 5))[..., None], 4, axis=3).astype(np.float32),)
-
-    def audio(self, mel: Array) -> tuple[NDArray[np.float32]]:
-        return (np.repeat(mel.mean(axis=(1, 2))[:, None], 3, axis=1).astype(np.float32),)
-
-
-def write_clip(path: Path, seconds: int, brightness: int) -> None:
-    with av.open(str(path), "w") as file:
-        video, audio = file.add_stream("mpeg4", rate=10), file.add_stream("aac", rate=16000, layout="mono")
-        video.width = video.height = 32
-        video.pix_fmt = "yuv420p"
-        for _ in range(10 * seconds):
-            file.mux(video.encode(av.VideoFrame.from_ndarray(np.full((32, 32, 3), brightness, dtype=np.uint8), format="rgb24")))
-        file.mux(video.encode())
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 16000 * seconds), dtype=np.float32), format="fltp", layout="mono")
-        sound.sample_rate = 16000
-        file.mux(audio.encode(sound))
-        file.mux(audio.encode())
 
 
 @pytest.fixture
@@ -112,3 +64,16 @@ def test_a_folder_of_other_clips_is_refused(media: Path, monkeypatch: pytest.Mon
     (media.parent / "Annotations.txt").write_text("Bark&one&good&0&4\n", encoding="utf-8")
     with pytest.raises(DataError, match="another"):
         run(media, Formula(), monkeypatch)
+
+
+def test_a_half_written_file_is_found_and_made_anew(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A feature file that was cut off is not taken for a whole one: all rows are extracted again, into whole files."""
+    write_clip(media / "two.mp4", 10, 120)
+    run(media, Formula(), monkeypatch)
+    path = media.parent / "out" / "visual_feature.h5"
+    path.write_bytes(path.read_bytes()[:-4000])
+    again = Formula()
+    assert run(media, again, monkeypatch) == extract.Extraction(3, {})
+    assert again.pictures == 60
+    with h5py.File(path) as file:
+        np.testing.assert_allclose(file["avadataset"][()].mean(axis=(1, 2, 3, 4)), [40, 120, 200], atol=4)

@@ -60,7 +60,9 @@ def test_training_asks_for_the_teachers_before_any_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_starter_is_made_from_material_and_runs(tmp_path: Path, shared_data: Path, engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_starter_is_made_from_material_and_runs(
+    tmp_path: Path, shared_data: Path, engine_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Material becomes a whole bundle with figures in its card; a second call makes no stage again; the model runs."""
     write_material(tmp_path, LABELS)
     run = _run(tmp_path, shared_data / "weights")

@@ -84,7 +84,9 @@ def test_shortened_features_keep_what_varies() -> None:
     """All components keep every distance; few keep the classes apart; zero and too many are refused."""
     data = _data()
     whole = shortened(data, 6)
-    before, after = (np.stack([np.asarray(part.train.visual[row], np.float64) for row in range(6)]).reshape(-1, 6) for part in (data, whole))
+    before, after = (
+        np.stack([np.asarray(part.train.visual[row], np.float64) for row in range(6)]).reshape(-1, 6) for part in (data, whole)
+    )
     distances = [np.linalg.norm(cells[:, None] - cells[None], axis=2) for cells in (before[:50], after[:50])]
     np.testing.assert_allclose(distances[0], distances[1], atol=0.01)
     few = shortened(data, 2)

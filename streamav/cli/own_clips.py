@@ -1,0 +1,122 @@
+"""`streamav train` on a folder of a user's own clips (labels.csv), or on their features: extract, train, set thresholds, write the bundle.
+
+It shows progress; `streamav.training.clips` does the work.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from streamav.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streamav.bundle import Bundle
+    from streamav.training.experiment import Outcome
+
+__all__ = ["OwnClips", "is_own_clips", "train_own_clips"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnClips:
+    """What the command was asked for."""
+
+    data: Path
+    out: Path
+    encoders: str | None
+    """Name or folder of the model whose encoders are used; None for the starter, or for what the features say."""
+    weights: Path | None
+    """Folder with the encoders that the model does not hold."""
+    features: Path | None
+    """Folder for the features; None for beside *out*."""
+    seeds: Sequence[int]
+    changes: Mapping[str, Mapping[str, object]]
+    """Plain values by section."""
+    device: str
+    resume: bool
+    force: bool
+    command: str
+
+
+def is_own_clips(data: Path) -> bool:
+    """Tell whether a folder holds clips with a table, or features that were made of such a folder."""
+    from streamav.training.clip_features import EXTRACTION_FILE
+    from streamav.training.clip_table import LABELS_FILE
+
+    return (data / LABELS_FILE).is_file() or (data / EXTRACTION_FILE).is_file()
+
+
+def train_own_clips(asked: OwnClips) -> None:
+    """Go from clips to a bundle.
+
+    Raises:
+        DataError: when the table or a clip is wrong.
+        SettingsError: when a setting is wrong.
+    """
+    from streamav.cli.train import _progress, _watchers
+    from streamav.training.ave import AveOptions, open_ave
+    from streamav.training.clips import calibrated, plan, train_clips, write_clip_bundle
+    from streamav.training.report import write_report
+
+    folder, source = _features(asked)
+    data = open_ave(folder, AveOptions())
+    experiment = plan(data, source, asked.changes)
+    state = asked.out.absolute().with_name(f"{asked.out.name}.training")
+    _say(f"training on {len(data.train)} rows of {len(data.classes)} classes, {experiment.train.epochs} epochs")
+    with _progress() as bars:
+        watcher = _watchers(bars, len(data.train), experiment)
+        outcome = train_clips(
+            data, experiment, source, asked.seeds, folder=state, resume=asked.resume, device=asked.device, watcher=watcher
+        )
+    network = outcome.chosen.network
+    best, kept = calibrated(network, data)  # type: ignore[arg-type] # train_clips makes VSCGs
+    write_clip_bundle(asked.out, outcome, data, source, best, work=state, command=asked.command, replace_old=asked.force)
+    report = write_report(asked.out / "report", outcome, data.classes, asked.command)
+    shutil.rmtree(state, ignore_errors=True)
+    _tell(outcome)
+    limit = "" if kept else ", more than the six an hour of background that were asked for"
+    _say(
+        f"validation streams: event-F1 {best.counts.f1:.2f}, {best.counts.background_false_alarms_per_hour:.1f} false alarms an hour{limit}"
+    )
+    _say(f"report: {report}")
+    outside = " --weights FOLDER" if source.card.audio.external or source.card.visual.external else ""
+    _say(f"model: {asked.out} (streamav run --model {asked.out}{outside} --source ...)")
+
+
+def _features(asked: OwnClips) -> tuple[Path, Bundle]:
+    """Extract what is not extracted yet; give the folder of features and the model of the encoders."""
+    from streamav.bundle import find_bundle
+    from streamav.cli.extract import extract_own_clips
+    from streamav.config import ModelSettings
+    from streamav.training.clip_features import ClipOptions, model_of
+    from streamav.training.clip_table import LABELS_FILE
+
+    made_with = model_of(asked.data)
+    source = find_bundle(asked.encoders or (made_with[0] if made_with else "starter"))
+    if made_with is not None:
+        if source.sha256 != made_with[1]:
+            msg = f"the features in {asked.data} were made with the encoders of {made_with[0]}, and {source.path} is another model"
+            raise SettingsError(msg)
+        return asked.data, source
+    folder = asked.features or asked.out.absolute().with_name(f"{asked.out.name}.features")
+    settings = ModelSettings(name=asked.encoders or "starter", weights_dir=asked.weights)
+    _say(f"features: {folder} (kept: a second training reads them, a changed {LABELS_FILE} extracts what is new)")
+    extract_own_clips(asked.data, asked.data / LABELS_FILE, folder, (source, settings), ClipOptions(stride=5), ray=None, skip=False)
+    return folder, source
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _tell(outcome: Outcome) -> None:
+    """Print the scores, the command's one result, on standard output."""
+    scores = outcome.chosen.scores.to_dict()
+    told = ", ".join(f"{name.replace('_', ' ')} {100 * scores[name]:.1f} %" for name in ("accuracy", "macro_f1", "background_recall"))
+    typer.echo(f"own clips: validation accuracy {100 * outcome.chosen.result.best_score:.1f} %; test {told}")

@@ -1,0 +1,159 @@
+"""Promises of the way from a folder of a user's own clips to a model that runs live, whole programs with the starter's encoders."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import av
+import h5py
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from streamav.bundle import find_bundle, load_bundle
+from streamav.capture.scene import Cue, Script, render_backdrop, render_frame, render_sound
+from streamav.cli.extract import extract
+from streamav.cli.recordings import _run
+from streamav.cli.train import train
+from streamav.errors import DataError, MissingExtraError, SettingsError
+
+pytestmark = pytest.mark.slow  # whole programs, many seconds each
+
+CLASSES = {"my_alarm": "siren", "my_clock": "clock"}
+"""Own classes, and what of the embedded scene stands for them."""
+CLIPS = 6
+"""Of each class; 8 s each."""
+
+
+def write_scene(path: Path, script: Script) -> None:
+    """Write a rendered scene as a media file."""
+    picture = (112, 160)
+    backdrop, sound = render_backdrop(script, picture), render_sound(script)
+    with av.open(str(path), "w") as file:
+        video, audio = file.add_stream("mpeg4", rate=8), file.add_stream("aac", rate=16000, layout="mono")
+        video.height, video.width = picture
+        video.pix_fmt, video.bit_rate = "yuv420p", 800_000
+        for number in range(round(8 * script.seconds)):
+            frame = av.VideoFrame.from_ndarray(render_frame(script, number / 8, picture, backdrop), format="rgb24")
+            file.mux(video.encode(frame))
+        file.mux(video.encode())
+        heard = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+        heard.sample_rate = 16000
+        file.mux(audio.encode(heard))
+        file.mux(audio.encode())
+
+
+def scene(kind: str, seed: int) -> tuple[Script, float, float]:
+    """Make a scene of 8 s with one event, and its onset and offset."""
+    onset = 1.0 + seed % 3
+    offset = onset + 4.0
+    return Script(seconds=8.0, cues=(Cue(kind=kind, sound=(onset, offset), picture=(onset, offset)),), seed=seed), onset, offset
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("own")
+    lines = ["file,label,onset_s,offset_s"]
+    for shift, (label, kind) in enumerate(CLASSES.items()):
+        for number in range(CLIPS):
+            script, onset, offset = scene(kind, 100 * shift + number)
+            write_scene(place / f"{label}{number}.mp4", script)
+            lines.append(f"{label}{number}.mp4,{label},{onset},{offset}")
+    (place / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return place
+
+
+def invoke(command: Callable[..., None], *arguments: object) -> Result:
+    app = typer.Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def features(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("features") / "out"
+    result = invoke(extract, "--media", folder, "--out", out, "--threads", 1)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.mark.timeout(1200)
+def test_from_a_folder_of_clips_to_a_model_that_runs(folder: Path, tmp_path: Path) -> None:
+    """One command gives a bundle with its encoders inside, and a clip that was never seen is told by its own class at its own time."""
+    out = tmp_path / "mine"
+    result = invoke(train, "--data", folder, "--encoders", "starter", "--out", out, "--epochs", 60, "--batch", 8)
+    assert result.exit_code == 0, result.output
+    bundle, starter = load_bundle(out), find_bundle("starter")
+    assert bundle.card.slugs == ("my_alarm", "my_clock")
+    for part in ("audio", "visual"):
+        mine, theirs = bundle.weights(part), starter.weights(part)
+        assert mine.keys() == theirs.keys()
+        assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
+    assert bundle.card.training_data[0].name == "own clips"
+    assert (out / "report" / "report.json").is_file()
+    assert not (tmp_path / "mine.training").exists()
+    for label, kind in CLASSES.items():
+        script, onset, offset = scene(kind, 50 + len(label))
+        write_scene(tmp_path / f"{label}.mp4", script)
+        spans = _run(tmp_path / f"{label}.mp4", str(out), None).spans
+        assert [span.label for span in spans] == [label], spans
+        assert abs(spans[0].onset_s - onset) <= 1.0
+        assert abs(spans[0].offset_s - offset) <= 2.0
+
+
+def test_features_that_are_there_are_trained_on(features: Path, tmp_path: Path) -> None:
+    """The folder that `streamav extract` made is taken as the clips are; what own clips cannot be trained with is refused."""
+    result = invoke(train, "--data", features, "--out", tmp_path / "mine", "--epochs", 2)
+    assert result.exit_code == 0, result.output
+    assert load_bundle(tmp_path / "mine").card.slugs == ("my_alarm", "my_clock")
+    refused = invoke(train, "--data", features, "--out", tmp_path / "other", "--supervision", "weakly")
+    assert isinstance(refused.exception, SettingsError)
+
+
+def test_one_of_two_kinds_of_labels_is_needed(folder: Path, tmp_path: Path) -> None:
+    """Neither and both are refused; a table with a mistake ends with the error for data."""
+    (tmp_path / "media").mkdir()
+    assert isinstance(invoke(extract, "--media", tmp_path / "media", "--out", tmp_path / "out").exception, SettingsError)
+    both = invoke(extract, "--media", folder, "--out", tmp_path, "--labels", folder / "labels.csv", "--annotations", folder / "labels.csv")
+    assert isinstance(both.exception, SettingsError)
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("file,label,onset_s,offset_s\nmy_alarm0.mp4,my_alarm,5,1\n", encoding="utf-8")
+    assert isinstance(invoke(extract, "--media", folder, "--out", tmp_path / "out", "--labels", wrong).exception, DataError)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")  # of Ray's own modules and sockets
+def test_ray_gives_the_same_features(folder: Path, tmp_path: Path) -> None:
+    """A local Ray gives every number bit for bit as this process does, and tells the file that cannot be read in the same words."""
+    if not os.environ.get("CI"):  # where it must be there
+        pytest.importorskip("ray", reason="the extra ray is not installed")
+    table = (folder / "labels.csv").read_text(encoding="utf-8")
+    (folder / "bad.mp4").write_bytes(b"no media")
+    (folder / "worse.csv").write_text(table + "bad.mp4,none,,\n", encoding="utf-8")
+    result = invoke(
+        extract, "--media", folder, "--out", tmp_path / "out", "--threads", 1, "--labels", folder / "worse.csv", "--ray", "local", "--skip"
+    )
+    assert result.exit_code == 0, result.output
+    assert not import_module("ray").is_initialized()
+    alone = invoke(extract, "--media", folder, "--out", tmp_path / "alone", "--threads", 1, "--labels", folder / "worse.csv", "--skip")
+    told = [line for line in result.output.splitlines() if line.startswith("bad.mp4: row ")]
+    assert len(told) == 1
+    assert told == [line for line in alone.output.splitlines() if line.startswith("bad.mp4: row ")]
+    for name in ("audio_feature.h5", "visual_feature.h5", "right_labels.h5"):
+        with h5py.File(tmp_path / "out" / name) as one, h5py.File(tmp_path / "alone" / name) as other:
+            np.testing.assert_array_equal(one["avadataset"][()], other["avadataset"][()])
+    assert json.loads((tmp_path / "out" / "extraction.json").read_text(encoding="utf-8"))["model"] == "starter"
+
+
+def test_without_ray_the_message_says_what_to_install(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra is named, and nothing has been encoded by then."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = invoke(extract, "--media", folder, "--out", tmp_path / "out", "--ray", "local")
+    assert isinstance(result.exception, MissingExtraError)
+    assert "streamav[ray]" in str(result.exception)
