@@ -59,7 +59,7 @@ def train_own_clips(asked: OwnClips) -> None:
         DataError: when the table or a clip is wrong.
         SettingsError: when a setting is wrong.
     """
-    from streamav.cli.train import _progress, _watchers
+    from streamav.cli.training_progress import training_progress
     from streamav.training.ave import AveOptions, open_ave
     from streamav.training.clips import calibrated, plan, train_clips, write_clip_bundle
     from streamav.training.report import write_report
@@ -69,10 +69,10 @@ def train_own_clips(asked: OwnClips) -> None:
     experiment = plan(data, source, asked.changes)
     state = asked.out.absolute().with_name(f"{asked.out.name}.training")
     _say(f"training on {len(data.train)} rows of {len(data.classes)} classes, {experiment.train.epochs} epochs")
-    with _progress() as bars:
-        watcher = _watchers(bars, len(data.train), experiment)
+    steps = -(-len(data.train) // experiment.train.batch)
+    with training_progress(asked.seeds, steps, experiment.train.epochs) as shown:
         outcome = train_clips(
-            data, experiment, source, asked.seeds, folder=state, resume=asked.resume, device=asked.device, watcher=watcher
+            data, experiment, source, asked.seeds, folder=state, resume=asked.resume, device=asked.device, watcher=shown.watcher
         )
     network = outcome.chosen.network
     best, kept = calibrated(network, data)  # type: ignore[arg-type] # train_clips makes VSCGs

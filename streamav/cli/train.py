@@ -72,7 +72,10 @@ def train(
     _check_device(device)
     changes = _sections(settings or ())
     ave = _ave_options(changes.pop("data", {}))
-    given = {"train": {"epochs": epochs, "batch": batch, "test_selected": test_selected or None}, "loss": {"loss": loss}}
+    given: dict[str, dict[str, object]] = {
+        "train": {"epochs": epochs, "batch": batch, "test_selected": test_selected or None},
+        "loss": {"loss": loss},
+    }
     for section, values in given.items():
         changes.setdefault(section, {}).update({name: value for name, value in values.items() if value is not None})
     if ave.multi_label:

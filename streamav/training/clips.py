@@ -77,7 +77,7 @@ def plan(data: AveData, source: Bundle, changes: Mapping[str, Mapping[str, objec
             f"the features must be of the encoders of {card.name} ({card.audio.size}, {card.visual.size}), got {sizes}; extract them again"
         )
         raise DataError(msg)
-    like = {
+    like: dict[str, object] = {
         name: card.localizer.options[name]
         for name in ("hidden", "attention_size", "front_size", "head_size")
         if name in card.localizer.options

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -92,6 +93,11 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - began, time.process_time() - used
 
 
+def first_batch(data: FeatureSet, size: int, epoch: int) -> Batch:
+    """Read one batch."""
+    return next(data.shuffled(size, 0, epoch))
+
+
 def medians(measured: list[tuple[float, float]]) -> dict[str, float]:
     wall, cpu = zip(*measured, strict=True)
     return {"median_s": round(statistics.median(wall), 3), "best_s": round(min(wall), 3), "cpu_s": round(statistics.median(cpu), 3)}
@@ -162,7 +168,7 @@ def timing(arguments: argparse.Namespace) -> dict[str, object]:
         rows: FeatureRows = open_rows(path)
         data = features(rows if device.type == "cpu" else DeviceRows(rows, device))
         found: dict[str, object] = {"clips": clips, "batch": arguments.batch, "threads": torch.get_num_threads(), "precision": precision}
-        load = [timed(lambda epoch=epoch: next(data.shuffled(arguments.batch, 0, epoch))) for epoch in range(1, arguments.steps + 2)][1:]
+        load = [timed(partial(first_batch, data, arguments.batch, epoch)) for epoch in range(1, arguments.steps + 2)][1:]
         found["loading"] = medians(load)
         step = stepper(precision, device)
         batch = next(data.shuffled(arguments.batch, 0, 1)).to(device)

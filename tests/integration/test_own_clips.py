@@ -21,6 +21,7 @@ from streamav.capture.scene import Cue, Script, render_backdrop, render_frame, r
 from streamav.cli.extract import extract
 from streamav.cli.recordings import _run
 from streamav.cli.train import train
+from streamav.config import ModelSettings
 from streamav.errors import DataError, MissingExtraError, SettingsError
 
 pytestmark = pytest.mark.slow  # whole programs, many seconds each
@@ -101,7 +102,7 @@ def test_from_a_folder_of_clips_to_a_model_that_runs(folder: Path, tmp_path: Pat
     for label, kind in CLASSES.items():
         script, onset, offset = scene(kind, 50 + len(label))
         write_scene(tmp_path / f"{label}.mp4", script)
-        spans = _run(tmp_path / f"{label}.mp4", str(out), None).spans
+        spans = _run(tmp_path / f"{label}.mp4", ModelSettings(name=str(out)), None).spans
         assert [span.label for span in spans] == [label], spans
         assert abs(spans[0].onset_s - onset) <= 1.0
         assert abs(spans[0].offset_s - offset) <= 2.0

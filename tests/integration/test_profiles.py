@@ -20,10 +20,14 @@ from streamav.training.sound_examples import SecondCounts
 from streamav.training.stream_study import StreamPlan
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 LABELS = ("bark", "cat", "siren")
-CHANGES = {"train": {"epochs": 1, "batch": 4, "decay_epochs": [1]}, "network": {"hidden": 8, "attention_size": 8, "front_size": 8}}
+CHANGES: Mapping[str, Mapping[str, object]] = {
+    "train": {"epochs": 1, "batch": 4, "decay_epochs": [1]},
+    "network": {"hidden": 8, "attention_size": 8, "front_size": 8},
+}
 
 
 def _run(folder: Path, teachers: Path) -> ProfileRun:

@@ -62,7 +62,7 @@ def test_composites_open_as_any_other_data(root: Path, tmp_path: Path) -> None:
     assert data.background is not None
     assert len(data.background) == 4
     assert data.presence is not None
-    assert (data.train.labels < 2).any(axis=1)[data.train.rows].all()
+    assert (data.train.labels[data.train.rows] < 2).any(axis=1).all()
     both = np.where(data.presence.heard == data.presence.seen, data.presence.heard, 2)
     np.testing.assert_array_equal(data.train.labels, both)
     assert told[-1] == (12, 12)
@@ -99,7 +99,7 @@ def test_another_plan_does_not_mix_into_a_folder(root: Path, tmp_path: Path) -> 
 
 def test_val_and_test_share_no_source(root: Path, tmp_path: Path) -> None:
     """Files of one origin are in one half only, and both halves together are the whole."""
-    first, second, whole = (Material(root, "val", tmp_path / "cache", half) for half in ("first", "second", "whole"))  # type: ignore[arg-type]
+    first, second, whole = (Material(root, "val", tmp_path / "cache", half) for half in ("first", "second", "whole"))
     assert not {item.origin for item in first.items} & {item.origin for item in second.items}
     assert len(first.items) + len(second.items) == len(whole.items)
     assert first.labels == second.labels == whole.labels

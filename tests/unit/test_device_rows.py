@@ -36,8 +36,15 @@ def features(dtype: str = "float32") -> FeatureSet:
 
 def data(whole: FeatureSet) -> AveData:
     splits = {"train": np.arange(40), "val": np.arange(40, 50), "test": np.arange(50, 60)}
-    named = {name: whole.select(rows, name) for name, rows in splits.items()}
-    return AveData(**named, background=whole.select(np.arange(60, 70), "background"), classes=(), repeated=np.empty(0, dtype=np.int64))
+    train, val, test = (whole.select(rows, name) for name, rows in splits.items())
+    return AveData(
+        train=train,
+        val=val,
+        test=test,
+        background=whole.select(np.arange(60, 70), "background"),
+        classes=(),
+        repeated=np.empty(0, dtype=np.int64),
+    )
 
 
 def same(one: Batch, other: Batch) -> bool:
