@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -139,7 +140,7 @@ def steps_of(arguments: argparse.Namespace, batch: Batch, precision: Precision, 
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
     for turn in range(arguments.steps + 1):
         for name, step in kinds.items():
-            once = timed(lambda step=step: step(batch))  # type: ignore[misc] # mypy cannot type a bound default
+            once = timed(partial(step, batch))
             if turn:  # the first warms up
                 measured[name].append(once)
     rows: list[dict[str, object]] = []
@@ -162,7 +163,7 @@ def timing(arguments: argparse.Namespace) -> dict[str, object]:
         rows: FeatureRows = open_rows(path)
         data = features(rows if device.type == "cpu" else DeviceRows(rows, device))
         found: dict[str, object] = {"clips": clips, "batch": arguments.batch, "threads": torch.get_num_threads(), "precision": precision}
-        load = [timed(lambda epoch=epoch: next(data.shuffled(arguments.batch, 0, epoch))) for epoch in range(1, arguments.steps + 2)][1:]
+        load = [timed(partial(next, data.shuffled(arguments.batch, 0, epoch))) for epoch in range(1, arguments.steps + 2)][1:]
         found["loading"] = medians(load)
         step = stepper(precision, device)
         batch = next(data.shuffled(arguments.batch, 0, 1)).to(device)
@@ -199,7 +200,12 @@ def accuracy(arguments: argparse.Namespace) -> dict[str, object]:
     rows = {
         name: [_trained(seed, values, arguments, eager=name != "fast") for seed in range(arguments.seeds)] for name, values in kinds.items()
     }
-    told: dict[str, object] = {"clips": arguments.clips, "noise": arguments.noise, "epochs": arguments.epochs, "precision": resolved(arguments.precision, device)}
+    told: dict[str, object] = {
+        "clips": arguments.clips,
+        "noise": arguments.noise,
+        "epochs": arguments.epochs,
+        "precision": resolved(arguments.precision, device),
+    }
     for name, seeds in rows.items():
         for split, values in zip(("validation", "test"), zip(*seeds, strict=True), strict=True):
             spread = statistics.stdev(values) if len(values) > 1 else float("nan")
@@ -216,7 +222,7 @@ def _trained(seed: int, values: dict[str, object], arguments: argparse.Namespace
     made = make_clips(arguments.clips, seed, classes=8)
     random = np.random.default_rng([seed, 1])
     for array in (made.audio, made.visual):  # without noise every answer is right after some epochs, which compares nothing
-        array += arguments.noise * np.maximum(random.standard_normal(array.shape, dtype=np.float32), 0)
+        np.add(array, arguments.noise * np.maximum(random.standard_normal(array.shape, dtype=np.float32), 0), out=array)
     tags = np.eye(CLASSES + 1, dtype=np.float32)[made.labels.min(axis=1)]
     train, val, test = (
         FeatureSet(audio=made.audio, visual=made.visual, labels=made.labels, tags=tags, rows=rows)
