@@ -93,11 +93,6 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - began, time.process_time() - used
 
 
-def first_batch(data: FeatureSet, size: int, epoch: int) -> Batch:
-    """Read one batch."""
-    return next(data.shuffled(size, 0, epoch))
-
-
 def medians(measured: list[tuple[float, float]]) -> dict[str, float]:
     wall, cpu = zip(*measured, strict=True)
     return {"median_s": round(statistics.median(wall), 3), "best_s": round(min(wall), 3), "cpu_s": round(statistics.median(cpu), 3)}
@@ -145,7 +140,7 @@ def steps_of(arguments: argparse.Namespace, batch: Batch, precision: Precision, 
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
     for turn in range(arguments.steps + 1):
         for name, step in kinds.items():
-            once = timed(lambda step=step: step(batch))  # type: ignore[misc] # mypy cannot type a bound default
+            once = timed(partial(step, batch))
             if turn:  # the first warms up
                 measured[name].append(once)
     rows: list[dict[str, object]] = []
@@ -168,7 +163,7 @@ def timing(arguments: argparse.Namespace) -> dict[str, object]:
         rows: FeatureRows = open_rows(path)
         data = features(rows if device.type == "cpu" else DeviceRows(rows, device))
         found: dict[str, object] = {"clips": clips, "batch": arguments.batch, "threads": torch.get_num_threads(), "precision": precision}
-        load = [timed(partial(first_batch, data, arguments.batch, epoch)) for epoch in range(1, arguments.steps + 2)][1:]
+        load = [timed(partial(next, data.shuffled(arguments.batch, 0, epoch))) for epoch in range(1, arguments.steps + 2)][1:]
         found["loading"] = medians(load)
         step = stepper(precision, device)
         batch = next(data.shuffled(arguments.batch, 0, 1)).to(device)
@@ -227,7 +222,7 @@ def _trained(seed: int, values: dict[str, object], arguments: argparse.Namespace
     made = make_clips(arguments.clips, seed, classes=8)
     random = np.random.default_rng([seed, 1])
     for array in (made.audio, made.visual):  # without noise every answer is right after some epochs, which compares nothing
-        array[...] += arguments.noise * np.maximum(random.standard_normal(array.shape, dtype=np.float32), 0)
+        np.add(array, arguments.noise * np.maximum(random.standard_normal(array.shape, dtype=np.float32), 0), out=array)
     tags = np.eye(CLASSES + 1, dtype=np.float32)[made.labels.min(axis=1)]
     train, val, test = (
         FeatureSet(audio=made.audio, visual=made.visual, labels=made.labels, tags=tags, rows=rows)
