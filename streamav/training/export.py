@@ -138,7 +138,8 @@ def weights_inside(bundle: Bundle) -> dict[str, NDArray[np.float32]]:
 
 def _inside(encoders: Encoders) -> set[str]:
     """Name the encoders whose weights are in a bundle."""
-    return {part for part, card in zip(("audio", "visual"), encoders, strict=True) if not card.external}
+    audio, visual = encoders
+    return {part for part, external in (("audio", audio.external), ("visual", visual.external)) if not external}
 
 
 def export_bundle(
