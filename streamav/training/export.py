@@ -139,7 +139,7 @@ def weights_inside(bundle: Bundle) -> dict[str, NDArray[np.float32]]:
 def _inside(encoders: Encoders) -> set[str]:
     """Name the encoders whose weights are in a bundle."""
     audio, visual = encoders
-    return {part for part, outside in (("audio", audio.external), ("visual", visual.external)) if not outside}
+    return {part for part, external in (("audio", audio.external), ("visual", visual.external)) if not external}
 
 
 def export_bundle(

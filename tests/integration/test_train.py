@@ -110,6 +110,17 @@ def test_a_killed_command_goes_on_to_the_same_weights(folder: Path, tmp_path: Pa
     assert first.sha256 == second.sha256
 
 
+def test_a_command_killed_while_it_wrote_its_results_can_be_resumed(folder: Path, tmp_path: Path) -> None:
+    """A half-written output beside the state of its run is replaced with --resume; a finished one, without a state, is not."""
+    out = tmp_path / "model"
+    arguments = ["--data", folder, "--epochs", 1, *SMALL, "--out", out]
+    assert call(*arguments).exit_code == 0
+    assert isinstance(call(*arguments, "--resume").exception, SettingsError)
+    (tmp_path / "model.training").mkdir()
+    assert call(*arguments, "--resume").exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_the_test_split_is_not_read_before_everything_is_selected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While any seed is trained no test row is gathered, and afterwards each is read once a seed."""
     data = open_ave(folder)
@@ -301,12 +312,12 @@ def test_a_folder_that_holds_something_is_not_overwritten(folder: Path, tmp_path
 
 @pytest.mark.slow
 def test_accuracy_on_separable_clips_is_high(tmp_path: Path) -> None:
-    """Twenty epochs on forty-eight separable clips find most segments of clips that were not trained on."""
+    """Thirty-two epochs on forty-eight separable clips find most segments of clips that were not trained on."""
     made: Clips = write_ave_folder(tmp_path / "data", 48, dtype="float16")
     data = open_ave(tmp_path / "data")
     sizes = {"audio_size": 128, "visual_size": 512, "grid": 7, "classes": 28}
     changes: dict[str, dict[str, object]] = {
-        "train": {"epochs": 20, "batch": 8, "select_every": 2, "learning_rate": 0.005},
+        "train": {"epochs": 32, "batch": 8, "select_every": 2, "learning_rate": 0.005},
         "network": {"hidden": 32, "attention_size": 32},
     }
     # Seed 1: at so high a rate seed 0 was seen to end at 0.73 in float32 and at 0.84 in bfloat16; seeds 1 and 2 ended at 1.0 in both.
