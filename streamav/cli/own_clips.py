@@ -15,10 +15,15 @@ import typer
 from streamav.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from streamav.bundle import Bundle
-    from streamav.training.experiment import Outcome
+    from streamav.training.ave import AveOptions
+    from streamav.training.experiment import Experiment, Outcome
+    from streamav.training.trainer import Watcher
+
+    Watched = Callable[[Experiment, int], AbstractContextManager[Callable[[int], Watcher]]]
 
 __all__ = ["OwnClips", "is_own_clips", "train_own_clips"]
 
@@ -38,6 +43,8 @@ class OwnClips:
     seeds: Sequence[int]
     changes: Mapping[str, Mapping[str, object]]
     """Plain values by section."""
+    reading: AveOptions
+    """How features are read."""
     device: str
     resume: bool
     force: bool
@@ -52,25 +59,27 @@ def is_own_clips(data: Path) -> bool:
     return (data / LABELS_FILE).is_file() or (data / EXTRACTION_FILE).is_file()
 
 
-def train_own_clips(asked: OwnClips) -> None:
+def train_own_clips(asked: OwnClips, watched: Watched) -> None:
     """Go from clips to a bundle.
+
+    Args:
+        asked: what is wanted.
+        watched: given experiment and training rows, shows the training while its context lasts; gives the watcher of each seed.
 
     Raises:
         DataError: when the table or a clip is wrong.
         SettingsError: when a setting is wrong.
     """
-    from streamav.cli.train import _progress, _watchers
-    from streamav.training.ave import AveOptions, open_ave
+    from streamav.training.ave import open_ave
     from streamav.training.clips import calibrated, plan, train_clips, write_clip_bundle
     from streamav.training.report import write_report
 
     folder, source = _features(asked)
-    data = open_ave(folder, AveOptions())
+    data = open_ave(folder, asked.reading)
     experiment = plan(data, source, asked.changes)
     state = asked.out.absolute().with_name(f"{asked.out.name}.training")
     _say(f"training on {len(data.train)} rows of {len(data.classes)} classes, {experiment.train.epochs} epochs")
-    with _progress() as bars:
-        watcher = _watchers(bars, len(data.train), experiment)
+    with watched(experiment, len(data.train)) as watcher:
         outcome = train_clips(
             data, experiment, source, asked.seeds, folder=state, resume=asked.resume, device=asked.device, watcher=watcher
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 import tomllib
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,7 +18,7 @@ from streamav.cli.own_clips import OwnClips, is_own_clips, train_own_clips
 from streamav.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.progress import Progress
 
@@ -79,9 +80,21 @@ def train(
         if table is not None or compatible or network != "vscg" or supervision != "fully":
             msg = "own clips are trained with vscg, fully supervised: leave --table, --compatible, --network and --supervision away"
             raise SettingsError(msg)
-        chosen = OwnClips(data=data, out=out, encoders=encoders, weights=weights, features=features, seeds=range(seed, seed + seeds),
-                          changes=changes, device=device, resume=resume, force=force, command=command)  # fmt: skip
-        train_own_clips(chosen)
+        chosen = OwnClips(
+            data=data,
+            out=out,
+            encoders=encoders,
+            weights=weights,
+            features=features,
+            seeds=range(seed, seed + seeds),
+            changes=changes,
+            reading=ave,
+            device=device,
+            resume=resume,
+            force=force,
+            command=command,
+        )
+        train_own_clips(chosen, _watched)
         return
     runner = _Runner(data, ave, range(seed, seed + seeds), out, device=device, resume=resume)
     if table is not None:
@@ -281,6 +294,13 @@ def _progress() -> Progress:
         TextColumn("{task.fields[note]}"),
         console=Console(stderr=True),
     )
+
+
+@contextmanager
+def _watched(experiment: Experiment, clips: int) -> Iterator[Callable[[int], Watcher]]:
+    """Show a training of *clips* rows; gives the watcher of each seed."""
+    with _progress() as bars:
+        yield _watchers(bars, clips, experiment)
 
 
 def _watchers(bars: Progress, clips: int, experiment: Experiment) -> Callable[[int], Watcher]:
