@@ -53,10 +53,11 @@ class OwnClips:
 
 def is_own_clips(data: Path) -> bool:
     """Tell whether a folder holds clips with a table, or features that were made of such a folder."""
+    from streamav.training.ave import is_ave_folder
     from streamav.training.clip_features import EXTRACTION_FILE
     from streamav.training.clip_table import LABELS_FILE
 
-    return (data / LABELS_FILE).is_file() or (data / EXTRACTION_FILE).is_file()
+    return (data / EXTRACTION_FILE).is_file() or ((data / LABELS_FILE).is_file() and not is_ave_folder(data))
 
 
 def train_own_clips(asked: OwnClips, watched: Watched) -> None:
