@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streamav.bundle import Bundle
+    from streamav.training.ave import AveOptions
     from streamav.training.experiment import Outcome
+
 
 __all__ = ["OwnClips", "is_own_clips", "train_own_clips"]
 
@@ -38,6 +40,8 @@ class OwnClips:
     seeds: Sequence[int]
     changes: Mapping[str, Mapping[str, object]]
     """Plain values by section."""
+    reading: AveOptions
+    """How features are read."""
     device: str
     resume: bool
     force: bool
@@ -46,10 +50,11 @@ class OwnClips:
 
 def is_own_clips(data: Path) -> bool:
     """Tell whether a folder holds clips with a table, or features that were made of such a folder."""
+    from streamav.training.ave import is_ave_folder
     from streamav.training.clip_features import EXTRACTION_FILE
     from streamav.training.clip_table import LABELS_FILE
 
-    return (data / LABELS_FILE).is_file() or (data / EXTRACTION_FILE).is_file()
+    return (data / EXTRACTION_FILE).is_file() or ((data / LABELS_FILE).is_file() and not is_ave_folder(data))
 
 
 def train_own_clips(asked: OwnClips) -> None:
@@ -60,12 +65,12 @@ def train_own_clips(asked: OwnClips) -> None:
         SettingsError: when a setting is wrong.
     """
     from streamav.cli.training_progress import training_progress
-    from streamav.training.ave import AveOptions, open_ave
+    from streamav.training.ave import open_ave
     from streamav.training.clips import calibrated, plan, train_clips, write_clip_bundle
     from streamav.training.report import write_report
 
     folder, source = _features(asked)
-    data = open_ave(folder, AveOptions())
+    data = open_ave(folder, asked.reading)
     experiment = plan(data, source, asked.changes)
     state = asked.out.absolute().with_name(f"{asked.out.name}.training")
     _say(f"training on {len(data.train)} rows of {len(data.classes)} classes, {experiment.train.epochs} epochs")

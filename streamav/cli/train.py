@@ -87,8 +87,20 @@ def train(
     command = "streamav " + shlex.join(sys.argv[1:])
     if is_own_clips(data):
         _refuse_for_clips(table, network, supervision, compatible=compatible)
-        chosen = OwnClips(data=data, out=out, encoders=encoders, weights=weights, features=features, seeds=range(seed, seed + seeds),
-                          changes=changes, device=device, resume=resume, force=force, command=command)  # fmt: skip
+        chosen = OwnClips(
+            data=data,
+            out=out,
+            encoders=encoders,
+            weights=weights,
+            features=features,
+            seeds=range(seed, seed + seeds),
+            changes=changes,
+            reading=ave,
+            device=device,
+            resume=resume,
+            force=force,
+            command=command,
+        )
         train_own_clips(chosen)
         return
     from streamav.cli.training_run import TrainingRun

@@ -219,7 +219,9 @@ def _prepare(out: Path, bundle: Bundle, options: ClipOptions) -> None:
     for name, tree in ((ENCODERS_FILE, encoders), (EXTRACTION_FILE, made)):
         path, text = out / name, json.dumps(tree, indent=1) + "\n"
         if path.is_file() and path.read_text(encoding="utf-8") != text:
-            msg = f"{path} must be that of this extraction, and is of another model or type of number; choose another --out"
+            msg = (
+                f"{path} must be that of this extraction, and is of another model or type of number; choose another folder for the features"
+            )
             raise DataError(msg)
         path.write_text(text, encoding="utf-8")
     for left in (*out.glob(".*.tmp"), *(out / _SECONDS).glob(".*.tmp")):  # of a run that was killed

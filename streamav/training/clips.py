@@ -22,6 +22,7 @@ from streamav.networks.vscg import VSCG
 from streamav.training.clip_features import SEGMENTS
 from streamav.training.experiment import Experiment, Outcome, SeedOutcome, planned
 from streamav.training.export import export_bundle
+from streamav.training.options import TrainOptions
 from streamav.training.selection import answers
 from streamav.training.streaming import manifest_of, run_streams
 from streamav.training.trainer import Recipe, TrainResult, Watcher, fit
@@ -82,20 +83,21 @@ def plan(data: AveData, source: Bundle, changes: Mapping[str, Mapping[str, objec
         for name in ("hidden", "attention_size", "front_size", "head_size")
         if name in card.localizer.options
     }
-    batch = int(str(changes.get("train", {}).get("batch", 16)))
-    epochs = int(np.clip(-(-STEPS // max(1, -(-len(train) // batch))), *_EPOCHS))
-    epochs = int(str(changes.get("train", {}).get("epochs", epochs)))
+    wanted = changes.get("train", {})
+    given = TrainOptions.from_dict({"batch": 16, **wanted})
+    steps = -(-len(train) // given.batch)
+    epochs = given.epochs if "epochs" in wanted else int(np.clip(-(-STEPS // steps), *_EPOCHS))
     defaults: dict[str, dict[str, object]] = {
         # Dropout and loss weights as the starter's head: the paper's overfit a few hundred windows within epochs.
         "network": {**like, "psp_dropout": 0.3, "project1_dropout": 0.35, "post_gru_dropout": 0.35},
         "loss": {"segment_weight": 2.0, "avps_weight": 10.0, "label_smoothing": 0.05},
         "train": {
-            "batch": batch,
+            "batch": given.batch,
             "epochs": epochs,
             "decay": 0.4,
             "decay_epochs": tuple(max(1, epochs * share // 10) for share in (5, 7, 9)),
             "select_every": max(1, epochs // 20),
-            "weight_average": round(max(0.0, 1.0 - _AVERAGED / (epochs * -(-len(train) // batch))), 4),
+            "weight_average": round(max(0.0, 1.0 - _AVERAGED / (epochs * steps)), 4),
             "clip_norm": 1.0,
             "shifted_share": 0.5,
             "decision": "argmax29",  # the per-segment head, which is what runs live
@@ -108,7 +110,7 @@ def plan(data: AveData, source: Bundle, changes: Mapping[str, Mapping[str, objec
 def warm_start(network: VSCG, source: Bundle) -> int:
     """Copy the source's localizer into *network*, tensor by tensor, where names and shapes agree; give how many were copied.
 
-    What hangs on the classes (the last layers) keeps its fresh weights.
+    What hangs on the number of classes (the last layers) keeps its fresh weights, unless that number is the same.
     """
     state = network.state_dict()
     found = {

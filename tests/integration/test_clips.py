@@ -171,7 +171,7 @@ def test_a_file_that_cannot_be_read_is_told_with_its_row(clips: Path, tmp_path: 
 def test_features_of_another_model_are_not_mixed(clips: Path, tmp_path: Path) -> None:
     """One folder holds features of one model and one type of number."""
     extract(clips, tmp_path, Worker())
-    with pytest.raises(DataError, match="choose another --out"):
+    with pytest.raises(DataError, match="choose another folder"):
         extract(clips, tmp_path, Worker(), dtype="float32")
     card = ModelCard.model_validate({**CARD.model_dump(by_alias=True), "audio": CARD.audio.model_copy(update={"log_mel_offset": 0.1})})
     table = read_clip_table(write_table(clips), clips)

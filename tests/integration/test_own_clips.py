@@ -24,7 +24,7 @@ from streamav.cli.train import train
 from streamav.config import ModelSettings
 from streamav.errors import DataError, MissingExtraError, SettingsError
 
-pytestmark = pytest.mark.slow  # whole programs, many seconds each
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # whole programs, many seconds each
 
 CLASSES = {"my_alarm": "siren", "my_clock": "clock"}
 """Own classes, and what of the embedded scene stands for them."""
@@ -84,7 +84,6 @@ def features(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.timeout(1200)
 def test_from_a_folder_of_clips_to_a_model_that_runs(folder: Path, tmp_path: Path) -> None:
     """One command gives a bundle with its encoders inside, and a clip that was never seen is told by its own class at its own time."""
     out = tmp_path / "mine"
@@ -128,7 +127,6 @@ def test_one_of_two_kinds_of_labels_is_needed(folder: Path, tmp_path: Path) -> N
     assert isinstance(invoke(extract, "--media", folder, "--out", tmp_path / "out", "--labels", wrong).exception, DataError)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")  # of Ray's own modules and sockets
 def test_ray_gives_the_same_features(folder: Path, tmp_path: Path) -> None:
     """A local Ray gives every number bit for bit as this process does, and tells the file that cannot be read in the same words."""
