@@ -68,6 +68,8 @@ class RayWorker:
         quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
         if self.address == LOCAL:
             ray.init(address=LOCAL, num_cpus=self.cores, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+            if not str(ray.util.get_node_ip_address()).startswith("127."):
+                _log.warning("ray: it listens beyond loopback, for the program had imported it before it could be told not to")
             return
         try:
             ray.init(address=self.address, **quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -128,10 +129,11 @@ def test_one_of_two_kinds_of_labels_is_needed(folder: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.filterwarnings("ignore")  # of Ray's own modules and sockets
-def test_ray_gives_the_same_features(folder: Path, tmp_path: Path) -> None:
+def test_ray_gives_the_same_features(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A local Ray gives every number bit for bit as this process does, and tells the file that cannot be read in the same words."""
-    if not os.environ.get("CI"):  # where it must be there
-        pytest.importorskip("ray", reason="the extra ray is not installed")
+    if not os.environ.get("CI") and importlib.util.find_spec("ray") is None:  # in CI it must be there
+        pytest.skip("the extra ray is not installed")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray's 15 would starve on a busy machine
     table = (folder / "labels.csv").read_text(encoding="utf-8")
     (folder / "bad.mp4").write_bytes(b"no media")
     (folder / "worse.csv").write_text(table + "bad.mp4,none,,\n", encoding="utf-8")
