@@ -34,13 +34,16 @@ def compose(
     from streamav.bundle import find_bundle
     from streamav.training.composite.folder import ClipCounts, bundle_encoders
     from streamav.training.composite.folder import compose as write
+    from streamav.training.export import save_encoder_weights
 
     torch.set_num_threads(threads)
-    encoders = bundle_encoders(find_bundle(model), weights)
+    bundle = find_bundle(model)
+    encoders = bundle_encoders(bundle, weights)
     counts = ClipCounts(train=train, val=held_out, test=held_out)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
         task = bars.add_task("clips", total=None)
         folder = out.with_name(f"{out.name}.material") if cache is None else cache
         write(material, out, encoders, folder, counts, seed, lambda done, total: bars.update(task, completed=done, total=total))
+    save_encoder_weights(out, bundle)  # so that training makes a model that runs
     typer.echo(f"features in {out}; next: streamav train --data {out} --set train.pairs=true --out MODEL")

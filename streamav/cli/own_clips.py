@@ -65,10 +65,13 @@ def train_own_clips(asked: OwnClips) -> None:
         SettingsError: when a setting is wrong.
     """
     from streamav.cli.training_progress import training_progress
+    from streamav.cli.training_run import check_out
     from streamav.training.ave import open_ave
     from streamav.training.clips import calibrated, plan, train_clips, write_clip_bundle
     from streamav.training.report import write_report
 
+    if not asked.resume:
+        check_out(asked.out, force=asked.force)
     folder, source = _features(asked)
     data = open_ave(folder, asked.reading)
     experiment = plan(data, source, asked.changes)

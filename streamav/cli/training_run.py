@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from streamav.training.export import Encoders
     from streamav.training.trainer import Watcher
 
-__all__ = ["TrainingRun"]
+__all__ = ["TrainingRun", "check_out"]
 
 
 class TrainingRun:
@@ -55,7 +55,7 @@ class TrainingRun:
         self.replace = force or (resume and self._state.is_dir())
         self.board = board
         if workers.first:
-            _check_out(out, force=self.replace)
+            check_out(out, force=self.replace)
         self.data: AveData = self._open(options)
         train = self.data.train
         self.sizes = {
@@ -208,7 +208,7 @@ class TrainingRun:
             self._state.rmdir()
 
 
-def _check_out(out: Path, *, force: bool) -> None:
+def check_out(out: Path, *, force: bool) -> None:
     """Refuse before hours of training what could not be written after them."""
     if out.exists() and not out.is_dir():
         msg = f"--out must be a folder, got the file {out}"
