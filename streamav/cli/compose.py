@@ -24,6 +24,7 @@ def compose(
     train: Annotated[int, typer.Option(min=1, help="Clips with an event to train on.")] = 1920,
     held_out: Annotated[int, typer.Option("--held-out", min=1, help="Clips with an event in the val split, and in the test split.")] = 384,
     seed: Annotated[int, typer.Option(min=0, help="Of everything.")] = 0,
+    plain: Annotated[bool, typer.Option("--plain", help="No rooms, filters, night, blur or grain.")] = False,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the encoders.")] = 2,
 ) -> None:
     """Compose labelled clips and extract their features; `streamav train --data OUT` trains on them."""
@@ -39,7 +40,7 @@ def compose(
     torch.set_num_threads(threads)
     bundle = find_bundle(model)
     encoders = bundle_encoders(bundle, weights)
-    counts = ClipCounts(train=train, val=held_out, test=held_out)
+    counts = ClipCounts(train=train, val=held_out, test=held_out, plain=plain)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
         task = bars.add_task("clips", total=None)

@@ -272,17 +272,19 @@ class FeatureSet:
 
 def _put_together(array: FeatureRows, rows: NDArray[np.int64], seconds: NDArray[np.int64], segments: int) -> NDArray[np.float32]:
     """Copy single seconds of *array* into windows (B, T, ...); row -1 stays zero."""
-    out = np.zeros((len(rows), segments, *array.shape[2:]), dtype=np.float32)
+    out = np.empty((len(rows), segments, *array.shape[2:]), dtype=np.float32)
+    into = torch.from_numpy(out)  # torch turns float16 into float32 four times as fast as numpy
     for window in range(len(rows)):
         known = -1
         clip = None
         for place in range(segments):
             row = int(rows[window, place])
             if row < 0:
+                out[window, place] = 0.0
                 continue
             if row != known or clip is None:  # a row is read once for all its seconds in a window
                 clip, known = array[row], row
-            out[window, place] = clip[seconds[window, place]]
+            into[window, place].copy_(torch.from_numpy(clip[seconds[window, place]]))
     return out
 
 

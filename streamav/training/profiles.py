@@ -25,7 +25,7 @@ from streamav.networks.compact import COMPACT_GRID, COMPACT_SIDE, CompactAudio, 
 from streamav.training.ave import AveOptions, open_ave
 from streamav.training.compact_training import AUDIO_SIZE, PARTS, VISUAL_SIZE, EncoderPlan, make_encoders
 from streamav.training.composite.folder import ClipCounts, FrozenEncoders, compose
-from streamav.training.experiment import planned, run_experiment
+from streamav.training.experiment import Trained, planned, run_experiment, tested
 from streamav.training.export import EDGE_ENCODERS
 from streamav.training.profile_card import MadeProfile, write_profile
 from streamav.training.sound_examples import OFFSET
@@ -35,7 +35,8 @@ from streamav.training.teachers import audio_teacher, session, visual_teacher
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from streamav.training.experiment import Experiment, Outcome
+    from streamav.training.ave import AveData
+    from streamav.training.experiment import Experiment
     from streamav.training.trainer import EpochRecord, StepReport
 
 __all__ = ["PROFILES", "ProfilePlan", "ProfileRun", "frozen_encoders", "make_profile"]
@@ -57,11 +58,11 @@ class ProfilePlan:
 
 _LOSS = {"segment_weight": 2.0, "avps_weight": 10.0, "label_smoothing": 0.05}
 _TRAIN = {
-    "epochs": 40,
+    "epochs": 36,
     "batch": 96,
     "learning_rate": 1e-3,
     "decay": 0.3,
-    "decay_epochs": (20, 30, 36),
+    "decay_epochs": (22, 30, 34),
     "select_every": 4,
     "weight_average": 0.99,
     "clip_norm": 1.0,
@@ -145,6 +146,8 @@ class ProfileRun:
     encoders: EncoderPlan = field(default_factory=EncoderPlan)
     """How the starter's encoders are made."""
     clips: ClipCounts = field(default_factory=ClipCounts)
+    plain: ClipCounts = field(default_factory=lambda: ClipCounts(train=24, drawn=0, plain=True))
+    """Clips without rooms, night, blur and the like, to be judged on too; its few training clips are not trained on."""
     changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Settings other than the profile's, by section: network, loss, train."""
     streams: StreamPlan = field(default_factory=StreamPlan)
@@ -172,14 +175,17 @@ def make_profile(profile: str, run: ProfileRun) -> None:
     if profile == "starter":
         make_encoders(run.data, teachers, work, run.encoders)
     frozen = frozen_encoders(profile, teachers, work)
-    features = work / f"features-{profile}"
-    compose(run.data, features, frozen, work, run.clips, seed=0, progress=_say_clips)
-    folder = open_ave(features, AveOptions())
+    folder = _composed(run, frozen, work / f"features-{profile}", run.clips)
+    plain = _composed(run, frozen, work / f"features-{profile}-plain", run.plain)
     experiment = _experiment(profile, frozen, len(folder.classes), run.changes)
     outcome = run_experiment(folder, experiment, range(run.seeds), watcher=lambda _: _Log())
     judged = [judge_on_streams(one.network, folder, run.streams) for one in outcome.seeds]
     chosen = judged[outcome.seeds.index(outcome.chosen)]
-    figures = _figures(outcome, [one.figures for one in judged])
+    figures = _over_seeds("hard_clips", [one.scores.to_dict() for one in outcome.seeds])
+    figures |= _over_seeds("hard_streams", [one.figures for one in judged])
+    trained = [Trained(seed=one.seed, network=one.network, result=one.result) for one in outcome.seeds]
+    figures |= _over_seeds("plain_clips", [one.scores.to_dict() for one in tested(plain, experiment, trained).seeds])
+    figures |= _over_seeds("plain_streams", [judge_on_streams(one.network, plain, run.streams).figures for one in outcome.seeds])
     _log.info("thresholds %s figures %s", chosen.hysteresis, figures)
     held = {part: load_file(work / "runs" / f"{part}.safetensors") for part in PARTS} if profile == "starter" else {}
     made = MadeProfile(
@@ -214,14 +220,18 @@ def _need_teachers(profile: str, teachers: Path, work: Path) -> None:
             raise DataError(msg)
 
 
-def _figures(outcome: Outcome, judged: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Give mean and deviation over the seeds of the figures on test clips and test streams."""
-    found: dict[str, float] = {"seeds": float(len(judged))}
-    for name, (mean, deviation) in outcome.summary().items():
-        found |= {f"clips_{name}": mean, f"clips_{name}_sd": deviation}
-    for name in judged[0]:
-        mean, deviation = mean_and_deviation([one[name] for one in judged])
-        found |= {f"streams_{name}": mean, f"streams_{name}_sd": deviation}
+def _composed(run: ProfileRun, frozen: FrozenEncoders, features: Path, clips: ClipCounts) -> AveData:
+    """Compose a folder, where it is not there, and open it."""
+    compose(run.data, features, frozen, run.folders[1], clips, seed=0, progress=_say_clips)
+    return open_ave(features, AveOptions())
+
+
+def _over_seeds(prefix: str, figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Give mean and deviation over the seeds of each figure."""
+    found: dict[str, float] = {}
+    for name in figures[0]:
+        mean, deviation = mean_and_deviation([one[name] for one in figures])
+        found |= {f"{prefix}_{name}": mean, f"{prefix}_{name}_sd": deviation}
     return found
 
 

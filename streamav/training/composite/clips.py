@@ -5,6 +5,7 @@ It knows which material there is, and no pixels or samples; `render` makes those
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +27,7 @@ TOGETHER_SHARE = 0.35
 """Share of the other clips in which sound and picture begin and end at the same moments."""
 
 
-def draw_clips(material: Material, events: int, quiet: int, seed: int) -> tuple[list[Scene], list[Scene]]:
+def draw_clips(material: Material, events: int, quiet: int, seed: int, *, plain: bool = False) -> tuple[list[Scene], list[Scene]]:
     """Draw clips with an event, classes in turn, and clips of backdrop and ambience alone.
 
     Args:
@@ -34,10 +35,12 @@ def draw_clips(material: Material, events: int, quiet: int, seed: int) -> tuple[
         events: how many clips with an event.
         quiet: how many without.
         seed: of everything.
+        plain: without rooms, filters, night, blur, grain and softness (see `Scene.plain`).
     """
     classes = len(material.labels)
     with_event = [draw_event(material, number % classes, np.random.default_rng([seed, 0, number])) for number in range(events)]
-    return with_event, [draw_quiet(material, np.random.default_rng([seed, 1, number])) for number in range(quiet)]
+    without = [draw_quiet(material, np.random.default_rng([seed, 1, number])) for number in range(quiet)]
+    return [replace(scene, plain=plain) for scene in with_event], [replace(scene, plain=plain) for scene in without]
 
 
 def draw_event(material: Material, label: int, rng: np.random.Generator) -> Scene:

@@ -66,6 +66,8 @@ class ClipCounts:
     """Background-only clips, as a share of those with an event."""
     drawn: int = 160
     """Clips of the embedded scene in the training split, where its kinds are among the classes."""
+    plain: bool = False
+    """Without rooms, filters, night, blur, grain and softness: how much of what is wrong these do."""
 
 
 def bundle_encoders(bundle: Bundle, weights_dir: Path | None) -> FrozenEncoders:
@@ -125,7 +127,7 @@ def compose(
                 msg = f"every class must have material in the {half} half of split {split}, got {material.labels} instead of {labels}"
                 raise DataError(msg)
             extra = drawn if name == "train" else 0
-            scenes = draw_clips(material, events[name] - extra, quiet[name], seed * 10 + number)
+            scenes = draw_clips(material, events[name] - extra, quiet[name], seed * 10 + number, plain=counts.plain)
             renderer = Renderer(material, side, FRAMES)
             made = 0
             for kind, clips, start in (("event", scenes[0], row), ("quiet", scenes[1], still)):
@@ -147,7 +149,7 @@ def _begin(out: Path, root: Path, encoders: FrozenEncoders, counts: ClipCounts, 
     out.mkdir(parents=True, exist_ok=True)
     labels = sorted({item.label for item in read_index(root) if item.label})
     cards = {"audio": encoders.audio.model_dump(mode="json"), "visual": encoders.visual.model_dump(mode="json")}
-    plan = {"seed": seed, **{name: getattr(counts, name) for name in counts.__dataclass_fields__}}
+    plan = {"seed": seed, **{name: getattr(counts, name) for name in counts.__dataclass_fields__ if name != "plain" or counts.plain}}
     wanted = {
         ENCODERS_FILE: json.dumps(cards, indent=1) + "\n",
         "classes.txt": "\n".join(labels) + "\n",

@@ -78,10 +78,10 @@ class Renderer:
         count = scene.seconds * SAMPLES_PER_SEGMENT
         mixed = self._ambience(scene, rng, count)
         heard = np.zeros((scene.seconds, len(self._material.labels)))
-        room = rng.random() < 0.3  # noqa: PLR2004
+        room = rng.random() < 0.3 and not scene.plain  # noqa: PLR2004
         for played in scene.played:
             start = round(played.onset_s * SAMPLE_RATE_HZ)
-            wave = self._wave(played, rng)
+            wave = self._wave(played, rng, plain=scene.plain)
             audible = np.repeat(activity(wave), FRAME_SAMPLES)[: len(wave)]
             wave = reverberate(wave, rng) if room else wave
             left, right = max(0, start), min(count, start + len(wave))
@@ -93,7 +93,7 @@ class Renderer:
             flags[left:right] = audible[left - start : right - start]
             share = flags.reshape(scene.seconds, -1).mean(axis=1)
             heard[:, played.label] = np.maximum(heard[:, played.label], share)
-        mixed = colour(mixed, rng, 5.0) if rng.random() < 0.4 else mixed  # noqa: PLR2004
+        mixed = colour(mixed, rng, 5.0) if rng.random() < 0.4 and not scene.plain else mixed  # noqa: PLR2004
         return np.clip(mixed, -1.0, 1.0).reshape(scene.seconds, -1).astype(np.float32), heard
 
     def _ambience(self, scene: Scene, rng: np.random.Generator, count: int) -> NDArray[np.float32]:
@@ -104,16 +104,17 @@ class Renderer:
         part = wave[start : start + count]
         return (part * np.float32(10.0 ** (scene.ambience_dbfs / 20.0) / max(rms(part), 1e-4))).astype(np.float32)
 
-    def _wave(self, played: Played, rng: np.random.Generator) -> NDArray[np.float32]:
+    def _wave(self, played: Played, rng: np.random.Generator, *, plain: bool) -> NDArray[np.float32]:
         wave = self._material.sound(self._items[played.path])
         length = max(1, round((played.offset_s - played.onset_s) * SAMPLE_RATE_HZ))
         wave = repeat(wave, length, round(played.pause_s * SAMPLE_RATE_HZ)) if played.repeated else wave[:length]
-        return colour(wave, rng) if rng.random() < 0.5 else wave  # noqa: PLR2004
+        return colour(wave, rng) if rng.random() < 0.5 and not plain else wave  # noqa: PLR2004
 
     def _pictures(self, scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """Give pictures (T, F, side, side, 3) and the share of each second for which each class is on display (T, C)."""
-        backdrop = soften(to_tensor(self._material.picture(self._items[scene.backdrop])), rng, 0.4)
-        photos = [soften(to_tensor(self._material.picture(self._items[one.path])), rng) for one in scene.shown]
+        softness = (0.0, 0.0) if scene.plain else (0.4, 0.6)
+        backdrop = soften(to_tensor(self._material.picture(self._items[scene.backdrop])), rng, softness[0])
+        photos = [soften(to_tensor(self._material.picture(self._items[one.path])), rng, softness[1]) for one in scene.shown]
         camera = _Camera(rng)
         moves = [_Camera(rng) for _ in photos]
         frames = []
@@ -124,7 +125,8 @@ class Renderer:
                 if shown.onset_s <= time_s < shown.offset_s:
                     frame = self._show(frame, move.cut(photo, time_s, 0.85), shown, camera.shift(time_s))
             frames.append(frame)
-        looked = _light(torch.stack(frames).float(), rng).to(torch.uint8).permute(0, 2, 3, 1)
+        seen_light = torch.stack(frames) if scene.plain else _light(torch.stack(frames).float(), rng).to(torch.uint8)
+        looked = seen_light.permute(0, 2, 3, 1)
         seen = np.zeros((scene.seconds, len(self._material.labels)))
         starts = np.arange(scene.seconds)
         for shown in scene.shown:

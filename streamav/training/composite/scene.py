@@ -64,6 +64,8 @@ class Scene:
     ambience_dbfs: float
     shown: tuple[Shown, ...]
     played: tuple[Played, ...]
+    plain: bool = False
+    """True: no rooms, filters, night, blur, grain or softness; only what pans, zooms and shakes, and ambience."""
 
 
 def draw_scene(material: Material, seed: int, seconds: int = 20) -> Scene:
