@@ -58,11 +58,11 @@ class ProfilePlan:
 
 _LOSS = {"segment_weight": 2.0, "avps_weight": 10.0, "label_smoothing": 0.05}
 _TRAIN = {
-    "epochs": 36,
+    "epochs": 24,
     "batch": 96,
     "learning_rate": 1e-3,
     "decay": 0.3,
-    "decay_epochs": (22, 30, 34),
+    "decay_epochs": (14, 20, 23),
     "select_every": 4,
     "weight_average": 0.99,
     "clip_norm": 1.0,
