@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from streamav.training.trainer import EpochRecord, StepReport, Watcher
+    from streamav.training.run_state import EpochRecord, StepReport
+    from streamav.training.trainer import Watcher
 
 __all__ = ["Several", "TrainingProgress", "training_progress"]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch.utils.tensorboard import SummaryWriter
 
-    from streamav.training.trainer import EpochRecord, StepReport
+    from streamav.training.run_state import EpochRecord, StepReport
 
 __all__ = ["Board", "check_tensorboard"]
 

@@ -144,7 +144,7 @@ def train_visual(
         return _named(student.classify(seen), train["labels"][rows], opinion[rows]) + 3.0 * alike + 0.5 * cells
 
     def look(rows: slice, side: int) -> Tensor:
-        pictures = torch.from_numpy(val["pictures"][rows]).permute(0, 3, 1, 2).float()
+        pictures = torch.from_numpy(np.array(val["pictures"][rows])).permute(0, 3, 1, 2).float()
         with _fast_arithmetic():
             grid = encoder(_scaled(pictures, side).permute(0, 2, 3, 1)).float()
         logits: Tensor = student.classify(grid.mean(dim=(1, 2)))

@@ -102,8 +102,8 @@ def _plan(material: Material, counts: PictureCounts, rng: np.random.Generator) -
         views = int(np.clip(round(counts.per_class / len(photos)), 1, counts.most_per_photo))
         plan += [("photo", photo, index) for photo in photos for _ in range(views)]
     plan += [("nothing", None, none)] * counts.none + [("mixed", None, UNLABELLED)] * counts.mixed
-    for kind in KINDS:
-        plan += [("drawn", None, material.labels.index(kind))] * (counts.drawn if kind in material.labels else 0)
+    for kind in (kind for kind in KINDS if kind in material.labels):
+        plan += [("drawn", None, material.labels.index(kind))] * counts.drawn
     plan += [("drawn", None, none)] * counts.drawn
     return [plan[place] for place in rng.permutation(len(plan))]
 

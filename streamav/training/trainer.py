@@ -6,16 +6,15 @@ number of the epoch, so a run that was stopped after any epoch and resumed ends 
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from streamav.errors import DataError, SettingsError
+from streamav.errors import DataError
 from streamav.evaluation.segments import score_segments
-from streamav.training.checkpoints import Progress, load_progress, save_progress
+from streamav.training.checkpoints import save_progress
 from streamav.training.distributed import ALONE, SharedLoss
 from streamav.training.fast_attention import fast_attention
 from streamav.training.feature_set import Batch, FeatureSet, epoch_generator
@@ -23,6 +22,7 @@ from streamav.training.losses import LossOptions, LossTerms, loss
 from streamav.training.options import TrainOptions
 from streamav.training.precision import MixedStep, resolved
 from streamav.training.prefetch import prefetched
+from streamav.training.run_state import EpochRecord, RunState, StepReport, progress_of, restore_run
 from streamav.training.selection import answers
 from streamav.training.targets import TargetMaker, TargetOptions
 from streamav.training.windows import ClipBatches
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from streamav.training.distributed import Workers
 
-__all__ = ["EpochBatches", "EpochRecord", "Recipe", "StepReport", "TrainResult", "Watcher", "fit", "follow"]
+__all__ = ["EpochBatches", "Recipe", "TrainResult", "Watcher", "fit", "follow"]
 
 
 class EpochBatches(Protocol):
@@ -44,36 +44,6 @@ class EpochBatches(Protocol):
     def __call__(self, epoch: int, /) -> Iterable[Batch]:
         """Give the batches of one epoch, counted from 1."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepReport:
-    """One finished step, for a progress bar."""
-
-    epoch: int
-    """From 1."""
-    step: int
-    """From 1, within the epoch."""
-    loss: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochRecord:
-    """One finished epoch."""
-
-    epoch: int
-    """From 1."""
-    learning_rate: float
-    loss: float
-    """Mean over the epoch's clips."""
-    parts: dict[str, float]
-    """Mean of each weighted term of the loss."""
-    validation: dict[str, float] | None
-    """Scores on the validation set, 0 to 1; None where it was not looked at."""
-    best: bool
-    """Whether these weights are the best so far."""
-    shown: dict[str, float] | None = None
-    """Scores on the clips that are only shown; None where there are none or they were not looked at."""
 
 
 class Watcher(Protocol):
@@ -151,19 +121,19 @@ def fit(  # noqa: PLR0913 - a run has that many parts, of equal rank
     loop = _Loop(
         recipe=recipe, batches=batches, validation=validation, device=_device(network), watcher=watcher, shown=shown, workers=workers
     )
-    run = _Run(network, torch.optim.Adam(network.parameters(), lr=recipe.options.learning_rate))
+    run = RunState(network, torch.optim.Adam(network.parameters(), lr=recipe.options.learning_rate))
     run.mixed = MixedStep(recipe.options.precision, loop.device)
     if recipe.options.weight_average > 0.0:
         run.average = _copied(network.state_dict())
     if resume and folder is not None:
-        _restore(run, folder, recipe.described(), workers)
+        restore_run(run, folder, recipe.described(), workers)
     if workers.size > 1:
         run.shared = SharedLoss(network, recipe.losses, workers, run.mixed.forward)
     with fast_attention(network, recipe.options.gradient_share, dtype=run.mixed.attention_type):
         while not loop.over(run):
             record = loop.epoch(run)
             if folder is not None and workers.first:
-                save_progress(folder, _progress(run, recipe.described()))
+                save_progress(folder, progress_of(run, recipe.described()))
             if watcher is not None:
                 watcher.epoch(record)
     if run.best:
@@ -175,21 +145,6 @@ def fit(  # noqa: PLR0913 - a run has that many parts, of equal rank
         history=tuple(run.history),
         stopped_early=len(run.history) < recipe.options.epochs,
     )
-
-
-@dataclass(slots=True)
-class _Run:
-    """Everything that changes while a run goes on."""
-
-    network: nn.Module
-    optimizer: torch.optim.Adam
-    mixed: MixedStep = field(default_factory=lambda: MixedStep("float32", torch.device("cpu")))
-    average: dict[str, torch.Tensor] | None = None
-    shared: SharedLoss | None = None
-    best: dict[str, torch.Tensor] = field(default_factory=dict)
-    best_epoch: int = 0
-    best_score: float = -math.inf
-    history: list[EpochRecord] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,12 +159,12 @@ class _Loop:
     shown: FeatureSet | None
     workers: Workers
 
-    def over(self, run: _Run) -> bool:
+    def over(self, run: RunState) -> bool:
         """Tell whether the run has had all its epochs, or has not got better for too long."""
         done, patience = len(run.history), self.recipe.options.patience_epochs
         return done >= self.recipe.options.epochs or bool(patience and run.best_epoch and done - run.best_epoch >= patience)
 
-    def epoch(self, run: _Run) -> EpochRecord:
+    def epoch(self, run: RunState) -> EpochRecord:
         """Train one epoch, look at the validation set where it is time, and keep the weights that did best."""
         number = len(run.history) + 1
         rate = self.recipe.options.learning_rate_at(number)
@@ -223,7 +178,7 @@ class _Loop:
         run.history.append(record)
         return record
 
-    def _steps(self, run: _Run, number: int) -> tuple[float, dict[str, float]]:
+    def _steps(self, run: RunState, number: int) -> tuple[float, dict[str, float]]:
         """Take every step of an epoch and give the mean loss and its mean parts over the clips."""
         make_targets = TargetMaker(self.recipe.classes, self.recipe.targets)
         items = self.workers.share(self.batches(number))
@@ -250,7 +205,7 @@ class _Loop:
         means = {name: value / clips for name, value in sums.items()}
         return means.pop(""), means
 
-    def _step(self, run: _Run, batch: Batch, make_targets: TargetMaker) -> LossTerms:
+    def _step(self, run: RunState, batch: Batch, make_targets: TargetMaker) -> LossTerms:
         """Take one step of the optimiser, unless the loss is not finite."""
         run.optimizer.zero_grad(set_to_none=True)
         targets = make_targets(batch.labels, batch.tags)
@@ -266,7 +221,7 @@ class _Loop:
             follow(run.average, run.network.state_dict(), self.recipe.options.weight_average)
         return told
 
-    def _select(self, run: _Run, number: int) -> tuple[dict[str, float] | None, dict[str, float] | None, bool]:
+    def _select(self, run: RunState, number: int) -> tuple[dict[str, float] | None, dict[str, float] | None, bool]:
         """Score the candidate weights where it is time, and keep them when they are the best so far."""
         last = number == self.recipe.options.epochs
         if self.validation is None:
@@ -285,7 +240,7 @@ class _Loop:
             run.network.load_state_dict(current)
         return scores, shown, better
 
-    def _score(self, run: _Run, clips: FeatureSet) -> dict[str, float]:
+    def _score(self, run: RunState, clips: FeatureSet) -> dict[str, float]:
         """Score the weights of now on some clips, in the first process, for all."""
         options = self.recipe.options
 
@@ -318,68 +273,3 @@ def follow(average: dict[str, torch.Tensor], state: Mapping[str, torch.Tensor], 
             average[name].lerp_(value.detach(), 1.0 - decay)
         else:
             average[name].copy_(value)
-
-
-def _progress(run: _Run, described: dict[str, object]) -> Progress:
-    """Gather the state of a run after an epoch."""
-    groups: dict[str, Mapping[str, torch.Tensor]] = {"network": run.network.state_dict(), "best": run.best, "average": run.average or {}}
-    tensors = {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
-    moments = run.optimizer.state_dict()["state"]
-    for index, values in moments.items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
-    facts: dict[str, object] = {
-        "settings": json.loads(json.dumps(described)),
-        "scale": run.mixed.state(),
-        "best_epoch": run.best_epoch,
-        "best_score": run.best_score if math.isfinite(run.best_score) else None,
-        "history": [asdict(record) for record in run.history],
-    }
-    return Progress(epoch=len(run.history), tensors=tensors, facts=facts)
-
-
-def _restore(run: _Run, folder: Path, described: dict[str, object], workers: Workers) -> None:
-    """Put the state of *folder* back into a run; leave the run as it is where there is none."""
-    progress = workers.from_first(lambda: load_progress(folder))
-    if progress is None:
-        return
-    facts = progress.facts
-    _check_same(facts["settings"], json.loads(json.dumps(described)), folder)
-    groups: dict[str, dict[str, torch.Tensor]] = {"network": {}, "best": {}, "average": {}}
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in progress.tensors.items():
-        group, _, name = key.partition(".")
-        if group == "optimizer":
-            index, _, moment = name.partition(".")
-            moments.setdefault(int(index), {})[moment] = value
-        else:
-            groups[group][name] = value
-    try:
-        run.network.load_state_dict(groups["network"])
-    except RuntimeError as exc:
-        msg = f"the training state in {folder} belongs to another network: {exc}; choose another --out or leave --resume away"
-        raise SettingsError(msg) from exc
-    run.best = groups["best"]
-    if run.average is not None:
-        run.average = groups["average"]
-    state = run.optimizer.state_dict()
-    run.optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
-    run.mixed.restore(facts["scale"])  # type: ignore[arg-type] # JSON of our own making
-    run.best_epoch = int(facts["best_epoch"])  # type: ignore[call-overload] # JSON of our own making
-    run.best_score = -math.inf if facts["best_score"] is None else float(facts["best_score"])  # type: ignore[arg-type]
-    run.history = [EpochRecord(**record) for record in facts["history"]]  # type: ignore[attr-defined]
-
-
-def _check_same(before: object, now: dict[str, object], folder: Path) -> None:
-    """Raise SettingsError, naming the first difference, unless a resumed run has the settings it began with."""
-    if before == now:
-        return
-    old = before if isinstance(before, dict) else {}
-    for section, values in now.items():
-        was = old.get(section)
-        if isinstance(values, dict) and isinstance(was, dict):
-            for name, value in values.items():
-                if was.get(name) != value:
-                    msg = f"the run in {folder} was begun with {section}.{name} = {was.get(name)!r}, and is to be resumed with {value!r}"
-                    raise SettingsError(msg)
-    msg = f"the run in {folder} was begun with other settings; choose another --out or leave --resume away"
-    raise SettingsError(msg)

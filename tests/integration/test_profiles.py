@@ -79,7 +79,7 @@ def test_a_starter_is_made_from_material_and_runs(
     make_profile("starter", run)
     assert {file: file.stat().st_mtime_ns for file in made} == made
     monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
-    assert main(["run", "--scene", "--speed", "max", "--duration", "12", "--model", str(run.out), "--jsonl", "-"]) == 0
+    assert main(["run", "--source", "scene", "--speed", "max", "--duration", "12", "--model", str(run.out), "--jsonl", "-"]) == 0
 
 
 @pytest.mark.slow
@@ -94,7 +94,7 @@ def test_an_edge_model_holds_its_head_alone(tmp_path: Path, shared_data: Path, e
     assert bundle.card.visual.external
     assert not bundle.weights("audio")
     monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
-    common = ["run", "--scene", "--speed", "max", "--duration", "12", "--model", str(run.out), "--jsonl", "-"]
+    common = ["run", "--source", "scene", "--speed", "max", "--duration", "12", "--model", str(run.out), "--jsonl", "-"]
     assert main([*common, "--weights", str(weights)]) == 0
     assert main([*common, "--weights", str(tmp_path / "nowhere")]) == 4
     composed = tmp_path / "features"

@@ -9,7 +9,7 @@ import pytest
 
 from streamav.errors import MissingExtraError
 from streamav.training.board import Board, check_tensorboard
-from streamav.training.trainer import EpochRecord
+from streamav.training.run_state import EpochRecord
 
 
 def record(epoch: int, loss: float) -> EpochRecord:

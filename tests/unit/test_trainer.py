@@ -14,7 +14,8 @@ from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
 from streamav.training.feature_set import Batch, FeatureSet
 from streamav.training.options import TrainOptions
-from streamav.training.trainer import EpochRecord, Recipe, StepReport, TrainResult, fit
+from streamav.training.run_state import EpochRecord, StepReport
+from streamav.training.trainer import Recipe, TrainResult, fit
 
 SEGMENTS, GRID, VISUAL, AUDIO, CLASSES = 10, 2, 6, 5, 3
 
