@@ -6,6 +6,7 @@ It knows the plan (how many examples, how many steps) and leaves rendering and t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,17 +60,19 @@ def make_encoders(data: Path, teachers: Path, work: Path, plan: EncoderPlan | No
     plan = EncoderPlan() if plan is None else plan
     runs = work / "runs"
     if "audio" in parts and not (runs / "audio.safetensors").exists():
+        hearing = cache(lambda: audio_teacher(teachers))  # made for the first split that is not there, and once
 
         def hear(out: Path, split: Split, counts: SecondCounts) -> None:
-            render_seconds(Material(data, split, work), audio_teacher(teachers), _SEEDS[split], counts, out)
+            render_seconds(Material(data, split, work), hearing(), _SEEDS[split], counts, out)
 
         train = _examples(work / "examples" / "audio-train", lambda out: hear(out, "train", plan.seconds))
         val = _examples(work / "examples" / "audio-val", lambda out: hear(out, "val", plan.seconds_val))
         train_audio(train, val, runs, plan.audio_steps, size=AUDIO_SIZE)
     if "visual" in parts and not (runs / "visual.safetensors").exists():
+        looking = cache(lambda: visual_teacher(teachers))
 
         def look(out: Path, split: Split, counts: PictureCounts) -> None:
-            render_pictures(Material(data, split, work), visual_teacher(teachers), _SEEDS[split], counts, out)
+            render_pictures(Material(data, split, work), looking(), _SEEDS[split], counts, out)
 
         train = _examples(work / "examples" / "visual-train", lambda out: look(out, "train", plan.pictures))
         val = _examples(work / "examples" / "visual-val", lambda out: look(out, "val", plan.pictures_val))

@@ -64,6 +64,7 @@ def test_training_asks_for_the_teachers_before_any_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a dozen exports to ONNX
 def test_a_starter_is_made_from_material_and_runs(
     tmp_path: Path, shared_data: Path, engine_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_starter_is_made_from_material_and_runs(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a dozen exports to ONNX
 def test_an_edge_model_holds_its_head_alone(tmp_path: Path, shared_data: Path, engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bundle names its public encoders and does not hold them; with --weights it runs, composes, and without ends with what to do."""
     write_material(tmp_path, LABELS)
