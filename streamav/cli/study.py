@@ -34,7 +34,7 @@ def study(
 
     from streamav.errors import SettingsError
     from streamav.training.ave import AveOptions, open_ave
-    from streamav.training.components import shortened
+    from streamav.training.components import components_of, shortened
     from streamav.training.stream_study import StreamPlan
     from streamav.training.study import ROWS, Study, run_study, study_table
 
@@ -45,7 +45,7 @@ def study(
         raise SettingsError(msg)
     torch.set_num_threads(threads)
     folder = open_ave(data, AveOptions(check=False))
-    folder = shortened(folder, components) if components else folder
+    folder = shortened(folder, components_of(folder, components)) if components else folder
     decay = [max(1, epochs * share // 100) for share in (60, 85)]
     train = {"epochs": epochs, "batch": batch, "decay": 0.3, "decay_epochs": decay, "select_every": 2, "weight_average": 0.98}
     chosen = [row for row in ROWS if not wanted or row.key in wanted]

@@ -8,7 +8,7 @@ import pytest
 from streamav.bundle import ClassEntry
 from streamav.errors import SettingsError
 from streamav.training.ave import AveData
-from streamav.training.components import shortened
+from streamav.training.components import components_of, lengthened, shortened
 from streamav.training.feature_set import FeatureSet
 from streamav.training.presence import Presence
 from streamav.training.stream_study import StreamPlan, judge_on_streams
@@ -83,14 +83,35 @@ def test_thresholds_come_from_val_and_figures_from_test() -> None:
 def test_shortened_features_keep_what_varies() -> None:
     """All components keep every distance; few keep the classes apart; zero and too many are refused."""
     data = _data()
-    whole = shortened(data, 6)
+    whole = shortened(data, components_of(data, 6))
     before, after = (
         np.stack([np.asarray(part.train.visual[row], np.float64) for row in range(6)]).reshape(-1, 6) for part in (data, whole)
     )
     distances = [np.linalg.norm(cells[:, None] - cells[None], axis=2) for cells in (before[:50], after[:50])]
     np.testing.assert_allclose(distances[0], distances[1], atol=0.01)
-    few = shortened(data, 2)
+    few = shortened(data, components_of(data, 2))
     assert few.test.visual.shape == (CLIPS, T, 2, 2, 2)
     for size in (0, 7):
         with pytest.raises(SettingsError, match="1 to 6"):
-            shortened(data, size)
+            components_of(data, size)
+
+
+@pytest.mark.parametrize("front", ["fa_fv", "linear_v"])
+def test_a_network_of_shortened_features_takes_whole_ones(front: str) -> None:
+    """Lengthened, it says of whole features what it said of shortened ones; a basis of another size is refused."""
+    import torch
+
+    from streamav.networks.options import VSCGOptions
+    from streamav.networks.vscg import VSCG
+
+    torch.manual_seed(0)
+    basis = components_of(_data(), 3)
+    sizes = {"audio_size": 8, "visual_size": 3, "grid": 2, "classes": C, "hidden": 8, "attention_size": 5, "front_size": 4}
+    network = VSCG(VSCGOptions.from_dict({**sizes, "front": front})).eval()
+    audio, visual = torch.randn(2, T, 8), torch.randn(2, T, 2, 2, 6)
+    short = network(audio, visual @ torch.from_numpy(basis))
+    whole = lengthened(network, basis)(audio, visual)
+    torch.testing.assert_close(whole.segment_logits, short.segment_logits, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(whole.attention, short.attention, atol=1e-5, rtol=1e-4)
+    with pytest.raises(SettingsError, match="3 numbers, got 6"):
+        lengthened(lengthened(network, basis), basis)
