@@ -93,7 +93,7 @@ def localizer_of(bundle: Bundle, data: AveData) -> VSCG:
     if got != wanted:
         msg = f"the model takes features and classes of sizes {wanted} (audio, visual, grid, classes), the folder has {got}"
         raise DataError(msg)
-    if bundle.card.classes != data.classes:
+    if bundle.card.slugs != tuple(entry.slug for entry in data.classes):  # names for people may differ
         msg = "the model's classes must be those of the folder, in the same order"
         raise DataError(msg)
     return network.eval()

@@ -45,7 +45,7 @@ __all__ = ["PROFILES", "ProfilePlan", "ProfileRun", "frozen_encoders", "make_pro
 
 _log = logging.getLogger(__name__)
 
-CARD_ALARMS_PER_HOUR = 30.0
+CARD_ALARMS_PER_HOUR = 12.0
 """False alarms an hour of background that the card's thresholds allow on val streams, two thirds of whose background misleads on purpose:
 a camera at home sees few such minutes. Figures are given for the plan's own, lower limit too."""
 FRAMES_PER_SECOND = 4
