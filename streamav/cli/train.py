@@ -77,7 +77,8 @@ def train(
         "loss": {"loss": loss},
     }
     for section, values in given.items():
-        changes.setdefault(section, {}).update({name: value for name, value in values.items() if value is not None})
+        if named := {name: value for name, value in values.items() if value is not None}:
+            changes.setdefault(section, {}).update(named)
     if ave.multi_label:
         changes.setdefault("targets", {}).setdefault("multi_label", True)
     if tensorboard is not None:

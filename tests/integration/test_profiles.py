@@ -49,6 +49,7 @@ def _run(folder: Path, teachers: Path) -> ProfileRun:
         seeds=2,
         encoders=plan,
         clips=ClipCounts(train=6, val=3, test=3, drawn=0),
+        plain=ClipCounts(train=3, val=3, test=3, drawn=0, plain=True),
         changes=CHANGES,
         streams=StreamPlan(streams=1, minutes=1.0, seeds=(0,)),
     )

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # whole programs, sev
 SMALL = [
     "--batch", "3", "--set", "train.select_every=1", "--set", "train.shifted_share=0.5", "--set", "network.hidden=16",
     "--set", "network.attention_size=16", "--set", "network.front_size=16",
+    "--set", "train.precision=float32",  # in bfloat16 the rounding hangs on which clips share a product
 ]  # fmt: skip
 PLAIN = [sys.executable, "-m", "streamav", "train"]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "streamav", "train"]
