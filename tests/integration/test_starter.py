@@ -28,6 +28,21 @@ def test_the_bundle_is_whole_and_small() -> None:
     assert "non-commercial" in bundle.card.licence_note
 
 
+def test_edge_is_a_localizer_alone() -> None:
+    """The packaged edge model is whole and small, names its public encoders without holding them, and says what it may be used for."""
+    bundle = find_bundle("edge")
+
+    assert sum(file.stat().st_size for file in Path(bundle.path).iterdir()) <= 8_000_000
+    assert bundle.card.profile == "edge"
+    assert (bundle.card.audio.network, bundle.card.visual.network) == ("yamnet", "mobilenetv2")
+    assert bundle.card.audio.external
+    assert bundle.card.visual.external
+    assert not bundle.weights("audio")
+    assert bundle.weights("localizer")
+    assert bundle.card.slugs == find_bundle("starter").card.slugs
+    assert "non-commercial" in bundle.card.licence_note
+
+
 def test_the_embedded_scene_is_understood(engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every event of the embedded scene is found by its name over at least half of its time, and nothing else is."""
     monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
