@@ -71,7 +71,7 @@ def stepper(precision: Precision, device: torch.device, *, share: float = 1.0, e
     """Give a function that takes one step; *eager* for the plain layers in float32."""
     torch.manual_seed(0)
     network = VSCG(VSCGOptions.corrected()).to(device).train()
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=not eager)
     targets, options, parameters = TargetMaker(CLASSES), LossOptions(), list(network.parameters())
     mixed = MixedStep(precision, device)
     kept: dict[str, torch.Tensor] = {}
