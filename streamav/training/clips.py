@@ -14,29 +14,28 @@ import torch
 
 from streamav.bundle import DetectionCard, TrainingData, load_bundle, write_bundle
 from streamav.errors import DataError, SettingsError
-from streamav.evaluation.segments import score_segments
 from streamav.evaluation.stream_manifest import ManifestOptions
 from streamav.evaluation.stream_tuning import Tried, tune
 from streamav.networks.options import VSCGOptions
-from streamav.networks.vscg import VSCG
 from streamav.training.clip_features import SEGMENTS
-from streamav.training.experiment import Experiment, Outcome, SeedOutcome, planned
+from streamav.training.distributed import Workers
+from streamav.training.experiment import Experiment, Outcome, planned, tested, train_seeds
 from streamav.training.export import export_bundle
 from streamav.training.options import TrainOptions
-from streamav.training.selection import answers
 from streamav.training.streaming import manifest_of, run_streams
-from streamav.training.trainer import Recipe, TrainResult, Watcher, fit
-from streamav.training.windows import ClipBatches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from torch import nn
 
     from streamav.bundle import Bundle
+    from streamav.networks.vscg import VSCG
     from streamav.training.ave import AveData
     from streamav.training.feature_set import FeatureSet
+    from streamav.training.trainer import Watcher
 
 __all__ = ["AGE", "calibrated", "plan", "train_clips", "warm_start", "write_clip_bundle"]
 
@@ -107,7 +106,7 @@ def plan(data: AveData, source: Bundle, changes: Mapping[str, Mapping[str, objec
     return replace(planned("vscg", "fully", sizes, merged), name="own clips")
 
 
-def warm_start(network: VSCG, source: Bundle) -> int:
+def warm_start(network: nn.Module, source: Bundle) -> int:
     """Copy the source's localizer into *network*, tensor by tensor, where names and shapes agree; give how many were copied.
 
     What hangs on the number of classes (the last layers) keeps its fresh weights, unless that number is the same.
@@ -138,24 +137,17 @@ def train_clips(  # noqa: PLR0913 - as run_experiment, and the model to begin fr
     if not isinstance(options, VSCGOptions):
         msg = f"own clips are trained with vscg, got {options.network}"
         raise SettingsError(msg)
-    trained: list[tuple[int, VSCG, TrainResult]] = []
-    for seed in seeds:
-        chosen = replace(experiment.train, seed=seed)
-        torch.manual_seed(seed)
-        network = VSCG(options)
-        warm_start(network, source)
-        network.to(device)
-        recipe = Recipe(classes=len(data.classes), options=chosen, losses=experiment.losses, targets=experiment.targets)
-        batches = ClipBatches(train=data.train, options=chosen, background=_quiet(data.train))
-        place = None if folder is None else folder / f"seed-{seed}"
-        result = fit(network, batches, data.val, recipe, folder=place, resume=resume, watcher=watcher(seed) if watcher else None)
-        trained.append((seed, network, result))
-    outcomes = []
-    for seed, network, result in trained:
-        said = answers(network, data.test.batches(experiment.train.batch), experiment.train.decision, experiment.train.threshold)
-        scores = score_segments(said.truth, said.decided, len(data.classes))
-        outcomes.append(SeedOutcome(seed=seed, network=network, result=result, test=said, scores=scores))
-    return Outcome(experiment=experiment, seeds=tuple(outcomes))
+    trained = train_seeds(
+        replace(data, background=_quiet(data.train)),
+        experiment,
+        seeds,
+        folder=folder,
+        resume=resume,
+        workers=Workers(device=device),
+        watcher=watcher,
+        prepare=lambda network: warm_start(network, source),
+    )
+    return tested(data, experiment, trained)
 
 
 def calibrated(network: VSCG, data: AveData, seed: int = 0) -> tuple[Tried, bool]:

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from streamav.networks.compact import COMPACT_SIDE, CompactAudio, CompactVisual
 from streamav.training.composite.picture import photometry
+from streamav.training.precision import resolved
 from streamav.training.sound_examples import OFFSET
 from streamav.training.trainer import follow
 
@@ -201,7 +202,7 @@ def train_audio(
 
 def _fast_arithmetic() -> torch.autocast:
     """Compute in bfloat16 where the processor does so natively: elsewhere it would be slower than float32."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001
+    return torch.autocast("cpu", torch.bfloat16, enabled=resolved("auto", torch.device("cpu")) == "bfloat16")
 
 
 def _scaled(pictures: Tensor, side: int) -> Tensor:

@@ -179,7 +179,7 @@ def run_experiment(
     return tested(data, experiment, trained)
 
 
-def train_seeds(
+def train_seeds(  # noqa: PLR0913 - as run_experiment, and what prepares a network
     data: AveData,
     experiment: Experiment,
     seeds: Sequence[int],
@@ -188,6 +188,7 @@ def train_seeds(
     resume: bool = False,
     workers: Workers = ALONE,
     watcher: Callable[[int], Watcher] | None = None,
+    prepare: Callable[[nn.Module], object] | None = None,
 ) -> list[Trained]:
     """Train once for each seed; the test split is not read unless `TrainOptions.test_selected` asks for it.
 
@@ -199,6 +200,7 @@ def train_seeds(
         resume: go on from the states in *folder*; a seed that was finished is not trained again.
         workers: the processes that share the work, and the device.
         watcher: makes the watcher of a seed's run.
+        prepare: changes each fresh network in place before it is trained; None for nothing.
     """
     if experiment.train.device_features:
         data = on_device(data, torch.device(workers.device))
@@ -209,7 +211,10 @@ def train_seeds(
         options = replace(experiment.train, seed=seed)
         recipe = Recipe(classes=len(data.classes), options=options, losses=experiment.losses, targets=experiment.targets)
         torch.manual_seed(seed)
-        network = make_network(experiment.network).to(workers.device)
+        network = make_network(experiment.network)
+        if prepare is not None:
+            prepare(network)
+        network.to(workers.device)
         batches = _batches(data, train, options, workers)
         place = None if folder is None else folder / f"seed-{seed}"
         watching = watcher(seed) if watcher else None

@@ -95,7 +95,8 @@ class MediaEncoder:
         """
         audio: list[NDArray[np.float32]] = []
         visual: list[NDArray[np.float32]] = []
-        for batch in _batched(_segments(path, self._card), seconds):
+        uri = str(path.absolute())  # so that no file name can be taken for an address or a filter graph
+        for batch in _batched(segments_of(uri, self._card, self._card.visual.frames_per_second), seconds):
             for one in self._extractor.extract(batch):
                 audio.append(one.audio)
                 visual.append(one.visual)
@@ -161,13 +162,20 @@ def _batched(segments: Iterator[Segment], most: int | None) -> Iterator[list[Seg
         yield batch
 
 
-def _segments(path: Path, card: ModelCard) -> Iterator[Segment]:
-    height, width = card.visual.picture
-    frames = card.visual.frames_per_second
-    # Absolute, so that no file name can be taken for an address or a filter graph.
-    uri = str(path.absolute())
-    source = open_source(SourceSettings(uri=uri, speed="max"), CaptureSettings(), picture=(height, width), frames_per_second=frames)
-    segmenter = Segmenter(SegmenterOptions(frames_per_second=frames, picture=(height, width)))
+def segments_of(uri: str, card: ModelCard, frames_per_second: int) -> Iterator[Segment]:
+    """Read media in exact seconds as a live run does, as fast as it goes.
+
+    Args:
+        uri: what `streamav run --source` takes.
+        card: whose pictures are asked for.
+        frames_per_second: F.
+
+    Raises:
+        CaptureError: when it cannot be read.
+    """
+    picture = card.visual.picture
+    source = open_source(SourceSettings(uri=uri, speed="max"), CaptureSettings(), picture=picture, frames_per_second=frames_per_second)
+    segmenter = Segmenter(SegmenterOptions(frames_per_second=frames_per_second, picture=picture))
     try:
         for item in source.items():
             if isinstance(item, (AudioBlock, VideoFrame)):

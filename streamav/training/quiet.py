@@ -12,24 +12,22 @@ import numpy as np
 
 from streamav.aggregation import Aggregation
 from streamav.capture.address import is_network
-from streamav.capture.open import open_source
-from streamav.config import CaptureSettings, ModelSettings, SourceSettings
 from streamav.engines import open_engine
 from streamav.errors import DataError
 from streamav.features.extractor import SegmentExtractor
 from streamav.localizer import Head, VscgLocalizer
-from streamav.segmenter import Segmenter, SegmenterOptions
-from streamav.types import AudioBlock, VideoFrame
+from streamav.training.media_features import segments_of
 from streamav.window import WindowRing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from streamav.bundle import Bundle, ModelCard
+    from streamav.bundle import Bundle
+    from streamav.config import ModelSettings
     from streamav.protocols import Extractor, Localizer
-    from streamav.types import Segment, SegmentScores
+    from streamav.types import SegmentScores
 
 __all__ = ["SUFFIXES", "QuietRun", "find_recordings"]
 
@@ -93,7 +91,7 @@ class QuietRun:
         def keep(scores: Sequence[SegmentScores]) -> None:
             rows.extend(one.class_probabilities for one in scores if one.final)
 
-        for segment in _segments(path, self._card, self._frames):
+        for segment in segments_of(path, self._card, self._frames):
             window = ring.push(self._extractor.extract([segment])[0])
             if window is not None:
                 keep(aggregation.push(self._localizer.localize([window])[0]))
@@ -101,17 +99,3 @@ class QuietRun:
             keep(aggregation.push(self._localizer.localize([short])[0]))
         keep(aggregation.close())
         return np.stack(rows) if rows else np.zeros((0, len(self._card.classes) + 1), dtype=np.float32)
-
-
-def _segments(path: str, card: ModelCard, frames: int) -> Iterator[Segment]:
-    """Read a file in exact seconds, as fast as it goes."""
-    picture = card.visual.picture
-    source = open_source(SourceSettings(uri=path, speed="max"), CaptureSettings(), picture=picture, frames_per_second=frames)
-    segmenter = Segmenter(SegmenterOptions(frames_per_second=frames, picture=picture))
-    try:
-        for item in source.items():
-            if isinstance(item, (AudioBlock, VideoFrame)):
-                yield from segmenter.push(item)
-        yield from segmenter.close()
-    finally:
-        source.close()

@@ -9,16 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from streamav.evaluation.class_tuning import class_candidates, final_seconds, tune_classes
 from streamav.evaluation.stream_events import Collar
-from streamav.evaluation.stream_manifest import ManifestOptions, StreamSeconds
+from streamav.evaluation.stream_manifest import ManifestOptions
 from streamav.evaluation.stream_runs import operating_table
 from streamav.evaluation.stream_scores import ScoredStream, score_streams
-from streamav.networks.heads import segment_probabilities
-from streamav.training.feature_set import Seconds
-from streamav.training.streaming import manifest_of, run_stream
+from streamav.training.streaming import manifest_of, run_streams
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
     from streamav.evaluation.stream_runs import OperatingTable
     from streamav.networks.options import Decision
     from streamav.training.ave import AveData
-    from streamav.training.feature_set import FeatureSet
 
 __all__ = ["StreamJudgement", "StreamPlan", "judge_on_streams"]
 
@@ -117,24 +113,4 @@ def _streams(network: nn.Module, data: AveData, split: str, options: ManifestOpt
     """Run every stream of a split: VSCG as it runs live, a network that is not split in two a whole window at a time."""
     features = data.val if split == "val" else data.test
     manifest = manifest_of(data, split, options)
-    run = run_stream if hasattr(network, "encode_segment") else _run_whole_windows
-    streams = range(len(manifest.streams))
-    return [run(network, features, manifest.seconds(number, features.labels, features.background), decision) for number in streams]  # type: ignore[arg-type]
-
-
-_WINDOWS = 64
-
-
-def _run_whole_windows(network: nn.Module, features: FeatureSet, stream: StreamSeconds, decision: Decision) -> ScoredStream:
-    """Score every window of one stream with a network that takes windows only; each second is looked at ten times."""
-    segments = features.labels.shape[1]
-    columns = {name: getattr(stream, name) for name in StreamSeconds.__dataclass_fields__}
-    said = []
-    count = len(stream.labels) - segments + 1
-    network.eval()
-    with torch.inference_mode():
-        for start in range(0, count, _WINDOWS):
-            places = np.arange(start, min(start + _WINDOWS, count))[:, None] + np.arange(segments)
-            batch = features.gather_seconds(Seconds(**{name: values[places] for name, values in columns.items()}))
-            said.append(segment_probabilities(network(batch.audio, batch.visual), decision).numpy())
-    return ScoredStream(np.concatenate(said), stream.labels)
+    return list(run_streams(network, features, manifest, decision))

@@ -14,14 +14,16 @@ from streamav.evaluation.stream_baselines import AlignedStream
 from streamav.evaluation.stream_manifest import Manifest, ManifestOptions, StreamSeconds, make_manifest
 from streamav.evaluation.stream_scores import ScoredStream
 from streamav.networks.heads import segment_probabilities
+from streamav.networks.vscg import VSCG
 from streamav.training.feature_set import FeatureSet, Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from torch import nn
+
     from streamav.evaluation.stream_manifest import Piece
     from streamav.networks.options import Decision
-    from streamav.networks.vscg import VSCG
     from streamav.training.ave import AveData
 
 __all__ = ["manifest_of", "run_aligned", "run_stream", "run_streams"]
@@ -29,6 +31,7 @@ __all__ = ["manifest_of", "run_aligned", "run_stream", "run_streams"]
 _BLOCK = 16
 """Rows of T seconds that are encoded at once: 160 MB of AVE's maps."""
 _WINDOWS = 256
+_WHOLE_WINDOWS = 64
 
 
 def manifest_of(data: AveData, split: str, options: ManifestOptions) -> Manifest:
@@ -40,10 +43,14 @@ def manifest_of(data: AveData, split: str, options: ManifestOptions) -> Manifest
     return make_manifest(split, rows, classes, part.labels.shape[1], options, quiet)
 
 
-def run_streams(network: VSCG, features: FeatureSet, manifest: Manifest, decision: Decision) -> Iterator[ScoredStream]:
-    """Run every stream of a manifest; one is in memory at a time."""
+def run_streams(network: nn.Module, features: FeatureSet, manifest: Manifest, decision: Decision) -> Iterator[ScoredStream]:
+    """Run every stream of a manifest, VSCG as it runs live and other networks a window at a time; one is in memory at a time."""
     for number in range(len(manifest.streams)):
-        yield run_stream(network, features, manifest.seconds(number, features.labels, features.background), decision)
+        stream = manifest.seconds(number, features.labels, features.background)
+        if isinstance(network, VSCG):
+            yield run_stream(network, features, stream, decision)
+        else:
+            yield _run_whole_windows(network, features, stream, decision)
 
 
 def run_stream(network: VSCG, features: FeatureSet, stream: StreamSeconds, decision: Decision) -> ScoredStream:
@@ -64,6 +71,21 @@ def run_stream(network: VSCG, features: FeatureSet, stream: StreamSeconds, decis
         for start in range(0, count, _WINDOWS):
             places = torch.arange(start, min(start + _WINDOWS, count))[:, None] + torch.arange(segments)  # (B, T)
             said.append(segment_probabilities(network.localize_window(heard[places], seen[places]), decision).numpy())
+    return ScoredStream(np.concatenate(said), stream.labels)
+
+
+def _run_whole_windows(network: nn.Module, features: FeatureSet, stream: StreamSeconds, decision: Decision) -> ScoredStream:
+    """Score every window of one stream with a network that takes windows only; each second is looked at ten times."""
+    segments = features.labels.shape[1]
+    columns = {name: getattr(stream, name) for name in StreamSeconds.__dataclass_fields__}
+    said = []
+    count = len(stream.labels) - segments + 1
+    network.eval()
+    with torch.inference_mode():
+        for start in range(0, count, _WHOLE_WINDOWS):
+            places = np.arange(start, min(start + _WHOLE_WINDOWS, count))[:, None] + np.arange(segments)
+            batch = features.gather_seconds(Seconds(**{name: values[places] for name, values in columns.items()}))
+            said.append(segment_probabilities(network(batch.audio, batch.visual), decision).numpy())
     return ScoredStream(np.concatenate(said), stream.labels)
 
 
