@@ -44,7 +44,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "engines": Command("streamav.cli.engines", "app", "Build, list, verify and clear engines."),
     "bench": Command("streamav.cli.bench", "bench", "Time the networks, or a whole run."),
     "compose": Command("streamav.cli.compose", "compose", "Make labelled clips of sounds and photos, and their features."),
-    "train": Command("streamav.cli.train", "train", "Train a model on a folder of features or of composites."),
+    "train": Command("streamav.cli.train", "train", "Train a model on features, on your own clips, or on sounds and photos."),
     "study": Command("streamav.cli.study", "study", "Compare VSCG, its parts and its neighbours, offline and as streams."),
     "eval": Command("streamav.cli.evaluate", "evaluate", "Evaluate a model."),
     "recordings": Command("streamav.cli.recordings", "recordings", "Run a model over labelled recordings and print a table."),
