@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamav.engines.cache import EngineCache
+from streamav.engines.making import EngineRequest, open_made
 from streamav.engines.recipe import load_recipe, recipe_names
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:
     from streamav.bundle import Bundle
     from streamav.config import ModelSettings
+    from streamav.engines.making import Maker
     from streamav.engines.recipe import Recipe
     from streamav.protocols import Engine
 
-__all__ = ["engine_candidates", "open_engine"]
+__all__ = ["engine_candidates", "maker_of", "open_engine"]
 
 log = logging.getLogger(__name__)
 
@@ -69,19 +71,28 @@ def open_engine(bundle: Bundle, settings: ModelSettings, cache: EngineCache | No
 
 
 def _open(recipe: Recipe, bundle: Bundle, settings: ModelSettings, cache: EngineCache) -> Engine:
-    if recipe.engine == "cpu":
-        try:
-            from streamav.engines.onnx_engine import open_onnx_engine
-        except ImportError as exc:
-            msg = f"the package onnxruntime cannot be imported: {exc}"
-            raise EngineError(msg) from exc
-        return open_onnx_engine(bundle, settings, recipe, cache)
     if recipe.engine == "torch":
         from streamav.engines.torch_engine import open_torch_engine
 
         return open_torch_engine(bundle, settings)
-    msg = f"engine {recipe.engine} is not available in this version"
-    raise EngineError(msg)
+    return open_made(maker_of(recipe), EngineRequest(bundle=bundle, settings=settings, recipe=recipe), cache)
+
+
+def maker_of(recipe: Recipe) -> Maker:
+    """Give what makes the engine of a recipe; its module is imported here.
+
+    Raises:
+        EngineError: when there is no such engine, or its packages cannot be imported.
+    """
+    if recipe.engine != "cpu":
+        msg = f"engine {recipe.engine} is not available in this version"
+        raise EngineError(msg)
+    try:
+        from streamav.engines.onnx_engine import OnnxMaker
+    except ImportError as exc:
+        msg = f"the package onnxruntime cannot be imported: {exc}"
+        raise EngineError(msg) from exc
+    return OnnxMaker()
 
 
 def _refuse(engine: str, precision: str) -> tuple[str, ...]:

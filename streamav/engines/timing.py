@@ -105,8 +105,7 @@ def measure(request: Request) -> list[dict[str, JsonValue]]:
     first.run(reference)
     turns = _repeat_until(lambda: (second.run(engine), second.run(reference)), request.budget_s)
     times, plain = alone + [mine for mine, _ in turns], [other for _, other in turns]
-    recorded = getattr(engine, "drift", None)
-    drift = recorded if isinstance(recorded, float) else _drift(engine, reference, bundle.card, recipe)
+    drift = _drift(engine, reference, bundle.card, recipe)
     row = _row(request, engine.name, times, plain) | _facts(memory_mb, ready_s, drift)
     return [row, _row(request, reference.name, plain, plain) | _facts(None, None, 0.0)]
 

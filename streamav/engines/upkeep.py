@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streamav.bundle import load_bundle
+from streamav.config import ModelSettings
+from streamav.engines.making import ANSWERS_FILE, EngineRequest
 from streamav.engines.parity import compare, load_answers
 from streamav.engines.recipe import load_recipe
+from streamav.engines.selection import maker_of
+from streamav.errors import EngineError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,13 +61,25 @@ def describe(entry: Entry) -> EngineInfo:
     )
 
 
-def verify(entry: Entry, threads: int = 1) -> Parity:
+def verify(entry: Entry, threads: int | None = None) -> Parity:
     """Run a built engine again on the samples it was built with, and compare it with the reference's stored answers.
 
     Raises:
-        EngineError: when it cannot be loaded or run, or its recipe is gone.
+        EngineError: when it cannot be loaded or run, its recipe is gone, or its model is.
     """
-    from streamav.engines.onnx_engine import ANSWERS_FILE, OnnxEngine
-
     recipe = load_recipe(str(entry.facts.get("recipe")))
-    return compare(OnnxEngine(entry.path, recipe, threads), load_answers(entry.path / ANSWERS_FILE), recipe.tolerance)
+    weights_dir = entry.facts.get("weights_dir")
+    try:
+        bundle = load_bundle(str(entry.facts.get("bundle")))
+    except ModelError as exc:
+        msg = f"the model that the engine {entry.path.name[:16]} was made from is gone: {exc}"
+        raise EngineError(msg) from exc
+    settings = ModelSettings(
+        engine=recipe.engine,
+        precision=recipe.precision,
+        threads=threads,
+        weights_dir=Path(weights_dir) if isinstance(weights_dir, str) else None,
+    )
+    request = EngineRequest(bundle=bundle, settings=settings, recipe=recipe)
+    engine = maker_of(recipe).load(request, entry.path, entry.facts)
+    return compare(engine, load_answers(entry.path / ANSWERS_FILE), recipe.tolerance)

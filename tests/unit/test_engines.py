@@ -24,9 +24,11 @@ from streamav.config import ModelSettings
 from streamav.engines import EngineCache, cache_folder, engine_candidates, open_engine
 from streamav.engines.batching import MicroBatches, ParallelBatches
 from streamav.engines.cache import EntryKey
+from streamav.engines.making import EngineRequest, engine_key
 from streamav.engines.parity import Answers, answer, compare, load_answers, save_answers
 from streamav.engines.recipe import NETWORK_NAMES, Tolerance, load_recipe, recipe_names
 from streamav.engines.samples import make_samples
+from streamav.engines.selection import maker_of
 from streamav.errors import EngineError, ModelError
 from streamav.protocols import Network
 
@@ -504,11 +506,11 @@ def test_an_engine_that_failed_its_comparison_is_not_used(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Auto goes on to the next engine and says why; asked for by name it is an error. The verdict is kept."""
-    from streamav.engines import onnx_engine
+    from streamav.engines import making
     from streamav.engines.parity import Parity
 
     bad = Parity(relative=dict.fromkeys(NETWORK_NAMES, 1.0), probability=0.4, decisions=0.5, passed=False)
-    monkeypatch.setattr(onnx_engine, "compare", lambda *_: bad)
+    monkeypatch.setattr(making, "compare", lambda *_: bad)
     cache = EngineCache(tmp_path)
     engine = open_engine(tiny_bundle, ModelSettings(threads=1), cache)
     assert engine.name == "torch-fp32"
@@ -520,9 +522,9 @@ def test_an_engine_that_failed_its_comparison_is_not_used(
 
 def test_another_model_is_another_engine(tiny_bundle: Bundle, opened: EngineCache) -> None:
     """The key holds the hash of the weights, the recipe and the libraries."""
-    from streamav.engines.onnx_engine import onnx_key
-
-    key = onnx_key(tiny_bundle, load_recipe("cpu-fp32"), None)
+    recipe = load_recipe("cpu-fp32")
+    request = EngineRequest(bundle=tiny_bundle, settings=ModelSettings(), recipe=recipe)
+    key = engine_key(maker_of(recipe), request)
     assert key.parts["weights"] == tiny_bundle.sha256
     assert "onnxruntime" in key.parts["libraries"]
     assert opened.find(key) is not None

@@ -1,0 +1,188 @@
+"""Makes an engine in steps that are the same for all of them: find it, or compile, compare with the reference, write down, load.
+
+What differs between TensorRT, CUDA and the CPU is a `Maker`. The comparison with the reference is here and nowhere else, so
+that no engine can be used that did not pass it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from streamav import __version__
+from streamav.bundle.catalogue import encoder_file
+from streamav.engines.cache import EntryKey, file_sha256
+from streamav.engines.parity import answer, compare, save_answers
+from streamav.engines.samples import make_samples
+from streamav.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import JsonValue
+    from torch import nn
+
+    from streamav.bundle import Bundle
+    from streamav.config import ModelSettings
+    from streamav.engines.cache import EngineCache, Entry
+    from streamav.engines.parity import Answers
+    from streamav.engines.recipe import Recipe
+    from streamav.protocols import Engine
+
+__all__ = ["ANSWERS_FILE", "EngineRequest", "Maker", "engine_key", "is_made", "open_made", "second_ms"]
+
+ANSWERS_FILE = "reference.npz"
+_TIMED_PICTURES = 4
+_TIMED_RUNS = 3
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRequest:
+    """What an engine is made of and for."""
+
+    bundle: Bundle
+    settings: ModelSettings
+    """Threads, and the folder of encoders that the bundle does not hold."""
+    recipe: Recipe
+
+
+class Maker(Protocol):
+    """One way to make engines; filled by an object of the module of that engine."""
+
+    def problem(self, recipe: Recipe) -> str | None:
+        """Say why this machine cannot run such an engine, in half a sentence, or None when it can. Quick; never raises."""
+
+    def parts(self, request: EngineRequest) -> Mapping[str, str]:
+        """Give what belongs to the key besides model, recipe and networks: versions of libraries, processor or GPU."""
+
+    def compile(self, request: EngineRequest, modules: Mapping[str, nn.Module], answers: Answers, folder: Path) -> Mapping[str, JsonValue]:
+        """Write the engine's files into *folder* and give facts to keep (may be none of both).
+
+        Args:
+            request: what is wanted.
+            modules: the four float32 torch modules by name, on the CPU, in evaluation mode; may be changed.
+            answers: inputs and float32 outputs of each network on the samples.
+            folder: empty, of the cache.
+
+        Raises:
+            EngineError: when it cannot be made.
+        """
+
+    def load(self, request: EngineRequest, folder: Path, facts: Mapping[str, JsonValue]) -> Engine:
+        """Open what compile() made.
+
+        Args:
+            request: as in compile().
+            folder: of the entry.
+            facts: what compile() gave.
+
+        Raises:
+            EngineError: when it cannot be loaded.
+        """
+
+
+def engine_key(maker: Maker, request: EngineRequest) -> EntryKey:
+    """Give the key of an engine: weights, networks and their code, recipe, versions, and what the maker adds.
+
+    Raises:
+        ModelError: when an external encoder is missing.
+    """
+    card, recipe = request.bundle.card, request.recipe
+    parts = {
+        "weights": request.bundle.sha256,
+        "audio": card.audio.model_dump_json(),
+        "visual": card.visual.model_dump_json(),
+        "localizer": card.localizer.model_dump_json(),
+        "recipe": recipe.sha256,
+        "networks": _code_sha256(),
+        "streamav": __version__,
+        **maker.parts(request),
+    }
+    for part in (card.audio, card.visual):
+        if part.external:
+            parts[part.network] = file_sha256(encoder_file(part.network, request.settings.weights_dir))
+    return EntryKey(recipe.engine, recipe.precision, parts)
+
+
+def is_made(maker: Maker, request: EngineRequest, cache: EngineCache) -> bool:
+    """Say whether an engine lies ready in the cache (whatever its comparison said).
+
+    Raises:
+        ModelError: when an external encoder is missing.
+    """
+    return cache.find(engine_key(maker, request)) is not None
+
+
+def open_made(maker: Maker, request: EngineRequest, cache: EngineCache) -> Engine:
+    """Open an engine, making and comparing it first when it is not in the cache.
+
+    Raises:
+        EngineError: when this machine cannot run it, it cannot be made, or it differs from torch by more than the recipe allows.
+        ModelError: when weights are missing or do not fit.
+    """
+    problem = maker.problem(request.recipe)
+    if problem is not None:
+        raise EngineError(problem)
+    entry = cache.get(engine_key(maker, request), lambda folder: _make(maker, request, folder))
+    _check_passed(entry)
+    return maker.load(request, entry.path, entry.facts)
+
+
+def second_ms(engine: Engine, answers: Answers, frames: int) -> float:
+    """Time one second of one stream, all four networks, in milliseconds: four pictures are run and the visual part scaled to *frames*."""
+    best = dict.fromkeys(answers.inputs, float("inf"))
+    for name, inputs in answers.inputs.items():
+        few = [array[: _TIMED_PICTURES if name == "visual" else 1] for array in inputs]
+        for _ in range(_TIMED_RUNS):
+            began = time.perf_counter()
+            engine.network(name)(*few)
+            best[name] = min(best[name], time.perf_counter() - began)
+    pictures = min(_TIMED_PICTURES, len(answers.inputs["visual"][0]))
+    return 1e3 * (sum(best.values()) + best["visual"] * (frames / pictures - 1))
+
+
+def _make(maker: Maker, request: EngineRequest, folder: Path) -> dict[str, JsonValue]:
+    """Compile into *folder*, compare with the reference, and write down what came out."""
+    from streamav.engines.modules import build_modules
+    from streamav.engines.torch_engine import TorchEngine
+
+    bundle, recipe = request.bundle, request.recipe
+    log.info("engine: making %s for model %s; this is done once", recipe.name, bundle.card.name)
+    began = time.perf_counter()
+    modules = build_modules(bundle, request.settings.weights_dir)
+    answers = answer(TorchEngine(modules, recipe.batch), make_samples(bundle.card.visual.picture, bundle.card.audio.log_mel_offset))
+    facts = dict(maker.compile(request, modules, answers, folder))
+    save_answers(folder / ANSWERS_FILE, answers)
+    engine = maker.load(request, folder, facts)
+    parity = compare(engine, answers, recipe.tolerance)
+    seconds = time.perf_counter() - began
+    log.info(
+        "engine: made in %.1f s; relative error %.1e, probability error %.1e", seconds, max(parity.relative.values()), parity.probability
+    )
+    return facts | {
+        "model": bundle.card.name,
+        "bundle": str(bundle.path.resolve()),
+        "weights_dir": None if request.settings.weights_dir is None else str(Path(request.settings.weights_dir).resolve()),
+        "seconds": round(seconds, 2),
+        "parity": parity.tree(),
+        "recipe": recipe.name,
+        "second_ms": round(second_ms(engine, answers, bundle.card.visual.frames_per_second), 3),
+    }
+
+
+def _check_passed(entry: Entry) -> None:
+    parity = entry.facts.get("parity")
+    if not isinstance(parity, dict) or parity.get("passed") is not True:
+        msg = f"the engine at {entry.path} differs from the float32 reference by more than its recipe allows: {parity}"
+        raise EngineError(msg)
+
+
+def _code_sha256() -> str:
+    """Hash the code of the networks, so that a change of it makes other engines."""
+    folder = Path(__file__).resolve().parents[1] / "networks"
+    return "".join(file_sha256(path)[:8] for path in sorted(folder.glob("*.py")))
