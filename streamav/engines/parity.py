@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from streamav.engines.recipe import Tolerance
     from streamav.protocols import Engine
 
-__all__ = ["Answers", "Parity", "answer", "compare", "load_answers", "save_answers"]
+__all__ = ["Answers", "Parity", "answer", "compare", "load_answers", "relative_l2", "save_answers"]
 
 _TINY = 1e-6
+_TIE = 2e-3
+"""Probabilities that are nearer than this are a tie, which float32 itself may decide either way (twice cpu-fp32's tolerance)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -60,6 +62,8 @@ class Parity:
 
     relative: dict[str, float]
     """By network: largest error of an output over the largest absolute value of that output."""
+    l2: dict[str, float]
+    """By network: Euclidean norm of an output's error over that of the output; of several outputs the largest."""
     probability: float
     """Largest difference of a probability after the whole chain."""
     decisions: float
@@ -98,19 +102,24 @@ def compare(engine: Engine, reference: Answers, tolerance: Tolerance) -> Parity:
         EngineError: when an output of the engine is not finite or has another shape.
     """
     own = answer(engine, reference.samples)
-    relative = {}
+    relative, l2 = {}, {}
     for name in NETWORK_NAMES:
         # The encoders have the same inputs in the chain and alone.
         got = own.outputs[name] if name in {"visual", "audio"} else engine.network(name)(*reference.inputs[name])
-        relative[name] = _largest_relative_error(name, got, reference.outputs[name])
+        relative[name], l2[name] = _errors(name, got, reference.outputs[name])
     probability = max(
         float(np.abs(own.relevance - reference.relevance).max()),
         float(np.abs(own.classes - reference.classes).max()),
         float(np.abs(own.segments - reference.segments).max()),
     )
-    decisions = _agreeing(own, reference, 2 * tolerance.probability)
+    decisions = _agreeing(own, reference)
     passed = max(relative.values()) <= tolerance.relative and probability <= tolerance.probability and decisions >= tolerance.decisions
-    return Parity(relative=relative, probability=probability, decisions=decisions, passed=passed)
+    return Parity(relative=relative, l2=l2, probability=probability, decisions=decisions, passed=passed)
+
+
+def relative_l2(got: NDArray[np.float32], want: NDArray[np.float32]) -> float:
+    """Give the Euclidean norm of the error over that of what is wanted; 0 is equal."""
+    return float(np.linalg.norm(got - want)) / max(float(np.linalg.norm(want)), _TINY)
 
 
 def save_answers(path: Path, answers: Answers) -> None:
@@ -146,19 +155,22 @@ def _numbered(arrays: dict[str, NDArray[np.float32]], prefix: str) -> tuple[NDAr
     return tuple(arrays[f"{prefix}{place}"] for place in range(count))
 
 
-def _largest_relative_error(name: str, got: tuple[NDArray[np.float32], ...], want: tuple[NDArray[np.float32], ...]) -> float:
+def _errors(name: str, got: tuple[NDArray[np.float32], ...], want: tuple[NDArray[np.float32], ...]) -> tuple[float, float]:
+    """Give the largest error over the largest value, and the norm of the error over the norm; the worst output counts."""
     if [array.shape for array in got] != [array.shape for array in want]:
         msg = f"network {name} must give shapes {[array.shape for array in want]}, got {[array.shape for array in got]}"
         raise EngineError(msg)
-    return max(float(np.abs(a - b).max()) / max(float(np.abs(b).max()), _TINY) for a, b in zip(got, want, strict=True))
+    pairs = list(zip(got, want, strict=True))
+    largest = max(float(np.abs(a - b).max()) / max(float(np.abs(b).max()), _TINY) for a, b in pairs)
+    return largest, max(relative_l2(a, b) for a, b in pairs)
 
 
-def _agreeing(own: Answers, reference: Answers, tie: float) -> float:
-    """Give the share of segments decided alike, leaving out those where the reference's best two are nearer than *tie*."""
+def _agreeing(own: Answers, reference: Answers) -> float:
+    """Give the share of segments decided alike, leaving out those where the reference's best two are nearer than a tie."""
     ranked = np.sort(reference.segments, axis=-1)
-    clear = ranked[..., -1] - ranked[..., -2] > tie
+    clear = ranked[..., -1] - ranked[..., -2] > _TIE
     same_class = own.segments.argmax(-1) == reference.segments.argmax(-1)
-    sure = np.abs(reference.relevance - 0.5) > tie
+    sure = np.abs(reference.relevance - 0.5) > _TIE
     same_relevance = (own.relevance > 0.5) == (reference.relevance > 0.5)  # noqa: PLR2004 - one half
     alike = (same_class | ~clear) & (same_relevance | ~sure)
     return float(alike.mean())

@@ -69,6 +69,8 @@ class Recipe(_Part):
     """Memory a builder may use beyond the network's own; 0 leaves it to the builder."""
     quantised: tuple[Literal["visual", "audio"], ...] = ()
     """Networks whose numbers become int8; the rest stays float32."""
+    quantised_l2: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+    """Largest relative L2 error of an int8 network's output against float32; one that is off by more stays float32."""
 
     @property
     def sha256(self) -> str:

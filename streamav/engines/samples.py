@@ -1,7 +1,7 @@
 """Makes the pictures and sounds on which engines are compared with the reference: seeded, the same on every machine.
 
 They are drawn and synthesized here, not recorded, and hold no noise-free symmetry that would hide a swapped axis.
-They know no file; better material (real pictures) may be handed to the parity check instead.
+They know no file; recorded material, where a user gives some, takes their place as a `Calibration`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from streamav.types import WINDOW_SEGMENTS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SAMPLE_SEGMENTS", "Samples", "make_samples"]
+__all__ = ["SAMPLE_SEGMENTS", "Calibration", "Samples", "make_samples"]
 
 SAMPLE_SEGMENTS = 12
 """Segments of the samples: three windows of ten, each a second later than the one before."""
@@ -36,6 +36,18 @@ class Samples:
     def windows(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give every window of ten consecutive segments: (S, ...) becomes (S - 9, 10, ...)."""
         return np.stack([values[first : first + WINDOW_SEGMENTS] for first in range(len(values) - WINDOW_SEGMENTS + 1)])
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Calibration:
+    """Recorded material of a user: one part to fit an engine's numbers, another to compare it with the reference."""
+
+    fit: Samples
+    """What ranges of activations are measured on."""
+    check: Samples
+    """What the engine is compared on, at least ten consecutive segments; it is stored beside the engine."""
+    source: str
+    """What it is, for people: "14 files, 70 of 141 segments"."""
 
 
 def make_samples(picture: tuple[int, int], log_mel_offset: float, segments: int = SAMPLE_SEGMENTS, seed: int = 20_230) -> Samples:

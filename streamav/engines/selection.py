@@ -88,11 +88,11 @@ def maker_of(recipe: Recipe) -> Maker:
         msg = f"engine {recipe.engine} is not available in this version"
         raise EngineError(msg)
     try:
-        from streamav.engines.onnx_engine import OnnxMaker
+        from streamav.engines.cpu_engine import CpuMaker
     except ImportError as exc:
         msg = f"the package onnxruntime cannot be imported: {exc}"
         raise EngineError(msg) from exc
-    return OnnxMaker()
+    return CpuMaker()
 
 
 def _refuse(engine: str, precision: str) -> tuple[str, ...]:

@@ -1,0 +1,185 @@
+"""Runs a model's networks on the CPU from ONNX files: each in ONNX Runtime or in OpenVINO, whichever was faster on this machine.
+
+Both run the same files, exported (and quantised) once and kept in the engine cache. When the files are there no torch is
+imported: a start takes a fraction of a second and a fraction of the memory. Which runtime wins depends on processor and
+network (docs/adr/0011): so it is measured where the engine is made, and written down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from streamav.engines.batching import BoundedNetworks, ParallelBatches
+from streamav.engines.making import TIMED_PICTURES, best_ms
+from streamav.engines.onnx_network import OnnxNetwork
+from streamav.engines.openvino_network import OpenVinoNetwork, openvino_problem
+from streamav.engines.parity import relative_l2
+from streamav.engines.recipe import NETWORK_NAMES
+from streamav.engines.samples import make_samples
+from streamav.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pydantic import JsonValue
+    from torch import nn
+
+    from streamav.engines.making import EngineRequest
+    from streamav.engines.openvino_network import Hint
+    from streamav.engines.parity import Answers
+    from streamav.engines.recipe import Recipe
+    from streamav.engines.samples import Calibration, Samples
+    from streamav.protocols import Network
+
+__all__ = ["CpuEngine", "CpuMaker"]
+
+ENCODERS = ("visual", "audio")
+ONE_THREAD = frozenset({"encode_segment", "localize_window"})
+"""Networks of many small steps: waking a second thread at each costs ONNX Runtime more than it gives, so batches are shared out whole."""
+LIBRARIES = ("onnxruntime", "openvino", "torch", "numpy")
+RUNTIMES = ("onnxruntime", "openvino")
+_CALIBRATION_SEGMENTS = 24
+_CALIBRATION_SEED = 20_231
+"""Other drawings than those of the comparison."""
+
+log = logging.getLogger(__name__)
+
+
+class CpuEngine(BoundedNetworks):
+    """The four networks of a model on the CPU; windows have ten segments."""
+
+    def __init__(self, folder: Path, recipe: Recipe, threads: int, runtimes: Mapping[str, str]) -> None:
+        """Load the networks.
+
+        Args:
+            folder: holds one .onnx file a network.
+            recipe: how much runs at once, and in which precision.
+            threads: of the two encoders.
+            runtimes: by network, onnxruntime or openvino.
+        """
+        self.name = f"{runtimes['visual']}-{recipe.precision}"
+        networks = {name: _load(folder / f"{name}.onnx", runtimes[name], threads, _hint(recipe, name)) for name in NETWORK_NAMES}
+        super().__init__(networks, recipe.batch)
+
+
+class CpuMaker:
+    """Fills the role Maker with ONNX files."""
+
+    def problem(self, recipe: Recipe) -> str | None:
+        """Say why it cannot be used: bfloat16 needs OpenVINO and a processor that has it."""
+        return openvino_problem("bf16") if recipe.precision == "bf16" else None
+
+    def parts(self, request: EngineRequest) -> dict[str, str]:  # noqa: ARG002 - the role's signature
+        """Give the versions of the libraries, and the processor, on which it depends which runtime is faster."""
+        return {"libraries": " ".join(f"{name} {_version(name)}" for name in LIBRARIES), "processor": _processor()}
+
+    def compile(self, request: EngineRequest, modules: Mapping[str, nn.Module], answers: Answers, folder: Path) -> dict[str, JsonValue]:
+        """Export the four networks, make the encoders int8 where the recipe says so, and find the faster runtime of each.
+
+        Raises:
+            EngineError: when a network holds something that ONNX cannot say.
+        """
+        from streamav.engines.onnx_export import export_onnx
+
+        for name in NETWORK_NAMES:
+            export_onnx(modules[name], answers.inputs[name], folder / f"{name}.onnx", len(answers.outputs[name]))
+        facts = _quantised(request, answers, folder) if request.recipe.quantised else {}
+        return facts | _runtimes(request.recipe, answers, folder, _threads(request))
+
+    def load(self, request: EngineRequest, folder: Path, facts: Mapping[str, JsonValue]) -> CpuEngine:
+        """Open the files.
+
+        Raises:
+            EngineError: when a runtime refuses one, or the facts do not name the runtimes.
+        """
+        runtimes = facts.get("runtimes")
+        if not isinstance(runtimes, dict) or not {*NETWORK_NAMES} <= {*runtimes} or not {*runtimes.values()} <= {*RUNTIMES}:
+            msg = f"the engine at {folder} must name the runtime of each network, got {runtimes}; run: streamav engines build --force"
+            raise EngineError(msg)
+        return CpuEngine(folder, request.recipe, _threads(request), {name: str(runtimes[name]) for name in NETWORK_NAMES})
+
+
+def _load(path: Path, runtime: str, threads: int, hint: Hint) -> Network:
+    if runtime == "openvino":
+        return OpenVinoNetwork(path, threads, hint)
+    if path.stem in ONE_THREAD:
+        return ParallelBatches(OnnxNetwork(path, 1), threads)
+    return OnnxNetwork(path, threads)
+
+
+def _quantised(request: EngineRequest, answers: Answers, folder: Path) -> dict[str, JsonValue]:
+    """Replace the files of the recipe's encoders by int8 ones, but for those that would answer too differently."""
+    from streamav.engines.quantisation import quantise
+
+    calibration, card, recipe = request.calibration, request.bundle.card, request.recipe
+    fit = (
+        make_samples(card.visual.picture, card.audio.log_mel_offset, _CALIBRATION_SEGMENTS, _CALIBRATION_SEED)
+        if calibration is None
+        else calibration.fit
+    )
+    kept: list[JsonValue] = []
+    errors: dict[str, JsonValue] = {}
+    for name in recipe.quantised:
+        path, made = folder / f"{name}.onnx", folder / f"{name}.int8.onnx"
+        quantise(path, made, fit.pictures if name == "visual" else fit.patches)
+        (got,) = OnnxNetwork(made, _threads(request))(*answers.inputs[name])
+        error = relative_l2(got, answers.outputs[name][0])
+        errors[name] = round(error, 5)
+        if error <= recipe.quantised_l2:
+            made.replace(path)
+            kept.append(name)
+        else:
+            made.unlink()
+            log.warning("engine: %s stays float32: int8 is off by %.3f (relative L2), %.3f is allowed", name, error, recipe.quantised_l2)
+    return {"quantised": kept, "quantised_l2": errors, "calibration": _calibration_facts(calibration, fit)}
+
+
+def _calibration_facts(calibration: Calibration | None, fit: Samples) -> dict[str, JsonValue]:
+    digest = hashlib.sha256(fit.pictures.tobytes() + fit.patches.tobytes()).hexdigest()
+    return {"source": "drawn" if calibration is None else calibration.source, "segments": len(fit.pictures), "sha256": digest}
+
+
+def _runtimes(recipe: Recipe, answers: Answers, folder: Path, threads: int) -> dict[str, JsonValue]:
+    """Time each network in each runtime that is there; give the faster ones and the times, in milliseconds for each input."""
+    problem = openvino_problem()
+    if problem is not None:
+        log.info("engine: %s; ONNX Runtime runs everything", problem)
+    chosen: dict[str, JsonValue] = {}
+    times: dict[str, JsonValue] = {}
+    for name in NETWORK_NAMES:
+        inputs = [array[: TIMED_PICTURES if name == "visual" else 1] for array in answers.inputs[name]]
+        candidates = ("openvino",) if recipe.precision == "bf16" and name in ENCODERS else RUNTIMES[: 1 if problem else 2]
+        found = {one: best_ms(_load(folder / f"{name}.onnx", one, threads, _hint(recipe, name)), inputs) for one in candidates}
+        chosen[name] = min(found, key=lambda one: found[one])
+        times[name] = {one: round(ms, 4) for one, ms in found.items()}
+    return {"runtimes": chosen, "runtime_ms": times}
+
+
+def _hint(recipe: Recipe, name: str) -> Hint:
+    return "bf16" if recipe.precision == "bf16" and name in ENCODERS else "f32"
+
+
+def _threads(request: EngineRequest) -> int:
+    return request.settings.threads or len(os.sched_getaffinity(0))
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _processor() -> str:
+    """Name the processor by what it can do: its model may differ, its instructions are what counts."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - read to the first such line only
+            flags = next((line.partition(":")[2].split() for line in file if line.startswith(("flags", "Features"))), [])
+    except OSError:
+        return "unknown"
+    return " ".join(sorted(flag for flag in flags if flag.startswith(("avx", "amx", "fma", "asimd", "sve", "i8mm", "bf16"))))

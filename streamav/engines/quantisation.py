@@ -1,0 +1,92 @@
+"""Makes int8 ONNX files of float32 ones: weights by channel, activations by their range over calibration inputs.
+
+ONNX Runtime's own quantiser does the work; both CPU runtimes run its files. NNCF, which OpenVINO recommends, was rejected: it
+makes files that only OpenVINO runs, and brings pandas, scikit-learn and telemetry along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamav.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["quantise"]
+
+_PIECE = 2
+"""Inputs that run at once while ranges are measured: VGG-19's activations of two pictures take 100 MB."""
+
+
+class _Feeds:
+    """Hands inputs to the quantiser, piece by piece."""
+
+    def __init__(self, inputs: NDArray[np.generic]) -> None:
+        # Pieces of one size: the quantiser cannot put ranges of unequal batches together.
+        self._pieces = iter(inputs[first : first + _PIECE] for first in range(0, len(inputs) - _PIECE + 1, _PIECE))
+
+    def get_next(self) -> dict[str, NDArray[np.generic]] | None:
+        piece = next(self._pieces, None)
+        return None if piece is None else {"in0": piece}
+
+
+def quantise(source: Path, target: Path, inputs: NDArray[np.generic]) -> None:
+    """Write *target*, the network of *source* with int8 weights and uint8 activations.
+
+    Args:
+        source: ONNX file with one input, in0.
+        target: ONNX file to write, in QDQ format.
+        inputs: what ranges are measured on (smallest and greatest value of each activation), first axis is the batch, at least 2.
+
+    Raises:
+        EngineError: when there are too few inputs, or the quantiser cannot do it.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    if len(inputs) < _PIECE:
+        msg = f"calibration takes at least {_PIECE} inputs, got {len(inputs)}; give a longer clip"
+        raise EngineError(msg)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".quantise-") as scratch, _quiet():
+        folded = Path(scratch) / "folded.onnx"
+        try:
+            quant_pre_process(source, folded, skip_symbolic_shape=True)
+            quantize_static(
+                folded,
+                target,
+                _Feeds(inputs),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                # Unsigned activations times signed weights: the one pair for which every x86 processor has instructions.
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+            )
+        except Exception as exc:  # its exceptions have no common base but Exception
+            msg = f"{source.name} cannot be quantised: {exc}"
+            raise EngineError(msg) from exc
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the quantiser from speaking to the root logger (and from setting it up), and its warnings of itself away."""
+    root, nowhere = logging.getLogger(), logging.NullHandler()
+    before = root.level
+    root.addHandler(nowhere)
+    root.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.setLevel(before)
+        root.removeHandler(nowhere)

@@ -1,0 +1,212 @@
+"""The CPU engine: two runtimes for the same files, the faster one chosen, int8 by calibration, bfloat16 where the processor has it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tiny_model import make_tiny_bundle
+
+from streamav.bundle import Bundle
+from streamav.config import ModelSettings
+from streamav.engines import EngineCache, cpu_engine
+from streamav.engines.cpu_engine import CpuMaker
+from streamav.engines.making import EngineRequest, engine_key, open_made
+from streamav.engines.onnx_export import export_onnx
+from streamav.engines.onnx_network import OnnxNetwork
+from streamav.engines.openvino_network import OpenVinoNetwork, openvino_problem
+from streamav.engines.parity import relative_l2
+from streamav.engines.quantisation import quantise
+from streamav.engines.recipe import NETWORK_NAMES, load_recipe
+from streamav.engines.samples import Calibration, Samples, make_samples
+from streamav.errors import EngineError
+from streamav.protocols import Network
+
+WITHOUT = "No module named 'openvino'"
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny", "fully")
+
+
+@pytest.fixture(scope="session")
+def visual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small convolutional encoder of pictures as an ONNX file."""
+    import torch
+    from torch import nn
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(2)
+            self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU())
+
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            grids: torch.Tensor = self.body(pictures.permute(0, 3, 1, 2).float() / 255)
+            return grids.permute(0, 2, 3, 1)
+
+    path = tmp_path_factory.mktemp("onnx") / "visual.onnx"
+    export_onnx(Encoder().eval(), [pictures(2)], path, 1)
+    return path
+
+
+def pictures(count: int) -> NDArray[np.uint8]:
+    return make_samples((32, 32), 0.01, segments=max(count, 10)).pictures[:count]
+
+
+def request(bundle: Bundle, recipe: str, calibration: Calibration | None = None) -> EngineRequest:
+    return EngineRequest(bundle=bundle, settings=ModelSettings(threads=1), recipe=load_recipe(recipe), calibration=calibration)
+
+
+def facts_of(bundle: Bundle, wanted: EngineRequest, cache: EngineCache) -> dict[str, object]:
+    entry = cache.find(engine_key(CpuMaker(), wanted))
+    assert entry is not None
+    return dict(json.loads(json.dumps(dict(entry.facts))))
+
+
+# Runtimes
+
+
+def test_both_runtimes_give_the_same_numbers_at_every_batch_size(visual: Path) -> None:
+    """OpenVINO in float32 is float32, also on a processor where it would take bfloat16 by itself."""
+    one, two = OnnxNetwork(visual, 1), OpenVinoNetwork(visual, 1)
+    for count in (1, 3, 8, 2):
+        (got,), (want,) = two(pictures(count)), one(pictures(count))
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_results_are_not_written_again_by_the_next_run(visual: Path) -> None:
+    """What was given stays what it was: the runtime's memory is not handed out."""
+    network = OpenVinoNetwork(visual, 1)
+    (first,) = network(pictures(4))
+    kept = first.copy()
+    network(pictures(4)[::-1])
+    np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize("kind", [OnnxNetwork, OpenVinoNetwork])
+def test_wrong_inputs_and_files_are_named(kind: type[OnnxNetwork | OpenVinoNetwork], visual: Path, tmp_path: Path) -> None:
+    """A wrong shape is refused with the shape, a file that is no network with its name."""
+    with pytest.raises(EngineError, match=r"network visual cannot run on inputs of \['uint8 \(1, 5, 5, 4\)'\]"):
+        kind(visual, 1)(np.zeros((1, 5, 5, 4), np.uint8))
+    (tmp_path / "broken.onnx").write_bytes(visual.read_bytes()[:100])
+    with pytest.raises(EngineError, match=r"cannot load .*broken\.onnx"):
+        kind(tmp_path / "broken.onnx", 1)
+
+
+def test_the_faster_runtime_of_each_network_is_taken(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the times that were measured, which are written down; a later start takes the same."""
+
+    def pretend(network: Network, inputs: object) -> float:
+        return 1.0 if isinstance(network, OpenVinoNetwork) == ("visual" in str(getattr(network, "_name", ""))) else 2.0
+
+    monkeypatch.setattr(cpu_engine, "best_ms", pretend)
+    cache, wanted = EngineCache(tmp_path), request(bundle, "cpu-fp32")
+    assert open_made(CpuMaker(), wanted, cache).name == "openvino-fp32"
+    facts = facts_of(bundle, wanted, cache)
+    assert facts["runtimes"] == dict.fromkeys(NETWORK_NAMES, "onnxruntime") | {"visual": "openvino"}
+    assert facts["runtime_ms"]["visual"] == {"onnxruntime": 2.0, "openvino": 1.0}  # type: ignore[index]
+    monkeypatch.undo()
+    assert open_made(CpuMaker(), wanted, cache).name == "openvino-fp32"
+
+
+def test_without_openvino_all_runs_in_onnx_runtime(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine for which there is no OpenVINO has the CPU engine all the same."""
+    monkeypatch.setattr(cpu_engine, "openvino_problem", lambda *_: WITHOUT)
+    cache, wanted = EngineCache(tmp_path), request(bundle, "cpu-fp32")
+    assert open_made(CpuMaker(), wanted, cache).name == "onnxruntime-fp32"
+    assert set(facts_of(bundle, wanted, cache)["runtimes"].values()) == {"onnxruntime"}  # type: ignore[attr-defined]
+    assert CpuMaker().problem(load_recipe("cpu-bf16")) == WITHOUT
+    assert CpuMaker().problem(load_recipe("cpu-int8")) is None
+
+
+def test_bfloat16_is_only_for_processors_that_have_it(bundle: Bundle, tmp_path: Path) -> None:
+    """It runs within its tolerance where it can, and says why where it cannot."""
+    problem = openvino_problem("bf16")
+    if problem is not None:
+        with pytest.raises(EngineError, match="bfloat16"):
+            open_made(CpuMaker(), request(bundle, "cpu-bf16"), EngineCache(tmp_path))
+        return
+    cache, wanted = EngineCache(tmp_path), request(bundle, "cpu-bf16")
+    assert open_made(CpuMaker(), wanted, cache).name == "openvino-bf16"
+    parity = facts_of(bundle, wanted, cache)["parity"]
+    assert 1e-4 < parity["l2"]["visual"] < 0.1  # type: ignore[index]  # bfloat16 has eight bits: more would be float32, less an error
+
+
+def test_facts_that_name_no_runtime_are_refused(bundle: Bundle, tmp_path: Path) -> None:
+    """An entry that somebody edited does not reach a runtime."""
+    with pytest.raises(EngineError, match=r"must name the runtime of each network, got .*abacus"):
+        CpuMaker().load(request(bundle, "cpu-fp32"), tmp_path, {"runtimes": {"visual": "abacus"}})
+
+
+# int8
+
+
+def test_int8_is_near_float32_and_not_equal(visual: Path, tmp_path: Path) -> None:
+    """The quantised file runs in both runtimes, off by some hundredths at most on pictures it was not calibrated on."""
+    quantise(visual, tmp_path / "int8.onnx", pictures(10))
+    other = make_samples((32, 32), 0.01, seed=7).pictures
+    (want,) = OnnxNetwork(visual, 1)(other)
+    for kind in (OnnxNetwork, OpenVinoNetwork):
+        (got,) = kind(tmp_path / "int8.onnx", 1)(other)
+        assert 1e-4 < relative_l2(got, want) < 0.08
+    assert (tmp_path / "int8.onnx").stat().st_size > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["int8.onnx"]
+
+
+def test_the_quantiser_leaves_logging_as_it_was(visual: Path, tmp_path: Path) -> None:
+    """It speaks to the root logger and would set it up; neither level nor handlers change."""
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers))
+    quantise(visual, tmp_path / "int8.onnx", pictures(4))
+    assert (root.level, list(root.handlers)) == before
+
+
+def test_too_little_to_calibrate_on_is_refused(visual: Path, tmp_path: Path) -> None:
+    """One picture has no range."""
+    with pytest.raises(EngineError, match="calibration takes at least 2 inputs, got 1"):
+        quantise(visual, tmp_path / "int8.onnx", pictures(1))
+
+
+def test_an_int8_engine_says_what_it_was_calibrated_and_compared_on(bundle: Bundle, tmp_path: Path) -> None:
+    """Recorded material fits one part and checks with another; both, and the drift, are written down."""
+    one, two = (make_samples((112, 112), 0.001, seed=seed) for seed in (11, 12))
+    calibration = Calibration(fit=one, check=two, source="2 clips")
+    cache, wanted = EngineCache(tmp_path), request(bundle, "cpu-int8", calibration)
+    wanted = EngineRequest(
+        bundle=bundle, settings=wanted.settings, calibration=calibration, recipe=wanted.recipe.model_copy(update={"quantised_l2": 1.0})
+    )
+    open_made(CpuMaker(), wanted, cache)
+    facts = facts_of(bundle, wanted, cache)
+    assert facts["quantised"] == ["visual", "audio"]
+    assert facts["calibration"]["source"] == "2 clips"  # type: ignore[index]
+    assert facts["calibration"]["segments"] == 12  # type: ignore[index]
+    assert facts["compared_on"] == "2 clips"
+    assert 0 < facts["parity"]["l2"]["visual"] < 0.2  # type: ignore[index]
+    drawn = request(bundle, "cpu-int8")
+    assert engine_key(CpuMaker(), drawn) == engine_key(CpuMaker(), request(bundle, "cpu-int8", calibration))
+
+
+def test_an_encoder_that_int8_would_change_too_much_stays_float32(bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once, with the figure; the engine is then exact there."""
+    wanted = request(bundle, "cpu-int8")
+    strict = EngineRequest(bundle=bundle, settings=wanted.settings, recipe=wanted.recipe.model_copy(update={"quantised_l2": 1e-6}))
+    cache = EngineCache(tmp_path)
+    open_made(CpuMaker(), strict, cache)
+    facts = facts_of(bundle, strict, cache)
+    assert facts["quantised"] == []
+    assert facts["parity"]["l2"]["visual"] < 1e-4  # type: ignore[index]
+    assert "visual stays float32" in caplog.text
+    assert not list(tmp_path.glob("*/*.int8.onnx"))
+
+
+def test_the_largest_clip_of_samples_fits() -> None:
+    """Samples of any length of at least ten give windows."""
+    samples = make_samples((8, 8), 0.01, segments=10)
+    assert Samples(samples.pictures, samples.patches).windows(samples.patches).shape == (1, 10, 96, 64)
