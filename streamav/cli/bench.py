@@ -1,6 +1,6 @@
 """`streamav bench`: times the networks of a model on every engine, or a whole run on a source.
 
-It starts one process for each row (`streamav.engines.timing`), so that memory and threads are each engine's own, and prints.
+It starts one process for each row (`streamav.cli.bench_row`), so that memory and threads are each engine's own, and prints.
 """
 
 from __future__ import annotations
@@ -8,36 +8,42 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from streamav.errors import EngineError, ModelError, SettingsError
 
 if TYPE_CHECKING:
-    from streamav.engines.timing import Request
+    from streamav.cli.bench_row import RowRequest
 
 __all__ = ["bench"]
 
-_COLUMNS = (
-    "profile",
-    "engine",
-    "batch",
-    "second_ms",
-    "second_p95_ms",
-    "window_ms",
-    "realtime_factor",
-    "ratio_to_reference",
-    "drift",
-    "memory_mb",
-    "streams",
-)
+_COLUMNS = {  # key of a row: heading
+    "profile": "profile",
+    "recipe": "engine",
+    "backend": "backend",
+    "batch": "batch",
+    "frame_ms": "ms/frame",
+    "second_ms": "ms/second",
+    "window_ms": "ms/window",
+    "event_p50_ms": "event p50",
+    "event_p95_ms": "p95",
+    "event_p99_ms": "p99 ms",
+    "realtime_factor": "RTF",
+    "streams": "streams",
+    "memory_mb": "MB",
+    "drift": "drift",
+    "decisions": "decisions",
+    "ratio_to_reference": "ratio",
+}
 ROW_TIMEOUT_S = 300
+_RECIPES = ("cpu-fp32", "cpu-int8", "cuda-fp16", "tensorrt-fp16")
+"""What is timed unless said otherwise, where the machine can run it."""
 
 
 def bench(
@@ -45,8 +51,9 @@ def bench(
         str, typer.Option("--profile", help="Models to time, by comma: starter, edge, paper, or folders of bundles.")
     ] = "starter",
     engine: Annotated[
-        str, typer.Option("--engine", help="Recipes to time, by comma, such as cpu-fp32; the reference is always there.")
-    ] = "cpu-fp32",
+        str | None,
+        typer.Option("--engine", help="Recipes to time, by comma, such as cpu-fp32,cpu-int8; all this machine can run unless given."),
+    ] = None,
     batch: Annotated[str, typer.Option("--batch", help="Streams in one batch, by comma.")] = "1",
     frames: Annotated[int, typer.Option("--frames", min=1, max=16, help="Pictures of one second.")] = 16,
     threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads; one for each core that may be used.")] = None,
@@ -54,6 +61,7 @@ def bench(
     weights: Annotated[Path | None, typer.Option("--weights", help="Folder with encoders that bundles do not hold.")] = None,
     source: Annotated[str | None, typer.Option("--source", help="Time a whole run on a file, or on the embedded scene: scene.")] = None,
     duration: Annotated[float, typer.Option("--duration", min=1.0, help="Seconds of media of a whole run.")] = 60.0,
+    check: Annotated[bool, typer.Option("--check", help="End with exit status 6 when a figure is beyond its documented bound.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Time every network of a model for one second of input, beside plain eager float32 torch in the same process.
@@ -66,30 +74,83 @@ def bench(
         _print_run(_whole_run(source, profile, count, duration), as_json=as_json)
         return
     batches = [_whole_number(text) for text in batch.split(",")]
+    recipes = _runnable() if engine is None else [text.strip() for text in engine.split(",")]
     began = time.monotonic()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="streamav-bench-") as scratch:
         for name in profile.split(","):
-            folder, cache, note = _model(name.strip(), Path(scratch), weights)
-            for recipe in engine.split(","):
-                for streams in batches:
-                    made = _request(folder, recipe.strip(), cache, weights, (count, frames, streams), seconds)
-                    rows += [{"profile": name.strip(), "weights": note} | row for row in _rows(made)]
+            model = _model(name.strip(), Path(scratch), weights)
+            for streams in batches:
+                made = [_request(model, recipe, weights, (count, frames, streams), seconds) for recipe in recipes]
+                rows += [{"profile": name.strip(), "weights": model.note} | row for row in _profile_rows(made)]
     took = round(time.monotonic() - began, 1)
     if as_json:
         typer.echo(json.dumps({"rows": rows, "threads": count, "machine": _machine(), "seconds": took}))
-        return
-    typer.echo(f"{_machine()}, {count} threads, {frames} pictures a second; reference: eager float32 torch, in turns with each engine")
-    typer.echo("  ".join(f"{column:>18}" for column in _COLUMNS))
-    for row in rows:
-        typer.echo(
-            "  ".join(f"{_cell(row[column]):>18}" for column in _COLUMNS) + ("" if row["weights"] == "bundle" else "  random weights")
-        )
-    typer.echo(f"{took} s")
+    else:
+        _print_table(rows, count, frames, took)
+    if check:
+        _check(rows)
 
 
-def _model(name: str, scratch: Path, weights: Path | None) -> tuple[Path, Path | None, str]:
-    """Give the folder of a model, the cache for its engines (None: the user's), and whether its weights are real."""
+class _Model(NamedTuple):
+    """What is timed."""
+
+    folder: Path
+    cache: Path | None
+    """For its engines; None for the user's own."""
+    note: str
+    """bundle, or random: weights that are not at hand."""
+
+
+def _runnable() -> list[str]:
+    """Give the recipes of the table that this machine can run."""
+    from streamav.engines.recipe import load_recipe, recipe_names
+    from streamav.engines.selection import maker_of
+
+    there = [load_recipe(name) for name in _RECIPES if name in recipe_names()]
+    return [recipe.name for recipe in there if maker_of(recipe).problem(recipe) is None]
+
+
+def _print_table(rows: list[dict[str, Any]], threads: int, frames: int, took: float) -> None:
+    typer.echo(f"{_machine()}, {threads} threads, {frames} pictures a second; reference: eager float32 torch, in turns with each engine")
+    lines = [list(_COLUMNS.values())] + [[_cell(row[key]) for key in _COLUMNS] for row in rows]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(_COLUMNS))]
+    for number, line in enumerate(lines):
+        note = "" if number == 0 or rows[number - 1]["weights"] == "bundle" else "  random weights"
+        typer.echo("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) + note)
+    typer.echo(f"{took} s; drift: largest difference of a probability; decisions: share of seconds decided alike (docs/performance.md)")
+
+
+def _check(rows: list[dict[str, Any]]) -> None:
+    """Compare rows with the bounds of docs/performance.md.
+
+    Raises:
+        EngineError: when one is beyond its bound.
+    """
+    cpu = [row for row in rows if row["engine"] == "cpu"]
+    bounds = [
+        ("starter, one second of one stream, ms", 60.0, _least(cpu, "second_ms", profile="starter", batch=1)),
+        ("localize_window of one stream, ms", 2.0, _least(cpu, "window_ms", batch=1)),
+        ("localize_window at 16 streams, ms a stream", 0.5, _least(cpu, "window_ms", batch=16, share=16)),
+        (
+            "paper in int8, real-time factor of the networks",
+            0.8,
+            _least(cpu, "realtime_factor", profile="paper", batch=1, precision="int8"),
+        ),
+    ]
+    beyond = [f"{what}: at most {most}, got {got:.3g}" for what, most, got in bounds if got is not None and got > most]
+    if beyond:
+        raise EngineError("\n".join(beyond))
+
+
+def _least(rows: list[dict[str, Any]], key: str, share: int = 1, **wanted: object) -> float | None:
+    """Give the least value of *key* over the rows that are as wanted, for each of *share* streams; None without such rows."""
+    found = [float(row[key]) / share for row in rows if all(row[name] == value for name, value in wanted.items())]
+    return min(found, default=None)
+
+
+def _model(name: str, scratch: Path, weights: Path | None) -> _Model:
+    """Find a model; where its weights are absent, make one of the same shapes with random ones."""
     from streamav.bundle import find_bundle
     from streamav.bundle.catalogue import encoder_file
 
@@ -103,37 +164,46 @@ def _model(name: str, scratch: Path, weights: Path | None) -> tuple[Path, Path |
 
         if name not in PROFILES:
             raise
-        return write_random_bundle(name, scratch / name).path, scratch / "engines", "random"
-    return bundle.path, None, "bundle"
+        return _Model(write_random_bundle(name, scratch / name).path, scratch / "engines", "random")
+    return _Model(bundle.path, None, "bundle")
 
 
-def _request(folder: Path, recipe: str, cache: Path | None, weights: Path | None, sizes: tuple[int, int, int], seconds: float) -> Request:
-    from streamav.engines.timing import Request
+def _request(model: _Model, recipe: str, weights: Path | None, sizes: tuple[int, int, int], seconds: float) -> RowRequest:
+    from streamav.cli.bench_row import RowRequest
 
-    return Request(
-        bundle=str(folder),
+    return RowRequest(
+        bundle=str(model.folder),
         recipe=recipe,
         threads=sizes[0],
         frames=sizes[1],
         streams=sizes[2],
         budget_s=seconds,
-        cache=None if cache is None else str(cache),
+        cache=None if model.cache is None else str(model.cache),
         weights_dir=None if weights is None else str(weights),
     )
 
 
-def _rows(request: Request) -> list[dict[str, Any]]:
-    """Time one engine in a process of its own, with its threads pinned, after building it here when it has to be built."""
-    if not request.recipe.startswith("torch"):
-        from streamav.engines.timing import open_requested
+def _profile_rows(requests: list[RowRequest]) -> list[dict[str, Any]]:
+    """Time engines one after another; the reference, measured beside each of them, has one row: that of the first."""
+    rows: list[dict[str, Any]] = []
+    for request in requests:
+        found = _rows(request)
+        known = [row for row in rows if row["engine"] == "torch"]
+        rows += [row for row in found if row["engine"] != "torch" or not known]
+    return rows
 
-        open_requested(request)
+
+def _rows(request: RowRequest) -> list[dict[str, Any]]:
+    """Time one engine in a process of its own, with its threads pinned, after making it here when it has to be made."""
+    from streamav.cli.bench_row import command, facts_of
+
+    parity = facts_of(request).get("parity")
+    drift = parity if isinstance(parity, dict) else {}
     environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads), "OMP_WAIT_POLICY": "PASSIVE"}
-    command = [sys.executable, "-m", "streamav.engines.timing"]
-    asked = json.dumps(asdict(request))
+    line, asked = command(request)
     try:
         done = subprocess.run(  # noqa: S603 - our own module
-            command, input=asked, capture_output=True, text=True, env=environment, timeout=ROW_TIMEOUT_S, check=True
+            line, input=asked, capture_output=True, text=True, env=environment, timeout=ROW_TIMEOUT_S, check=True
         )
     except subprocess.TimeoutExpired as exc:
         msg = f"{request.recipe} took more than {ROW_TIMEOUT_S} s on {request.bundle}; is the machine busy?"
@@ -143,6 +213,14 @@ def _rows(request: Request) -> list[dict[str, Any]]:
         msg = f"{request.recipe} could not be timed on {request.bundle}: {lines[-1]}"
         raise EngineError(msg) from exc
     rows: list[dict[str, Any]] = json.loads(done.stdout.strip().splitlines()[-1])
+    for row in rows:
+        own = drift if row["engine"] != "torch" else {}
+        row |= {
+            "recipe": f"{row['engine']}-{row['precision']}",
+            "drift": own.get("probability", 0.0),
+            "drift_l2": own.get("l2", {}),
+            "decisions": own.get("decisions", 1.0),
+        }
     return rows
 
 
@@ -177,7 +255,9 @@ def _whole_number(text: str) -> int:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _machine() -> str:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from streamav.engines.samples import Calibration
     from streamav.protocols import Engine, Network
 
-__all__ = ["ANSWERS_FILE", "TIMED_PICTURES", "EngineRequest", "Maker", "best_ms", "engine_key", "is_made", "open_made", "second_ms"]
+__all__ = ["ANSWERS_FILE", "TIMED_PICTURES", "EngineRequest", "Maker", "best_ms", "engine_key", "is_made", "made", "open_made", "second_ms"]
 
 ANSWERS_FILE = "reference.npz"
 TIMED_PICTURES = 4
@@ -44,6 +44,9 @@ _TIMED_RUNS = 5
 _TIMED_S = 0.4
 
 log = logging.getLogger(__name__)
+
+_last_answers: dict[tuple[str, str], Answers] = {}
+"""The reference's answers for the model that an engine was made of last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,8 @@ class Maker(Protocol):
 
     def compile(self, request: EngineRequest, modules: Mapping[str, nn.Module], answers: Answers, folder: Path) -> Mapping[str, JsonValue]:
         """Write the engine's files into *folder* and give facts to keep (may be none of both).
+
+        Where compiling times the networks anyway, the fact second_ms spares them from being timed again.
 
         Args:
             request: what is wanted.
@@ -132,12 +137,23 @@ def open_made(maker: Maker, request: EngineRequest, cache: EngineCache) -> Engin
         EngineError: when this machine cannot run it, it cannot be made, or it differs from torch by more than the recipe allows.
         ModelError: when weights are missing or do not fit.
     """
+    entry = made(maker, request, cache)
+    return maker.load(request, entry.path, entry.facts)
+
+
+def made(maker: Maker, request: EngineRequest, cache: EngineCache) -> Entry:
+    """Give the entry of an engine that passed its comparison, making it first when it is not in the cache; nothing is loaded.
+
+    Raises:
+        EngineError: as `open_made`.
+        ModelError: as `open_made`.
+    """
     problem = maker.problem(request.recipe)
     if problem is not None:
         raise EngineError(problem)
     entry = cache.get(engine_key(maker, request), lambda folder: _make(maker, request, folder))
     _check_passed(entry)
-    return maker.load(request, entry.path, entry.facts)
+    return entry
 
 
 def best_ms(network: Network, inputs: Sequence[NDArray[np.generic]]) -> float:
@@ -168,15 +184,12 @@ def second_ms(engine: Engine, answers: Answers, frames: int) -> float:
 def _make(maker: Maker, request: EngineRequest, folder: Path) -> dict[str, JsonValue]:
     """Compile into *folder*, compare with the reference, and write down what came out."""
     from streamav.engines.modules import build_modules
-    from streamav.engines.torch_engine import TorchEngine
 
     bundle, recipe = request.bundle, request.recipe
     log.info("engine: making %s for model %s; this is done once", recipe.name, bundle.card.name)
     began = time.perf_counter()
     modules = build_modules(bundle, request.settings.weights_dir)
-    card, recorded = bundle.card, request.calibration
-    samples = make_samples(card.visual.picture, card.audio.log_mel_offset) if recorded is None else recorded.check
-    answers = answer(TorchEngine(modules, recipe.batch), samples)
+    answers = _reference_answers(request, modules)
     facts = dict(maker.compile(request, modules, answers, folder))
     save_answers(folder / ANSWERS_FILE, answers)
     engine = maker.load(request, folder, facts)
@@ -185,6 +198,8 @@ def _make(maker: Maker, request: EngineRequest, folder: Path) -> dict[str, JsonV
     log.info(
         "engine: made in %.1f s; relative error %.1e, probability error %.1e", seconds, max(parity.relative.values()), parity.probability
     )
+    if "second_ms" not in facts:
+        facts["second_ms"] = round(second_ms(engine, answers, bundle.card.visual.frames_per_second), 3)
     return facts | {
         "model": bundle.card.name,
         "bundle": str(bundle.path.resolve()),
@@ -193,8 +208,22 @@ def _make(maker: Maker, request: EngineRequest, folder: Path) -> dict[str, JsonV
         "parity": parity.tree(),
         "compared_on": "drawn samples" if request.calibration is None else request.calibration.source,
         "recipe": recipe.name,
-        "second_ms": round(second_ms(engine, answers, bundle.card.visual.frames_per_second), 3),
     }
+
+
+def _reference_answers(request: EngineRequest, modules: Mapping[str, nn.Module]) -> Answers:
+    """Ask the reference; where several engines of one model are made one after another, it is asked once."""
+    from streamav.engines.torch_engine import TorchEngine
+
+    bundle, recorded = request.bundle, request.calibration
+    key = (bundle.sha256, str(request.settings.weights_dir))
+    if recorded is not None:
+        return answer(TorchEngine(modules, request.recipe.batch), recorded.check)
+    if key not in _last_answers:
+        samples = make_samples(bundle.card.visual.picture, bundle.card.audio.log_mel_offset)
+        _last_answers.clear()
+        _last_answers[key] = answer(TorchEngine(modules, request.recipe.batch), samples)
+    return _last_answers[key]
 
 
 def _check_passed(entry: Entry) -> None:
