@@ -11,6 +11,7 @@ import numpy as np
 from streamav.engines.samples import Calibration, Samples
 from streamav.errors import SettingsError
 from streamav.features.audio import patches
+from streamav.training.extract import SUFFIXES
 from streamav.training.media_features import segments_of
 from streamav.types import WINDOW_SEGMENTS
 
@@ -24,7 +25,6 @@ __all__ = ["recorded_material"]
 
 MOST_SEGMENTS = 120
 """Of each part: ranges of activations hardly grow any more, and a second of VGG-19 pictures takes 150 kB."""
-_MEDIA = frozenset({".mp4", ".mkv", ".mov", ".webm", ".avi", ".ts", ".m4v", ".mpg", ".mpeg", ".flv"})
 
 
 def recorded_material(places: Sequence[str], card: ModelCard) -> Calibration:
@@ -60,9 +60,9 @@ def _sources(place: str) -> list[str]:
     path = Path(place)
     if not path.is_dir():
         return [str(path.absolute()) if path.exists() else place]
-    found = sorted(str(file.absolute()) for file in path.iterdir() if file.suffix.lower() in _MEDIA)
+    found = sorted(str(file.absolute()) for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
     if not found:
-        msg = f"the calibration folder {place} must hold recordings ({', '.join(sorted(_MEDIA))}), got none"
+        msg = f"the calibration folder {place} must hold recordings ({', '.join(SUFFIXES)}), got none"
         raise SettingsError(msg)
     return found
 

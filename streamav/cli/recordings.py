@@ -11,7 +11,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -69,17 +69,20 @@ def recordings(
     model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")] = "starter",
     weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that a bundle does not hold.")] = None,
     latency: Annotated[int | None, typer.Option("--latency", min=1, max=10, help="As of streamav run.")] = None,
+    engine: Annotated[Literal["auto", "torch", "cpu", "cuda", "tensorrt"], typer.Option("--engine")] = "auto",
+    precision: Annotated[Literal["auto", "fp32", "fp16", "bf16", "int8"], typer.Option("--precision")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Run a model over labelled recordings and print truth, events and per-second accuracy as a Markdown table."""
     from streamav.bundle import find_bundle
 
     truth = read_labels(folder / "labels.csv")
+    settings = ModelSettings(name=model, weights_dir=weights, engine=engine, precision=precision)
     known = set(find_bundle(model).card.slugs)
     rows: list[dict[str, object]] = []
     right = seconds = quiet = 0
     for name in sorted(truth):
-        found = _run(folder / name, ModelSettings(name=model, weights_dir=weights), latency)
+        found = _run(folder / name, settings, latency)
         wanted = labels_of([span for span in truth[name] if span.label in known], found.seconds)
         said = labels_of(found.spans, found.seconds)
         hits = sum(one == other for one, other in zip(wanted, said, strict=True))
