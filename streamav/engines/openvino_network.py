@@ -1,12 +1,14 @@
 """One ONNX file in OpenVINO on the CPU, in float32, bfloat16, or as its quantised numbers say. It knows no model and no other runtime.
 
-The package is asked for when the first network is loaded; nothing of it phones home: its telemetry sits in the model
-converter, which is not used.
+The package is asked for when the first network is loaded, and its telemetry is kept out: `import openvino` alone would report
+to a server and leave an identifier in the user's home (2026.4.1, seen with strace).
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +17,7 @@ import numpy as np
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["OpenVinoNetwork", "openvino_problem"]
 
 Hint = Literal["f32", "bf16"]
+_TELEMETRY = "openvino_telemetry"
 
 
 @functools.cache
@@ -94,6 +98,20 @@ class OpenVinoNetwork:
 @functools.cache
 def _core() -> Any:  # noqa: ANN401 - the package ships no types
     """Give the one entrance to the library of this process."""
-    import openvino
+    with _telemetry_kept_out():
+        import openvino
 
     return openvino.Core()
+
+
+@contextlib.contextmanager
+def _telemetry_kept_out() -> Iterator[None]:
+    """Make the telemetry package look absent while OpenVINO is imported; OpenVINO then takes a stub of its own that does nothing."""
+    present = _TELEMETRY in sys.modules
+    if not present:
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # what makes an import fail
+    try:
+        yield
+    finally:
+        if not present:
+            del sys.modules[_TELEMETRY]

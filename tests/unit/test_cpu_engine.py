@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +101,29 @@ def test_wrong_inputs_and_files_are_named(kind: type[OnnxNetwork | OpenVinoNetwo
     (tmp_path / "broken.onnx").write_bytes(visual.read_bytes()[:100])
     with pytest.raises(EngineError, match=r"cannot load .*broken\.onnx"):
         kind(tmp_path / "broken.onnx", 1)
+
+
+def test_nothing_is_reported_to_anybody(visual: Path, tmp_path: Path) -> None:
+    """Loading and running OpenVINO opens no socket, loads none of its telemetry, and leaves nothing in the home folder."""
+    program = f"""
+import socket, sys
+from pathlib import Path
+import numpy as np
+
+class Refused(socket.socket):
+    def __init__(self, *args, **kwargs):
+        print("socket opened")
+        super().__init__(*args, **kwargs)
+
+socket.socket = Refused
+from streamav.engines.openvino_network import OpenVinoNetwork
+OpenVinoNetwork(Path({str(visual)!r}), 1)(np.zeros((1, 32, 32, 3), np.uint8))
+print([name for name in sys.modules if name.startswith("openvino_telemetry")])
+"""
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, env=environment)
+    assert done.stdout.strip() == "[]"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_faster_runtime_of_each_network_is_taken(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
