@@ -1,0 +1,50 @@
+"""Recorded material for int8: which seconds fit the engine's numbers and which check them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from media_clips import CARD, write_clip
+from streamav.cli.calibration import MOST_SEGMENTS, recorded_material
+from streamav.errors import CaptureError, SettingsError
+
+
+def test_every_other_file_fits_and_the_rest_checks(tmp_path: Path) -> None:
+    """No second is in both parts, and all is said in the source's words."""
+    for place, brightness in enumerate((20, 220, 20, 220)):
+        write_clip(tmp_path / f"{place}.mp4", 6, brightness)
+    (tmp_path / "notes.txt").write_text("no recording")
+    material = recorded_material([str(tmp_path)], CARD)
+    assert material.fit.pictures.shape == (12, 14, 14, 3)
+    assert material.check.patches.shape == (12, 96, 64)
+    assert material.fit.pictures.mean() < 60
+    assert material.check.pictures.mean() > 180
+    assert material.source == "4 recordings: 12 s to fit, 12 s to check"
+
+
+def test_one_file_is_cut_in_the_middle(tmp_path: Path) -> None:
+    """Its first half fits, its second half checks."""
+    write_clip(tmp_path / "clip.mp4", 22, 90)
+    material = recorded_material([str(tmp_path / "clip.mp4")], CARD)
+    assert (len(material.fit.pictures), len(material.check.pictures)) == (11, 11)
+
+
+def test_what_does_not_end_is_read_for_a_while_only(tmp_path: Path) -> None:
+    """However long a source is, each part holds so many seconds at most."""
+    write_clip(tmp_path / "long.mp4", 2 * MOST_SEGMENTS + 30, 90)
+    material = recorded_material([str(tmp_path / "long.mp4")], CARD)
+    assert (len(material.fit.pictures), len(material.check.pictures)) == (MOST_SEGMENTS, MOST_SEGMENTS)
+
+
+def test_too_little_is_refused_with_what_is_needed(tmp_path: Path) -> None:
+    """A short clip, an empty folder and a missing file are each named."""
+    write_clip(tmp_path / "short.mp4", 8, 90)
+    with pytest.raises(SettingsError, match="at least 20 seconds of recordings, got 4 and 4; give longer clips"):
+        recorded_material([str(tmp_path / "short.mp4")], CARD)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SettingsError, match=r"folder .*empty must hold recordings \(\.mp4"):
+        recorded_material([str(tmp_path / "empty")], CARD)
+    with pytest.raises(CaptureError, match="missing"):
+        recorded_material([str(tmp_path / "missing.mp4")], CARD)
