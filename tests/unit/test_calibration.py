@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from media_clips import CARD, write_clip
+
 from streamav.cli.calibration import MOST_SEGMENTS, recorded_material
 from streamav.errors import CaptureError, SettingsError
 
