@@ -101,7 +101,7 @@ class CudaDevice:
                     return self._captured(module, inputs)
                 except RuntimeError as exc:
                     self._uncaptured.add(name)
-                    self._pool = torch.cuda.graph_pool_handle()  # what the failed capture left of the old one is not known
+                    self._pool = torch.cuda.graph_pool_handle()  # torch leaves the old one open (CUDAGraph.cpp, capture_end)
                     log.warning("engine: network %s runs without CUDA graphs, its capture failed: %s", name, exc)
             return CudaProgram(module, inputs, outputs, None)
 
