@@ -1,0 +1,205 @@
+"""Runs a model's networks on an NVIDIA GPU with torch alone: captured CUDA graphs, half precision, overlapped copies.
+
+Not run on a GPU (docs/cuda.md says what was checked instead). Importing this module imports no torch, so that asking
+whether there is a GPU costs nothing where there is none.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamav.engines.recipe import NETWORK_NAMES
+from streamav.engines.samples import PATCH
+from streamav.errors import EngineError
+from streamav.types import WINDOW_SEGMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pydantic import JsonValue
+    from torch import nn
+
+    from streamav.bundle import Bundle, ModelCard
+    from streamav.config import ModelSettings
+    from streamav.engines.cuda_pipeline import Device, Port
+    from streamav.engines.making import EngineRequest
+    from streamav.engines.parity import Answers
+    from streamav.engines.recipe import Batch, Precision, Recipe
+    from streamav.engines.torch_engine import TorchEngine
+    from streamav.protocols import Network
+
+__all__ = ["CudaEngine", "CudaMaker", "cuda_problem", "open_eager_cuda"]
+
+DRIVER = Path("/proc/driver/nvidia/version")
+"""Present where the kernel has loaded NVIDIA's driver."""
+
+
+class CudaEngine:
+    """The four networks of a model on a GPU; windows have ten segments. Calls of several threads go one after another."""
+
+    def __init__(self, modules: Mapping[str, nn.Module], card: ModelCard, recipe: Recipe, device: Device) -> None:
+        """Bring the modules to the device.
+
+        Args:
+            modules: the four float32 torch modules, on the CPU, in evaluation mode; they are changed.
+            card: of their model, which says what their inputs are.
+            recipe: precision, and how much runs at once.
+            device: does the work.
+        """
+        from streamav.engines.cuda_modules import lower
+        from streamav.engines.cuda_pipeline import PipelinedNetwork
+
+        self.name = f"cuda-{recipe.precision}"
+        lock = threading.Lock()
+        ports = _ports(card)
+        self._networks = {
+            name: PipelinedNetwork(name, module, ports[name], _most(name, recipe.batch, card), device, lock)
+            for name, module in lower(modules, recipe.precision).items()
+        }
+        self._frames = card.visual.frames_per_second
+
+    def network(self, name: str) -> Network:
+        """Give the named network.
+
+        Raises:
+            EngineError: when there is no such network.
+        """
+        if name not in self._networks:
+            msg = f"a model has the networks {', '.join(self._networks)}, got {name!r}"
+            raise EngineError(msg)
+        return self._networks[name]
+
+    def warm_up(self) -> None:
+        """Capture the graphs that a second of one stream needs; those of larger batches come with the first such batch.
+
+        Raises:
+            EngineError: when the device fails.
+        """
+        for name, network in self._networks.items():
+            network.warm_up(self._frames if name == "visual" else 1)
+
+
+class CudaMaker:
+    """Fills the role Maker: nothing is written but the reference's answers, since graphs live in the process."""
+
+    def __init__(self, open_device: Callable[[], Device] | None = None) -> None:
+        """Use what *open_device* gives instead of a GPU; None for the GPU."""
+        self._open_device = open_device
+
+    def problem(self, recipe: Recipe) -> str | None:
+        """Say why this machine cannot run it, or None when it can."""
+        return cuda_problem(recipe.precision) if self._open_device is None else None
+
+    def parts(self, request: EngineRequest) -> dict[str, str]:  # noqa: ARG002 - the role's signature
+        """Give the versions of torch, CUDA and cuDNN, and the GPU's name and compute capability."""
+        import torch
+
+        parts = {"torch": torch.__version__, "cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}  # type: ignore[no-untyped-call]
+        if not torch.cuda.is_available():
+            return parts | {"gpu": "none"}
+        major, minor = torch.cuda.get_device_capability()
+        return parts | {"gpu": torch.cuda.get_device_name(), "compute_capability": f"{major}.{minor}"}
+
+    def compile(
+        self,
+        request: EngineRequest,  # noqa: ARG002 - the role's signature
+        modules: Mapping[str, nn.Module],  # noqa: ARG002
+        answers: Answers,  # noqa: ARG002
+        folder: Path,  # noqa: ARG002
+    ) -> dict[str, JsonValue]:
+        """Write nothing: a captured graph holds addresses of this process and cannot be stored."""
+        return {}
+
+    def load(self, request: EngineRequest, folder: Path, facts: Mapping[str, JsonValue]) -> CudaEngine:  # noqa: ARG002 - the role's
+        """Build the modules from the bundle, bring them to the GPU and capture the graphs of one stream.
+
+        Raises:
+            EngineError: when the GPU fails, for want of memory for example.
+            ModelError: when weights are missing or do not fit.
+        """
+        from streamav.engines.modules import build_modules
+
+        modules = build_modules(request.bundle, request.settings.weights_dir)
+        try:
+            engine = CudaEngine(modules, request.bundle.card, request.recipe, (self._open_device or _gpu)())
+        except RuntimeError as exc:  # torch's errors of CUDA, out of memory among them, are of this type
+            msg = f"the model {request.bundle.card.name} cannot be brought to the GPU: {exc}"
+            raise EngineError(msg) from exc
+        engine.warm_up()
+        return engine
+
+
+def cuda_problem(precision: Precision = "fp32") -> str | None:
+    """Say in half a sentence why CUDA cannot be used here and what to do, or None when it can; never raises.
+
+    torch is imported only where a driver is loaded.
+    """
+    if not DRIVER.exists():
+        return "no NVIDIA driver is loaded here (in a container: start it with the GPU); use --engine cpu"
+    try:
+        import torch
+    except (ImportError, OSError) as exc:
+        return f"torch cannot be imported ({exc}); install torch with CUDA"
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} was built without CUDA; install the CUDA build of the same version"
+    if not torch.cuda.is_available():
+        hint = f"see whether CUDA_VISIBLE_DEVICES hides it and the driver is new enough for CUDA {torch.version.cuda}"
+        return f"torch sees no GPU; {hint}"
+    if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return f"{torch.cuda.get_device_name()} has no bfloat16; use --precision fp16"
+    return None
+
+
+def open_eager_cuda(bundle: Bundle, settings: ModelSettings) -> TorchEngine:
+    """Open plain eager float32 torch on the GPU: what CUDA's rows of a benchmark are measured against, never a run's engine.
+
+    torch's own defaults hold, so that its convolutions may use TF32: it is what somebody gets who only writes `.to("cuda")`.
+
+    Raises:
+        EngineError: when there is no GPU.
+        ModelError: when weights are missing or do not fit.
+    """
+    problem = cuda_problem()
+    if problem is not None:
+        raise EngineError(problem)
+    from streamav.engines.modules import build_modules
+    from streamav.engines.recipe import load_recipe
+    from streamav.engines.torch_engine import TorchEngine
+
+    engine = TorchEngine(build_modules(bundle, settings.weights_dir), load_recipe("torch-fp32").batch, "cuda")
+    engine.name = "torch_cuda-fp32"
+    return engine
+
+
+def _gpu() -> Device:
+    from streamav.engines.cuda_device import CudaDevice
+
+    return CudaDevice()
+
+
+def _ports(card: ModelCard) -> dict[str, tuple[Port, ...]]:
+    """Give shape and type of one input of each network."""
+    import torch
+
+    from streamav.networks.options import VSCGOptions
+
+    grid = (card.visual.grid, card.visual.grid, card.visual.size)
+    window = (WINDOW_SEGMENTS, VSCGOptions.from_dict(card.localizer.options).segment_size)
+    ports = (
+        (((*card.visual.picture, 3), torch.uint8),),
+        ((PATCH, torch.float32),),
+        (((card.audio.size,), torch.float32), (grid, torch.float32)),
+        ((window, torch.float32), (window, torch.float32)),
+    )
+    return dict(zip(NETWORK_NAMES, ports, strict=True))
+
+
+def _most(name: str, batch: Batch, card: ModelCard) -> int:
+    """Give how many inputs of a network run at once: pictures are bounded by their pixels too, but one picture always goes."""
+    most: int = getattr(batch, name)
+    if name != "visual":
+        return most
+    height, width = card.visual.picture
+    return max(1, min(most, batch.visual_pixels // (height * width)))

@@ -1,0 +1,365 @@
+"""The CUDA engine without a GPU: its plan and its order of work on a stand-in device, its modules on the CPU."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from stand_in_device import StandInDevice
+from torch import Tensor, nn
+
+from streamav.bundle import Bundle, load_bundle
+from streamav.config import ModelSettings
+from streamav.engines import EngineCache, cuda_engine
+from streamav.engines.cuda_engine import CudaEngine, CudaMaker, cuda_problem, open_eager_cuda
+from streamav.engines.cuda_modules import FLOAT32_ALWAYS, fold_norms, lower
+from streamav.engines.cuda_pipeline import SLOTS, Lane, PipelinedNetwork
+from streamav.engines.cuda_plan import ROUND_PIECES, bucket_sizes, cut, rounds
+from streamav.engines.making import EngineRequest, open_made
+from streamav.engines.modules import build_modules
+from streamav.engines.recipe import NETWORK_NAMES, load_recipe
+from streamav.engines.samples import make_samples
+from streamav.engines.selection import maker_of
+from streamav.engines.torch_engine import TorchEngine
+from streamav.errors import EngineError
+from streamav.networks.options import VSCGOptions
+
+RECIPES = ("cuda-fp32", "cuda-fp16", "cuda-bf16")
+
+
+# The plan
+
+
+@given(count=st.integers(1, 500), most=st.integers(1, 70))
+def test_a_batch_is_cut_without_gaps_into_pieces_that_fit_their_graphs(count: int, most: int) -> None:
+    """Pieces follow each other, cover the batch, and each has the smallest graph that holds it."""
+    pieces = cut(count, most)
+    assert [piece.first for piece in pieces] == [0, *[piece.last for piece in pieces[:-1]]]
+    assert pieces[-1].last == count
+    for piece in pieces:
+        assert 1 <= piece.count <= piece.bucket
+        assert piece.bucket == min(size for size in bucket_sizes(most) if size >= piece.count)
+
+
+def test_graphs_double_up_to_the_recipes_batch() -> None:
+    """1, 2, 4, 8 ... and the most itself, once."""
+    assert bucket_sizes(1) == (1,)
+    assert bucket_sizes(16) == (1, 2, 4, 8, 16)
+    assert bucket_sizes(24) == (1, 2, 4, 8, 16, 24)
+
+
+@given(count=st.integers(1, 500), most=st.integers(1, 9))
+def test_rounds_are_bounded_and_keep_the_order(count: int, most: int) -> None:
+    """All pieces come, in order, at most so many in a round."""
+    pieces = cut(count, most)
+    turns = list(rounds(pieces))
+    assert [piece for turn in turns for piece in turn] == pieces
+    assert max(len(turn) for turn in turns) <= ROUND_PIECES
+
+
+# The order of work
+
+
+class Twice(nn.Module):
+    """Two outputs of two inputs, so that a swapped, stale or overwritten buffer shows."""
+
+    def forward(self, one: Tensor, two: Tensor) -> tuple[Tensor, Tensor]:
+        return 2 * one, one.sum(dim=1, keepdim=True) + two
+
+
+def twice_on(device: StandInDevice, most: int) -> PipelinedNetwork:
+    ports = (((3,), torch.float32), ((2,), torch.float32))
+    return PipelinedNetwork("twice", Twice(), ports, most, device, threading.Lock())
+
+
+def numbers(count: int, start: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give inputs that are different in every row of every call."""
+    rows = np.arange(start, start + count, dtype=np.float32)[:, None]
+    return rows + np.array([0.0, 0.25, 0.5], np.float32), -rows + np.array([0.0, 0.125], np.float32)
+
+
+def right(network: PipelinedNetwork, counts: list[int]) -> bool:
+    """Say whether every call gives what its own inputs ask for."""
+    start = 1
+    for count in counts:
+        one, two = numbers(count, start)
+        got = network(one, two)
+        start += count
+        if not (np.array_equal(got[0], 2 * one) and np.array_equal(got[1], one.sum(axis=1, keepdims=True) + two)):
+            return False
+    return True
+
+
+@given(most=st.integers(1, 6), counts=st.lists(st.integers(1, 60), min_size=1, max_size=4), seed=st.integers(0, 10_000))
+def test_no_buffer_is_overwritten_before_its_use(most: int, counts: list[int], seed: int) -> None:
+    """However late each lane does its work, every call gives the results of its own inputs."""
+    assert right(twice_on(StandInDevice(seed), most), counts)
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_the_stand_in_shows_a_lane_that_does_not_wait(lane: Lane) -> None:
+    """Each lane's waiting is needed: without it some order of work gives wrong results (so the test above can fail)."""
+    assert not all(right(twice_on(StandInDevice(seed, deaf=frozenset({lane})), 2), [30, 9]) for seed in range(20))
+
+
+@given(most=st.integers(1, 6), count=st.integers(1, 200))
+@examples(max_examples=40)
+def test_the_host_waits_once_for_each_round_and_at_its_end(most: int, count: int) -> None:
+    """Programs are prepared before the first copy; between the copies and launches of a round the host never waits."""
+    device = StandInDevice()
+    twice_on(device, most)(*numbers(count, 0))
+    pieces = cut(count, most)
+    assert device.calls.count("join") == len(list(rounds(pieces)))
+    assert device.calls[-1] == "join"
+    assert "prepare" not in device.calls[device.calls.index("copy upload") :]
+    launches = [call.split("join")[0].count("launch") for call in " ".join(device.calls).split("join")[:-1]]
+    assert launches == [len(turn) for turn in rounds(pieces)]
+
+
+def test_the_upload_of_the_next_piece_does_not_wait_for_the_running_one() -> None:
+    """With two slots, an upload waits for the copy out of its slot two pieces ago, and never for a launch of the piece before."""
+    device = StandInDevice()
+    waits: list[tuple[Lane, int]] = []
+    plain_wait = device.wait
+
+    def wait(lane: Lane, event: object) -> None:
+        waits.append((lane, device.calls.count("launch")))
+        plain_wait(lane, event)
+
+    device.wait = wait  # type: ignore[method-assign]
+    twice_on(device, 1)(*numbers(4, 0))
+    assert SLOTS == 2
+    assert [launched for lane, launched in waits if lane is Lane.UPLOAD] == [2, 3]
+
+
+def test_memory_is_bounded_whatever_comes() -> None:
+    """After the largest batch nothing more is taken, and a longer batch takes no more than a round does."""
+    device = StandInDevice()
+    network = twice_on(device, 4)
+    network(*numbers(4 * ROUND_PIECES, 0))
+    taken = dict(device.taken)
+    for count in (1, 3, 4 * ROUND_PIECES, 400, 7):
+        network(*numbers(count, 0))
+    assert device.taken == taken
+    assert device.prepared == [("twice", 4), ("twice", 1)]
+
+
+def test_a_program_is_prepared_once_for_each_size() -> None:
+    """Batches of one size share a program, and one that is padded takes the next larger."""
+    device = StandInDevice()
+    network = twice_on(device, 8)
+    for count in (3, 4, 1, 3, 8, 5):
+        network(*numbers(count, 0))
+    assert device.prepared == [("twice", 4), ("twice", 1), ("twice", 8)]
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        (np.zeros((2, 3), np.float32),),
+        (np.zeros((2, 3), np.float32), np.zeros((2, 5), np.float32)),
+        (np.zeros((2, 3), np.float32), np.zeros((1, 2), np.float32)),
+        (np.zeros((2, 3), np.float64), np.zeros((2, 2), np.float32)),
+        (np.zeros((0, 3), np.float32), np.zeros((0, 2), np.float32)),
+        (np.float32(1), np.float32(1)),
+    ],
+)
+def test_wrong_inputs_are_refused_with_what_is_right(inputs: tuple[NDArray[np.float32], ...]) -> None:
+    """Number, shape, type and length of the inputs are checked before anything is copied."""
+    device = StandInDevice()
+    with pytest.raises(EngineError, match=r"network twice cannot run .* it takes .*float32 \(n, 3\)"):
+        twice_on(device, 4)(*inputs)
+    assert device.calls == []
+
+
+def test_an_error_of_the_device_is_ours_and_the_next_call_is_right() -> None:
+    """Out of memory ends in an EngineError after all that was under way has ended; nothing of it is left in the buffers."""
+    device = StandInDevice()
+    network = twice_on(device, 2)
+    assert right(network, [5])
+    launch, device.launch = device.launch, fail  # type: ignore[method-assign]
+    with pytest.raises(EngineError, match=r"network twice failed on the device.*out of memory"):
+        network(*numbers(5, 0))
+    assert device.calls[-1] == "drain"
+    device.launch = launch  # type: ignore[method-assign]
+    assert right(network, [5, 1])
+
+
+def fail(program: object) -> tuple[Tensor, ...]:
+    msg = "out of memory"
+    raise RuntimeError(msg)
+
+
+def test_two_threads_get_their_own_results() -> None:
+    """Calls from several threads go one after another."""
+    network = twice_on(StandInDevice(), 2)
+    good: list[bool] = []
+    threads = [threading.Thread(target=lambda: good.append(right(network, [7, 3, 5] * 5))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert good == [True, True, True]
+
+
+# The modules
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: Path) -> Bundle:
+    return load_bundle(tiny_bundle)
+
+
+def inputs_of(bundle: Bundle, count: int) -> dict[str, tuple[NDArray[np.generic], ...]]:
+    samples, rows = make_samples((112, 112), 0.001), np.arange(count) % 12
+    generator = np.random.default_rng(0)
+    segment = VSCGOptions.from_dict(bundle.card.localizer.options).segment_size
+    return {
+        "visual": (samples.pictures[rows],),
+        "audio": (samples.patches[rows],),
+        "encode_segment": (
+            generator.standard_normal((count, 8), np.float32),
+            generator.standard_normal((count, 7, 7, 8), np.float32),
+        ),
+        "localize_window": tuple(generator.standard_normal((count, 10, segment), np.float32) for _ in range(2)),
+    }
+
+
+@pytest.mark.parametrize("name", NETWORK_NAMES)
+def test_the_engine_equals_torch_at_every_batch_size(name: str, bundle: Bundle) -> None:
+    """With the CPU as device, 1 to 40 inputs in pieces of at most 16 give what eager torch gives, in every network."""
+    recipe = load_recipe("cuda-fp32")
+    recipe = recipe.model_copy(update={"batch": recipe.batch.model_copy(update=dict.fromkeys(NETWORK_NAMES, 16))})
+    fast = CudaEngine(build_modules(bundle), bundle.card, recipe, StandInDevice()).network(name)
+    plain = TorchEngine(build_modules(bundle), recipe.batch).network(name)
+    whole = inputs_of(bundle, 40)[name]
+    wanted = plain(*whole)
+    for count in range(1, 41):
+        got = fast(*(array[:count] for array in whole))
+        assert [array.shape for array in got] == [array[:count].shape for array in wanted]
+        for mine, other in zip(got, wanted, strict=True):
+            assert mine.dtype == np.float32
+            np.testing.assert_allclose(mine, other[:count], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_precision_passes_its_comparison_and_is_kept(name: str, bundle: Bundle, tmp_path: Path) -> None:
+    """Made as any engine is, on the CPU in half precision: within its recipe's tolerance; on disk is nothing but the answers."""
+    recipe = load_recipe(name)
+    request = EngineRequest(bundle=bundle, settings=ModelSettings(engine="cuda", precision=recipe.precision), recipe=recipe)
+    device = StandInDevice()
+    engine = open_made(CudaMaker(lambda: device), request, EngineCache(tmp_path))
+    assert engine.name == name
+    (entry,) = EngineCache(tmp_path).entries()
+    assert sorted(path.name for path in entry.path.iterdir()) == ["entry.json", "reference.npz"]
+    assert {"torch", "cuda", "cudnn", "gpu"} <= entry.key["parts"].keys()  # type: ignore[union-attr]
+    assert ("visual", 2) in device.prepared  # two pictures a second
+    with pytest.raises(EngineError, match="got 'smell'"):
+        engine.network("smell")
+
+
+def test_only_encoders_are_lowered_and_only_their_layers(bundle: Bundle) -> None:
+    """Half precision ends at float32 borders; the localizer keeps every weight as it is."""
+    plain, low = build_modules(bundle), lower(build_modules(bundle), "bf16")
+    for name in ("encode_segment", "localize_window"):
+        for mine, other in zip(low[name].parameters(), plain[name].parameters(), strict=True):
+            assert torch.equal(mine, other)
+    for name in ("visual", "audio"):
+        assert {weight.dtype for weight in low[name].parameters()} == {torch.bfloat16}
+        with torch.inference_mode():
+            assert low[name](torch.tensor(inputs_of(bundle, 1)[name][0])).dtype == torch.float32
+    first = next(layer for layer in low["visual"].modules() if isinstance(layer, nn.Conv2d))
+    assert first.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_folding_norms_changes_no_answer_and_leaves_no_norm(bundle: Bundle) -> None:
+    """Numbers agree to float32's rounding."""
+    plain = build_modules(bundle)["visual"]
+    folded = copy.deepcopy(plain)
+    fold_norms(folded)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules())
+    pictures = torch.tensor(make_samples((112, 112), 0.001).pictures)
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(pictures), plain(pictures), rtol=1e-4, atol=1e-5)
+
+
+def test_mobilenet_stays_in_float32() -> None:
+    """Its public weights do not bear half precision, whatever the recipe says."""
+    modules: dict[str, nn.Module] = {"visual": FLOAT32_ALWAYS[0]().eval()}
+    assert {weight.dtype for weight in lower(modules, "fp16")["visual"].parameters()} == {torch.float32}
+
+
+def test_int8_is_no_precision_of_this_engine(bundle: Bundle) -> None:
+    """The message names those there are."""
+    with pytest.raises(EngineError, match="fp32, fp16, bf16, got int8"):
+        lower(build_modules(bundle), "int8")
+
+
+# What this machine lacks
+
+
+def test_without_a_driver_torch_is_not_imported() -> None:
+    """Asking whether there is a GPU costs no import of torch where no driver is loaded, and says what to do."""
+    program = (
+        "import sys; from pathlib import Path; from streamav.engines import cuda_engine;"
+        "cuda_engine.DRIVER = Path('/nonexistent'); print(cuda_engine.cuda_problem(), '|', 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    problem, imported = done.stdout.strip().split(" | ")
+    assert problem.startswith("no NVIDIA driver")
+    assert "--engine cpu" in problem
+    assert imported == "False"
+
+
+@pytest.mark.parametrize(
+    ("version", "available", "bfloat16", "precision", "said"),
+    [
+        (None, False, False, "fp32", "built without CUDA; install the CUDA build"),
+        ("13.0", False, False, "fp32", "sees no GPU; see whether CUDA_VISIBLE_DEVICES"),
+        ("13.0", True, False, "bf16", "T4 has no bfloat16; use --precision fp16"),
+        ("13.0", True, False, "fp16", None),
+        ("13.0", True, True, "bf16", None),
+    ],
+)
+def test_what_is_missing_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+    version: str | None,
+    available: bool,
+    bfloat16: bool,
+    precision: Any,  # noqa: ANN401 - a literal type, from the table
+    said: str | None,
+) -> None:
+    """Each missing thing has its own half sentence."""
+    monkeypatch.setattr(cuda_engine, "DRIVER", Path("/"))
+    monkeypatch.setattr(torch.version, "cuda", version)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bfloat16)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "T4")
+    problem = cuda_problem(precision)
+    assert problem is None if said is None else problem is not None and said in problem
+
+
+def test_the_maker_is_chosen_by_the_recipe_and_says_what_is_missing(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a GPU the engine cannot be opened, nor the reference on the GPU, and the error is the problem itself."""
+    monkeypatch.setattr(cuda_engine, "DRIVER", tmp_path / "none")
+    recipe = load_recipe("cuda-fp16")
+    maker = maker_of(recipe)
+    assert isinstance(maker, CudaMaker)
+    request = EngineRequest(bundle=bundle, settings=ModelSettings(), recipe=recipe)
+    with pytest.raises(EngineError, match="no NVIDIA driver"):
+        open_made(maker, request, EngineCache(tmp_path / "engines"))
+    with pytest.raises(EngineError, match="no NVIDIA driver"):
+        open_eager_cuda(bundle, ModelSettings())
