@@ -197,8 +197,8 @@ def _rows(request: RowRequest) -> list[dict[str, Any]]:
     """Time one engine in a process of its own, with its threads pinned, after making it here when it has to be made."""
     from streamav.cli.bench_row import command, facts_of
 
-    parity = facts_of(request).get("parity")
-    drift = parity if isinstance(parity, dict) else {}
+    if request.recipe.startswith("cpu"):
+        facts_of(request)  # so that the memory of its process is that of running, not of making; a GPU's would stay taken here
     environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads), "OMP_WAIT_POLICY": "PASSIVE"}
     line, asked = command(request)
     try:
@@ -214,13 +214,7 @@ def _rows(request: RowRequest) -> list[dict[str, Any]]:
         raise EngineError(msg) from exc
     rows: list[dict[str, Any]] = json.loads(done.stdout.strip().splitlines()[-1])
     for row in rows:
-        own = drift if row["engine"] != "torch" else {}
-        row |= {
-            "recipe": f"{row['engine']}-{row['precision']}",
-            "drift": own.get("probability", 0.0),
-            "drift_l2": own.get("l2", {}),
-            "decisions": own.get("decisions", 1.0),
-        }
+        row["recipe"] = f"{row['engine']}-{row['precision']}"
     return rows
 
 

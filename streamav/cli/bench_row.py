@@ -30,7 +30,7 @@ from streamav.pipeline.stages import SourceStages, StageOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
     from pydantic import JsonValue
@@ -160,17 +160,52 @@ def measure(request: RowRequest) -> list[dict[str, Any]]:
     ready_s = time.perf_counter() - began
     rig = _Rig(engine, bundle, request.frames, request.streams)
     first = rig.second()
-    memory = {"memory_mb": _peak_memory_mb(), "ready_s": round(ready_s, 3)}
+    if first.event < request.budget_s:
+        first = rig.second()  # the one before it set up what depends on the batch: buffers, graphs
+    memory = {"memory_mb": _peak_memory_mb(), "gpu_memory_mb": _gpu_memory_mb(request), "ready_s": round(ready_s, 3)}
     if request.recipe == "torch-fp32":
         times = [first, *_repeat_until(rig.second, request.budget_s)]
-        return [_row(request, rig.name, times, times) | memory]
-    torch = open_engine(bundle, ModelSettings(engine="torch", threads=request.threads, weights_dir=_weights_dir(request)))
-    reference = _Rig(torch, bundle, request.frames, request.streams)
+        return [_row(request, rig.name, times, times) | memory | _drift({})]
+    reference = _Rig(_reference(request, bundle), bundle, request.frames, request.streams)
     turns = _repeat_until(lambda: (rig.second(), reference.second()), request.budget_s)
     times, plain = [first, *(mine for mine, _ in turns)], [other for _, other in turns]
     plain_request = replace(request, recipe="torch-fp32")
-    nothing: dict[str, Any] = {"memory_mb": None, "ready_s": None}
-    return [_row(request, rig.name, times, plain) | memory, _row(plain_request, reference.name, plain, plain) | nothing]
+    nothing: dict[str, Any] = dict.fromkeys(memory)
+    rows = [_row(request, rig.name, times, plain) | memory, _row(plain_request, reference.name, plain, plain) | nothing]
+    return [row | _drift(facts) for row, facts in zip(rows, (facts_of(request), {}), strict=True)]
+
+
+def _reference(request: RowRequest, bundle: Bundle) -> Engine:
+    """Open plain eager float32 torch on the device of the engine that it is compared with."""
+    settings = ModelSettings(engine="torch", threads=request.threads, weights_dir=_weights_dir(request))
+    if _on_gpu(request):
+        from streamav.engines.cuda_engine import open_eager_cuda
+
+        return open_eager_cuda(bundle, settings)
+    return open_engine(bundle, settings)
+
+
+def _on_gpu(request: RowRequest) -> bool:
+    return load_recipe(request.recipe).engine in {"cuda", "tensorrt"}
+
+
+def _gpu_memory_mb(request: RowRequest) -> float | None:
+    """Give the most memory that torch held on the GPU, 10^6 bytes; None on a CPU."""
+    if not _on_gpu(request):
+        return None
+    import torch
+
+    return round(torch.cuda.max_memory_reserved() / 1e6, 1)
+
+
+def _drift(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Give how far the engine was from the reference when it was made; a reference is not off."""
+    parity = facts.get("parity", {})
+    return {
+        "drift": parity.get("probability", 0.0),
+        "drift_l2": parity.get("l2", {}),
+        "decisions": parity.get("decisions", 1.0),
+    }
 
 
 def _peak_memory_mb() -> float | None:

@@ -561,9 +561,11 @@ def test_bench_prints_what_scripts_rely_on(tiny_bundle: Bundle, tmp_path: Path, 
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100, env=environment)
     report = json.loads(done.stdout)
-    fast, plain = report["rows"]
+    fast, plain, small = report["rows"]
     assert report["threads"] == 1
-    assert (fast["engine"], plain["engine"]) == ("onnxruntime-fp32", "torch-fp32")
+    assert [row["recipe"] for row in report["rows"]] == ["cpu-fp32", "torch-fp32", "cpu-int8"]
+    assert (fast["engine"], fast["precision"], plain["engine"]) == ("cpu", "fp32", "torch")
+    assert 0 < fast["drift"] < small["drift"]
     wanted = {
         "profile",
         "precision",
@@ -572,6 +574,9 @@ def test_bench_prints_what_scripts_rely_on(tiny_bundle: Bundle, tmp_path: Path, 
         "window_ms",
         "realtime_factor",
         "drift",
+        "decisions",
+        "frame_ms",
+        "event_p99_ms",
         "ratio_to_reference",
         "memory_mb",
         "streams",
