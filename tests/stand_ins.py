@@ -47,9 +47,7 @@ class StandIn:
     def parts(self, request: EngineRequest) -> dict[str, str]:
         return {"libraries": "none"}
 
-    def compile(
-        self, request: EngineRequest, modules: Mapping[str, nn.Module], answers: Answers, folder: Path
-    ) -> dict[str, JsonValue]:
+    def compile(self, request: EngineRequest, modules: Mapping[str, nn.Module], answers: Answers, folder: Path) -> dict[str, JsonValue]:
         self.compiled.append(request.recipe.name)
         if self.fault is not None:
             raise EngineError(self.fault)
