@@ -25,8 +25,8 @@ __all__ = ["BUILD_LIMIT_S", "build_command", "end_with_parent", "run_builder"]
 
 BUILD_LIMIT_S = 3600.0
 """A build that takes longer is given up (our choice; TensorRT may take minutes for each large network)."""
-_NICENESS = 10
-"""How far the builder steps back behind the run, of 19."""
+_NICENESS = 5
+"""How far the builder steps back behind the run: a third of its share of a busy core (Linux: 1.25 a step); more would starve it there."""
 _STEP_S = 0.1
 """How soon the end of the run is noticed."""
 _TAIL_BYTES = 4096

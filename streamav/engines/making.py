@@ -40,7 +40,7 @@ ANSWERS_FILE = "reference.npz"
 _TIMED_PICTURES = 4
 _TIMED_RUNS = 3
 _LARGE_BYTES = 64 << 20
-"""Weights above it take long to make: 11 MB delayed a start by 1 s, 362 MB by 25 s, on a busy x86 machine of two cores (docs/engines.md)."""
+"""Weights above it take long to make: 11 MB delayed a start by 1 to 2 s, 362 MB by 25 s or more (docs/engines.md, first start)."""
 
 log = logging.getLogger(__name__)
 

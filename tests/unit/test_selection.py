@@ -199,8 +199,8 @@ def test_makers_without_an_opinion(world: World) -> None:
         problem, parts, compile, load = StandIn.problem, StandIn.parts, StandIn.compile, StandIn.load
 
     silent = Silent()
-    verdicts = {name: making.is_slow(silent, world.request(name)) for name in NAMES}  # type: ignore[arg-type]
+    verdicts = {name: making.is_slow(silent, world.request(name)) for name in NAMES}
     assert {name for name, slow in verdicts.items() if slow} == {"tensorrt-fp16", "tensorrt-bf16", "cpu-int8"}
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(making, "_LARGE_BYTES", 1000)
-        assert making.is_slow(silent, world.request("cpu-fp32"))  # type: ignore[arg-type]
+        assert making.is_slow(silent, world.request("cpu-fp32"))

@@ -258,7 +258,7 @@ def test_what_was_built_is_compared_again_before_it_is_used(
     maker = world.makers["tensorrt"]
     open_made(maker, world.request(NAME), world.cache)
     right = maker.load
-    monkeypatch.setattr(maker, "load", lambda *arguments: Counting("wrong", 0.5))
+    monkeypatch.setattr(maker, "load", lambda *_: Counting("wrong", 0.5))
     engine = swapping(world)
     engine.start()
     assert engine.wait(30)
