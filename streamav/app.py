@@ -74,13 +74,14 @@ class Application:
         _run_once(SegmentExtractor(engine, card), VscgLocalizer(engine, localizer_head(card)), card, self.frames_per_second)
 
 
-def build(settings: Settings, sinks: Sequence[Sink] = (), clock: Clock | None = None) -> Application:
+def build(settings: Settings, sinks: Sequence[Sink] = (), clock: Clock | None = None, *, beside: bool = True) -> Application:
     """Make a run of its settings: model, engine and networks are loaded and have run once when this returns.
 
     Args:
         settings: the whole of them.
         sinks: further takers of events, besides those that the settings name.
         clock: of the loop; None for the machine's.
+        beside: let a run that keeps the world's pace begin on another engine while the wanted one is made; False waits for it.
 
     Raises:
         SettingsError: when the settings contradict the model or each other.
@@ -104,7 +105,7 @@ def build(settings: Settings, sinks: Sequence[Sink] = (), clock: Clock | None = 
         duration_s=settings.source.duration_s,
     )
     # What keeps the world's pace does not wait for an engine; what does not, waits, so that its results do not depend on time.
-    engine = open_engine(bundle, settings.model, beside=setup.paced)
+    engine = open_engine(bundle, settings.model, beside=beside and setup.paced)
     extractor = SegmentExtractor(engine, card)
     localizer = VscgLocalizer(engine, localizer_head(card))
     _run_once(extractor, localizer, card, frames_per_second)

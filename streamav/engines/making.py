@@ -40,7 +40,7 @@ ANSWERS_FILE = "reference.npz"
 _TIMED_PICTURES = 4
 _TIMED_RUNS = 3
 _LARGE_BYTES = 64 << 20
-"""Weights above it take long to make: 11 MB delayed a start by 1 to 2 s, 362 MB by 25 s or more (docs/engines.md, first start)."""
+"""Weights above it take long to export: 11 MB delayed a start by 1 to 2 s, 362 MB by 25 s or more (docs/engines.md, first start)."""
 
 log = logging.getLogger(__name__)
 
@@ -101,11 +101,12 @@ class SaysSlow(Protocol):
 def is_slow(maker: Maker, request: EngineRequest) -> bool:
     """Say whether making an engine takes so long that a live run should not wait for it.
 
-    A maker that has an opinion (`SaysSlow`) is asked; for the others TensorRT, int8 (it calibrates) and large models are slow.
+    A maker that has an opinion (`SaysSlow`) is asked; for the others TensorRT, int8 (it calibrates) and, on the CPU, large models are slow.
     """
     if isinstance(maker, SaysSlow):
         return maker.slow(request)
-    return request.recipe.engine == "tensorrt" or request.recipe.precision == "int8" or _weights_bytes(request) > _LARGE_BYTES
+    engine, precision = request.recipe.engine, request.recipe.precision
+    return engine == "tensorrt" or precision == "int8" or (engine == "cpu" and _weights_bytes(request) > _LARGE_BYTES)
 
 
 def engine_key(maker: Maker, request: EngineRequest) -> EntryKey:

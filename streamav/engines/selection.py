@@ -30,7 +30,7 @@ __all__ = ["DEFAULT_PRECISION", "engine_candidates", "forget", "maker_of", "open
 log = logging.getLogger(__name__)
 
 DEFAULT_PRECISION = {
-    "tensorrt": "fp16",  # tensor cores run it at twice the speed of tf32 or more; ten mantissa bits keep decisions, bf16 has seven
+    "tensorrt": "fp16",  # twice the operations of tf32 (NVIDIA data sheets) with its ten bits of mantissa; bf16 has seven
     "cuda": "fp16",  # likewise
     "cpu": "fp32",  # right everywhere; int8 needs calibration on real frames, and bf16 pays on few processors
     "torch": "fp32",  # it is the reference

@@ -192,7 +192,7 @@ def test_whoever_does_not_ask_for_it_waits(world: World) -> None:
 
 
 def test_makers_without_an_opinion(world: World) -> None:
-    """TensorRT, int8 and large models are slow unless their maker says otherwise."""
+    """TensorRT, int8 and, on the CPU, large models are slow unless their maker says otherwise."""
     from streamav.engines import making
 
     class Silent:
@@ -204,3 +204,4 @@ def test_makers_without_an_opinion(world: World) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(making, "_LARGE_BYTES", 1000)
         assert making.is_slow(silent, world.request("cpu-fp32"))
+        assert not making.is_slow(silent, world.request("cuda-fp16"))
