@@ -205,3 +205,22 @@ def test_makers_without_an_opinion(world: World) -> None:
         monkeypatch.setattr(making, "_LARGE_BYTES", 1000)
         assert making.is_slow(silent, world.request("cpu-fp32"))
         assert not making.is_slow(silent, world.request("cuda-fp16"))
+
+
+def test_another_encoder_file_is_another_engine(world: World, tmp_path: Path) -> None:
+    """External encoders are hashed once a process, and again when their file changes: the key follows what lies there."""
+    from streamav.config import ModelSettings
+    from streamav.engines.making import EngineRequest, engine_key
+
+    card = world.bundle.card.model_copy(
+        update={"visual": world.bundle.card.visual.model_copy(update={"network": "vgg19", "external": True})}
+    )
+    request = EngineRequest(
+        bundle=Bundle(card, world.bundle.path), settings=ModelSettings(weights_dir=tmp_path), recipe=world.request("cpu-fp32").recipe
+    )
+    path = tmp_path / "vgg19.npz"
+    digests = []
+    for content in (b"one", b"one", b"other"):
+        path.write_bytes(content)
+        digests.append(engine_key(world.makers["cpu"], request).digest)
+    assert digests[0] == digests[1] != digests[2]
