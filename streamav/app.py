@@ -19,7 +19,7 @@ import numpy as np
 from streamav.bundle import find_bundle
 from streamav.capture import open_source
 from streamav.config import ClassSettings
-from streamav.engines import open_engine
+from streamav.engines import SwapEngine, open_engine
 from streamav.errors import SettingsError
 from streamav.features import SegmentExtractor
 from streamav.localizer import VscgLocalizer
@@ -57,15 +57,31 @@ class Application:
     bundle: Bundle
     engine: Engine
     source: Source
+    frames_per_second: int
+
+    def begin_build(self) -> None:
+        """Begin to make the engine that was asked for, where the run begins on another one."""
+        if isinstance(self.engine, SwapEngine):
+            self.engine.start(self._warm)
+
+    def end_build(self) -> None:
+        """End what begin_build() began, if it has not ended by itself."""
+        if isinstance(self.engine, SwapEngine):
+            self.engine.close()
+
+    def _warm(self, engine: Engine) -> None:
+        card = self.bundle.card
+        _run_once(SegmentExtractor(engine, card), VscgLocalizer(engine, localizer_head(card)), card, self.frames_per_second)
 
 
-def build(settings: Settings, sinks: Sequence[Sink] = (), clock: Clock | None = None) -> Application:
+def build(settings: Settings, sinks: Sequence[Sink] = (), clock: Clock | None = None, *, beside: bool = True) -> Application:
     """Make a run of its settings: model, engine and networks are loaded and have run once when this returns.
 
     Args:
         settings: the whole of them.
         sinks: further takers of events, besides those that the settings name.
         clock: of the loop; None for the machine's.
+        beside: let a run that keeps the world's pace begin on another engine while the wanted one is made; False waits for it.
 
     Raises:
         SettingsError: when the settings contradict the model or each other.
@@ -88,11 +104,12 @@ def build(settings: Settings, sinks: Sequence[Sink] = (), clock: Clock | None = 
         paced=source.live or settings.source.speed == "1",
         duration_s=settings.source.duration_s,
     )
-    engine = open_engine(bundle, settings.model)
+    # What keeps the world's pace does not wait for an engine; what does not, waits, so that its results do not depend on time.
+    engine = open_engine(bundle, settings.model, beside=beside and setup.paced)
     extractor = SegmentExtractor(engine, card)
     localizer = VscgLocalizer(engine, localizer_head(card))
     _run_once(extractor, localizer, card, frames_per_second)
-    context = MessageContext(model_name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
+    context = MessageContext(model_name=card.name, version=card.version, sha256=bundle.sha256, backend=lambda: engine.name)
     made: list[Pipeline] = []
 
     def stop() -> None:
@@ -103,7 +120,7 @@ def build(settings: Settings, sinks: Sequence[Sink] = (), clock: Clock | None = 
     takers = [*_sinks(settings, context, labels, stop), *sinks]
     pipeline = Pipeline([setup], extractor, localizer, FanOut(takers), clock)
     made.append(pipeline)
-    return Application(pipeline, bundle, engine, source)
+    return Application(pipeline, bundle, engine, source, frames_per_second)
 
 
 def label_options(card: ModelCard, detection: DetectionSettings) -> tuple[LabelOptions, ...]:
@@ -192,9 +209,11 @@ async def run(application: Application, *, on_interrupt: Callable[[int], None] |
     for number in numbers:
         with suppress(NotImplementedError, RuntimeError):  # Windows, or not the main thread
             loop.add_signal_handler(number, interrupt, number)
+    application.begin_build()
     try:
         return await application.pipeline.run()
     finally:
+        await asyncio.to_thread(application.end_build)
         for number in numbers:
             with suppress(NotImplementedError, RuntimeError):
                 loop.remove_signal_handler(number)

@@ -6,18 +6,18 @@ It prints; the work is done by `streamav.engines`.
 from __future__ import annotations
 
 import json
-import logging
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from streamav.cli.console import set_up_logging
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:
     from streamav.engines.cache import Entry
+    from streamav.engines.upkeep import EngineInfo
 
 __all__ = ["app"]
 
@@ -32,51 +32,85 @@ def build(
     engine: Annotated[Literal["auto", "torch", "cpu", "cuda", "tensorrt"], typer.Option("--engine")] = "auto",
     precision: Annotated[Literal["auto", "fp32", "fp16", "bf16", "int8"], typer.Option("--precision")] = "auto",
     weights: Annotated[Path | None, typer.Option("--weights", help="Folder with encoders that the bundle does not hold.")] = None,
+    calibration: Annotated[
+        list[str] | None,
+        typer.Option("--calibration", help="Recording, folder or address to fit int8 to and to check the engine on; repeatable."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Build anew what is there already; --calibration does so too.")] = False,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Folder of built engines, instead of the user's.")] = None,
+    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True, help="End when standard input is closed.")] = False,
 ) -> None:
-    """Build the engine of a model now, so that the first run starts at once."""
+    """Build the engine of a model now, so that no run has to wait for it; exit status 6 when it cannot be built or is refused."""
+    if with_parent:
+        from streamav.engines.builder import end_with_parent
+
+        end_with_parent()
     from streamav.bundle import find_bundle
     from streamav.config import ModelSettings
-    from streamav.engines import open_engine
+    from streamav.engines import EngineCache, open_engine
+    from streamav.engines.selection import rebuild
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("streamav").setLevel(logging.INFO)
-    opened = open_engine(find_bundle(model), ModelSettings(name=model, engine=engine, precision=precision, weights_dir=weights))
+    set_up_logging(verbose=True)
+    bundle, kept = find_bundle(model), EngineCache(cache)
+    settings = ModelSettings(name=model, engine=engine, precision=precision, weights_dir=weights)
+    if calibration:
+        from streamav.cli.calibration import recorded_material
+
+        rebuild(bundle, settings, kept, recorded_material(calibration, bundle.card))
+    elif force:
+        rebuild(bundle, settings, kept)
+    opened = open_engine(bundle, settings, kept)
     typer.echo(f"{opened.name} is ready for model {model}")
 
 
 @app.command("list")
 def list_(as_json: _Json = False) -> None:
-    """List the engines on disk, each with how far it is from the float32 reference."""
+    """List the engines on disk, how far each is from the float32 reference, and whether it would be used; and what cannot run here."""
     from streamav.engines import EngineCache
-    from streamav.engines.upkeep import describe
+    from streamav.engines.upkeep import describe, unusable_here
 
+    set_up_logging(verbose=False)
     cache = EngineCache()
     found = [describe(entry) for entry in cache.entries()]
+    damaged = {path.name[:16]: reason for path, reason in cache.damaged()}
+    unusable = unusable_here()
     if as_json:
-        typer.echo(json.dumps({"folder": str(cache.folder), "engines": [asdict(info) for info in found]}))
+        tree = {"folder": str(cache.folder), "engines": [asdict(info) for info in found], "damaged": damaged, "unusable": unusable}
+        typer.echo(json.dumps(tree))
         return
     typer.echo(f"engines in {cache.folder}: {len(found) or 'none'}")
     for info in found:
-        verdict = "passed" if info.parity.get("passed") is True else "FAILED"
-        typer.echo(
-            f"{info.key}  {info.model:<16} {info.recipe:<14} {info.size_mb:8.1f} MB  parity {verdict}, "
-            f"probability error {_number(info.parity.get('probability'))}, decisions alike {_number(info.parity.get('decisions'))}"
-        )
+        _print_engine(info)
+    for key, reason in damaged.items():
+        typer.echo(f"{key}  damaged, built again when it is needed: {reason}")
+    if unusable:
+        typer.echo("engines this machine cannot run:")
+        for name, problem in unusable.items():
+            typer.echo(f"  {name:<14} {problem}")
 
 
 @app.command()
 def verify(as_json: _Json = False) -> None:
-    """Compare every engine on disk with the reference's stored answers again; exit status 6 when one fails."""
+    """Compare every engine that would be used with the reference's stored answers again; exit status 6 when one fails or is damaged."""
     from streamav.engines import EngineCache
     from streamav.engines.upkeep import describe
 
-    rows = []
-    for entry in EngineCache().entries():
+    set_up_logging(verbose=False)
+    cache = EngineCache()
+    rows: list[dict[str, object]] = []
+    for entry in cache.entries():
         info = describe(entry)
-        problem, parity = _verify(entry)
-        rows.append({"key": info.key, "model": info.model, "recipe": info.recipe, "parity": parity, "problem": problem})
+        problem, parity = (None, None) if info.stale is not None else _verify(entry)
+        rows.append(
+            {"key": info.key, "model": info.model, "recipe": info.recipe, "parity": parity, "problem": problem, "stale": info.stale}
+        )
         if not as_json:
-            typer.echo(f"{info.key}  {info.model:<16} {info.recipe:<14} {problem or 'passed'}")
+            verdict = problem or ("passed" if info.stale is None else f"stale, not run: {info.stale}")
+            typer.echo(f"{info.key}  {info.model:<16} {info.recipe:<14} {verdict}")
+    for path, reason in cache.damaged():
+        rows.append({"key": path.name[:16], "model": None, "recipe": None, "parity": None, "problem": f"damaged: {reason}", "stale": None})
+        if not as_json:
+            typer.echo(f"{path.name[:16]}  damaged: {reason}")
     if as_json:
         typer.echo(json.dumps({"engines": rows}))
     failed = sum(row["problem"] is not None for row in rows)
@@ -86,11 +120,35 @@ def verify(as_json: _Json = False) -> None:
 
 
 @app.command()
-def clear() -> None:
-    """Remove all engines on disk; each is built again when it is needed."""
+def clear(
+    stale: Annotated[bool, typer.Option("--stale", help="Only those that this version on this machine would not use.")] = False,
+    model: Annotated[str | None, typer.Option("--model", help="Only those of the model of this name.")] = None,
+) -> None:
+    """Remove engines from the disk; each is built again when it is needed."""
     from streamav.engines import EngineCache
+    from streamav.engines.upkeep import clear as remove
 
-    typer.echo(f"removed {EngineCache().clear()} engines")
+    set_up_logging(verbose=False)
+    typer.echo(f"removed {remove(EngineCache(), stale=stale, model=model)} engines")
+
+
+def _print_engine(info: EngineInfo) -> None:
+    """Print two lines: what it is and costs, and how far it is from the reference."""
+    verdict = "passed" if info.parity.get("passed") is True else "FAILED, not used"
+    relative = info.parity.get("relative")
+    worst = (
+        max((value for value in relative.values() if isinstance(value, int | float)), default=None) if isinstance(relative, dict) else None
+    )
+    second = "?" if info.second_ms is None else f"{info.second_ms:.1f}"
+    state = "current" if info.stale is None else f"stale: {info.stale}"
+    typer.echo(
+        f"{info.key}  {info.model:<16} {info.recipe:<14} {info.size_mb:8.1f} MB  built in {info.build_s:.1f} s  "
+        f"{second} ms a second  {state}"
+    )
+    typer.echo(
+        f"{'':16}  parity {verdict}: relative error {_number(worst)}, probability error {_number(info.parity.get('probability'))}, "
+        f"decisions alike {_number(info.parity.get('decisions'))}"
+    )
 
 
 def _verify(entry: Entry) -> tuple[str | None, dict[str, object] | None]:

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
     from streamav.config import Settings
     from streamav.pipeline import RunSummary
-    from streamav.protocols import Sink
+    from streamav.protocols import Engine, Sink
 
 __all__ = ["run", "settings_of"]
 
 _INTERRUPTED = 130
 _Engine = Literal["auto", "torch", "cpu", "cuda", "tensorrt"]
+_Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 
 
 def run(
@@ -44,6 +45,9 @@ def run(
     model: Annotated[str | None, typer.Option("--model", help="starter, edge, paper, or the folder of a bundle.")] = None,
     weights: Annotated[Path | None, typer.Option("--weights", help="Folder with encoders that the bundle does not hold.")] = None,
     engine: Annotated[_Engine | None, typer.Option("--engine", help="What runs the networks.")] = None,
+    precision: Annotated[
+        _Precision | None, typer.Option("--precision", help="Of the networks' numbers; auto is the engine's best.")
+    ] = None,
     latency: Annotated[
         int | None, typer.Option("--latency", min=1, max=10, help="Seconds until a score is final: 1 is quick, 10 is certain.")
     ] = None,
@@ -74,6 +78,7 @@ def run(
             "model.name": model,
             "model.weights_dir": None if weights is None else str(weights),
             "model.engine": engine,
+            "model.precision": precision,
             "detection.latency_segments": latency,
         },
     )
@@ -129,7 +134,7 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
     card = application.bundle.card
     console.print(
         f"ready after {time.monotonic() - began_s:.1f} s: source {settings.source.id}, model {card.name} {card.version} "
-        f"({len(card.classes)} classes), engine {application.engine.name}; the first ten seconds only warm up",
+        f"({len(card.classes)} classes), engine {_engine_words(application.engine)}; the first ten seconds only warm up",
         highlight=False,
     )
     asked: list[int] = []
@@ -139,9 +144,9 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
         console.print("ending; once more ends at once")
 
     summary = asyncio.run(app.run(application, on_interrupt=note))
-    _tell(console, summary)
+    _tell(console, summary, application.engine.name)
     if report is not None:
-        report.write_text(json.dumps(asdict(summary), indent=1) + "\n", encoding="utf-8")
+        report.write_text(json.dumps({**asdict(summary), "engine": application.engine.name}, indent=1) + "\n", encoding="utf-8")
     return _INTERRUPTED if signal.SIGINT in asked else 0
 
 
@@ -152,9 +157,15 @@ def _check_named(settings: Settings) -> None:
         raise SettingsError(msg)
 
 
-def _tell(console: Console, summary: RunSummary) -> None:
-    """Print how the run went, on standard error."""
-    parts = [f"{summary.media_s:.0f} s of media in {summary.wall_s:.1f} s", f"{summary.events} events"]
+def _engine_words(engine: Engine) -> str:
+    from streamav.engines import SwapEngine
+
+    return f"{engine.name} until {engine.coming} is made" if isinstance(engine, SwapEngine) else engine.name
+
+
+def _tell(console: Console, summary: RunSummary, engine: str) -> None:
+    """Print how the run went, on standard error; *engine* is the one that ran at its end."""
+    parts = [f"{summary.media_s:.0f} s of media in {summary.wall_s:.1f} s on {engine}", f"{summary.events} events"]
     if summary.retracted:
         parts.append(f"{summary.retracted} retracted")
     if summary.latency_p50_s is not None and summary.latency_p95_s is not None:

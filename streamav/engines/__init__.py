@@ -7,5 +7,6 @@ from __future__ import annotations
 
 from streamav.engines.cache import EngineCache, cache_folder
 from streamav.engines.selection import engine_candidates, open_engine
+from streamav.engines.swap import SwapEngine
 
-__all__ = ["EngineCache", "cache_folder", "engine_candidates", "open_engine"]
+__all__ = ["EngineCache", "SwapEngine", "cache_folder", "engine_candidates", "open_engine"]

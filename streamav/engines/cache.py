@@ -107,6 +107,12 @@ class EngineCache:
             log.warning("engine cache: %s is built again: %s", path, exc)
             return None
 
+    def peek(self, key: EntryKey) -> Entry | None:
+        """Give the entry of a key without hashing its files, or None; enough to choose by, not to use."""
+        with contextlib.suppress(_UnusableError):
+            return _read(self.folder / key.digest, key, whole=False)
+        return None
+
     def get(self, key: EntryKey, build: Callable[[Path], Mapping[str, JsonValue]]) -> Entry:
         """Give the entry of a key, building it when it is not there or cannot be used.
 
@@ -134,6 +140,16 @@ class EngineCache:
         for path in sorted(self.folder.glob("*/" + ENTRY_FILE), key=lambda file: file.stat().st_mtime):
             with contextlib.suppress(_UnusableError):
                 found.append(_read(path.parent, None))
+        return found
+
+    def damaged(self) -> list[tuple[Path, str]]:
+        """List the folders that cannot be used, each with the reason."""
+        found = []
+        for path in sorted(path for path in self.folder.glob("*") if path.is_dir() and not path.name.startswith(".")):
+            try:
+                _read(path, None)
+            except _UnusableError as exc:
+                found.append((path, str(exc)))
         return found
 
     def clear(self) -> int:
@@ -183,8 +199,8 @@ class EngineCache:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _read(path: Path, key: EntryKey | None) -> Entry:
-    """Read an entry and check format, owner, key and the hash of every file."""
+def _read(path: Path, key: EntryKey | None, *, whole: bool = True) -> Entry:
+    """Read an entry and check format, owner, key and, unless *whole* is false, the hash of every file."""
     try:
         if path.stat().st_uid != os.getuid():
             msg = "it belongs to another user"
@@ -199,7 +215,7 @@ def _read(path: Path, key: EntryKey | None) -> Entry:
         if digest != path.name or (key is not None and stored != key.tree):
             msg = "it was made from something else"
             raise _UnusableError(msg)
-        for name, want in files.items():
+        for name, want in files.items() if whole else ():
             if file_sha256(path / Path(name).name) != want:
                 msg = f"{name} is damaged"
                 raise _UnusableError(msg)

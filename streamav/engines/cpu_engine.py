@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from streamav.engines.samples import Calibration, Samples
     from streamav.protocols import Network
 
-__all__ = ["CpuEngine", "CpuMaker"]
+__all__ = ["CpuEngine", "CpuMaker", "processor"]
 
 ENCODERS = ("visual", "audio")
 ONE_THREAD = frozenset({"encode_segment", "localize_window"})
@@ -76,7 +76,7 @@ class CpuMaker:
 
     def parts(self, request: EngineRequest) -> dict[str, str]:  # noqa: ARG002 - the role's signature
         """Give the versions of the libraries, and the processor, on which it depends which runtime is faster."""
-        return {"libraries": " ".join(f"{name} {_version(name)}" for name in LIBRARIES), "processor": _processor()}
+        return {"libraries": " ".join(f"{name} {_version(name)}" for name in LIBRARIES), "processor": processor()}
 
     def compile(self, request: EngineRequest, modules: Mapping[str, nn.Module], answers: Answers, folder: Path) -> dict[str, JsonValue]:
         """Export the four networks, make the encoders int8 where the recipe says so, and find the faster runtime of each.
@@ -181,7 +181,7 @@ def _version(package: str) -> str:
         return "absent"
 
 
-def _processor() -> str:
+def processor() -> str:
     """Name the processor by what it can do: its model may differ, its instructions are what counts."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - read to the first such line only

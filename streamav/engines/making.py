@@ -6,18 +6,20 @@ that no engine can be used that did not pass it.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from streamav import __version__
 from streamav.bundle.catalogue import encoder_file
 from streamav.engines.cache import EntryKey, file_sha256
-from streamav.engines.parity import answer, compare, save_answers
+from streamav.engines.parity import answer, compare, load_answers, save_answers
 from streamav.engines.samples import make_samples
-from streamav.errors import EngineError
+from streamav.errors import EngineError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,13 +37,29 @@ if TYPE_CHECKING:
     from streamav.engines.samples import Calibration
     from streamav.protocols import Engine, Network
 
-__all__ = ["ANSWERS_FILE", "TIMED_PICTURES", "EngineRequest", "Maker", "best_ms", "engine_key", "is_made", "made", "open_made", "second_ms"]
+__all__ = [
+    "ANSWERS_FILE",
+    "TIMED_PICTURES",
+    "EngineRequest",
+    "Maker",
+    "SaysSlow",
+    "best_ms",
+    "engine_key",
+    "is_made",
+    "is_slow",
+    "made",
+    "open_made",
+    "open_ready",
+    "second_ms",
+]
 
 ANSWERS_FILE = "reference.npz"
 TIMED_PICTURES = 4
 """Pictures at once where a visual encoder is timed: what memory bounds allow VGG-19."""
 _TIMED_RUNS = 5
 _TIMED_S = 0.4
+_LARGE_BYTES = 64 << 20
+"""Weights above it take long to export: 11 MB delayed a start by 1 to 2 s, 362 MB by 25 s or more (docs/engines.md, first start)."""
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +116,25 @@ class Maker(Protocol):
         """
 
 
+@runtime_checkable
+class SaysSlow(Protocol):
+    """What a maker may have besides: its own word on how long it takes."""
+
+    def slow(self, request: EngineRequest) -> bool:
+        """Say whether compile() takes so long (more than some three seconds) that a live run should begin on another engine."""
+
+
+def is_slow(maker: Maker, request: EngineRequest) -> bool:
+    """Say whether making an engine takes so long that a live run should not wait for it.
+
+    A maker that has an opinion (`SaysSlow`) is asked; for the others TensorRT, int8 (it calibrates) and, on the CPU, large models are slow.
+    """
+    if isinstance(maker, SaysSlow):
+        return maker.slow(request)
+    engine, precision = request.recipe.engine, request.recipe.precision
+    return engine == "tensorrt" or precision == "int8" or (engine == "cpu" and _weights_bytes(request) > _LARGE_BYTES)
+
+
 def engine_key(maker: Maker, request: EngineRequest) -> EntryKey:
     """Give the key of an engine: weights, networks and their code, recipe, versions, and what the maker adds.
 
@@ -117,7 +154,9 @@ def engine_key(maker: Maker, request: EngineRequest) -> EntryKey:
     }
     for part in (card.audio, card.visual):
         if part.external:
-            parts[part.network] = file_sha256(encoder_file(part.network, request.settings.weights_dir))
+            path = encoder_file(part.network, request.settings.weights_dir)
+            found = path.stat()
+            parts[part.network] = _encoder_sha256(path, found.st_mtime_ns, found.st_size)
     return EntryKey(recipe.engine, recipe.precision, parts)
 
 
@@ -170,6 +209,26 @@ def best_ms(network: Network, inputs: Sequence[NDArray[np.generic]]) -> float:
         if time.perf_counter() > end:
             break
     return 1e3 * best / len(inputs[0])
+
+
+def open_ready(maker: Maker, request: EngineRequest, cache: EngineCache) -> Engine:
+    """Open an engine that another process made, and compare it once more in this one, which also warms it up; nothing is made.
+
+    Raises:
+        EngineError: when it is not there, cannot be loaded, or differs from torch by more than the recipe allows.
+        ModelError: when an external encoder is missing.
+    """
+    entry = cache.find(engine_key(maker, request))
+    if entry is None:
+        msg = f"no usable {request.recipe.name} for model {request.bundle.card.name} lies in {cache.folder}"
+        raise EngineError(msg)
+    _check_passed(entry)
+    engine = maker.load(request, entry.path, entry.facts)
+    parity = compare(engine, load_answers(entry.path / ANSWERS_FILE), request.recipe.tolerance)
+    if not parity.passed:
+        msg = f"the engine at {entry.path} passed when it was made, but not in this process: {parity.tree()}"
+        raise EngineError(msg)
+    return engine
 
 
 def second_ms(engine: Engine, answers: Answers, frames: int) -> float:
@@ -231,6 +290,22 @@ def _check_passed(entry: Entry) -> None:
     if not isinstance(parity, dict) or parity.get("passed") is not True:
         msg = f"the engine at {entry.path} differs from the float32 reference by more than its recipe allows: {parity}"
         raise EngineError(msg)
+
+
+@functools.lru_cache(maxsize=16)
+def _encoder_sha256(path: Path, modified_ns: int, size: int) -> str:  # noqa: ARG001 - another date or size is another file
+    """Hash an external encoder once a process: its hash is in the key of every engine that is looked at."""
+    return file_sha256(path)
+
+
+def _weights_bytes(request: EngineRequest) -> int:
+    """Add up the files of a model and of the encoders that it names; those that are missing count nothing."""
+    card, size = request.bundle.card, sum(path.stat().st_size for path in request.bundle.path.glob("*"))
+    for part in (card.audio, card.visual):
+        if part.external:
+            with contextlib.suppress(ModelError):
+                size += encoder_file(part.network, request.settings.weights_dir).stat().st_size
+    return size
 
 
 def _code_sha256() -> str:

@@ -5,77 +5,139 @@ It imports an engine only when it is about to open it.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamav.engines.cache import EngineCache
-from streamav.engines.making import EngineRequest, open_made
+from streamav.engines.making import EngineRequest, engine_key, is_made, is_slow, made, open_made
 from streamav.engines.recipe import load_recipe, recipe_names
+from streamav.engines.swap import Coming, SwapEngine
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamav.bundle import Bundle
     from streamav.config import ModelSettings
     from streamav.engines.making import Maker
     from streamav.engines.recipe import Recipe
+    from streamav.engines.samples import Calibration
     from streamav.protocols import Engine
 
-__all__ = ["engine_candidates", "maker_of", "open_engine"]
+__all__ = ["DEFAULT_PRECISION", "engine_candidates", "maker_of", "open_engine", "problem_of", "ranked", "rebuild"]
 
 log = logging.getLogger(__name__)
 
-_AUTO_GPU = ("cuda-fp32", "cpu-fp32", "torch-fp32")
-_AUTO_CPU = ("cpu-fp32", "torch-fp32")
+DEFAULT_PRECISION = {
+    "tensorrt": "fp16",  # twice the operations of tf32 (NVIDIA data sheets) with its ten bits of mantissa; bf16 has seven
+    "cuda": "fp16",  # likewise
+    "cpu": "fp32",  # right everywhere; int8 needs calibration on real frames, and bf16 pays on few processors
+    "torch": "fp32",  # it is the reference
+}
+"""What `--precision auto` means for each engine; the engines stand in the order in which `--engine auto` prefers them."""
+_DEVICES = (("tensorrt", "cuda"), ("cpu",), ("torch",))
+"""Engines that share a device, best device first; between engines of one device measured times decide, where there are any."""
+_NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def engine_candidates(settings: ModelSettings) -> tuple[str, ...]:
-    """Give the names of the recipes to try, best first.
+    """Give the names of the recipes that may be built for these settings, best first, whatever this machine has.
 
     Raises:
         EngineError: when there is no recipe for the engine and precision that the settings name.
     """
-    precision = "fp32" if settings.precision == "auto" else settings.precision
-    if settings.engine == "auto":
-        names = _AUTO_GPU if Path("/proc/driver/nvidia/version").exists() else _AUTO_CPU
-        wanted = tuple(name.replace("fp32", precision) for name in names)
-        return tuple(name for name in wanted if name in recipe_names()) or _refuse("auto", precision)
-    name = f"{settings.engine}-{precision}"
-    return (name,) if name in recipe_names() else _refuse(settings.engine, precision)
+    engines = DEFAULT_PRECISION if settings.engine == "auto" else (settings.engine,)
+    wanted = (f"{engine}-{DEFAULT_PRECISION[engine] if settings.precision == 'auto' else settings.precision}" for engine in engines)
+    return tuple(name for name in wanted if name in recipe_names()) or _refuse(settings.engine, settings.precision)
 
 
-def open_engine(bundle: Bundle, settings: ModelSettings, cache: EngineCache | None = None) -> Engine:
+def open_engine(
+    bundle: Bundle,
+    settings: ModelSettings,
+    cache: EngineCache | None = None,
+    *,
+    beside: bool = False,
+) -> Engine:
     """Open the engine of a model.
 
     Args:
         bundle: the model.
         settings: engine, precision, threads and the folder of external encoders.
         cache: where built engines are kept; None for the user's cache.
+        beside: True gives a SwapEngine on the best engine that is ready or quick to make when the wanted one must be made and that
+            is slow; False waits for the wanted one.
 
     Raises:
         EngineError: when no engine can run the model as asked.
         ModelError: when weights are missing or do not fit the networks.
     """
-    problems = []
-    for name in engine_candidates(settings):
-        try:
-            engine = _open(load_recipe(name), bundle, settings, EngineCache() if cache is None else cache)
-        except EngineError as exc:
-            problems.append(f"{name}: {exc}")
-            log.warning("engine: %s cannot be used: %s", name, exc)
-            continue
-        log.info("engine: %s runs model %s", engine.name, bundle.card.name)
-        return engine
-    msg = f"no engine can run model {bundle.card.name}:\n" + "\n".join(problems)
-    raise EngineError(msg)
+    cache = EngineCache() if cache is None else cache
+    recipes = ranked(bundle, settings, cache)
+    if beside:
+        coming = _coming(recipes[0], bundle, settings, cache)
+        stand_ins = [] if coming is None else _stand_ins(recipes, bundle, settings, cache)
+        if coming is not None and stand_ins:
+            return SwapEngine(_open_first(stand_ins, bundle, settings, cache), coming)
+    return _open_first(recipes, bundle, settings, cache)
 
 
-def _open(recipe: Recipe, bundle: Bundle, settings: ModelSettings, cache: EngineCache) -> Engine:
+def ranked(bundle: Bundle, settings: ModelSettings, cache: EngineCache) -> tuple[Recipe, ...]:
+    """Give the recipes to try, best first.
+
+    One that is asked for by name is the only one. `auto` takes, device by device, what lies ready and passed, the fastest by its own
+    record first; for an engine of which nothing lies ready, what is built by default. Other precisions are used where somebody built
+    them, never built unasked.
+
+    Raises:
+        EngineError: when there is no such engine, or this machine has none of them.
+        ModelError: when an external encoder is missing.
+    """
+    defaults = engine_candidates(settings)
+    if settings.engine != "auto":
+        return tuple(load_recipe(name) for name in defaults)
+    found: list[Recipe] = []
+    for engines in _DEVICES:
+        ready: list[tuple[float, Recipe]] = []
+        sooner: list[Recipe] = []
+        later: list[Recipe] = []
+        for engine in engines:
+            recipes = _present(engine, settings)
+            times = [(time_ms, recipe) for recipe in recipes if (time_ms := _recorded_ms(recipe, bundle, settings, cache)) is not None]
+            ready += times
+            unmade = [] if times else [recipe for recipe in recipes if recipe.name in defaults]
+            (later if ready else sooner).extend(unmade)
+        found += [*sooner, *(recipe for _, recipe in sorted(ready, key=lambda pair: pair[0])), *later]
+    if not found:
+        msg = f"this machine can run none of: {', '.join(defaults)}; see: streamav engines list"
+        raise EngineError(msg)
+    return tuple(found)
+
+
+def rebuild(bundle: Bundle, settings: ModelSettings, cache: EngineCache, calibration: Calibration | None = None) -> None:
+    """Build the engine that `open_engine` would take first anew, on recorded material where there is some.
+
+    Raises:
+        EngineError: as ranked(), or when it cannot be made, or differs from torch by more than its recipe allows.
+        ModelError: when weights are missing or do not fit the networks.
+    """
+    recipe = ranked(bundle, settings, cache)[0]
     if recipe.engine == "torch":
-        from streamav.engines.torch_engine import open_torch_engine
+        return
+    maker, request = maker_of(recipe), EngineRequest(bundle=bundle, settings=settings, recipe=recipe, calibration=calibration)
+    cache.remove(engine_key(maker, request).digest)
+    made(maker, request, cache)
 
-        return open_torch_engine(bundle, settings)
-    return open_made(maker_of(recipe), EngineRequest(bundle=bundle, settings=settings, recipe=recipe), cache)
+
+def problem_of(recipe: Recipe) -> str | None:
+    """Say why this machine cannot run the engine of a recipe, or None when it can."""
+    if recipe.engine == "torch":
+        return None
+    try:
+        return maker_of(recipe).problem(recipe)
+    except EngineError as exc:
+        return str(exc)
 
 
 def maker_of(recipe: Recipe) -> Maker:
@@ -97,6 +159,79 @@ def maker_of(recipe: Recipe) -> Maker:
         msg = f"the package onnxruntime cannot be imported: {exc}"
         raise EngineError(msg) from exc
     return CpuMaker()
+
+
+def _open_first(recipes: Sequence[Recipe], bundle: Bundle, settings: ModelSettings, cache: EngineCache) -> Engine:
+    """Open the first that can be opened; what was refused on the way, and why, is one warning each."""
+    problems = []
+    for recipe in recipes:
+        try:
+            engine = _open(recipe, bundle, settings, cache)
+        except EngineError as exc:
+            problems.append(f"{recipe.name}: {exc}")
+            log.warning("engine: %s cannot be used: %s", recipe.name, exc)
+            continue
+        log.info("engine: %s runs model %s", engine.name, bundle.card.name)
+        return engine
+    msg = f"no engine can run model {bundle.card.name}:\n" + "\n".join(problems)
+    raise EngineError(msg)
+
+
+def _open(recipe: Recipe, bundle: Bundle, settings: ModelSettings, cache: EngineCache) -> Engine:
+    if recipe.engine == "torch":
+        from streamav.engines.torch_engine import open_torch_engine
+
+        return open_torch_engine(bundle, settings)
+    return open_made(maker_of(recipe), EngineRequest(bundle=bundle, settings=settings, recipe=recipe), cache)
+
+
+def _coming(recipe: Recipe, bundle: Bundle, settings: ModelSettings, cache: EngineCache) -> Coming | None:
+    """Give what must be made, slowly, before the engine of *recipe* can run; None when there is nothing to wait for."""
+    if recipe.engine == "torch" or problem_of(recipe) is not None:
+        return None  # a problem of an engine asked for by name is told when it is opened
+    maker, request = maker_of(recipe), EngineRequest(bundle=bundle, settings=settings, recipe=recipe)
+    if not is_slow(maker, request) or is_made(maker, request, cache):
+        return None
+    return Coming(maker, request, cache)
+
+
+def _stand_ins(recipes: Sequence[Recipe], bundle: Bundle, settings: ModelSettings, cache: EngineCache) -> list[Recipe]:
+    """Give what may run until recipes[0] is made: ready or quick to make, and of no better device than what was asked for."""
+    wanted, others = recipes[0], recipes[1:]
+    if settings.engine != "auto":
+        free = settings.model_copy(update={"engine": "auto", "precision": "auto"})
+        allowed = set(itertools.dropwhile(lambda engine: engine != wanted.engine, DEFAULT_PRECISION))
+        others = [recipe for recipe in ranked(bundle, free, cache) if recipe.engine in allowed and recipe.name != wanted.name]
+    return [recipe for recipe in others if _coming(recipe, bundle, settings, cache) is None]
+
+
+def _present(engine: str, settings: ModelSettings) -> list[Recipe]:
+    """Give the recipes of an engine, in the precision asked for, that this machine can run."""
+    found = []
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        if recipe.engine != engine or settings.precision not in {"auto", recipe.precision}:
+            continue
+        problem = problem_of(recipe)
+        if problem is None:
+            found.append(recipe)
+            continue
+        told = recipe.engine == "tensorrt" and recipe.precision == DEFAULT_PRECISION["tensorrt"] and _NVIDIA_DRIVER.exists()
+        log.log(logging.INFO if told else logging.DEBUG, "engine: %s is passed over: %s", name, problem)
+    return found
+
+
+def _recorded_ms(recipe: Recipe, bundle: Bundle, settings: ModelSettings, cache: EngineCache) -> float | None:
+    """Give the time of one second that was noted when an engine was made; None when it was not, or did not pass."""
+    if recipe.engine == "torch":
+        return None
+    request = EngineRequest(bundle=bundle, settings=settings, recipe=recipe)
+    entry = cache.peek(engine_key(maker_of(recipe), request))
+    parity = None if entry is None else entry.facts.get("parity")
+    if entry is None or not isinstance(parity, dict) or parity.get("passed") is not True:
+        return None
+    time_ms = entry.facts.get("second_ms")
+    return float(time_ms) if isinstance(time_ms, int | float) else float("inf")
 
 
 def _refuse(engine: str, precision: str) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""Lists and verifies the engines on disk; building goes through `open_engine`, as for a run.
+"""Looks after the engines on disk: what they are, whether this version and machine would use them, whether they still answer alike.
 
-It knows no command line.
+It builds nothing (`open_engine` does) and knows no command line.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from streamav.bundle import load_bundle
 from streamav.config import ModelSettings
-from streamav.engines.making import ANSWERS_FILE, EngineRequest
+from streamav.engines.making import ANSWERS_FILE, EngineRequest, engine_key
 from streamav.engines.parity import compare, load_answers
-from streamav.engines.recipe import load_recipe
-from streamav.engines.selection import maker_of
+from streamav.engines.recipe import load_recipe, recipe_names
+from streamav.engines.selection import maker_of, problem_of
 from streamav.errors import EngineError, ModelError
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-    from streamav.engines.cache import Entry
+    from streamav.engines.cache import EngineCache, Entry
     from streamav.engines.parity import Parity
 
-__all__ = ["EngineInfo", "describe", "verify"]
+__all__ = ["EngineInfo", "clear", "describe", "unusable_here", "verify"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,25 +39,30 @@ class EngineInfo:
     recipe: str
     size_mb: float
     build_s: float
+    second_ms: float | None
+    """One second of one stream, all networks, as it was measured when the engine was made."""
     parity: Mapping[str, JsonValue]
     """As it was found when the engine was built."""
     weights: str
     """Start of the hash of the model's weights."""
+    stale: str | None
+    """Why this version on this machine would not use it, or None when it would."""
 
 
 def describe(entry: Entry) -> EngineInfo:
     """Say what an entry of the cache is."""
     facts = entry.facts
-    parity, seconds = facts.get("parity"), facts.get("seconds")
-    parts = json.loads(json.dumps(entry.key.get("parts", {})))
+    parity, second_ms = facts.get("parity"), _number(facts.get("second_ms"))
     return EngineInfo(
         key=entry.digest[:16],
         model=str(facts.get("model", "?")),
         recipe=str(facts.get("recipe", "?")),
         size_mb=round(entry.size_bytes / 1e6, 2),
-        build_s=float(seconds) if isinstance(seconds, int | float) else 0.0,
+        build_s=_number(facts.get("seconds")) or 0.0,
+        second_ms=second_ms,
         parity=parity if isinstance(parity, dict) else {},
-        weights=str(parts.get("weights", ""))[:12],
+        weights=_parts(entry).get("weights", "")[:12],
+        stale=_stale(entry),
     )
 
 
@@ -66,6 +71,58 @@ def verify(entry: Entry, threads: int | None = None) -> Parity:
 
     Raises:
         EngineError: when it cannot be loaded or run, its recipe is gone, or its model is.
+    """
+    request = _request(entry, threads)
+    engine = maker_of(request.recipe).load(request, entry.path, entry.facts)
+    return compare(engine, load_answers(entry.path / ANSWERS_FILE), request.recipe.tolerance)
+
+
+def unusable_here() -> dict[str, str]:
+    """Give the recipes whose engines this machine cannot run, each with the reason."""
+    problems = {name: problem_of(load_recipe(name)) for name in recipe_names()}
+    return {name: problem for name, problem in problems.items() if problem is not None}
+
+
+def clear(cache: EngineCache, *, stale: bool = False, model: str | None = None) -> int:
+    """Remove engines: all, or those that are stale or damaged, or those of one model, or those that are both; give how many.
+
+    A damaged one does not tell its model, so it is removed only where no model is named.
+    """
+    if not stale and model is None:
+        return cache.clear()
+    doomed = [
+        entry.digest
+        for entry in cache.entries()
+        if (model is None or entry.facts.get("model") == model) and (not stale or _stale(entry) is not None)
+    ]
+    doomed += [path.name for path, _ in cache.damaged()] if model is None else []
+    for digest in doomed:
+        cache.remove(digest)
+    return len(doomed)
+
+
+def _stale(entry: Entry) -> str | None:
+    """Compare the entry's key with the one that the same engine would have now."""
+    try:
+        request = _request(entry)
+        problem = problem_of(request.recipe)
+        if problem is not None:
+            return f"this machine cannot run it: {problem}"
+        key = engine_key(maker_of(request.recipe), request)
+    except (EngineError, ModelError) as exc:
+        return str(exc)
+    if key.digest == entry.digest:
+        return None
+    old, new = _parts(entry), dict(key.parts)
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return f"made from another {', '.join(names) or 'format'}"
+
+
+def _request(entry: Entry, threads: int | None = None) -> EngineRequest:
+    """Give the request that an entry was made for.
+
+    Raises:
+        EngineError: when its recipe or its model is gone.
     """
     recipe = load_recipe(str(entry.facts.get("recipe")))
     weights_dir = entry.facts.get("weights_dir")
@@ -80,6 +137,13 @@ def verify(entry: Entry, threads: int | None = None) -> Parity:
         threads=threads,
         weights_dir=Path(weights_dir) if isinstance(weights_dir, str) else None,
     )
-    request = EngineRequest(bundle=bundle, settings=settings, recipe=recipe)
-    engine = maker_of(recipe).load(request, entry.path, entry.facts)
-    return compare(engine, load_answers(entry.path / ANSWERS_FILE), recipe.tolerance)
+    return EngineRequest(bundle=bundle, settings=settings, recipe=recipe)
+
+
+def _parts(entry: Entry) -> dict[str, str]:
+    parts = json.loads(json.dumps(entry.key.get("parts", {})))
+    return {str(name): str(value) for name, value in parts.items()} if isinstance(parts, dict) else {}
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

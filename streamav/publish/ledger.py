@@ -42,6 +42,8 @@ class _Open:
     latency_s: float
     sequence: int
     told: bool
+    backend: str
+    """What computed it: a reminder says what its message said, whatever runs by then."""
 
 
 class Ledger:
@@ -88,7 +90,7 @@ class Ledger:
         told = known is not None and known.told
         sequence = known.sequence if known is not None else 0
         if not (self._provisional or event.confirmed or told):
-            self._remember(event, _Open(event, now_s, latency_s, sequence, told=False))
+            self._remember(event, _Open(event, now_s, latency_s, sequence, told=False, backend=self._context.computed_by))
             return [], []
         wire = event
         if not told and event.phase is EventPhase.UPDATE and not self._provisional:
@@ -103,7 +105,7 @@ class Ledger:
         parcels.append(self._parcel(message))
         if event.confirmed and not was_confirmed:
             parcels.append(self._companion(message))
-        self._remember(event, _Open(event, now_s, latency_s, sequence, told=True))
+        self._remember(event, _Open(event, now_s, latency_s, sequence, told=True, backend=message.model.backend))
         return parcels, self._consequences(event, message)
 
     def left_open(self, message: EventMessage) -> tuple[list[Parcel], list[Retained]]:
@@ -121,7 +123,8 @@ class Ledger:
                 known.sequence += 1
                 update = replace(known.event, phase=EventPhase.UPDATE)
                 latency_s = known.latency_s + now_s - known.taken_s
-                parcels.append(self._parcel(describe(update, self._context, latency_s, known.sequence)))
+                context = replace(self._context, backend=known.backend)
+                parcels.append(self._parcel(describe(update, context, latency_s, known.sequence)))
         return parcels
 
     def _remember(self, event: Event, known: _Open) -> None:

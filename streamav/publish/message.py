@@ -16,6 +16,8 @@ from streamav.errors import ShapeError, StreamavError
 from streamav.types import SEGMENT_NS, EndReason, EventPhase
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamav.types import Event, Location
 
 __all__ = [
@@ -57,15 +59,20 @@ class MessageError(StreamavError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageContext:
-    """What is the same in every message of a run: which model, and what computes it."""
+    """Which model a run has, which is the same in every message, and what computes it, which may change once."""
 
     model_name: str
     version: str
     """Version of the model."""
     sha256: str
     """Hash of the weights, hex."""
-    backend: str
-    """What computes it, such as "onnxruntime-fp32" or "tensorrt-fp16"."""
+    backend: str | Callable[[], str]
+    """What computes it, such as "onnxruntime-fp32" or "tensorrt-fp16", or what says so at the moment of a message."""
+
+    @property
+    def computed_by(self) -> str:
+        """What computes it now."""
+        return self.backend if isinstance(self.backend, str) else self.backend()
 
 
 class _Wire(BaseModel):
@@ -218,7 +225,7 @@ def describe(event: Event, context: MessageContext, latency_s: float, sequence: 
             snapshot_url=None,
             clip_url=None,
             has_clip=False,
-            model=ModelEntry(name=context.model_name, version=context.version, sha256=context.sha256, backend=context.backend),
+            model=ModelEntry(name=context.model_name, version=context.version, sha256=context.sha256, backend=context.computed_by),
         )
     except ValidationError as exc:
         msg = f"event {event.id} of {event.label} cannot be published: {_explain(exc)}"

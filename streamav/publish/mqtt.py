@@ -146,6 +146,7 @@ class MqttSink:
         self._probed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._told_drops = (0, float("-inf"))
+        self._told_backend = identity.context.computed_by
 
     # ---- what the loop calls -------------------------------------------------------------------------------------------------------------
 
@@ -164,6 +165,7 @@ class MqttSink:
     def event(self, event: Event, latency_s: float) -> None:
         """Queue one message about an event."""
         self._queue(*self._ledger.event(event, latency_s, self._monotonic()))
+        self._follow_backend()
 
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
         """Publish a change of a source's state; the reason stays in the log, the topic holds one word."""
@@ -172,6 +174,7 @@ class MqttSink:
 
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
         """Publish telemetry at QoS 0; without a connection it is gone."""
+        self._follow_backend()
         if self.counters.connected:
             self._telemetry[self._topics.telemetry(source)] = telemetry_payload(telemetry)
             self._wake.set()
@@ -252,9 +255,10 @@ class MqttSink:
     async def _greet(self, connection: Connection) -> None:
         """Bring the broker up to date; the outbox comes after it."""
         await self._retain(connection, self._topics.status, b"online")
-        await self._retain(connection, self._topics.info, self._info())
         self._changed.clear()
         self._telemetry.clear()
+        self._told_backend = self._identity.context.computed_by
+        await self._retain(connection, self._topics.info, self._info())
         for value in self._ledger.retained():
             await self._retain(connection, value.topic, value.payload)
         self.counters.connected = True
@@ -356,12 +360,20 @@ class MqttSink:
             _log.warning("the outbox is full, whole events are lost messages=%d", self._outbox.dropped - told)
             self._told_drops = (self._outbox.dropped, self._monotonic())
 
+    def _follow_backend(self) -> None:
+        """Say what computes once it changes (contract, section 3.1); asked with each event and with telemetry, every ten seconds."""
+        backend = self._identity.context.computed_by
+        if backend != self._told_backend:
+            self._told_backend = backend
+            self._changed[self._topics.info] = self._info()
+            self._wake.set()
+
     def _info(self) -> bytes:
         context = self._identity.context
         info = {
             "version": self._identity.version,
             "model": {"name": context.model_name, "version": context.version, "sha256": context.sha256},
-            "backend": context.backend,
+            "backend": context.computed_by,
             "sources": sorted(self._identity.sources),
         }
         return json.dumps(info, ensure_ascii=False, separators=(",", ":")).encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 
@@ -269,3 +270,30 @@ async def test_a_full_outbox_loses_whole_events_and_says_so(tmp_path: Path, capl
     assert [m.type for m in messages(broker)].count("new") == len(consumer.events)
     assert sink.counters.dropped > 0
     assert sum("whole events are lost" in record.message for record in caplog.records) == 1
+
+
+async def test_what_computes_is_followed(tmp_path: Path) -> None:
+    """After an engine took over, events name the new one, info is published again, and a reminder of an older event names the old one."""
+    computing = ["torch-fp32"]
+    context = replace(CONTEXT, backend=lambda: computing[0])
+    broker = FakeBroker()
+    identity = MqttIdentity(version="0.1.0", context=context, sources={"porch": ["bark", "cat"]})
+    settings = MqttSettings(host="broker", backoff=FAST, timeout_s=0.2)
+    sink = MqttSink(settings, identity, tmp_path, random=dice(1), monotonic=lambda: 0.0, connect=broker.connect, close_limit_s=2.0)
+    await sink.start()
+    sink.event(make_event(1), 0.1)
+    await until(lambda: len(messages(broker)) == 1)
+    computing[0] = "tensorrt-fp16"
+    sink.event(make_event(2, label="cat"), 0.1)
+    await until(lambda: json.loads(retained(broker)["info"])["backend"] == "tensorrt-fp16")
+    assert [message.model.backend for message in messages(broker)] == ["torch-fp32", "tensorrt-fp16"]
+    assert topics(broker).count("info") == 2
+    broker.lose()
+    await until(lambda: len(messages(broker)) == 4)
+    assert {message.label: message.model.backend for message in messages(broker)[2:]} == {"bark": "torch-fp32", "cat": "tensorrt-fp16"}
+    computing[0] = "cuda-fp16"
+    sink.telemetry(
+        "porch", Telemetry(frames_per_second=16.0, level_dbfs=-20.0, latency_s=0.1, skew_ms=None, realtime_factor=0.1, dropped_segments=0)
+    )
+    await until(lambda: json.loads(retained(broker)["info"])["backend"] == "cuda-fp16")
+    await sink.close()

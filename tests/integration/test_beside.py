@@ -1,0 +1,144 @@
+"""A run that begins on one engine while another is built beside it by a real process, and changes over."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import FakeSource, RecordingSink
+from rigs import wait_until
+
+from streamav import app
+from streamav.config import ModelSettings, Settings, SourceSettings
+from streamav.engines import SwapEngine, selection, swap
+from streamav.pipeline import RunSummary
+from streamav.publish import EventMessage, decode
+from streamav.types import SAMPLE_RATE_HZ, SEGMENT_NS, AudioBlock, Event, VideoFrame
+
+pytestmark = pytest.mark.slow  # builds an engine
+
+SECONDS = 30
+"""Length of the source; in its middle it waits until the other engine is ready or the test goes on."""
+
+
+def items(gate: threading.Event) -> list[AudioBlock | VideoFrame | threading.Event]:
+    """Give seconds of noise and pictures; the source waits at *gate* in its middle."""
+    generator = np.random.default_rng(3)
+    found: list[AudioBlock | VideoFrame | threading.Event] = []
+    for index in range(SECONDS):
+        if index == SECONDS // 2:
+            found.append(gate)
+        start_ns = index * SEGMENT_NS
+        for step in range(2):
+            pixels = generator.integers(0, 255, (112, 112, 3), np.uint8)
+            found.append(VideoFrame(time_ns=start_ns + step * SEGMENT_NS // 2, pixels=pixels))
+        found.append(AudioBlock(start_ns=start_ns, samples=generator.normal(0, 0.1, SAMPLE_RATE_HZ).astype(np.float32)))
+    return [*found, VideoFrame(time_ns=SECONDS * SEGMENT_NS, pixels=np.zeros((112, 112, 3), np.uint8))]
+
+
+class Rig:
+    """Runs of the tiny model on the same seconds, in a home of their own."""
+
+    def __init__(self, model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.model, self.folder, self.monkeypatch = model, folder, monkeypatch
+        monkeypatch.setenv("STREAMAV_HOME", str(folder / "home"))
+        monkeypatch.setattr(selection, "is_slow", lambda *_: True)
+
+    def run(
+        self,
+        name: str,
+        *,
+        engine: str = "auto",
+        speed: str = "1",
+        meanwhile: Callable[[app.Application, threading.Event], None] | None = None,
+    ) -> tuple[list[EventMessage], list[Event], RunSummary]:
+        """Run once; *meanwhile* is called in a thread with the application and the gate, which it must open."""
+        gate = threading.Event()
+        self.monkeypatch.setattr(app, "open_source", lambda *_, **__: FakeSource(items(gate)))
+        written, sink = self.folder / f"{name}.jsonl", RecordingSink()
+        settings = Settings(
+            source=SourceSettings.model_validate({"uri": "fake", "speed": speed}),
+            model=ModelSettings.model_validate({"name": str(self.model), "engine": engine, "threads": 1}),
+            jsonl=str(written),
+        )
+        application = app.build(settings, [sink])
+        thread = threading.Thread(target=gate.set if meanwhile is None else lambda: meanwhile(application, gate))
+        thread.start()
+        summary = asyncio.run(app.run(application))
+        thread.join(30)
+        return [decode(line.encode()) for line in written.read_text(encoding="utf-8").splitlines()], sink.events, summary
+
+
+@pytest.fixture
+def rig(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    return Rig(tiny_bundle, tmp_path, monkeypatch)
+
+
+def after_the_build(application: app.Application, gate: threading.Event) -> None:
+    """Let the source go on once the other engine is ready."""
+    if isinstance(application.engine, SwapEngine):
+        application.engine.wait(90)
+    gate.set()
+
+
+def test_a_run_changes_over_without_losing_a_second(rig: Rig) -> None:
+    """The first events are computed by torch, the later ones by the engine that a real builder made meanwhile; each second is told.
+
+    Nothing but the name of what computed it and the last digits differ from a run on one engine.
+    """
+    changing, events, summary = rig.run("changing", meanwhile=after_the_build)
+    plain, _, _ = rig.run("plain", engine="torch")
+    backends = [message.model.backend for message in changing]
+    assert backends == sorted(backends, reverse=True)
+    assert set(backends) == {"torch-fp32", "onnxruntime-fp32"}
+    told = [message for message in changing if message.type != "end"]
+    assert [message.type for message in changing] == [message.type for message in plain]
+    assert np.all(np.diff([event.newest_end_ns for event in events if event.end_ns is None]) == SEGMENT_NS)
+    for one, other in zip(told, plain, strict=False):
+        assert (one.id, one.seq, one.label, one.media_start_s, one.duration_s) == (
+            other.id,
+            other.seq,
+            other.label,
+            other.media_start_s,
+            other.duration_s,
+        )
+        assert one.score == pytest.approx(other.score, abs=2e-3)
+    assert summary.media_s == SECONDS
+    assert summary.dropped_segments == 0
+    # What was built stays: the next run begins on it.
+    again, _, _ = rig.run("again")
+    assert {message.model.backend for message in again} == {"onnxruntime-fp32"}
+
+
+def test_a_build_never_stands_in_the_way(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A builder that hangs delays no label, and is gone when the run ends."""
+    import sys
+
+    note = rig.folder / "pid"
+    program = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
+    monkeypatch.setattr(swap, "build_command", lambda *_: [sys.executable, "-c", program, str(note)])
+
+    def once_it_runs(_: app.Application, gate: threading.Event) -> None:
+        wait_until("the builder", lambda: note.exists() and note.read_text(encoding="ascii") != "", 30)
+        gate.set()
+
+    found, _, summary = rig.run("hanging", meanwhile=once_it_runs)
+    assert summary.media_s == SECONDS
+    assert found[-1].end_reason == "ended"
+    assert {message.model.backend for message in found} == {"torch-fp32"}
+    assert not Path(f"/proc/{note.read_text(encoding='ascii')}").exists()
+
+
+def test_a_replay_at_full_speed_waits(rig: Rig) -> None:
+    """Its results do not depend on how long a build takes: every event is computed by the wanted engine."""
+
+    def at_once(application: app.Application, gate: threading.Event) -> None:
+        assert not isinstance(application.engine, SwapEngine)
+        gate.set()
+
+    found, _, _ = rig.run("max", speed="max", meanwhile=at_once)
+    assert {message.model.backend for message in found} == {"onnxruntime-fp32"}

@@ -1,0 +1,157 @@
+"""`streamav engines`: what is on disk, whether it would be used, whether it still answers alike, and how to be rid of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamav.bundle import load_bundle
+from streamav.cli import main
+from streamav.config import ModelSettings
+from streamav.engines import EngineCache, cpu_engine, making, open_engine
+from streamav.engines.cache import EntryKey
+from streamav.engines.cpu_engine import CpuMaker
+
+
+@pytest.fixture(scope="module")
+def built(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the CPU engine of the tiny model."""
+    folder = tmp_path_factory.mktemp("built")
+    open_engine(load_bundle(tiny_bundle), ModelSettings(engine="cpu", threads=1), EngineCache(folder))
+    return folder
+
+
+@pytest.fixture
+def cache(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineCache:
+    """The user's cache, with that engine in it."""
+    monkeypatch.setenv("STREAMAV_HOME", str(tmp_path))
+    shutil.copytree(built, tmp_path / "engines")
+    return EngineCache()
+
+
+def listed(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main(["engines", "list", "--json"]) == 0
+    tree: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return tree
+
+
+def lay_another_model(cache: EngineCache) -> None:
+    """Put an engine of a model that is gone beside the other."""
+    facts = {"model": "other", "recipe": "cpu-fp32", "bundle": "/nowhere/other", "parity": {"passed": True}}
+    cache.get(EntryKey("cpu", "fp32", {"weights": "abc"}), lambda _: facts)  # type: ignore[arg-type,return-value]
+
+
+def test_list_shows_what_each_costs_and_how_far_it_is_off(cache: EngineCache, capsys: pytest.CaptureFixture[str]) -> None:
+    """Key, model, recipe, size, seconds to build, time of a second, comparison, and that it would be used."""
+    (row,) = listed(capsys)["engines"]
+    (entry,) = cache.entries()
+    assert (row["key"], row["model"], row["recipe"], row["stale"]) == (entry.digest[:16], "tiny", "cpu-fp32", None)
+    assert main(["engines", "list"]) == 0
+    text = capsys.readouterr().out
+    for words in (
+        entry.digest[:16],
+        "tiny",
+        "cpu-fp32",
+        "MB",
+        "built in",
+        "ms a second",
+        "current",
+        "parity passed",
+        "relative error",
+        "decisions alike 1",
+    ):
+        assert words in text
+
+
+def test_list_says_why_an_engine_is_stale(cache: EngineCache, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other libraries, another version, or a model that is gone: it is named, and verify leaves it alone."""
+    lay_another_model(cache)
+    monkeypatch.setattr(making, "__version__", "99")
+    monkeypatch.setattr(CpuMaker, "parts", lambda *_: {"libraries": "onnxruntime 99", "processor": cpu_engine.processor()})
+    stale = {str(row["model"]): row["stale"] for row in listed(capsys)["engines"]}
+    assert stale["tiny"] == "made from another libraries, streamav"
+    assert "is gone" in str(stale["other"])
+    assert main(["engines", "verify"]) == 0
+    assert capsys.readouterr().out.count("stale, not run") == 2
+
+
+def test_list_says_what_this_machine_cannot_run(
+    cache: EngineCache, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the reason, and the engine that was built for it is stale here."""
+    monkeypatch.setattr(CpuMaker, "problem", lambda *_: "no processor")
+    assert main(["engines", "list"]) == 0
+    text = capsys.readouterr().out
+    assert "stale: this machine cannot run it: no processor" in text
+    _, _, last = text.partition("engines this machine cannot run:\n")
+    assert "  cpu-fp32       no processor\n" in last
+    assert "torch-fp32" not in last
+
+
+def test_verify_fails_on_a_damaged_engine(cache: EngineCache, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit status 6 with its key and what is damaged; list names it too, and the next use builds it again."""
+    (entry,) = cache.entries()
+    (entry.path / "audio.onnx").write_bytes(b"nonsense")
+    assert main(["engines", "verify"]) == 6
+    out, err = capsys.readouterr()
+    assert f"{entry.digest[:16]}  damaged: audio.onnx is damaged" in out
+    assert "1 of 1 engines failed" in err
+    assert listed(capsys)["damaged"] == {entry.digest[:16]: "audio.onnx is damaged"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        ([], []),
+        (["--stale"], ["tiny"]),
+        (["--model", "other"], ["tiny"]),
+        (["--model", "tiny"], ["other"]),
+        (["--stale", "--model", "tiny"], ["other", "tiny"]),
+        (["--model", "nobody"], ["other", "tiny"]),
+    ],
+)
+def test_clear_removes_what_was_named(
+    cache: EngineCache, capsys: pytest.CaptureFixture[str], arguments: list[str], left: list[str]
+) -> None:
+    """All, the stale ones, those of a model, or both at once; the number is told."""
+    lay_another_model(cache)
+    assert main(["engines", "clear", *arguments]) == 0
+    assert capsys.readouterr().out == f"removed {2 - len(left)} engines\n"
+    assert sorted(str(entry.facts["model"]) for entry in cache.entries()) == left
+
+
+def test_clear_stale_removes_the_damaged(cache: EngineCache, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody can use them."""
+    (entry,) = cache.entries()
+    (entry.path / "entry.json").write_text("{}", encoding="utf-8")
+    assert main(["engines", "clear", "--stale"]) == 0
+    assert not entry.path.exists()
+
+
+def test_build_goes_where_it_is_told_and_anew_when_forced(
+    tiny_bundle: Path, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What lies there is taken as it is; with --force the same key is built again."""
+    folder = tmp_path / "elsewhere"
+    shutil.copytree(built, folder)
+    command = ["engines", "build", "--model", str(tiny_bundle), "--engine", "cpu", "--cache", str(folder)]
+    (before,) = EngineCache(folder).entries()
+    inode = before.path.stat().st_ino, (before.path / "entry.json").stat().st_mtime_ns
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"onnxruntime-fp32 is ready for model {tiny_bundle}\n"
+    assert (before.path.stat().st_ino, (before.path / "entry.json").stat().st_mtime_ns) == inode
+    assert main([*command, "--force"]) == 0
+    (after,) = EngineCache(folder).entries()
+    assert after.digest == before.digest
+    assert (after.path / "entry.json").stat().st_mtime_ns > inode[1]
+
+
+def test_build_ends_with_6_when_there_is_no_such_engine(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And says what there is."""
+    assert main(["engines", "build", "--model", str(tiny_bundle), "--engine", "torch", "--precision", "int8"]) == 6
+    assert "there is no engine torch with precision int8" in capsys.readouterr().err

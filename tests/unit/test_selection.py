@@ -1,0 +1,226 @@
+"""Which engine runs: what is present, what lies built and passed, what is asked for, and what stands in while one is made."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stand_ins import NAMES, StandIn, World, asked
+
+from streamav.bundle import Bundle, load_bundle
+from streamav.engines import EngineCache, SwapEngine, engine_candidates, open_engine, selection
+from streamav.errors import EngineError
+
+DEVICE = {"tensorrt": 0, "cuda": 0, "cpu": 1, "torch": 2}
+DEFAULTS = {"tensorrt-fp16", "cuda-fp16", "cpu-fp32", "torch-fp32"}
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: Path) -> Bundle:
+    return load_bundle(tiny_bundle)
+
+
+@pytest.fixture
+def world(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A machine with a GPU and every engine, and nothing built."""
+    return World(bundle, EngineCache(tmp_path / "engines")).install(monkeypatch)
+
+
+def test_the_precision_of_each_engine(world: World) -> None:
+    """By name and without a precision: half precision on a GPU, float32 elsewhere; what does not exist is refused with what does."""
+    wanted = {"tensorrt": "tensorrt-fp16", "cuda": "cuda-fp16", "cpu": "cpu-fp32", "torch": "torch-fp32"}
+    assert {engine: engine_candidates(asked(engine)) for engine in wanted} == {engine: (name,) for engine, name in wanted.items()}
+    assert engine_candidates(asked("cpu", "int8")) == ("cpu-int8",)
+    assert world.ranked("cpu", "int8") == ["cpu-int8"]
+    with pytest.raises(EngineError, match=r"no engine torch with precision int8; there are: cpu-fp32, cpu-int8"):
+        world.ranked("torch", "int8")
+
+
+def test_auto_prefers_the_best_that_is_present(world: World) -> None:
+    """All four, best first; without TensorRT or without a GPU the rest; nothing below float32 is built on a CPU unasked."""
+    assert world.ranked() == ["tensorrt-fp16", "cuda-fp16", "cpu-fp32", "torch-fp32"]
+    world.makers["tensorrt"].missing = "no torch_tensorrt"
+    assert world.ranked() == ["cuda-fp16", "cpu-fp32", "torch-fp32"]
+    world.makers["cuda"].missing = "no GPU"
+    assert world.ranked() == ["cpu-fp32", "torch-fp32"]
+    world.makers["cpu"].missing = "no ONNX Runtime"
+    assert world.ranked() == ["torch-fp32"]
+
+
+def test_auto_takes_what_was_built_and_is_faster(world: World) -> None:
+    """int8 that somebody built wins by its recorded time alone, and not at all when it failed its comparison."""
+    world.makers["tensorrt"].missing = world.makers["cuda"].missing = "no GPU"
+    world.lay("cpu-fp32", 40.0)
+    world.lay("cpu-int8", 20.0)
+    assert world.ranked() == ["cpu-int8", "cpu-fp32", "torch-fp32"]
+    world.cache.clear()
+    world.lay("cpu-fp32", 40.0)
+    world.lay("cpu-int8", 50.0)
+    assert world.ranked() == ["cpu-fp32", "cpu-int8", "torch-fp32"]
+    world.cache.clear()
+    world.lay("cpu-int8", 20.0)
+    assert world.ranked() == ["cpu-int8", "torch-fp32"]  # cpu-fp32 is not built beside it
+    world.cache.clear()
+    world.lay("cpu-int8", 20.0, passed=False)
+    assert world.ranked() == ["cpu-fp32", "torch-fp32"]
+
+
+def test_engines_of_one_gpu_are_compared_by_their_times(world: World) -> None:
+    """TensorRT that is not built comes before CUDA that is; once both are built the faster one comes first."""
+    world.lay("cuda-fp16", 5.0)
+    assert world.ranked()[:2] == ["tensorrt-fp16", "cuda-fp16"]
+    world.lay("tensorrt-fp16", 6.0)
+    assert world.ranked()[:2] == ["cuda-fp16", "tensorrt-fp16"]
+    world.lay("tensorrt-bf16", 4.0)
+    assert world.ranked()[:3] == ["tensorrt-bf16", "cuda-fp16", "tensorrt-fp16"]
+
+
+def test_a_precision_without_an_engine(world: World) -> None:
+    """`--precision int8` alone: the engines that have it, and it is built because somebody asked."""
+    assert world.ranked("auto", "int8") == ["cpu-int8"]
+    assert world.ranked("auto", "bf16") == ["tensorrt-bf16", "cuda-bf16"]
+    world.makers["cpu"].missing = "no ONNX Runtime"
+    with pytest.raises(EngineError, match="this machine can run none of: cpu-int8"):
+        world.ranked("auto", "int8")
+
+
+@given(
+    missing=st.sets(st.sampled_from(["tensorrt", "cuda", "cpu"])),
+    built=st.dictionaries(
+        st.sampled_from([name for name in NAMES if name != "torch-fp32"]), st.tuples(st.integers(1, 9), st.booleans()), max_size=6
+    ),
+)
+def test_what_auto_may_and_may_not_do(bundle: Bundle, missing: set[str], built: dict[str, tuple[int, bool]]) -> None:
+    """Whatever lies in the cache: better devices first, torch last, faster before slower, only defaults are built, nothing absent runs."""
+    with pytest.MonkeyPatch.context() as monkeypatch, tempfile.TemporaryDirectory() as folder:
+        world = World(bundle, EngineCache(Path(folder))).install(monkeypatch)
+        for name, (second_ms, passed) in built.items():
+            world.lay(name, second_ms, passed=passed)
+        for engine in missing:
+            world.makers[engine].missing = "it is not here"
+        order = world.ranked()
+    devices = [DEVICE[name.split("-")[0]] for name in order]
+    ready = {name: second_ms for name, (second_ms, passed) in built.items() if passed}
+    assert devices == sorted(devices)
+    assert order[-1] == "torch-fp32"
+    assert len(order) == len(set(order))
+    assert not missing & {name.split("-")[0] for name in order}
+    assert set(order) <= DEFAULTS | ready.keys()
+    assert {name for name in ready if name.split("-")[0] not in missing} <= set(order)
+    for device in (0, 1):
+        times = [ready[name] for name in order if name in ready and DEVICE[name.split("-")[0]] == device]
+        assert times == sorted(times)
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_a_gpu_without_tensorrt_is_said_once(
+    world: World, gpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line at info where there is a GPU to gain from, none at all where there is not."""
+    (tmp_path / "version").touch()
+    monkeypatch.setattr(selection, "_NVIDIA_DRIVER", tmp_path / "version" if gpu else tmp_path / "absent")
+    world.makers["tensorrt"].missing = "the package torch_tensorrt is not installed"
+    with caplog.at_level(logging.INFO):
+        world.ranked()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == (["engine: tensorrt-fp16 is passed over: the package torch_tensorrt is not installed"] if gpu else [])
+
+
+def test_a_failed_build_falls_back_and_says_why(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """One warning with the reason; asked for by name it is an error."""
+    world.makers["tensorrt"].fault = "operator aten::smell has no converter"
+    engine = open_engine(world.bundle, asked("auto"), world.cache)
+    assert engine.name == "stand-in-cuda-fp16"
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert "tensorrt-fp16 cannot be used: operator aten::smell has no converter" in record.getMessage()
+    with pytest.raises(EngineError, match="aten::smell"):
+        open_engine(world.bundle, asked("tensorrt"), world.cache)
+
+
+# What runs until the wanted engine is made
+
+
+def beside(world: World, engine: str = "auto", precision: str = "auto") -> tuple[str, str | None]:
+    """Give what runs at once, and what is made beside it."""
+    opened = open_engine(world.bundle, asked(engine, precision), world.cache, beside=True)
+    return opened.name, opened.coming if isinstance(opened, SwapEngine) else None
+
+
+def test_a_slow_build_goes_beside_the_run(world: World) -> None:
+    """The best engine that is quick to make runs at once, and nothing slow was compiled in this process."""
+    world.makers["tensorrt"].takes_long = True
+    assert beside(world) == ("stand-in-cuda-fp16", "tensorrt-fp16")
+    world.makers["cuda"].takes_long = True
+    world.cache.clear()
+    assert beside(world) == ("stand-in-cpu-fp32", "tensorrt-fp16")
+    assert world.makers["tensorrt"].compiled == []
+    assert world.makers["cuda"].compiled == ["cuda-fp16"]  # of the first time
+
+
+def test_what_lies_ready_stands_in_however_slow_it_was_to_make(world: World) -> None:
+    """A slow engine in the cache is as good as a quick one."""
+    for maker in world.makers.values():
+        maker.takes_long = True
+    assert beside(world) == ("torch-fp32", "tensorrt-fp16")
+    open_engine(world.bundle, asked("cuda"), world.cache)
+    assert beside(world) == ("stand-in-cuda-fp16", "tensorrt-fp16")
+    open_engine(world.bundle, asked("tensorrt"), world.cache)
+    assert beside(world, "tensorrt") == ("stand-in-tensorrt-fp16", None)
+
+
+def test_an_engine_asked_for_by_name_is_made_beside_too(world: World) -> None:
+    """What stands in is of no better device than what was asked for; an engine that cannot run here is refused at once."""
+    for maker in world.makers.values():
+        maker.takes_long = True
+    assert beside(world, "cpu", "int8") == ("torch-fp32", "cpu-int8")
+    world.makers["cpu"].takes_long = False
+    assert beside(world, "cpu", "int8") == ("stand-in-cpu-int8", None)
+    assert beside(world, "torch") == ("torch-fp32", None)
+    world.makers["tensorrt"].missing = "no GPU"
+    with pytest.raises(EngineError, match="no GPU"):
+        beside(world, "tensorrt")
+
+
+def test_whoever_does_not_ask_for_it_waits(world: World) -> None:
+    """Training, bench and a replay at full speed get the wanted engine, made here and now."""
+    world.makers["tensorrt"].takes_long = True
+    assert open_engine(world.bundle, asked("auto"), world.cache).name == "stand-in-tensorrt-fp16"
+
+
+def test_makers_without_an_opinion(world: World) -> None:
+    """TensorRT, int8 and, on the CPU, large models are slow unless their maker says otherwise."""
+    from streamav.engines import making
+
+    class Silent:
+        problem, parts, compile, load = StandIn.problem, StandIn.parts, StandIn.compile, StandIn.load
+
+    silent = Silent()
+    verdicts = {name: making.is_slow(silent, world.request(name)) for name in NAMES}
+    assert {name for name, slow in verdicts.items() if slow} == {"tensorrt-fp16", "tensorrt-bf16", "cpu-int8"}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(making, "_LARGE_BYTES", 1000)
+        assert making.is_slow(silent, world.request("cpu-fp32"))
+        assert not making.is_slow(silent, world.request("cuda-fp16"))
+
+
+def test_another_encoder_file_is_another_engine(world: World, tmp_path: Path) -> None:
+    """External encoders are hashed once a process, and again when their file changes: the key follows what lies there."""
+    from streamav.config import ModelSettings
+    from streamav.engines.making import EngineRequest, engine_key
+
+    card = world.bundle.card.model_copy(
+        update={"visual": world.bundle.card.visual.model_copy(update={"network": "vgg19", "external": True})}
+    )
+    request = EngineRequest(
+        bundle=Bundle(card, world.bundle.path), settings=ModelSettings(weights_dir=tmp_path), recipe=world.request("cpu-fp32").recipe
+    )
+    path = tmp_path / "vgg19.npz"
+    digests = []
+    for content in (b"one", b"one", b"other"):
+        path.write_bytes(content)
+        digests.append(engine_key(world.makers["cpu"], request).digest)
+    assert digests[0] == digests[1] != digests[2]

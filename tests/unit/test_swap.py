@@ -1,0 +1,316 @@
+"""An engine made beside the run: builders that crash, hang or babble, when the other engine takes over, and what is left behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from rigs import wait_until
+from stand_ins import World
+
+from streamav.bundle import load_bundle
+from streamav.engines import EngineCache, SwapEngine, swap
+from streamav.engines.builder import build_command, run_builder
+from streamav.engines.making import open_made
+from streamav.engines.recipe import NETWORK_NAMES
+from streamav.engines.swap import Coming
+from streamav.protocols import Engine, Network
+
+NAME = "tensorrt-fp16"
+CRASH = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+SLEEP = "import time; time.sleep(600)"
+
+
+class Counting:
+    """An engine of ones; each network may be made to wait in the middle of a call."""
+
+    def __init__(self, name: str, value: float, inside: Callable[[], None] = lambda: None) -> None:
+        self.name = name
+        self._value = value
+        self._inside = inside
+
+    def network(self, name: str) -> Network:
+        def run(*inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
+            self._inside()
+            return (np.full(len(inputs[0]), self._value, np.float32),)
+
+        return run
+
+
+@pytest.fixture
+def world(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(load_bundle(tiny_bundle), EngineCache(tmp_path / "engines")).install(monkeypatch)
+
+
+def swapping(world: World, first: Engine | None = None, limit_s: float = 60.0) -> SwapEngine:
+    coming = Coming(world.makers["tensorrt"], world.request(NAME), world.cache)
+    return SwapEngine(Counting("first", 1.0) if first is None else first, coming, limit_s)
+
+
+def builder(monkeypatch: pytest.MonkeyPatch, program: str, *arguments: str) -> None:
+    """Let the builder be this program."""
+    monkeypatch.setattr(swap, "build_command", lambda *_: [sys.executable, "-c", program, *arguments])
+
+
+def turn(engine: SwapEngine) -> list[float]:
+    """Run the four networks as a turn does; give what each said."""
+    return [float(engine.network(name)(np.zeros((1, 1), np.float32))[0].flat[0]) for name in NETWORK_NAMES]
+
+
+def running(pid: int) -> bool:
+    """Say whether a process exists and is not just waiting to be collected."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def pid_in(path: Path) -> int:
+    wait_until(f"a number in {path.name}", lambda: path.exists() and path.read_text(encoding="ascii").strip().isdigit())
+    return int(path.read_text(encoding="ascii"))
+
+
+# The builder
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("", None),
+        (CRASH, "the builder was ended by SIGSEGV"),
+        (
+            "import sys; sys.exit('streamav: no engine can run model tiny')",
+            "the builder ended with status 1: streamav: no engine can run model tiny",
+        ),
+        ("import sys; sys.exit(6)", "the builder ended with status 6: it said nothing"),
+        (r"import os, sys; os.write(2, b'\xff\x00\x1b[31mno' * 1_000_000 + b'\n\n'); sys.exit(3)", None),
+    ],
+    ids=["well", "segfault", "error", "silent", "nonsense"],
+)
+def test_what_a_builder_leaves_is_one_sentence(program: str, reason: str | None) -> None:
+    """However it ends and whatever it prints, megabytes of control characters too."""
+    said = run_builder([sys.executable, "-c", program], threading.Event())
+    if "1_000_000" in program:
+        assert said is not None
+        assert said.startswith("the builder ended with status 3: ")
+        assert len(said) < 400
+        assert said.isprintable()
+    else:
+        assert said == reason
+
+
+def test_a_builder_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
+    """When its time is up nothing of it runs any more."""
+    program = f"import subprocess, sys, pathlib; child = subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); "
+    program += "pathlib.Path(sys.argv[1]).write_text(str(child.pid)); child.wait()"
+    done: list[str | None] = []
+    stop = threading.Event()
+    command = [sys.executable, "-c", program, str(tmp_path / "child")]
+    thread = threading.Thread(target=lambda: done.append(run_builder(command, stop)))
+    thread.start()
+    child = pid_in(tmp_path / "child")
+    assert running(child)
+    stop.set()
+    thread.join(10)
+    assert done == ["the run ended first"]
+    wait_until("the end of the builder's child", lambda: not running(child))
+    assert run_builder([sys.executable, "-c", SLEEP], threading.Event(), limit_s=0.2) == "the builder took longer than 0 s"
+
+
+def test_a_builder_that_cannot_start() -> None:
+    """A missing program is a reason like any other."""
+    said = run_builder(["/nowhere/python"], threading.Event())
+    assert said is not None
+    assert said.startswith("the builder cannot be started")
+
+
+def test_a_builder_steps_back() -> None:
+    """It runs at a lower priority than we do."""
+    program = "import os, sys, time\n"
+    program += "for _ in range(1000):\n if os.nice(0) > int(sys.argv[1]): sys.exit(0)\n time.sleep(0.01)\nsys.exit('never')"
+    own = os.nice(0)
+    if own == 19:
+        pytest.skip("this process has the lowest priority already")
+    assert run_builder([sys.executable, "-c", program, str(own)], threading.Event()) is None
+
+
+def test_a_builder_does_not_outlive_a_killed_run(tmp_path: Path) -> None:
+    """SIGKILL of the process that wanted the engine ends the builder too."""
+    inner = "import os, pathlib, sys, time; from streamav.engines.builder import end_with_parent; end_with_parent(); "
+    inner += "pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
+    outer = "import sys, threading; from streamav.engines.builder import run_builder; "
+    outer += f"run_builder([sys.executable, '-c', {inner!r}, sys.argv[1]], threading.Event())"
+    with subprocess.Popen([sys.executable, "-c", outer, str(tmp_path / "pid")]) as run:
+        child = pid_in(tmp_path / "pid")
+        assert running(child)
+        run.kill()
+    wait_until("the end of the builder", lambda: not running(child))
+
+
+def test_the_command_names_everything(world: World) -> None:
+    """Model, engine, precision and cache: nothing is left to the builder's own choice; `streamav engines build` takes all of it."""
+    command = build_command(world.request(NAME), world.cache)
+    assert command[1:5] == ["-m", "streamav", "engines", "build"]
+    pairs = dict(zip(command[5:-1:2], command[6:-1:2], strict=True))
+    assert pairs == {
+        "--model": str(world.bundle.path),
+        "--engine": "tensorrt",
+        "--precision": "fp16",
+        "--cache": str(world.cache.folder),
+    }
+    assert command[-1] == "--with-parent"
+
+
+# Taking over
+
+
+def test_the_other_engine_takes_over_where_a_turn_begins(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Networks that were taken before follow; the four networks of a turn are always of one engine."""
+    builder(monkeypatch, "")
+    monkeypatch.setattr(swap, "open_ready", lambda *_: Counting("second", 2.0))
+    engine = swapping(world)
+    kept = {name: engine.network(name) for name in NETWORK_NAMES}
+    one = np.zeros((1, 1), np.float32)
+    assert turn(engine) == [1.0] * 4
+    with caplog.at_level(logging.INFO):
+        kept["visual"](one)
+        engine.start()
+        assert engine.wait(30)
+        assert [float(kept[name](one)[0][0]) for name in NETWORK_NAMES[1:]] == [1.0] * 3  # in the middle of a turn
+        assert engine.name == "first"
+        assert [float(kept[name](one)[0][0]) for name in NETWORK_NAMES] == [2.0] * 4
+    assert engine.name == "second"
+    assert "second takes over from first" in caplog.text
+    engine.close()
+
+
+def test_no_call_is_changed_in_its_middle(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that goes on while the other engine becomes ready ends on the engine on which it began."""
+    builder(monkeypatch, "")
+    monkeypatch.setattr(swap, "open_ready", lambda *_: Counting("second", 2.0))
+    entered, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        entered.set()
+        go_on.wait(30)
+
+    engine = swapping(world, Counting("first", 1.0, wait))
+    results: list[float] = []
+    thread = threading.Thread(target=lambda: results.append(float(engine.network("visual")(np.zeros((1, 1)))[0][0])))
+    thread.start()
+    entered.wait(30)
+    engine.start()
+    assert engine.wait(30)
+    assert engine.name == "first"
+    go_on.set()
+    thread.join(30)
+    assert results == [1.0]
+    assert turn(engine) == [2.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        (CRASH, "the builder was ended by SIGSEGV"),
+        ("print('all is well')", f"no usable {NAME} for model tiny"),
+        (
+            "import sys, pathlib; p = pathlib.Path(sys.argv[1]); p.mkdir(parents=True); (p / 'entry.json').write_text('nonsense')",
+            "no usable",
+        ),
+        (SLEEP, "the builder took longer than 1 s"),
+    ],
+    ids=["segfault", "nothing built", "nonsense built", "hangs"],
+)
+def test_a_failed_build_is_one_warning(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, program: str, reason: str
+) -> None:
+    """The run goes on with what it has; nothing is built in this process, and nothing is tried again."""
+    from streamav.engines.making import engine_key
+
+    place = world.cache.folder / engine_key(world.makers["tensorrt"], world.request(NAME)).digest
+    builder(monkeypatch, program, str(place))
+    engine = swapping(world, limit_s=1.0 if program == SLEEP else 60.0)
+    engine.start()
+    assert engine.wait(30)
+    engine.start()
+    assert turn(engine) == [1.0] * 4
+    (warning,) = [record.getMessage() for record in caplog.records if "could not be made ready" in record.getMessage()]
+    assert warning.startswith(f"engine: {NAME} could not be made ready, first goes on running model tiny: ")
+    assert reason in warning
+    assert world.makers["tensorrt"].compiled == []
+
+
+def test_what_was_built_is_compared_again_before_it_is_used(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An engine that passed in the builder but answers otherwise here never takes over; a right one does, warmed up."""
+    builder(monkeypatch, "")
+    maker = world.makers["tensorrt"]
+    open_made(maker, world.request(NAME), world.cache)
+    right = maker.load
+    monkeypatch.setattr(maker, "load", lambda *_: Counting("wrong", 0.5))
+    engine = swapping(world)
+    engine.start()
+    assert engine.wait(30)
+    assert turn(engine) == [1.0] * 4
+    assert "could not be made ready" in caplog.text
+    monkeypatch.setattr(maker, "load", right)
+    engine = swapping(world)
+    warmed: list[str] = []
+    engine.start(lambda one: warmed.append(one.name))
+    assert engine.wait(30)
+    assert warmed == [f"stand-in-{NAME}"]
+    engine.of_this_call("visual")
+    assert engine.name == f"stand-in-{NAME}"
+
+
+def test_a_comparison_that_failed_in_the_builder_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The verdict in the cache counts, whatever the builder's exit status."""
+    builder(monkeypatch, "")
+    world.lay(NAME, 1.0, passed=False)
+    engine = swapping(world)
+    engine.start()
+    assert engine.wait(30)
+    assert "differs from the float32 reference" in caplog.text
+    assert engine.of_this_call("visual").name == "first"
+
+
+def test_one_build_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The second waits for the first; both end when they are told to, without a word, and leave no process."""
+    program = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(600)"
+    (tmp_path / "pids").mkdir()
+    builder(monkeypatch, program, str(tmp_path / "pids"))
+    engines = [swapping(world), swapping(world)]
+    engines[0].start()
+    wait_until("a builder", lambda: len(list((tmp_path / "pids").iterdir())) == 1)
+    (pid,) = (int(path.name) for path in (tmp_path / "pids").iterdir())
+    engines[1].start()
+    assert not engines[1].wait(1.0)
+    engines[1].close()
+    assert running(pid)
+    engines[0].close()
+    assert not running(pid)
+    assert [path.name for path in (tmp_path / "pids").iterdir()] == [str(pid)]
+    assert "could not be made ready" not in caplog.text
+
+
+def test_an_engine_that_is_closed_before_it_began_builds_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """close() is final."""
+    monkeypatch.setattr(swap, "build_command", lambda *_: pytest.fail("it was built"))
+    engine = swapping(world)
+    engine.close()
+    engine.start()
+    assert not engine.wait(0.3)
+    assert turn(engine) == [1.0] * 4
