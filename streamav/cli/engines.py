@@ -133,7 +133,7 @@ def clear(
 
 
 def _print_engine(info: EngineInfo) -> None:
-    """Print two lines: what it is and costs, and how far it is from the reference."""
+    """Print what it is and costs, how far it is from the reference, and what runs its networks."""
     verdict = "passed" if info.parity.get("passed") is True else "FAILED, not used"
     relative = info.parity.get("relative")
     worst = (
@@ -147,8 +147,12 @@ def _print_engine(info: EngineInfo) -> None:
     )
     typer.echo(
         f"{'':16}  parity {verdict}: relative error {_number(worst)}, probability error {_number(info.parity.get('probability'))}, "
-        f"decisions alike {_number(info.parity.get('decisions'))}"
+        f"decisions alike {_number(info.parity.get('decisions'))}, on {info.details.get('compared_on', 'drawn samples')}"
     )
+    runtimes, quantised = info.details.get("runtimes"), info.details.get("quantised")
+    if isinstance(runtimes, dict):
+        small = f"; int8: {', '.join(map(str, quantised)) or 'none'}" if isinstance(quantised, list) else ""
+        typer.echo(f"{'':16}  " + ", ".join(f"{name} in {runtime}" for name, runtime in runtimes.items()) + small)
 
 
 def _verify(entry: Entry) -> tuple[str | None, dict[str, object] | None]:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["EngineInfo", "clear", "describe", "unusable_here", "verify"]
 
 
+_DETAILS = ("runtimes", "runtime_ms", "quantised", "quantised_l2", "calibration", "compared_on")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
     """One built engine, for people and scripts."""
@@ -45,6 +48,8 @@ class EngineInfo:
     """As it was found when the engine was built."""
     weights: str
     """Start of the hash of the model's weights."""
+    details: Mapping[str, JsonValue]
+    """What else its maker wrote down: runtimes and times, what is quantised and how far off, what it was calibrated and compared on."""
     stale: str | None
     """Why this version on this machine would not use it, or None when it would."""
 
@@ -62,6 +67,7 @@ def describe(entry: Entry) -> EngineInfo:
         second_ms=second_ms,
         parity=parity if isinstance(parity, dict) else {},
         weights=_parts(entry).get("weights", "")[:12],
+        details={name: facts[name] for name in _DETAILS if name in facts},
         stale=_stale(entry),
     )
 
@@ -125,9 +131,12 @@ def _request(entry: Entry, threads: int | None = None) -> EngineRequest:
         EngineError: when its recipe or its model is gone.
     """
     recipe = load_recipe(str(entry.facts.get("recipe")))
-    weights_dir = entry.facts.get("weights_dir")
+    weights_dir, folder = entry.facts.get("weights_dir"), entry.facts.get("bundle")
+    if not isinstance(folder, str):
+        msg = "an older version of streamav made it"
+        raise EngineError(msg)
     try:
-        bundle = load_bundle(str(entry.facts.get("bundle")))
+        bundle = load_bundle(folder)
     except ModelError as exc:
         msg = f"the model that the engine {entry.path.name[:16]} was made from is gone: {exc}"
         raise EngineError(msg) from exc

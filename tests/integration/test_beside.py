@@ -23,6 +23,8 @@ pytestmark = pytest.mark.slow  # builds an engine
 
 SECONDS = 30
 """Length of the source; in its middle it waits until the other engine is ready or the test goes on."""
+CPU = {"onnxruntime-fp32", "openvino-fp32"}
+"""What the CPU engine calls itself, by the runtime of its visual encoder."""
 
 
 def items(gate: threading.Event) -> list[AudioBlock | VideoFrame | threading.Event]:
@@ -93,8 +95,11 @@ def test_a_run_changes_over_without_losing_a_second(rig: Rig) -> None:
     changing, events, summary = rig.run("changing", meanwhile=after_the_build)
     plain, _, _ = rig.run("plain", engine="torch")
     backends = [message.model.backend for message in changing]
-    assert backends == sorted(backends, reverse=True)
-    assert set(backends) == {"torch-fp32", "onnxruntime-fp32"}
+    first = backends.index(next(name for name in backends if name != "torch-fp32"))
+    assert first > 0
+    assert set(backends[:first]) == {"torch-fp32"}
+    assert len(set(backends[first:])) == 1
+    assert backends[first] in CPU
     told = [message for message in changing if message.type != "end"]
     assert [message.type for message in changing] == [message.type for message in plain]
     assert np.all(np.diff([event.newest_end_ns for event in events if event.end_ns is None]) == SEGMENT_NS)
@@ -111,7 +116,7 @@ def test_a_run_changes_over_without_losing_a_second(rig: Rig) -> None:
     assert summary.dropped_segments == 0
     # What was built stays: the next run begins on it.
     again, _, _ = rig.run("again")
-    assert {message.model.backend for message in again} == {"onnxruntime-fp32"}
+    assert {message.model.backend for message in again} == {backends[first]}
 
 
 def test_a_build_never_stands_in_the_way(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,4 +146,4 @@ def test_a_replay_at_full_speed_waits(rig: Rig) -> None:
         gate.set()
 
     found, _, _ = rig.run("max", speed="max", meanwhile=at_once)
-    assert {message.model.backend for message in found} == {"onnxruntime-fp32"}
+    assert {message.model.backend for message in found} < CPU

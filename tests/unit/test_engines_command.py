@@ -143,7 +143,7 @@ def test_build_goes_where_it_is_told_and_anew_when_forced(
     (before,) = EngineCache(folder).entries()
     inode = before.path.stat().st_ino, (before.path / "entry.json").stat().st_mtime_ns
     assert main(command) == 0
-    assert capsys.readouterr().out == f"onnxruntime-fp32 is ready for model {tiny_bundle}\n"
+    assert capsys.readouterr().out.endswith(f"-fp32 is ready for model {tiny_bundle}\n")
     assert (before.path.stat().st_ino, (before.path / "entry.json").stat().st_mtime_ns) == inode
     assert main([*command, "--force"]) == 0
     (after,) = EngineCache(folder).entries()
