@@ -84,6 +84,10 @@ def maker_of(recipe: Recipe) -> Maker:
     Raises:
         EngineError: when there is no such engine, or its packages cannot be imported.
     """
+    if recipe.engine == "tensorrt":
+        from streamav.engines.tensorrt_engine import TensorRTMaker
+
+        return TensorRTMaker()
     if recipe.engine != "cpu":
         msg = f"engine {recipe.engine} is not available in this version"
         raise EngineError(msg)
