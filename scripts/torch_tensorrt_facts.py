@@ -82,7 +82,7 @@ def facts(path: str) -> dict[str, object]:
 
 
 def parameters(tree: ast.Module, function: str) -> list[str]:
-    """Give the names that a function takes; for a dataclass its fields, and what it looks up in **kwargs where that is how it is written."""
+    """Give the names that a function takes, or a dataclass has; where __init__ takes **kwargs, also what it looks up there."""
     outer, _, inner = function.partition(".")
     node = _definition(tree, outer)
     if inner:

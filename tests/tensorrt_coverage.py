@@ -21,31 +21,39 @@ GRAPH_ONLY = {"aten._assert_tensor_metadata.default", "aten._assert_scalar.defau
 """Removed before conversion by the package's pass remove_assert_nodes."""
 
 
+DECOMPOSING = ("torch_decompositions", "kept_whole", "own_decompositions")
+"""The facts that say how a graph is decomposed."""
+
+
 def read_facts() -> dict[str, dict[str, Any]]:
     """Give the facts of every version."""
     facts: dict[str, dict[str, Any]] = json.loads(FACTS_FILE.read_text())
     return facts
 
 
-def uncovered(program: ExportedProgram, facts: Mapping[str, Any]) -> list[str]:
-    """Give the operators without a converter, and those whose converters take no free axis where one is free, sorted."""
-    lowered = program.run_decompositions(_table(facts))
+def uncovered(program: ExportedProgram, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Give, by version, the operators without a converter, and those whose converters take no free axis where one is free."""
+    lowered: dict[str, list[fx.Node]] = {}
+    found = {}
+    for version, one in facts.items():
+        key = json.dumps([one[part] for part in DECOMPOSING], sort_keys=True)
+        if key not in lowered:  # the same in all versions so far, and the slow part
+            graph = program.run_decompositions(_table(one)).graph
+            lowered[key] = [node for node in graph.nodes if node.op == "call_function"]
+        found[version] = _missing(lowered[key], one)
+    return found
+
+
+def _missing(nodes: list[fx.Node], facts: Mapping[str, Any]) -> list[str]:
     converters: dict[str, bool] = facts["converters"]
     missing = set()
-    for node in lowered.graph.nodes:
-        if node.op != "call_function":
-            continue
+    for node in nodes:
         names = list(_names(node, facts))
         if not any(name in converters for name in names):
             missing.add(names[0])
         elif _is_free(node) and not any(converters.get(name, False) for name in names):
             missing.add(f"{names[0]} with a free axis")
     return sorted(missing - GRAPH_ONLY)
-
-
-def operators(program: ExportedProgram) -> set[str]:
-    """Give the operators of a program as it was exported."""
-    return {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
 
 
 def _table(facts: Mapping[str, Any]) -> dict[torch._ops.OperatorBase, Callable[..., Any]]:
@@ -61,11 +69,11 @@ def _table(facts: Mapping[str, Any]) -> dict[torch._ops.OperatorBase, Callable[.
     for name in {"aten.view.default", "aten._unsafe_view"} & facts["own_decompositions"].keys():
         operator_found = _find(name)
         for overload in [operator_found] if isinstance(operator_found, torch._ops.OpOverload) else [operator_found.default]:
-            table[overload] = lambda x, size: torch.ops.aten._reshape_copy.default(x, size)
+            table[overload] = torch.ops.aten._reshape_copy.default
     return table
 
 
-def _find(name: str) -> Any:
+def _find(name: str) -> Any:  # noqa: ANN401 - an operator, a packet of them, or nothing
     """Give aten.add.Tensor's operator; None when this torch has none of the name."""
     found: Any = torch.ops
     for part in name.split("."):

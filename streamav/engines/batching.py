@@ -32,7 +32,8 @@ def most_at_once(most: int, pixels: int | None, array: NDArray[np.generic]) -> i
     if pixels is None:
         return most
     height, width = array.shape[1:3]
-    return max(1, min(most, pixels // (height * width)))
+    fitting: int = pixels // (height * width)
+    return max(1, min(most, fitting))
 
 
 class MicroBatches:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, fx, nn
 
+from streamav.engines.folding import fold_batch_norms
 from streamav.engines.unrolling import unroll
 from streamav.errors import EngineError
 
@@ -55,7 +56,9 @@ def export_network(module: nn.Module, example: Sequence[NDArray[np.generic]], dt
             plain = _export(unroll(copy.deepcopy(module)).requires_grad_(requires_grad=False), tensors, most)
             if all(tensor.dtype == dtype == torch.float32 for tensor in tensors):
                 return plain  # it is so already
-            graph = _typed(cast("fx.GraphModule", plain.module(check_guards=False)), dtype)
+            graph = plain.module(check_guards=False)
+            fold_batch_norms(graph)
+            graph = _typed(graph, dtype)
             return _export(graph, tuple(tensor.to(dtype) for tensor in tensors), most)
     except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as exc:
         msg = f"{type(module).__name__} cannot be exported in {dtype}: {exc}"

@@ -23,13 +23,13 @@ class _Unrolled(nn.Module):
 
     def __init__(self, layer: nn.LSTM | nn.GRU) -> None:
         super().__init__()
-        if layer.num_layers != 1 or not layer.batch_first or not layer.bias or getattr(layer, "proj_size", 0):
+        if layer.num_layers != 1 or not layer.batch_first or not layer.bias or layer.proj_size > 0:
             msg = f"a recurrent layer must be single, batch first, with bias and without projection to be unrolled, got {layer}"
             raise EngineError(msg)
         self.hidden = layer.hidden_size
         self.suffixes = ("", "_reverse") if layer.bidirectional else ("",)
         for name, weight in layer.named_parameters():
-            self.register_parameter(name, cast("nn.Parameter", weight))
+            self.register_parameter(name, weight)
 
     def run(self, inputs: Tensor, start: Callable[[int], Tensor | None]) -> Tensor:
         """Give (B, T, directions * hidden) from inputs (B, T, size), each direction from the state *start* gives, None for zeros."""
@@ -38,7 +38,9 @@ class _Unrolled(nn.Module):
             weights = [cast("Tensor", getattr(self, f"{name}_l0{suffix}")) for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")]
             driven = nn.functional.linear(inputs, weights[0], weights[1])  # (B, T, gates * hidden): all steps in one product
             steps = range(inputs.shape[1])
-            states = self.steps([driven[:, step] for step in (reversed(steps) if suffix else steps)], weights[2], weights[3], start(direction))
+            states = self.steps(
+                [driven[:, step] for step in (reversed(steps) if suffix else steps)], weights[2], weights[3], start(direction)
+            )
             outputs.append(torch.stack(states[::-1] if suffix else states, dim=1))
         return torch.cat(outputs, dim=-1)
 
