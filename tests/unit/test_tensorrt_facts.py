@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from streamav.engines import tensorrt_compiler
 from streamav.engines.modules import build_modules
 from streamav.engines.random_models import PROFILES, write_random_bundle
 from streamav.engines.recipe import NETWORK_NAMES, load_recipe
-from streamav.engines.tensorrt_export import DTYPES, export_network
+from streamav.engines.tensorrt_export import DTYPES, export_network, input_names
 from streamav.networks.options import VSCGOptions
 
 ROOT = Path(__file__).parents[2]
@@ -221,3 +222,57 @@ def test_the_stored_facts_are_what_the_wheels_say(tmp_path: Path) -> None:
     assert len(wheels) == len(versions)
     read = subprocess.run([sys.executable, str(SCRIPT), *wheels], capture_output=True, text=True, check=True, timeout=60)
     assert json.loads(read.stdout) == json.loads(FACTS_FILE.read_text())
+
+
+# The real compiler object, with a package that has each version's signatures
+
+
+class Recorder:
+    """Stands for one function of the package: refuses what that version does not take, keeps what it was given."""
+
+    def __init__(self, known: list[str], answer: object) -> None:
+        self.known, self.answer = set(known), answer
+        self.given: list[dict[str, Any]] = []
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        assert kwargs.keys() <= self.known, f"unknown: {kwargs.keys() - self.known}"
+        self.given.append(kwargs)
+        return kwargs if self.answer is None else self.answer
+
+
+@pytest.mark.parametrize("version", sorted(read_facts()))
+@pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
+def test_the_compiler_speaks_to_every_version(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes, types, workspace and names reach functions that take only what that version takes."""
+    known = read_facts()[version]["parameters"]
+    inputs = Recorder(known["Input"], None)
+    convert = Recorder(known["convert_exported_program_to_serialized_trt_engine"], b"engine")
+    module = Recorder(known["TorchTensorRTModule"], "loaded")
+    runtime = SimpleNamespace(TorchTensorRTModule=module)
+    dynamo = SimpleNamespace(convert_exported_program_to_serialized_trt_engine=convert, runtime=runtime)
+    monkeypatch.setitem(sys.modules, "torch_tensorrt", SimpleNamespace(Input=inputs, dynamo=dynamo))
+    monkeypatch.setitem(sys.modules, "torch_tensorrt.dynamo", dynamo)
+    monkeypatch.setitem(sys.modules, "torch_tensorrt.dynamo.runtime", runtime)
+    example = (np.ones((2, 3), np.float32), np.ones((2, 5, 4), np.float32))
+    for dtype in (torch.float16, torch.float32):
+        program = export_network(Pair(), example, dtype, 8)
+        assert tensorrt_compiler.TorchTensorRT().build(program, (1, 2, 8), 99) == b"engine"
+        assert convert.given[-1]["arg_inputs"] == [
+            {"min_shape": (1, 3), "opt_shape": (2, 3), "max_shape": (8, 3), "dtype": dtype},
+            {"min_shape": (1, 5, 4), "opt_shape": (2, 5, 4), "max_shape": (8, 5, 4), "dtype": dtype},
+        ]
+        assert convert.given[-1]["workspace_size"] == 99
+        assert convert.given[-1]["disable_tf32"] == (dtype == torch.float32)
+        assert not Path(convert.given[-1]["timing_cache_path"]).parent.exists()
+    opened: object = tensorrt_compiler.TorchTensorRT().open(b"engine", input_names(program), 2)
+    assert opened == "loaded"
+    assert module.given == [
+        {"serialized_engine": b"engine", "input_binding_names": ["left", "right"], "output_binding_names": ["output0", "output1"]}
+    ]
+
+
+class Pair(nn.Module):
+    """Two inputs, two outputs."""
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return left * 2, right.sum(dim=1)
