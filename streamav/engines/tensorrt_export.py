@@ -54,10 +54,10 @@ def export_network(module: nn.Module, example: Sequence[NDArray[np.generic]], dt
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             plain = _export(unroll(copy.deepcopy(module)).requires_grad_(requires_grad=False), tensors, most)
-            if all(tensor.dtype == dtype == torch.float32 for tensor in tensors):
-                return plain  # it is so already
             graph = plain.module(check_guards=False)
-            fold_batch_norms(graph)
+            changed = _separate_outputs(graph) + fold_batch_norms(graph)
+            if not changed and all(tensor.dtype == dtype == torch.float32 for tensor in tensors):
+                return plain  # it is so already
             graph = _typed(graph, dtype)
             return _export(graph, tuple(tensor.to(dtype) for tensor in tensors), most)
     except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as exc:
@@ -78,6 +78,21 @@ def output_count(program: ExportedProgram) -> int:
 def _export(module: nn.Module, tensors: tuple[Tensor, ...], most: int) -> ExportedProgram:
     batch = torch.export.Dim("batch", min=1, max=most) if most > 1 else None
     return torch.export.export(module, tensors, dynamic_shapes=tuple({0: batch} if batch else {} for _ in tensors), strict=False)
+
+
+def _separate_outputs(graph: fx.GraphModule) -> int:
+    """Multiply by one what is handed through, since an engine's input cannot be its output; give how many there were.
+
+    The package would clone it, with a converter that knows no free batch axis. The front "linear_v" hands its sound through.
+    """
+    (output,) = graph.graph.find_nodes(op="output")
+    through = [node for node in output.all_input_nodes if node.op == "placeholder"]
+    for node in through:
+        with graph.graph.inserting_before(output):
+            same = graph.graph.call_function(torch.ops.aten.mul.Tensor, (node, 1.0))
+        output.replace_input_with(node, same)
+    graph.recompile()
+    return len(through)
 
 
 def _typed(graph: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:

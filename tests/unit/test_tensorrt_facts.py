@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,11 +25,12 @@ from torch.export import ExportedProgram
 
 from streamav.bundle import Bundle
 from streamav.engines import tensorrt_compiler
-from streamav.engines.modules import build_modules
+from streamav.engines.modules import EncodeSegment, LocalizeWindow, build_modules
 from streamav.engines.random_models import PROFILES, write_random_bundle
 from streamav.engines.recipe import NETWORK_NAMES, load_recipe
 from streamav.engines.tensorrt_export import DTYPES, export_network, input_names
 from streamav.networks.options import VSCGOptions
+from streamav.networks.vscg import VSCG
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "torch_tensorrt_facts.py"
@@ -149,6 +151,7 @@ def missing_operators(module: nn.Module, name: str, bundle_path: Path, precision
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("recipe_name", ["tensorrt-fp16", "tensorrt-bf16", "tensorrt-fp32"])
 @pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
 def test_every_operator_has_a_converter(profile: tuple[Bundle, dict[str, nn.Module]], recipe_name: str) -> None:
@@ -158,6 +161,39 @@ def test_every_operator_has_a_converter(profile: tuple[Bundle, dict[str, nn.Modu
     for name in NETWORK_NAMES:
         precision = "fp32" if name in recipe.float32 else recipe.precision
         assert missing_operators(modules[name], name, bundle.path, precision) == {version: [] for version in read_facts()}, name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
+def test_imported_variants_are_covered_too() -> None:
+    """A weakly supervised network with the reference code's habits: sound handed through, modalities swapped, pooling by strides."""
+    sizes = {"audio_size": 8, "visual_size": 8, "grid": 3, "classes": 3, "hidden": 8, "attention_size": 8, "front_size": 8}
+    options = replace(VSCGOptions.corrected("weakly", **sizes), front="linear_v", pool="floor", swap_av=True)
+    localizer = VSCG(options).eval()
+    windows = (np.zeros((2, 10, options.segment_size), np.float32),) * 2
+    segments = (np.zeros((2, 8), np.float32), np.zeros((2, 3, 3, 8), np.float32))
+    for module, inputs in ((EncodeSegment(localizer), segments), (LocalizeWindow(localizer), windows)):
+        program = export_network(module, inputs, torch.float32, MOST)
+        assert uncovered(program, read_facts()) == {version: [] for version in read_facts()}
+
+
+class HandedThrough(nn.Module):
+    """Gives one of its inputs as it is."""
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return left, right + 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_input_is_never_an_output(precision: str) -> None:
+    """What a network hands through comes out of an operator, with the same numbers: an engine's input cannot be its output."""
+    inputs = (np.arange(6, dtype=np.float32).reshape(2, 3),) * 2
+    program = export_network(HandedThrough(), inputs, DTYPES[precision], MOST)
+    assert not set(program.graph_signature.user_outputs) & set(program.graph_signature.user_inputs)
+    left, right = program_answers(program, inputs, DTYPES[precision])
+    np.testing.assert_array_equal(left.float().numpy(), inputs[0])
+    np.testing.assert_array_equal(right.float().numpy(), inputs[1] + 1)
 
 
 class Uncovered(nn.Module):
@@ -185,6 +221,7 @@ def program_answers(program: ExportedProgram, inputs: tuple[NDArray[np.generic],
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("network", NETWORK_NAMES)
 def test_the_exported_program_answers_as_the_module_does(profile: tuple[Bundle, dict[str, nn.Module]], network: str) -> None:
     """In float32 and at batches of 1, 3 and 16, unrolling and rewriting change nothing but the last digits."""
