@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, fx, nn
 
-from streamav.engines.folding import fold_batch_norms
 from streamav.engines.unrolling import unroll
 from streamav.errors import EngineError
 
@@ -55,7 +54,7 @@ def export_network(module: nn.Module, example: Sequence[NDArray[np.generic]], dt
             warnings.simplefilter("ignore")
             plain = _export(unroll(copy.deepcopy(module)).requires_grad_(requires_grad=False), tensors, most)
             graph = plain.module(check_guards=False)
-            changed = _separate_outputs(graph) + fold_batch_norms(graph)
+            changed = _separate_outputs(graph)
             if not changed and all(tensor.dtype == dtype == torch.float32 for tensor in tensors):
                 return plain  # it is so already
             graph = _typed(graph, dtype)
