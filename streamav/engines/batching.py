@@ -21,10 +21,19 @@ if TYPE_CHECKING:
     from streamav.engines.recipe import Batch
     from streamav.protocols import Network
 
-__all__ = ["BoundedNetworks", "MicroBatches", "ParallelBatches"]
+__all__ = ["BoundedNetworks", "MicroBatches", "ParallelBatches", "most_at_once"]
 
 LEAST_SHARE = 2
 """Inputs that a second thread must be given to be worth waking."""
+
+
+def most_at_once(most: int, pixels: int | None, array: NDArray[np.generic]) -> int:
+    """Give how many inputs like *array* may run at once: at most *most* and, for pictures (n, h, w, 3), *pixels*, but one in any case."""
+    if pixels is None:
+        return most
+    height, width = array.shape[1:3]
+    fitting: int = pixels // (height * width)
+    return max(1, min(most, fitting))
 
 
 class MicroBatches:
@@ -44,10 +53,7 @@ class MicroBatches:
 
     def __call__(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
         """Run the network on inputs whose first axis is the batch."""
-        most = self._most
-        if self._pixels is not None:
-            height, width = inputs[0].shape[1:3]
-            most = max(1, min(most, self._pixels // (height * width)))
+        most = most_at_once(self._most, self._pixels, inputs[0])
         if len(inputs[0]) <= most:
             return self._network(*inputs)
         return _joined(self._network(*piece) for piece in _pieces(inputs, -(-len(inputs[0]) // most)))

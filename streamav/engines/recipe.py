@@ -15,12 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from streamav.errors import EngineError
 
-__all__ = ["NETWORK_NAMES", "Batch", "EngineName", "Precision", "Recipe", "Tolerance", "load_recipe", "recipe_names"]
+__all__ = ["NETWORK_NAMES", "Batch", "EngineName", "Precision", "Recipe", "Tolerance", "UsualBatch", "load_recipe", "recipe_names"]
 
 NETWORK_NAMES = ("visual", "audio", "encode_segment", "localize_window")
 """The four networks of a model, in the order in which a second goes through them."""
 
 EngineName = Literal["torch", "cpu", "cuda", "tensorrt"]
+NetworkName = Literal["visual", "audio", "encode_segment", "localize_window"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Count = Annotated[int, Field(ge=1, le=1024)]
 
@@ -44,6 +45,15 @@ class Batch(_Part):
     """Windows."""
 
 
+class UsualBatch(_Part):
+    """Batch for which a builder tunes each network; more and less run too."""
+
+    visual: Count
+    audio: Count
+    encode_segment: Count
+    localize_window: Count
+
+
 class Tolerance(_Part):
     """How far an engine may be from float32 torch on the same inputs; beyond it, it is not used."""
 
@@ -65,6 +75,10 @@ class Recipe(_Part):
     description: str
     batch: Batch
     tolerance: Tolerance
+    usual_batch: UsualBatch | None = None
+    """None for the largest."""
+    float32: tuple[NetworkName, ...] = ()
+    """Networks that stay float32 whatever the precision."""
     workspace_bytes: Annotated[int, Field(ge=0)] = 0
     """Memory a builder may use beyond the network's own; 0 leaves it to the builder."""
     quantised: tuple[Literal["visual", "audio"], ...] = ()

@@ -146,13 +146,14 @@ def maker_of(recipe: Recipe) -> Maker:
     Raises:
         EngineError: when there is no such engine, or its packages cannot be imported.
     """
+    if recipe.engine == "tensorrt":
+        from streamav.engines.tensorrt_engine import TensorRTMaker
+
+        return TensorRTMaker()
     if recipe.engine == "cuda":
         from streamav.engines.cuda_engine import CudaMaker
 
         return CudaMaker()
-    if recipe.engine != "cpu":
-        msg = f"engine {recipe.engine} is not available in this version"
-        raise EngineError(msg)
     try:
         from streamav.engines.cpu_engine import CpuMaker
     except ImportError as exc:

@@ -1,0 +1,174 @@
+"""Everything that is done with Torch-TensorRT, in one small object, and the question whether it can be used here.
+
+**Not run on TensorRT**: its libraries and a GPU were not at hand where this was written. What is passed to the package is checked against
+the signatures of torch-tensorrt 2.11 to 2.13 by a test (tests/unit/test_tensorrt_facts.py), which reads this file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import io
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+    from torch.export import ExportedProgram
+
+    from streamav.engines.recipe import Precision
+
+__all__ = ["Compiler", "TorchTensorRT", "tensorrt_problem"]
+
+OLDEST, NEWEST = (2, 11), (2, 13)
+"""Versions of torch-tensorrt whose signatures and converters were read."""
+BFLOAT16_FROM = (8, 0)
+"""Compute capability from which a GPU multiplies bfloat16. Source: NVIDIA TensorRT support matrix (Ampere and later)."""
+_DRIVER = Path("/proc/driver/nvidia/version")
+_INSTALL = "pip install 'streamav[tensorrt]' --extra-index-url https://pypi.nvidia.com"
+
+
+class Compiler(Protocol):
+    """What the engine needs of a compiler; tests fill it with one that needs no GPU."""
+
+    @property
+    def device(self) -> str:
+        """Where engines run, as torch names it."""
+
+    def problem(self, precision: Precision) -> str | None:
+        """Say why it cannot be used here, in half a sentence, or None."""
+
+    def parts(self) -> dict[str, str]:
+        """Give the versions and the GPU that an engine depends on."""
+
+    def build(self, program: ExportedProgram, batches: tuple[int, int, int], workspace_bytes: int) -> bytes:
+        """Make one engine of a program.
+
+        Args:
+            program: all inputs of one floating type, first axis the batch.
+            batches: least, usual and largest batch.
+            workspace_bytes: memory for the builder, 0 for its own choice.
+        """
+
+    def open(self, data: bytes, inputs: Sequence[str], outputs: int) -> Callable[..., Tensor | Sequence[Tensor]]:
+        """Load an engine.
+
+        Args:
+            data: what build() gave.
+            inputs: names of the program's inputs, in order.
+            outputs: how many arrays it gives.
+        """
+
+
+class TorchTensorRT:
+    """The real compiler. Not run on TensorRT (see the module's docstring)."""
+
+    device = "cuda"
+
+    def problem(self, precision: Precision) -> str | None:
+        """Say what is missing: package, driver, GPU, libraries, or bfloat16 in the GPU."""
+        problem = tensorrt_problem()
+        if problem is None and precision == "bf16":
+            import torch
+
+            capability = torch.cuda.get_device_capability()
+            if capability < BFLOAT16_FROM:
+                name = torch.cuda.get_device_name()
+                return f"bfloat16 needs a GPU of compute capability 8.0, {name} has {capability[0]}.{capability[1]}; choose precision fp16"
+        return problem
+
+    def parts(self) -> dict[str, str]:
+        """Give versions of torch, torch-tensorrt and TensorRT, and the GPU's capability and name: an engine runs nowhere else."""
+        import torch
+
+        major, minor = torch.cuda.get_device_capability()
+        return {
+            "libraries": " ".join(f"{name} {_version(name)}" for name in ("torch", "torch-tensorrt", "tensorrt")),
+            "compute_capability": f"{major}.{minor}",
+            "gpu": torch.cuda.get_device_name(),
+        }
+
+    def build(self, program: ExportedProgram, batches: tuple[int, int, int], workspace_bytes: int) -> bytes:
+        """Convert the whole program into one serialized engine; an operator without a converter is an error, not a second engine."""
+        import torch
+        import torch_tensorrt
+
+        values = [program.graph_module.graph.find_nodes(op="placeholder", target=name)[0].meta["val"] for name in _names(program)]
+        shapes = [
+            torch_tensorrt.Input(
+                min_shape=(batches[0], *value.shape[1:]),
+                opt_shape=(batches[1], *value.shape[1:]),
+                max_shape=(batches[2], *value.shape[1:]),
+                dtype=value.dtype,
+            )
+            for value in values
+        ]
+        # The package's own choice for timings is a folder in /tmp with a known name, which another user may have filled.
+        with tempfile.TemporaryDirectory() as folder:
+            engine: bytes = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
+                program,
+                arg_inputs=shapes,
+                workspace_size=workspace_bytes,
+                disable_tf32=values[0].dtype == torch.float32,  # what is float32 stays float32
+                timing_cache_path=str(Path(folder) / "timing.bin"),
+            )
+        return bytes(engine)
+
+    def open(self, data: bytes, inputs: Sequence[str], outputs: int) -> Callable[..., Tensor | Sequence[Tensor]]:
+        """Load an engine; the bytes are TensorRT's own format, in which there is no Python code."""
+        from torch_tensorrt.dynamo.runtime import TorchTensorRTModule
+
+        module: Callable[..., Tensor | Sequence[Tensor]] = TorchTensorRTModule(
+            serialized_engine=data,
+            input_binding_names=list(inputs),
+            output_binding_names=[f"output{place}" for place in range(outputs)],
+        )
+        return module
+
+
+@functools.cache
+def tensorrt_problem() -> str | None:
+    """Say why TensorRT cannot be used here, in half a sentence, or None when it can; the answer is kept.
+
+    What is cheap is asked first: without a driver nothing is imported.
+    """
+    if importlib.util.find_spec("torch_tensorrt") is None:
+        return f"the package torch-tensorrt is not installed; on a machine with an NVIDIA GPU run: {_INSTALL}"
+    if not _DRIVER.exists():
+        return "no NVIDIA driver is loaded here, and TensorRT runs on NVIDIA GPUs only"
+    import torch
+
+    if not torch.cuda.is_available():
+        return "torch sees no NVIDIA GPU; install its CUDA build, or make the GPU visible to this process"
+    own, torchs = _release(_version("torch-tensorrt")), _release(torch.__version__)
+    if not OLDEST <= own <= NEWEST or own != torchs:
+        versions = f"torch-tensorrt {'.'.join(map(str, own))} and torch {'.'.join(map(str, torchs))}"
+        return f"torch-tensorrt must be 2.11 to 2.13 and torch of the same version, got {versions}; run: {_INSTALL}"
+    try:
+        # It prints when it fails, and standard output belongs to events.
+        with contextlib.redirect_stdout(io.StringIO()):
+            import torch_tensorrt  # noqa: F401
+    except Exception as exc:  # noqa: BLE001 - a bare Exception when libnvinfer is missing, an OSError when the GPU part of torch is
+        return f"torch-tensorrt cannot be loaded ({' '.join(str(exc).split())}); TensorRT's libraries are NVIDIA's own, run: {_INSTALL}"
+    return None
+
+
+def _names(program: ExportedProgram) -> list[str]:
+    return [str(name) for name in program.graph_signature.user_inputs]
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Give (2, 13) for 2.13.0+cpu, and nothing for what is no version."""
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"

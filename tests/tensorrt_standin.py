@@ -1,0 +1,62 @@
+"""A compiler that needs no GPU: its "engine" is the exported program itself, and it runs on the CPU."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from streamav.engines.recipe import Precision
+
+
+@dataclass
+class StandInCompiler:
+    """Builds, loads and runs like Torch-TensorRT does for the maker; counts what it is asked for."""
+
+    capability: str = "8.6"
+    libraries: str = "torch 2.13.0 torch-tensorrt 2.13.0 tensorrt 11.0.0"
+    device: str = "cpu"
+    trouble: str | None = None
+    """What problem() says."""
+    failure: Exception | None = None
+    """What build() raises..."""
+    failing: int = 1
+    """...in this of its calls, counted from 1."""
+    shift: float = 0.0
+    """Added to every output, to make a wrong engine."""
+    built: list[tuple[tuple[int, int, int], int]] = field(default_factory=list)
+    """Batches and workspace of each call of build()."""
+    batches: list[int] = field(default_factory=list)
+    """Batch of each run."""
+
+    def problem(self, precision: Precision) -> str | None:
+        return self.trouble
+
+    def parts(self) -> dict[str, str]:
+        return {"libraries": self.libraries, "compute_capability": self.capability, "gpu": "Stand-in"}
+
+    def build(self, program: ExportedProgram, batches: tuple[int, int, int], workspace_bytes: int) -> bytes:
+        self.built.append((batches, workspace_bytes))
+        if self.failure is not None and len(self.built) == self.failing:
+            raise self.failure
+        file = io.BytesIO()
+        torch.export.save(program, file)
+        return file.getvalue()
+
+    def open(self, data: bytes, inputs: Sequence[str], outputs: int) -> Callable[..., Tensor | Sequence[Tensor]]:
+        module = torch.export.load(io.BytesIO(data)).module(check_guards=False)
+
+        def run(*tensors: Tensor) -> Tensor | Sequence[Tensor]:
+            assert len(tensors) == len(inputs)
+            self.batches.append(len(tensors[0]))
+            given = module(*tensors)
+            if isinstance(given, Tensor):
+                return given + self.shift
+            assert len(given) == outputs
+            return tuple(tensor + self.shift for tensor in given)
+
+        return run

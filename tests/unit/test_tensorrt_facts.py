@@ -1,0 +1,315 @@
+"""What our code asks of torch-tensorrt, against what its wheels say: keywords, converters, and the wheels themselves."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from tensorrt_coverage import FACTS_FILE, read_facts, uncovered
+from torch import nn
+from torch.export import ExportedProgram
+
+from streamav.bundle import Bundle
+from streamav.engines import tensorrt_compiler
+from streamav.engines.modules import EncodeSegment, LocalizeWindow, build_modules
+from streamav.engines.random_models import PROFILES, write_random_bundle
+from streamav.engines.recipe import NETWORK_NAMES, load_recipe
+from streamav.engines.tensorrt_export import DTYPES, export_network, input_names
+from streamav.networks.options import VSCGOptions
+from streamav.networks.vscg import VSCG
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "torch_tensorrt_facts.py"
+PACKAGE = "torch_tensorrt"
+MOST = 16
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet_trace() -> Iterator[None]:
+    """Keep pytest from recording torch's trace of every node, which doubles the time of an export."""
+    trace = logging.getLogger("torch.__trace")
+    before, trace.disabled = trace.disabled, True
+    yield
+    trace.disabled = before
+
+
+def calls(source: str) -> Iterator[tuple[str, set[str]]]:
+    """Give, for every call into torch_tensorrt, the last part of its name and the keywords that are passed."""
+    tree = ast.parse(source)
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            if name.startswith(f"{PACKAGE}.") or name in imported:
+                yield name.rpartition(".")[2], {str(word.arg) for word in node.keywords}
+
+
+def unknown_keywords(source: str, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Give every keyword that a version does not have, and every function that was not read."""
+    return sorted(
+        f"{version} {name}({word}=)"
+        for name, words in calls(source)
+        for version, one in facts.items()
+        for word in words - set(one["parameters"].get(name, ()))
+    )
+
+
+# Keywords
+
+
+def test_every_keyword_exists_in_every_version() -> None:
+    """What is passed to torch_tensorrt is a parameter in 2.11, 2.12 and 2.13."""
+    source = Path(tensorrt_compiler.__file__).read_text(encoding="utf-8")
+    assert {name for name, _ in calls(source)} == {"Input", "convert_exported_program_to_serialized_trt_engine", "TorchTensorRTModule"}
+    assert sum(len(words) for _, words in calls(source)) >= 11
+    assert unknown_keywords(source, read_facts()) == []
+
+
+def test_a_keyword_that_a_version_lacks_is_found() -> None:
+    """The check sees what 2.13 removed, and a function that was never read."""
+    source = "import torch_tensorrt\ntorch_tensorrt.dynamo.compile(p, inputs=[], enabled_precisions={1})\ntorch_tensorrt.fuse(fast=1)\n"
+    found = unknown_keywords(source, read_facts())
+    assert "2.13.0 compile(enabled_precisions=)" in found
+    assert not any(line.startswith("2.11.0 compile") for line in found)
+    assert "2.11.0 fuse(fast=)" in found
+
+
+def test_one_file_knows_the_package() -> None:
+    """No other module imports torch_tensorrt, so that reading that one is enough."""
+    users = {
+        path.name
+        for path in (ROOT / "streamav").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+        if name and name.partition(".")[0] in {PACKAGE, "tensorrt"}
+    }
+    assert users == {"tensorrt_compiler.py"}
+
+
+def test_the_versions_read_are_those_that_may_be_installed() -> None:
+    """The facts span what the probe lets through and the extra asks for."""
+    read = {tuple(int(part) for part in version.split(".")[:2]) for version in read_facts()}
+    assert read == {(2, minor) for minor in range(tensorrt_compiler.OLDEST[1], tensorrt_compiler.NEWEST[1] + 1)}
+    if (ROOT / "pyproject.toml").is_file():
+        assert '"torch-tensorrt>=2.11,<2.14;' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_outputs_are_named_as_the_engine_is_asked_for_them() -> None:
+    """Every version names an engine's outputs output0, output1, ..."""
+    assert {tuple(one["output_names"]) for one in read_facts().values()} == {("f'output{i}'",)}
+
+
+# Operators
+
+
+@pytest.fixture(scope="session", params=PROFILES)
+def profile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, dict[str, nn.Module]]:
+    """The true networks of a profile with random weights."""
+    bundle = write_random_bundle(request.param, tmp_path_factory.mktemp("random") / request.param)
+    return bundle, build_modules(bundle)
+
+
+def examples(bundle: Bundle, count: int) -> dict[str, tuple[NDArray[np.generic], ...]]:
+    """Give random inputs of every network."""
+    generator, card = np.random.default_rng(0), bundle.card
+    size = VSCGOptions.from_dict(card.localizer.options).segment_size
+    grid = (count, card.visual.grid, card.visual.grid, card.visual.size)
+    return {
+        "visual": (generator.integers(0, 256, (count, *card.visual.picture, 3), np.uint8),),
+        "audio": (generator.standard_normal((count, 96, 64), np.float32),),
+        "encode_segment": (generator.standard_normal((count, card.audio.size), np.float32), generator.random(grid, np.float32)),
+        "localize_window": tuple(generator.standard_normal((count, 10, size), np.float32) for _ in range(2)),
+    }
+
+
+@functools.cache
+def missing_operators(module: nn.Module, name: str, bundle_path: Path, precision: str) -> dict[str, list[str]]:
+    from streamav.bundle import load_bundle
+
+    program = export_network(module, examples(load_bundle(str(bundle_path)), 2)[name], DTYPES[precision], MOST)
+    return uncovered(program, read_facts())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("recipe_name", ["tensorrt-fp16", "tensorrt-bf16", "tensorrt-fp32"])
+@pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
+def test_every_operator_has_a_converter(profile: tuple[Bundle, dict[str, nn.Module]], recipe_name: str) -> None:
+    """All four networks of every profile, exported as the maker exports them, are covered in every version, free batch included."""
+    bundle, modules = profile
+    recipe = load_recipe(recipe_name)
+    for name in NETWORK_NAMES:
+        precision = "fp32" if name in recipe.float32 else recipe.precision
+        assert missing_operators(modules[name], name, bundle.path, precision) == {version: [] for version in read_facts()}, name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
+def test_imported_variants_are_covered_too() -> None:
+    """A weakly supervised network with the reference code's habits: sound handed through, modalities swapped, pooling by strides."""
+    sizes = {"audio_size": 8, "visual_size": 8, "grid": 3, "classes": 3, "hidden": 8, "attention_size": 8, "front_size": 8}
+    options = replace(VSCGOptions.corrected("weakly", **sizes), front="linear_v", pool="floor", swap_av=True)
+    localizer = VSCG(options).eval()
+    windows = (np.zeros((2, 10, options.segment_size), np.float32),) * 2
+    segments = (np.zeros((2, 8), np.float32), np.zeros((2, 3, 3, 8), np.float32))
+    for module, inputs in ((EncodeSegment(localizer), segments), (LocalizeWindow(localizer), windows)):
+        program = export_network(module, inputs, torch.float32, MOST)
+        assert uncovered(program, read_facts()) == {version: [] for version in read_facts()}
+
+
+class HandedThrough(nn.Module):
+    """Gives one of its inputs as it is."""
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return left, right + 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_input_is_never_an_output(precision: str) -> None:
+    """What a network hands through comes out of an operator, with the same numbers: an engine's input cannot be its output."""
+    inputs = (np.arange(6, dtype=np.float32).reshape(2, 3),) * 2
+    program = export_network(HandedThrough(), inputs, DTYPES[precision], MOST)
+    assert not set(program.graph_signature.user_outputs) & set(program.graph_signature.user_inputs)
+    left, right = program_answers(program, inputs, DTYPES[precision])
+    np.testing.assert_array_equal(left.float().numpy(), inputs[0])
+    np.testing.assert_array_equal(right.float().numpy(), inputs[1] + 1)
+
+
+class Uncovered(nn.Module):
+    """Two operators that the package cannot convert: one at all, one with a free axis."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.special.i0(x), torch.log1p(x)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
+def test_an_operator_without_a_converter_is_found() -> None:
+    """The check names what is not covered, and what is covered for fixed shapes only."""
+    program = export_network(Uncovered(), (np.ones((2, 3), np.float32),), torch.float32, MOST)
+    missing = uncovered(program, read_facts())
+    assert set(missing) == set(read_facts())
+    assert all(names == ["aten.i0.default", "aten.log1p.default with a free axis"] for names in missing.values()), missing
+
+
+# The exported program
+
+
+def program_answers(program: ExportedProgram, inputs: tuple[NDArray[np.generic], ...], dtype: torch.dtype) -> list[torch.Tensor]:
+    outputs = program.module(check_guards=False)(*(torch.from_numpy(array).to(dtype) for array in inputs))
+    return [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("network", NETWORK_NAMES)
+def test_the_exported_program_answers_as_the_module_does(profile: tuple[Bundle, dict[str, nn.Module]], network: str) -> None:
+    """In float32 and at batches of 1, 3 and 16, unrolling and rewriting change nothing but the last digits."""
+    bundle, modules = profile
+    inputs = examples(bundle, MOST)[network]
+    program = export_network(modules[network], inputs, torch.float32, MOST)
+    for count in (1, 3, MOST):
+        few = tuple(array[:count] for array in inputs)
+        with torch.inference_mode():
+            plain = modules[network](*(torch.from_numpy(array) for array in few))
+        wanted = [plain] if isinstance(plain, torch.Tensor) else list(plain)
+        for got, want in zip(program_answers(program, few, torch.float32), wanted, strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5 * max(1.0, float(want.abs().max())))
+
+
+# The wheels themselves
+
+
+@pytest.mark.slow
+def test_the_stored_facts_are_what_the_wheels_say(tmp_path: Path) -> None:
+    """The wheels of every version, downloaded and read anew, give the file in tests/golden."""
+    if not SCRIPT.is_file():
+        pytest.skip("not a working tree")
+    versions = sorted(read_facts())
+    for version in versions:
+        command = [
+            sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(tmp_path), "--python-version", "3.11",
+            "--platform", "manylinux_2_28_x86_64", "--only-binary=:all:", "--retries", "1", "--timeout", "10", f"torch-tensorrt=={version}",
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        if done.returncode != 0:
+            reason = f"the package index gives no torch-tensorrt {version} here: {done.stderr.strip()[-300:]}"
+            pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    wheels = sorted(str(path) for path in tmp_path.glob("*.whl"))
+    assert len(wheels) == len(versions)
+    read = subprocess.run([sys.executable, str(SCRIPT), *wheels], capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(read.stdout) == json.loads(FACTS_FILE.read_text())
+
+
+# The real compiler object, with a package that has each version's signatures
+
+
+class Recorder:
+    """Stands for one function of the package: refuses what that version does not take, keeps what it was given."""
+
+    def __init__(self, known: list[str], answer: object) -> None:
+        self.known, self.answer = set(known), answer
+        self.given: list[dict[str, Any]] = []
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        assert kwargs.keys() <= self.known, f"unknown: {kwargs.keys() - self.known}"
+        self.given.append(kwargs)
+        return kwargs if self.answer is None else self.answer
+
+
+@pytest.mark.parametrize("version", sorted(read_facts()))
+@pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
+def test_the_compiler_speaks_to_every_version(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes, types, workspace and names reach functions that take only what that version takes."""
+    known = read_facts()[version]["parameters"]
+    inputs = Recorder(known["Input"], None)
+    convert = Recorder(known["convert_exported_program_to_serialized_trt_engine"], b"engine")
+    module = Recorder(known["TorchTensorRTModule"], "loaded")
+    runtime = SimpleNamespace(TorchTensorRTModule=module)
+    dynamo = SimpleNamespace(convert_exported_program_to_serialized_trt_engine=convert, runtime=runtime)
+    monkeypatch.setitem(sys.modules, "torch_tensorrt", SimpleNamespace(Input=inputs, dynamo=dynamo))
+    monkeypatch.setitem(sys.modules, "torch_tensorrt.dynamo", dynamo)
+    monkeypatch.setitem(sys.modules, "torch_tensorrt.dynamo.runtime", runtime)
+    example = (np.ones((2, 3), np.float32), np.ones((2, 5, 4), np.float32))
+    for dtype in (torch.float16, torch.float32):
+        program = export_network(Pair(), example, dtype, 8)
+        assert tensorrt_compiler.TorchTensorRT().build(program, (1, 2, 8), 99) == b"engine"
+        assert convert.given[-1]["arg_inputs"] == [
+            {"min_shape": (1, 3), "opt_shape": (2, 3), "max_shape": (8, 3), "dtype": dtype},
+            {"min_shape": (1, 5, 4), "opt_shape": (2, 5, 4), "max_shape": (8, 5, 4), "dtype": dtype},
+        ]
+        assert convert.given[-1]["workspace_size"] == 99
+        assert convert.given[-1]["disable_tf32"] == (dtype == torch.float32)
+        assert not Path(convert.given[-1]["timing_cache_path"]).parent.exists()
+    opened: object = tensorrt_compiler.TorchTensorRT().open(b"engine", input_names(program), 2)
+    assert opened == "loaded"
+    assert module.given == [
+        {"serialized_engine": b"engine", "input_binding_names": ["left", "right"], "output_binding_names": ["output0", "output1"]}
+    ]
+
+
+class Pair(nn.Module):
+    """Two inputs, two outputs."""
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return left * 2, right.sum(dim=1)
