@@ -149,9 +149,10 @@ def _print_engine(info: EngineInfo) -> None:
         f"{'':16}  parity {verdict}: relative error {_number(worst)}, probability error {_number(info.parity.get('probability'))}, "
         f"decisions alike {_number(info.parity.get('decisions'))}, on {info.details.get('compared_on', 'drawn samples')}"
     )
-    runtimes, quantised = info.details.get("runtimes"), info.details.get("quantised")
+    runtimes, lowered = info.details.get("runtimes"), info.details.get("lowered")
     if isinstance(runtimes, dict):
-        small = f"; int8: {', '.join(map(str, quantised)) or 'none'}" if isinstance(quantised, list) else ""
+        precision = info.recipe.rpartition("-")[2]
+        small = f"; {precision}: {', '.join(map(str, lowered)) or 'none'}" if isinstance(lowered, list) else ""
         typer.echo(f"{'':16}  " + ", ".join(f"{name} in {runtime}" for name, runtime in runtimes.items()) + small)
 
 

@@ -23,7 +23,7 @@ from streamav.engines.samples import make_samples
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from pydantic import JsonValue
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CpuEngine", "CpuMaker", "processor"]
 
-ENCODERS = ("visual", "audio")
 ONE_THREAD = frozenset({"encode_segment", "localize_window"})
 """Networks of many small steps: waking a second thread at each costs ONNX Runtime more than it gives, so batches are shared out whole."""
 LIBRARIES = ("onnxruntime", "openvino", "torch", "numpy")
@@ -53,7 +52,7 @@ log = logging.getLogger(__name__)
 class CpuEngine(BoundedNetworks):
     """The four networks of a model on the CPU; windows have ten segments."""
 
-    def __init__(self, folder: Path, recipe: Recipe, threads: int, runtimes: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, threads: int, runtimes: Mapping[str, str], lowered: Collection[str]) -> None:
         """Load the networks.
 
         Args:
@@ -61,9 +60,11 @@ class CpuEngine(BoundedNetworks):
             recipe: how much runs at once, and in which precision.
             threads: of the two encoders.
             runtimes: by network, onnxruntime or openvino.
+            lowered: networks that run in the recipe's precision; the others run in float32.
         """
         self.name = f"{runtimes['visual']}-{recipe.precision}"
-        networks = {name: _load(folder / f"{name}.onnx", runtimes[name], threads, _hint(recipe, name)) for name in NETWORK_NAMES}
+        hints = {name: _hint(recipe, name in lowered) for name in NETWORK_NAMES}
+        networks = {name: _load(folder / f"{name}.onnx", runtimes[name], threads, hints[name]) for name in NETWORK_NAMES}
         super().__init__(networks, recipe.batch)
 
 
@@ -79,7 +80,7 @@ class CpuMaker:
         return {"libraries": " ".join(f"{name} {_version(name)}" for name in LIBRARIES), "processor": processor()}
 
     def compile(self, request: EngineRequest, modules: Mapping[str, nn.Module], answers: Answers, folder: Path) -> dict[str, JsonValue]:
-        """Export the four networks, make the encoders int8 where the recipe says so, and find the faster runtime of each.
+        """Export the four networks, lower the encoders' precision where the recipe says so, and find the faster runtime of each.
 
         Raises:
             EngineError: when a network holds something that ONNX cannot say.
@@ -88,8 +89,8 @@ class CpuMaker:
 
         for name in NETWORK_NAMES:
             export_onnx(modules[name], answers.inputs[name], folder / f"{name}.onnx", len(answers.outputs[name]))
-        facts = _quantised(request, answers, folder) if request.recipe.quantised else {}
-        found = _runtimes(request.recipe, answers, folder, _threads(request))
+        facts = _lower(request, answers, folder) if request.recipe.lowered else {}
+        found = _runtimes(request, answers, folder, _names(facts))
         least = {name: min(times.values()) for name, times in found.items()}
         pictures = request.bundle.card.visual.frames_per_second
         return facts | {
@@ -108,7 +109,8 @@ class CpuMaker:
         if not isinstance(runtimes, dict) or not {*NETWORK_NAMES} <= {*runtimes} or not {*runtimes.values()} <= {*RUNTIMES}:
             msg = f"the engine at {folder} must name the runtime of each network, got {runtimes}; run: streamav engines build --force"
             raise EngineError(msg)
-        return CpuEngine(folder, request.recipe, _threads(request), {name: str(runtimes[name]) for name in NETWORK_NAMES})
+        chosen = {name: str(runtimes[name]) for name in NETWORK_NAMES}
+        return CpuEngine(folder, request.recipe, _threads(request), chosen, _names(facts))
 
 
 def _load(path: Path, runtime: str, threads: int, hint: Hint) -> Network:
@@ -119,31 +121,41 @@ def _load(path: Path, runtime: str, threads: int, hint: Hint) -> Network:
     return OnnxNetwork(path, threads)
 
 
-def _quantised(request: EngineRequest, answers: Answers, folder: Path) -> dict[str, JsonValue]:
-    """Replace the files of the recipe's encoders by int8 ones, but for those that would answer too differently."""
-    from streamav.engines.quantisation import quantise
-
-    calibration, card, recipe = request.calibration, request.bundle.card, request.recipe
-    fit = (
-        make_samples(card.visual.picture, card.audio.log_mel_offset, _CALIBRATION_SEGMENTS, _CALIBRATION_SEED)
-        if calibration is None
-        else calibration.fit
-    )
+def _lower(request: EngineRequest, answers: Answers, folder: Path) -> dict[str, JsonValue]:
+    """Lower the precision of the recipe's encoders, but of those that would answer too differently: they stay float32."""
+    recipe, threads = request.recipe, _threads(request)
+    fit = _fit(request) if recipe.precision == "int8" else None
     kept: list[JsonValue] = []
     errors: dict[str, JsonValue] = {}
-    for name in recipe.quantised:
-        path, made = folder / f"{name}.onnx", folder / f"{name}.int8.onnx"
-        quantise(path, made, fit.pictures if name == "visual" else fit.patches)
-        (got,) = OnnxNetwork(made, _threads(request))(*answers.inputs[name])
-        error = relative_l2(got, answers.outputs[name][0])
-        errors[name] = round(error, 5)
-        if error <= recipe.quantised_l2:
-            made.replace(path)
-            kept.append(name)
+    for name in recipe.lowered:
+        path, made = folder / f"{name}.onnx", folder / f"{name}.{recipe.precision}.onnx"
+        if fit is None:
+            network: Network = OpenVinoNetwork(path, threads, "bf16")
         else:
-            made.unlink()
-            log.warning("engine: %s stays float32: int8 is off by %.3f (relative L2), %.3f is allowed", name, error, recipe.quantised_l2)
-    return {"quantised": kept, "quantised_l2": errors, "calibration": _calibration_facts(calibration, fit)}
+            from streamav.engines.quantisation import quantise
+
+            quantise(path, made, fit.pictures if name == "visual" else fit.patches)
+            network = OnnxNetwork(made, threads)
+        error = relative_l2(network(*answers.inputs[name])[0], answers.outputs[name][0])
+        errors[name] = round(error, 5)
+        if error <= recipe.lowered_l2:
+            kept.append(name)
+            if fit is not None:
+                made.replace(path)
+        else:
+            made.unlink(missing_ok=True)
+            what = (name, recipe.precision, error, recipe.lowered_l2)
+            log.warning("engine: %s stays float32: %s is off by %.3f (relative L2), %.3f is allowed", *what)
+    calibration: dict[str, JsonValue] = {} if fit is None else {"calibration": _calibration_facts(request.calibration, fit)}
+    return {"lowered": kept, "lowered_l2": errors, **calibration}
+
+
+def _fit(request: EngineRequest) -> Samples:
+    """Give what activations are measured on."""
+    if request.calibration is not None:
+        return request.calibration.fit
+    card = request.bundle.card
+    return make_samples(card.visual.picture, card.audio.log_mel_offset, _CALIBRATION_SEGMENTS, _CALIBRATION_SEED)
 
 
 def _calibration_facts(calibration: Calibration | None, fit: Samples) -> dict[str, JsonValue]:
@@ -151,23 +163,28 @@ def _calibration_facts(calibration: Calibration | None, fit: Samples) -> dict[st
     return {"source": "drawn" if calibration is None else calibration.source, "segments": len(fit.pictures), "sha256": digest}
 
 
-def _runtimes(recipe: Recipe, answers: Answers, folder: Path, threads: int) -> dict[str, dict[str, float]]:
+def _runtimes(request: EngineRequest, answers: Answers, folder: Path, lowered: Collection[str]) -> dict[str, dict[str, float]]:
     """Time each network in each runtime that is there; give milliseconds for each input, by network and runtime."""
     problem = openvino_problem()
     if problem is not None:
         log.info("engine: %s; ONNX Runtime runs everything", problem)
-    times = {}
+    times, threads = {}, _threads(request)
     for name in NETWORK_NAMES:
+        hint = _hint(request.recipe, name in lowered)
         inputs = [array[: TIMED_PICTURES if name == "visual" else 1] for array in answers.inputs[name]]
-        candidates = ("openvino",) if recipe.precision == "bf16" and name in ENCODERS else RUNTIMES[: 1 if problem else 2]
-        times[name] = {
-            one: round(best_ms(_load(folder / f"{name}.onnx", one, threads, _hint(recipe, name)), inputs), 4) for one in candidates
-        }
+        candidates = ("openvino",) if hint == "bf16" else RUNTIMES[: 1 if problem else 2]
+        times[name] = {one: round(best_ms(_load(folder / f"{name}.onnx", one, threads, hint), inputs), 4) for one in candidates}
     return times
 
 
-def _hint(recipe: Recipe, name: str) -> Hint:
-    return "bf16" if recipe.precision == "bf16" and name in ENCODERS else "f32"
+def _hint(recipe: Recipe, lowered: bool) -> Hint:  # noqa: FBT001 - a property of the network
+    return "bf16" if lowered and recipe.precision == "bf16" else "f32"
+
+
+def _names(facts: Mapping[str, JsonValue]) -> frozenset[str]:
+    """Give the networks that run in the recipe's precision."""
+    lowered = facts.get("lowered")
+    return frozenset(map(str, lowered)) if isinstance(lowered, list) else frozenset()
 
 
 def _threads(request: EngineRequest) -> int:

@@ -15,25 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
+from streamav.engines.modules import FLOAT32_ALWAYS
 from streamav.errors import EngineError
-from streamav.networks.mobilenetv2 import MobileNetV2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from streamav.engines.recipe import Precision
 
-__all__ = ["ENCODERS", "FLOAT32_ALWAYS", "fold_norms", "lower"]
+__all__ = ["ENCODERS", "fold_norms", "lower"]
 
 ENCODERS = ("visual", "audio")
-FLOAT32_ALWAYS = (MobileNetV2,)
-"""Encoders that half precision would spoil.
-
-MobileNetV2 with its public weights, encoders emulated on a CPU, the samples of `samples.py`: relative L2 error of its grid
-0.04 to 0.05 in fp16 and 0.23 to 0.34 in bf16, single cells off by half and by all of the largest value, with or without
-batch norms folded; most of it comes from rounding the weights, so that TF32 is no way out. It is small: 0.6 GFLOP a
-picture (0.3 G multiply-adds, arXiv 1801.04381, Table 4), and its depthwise layers are no work for tensor cores.
-"""
 _TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 

@@ -81,10 +81,10 @@ class Recipe(_Part):
     """Networks that stay float32 whatever the precision."""
     workspace_bytes: Annotated[int, Field(ge=0)] = 0
     """Memory a builder may use beyond the network's own; 0 leaves it to the builder."""
-    quantised: tuple[Literal["visual", "audio"], ...] = ()
-    """Networks whose numbers become int8; the rest stays float32."""
-    quantised_l2: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
-    """Largest relative L2 error of an int8 network's output against float32; one that is off by more stays float32."""
+    lowered: tuple[Literal["visual", "audio"], ...] = ()
+    """On the CPU: networks that run in the recipe's precision; the rest stays float32."""
+    lowered_l2: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+    """Largest relative L2 error of such a network's output against float32; one that is off by more stays float32."""
 
     @property
     def sha256(self) -> str:

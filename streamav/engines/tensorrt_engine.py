@@ -83,13 +83,15 @@ class TensorRTMaker:
         return TensorRTEngine(networks, request.recipe)
 
     def _build(self, name: str, recipe: Recipe, module: nn.Module, answers: Answers) -> tuple[Form, bytes]:
+        from streamav.engines.modules import FLOAT32_ALWAYS
         from streamav.engines.tensorrt_export import DTYPES, export_network
         from streamav.engines.tensorrt_network import form_of
 
         example, batch = answers.inputs[name], recipe.batch
         most = most_at_once(getattr(batch, name), batch.visual_pixels if name == "visual" else None, example[0])
         usual = most if recipe.usual_batch is None else min(getattr(recipe.usual_batch, name), most)
-        precision: Precision = "fp32" if name in recipe.float32 else recipe.precision
+        exact = name in recipe.float32 or isinstance(module, FLOAT32_ALWAYS)
+        precision: Precision = "fp32" if exact else recipe.precision
         program = export_network(module, example, DTYPES[precision], most)
         form = form_of(program, example, precision)
         try:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["EngineInfo", "clear", "describe", "unusable_here", "verify"]
 
 
-_DETAILS = ("runtimes", "runtime_ms", "quantised", "quantised_l2", "calibration", "compared_on")
+_DETAILS = ("runtimes", "runtime_ms", "lowered", "lowered_l2", "calibration", "compared_on")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class EngineInfo:
     weights: str
     """Start of the hash of the model's weights."""
     details: Mapping[str, JsonValue]
-    """What else its maker wrote down: runtimes and times, what is quantised and how far off, what it was calibrated and compared on."""
+    """What else its maker wrote down: runtimes and times, what has the recipe's precision, what it was calibrated and compared on."""
     stale: str | None
     """Why this version on this machine would not use it, or None when it would."""
 

@@ -161,7 +161,9 @@ def test_bfloat16_is_only_for_processors_that_have_it(bundle: Bundle, tmp_path: 
         return
     cache, wanted = EngineCache(tmp_path), request(bundle, "cpu-bf16")
     assert open_made(CpuMaker(), wanted, cache).name == "openvino-bf16"
-    parity = facts_of(bundle, wanted, cache)["parity"]
+    facts = facts_of(bundle, wanted, cache)
+    assert facts["lowered"] == ["visual", "audio"]
+    parity = facts["parity"]
     assert 1e-4 < parity["l2"]["visual"] < 0.1  # type: ignore[index]  # bfloat16 has eight bits: more would be float32, less an error
 
 
@@ -206,11 +208,11 @@ def test_an_int8_engine_says_what_it_was_calibrated_and_compared_on(bundle: Bund
     calibration = Calibration(fit=one, check=two, source="2 clips")
     cache, wanted = EngineCache(tmp_path), request(bundle, "cpu-int8", calibration)
     wanted = EngineRequest(
-        bundle=bundle, settings=wanted.settings, calibration=calibration, recipe=wanted.recipe.model_copy(update={"quantised_l2": 1.0})
+        bundle=bundle, settings=wanted.settings, calibration=calibration, recipe=wanted.recipe.model_copy(update={"lowered_l2": 1.0})
     )
     open_made(CpuMaker(), wanted, cache)
     facts = facts_of(bundle, wanted, cache)
-    assert facts["quantised"] == ["visual", "audio"]
+    assert facts["lowered"] == ["visual", "audio"]
     assert facts["calibration"]["source"] == "2 clips"  # type: ignore[index]
     assert facts["calibration"]["segments"] == 12  # type: ignore[index]
     assert facts["compared_on"] == "2 clips"
@@ -222,11 +224,11 @@ def test_an_int8_engine_says_what_it_was_calibrated_and_compared_on(bundle: Bund
 def test_an_encoder_that_int8_would_change_too_much_stays_float32(bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It is said once, with the figure; the engine is then exact there."""
     wanted = request(bundle, "cpu-int8")
-    strict = EngineRequest(bundle=bundle, settings=wanted.settings, recipe=wanted.recipe.model_copy(update={"quantised_l2": 1e-6}))
+    strict = EngineRequest(bundle=bundle, settings=wanted.settings, recipe=wanted.recipe.model_copy(update={"lowered_l2": 1e-6}))
     cache = EngineCache(tmp_path)
     open_made(CpuMaker(), strict, cache)
     facts = facts_of(bundle, strict, cache)
-    assert facts["quantised"] == []
+    assert facts["lowered"] == []
     assert facts["parity"]["l2"]["visual"] < 1e-4  # type: ignore[index]
     assert "visual stays float32" in caplog.text
     assert not list(tmp_path.glob("*/*.int8.onnx"))

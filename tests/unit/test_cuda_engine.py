@@ -23,11 +23,11 @@ from streamav.bundle import Bundle, load_bundle
 from streamav.config import ModelSettings
 from streamav.engines import EngineCache, cuda_engine
 from streamav.engines.cuda_engine import CudaEngine, CudaMaker, cuda_problem, open_eager_cuda
-from streamav.engines.cuda_modules import FLOAT32_ALWAYS, fold_norms, lower
+from streamav.engines.cuda_modules import fold_norms, lower
 from streamav.engines.cuda_pipeline import SLOTS, Lane, PipelinedNetwork
 from streamav.engines.cuda_plan import ROUND_PIECES, bucket_sizes, cut, rounds
 from streamav.engines.making import EngineRequest, open_made
-from streamav.engines.modules import build_modules
+from streamav.engines.modules import FLOAT32_ALWAYS, build_modules
 from streamav.engines.recipe import NETWORK_NAMES, load_recipe
 from streamav.engines.samples import make_samples
 from streamav.engines.selection import maker_of
