@@ -1,6 +1,6 @@
 """The composition root: the only place where settings turn into objects.
 
-It decides nothing about events; it picks the model, the engine, the source and the sinks, and connects them.
+It decides nothing about events; it picks the model, the engine, the sources and the sinks, and connects them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streamav.bundle import find_bundle
 from streamav.capture import open_source
 from streamav.config import ClassSettings
 from streamav.engines import open_engine
-from streamav.errors import SettingsError
+from streamav.errors import CaptureError, SettingsError
 from streamav.features import SegmentExtractor
 from streamav.localizer import VscgLocalizer
 from streamav.pipeline import Pipeline, SourceSetup
@@ -30,10 +30,10 @@ from streamav.tracker import LabelOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Segment, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from streamav.bundle import Bundle, ClassEntry, ModelCard
-    from streamav.config import DetectionSettings, Settings
+    from streamav.config import DetectionSettings, OneOfSources, Settings
     from streamav.localizer import Head
     from streamav.pipeline import Clock, RunSummary
     from streamav.protocols import Engine, Extractor, Localizer, Sink, Source
@@ -56,16 +56,20 @@ class Application:
     pipeline: Pipeline
     bundle: Bundle
     engine: Engine
-    source: Source
+    sources: Mapping[str, Source]
+    """By id."""
 
 
-def build(settings: Settings, sinks: Sequence[Sink] = (), clock: Clock | None = None) -> Application:
+def build(
+    settings: Settings, sinks: Sequence[Sink] = (), clock: Clock | None = None, *, sources: Mapping[str, Source] | None = None
+) -> Application:
     """Make a run of its settings: model, engine and networks are loaded and have run once when this returns.
 
     Args:
         settings: the whole of them.
         sinks: further takers of events, besides those that the settings name.
         clock: of the loop; None for the machine's.
+        sources: sources by id that stand in for what the settings say of them, as in a benchmark; None for none.
 
     Raises:
         SettingsError: when the settings contradict the model or each other.
@@ -75,19 +79,8 @@ def build(settings: Settings, sinks: Sequence[Sink] = (), clock: Clock | None = 
     """
     bundle = find_bundle(settings.model.name)
     card = bundle.card
-    labels = label_options(card, settings.detection)
     frames_per_second = settings.model.frames_per_second or card.visual.frames_per_second
-    source = open_source(settings.source, settings.capture, picture=card.visual.picture, frames_per_second=frames_per_second)
-    setup = SourceSetup(
-        id=settings.source.id,
-        source=source,
-        segmenter=_segmenter_options(card, frames_per_second, live=source.live),
-        labels=labels,
-        latency_segments=settings.detection.latency_segments or card.detection.latency_segments,
-        queue_segments=settings.capture.queue_segments,
-        paced=source.live or settings.source.speed == "1",
-        duration_s=settings.source.duration_s,
-    )
+    setups = [_setup(one, card, frames_per_second, (sources or {}).get(one.id), settings) for one in settings.each_source()]
     engine = open_engine(bundle, settings.model)
     extractor = SegmentExtractor(engine, card)
     localizer = VscgLocalizer(engine, localizer_head(card))
@@ -100,10 +93,32 @@ def build(settings: Settings, sinks: Sequence[Sink] = (), clock: Clock | None = 
         for pipeline in made:
             pipeline.stop()
 
-    takers = [*_sinks(settings, context, labels, stop), *sinks]
-    pipeline = Pipeline([setup], extractor, localizer, FanOut(takers), clock)
+    takers = [*_sinks(settings, context, setups, stop), *sinks]
+    pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3)
     made.append(pipeline)
-    return Application(pipeline, bundle, engine, source)
+    return Application(pipeline, bundle, engine, {setup.id: setup.source for setup in setups})
+
+
+def _setup(one: OneOfSources, card: ModelCard, frames_per_second: int, given: Source | None, settings: Settings) -> SourceSetup:
+    """Make one source and how it is treated; an error names it where there are several."""
+    try:
+        labels = label_options(card, one.detection)
+        source = given or open_source(one, one.capture, picture=card.visual.picture, frames_per_second=frames_per_second)
+    except (SettingsError, CaptureError) as exc:
+        if not settings.sources:
+            raise
+        msg = f"source {one.id}: {exc}"
+        raise type(exc)(msg) from exc
+    return SourceSetup(
+        id=one.id,
+        source=source,
+        segmenter=_segmenter_options(card, frames_per_second, live=source.live),
+        labels=labels,
+        latency_segments=one.detection.latency_segments or card.detection.latency_segments,
+        queue_segments=one.capture.queue_segments,
+        paced=source.live or one.speed == "1",
+        duration_s=one.duration_s,
+    )
 
 
 def label_options(card: ModelCard, detection: DetectionSettings) -> tuple[LabelOptions, ...]:
@@ -165,7 +180,7 @@ def localizer_head(card: ModelCard) -> Head:
 
 
 async def run(application: Application, *, on_interrupt: Callable[[int], None] | None = None) -> RunSummary:
-    """Run until the source ends or the process is asked to stop.
+    """Run until all sources have ended or the process is asked to stop.
 
     The first SIGINT or SIGTERM ends the run in order: events end as shut down, the broker is told. The second ends the
     process at once, with status 130.
@@ -206,7 +221,7 @@ def _segmenter_options(card: ModelCard, frames_per_second: int, *, live: bool) -
     return SegmenterOptions(frames_per_second=frames_per_second, picture=card.visual.picture)
 
 
-def _sinks(settings: Settings, context: MessageContext, labels: Sequence[LabelOptions], stop: Callable[[], None]) -> list[Sink]:
+def _sinks(settings: Settings, context: MessageContext, setups: Sequence[SourceSetup], stop: Callable[[], None]) -> list[Sink]:
     """Make the sinks that the settings name."""
     sinks: list[Sink] = []
     if settings.jsonl is not None:
@@ -215,7 +230,7 @@ def _sinks(settings: Settings, context: MessageContext, labels: Sequence[LabelOp
         from streamav import __version__
         from streamav.publish.mqtt import MqttIdentity, MqttSink
 
-        sources = {settings.source.id: [label.label for label in labels]}
+        sources = {setup.id: [label.label for label in setup.labels] for setup in setups}
         sinks.append(MqttSink(settings.mqtt, MqttIdentity(version=__version__, context=context, sources=sources), settings.state_dir))
     return sinks
 
