@@ -11,6 +11,7 @@ The load shall be at most 0.8: the rest is for capture, and for what no mean for
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 
 from streamav.errors import ShapeError
 
@@ -39,8 +40,8 @@ _NOISE = 0.1
 _SPEED_DRIFT = 0.05
 """How much the speed of a machine changes from one turn to the next."""
 _SHARE_DRIFT = 0.01
-_MOST_SURPRISE = 0.5
-"""A single turn changes what is believed by no more than if it had been off by this, unless seconds wait."""
+_MOST_SURPRISE = 3.0
+"""A single turn changes what is believed by no more than if it had been off by so many standard deviations, unless seconds wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,8 @@ class TurnCost:
         """
         self.turns += 1
         self._mean_frames = frames / segments
-        if self.turns == 1:
+        expected_s = self.segment_s * segments + self.frame_s * frames
+        if expected_s <= 0.0:
             second_s = cost_s / segments
             self.segment_s = _FIXED_SHARE * second_s
             self.frame_s = (1.0 - _FIXED_SHARE) * second_s / self._mean_frames
@@ -103,14 +105,11 @@ class TurnCost:
             self._widen(_NOISE, _SHARE_DOUBT)
             return
         self._widen(_SPEED_DRIFT, _SHARE_DRIFT)
-        expected_s = self.segment_s * segments + self.frame_s * frames
-        most = _MOST_SURPRISE * expected_s
-        off = cost_s - expected_s if trust else max(-most, min(most, cost_s - expected_s))
         aa, af, ff = self._doubt
         along_a, along_f = aa * segments + af * frames, af * segments + ff * frames
-        spread = along_a * segments + along_f * frames + (_NOISE * max(expected_s, abs(off))) ** 2
-        if spread <= 0.0:
-            return
+        spread = along_a * segments + along_f * frames + (_NOISE * expected_s) ** 2
+        most = _MOST_SURPRISE * sqrt(spread)
+        off = cost_s - expected_s if trust else max(-most, min(most, cost_s - expected_s))
         gain_a, gain_f = along_a / spread, along_f / spread
         self.segment_s = max(0.0, self.segment_s + gain_a * off)
         self.frame_s = max(0.0, self.frame_s + gain_f * off)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streamav.bundle import AudioCard, ClassEntry, DetectionCard, LocalizerCard, ModelCard, VisualCard
-from streamav.errors import EngineError, SettingsError, ShapeError
+from streamav.errors import EngineError, ShapeError
 from streamav.features import LogMelOptions, SegmentExtractor, log_mel
 from streamav.features.audio import level_dbfs
 from streamav.features.visual import mean_grids
