@@ -384,8 +384,10 @@ def _explain(error: object) -> str:
         return str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
         return f"unknown setting {where}; the nearest is {_nearest(location)}"
-    got = "a secret" if "password" in where else repr(detail.get("input"))
-    return f"{where}: {detail['msg'].removeprefix('Value error, ')} (got {got})"
+    said = f"{where}: {str(detail['msg']).removeprefix('Value error, ')}"
+    if isinstance(detail.get("input"), dict):  # a whole section: its address or password need not be shown
+        return said
+    return f"{said} (got {'a secret' if 'password' in where else repr(detail.get('input'))})"
 
 
 def _nearest(location: list[str]) -> str:
