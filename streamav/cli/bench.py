@@ -54,7 +54,7 @@ def bench(
     weights: Annotated[Path | None, typer.Option("--weights", help="Folder with encoders that bundles do not hold.")] = None,
     source: Annotated[str | None, typer.Option("--source", help="Time a whole run on a file, or on the embedded scene: scene.")] = None,
     duration: Annotated[float, typer.Option("--duration", min=1.0, help="Seconds of media of a whole run.")] = 60.0,
-    streams: Annotated[
+    streams_most: Annotated[
         int | None, typer.Option("--streams", min=1, max=64, help="Find how many sources one process carries, up to so many.")
     ] = None,
     first: Annotated[int, typer.Option("--from", min=1, max=64, help="With --streams: how many sources to try first.")] = 1,
@@ -69,12 +69,19 @@ def bench(
     pace one process carries (--source FILE: each decodes that file; else they play a scene rendered beforehand).
     """
     count = threads or len(os.sched_getaffinity(0))
-    if streams is not None:
-        from streamav.cli.bench_streams import TrialRequest, bench_streams
+    if streams_most is not None:
+        from streamav.cli.bench_streams import bench_streams
+        from streamav.cli.stream_trial import TrialRequest
 
-        folder, file = None if weights is None else str(weights), None if source == "scene" else source
         asked = TrialRequest(
-            streams=streams, seconds=trial, model=profile, engine=engine, threads=count, weights_dir=folder, source=file, gather_ms=gather
+            streams=streams_most,
+            seconds=trial,
+            model=profile,
+            engine=engine,
+            threads=count,
+            weights_dir=str(weights) if weights else None,
+            source=None if source == "scene" else source,
+            gather_ms=gather,
         )
         bench_streams(asked, first=first, machine=_machine(), as_json=as_json)
         return

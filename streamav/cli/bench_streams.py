@@ -98,9 +98,7 @@ def bench_streams(request: TrialRequest, *, first: int, machine: str, as_json: b
         return trials[-1].carried
 
     most = find_most(carries, request.streams, first)
-    found = Search(
-        most=most, open_ended=most == request.streams, memory_per_stream_mb=memory_per_stream_mb(trials), trials=tuple(trials)
-    )
+    found = Search(most=most, open_ended=most == request.streams, memory_per_stream_mb=memory_per_stream_mb(trials), trials=tuple(trials))
     if as_json:
         typer.echo(json.dumps({"streams": asdict(found), "request": asdict(request), "machine": machine}))
         return

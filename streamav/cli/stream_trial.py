@@ -216,9 +216,7 @@ def _application(request: TrialRequest) -> Application:
 
     settings = _settings(request)
     play = _player(request, find_bundle(request.model).card)
-    sources = {
-        one.id: CameraLike(play, name=one.id, phase_s=number * GOLDEN % 1.0) for number, one in enumerate(settings.each_source())
-    }
+    sources = {one.id: CameraLike(play, name=one.id, phase_s=number * GOLDEN % 1.0) for number, one in enumerate(settings.each_source())}
     return app.build(settings, sources=sources)
 
 
@@ -241,7 +239,11 @@ def _player(request: TrialRequest, card: ModelCard) -> Callable[[], Iterable[Aud
     from streamav.capture import open_source
     from streamav.config import CaptureSettings, SourceSettings
 
-    chosen = SourceSettings(uri=request.source, speed="max") if request.source else SourceSettings(scene=True, speed="max", duration_s=RENDERED_S)
+    chosen = (
+        SourceSettings(uri=request.source, speed="max")
+        if request.source
+        else SourceSettings(scene=True, speed="max", duration_s=RENDERED_S)
+    )
 
     def play() -> Iterator[AudioBlock | VideoFrame]:
         source = open_source(chosen, CaptureSettings(), picture=card.visual.picture, frames_per_second=card.visual.frames_per_second)

@@ -29,16 +29,18 @@ MOST_HOLD_S = 320.0
 TRIAL_S = 60.0
 """Frames that are taken away within this time after they were given were given too early."""
 _LEVELS = (1, 2, 4, 8, 16, 32)
-_FIRST_TURNS = 2
-"""So many turns are measured before frames are taken away, unless seconds wait already: one may be an accident."""
+_FIRST_SECONDS = 2
+"""So many turns of each source are measured before frames are taken away, unless seconds wait already: one may be an accident."""
 
 # How the cost is followed (our choices; shares of the cost itself)
 _FIXED_SHARE = 0.1
 """What is believed of `a` before frames have ever changed."""
 _SHARE_DOUBT = 0.3
-_NOISE = 0.1
-_SPEED_DRIFT = 0.05
-"""How much the speed of a machine changes from one turn to the next."""
+_NOISE = 0.2
+_SPEED_DRIFT = 0.03
+"""How much the speed of a machine is believed to change in a second of the world; it grows with the root of time."""
+_BEHIND_DRIFT = 0.5
+"""The same while seconds wait: then what is believed is wrong."""
 _SHARE_DRIFT = 0.01
 _MOST_SURPRISE = 3.0
 """A single turn changes what is believed by no more than if it had been off by so many standard deviations, unless seconds wait."""
@@ -85,13 +87,14 @@ class TurnCost:
         self._doubt = (0.0, 0.0, 0.0)  # variances of a and f, and between them their covariance: (aa, af, ff)
         self._mean_frames = 1.0
 
-    def learn(self, cost_s: float, segments: int, frames: int, *, trust: bool = False) -> None:
+    def learn(self, cost_s: float, segments: int, frames: int, *, share: float = 1.0, trust: bool = False) -> None:
         """Take what a turn cost.
 
         Args:
             cost_s: above 0.
             segments: at least 1.
             frames: at least 1, of all segments together.
+            share: of a second of the world that passed since the turn before.
             trust: believe a surprise at once.
         """
         self.turns += 1
@@ -104,7 +107,7 @@ class TurnCost:
             self._doubt = (0.0, 0.0, 0.0)
             self._widen(_NOISE, _SHARE_DOUBT)
             return
-        self._widen(_SPEED_DRIFT, _SHARE_DRIFT)
+        self._widen(_BEHIND_DRIFT if trust else _SPEED_DRIFT * sqrt(share), _SHARE_DRIFT)
         aa, af, ff = self._doubt
         along_a, along_f = aa * segments + af * frames, af * segments + ff * frames
         spread = along_a * segments + along_f * frames + (_NOISE * expected_s) ** 2
@@ -152,6 +155,7 @@ class FrameBudget:
         """What is chosen."""
         self.cost = TurnCost()
         self._behind = False
+        self._sources = 1
         self._hold_s = HOLD_S
         self._raised_s: float | None = None
         self._well_since_s: float | None = None
@@ -159,7 +163,7 @@ class FrameBudget:
     def spent(self, cost_s: float, segments: int, frames: int) -> None:
         """Take what a turn cost; see TurnCost.learn()."""
         if cost_s > 0.0 and segments > 0 and frames > 0:
-            self.cost.learn(cost_s, segments, frames, trust=self._behind)
+            self.cost.learn(cost_s, segments, frames, share=min(1.0, segments / self._sources), trust=self._behind)
 
     def load(self, frames: int, demand: Demand) -> float:
         """Give the seconds of work that a second of the world brings when so many frames are looked at."""
@@ -167,14 +171,14 @@ class FrameBudget:
 
     def choose(self, demand: Demand, now_s: float) -> BudgetChange | None:
         """Choose anew: fewer frames at once, more only after a while; None when nothing changes."""
-        self._behind = demand.behind
+        self._behind, self._sources = demand.behind, max(1, demand.live + demand.replays)
         if self.cost.turns == 0 or demand.live == 0:
             return None
         limit = CATCH_UP if demand.behind else LIMIT
         fitting = max((level for level in self.levels if self.load(level, demand) <= limit), default=self.levels[0])
         if fitting < self.frames:
             self._well_since_s = None
-            return self._lower(fitting, demand, now_s) if demand.behind or self.cost.turns >= _FIRST_TURNS else None
+            return self._lower(fitting, demand, now_s) if demand.behind or self.cost.turns >= _FIRST_SECONDS * self._sources else None
         above = next((level for level in self.levels if level > self.frames), None)
         if above is None or demand.behind or self.load(above, demand) > RAISE_LIMIT:
             self._well_since_s = None

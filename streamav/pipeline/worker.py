@@ -42,7 +42,13 @@ class Worker:
     """Takes turns; each is one batch."""
 
     def __init__(
-        self, lanes: Sequence[Lane], extractor: Extractor, localizer: Localizer, clock: Clock, ready: threading.Condition, gather_ns: int = 0
+        self,
+        lanes: Sequence[Lane],
+        extractor: Extractor,
+        localizer: Localizer,
+        clock: Clock,
+        ready: threading.Condition,
+        gather_ns: int = 0,
     ) -> None:
         """Take the sources and the networks.
 

@@ -117,7 +117,10 @@ def test_a_camera_that_stops_ends_alone(program: Program, camera: tuple[int, sub
     assert all(reason in {"source_lost", "ended"} for source, reason in ends if source == "gate")
 
 
-@pytest.mark.parametrize(("lines", "words"), [('uri = "missing.mp4"', "missing.mp4"), ('camera = "no-such-camera"\nmic = "no-such-microphone"', "cannot be opened")])
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [('uri = "missing.mp4"', "missing.mp4"), ('camera = "no-such-camera"\nmic = "no-such-microphone"', "cannot be opened")],
+)
 def test_a_source_that_cannot_be_opened_ends_the_run(program: Program, lines: str, words: str) -> None:
     """Status 3, and the sentence names the source."""
     done = program("run", "--config", program.config(attic=f'uri = "{CLIP.format(60)}"', gate=lines))
@@ -155,7 +158,7 @@ def test_how_many_streams_a_machine_carries_is_found(program: Program) -> None:
     done = program("bench", "--streams", "2", "--trial", "2", "--profile", program.model, "--threads", "1", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["streams"]
-    assert [trial["streams"] for trial in found["trials"]][0] == 1
+    assert found["trials"][0]["streams"] == 1
     for trial in found["trials"]:
         assert trial["memory_mb"] > 1
         assert trial["load"] == pytest.approx(trial["streams"] * trial["realtime_factor"])
@@ -167,7 +170,9 @@ def test_how_many_streams_a_machine_carries_is_found(program: Program) -> None:
 
 def test_a_file_can_be_decoded_by_every_stream(program: Program) -> None:
     """`--source`: each stream decodes it anew, over and over."""
-    done = program("bench", "--streams", "1", "--trial", "1", "--source", CLIP.format(3), "--profile", program.model, "--threads", "1", "--json")
+    done = program(
+        "bench", "--streams", "1", "--trial", "1", "--source", CLIP.format(3), "--profile", program.model, "--threads", "1", "--json"
+    )
     assert done.returncode == 0, done.stderr
     (trial,) = json.loads(done.stdout)["streams"]["trials"]
     assert trial["latency_p50_s"] is not None

@@ -125,7 +125,9 @@ scene = true
 """
 
 
-def many(tmp_path: Path, text: str = MANY, overrides: Sequence[str] = (), environment: Mapping[str, str] = NOTHING, **base: object) -> Settings:
+def many(
+    tmp_path: Path, text: str = MANY, overrides: Sequence[str] = (), environment: Mapping[str, str] = NOTHING, **base: object
+) -> Settings:
     file = tmp_path / "many.toml"
     file.write_text(text)
     return load_settings(file, overrides, environment, base)
@@ -152,7 +154,9 @@ def test_one_source_is_one_of_one() -> None:
 def test_one_of_several_can_be_set_from_outside(tmp_path: Path) -> None:
     """By its number: STREAMAV_SOURCES_0_URI, so that an address with a password need not be in the file, and --set over it."""
     environment = {"STREAMAV_SOURCES_0_URI": "rtsp://me:hunter2@host", "STREAMAV_SOURCES_1_DETECTION_ON": "0.25"}
-    gate, porch = many(tmp_path, overrides=["sources.1.id=yard", "sources.1.capture.reconnect=false"], environment=environment).each_source()
+    gate, porch = many(
+        tmp_path, overrides=["sources.1.id=yard", "sources.1.capture.reconnect=false"], environment=environment
+    ).each_source()
     assert gate.uri == "rtsp://me:hunter2@host"
     assert (porch.id, porch.detection.on, porch.capture.reconnect) == ("yard", 0.25, False)
 
@@ -205,7 +209,12 @@ def test_the_example_of_several_sources_is_right() -> None:
     example = Path(__file__).parents[2] / "examples" / "many.toml"
     desk, porch, archive = load_settings(example, environment=NOTHING).each_source()
     assert (desk.id, desk.camera, desk.mic) == ("desk", "0", "default")
-    assert (porch.id, porch.uri, porch.capture.timeout_s, porch.detection.latency_segments) == ("porch", "rtsp://192.0.2.10/stream", 10.0, 3)
+    assert (porch.id, porch.uri, porch.capture.timeout_s, porch.detection.latency_segments) == (
+        "porch",
+        "rtsp://192.0.2.10/stream",
+        10.0,
+        3,
+    )
     assert (archive.id, archive.uri, archive.detection.latency_segments) == ("archive", "recording.mp4", 2)
     assert [one.detection.classes["bark"].on for one in (desk, porch, archive)] == [0.7, 0.7, 0.7]
     assert ["keyboard" in one.detection.classes for one in (desk, porch, archive)] == [False, True, False]

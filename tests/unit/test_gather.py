@@ -11,9 +11,7 @@ from streamav.types import SEGMENT_NS
 MS = 1_000_000
 
 
-@given(
-    st.integers(0, 500), st.integers(0, 3000), st.integers(0, 1000), st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 3000)))
-)
+@given(st.integers(0, 500), st.integers(0, 3000), st.integers(0, 1000), st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 3000))))
 def test_no_wait_goes_beyond_its_bound(bound_ms: int, first_ms: int, after_ms: int, came: list[tuple[str, int]]) -> None:
     """Whatever came when, the wait ends at most the bound after the first second of the batch came."""
     due = DueTimes(bound_ms * MS)

@@ -111,7 +111,7 @@ def test_a_stop_ends_events_as_shut_down() -> None:
     async def go() -> None:
         task = asyncio.create_task(run.pipeline.run())
         async with asyncio.timeout(20):
-            while not any(event.newest_end_ns == 12 * SEGMENT_NS for event in run.sink.events):
+            while not any(event.newest_end_ns == 12 * SEGMENT_NS for event in run.sink.events):  # noqa: ASYNC110 - no event says so
                 await asyncio.sleep(0.01)
         run.pipeline.stop()
         run.pipeline.stop()

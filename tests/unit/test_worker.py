@@ -52,9 +52,7 @@ class Camera:
 class World:
     """Cameras, and a machine on which a turn costs turn_s + segments * segment_s + frames * frame_s."""
 
-    def __init__(
-        self, *cameras: Camera, frame_s: float = 0.0, segment_s: float = 0.0, turn_s: float = 0.0, gather_s: float = 0.0
-    ) -> None:
+    def __init__(self, *cameras: Camera, frame_s: float = 0.0, segment_s: float = 0.0, turn_s: float = 0.0, gather_s: float = 0.0) -> None:
         self.cameras = cameras
         self.costs = turn_s, segment_s, frame_s
         self.now_ns = 0
@@ -168,6 +166,18 @@ def test_a_processor_too_slow_for_all_frames_drops_nothing_after_its_first_secon
     assert 2 * frames * second_s / 16 > 0.74
     assert max(camera.late_s[-100:]) < 1.0
     assert world.lanes[0].meter.thinned >= len(camera.late_s) - 2
+
+
+@given(st.integers(2, 8), st.floats(0.2, 1.5))
+@settings(max_examples=20)
+def test_several_sources_that_cannot_be_carried_in_full_lose_nothing_after_their_first_seconds(count: int, second_s: float) -> None:
+    """Whatever it is: where one frame of each fits, ten seconds after the start nothing is dropped any more."""
+    made = cameras(count)
+    world = World(*made, frame_s=second_s / 16).run(10.0)
+    at_first = world.dropped()
+    world.run(120.0)
+    assert world.dropped() == at_first
+    assert max(max(camera.late_s[-30:]) for camera in made) < 1.0
 
 
 def test_each_change_is_said_once_with_its_numbers(caplog: pytest.LogCaptureFixture) -> None:
