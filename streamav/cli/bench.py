@@ -60,6 +60,7 @@ def bench(
     first: Annotated[int, typer.Option("--from", min=1, max=64, help="With --streams: how many sources to try first.")] = 1,
     trial: Annotated[float, typer.Option("--trial", min=1.0, help="With --streams: measured seconds of each trial.")] = 20.0,
     gather: Annotated[int, typer.Option("--gather", min=0, max=500, help="With --streams: model.gather_ms.")] = 0,
+    together: Annotated[bool, typer.Option("--together", help="With --streams: all seconds end at the same moment.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Time every network of a model for one second of input, beside plain eager float32 torch in the same process.
@@ -82,6 +83,7 @@ def bench(
             weights_dir=str(weights) if weights else None,
             source=None if source == "scene" else source,
             gather_ms=gather,
+            together=together,
         )
         bench_streams(asked, first=first, machine=_machine(), as_json=as_json)
         return

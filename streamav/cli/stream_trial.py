@@ -55,6 +55,8 @@ class TrialRequest:
     source: str | None = None
     """File that every source decodes; None for the rendered scene."""
     gather_ms: int = 0
+    together: bool = False
+    """True: the seconds of all sources end at the same moment; else at moments spread over the second, as cameras' do."""
 
     @property
     def media_s(self) -> float:
@@ -216,7 +218,10 @@ def _application(request: TrialRequest) -> Application:
 
     settings = _settings(request)
     play = _player(request, find_bundle(request.model).card)
-    sources = {one.id: CameraLike(play, name=one.id, phase_s=number * GOLDEN % 1.0) for number, one in enumerate(settings.each_source())}
+    sources = {
+        one.id: CameraLike(play, name=one.id, phase_s=0.0 if request.together else number * GOLDEN % 1.0)
+        for number, one in enumerate(settings.each_source())
+    }
     return app.build(settings, sources=sources)
 
 
