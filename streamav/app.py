@@ -1,6 +1,6 @@
 """The composition root: the only place where settings turn into objects.
 
-It decides nothing about events; it picks the model, the engine, the source and the sinks, and connects them.
+It decides nothing about events; it picks the model, the engine, the sources and the sinks, and connects them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streamav.bundle import find_bundle
 from streamav.capture import open_source
 from streamav.config import ClassSettings
 from streamav.engines import SwapEngine, open_engine
-from streamav.errors import SettingsError
+from streamav.errors import CaptureError, SettingsError
 from streamav.features import SegmentExtractor
 from streamav.localizer import VscgLocalizer
 from streamav.pipeline import Pipeline, SourceSetup
@@ -30,10 +30,10 @@ from streamav.tracker import LabelOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Segment, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from streamav.bundle import Bundle, ClassEntry, ModelCard
-    from streamav.config import DetectionSettings, Settings
+    from streamav.config import DetectionSettings, OneOfSources, Settings
     from streamav.localizer import Head
     from streamav.pipeline import Clock, RunSummary
     from streamav.protocols import Engine, Extractor, Localizer, Sink, Source
@@ -56,7 +56,8 @@ class Application:
     pipeline: Pipeline
     bundle: Bundle
     engine: Engine
-    source: Source
+    sources: Mapping[str, Source]
+    """By id."""
     frames_per_second: int
 
     def begin_build(self) -> None:
@@ -74,13 +75,21 @@ class Application:
         _run_once(SegmentExtractor(engine, card), VscgLocalizer(engine, localizer_head(card)), card, self.frames_per_second)
 
 
-def build(settings: Settings, sinks: Sequence[Sink] = (), clock: Clock | None = None, *, beside: bool = True) -> Application:
+def build(
+    settings: Settings,
+    sinks: Sequence[Sink] = (),
+    clock: Clock | None = None,
+    *,
+    sources: Mapping[str, Source] | None = None,
+    beside: bool = True,
+) -> Application:
     """Make a run of its settings: model, engine and networks are loaded and have run once when this returns.
 
     Args:
         settings: the whole of them.
         sinks: further takers of events, besides those that the settings name.
         clock: of the loop; None for the machine's.
+        sources: sources by id that stand in for what the settings say of them, as in a benchmark; None for none.
         beside: let a run that keeps the world's pace begin on another engine while the wanted one is made; False waits for it.
 
     Raises:
@@ -91,21 +100,10 @@ def build(settings: Settings, sinks: Sequence[Sink] = (), clock: Clock | None = 
     """
     bundle = find_bundle(settings.model.name)
     card = bundle.card
-    labels = label_options(card, settings.detection)
     frames_per_second = settings.model.frames_per_second or card.visual.frames_per_second
-    source = open_source(settings.source, settings.capture, picture=card.visual.picture, frames_per_second=frames_per_second)
-    setup = SourceSetup(
-        id=settings.source.id,
-        source=source,
-        segmenter=_segmenter_options(card, frames_per_second, live=source.live),
-        labels=labels,
-        latency_segments=settings.detection.latency_segments or card.detection.latency_segments,
-        queue_segments=settings.capture.queue_segments,
-        paced=source.live or settings.source.speed == "1",
-        duration_s=settings.source.duration_s,
-    )
+    setups = [_setup(one, card, frames_per_second, (sources or {}).get(one.id), settings) for one in settings.each_source()]
     # What keeps the world's pace does not wait for an engine; what does not, waits, so that its results do not depend on time.
-    engine = open_engine(bundle, settings.model, beside=beside and setup.paced)
+    engine = open_engine(bundle, settings.model, beside=beside and all(setup.paced for setup in setups))
     extractor = SegmentExtractor(engine, card)
     localizer = VscgLocalizer(engine, localizer_head(card))
     _run_once(extractor, localizer, card, frames_per_second)
@@ -117,10 +115,32 @@ def build(settings: Settings, sinks: Sequence[Sink] = (), clock: Clock | None = 
         for pipeline in made:
             pipeline.stop()
 
-    takers = [*_sinks(settings, context, labels, stop), *sinks]
-    pipeline = Pipeline([setup], extractor, localizer, FanOut(takers), clock)
+    takers = [*_sinks(settings, context, setups, stop), *sinks]
+    pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3)
     made.append(pipeline)
-    return Application(pipeline, bundle, engine, source, frames_per_second)
+    return Application(pipeline, bundle, engine, {setup.id: setup.source for setup in setups}, frames_per_second)
+
+
+def _setup(one: OneOfSources, card: ModelCard, frames_per_second: int, given: Source | None, settings: Settings) -> SourceSetup:
+    """Make one source and how it is treated; an error names it where there are several."""
+    try:
+        labels = label_options(card, one.detection)
+        source = given or open_source(one, one.capture, picture=card.visual.picture, frames_per_second=frames_per_second)
+    except (SettingsError, CaptureError) as exc:
+        if not settings.sources:
+            raise
+        msg = f"source {one.id}: {exc}"
+        raise type(exc)(msg) from exc
+    return SourceSetup(
+        id=one.id,
+        source=source,
+        segmenter=_segmenter_options(card, frames_per_second, live=source.live),
+        labels=labels,
+        latency_segments=one.detection.latency_segments or card.detection.latency_segments,
+        queue_segments=one.capture.queue_segments,
+        paced=source.live or one.speed == "1",
+        duration_s=one.duration_s,
+    )
 
 
 def label_options(card: ModelCard, detection: DetectionSettings) -> tuple[LabelOptions, ...]:
@@ -182,7 +202,7 @@ def localizer_head(card: ModelCard) -> Head:
 
 
 async def run(application: Application, *, on_interrupt: Callable[[int], None] | None = None) -> RunSummary:
-    """Run until the source ends or the process is asked to stop.
+    """Run until all sources have ended or the process is asked to stop.
 
     The first SIGINT or SIGTERM ends the run in order: events end as shut down, the broker is told. The second ends the
     process at once, with status 130.
@@ -225,7 +245,7 @@ def _segmenter_options(card: ModelCard, frames_per_second: int, *, live: bool) -
     return SegmenterOptions(frames_per_second=frames_per_second, picture=card.visual.picture)
 
 
-def _sinks(settings: Settings, context: MessageContext, labels: Sequence[LabelOptions], stop: Callable[[], None]) -> list[Sink]:
+def _sinks(settings: Settings, context: MessageContext, setups: Sequence[SourceSetup], stop: Callable[[], None]) -> list[Sink]:
     """Make the sinks that the settings name."""
     sinks: list[Sink] = []
     if settings.jsonl is not None:
@@ -234,7 +254,7 @@ def _sinks(settings: Settings, context: MessageContext, labels: Sequence[LabelOp
         from streamav import __version__
         from streamav.publish.mqtt import MqttIdentity, MqttSink
 
-        sources = {settings.source.id: [label.label for label in labels]}
+        sources = {setup.id: [label.label for label in setup.labels] for setup in setups}
         sinks.append(MqttSink(settings.mqtt, MqttIdentity(version=__version__, context=context, sources=sources), settings.state_dir))
     return sinks
 

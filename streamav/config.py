@@ -1,6 +1,7 @@
 """Every setting of a run, with unit and range, in one place; a stage is given its own class, never the whole.
 
 A TOML file is read first, `STREAMAV_*` variables of the environment override it, `--set section.key=value` overrides both.
+Several sources stand in the file as `[[sources]]`; `sources.0.uri` and STREAMAV_SOURCES_0_URI name the first one's address.
 An unknown key is refused and the nearest right one is named. Nothing is read from disk or environment at import.
 """
 
@@ -8,9 +9,10 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
@@ -26,6 +28,7 @@ __all__ = [
     "DetectionSettings",
     "ModelSettings",
     "MqttSettings",
+    "OneOfSources",
     "OutboxSettings",
     "Settings",
     "SourceSettings",
@@ -38,6 +41,14 @@ SOURCE_ID_PATTERN = r"^[a-zA-Z0-9_-]{1,64}$"
 RESERVED_SOURCE_IDS = frozenset({"status", "info", "stats", "doctor"})
 """Words that are topics of the service itself (MQTT contract, section 1)."""
 ENVIRONMENT_PREFIX = "STREAMAV_"
+MOST_SOURCES = 64
+"""Sources of one process (our choice: more than any one machine was seen to carry)."""
+
+_ONE_AND_MANY = (
+    "there are several sources ([[sources]]), so options of one (source.*: --source, --camera, --mic, --id, --speed, --duration, "
+    "STREAMAV_SOURCE_*) cannot be given as well; set one of them by --set sources.0.KEY=VALUE, or STREAMAV_SOURCES_0_KEY"
+)
+_ONE_OF_SOURCES = re.compile(r"sources_(\d+)_(.+)")
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -105,6 +116,8 @@ class ModelSettings(_Options):
     """Threads of the CPU engine; None for one a core."""
     frames_per_second: Annotated[int, Field(ge=1, le=16)] | None = None
     """Frames of a segment that are looked at; None for what the model card says."""
+    gather_ms: Annotated[int, Field(ge=0, le=500)] = 0
+    """Longest wait of a second that has come for those of other sources that are due, so that they form one batch; 0: none."""
 
 
 class ClassSettings(_Options):
@@ -132,6 +145,15 @@ class DetectionSettings(_Options):
     """Longest pause inside one event, in seconds."""
     classes: dict[str, ClassSettings] = Field(default_factory=dict)
     """By label."""
+
+
+class OneOfSources(SourceSettings):
+    """One `[[sources]]` table: a source with what is different for it; what it leaves out is as in `detection` and `capture`."""
+
+    id: Annotated[str, Field(pattern=SOURCE_ID_PATTERN)]
+    """Topic level; unique, and never changes for a source."""
+    detection: DetectionSettings = DetectionSettings()
+    capture: CaptureSettings = CaptureSettings()
 
 
 class TlsSettings(_Options):
@@ -188,6 +210,9 @@ class Settings(_Options):
     """Everything `streamav run` can be told."""
 
     source: SourceSettings = SourceSettings()
+    """The only source; without effect where there are `sources`."""
+    sources: Annotated[tuple[OneOfSources, ...], Field(max_length=MOST_SOURCES)] = ()
+    """Several sources, instead of `source`."""
     capture: CaptureSettings = CaptureSettings()
     model: ModelSettings = ModelSettings()
     detection: DetectionSettings = DetectionSettings()
@@ -196,6 +221,37 @@ class Settings(_Options):
     """File for events, one JSON object a line; "-" for standard output."""
     state_dir: Path | None = None
     """Folder of the journal of open events and the client id; None: $XDG_STATE_HOME/streamav or ~/.local/state/streamav."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Settings:
+        if self.sources and "source" in self.model_fields_set:
+            raise ValueError(_ONE_AND_MANY)
+        first: dict[str, int] = {}
+        for number, one in enumerate(self.sources):
+            if one.id in first:
+                msg = f"the ids of sources must differ: sources.{first[one.id]}.id and sources.{number}.id are both {one.id!r}"
+                raise ValueError(msg)
+            first[one.id] = number
+        return self
+
+    def each_source(self) -> tuple[OneOfSources, ...]:
+        """Give the sources of the run, one or several, each with all that holds for it: its own settings over the general ones."""
+        if not self.sources:
+            return (OneOfSources(**self.source.model_dump(), detection=self.detection, capture=self.capture),)
+        return tuple(
+            one.model_copy(update={"detection": _over(self.detection, one.detection), "capture": _over(self.capture, one.capture)})
+            for one in self.sources
+        )
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _over(general: _Model, own: _Model) -> _Model:
+    """Lay what *own* was given over *general*."""
+    tree = general.model_dump(exclude_unset=True)
+    _merge(tree, own.model_dump(exclude_unset=True))
+    return type(general).model_validate(tree)
 
 
 def load_settings(
@@ -249,11 +305,14 @@ def _environment_path(name: str) -> tuple[str, ...] | None:
     if not name.startswith(ENVIRONMENT_PREFIX):
         return None
     rest = name.removeprefix(ENVIRONMENT_PREFIX).lower()
-    return next((path for path in _paths(Settings) if "_".join(path) == rest), None)
+    numbered = _ONE_OF_SOURCES.fullmatch(rest)
+    if numbered is not None:
+        return next((("sources", numbered[1], *path) for path in _paths(OneOfSources) if "_".join(path) == numbered[2]), None)
+    return next((path for path in _paths(Settings) if "_".join(path) == rest and path[0] != "sources"), None)
 
 
 def _paths(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Give the paths of all plain settings below *model*."""
+    """Give the paths of all plain settings below *model*; those of a list of sections without their number."""
     paths: list[tuple[str, ...]] = []
     for name in model.model_fields:
         inner = _section(model, name)
@@ -271,14 +330,29 @@ def _section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
 
 
 def _put(tree: dict[str, object], path: tuple[str, ...], value: object) -> None:
-    """Set one leaf of a nested dictionary, making the sections on its way."""
-    for key in path[:-1]:
-        inner = tree.setdefault(key, {})
-        if not isinstance(inner, dict):
-            msg = f"{'.'.join(path)} cannot be set: {key} is a value, not a section"
-            raise SettingsError(msg)
-        tree = inner
-    tree[path[-1]] = value
+    """Set one leaf of a nested dictionary, making the sections on its way; a number chooses one of a list of sections."""
+    place: object = tree
+    for depth, key in enumerate(path[:-1], 1):
+        if isinstance(place, list):
+            place = _numbered(place, path, depth)
+        elif isinstance(place, dict):
+            place = place.setdefault(key, [] if key == "sources" else {})
+    if isinstance(place, dict):
+        place[path[-1]] = value
+        return
+    msg = f"{'.'.join(path)} cannot be set: {'.'.join(path[:-1])} is a value, not a section"
+    raise SettingsError(msg)
+
+
+def _numbered(sections: list[object], path: tuple[str, ...], depth: int) -> object:
+    """Give the section of a list that a path names at *depth*."""
+    number = path[depth - 1]
+    if not number.isdigit() or int(number) >= len(sections):
+        where = ".".join(path[: depth - 1])
+        known = f"has the numbers 0 to {len(sections) - 1}" if sections else "is empty: the file has no [[sources]]"
+        msg = f"{'.'.join(path)} cannot be set: {where} {known}, got {number!r}"
+        raise SettingsError(msg)
+    return sections[int(number)]
 
 
 def _merge(tree: dict[str, object], newer: Mapping[str, object]) -> None:
@@ -304,16 +378,23 @@ def _explain(error: object) -> str:
     detail = dict(error) if isinstance(error, dict) else {}
     location = [str(part) for part in detail["loc"]]
     where = ".".join(location) or "settings"
+    if detail["type"] == "missing":
+        return f"{where} must be given"
+    if not location and detail["type"] == "value_error":  # a rule about several settings names them itself
+        return str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
         return f"unknown setting {where}; the nearest is {_nearest(location)}"
-    got = "a secret" if "password" in where else repr(detail.get("input"))
-    return f"{where}: {detail['msg'].removeprefix('Value error, ')} (got {got})"
+    said = f"{where}: {str(detail['msg']).removeprefix('Value error, ')}"
+    if isinstance(detail.get("input"), dict):  # a whole section: its address or password need not be shown
+        return said
+    return f"{said} (got {'a secret' if 'password' in where else repr(detail.get('input'))})"
 
 
 def _nearest(location: list[str]) -> str:
     """Give the known setting most like an unknown one: a like name in the same section first, then a like path anywhere."""
     known = _paths(Settings)
-    beside = [path[-1] for path in known if list(path[:-1]) == location[:-1]]
+    section = [part for part in location[:-1] if not part.isdigit()]
+    beside = [path[-1] for path in known if list(path[:-1]) == section]
     near = difflib.get_close_matches(location[-1], beside, n=1, cutoff=0.5)
     if near:
         return ".".join([*location[:-1], near[0]])

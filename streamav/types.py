@@ -8,7 +8,7 @@ Times are integer nanoseconds on the source's own media clock, whose zero is the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -116,6 +116,20 @@ class Segment:
         """Check both arrays."""
         _check("Segment.audio", self.audio, (SAMPLES_PER_SEGMENT,), np.float32)
         _check("Segment.frames", self.frames, (None, None, None, 3), np.uint8)
+
+    def looked_at(self, frames: int | None) -> Segment:
+        """Give the same second with at most so many of its frames, each from the middle of an equal stretch of it; None for all.
+
+        Raises:
+            ShapeError: when *frames* is below 1.
+        """
+        if frames is not None and frames < 1:
+            msg = f"the frames of a segment to look at must be at least 1, got {frames}"
+            raise ShapeError(msg)
+        available = len(self.frames)
+        if frames is None or frames >= available:
+            return self
+        return replace(self, frames=self.frames[[(2 * place + 1) * available // (2 * frames) for place in range(frames)]])
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -298,3 +312,7 @@ class Telemetry:
     """Processing time over media time; below 1 keeps up."""
     dropped_segments: int
     """Segments dropped since the start."""
+    looked_frames_per_second: float = 0.0
+    """Frames of a second that are looked at; fewer than the model's while the machine cannot carry more."""
+    thinned_segments: int = 0
+    """Segments of which fewer frames were looked at, since the start."""

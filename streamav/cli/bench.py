@@ -62,14 +62,39 @@ def bench(
     source: Annotated[str | None, typer.Option("--source", help="Time a whole run on a file, or on the embedded scene: scene.")] = None,
     duration: Annotated[float, typer.Option("--duration", min=1.0, help="Seconds of media of a whole run.")] = 60.0,
     check: Annotated[bool, typer.Option("--check", help="End with exit status 6 when a figure is beyond its documented bound.")] = False,
+    streams_most: Annotated[
+        int | None, typer.Option("--streams", min=1, max=64, help="Find how many sources one process carries, up to so many.")
+    ] = None,
+    first: Annotated[int, typer.Option("--from", min=1, max=64, help="With --streams: how many sources to try first.")] = 1,
+    trial: Annotated[float, typer.Option("--trial", min=1.0, help="With --streams: measured seconds of each trial.")] = 20.0,
+    gather: Annotated[int, typer.Option("--gather", min=0, max=500, help="With --streams: model.gather_ms.")] = 0,
+    together: Annotated[bool, typer.Option("--together", help="With --streams: all seconds end at the same moment.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Time every network of a model for one second of input, beside plain eager float32 torch in the same process.
 
     Where a profile's weights are absent, random ones of the true shapes are timed, and the row says so. With --source it
-    times a whole run instead: real-time factor, latency and peak memory.
+    times a whole run instead: real-time factor, latency and peak memory. With --streams it finds how many sources at the world's
+    pace one process carries (--source FILE: each decodes that file; else they play a scene rendered beforehand).
     """
     count = threads or len(os.sched_getaffinity(0))
+    if streams_most is not None:
+        from streamav.cli.bench_streams import bench_streams
+        from streamav.cli.stream_trial import TrialRequest
+
+        asked = TrialRequest(
+            streams=streams_most,
+            seconds=trial,
+            model=profile,
+            engine=engine or "auto",
+            threads=count,
+            weights_dir=str(weights) if weights else None,
+            source=None if source == "scene" else source,
+            gather_ms=gather,
+            together=together,
+        )
+        bench_streams(asked, first=first, machine=_machine(), as_json=as_json)
+        return
     if source is not None:
         _print_run(_whole_run(source, profile, count, duration), as_json=as_json)
         return
@@ -228,7 +253,7 @@ def _whole_run(source: str, model: str, threads: int, duration: float) -> dict[s
 
     values: dict[str, object] = {"source.duration_s": duration, "source.speed": "max", "model.name": model, "model.threads": threads}
     settings = load_settings(base=settings_of(source=source, camera=None, mic=None, mqtt=None, values=values))
-    application = app.build(settings)
+    application = app.build(settings, beside=False)
     summary = asyncio.run(app.run(application))
     return {"source": source, "engine": application.engine.name, "threads": threads, **asdict(summary)}
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from streamav.capture.address import redact
 from streamav.config import load_settings
 
 __all__ = ["app"]
@@ -31,4 +32,4 @@ def check(
     """Say whether a configuration file is right, with all its values; ends with 2 when it is not."""
     settings = load_settings(file, overrides or ())
     if not quiet:
-        typer.echo(settings.model_dump_json(indent=1))
+        typer.echo(redact(settings.model_dump_json(indent=1)))  # addresses may hold passwords

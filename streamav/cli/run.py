@@ -1,4 +1,4 @@
-"""`streamav run`: the main job, from a source to events.
+"""`streamav run`: the main job, from one source or several to events.
 
 It turns options into settings and prints; everything else is done by `streamav.app`.
 """
@@ -18,8 +18,11 @@ import typer
 from streamav.cli.console import ConsoleSink, set_up_logging
 from streamav.config import load_settings
 from streamav.errors import SettingsError
+from streamav.pipeline import SourceSummary
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from streamav.config import Settings
@@ -59,6 +62,8 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more, and show updates of events.")] = False,
 ) -> None:
     """Watch and listen to a source, and publish what is heard and seen at once.
+
+    A configuration file may name several sources ([[sources]]); options that choose one source are then refused.
 
     The password of the broker comes from STREAMAV_MQTT_PASSWORD or a file (mqtt.password_file). Ctrl-C or SIGTERM ends the
     run in order; a second one at once. Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker, 6 engine, 130 Ctrl-C.
@@ -133,7 +138,7 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
         console.print("no broker was named (--mqtt): events go to " + ("the terminal" if settings.jsonl is None else settings.jsonl))
     card = application.bundle.card
     console.print(
-        f"ready after {time.monotonic() - began_s:.1f} s: source {settings.source.id}, model {card.name} {card.version} "
+        f"ready after {time.monotonic() - began_s:.1f} s: {_named(list(application.sources))}, model {card.name} {card.version} "
         f"({len(card.classes)} classes), engine {_engine_words(application.engine)}; the first ten seconds only warm up",
         highlight=False,
     )
@@ -143,18 +148,32 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
         asked.append(number)
         console.print("ending; once more ends at once")
 
-    summary = asyncio.run(app.run(application, on_interrupt=note))
-    _tell(console, summary, application.engine.name)
-    if report is not None:
-        report.write_text(json.dumps({**asdict(summary), "engine": application.engine.name}, indent=1) + "\n", encoding="utf-8")
+    try:
+        asyncio.run(app.run(application, on_interrupt=note))
+    finally:  # a source that failed ends the run with its error: how the others went is said all the same
+        summary = application.pipeline.summary
+        if summary is not None and (summary.media_s or not _failed(summary)):
+            _tell(console, summary, application.engine.name)
+        if summary is not None and report is not None:
+            report.write_text(json.dumps({**asdict(summary), "engine": application.engine.name}, indent=1) + "\n", encoding="utf-8")
     return _INTERRUPTED if signal.SIGINT in asked else 0
 
 
 def _check_named(settings: Settings) -> None:
-    source = settings.source
-    if source.uri is None and source.camera is None and source.mic is None and not source.scene:
-        msg = "a source must be named: --source FILE or URL, --source scene, or --camera 0 --mic default"
-        raise SettingsError(msg)
+    for number, one in enumerate(settings.each_source()):
+        if one.uri is None and one.camera is None and one.mic is None and not one.scene:
+            msg = "a source must be named: --source FILE or URL, --source scene, or --camera 0 --mic default"
+            if settings.sources:
+                msg = f"sources.{number} ({one.id}) must name a source: uri, camera and mic, or scene"
+            raise SettingsError(msg)
+
+
+def _named(ids: Sequence[str]) -> str:
+    return f"source {ids[0]}" if len(ids) == 1 else f"{len(ids)} sources ({', '.join(ids)})"
+
+
+def _failed(summary: RunSummary) -> bool:
+    return any(one.error is not None for one in summary.sources)
 
 
 def _engine_words(engine: Engine) -> str:
@@ -165,14 +184,26 @@ def _engine_words(engine: Engine) -> str:
 
 def _tell(console: Console, summary: RunSummary, engine: str) -> None:
     """Print how the run went, on standard error; *engine* is the one that ran at its end."""
-    parts = [f"{summary.media_s:.0f} s of media in {summary.wall_s:.1f} s on {engine}", f"{summary.events} events"]
-    if summary.retracted:
-        parts.append(f"{summary.retracted} retracted")
-    if summary.latency_p50_s is not None and summary.latency_p95_s is not None:
-        parts.append(f"latency {summary.latency_p50_s:.2f} s (p95 {summary.latency_p95_s:.2f} s)")
+    parts = [f"{summary.media_s:.0f} s of media in {summary.wall_s:.1f} s on {engine}", *_counts(summary)]
     if summary.realtime_factor is not None:
         parts.append(f"real-time factor {summary.realtime_factor:.3f}")
-    parts += [f"{summary.dropped_segments} s dropped", f"peak memory {summary.peak_memory_mb:.0f} MB"]
-    if summary.thinned_segments:
-        parts.append(f"{summary.thinned_segments} s looked at coarsely")
+    parts.append(f"peak memory {summary.peak_memory_mb:.0f} MB")
     console.print(", ".join(parts), highlight=False)
+    for one in summary.sources if len(summary.sources) > 1 else ():
+        line = ", ".join([f"{one.media_s:.0f} s of media", *_counts(one)])
+        console.print(f"  {one.id}: {line}" + ("" if one.error is None else f"; failed: {one.error}"), highlight=False, markup=False)
+
+
+def _counts(part: RunSummary | SourceSummary) -> list[str]:
+    """Put into words what a run and each of its sources have both."""
+    words = [f"{part.events} events"]
+    if part.retracted:
+        words.append(f"{part.retracted} retracted")
+    if part.latency_p50_s is not None and part.latency_p95_s is not None:
+        words.append(f"latency {part.latency_p50_s:.2f} s (p95 {part.latency_p95_s:.2f} s)")
+    words.append(f"{part.dropped_segments} s dropped")
+    if part.thinned_segments:
+        words.append(f"{part.thinned_segments} s looked at coarsely")
+        if isinstance(part, SourceSummary) and part.looked_frames_per_second is not None:
+            words[-1] += f" ({part.looked_frames_per_second:.1f} frames a second on average)"
+    return words

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamav.errors import SettingsError, ShapeError
+from streamav.errors import ShapeError
 from streamav.features.audio import level_dbfs, patches
 from streamav.features.visual import mean_grids, pictures
 from streamav.types import SegmentFeatures
@@ -39,19 +39,7 @@ class SegmentExtractor:
         self._visual = engine.network("visual")
         self._audio = engine.network("audio")
         self._card = card
-        self.frame_budget = frames_per_second
-
-    @property
-    def frame_budget(self) -> int | None:
-        """Most frames of a segment that are looked at; lowered while the machine is behind, None for all of them."""
-        return self._frame_budget
-
-    @frame_budget.setter
-    def frame_budget(self, budget: int | None) -> None:
-        if budget is not None and budget < 1:
-            msg = f"the frames of a segment to look at must be at least 1, got {budget}"
-            raise SettingsError(msg)
-        self._frame_budget = budget
+        self._frames_per_second = frames_per_second
 
     def extract(self, segments: Sequence[Segment]) -> list[SegmentFeatures]:
         """Give the features of one or more segments, possibly of several sources, as one batch.
@@ -63,7 +51,7 @@ class SegmentExtractor:
         if not segments:
             return []
         self._check(segments)
-        frames, counts = pictures(segments, self._frame_budget)
+        frames, counts = pictures(segments, self._frames_per_second)
         (grids,) = self._visual(frames)
         (audio,) = self._audio(patches(segments, self._card.audio.log_mel_offset))
         card = self._card

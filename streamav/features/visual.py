@@ -13,23 +13,12 @@ if TYPE_CHECKING:
 
     from streamav.types import Segment
 
-__all__ = ["chosen_frames", "mean_grids", "pictures"]
+__all__ = ["mean_grids", "pictures"]
 
 
-def chosen_frames(available: int, budget: int | None) -> list[int]:
-    """Give which of a segment's frames are looked at: all, or *budget* of them, each in the middle of an equal stretch.
-
-    Args:
-        available: F, at least 1.
-        budget: at least 1; None for no limit.
-    """
-    count = available if budget is None else min(budget, available)
-    return [(2 * place + 1) * available // (2 * count) for place in range(count)]
-
-
-def pictures(segments: Sequence[Segment], budget: int | None) -> tuple[NDArray[np.uint8], list[int]]:
-    """Give the pictures of B segments as one batch (n, h, w, 3), uint8, and how many of them each segment has."""
-    chosen = [segment.frames[chosen_frames(len(segment.frames), budget)] for segment in segments]
+def pictures(segments: Sequence[Segment], most: int | None) -> tuple[NDArray[np.uint8], list[int]]:
+    """Give the pictures of B segments, *most* of each, as one batch (n, h, w, 3), uint8, and how many of them each segment has."""
+    chosen = [segment.looked_at(most).frames for segment in segments]
     return np.concatenate(chosen), [len(frames) for frames in chosen]
 
 

@@ -59,6 +59,8 @@ class Feed:
         self.inbox = Inbox(ready, setup.queue_segments, waits=not setup.source.live)
         self.frames = 0
         """Pictures that arrived since the start."""
+        self.began = False
+        """True once anything arrived: the source could be opened."""
 
     def start(self) -> None:
         """Begin to read."""
@@ -99,6 +101,7 @@ class Feed:
             if isinstance(item, SourceState):
                 self._note(item)
                 continue
+            self.began = True
             start_ns, end_ns = _span(item)
             self.frames += isinstance(item, VideoFrame)
             self.world.arrived(end_ns)

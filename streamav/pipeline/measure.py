@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-__all__ = ["Clock", "Meter", "RunSummary", "SystemClock", "WorldTime"]
+__all__ = ["Clock", "Meter", "RunSummary", "SourceSummary", "SystemClock", "WorldTime"]
 
 NS = 1_000_000_000
 _KEPT_LATENCIES = 20_000
@@ -91,8 +91,48 @@ class WorldTime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSummary:
+    """What came of one source."""
+
+    id: str
+    media_s: float
+    """Seconds of media that were looked at."""
+    events: int
+    """Events that were confirmed."""
+    retracted: int
+    """Events that were announced and taken back."""
+    dropped_segments: int
+    thinned_segments: int
+    """Segments of which fewer frames were looked at because the machine cannot carry all."""
+    looked_frames_per_second: float | None
+    """Frames that were looked at in a second, on average; None when there was no second."""
+    latency_p50_s: float | None
+    """End of a second until its events are handed over; None when nothing was scored."""
+    latency_p95_s: float | None
+    error: str | None
+    """What ended it before its time."""
+
+    @classmethod
+    def of(cls, name: str, meter: Meter, dropped: int, error: Exception | None) -> SourceSummary:
+        """Read a meter."""
+        p50, p95, _ = _percentiles(list(meter.latencies_s))
+        return cls(
+            id=name,
+            media_s=float(meter.segments),
+            events=meter.events,
+            retracted=meter.retracted,
+            dropped_segments=dropped,
+            thinned_segments=meter.thinned,
+            looked_frames_per_second=meter.looked_frames / meter.segments if meter.segments else None,
+            latency_p50_s=p50,
+            latency_p95_s=p95,
+            error=None if error is None else str(error) or type(error).__name__,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """What a run came to."""
+    """What a run came to, all sources together."""
 
     media_s: float
     """Seconds of media that were looked at."""
@@ -103,14 +143,17 @@ class RunSummary:
     """Events that were announced and taken back."""
     dropped_segments: int
     thinned_segments: int
-    """Segments of which fewer frames were looked at because the machine was behind."""
+    """Segments of which fewer frames were looked at because the machine cannot carry all."""
     latency_p50_s: float | None
     """End of a second until its events are handed over; None when nothing was scored."""
     latency_p95_s: float | None
+    latency_p99_s: float | None
     realtime_factor: float | None
-    """Processing time over media time; below 1 keeps up."""
+    """Processing time over media time, for one source; below 1 divided by the number of sources keeps up."""
     peak_memory_mb: float
     """Greatest resident memory of this process, 10^6 bytes."""
+    sources: tuple[SourceSummary, ...]
+    """Each source by itself."""
 
 
 class Meter:
@@ -120,37 +163,47 @@ class Meter:
         """Begin at zero."""
         self.segments = 0
         self.thinned = 0
+        self.looked_frames = 0
         self.events = 0
         self.retracted = 0
         self.busy_ns = 0
         self.latencies_s: deque[float] = deque(maxlen=_KEPT_LATENCIES)
-        self._mark = (0, 0)
+        self._mark = (0, 0, 0)
 
-    def lately(self) -> float:
-        """Give the real-time factor since the last call."""
-        segments, busy_ns = self.segments - self._mark[0], self.busy_ns - self._mark[1]
-        self._mark = (self.segments, self.busy_ns)
-        return busy_ns / NS / segments if segments else 0.0
+    def lately(self) -> tuple[float, float]:
+        """Give the real-time factor and the frames of a second that were looked at, since the last call."""
+        now = (self.segments, self.busy_ns, self.looked_frames)
+        segments, busy_ns, frames = (new - old for new, old in zip(now, self._mark, strict=True))
+        self._mark = now
+        return (busy_ns / NS / segments, frames / segments) if segments else (0.0, 0.0)
 
 
-def summary(meters: Iterable[Meter], wall_s: float, dropped: int) -> RunSummary:
-    """Add up the meters of all sources."""
-    meters = list(meters)
-    latencies = [value for meter in meters for value in meter.latencies_s]
+def summary(sources: Sequence[SourceSummary], meters: Sequence[Meter], wall_s: float) -> RunSummary:
+    """Add up all sources."""
+    p50, p95, p99 = _percentiles([value for meter in meters for value in meter.latencies_s])
     segments = sum(meter.segments for meter in meters)
-    p50, p95 = (float(value) for value in np.percentile(latencies, (50, 95))) if latencies else (None, None)
     return RunSummary(
         media_s=float(segments),
         wall_s=wall_s,
-        events=sum(meter.events for meter in meters),
-        retracted=sum(meter.retracted for meter in meters),
-        dropped_segments=dropped,
-        thinned_segments=sum(meter.thinned for meter in meters),
+        events=sum(one.events for one in sources),
+        retracted=sum(one.retracted for one in sources),
+        dropped_segments=sum(one.dropped_segments for one in sources),
+        thinned_segments=sum(one.thinned_segments for one in sources),
         latency_p50_s=p50,
         latency_p95_s=p95,
+        latency_p99_s=p99,
         realtime_factor=sum(meter.busy_ns for meter in meters) / NS / segments if segments else None,
         peak_memory_mb=_peak_memory_mb(),
+        sources=tuple(sources),
     )
+
+
+def _percentiles(latencies: list[float]) -> tuple[float | None, float | None, float | None]:
+    """Give the 50th, 95th and 99th percentile."""
+    if not latencies:
+        return None, None, None
+    p50, p95, p99 = (float(value) for value in np.percentile(latencies, (50, 95, 99)))
+    return p50, p95, p99
 
 
 def _peak_memory_mb() -> float:

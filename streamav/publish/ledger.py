@@ -196,7 +196,7 @@ class Ledger:
 
 
 def telemetry_payload(telemetry: Telemetry) -> bytes:
-    """Give the JSON of the telemetry topic: fps, rms_dbfs, latency_s, av_skew_ms, rtf, dropped."""
+    """Give the JSON of the telemetry topic: fps, rms_dbfs, latency_s, av_skew_ms, rtf, dropped, looked_fps, thinned."""
     return _json(
         {
             "fps": round(telemetry.frames_per_second, 2),
@@ -205,6 +205,8 @@ def telemetry_payload(telemetry: Telemetry) -> bytes:
             "av_skew_ms": telemetry.skew_ms,
             "rtf": round(telemetry.realtime_factor, 4),
             "dropped": telemetry.dropped_segments,
+            "looked_fps": round(telemetry.looked_frames_per_second, 2),
+            "thinned": telemetry.thinned_segments,
         }
     )
 

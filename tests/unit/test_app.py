@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from streamav.app import label_options, localizer_head
+from streamav.app import build, label_options, localizer_head
 from streamav.bundle import ModelCard, load_bundle
-from streamav.config import DetectionSettings, load_settings
-from streamav.errors import SettingsError
+from streamav.config import DetectionSettings, Settings, load_settings
+from streamav.errors import CaptureError, SettingsError
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +77,39 @@ def test_an_untrained_head_never_decides(card: ModelCard, options: dict[str, str
     """Fully supervised models without a trained per-segment head use both stages."""
     changed = card.model_copy(update={"localizer": card.localizer.model_copy(update={"options": options})})
     assert localizer_head(changed) == head
+
+
+def several(tiny_bundle: Path, *sources: dict[str, object], **general: object) -> Settings:
+    return Settings.model_validate({"sources": sources, "model": {"name": str(tiny_bundle), "engine": "torch"}} | general)
+
+
+def test_each_source_is_treated_as_its_settings_say(tiny_bundle: Path) -> None:
+    """One engine, and for each source its own labels, latency, queue and pace."""
+    settings = several(
+        tiny_bundle,
+        {"id": "gate", "scene": True, "detection": {"latency_segments": 4, "classes": {"siren": {"enabled": False}}}},
+        {"id": "yard", "scene": True, "speed": "max", "capture": {"queue_segments": 9}},
+        detection={"on": 0.9},
+    )
+    application = build(settings)
+    gate, yard = (lane.setup for lane in application.pipeline._lanes)
+    assert list(application.sources) == ["gate", "yard"]
+    assert ([one.label for one in gate.labels], gate.latency_segments, gate.queue_segments, gate.paced) == (["bark", "bird"], 4, 4, True)
+    assert ([one.label for one in yard.labels], yard.queue_segments, yard.paced) == (["bark", "bird", "siren"], 9, False)
+    assert {one.on for setup in (gate, yard) for one in setup.labels} == {0.9}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"scene": True, "detection": {"classes": {"brad": {}}}}, SettingsError, r"^source yard: detection.classes.brad"),
+        ({"camera": "0"}, CaptureError, r"^source yard: .*source.camera was given without source.mic"),
+        ({"uri": "/no/such.mp4"}, CaptureError, r"^source yard: .*there is no such file"),
+    ],
+)
+def test_what_is_wrong_with_one_of_several_sources_names_it(
+    tiny_bundle: Path, wrong: dict[str, object], error: type[Exception], message: str
+) -> None:
+    """Before anything runs, and with the status that the mistake has alone."""
+    with pytest.raises(error, match=message):
+        build(several(tiny_bundle, {"id": "gate", "scene": True}, {"id": "yard"} | wrong))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,124 @@ def test_the_example_file_is_right() -> None:
     """What the documentation shows can be loaded."""
     example = Path(__file__).parents[2] / "examples" / "porch.toml"
     assert load_settings(example, environment=NOTHING).source.id == "porch"
+
+
+# Several sources
+
+MANY = """
+[detection]
+on = 0.7
+[detection.classes.bark]
+on = 0.9
+min_segments = 2
+[capture]
+timeout_s = 3.0
+[[sources]]
+id = "gate"
+uri = "gate.mp4"
+[sources.detection]
+on = 0.5
+latency_segments = 4
+[sources.detection.classes.bark]
+enabled = false
+[sources.capture]
+queue_segments = 9
+[[sources]]
+id = "porch"
+scene = true
+"""
+
+
+def many(
+    tmp_path: Path, text: str = MANY, overrides: Sequence[str] = (), environment: Mapping[str, str] = NOTHING, **base: object
+) -> Settings:
+    file = tmp_path / "many.toml"
+    file.write_text(text)
+    return load_settings(file, overrides, environment, base)
+
+
+def test_each_source_has_its_own_settings_over_the_general_ones(tmp_path: Path) -> None:
+    """What a source leaves out is as in [detection] and [capture], down to single keys of a class."""
+    gate, porch = many(tmp_path).each_source()
+    assert (gate.id, gate.uri, gate.detection.on, gate.detection.latency_segments) == ("gate", "gate.mp4", 0.5, 4)
+    assert (gate.capture.timeout_s, gate.capture.queue_segments) == (3.0, 9)
+    bark = gate.detection.classes["bark"]
+    assert (bark.enabled, bark.on, bark.min_segments) == (False, 0.9, 2)
+    assert (porch.id, porch.scene, porch.detection.on, porch.detection.latency_segments) == ("porch", True, 0.7, None)
+    assert (porch.detection.classes["bark"].enabled, porch.capture.queue_segments) == (True, 4)
+
+
+def test_one_source_is_one_of_one() -> None:
+    """Whoever goes through all sources finds the single one, with everything that holds for it."""
+    settings = load_settings(overrides=["source.uri=a.mp4", "detection.on=0.7", "capture.timeout_s=3"], environment=NOTHING)
+    (one,) = settings.each_source()
+    assert (one.id, one.uri, one.detection.on, one.capture.timeout_s) == ("camera", "a.mp4", 0.7, 3.0)
+
+
+def test_one_of_several_can_be_set_from_outside(tmp_path: Path) -> None:
+    """By its number: STREAMAV_SOURCES_0_URI, so that an address with a password need not be in the file, and --set over it."""
+    environment = {"STREAMAV_SOURCES_0_URI": "rtsp://me:hunter2@host", "STREAMAV_SOURCES_1_DETECTION_ON": "0.25"}
+    gate, porch = many(
+        tmp_path, overrides=["sources.1.id=yard", "sources.1.capture.reconnect=false"], environment=environment
+    ).each_source()
+    assert gate.uri == "rtsp://me:hunter2@host"
+    assert (porch.id, porch.detection.on, porch.capture.reconnect) == ("yard", 0.25, False)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "environment", "message"),
+    [
+        (["sources.2.id=x"], NOTHING, r"sources.2.id cannot be set: sources has the numbers 0 to 1, got '2'"),
+        (["sources.first.id=x"], NOTHING, r"sources.first.id cannot be set: sources has the numbers 0 to 1, got 'first'"),
+        (["sources.0=x"], NOTHING, r"sources.0 cannot be set"),
+        (["sources.0.urii=x"], NOTHING, r"unknown setting sources.0.urii; the nearest is sources.0.uri"),
+        (["sources.0.detection.onn=1"], NOTHING, r"unknown setting sources.0.detection.onn; the nearest is sources.0.detection.on"),
+        (["sources.1.id=gate"], NOTHING, r"^the ids of sources must differ: sources.0.id and sources.1.id are both 'gate'$"),
+        (["sources.0.id=status"], NOTHING, r"sources.0: source.id must not be one of"),
+        (["sources.0.camera=1"], NOTHING, r"sources.0: .*give only one of them"),
+        (["source.id=x"], NOTHING, r"several sources \(\[\[sources\]\]\), so options of one"),
+        ([], {"STREAMAV_SOURCE_ID": "x"}, r"several sources"),
+        ([], {"STREAMAV_SOURCES_7_ID": "x"}, r"sources.7.id cannot be set: sources has the numbers 0 to 1"),
+    ],
+)
+def test_wrong_settings_of_several_sources_are_named(
+    tmp_path: Path, overrides: list[str], environment: dict[str, str], message: str
+) -> None:
+    """With the number of the source, or both numbers where two contradict each other."""
+    with pytest.raises(SettingsError, match=message):
+        many(tmp_path, overrides=overrides, environment=environment)
+
+
+def test_options_of_one_source_are_refused_beside_several(tmp_path: Path) -> None:
+    """--source, --id, --duration beside a file with [[sources]]; a [source] section beside them too."""
+    for base in ({"uri": "a.mp4"}, {"id": "x"}, {"duration_s": 5.0}):
+        with pytest.raises(SettingsError, match=r"--source, --camera, --mic, --id, --speed, --duration"):
+            many(tmp_path, source=base)
+    with pytest.raises(SettingsError, match="several sources"):
+        many(tmp_path, MANY + '[source]\nid = "x"\n')
+
+
+def test_sources_have_an_id_and_a_bound(tmp_path: Path) -> None:
+    """Without an id nobody could tell them apart; more than 64 are refused. No address is shown."""
+    with pytest.raises(SettingsError, match=r"^sources.0.id must be given$"):
+        many(tmp_path, '[[sources]]\nuri = "rtsp://me:hunter2@host"\n')
+    with pytest.raises(SettingsError, match=r"sources: .*at most 64"):
+        many(tmp_path, "".join(f'[[sources]]\nid = "s{number}"\nscene = true\n' for number in range(65)))
+    with pytest.raises(SettingsError, match=r"sources is empty: the file has no \[\[sources\]\]"):
+        load_settings(overrides=["sources.0.id=x"], environment=NOTHING)
+
+
+def test_the_example_of_several_sources_is_right() -> None:
+    """A device, a network stream and a file; the override of one does not reach the others."""
+    example = Path(__file__).parents[2] / "examples" / "many.toml"
+    desk, porch, archive = load_settings(example, environment=NOTHING).each_source()
+    assert (desk.id, desk.camera, desk.mic) == ("desk", "0", "default")
+    assert (porch.id, porch.uri, porch.capture.timeout_s, porch.detection.latency_segments) == (
+        "porch",
+        "rtsp://192.0.2.10/stream",
+        10.0,
+        3,
+    )
+    assert (archive.id, archive.uri, archive.detection.latency_segments) == ("archive", "recording.mp4", 2)
+    assert [one.detection.classes["bark"].on for one in (desk, porch, archive)] == [0.7, 0.7, 0.7]
+    assert ["keyboard" in one.detection.classes for one in (desk, porch, archive)] == [False, True, False]

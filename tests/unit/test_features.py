@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streamav.bundle import AudioCard, ClassEntry, DetectionCard, LocalizerCard, ModelCard, VisualCard
-from streamav.errors import EngineError, SettingsError, ShapeError
+from streamav.errors import EngineError, ShapeError
 from streamav.features import LogMelOptions, SegmentExtractor, log_mel
 from streamav.features.audio import level_dbfs
-from streamav.features.visual import chosen_frames, mean_grids
+from streamav.features.visual import mean_grids
 from streamav.protocols import Network
 from streamav.types import Quality, Segment
 
@@ -95,25 +95,12 @@ def test_a_batch_equals_its_segments_one_by_one() -> None:
         assert one.level_dbfs == alone.level_dbfs
 
 
-def test_the_frame_budget_lowers_how_many_pictures_are_looked_at() -> None:
-    """Under overload fewer frames go to the encoder, spread over the second."""
+def test_an_extractor_may_look_at_fewer_pictures() -> None:
+    """What extraction for training is told to look at is spread over the second."""
     engine = MeanEngine()
-    extractor = SegmentExtractor(engine, make_card())
-    extractor.frame_budget = 2
-    features = extractor.extract([make_segment(0, [0, 10, 20, 30])])[0]
+    features = SegmentExtractor(engine, make_card(), 2).extract([make_segment(0, [0, 10, 20, 30])])[0]
     assert engine.batches == [2]
     np.testing.assert_allclose(features.visual[0, 0], 20.0)  # frames 1 and 3
-    with pytest.raises(SettingsError, match="at least 1, got 0"):
-        extractor.frame_budget = 0
-
-
-@given(available=st.integers(1, 32), budget=st.one_of(st.none(), st.integers(1, 40)))
-def test_chosen_frames_are_distinct_in_order_and_in_range(available: int, budget: int | None) -> None:
-    """Any budget gives as many frames as it allows, each once, in time order."""
-    chosen = chosen_frames(available, budget)
-    assert len(chosen) == (available if budget is None else min(budget, available))
-    assert chosen == sorted(set(chosen))
-    assert 0 <= chosen[0] <= chosen[-1] < available
 
 
 @given(counts=st.lists(st.integers(1, 5), min_size=1, max_size=6))

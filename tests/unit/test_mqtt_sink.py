@@ -211,7 +211,16 @@ async def test_source_states_and_telemetry(tmp_path: Path) -> None:
     """A lost source is offline for Home Assistant; telemetry goes at QoS 0 and is not kept for later."""
     broker = FakeBroker()
     sink = make_sink(broker, tmp_path)
-    telemetry = Telemetry(frames_per_second=8.0, level_dbfs=-31.25, latency_s=0.2, skew_ms=None, realtime_factor=0.1, dropped_segments=3)
+    telemetry = Telemetry(
+        frames_per_second=8.0,
+        level_dbfs=-31.25,
+        latency_s=0.2,
+        skew_ms=None,
+        realtime_factor=0.1,
+        dropped_segments=3,
+        looked_frames_per_second=4.0,
+        thinned_segments=7,
+    )
     sink.telemetry("porch", telemetry)  # nobody to hear it yet
     await sink.start()
     await until(lambda: sink.counters.connected)
@@ -222,7 +231,10 @@ async def test_source_states_and_telemetry(tmp_path: Path) -> None:
     assert (retained(broker)["porch/status"], retained(broker)["porch/availability"]) == ("lost", "offline")
     ((_, payload, qos, retain),) = [entry for entry in broker.log if entry[0].endswith("telemetry")]
     assert (qos, retain) == (0, False)
-    assert json.loads(payload) == {"fps": 8.0, "rms_dbfs": -31.2, "latency_s": 0.2, "av_skew_ms": None, "rtf": 0.1, "dropped": 3}
+    assert json.loads(payload) == {"fps": 8.0, "rms_dbfs": -31.2, "latency_s": 0.2, "av_skew_ms": None, "rtf": 0.1, "dropped": 3} | {
+        "looked_fps": 4.0,
+        "thinned": 7,
+    }
     await sink.close()
 
 

@@ -13,7 +13,7 @@ from fakes import EPOCH_NS, LABELS, PICTURE, FakeClock, FakeExtractor, FakeLocal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamav.errors import CaptureError, EngineError
+from streamav.errors import CaptureError, EngineError, ShapeError
 from streamav.pipeline import Pipeline, RunSummary, SourceSetup
 from streamav.pipeline.inbox import Finished, Inbox
 from streamav.pipeline.measure import WorldTime
@@ -111,7 +111,8 @@ def test_a_stop_ends_events_as_shut_down() -> None:
     async def go() -> None:
         task = asyncio.create_task(run.pipeline.run())
         async with asyncio.timeout(20):
-            await run.sink.heard.wait()
+            while not any(event.newest_end_ns == 12 * SEGMENT_NS for event in run.sink.events):  # noqa: ASYNC110 - no event says so
+                await asyncio.sleep(0.01)
         run.pipeline.stop()
         run.pipeline.stop()
         await task
@@ -168,6 +169,57 @@ def test_a_source_that_fails_ends_the_run_with_its_error() -> None:
     assert run.sink.closed == 1
 
 
+def test_a_source_that_fails_later_ends_alone() -> None:
+    """The others go on to their end; then the run ends with an error that names the source, and the summary is there."""
+    items = [*seconds([QUIET] * 10 + [LOUD] * 2), CaptureError("the cable is out")]
+    run = Run(setup(FakeSource(items, live=True), "gate", queue_segments=60), setup(FakeSource(seconds(STREAM)), "porch"))
+    with pytest.raises(CaptureError, match=r"^source gate: the cable is out$"):
+        run.go()
+    ends = [(event.source, event.end_reason) for event in run.sink.events if event.phase is END]
+    assert sorted(ends) == [("gate", EndReason.SOURCE_LOST), ("porch", EndReason.ENDED)]
+    found = run.pipeline.summary
+    assert found is not None
+    assert [(one.id, one.media_s, one.events, one.error) for one in found.sources] == [
+        ("gate", 12.0, 1, "the cable is out"),
+        ("porch", 20.0, 1, None),
+    ]
+    assert (found.media_s, found.events) == (32.0, 2)
+
+
+def test_all_sources_that_failed_are_named() -> None:
+    """One sentence for each."""
+    broken = [setup(FakeSource([*seconds([QUIET] * 3), CaptureError(f"no {name}")]), name) for name in ("gate", "porch")]
+    with pytest.raises(CaptureError, match=r"^source gate: no gate; source porch: no porch$"):
+        Run(*broken).go()
+
+
+def test_a_source_that_cannot_be_opened_ends_the_run() -> None:
+    """The others are stopped in order: whoever starts a run with a wrong address learns it at once."""
+    closed = setup(FakeSource([CaptureError("there is no such file")]), "gate")
+    endless = FakeSource([*seconds([QUIET] * 3), threading.Event()], live=True)
+    run = Run(closed, setup(endless, "porch"))
+    with pytest.raises(CaptureError, match="source gate: there is no such file"):
+        run.go()
+    assert endless.closed.is_set()
+    assert run.sink.closed == 1
+
+
+def test_a_bug_in_one_source_is_not_taken_for_a_lost_camera() -> None:
+    """The others end in order, and the error comes out as it is."""
+    run = Run(setup(FakeSource([*seconds([QUIET] * 3), ZeroDivisionError("oh")]), "gate"), setup(FakeSource(seconds(STREAM)), "porch"))
+    with pytest.raises(ZeroDivisionError):
+        run.go()
+    assert spans(run.sink.events) == [("bark", 11.0, 15.0, EndReason.ENDED)]
+
+
+def test_sources_must_have_different_ids() -> None:
+    """Two of one name would share topics and ids of events."""
+    with pytest.raises(ShapeError, match="different ids"):
+        Run(setup(FakeSource([])), setup(FakeSource([])))
+    with pytest.raises(ShapeError, match="different ids"):
+        Run()
+
+
 def test_an_engine_that_fails_ends_the_run_with_its_error() -> None:
     """Nothing is left open when a network fails in the middle."""
     run = Run(setup(FakeSource([*seconds([QUIET] * 3), threading.Event()], live=True)))
@@ -209,6 +261,8 @@ def test_telemetry_comes_every_ten_seconds() -> None:
     run.go()
     assert run.sink.telemetries
     assert all(one.latency_s >= 0 and one.dropped_segments == 0 for one in run.sink.telemetries)
+    assert {one.looked_frames_per_second for one in run.sink.telemetries} <= {0.0, 2.0}
+    assert {one.thinned_segments for one in run.sink.telemetries} == {0}
 
 
 # A slow machine
@@ -259,14 +313,15 @@ def test_a_full_replay_inbox_makes_the_giver_wait() -> None:
 
 
 class SlowExtractor(FakeExtractor):
-    """Waits with its first segment until the source has given all, as a machine that is far behind."""
+    """Waits with its first segment until the source has given all, and takes two seconds for four frames."""
 
-    def __init__(self, given: threading.Event) -> None:
+    def __init__(self, given: threading.Event, clock: FakeClock) -> None:
         super().__init__()
-        self._given = given
+        self._given, self._clock = given, clock
 
     def extract(self, segments: Sequence[Segment]) -> list[SegmentFeatures]:
         self._given.wait(5.0)
+        self._clock.now_ns += sum(segment.frames.shape[0] for segment in segments) * SEGMENT_NS // 2
         return super().extract(segments)
 
 
@@ -288,7 +343,7 @@ def test_a_machine_that_is_behind_looks_at_fewer_frames_and_drops_the_oldest() -
     source = TellingSource(seconds([LOUD] * 17), given)
     slow = setup(source, queue_segments=12, segmenter=SegmenterOptions(frames_per_second=4, picture=PICTURE))
     run = Run(slow)
-    run.extractor = SlowExtractor(given)
+    run.extractor = SlowExtractor(given, run.clock)
     run.pipeline = Pipeline([slow], run.extractor, FakeLocalizer(), run.sink, run.clock)
     run.go()
     assert run.summary is not None

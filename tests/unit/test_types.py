@@ -7,6 +7,8 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 from fakes import features, window_scores
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streamav.errors import ShapeError
@@ -43,6 +45,30 @@ def test_a_segment_is_one_second() -> None:
         segment.index = 1  # type: ignore[misc]
     with pytest.raises(ShapeError, match=r"Segment.audio must be float32 \(16000\)"):
         Segment(index=0, start_ns=0, audio=SOUND[:-1], frames=FRAMES)
+
+
+@given(available=st.integers(1, 32), frames=st.integers(1, 40))
+def test_frames_that_are_looked_at_are_distinct_in_order_and_spread(available: int, frames: int) -> None:
+    """As many as allowed, each once, in time order, each the one on display in the middle of its stretch; sound and place stay."""
+    shown = np.arange(available, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
+    segment = Segment(index=3, start_ns=3, audio=SOUND, frames=shown)
+    seen = segment.looked_at(frames)
+    chosen = seen.frames[:, 0, 0, 0].tolist()
+    count = min(frames, available)
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) == count
+    middles = [(2 * place + 1) * available / (2 * count) for place in range(count)]
+    assert all(number <= middle < number + 1 for number, middle in zip(chosen, middles, strict=True))
+    assert (seen.index, seen.start_ns) == (3, 3)
+    assert seen.audio is segment.audio
+
+
+def test_all_frames_are_looked_at_by_default_and_none_never() -> None:
+    """No limit changes nothing; a limit below one frame is refused."""
+    segment = Segment(index=0, start_ns=0, audio=SOUND, frames=FRAMES)
+    assert segment.looked_at(None) is segment.looked_at(4) is segment
+    with pytest.raises(ShapeError, match="at least 1, got 0"):
+        segment.looked_at(0)
 
 
 def test_features_have_their_axes() -> None:

@@ -1,0 +1,137 @@
+"""One source on its way through the loop: what it is made of, and what of it goes to the sinks.
+
+The worker fills a lane, the loop empties it; the two take turns, so nothing here is locked.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from streamav.errors import CaptureError
+from streamav.pipeline.feed import Feed
+from streamav.pipeline.measure import NS, Meter
+from streamav.pipeline.stages import SourceStages, StageOptions
+from streamav.types import EndReason, EventPhase, SourceState, Telemetry
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Sequence
+
+    from streamav.pipeline.feed import SourceSetup
+    from streamav.pipeline.measure import Clock
+    from streamav.protocols import Sink
+    from streamav.types import Event, Segment
+
+__all__ = ["Lane", "failure_of", "make_lane"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Lane:
+    """One source in the loop."""
+
+    setup: SourceSetup
+    feed: Feed
+    stages: SourceStages
+    meter: Meter = field(default_factory=Meter)
+    finished: bool = False
+    error: Exception | None = None
+    events: list[Event] = field(default_factory=list)
+    """What a turn brought and the sinks do not have yet."""
+    newest: Segment | None = None
+    """Segment of the last turn, until its latency is noted."""
+    level_dbfs: float | None = None
+    given_ns: int = 0
+    frames_told: int = 0
+
+    @property
+    def thinned(self) -> bool:
+        """True when fewer frames of it may be looked at: the world does not wait for it."""
+        return self.setup.source.live
+
+    @property
+    def running(self) -> bool:
+        """True while seconds are to be expected."""
+        return not self.finished and self.stages.state is not SourceState.LOST
+
+    @property
+    def refused(self) -> bool:
+        """True when it could not even be opened."""
+        return self.error is not None and not self.feed.began
+
+    def hand_over(self, sink: Sink) -> None:
+        """Give the sink what a turn brought: before a source is called lost its events end, once it is online they begin."""
+        events, self.events = self.events, []
+        changes, self.stages.changes = self.stages.changes, []
+        events_first = any(state in {SourceState.LOST, SourceState.WARMING_UP} for state, _ in changes)
+        for event in events if events_first else ():
+            self._publish(event, sink)
+        for state, reason in changes:
+            _log.info("source state changed source=%s state=%s reason=%s", self.setup.id, state.value, reason)
+            sink.source_state(self.setup.id, state, reason)
+        for event in () if events_first else events:
+            self._publish(event, sink)
+        if self.newest is not None:
+            if self.stages.state in {SourceState.ONLINE, SourceState.DEGRADED}:
+                self.meter.latencies_s.append(self._latency_s(self.newest.start_ns + NS))
+            self.newest = None
+
+    def telemetry(self, elapsed_s: float) -> Telemetry:
+        """Say how the source has been doing for the last *elapsed_s* seconds."""
+        frames, self.frames_told = self.feed.frames - self.frames_told, self.feed.frames
+        factor, looked = self.meter.lately()
+        return Telemetry(
+            frames_per_second=frames / elapsed_s,
+            level_dbfs=self.level_dbfs,
+            latency_s=self.meter.latencies_s[-1] if self.meter.latencies_s else 0.0,
+            skew_ms=self.setup.source.skew_ms,
+            realtime_factor=factor,
+            dropped_segments=self.feed.inbox.dropped,
+            looked_frames_per_second=looked,
+            thinned_segments=self.meter.thinned,
+        )
+
+    def _publish(self, event: Event, sink: Sink) -> None:
+        skew_ms = self.setup.source.skew_ms
+        if skew_ms is not None:
+            event = replace(event, skew_ms=skew_ms)
+        if event.phase is EventPhase.END:
+            self.meter.events += event.confirmed
+            self.meter.retracted += event.end_reason is EndReason.RETRACTED
+        sink.event(event, self._latency_s(event.newest_end_ns))
+
+    def _latency_s(self, end_ns: int) -> float:
+        return self.feed.world.latency_s(end_ns, self.given_ns)
+
+
+def make_lane(setup: SourceSetup, clock: Clock, ready: threading.Condition) -> Lane:
+    """Make the lane of a source; nothing is read yet, but of a file its content is hashed.
+
+    Raises:
+        CaptureError: when the file cannot be read.
+    """
+    feed = Feed(setup, clock, ready)
+    options = StageOptions(
+        source=setup.id,
+        session=setup.source.session,
+        labels=setup.labels,
+        latency_segments=setup.latency_segments,
+        media_ids=not setup.source.live,
+    )
+    return Lane(setup, feed, SourceStages(options, feed.world.epoch_ns))
+
+
+def failure_of(lanes: Sequence[Lane]) -> Exception | None:
+    """Give the error that ends a run of these sources: that of the one that failed, or one that names all that did."""
+    failed = [(lane.setup.id, lane.error) for lane in lanes if lane.error is not None]
+    if not failed:
+        return None
+    worst = next((error for _, error in failed if not isinstance(error, CaptureError)), failed[0][1])
+    if len(lanes) == 1 or not isinstance(worst, CaptureError):  # a fault of ours keeps its traceback
+        return worst
+    combined = CaptureError("; ".join(f"source {name}: {error}" for name, error in failed))
+    combined.__cause__ = worst
+    return combined

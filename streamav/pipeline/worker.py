@@ -1,0 +1,204 @@
+"""The inference worker: takes what came of the sources, runs it as one batch, and leaves events in their lanes.
+
+Synchronous; it knows no thread but the condition it waits on, and no sink. Who goes into a turn:
+
+    paced sources (live, or a file at its own pace)   the oldest second of each, so that none waits behind another's backlog
+    replays as fast as possible                        when no paced one has anything, or were passed over for eight turns
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from streamav.errors import CaptureError
+from streamav.pipeline.budget import Demand, FrameBudget
+from streamav.pipeline.gather import DueTimes
+from streamav.pipeline.inbox import Finished
+from streamav.pipeline.measure import NS
+from streamav.types import EndReason, Segment, SourceState
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Sequence
+
+    from streamav.pipeline.inbox import Given
+    from streamav.pipeline.lane import Lane
+    from streamav.pipeline.measure import Clock
+    from streamav.protocols import Extractor, Localizer
+    from streamav.types import SegmentFeatures, Window
+
+__all__ = ["Worker"]
+
+_log = logging.getLogger(__name__)
+
+_TURN_S = 0.2
+"""Longest wait for something to do, so that stop() is noticed."""
+_PASSED_OVER = 8
+"""So many turns in a row may replays be passed over: even beside a machine's fill of live sources they come to their end."""
+
+
+class Worker:
+    """Takes turns; each is one batch."""
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        extractor: Extractor,
+        localizer: Localizer,
+        clock: Clock,
+        ready: threading.Condition,
+        gather_ns: int = 0,
+    ) -> None:
+        """Take the sources and the networks.
+
+        Args:
+            lanes: one for each source.
+            extractor: for all of them.
+            localizer: for all of them.
+            clock: of the run.
+            ready: told whenever something comes.
+            gather_ns: longest wait of a second for those of other sources that are due.
+        """
+        self._lanes = lanes
+        self._extractor = extractor
+        self._localizer = localizer
+        self._clock = clock
+        self._ready = ready
+        self._due = DueTimes(gather_ns)
+        self._gathers = gather_ns > 0 and len(lanes) > 1
+        self._passed_over = 0
+        self.budget = FrameBudget(max(lane.setup.segmenter.frames_per_second for lane in lanes))
+
+    def turn(self) -> None:
+        """Wait for something to come, and take it through the stages."""
+        given = self._take()
+        begin_ns = self._clock.monotonic_ns()
+        self._choose_frames(given, begin_ns)
+        segments = [(lane, self._looked_at(lane, one, one.item)) for lane, one in given if isinstance(one.item, Segment)]
+        features = self._extractor.extract([segment for _, segment in segments]) if segments else []
+        windows = [
+            *self._windows(segments, features),
+            *((lane, window) for lane, one in given if (window := self._note(lane, one)) is not None),
+        ]
+        scores = self._localizer.localize([window for _, window in windows]) if windows else []
+        for (lane, _), found in zip(windows, scores, strict=True):
+            lane.events += lane.stages.score(found)
+        for lane, one in given:
+            if isinstance(one.item, Finished):
+                self._end(lane, one.item)
+        if segments:
+            self._count(segments, self._clock.monotonic_ns() - begin_ns)
+
+    # What goes into a turn
+
+    def _take(self) -> list[tuple[Lane, Given]]:
+        """Take at most one thing of each source; wait a little when there is nothing."""
+        with self._ready:
+            taken = self._pick()
+            if not taken:
+                self._ready.wait(_TURN_S)
+                taken = self._pick()
+            if self._gathers:
+                self._gather(taken)
+        return taken
+
+    def _pick(self) -> list[tuple[Lane, Given]]:
+        paced = self._of([lane for lane in self._lanes if lane.setup.paced])
+        replays = [lane for lane in self._lanes if not lane.setup.paced]
+        if not replays or (paced and self._passed_over < _PASSED_OVER):
+            self._passed_over += 1
+            return paced
+        self._passed_over = 0
+        return paced + self._of(replays)
+
+    def _of(self, lanes: Sequence[Lane]) -> list[tuple[Lane, Given]]:
+        return [(lane, one) for lane in lanes if not lane.finished and (one := lane.feed.inbox.take()) is not None]
+
+    def _gather(self, taken: list[tuple[Lane, Given]]) -> None:
+        """Wait for the seconds of other sources that are due; never longer than the bound, never for one that is overdue."""
+        came = [one.given_ns for lane, one in taken if isinstance(one.item, Segment) and lane.setup.paced]
+        if not came:
+            return
+        first_ns = min(came)
+        while True:
+            here = {lane.setup.id for lane, _ in taken}
+            absent = [lane for lane in self._lanes if lane.setup.paced and lane.running and lane.setup.id not in here]
+            wait_ns = self._due.wait_ns(first_ns, self._clock.monotonic_ns(), (lane.setup.id for lane in absent))
+            if wait_ns == 0:
+                break
+            self._ready.wait(wait_ns / NS)
+            taken += self._of(absent)
+        for lane, one in taken:
+            if isinstance(one.item, Segment):
+                self._due.came(lane.setup.id, one.given_ns)
+
+    # How much of it is looked at
+
+    def _choose_frames(self, given: list[tuple[Lane, Given]], now_ns: int) -> None:
+        """Look at fewer frames when the machine cannot carry them: better a coarser second than a lost one."""
+        running = [lane for lane in self._lanes if lane.running and lane.setup.paced]
+        live = sum(lane.thinned for lane in running)
+        backlogs = [(one.backlog, lane.setup.queue_segments) for lane, one in given if lane.thinned]
+        behind = any(2 * backlog >= max(2, bound) for backlog, bound in backlogs)
+        change = self.budget.choose(Demand(live=live, replays=len(running) - live, behind=behind), now_ns / NS)
+        if change is not None:
+            _log.warning(
+                "frames looked at changed frames=%d before=%d of=%d load=%.2f load_before=%.2f sources=%d backlog=%d",
+                change.after,
+                change.before,
+                self.budget.levels[-1],
+                change.load,
+                change.load_before,
+                len(running),
+                max((backlog for backlog, _ in backlogs), default=0),
+            )
+
+    def _looked_at(self, lane: Lane, given: Given, segment: Segment) -> Segment:
+        lane.newest, lane.given_ns = segment, given.given_ns
+        seen = segment.looked_at(self.budget.frames) if lane.thinned else segment
+        lane.meter.thinned += seen is not segment
+        lane.meter.looked_frames += len(seen.frames)
+        return seen
+
+    def _count(self, segments: Sequence[tuple[Lane, Segment]], busy_ns: int) -> None:
+        self.budget.spent(busy_ns / NS, len(segments), sum(len(segment.frames) for _, segment in segments))
+        for lane, _ in segments:
+            lane.meter.segments += 1
+            lane.meter.busy_ns += busy_ns // len(segments)
+
+    # What becomes of it
+
+    def _windows(self, segments: list[tuple[Lane, Segment]], features: list[SegmentFeatures]) -> list[tuple[Lane, Window]]:
+        windows = []
+        for (lane, _), one in zip(segments, features, strict=True):
+            window, events = lane.stages.push(one)
+            lane.level_dbfs = one.level_dbfs
+            lane.events += events
+            if window is not None:
+                windows.append((lane, window))
+        return windows
+
+    def _note(self, lane: Lane, given: Given) -> Window | None:
+        """Follow what is no segment; a source that ends early has one short window left."""
+        if given.item is SourceState.LOST:
+            lane.events += lane.stages.interrupt(EndReason.SOURCE_LOST)
+            lane.stages.announce(SourceState.LOST, "no more data, trying again")
+        elif given.item is SourceState.ONLINE and lane.stages.state is SourceState.LOST:
+            lane.stages.announce(SourceState.WARMING_UP, "the source is back")
+        elif isinstance(given.item, Finished) and given.item.error is None:
+            return lane.stages.last_window()
+        return None
+
+    def _end(self, lane: Lane, finished: Finished) -> None:
+        """End a source and its events."""
+        lane.finished, lane.error = True, finished.error
+        by_itself = not lane.feed.stopped and not lane.setup.source.live
+        reason = EndReason.ENDED if by_itself else EndReason.SHUTDOWN
+        if finished.error is not None:
+            reason = EndReason.SOURCE_LOST
+            known = isinstance(finished.error, CaptureError)
+            lane.stages.announce(SourceState.LOST, str(finished.error) if known else "failed")
+            if len(self._lanes) > 1:
+                _log.error("source failed source=%s reason=%s", lane.setup.id, finished.error, exc_info=None if known else finished.error)
+        lane.events += lane.stages.interrupt(reason)

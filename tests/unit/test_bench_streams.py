@@ -1,0 +1,72 @@
+"""The search for the greatest number of streams, and the sources of a trial."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamav.cli.bench_streams import find_most, memory_per_stream_mb
+from streamav.cli.stream_trial import CameraLike, Trial
+from streamav.errors import CaptureError
+from streamav.types import SEGMENT_NS, AudioBlock, VideoFrame
+
+
+@given(st.integers(0, 70), st.integers(1, 64), st.integers(1, 64))
+def test_the_greatest_number_is_found_with_few_trials(limit: int, most: int, first: int) -> None:
+    """Whatever a machine carries, it is found; no number is tried twice, none above the most that was asked for."""
+    tried: list[int] = []
+
+    def carries(streams: int) -> bool:
+        tried.append(streams)
+        return streams <= limit
+
+    assert find_most(carries, most, first) == min(limit, most)
+    assert len(tried) == len(set(tried)) <= 14
+    assert all(1 <= streams <= most for streams in tried)
+
+
+def trial(streams: int, memory_mb: float) -> Trial:
+    return Trial(
+        streams=streams,
+        engine="torch-fp32",
+        threads=1,
+        load=0.1,
+        realtime_factor=0.1,
+        latency_p50_s=0.1,
+        latency_p95_s=0.1,
+        latency_p99_s=0.1,
+        dropped=0,
+        thinned=0,
+        memory_mb=memory_mb,
+        processor_s=0.1,
+        carried=True,
+    )
+
+
+def test_memory_of_a_further_stream_is_a_slope() -> None:
+    """What all streams share is not counted; one point has no slope."""
+    assert memory_per_stream_mb([trial(1, 107.0), trial(2, 114.0), trial(4, 128.0)]) == pytest.approx(7.0)
+    assert memory_per_stream_mb([trial(1, 107.0), trial(1, 108.0)]) is None
+    assert memory_per_stream_mb([]) is None
+
+
+def test_a_trials_source_goes_on_and_on() -> None:
+    """Round follows round on one media clock, at the world's pace; it is live, and ends when it is closed."""
+    block = AudioBlock(start_ns=0, samples=np.zeros(160, np.float32))
+    picture = VideoFrame(time_ns=0, pixels=np.zeros((4, 4, 3), np.uint8))
+    source = CameraLike(lambda: [picture, block], name="s0", phase_s=0.0)
+    times = []
+    for item in source.items():
+        times.append(item.time_ns if isinstance(item, VideoFrame) else getattr(item, "start_ns", -1))
+        if len(times) == 6:
+            source.close()
+    assert times == [0, 0, SEGMENT_NS // 100, SEGMENT_NS // 100, SEGMENT_NS // 50, SEGMENT_NS // 50]
+    assert source.live
+
+
+def test_a_trials_source_must_play_something() -> None:
+    """An empty round would go round for ever."""
+    with pytest.raises(CaptureError, match="got nothing"):
+        list(CameraLike(list, name="s0", phase_s=0.0).items())

@@ -1,0 +1,183 @@
+"""How many frames of a second are looked at: from what turns cost, without guessing and without swinging."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamav.errors import ShapeError
+from streamav.pipeline.budget import HOLD_S, LIMIT, RAISE_LIMIT, BudgetChange, Demand, FrameBudget, TurnCost
+
+FRAMES = 16
+
+
+class Machine:
+    """A machine on which a second of one source costs fixed + per_frame * frames, and its live sources."""
+
+    def __init__(self, fixed_s: float, frame_s: float, sources: int = 1, *, noise: float = 0.0, replays: int = 0) -> None:
+        self.fixed_s, self.frame_s, self.sources, self.replays, self.noise = fixed_s, frame_s, sources, replays, noise
+        self.budget = FrameBudget(FRAMES)
+        self.random = random.Random(1)  # noqa: S311 - noise, guards no secret
+        self.now_s = 0.0
+
+    def load(self, frames: int | None = None) -> float:
+        """Give the true load."""
+        looked = self.budget.frames if frames is None else frames
+        return self.sources * (self.fixed_s + self.frame_s * looked) + self.replays * (self.fixed_s + self.frame_s * FRAMES)
+
+    def second(self, *, behind: bool = False) -> list[BudgetChange]:
+        """Let a second of the world pass: one turn for each source."""
+        changes = []
+        for number in range(self.sources + self.replays):
+            demand = Demand(live=self.sources, replays=self.replays, behind=behind)
+            change = self.budget.choose(demand, self.now_s)
+            changes += [] if change is None else [change]
+            frames = self.budget.frames if number < self.sources else FRAMES
+            cost_s = (self.fixed_s + self.frame_s * frames) * (1.0 + self.noise * self.random.uniform(-1.0, 1.0))
+            self.budget.spent(cost_s, 1, frames)
+            self.now_s += 1.0 / (self.sources + self.replays)
+        return changes
+
+    def seconds(self, count: int) -> list[BudgetChange]:
+        return [change for _ in range(count) for change in self.second()]
+
+
+machines = st.tuples(st.floats(0.0, 0.5), st.floats(0.0005, 0.4), st.integers(1, 8))
+
+
+@settings(max_examples=50)
+@given(machines)
+def test_a_machine_of_constant_speed_settles_and_stays(machine: tuple[float, float, int]) -> None:
+    """After two minutes nothing changes any more, the true load is within the limit, and more frames would not fit."""
+    made = Machine(*machine)
+    made.seconds(120)
+    assert made.seconds(600) == []
+    budget = made.budget
+    assert made.load() <= LIMIT * 1.02 or budget.frames == 1
+    above = [level for level in budget.levels if level > budget.frames]
+    assert not above or made.load(above[0]) > RAISE_LIMIT * 0.98
+
+
+@settings(max_examples=20)
+@given(machines, st.floats(0.0, 0.1))
+def test_noise_does_not_make_it_swing(machine: tuple[float, float, int], noise: float) -> None:
+    """Turns that cost up to a tenth more or less than usual: after two minutes it changes at most twice in an hour."""
+    made = Machine(*machine, noise=noise)
+    made.seconds(120)
+    assert len(made.seconds(3600)) <= 2
+
+
+@given(machines)
+def test_two_seconds_are_enough_where_frames_are_what_costs(machine: tuple[float, float, int]) -> None:
+    """Without a fixed part the third second already has a number of frames that fits."""
+    _, frame_s, sources = machine
+    made = Machine(0.0, frame_s, sources)
+    made.seconds(3)
+    assert made.load() <= LIMIT * 1.001 or made.budget.frames == 1
+
+
+def test_a_capable_machine_is_never_thinned() -> None:
+    """Half a load leaves everything as it is."""
+    assert Machine(0.01, 0.03).seconds(600) == []
+
+
+def test_seconds_that_wait_make_room_at_once() -> None:
+    """Behind, one measured turn is enough, and the load is planned so that what waits can be worked off."""
+    made = Machine(0.0, 0.3)
+    made.second()
+    (change,) = made.second(behind=True)
+    assert (change.before, change.after) == (16, 1)
+    assert change.load_before == pytest.approx(4.8, rel=0.01)
+    assert change.load <= 0.78  # of the second, 0.1 of it is taken to be fixed until frames have changed once
+
+
+def test_a_burst_that_is_no_overload_takes_nothing_away() -> None:
+    """Seconds that a network delivers all at once wait too; the measured cost says that the machine can carry them."""
+    made = Machine(0.01, 0.005)
+    made.seconds(5)
+    assert [made.second(behind=True) for _ in range(4)] == [[], [], [], []]
+
+
+def test_turns_that_are_disturbed_now_and_then_take_nothing_away() -> None:
+    """Other work on the machine makes every eighth turn cost four times as much; the mean load is 0.6, and nothing waits."""
+    made = Machine(0.0, 0.00273, 10)
+    changes = []
+    for number in range(3000):
+        changes.append(made.budget.choose(Demand(live=10), made.now_s))
+        made.budget.spent(0.0437 * (4.0 if number % 8 == 0 else 1.0), 1, 16)
+        made.now_s += 0.1
+    assert [change for change in changes if change is not None] == []
+
+
+def test_a_machine_that_becomes_slow_is_believed_once_seconds_wait() -> None:
+    """Five times slower from one second to the next: the first turn behind is enough to see most of it."""
+    made = Machine(0.0, 0.02)
+    made.seconds(30)
+    made.frame_s = 0.1
+    made.second()
+    (change,) = [*made.second(behind=True), *made.second(behind=True)]
+    assert change.after <= 4
+
+
+def test_what_a_loaded_machine_gave_up_comes_back_step_by_step() -> None:
+    """Each step waits until all has been well for a while, and foresees that the next number fits."""
+    made = Machine(0.0, 0.35)
+    made.seconds(30)
+    assert made.budget.frames == 2
+    made.frame_s = 0.02
+    started_s = made.now_s
+    changes = made.seconds(120)
+    assert [change.after for change in changes] == [4, 8, 16]
+    assert all(change.load <= RAISE_LIMIT for change in changes)
+    assert made.now_s - started_s >= 3 * HOLD_S
+
+
+def test_giving_too_early_is_paid_with_patience() -> None:
+    """On a machine whose cost no line describes, the pause between attempts doubles."""
+    made = Machine(0.0, 0.0)
+    times: list[float] = []
+    for _ in range(3000):
+        made.fixed_s = 0.9 if made.budget.frames > 4 else 0.3  # cheap up to four frames, then never
+        times += [made.now_s for change in made.second() if change.after > change.before]
+    assert len(times) <= 14  # ten seconds each would be 270
+    assert all(later - earlier >= HOLD_S for earlier, later in pairwise(times))
+
+
+def test_replays_count_but_are_not_thinned() -> None:
+    """The load of a file at its own pace is full; live sources share what it leaves."""
+    made = Machine(0.0, 0.02, 1, replays=1)
+    made.seconds(60)
+    assert made.budget.frames == 16  # 0.64
+    made = Machine(0.0, 0.03, 1, replays=1)
+    made.seconds(60)
+    assert made.budget.frames == 8  # 0.48 + 0.24
+    alone = Machine(0.0, 0.5, 0, replays=2)
+    assert alone.seconds(60) == []
+
+
+@given(st.integers(1, 60))
+def test_levels_are_powers_of_two_and_all(most: int) -> None:
+    """Whatever a segment has, all of it may be looked at, and one frame too."""
+    levels = FrameBudget(most).levels
+    assert levels == tuple(sorted(set(levels)))
+    assert (levels[0], levels[-1]) == (1, most)
+
+
+def test_a_segment_has_frames() -> None:
+    """None at all is refused."""
+    with pytest.raises(ShapeError, match="at least 1, got 0"):
+        FrameBudget(0)
+
+
+@given(st.floats(0.001, 1.0), st.floats(0.001, 1.0), st.integers(1, 8))
+def test_two_numbers_of_frames_tell_both_parts(fixed_s: float, frame_s: float, batch: int) -> None:
+    """A few turns with each number of frames, in batches of any size, and both parts are known well enough."""
+    cost = TurnCost()
+    for frames in (16, 16, 4, 4, 4, 16, 4, 1, 1):
+        cost.learn(batch * (fixed_s + frame_s * frames), batch, batch * frames)
+    for frames in (1, 4, 16):
+        assert cost.second_s(frames) == pytest.approx(fixed_s + frame_s * frames, abs=0.15 * (fixed_s + 16 * frame_s))
