@@ -51,15 +51,15 @@ class SegmentExtractor:
         if not segments:
             return []
         self._check(segments)
-        frames, counts = pictures(segments, self._frames_per_second)
-        (grids,) = self._visual(frames)
+        seen = pictures(segments, self._frames_per_second)
+        (grids,) = self._visual(seen.pixels)
         (audio,) = self._audio(patches(segments, self._card.audio.log_mel_offset))
         card = self._card
-        wanted = ((len(segments), card.audio.size), (len(frames), card.visual.grid, card.visual.grid, card.visual.size))
+        wanted = ((len(segments), card.audio.size), (len(seen.pixels), card.visual.grid, card.visual.grid, card.visual.size))
         if (audio.shape, grids.shape) != wanted:
             msg = f"the encoders of model {card.name} must give shapes {wanted[0]} and {wanted[1]}, got {audio.shape} and {grids.shape}"
             raise ShapeError(msg)
-        visual = mean_grids(grids, counts)
+        visual = mean_grids(grids, seen.counts, seen.shown)
         return [
             SegmentFeatures(
                 index=segment.index,

@@ -1,8 +1,12 @@
-"""From the pictures of seconds to what the visual encoder takes, and back to one grid a second. Pure numpy."""
+"""From the pictures of seconds to what the visual encoder takes, and back to one grid a second. Pure numpy.
+
+A camera slower than the model's frames a second shows each picture in several frames: such a picture is looked at once and
+counts as often as it was shown.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,21 +17,39 @@ if TYPE_CHECKING:
 
     from streamav.types import Segment
 
-__all__ = ["mean_grids", "pictures"]
+__all__ = ["Pictures", "mean_grids", "pictures"]
 
 
-def pictures(segments: Sequence[Segment], most: int | None) -> tuple[NDArray[np.uint8], list[int]]:
-    """Give the pictures of B segments, *most* of each, as one batch (n, h, w, 3), uint8, and how many of them each segment has."""
-    chosen = [segment.looked_at(most).frames for segment in segments]
-    return np.concatenate(chosen), [len(frames) for frames in chosen]
+class Pictures(NamedTuple):
+    """What there is to see in B segments, one after another."""
+
+    pixels: NDArray[np.uint8]
+    """Shape (n, h, w, 3): no picture equals the one before it in the same segment."""
+    counts: list[int]
+    """Pictures of each segment: B numbers of at least 1 that sum to n."""
+    shown: NDArray[np.int64]
+    """In how many frames each picture was on display, shape (n,), at least 1."""
 
 
-def mean_grids(grids: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.float32]:
-    """Average the grids of each segment's pictures.
+def pictures(segments: Sequence[Segment], most: int | None) -> Pictures:
+    """Give the pictures that *most* frames of each of B segments show; None for all frames."""
+    chosen, counts, shown = [], [], []
+    for segment in segments:
+        frames = segment.looked_at(most).frames
+        first = [0, *(place for place in range(1, len(frames)) if not np.array_equal(frames[place], frames[place - 1]))]
+        chosen.append(frames if len(first) == len(frames) else frames[first])
+        counts.append(len(first))
+        shown.append(np.diff([*first, len(frames)]))
+    return Pictures(np.concatenate(chosen), counts, np.concatenate(shown))
+
+
+def mean_grids(grids: NDArray[np.float32], counts: Sequence[int], shown: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Average the grids of each segment's pictures over the frames that showed them.
 
     Args:
         grids: shape (n, G, G, V), float32, the segments one after another.
-        counts: B numbers of at least 1 that sum to n.
+        counts: as in `Pictures`.
+        shown: as in `Pictures`.
 
     Returns:
         Shape (B, G, G, V), float32.
@@ -35,5 +57,6 @@ def mean_grids(grids: NDArray[np.float32], counts: Sequence[int]) -> NDArray[np.
     Source: AVE's visual features are means over the frames of a second (Tian et al., ECCV 2018, section 6.1).
     """
     starts = np.cumsum([0, *counts[:-1]])
-    sums = np.add.reduceat(grids, starts, axis=0)
-    return np.asarray(sums / np.asarray(counts, np.float32)[:, None, None, None], dtype=np.float32)
+    weighted = grids if int(shown.max()) == 1 else grids * shown.astype(np.float32)[:, None, None, None]
+    frames = np.add.reduceat(shown, starts).astype(np.float32)
+    return np.asarray(np.add.reduceat(weighted, starts, axis=0) / frames[:, None, None, None], dtype=np.float32)

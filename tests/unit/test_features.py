@@ -103,13 +103,25 @@ def test_an_extractor_may_look_at_fewer_pictures() -> None:
     np.testing.assert_allclose(features.visual[0, 0], 20.0)  # frames 1 and 3
 
 
-@given(counts=st.lists(st.integers(1, 5), min_size=1, max_size=6))
-def test_mean_grids_equals_a_plain_loop(counts: list[int]) -> None:
-    """Averaging in one pass gives what averaging each segment alone gives."""
+@given(shown=st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=5), min_size=1, max_size=6))
+def test_mean_grids_equals_a_plain_loop(shown: list[list[int]]) -> None:
+    """Averaging in one pass, each picture as often as it was shown, gives what averaging the frames of each segment alone gives."""
+    counts = [len(one) for one in shown]
     grids = np.random.default_rng(0).standard_normal((sum(counts), 2, 2, 3)).astype(np.float32)
+    times = np.concatenate([np.array(one) for one in shown])
     ends = np.cumsum([0, *counts])
-    expected = np.stack([grids[a:b].mean(axis=0) for a, b in itertools.pairwise(ends)])
-    np.testing.assert_allclose(mean_grids(grids, counts), expected, rtol=1e-5, atol=1e-6)
+    expected = np.stack([np.repeat(grids[a:b], times[a:b], axis=0).mean(axis=0) for a, b in itertools.pairwise(ends)])
+    np.testing.assert_allclose(mean_grids(grids, counts, times), expected, rtol=1e-5, atol=1e-6)
+
+
+@given(brightness=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=16), min_size=1, max_size=4))
+def test_a_picture_that_stays_on_display_is_looked_at_once(brightness: list[list[int]]) -> None:
+    """A slow camera costs as many runs of the encoder as it gave pictures, and its features are those of all frames."""
+    engine = MeanEngine()
+    features = SegmentExtractor(engine, make_card()).extract([make_segment(index, one) for index, one in enumerate(brightness)])
+    assert engine.batches == [sum(len(list(itertools.groupby(one))) for one in brightness)]
+    for one, found in zip(brightness, features, strict=True):
+        np.testing.assert_allclose(found.visual, np.full((2, 2, 3), np.mean(one)), rtol=1e-5, atol=1e-6)
 
 
 def test_levels() -> None:
