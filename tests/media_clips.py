@@ -31,16 +31,16 @@ class Formula:
     """An engine whose encoders give the mean brightness and the mean loudness."""
 
     name: str = "formula"
-    pictures: int = 0
+    seconds: int = 0
 
     def network(self, name: str) -> Callable[..., tuple[NDArray[np.float32]]]:
         return self.visual if name == "visual" else self.audio
 
     def visual(self, frames: Array) -> tuple[NDArray[np.float32]]:
-        self.pictures += len(frames)
         return (np.repeat(frames.reshape(len(frames), 7, 2, 7, 2, 3).mean(axis=(2, 4, 5))[..., None], 4, axis=3).astype(np.float32),)
 
     def audio(self, mel: Array) -> tuple[NDArray[np.float32]]:
+        self.seconds += len(mel)
         return (np.repeat(mel.mean(axis=(1, 2))[:, None], 3, axis=1).astype(np.float32),)
 
 

@@ -37,11 +37,11 @@ def test_features_of_real_files_are_resumed_clip_by_clip(media: Path, monkeypatc
     engine = Formula()
     first = run(media, engine, monkeypatch)
     assert (first.done, list(first.failed)) == (2, [1])
-    assert engine.pictures == 2 * 20
+    assert engine.seconds == 2 * 10
     write_clip(media / "two.mp4", 10, 120)
     again = Formula()
     assert run(media, again, monkeypatch) == extract.Extraction(3, {})
-    assert again.pictures == 20
+    assert again.seconds == 10
     with h5py.File(out / "visual_feature.h5") as file:
         brightness = file["avadataset"][()].mean(axis=(1, 2, 3, 4))
     np.testing.assert_allclose(brightness, [40, 120, 200], atol=4)
@@ -74,6 +74,6 @@ def test_a_half_written_file_is_found_and_made_anew(media: Path, monkeypatch: py
     path.write_bytes(path.read_bytes()[:-4000])
     again = Formula()
     assert run(media, again, monkeypatch) == extract.Extraction(3, {})
-    assert again.pictures == 60
+    assert again.seconds == 30
     with h5py.File(path) as file:
         np.testing.assert_allclose(file["avadataset"][()].mean(axis=(1, 2, 3, 4)), [40, 120, 200], atol=4)
