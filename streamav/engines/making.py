@@ -180,8 +180,10 @@ def open_made(maker: Maker, request: EngineRequest, cache: EngineCache) -> Engin
     return maker.load(request, entry.path, entry.facts)
 
 
-def made(maker: Maker, request: EngineRequest, cache: EngineCache) -> Entry:
+def made(maker: Maker, request: EngineRequest, cache: EngineCache, *, anew: bool = False) -> Entry:
     """Give the entry of an engine that passed its comparison, making it first when it is not in the cache; nothing is loaded.
+
+    With *anew* it is made in any case; what lies in the cache stays there until its successor is whole.
 
     Raises:
         EngineError: as `open_made`.
@@ -190,7 +192,7 @@ def made(maker: Maker, request: EngineRequest, cache: EngineCache) -> Entry:
     problem = maker.problem(request.recipe)
     if problem is not None:
         raise EngineError(problem)
-    entry = cache.get(engine_key(maker, request), lambda folder: _make(maker, request, folder))
+    entry = cache.get(engine_key(maker, request), lambda folder: _make(maker, request, folder), anew=anew)
     _check_passed(entry)
     return entry
 

@@ -194,8 +194,8 @@ def test_what_cannot_be_used_is_built_again_with_one_sentence(damage: object, tm
     assert cache.entries() == []
     entry = EngineCache(tmp_path).get(KEY, write_number)
     assert (entry.path / "network.bin").read_bytes() == b"right"
-    assert len({record.message for record in caplog.records}) == 1
-    assert "is built again" in caplog.text
+    (said,) = [record.message for record in caplog.records]
+    assert "is built again" in said
 
 
 def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
@@ -210,6 +210,68 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="no memory"):
         cache.get(KEY, fail)
     assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+
+
+def test_what_is_built_anew_stays_until_its_successor_is_whole(tmp_path: Path) -> None:
+    """A build that fails, or is killed in its middle, takes nothing away from what lay there."""
+    cache = EngineCache(tmp_path)
+    before = cache.get(KEY, write_number)
+
+    def fail(folder: Path) -> Mapping[str, JsonValue]:
+        found = cache.find(KEY)
+        assert found is not None
+        assert found.path == before.path
+        msg = "no memory"
+        raise EngineError(msg)
+
+    with pytest.raises(EngineError, match="no memory"):
+        cache.get(KEY, fail, anew=True)
+    assert cache.find(KEY) == before
+    after = cache.get(KEY, lambda folder: {**write_number(folder), "model": "other"}, anew=True)
+    assert after.facts == {"model": "other"}
+    assert len(cache.entries()) == 1
+
+
+def test_what_cannot_be_removed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No number of removed engines is told that were not removed; an entry that is gone already is no error."""
+    import shutil
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(30, "Read-only file system", str(path))
+
+    cache = EngineCache(tmp_path)
+    cache.remove(KEY.digest)
+    cache.get(KEY, write_number)
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(EngineError, match=r"cannot be removed: .*Read-only file system"):
+        cache.clear()
+    with pytest.raises(EngineError, match="cannot be removed"):
+        cache.remove(KEY.digest)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('engine = "cpu"\nprecision = ', "must be TOML: "),
+        ('engine = "cpu"\nprecision = "fp32"\ntolerence = 1', "tolerence: Extra inputs are not permitted"),
+        ('engine = "cpu"\nprecision = "fp31"', "precision: Input should be"),
+        ("\udcff", "must be TOML: "),
+    ],
+    ids=["cut off", "unknown key", "value", "no text"],
+)
+def test_a_wrong_recipe_is_one_sentence(text: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File, key, what is wrong with it, and where the keys are described."""
+    from streamav.engines import recipe
+
+    monkeypatch.setattr(recipe, "_folder", lambda: tmp_path)
+    (tmp_path / "cpu-fp32.toml").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(EngineError) as found:
+        load_recipe("cpu-fp32")
+    said = str(found.value)
+    assert str(tmp_path / "cpu-fp32.toml") in said
+    assert reason in said
+    assert "\n" not in said
+    assert said.endswith("see engines/README.md")
 
 
 def test_what_a_killed_build_left_is_swept(tmp_path: Path) -> None:
