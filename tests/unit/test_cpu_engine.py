@@ -216,7 +216,8 @@ def test_an_int8_engine_says_what_it_was_calibrated_and_compared_on(bundle: Bund
     assert facts["calibration"]["source"] == "2 clips"  # type: ignore[index]
     assert facts["calibration"]["segments"] == 12  # type: ignore[index]
     assert facts["compared_on"] == "2 clips"
-    assert 0 < facts["parity"]["l2"]["visual"] < 0.2  # type: ignore[index]
+    for name in ("visual", "audio"):  # eight bits are off by hundredths; float32, which is off by millionths, would be another file
+        assert 1e-3 < facts["parity"]["l2"][name] < 0.2  # type: ignore[index]
     drawn = request(bundle, "cpu-int8")
     assert engine_key(CpuMaker(), drawn) == engine_key(CpuMaker(), request(bundle, "cpu-int8", calibration))
 

@@ -23,7 +23,7 @@ from streamav.bundle import Bundle
 from streamav.config import ModelSettings
 from streamav.engines import EngineCache, cache_folder, engine_candidates, open_engine
 from streamav.engines.batching import MicroBatches, ParallelBatches
-from streamav.engines.cache import EntryKey
+from streamav.engines.cache import EntryKey, file_sha256
 from streamav.engines.making import EngineRequest, engine_key
 from streamav.engines.parity import Answers, answer, compare, load_answers, save_answers
 from streamav.engines.recipe import NETWORK_NAMES, Tolerance, load_recipe, recipe_names
@@ -368,6 +368,26 @@ def test_an_engine_that_is_off_by_more_than_the_recipe_allows_fails() -> None:
     assert compare(Linear(shift=0.01), answers(), tolerance(probability=0.05)).passed
 
 
+class OtherAttention(Linear):
+    """Off in an output that no score depends on."""
+
+    def _encode(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
+        audio, visual, attention = super()._encode(*inputs)
+        return audio, visual, 1.5 * attention
+
+
+def test_each_of_the_three_bounds_refuses_by_itself() -> None:
+    """Outputs of a network, probabilities and decisions: what keeps to two of them and breaks the third fails."""
+    off = compare(OtherAttention(), answers(), Tolerance(relative=0.4, probability=1e-6, decisions=1.0))
+    assert (off.probability, off.decisions) == (0.0, 1.0)
+    assert off.relative["encode_segment"] == pytest.approx(0.5)
+    assert not off.passed
+    assert compare(OtherAttention(), answers(), Tolerance(relative=0.6, probability=1e-6, decisions=1.0)).passed
+    wide = {"relative": 100.0, "probability": 1.0}
+    assert not compare(Linear(shift=3.0), answers(), Tolerance(**wide, decisions=0.9)).passed
+    assert compare(Linear(shift=3.0), answers(), Tolerance(**wide, decisions=0.0)).passed
+
+
 def test_answers_survive_the_disk(tmp_path: Path) -> None:
     """What is written is read back, and a damaged file is named."""
     path = tmp_path / "reference.npz"
@@ -550,6 +570,35 @@ def test_an_engine_that_failed_its_comparison_is_not_used(
     monkeypatch.undo()
     with pytest.raises(EngineError, match="differs from the float32 reference"):
         open_engine(tiny_bundle, ModelSettings(engine="cpu", threads=1), cache)
+
+
+@pytest.mark.parametrize("part", ["recipe", "vscg.py", "modules.py", "version", "libraries", "processor", "audio", "visual", "localizer"])
+def test_whatever_an_engine_is_made_from_is_in_its_key(part: str, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tolerance, the networks' code, a version, the processor, or an option of one network: each alone makes another engine."""
+    from streamav.engines import cpu_engine, making
+
+    recipe, card = load_recipe("cpu-fp32"), tiny_bundle.card
+
+    def digest() -> str:
+        request = EngineRequest(bundle=Bundle(card, tiny_bundle.path), settings=ModelSettings(), recipe=recipe)
+        return engine_key(maker_of(recipe), request).digest
+
+    before = digest()
+    assert digest() == before
+    if part == "recipe":
+        recipe = recipe.model_copy(update={"tolerance": recipe.tolerance.model_copy(update={"relative": 0.5})})
+    elif part.endswith(".py"):
+        monkeypatch.setattr(making, "file_sha256", lambda path: "f" * 64 if path.name == part else file_sha256(path))
+    elif part == "version":
+        monkeypatch.setattr(making, "__version__", "99")
+    elif part == "libraries":
+        monkeypatch.setattr(cpu_engine, "_version", lambda _: "99")
+    elif part == "processor":
+        monkeypatch.setattr(cpu_engine, "processor", lambda: "abacus")
+    else:
+        own = getattr(card, part)
+        card = card.model_copy(update={part: own.model_copy(update={"options": {**own.options, "other": 1}})})
+    assert digest() != before
 
 
 def test_another_model_is_another_engine(tiny_bundle: Bundle, opened: EngineCache) -> None:
