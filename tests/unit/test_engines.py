@@ -198,6 +198,22 @@ def test_what_cannot_be_used_is_built_again_with_one_sentence(damage: object, tm
     assert "is built again" in said
 
 
+def test_an_entry_of_another_user_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever owns it may have written anything into it."""
+    cache = EngineCache(tmp_path)
+    cache.get(KEY, write_number)
+    me = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: me + 1)
+    assert (cache.find(KEY), cache.peek(KEY), cache.entries()) == (None, None, [])
+    assert "it belongs to another user" in caplog.text
+
+
+def test_nobody_else_reads_what_is_built(tmp_path: Path) -> None:
+    """Reference answers may hold pictures of a user's own camera."""
+    entry = EngineCache(tmp_path / "engines").get(KEY, write_number)
+    assert [path.stat().st_mode & 0o777 for path in (entry.path, entry.path.parent)] == [0o700, 0o700]
+
+
 def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
     """The error passes through; the next build starts from nothing."""
     cache = EngineCache(tmp_path)
@@ -400,6 +416,26 @@ def test_answers_survive_the_disk(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(EngineError, match="damaged"):
         load_answers(path)
+
+
+class Touch:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return open, (str(self.path), "w")  # type: ignore[return-value]
+
+
+def test_nothing_stored_is_unpickled(tmp_path: Path) -> None:
+    """An array of objects is refused before anything in it is made."""
+    arrays: dict[str, object] = {"pictures": np.array([Touch(tmp_path / "touched")], dtype=object), "patches": np.zeros(1)}
+    with (tmp_path / "reference.npz").open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    with pytest.raises(EngineError, match="damaged"):
+        load_answers(tmp_path / "reference.npz")
+    assert not (tmp_path / "touched").exists()
 
 
 def test_numbers_that_are_not_finite_are_refused() -> None:
