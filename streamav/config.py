@@ -384,10 +384,18 @@ def _explain(error: object) -> str:
         return str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
         return f"unknown setting {where}; the nearest is {_nearest(location)}"
+    given = detail.get("input")
+    if location == ["sources"]:
+        got = (
+            str(len(given))
+            if isinstance(given, list | tuple)
+            else f"a {'table: write [[sources]]' if isinstance(given, dict) else 'value'}"
+        )
+        return f"sources must be at most {MOST_SOURCES} tables, each headed [[sources]], got {got}"
     said = f"{where}: {str(detail['msg']).removeprefix('Value error, ')}"
-    if isinstance(detail.get("input"), dict):  # a whole section: its address or password need not be shown
+    if isinstance(given, dict | list | tuple):  # a whole section: its address or password need not be shown
         return said
-    return f"{said} (got {'a secret' if 'password' in where else repr(detail.get('input'))})"
+    return f"{said} (got {'a secret' if 'password' in where else repr(given)})"
 
 
 def _nearest(location: list[str]) -> str:

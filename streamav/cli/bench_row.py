@@ -7,10 +7,8 @@ measured in turns with the engine, so that other load on the machine touches bot
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -273,15 +271,7 @@ def _spread(name: str, values: NDArray[np.float64]) -> dict[str, float]:
     return {f"{name}_p{percent}_ms": round(float(np.percentile(values, percent)), 3) for percent in (50, 95, 99)}
 
 
-def _main() -> None:
-    request = RowRequest(**json.loads(sys.stdin.read()))
-    sys.stdout.write(json.dumps(measure(request)) + "\n")
-
-
-def command(request: RowRequest) -> tuple[list[str], str]:
-    """Give the command line that times a request in a process of its own, and what that process must be told."""
-    return [sys.executable, "-m", "streamav.cli.bench_row"], json.dumps(asdict(request))
-
-
 if __name__ == "__main__":
-    _main()
+    from streamav.cli.measuring import give
+
+    give(lambda asked: measure(RowRequest(**asked)))

@@ -7,16 +7,13 @@ It doubles the number of sources until a trial fails, then halves the gap. Each 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import typer
 
+from streamav.cli.measuring import ask
 from streamav.cli.stream_trial import Trial, TrialRequest
-from streamav.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,7 +81,7 @@ def bench_streams(request: TrialRequest, *, first: int, machine: str, as_json: b
     """Search up to `request.streams` sources, and print every trial and the result.
 
     Raises:
-        EngineError: when a trial fails for another reason than that the machine cannot carry it.
+        StreamavError: when a trial fails for another reason than that the machine cannot carry it.
     """
     trials: list[Trial] = []
 
@@ -111,21 +108,14 @@ def bench_streams(request: TrialRequest, *, first: int, machine: str, as_json: b
 
 def _trial(request: TrialRequest) -> Trial:
     """Run one trial in a process of its own, with its threads pinned."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads), "OMP_WAIT_POLICY": "PASSIVE"}
-    command = [sys.executable, "-m", "streamav.cli.stream_trial"]
-    limit_s = request.media_s + _PATIENCE_S
-    try:
-        done = subprocess.run(  # noqa: S603 - our own module
-            command, input=json.dumps(asdict(request)), capture_output=True, text=True, env=environment, timeout=limit_s, check=True
-        )
-    except subprocess.TimeoutExpired as exc:
-        msg = f"a trial of {request.streams} streams must end within {limit_s:.0f} s and did not; is the machine busy?"
-        raise EngineError(msg) from exc
-    except subprocess.CalledProcessError as exc:
-        lines = exc.stderr.strip().splitlines() or ["it died without a word"]
-        msg = f"a trial of {request.streams} streams failed: {lines[-1]}"
-        raise EngineError(msg) from exc
-    return Trial(**json.loads(done.stdout.strip().splitlines()[-1]))
+    trial = ask(
+        "streamav.cli.stream_trial",
+        asdict(request),
+        what=f"a trial of {request.streams} stream{'' if request.streams == 1 else 's'}",
+        threads=request.threads,
+        limit_s=request.media_s + _PATIENCE_S,
+    )
+    return Trial(**trial)
 
 
 def _cell(value: object) -> str:

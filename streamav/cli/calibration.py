@@ -57,6 +57,9 @@ def recorded_material(places: Sequence[str], card: ModelCard) -> Calibration:
 
 def _sources(place: str) -> list[str]:
     """Give the media files of a folder, or the place itself."""
+    if not place:
+        msg = "--calibration takes a recording, a folder or an address, got nothing"
+        raise SettingsError(msg)
     path = Path(place)
     if not path.is_dir():
         return [str(path.absolute()) if path.exists() else place]

@@ -60,6 +60,9 @@ def build(
     elif force:
         rebuild(bundle, settings, kept)
     opened = open_engine(bundle, settings, kept)
+    if engine == "auto" and opened.name.startswith("torch"):
+        msg = f"nothing could be built for model {model}, plain torch would run it; why is said above"
+        raise EngineError(msg)
     typer.echo(f"{opened.name} is ready for model {model}")
 
 

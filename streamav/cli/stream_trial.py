@@ -7,9 +7,7 @@ beforehand, so that drawing is not measured, or decode a file each; their second
 from __future__ import annotations
 
 import asyncio
-import json
 import resource
-import sys
 import threading
 import time
 from dataclasses import asdict, dataclass, replace
@@ -269,4 +267,6 @@ def _player(request: TrialRequest, card: ModelCard) -> Callable[[], Iterable[Aud
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asdict(run_trial(TrialRequest(**json.load(sys.stdin))))) + "\n")
+    from streamav.cli.measuring import give
+
+    give(lambda asked: asdict(run_trial(TrialRequest(**asked))))

@@ -12,7 +12,10 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from streamav.config import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from streamav.engines.cache import EngineCache
     from streamav.engines.making import EngineRequest
 
-__all__ = ["BUILD_LIMIT_S", "build_command", "end_with_parent", "run_builder"]
+__all__ = ["BUILD_LIMIT_S", "build_command", "builder_environment", "end_with_parent", "run_builder"]
 
 BUILD_LIMIT_S = 3600.0
 """A build that takes longer is given up (our choice; TensorRT may take minutes for each large network)."""
@@ -29,6 +32,8 @@ _NICENESS = 5
 """How far the builder steps back behind the run: a third of its share of a busy core (Linux: 1.25 a step); more would starve it there."""
 _STEP_S = 0.1
 """How soon the end of the run is noticed."""
+_FOR_BUILDER = frozenset({"STREAMAV_HOME"})
+"""Where models and engines lie; all else a builder needs is on its command line."""
 _TAIL_BYTES = 4096
 _REASON_LETTERS = 300
 
@@ -43,6 +48,15 @@ def build_command(request: EngineRequest, cache: EngineCache) -> list[str]:
     return command
 
 
+def builder_environment() -> dict[str, str]:
+    """Give the environment of a builder: ours without what it has no business with, the broker's password and addresses of sources.
+
+    `python -m` would also import what lies in the working folder; where this process does not, the builder does not either.
+    """
+    kept = {name: value for name, value in os.environ.items() if name in _FOR_BUILDER or not name.startswith(ENVIRONMENT_PREFIX)}
+    return kept if {"", str(Path.cwd())} & {*sys.path} else kept | {"PYTHONSAFEPATH": "1"}
+
+
 def run_builder(command: Sequence[str], stop: threading.Event, limit_s: float = BUILD_LIMIT_S) -> str | None:
     """Run a builder until it ends; give what went wrong, in half a sentence, or None.
 
@@ -54,7 +68,13 @@ def run_builder(command: Sequence[str], stop: threading.Event, limit_s: float = 
     try:
         # A session of its own: Ctrl-C at the terminal is for the run, which then ends the builder and whatever that one started.
         process = subprocess.Popen(  # noqa: S603 - our own program
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            start_new_session=True,
+            env=builder_environment(),
         )
     except OSError as exc:
         return f"the builder cannot be started: {exc}"

@@ -95,16 +95,19 @@ class EngineCache:
     def __init__(self, folder: Path | None = None) -> None:
         """Use *folder*, or the user's cache folder when it is None; nothing is made until something is built."""
         self.folder = cache_folder() if folder is None else folder
+        self._told: set[tuple[Path, str]] = set()
 
     def find(self, key: EntryKey) -> Entry | None:
         """Give the entry of a key, or None when there is none that can be used; a damaged one is named in the log."""
         path = self.folder / key.digest
-        if not path.exists():
-            return None
         try:
             return _read(path, key)
         except _UnusableError as exc:
-            log.warning("engine cache: %s is built again: %s", path, exc)
+            if isinstance(exc.__cause__, FileNotFoundError) and not path.is_dir():
+                return None
+            if (path, str(exc)) not in self._told:  # it is looked for more than once on the way to being built again
+                self._told.add((path, str(exc)))
+                log.warning("engine cache: %s is built again: %s", path, exc)
             return None
 
     def peek(self, key: EntryKey) -> Entry | None:
@@ -113,23 +116,24 @@ class EngineCache:
             return _read(self.folder / key.digest, key, whole=False)
         return None
 
-    def get(self, key: EntryKey, build: Callable[[Path], Mapping[str, JsonValue]]) -> Entry:
+    def get(self, key: EntryKey, build: Callable[[Path], Mapping[str, JsonValue]], *, anew: bool = False) -> Entry:
         """Give the entry of a key, building it when it is not there or cannot be used.
 
         Args:
             key: what the engine is made from.
             build: writes the engine's files into the folder it is given and returns facts for the entry.
+            anew: True builds in any case; what was there stays until its successor is whole.
 
         Raises:
             EngineError: when the folder cannot be written. What *build* raises passes through; nothing is left behind.
         """
-        found = self.find(key)
+        found = None if anew else self.find(key)
         if found is not None:
             return found
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._lock(key.digest):
-                return self.find(key) or self._build(key, build)
+                return (None if anew else self.find(key)) or self._build(key, build)
         except OSError as exc:
             msg = f"the engine cache {self.folder} must be a folder that can be written: {exc}; set STREAMAV_HOME to another place"
             raise EngineError(msg) from exc
@@ -137,10 +141,10 @@ class EngineCache:
     def entries(self) -> list[Entry]:
         """List all whole entries, oldest first; those that cannot be used are left out."""
         found = []
-        for path in sorted(self.folder.glob("*/" + ENTRY_FILE), key=lambda file: file.stat().st_mtime):
-            with contextlib.suppress(_UnusableError):
-                found.append(_read(path.parent, None))
-        return found
+        for path in self.folder.glob("*/" + ENTRY_FILE):
+            with contextlib.suppress(_UnusableError, FileNotFoundError):  # another process may remove or replace it meanwhile
+                found.append((path.stat().st_mtime, _read(path.parent, None)))
+        return [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
 
     def damaged(self) -> list[tuple[Path, str]]:
         """List the folders that cannot be used, each with the reason."""
@@ -153,15 +157,23 @@ class EngineCache:
         return found
 
     def clear(self) -> int:
-        """Remove every entry and what a killed build left; give the number of folders removed."""
+        """Remove every entry and what a killed build left; give the number of folders removed.
+
+        Raises:
+            EngineError: when one cannot be removed.
+        """
         paths = [path for path in self.folder.glob("*") if path.is_dir()] if self.folder.is_dir() else []
         for path in paths:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
         return len(paths)
 
     def remove(self, digest: str) -> None:
-        """Remove one entry."""
-        shutil.rmtree(self.folder / digest, ignore_errors=True)
+        """Remove one entry.
+
+        Raises:
+            EngineError: when it cannot be removed.
+        """
+        _remove(self.folder / digest)
 
     @contextlib.contextmanager
     def _lock(self, digest: str) -> Iterator[None]:
@@ -197,6 +209,16 @@ class EngineCache:
         """Remove what a killed build of the same key left; its lock is held, so nobody is at work there."""
         for path in self.folder.glob(f".{digest[:16]}.*.tmp"):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return  # somebody else was quicker
+    except OSError as exc:
+        msg = f"the engine at {path} cannot be removed: {exc}; the folder must be one that you may write to"
+        raise EngineError(msg) from exc
 
 
 def _read(path: Path, key: EntryKey | None, *, whole: bool = True) -> Entry:

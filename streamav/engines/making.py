@@ -56,6 +56,8 @@ __all__ = [
 ANSWERS_FILE = "reference.npz"
 TIMED_PICTURES = 4
 """Pictures at once where a visual encoder is timed: what memory bounds allow VGG-19."""
+_FORMING = ("modules.py", "onnx_export.py", "quantisation.py", "samples.py", "tensorrt_export.py", "unrolling.py")
+"""Our code beside the networks' on which an engine's files and its stored reference depend."""
 _TIMED_RUNS = 5
 _TIMED_S = 0.4
 _LARGE_BYTES = 64 << 20
@@ -180,8 +182,10 @@ def open_made(maker: Maker, request: EngineRequest, cache: EngineCache) -> Engin
     return maker.load(request, entry.path, entry.facts)
 
 
-def made(maker: Maker, request: EngineRequest, cache: EngineCache) -> Entry:
+def made(maker: Maker, request: EngineRequest, cache: EngineCache, *, anew: bool = False) -> Entry:
     """Give the entry of an engine that passed its comparison, making it first when it is not in the cache; nothing is loaded.
+
+    With *anew* it is made in any case; what lies in the cache stays there until its successor is whole.
 
     Raises:
         EngineError: as `open_made`.
@@ -190,7 +194,7 @@ def made(maker: Maker, request: EngineRequest, cache: EngineCache) -> Entry:
     problem = maker.problem(request.recipe)
     if problem is not None:
         raise EngineError(problem)
-    entry = cache.get(engine_key(maker, request), lambda folder: _make(maker, request, folder))
+    entry = cache.get(engine_key(maker, request), lambda folder: _make(maker, request, folder), anew=anew)
     _check_passed(entry)
     return entry
 
@@ -309,6 +313,7 @@ def _weights_bytes(request: EngineRequest) -> int:
 
 
 def _code_sha256() -> str:
-    """Hash the code of the networks, so that a change of it makes other engines."""
-    folder = Path(__file__).resolve().parents[1] / "networks"
-    return "".join(file_sha256(path)[:8] for path in sorted(folder.glob("*.py")))
+    """Hash the code of the networks and of what forms them, so that a change of it makes other engines."""
+    package = Path(__file__).resolve().parents[1]
+    paths = [*sorted((package / "networks").glob("*.py")), *(package / "engines" / name for name in _FORMING)]
+    return "".join(file_sha256(path)[:8] for path in paths)

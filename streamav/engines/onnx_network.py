@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
 
+from streamav.engines.onnx_runtime import onnxruntime
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class OnnxNetwork:
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as exc:  # its exceptions have no common base but Exception
-            msg = f"ONNX Runtime cannot load {path}: {exc}"
+            msg = f"ONNX Runtime cannot load {path}: {' '.join(str(exc).split())}"
             raise EngineError(msg) from exc
         self._inputs = [port.name for port in self._session.get_inputs()]
 
@@ -52,5 +52,5 @@ class OnnxNetwork:
             return tuple(self._session.run(None, feed))
         except Exception as exc:  # its exceptions have no common base but Exception
             shapes = [f"{array.dtype} {array.shape}" for array in inputs]
-            msg = f"network {self._name} cannot run on inputs of {shapes}: {exc}"
+            msg = f"network {self._name} cannot run on inputs of {shapes}: {' '.join(str(exc).split())}"
             raise EngineError(msg) from exc

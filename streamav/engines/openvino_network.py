@@ -73,7 +73,7 @@ class OpenVinoNetwork:
         try:
             self._request = _core().compile_model(str(path), "CPU", settings).create_infer_request()
         except RuntimeError as exc:
-            msg = f"OpenVINO cannot load {path}: {exc}"
+            msg = f"OpenVINO cannot load {path}: {' '.join(str(exc).split())}"
             raise EngineError(msg) from exc
         self._lock = threading.Lock()
 
@@ -91,7 +91,7 @@ class OpenVinoNetwork:
                 return tuple(np.array(results[place], dtype=np.float32) for place in range(len(results)))
         except (RuntimeError, TypeError, ValueError) as exc:
             shapes = [f"{array.dtype} {array.shape}" for array in inputs]
-            msg = f"network {self._name} cannot run on inputs of {shapes}: {exc}"
+            msg = f"network {self._name} cannot run on inputs of {shapes}: {' '.join(str(exc).split())}"
             raise EngineError(msg) from exc
 
 

@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import streamav.engines.onnx_runtime  # noqa: F401 - it keeps the library's telemetry off, and must come before it
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:

@@ -118,8 +118,12 @@ def load_recipe(name: str) -> Recipe:
     path = _folder() / f"{name}.toml"
     try:
         recipe = Recipe.model_validate({"name": name, **tomllib.loads(path.read_text(encoding="utf-8"))})
-    except (OSError, tomllib.TOMLDecodeError, ValidationError) as exc:
-        msg = f"the engine recipe {path} is wrong: {exc}"
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        msg = f"the engine recipe {path} must be TOML: {exc}; see engines/README.md"
+        raise EngineError(msg) from exc
+    except ValidationError as exc:
+        wrong = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors())
+        msg = f"the engine recipe {path} is wrong: {wrong}; see engines/README.md"
         raise EngineError(msg) from exc
     if name != f"{recipe.engine}-{recipe.precision}":
         msg = f"the engine recipe {path} must be of the engine and precision in its name, got {recipe.engine} {recipe.precision}"

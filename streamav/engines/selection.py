@@ -126,8 +126,7 @@ def rebuild(bundle: Bundle, settings: ModelSettings, cache: EngineCache, calibra
     if recipe.engine == "torch":
         return
     maker, request = maker_of(recipe), EngineRequest(bundle=bundle, settings=settings, recipe=recipe, calibration=calibration)
-    cache.remove(engine_key(maker, request).digest)
-    made(maker, request, cache)
+    made(maker, request, cache, anew=True)
 
 
 def problem_of(recipe: Recipe) -> str | None:
@@ -169,6 +168,9 @@ def _open_first(recipes: Sequence[Recipe], bundle: Bundle, settings: ModelSettin
         try:
             engine = _open(recipe, bundle, settings, cache)
         except EngineError as exc:
+            if len(recipes) == 1:  # asked for by name: nothing else is tried, so the error is the only sentence
+                msg = f"{recipe.name} cannot run model {bundle.card.name}: {exc}"
+                raise EngineError(msg) from exc
             problems.append(f"{recipe.name}: {exc}")
             log.warning("engine: %s cannot be used: %s", recipe.name, exc)
             continue

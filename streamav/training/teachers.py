@@ -43,7 +43,7 @@ def session(network: nn.Module, example: Tensor) -> Callable[[NDArray[np.generic
     import tempfile
     from pathlib import Path
 
-    import onnxruntime
+    from streamav.engines.onnx_runtime import onnxruntime
 
     batch = torch.export.Dim("batch", min=1, max=512)
     options = onnxruntime.SessionOptions()

@@ -46,5 +46,7 @@ def test_too_little_is_refused_with_what_is_needed(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SettingsError, match=r"folder .*empty must hold recordings \(\.mp4"):
         recorded_material([str(tmp_path / "empty")], CARD)
+    with pytest.raises(SettingsError, match="got nothing"):
+        recorded_material([""], CARD)  # not the folder one happens to be in
     with pytest.raises(CaptureError, match="missing"):
         recorded_material([str(tmp_path / "missing.mp4")], CARD)

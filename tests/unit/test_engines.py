@@ -23,7 +23,7 @@ from streamav.bundle import Bundle
 from streamav.config import ModelSettings
 from streamav.engines import EngineCache, cache_folder, engine_candidates, open_engine
 from streamav.engines.batching import MicroBatches, ParallelBatches
-from streamav.engines.cache import EntryKey
+from streamav.engines.cache import EntryKey, file_sha256
 from streamav.engines.making import EngineRequest, engine_key
 from streamav.engines.parity import Answers, answer, compare, load_answers, save_answers
 from streamav.engines.recipe import NETWORK_NAMES, Tolerance, load_recipe, recipe_names
@@ -194,8 +194,24 @@ def test_what_cannot_be_used_is_built_again_with_one_sentence(damage: object, tm
     assert cache.entries() == []
     entry = EngineCache(tmp_path).get(KEY, write_number)
     assert (entry.path / "network.bin").read_bytes() == b"right"
-    assert len({record.message for record in caplog.records}) == 1
-    assert "is built again" in caplog.text
+    (said,) = [record.message for record in caplog.records]
+    assert "is built again" in said
+
+
+def test_an_entry_of_another_user_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever owns it may have written anything into it."""
+    cache = EngineCache(tmp_path)
+    cache.get(KEY, write_number)
+    me = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: me + 1)
+    assert (cache.find(KEY), cache.peek(KEY), cache.entries()) == (None, None, [])
+    assert "it belongs to another user" in caplog.text
+
+
+def test_nobody_else_reads_what_is_built(tmp_path: Path) -> None:
+    """Reference answers may hold pictures of a user's own camera."""
+    entry = EngineCache(tmp_path / "engines").get(KEY, write_number)
+    assert [path.stat().st_mode & 0o777 for path in (entry.path, entry.path.parent)] == [0o700, 0o700]
 
 
 def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
@@ -210,6 +226,68 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="no memory"):
         cache.get(KEY, fail)
     assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+
+
+def test_what_is_built_anew_stays_until_its_successor_is_whole(tmp_path: Path) -> None:
+    """A build that fails, or is killed in its middle, takes nothing away from what lay there."""
+    cache = EngineCache(tmp_path)
+    before = cache.get(KEY, write_number)
+
+    def fail(folder: Path) -> Mapping[str, JsonValue]:
+        found = cache.find(KEY)
+        assert found is not None
+        assert found.path == before.path
+        msg = "no memory"
+        raise EngineError(msg)
+
+    with pytest.raises(EngineError, match="no memory"):
+        cache.get(KEY, fail, anew=True)
+    assert cache.find(KEY) == before
+    after = cache.get(KEY, lambda folder: {**write_number(folder), "model": "other"}, anew=True)
+    assert after.facts == {"model": "other"}
+    assert len(cache.entries()) == 1
+
+
+def test_what_cannot_be_removed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No number of removed engines is told that were not removed; an entry that is gone already is no error."""
+    import shutil
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(30, "Read-only file system", str(path))
+
+    cache = EngineCache(tmp_path)
+    cache.remove(KEY.digest)
+    cache.get(KEY, write_number)
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(EngineError, match=r"cannot be removed: .*Read-only file system"):
+        cache.clear()
+    with pytest.raises(EngineError, match="cannot be removed"):
+        cache.remove(KEY.digest)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('engine = "cpu"\nprecision = ', "must be TOML: "),
+        ('engine = "cpu"\nprecision = "fp32"\ntolerence = 1', "tolerence: Extra inputs are not permitted"),
+        ('engine = "cpu"\nprecision = "fp31"', "precision: Input should be"),
+        ("\udcff", "must be TOML: "),
+    ],
+    ids=["cut off", "unknown key", "value", "no text"],
+)
+def test_a_wrong_recipe_is_one_sentence(text: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File, key, what is wrong with it, and where the keys are described."""
+    from streamav.engines import recipe
+
+    monkeypatch.setattr(recipe, "_folder", lambda: tmp_path)
+    (tmp_path / "cpu-fp32.toml").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(EngineError) as found:
+        load_recipe("cpu-fp32")
+    said = str(found.value)
+    assert str(tmp_path / "cpu-fp32.toml") in said
+    assert reason in said
+    assert "\n" not in said
+    assert said.endswith("see engines/README.md")
 
 
 def test_what_a_killed_build_left_is_swept(tmp_path: Path) -> None:
@@ -306,6 +384,26 @@ def test_an_engine_that_is_off_by_more_than_the_recipe_allows_fails() -> None:
     assert compare(Linear(shift=0.01), answers(), tolerance(probability=0.05)).passed
 
 
+class OtherAttention(Linear):
+    """Off in an output that no score depends on."""
+
+    def _encode(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
+        audio, visual, attention = super()._encode(*inputs)
+        return audio, visual, 1.5 * attention
+
+
+def test_each_of_the_three_bounds_refuses_by_itself() -> None:
+    """Outputs of a network, probabilities and decisions: what keeps to two of them and breaks the third fails."""
+    off = compare(OtherAttention(), answers(), Tolerance(relative=0.4, probability=1e-6, decisions=1.0))
+    assert (off.probability, off.decisions) == (0.0, 1.0)
+    assert off.relative["encode_segment"] == pytest.approx(0.5)
+    assert not off.passed
+    assert compare(OtherAttention(), answers(), Tolerance(relative=0.6, probability=1e-6, decisions=1.0)).passed
+    wide = {"relative": 100.0, "probability": 1.0}
+    assert not compare(Linear(shift=3.0), answers(), Tolerance(**wide, decisions=0.9)).passed
+    assert compare(Linear(shift=3.0), answers(), Tolerance(**wide, decisions=0.0)).passed
+
+
 def test_answers_survive_the_disk(tmp_path: Path) -> None:
     """What is written is read back, and a damaged file is named."""
     path = tmp_path / "reference.npz"
@@ -318,6 +416,26 @@ def test_answers_survive_the_disk(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(EngineError, match="damaged"):
         load_answers(path)
+
+
+class Touch:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return open, (str(self.path), "w")  # type: ignore[return-value]
+
+
+def test_nothing_stored_is_unpickled(tmp_path: Path) -> None:
+    """An array of objects is refused before anything in it is made."""
+    arrays: dict[str, object] = {"pictures": np.array([Touch(tmp_path / "touched")], dtype=object), "patches": np.zeros(1)}
+    with (tmp_path / "reference.npz").open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    with pytest.raises(EngineError, match="damaged"):
+        load_answers(tmp_path / "reference.npz")
+    assert not (tmp_path / "touched").exists()
 
 
 def test_numbers_that_are_not_finite_are_refused() -> None:
@@ -488,6 +606,35 @@ def test_an_engine_that_failed_its_comparison_is_not_used(
     monkeypatch.undo()
     with pytest.raises(EngineError, match="differs from the float32 reference"):
         open_engine(tiny_bundle, ModelSettings(engine="cpu", threads=1), cache)
+
+
+@pytest.mark.parametrize("part", ["recipe", "vscg.py", "modules.py", "version", "libraries", "processor", "audio", "visual", "localizer"])
+def test_whatever_an_engine_is_made_from_is_in_its_key(part: str, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tolerance, the networks' code, a version, the processor, or an option of one network: each alone makes another engine."""
+    from streamav.engines import cpu_engine, making
+
+    recipe, card = load_recipe("cpu-fp32"), tiny_bundle.card
+
+    def digest() -> str:
+        request = EngineRequest(bundle=Bundle(card, tiny_bundle.path), settings=ModelSettings(), recipe=recipe)
+        return engine_key(maker_of(recipe), request).digest
+
+    before = digest()
+    assert digest() == before
+    if part == "recipe":
+        recipe = recipe.model_copy(update={"tolerance": recipe.tolerance.model_copy(update={"relative": 0.5})})
+    elif part.endswith(".py"):
+        monkeypatch.setattr(making, "file_sha256", lambda path: "f" * 64 if path.name == part else file_sha256(path))
+    elif part == "version":
+        monkeypatch.setattr(making, "__version__", "99")
+    elif part == "libraries":
+        monkeypatch.setattr(cpu_engine, "_version", lambda _: "99")
+    elif part == "processor":
+        monkeypatch.setattr(cpu_engine, "processor", lambda: "abacus")
+    else:
+        own = getattr(card, part)
+        card = card.model_copy(update={part: own.model_copy(update={"options": {**own.options, "other": 1}})})
+    assert digest() != before
 
 
 def test_another_model_is_another_engine(tiny_bundle: Bundle, opened: EngineCache) -> None:

@@ -151,6 +151,41 @@ def test_build_goes_where_it_is_told_and_anew_when_forced(
     assert (after.path / "entry.json").stat().st_mtime_ns > inode[1]
 
 
+def test_a_forced_build_that_fails_is_no_success(
+    tiny_bundle: Path, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lay there is still there, and it is not called ready."""
+    folder = tmp_path / "elsewhere"
+    shutil.copytree(built, folder)
+    (before,) = EngineCache(folder).entries()
+
+    def fail(*_: object) -> dict[str, object]:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(CpuMaker, "compile", fail)
+    command = ["engines", "build", "--model", str(tiny_bundle), "--engine", "cpu", "--cache", str(folder), "--force"]
+    assert main(command) == 6
+    out, err = capsys.readouterr()
+    assert "ready" not in out
+    assert "No space left on device" in err
+    assert EngineCache(folder).entries() == [before]
+
+
+def test_building_nothing_is_no_success(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where auto can build nothing, a run would use torch; a build ahead says so by its exit status."""
+
+    def fail(*_: object) -> dict[str, object]:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(CpuMaker, "compile", fail)
+    assert main(["engines", "build", "--model", str(tiny_bundle), "--cache", str(tmp_path)]) == 6
+    out, err = capsys.readouterr()
+    assert "ready" not in out
+    assert f"nothing could be built for model {tiny_bundle}, plain torch would run it" in err
+
+
 def test_build_ends_with_6_when_there_is_no_such_engine(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And says what there is."""
     assert main(["engines", "build", "--model", str(tiny_bundle), "--engine", "torch", "--precision", "int8"]) == 6
