@@ -66,14 +66,18 @@ class ParallelBatches:
         """Wrap *network*, which may be called from several threads at once."""
         self._network = network
         self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, "networks")
+        self._pool = ThreadPoolExecutor(max(1, threads - 1), "networks")
 
     def __call__(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
         """Run the network on inputs whose first axis is the batch."""
         count = min(self._threads, len(inputs[0]) // LEAST_SHARE)
         if count <= 1:
             return self._network(*inputs)
-        return _joined(self._pool.map(lambda piece: self._network(*piece), _pieces(inputs, count)))
+        *others, own = _pieces(inputs, count)
+        # The caller works too: its core is awake, and one thread less has to be woken and find a core.
+        started = [self._pool.submit(self._network, *piece) for piece in others]
+        last = self._network(*own)
+        return _joined([*(one.result() for one in started), last])
 
 
 class BoundedNetworks:

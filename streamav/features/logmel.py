@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from streamav.errors import ShapeError
 from streamav.types import SAMPLE_RATE_HZ, SAMPLES_PER_SEGMENT
@@ -75,6 +76,12 @@ def _hann() -> NDArray[np.float64]:
     return np.asarray(window, dtype=np.float64)
 
 
+@cache
+def _blas() -> ThreadpoolController:
+    """Give what sets the threads of numpy's linear algebra."""
+    return ThreadpoolController()
+
+
 def log_mel(samples: NDArray[np.float32], options: LogMelOptions) -> NDArray[np.float32]:
     """Give the log-mel patch of one segment.
 
@@ -95,4 +102,7 @@ def log_mel(samples: NDArray[np.float32], options: LogMelOptions) -> NDArray[np.
         raise ShapeError(msg)
     frames = np.lib.stride_tricks.sliding_window_view(samples, _FRAME_SAMPLES)[::_HOP_SAMPLES][:PATCH_FRAMES]
     magnitude = np.abs(np.fft.rfft(frames * _hann(), _FFT_SAMPLES))
-    return np.log(magnitude @ mel_bank() + options.offset).astype(np.float32)
+    # OpenBLAS would wake a second thread for this small product, which then spins for some 60 ms: longer than the networks take.
+    with _blas().limit(limits=1, user_api="blas"):
+        mel = magnitude @ mel_bank()
+    return np.log(mel + options.offset).astype(np.float32)
