@@ -59,7 +59,7 @@ def bench(
     batch: Annotated[str, typer.Option("--batch", help="Streams in one batch, by comma.")] = "1",
     frames: Annotated[int, typer.Option("--frames", min=1, max=16, help="Pictures of one second.")] = 16,
     threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads; one for each core that may be used.")] = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.0, help="About how long each engine is measured; at least two runs.")] = 2.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.0, help="About how long each engine is measured; at least one turn.")] = 1.5,
     weights: Annotated[Path | None, typer.Option("--weights", help="Folder with encoders that bundles do not hold.")] = None,
     source: Annotated[str | None, typer.Option("--source", help="Time a whole run on a file, or on the embedded scene: scene.")] = None,
     duration: Annotated[float, typer.Option("--duration", min=1.0, help="Seconds of media of a whole run.")] = 60.0,

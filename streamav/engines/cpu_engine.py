@@ -10,15 +10,18 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
+from dataclasses import replace
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 from streamav.engines.batching import BoundedNetworks, ParallelBatches
-from streamav.engines.making import TIMED_PICTURES, best_ms
+from streamav.engines.cache import EngineCache
+from streamav.engines.making import TIMED_PICTURES, best_ms, engine_key
 from streamav.engines.onnx_network import OnnxNetwork
 from streamav.engines.openvino_network import OpenVinoNetwork, openvino_problem
 from streamav.engines.parity import relative_l2
-from streamav.engines.recipe import NETWORK_NAMES
+from streamav.engines.recipe import NETWORK_NAMES, load_recipe
 from streamav.engines.samples import make_samples
 from streamav.errors import EngineError
 
@@ -42,7 +45,7 @@ ONE_THREAD = frozenset({"encode_segment", "localize_window"})
 """Networks of many small steps: waking a second thread at each costs ONNX Runtime more than it gives, so batches are shared out whole."""
 LIBRARIES = ("onnxruntime", "openvino", "torch", "numpy")
 RUNTIMES = ("onnxruntime", "openvino")
-_CALIBRATION_SEGMENTS = 24
+_CALIBRATION_SEGMENTS = 12
 _CALIBRATION_SEED = 20_231
 """Other drawings than those of the comparison."""
 
@@ -85,10 +88,7 @@ class CpuMaker:
         Raises:
             EngineError: when a network holds something that ONNX cannot say.
         """
-        from streamav.engines.onnx_export import export_onnx
-
-        for name in NETWORK_NAMES:
-            export_onnx(modules[name], answers.inputs[name], folder / f"{name}.onnx", len(answers.outputs[name]))
+        self._export(request, modules, answers, folder)
         facts = _lower(request, answers, folder) if request.recipe.lowered else {}
         found = _runtimes(request, answers, folder, _names(facts))
         least = {name: min(times.values()) for name, times in found.items()}
@@ -98,6 +98,19 @@ class CpuMaker:
             "runtime_ms": {name: dict(times) for name, times in found.items()},
             "second_ms": round(sum(least.values()) + least["visual"] * (pictures - 1), 3),
         }
+
+    def _export(self, request: EngineRequest, modules: Mapping[str, nn.Module], answers: Answers, folder: Path) -> None:
+        """Write the float32 files, or take those of the float32 engine of the same model where it lies in the same cache."""
+        exact = replace(request, recipe=load_recipe("cpu-fp32"), calibration=None)
+        ready = EngineCache(folder.parent).find(engine_key(self, exact)) if request.recipe.lowered else None
+        if ready is not None:
+            for name in NETWORK_NAMES:
+                shutil.copyfile(ready.path / f"{name}.onnx", folder / f"{name}.onnx")
+            return
+        from streamav.engines.onnx_export import export_onnx
+
+        for name in NETWORK_NAMES:
+            export_onnx(modules[name], answers.inputs[name], folder / f"{name}.onnx", len(answers.outputs[name]))
 
     def load(self, request: EngineRequest, folder: Path, facts: Mapping[str, JsonValue]) -> CpuEngine:
         """Open the files.

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamav.engines.onnx_runtime  # noqa: F401 - it keeps the library's telemetry off, and must come before it
@@ -18,6 +16,7 @@ from streamav.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -52,17 +51,14 @@ def quantise(source: Path, target: Path, inputs: NDArray[np.generic]) -> None:
         EngineError: when there are too few inputs, or the quantiser cannot do it.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     if len(inputs) < _PIECE:
         msg = f"calibration takes at least {_PIECE} inputs, got {len(inputs)}; give a longer clip"
         raise EngineError(msg)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".quantise-") as scratch, _quiet():
-        folded = Path(scratch) / "folded.onnx"
+    with _quiet():
         try:
-            quant_pre_process(source, folded, skip_symbolic_shape=True)
             quantize_static(
-                folded,
+                source,
                 target,
                 _Feeds(inputs),
                 quant_format=QuantFormat.QDQ,
