@@ -1,0 +1,76 @@
+"""How far the features and decisions of a second drift when fewer than sixteen of its frames are looked at.
+
+Run: python -m tests.bench.bench_frames FOLDER [--model starter] [--weights DIR]   (recordings; prints a Markdown table)
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.bundle import find_bundle
+from streamav.config import ModelSettings
+from streamav.engines import open_engine
+from streamav.engines.parity import relative_l2
+from streamav.features import SegmentExtractor
+from streamav.training.extract import SUFFIXES
+from streamav.training.media_features import segments_of
+from streamav.types import WINDOW_SEGMENTS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from streamav.bundle import ModelCard
+    from streamav.protocols import Engine
+    from streamav.types import Segment
+
+FRAMES = (16, 8, 4, 2, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", default="starter")
+    parser.add_argument("--weights", type=Path)
+    asked = parser.parse_args()
+    card = find_bundle(asked.model).card
+    engine = open_engine(find_bundle(asked.model), ModelSettings(engine="cpu", precision="fp32", weights_dir=asked.weights))
+    files = sorted(path for path in asked.folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    recordings = [list(segments_of(str(path.absolute()), card, max(FRAMES))) for path in files]
+    found = {frames: measured(engine, card, recordings, frames) for frames in FRAMES}
+    whole, sure = found[max(FRAMES)]
+    sys.stdout.write(
+        "| frames a second | visual features, relative L2 | largest change of a probability | decided alike |\n|---|---|---|---|\n"
+    )
+    for frames in FRAMES[1:]:
+        visual, scores = found[frames]
+        alike = float((scores.argmax(-1) == sure.argmax(-1)).mean())
+        sys.stdout.write(f"| {frames} | {relative_l2(visual, whole):.3f} | {np.abs(scores - sure).max():.2f} | {alike:.1%} |\n")
+
+
+def measured(
+    engine: Engine, card: ModelCard, recordings: list[list[Segment]], frames: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give the visual features of all seconds, and the class probabilities of every window of ten of them."""
+    extractor = SegmentExtractor(engine, card, frames)
+    grids, scores = [], []
+    for segments in recordings:
+        seconds = [one for first in range(0, len(segments), 10) for one in extractor.extract(segments[first : first + 10])]
+        visual, audio = np.stack([one.visual for one in seconds]), np.stack([one.audio for one in seconds])
+        grids.append(visual)
+        encoded = engine.network("encode_segment")(audio, visual)[:2]
+        ends = range(WINDOW_SEGMENTS, len(seconds) + 1)
+        if ends:
+            windows = (np.stack([values[end - WINDOW_SEGMENTS : end] for end in ends]) for values in encoded)
+            logits = engine.network("localize_window")(*windows)[2]
+            powers = np.exp(logits - logits.max(-1, keepdims=True))
+            scores.append(powers / powers.sum(-1, keepdims=True))
+    return np.concatenate(grids), np.concatenate(scores)
+
+
+if __name__ == "__main__":
+    main()
