@@ -161,6 +161,7 @@ def study_table(results: Sequence[Mapping[str, object]]) -> str:
         for name, (_, factor) in _COLUMNS.items():
             mean, deviation = mean_and_deviation([value * factor for value in figures[name]])
             digits = 2 if factor == 1.0 and "alarms" not in name else 1
-            cells.append(f"{mean:.{digits}f} ± {deviation:.{digits}f}")
+            spread = f" ± {deviation:.{digits}f}" if len(figures[name]) > 1 else ""
+            cells.append(f"{mean:.{digits}f}{spread}")
         lines.append(f"| {result['name']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
