@@ -276,6 +276,17 @@ def test_an_int8_engine_says_what_it_was_calibrated_and_compared_on(bundle: Bund
     assert engine_key(CpuMaker(), drawn) == engine_key(CpuMaker(), request(bundle, "cpu-int8", calibration))
 
 
+def test_what_was_calibrated_on_silence_is_not_used(bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Recordings that hold nothing pass on themselves; the drawn samples are compared too, and refuse the engine."""
+    grey = Samples(np.full((10, 112, 112, 3), 90, np.uint8), np.full((10, 96, 64), np.log(0.001), np.float32))
+    wanted = request(bundle, "cpu-int8", Calibration(fit=grey, check=grey, source="a silent clip"))
+    with pytest.raises(EngineError, match="differs from the float32 reference"):
+        open_made(CpuMaker(), wanted, EngineCache(tmp_path))
+    assert "they must hold sounds and pictures of all kinds" in caplog.text
+    (entry,) = EngineCache(tmp_path).entries()
+    assert entry.facts["compared_on"] == "drawn samples, besides a silent clip"
+
+
 def test_an_encoder_that_int8_would_change_too_much_stays_float32(bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It is said once, with the figure; the engine is then exact there."""
     wanted = request(bundle, "cpu-int8")
