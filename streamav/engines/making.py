@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import logging
 import time
 from dataclasses import dataclass, replace
@@ -65,8 +66,8 @@ _LARGE_BYTES = 64 << 20
 
 log = logging.getLogger(__name__)
 
-_last_answers: dict[tuple[str, str], Answers] = {}
-"""The reference's answers for the model that an engine was made of last."""
+_last_answers: dict[str, Answers] = {}
+"""The reference's answers for the model that an engine was made of last, by what the model is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,23 +144,9 @@ def engine_key(maker: Maker, request: EngineRequest) -> EntryKey:
     Raises:
         ModelError: when an external encoder is missing.
     """
-    card, recipe = request.bundle.card, request.recipe
-    parts = {
-        "weights": request.bundle.sha256,
-        "audio": card.audio.model_dump_json(),
-        "visual": card.visual.model_dump_json(),
-        "localizer": card.localizer.model_dump_json(),
-        "recipe": recipe.sha256,
-        "networks": _code_sha256(),
-        "streamav": __version__,
-        **maker.parts(request),
-    }
-    for part in (card.audio, card.visual):
-        if part.external:
-            path = encoder_file(part.network, request.settings.weights_dir)
-            found = path.stat()
-            parts[part.network] = _encoder_sha256(path, found.st_mtime_ns, found.st_size)
-    return EntryKey(recipe.engine, recipe.precision, parts)
+    recipe = request.recipe
+    parts = {"recipe": recipe.sha256, "networks": _code_sha256(), "streamav": __version__, **maker.parts(request)}
+    return EntryKey(recipe.engine, recipe.precision, parts | _model_parts(request))
 
 
 def is_made(maker: Maker, request: EngineRequest, cache: EngineCache) -> bool:
@@ -288,14 +275,35 @@ def _reference_answers(request: EngineRequest, modules: Mapping[str, nn.Module])
     from streamav.engines.torch_engine import TorchEngine
 
     bundle, recorded = request.bundle, request.calibration
-    key = (bundle.sha256, str(request.settings.weights_dir))
     if recorded is not None:
         return answer(TorchEngine(modules, request.recipe.batch), recorded.check)
+    key = json.dumps(_model_parts(request))
     if key not in _last_answers:
         samples = make_samples(bundle.card.visual.picture, bundle.card.audio.log_mel_offset)
         _last_answers.clear()
         _last_answers[key] = answer(TorchEngine(modules, request.recipe.batch), samples)
     return _last_answers[key]
+
+
+def _model_parts(request: EngineRequest) -> dict[str, str]:
+    """Give all that makes a model what it is: weights, networks and their options, and the files of external encoders.
+
+    Raises:
+        ModelError: when an external encoder is missing.
+    """
+    card = request.bundle.card
+    parts = {
+        "weights": request.bundle.sha256,
+        "audio": card.audio.model_dump_json(),
+        "visual": card.visual.model_dump_json(),
+        "localizer": card.localizer.model_dump_json(),
+    }
+    for part in (card.audio, card.visual):
+        if part.external:
+            path = encoder_file(part.network, request.settings.weights_dir)
+            found = path.stat()
+            parts[part.network] = _encoder_sha256(path, found.st_mtime_ns, found.st_size)
+    return parts
 
 
 def _check_passed(entry: Entry) -> None:

@@ -637,6 +637,22 @@ def test_whatever_an_engine_is_made_from_is_in_its_key(part: str, tiny_bundle: B
     assert digest() != before
 
 
+def test_a_card_that_differs_asks_the_reference_again(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answers are kept for engines of one model; another log-mel offset on the same weights is another model, as in the key."""
+    from streamav.engines import making
+    from streamav.engines.modules import build_modules
+
+    monkeypatch.setattr(making, "_last_answers", {})
+    modules = build_modules(tiny_bundle)
+    recipe, settings = load_recipe("cpu-fp32"), ModelSettings(threads=1)
+    first = EngineRequest(bundle=tiny_bundle, settings=settings, recipe=recipe)
+    card = tiny_bundle.card.model_copy(update={"audio": tiny_bundle.card.audio.model_copy(update={"log_mel_offset": 0.01})})
+    other = EngineRequest(bundle=Bundle(card, tiny_bundle.path), settings=settings, recipe=recipe)
+    kept = making._reference_answers(first, modules)
+    assert making._reference_answers(first, modules) is kept
+    assert making._reference_answers(other, modules).samples.patches.min() == pytest.approx(np.log(0.01))
+
+
 def test_another_model_is_another_engine(tiny_bundle: Bundle, opened: EngineCache) -> None:
     """The key holds the hash of the weights, the recipe and the libraries."""
     recipe = load_recipe("cpu-fp32")
