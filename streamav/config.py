@@ -26,10 +26,12 @@ __all__ = [
     "CaptureSettings",
     "ClassSettings",
     "DetectionSettings",
+    "EngineChoice",
     "ModelSettings",
     "MqttSettings",
     "OneOfSources",
     "OutboxSettings",
+    "PrecisionChoice",
     "Settings",
     "SourceSettings",
     "TlsSettings",
@@ -50,6 +52,8 @@ _ONE_AND_MANY = (
 )
 _ONE_OF_SOURCES = re.compile(r"sources_(\d+)_(.+)")
 
+EngineChoice = Literal["auto", "torch", "cpu", "cuda", "tensorrt"]
+PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -110,8 +114,8 @@ class ModelSettings(_Options):
     """starter, edge, paper, a name in the model cache, or the folder of a bundle."""
     weights_dir: Path | None = None
     """Folder with the encoders that a bundle names but does not hold (edge, paper)."""
-    engine: Literal["auto", "torch", "cpu", "cuda", "tensorrt"] = "auto"
-    precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = "auto"
+    engine: EngineChoice = "auto"
+    precision: PrecisionChoice = "auto"
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
     """Threads of the CPU engine; None for one a core."""
     frames_per_second: Annotated[int, Field(ge=1, le=16)] | None = None

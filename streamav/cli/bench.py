@@ -298,9 +298,6 @@ def _cell(value: object) -> str:
 
 def _machine() -> str:
     """Name the processor and how many cores may be used."""
-    name = "processor"
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            name = line.partition(":")[2].strip()
-            break
-    return f"{name}, {len(os.sched_getaffinity(0))} cores"
+    from streamav.engines.machine import processor_name
+
+    return f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"

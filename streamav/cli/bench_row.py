@@ -24,6 +24,7 @@ from streamav.engines.samples import make_samples
 from streamav.engines.selection import maker_of, open_engine
 from streamav.features import SegmentExtractor
 from streamav.localizer import VscgLocalizer
+from streamav.pipeline.measure import resident_mb
 from streamav.pipeline.stages import SourceStages, StageOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Segment
 
@@ -164,7 +165,12 @@ def measure(request: RowRequest) -> list[dict[str, Any]]:
     rig = _Rig(engine, bundle, request.frames, request.streams)
     if request.streams > 1 or rig.first_s * request.frames < _FEW * request.budget_s:
         rig.second()  # sets up what depends on the batch: buffers, graphs; for one stream of a slow engine it counts for little
-    memory = {"memory_mb": _peak_memory_mb(), "gpu_memory_mb": _gpu_memory_mb(request), "ready_s": round(ready_s, 3)}
+    resident = resident_mb("VmHWM")  # not getrusage: its figure is inherited from the process that started this one
+    memory = {
+        "memory_mb": None if resident is None else round(resident, 1),
+        "gpu_memory_mb": _gpu_memory_mb(request),
+        "ready_s": round(ready_s, 3),
+    }
     if request.recipe == "torch-fp32":
         times = _repeat_until(rig.second, request.budget_s)
         return [_row(request, rig.name, times, times) | memory | _drift({})]
@@ -208,18 +214,6 @@ def _drift(facts: Mapping[str, Any]) -> dict[str, Any]:
         "drift_l2": parity.get("l2", {}),
         "decisions": parity.get("decisions", 1.0),
     }
-
-
-def _peak_memory_mb() -> float | None:
-    """Give the greatest resident memory of this process, 10^6 bytes; None where the system does not tell.
-
-    Not `getrusage`: its figure is inherited from the process that started this one.
-    """
-    try:
-        text = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:
-        return None
-    return next((round(int(line.split()[1]) * 1024 / 1e6, 1) for line in text.splitlines() if line.startswith("VmHWM:")), None)
 
 
 def _settings(request: RowRequest) -> ModelSettings:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamav.cli.console import set_up_logging
+from streamav.config import EngineChoice, PrecisionChoice
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 @app.command()
 def build(
     model: Annotated[str, typer.Option("--model", help="starter, edge, paper, or the folder of a bundle.")] = "starter",
-    engine: Annotated[Literal["auto", "torch", "cpu", "cuda", "tensorrt"], typer.Option("--engine")] = "auto",
-    precision: Annotated[Literal["auto", "fp32", "fp16", "bf16", "int8"], typer.Option("--precision")] = "auto",
+    engine: Annotated[EngineChoice, typer.Option("--engine")] = "auto",
+    precision: Annotated[PrecisionChoice, typer.Option("--precision")] = "auto",
     weights: Annotated[Path | None, typer.Option("--weights", help="Folder with encoders that the bundle does not hold.")] = None,
     calibration: Annotated[
         list[str] | None,

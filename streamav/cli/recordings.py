@@ -11,11 +11,11 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSettings
+from streamav.config import DetectionSettings, EngineChoice, ModelSettings, PrecisionChoice, Settings, SourceSettings
 from streamav.errors import DataError
 from streamav.types import SEGMENT_NS, EventPhase
 
@@ -69,8 +69,8 @@ def recordings(
     model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")] = "starter",
     weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that a bundle does not hold.")] = None,
     latency: Annotated[int | None, typer.Option("--latency", min=1, max=10, help="As of streamav run.")] = None,
-    engine: Annotated[Literal["auto", "torch", "cpu", "cuda", "tensorrt"], typer.Option("--engine")] = "auto",
-    precision: Annotated[Literal["auto", "fp32", "fp16", "bf16", "int8"], typer.Option("--precision")] = "auto",
+    engine: Annotated[EngineChoice, typer.Option("--engine")] = "auto",
+    precision: Annotated[PrecisionChoice, typer.Option("--precision")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Run a model over labelled recordings and print truth, events and per-second accuracy as a Markdown table."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from streamav.cli.console import ConsoleSink, set_up_logging
-from streamav.config import load_settings
+from streamav.config import EngineChoice, PrecisionChoice, load_settings
 from streamav.errors import SettingsError
 from streamav.pipeline import SourceSummary
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["run", "settings_of"]
 
 _INTERRUPTED = 130
-_Engine = Literal["auto", "torch", "cpu", "cuda", "tensorrt"]
-_Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 
 
 def run(
@@ -47,9 +45,9 @@ def run(
     name: Annotated[str | None, typer.Option("--id", help="Id of the source, a topic level.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="starter, edge, paper, or the folder of a bundle.")] = None,
     weights: Annotated[Path | None, typer.Option("--weights", help="Folder with encoders that the bundle does not hold.")] = None,
-    engine: Annotated[_Engine | None, typer.Option("--engine", help="What runs the networks.")] = None,
+    engine: Annotated[EngineChoice | None, typer.Option("--engine", help="What runs the networks.")] = None,
     precision: Annotated[
-        _Precision | None, typer.Option("--precision", help="Of the networks' numbers; auto is the engine's best.")
+        PrecisionChoice | None, typer.Option("--precision", help="Of the networks' numbers; auto is the engine's best.")
     ] = None,
     latency: Annotated[
         int | None, typer.Option("--latency", min=1, max=10, help="Seconds until a score is final: 1 is quick, 10 is certain.")

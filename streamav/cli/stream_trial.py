@@ -11,11 +11,11 @@ import resource
 import threading
 import time
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 from streamav.errors import CaptureError
+from streamav.pipeline.measure import resident_mb
 from streamav.types import SAMPLE_RATE_HZ, SEGMENT_NS, WINDOW_SEGMENTS, AudioBlock, VideoFrame
 
 if TYPE_CHECKING:
@@ -163,10 +163,8 @@ class _Memory(threading.Thread):
         self._samples_mb: list[float] = []
 
     def run(self) -> None:
-        status = Path("/proc/self/status")
-        while status.exists() and not self._over.wait(_SAMPLE_S):
-            rss = next(line for line in status.read_text(encoding="ascii", errors="replace").splitlines() if line.startswith("VmRSS:"))
-            self._samples_mb.append(int(rss.split()[1]) * 1024 / 1e6)
+        while not self._over.wait(_SAMPLE_S) and (now_mb := resident_mb("VmRSS")) is not None:
+            self._samples_mb.append(now_mb)
 
     def end(self) -> float | None:
         """Give the median of the later half; None where the system does not tell."""

@@ -10,10 +10,11 @@ import json
 import math
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.config import EngineChoice
 from streamav.errors import MissingExtraError, ModelError, SettingsError
 
 if TYPE_CHECKING:
@@ -54,9 +55,7 @@ def tune(
     minutes: Annotated[float, typer.Option(min=0.5, help="Length of each.")] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the streams.")] = 0,
     weights: Annotated[Path | None, typer.Option("--weights", help="With --quiet: folder with encoders that the bundle lacks.")] = None,
-    engine: Annotated[
-        Literal["auto", "torch", "cpu", "cuda", "tensorrt"], typer.Option(help="With --quiet: what runs the networks.")
-    ] = "auto",
+    engine: Annotated[EngineChoice, typer.Option(help="With --quiet: what runs the networks.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Find the detection settings of every class for a budget of false alarms an hour.

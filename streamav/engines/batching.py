@@ -21,19 +21,16 @@ if TYPE_CHECKING:
     from streamav.engines.recipe import Batch
     from streamav.protocols import Network
 
-__all__ = ["BoundedNetworks", "MicroBatches", "ParallelBatches", "most_at_once"]
+__all__ = ["BoundedNetworks", "MicroBatches", "NamedNetworks", "ParallelBatches", "most_at_once"]
 
 LEAST_SHARE = 2
 """Inputs that a second thread must be given to be worth waking."""
 
 
-def most_at_once(most: int, pixels: int | None, array: NDArray[np.generic]) -> int:
-    """Give how many inputs like *array* may run at once: at most *most* and, for pictures (n, h, w, 3), *pixels*, but one in any case."""
-    if pixels is None:
-        return most
-    height, width = array.shape[1:3]
-    fitting: int = pixels // (height * width)
-    return max(1, min(most, fitting))
+def most_at_once(batch: Batch, name: str, picture: tuple[int, ...]) -> int:
+    """Give how many inputs of a network run at once; *picture* is the height and width of what the visual encoder takes."""
+    most, pixels = _bounds(batch, name)
+    return _fitting(most, pixels, picture)
 
 
 class MicroBatches:
@@ -53,7 +50,7 @@ class MicroBatches:
 
     def __call__(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
         """Run the network on inputs whose first axis is the batch."""
-        most = most_at_once(self._most, self._pixels, inputs[0])
+        most = _fitting(self._most, self._pixels, inputs[0].shape[1:3])
         if len(inputs[0]) <= most:
             return self._network(*inputs)
         return _joined(self._network(*piece) for piece in _pieces(inputs, -(-len(inputs[0]) // most)))
@@ -80,15 +77,12 @@ class ParallelBatches:
         return _joined([*(one.result() for one in started), last])
 
 
-class BoundedNetworks:
-    """The networks of a model by name, each with the bounds that a recipe sets for its batches."""
+class NamedNetworks:
+    """The networks of a model by name."""
 
-    def __init__(self, networks: Mapping[str, Network], batch: Batch) -> None:
-        """Wrap every one of *networks*; only pictures are bounded by their pixels too."""
-        self._networks = {
-            name: MicroBatches(network, getattr(batch, name), batch.visual_pixels if name == "visual" else None)
-            for name, network in networks.items()
-        }
+    def __init__(self, networks: Mapping[str, Network]) -> None:
+        """Give *networks* as they are."""
+        self._networks = networks
 
     def network(self, name: str) -> Network:
         """Give the named network.
@@ -100,6 +94,27 @@ class BoundedNetworks:
             msg = f"a model has the networks {', '.join(self._networks)}, got {name!r}"
             raise EngineError(msg)
         return self._networks[name]
+
+
+class BoundedNetworks(NamedNetworks):
+    """The networks of a model by name, each with the bounds that a recipe sets for its batches."""
+
+    def __init__(self, networks: Mapping[str, Network], batch: Batch) -> None:
+        """Wrap every one of *networks*; only pictures are bounded by their pixels too."""
+        super().__init__({name: MicroBatches(network, *_bounds(batch, name)) for name, network in networks.items()})
+
+
+def _bounds(batch: Batch, name: str) -> tuple[int, int | None]:
+    """Give the most inputs of a network at once, and the most pixels of all pictures together, for the one that takes pictures."""
+    return getattr(batch, name), batch.visual_pixels if name == "visual" else None
+
+
+def _fitting(most: int, pixels: int | None, picture: tuple[int, ...]) -> int:
+    """Give at most *most*, and as many pictures as *pixels* allow, but one in any case."""
+    if pixels is None:
+        return most
+    height, width = picture
+    return max(1, min(most, pixels // (height * width)))
 
 
 def _pieces(inputs: tuple[NDArray[np.generic], ...], count: int) -> list[tuple[NDArray[np.generic], ...]]:

@@ -12,17 +12,18 @@ import logging
 import os
 import shutil
 from dataclasses import replace
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 from streamav.engines.batching import BoundedNetworks, ParallelBatches
 from streamav.engines.cache import EngineCache
-from streamav.engines.making import TIMED_PICTURES, best_ms, engine_key
+from streamav.engines.machine import instructions, library_versions
+from streamav.engines.making import engine_key
 from streamav.engines.onnx_network import OnnxNetwork
 from streamav.engines.openvino_network import OpenVinoNetwork, openvino_problem
 from streamav.engines.parity import relative_l2
 from streamav.engines.recipe import NETWORK_NAMES, load_recipe
 from streamav.engines.samples import make_samples
+from streamav.engines.speed import best_ms, second_of, timed_inputs
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from streamav.engines.samples import Calibration, Samples
     from streamav.protocols import Network
 
-__all__ = ["CpuEngine", "CpuMaker", "processor"]
+__all__ = ["CpuEngine", "CpuMaker"]
 
 ONE_THREAD = frozenset({"encode_segment", "localize_window"})
 """Networks of many small steps: waking a second thread at each costs ONNX Runtime more than it gives, so batches are shared out whole."""
@@ -80,7 +81,7 @@ class CpuMaker:
 
     def parts(self, request: EngineRequest) -> dict[str, str]:  # noqa: ARG002 - the role's signature
         """Give the versions of the libraries, and the processor, on which it depends which runtime is faster."""
-        return {"libraries": " ".join(f"{name} {_version(name)}" for name in LIBRARIES), "processor": processor()}
+        return {"libraries": library_versions(LIBRARIES), "processor": instructions()}
 
     def compile(self, request: EngineRequest, modules: Mapping[str, nn.Module], answers: Answers, folder: Path) -> dict[str, JsonValue]:
         """Export the four networks, lower the encoders' precision where the recipe says so, and find the faster runtime of each.
@@ -92,11 +93,10 @@ class CpuMaker:
         facts = _lower(request, answers, folder) if request.recipe.lowered else {}
         found = _runtimes(request, answers, folder, _names(facts))
         least = {name: min(times.values()) for name, times in found.items()}
-        pictures = request.bundle.card.visual.frames_per_second
         return facts | {
             "runtimes": {name: min(times, key=lambda one: times[one]) for name, times in found.items()},
             "runtime_ms": {name: dict(times) for name, times in found.items()},
-            "second_ms": round(sum(least.values()) + least["visual"] * (pictures - 1), 3),
+            "second_ms": round(second_of(least, request.bundle.card.visual.frames_per_second), 3),
         }
 
     def _export(self, request: EngineRequest, modules: Mapping[str, nn.Module], answers: Answers, folder: Path) -> None:
@@ -184,7 +184,7 @@ def _runtimes(request: EngineRequest, answers: Answers, folder: Path, lowered: C
     times, threads = {}, _threads(request)
     for name in NETWORK_NAMES:
         hint = _hint(request.recipe, name in lowered)
-        inputs = [array[: TIMED_PICTURES if name == "visual" else 1] for array in answers.inputs[name]]
+        inputs = timed_inputs(answers, name)
         candidates = ("openvino",) if hint == "bf16" else RUNTIMES[: 1 if problem else 2]
         times[name] = {one: round(best_ms(_load(folder / f"{name}.onnx", one, threads, hint), inputs), 4) for one in candidates}
     return times
@@ -202,20 +202,3 @@ def _names(facts: Mapping[str, JsonValue]) -> frozenset[str]:
 
 def _threads(request: EngineRequest) -> int:
     return request.settings.threads or len(os.sched_getaffinity(0))
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "absent"
-
-
-def processor() -> str:
-    """Name the processor by what it can do: its model may differ, its instructions are what counts."""
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - read to the first such line only
-            flags = next((line.partition(":")[2].split() for line in file if line.startswith(("flags", "Features"))), [])
-    except OSError:
-        return "unknown"
-    return " ".join(sorted(flag for flag in flags if flag.startswith(("avx", "amx", "fma", "asimd", "sve", "i8mm", "bf16"))))

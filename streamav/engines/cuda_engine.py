@@ -7,9 +7,10 @@ whether there is a GPU costs nothing where there is none.
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streamav.engines.batching import NamedNetworks, most_at_once
+from streamav.engines.machine import NVIDIA_DRIVER
 from streamav.engines.recipe import NETWORK_NAMES
 from streamav.engines.samples import PATCH
 from streamav.errors import EngineError
@@ -17,6 +18,7 @@ from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from pydantic import JsonValue
     from torch import nn
@@ -26,17 +28,13 @@ if TYPE_CHECKING:
     from streamav.engines.cuda_pipeline import Device, Port
     from streamav.engines.making import EngineRequest
     from streamav.engines.parity import Answers
-    from streamav.engines.recipe import Batch, Precision, Recipe
+    from streamav.engines.recipe import Precision, Recipe
     from streamav.engines.torch_engine import TorchEngine
-    from streamav.protocols import Network
 
 __all__ = ["CudaEngine", "CudaMaker", "cuda_problem", "open_eager_cuda"]
 
-DRIVER = Path("/proc/driver/nvidia/version")
-"""Present where the kernel has loaded NVIDIA's driver."""
 
-
-class CudaEngine:
+class CudaEngine(NamedNetworks):
     """The four networks of a model on a GPU; windows have ten segments. Calls of several threads go one after another."""
 
     def __init__(self, modules: Mapping[str, nn.Module], card: ModelCard, recipe: Recipe, device: Device) -> None:
@@ -54,22 +52,12 @@ class CudaEngine:
         self.name = f"cuda-{recipe.precision}"
         lock = threading.Lock()
         ports = _ports(card)
-        self._networks = {
-            name: PipelinedNetwork(name, module, ports[name], _most(name, recipe.batch, card), device, lock)
+        self._pipelined = {
+            name: PipelinedNetwork(name, module, ports[name], most_at_once(recipe.batch, name, card.visual.picture), device, lock)
             for name, module in lower(modules, recipe.precision).items()
         }
+        super().__init__(self._pipelined)
         self._frames = card.visual.frames_per_second
-
-    def network(self, name: str) -> Network:
-        """Give the named network.
-
-        Raises:
-            EngineError: when there is no such network.
-        """
-        if name not in self._networks:
-            msg = f"a model has the networks {', '.join(self._networks)}, got {name!r}"
-            raise EngineError(msg)
-        return self._networks[name]
 
     def warm_up(self) -> None:
         """Capture the graphs that a second of one stream needs; those of larger batches come with the first such batch.
@@ -77,7 +65,7 @@ class CudaEngine:
         Raises:
             EngineError: when the device fails.
         """
-        for name, network in self._networks.items():
+        for name, network in self._pipelined.items():
             network.warm_up(self._frames if name == "visual" else 1)
 
 
@@ -136,7 +124,7 @@ def cuda_problem(precision: Precision = "fp32") -> str | None:
 
     torch is imported only where a driver is loaded.
     """
-    if not DRIVER.exists():
+    if not NVIDIA_DRIVER.exists():
         return "no NVIDIA driver is loaded here (in a container: start it with the GPU); use --engine cpu"
     try:
         import torch
@@ -194,12 +182,3 @@ def _ports(card: ModelCard) -> dict[str, tuple[Port, ...]]:
         ((window, torch.float32), (window, torch.float32)),
     )
     return dict(zip(NETWORK_NAMES, ports, strict=True))
-
-
-def _most(name: str, batch: Batch, card: ModelCard) -> int:
-    """Give how many inputs of a network run at once: pictures are bounded by their pixels too, but one picture always goes."""
-    most: int = getattr(batch, name)
-    if name != "visual":
-        return most
-    height, width = card.visual.picture
-    return max(1, min(most, batch.visual_pixels // (height * width)))

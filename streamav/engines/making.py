@@ -20,47 +20,40 @@ from streamav.bundle.catalogue import encoder_file
 from streamav.engines.cache import EntryKey, file_sha256
 from streamav.engines.parity import answer, compare, load_answers, save_answers
 from streamav.engines.samples import make_samples
+from streamav.engines.speed import second_ms
 from streamav.errors import EngineError, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    import numpy as np
-    from numpy.typing import NDArray
     from pydantic import JsonValue
     from torch import nn
 
     from streamav.bundle import Bundle
     from streamav.config import ModelSettings
     from streamav.engines.cache import EngineCache, Entry
-    from streamav.engines.parity import Answers
+    from streamav.engines.parity import Answers, Parity
     from streamav.engines.recipe import Recipe
     from streamav.engines.samples import Calibration
-    from streamav.protocols import Engine, Network
+    from streamav.protocols import Engine
 
 __all__ = [
     "ANSWERS_FILE",
-    "TIMED_PICTURES",
     "EngineRequest",
     "Maker",
     "SaysSlow",
-    "best_ms",
     "engine_key",
     "is_made",
     "is_slow",
     "made",
     "open_made",
     "open_ready",
-    "second_ms",
+    "run_again",
 ]
 
 ANSWERS_FILE = "reference.npz"
-TIMED_PICTURES = 4
-"""Pictures at once where a visual encoder is timed: what memory bounds allow VGG-19."""
 _FORMING = ("modules.py", "onnx_export.py", "quantisation.py", "samples.py", "tensorrt_export.py", "unrolling.py")
 """Our code beside the networks' on which an engine's files and its stored reference depend."""
-_TIMED_RUNS = 5
-_TIMED_S = 0.4
 _LARGE_BYTES = 64 << 20
 """Weights above it take long to export: 11 MB delayed a start by 1 to 2 s, 362 MB by 25 s or more (docs/engines.md, first start)."""
 
@@ -186,22 +179,6 @@ def made(maker: Maker, request: EngineRequest, cache: EngineCache, *, anew: bool
     return entry
 
 
-def best_ms(network: Network, inputs: Sequence[NDArray[np.generic]]) -> float:
-    """Give the least time of a few runs, in milliseconds for each input: the load of others only ever adds.
-
-    Slow networks run twice, the first time to warm up.
-    """
-    network(*inputs)
-    best, end = float("inf"), time.perf_counter() + _TIMED_S
-    for _ in range(_TIMED_RUNS):
-        began = time.perf_counter()
-        network(*inputs)
-        best = min(best, time.perf_counter() - began)
-        if time.perf_counter() > end:
-            break
-    return 1e3 * best / len(inputs[0])
-
-
 def open_ready(maker: Maker, request: EngineRequest, cache: EngineCache) -> Engine:
     """Open an engine that another process made, and compare it once more in this one, which also warms it up; nothing is made.
 
@@ -214,21 +191,21 @@ def open_ready(maker: Maker, request: EngineRequest, cache: EngineCache) -> Engi
         msg = f"no usable {request.recipe.name} for model {request.bundle.card.name} lies in {cache.folder}"
         raise EngineError(msg)
     _check_passed(entry)
-    engine = maker.load(request, entry.path, entry.facts)
-    parity = compare(engine, load_answers(entry.path / ANSWERS_FILE), request.recipe.tolerance)
+    engine, parity = run_again(maker, request, entry)
     if not parity.passed:
         msg = f"the engine at {entry.path} passed when it was made, but not in this process: {parity.tree()}"
         raise EngineError(msg)
     return engine
 
 
-def second_ms(engine: Engine, answers: Answers, frames: int) -> float:
-    """Give the time of one second of one stream in all four networks, milliseconds: that of a picture times *frames*, and of the rest."""
-    times = {
-        name: best_ms(engine.network(name), [array[: TIMED_PICTURES if name == "visual" else 1] for array in inputs])
-        for name, inputs in answers.inputs.items()
-    }
-    return sum(times.values()) + times["visual"] * (frames - 1)
+def run_again(maker: Maker, request: EngineRequest, entry: Entry) -> tuple[Engine, Parity]:
+    """Load an engine and compare it once more with the reference's answers that lie beside it.
+
+    Raises:
+        EngineError: when it cannot be loaded or run, or the answers are damaged.
+    """
+    engine = maker.load(request, entry.path, entry.facts)
+    return engine, compare(engine, load_answers(entry.path / ANSWERS_FILE), request.recipe.tolerance)
 
 
 def _make(maker: Maker, request: EngineRequest, folder: Path) -> dict[str, JsonValue]:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import itertools
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamav.engines.cache import EngineCache
+from streamav.engines.machine import NVIDIA_DRIVER
 from streamav.engines.making import EngineRequest, engine_key, is_made, is_slow, made, open_made
 from streamav.engines.recipe import load_recipe, recipe_names
 from streamav.engines.swap import Coming, SwapEngine
@@ -39,7 +39,6 @@ DEFAULT_PRECISION = {
 """What `--precision auto` means for each engine; the engines stand in the order in which `--engine auto` prefers them."""
 _DEVICES = (("tensorrt", "cuda"), ("cpu",), ("torch",))
 """Engines that share a device, best device first; between engines of one device measured times decide, where there are any."""
-_NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def engine_candidates(settings: ModelSettings) -> tuple[str, ...]:
@@ -219,7 +218,7 @@ def _present(engine: str, settings: ModelSettings) -> list[Recipe]:
         if problem is None:
             found.append(recipe)
             continue
-        told = recipe.engine == "tensorrt" and recipe.precision == DEFAULT_PRECISION["tensorrt"] and _NVIDIA_DRIVER.exists()
+        told = recipe.engine == "tensorrt" and recipe.precision == DEFAULT_PRECISION["tensorrt"] and NVIDIA_DRIVER.exists()
         log.log(logging.INFO if told else logging.DEBUG, "engine: %s is passed over: %s", name, problem)
     return found
 

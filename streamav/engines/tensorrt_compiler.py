@@ -11,9 +11,10 @@ import functools
 import importlib.util
 import io
 import tempfile
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from streamav.engines.machine import NVIDIA_DRIVER, library_version, library_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +30,6 @@ OLDEST, NEWEST = (2, 11), (2, 13)
 """Versions of torch-tensorrt whose signatures and converters were read."""
 BFLOAT16_FROM = (8, 0)
 """Compute capability from which a GPU multiplies bfloat16. Source: NVIDIA TensorRT support matrix (Ampere and later)."""
-_DRIVER = Path("/proc/driver/nvidia/version")
 _INSTALL = "pip install 'streamav[tensorrt]' --extra-index-url https://pypi.nvidia.com"
 
 
@@ -88,7 +88,7 @@ class TorchTensorRT:
 
         major, minor = torch.cuda.get_device_capability()
         return {
-            "libraries": " ".join(f"{name} {_version(name)}" for name in ("torch", "torch-tensorrt", "tensorrt")),
+            "libraries": library_versions(("torch", "torch-tensorrt", "tensorrt")),
             "compute_capability": f"{major}.{minor}",
             "gpu": torch.cuda.get_device_name(),
         }
@@ -139,13 +139,13 @@ def tensorrt_problem() -> str | None:
     """
     if importlib.util.find_spec("torch_tensorrt") is None:
         return f"the package torch-tensorrt is not installed; on a machine with an NVIDIA GPU run: {_INSTALL}"
-    if not _DRIVER.exists():
+    if not NVIDIA_DRIVER.exists():
         return "no NVIDIA driver is loaded here, and TensorRT runs on NVIDIA GPUs only"
     import torch
 
     if not torch.cuda.is_available():
         return "torch sees no NVIDIA GPU; install its CUDA build, or make the GPU visible to this process"
-    own, torchs = _release(_version("torch-tensorrt")), _release(torch.__version__)
+    own, torchs = _release(library_version("torch-tensorrt")), _release(torch.__version__)
     if not OLDEST <= own <= NEWEST or own != torchs:
         versions = f"torch-tensorrt {'.'.join(map(str, own))} and torch {'.'.join(map(str, torchs))}"
         return f"torch-tensorrt must be 2.11 to 2.13 and torch of the same version, got {versions}; run: {_INSTALL}"
@@ -165,10 +165,3 @@ def _names(program: ExportedProgram) -> list[str]:
 def _release(version: str) -> tuple[int, ...]:
     """Give (2, 13) for 2.13.0+cpu, and nothing for what is no version."""
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "absent"

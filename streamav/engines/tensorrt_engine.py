@@ -88,7 +88,7 @@ class TensorRTMaker:
         from streamav.engines.tensorrt_network import form_of
 
         example, batch = answers.inputs[name], recipe.batch
-        most = most_at_once(getattr(batch, name), batch.visual_pixels if name == "visual" else None, example[0])
+        most = most_at_once(batch, name, example[0].shape[1:3])
         usual = most if recipe.usual_batch is None else min(getattr(recipe.usual_batch, name), most)
         exact = name in recipe.float32 or isinstance(module, FLOAT32_ALWAYS)
         precision: Precision = "fp32" if exact else recipe.precision

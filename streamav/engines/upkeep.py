@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from streamav.bundle import load_bundle
 from streamav.config import ModelSettings
-from streamav.engines.making import ANSWERS_FILE, EngineRequest, engine_key
-from streamav.engines.parity import compare, load_answers
+from streamav.engines.making import EngineRequest, engine_key, run_again
 from streamav.engines.recipe import load_recipe, recipe_names
 from streamav.engines.selection import maker_of, problem_of
 from streamav.errors import EngineError, ModelError
@@ -79,8 +78,7 @@ def verify(entry: Entry, threads: int | None = None) -> Parity:
         EngineError: when it cannot be loaded or run, its recipe is gone, or its model is.
     """
     request = _request(entry, threads)
-    engine = maker_of(request.recipe).load(request, entry.path, entry.facts)
-    return compare(engine, load_answers(entry.path / ANSWERS_FILE), request.recipe.tolerance)
+    return run_again(maker_of(request.recipe), request, entry)[1]
 
 
 def unusable_here() -> dict[str, str]:

@@ -11,14 +11,14 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Clock", "Meter", "RunSummary", "SourceSummary", "SystemClock", "WorldTime"]
+__all__ = ["Clock", "Meter", "RunSummary", "SourceSummary", "SystemClock", "WorldTime", "resident_mb"]
 
 NS = 1_000_000_000
 _KEPT_LATENCIES = 20_000
@@ -206,16 +206,22 @@ def _percentiles(latencies: list[float]) -> tuple[float | None, float | None, fl
     return p50, p95, p99
 
 
+def resident_mb(line: Literal["VmHWM", "VmRSS"]) -> float | None:
+    """Give what Linux says of this process's resident memory: its greatest (VmHWM) or that of now (VmRSS), 10^6 bytes; None elsewhere."""
+    try:
+        text = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    return next((int(found.split()[1]) * 1024 / 1e6 for found in text.splitlines() if found.startswith(f"{line}:")), None)
+
+
 def _peak_memory_mb() -> float:
     """Give the greatest resident memory of this process.
 
-    Linux tells it in /proc/self/status in KiB; getrusage, which other systems have, may hold the peak of the process that
-    started this one (there it counts KiB, on macOS bytes).
+    getrusage, for systems other than Linux, may hold the peak of the process that started this one (in KiB, on macOS in bytes).
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        found = [line.split()[1] for line in status.read_text(encoding="ascii", errors="replace").splitlines() if line.startswith("VmHWM:")]
-        if found:
-            return int(found[0]) * 1024 / 1e6
+    known = resident_mb("VmHWM")
+    if known is not None:
+        return known
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

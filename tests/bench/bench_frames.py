@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamav.app import localizer_head
 from streamav.bundle import find_bundle
 from streamav.config import ModelSettings
 from streamav.engines import open_engine
 from streamav.engines.parity import relative_l2
 from streamav.features import SegmentExtractor
+from streamav.localizer import VscgLocalizer
 from streamav.training.extract import SUFFIXES
 from streamav.training.media_features import segments_of
-from streamav.types import WINDOW_SEGMENTS
+from streamav.types import WINDOW_SEGMENTS, Window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,20 +58,14 @@ def measured(
     engine: Engine, card: ModelCard, recordings: list[list[Segment]], frames: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Give the visual features of all seconds, and the class probabilities of every window of ten of them."""
-    extractor = SegmentExtractor(engine, card, frames)
+    extractor, localizer = SegmentExtractor(engine, card, frames), VscgLocalizer(engine, localizer_head(card))
     grids, scores = [], []
     for segments in recordings:
         seconds = [one for first in range(0, len(segments), 10) for one in extractor.extract(segments[first : first + 10])]
-        visual, audio = np.stack([one.visual for one in seconds]), np.stack([one.audio for one in seconds])
-        grids.append(visual)
-        encoded = engine.network("encode_segment")(audio, visual)[:2]
-        ends = range(WINDOW_SEGMENTS, len(seconds) + 1)
-        if ends:
-            windows = (np.stack([values[end - WINDOW_SEGMENTS : end] for end in ends]) for values in encoded)
-            logits = engine.network("localize_window")(*windows)[2]
-            powers = np.exp(logits - logits.max(-1, keepdims=True))
-            scores.append(powers / powers.sum(-1, keepdims=True))
-    return np.concatenate(grids), np.concatenate(scores)
+        grids.append(np.stack([one.visual for one in seconds]))
+        windows = [Window(segments=tuple(seconds[first : first + WINDOW_SEGMENTS])) for first in range(len(seconds) - WINDOW_SEGMENTS + 1)]
+        scores += [found.class_probabilities for found in localizer.localize(windows)]
+    return np.concatenate(grids), np.stack(scores)
 
 
 if __name__ == "__main__":

@@ -27,11 +27,12 @@ from streamav.engines.cuda_device import CudaDevice
 from streamav.engines.cuda_engine import CudaEngine, CudaMaker, open_eager_cuda
 from streamav.engines.cuda_pipeline import PipelinedNetwork
 from streamav.engines.cuda_plan import bucket_sizes
-from streamav.engines.making import ANSWERS_FILE, EngineRequest, open_made, second_ms
+from streamav.engines.making import ANSWERS_FILE, EngineRequest, open_made
 from streamav.engines.modules import build_modules
 from streamav.engines.parity import Answers, answer, load_answers
 from streamav.engines.recipe import NETWORK_NAMES, Recipe, load_recipe
 from streamav.engines.samples import make_samples
+from streamav.engines.speed import second_ms
 from streamav.engines.torch_engine import TorchEngine
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]

@@ -313,7 +313,7 @@ def test_without_a_driver_torch_is_not_imported() -> None:
     """Asking whether there is a GPU costs no import of torch where no driver is loaded, and says what to do."""
     program = (
         "import sys; from pathlib import Path; from streamav.engines import cuda_engine;"
-        "cuda_engine.DRIVER = Path('/nonexistent'); print(cuda_engine.cuda_problem(), '|', 'torch' in sys.modules)"
+        "cuda_engine.NVIDIA_DRIVER = Path('/nonexistent'); print(cuda_engine.cuda_problem(), '|', 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     problem, imported = done.stdout.strip().split(" | ")
@@ -341,7 +341,7 @@ def test_what_is_missing_is_said(
     said: str | None,
 ) -> None:
     """Each missing thing has its own half sentence."""
-    monkeypatch.setattr(cuda_engine, "DRIVER", Path("/"))
+    monkeypatch.setattr(cuda_engine, "NVIDIA_DRIVER", Path("/"))
     monkeypatch.setattr(torch.version, "cuda", version)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bfloat16)
@@ -354,7 +354,7 @@ def test_the_maker_is_chosen_by_the_recipe_and_says_what_is_missing(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a GPU the engine cannot be opened, nor the reference on the GPU, and the error is the problem itself."""
-    monkeypatch.setattr(cuda_engine, "DRIVER", tmp_path / "none")
+    monkeypatch.setattr(cuda_engine, "NVIDIA_DRIVER", tmp_path / "none")
     recipe = load_recipe("cuda-fp16")
     maker = maker_of(recipe)
     assert isinstance(maker, CudaMaker)

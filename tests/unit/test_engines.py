@@ -611,7 +611,7 @@ def test_an_engine_that_failed_its_comparison_is_not_used(
 @pytest.mark.parametrize("part", ["recipe", "vscg.py", "modules.py", "version", "libraries", "processor", "audio", "visual", "localizer"])
 def test_whatever_an_engine_is_made_from_is_in_its_key(part: str, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tolerance, the networks' code, a version, the processor, or an option of one network: each alone makes another engine."""
-    from streamav.engines import cpu_engine, making
+    from streamav.engines import cpu_engine, machine, making
 
     recipe, card = load_recipe("cpu-fp32"), tiny_bundle.card
 
@@ -628,9 +628,9 @@ def test_whatever_an_engine_is_made_from_is_in_its_key(part: str, tiny_bundle: B
     elif part == "version":
         monkeypatch.setattr(making, "__version__", "99")
     elif part == "libraries":
-        monkeypatch.setattr(cpu_engine, "_version", lambda _: "99")
+        monkeypatch.setattr(machine, "library_version", lambda _: "99")
     elif part == "processor":
-        monkeypatch.setattr(cpu_engine, "processor", lambda: "abacus")
+        monkeypatch.setattr(cpu_engine, "instructions", lambda: "abacus")
     else:
         own = getattr(card, part)
         card = card.model_copy(update={part: own.model_copy(update={"options": {**own.options, "other": 1}})})

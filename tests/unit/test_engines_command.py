@@ -12,7 +12,7 @@ import pytest
 from streamav.bundle import load_bundle
 from streamav.cli import main
 from streamav.config import ModelSettings
-from streamav.engines import EngineCache, cpu_engine, making, open_engine
+from streamav.engines import EngineCache, machine, making, open_engine
 from streamav.engines.cache import EntryKey
 from streamav.engines.cpu_engine import CpuMaker
 
@@ -72,7 +72,7 @@ def test_list_says_why_an_engine_is_stale(cache: EngineCache, capsys: pytest.Cap
     """Other libraries, another version, or a model that is gone: it is named, and verify leaves it alone."""
     lay_another_model(cache)
     monkeypatch.setattr(making, "__version__", "99")
-    monkeypatch.setattr(CpuMaker, "parts", lambda *_: {"libraries": "onnxruntime 99", "processor": cpu_engine.processor()})
+    monkeypatch.setattr(CpuMaker, "parts", lambda *_: {"libraries": "onnxruntime 99", "processor": machine.instructions()})
     stale = {str(row["model"]): row["stale"] for row in listed(capsys)["engines"]}
     assert stale["tiny"] == "made from another libraries, streamav"
     assert "is gone" in str(stale["other"])

@@ -122,7 +122,7 @@ def test_a_gpu_without_tensorrt_is_said_once(
 ) -> None:
     """One line at info where there is a GPU to gain from, none at all where there is not."""
     (tmp_path / "version").touch()
-    monkeypatch.setattr(selection, "_NVIDIA_DRIVER", tmp_path / "version" if gpu else tmp_path / "absent")
+    monkeypatch.setattr(selection, "NVIDIA_DRIVER", tmp_path / "version" if gpu else tmp_path / "absent")
     world.makers["tensorrt"].missing = "the package torch_tensorrt is not installed"
     with caplog.at_level(logging.INFO):
         world.ranked()

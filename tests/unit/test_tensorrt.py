@@ -94,14 +94,14 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyP
 
 def test_a_machine_without_a_driver_is_named(monkeypatch: pytest.MonkeyPatch, asked_anew: None, tmp_path: Path) -> None:
     """Without the driver's file nothing is imported."""
-    monkeypatch.setattr(tensorrt_compiler, "_DRIVER", tmp_path / "none")
+    monkeypatch.setattr(tensorrt_compiler, "NVIDIA_DRIVER", tmp_path / "none")
     assert tensorrt_problem.__wrapped__() == "no NVIDIA driver is loaded here, and TensorRT runs on NVIDIA GPUs only"
 
 
 @pytest.fixture
 def with_gpu(monkeypatch: pytest.MonkeyPatch, asked_anew: None, tmp_path: Path) -> dict[str, str]:
     """Pretend there is a driver and a GPU; the versions may be changed."""
-    monkeypatch.setattr(tensorrt_compiler, "_DRIVER", tmp_path)
+    monkeypatch.setattr(tensorrt_compiler, "NVIDIA_DRIVER", tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     versions = {"torch-tensorrt": ".".join(torch.__version__.split(".")[:2]) + ".0"}
     monkeypatch.setattr(importlib.metadata, "version", lambda package: versions[package])
