@@ -1,25 +1,18 @@
 """Every setting of a run, with unit and range, in one place; a stage is given its own class, never the whole.
 
-A TOML file is read first, `STREAMAV_*` variables of the environment override it, `--set section.key=value` overrides both.
-Several sources stand in the file as `[[sources]]`; `sources.0.uri` and STREAMAV_SOURCES_0_URI name the first one's address.
-An unknown key is refused and the nearest right one is named. Nothing is read from disk or environment at import.
+An unknown key is refused. Where values come from (file, environment, options) is the part of `config_loading`.
 """
 
 from __future__ import annotations
 
-import difflib
-import os
-import re
-import tomllib
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-
-from streamav.errors import SettingsError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 __all__ = [
     "BackoffSettings",
@@ -35,22 +28,24 @@ __all__ = [
     "Settings",
     "SourceSettings",
     "TlsSettings",
-    "load_settings",
+    "merge",
 ]
 
 SOURCE_ID_PATTERN = r"^[a-zA-Z0-9_-]{1,64}$"
 """One topic level of the MQTT contract (section 2, topic names)."""
 RESERVED_SOURCE_IDS = frozenset({"status", "info", "stats", "doctor"})
 """Words that are topics of the service itself (MQTT contract, section 1)."""
-ENVIRONMENT_PREFIX = "STREAMAV_"
 MOST_SOURCES = 64
 """Sources of one process (our choice: more than any one machine was seen to carry)."""
+PLAIN_PORT = 1883
+"""IANA: mqtt."""
+TLS_PORT = 8883
+"""IANA: secure-mqtt."""
 
 _ONE_AND_MANY = (
     "there are several sources ([[sources]]), so options of one (source.*: --source, --camera, --mic, --id, --speed, --duration, "
     "STREAMAV_SOURCE_*) cannot be given as well; set one of them by --set sources.0.KEY=VALUE, or STREAMAV_SOURCES_0_KEY"
 )
-_ONE_OF_SOURCES = re.compile(r"sources_(\d+)_(.+)")
 
 EngineChoice = Literal["auto", "torch", "cpu", "cuda", "tensorrt"]
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
@@ -188,7 +183,8 @@ class MqttSettings(_Options):
     """The broker and what is said to it (MQTT contract, section 13)."""
 
     host: str
-    port: Annotated[int, Field(ge=1, le=65535)] = 1883
+    port: Annotated[int, Field(ge=1, le=65535)] = PLAIN_PORT
+    """Where it is not written: 8883 with TLS, 1883 without."""
     base: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]+(/[a-zA-Z0-9_-]+)*$")] = "streamav"
     """First topic level or levels."""
     client_id: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")] | None = None
@@ -207,7 +203,21 @@ class MqttSettings(_Options):
     outbox: OutboxSettings = OutboxSettings()
     backoff: BackoffSettings = BackoffSettings()
     tls: TlsSettings | None = None
-    """None: no TLS."""
+    """None, or false in a file or after --set: no TLS."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_port(cls, values: object) -> object:
+        """Set the usual port of what is spoken where none is written."""
+        if not isinstance(values, dict) or values.get("port") is not None:
+            return values
+        return values | {"port": PLAIN_PORT if values.get("tls", False) in (None, False) else TLS_PORT}
+
+    @field_validator("tls", mode="before")
+    @classmethod
+    def _read_false(cls, value: object) -> object:
+        """Take false as no TLS: TOML has no word for nothing."""
+        return None if value is False else value
 
 
 class Settings(_Options):
@@ -254,160 +264,15 @@ _Model = TypeVar("_Model", bound=BaseModel)
 def _over(general: _Model, own: _Model) -> _Model:
     """Lay what *own* was given over *general*."""
     tree = general.model_dump(exclude_unset=True)
-    _merge(tree, own.model_dump(exclude_unset=True))
+    merge(tree, own.model_dump(exclude_unset=True))
     return type(general).model_validate(tree)
 
 
-def load_settings(
-    file: Path | None = None,
-    overrides: Iterable[str] = (),
-    environment: Mapping[str, str] | None = None,
-    base: Mapping[str, object] | None = None,
-) -> Settings:
-    """Build the settings of a run.
-
-    Args:
-        file: TOML file, or None.
-        overrides: "section.key=value" strings; the value is read as TOML, or as a bare string where that fails.
-        environment: variables to look at; None for those of the process. STREAMAV_MQTT_HOST sets mqtt.host.
-        base: nested values that come from command line options; they win over the environment, `overrides` win over them.
-
-    Raises:
-        SettingsError: when the file is missing or not TOML, a key is unknown, or a value is out of range.
-    """
-    tree: dict[str, object] = {} if file is None else _read(file)
-    for name, value in sorted((os.environ if environment is None else environment).items()):
-        path = _environment_path(name)
-        if path is not None:
-            _put(tree, path, value)
-    _merge(tree, base or {})
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            msg = f"--set takes section.key=value, got {override!r}"
-            raise SettingsError(msg)
-        _put(tree, tuple(key.strip().split(".")), _value(text))
-    try:
-        return Settings.model_validate(tree)
-    except ValidationError as exc:
-        raise SettingsError("\n".join(_explain(error) for error in exc.errors())) from None
-
-
-def _read(file: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as exc:
-        msg = f"the configuration file {file} cannot be read: {exc.strerror}"
-        raise SettingsError(msg) from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        msg = f"the configuration file {file} must be TOML: {exc}"
-        raise SettingsError(msg) from exc
-
-
-def _environment_path(name: str) -> tuple[str, ...] | None:
-    """Give the path of a setting named by an environment variable: STREAMAV_MQTT_TLS_CA is ("mqtt", "tls", "ca")."""
-    if not name.startswith(ENVIRONMENT_PREFIX):
-        return None
-    rest = name.removeprefix(ENVIRONMENT_PREFIX).lower()
-    numbered = _ONE_OF_SOURCES.fullmatch(rest)
-    if numbered is not None:
-        return next((("sources", numbered[1], *path) for path in _paths(OneOfSources) if "_".join(path) == numbered[2]), None)
-    return next((path for path in _paths(Settings) if "_".join(path) == rest and path[0] != "sources"), None)
-
-
-def _paths(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Give the paths of all plain settings below *model*; those of a list of sections without their number."""
-    paths: list[tuple[str, ...]] = []
-    for name in model.model_fields:
-        inner = _section(model, name)
-        paths += [(*prefix, name)] if inner is None else _paths(inner, (*prefix, name))
-    return paths
-
-
-def _section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """Give the settings class of a field that is a section of its own, or None for a plain value."""
-    annotation = model.model_fields[name].annotation
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate if getattr(annotation, "__origin__", None) is not dict else None
-    return None
-
-
-def _put(tree: dict[str, object], path: tuple[str, ...], value: object) -> None:
-    """Set one leaf of a nested dictionary, making the sections on its way; a number chooses one of a list of sections."""
-    place: object = tree
-    for depth, key in enumerate(path[:-1], 1):
-        if isinstance(place, list):
-            place = _numbered(place, path, depth)
-        elif isinstance(place, dict):
-            place = place.setdefault(key, [] if key == "sources" else {})
-    if isinstance(place, dict):
-        place[path[-1]] = value
-        return
-    msg = f"{'.'.join(path)} cannot be set: {'.'.join(path[:-1])} is a value, not a section"
-    raise SettingsError(msg)
-
-
-def _numbered(sections: list[object], path: tuple[str, ...], depth: int) -> object:
-    """Give the section of a list that a path names at *depth*."""
-    number = path[depth - 1]
-    if not number.isdigit() or int(number) >= len(sections):
-        where = ".".join(path[: depth - 1])
-        known = f"has the numbers 0 to {len(sections) - 1}" if sections else "is empty: the file has no [[sources]]"
-        msg = f"{'.'.join(path)} cannot be set: {where} {known}, got {number!r}"
-        raise SettingsError(msg)
-    return sections[int(number)]
-
-
-def _merge(tree: dict[str, object], newer: Mapping[str, object]) -> None:
-    """Lay nested values over a nested dictionary."""
+def merge(tree: dict[str, object], newer: Mapping[str, object]) -> None:
+    """Lay nested values over a nested dictionary; sections merge, and nothing of *newer* is shared with it."""
     for key, value in newer.items():
         inner = tree.get(key)
         if isinstance(value, dict) and isinstance(inner, dict):
-            _merge(inner, value)
+            merge(inner, value)
         else:
-            tree[key] = dict(value) if isinstance(value, dict) else value
-
-
-def _value(text: str) -> object:
-    """Read a value as TOML would, and anything else as a string."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _explain(error: object) -> str:
-    """Put one pydantic error into a sentence that names the setting and, for an unknown one, the nearest right one."""
-    detail = dict(error) if isinstance(error, dict) else {}
-    location = [str(part) for part in detail["loc"]]
-    where = ".".join(location) or "settings"
-    if detail["type"] == "missing":
-        return f"{where} must be given"
-    if not location and detail["type"] == "value_error":  # a rule about several settings names them itself
-        return str(detail["msg"]).removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
-        return f"unknown setting {where}; the nearest is {_nearest(location)}"
-    given = detail.get("input")
-    if location == ["sources"]:
-        got = (
-            str(len(given))
-            if isinstance(given, list | tuple)
-            else f"a {'table: write [[sources]]' if isinstance(given, dict) else 'value'}"
-        )
-        return f"sources must be at most {MOST_SOURCES} tables, each headed [[sources]], got {got}"
-    said = f"{where}: {str(detail['msg']).removeprefix('Value error, ')}"
-    if isinstance(given, dict | list | tuple):  # a whole section: its address or password need not be shown
-        return said
-    return f"{said} (got {'a secret' if 'password' in where else repr(given)})"
-
-
-def _nearest(location: list[str]) -> str:
-    """Give the known setting most like an unknown one: a like name in the same section first, then a like path anywhere."""
-    known = _paths(Settings)
-    section = [part for part in location[:-1] if not part.isdigit()]
-    beside = [path[-1] for path in known if list(path[:-1]) == section]
-    near = difflib.get_close_matches(location[-1], beside, n=1, cutoff=0.5)
-    if near:
-        return ".".join([*location[:-1], near[0]])
-    return difflib.get_close_matches(".".join(location), [".".join(path) for path in known], n=1, cutoff=0.0)[0]
+            tree[key] = deepcopy(value)

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 
 from streamav.bundle.card import ModelCard, parse_card
 from streamav.errors import ModelError
+from streamav.setting_names import HOME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -92,7 +93,7 @@ class Bundle:
 
 def data_home() -> Path:
     """Give the folder of the user's own models: $STREAMAV_HOME, else streamav in $XDG_DATA_HOME or ~/.local/share."""
-    home = os.environ.get("STREAMAV_HOME")
+    home = os.environ.get(HOME)
     if home:
         return Path(home)
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "streamav"

@@ -9,6 +9,7 @@ Exit status: 0 done, 1 bug, 2 settings, 3 source, 4 model, 5 broker, 6 engine, 7
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -55,11 +56,15 @@ COMMANDS: Final[dict[str, Command]] = {
 
 
 def _add(program: typer.Typer, name: str, place: Command) -> None:
-    """Add a command that loads the real one when it is called, and hands it all arguments."""
+    """Add a command that loads the real one when it is called, and hands it all arguments; mistaken variables are refused before."""
     everything = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
     @program.command(name, help=place.help, context_settings=everything)
     def call(context: typer.Context) -> None:
+        if "--help" not in context.args:
+            from streamav.config_loading import check_environment
+
+            check_environment(os.environ)
         found = getattr(importlib.import_module(place.module), place.attribute)
         if not isinstance(found, typer.Typer):
             single = typer.Typer(add_completion=False, rich_markup_mode=None)  # help may hold brackets

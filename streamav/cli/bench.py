@@ -250,7 +250,7 @@ def _whole_run(source: str, model: str, recipe: str | None, weights: Path | None
 
     from streamav import app
     from streamav.cli.run import settings_of
-    from streamav.config import load_settings
+    from streamav.config_loading import load_settings
 
     threads, duration = sizes
     values: dict[str, object] = {"source.duration_s": duration, "source.speed": "max", "model.name": model, "model.threads": threads}
@@ -258,7 +258,8 @@ def _whole_run(source: str, model: str, recipe: str | None, weights: Path | None
         values["model.engine"], _, values["model.precision"] = _recipe(recipe).partition("-")
     if weights is not None:
         values["model.weights_dir"] = str(weights)
-    settings = load_settings(base=settings_of(source=source, camera=None, mic=None, mqtt=None, values=values))
+    options = settings_of(source=source, camera=None, mic=None, mqtt=None, values=values)
+    settings = load_settings(environment={}, options=options)  # as in every other measurement: no broker and no setting of a run
     application = app.build(settings, beside=False)
     summary = asyncio.run(app.run(application))
     return {"source": source, "engine": application.engine.name, "threads": threads, **asdict(summary)}

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from streamav.capture.address import redact
-from streamav.config import load_settings
+from streamav.config_loading import load_settings
 
 __all__ = ["app"]
 

@@ -19,7 +19,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Final
+from typing import IO, TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -28,7 +28,7 @@ from streamav.errors import BrokerError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Found", "compare", "demo"]
+__all__ = ["Found", "compare", "demo", "run_options"]
 
 _INTERRUPTED: Final = 130
 _LEAST_FOUND: Final = 0.75
@@ -44,10 +44,12 @@ _DRAIN_S: Final = 1.0
 
 def demo(
     seconds: Annotated[float, typer.Option("--seconds", min=12.0, max=3600.0, help="Length of the scene.")] = 60.0,
-    model: Annotated[str, typer.Option("--model", help="starter, or the folder of another bundle.")] = "starter",
-    speed: Annotated[str, typer.Option("--speed", help="1 for its own pace, max for as fast as possible.")] = "1",
+    model: Annotated[str | None, typer.Option("--model", help="starter, or the folder of another bundle.")] = None,
+    speed: Annotated[Literal["1", "max"] | None, typer.Option("--speed", help="1 for its own pace, max for as fast as possible.")] = None,
 ) -> None:
     """Show everything at work on the embedded scene, with a private broker.
+
+    The run takes its settings from STREAMAV_* variables as always, except those of the broker and the state folder.
 
     Exit status: 0 when at least three quarters of the scene's events arrived at the subscriber and both programs ended as
     they should, 1 when not, 5 without the program mosquitto, 130 after Ctrl-C; else that of `streamav run`.
@@ -64,7 +66,7 @@ def demo(
     raise typer.Exit(status)
 
 
-def _show(folder: Path, stack: contextlib.ExitStack, seconds: float, model: str, speed: str) -> int:
+def _show(folder: Path, stack: contextlib.ExitStack, seconds: float, model: str | None, speed: str | None) -> int:
     from streamav.capture.scene import make_script
 
     truth = make_script(seconds).truth
@@ -74,8 +76,7 @@ def _show(folder: Path, stack: contextlib.ExitStack, seconds: float, model: str,
     _say(f"mosquitto listens on 127.0.0.1:{port}, for this demonstration only")
     listener = _start(stack, "subscribe", [url, "--summary", str(folder / "seen.json")], folder)
     listener.wait_for("listening", _START_S)
-    options = ["--source", "scene", "--id", "scene", "--model", model, "--speed", speed, "--duration", f"{seconds:g}"]
-    runner = _start(stack, "run", [*options, "--mqtt", url, "--summary", str(folder / "run.json")], folder)
+    runner = _start(stack, "run", [*run_options(seconds, model, speed), "--mqtt", url, "--summary", str(folder / "run.json")], folder)
     status = runner.process.wait(_READY_S + seconds + _END_S)
     if status != 0:
         return status
@@ -84,6 +85,13 @@ def _show(folder: Path, stack: contextlib.ExitStack, seconds: float, model: str,
     listener.process.wait(_END_S)
     seen, run = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("seen.json", "run.json"))
     return _sum_up(truth, seen, run)
+
+
+def run_options(seconds: float, model: str | None, speed: str | None) -> list[str]:
+    """Return the options of `streamav run` for the scene; a model or speed that was not named is left to its settings."""
+    options = ["--source", "scene", "--id", "scene", "--duration", f"{seconds:g}"]
+    options += [] if model is None else ["--model", model]
+    return options + ([] if speed is None else ["--speed", speed])
 
 
 # Programs

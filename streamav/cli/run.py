@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from streamav.cli.console import ConsoleSink, set_up_logging
-from streamav.config import EngineChoice, PrecisionChoice, load_settings
+from streamav.config import EngineChoice, PrecisionChoice
+from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
 from streamav.pipeline import SourceSummary
 
@@ -40,7 +41,10 @@ def run(
     ] = None,
     camera: Annotated[str | None, typer.Option("--camera", help="Camera: a number, a path, or part of its name.")] = None,
     mic: Annotated[str | None, typer.Option("--mic", help='Microphone: "default", a number, or part of its name.')] = None,
-    mqtt: Annotated[str | None, typer.Option("--mqtt", help="Broker: mqtt://[user@]host[:port][/base], or mqtts:// for TLS.")] = None,
+    mqtt: Annotated[
+        str | None,
+        typer.Option("--mqtt", help="Broker: mqtt://[user@]host[:port][/base], or mqtts:// for TLS; what it leaves out is as configured."),
+    ] = None,
     jsonl: Annotated[str | None, typer.Option("--jsonl", help='File for events, one JSON object a line; "-" for standard output.')] = None,
     name: Annotated[str | None, typer.Option("--id", help="Id of the source, a topic level.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="starter, edge, paper, or the folder of a bundle.")] = None,
@@ -68,7 +72,7 @@ def run(
     """
     began_s = time.monotonic()
     console = set_up_logging(verbose=verbose)
-    base = settings_of(
+    options = settings_of(
         source=source,
         camera=camera,
         mic=mic,
@@ -85,7 +89,7 @@ def run(
             "detection.latency_segments": latency,
         },
     )
-    settings = load_settings(config, overrides or (), base=base)
+    settings = load_settings(config, overrides or (), options=options)
     raise typer.Exit(_run(settings, console, report, verbose=verbose, began_s=began_s))
 
 

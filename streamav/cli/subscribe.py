@@ -20,16 +20,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamav.config import MqttSettings, load_settings
+from streamav.config import MqttSettings
+from streamav.config_loading import load_settings
 from streamav.errors import BrokerError, SettingsError
 from streamav.publish.backoff import Backoff
 from streamav.publish.consumer import Consumer
 from streamav.publish.message import EventMessage, MessageError, decode
 from streamav.publish.topics import Topics
-from streamav.publish.url import DEFAULT_URL, parse_broker_url
+from streamav.publish.url import EXAMPLE_URL, parse_broker_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from rich.console import Console
 
@@ -37,28 +38,38 @@ if TYPE_CHECKING:
 
 __all__ = ["subscribe"]
 
+LOCAL_HOST = "127.0.0.1"
+"""Where a broker is looked for when none is named."""
+MOST_OF_CLIENT_ID = 45
+"""Letters of a configured client id that go before our own part, so that the whole has at most 64."""
 MAX_PAUSE_S = 5.0
 """Longest pause between attempts to connect: a person waits at the terminal (our choice)."""
 _STYLES = {"new": "bold green", "update": "dim", "end": "bold"}
 
 
 def subscribe(
-    url: Annotated[str, typer.Argument(help="mqtt://[user@]host[:port][/base], or mqtts:// for TLS.")] = DEFAULT_URL,
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            help="mqtt://[user@]host[:port][/base], or mqtts:// for TLS; what it leaves out is as configured, else as here: "
+            f"{EXAMPLE_URL}.",
+            show_default=False,
+        ),
+    ] = None,
     raw: Annotated[bool, typer.Option("--json", help="Print the messages as they are, one a line.")] = False,
     count: Annotated[int | None, typer.Option("--count", min=1, help="End after so many messages.")] = None,
     seconds: Annotated[float | None, typer.Option("--for", min=0.1, help="End after so many seconds.")] = None,
     summary: Annotated[Path | None, typer.Option("--summary", help="At the end write events and latencies to this JSON file.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="TOML file whose section mqtt holds the password file, TLS, ...")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="mqtt.key=value, over the file.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="TOML file, such as that of streamav run; its section mqtt is used.")
+    ] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="mqtt.key=value, over everything else; repeatable.")] = None,
 ) -> None:
     """Show the events a broker delivers.
 
     The password comes from STREAMAV_MQTT_PASSWORD or from a file (mqtt.password_file), never from the command line.
     """
-    mqtt = load_settings(config, settings or (), base={"mqtt": parse_broker_url(url)}).mqtt
-    if mqtt is None:  # not with a base that has the section
-        msg = f"subscribe needs a broker, like {DEFAULT_URL}"
-        raise SettingsError(msg)
+    mqtt = broker_of(url, config, settings or ())
     printer = _Printer(raw=raw)
     subscriber = Subscriber(show=printer.show, count=count)
     began_s = time.monotonic()
@@ -68,6 +79,20 @@ def subscribe(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if summary is not None:
         summary.write_text(json.dumps(subscriber.summary(time.monotonic() - began_s), indent=1) + "\n", encoding="utf-8")
+
+
+def broker_of(url: str | None, config: Path | None, overrides: Sequence[str], environment: Mapping[str, str] | None = None) -> MqttSettings:
+    """Return the broker to listen to: this machine's, unless file, environment (None: the process's), URL or *overrides* name another.
+
+    Raises:
+        SettingsError: when one of them is wrong.
+    """
+    options = {} if url is None else {"mqtt": parse_broker_url(url)}
+    mqtt = load_settings(config, overrides, environment, options, defaults={"mqtt": {"host": LOCAL_HOST}}).mqtt
+    if mqtt is None:
+        msg = f"mqtt must be a section that names a broker, got nothing; name one like {EXAMPLE_URL}"
+        raise SettingsError(msg)
+    return mqtt
 
 
 @dataclass
@@ -142,7 +167,8 @@ async def _listen(settings: MqttSettings, subscriber: Subscriber, say: Callable[
     from streamav.publish.client import Credentials
 
     random = SystemRandom()
-    client_id = settings.client_id or f"streamav-subscribe-{random.getrandbits(32):08x}"
+    # Never the configured id alone: the file may be that of a run, and two clients of one id throw each other out.
+    client_id = f"{(settings.client_id or 'streamav')[:MOST_OF_CLIENT_ID]}-subscribe-{random.getrandbits(32):08x}"
     backoff = Backoff(settings.backoff.min_s, min(settings.backoff.max_s, MAX_PAUSE_S), random)
     work = asyncio.create_task(_receive_for_ever(settings, Credentials(settings), client_id, subscriber, say, backoff))
     stopped = asyncio.Event()

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamav.config import ENVIRONMENT_PREFIX
+from streamav.setting_names import HOME, PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ _NICENESS = 5
 """How far the builder steps back behind the run: a third of its share of a busy core (Linux: 1.25 a step); more would starve it there."""
 _STEP_S = 0.1
 """How soon the end of the run is noticed."""
-_FOR_BUILDER = frozenset({"STREAMAV_HOME"})
+_FOR_BUILDER = frozenset({HOME})
 """Where models and engines lie; all else a builder needs is on its command line."""
 _TAIL_BYTES = 4096
 _REASON_LETTERS = 300
@@ -53,7 +53,7 @@ def builder_environment() -> dict[str, str]:
 
     `python -m` would also import what lies in the working folder; where this process does not, the builder does not either.
     """
-    kept = {name: value for name, value in os.environ.items() if name in _FOR_BUILDER or not name.startswith(ENVIRONMENT_PREFIX)}
+    kept = {name: value for name, value in os.environ.items() if name in _FOR_BUILDER or not name.startswith(PREFIX)}
     return kept if {"", str(Path.cwd())} & {*sys.path} else kept | {"PYTHONSAFEPATH": "1"}
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamav.errors import EngineError
+from streamav.setting_names import HOME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 def cache_folder() -> Path:
     """Give the folder of built engines: $STREAMAV_HOME/engines, else streamav/engines in $XDG_CACHE_HOME or ~/.cache."""
-    home = os.environ.get("STREAMAV_HOME")
+    home = os.environ.get(HOME)
     if home:
         return Path(home) / "engines"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamav" / "engines"

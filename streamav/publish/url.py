@@ -1,6 +1,6 @@
-"""Reads `mqtt://user@host:1883/base` into the settings of the MQTT connection.
+"""Reads `mqtt://user@host:1883/base` into the settings of the MQTT connection that are written in it.
 
-It neither resolves names nor connects.
+It neither resolves names nor connects, and fills nothing in.
 """
 
 from __future__ import annotations
@@ -9,21 +9,19 @@ from urllib.parse import unquote, urlsplit
 
 from streamav.errors import SettingsError
 
-__all__ = ["DEFAULT_URL", "parse_broker_url"]
+__all__ = ["EXAMPLE_URL", "parse_broker_url"]
 
-DEFAULT_URL = "mqtt://127.0.0.1:1883/streamav"
-TLS_PORT = 8883
-"""IANA: secure-mqtt."""
-PLAIN_PORT = 1883
-"""IANA: mqtt."""
+EXAMPLE_URL = "mqtt://127.0.0.1:1883/streamav"
+"""What a URL looks like, for messages."""
 
 
 def parse_broker_url(url: str) -> dict[str, object]:
-    """Give the keys of MqttSettings that *url* names: host, port, and where present username, base and tls.
+    """Return the keys of MqttSettings that are written in *url*: host, and where present port, username, base and tls.
+
+    `mqtts://` switches TLS on. `mqtt://` says nothing about TLS: where TLS is configured, it stays, and so does a configured port.
 
     Args:
-        url: `mqtt://[user@]host[:port][/base]`, or `mqtts://` for TLS; 1883 and 8883 are the default ports. A bare `host[:port]` is taken
-            as `mqtt://`.
+        url: `mqtt://[user@]host[:port][/base]`, or `mqtts://` for TLS. A bare `host[:port]` is taken as `mqtt://`.
 
     Raises:
         SettingsError: when it is no such URL, or holds a password: the list of processes shows it to every user of the machine.
@@ -33,7 +31,7 @@ def parse_broker_url(url: str) -> dict[str, object]:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as exc:
-        msg = f"the broker must be a URL like {DEFAULT_URL}: {exc}"  # urlsplit's reasons name port or host, never the user part
+        msg = f"the broker must be a URL like {EXAMPLE_URL}: {exc}"  # urlsplit's reasons name port or host, never the user part
         raise SettingsError(msg) from None
     if parts.password is not None:
         msg = (
@@ -42,14 +40,15 @@ def parse_broker_url(url: str) -> dict[str, object]:
         )
         raise SettingsError(msg)
     if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname or parts.query or parts.fragment:
-        msg = f"the broker must be a URL like {DEFAULT_URL} or mqtts://user@host:8883/streamav, got {url!r}"
+        msg = f"the broker must be a URL like {EXAMPLE_URL} or mqtts://user@host:8883/streamav, got {url!r}"
         raise SettingsError(msg)
-    secure = parts.scheme == "mqtts"
-    values: dict[str, object] = {"host": parts.hostname, "port": port or (TLS_PORT if secure else PLAIN_PORT)}
+    values: dict[str, object] = {"host": parts.hostname}
+    if port is not None:
+        values["port"] = port
     if parts.username:
         values["username"] = unquote(parts.username)
     if base := unquote(parts.path).strip("/"):
         values["base"] = base
-    if secure:
+    if parts.scheme == "mqtts":
         values["tls"] = {}
     return values

@@ -21,7 +21,8 @@ from streamav.cli import main
 from streamav.cli.evaluate import evaluate
 from streamav.cli.train import train
 from streamav.cli.tune import tune
-from streamav.config import DetectionSettings, load_settings
+from streamav.config import DetectionSettings
+from streamav.config_loading import load_settings
 from streamav.errors import DataError, ModelError, SettingsError
 from streamav.evaluation.stream_manifest import Manifest, Piece
 from streamav.networks.options import VSCGOptions

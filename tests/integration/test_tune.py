@@ -15,7 +15,8 @@ from streamav.bundle import ClassDetection, load_bundle
 from streamav.bundle.store import copy_bundle
 from streamav.cli import main
 from streamav.cli.recordings import FoundSpans
-from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSettings, load_settings
+from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSettings
+from streamav.config_loading import load_settings
 from streamav.evaluation.quiet_tuning import STRICTEST
 from streamav.evaluation.stream_runs import runs_of_column
 from streamav.training.quiet import QuietRun, find_recordings

@@ -8,7 +8,8 @@ import pytest
 
 from streamav.app import build, label_options, localizer_head
 from streamav.bundle import ModelCard, load_bundle
-from streamav.config import DetectionSettings, Settings, load_settings
+from streamav.config import DetectionSettings, Settings
+from streamav.config_loading import load_settings
 from streamav.errors import CaptureError, SettingsError
 
 

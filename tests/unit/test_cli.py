@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from streamav.cli import COMMANDS, main
-from streamav.cli.demo import compare
+from streamav.cli.demo import compare, run_options
 from streamav.cli.run import settings_of
-from streamav.config import load_settings
+from streamav.cli.subscribe import broker_of
+from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
 
 
@@ -77,13 +78,56 @@ def chosen(**options: str) -> dict[str, object]:
 def test_options_become_settings() -> None:
     """A URL, the word scene, or camera and microphone; a broker's URL; nothing for what was not given."""
     assert chosen() == {}
-    assert load_settings(base=chosen(source="scene"), environment={}).source.scene
-    assert load_settings(base=chosen(source="a.mp4"), environment={}).source.uri == "a.mp4"
-    pair = load_settings(base=chosen(camera="0", mic="default"), environment={}).source
+    assert load_settings(options=chosen(source="scene"), environment={}).source.scene
+    assert load_settings(options=chosen(source="a.mp4"), environment={}).source.uri == "a.mp4"
+    pair = load_settings(options=chosen(camera="0", mic="default"), environment={}).source
     assert (pair.camera, pair.mic, pair.uri, pair.scene) == ("0", "default", None, False)
-    mqtt = load_settings(base=chosen(mqtt="mqtt://me@host:1884/house"), environment={}).mqtt
+    mqtt = load_settings(options=chosen(mqtt="mqtt://me@host:1884/house"), environment={}).mqtt
     assert mqtt is not None
     assert (mqtt.host, mqtt.port, mqtt.username, mqtt.base) == ("host", 1884, "me", "house")
+
+
+def test_subscribe_listens_where_it_was_told(tmp_path: Path) -> None:
+    """The broker of the configuration file, of the environment, of the URL, of --set, each over the ones before; else this machine's."""
+    file = tmp_path / "s.toml"
+    file.write_text('[mqtt]\nhost = "file"\nport = 8884\nbase = "house"\n[mqtt.tls]\nca = "ca.pem"\n')
+    told = broker_of(None, file, [], {})
+    assert (told.host, told.port, told.base, told.tls is not None) == ("file", 8884, "house", True)
+    told = broker_of(None, file, [], {"STREAMAV_MQTT_HOST": "environment"})
+    assert (told.host, told.port) == ("environment", 8884)
+    told = broker_of("mqtt://url", file, ["mqtt.base=garden"], {"STREAMAV_MQTT_HOST": "environment"})
+    assert (told.host, told.port, told.base, told.tls is not None) == ("url", 8884, "garden", True)
+    told = broker_of(None, None, [], {})
+    assert (told.host, told.port, told.base, told.tls) == ("127.0.0.1", 1883, "streamav", None)
+    assert broker_of(None, None, ["mqtt.port=1999"], {}).port == 1999
+
+
+def test_run_keeps_the_configured_broker_behind_a_bare_url(tmp_path: Path) -> None:
+    """`--mqtt mqtt://host` changes the host and nothing else."""
+    file = tmp_path / "s.toml"
+    file.write_text('[mqtt]\nhost = "file"\nport = 8883\n[mqtt.tls]\nca = "ca.pem"\n')
+    mqtt = load_settings(file, options=chosen(mqtt="mqtt://other"), environment={}).mqtt
+    assert mqtt is not None
+    assert (mqtt.host, mqtt.port, mqtt.tls is not None) == ("other", 8883, True)
+
+
+def test_the_demonstration_passes_on_only_what_was_named() -> None:
+    """A model or speed that STREAMAV_* variables name is not overridden by a default."""
+    assert not {"--model", "--speed"} & set(run_options(60.0, None, None))
+    assert run_options(60.0, "edge", "max")[-4:] == ["--model", "edge", "--speed", "max"]
+
+
+@pytest.mark.parametrize("arguments", [["models", "list"], ["config", "check", "x.toml"], ["subscribe"], ["run", "--source", "scene"]])
+def test_every_command_refuses_a_misspelt_variable(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that loads no settings: STREAMAV_HOM would leave it in the wrong folder. Help is given all the same."""
+    monkeypatch.setenv("STREAMAV_HOM", "/elsewhere")
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == (
+        "streamav: unknown environment variable STREAMAV_HOM; the nearest is STREAMAV_HOME; correct or unset it\n"
+    )
+    assert main([arguments[0], "--help"]) == 0
 
 
 @pytest.mark.parametrize("options", [{"source": "b.mp4"}, {"source": "scene"}, {"camera": "1", "mic": "2"}])
@@ -92,7 +136,7 @@ def test_an_option_replaces_the_source_of_the_file(tmp_path: Path, options: dict
     file = tmp_path / "s.toml"
     for written in ('uri = "a.mp4"', 'camera = "0"\nmic = "default"', "scene = true"):
         file.write_text(f"[source]\n{written}\n")
-        source = load_settings(file, base=chosen(**options), environment={}).source
+        source = load_settings(file, options=chosen(**options), environment={}).source
         assert (source.uri, source.scene, source.camera, source.mic) == (
             None if options.get("source") in {None, "scene"} else "b.mp4",
             options.get("source") == "scene",
@@ -104,7 +148,7 @@ def test_an_option_replaces_the_source_of_the_file(tmp_path: Path, options: dict
 def test_two_sources_at_once_are_refused() -> None:
     """A file and a camera on one command line contradict each other."""
     with pytest.raises(SettingsError, match="give only one"):
-        load_settings(base=chosen(source="a.mp4", camera="0"), environment={})
+        load_settings(options=chosen(source="a.mp4", camera="0"), environment={})
 
 
 def test_every_command_that_is_there_can_be_loaded() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from streamav.config import Settings, SourceSettings, load_settings
+from streamav.config import Settings, SourceSettings
+from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
+from streamav.publish.url import parse_broker_url
+from streamav.setting_names import HOME, NOT_SETTINGS, setting_of_variable
 
 NOTHING: dict[str, str] = {}
 
@@ -40,6 +44,7 @@ def test_without_anything_there_are_defaults() -> None:
         ("source.id=a b", r"source.id: "),
         ("source.id=status", r"source.id must not be one of"),
         ("mqtt.base=a//b", r"mqtt"),
+        ("detection.classes.bark.onn=1", r"unknown setting detection.classes.bark.onn; the nearest is detection.classes.bark.on"),
         ("nonsense", r"--set takes section.key=value, got 'nonsense'"),
         ("model.engine=gpu", r"model.engine: .*'auto', 'torch'"),
     ],
@@ -108,6 +113,119 @@ def test_the_example_file_is_right() -> None:
     """What the documentation shows can be loaded."""
     example = Path(__file__).parents[2] / "examples" / "porch.toml"
     assert load_settings(example, environment=NOTHING).source.id == "porch"
+
+
+# The environment
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("STREAMAV_MQTT_HSOT", "STREAMAV_MQTT_HOST"),
+        ("STREAMAV_MQTT_PASSWROD", "STREAMAV_MQTT_PASSWORD"),
+        ("STREAMAV_DETECTION_LATENCY", "STREAMAV_DETECTION_LATENCY_SEGMENTS"),
+        ("STREAMAV_SOURCES_1_URII", "STREAMAV_SOURCES_1_URI"),
+        ("STREAMAV_DETECTION_CLASSES_BARK_ONN", "STREAMAV_DETECTION_CLASSES_LABEL_ON"),
+        ("STREAMAV_HOEM", "STREAMAV_HOME"),
+    ],
+)
+def test_a_misspelt_variable_is_an_error_that_names_the_nearest(name: str, nearest: str) -> None:
+    """It would otherwise be taken for set, and do nothing; its value, which may be a password, is not shown."""
+    with pytest.raises(SettingsError, match=rf"unknown environment variable {name}; the nearest is {nearest};") as caught:
+        load_settings(environment={name: "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_variables_of_others_and_of_no_setting_are_left_alone() -> None:
+    """Where models lie and what tests need is not a setting; a name that does not begin with STREAMAV_ is not ours."""
+    environment = dict.fromkeys(NOT_SETTINGS, "/somewhere") | {"STREAMAVX": "1", "MQTT_HSOT": "x"}
+    assert load_settings(environment=environment) == load_settings(environment=NOTHING)
+
+
+def test_every_variable_that_the_project_reads_is_a_setting_or_in_the_one_list() -> None:
+    """A new variable that is read somewhere but not listed would be refused as misspelt; one that nothing reads must leave the list."""
+    root = Path(__file__).parents[2]
+    files = [file for folder in ("streamav", "tests", "scripts") for file in (root / folder).rglob("*") if file.is_file()]
+    texts = [file.read_text(encoding="utf-8") for file in files if file.suffix in {"", ".py"}]
+    read = {name for text in texts for name in re.findall(r"""(?:environ(?:\.get)?[\[(]|getenv\()\s*["'](STREAMAV_\w+)""", text)}
+    assert {name for name in read if setting_of_variable(name) is None} | {HOME} == set(NOT_SETTINGS)
+
+
+def test_every_setting_has_a_variable() -> None:
+    """Also one of a class: the free name of the label stands between the names of the settings."""
+    environment = {"STREAMAV_DETECTION_CLASSES_BABY_CRY_ON": "0.7", "STREAMAV_DETECTION_CLASSES_BARK_ENABLED": "false"}
+    classes = load_settings(environment=environment).detection.classes
+    assert (classes["baby_cry"].on, classes["bark"].enabled) == (0.7, False)
+
+
+# The broker
+
+CONFIGURED = """
+[mqtt]
+host = "file"
+port = 8884
+base = "house"
+username = "me"
+[mqtt.tls]
+ca = "ca.pem"
+"""
+
+
+@pytest.mark.parametrize(
+    ("url", "changed"),
+    [
+        ("mqtt://other", {"host": "other"}),
+        ("other", {"host": "other"}),
+        ("mqtts://other", {"host": "other"}),
+        ("mqtt://other:1999", {"host": "other", "port": 1999}),
+        ("mqtt://you@other/garden", {"host": "other", "username": "you", "base": "garden"}),
+    ],
+)
+def test_a_broker_url_sets_only_what_is_written_in_it(tmp_path: Path, url: str, changed: dict[str, object]) -> None:
+    """A configured port, user, base and TLS stay; `mqtt://` says nothing about TLS and never switches it off."""
+    file = tmp_path / "s.toml"
+    file.write_text(CONFIGURED)
+    mqtt = load_settings(file, environment=NOTHING, options={"mqtt": parse_broker_url(url)}).mqtt
+    expected = {"host": "file", "port": 8884, "base": "house", "username": "me"} | changed
+    assert mqtt is not None
+    assert {name: getattr(mqtt, name) for name in expected} == expected
+    assert mqtt.tls is not None
+    assert mqtt.tls.ca == Path("ca.pem")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "port"),
+    [([], 1883), (["mqtt.tls.insecure=true"], 8883), (["mqtt.tls.insecure=true", "mqtt.port=1"], 1), (["mqtt.tls=false"], 1883)],
+)
+def test_the_port_follows_tls_where_none_is_written(overrides: list[str], port: int) -> None:
+    """8883 with TLS, 1883 without; one that is written stays."""
+    mqtt = load_settings(overrides=["mqtt.host=h", *overrides], environment=NOTHING).mqtt
+    assert mqtt is not None
+    assert mqtt.port == port
+
+
+def test_configured_tls_can_be_switched_off_by_name_alone(tmp_path: Path) -> None:
+    """`--set mqtt.tls=false` does it, which nobody writes by accident; `mqtts://` over a false switches it on."""
+    file = tmp_path / "s.toml"
+    file.write_text(CONFIGURED)
+    mqtt = load_settings(file, ["mqtt.tls=false"], NOTHING).mqtt
+    assert mqtt is not None
+    assert mqtt.tls is None
+    file.write_text('[mqtt]\nhost = "file"\ntls = false\n')
+    mqtt = load_settings(file, environment=NOTHING, options={"mqtt": parse_broker_url("mqtts://other")}).mqtt
+    assert mqtt is not None
+    assert mqtt.tls is not None
+
+
+def test_defaults_of_a_command_are_below_everything(tmp_path: Path) -> None:
+    """Only where neither file, environment, option nor --set names a value."""
+    defaults: dict[str, object] = {"mqtt": {"host": "here", "port": 1}}
+    file = tmp_path / "s.toml"
+    file.write_text("[mqtt]\nport = 2\n")
+    mqtt = load_settings(file, environment={"STREAMAV_MQTT_BASE": "b"}, defaults=defaults).mqtt
+    assert mqtt is not None
+    assert (mqtt.host, mqtt.port, mqtt.base) == ("here", 2, "b")
+    assert defaults == {"mqtt": {"host": "here", "port": 1}}, "what a command passes must not be changed"
 
 
 # Several sources

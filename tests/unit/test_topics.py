@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from streamav.config import load_settings
+from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
 from streamav.publish.topics import Topics
 from streamav.publish.url import parse_broker_url
@@ -46,23 +46,23 @@ def test_topics_of_the_contract() -> None:
 def test_odd_source_names_are_refused(source: str) -> None:
     """A source id is one topic level and no word of the service itself."""
     with pytest.raises(SettingsError):
-        load_settings(environment={}, base={"source": {"id": source}})
+        load_settings(environment={}, options={"source": {"id": source}})
 
 
 @pytest.mark.parametrize(
     ("url", "values"),
     [
         ("mqtt://127.0.0.1:1884/streamav", {"host": "127.0.0.1", "port": 1884, "base": "streamav"}),
-        ("mqtt://broker", {"host": "broker", "port": 1883}),
+        ("mqtt://broker", {"host": "broker"}),
         ("broker:1999", {"host": "broker", "port": 1999}),
-        ("mqtts://me@broker/home/av/", {"host": "broker", "port": 8883, "username": "me", "base": "home/av", "tls": {}}),
+        ("mqtts://me@broker/home/av/", {"host": "broker", "username": "me", "base": "home/av", "tls": {}}),
         ("mqtt://a%40b@[::1]:1883", {"host": "::1", "port": 1883, "username": "a@b"}),
     ],
 )
 def test_a_broker_url_becomes_settings(url: str, values: dict[str, object]) -> None:
-    """Host, port, user, base and TLS are read from the URL, and the settings accept them."""
+    """Host, and where written port, user, base and TLS, are read from the URL, and the settings accept them; nothing is filled in."""
     assert parse_broker_url(url) == values
-    settings = load_settings(environment={}, base={"mqtt": values})
+    settings = load_settings(environment={}, options={"mqtt": values})
     assert settings.mqtt is not None
     assert settings.mqtt.host == values["host"]
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from streamav.app import label_options
 from streamav.bundle import AudioCard, ClassDetection, ClassEntry, DetectionCard, LocalizerCard, ModelCard, VisualCard
-from streamav.config import DetectionSettings, load_settings
+from streamav.config import DetectionSettings
+from streamav.config_loading import load_settings
 from streamav.errors import DataError, MissingExtraError, SettingsError
 from streamav.evaluation.stream_events import Hysteresis
 from streamav.evaluation.stream_runs import ScoredSeconds

@@ -1,0 +1,130 @@
+"""Builds the settings of a command: what was written in its places, each over the ones before it.
+
+    what the command itself takes for granted  <  TOML file  <  STREAMAV_* variables  <  options  <  --set
+
+Only what was written overrides; a key that a later place does not name keeps its value. Several sources stand in the file as
+`[[sources]]`; `sources.0.uri` and STREAMAV_SOURCES_0_URI name the first one's address. Nothing is read at import.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from streamav.config import Settings, merge
+from streamav.errors import SettingsError
+from streamav.setting_names import NOT_SETTINGS, PREFIX, explain, nearest_variable, setting_of_variable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+__all__ = ["check_environment", "load_settings"]
+
+
+def load_settings(
+    file: Path | None = None,
+    overrides: Iterable[str] = (),
+    environment: Mapping[str, str] | None = None,
+    options: Mapping[str, object] | None = None,
+    defaults: Mapping[str, object] | None = None,
+) -> Settings:
+    """Build the settings of a command.
+
+    Args:
+        file: TOML file, or None.
+        overrides: "section.key=value" strings; the value is read as TOML, or as a bare string where that fails.
+        environment: variables to look at; None for those of the process. STREAMAV_MQTT_HOST sets mqtt.host.
+        options: nested values that come from command line options; only those that were given.
+        defaults: nested values that hold where nothing else was written.
+
+    Raises:
+        SettingsError: when the file is missing or not TOML, a key or a STREAMAV_* variable is unknown, or a value is out of range.
+    """
+    tree: dict[str, object] = {}
+    merge(tree, defaults or {})
+    merge(tree, {} if file is None else _read(file))
+    for path, value in _from_environment(os.environ if environment is None else environment):
+        _put(tree, path, value)
+    merge(tree, options or {})
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            msg = f"--set takes section.key=value, got {override!r}"
+            raise SettingsError(msg)
+        _put(tree, tuple(key.strip().split(".")), _value(text))
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as exc:
+        raise SettingsError("\n".join(explain(error) for error in exc.errors())) from None
+
+
+def check_environment(environment: Mapping[str, str]) -> None:
+    """Refuse a STREAMAV_* variable that nothing reads.
+
+    Raises:
+        SettingsError: names it, and the nearest right one; never its value.
+    """
+    _from_environment(environment)
+
+
+def _from_environment(environment: Mapping[str, str]) -> list[tuple[tuple[str, ...], str]]:
+    """Return the settings that the environment names, with their values."""
+    found = []
+    for name, value in sorted(environment.items()):
+        if not name.startswith(PREFIX) or name in NOT_SETTINGS:
+            continue
+        path = setting_of_variable(name)
+        if path is None:
+            msg = f"unknown environment variable {name}; the nearest is {nearest_variable(name)}; correct or unset it"
+            raise SettingsError(msg)
+        found.append((path, value))
+    return found
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as exc:
+        msg = f"the configuration file {file} cannot be read: {exc.strerror}"
+        raise SettingsError(msg) from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        msg = f"the configuration file {file} must be TOML: {exc}"
+        raise SettingsError(msg) from exc
+
+
+def _put(tree: dict[str, object], path: tuple[str, ...], value: object) -> None:
+    """Set one leaf of a nested dictionary, making the sections on its way; a number chooses one of a list of sections."""
+    place: object = tree
+    for depth, key in enumerate(path[:-1], 1):
+        if isinstance(place, list):
+            place = _numbered(place, path, depth)
+        elif isinstance(place, dict):
+            place = place.setdefault(key, [] if key == "sources" else {})
+    if isinstance(place, dict):
+        place[path[-1]] = value
+        return
+    msg = f"{'.'.join(path)} cannot be set: {'.'.join(path[:-1])} is a value, not a section"
+    raise SettingsError(msg)
+
+
+def _numbered(sections: list[object], path: tuple[str, ...], depth: int) -> object:
+    """Return the section of a list that a path names at *depth*."""
+    number = path[depth - 1]
+    if not number.isdigit() or int(number) >= len(sections):
+        where = ".".join(path[: depth - 1])
+        known = f"has the numbers 0 to {len(sections) - 1}" if sections else "is empty: the file has no [[sources]]"
+        msg = f"{'.'.join(path)} cannot be set: {where} {known}, got {number!r}"
+        raise SettingsError(msg)
+    return sections[int(number)]
+
+
+def _value(text: str) -> object:
+    """Read a value as TOML would, and anything else as a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

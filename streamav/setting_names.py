@@ -1,0 +1,110 @@
+"""What settings are called: as paths in a file or after --set, and as variables of the environment; and which one was probably meant.
+
+It reads no file and no environment, and holds no values.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
+
+from pydantic import BaseModel
+
+from streamav.config import MOST_SOURCES, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["HOME", "NOT_SETTINGS", "PREFIX", "explain", "nearest_setting", "nearest_variable", "setting_of_variable"]
+
+PREFIX: Final = "STREAMAV_"
+"""Every variable that begins so is a setting, or one of `NOT_SETTINGS`, or a mistake."""
+HOME: Final = "STREAMAV_HOME"
+NOT_SETTINGS: Final[Mapping[str, str]] = {
+    HOME: "folder of the user's models and engines",
+    "STREAMAV_HARDWARE": "tests: set to use real cameras and microphones",
+    "STREAMAV_SHARED_DATA": "tests: folder of shared data",
+}
+"""Variables that name something else than a setting; the only list of them."""
+
+_NUMBER: Final = "<number>"
+"""Stands in a path for the number of one of a list of sections."""
+_NAME: Final = "<name>"
+"""Stands in a path for the free name of a section, such as a label."""
+_PATTERNS: Final = {_NUMBER: r"(\d+)", _NAME: "(.+)"}
+
+Path = tuple[str, ...]
+
+
+def setting_of_variable(name: str) -> Path | None:
+    """Return the path that a variable sets: STREAMAV_MQTT_TLS_CA is ("mqtt", "tls", "ca"); None where it names no setting."""
+    rest = name.removeprefix(PREFIX).lower()
+    for path in _paths(Settings):
+        found = re.fullmatch("_".join(_PATTERNS.get(part, part) for part in path), rest)
+        if found is not None:
+            free = iter(found.groups())
+            return tuple(next(free) if part in _PATTERNS else part for part in path)
+    return None
+
+
+def nearest_variable(name: str) -> str:
+    """Return the known variable that is most like an unknown one."""
+    number = re.search(r"_(\d+)(?=_|$)", name)
+    stand_ins = {_NUMBER: number[1] if number else "0", _NAME: "LABEL"}
+    settings = [PREFIX + "_".join(stand_ins.get(part, part) for part in path).upper() for path in _paths(Settings)]
+    return difflib.get_close_matches(name.upper(), [*settings, *NOT_SETTINGS], n=1, cutoff=0.0)[0]
+
+
+def nearest_setting(location: Path) -> str:
+    """Return the known setting that is most like an unknown one: a like name in the same section first, then a like path anywhere."""
+    known = _paths(Settings)
+    beside = [path[-1] for path in known if _fits(location[:-1], path[:-1])]
+    near = difflib.get_close_matches(location[-1], beside, n=1, cutoff=0.5)
+    if near:
+        return ".".join([*location[:-1], near[0]])
+    return difflib.get_close_matches(".".join(location), [".".join(path) for path in known], n=1, cutoff=0.0)[0]
+
+
+def explain(error: Mapping[str, Any]) -> str:
+    """Return one pydantic error as a sentence that names the setting; passwords and whole sections are not shown."""
+    location = tuple(str(part) for part in error["loc"])
+    where = ".".join(location) or "settings"
+    said, given = str(error["msg"]).removeprefix("Value error, "), error.get("input")
+    if error["type"] == "missing":
+        return f"{where} must be given"
+    if not location and error["type"] == "value_error":  # a rule about several settings names them itself
+        return said
+    if error["type"] == "extra_forbidden":
+        return f"unknown setting {where}; the nearest is {nearest_setting(location)}"
+    if location == ("sources",):
+        kind = "a table: write [[sources]]" if isinstance(given, dict) else "a value"
+        got = str(len(given)) if isinstance(given, list | tuple) else kind
+        return f"sources must be at most {MOST_SOURCES} tables, each headed [[sources]], got {got}"
+    if isinstance(given, dict | list | tuple):  # a whole section: its address or password need not be shown
+        return f"{where}: {said}"
+    return f"{where}: {said} (got {'a secret' if 'password' in where else repr(given)})"
+
+
+def _fits(location: Path, path: Path) -> bool:
+    """Tell whether a location lies at a path with stand-ins."""
+    return len(location) == len(path) and all(part in _PATTERNS or part == at for at, part in zip(location, path, strict=True))
+
+
+def _paths(model: type[BaseModel], before: Path = ()) -> list[Path]:
+    """Return the paths of all plain settings below *model*, with a stand-in for each number and free name."""
+    paths: list[Path] = []
+    for name, field in model.model_fields.items():
+        inner, stand_in = _section(field.annotation)
+        paths += [(*before, name)] if inner is None else _paths(inner, (*before, name, *stand_in))
+    return paths
+
+
+def _section(annotation: object) -> tuple[type[BaseModel] | None, Path]:
+    """Return the settings class of a field that holds sections, and how one of them is named; None for a plain value."""
+    origin = get_origin(annotation)
+    stand_in: Path = (_NAME,) if origin is dict else (_NUMBER,) if origin is tuple else ()
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate, stand_in
+    return None, ()
