@@ -8,13 +8,17 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections import OrderedDict
 
 import aiomqtt
+
+REMEMBERED = 1000
+"""Events of which the number is remembered: those without news for longest are forgotten first."""
 
 
 async def follow(host: str, port: int) -> None:
     """Subscribe with QoS 1 and print every message that tells something new."""
-    newest: dict[str, int] = {}
+    newest: OrderedDict[str, int] = OrderedDict()
     async with aiomqtt.Client(host, port) as client:
         await client.subscribe("streamav/+/event", qos=1)
         async for message in client.messages:
@@ -22,6 +26,9 @@ async def follow(host: str, port: int) -> None:
             if event["seq"] <= newest.get(event["id"], 0):
                 continue
             newest[event["id"]] = event["seq"]
+            newest.move_to_end(event["id"])
+            if len(newest) > REMEMBERED:
+                newest.popitem(last=False)
             print(event["type"], event["source"], event["label"], f"{event['duration_s']:.0f} s", f"score {event['score']:.2f}")
 
 

@@ -9,7 +9,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,13 +49,14 @@ _ONE_AND_MANY = (
 
 EngineChoice = Literal["auto", "torch", "cpu", "cuda", "tensorrt"]
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
+_NUMBER_AS_TEXT = BeforeValidator(lambda value: str(value) if type(value) is int else value)
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Options(BaseModel):
-    """Frozen settings that refuse keys they do not know."""
+    """Frozen settings that refuse keys they do not know; a number that stands for a text need not be quoted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
 
 
 class SourceSettings(_Options):
@@ -65,13 +66,13 @@ class SourceSettings(_Options):
     """Topic level; never changes for a source."""
     uri: str | None = None
     """File, rtsp://, http://, udp://, tcp:// ... : sound and picture from one demuxer."""
-    camera: Annotated[str | None, Field(coerce_numbers_to_str=True)] = None
+    camera: str | None = None
     """Camera: a number, /dev/video..., or part of a device name."""
-    mic: Annotated[str | None, Field(coerce_numbers_to_str=True)] = None
+    mic: str | None = None
     """Microphone: "default", a number, or part of a device name."""
     scene: bool = False
     """True for the embedded rendered scene."""
-    speed: Literal["1", "max"] = "1"
+    speed: Annotated[Literal["1", "max"], _NUMBER_AS_TEXT] = "1"
     """Replay of a file: at its own pace, or as fast as the machine goes."""
     duration_s: Annotated[float, Field(gt=0.0)] | None = None
     """Stop after so many seconds of media; None for no limit."""
@@ -193,7 +194,7 @@ class MqttSettings(_Options):
     password: SecretStr | None = None
     """Only from the environment (STREAMAV_MQTT_PASSWORD) or a file; never on the command line."""
     password_file: Path | None = None
-    protocol: Literal["3.1.1", "5"] = "5"
+    protocol: Annotated[Literal["3.1.1", "5"], _NUMBER_AS_TEXT] = "5"
     keepalive_s: Annotated[int, Field(ge=2, le=3600)] = 30
     timeout_s: Annotated[float, Field(gt=0.0, le=120.0)] = 10.0
     provisional: bool = True

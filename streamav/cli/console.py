@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 
+from streamav.cli.place import words_of_place
 from streamav.types import EventPhase
 
 if TYPE_CHECKING:
-    from streamav.types import Event, Location, SourceState, Telemetry
+    from streamav.types import Event, SourceState, Telemetry
 
 __all__ = ["ConsoleSink", "set_up_logging"]
 
@@ -60,7 +61,7 @@ class ConsoleSink:
         seconds = ((event.end_ns or event.newest_end_ns) - event.start_ns) / 1e9
         self._console.print(
             f"{begin:%H:%M:%S}Z {escape(event.source)} [{_STYLES[event.phase]}]{escape(event.label):<14} {what:<11}[/] "
-            f"{seconds:4.0f} s  score {event.score:.2f}  {_place(event.location):<13} {latency_s:5.2f} s late",
+            f"{seconds:4.0f} s  score {event.score:.2f}  {words_of_place(event.location):<13} {latency_s:5.2f} s late",
             highlight=False,
         )
 
@@ -73,12 +74,3 @@ class ConsoleSink:
 
     async def close(self) -> None:
         """Do nothing."""
-
-
-def _place(location: Location | None) -> str:
-    """Say in words where in the picture it is."""
-    if location is None or location.box is None:
-        return "somewhere"
-    words = ("left", "centre", "right"), ("top", "middle", "bottom")
-    across, down = (side[min(2, int(3 * at))] for side, at in zip(words, location.peak, strict=True))
-    return f"{down} {across}"

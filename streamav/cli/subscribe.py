@@ -9,23 +9,20 @@ import asyncio
 import json
 import os
 import signal
-import statistics
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamav.config import MqttSettings
+from streamav.cli.place import words_of_place
 from streamav.config_loading import load_settings
 from streamav.errors import BrokerError, SettingsError
 from streamav.publish.backoff import Backoff
-from streamav.publish.consumer import Consumer
-from streamav.publish.message import EventMessage, MessageError, decode
+from streamav.publish.subscriber import Subscriber
 from streamav.publish.topics import Topics
 from streamav.publish.url import EXAMPLE_URL, parse_broker_url
 
@@ -34,9 +31,11 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from streamav.config import MqttSettings
     from streamav.publish.client import Credentials
+    from streamav.publish.message import EventMessage
 
-__all__ = ["subscribe"]
+__all__ = ["broker_of", "subscribe"]
 
 LOCAL_HOST = "127.0.0.1"
 """Where a broker is looked for when none is named."""
@@ -93,73 +92,6 @@ def broker_of(url: str | None, config: Path | None, overrides: Sequence[str], en
         msg = f"mqtt must be a section that names a broker, got nothing; name one like {EXAMPLE_URL}"
         raise SettingsError(msg)
     return mqtt
-
-
-@dataclass
-class Subscriber:
-    """What the command has received."""
-
-    show: Callable[[EventMessage, bytes, float | None], None]
-    """Called with each message that says something new, its bytes, and its latency in seconds."""
-    count: int | None = None
-    """End after so many messages."""
-    consumer: Consumer = field(default_factory=Consumer)
-    shown: int = 0
-    invalid: int = 0
-    """Messages that break the contract."""
-    arrival_s: list[float] = field(default_factory=list)
-    """For each message about an event that goes on: end of its newest second to its arrival here, on UTC, seconds."""
-    publisher_s: list[float] = field(default_factory=list)
-    """The same as the publisher says it, up to the hand-over to its client."""
-
-    @property
-    def done(self) -> bool:
-        """True when no more is wanted."""
-        return self.count is not None and self.shown >= self.count
-
-    def take(self, data: bytes, now_s: float) -> str | None:
-        """Take one message that arrived at *now_s* (seconds since 1970); give what is wrong with it, or None."""
-        try:
-            message = decode(data)
-        except MessageError as exc:
-            self.invalid += 1
-            return str(exc)
-        if not self.consumer.take(message):
-            return None
-        latency_s = None
-        if message.active:  # an end comes later than its last second by the pause that ended it
-            latency_s = now_s - (message.start_ts + message.duration_s)
-            self.arrival_s.append(latency_s)
-            self.publisher_s.append(message.latency_s)
-        self.shown += 1
-        self.show(message, data, latency_s)
-        return None
-
-    def summary(self, seconds: float) -> dict[str, object]:
-        """Give what was seen as JSON values."""
-        return {
-            "seconds": round(seconds, 3),
-            "messages": self.shown,
-            "duplicates": self.consumer.dropped,
-            "invalid": self.invalid,
-            "arrival_latency_s": _quantiles(self.arrival_s),
-            "publisher_latency_s": _quantiles(self.publisher_s),
-            "events": [_outline(message) for message in self.consumer.events],
-        }
-
-
-def _outline(message: EventMessage) -> dict[str, object]:
-    """Give of the last message of an event what a comparison with the truth needs."""
-    keys = {"id", "seq", "source", "label", "start_time", "end_time", "start_ts", "end_ts", "media_start_s", "media_end_s"}
-    return message.model_dump(include=keys | {"duration_s", "top_score", "confirmed", "end_reason", "location"})
-
-
-def _quantiles(values: list[float]) -> dict[str, float | int | None]:
-    """Give count, median, 95th percentile (inclusive) and maximum of latencies in seconds."""
-    if not values:
-        return {"count": 0, "p50": None, "p95": None, "max": None}
-    p95 = statistics.quantiles(values, n=20, method="inclusive")[-1] if len(values) > 1 else values[0]
-    return {"count": len(values), "p50": round(statistics.median(values), 4), "p95": round(p95, 4), "max": round(max(values), 4)}
 
 
 async def _listen(settings: MqttSettings, subscriber: Subscriber, say: Callable[[str], None], seconds: float | None) -> None:
@@ -266,10 +198,9 @@ def _line(message: EventMessage, latency_s: float | None) -> str:
 
 
 def _place(message: EventMessage) -> str:
-    """Say the place in words, in thirds of the picture."""
-    if message.location is None:
-        return ""
+    """Return the place in words, and where it is known the point between 0 and 1 from the top left corner."""
+    words = words_of_place(message.location)
+    if message.location is None or message.location.box is None:
+        return words
     x, y = message.location.peak
-    column = ("left", "middle", "right")[min(2, int(x * 3))]
-    row = ("top", "centre", "bottom")[min(2, int(y * 3))]
-    return f"{row} {column} ({x:.2f}, {y:.2f})"
+    return f"{words} ({x:.2f}, {y:.2f})"

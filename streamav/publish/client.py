@@ -18,6 +18,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from streamav.errors import SettingsError
+from streamav.publish.message import MAX_MESSAGE_BYTES
 from streamav.publish.patience import Failure
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ WILL_DELAY_S = 5
 """MQTT 5: so long after a lost connection the will is published, unless we are back before (contract: 5 to 10 s)."""
 MAX_QUEUED_INCOMING = 1000
 """Messages that wait to be read; beyond it the client library discards with a warning. Its own default has no bound."""
+MAX_PACKET_BYTES = MAX_MESSAGE_BYTES + 128 * 1024
+"""MQTT 5: the broker sends us nothing larger. A message of the contract, its topic and properties are below it."""
 
 _FATAL = {
     0x84: "the broker does not speak this MQTT version: set mqtt.protocol to 3.1.1 or 5",
@@ -168,7 +171,9 @@ def _make(settings: MqttSettings, credentials: Credentials, client_id: str, will
     if version_5:
         connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho's
         will_properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call] # paho's
-        connect.SessionExpiryInterval = WILL_DELAY_S + 1  # the will is sent at the latest when the session ends
+        connect.MaximumPacketSize = MAX_PACKET_BYTES
+        if will_topic is not None:
+            connect.SessionExpiryInterval = WILL_DELAY_S + 1  # the will is sent at the latest when the session ends
         will_properties.WillDelayInterval = WILL_DELAY_S
     return aiomqtt.Client(
         settings.host,
@@ -181,7 +186,7 @@ def _make(settings: MqttSettings, credentials: Credentials, client_id: str, will
         will=None if will_topic is None else aiomqtt.Will(will_topic, b"offline", qos=1, retain=True, properties=will_properties),
         clean_session=None if version_5 else True,
         clean_start=True if version_5 else MQTT_CLEAN_START_FIRST_ONLY,  # paho refuses any other value with 3.1.1
-        properties=connect if will_topic is not None else None,
+        properties=connect,
         timeout=settings.timeout_s,
         keepalive=settings.keepalive_s,
         max_queued_incoming_messages=MAX_QUEUED_INCOMING,

@@ -8,8 +8,9 @@ import os
 import sys
 from pathlib import Path
 
+import aiomqtt
 import pytest
-from brokers import USER, Broker, need_mosquitto
+from brokers import USER, Broker, make_certificates, need_mosquitto
 from samples import CONTEXT, story
 
 from streamav.config import BackoffSettings, MqttSettings
@@ -29,12 +30,17 @@ async def start(*arguments: str) -> asyncio.subprocess.Process:
     )
 
 
-async def publish_when_heard(broker: Broker, state_dir: Path) -> None:
-    """Publish one event once the command has subscribed."""
+async def heard_by(broker: Broker, name: str = "streamav-subscribe-") -> None:
+    """Wait until the command has subscribed."""
     async with asyncio.timeout(40):
-        while "streamav-subscribe" not in broker.log or "SUBACK" not in broker.log:  # noqa: ASYNC110 - it is another process
+        while name not in broker.log or "SUBACK" not in broker.log:  # noqa: ASYNC110 - it is another process
             await asyncio.sleep(0.05)
-    settings = MqttSettings(host="127.0.0.1", port=broker.port, backoff=BackoffSettings(min_s=0.05, max_s=0.2))
+
+
+async def publish_when_heard(broker: Broker, state_dir: Path, heard: str = "streamav-subscribe-") -> None:
+    """Publish one event once the command has subscribed."""
+    await heard_by(broker, heard)
+    settings = MqttSettings(host="127.0.0.1", port=broker.port, base=broker.base, backoff=BackoffSettings(min_s=0.05, max_s=0.2))
     sink = MqttSink(settings, MqttIdentity(version="0", context=CONTEXT, sources={"porch": ["bark"]}), state_dir)
     await sink.start()
     for event in story(1, updates=1):
@@ -61,11 +67,50 @@ async def test_events_are_shown_and_summed_up(tmp_path: Path, raw: bool) -> None
     if raw:
         assert [decode(line).type for line in lines] == ["new", "update", "end"]
     else:
-        assert all(b"porch" in line and b"bark" in line and b"centre middle" in line for line in lines)
+        assert all(b"porch" in line and b"bark" in line and b"middle centre" in line for line in lines)
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert [(event["label"], event["end_reason"]) for event in summary["events"]] == [("bark", "ended")]
     assert summary["messages"] == 3
     assert summary["publisher_latency_s"] == {"count": 2, "p50": 0.4, "p95": 0.4, "max": 0.4}
+
+
+async def test_the_broker_of_the_file_is_listened_to(tmp_path: Path) -> None:
+    """`--config F mqtt://localhost` keeps port, TLS and base of F: the file of a run serves its subscriber, client id and all."""
+    need_mosquitto()
+    certificates = make_certificates(tmp_path)
+    broker = Broker(tmp_path / "broker", certificates=certificates, base="house").start()
+    file = tmp_path / "s.toml"
+    written = f'[mqtt]\nhost = "elsewhere"\nport = {broker.tls_port}\nbase = "house"\nclient_id = "porch-run"\n'
+    file.write_text(f'{written}[mqtt.tls]\nca = "{certificates.ca}"\n', encoding="utf-8")
+    try:
+        process = await start("mqtt://localhost", "--config", str(file), "--json", "--count", "3", "--for", "60")
+        await publish_when_heard(broker, tmp_path / "state", heard="porch-run-subscribe-")
+        out, error = await asyncio.wait_for(process.communicate(), 40)
+    finally:
+        broker.stop()
+    assert process.returncode == 0, error.decode()
+    assert [decode(line).type for line in out.splitlines()] == ["new", "update", "end"]
+
+
+async def test_a_message_beyond_the_contract_s_size_is_not_even_received(tmp_path: Path) -> None:
+    """With MQTT 5 the broker keeps it from us, so that what waits to be read is bounded in bytes too; what follows arrives."""
+    need_mosquitto()
+    broker = Broker(tmp_path / "broker").start()
+    try:
+        summary = tmp_path / "summary.json"
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        process = await start(url, "--json", "--count", "3", "--for", "60", "--summary", str(summary), "--set", "mqtt.protocol=5")
+        await heard_by(broker)
+        async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+            for size in (500_000, 300_000):  # the second is below the bound of packets, and refused when it is read
+                await client.publish("streamav/porch/event", b"x" * size, qos=1)
+        await publish_when_heard(broker, tmp_path / "state")
+        _, error = await asyncio.wait_for(process.communicate(), 40)
+    finally:
+        broker.stop()
+    assert process.returncode == 0, error.decode()
+    told = json.loads(summary.read_text(encoding="utf-8"))
+    assert (told["messages"], told["invalid"]) == (3, 1)
 
 
 async def test_a_refused_login_ends_with_the_reason(tmp_path: Path) -> None:

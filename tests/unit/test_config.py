@@ -102,6 +102,15 @@ def test_a_source_is_one_thing() -> None:
         load_settings(overrides=["source.uri=a.mp4", "source.camera=front"], environment=NOTHING)
 
 
+def test_a_number_may_stand_for_a_text() -> None:
+    """`--set source.speed=1` is read as TOML, where 1 is no text; so are an id, a camera and a protocol."""
+    settings = load_settings(overrides=["source.speed=1", "source.id=7", "mqtt.host=h", "mqtt.protocol=5"], environment=NOTHING)
+    assert settings.mqtt is not None
+    assert (settings.source.speed, settings.source.id, settings.mqtt.protocol) == ("1", "7", "5")
+    with pytest.raises(SettingsError, match=r"source.speed: .*got 'true'|source.speed: .*got True"):
+        load_settings(overrides=["source.speed=true"], environment=NOTHING)
+
+
 def test_settings_do_not_change() -> None:
     """They are frozen."""
     with pytest.raises(ValueError, match="frozen"):

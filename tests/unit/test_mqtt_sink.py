@@ -274,7 +274,7 @@ async def test_a_full_outbox_loses_whole_events_and_says_so(tmp_path: Path, capl
     await sink.start()
     await until(lambda: not sink.counters.queue_depth)
     await sink.close()
-    consumer = Consumer()
+    consumer = Consumer(lambda message: message)
     for message in messages(broker):
         consumer.take(message)
     assert consumer.events

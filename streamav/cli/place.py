@@ -1,0 +1,25 @@
+"""Names the part of the picture where something is, for people at a terminal.
+
+It knows neither attention nor messages, only the place that either of them gives.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streamav.publish.message import LocationEntry
+    from streamav.types import Location
+
+__all__ = ["words_of_place"]
+
+_DOWN = ("top", "middle", "bottom")
+_ACROSS = ("left", "centre", "right")
+
+
+def words_of_place(place: Location | LocationEntry | None) -> str:
+    """Return the third from the top and the third from the left, such as "middle centre", or "somewhere" where no place is known."""
+    if place is None or place.box is None:
+        return "somewhere"
+    x, y = place.peak
+    return f"{_DOWN[min(2, int(3 * y))]} {_ACROSS[min(2, int(3 * x))]}"

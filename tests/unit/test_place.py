@@ -1,0 +1,54 @@
+"""Where in the picture, in words: the same wherever it is said."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+from samples import CONTEXT, make_event
+
+from streamav.cli.console import ConsoleSink
+from streamav.cli.place import words_of_place
+from streamav.cli.subscribe import _line
+from streamav.publish.message import describe
+from streamav.types import Location
+
+BOX = (0.0, 0.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("peak", "words"),
+    [
+        ((0.0, 0.0), "top left"),
+        ((0.5, 0.5), "middle centre"),
+        ((1.0, 1.0), "bottom right"),
+        ((0.9, 0.5), "middle right"),
+        ((0.5, 0.1), "top centre"),
+        ((0.1, 0.9), "bottom left"),
+    ],
+)
+def test_the_console_and_subscribe_name_a_place_alike(peak: tuple[float, float], words: str) -> None:
+    """From the top first, then from the left; what a run prints and what its subscriber prints are the same words."""
+    event = replace(make_event(), location=Location(grid=(7, 7), peak=peak, box=BOX))
+    assert words_of_place(event.location) == words
+    assert words in _line(describe(event, CONTEXT, 0.1), 0.1)
+    assert re.search(rf"\b{words}\b", printed(event))
+
+
+@pytest.mark.parametrize("location", [None, Location(grid=(7, 7), peak=(0.5, 0.5), box=None)])
+def test_where_attention_is_flat_the_place_is_not_known(location: Location | None) -> None:
+    """Its peak means nothing, and is not shown."""
+    event = replace(make_event(), location=location)
+    line = _line(describe(event, CONTEXT, 0.1), 0.1)
+    assert "somewhere" in line
+    assert "0.50, 0.50" not in line
+    assert "somewhere" in printed(event)
+
+
+def printed(event: object) -> str:
+    out = io.StringIO()
+    ConsoleSink(Console(file=out, width=200), updates=True).event(event, 0.1)  # type: ignore[arg-type]
+    return out.getvalue()
