@@ -24,7 +24,7 @@ from streamav.errors import CaptureError, SettingsError
 from streamav.features import SegmentExtractor
 from streamav.localizer import VscgLocalizer
 from streamav.pipeline import Pipeline, SourceSetup
-from streamav.publish import FanOut, JsonlSink, MessageContext
+from streamav.publish import FanOut, JsonlSink, ModelEntry
 from streamav.segmenter import SegmenterOptions
 from streamav.tracker import LabelOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Segment, Window
@@ -107,7 +107,6 @@ def build(
     extractor = SegmentExtractor(engine, card)
     localizer = VscgLocalizer(engine, localizer_head(card))
     _run_once(extractor, localizer, card, frames_per_second)
-    context = MessageContext(model_name=card.name, version=card.version, sha256=bundle.sha256, backend=lambda: engine.name)
     made: list[Pipeline] = []
 
     def stop() -> None:
@@ -115,7 +114,10 @@ def build(
         for pipeline in made:
             pipeline.stop()
 
-    takers = [*_sinks(settings, context, setups, stop), *sinks]
+    def model() -> ModelEntry:
+        return ModelEntry(name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
+
+    takers = [*_sinks(settings, model, setups, stop), *sinks]
     pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3)
     made.append(pipeline)
     return Application(pipeline, bundle, engine, {setup.id: setup.source for setup in setups}, frames_per_second)
@@ -245,17 +247,16 @@ def _segmenter_options(card: ModelCard, frames_per_second: int, *, live: bool) -
     return SegmenterOptions(frames_per_second=frames_per_second, picture=card.visual.picture)
 
 
-def _sinks(settings: Settings, context: MessageContext, setups: Sequence[SourceSetup], stop: Callable[[], None]) -> list[Sink]:
+def _sinks(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup], stop: Callable[[], None]) -> list[Sink]:
     """Make the sinks that the settings name."""
     sinks: list[Sink] = []
     if settings.jsonl is not None:
-        sinks.append(JsonlSink(settings.jsonl, context, on_gone=stop))
+        sinks.append(JsonlSink(settings.jsonl, model, on_gone=stop))
     if settings.mqtt is not None:
-        from streamav import __version__
         from streamav.publish.mqtt import MqttIdentity, MqttSink
 
         sources = {setup.id: [label.label for label in setup.labels] for setup in setups}
-        sinks.append(MqttSink(settings.mqtt, MqttIdentity(version=__version__, context=context, sources=sources), settings.state_dir))
+        sinks.append(MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources), settings.state_dir))
     return sinks
 
 

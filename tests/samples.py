@@ -11,13 +11,13 @@ from random import Random
 from hypothesis import strategies as st
 
 from streamav.publish.client import ConnectionFailedError
-from streamav.publish.message import MessageContext
+from streamav.publish.message import ModelEntry
 from streamav.publish.patience import Failure
 from streamav.types import EndReason, Event, EventPhase, Location, ScoredSegment
 
 SECOND_NS = 1_000_000_000
 EPOCH_NS = 1_789_381_200_000_000_000
-CONTEXT = MessageContext(model_name="vscg-test", version="1.0", sha256="ab" * 32, backend="onnxruntime-fp32")
+MODEL = ModelEntry(name="vscg-test", version="1.0", sha256="ab" * 32, backend="onnxruntime-fp32")
 
 
 def dice(seed: int) -> Random:

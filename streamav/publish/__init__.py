@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from streamav.publish.fanout import FanOut
 from streamav.publish.jsonl import JsonlSink
-from streamav.publish.message import EventMessage, MessageContext, MessageError, decode, describe, encode
+from streamav.publish.message import EventMessage, MessageError, ModelEntry, decode, describe, encode
 
-__all__ = ["EventMessage", "FanOut", "JsonlSink", "MessageContext", "MessageError", "decode", "describe", "encode"]
+__all__ = ["EventMessage", "FanOut", "JsonlSink", "MessageError", "ModelEntry", "decode", "describe", "encode"]

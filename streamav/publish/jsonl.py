@@ -17,7 +17,7 @@ from streamav.publish.message import encode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamav.publish.message import MessageContext
+    from streamav.publish.message import ModelEntry
     from streamav.types import Event, SourceState, Telemetry
 
 __all__ = ["JsonlSink"]
@@ -28,18 +28,18 @@ _log = logging.getLogger(__name__)
 class JsonlSink:
     """A sink of `streamav.event/1` objects, one a line."""
 
-    def __init__(self, target: str | Path, context: MessageContext, on_gone: Callable[[], None] | None = None) -> None:
+    def __init__(self, target: str | Path, model: Callable[[], ModelEntry], on_gone: Callable[[], None] | None = None) -> None:
         """Open the target.
 
         Args:
             target: file to append to, or "-" for standard output.
-            context: the model of the run.
+            model: says what computes at the moment of an event.
             on_gone: called once when nobody reads any more, or the disk is full; None to only say so in the log.
 
         Raises:
             SettingsError: when the file cannot be opened for writing.
         """
-        self._context = context
+        self._model = model
         self._on_gone = on_gone
         self._standard = str(target) == "-"
         self._target = "standard output" if self._standard else str(target)
@@ -64,7 +64,7 @@ class JsonlSink:
         if self._stream is None:
             return
         try:
-            self._stream.write(encode(event, self._context, latency_s) + b"\n")
+            self._stream.write(encode(event, self._model(), latency_s) + b"\n")
             self._stream.flush()
             self.written += 1
         except OSError as exc:

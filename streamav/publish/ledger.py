@@ -9,14 +9,15 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from streamav import __version__
 from streamav.publish.message import describe
 from streamav.publish.outbox import Parcel
 from streamav.types import EndReason, EventPhase, SourceState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from streamav.publish.message import EventMessage, MessageContext
+    from streamav.publish.message import EventMessage, ModelEntry
     from streamav.publish.topics import Topics
     from streamav.types import Event, Telemetry
 
@@ -42,23 +43,41 @@ class _Open:
     latency_s: float
     sequence: int
     told: bool
-    backend: str
+    model: ModelEntry
     """What computed it: a reminder says what its message said, whatever runs by then."""
 
 
 class Ledger:
     """Turns what the pipeline says into parcels for the outbox and retained values."""
 
-    def __init__(self, topics: Topics, context: MessageContext, sources: Mapping[str, Sequence[str]], *, provisional: bool) -> None:
-        """Take the topics, the model, the labels that may be published for each source, and whether unconfirmed events are published."""
+    def __init__(self, topics: Topics, model: Callable[[], ModelEntry], sources: Mapping[str, Sequence[str]], *, provisional: bool) -> None:
+        """Begin without events.
+
+        Args:
+            topics: below the base of the service.
+            model: says what computes now.
+            sources: for each source id the labels that may be published.
+            provisional: whether unconfirmed events are published.
+        """
         self._topics = topics
-        self._context = context
+        self._model = model
         self._provisional = provisional
         self._open: dict[str, _Open] = {}
         self._on: dict[tuple[str, str], str] = {}
         self._states = dict.fromkeys(sources, SourceState.WARMING_UP)
         self._classes = {(source, label): self._class_values(source, label, None) for source, labels in sources.items() for label in labels}
         self._last: dict[str, Retained] = {}
+
+    def info(self) -> Retained:
+        """Return what the service says of itself now."""
+        model = self._model()
+        said = {
+            "version": __version__,
+            "model": model.model_dump(exclude={"backend"}),
+            "backend": model.backend,
+            "sources": sorted(self._states),
+        }
+        return Retained(self._topics.info, _json(said))
 
     def retained(self) -> list[Retained]:
         """Give every retained value but the service's own, in the order in which they are sent after a connect."""
@@ -85,12 +104,13 @@ class Ledger:
             latency_s: end of its newest segment to now, seconds.
             now_s: any clock that only goes on, seconds.
         """
+        model = self._model()
         known = self._open.get(event.id)
         was_confirmed = known is not None and known.event.confirmed
         told = known is not None and known.told
         sequence = known.sequence if known is not None else 0
         if not (self._provisional or event.confirmed or told):
-            self._remember(event, _Open(event, now_s, latency_s, sequence, told=False, backend=self._context.computed_by))
+            self._remember(event, _Open(event, now_s, latency_s, sequence, told=False, model=model))
             return [], []
         wire = event
         if not told and event.phase is EventPhase.UPDATE and not self._provisional:
@@ -99,13 +119,13 @@ class Ledger:
         if not told and event.phase is EventPhase.END and not self._provisional:
             opening = replace(event, phase=EventPhase.NEW, end_ns=None, end_reason=None, newest_end_ns=event.end_ns or event.newest_end_ns)
             sequence += 1
-            parcels.append(self._parcel(describe(opening, self._context, latency_s, sequence)))
+            parcels.append(self._parcel(describe(opening, model, latency_s, sequence)))
         sequence = sequence + 1 if known is not None or parcels or not self._provisional else max(1, event.sequence)
-        message = describe(wire, self._context, latency_s, sequence)
+        message = describe(wire, model, latency_s, sequence)
         parcels.append(self._parcel(message))
         if event.confirmed and not was_confirmed:
             parcels.append(self._companion(message))
-        self._remember(event, _Open(event, now_s, latency_s, sequence, told=True, backend=message.model.backend))
+        self._remember(event, _Open(event, now_s, latency_s, sequence, told=True, model=model))
         return parcels, self._consequences(event, message)
 
     def left_open(self, message: EventMessage) -> tuple[list[Parcel], list[Retained]]:
@@ -123,8 +143,7 @@ class Ledger:
                 known.sequence += 1
                 update = replace(known.event, phase=EventPhase.UPDATE)
                 latency_s = known.latency_s + now_s - known.taken_s
-                context = replace(self._context, backend=known.backend)
-                parcels.append(self._parcel(describe(update, context, latency_s, known.sequence)))
+                parcels.append(self._parcel(describe(update, known.model, latency_s, known.sequence)))
         return parcels
 
     def _remember(self, event: Event, known: _Open) -> None:

@@ -6,7 +6,6 @@ Pure: it knows no clock, broker, file or thread. What the keys mean stands in do
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -16,16 +15,14 @@ from streamav.errors import ShapeError, StreamavError
 from streamav.types import SEGMENT_NS, EndReason, EventPhase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from streamav.types import Event, Location
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
     "SCHEMA",
     "EventMessage",
-    "MessageContext",
     "MessageError",
+    "ModelEntry",
     "decode",
     "describe",
     "encode",
@@ -55,24 +52,6 @@ TopicLevel = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 class MessageError(StreamavError):
     """Bytes that claim to be a `streamav.event/1` message are not one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageContext:
-    """Which model a run has, which is the same in every message, and what computes it, which may change once."""
-
-    model_name: str
-    version: str
-    """Version of the model."""
-    sha256: str
-    """Hash of the weights, hex."""
-    backend: str | Callable[[], str]
-    """What computes it, such as "onnxruntime-fp32" or "tensorrt-fp16", or what says so at the moment of a message."""
-
-    @property
-    def computed_by(self) -> str:
-        """What computes it now."""
-        return self.backend if isinstance(self.backend, str) else self.backend()
 
 
 class _Wire(BaseModel):
@@ -108,12 +87,15 @@ class AudioEntry(_Wire):
 
 
 class ModelEntry(_Wire):
-    """What computed the event."""
+    """What computed the event: the model of the run, and what runs it, which may change once in a run."""
 
     name: Text
     version: Text
+    """Of the model."""
     sha256: Text
+    """Hash of the weights, hex."""
     backend: Text
+    """Such as "onnxruntime-fp32" or "tensorrt-fp16"."""
 
 
 class EventMessage(_Wire):
@@ -178,12 +160,12 @@ class EventMessage(_Wire):
         return json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def describe(event: Event, context: MessageContext, latency_s: float, sequence: int | None = None) -> EventMessage:
-    """Say about *event* everything that goes over the wire.
+def describe(event: Event, model: ModelEntry, latency_s: float, sequence: int | None = None) -> EventMessage:
+    """Return everything that goes over the wire about *event*.
 
     Args:
         event: what the tracker says.
-        context: the model of the run.
+        model: what computed it.
         latency_s: end of the newest segment of the event to now, seconds.
         sequence: number of the message where the publisher counts by itself; None for the event's own.
 
@@ -225,16 +207,16 @@ def describe(event: Event, context: MessageContext, latency_s: float, sequence: 
             snapshot_url=None,
             clip_url=None,
             has_clip=False,
-            model=ModelEntry(name=context.model_name, version=context.version, sha256=context.sha256, backend=context.computed_by),
+            model=model,
         )
     except ValidationError as exc:
         msg = f"event {event.id} of {event.label} cannot be published: {_explain(exc)}"
         raise ShapeError(msg) from None
 
 
-def encode(event: Event, context: MessageContext, latency_s: float) -> bytes:
-    """Give the `streamav.event/1` bytes of *event*; arguments and errors as for `describe`."""
-    return describe(event, context, latency_s).to_bytes()
+def encode(event: Event, model: ModelEntry, latency_s: float) -> bytes:
+    """Return the `streamav.event/1` bytes of *event*; arguments and errors as for `describe`."""
+    return describe(event, model, latency_s).to_bytes()
 
 
 def decode(data: bytes) -> EventMessage:

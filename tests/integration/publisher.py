@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from samples import CONTEXT, make_event
+from samples import MODEL, make_event
 
 from streamav.config import MqttSettings
 from streamav.publish.mqtt import MqttIdentity, MqttSink
@@ -21,7 +21,7 @@ async def main() -> None:
     """Publish and wait for ever."""
     host, port, protocol, state_dir = sys.argv[1:]
     settings = MqttSettings.model_validate({"host": host, "port": int(port), "protocol": protocol, "keepalive_s": 2, "timeout_s": 2})
-    sink = MqttSink(settings, MqttIdentity(version="0", context=CONTEXT, sources={"porch": ["bark"]}), Path(state_dir))
+    sink = MqttSink(settings, MqttIdentity(model=lambda: MODEL, sources={"porch": ["bark"]}), Path(state_dir))
     await sink.start()
     sink.event(make_event(1), 0.1)
     await asyncio.Event().wait()

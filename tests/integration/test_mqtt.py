@@ -16,7 +16,7 @@ import aiomqtt
 import pytest
 from brokers import PASSWORD, USER, Broker, make_certificates, need_mosquitto
 from pydantic import SecretStr
-from samples import CONTEXT, dice, make_event, story, ulid
+from samples import MODEL, dice, make_event, story, ulid
 
 from streamav.config import BackoffSettings, MqttSettings, TlsSettings
 from streamav.errors import SettingsError
@@ -26,7 +26,7 @@ from streamav.types import EndReason, EventPhase, SourceState
 
 pytestmark = pytest.mark.broker
 
-IDENTITY = MqttIdentity(version="0.1.0", context=CONTEXT, sources={"porch": ["bark", "cat"]})
+IDENTITY = MqttIdentity(model=lambda: MODEL, sources={"porch": ["bark", "cat"]})
 FAST = BackoffSettings(min_s=0.05, max_s=0.3)
 PROTOCOLS = ("3.1.1", "5")
 Heard = list[tuple[str, bytes, int, bool]]
@@ -255,7 +255,7 @@ async def test_the_will_after_kill_9(broker: Broker, tmp_path: Path, protocol: s
         await until(lambda: heard[-1][:2] == ("streamav/status", b"offline"))
         assert time.monotonic() - killed_s < (9.0 if protocol == "5" else 4.0)
         assert (await retained(broker.port))["status"] == b"offline"
-        sink = MqttSink(make_settings(broker), MqttIdentity(version="0", context=CONTEXT, sources={"porch": ["bark"]}), tmp_path / "state")
+        sink = MqttSink(make_settings(broker), MqttIdentity(model=lambda: MODEL, sources={"porch": ["bark"]}), tmp_path / "state")
         await sink.start()
         await until(lambda: events(heard)[-1].type == "end")
         await sink.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiomqtt
 import pytest
 from brokers import USER, Broker, make_certificates, need_mosquitto
-from samples import CONTEXT, story
+from samples import MODEL, story
 
 from streamav.config import BackoffSettings, MqttSettings
 from streamav.publish.message import decode
@@ -41,7 +41,7 @@ async def publish_when_heard(broker: Broker, state_dir: Path, heard: str = "stre
     """Publish one event once the command has subscribed."""
     await heard_by(broker, heard)
     settings = MqttSettings(host="127.0.0.1", port=broker.port, base=broker.base, backoff=BackoffSettings(min_s=0.05, max_s=0.2))
-    sink = MqttSink(settings, MqttIdentity(version="0", context=CONTEXT, sources={"porch": ["bark"]}), state_dir)
+    sink = MqttSink(settings, MqttIdentity(model=lambda: MODEL, sources={"porch": ["bark"]}), state_dir)
     await sink.start()
     for event in story(1, updates=1):
         sink.event(event, 0.4)

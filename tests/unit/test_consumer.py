@@ -7,14 +7,14 @@ import tracemalloc
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import CONTEXT, EPOCH_NS, make_event, story, ulid
+from samples import EPOCH_NS, MODEL, make_event, story, ulid
 
 from streamav.publish.consumer import MOST_EVENTS, Consumer
 from streamav.publish.message import EventMessage, describe, encode
 from streamav.publish.subscriber import MOST_LATENCIES, Latencies, Subscriber
 from streamav.types import EventPhase
 
-ALL = [describe(event, CONTEXT, 0.1) for number in (1, 2) for event in story(number, updates=3)]
+ALL = [describe(event, MODEL, 0.1) for number in (1, 2) for event in story(number, updates=3)]
 
 
 @settings(deadline=None, max_examples=100)
@@ -34,7 +34,7 @@ def test_a_consumer_forgets_the_oldest_beyond_its_bound() -> None:
     """Its memory does not grow for ever."""
     consumer = Consumer(lambda message: message, max_events=2)
     for number in (1, 2, 3):
-        consumer.take(describe(make_event(number), CONTEXT, 0.1))
+        consumer.take(describe(make_event(number), MODEL, 0.1))
     assert [message.id for message in consumer.events] == [ulid(2), ulid(3)]
 
 
@@ -43,12 +43,12 @@ def test_the_command_measures_from_the_end_of_the_newest_second() -> None:
     shown: list[tuple[EventMessage, float | None]] = []
     subscriber = Subscriber(show=lambda message, _, latency_s: shown.append((message, latency_s)), count=3)
     second_s = EPOCH_NS / 1e9
-    assert subscriber.take(encode(make_event(1, 1, start_s=5), CONTEXT, 0.2), second_s + 6.25) is None
-    assert subscriber.take(encode(make_event(1, 1, start_s=5), CONTEXT, 0.2), second_s + 6.5) is None
-    assert subscriber.take(encode(make_event(1, 2, EventPhase.UPDATE, start_s=5, seconds=2), CONTEXT, 0.2), second_s + 7.5) is None
+    assert subscriber.take(encode(make_event(1, 1, start_s=5), MODEL, 0.2), second_s + 6.25) is None
+    assert subscriber.take(encode(make_event(1, 1, start_s=5), MODEL, 0.2), second_s + 6.5) is None
+    assert subscriber.take(encode(make_event(1, 2, EventPhase.UPDATE, start_s=5, seconds=2), MODEL, 0.2), second_s + 7.5) is None
     assert subscriber.take(b"nonsense", second_s) is not None
     assert not subscriber.done
-    assert subscriber.take(encode(make_event(1, 3, EventPhase.END, start_s=5, seconds=2), CONTEXT, 2.2), second_s + 9.5) is None
+    assert subscriber.take(encode(make_event(1, 3, EventPhase.END, start_s=5, seconds=2), MODEL, 2.2), second_s + 9.5) is None
     assert subscriber.done
     assert [latency_s for _, latency_s in shown] == [0.25, 0.5, None]
     summary = subscriber.summary(10.0)
@@ -64,7 +64,7 @@ def test_the_memory_of_a_subscriber_is_bounded_whatever_is_sent() -> None:
     """
     subscriber = Subscriber(show=lambda *_: None)
     subscriber.consumer = Consumer(subscriber.consumer._keep, max_events=50)
-    hostile = describe(make_event(1), CONTEXT, 0.2).model_copy(update={"label_name": "x" * 1000, "zones": ("z" * 1000,) * 100})
+    hostile = describe(make_event(1), MODEL, 0.2).model_copy(update={"label_name": "x" * 1000, "zones": ("z" * 1000,) * 100})
     tree = json.loads(hostile.to_bytes())
     sizes = []
     tracemalloc.start()
@@ -88,7 +88,7 @@ def test_an_event_that_goes_on_is_not_forgotten_for_being_old() -> None:
     """The one whose last news is oldest goes first, not the one that began first."""
     consumer = Consumer(lambda message: message.id, max_events=2)
     for number, sequence in ((1, 1), (2, 1), (1, 2), (3, 1)):
-        consumer.take(describe(make_event(number, sequence, EventPhase.UPDATE), CONTEXT, 0.1))
+        consumer.take(describe(make_event(number, sequence, EventPhase.UPDATE), MODEL, 0.1))
     assert consumer.events == [ulid(1), ulid(3)]
 
 
@@ -105,7 +105,7 @@ def test_latencies_are_bounded() -> None:
 def test_it_remembers_as_many_events_as_it_says() -> None:
     """Ten thousand unless said otherwise."""
     subscriber = Subscriber(show=lambda *_: None)
-    message = describe(make_event(1), CONTEXT, 0.2)
+    message = describe(make_event(1), MODEL, 0.2)
     for number in range(MOST_EVENTS + 10):
         subscriber.consumer.take(message.model_copy(update={"id": ulid(number)}))
     assert len(subscriber.consumer.events) == MOST_EVENTS

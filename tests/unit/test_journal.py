@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from samples import CONTEXT, dice, make_event, ulid
+from samples import MODEL, dice, make_event, ulid
 
 from streamav.publish.journal import Journal, StateFolder
 from streamav.publish.message import EventMessage, describe
@@ -13,7 +13,7 @@ from streamav.types import EventPhase
 
 
 def message(number: int, sequence: int = 1, phase: EventPhase = EventPhase.NEW) -> EventMessage:
-    return describe(make_event(number, sequence, phase), CONTEXT, 0.1)
+    return describe(make_event(number, sequence, phase), MODEL, 0.1)
 
 
 def test_what_was_noted_and_not_cleared_is_open(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from samples import CONTEXT, make_event, story
+from samples import MODEL, make_event, story
 
 from streamav.errors import SettingsError
 from streamav.publish import FanOut, JsonlSink
@@ -20,7 +20,7 @@ TELEMETRY = Telemetry(frames_per_second=8.0, level_dbfs=None, latency_s=0.2, ske
 
 async def test_each_event_is_one_line_and_is_there_at_once(tmp_path: Path) -> None:
     """Nothing else is written, and nothing waits in a buffer."""
-    sink = JsonlSink(tmp_path / "events.jsonl", CONTEXT)
+    sink = JsonlSink(tmp_path / "events.jsonl", lambda: MODEL)
     await sink.start()
     for count, event in enumerate(story(1, updates=2), start=1):
         sink.event(event, 0.25)
@@ -38,7 +38,7 @@ async def test_each_event_is_one_line_and_is_there_at_once(tmp_path: Path) -> No
 async def test_a_second_run_appends(tmp_path: Path) -> None:
     """What an earlier run wrote stays."""
     for number in (1, 2):
-        sink = JsonlSink(tmp_path / "events.jsonl", CONTEXT)
+        sink = JsonlSink(tmp_path / "events.jsonl", lambda: MODEL)
         sink.event(make_event(number), 0.1)
         await sink.close()
     assert len((tmp_path / "events.jsonl").read_bytes().splitlines()) == 2
@@ -47,7 +47,7 @@ async def test_a_second_run_appends(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_opened_is_said_before_the_run(tmp_path: Path) -> None:
     """It is a wrong setting."""
     with pytest.raises(SettingsError, match="cannot be written"):
-        JsonlSink(tmp_path / "no" / "events.jsonl", CONTEXT)
+        JsonlSink(tmp_path / "no" / "events.jsonl", lambda: MODEL)
 
 
 def test_a_reader_that_goes_away_ends_the_writing_cleanly(tmp_path: Path) -> None:
@@ -56,10 +56,10 @@ def test_a_reader_that_goes_away_ends_the_writing_cleanly(tmp_path: Path) -> Non
     program.write_text(
         "import sys\n"
         f"sys.path[:0] = {[str(Path(__file__).parent.parent)]!r}\n"
-        "from samples import CONTEXT, make_event\n"
+        "from samples import MODEL, make_event\n"
         "from streamav.publish import JsonlSink\n"
         "gone = []\n"
-        "sink = JsonlSink('-', CONTEXT, on_gone=lambda: gone.append(1))\n"
+        "sink = JsonlSink('-', lambda: MODEL, on_gone=lambda: gone.append(1))\n"
         "for n in range(100000):\n"
         "    sink.event(make_event(n), 0.1)\n"
         "    if gone:\n"
@@ -97,7 +97,7 @@ async def test_one_broken_sink_does_not_silence_the_others(tmp_path: Path, caplo
         async def close(self) -> None:
             raise OSError
 
-    good = JsonlSink(tmp_path / "events.jsonl", CONTEXT)
+    good = JsonlSink(tmp_path / "events.jsonl", lambda: MODEL)
     sinks = FanOut([Broken(), good])
     await sinks.start()
     for event in story(1):

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import CONTEXT, events, make_event
+from samples import MODEL, events, make_event
 
 from streamav.errors import ShapeError
 from streamav.publish.message import MAX_MESSAGE_BYTES, EventMessage, MessageError, decode, describe, encode, ended_by_restart
@@ -91,7 +91,7 @@ def test_the_example_of_the_contract_comes_back_as_it_was() -> None:
 @given(event=events())
 def test_every_key_is_there_with_the_type_of_the_contract(event: Event) -> None:
     """Whatever the event, every key of the contract is on the wire with its type, and none beside them."""
-    tree = json.loads(encode(event, CONTEXT, 0.4))
+    tree = json.loads(encode(event, MODEL, 0.4))
     assert list(tree) == list(CONTRACT)
     assert _breaches(tree, CONTRACT) == []
     for key, contract in NESTED.items():
@@ -115,9 +115,9 @@ def test_a_removed_or_retyped_key_is_noticed(key: str) -> None:
 @given(event=events(), latency_s=st.floats(-10, 1e5))
 def test_decoding_what_was_encoded_gives_the_same_message(event: Event, latency_s: float) -> None:
     """Nothing is lost or changed on the wire, and the values are those of the event."""
-    data = encode(event, CONTEXT, latency_s)
+    data = encode(event, MODEL, latency_s)
     message = decode(data)
-    assert message == describe(event, CONTEXT, latency_s)
+    assert message == describe(event, MODEL, latency_s)
     assert (message.id, message.seq, message.type, message.source, message.label) == (
         event.id,
         event.sequence,
@@ -135,7 +135,7 @@ def test_decoding_what_was_encoded_gives_the_same_message(event: Event, latency_
 
 def test_times_are_utc_with_milliseconds_and_name_the_same_instant() -> None:
     """start_time and start_ts, end_time and end_ts agree, and media times are those of the source."""
-    tree = json.loads(encode(make_event(phase=EventPhase.END, start_s=151, seconds=4), CONTEXT, 1.8))
+    tree = json.loads(encode(make_event(phase=EventPhase.END, start_s=151, seconds=4), MODEL, 1.8))
     assert (tree["start_time"], tree["start_ts"]) == ("2026-09-14T10:22:31.000Z", 1789381351.0)
     assert (tree["end_time"], tree["end_ts"]) == ("2026-09-14T10:22:35.000Z", 1789381355.0)
     assert (tree["media_start_s"], tree["media_end_s"], tree["duration_s"]) == (151.0, 155.0, 4.0)
@@ -143,7 +143,7 @@ def test_times_are_utc_with_milliseconds_and_name_the_same_instant() -> None:
 
 def test_an_hour_long_event_stays_small() -> None:
     """Only the last ten seconds travel, so that length does not grow with time."""
-    data = encode(make_event(phase=EventPhase.UPDATE, seconds=3600), CONTEXT, 0.1)
+    data = encode(make_event(phase=EventPhase.UPDATE, seconds=3600), MODEL, 0.1)
     assert len(data) < 4096
     assert len(json.loads(data)["segments"]) == 10
 
@@ -152,7 +152,7 @@ def test_an_hour_long_event_stays_small() -> None:
 def test_an_event_that_breaks_the_contract_is_not_published(change: dict[str, object]) -> None:
     """A bug upstream raises here and never reaches a subscriber."""
     with pytest.raises(ShapeError, match="cannot be published"):
-        encode(replace(make_event(), **change), CONTEXT, 0.1)  # type: ignore[arg-type]
+        encode(replace(make_event(), **change), MODEL, 0.1)  # type: ignore[arg-type]
 
 
 @settings(deadline=None, max_examples=200)
@@ -206,13 +206,13 @@ def test_nan_and_oversize_are_refused() -> None:
 
 def test_unknown_keys_and_reasons_are_accepted() -> None:
     """A later minor version may add them."""
-    tree = json.loads(encode(make_event(phase=EventPhase.END), CONTEXT, 0.1)) | {"colour": "red", "end_reason": "tired"}
+    tree = json.loads(encode(make_event(phase=EventPhase.END), MODEL, 0.1)) | {"colour": "red", "end_reason": "tired"}
     assert decode(json.dumps(tree).encode()).end_reason == "tired"
 
 
 def test_an_event_left_open_ends_where_it_was_last_known() -> None:
     """`restart` keeps id and start, goes one step on in seq, and ends at the last second that was published."""
-    message = describe(make_event(sequence=4, phase=EventPhase.UPDATE, seconds=3), CONTEXT, 0.1)
+    message = describe(make_event(sequence=4, phase=EventPhase.UPDATE, seconds=3), MODEL, 0.1)
     end = decode(ended_by_restart(message).to_bytes())
     assert (end.id, end.seq, end.type, end.end_reason) == (message.id, 5, "end", "restart")
     assert end.end_ts == message.start_ts + 3

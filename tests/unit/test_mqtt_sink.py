@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 
 import pytest
-from samples import CONTEXT, FakeBroker, dice, make_event, story, ulid
+from samples import MODEL, FakeBroker, dice, make_event, story, ulid
 
 from streamav.config import BackoffSettings, MqttSettings, OutboxSettings
 from streamav.publish.consumer import Consumer
@@ -19,7 +18,7 @@ from streamav.publish.mqtt import MqttIdentity, MqttSink
 from streamav.publish.patience import Failure
 from streamav.types import EndReason, EventPhase, SourceState, Telemetry
 
-IDENTITY = MqttIdentity(version="0.1.0", context=CONTEXT, sources={"porch": ["bark", "cat"]})
+IDENTITY = MqttIdentity(model=lambda: MODEL, sources={"porch": ["bark", "cat"]})
 FAST = BackoffSettings(min_s=0.001, max_s=0.002)
 
 
@@ -287,9 +286,8 @@ async def test_a_full_outbox_loses_whole_events_and_says_so(tmp_path: Path, capl
 async def test_what_computes_is_followed(tmp_path: Path) -> None:
     """After an engine took over, events name the new one, info is published again, and a reminder of an older event names the old one."""
     computing = ["torch-fp32"]
-    context = replace(CONTEXT, backend=lambda: computing[0])
     broker = FakeBroker()
-    identity = MqttIdentity(version="0.1.0", context=context, sources={"porch": ["bark", "cat"]})
+    identity = MqttIdentity(model=lambda: MODEL.model_copy(update={"backend": computing[0]}), sources={"porch": ["bark", "cat"]})
     settings = MqttSettings(host="broker", backoff=FAST, timeout_s=0.2)
     sink = MqttSink(settings, identity, tmp_path, random=dice(1), monotonic=lambda: 0.0, connect=broker.connect, close_limit_s=2.0)
     await sink.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import CONTEXT, make_event, story, ulid
+from samples import MODEL, make_event, story, ulid
 
 from streamav.publish.message import describe
 from streamav.publish.outbox import Outbox, Parcel
@@ -14,7 +14,7 @@ PLENTY = 10**9
 
 
 def parcel(event: Event) -> Parcel:
-    message = describe(event, CONTEXT, 0.1)
+    message = describe(event, MODEL, 0.1)
     return Parcel(event_id=event.id, topic="streamav/porch/event", payload=message.to_bytes(), message=message)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
-from samples import CONTEXT, make_event
+from samples import MODEL, make_event
 
 from streamav.cli.console import ConsoleSink
 from streamav.cli.place import words_of_place
@@ -34,7 +34,7 @@ def test_the_console_and_subscribe_name_a_place_alike(peak: tuple[float, float],
     """From the top first, then from the left; what a run prints and what its subscriber prints are the same words."""
     event = replace(make_event(), location=Location(grid=(7, 7), peak=peak, box=BOX))
     assert words_of_place(event.location) == words
-    assert words in _line(describe(event, CONTEXT, 0.1), 0.1)
+    assert words in _line(describe(event, MODEL, 0.1), 0.1)
     assert re.search(rf"\b{words}\b", printed(event))
 
 
@@ -42,7 +42,7 @@ def test_the_console_and_subscribe_name_a_place_alike(peak: tuple[float, float],
 def test_where_attention_is_flat_the_place_is_not_known(location: Location | None) -> None:
     """Its peak means nothing, and is not shown."""
     event = replace(make_event(), location=location)
-    line = _line(describe(event, CONTEXT, 0.1), 0.1)
+    line = _line(describe(event, MODEL, 0.1), 0.1)
     assert "somewhere" in line
     assert "0.50, 0.50" not in line
     assert "somewhere" in printed(event)
