@@ -200,7 +200,7 @@ class MqttSettings(_Options):
     provisional: bool = True
     """False: an event is first published when it is confirmed."""
     scores: bool = False
-    """True: publish per-second scores for debugging at QoS 0."""
+    """True: publish the final scores of each segment at QoS 0, for debugging."""
     outbox: OutboxSettings = OutboxSettings()
     backoff: BackoffSettings = BackoffSettings()
     tls: TlsSettings | None = None

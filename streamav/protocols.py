@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from streamav.types import (
         AudioBlock,
         Event,
+        FinalScores,
         Segment,
         SegmentFeatures,
         SourceState,
@@ -106,6 +107,9 @@ class Sink(Protocol):
 
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
         """Take how a source is doing."""
+
+    def scores(self, source: str, scores: FinalScores) -> None:
+        """Take the final scores of one segment; they are for people who ask why there is an event, or none."""
 
     async def close(self) -> None:
         """Hand over what is left, within a bounded time, and end."""

@@ -17,6 +17,8 @@ import numpy as np
 from streamav.errors import ShapeError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "EndReason",
     "Event",
     "EventPhase",
+    "FinalScores",
     "Location",
     "Quality",
     "ScoredSegment",
@@ -211,6 +214,23 @@ class SegmentScores:
     agreement: float
     attention: NDArray[np.float32]
     """Shape (G, G), sums to 1."""
+    level_dbfs: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalScores:
+    """What events of one segment are decided on: its scores once they are final, by label."""
+
+    start_ns: int
+    """Start of the segment, media clock."""
+    epoch_ns: int
+    """UTC, ns since 1970, of the media clock's zero."""
+    labels: Mapping[str, float]
+    """Probability of each enabled label, 0 to 1."""
+    background: float
+    """Probability that the segment holds none of the model's classes, 0 to 1."""
+    relevance: float
+    agreement: float
     level_dbfs: float | None
 
 

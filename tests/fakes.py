@@ -15,6 +15,7 @@ from streamav.types import (
     SEGMENT_NS,
     AudioBlock,
     Event,
+    FinalScores,
     Segment,
     SegmentFeatures,
     SourceState,
@@ -162,6 +163,7 @@ class RecordingSink:
         self.told: list[object] = []
         """Phases and states in the order in which they came."""
         self.telemetries: list[Telemetry] = []
+        self.finals: list[FinalScores] = []
         self.started = self.closed = 0
         self.heard = asyncio.Event()
         """Set by the first event."""
@@ -181,6 +183,9 @@ class RecordingSink:
 
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
         self.telemetries.append(telemetry)
+
+    def scores(self, source: str, scores: FinalScores) -> None:
+        self.finals.append(scores)
 
     async def close(self) -> None:
         self.closed += 1

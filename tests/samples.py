@@ -13,11 +13,21 @@ from hypothesis import strategies as st
 from streamav.publish.client import ConnectionFailedError
 from streamav.publish.message import ModelEntry
 from streamav.publish.patience import Failure
-from streamav.types import EndReason, Event, EventPhase, Location, ScoredSegment
+from streamav.types import EndReason, Event, EventPhase, FinalScores, Location, ScoredSegment
 
 SECOND_NS = 1_000_000_000
 EPOCH_NS = 1_789_381_200_000_000_000
 MODEL = ModelEntry(name="vscg-test", version="1.0", sha256="ab" * 32, backend="onnxruntime-fp32")
+
+SCORES = FinalScores(
+    start_ns=5_000_000_000,
+    epoch_ns=1_789_381_346_000_000_000,
+    labels={"bark": 0.12345678, "cat": 0.25},
+    background=0.62654321,
+    relevance=0.5,
+    agreement=-0.25,
+    level_dbfs=None,
+)
 
 
 def dice(seed: int) -> Random:

@@ -17,7 +17,7 @@ from streamav.cli.place import words_of_place
 from streamav.types import EventPhase
 
 if TYPE_CHECKING:
-    from streamav.types import Event, SourceState, Telemetry
+    from streamav.types import Event, FinalScores, SourceState, Telemetry
 
 __all__ = ["ConsoleSink", "set_up_logging"]
 
@@ -71,6 +71,9 @@ class ConsoleSink:
 
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
         """Ignore it: the summary at the end says as much."""
+
+    def scores(self, source: str, scores: FinalScores) -> None:
+        """Ignore them: a line a second would hide the events."""
 
     async def close(self) -> None:
         """Do nothing."""

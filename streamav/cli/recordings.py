@@ -22,7 +22,7 @@ from streamav.types import SEGMENT_NS, EventPhase
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamav.types import Event, SourceState, Telemetry
+    from streamav.types import Event, FinalScores, SourceState, Telemetry
 
 __all__ = ["FoundSpans", "Span", "labels_of", "read_labels", "recordings"]
 
@@ -58,6 +58,9 @@ class FoundSpans:
         """Do nothing."""
 
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
+        """Do nothing."""
+
+    def scores(self, source: str, scores: FinalScores) -> None:
         """Do nothing."""
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from streamav.errors import CaptureError
 from streamav.pipeline.feed import Feed
 from streamav.pipeline.measure import NS, Meter
 from streamav.pipeline.stages import SourceStages, StageOptions
-from streamav.types import EndReason, EventPhase, SourceState, Telemetry
+from streamav.types import EndReason, EventPhase, FinalScores, SourceState, Telemetry
 
 if TYPE_CHECKING:
     import threading
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streamav.pipeline.feed import SourceSetup
     from streamav.pipeline.measure import Clock
     from streamav.protocols import Sink
-    from streamav.types import Event, Segment
+    from streamav.types import Event, Segment, SegmentScores
 
 __all__ = ["Lane", "failure_of", "make_lane"]
 
@@ -41,6 +41,8 @@ class Lane:
     error: Exception | None = None
     events: list[Event] = field(default_factory=list)
     """What a turn brought and the sinks do not have yet."""
+    finals: list[SegmentScores] = field(default_factory=list)
+    """Scores that became final in a turn; the sinks do not have them yet."""
     newest: Segment | None = None
     """Segment of the last turn, until its latency is noted."""
     level_dbfs: float | None = None
@@ -74,6 +76,9 @@ class Lane:
             sink.source_state(self.setup.id, state, reason)
         for event in () if events_first else events:
             self._publish(event, sink)
+        for scores in self.finals:
+            sink.scores(self.setup.id, self._by_label(scores))
+        self.finals.clear()
         if self.newest is not None:
             if self.stages.state in {SourceState.ONLINE, SourceState.DEGRADED}:
                 self.meter.latencies_s.append(self._latency_s(self.newest.start_ns + NS))
@@ -103,6 +108,19 @@ class Lane:
             self.meter.retracted += event.end_reason is EndReason.RETRACTED
         sink.event(event, self._latency_s(event.newest_end_ns))
 
+    def _by_label(self, scores: SegmentScores) -> FinalScores:
+        """Return scores with the names of the labels that may become events."""
+        probabilities = scores.class_probabilities
+        return FinalScores(
+            start_ns=scores.index * NS,
+            epoch_ns=self.feed.world.epoch_ns(),
+            labels={label.label: float(probabilities[label.class_id]) for label in self.setup.labels},
+            background=float(probabilities[-1]),
+            relevance=scores.relevance,
+            agreement=scores.agreement,
+            level_dbfs=scores.level_dbfs,
+        )
+
     def _latency_s(self, end_ns: int) -> float:
         return self.feed.world.latency_s(end_ns, self.given_ns)
 
@@ -121,7 +139,8 @@ def make_lane(setup: SourceSetup, clock: Clock, ready: threading.Condition) -> L
         latency_segments=setup.latency_segments,
         media_ids=not setup.source.live,
     )
-    return Lane(setup, feed, SourceStages(options, feed.world.epoch_ns))
+    finals: list[SegmentScores] = []
+    return Lane(setup, feed, SourceStages(options, feed.world.epoch_ns, finals.append), finals=finals)
 
 
 def failure_of(lanes: Sequence[Lane]) -> Exception | None:

@@ -45,10 +45,11 @@ class StageOptions:
 class SourceStages:
     """From features to events, for one source."""
 
-    def __init__(self, options: StageOptions, epoch_ns: Callable[[], int]) -> None:
-        """Begin empty; *epoch_ns* is asked once, when the first scores are there."""
+    def __init__(self, options: StageOptions, epoch_ns: Callable[[], int], on_final: Callable[[SegmentScores], None] | None = None) -> None:
+        """Begin empty; *epoch_ns* is asked once, when the first scores are there, *on_final* is told the scores that became final."""
         self._options = options
         self._epoch_ns = epoch_ns
+        self._on_final = on_final
         self._ring = WindowRing()
         self._aggregation = Aggregation(options.latency_segments)
         self._tracker: Tracker | None = None
@@ -94,6 +95,7 @@ class SourceStages:
         self._ring.reset()
         self._last, self._silent = None, 0
         rest = self._aggregation.close()
+        self._tell(rest)
         return self._track().close(rest, reason) if rest or self._tracker is not None else []
 
     def announce(self, state: SourceState, reason: str) -> None:
@@ -103,7 +105,15 @@ class SourceStages:
             self.changes.append((state, reason))
 
     def _follow(self, scores: Sequence[SegmentScores]) -> list[Event]:
+        self._tell(scores)
         return self._track().push(scores)
+
+    def _tell(self, scores: Sequence[SegmentScores]) -> None:
+        if self._on_final is None:
+            return
+        for one in scores:
+            if one.final:
+                self._on_final(one)
 
     def _track(self) -> Tracker:
         if self._tracker is None:

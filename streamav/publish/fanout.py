@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from streamav.protocols import Sink
-    from streamav.types import Event, SourceState, Telemetry
+    from streamav.types import Event, FinalScores, SourceState, Telemetry
 
 __all__ = ["FanOut"]
 
@@ -46,6 +46,10 @@ class FanOut:
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
         """Give telemetry to all."""
         self._each(lambda sink: sink.telemetry(source, telemetry))
+
+    def scores(self, source: str, scores: FinalScores) -> None:
+        """Give the final scores of a segment to all."""
+        self._each(lambda sink: sink.scores(source, scores))
 
     async def close(self) -> None:
         """Close all at the same time."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamav.publish.message import ModelEntry
-    from streamav.types import Event, SourceState, Telemetry
+    from streamav.types import Event, FinalScores, SourceState, Telemetry
 
 __all__ = ["JsonlSink"]
 
@@ -75,6 +75,9 @@ class JsonlSink:
 
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
         """Ignore it: the file holds events only."""
+
+    def scores(self, source: str, scores: FinalScores) -> None:
+        """Ignore them: the file holds events only."""
 
     async def close(self) -> None:
         """Close the file; standard output stays open."""

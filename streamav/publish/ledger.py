@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from streamav.publish.message import EventMessage, ModelEntry
     from streamav.publish.topics import Topics
-    from streamav.types import Event, Telemetry
+    from streamav.types import Event, FinalScores, Telemetry
 
-__all__ = ["Ledger", "Retained", "telemetry_payload"]
+__all__ = ["Ledger", "Retained", "scores_payload", "telemetry_payload"]
 
 _UNAVAILABLE = frozenset({SourceState.LOST, SourceState.DISABLED})
 
@@ -226,6 +226,21 @@ def telemetry_payload(telemetry: Telemetry) -> bytes:
             "dropped": telemetry.dropped_segments,
             "looked_fps": round(telemetry.looked_frames_per_second, 2),
             "thinned": telemetry.thinned_segments,
+        }
+    )
+
+
+def scores_payload(scores: FinalScores) -> bytes:
+    """Return the JSON of the scores topic: ts, media_start_s, scores, background, is_event_score, av_similarity, rms_dbfs."""
+    return _json(
+        {
+            "ts": (scores.epoch_ns + scores.start_ns) // 1_000_000 / 1000,
+            "media_start_s": scores.start_ns // 1_000_000 / 1000,
+            "scores": {label: round(float(value), 4) for label, value in scores.labels.items()},
+            "background": round(float(scores.background), 4),
+            "is_event_score": round(float(scores.relevance), 4),
+            "av_similarity": round(float(scores.agreement), 4),
+            "rms_dbfs": None if scores.level_dbfs is None else round(float(scores.level_dbfs), 1),
         }
     )
 

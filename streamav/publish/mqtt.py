@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from streamav.publish.backoff import Backoff
 from streamav.publish.client import ConnectionFailedError, Credentials, open_client
 from streamav.publish.journal import Journal, StateFolder, default_state_dir
-from streamav.publish.ledger import Ledger, telemetry_payload
+from streamav.publish.ledger import Ledger, scores_payload, telemetry_payload
 from streamav.publish.message import ended_by_restart
 from streamav.publish.outbox import Outbox
 from streamav.publish.patience import Failure, Patience
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from streamav.publish.message import ModelEntry
     from streamav.publish.pending import MqttCounters
     from streamav.publish.session import Connection
-    from streamav.types import Event, SourceState, Telemetry
+    from streamav.types import Event, FinalScores, SourceState, Telemetry
 
 __all__ = ["MqttIdentity", "MqttSink"]
 
@@ -127,6 +127,11 @@ class MqttSink:
         """Publish telemetry at QoS 0; without a connection it is gone."""
         self._pending.follow_info()
         self._pending.put_fleeting(self._topics.telemetry(source), telemetry_payload(telemetry))
+
+    def scores(self, source: str, scores: FinalScores) -> None:
+        """Publish the final scores of a segment at QoS 0, where mqtt.scores asks for it; without a connection they are gone."""
+        if self._settings.scores:
+            self._pending.put_fleeting(self._topics.scores(source), scores_payload(scores))
 
     async def close(self) -> None:
         """Send what waits, say offline, disconnect; all within the limit."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MqttCounters", "Pending"]
 
+MOST_FLEETING = 1000
+"""Values of QoS 0 that wait at most (our choice: 15 s of the scores of 64 sources)."""
 REPORT_DROPS_S = 60.0
 """Lost messages are told at most so often, seconds (contract, section 9)."""
 
@@ -60,8 +63,8 @@ class Pending:
     """Retained values that the broker does not have yet, by topic; lost with the connection, since the next greeting sends them all."""
     ended: list[str] = field(default_factory=list)
     """Events whose ends the broker has; the journal does not know yet."""
-    fleeting: dict[str, bytes] = field(default_factory=dict)
-    """Values of QoS 0 by topic; gone without a connection."""
+    fleeting: deque[tuple[str, bytes]] = field(default_factory=lambda: deque(maxlen=MOST_FLEETING))
+    """Topics and values of QoS 0, oldest first; gone without a connection, and the oldest with a slow one."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there is something to do."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -83,7 +86,7 @@ class Pending:
     def put_fleeting(self, topic: str, payload: bytes) -> None:
         """Take a value of QoS 0; without a connection it is gone."""
         if self.counters.connected:
-            self.fleeting[topic] = payload
+            self.fleeting.append((topic, payload))
             self.wake.set()
 
     def begin(self) -> Sequence[Retained]:

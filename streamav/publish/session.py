@@ -150,7 +150,7 @@ class Session:
             payload = changed.pop(topic)
             await self._retain(topic, payload)
         while fleeting:
-            topic, payload = fleeting.popitem()
+            topic, payload = fleeting.popleft()
             await self._connection.publish(topic, payload, qos=0, retain=False)
 
     async def _say_farewell(self) -> None:

@@ -67,3 +67,7 @@ class Topics:
     def telemetry(self, source: str) -> str:
         """How the source is doing."""
         return f"{self.base}/{source}/telemetry"
+
+    def scores(self, source: str) -> str:
+        """Final scores of each segment, for debugging."""
+        return f"{self.base}/{source}/scores"

@@ -16,7 +16,7 @@ import aiomqtt
 import pytest
 from brokers import PASSWORD, USER, Broker, make_certificates, need_mosquitto
 from pydantic import SecretStr
-from samples import MODEL, dice, make_event, story, ulid
+from samples import MODEL, SCORES, dice, make_event, story, ulid
 
 from streamav.config import BackoffSettings, MqttSettings, TlsSettings
 from streamav.errors import SettingsError
@@ -135,6 +135,22 @@ async def test_what_subscribers_are_told(broker: Broker, tmp_path: Path, protoco
     assert sink.counters.probe_failures == 0
     assert "Sending PUBLISH to" in broker.log
     assert b"".join(payload for topic, payload, *_ in heard if topic == "streamav/porch/event").count(b"streamav.event/1") == 3
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_scores_for_debugging(broker: Broker, tmp_path: Path, protocol: str) -> None:
+    """With `mqtt.scores` each segment's scores arrive on `<source>/scores` at QoS 0; a later subscriber is not told of them."""
+    sink = make_sink(broker, tmp_path / "state", protocol=protocol, scores=True)
+    async with listening(broker.port, "streamav/porch/scores") as heard:
+        await sink.start()
+        await until(lambda: sink.counters.connected)
+        sink.scores("porch", SCORES)
+        await until(lambda: len(heard) == 1)
+        assert "porch/scores" not in await retained(broker.port)
+        await sink.close()
+    ((topic, payload, qos, flag),) = heard
+    assert (topic, qos, flag) == ("streamav/porch/scores", 0, False)
+    assert set(json.loads(payload)) == {"ts", "media_start_s", "scores", "background", "is_event_score", "av_similarity", "rms_dbfs"}
 
 
 async def test_both_protocols_send_the_same_bytes(broker: Broker, tmp_path: Path) -> None:

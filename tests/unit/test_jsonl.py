@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from samples import MODEL, make_event, story
+from samples import MODEL, SCORES, make_event, story
 
 from streamav.errors import SettingsError
 from streamav.publish import FanOut, JsonlSink
 from streamav.publish.message import decode
-from streamav.types import Event, SourceState, Telemetry
+from streamav.types import Event, FinalScores, SourceState, Telemetry
 
 TELEMETRY = Telemetry(frames_per_second=8.0, level_dbfs=None, latency_s=0.2, skew_ms=None, realtime_factor=0.1, dropped_segments=0)
 
@@ -94,6 +94,9 @@ async def test_one_broken_sink_does_not_silence_the_others(tmp_path: Path, caplo
         def telemetry(self, source: str, telemetry: Telemetry) -> None:
             raise ValueError
 
+        def scores(self, source: str, scores: FinalScores) -> None:
+            raise ValueError
+
         async def close(self) -> None:
             raise OSError
 
@@ -104,7 +107,8 @@ async def test_one_broken_sink_does_not_silence_the_others(tmp_path: Path, caplo
         sinks.event(event, 0.1)
     sinks.source_state("porch", SourceState.LOST, "unplugged")
     sinks.telemetry("porch", TELEMETRY)
+    sinks.scores("porch", SCORES)
     await sinks.close()
     assert good.written == 3
-    assert sinks.failures == 7
+    assert sinks.failures == 8
     assert len(caplog.records) == 1

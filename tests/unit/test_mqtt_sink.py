@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 
 import pytest
-from samples import MODEL, FakeBroker, dice, make_event, story, ulid
+from samples import MODEL, SCORES, FakeBroker, dice, make_event, story, ulid
 
 from streamav.config import BackoffSettings, MqttSettings, OutboxSettings
 from streamav.publish.consumer import Consumer
@@ -235,6 +236,30 @@ async def test_source_states_and_telemetry(tmp_path: Path) -> None:
         "thinned": 7,
     }
     await sink.close()
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_scores_are_published_where_they_are_asked_for(tmp_path: Path, wanted: bool) -> None:
+    """With `mqtt.scores` one message for each segment, in order, at QoS 0 and not retained; otherwise none at all."""
+    broker = FakeBroker()
+    settings = MqttSettings(host="broker", backoff=FAST, timeout_s=0.2, scores=wanted)
+    sink = MqttSink(settings, IDENTITY, tmp_path, random=dice(1), connect=broker.connect, close_limit_s=2.0)
+    sink.scores("porch", SCORES)  # nobody to hear it yet
+    await sink.start()
+    await until(lambda: sink.counters.connected)
+    for number in range(3):
+        sink.scores("porch", replace(SCORES, start_ns=number * 1_000_000_000))
+    sink.event(make_event(1), 0.1)
+    await until(lambda: not sink.counters.queue_depth)
+    await sink.close()
+    sent = [(json.loads(payload), qos, retain) for topic, payload, qos, retain in broker.log if topic == "streamav/porch/scores"]
+    assert [(said["media_start_s"], qos, retain) for said, qos, retain in sent] == ([(n, 0, False) for n in range(3)] if wanted else [])
+    if wanted:
+        assert sent[0][0] == {"ts": 1789381346.0, "media_start_s": 0.0, "scores": {"bark": 0.1235, "cat": 0.25}, "background": 0.6265} | {
+            "is_event_score": 0.5,
+            "av_similarity": -0.25,
+            "rms_dbfs": None,
+        }
 
 
 async def test_a_probe_that_does_not_come_back_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

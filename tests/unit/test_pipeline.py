@@ -76,6 +76,18 @@ def test_a_file_goes_from_sound_to_events() -> None:
     assert run.summary.peak_memory_mb > 1
 
 
+@pytest.mark.parametrize("latency", [1, 3])
+def test_each_segment_s_final_scores_are_handed_over_once(latency: int) -> None:
+    """In order, with every enabled label, also those that are final only because the file ends; they are what events are decided on."""
+    run = Run(setup(FakeSource(seconds(STREAM)), paced=False, latency_segments=latency)).go()
+    assert [scores.start_ns for scores in run.sink.finals] == [number * SEGMENT_NS for number in range(len(STREAM))]
+    (label,) = {frozenset(scores.labels) for scores in run.sink.finals}
+    assert label == set(LABELS)
+    loud = [number for number, scores in enumerate(run.sink.finals) if scores.labels["bark"] >= 0.5]
+    assert loud == [11, 12, 13, 14]
+    assert {scores.epoch_ns for scores in run.sink.finals} == {event.epoch_ns for event in run.sink.events}
+
+
 def test_a_file_shorter_than_ten_seconds_is_scored_once() -> None:
     """Its only window is short, and its events end with it."""
     run = Run(setup(FakeSource(seconds([QUIET, LOUD, LOUD])))).go()

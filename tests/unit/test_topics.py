@@ -28,6 +28,7 @@ def test_every_topic_is_plain_levels_below_the_base() -> None:
         topics.class_attributes(source, "bark"),
         topics.last_event(source),
         topics.telemetry(source),
+        topics.scores(source),
     ]
     assert all(re.fullmatch(r"home/av(/[a-zA-Z0-9_-]+)+", name) for name in names)
     assert len(set(names)) == len(names)
