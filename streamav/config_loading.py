@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from streamav.config import Settings, merge
 from streamav.errors import SettingsError
-from streamav.setting_names import NOT_SETTINGS, PREFIX, explain, nearest_variable, setting_of_variable
+from streamav.setting_names import NOT_SETTINGS, PREFIX, WHERE_PASSWORDS_GO, explain, nearest_variable, setting_of_variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -55,7 +55,11 @@ def load_settings(
         if not equals:
             msg = f"--set takes section.key=value, got {override!r}"
             raise SettingsError(msg)
-        _put(tree, tuple(key.strip().split(".")), _value(text))
+        path = tuple(key.strip().split("."))
+        if path == ("mqtt", "password"):
+            msg = "mqtt.password must not be on the command line: other users of the machine can read it. " + WHERE_PASSWORDS_GO
+            raise SettingsError(msg)
+        _put(tree, path, _value(text))
     try:
         return Settings.model_validate(tree)
     except ValidationError as exc:

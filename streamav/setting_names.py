@@ -16,7 +16,7 @@ from streamav.config import MOST_SOURCES, Settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["HOME", "NOT_SETTINGS", "PREFIX", "explain", "nearest_setting", "nearest_variable", "setting_of_variable"]
+__all__ = ["HOME", "NOT_SETTINGS", "PREFIX", "WHERE_PASSWORDS_GO", "explain", "nearest_setting", "nearest_variable", "setting_of_variable"]
 
 PREFIX: Final = "STREAMAV_"
 """Every variable that begins so is a setting, or one of `NOT_SETTINGS`, or a mistake."""
@@ -27,6 +27,9 @@ NOT_SETTINGS: Final[Mapping[str, str]] = {
     "STREAMAV_SHARED_DATA": "tests: folder of shared data",
 }
 """Variables that name something else than a setting; the only list of them."""
+
+WHERE_PASSWORDS_GO: Final = "Put it into STREAMAV_MQTT_PASSWORD, or into a file named by mqtt.password_file"
+"""What to do instead, for messages."""
 
 _NUMBER: Final = "<number>"
 """Stands in a path for the number of one of a list of sections."""

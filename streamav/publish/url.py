@@ -8,6 +8,7 @@ from __future__ import annotations
 from urllib.parse import unquote, urlsplit
 
 from streamav.errors import SettingsError
+from streamav.setting_names import WHERE_PASSWORDS_GO
 
 __all__ = ["EXAMPLE_URL", "parse_broker_url"]
 
@@ -34,10 +35,7 @@ def parse_broker_url(url: str) -> dict[str, object]:
         msg = f"the broker must be a URL like {EXAMPLE_URL}: {exc}"  # urlsplit's reasons name port or host, never the user part
         raise SettingsError(msg) from None
     if parts.password is not None:
-        msg = (
-            "the broker URL must not hold a password: other users of the machine can read it. "
-            "Put it into STREAMAV_MQTT_PASSWORD, or into a file named by mqtt.password_file"
-        )
+        msg = f"the broker URL must not hold a password: other users of the machine can read it. {WHERE_PASSWORDS_GO}"
         raise SettingsError(msg)
     if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname or parts.query or parts.fragment:
         msg = f"the broker must be a URL like {EXAMPLE_URL} or mqtts://user@host:8883/streamav, got {url!r}"

@@ -74,9 +74,11 @@ def test_a_password_is_never_shown() -> None:
     assert settings.mqtt.password is not None
     assert settings.mqtt.password.get_secret_value() == secret
     assert secret not in repr(settings) + settings.model_dump_json()
-    with pytest.raises(SettingsError) as caught:
-        load_settings(overrides=["mqtt.host=h", 'mqtt.password=["hunter2"]'], environment=NOTHING)
-    assert "hunter2" not in str(caught.value)
+    with pytest.raises(SettingsError, match=r"must not be on the command line.*STREAMAV_MQTT_PASSWORD") as refused:
+        load_settings(overrides=["mqtt.host=h", "mqtt.password=hunter2"], environment=NOTHING)
+    with pytest.raises(SettingsError, match=r"mqtt.password: ") as caught:
+        load_settings(environment=NOTHING, options={"mqtt": {"host": "h", "password": ["hunter2"]}})
+    assert "hunter2" not in str(refused.value) + str(caught.value)
 
 
 @pytest.mark.parametrize(
