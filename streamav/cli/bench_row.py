@@ -25,7 +25,8 @@ from streamav.engines.selection import maker_of, open_engine
 from streamav.features import SegmentExtractor
 from streamav.localizer import VscgLocalizer
 from streamav.pipeline.measure import resident_mb
-from streamav.pipeline.stages import SourceStages, StageOptions
+from streamav.pipeline.stages import SourceStages
+from streamav.tracker import TrackerOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Segment
 
 if TYPE_CHECKING:
@@ -105,10 +106,8 @@ class _Rig:
         self._extractor = SegmentExtractor(self._watch, card)
         self._localizer = VscgLocalizer(self._watch, localizer_head(card))
         labels = label_options(card, DetectionSettings())
-        options = StageOptions(
-            source="bench", session="bench", labels=labels, latency_segments=card.detection.latency_segments, media_ids=True
-        )
-        self._stages = [SourceStages(options, lambda: 0) for _ in range(streams)]
+        options = TrackerOptions(source="bench", session="bench", labels=labels, media_ids=True)
+        self._stages = [SourceStages(options, card.detection.latency_segments, lambda: 0) for _ in range(streams)]
         pictures = make_samples(card.visual.picture, card.audio.log_mel_offset).pictures
         sound = np.random.default_rng(0).normal(0, 0.1, SAMPLES_PER_SEGMENT).astype(np.float32)
         self._segment = Segment(index=0, start_ns=0, audio=sound, frames=pictures[np.arange(frames) % len(pictures)])

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from streamav.errors import CaptureError
 from streamav.pipeline.feed import Feed
 from streamav.pipeline.measure import NS, Meter
-from streamav.pipeline.stages import SourceStages, StageOptions
+from streamav.pipeline.stages import SourceStages
+from streamav.tracker import TrackerOptions
 from streamav.types import EndReason, EventPhase, FinalScores, SourceState, Telemetry
 
 if TYPE_CHECKING:
@@ -132,15 +133,10 @@ def make_lane(setup: SourceSetup, clock: Clock, ready: threading.Condition) -> L
         CaptureError: when the file cannot be read.
     """
     feed = Feed(setup, clock, ready)
-    options = StageOptions(
-        source=setup.id,
-        session=setup.source.session,
-        labels=setup.labels,
-        latency_segments=setup.latency_segments,
-        media_ids=not setup.source.live,
-    )
+    options = TrackerOptions(source=setup.id, session=setup.source.session, labels=setup.labels, media_ids=not setup.source.live)
     finals: list[SegmentScores] = []
-    return Lane(setup, feed, SourceStages(options, feed.world.epoch_ns, finals.append), finals=finals)
+    stages = SourceStages(options, setup.latency_segments, feed.world.epoch_ns, finals.append)
+    return Lane(setup, feed, stages, finals=finals)
 
 
 def failure_of(lanes: Sequence[Lane]) -> Exception | None:

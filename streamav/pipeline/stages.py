@@ -6,21 +6,21 @@ It knows no thread and no network; the loop calls it from one place at a time.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streamav.aggregation import Aggregation
-from streamav.tracker import Tracker, TrackerOptions
+from streamav.tracker import Tracker
 from streamav.types import SAMPLES_PER_SEGMENT, WINDOW_SEGMENTS, EndReason, SourceState
 from streamav.window import WindowRing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from streamav.tracker import LabelOptions
+    from streamav.tracker import TrackerOptions
     from streamav.types import Event, Quality, SegmentFeatures, SegmentScores, Window, WindowScores
 
-__all__ = ["SourceStages", "StageOptions"]
+__all__ = ["SourceStages"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,28 +30,29 @@ _WELL_SEGMENTS = 10
 """So many good seconds in a row make it online again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageOptions:
-    """What the stages of one source must know."""
-
-    source: str
-    session: str
-    labels: tuple[LabelOptions, ...]
-    latency_segments: int
-    media_ids: bool
-    """True for a file: its event ids depend on the file alone."""
-
-
 class SourceStages:
     """From features to events, for one source."""
 
-    def __init__(self, options: StageOptions, epoch_ns: Callable[[], int], on_final: Callable[[SegmentScores], None] | None = None) -> None:
-        """Begin empty; *epoch_ns* is asked once, when the first scores are there, *on_final* is told the scores that became final."""
+    def __init__(
+        self,
+        options: TrackerOptions,
+        latency_segments: int,
+        epoch_ns: Callable[[], int],
+        on_final: Callable[[SegmentScores], None] | None = None,
+    ) -> None:
+        """Begin empty.
+
+        Args:
+            options: of the tracker, all but the epoch.
+            latency_segments: L: a segment is final at age L - 1.
+            epoch_ns: UTC, ns since 1970, of the media clock's zero; asked once, when the first scores are there.
+            on_final: told the scores of each segment once they are final; None: nobody.
+        """
         self._options = options
         self._epoch_ns = epoch_ns
         self._on_final = on_final
         self._ring = WindowRing()
-        self._aggregation = Aggregation(options.latency_segments)
+        self._aggregation = Aggregation(latency_segments)
         self._tracker: Tracker | None = None
         self._last: SegmentFeatures | None = None
         self._silent = 0
@@ -117,16 +118,7 @@ class SourceStages:
 
     def _track(self) -> Tracker:
         if self._tracker is None:
-            options = self._options
-            self._tracker = Tracker(
-                TrackerOptions(
-                    source=options.source,
-                    session=options.session,
-                    labels=options.labels,
-                    epoch_ns=self._epoch_ns(),
-                    media_ids=options.media_ids,
-                )
-            )
+            self._tracker = Tracker(replace(self._options, epoch_ns=self._epoch_ns()))
         return self._tracker
 
     def _judge(self, quality: Quality, dropped: int) -> None:

@@ -45,7 +45,7 @@ class TrackerOptions:
     session: str
     """Goes into event ids: content hash of a file, random word of a live source."""
     labels: tuple[LabelOptions, ...]
-    epoch_ns: int
+    epoch_ns: int = 0
     """UTC, ns since 1970, of the media clock's zero."""
     media_ids: bool = False
     """True: ids carry media time instead of UTC, so that a replay gives the same ids whenever it runs."""

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from fakes import LABELS, FakeLocalizer, features
 
-from streamav.pipeline.stages import SourceStages, StageOptions
-from streamav.tracker import LabelOptions
+from streamav.pipeline.stages import SourceStages
+from streamav.tracker import LabelOptions, TrackerOptions
 from streamav.types import EndReason, Event, EventPhase, Quality, SegmentFeatures, SourceState
 
 LOUD = 0.9
@@ -19,8 +19,8 @@ class Stages:
 
     def __init__(self) -> None:
         label = LabelOptions(label=LABELS[0], label_name="Bark", class_id=0, on=0.6, off=0.35)
-        options = StageOptions(source="porch", session="s", labels=(label,), latency_segments=1, media_ids=True)
-        self.stages = SourceStages(options, lambda: 0)
+        options = TrackerOptions(source="porch", session="s", labels=(label,), media_ids=True)
+        self.stages = SourceStages(options, 1, lambda: 0)
         self.events: list[Event] = []
         self.windows: list[list[tuple[int, float]]] = []
 
@@ -88,7 +88,7 @@ def test_the_wall_clock_is_asked_only_when_there_are_scores() -> None:
         return 0
 
     made = Stages()
-    made.stages = SourceStages(made.stages._options, epoch_ns)
+    made.stages = SourceStages(made.stages._options, 1, epoch_ns)
     made.push(*loud(*range(9)))
     assert made.stages.interrupt(EndReason.SHUTDOWN) == []
     assert not asked
