@@ -165,6 +165,13 @@ class TlsSettings(_Options):
     insecure: bool = False
     """True switches the check of the host name off; a warning is logged at every start."""
 
+    @model_validator(mode="after")
+    def _check(self) -> TlsSettings:
+        if self.key is not None and self.cert is None:
+            msg = "tls.key must stand beside tls.cert, the certificate that it belongs to, got a key alone"
+            raise ValueError(msg)
+        return self
+
 
 class OutboxSettings(_Options):
     """Bounds of what waits for an absent broker."""
@@ -225,7 +232,7 @@ class Settings(_Options):
     """Everything `streamav run` can be told."""
 
     source: SourceSettings = SourceSettings()
-    """The only source; without effect where there are `sources`."""
+    """The only source; refused beside `sources`."""
     sources: Annotated[tuple[OneOfSources, ...], Field(max_length=MOST_SOURCES)] = ()
     """Several sources, instead of `source`."""
     capture: CaptureSettings = CaptureSettings()

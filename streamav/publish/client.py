@@ -78,6 +78,8 @@ class Credentials:
             SettingsError: when a file of the settings is missing or not what it should be.
         """
         self.password = _password(settings)
+        if self.password is not None and settings.username is None:  # MQTT 3.1.1, section 3.1.2.9: no password without a user name
+            _log.warning("a password for the broker is set without mqtt.username, so it is not sent")
         self.tls = None if settings.tls is None else _tls_context(settings.tls)
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,11 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import aiomqtt
 import av
 import numpy as np
 import pytest
 from brokers import Broker, spare_port
+from fakes import LABELS
 
 from streamav.publish import EventMessage, decode
 
@@ -129,6 +133,33 @@ def test_events_reach_a_subscriber_over_a_real_broker(streamav: Streamav, model:
         received, _ = listener.communicate(timeout=20)
     assert timeless(received) == timeless(written.read_text(encoding="utf-8"))
     assert messages(received)[-1].end_reason == "ended"
+
+
+@pytest.mark.broker
+async def test_scores_reach_a_subscriber_over_a_real_broker(streamav: Streamav, model: tuple[str, str], broker: Broker) -> None:
+    """`--set mqtt.scores=true`: one message for each second from the connection on, in order, with a score of every label."""
+    heard: list[dict[str, Any]] = []
+
+    async def listen() -> None:
+        async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+            await client.subscribe("house/porch/scores")
+            listening.set()
+            async for message in client.messages:
+                heard.append(json.loads(bytes(message.payload)))  # noqa: PERF401 - it is looked at meanwhile
+
+    listening = asyncio.Event()
+    listener = asyncio.create_task(listen())
+    await asyncio.wait_for(listening.wait(), 20)
+    url = f"mqtt://127.0.0.1:{broker.port}/house"
+    options = ("--speed", "max", "--mqtt", url, "--id", "porch", "--set", "mqtt.scores=true")
+    done = await asyncio.to_thread(streamav, "run", "--source", CLIP.format(13), *model, *options)
+    assert done.returncode == 0, done.stderr
+    async with asyncio.timeout(20):
+        while not heard or heard[-1]["media_start_s"] < 12:  # noqa: ASYNC110 - it is another process
+            await asyncio.sleep(0.05)
+    listener.cancel()
+    assert [one["media_start_s"] for one in heard] == [float(second) for second in range(13 - len(heard), 13)]
+    assert {frozenset(one["scores"]) for one in heard} == {frozenset(LABELS)}
 
 
 @pytest.mark.slow
