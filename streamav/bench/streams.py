@@ -1,4 +1,4 @@
-"""`streamav bench --streams N`: finds how many paced sources one process carries on this machine.
+"""Finds how many paced sources one process carries on this machine (`streamav bench --streams N`).
 
 It doubles the number of sources until a trial fails, then halves the gap. Each trial is a process of its own
 (`streamav.bench.trial`), so that its memory is its own.
@@ -6,11 +6,8 @@ It doubles the number of sources until a trial fails, then halves the gap. Each 
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
-
-import typer
 
 from streamav.bench.process import ask
 from streamav.bench.trial import Trial, TrialRequest
@@ -18,21 +15,8 @@ from streamav.bench.trial import Trial, TrialRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Search", "bench_streams", "find_most", "memory_per_stream_mb"]
+__all__ = ["Search", "find_most", "memory_per_stream_mb", "search"]
 
-_COLUMNS = {
-    "streams": "streams",
-    "load": "load",
-    "realtime_factor": "of one stream",
-    "latency_p50_s": "p50, s",
-    "latency_p95_s": "p95, s",
-    "latency_p99_s": "p99, s",
-    "dropped": "dropped, s",
-    "thinned": "thinned, s",
-    "memory_mb": "memory, MB",
-    "processor_s": "CPU-s in 1 s",
-    "carried": "carried",
-}
 _PATIENCE_S = 120.0
 """A trial may take so much longer than its media before it is given up."""
 
@@ -77,8 +61,13 @@ def memory_per_stream_mb(trials: Sequence[Trial]) -> float | None:
     return above / sum((trial.streams - mean_streams) ** 2 for trial in trials)
 
 
-def bench_streams(request: TrialRequest, *, first: int, machine: str, as_json: bool) -> None:
-    """Search up to `request.streams` sources, and print every trial and the result.
+def search(request: TrialRequest, first: int, told: Callable[[Trial], None]) -> Search:
+    """Search up to `request.streams` sources.
+
+    Args:
+        request: the trial; its number of sources is the most that is tried.
+        first: how many sources are tried first.
+        told: called with each trial as it ends.
 
     Raises:
         StreamavError: when a trial fails for another reason than that the machine cannot carry it.
@@ -87,23 +76,11 @@ def bench_streams(request: TrialRequest, *, first: int, machine: str, as_json: b
 
     def carries(streams: int) -> bool:
         trials.append(_trial(request.with_streams(streams)))
-        if not as_json:
-            if len(trials) == 1:
-                typer.echo(f"{machine}, {trials[0].threads} threads, model {request.model}, engine {trials[0].engine}")
-                typer.echo("".join(f"{title:>14}" for title in _COLUMNS.values()))
-            typer.echo("".join(f"{_cell(getattr(trials[-1], key)):>14}" for key in _COLUMNS))
+        told(trials[-1])
         return trials[-1].carried
 
     most = find_most(carries, request.streams, first)
-    found = Search(most=most, open_ended=most == request.streams, memory_per_stream_mb=memory_per_stream_mb(trials), trials=tuple(trials))
-    if as_json:
-        typer.echo(json.dumps({"streams": asdict(found), "request": asdict(request), "machine": machine}))
-        return
-    slope = found.memory_per_stream_mb
-    typer.echo(
-        f"carries {'at least ' if found.open_ended else ''}{most} streams (nothing dropped, nothing thinned, p95 under 1 s)"
-        + ("" if slope is None else f"; {slope:.1f} MB for each further stream")
-    )
+    return Search(most=most, open_ended=most == request.streams, memory_per_stream_mb=memory_per_stream_mb(trials), trials=tuple(trials))
 
 
 def _trial(request: TrialRequest) -> Trial:
@@ -116,9 +93,3 @@ def _trial(request: TrialRequest) -> Trial:
         limit_s=request.media_s + _PATIENCE_S,
     )
     return Trial(**trial)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
