@@ -1,6 +1,6 @@
 """`streamav bench`: times the networks of a model on every engine, or a whole run on a source.
 
-It starts one process for each row (`streamav.cli.bench_row`), so that memory and threads are each engine's own, and prints.
+It starts one process for each row (`streamav.bench.row`), so that memory and threads are each engine's own, and prints.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from streamav.cli.measuring import ask
+from streamav.bench.process import ask
 from streamav.errors import EngineError, ModelError, SettingsError
 
 if TYPE_CHECKING:
-    from streamav.cli.bench_row import RowRequest
+    from streamav.bench.row import RowRequest
 
 __all__ = ["bench"]
 
@@ -84,8 +84,8 @@ def bench(
         msg = "--check is for the table of the networks, not for --source or --streams; leave it out"
         raise SettingsError(msg)
     if streams_most is not None:
-        from streamav.cli.bench_streams import bench_streams
-        from streamav.cli.stream_trial import TrialRequest
+        from streamav.bench.streams import bench_streams
+        from streamav.bench.trial import TrialRequest
 
         asked = TrialRequest(
             streams=streams_most,
@@ -197,7 +197,7 @@ def _model(name: str, scratch: Path, weights: Path | None) -> _Model:
             if part.external:
                 encoder_file(part.network, weights)
     except ModelError:
-        from streamav.engines.random_models import PROFILES, write_random_bundle
+        from streamav.bench.random_models import PROFILES, write_random_bundle
 
         if name not in PROFILES:
             raise
@@ -206,7 +206,7 @@ def _model(name: str, scratch: Path, weights: Path | None) -> _Model:
 
 
 def _request(model: _Model, recipe: str, weights: Path | None, sizes: tuple[int, int, int], seconds: float) -> RowRequest:
-    from streamav.cli.bench_row import RowRequest
+    from streamav.bench.row import RowRequest
 
     return RowRequest(
         bundle=str(model.folder),
@@ -232,12 +232,12 @@ def _profile_rows(requests: list[RowRequest]) -> list[dict[str, Any]]:
 
 def _rows(request: RowRequest) -> list[dict[str, Any]]:
     """Time one engine in a process of its own, with its threads pinned, after making it here when it has to be made."""
-    from streamav.cli.bench_row import facts_of
+    from streamav.bench.row import facts_of
 
     if request.recipe.startswith("cpu"):
         facts_of(request)  # so that the memory of its process is that of running, not of making; a GPU's would stay taken here
     rows: list[dict[str, Any]] = ask(
-        "streamav.cli.bench_row", asdict(request), what=f"timing {request.recipe}", threads=request.threads, limit_s=ROW_TIMEOUT_S
+        "streamav.bench.row", asdict(request), what=f"timing {request.recipe}", threads=request.threads, limit_s=ROW_TIMEOUT_S
     )
     for row in rows:
         row["recipe"] = f"{row['engine']}-{row['precision']}"

@@ -35,7 +35,7 @@ def compose(
     from streamav.bundle import find_bundle
     from streamav.training.composite.folder import ClipCounts, bundle_encoders
     from streamav.training.composite.folder import compose as write
-    from streamav.training.export import save_encoder_weights
+    from streamav.training.experiments.export import save_encoder_weights
 
     torch.set_num_threads(threads)
     bundle = find_bundle(model)

@@ -55,7 +55,7 @@ def build(
     bundle, kept = find_bundle(model), EngineCache(cache)
     settings = ModelSettings(name=model, engine=engine, precision=precision, weights_dir=weights)
     if calibration:
-        from streamav.cli.calibration import recorded_material
+        from streamav.training.clips.calibration import recorded_material
 
         rebuild(bundle, settings, kept, recorded_material(calibration, bundle.card))
     elif force:

@@ -129,7 +129,7 @@ def import_checkpoint(
     from streamav.bundle import write_bundle
     from streamav.bundle.paper import imported_card
     from streamav.bundle.store import file_sha256
-    from streamav.networks.checkpoint import MAX_REFERENCE_BYTES, load_reference, reference_arrays
+    from streamav.networks.files.checkpoint import MAX_REFERENCE_BYTES, load_reference, reference_arrays
 
     model = load_reference(file)
     card = imported_card(_bundle_name(name or out.name), asdict(model.options), file_sha256(file, MAX_REFERENCE_BYTES))

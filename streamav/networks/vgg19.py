@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from streamav.errors import ModelError, ShapeError
-from streamav.networks.keras_h5 import read_keras_h5
+from streamav.networks.files.keras_h5 import read_keras_h5
+from streamav.networks.files.torchfile import read_checkpoint
 from streamav.networks.state import checked_state
-from streamav.networks.torchfile import read_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

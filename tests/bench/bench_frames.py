@@ -19,8 +19,8 @@ from streamav.engines import open_engine
 from streamav.engines.parity import relative_l2
 from streamav.features import SegmentExtractor
 from streamav.localizer import VscgLocalizer
-from streamav.training.extract import SUFFIXES
-from streamav.training.media_features import segments_of
+from streamav.training.clips.ave_media import SUFFIXES
+from streamav.training.clips.encode import segments_of
 from streamav.types import WINDOW_SEGMENTS, Window
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ Kind = TypeVar("Kind", bound=np.generic)
 @pytest.fixture(scope="module", params=["starter", "paper"])
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The starter as it is, and the paper's networks with random weights."""
-    from streamav.engines.random_models import write_random_bundle
+    from streamav.bench.random_models import write_random_bundle
 
     if request.param == "starter":
         return find_bundle("starter")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import FakeSource, RecordingSink
-from rigs import wait_until
+from rigs.roles import FakeSource, RecordingSink
+from rigs.services import wait_until
 
 from streamav import app
 from streamav.config import ModelSettings, Settings, SourceSettings

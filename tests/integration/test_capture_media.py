@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 import pytest
-from fakes import StepClock
+from rigs.roles import StepClock
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource

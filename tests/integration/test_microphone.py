@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from rigs import VirtualMicrophone
+from rigs.services import VirtualMicrophone
 
 from streamav.capture.devices import list_microphones
 from streamav.capture.look import Look

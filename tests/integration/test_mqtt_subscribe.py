@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from brokers import USER, Broker, need_mosquitto
-from samples import CONTEXT, story
+from rigs.mosquitto import USER, Broker, need_mosquitto
+from rigs.published_events import CONTEXT, story
 
 from streamav.config import BackoffSettings, MqttSettings
 from streamav.publish.message import decode

@@ -16,7 +16,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from brokers import Broker, spare_port
+from rigs.mosquitto import Broker, spare_port
 
 from streamav.publish import EventMessage, decode
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import typer
-from ave_folder import Clips, write_ave_folder, write_dataset
+from rigs.ave_folder import Clips, write_ave_folder, write_dataset
 from typer.testing import CliRunner, Result
 
 from streamav.app import label_options
@@ -23,16 +23,17 @@ from streamav.cli.train import train
 from streamav.cli.tune import tune
 from streamav.config import DetectionSettings, load_settings
 from streamav.errors import DataError, ModelError, SettingsError
-from streamav.evaluation.stream_manifest import Manifest, Piece
+from streamav.evaluation.manifest import Manifest, Piece
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
-from streamav.training import experiment, trainer
-from streamav.training.ave import open_ave
-from streamav.training.checkpoints import Progress, save_progress
-from streamav.training.export import save_encoder_weights
-from streamav.training.feature_set import FeatureSet
-from streamav.training.selection import answers
-from streamav.training.streaming import run_streams
+from streamav.training.data.feature_set import FeatureSet
+from streamav.training.data.folder import open_ave
+from streamav.training.experiments import experiment
+from streamav.training.experiments.export import save_encoder_weights
+from streamav.training.fit import trainer
+from streamav.training.fit.checkpoints import Progress, save_progress
+from streamav.training.fit.selection import answers
+from streamav.training.streams.run import run_streams
 
 pytestmark = pytest.mark.slow  # whole programs, some seconds each
 

@@ -16,9 +16,9 @@ from streamav.bundle.store import copy_bundle
 from streamav.cli import main
 from streamav.cli.recordings import FoundSpans
 from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSettings, load_settings
-from streamav.evaluation.quiet_tuning import STRICTEST
-from streamav.evaluation.stream_runs import runs_of_column
-from streamav.training.quiet import QuietRun, find_recordings
+from streamav.evaluation.tuning.counting import runs_of_column
+from streamav.evaluation.tuning.quiet import STRICTEST
+from streamav.training.streams.quiet import QuietRun, find_recordings
 
 pytestmark = pytest.mark.slow  # loads real networks
 

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import dice
+from rigs.published_events import dice
 
 from streamav.publish.backoff import Backoff
 from streamav.publish.patience import Failure, Patience

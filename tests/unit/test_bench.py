@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from streamav.cli import main, measuring
+from streamav.bench import process as measuring
+from streamav.bench.process import ask
+from streamav.cli import main
 from streamav.cli.bench import _check
-from streamav.cli.measuring import ask
 from streamav.errors import CaptureError, EngineError, SettingsError
 
-PROGRAM = "from streamav.cli.measuring import give\nfrom streamav.errors import CaptureError\nimport sys, time\n"
+PROGRAM = "from streamav.bench.process import give\nfrom streamav.errors import CaptureError\nimport sys, time\n"
 
 
 def program(folder: Path, monkeypatch: pytest.MonkeyPatch, lines: str) -> str:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamav.cli.bench_streams import find_most, memory_per_stream_mb
-from streamav.cli.stream_trial import CameraLike, Trial
+from streamav.bench.streams import find_most, memory_per_stream_mb
+from streamav.bench.trial import CameraLike, Trial
 from streamav.errors import CaptureError
 from streamav.types import SEGMENT_NS, AudioBlock, VideoFrame
 

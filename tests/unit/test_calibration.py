@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from media_clips import CARD, write_clip
+from rigs.media_clips import CARD, write_clip
 
-from streamav.cli.calibration import MOST_SEGMENTS, recorded_material
 from streamav.errors import CaptureError, SettingsError
+from streamav.training.clips.calibration import MOST_SEGMENTS, recorded_material
 
 
 def test_every_other_file_fits_and_the_rest_checks(tmp_path: Path) -> None:

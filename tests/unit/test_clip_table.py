@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamav.errors import DataError
-from streamav.training.clip_table import Clip, ClipEvent, ClipTable, read_clip_table, second_labels
+from streamav.training.clips.table import Clip, ClipEvent, ClipTable, read_clip_table, second_labels
 
 HEADER = "file,label,onset_s,offset_s,split,group"
 

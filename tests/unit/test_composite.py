@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from composite_material import write_picture, write_wave
+from rigs.composite_material import write_picture, write_wave
 
 from streamav.errors import DataError
 from streamav.training.composite.material import Material, read_index

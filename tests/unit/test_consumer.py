@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import CONTEXT, EPOCH_NS, make_event, story, ulid
+from rigs.published_events import CONTEXT, EPOCH_NS, make_event, story, ulid
 
 from streamav.cli.subscribe import Subscriber
 from streamav.publish.consumer import Consumer

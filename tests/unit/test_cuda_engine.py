@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from stand_in_device import StandInDevice
+from rigs.cuda_device import StandInDevice
 from torch import Tensor, nn
 
 from streamav.bundle import Bundle, load_bundle

@@ -12,12 +12,12 @@ from streamav.errors import SettingsError
 from streamav.networks.baselines import BaselineOptions, make_baseline
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
-from streamav.training.distributed import ALONE, Workers, open_workers
-from streamav.training.feature_set import Batch, FeatureSet
-from streamav.training.losses import LossName, LossOptions, loss_terms, mean_over, term_counts
+from streamav.training.data.feature_set import Batch, FeatureSet
+from streamav.training.data.windows import ClipBatches
+from streamav.training.fit.distributed import ALONE, Workers, open_workers
+from streamav.training.fit.losses import LossName, LossOptions, loss_terms, mean_over, term_counts
+from streamav.training.fit.targets import TargetMaker
 from streamav.training.options import TrainOptions
-from streamav.training.targets import TargetMaker
-from streamav.training.windows import ClipBatches
 
 SEGMENTS, CLASSES = 10, 3
 

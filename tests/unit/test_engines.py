@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import JsonValue
-from tiny_model import make_tiny_bundle
+from rigs.tiny_model import make_tiny_bundle
 
 from streamav.bundle import Bundle
 from streamav.config import ModelSettings

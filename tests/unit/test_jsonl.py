@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from samples import CONTEXT, make_event, story
+from rigs.published_events import CONTEXT, make_event, story
 
 from streamav.errors import SettingsError
 from streamav.publish import FanOut, JsonlSink

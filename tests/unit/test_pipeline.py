@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fakes import EPOCH_NS, LABELS, PICTURE, FakeClock, FakeExtractor, FakeLocalizer, FakeSource, RecordingSink, seconds
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rigs.roles import EPOCH_NS, LABELS, PICTURE, FakeClock, FakeExtractor, FakeLocalizer, FakeSource, RecordingSink, seconds
 
 from streamav.errors import CaptureError, EngineError, ShapeError
 from streamav.pipeline import Pipeline, RunSummary, SourceSetup

@@ -4,9 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
-from fakes import StepClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rigs.roles import StepClock
 
 from streamav.capture.scene import (
     DEFAULT_SCRIPT,

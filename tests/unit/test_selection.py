@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stand_ins import NAMES, StandIn, World, asked
+from rigs.gpu_engines import NAMES, StandIn, World, asked
 
 from streamav.bundle import Bundle, load_bundle
 from streamav.engines import EngineCache, SwapEngine, engine_candidates, open_engine, selection

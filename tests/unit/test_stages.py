@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fakes import LABELS, FakeLocalizer, features
+from rigs.roles import LABELS, FakeLocalizer, features
 
 from streamav.pipeline.stages import SourceStages, StageOptions
 from streamav.tracker import LabelOptions

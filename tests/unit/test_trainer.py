@@ -12,10 +12,10 @@ import torch
 from streamav.errors import DataError, SettingsError
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
-from streamav.training.feature_set import Batch, FeatureSet
+from streamav.training.data.feature_set import Batch, FeatureSet
+from streamav.training.fit.run_state import EpochRecord, StepReport
+from streamav.training.fit.trainer import Recipe, TrainResult, fit
 from streamav.training.options import TrainOptions
-from streamav.training.run_state import EpochRecord, StepReport
-from streamav.training.trainer import Recipe, TrainResult, fit
 
 SEGMENTS, GRID, VISUAL, AUDIO, CLASSES = 10, 2, 6, 5, 3
 

@@ -6,10 +6,10 @@ from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
-from fakes import features, window_scores
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rigs.roles import features, window_scores
 
 from streamav.errors import ShapeError
 from streamav.types import AudioBlock, Quality, Segment, SegmentFeatures, VideoFrame, Window, WindowScores

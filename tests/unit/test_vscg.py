@@ -6,15 +6,15 @@ from math import prod
 from pathlib import Path
 from typing import get_args
 
-import golden_recipe
 import pytest
 import torch
+from rigs import golden_numbers as golden_recipe
 from safetensors.torch import load_file
 
 from streamav.errors import ModelError, ShapeError
+from streamav.networks.files.reference_keys import DEAD_KEYS, REFERENCE_KEYS, load_reference_state, recognise
 from streamav.networks.heads import decide, segment_probabilities
 from streamav.networks.options import Prior, Supervision, VSCGOptions
-from streamav.networks.reference_keys import DEAD_KEYS, REFERENCE_KEYS, load_reference_state, recognise
 from streamav.networks.vscg import VSCG
 
 SMALL = {"audio_size": 6, "visual_size": 10, "grid": 3, "classes": 5, "hidden": 4, "attention_size": 12, "front_size": 9, "head_size": 7}

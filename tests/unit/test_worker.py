@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from fakes import EPOCH_NS, PICTURE, FakeLocalizer, FakeSource, features
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rigs.roles import EPOCH_NS, PICTURE, FakeLocalizer, FakeSource, features
 
 from streamav.pipeline.feed import SourceSetup
 from streamav.pipeline.inbox import Finished

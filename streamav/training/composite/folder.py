@@ -20,7 +20,7 @@ from streamav.training.composite.drawn import KINDS, drawn_clip
 from streamav.training.composite.material import Material
 from streamav.training.composite.render import Renderer
 from streamav.training.composite.scene import write_scenes
-from streamav.training.export import ENCODERS_FILE
+from streamav.training.experiments.export import ENCODERS_FILE
 from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def bundle_encoders(bundle: Bundle, weights_dir: Path | None) -> FrozenEncoders:
     import torch
 
     from streamav.engines.modules import build_modules
-    from streamav.training.teachers import session
+    from streamav.training.starter.teachers import session
 
     modules, card = build_modules(bundle, weights_dir), bundle.card
     return FrozenEncoders(
