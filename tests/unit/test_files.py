@@ -129,7 +129,12 @@ def test_a_reader_never_sees_half(tmp_path: Path) -> None:
     path = tmp_path / "x.bin"
     contents = [bytes([number]) * 200_000 for number in (1, 2)]
     write_whole(path, contents[0])
-    writers = [threading.Thread(target=lambda one=one: [write_whole(path, one) for _ in range(60)]) for one in contents]
+
+    def write(content: bytes) -> None:
+        for _ in range(60):
+            write_whole(path, content)
+
+    writers = [threading.Thread(target=write, args=(content,)) for content in contents]
     for writer in writers:
         writer.start()
     seen = 0
