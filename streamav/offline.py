@@ -17,6 +17,7 @@ from streamav.config import CaptureSettings, SourceSettings
 from streamav.engines import open_engine
 from streamav.errors import DataError
 from streamav.features.extractor import SegmentExtractor
+from streamav.files import MEDIA_SUFFIXES
 from streamav.localizer import Head, VscgLocalizer
 from streamav.segmenter import Segmenter, SegmenterOptions
 from streamav.types import AudioBlock, VideoFrame
@@ -32,10 +33,7 @@ if TYPE_CHECKING:
     from streamav.protocols import Extractor, Localizer
     from streamav.types import Segment, SegmentScores
 
-__all__ = ["SUFFIXES", "OfflineRun", "find_recordings", "segments_of"]
-
-SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".flv", ".ts", ".m4v", ".mpg", ".mpeg")
-"""Endings of the files that are taken from a folder; a file that is named itself may have any."""
+__all__ = ["OfflineRun", "find_recordings", "segments_of"]
 
 
 def find_recordings(named: Sequence[str]) -> list[str]:
@@ -51,11 +49,11 @@ def find_recordings(named: Sequence[str]) -> list[str]:
             raise DataError(msg)
         path = Path(one)
         if path.is_dir():
-            found += sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            found += sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in MEDIA_SUFFIXES and file.is_file())
         else:
             found.append(one)
     if not found:
-        msg = f"there must be at least one recording ({' '.join(SUFFIXES)}), got none in {', '.join(named)}"
+        msg = f"there must be at least one recording ({' '.join(MEDIA_SUFFIXES)}), got none in {', '.join(named)}"
         raise DataError(msg)
     return list(dict.fromkeys(found))
 

@@ -19,6 +19,7 @@ from streamav.capture.live import LiveLoop
 from streamav.capture.pacing import Pacer, SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
+from streamav.files import file_sha256
 from streamav.types import SAMPLE_RATE_HZ, AudioBlock, VideoFrame
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ __all__ = ["MediaSource"]
 
 _LOG = logging.getLogger(__name__)
 _SECOND_NS = 1_000_000_000
-_HASH_BYTES = 1 << 20
 
 
 class MediaSource:
@@ -88,14 +88,10 @@ class MediaSource:
             return secrets.token_hex(8)
         if self._uri.startswith(LAVFI):
             return hashlib.sha256(self._uri.encode()).hexdigest()
-        digest = hashlib.sha256()
         try:
-            with _path(self._uri).open("rb") as file:
-                while block := file.read(_HASH_BYTES):
-                    digest.update(block)
+            return file_sha256(_path(self._uri))
         except OSError as exc:
             raise _cannot_open(self._name, exc) from exc
-        return digest.hexdigest()
 
     @property
     def skew_ms(self) -> int | None:

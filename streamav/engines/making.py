@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from streamav import __version__
 from streamav.bundle.catalogue import encoder_file
-from streamav.engines.cache import EntryKey, file_sha256
+from streamav.engines.cache import EntryKey
 from streamav.engines.parity import answer, compare, load_answers, save_answers
 from streamav.engines.samples import make_samples
 from streamav.engines.speed import second_ms
 from streamav.errors import EngineError, ModelError
+from streamav.files import file_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,9 +18,9 @@ from streamav.config import ModelSettings
 from streamav.engines import open_engine
 from streamav.engines.parity import relative_l2
 from streamav.features import SegmentExtractor
+from streamav.files import MEDIA_SUFFIXES
 from streamav.localizer import VscgLocalizer
 from streamav.offline import segments_of
-from streamav.training.clips.ave_media import SUFFIXES
 from streamav.types import WINDOW_SEGMENTS, Window
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def main() -> None:
     asked = parser.parse_args()
     card = find_bundle(asked.model).card
     engine = open_engine(find_bundle(asked.model), ModelSettings(engine="cpu", precision="fp32", weights_dir=asked.weights))
-    files = sorted(path for path in asked.folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    files = sorted(path for path in asked.folder.iterdir() if path.suffix.lower() in MEDIA_SUFFIXES)
     recordings = [list(segments_of(str(path.absolute()), card, max(FRAMES))) for path in files]
     found = {frames: measured(engine, card, recordings, frames) for frames in FRAMES}
     whole, sure = found[max(FRAMES)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import typer
-from rigs.ave_folder import Clips, write_ave_folder, write_dataset
+from rigs.ave_folder import NAMES, Clips, write_ave_folder, write_dataset
 from typer.testing import CliRunner, Result
 
 from streamav.app import label_options
@@ -80,6 +81,17 @@ def test_training_writes_a_bundle_and_a_report(folder: Path, tmp_path: Path, sup
     report = json.loads((out / "report" / "report.json").read_text(encoding="utf-8"))
     assert [one["seed"] for one in report["seeds"]] == [0, 1]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_class_with_an_accent_is_trained(folder: Path, tmp_path: Path) -> None:
+    """A name beyond ASCII in classes.txt goes through training: its label is plain, its name for people is as it was written."""
+    data = tmp_path / "data"
+    shutil.copytree(folder, data, ignore=shutil.ignore_patterns("Annotations.txt"))
+    (data / "classes.txt").write_text("\n".join(["Café", *NAMES[1:]]) + "\n", encoding="utf-8")
+    result = call("--data", data, "--out", tmp_path / "model", "--epochs", 1, *SMALL)
+    assert result.exit_code == 0, result.output
+    first = load_bundle(tmp_path / "model").card.classes[0]
+    assert (first.slug, first.name) == ("cafe", "Café")
 
 
 @pytest.mark.slow

@@ -8,7 +8,10 @@ import pytest
 from rigs.media_clips import CARD, write_clip
 
 from streamav.errors import CaptureError, SettingsError
-from streamav.training.clips.calibration import MOST_SEGMENTS, recorded_material
+from streamav.files import MEDIA_SUFFIXES
+from streamav.offline import find_recordings
+from streamav.training.clips.ave_media import find_media
+from streamav.training.clips.calibration import MOST_SEGMENTS, _sources, recorded_material
 
 
 def test_every_other_file_fits_and_the_rest_checks(tmp_path: Path) -> None:
@@ -50,3 +53,12 @@ def test_too_little_is_refused_with_what_is_needed(tmp_path: Path) -> None:
         recorded_material([""], CARD)  # not the folder one happens to be in
     with pytest.raises(CaptureError, match="missing"):
         recorded_material([str(tmp_path / "missing.mp4")], CARD)
+
+
+@pytest.mark.parametrize("suffix", MEDIA_SUFFIXES)
+def test_every_command_takes_the_same_endings(tmp_path: Path, suffix: str) -> None:
+    """A recording that `tune --quiet` finds in a folder is found by --calibration and by extraction too."""
+    file = tmp_path / f"clip{suffix}"
+    file.touch()
+    assert find_recordings([str(tmp_path)]) == _sources(str(tmp_path)) == [str(file)]
+    assert find_media(tmp_path, "clip") == file

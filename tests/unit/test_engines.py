@@ -23,13 +23,14 @@ from streamav.bundle import Bundle
 from streamav.config import ModelSettings
 from streamav.engines import EngineCache, cache_folder, engine_candidates, open_engine
 from streamav.engines.batching import MicroBatches, ParallelBatches
-from streamav.engines.cache import EntryKey, file_sha256
+from streamav.engines.cache import EntryKey
 from streamav.engines.making import EngineRequest, engine_key
 from streamav.engines.parity import Answers, answer, compare, load_answers, save_answers
 from streamav.engines.recipe import NETWORK_NAMES, Tolerance, load_recipe, recipe_names
 from streamav.engines.samples import make_samples
 from streamav.engines.selection import maker_of
 from streamav.errors import EngineError, ModelError
+from streamav.files import file_sha256
 from streamav.protocols import Network
 
 KEY = EntryKey("cpu", "fp32", {"weights": "abc"})
@@ -292,7 +293,7 @@ def test_a_wrong_recipe_is_one_sentence(text: str, reason: str, tmp_path: Path, 
 
 def test_what_a_killed_build_left_is_swept(tmp_path: Path) -> None:
     """A folder of an unfinished build of the same key goes away with the next build."""
-    left = tmp_path / f".{KEY.digest[:16]}.dead.tmp"
+    left = tmp_path / f".{KEY.digest}.0123456789abcdef.tmp"
     left.mkdir()
     EngineCache(tmp_path).get(KEY, write_number)
     assert not left.exists()

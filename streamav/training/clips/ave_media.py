@@ -15,6 +15,7 @@ import numpy as np
 
 from streamav.engines import open_engine
 from streamav.errors import DataError
+from streamav.files import MEDIA_SUFFIXES, whole_file, write_whole
 from streamav.training.clips.encode import LocalWorker, MediaEncoder, MediaTask
 from streamav.training.data.annotations import labels_of, read_annotations
 from streamav.training.experiments.export import ENCODERS_FILE, save_encoder_weights
@@ -32,7 +33,6 @@ __all__ = ["Extraction", "extract_folder", "find_media", "local_worker"]
 
 SEGMENTS = 10
 """T: seconds of a clip."""
-SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".flv", ".ts")
 _DONE = "extracted.txt"
 """Rows that are whole in both files, one a line; written after the features are on disk."""
 
@@ -129,11 +129,11 @@ def find_media(folder: Path, video: str) -> Path:
     Raises:
         DataError: when there is none.
     """
-    for suffix in SUFFIXES:
+    for suffix in MEDIA_SUFFIXES:
         path = folder / f"{video}{suffix}"
         if path.is_file():
             return path
-    msg = f"{folder} must hold {video} with one of the endings {' '.join(SUFFIXES)}, and does not"
+    msg = f"{folder} must hold {video} with one of the endings {' '.join(MEDIA_SUFFIXES)}, and does not"
     raise DataError(msg)
 
 
@@ -147,8 +147,8 @@ def _prepare(out: Path, card: ModelCard, annotations: Path, labels: np.ndarray[t
         if path.is_file() and path.read_text(encoding="utf-8") != text:
             msg = f"{path} must be that of this extraction, and belongs to another; choose another --out"
             raise DataError(msg)
-        path.write_text(text, encoding="utf-8")
-    with h5py.File(out / "right_labels.h5", "w") as file:
+        write_whole(path, text)
+    with whole_file(out / "right_labels.h5", alone=True) as part, h5py.File(part, "w") as file:
         file["avadataset"] = np.eye(int(labels.max(initial=28)) + 1, dtype=np.float32)[labels]
 
 
@@ -184,7 +184,5 @@ def _make_dataset(path: Path, shape: tuple[int, ...]) -> None:
     """
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    scratch = path.with_name(f".{path.name}.tmp")
-    with h5py.File(scratch, "w") as file:
+    with whole_file(path, alone=True) as part, h5py.File(part, "w") as file:
         file.create_dataset("avadataset", shape, dtype="float32", dcpl=plan)
-    scratch.replace(path)

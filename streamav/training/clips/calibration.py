@@ -11,8 +11,8 @@ import numpy as np
 from streamav.engines.samples import Calibration, Samples
 from streamav.errors import SettingsError
 from streamav.features.audio import patches
+from streamav.files import MEDIA_SUFFIXES
 from streamav.offline import segments_of
-from streamav.training.clips.ave_media import SUFFIXES
 from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ def _sources(place: str) -> list[str]:
     path = Path(place)
     if not path.is_dir():
         return [str(path.absolute()) if path.exists() else place]
-    found = sorted(str(file.absolute()) for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    found = sorted(str(file.absolute()) for file in path.iterdir() if file.suffix.lower() in MEDIA_SUFFIXES)
     if not found:
-        msg = f"the calibration folder {place} must hold recordings ({', '.join(SUFFIXES)}), got none"
+        msg = f"the calibration folder {place} must hold recordings ({', '.join(MEDIA_SUFFIXES)}), got none"
         raise SettingsError(msg)
     return found
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +19,7 @@ from safetensors.numpy import load_file, save
 
 from streamav.bundle import bundle_names
 from streamav.errors import DataError
+from streamav.files import whole_file, write_whole
 from streamav.training.clips.encode import LONGEST_SECONDS, MediaTask, media_seconds
 from streamav.training.clips.splits import SPLITS, split_groups
 from streamav.training.clips.table import Clip, ClipTable, refuse, second_labels
@@ -141,7 +141,7 @@ def extract_clips(
         if result.features is None:
             failed[clip.file] = f"row {clip.line}: {result.reason}"
         else:
-            _write_whole(places[result.key], save(_stored(result.features, options, clip)))
+            write_whole(places[result.key], save(_stored(result.features, options, clip)), durable=True)
         tell(clip.file)
     there = {number: place for number, place in places.items() if table.clips[number].file not in failed}
     if failed and not skip:
@@ -223,7 +223,7 @@ def _prepare(out: Path, bundle: Bundle, options: ClipOptions) -> None:
                 f"{path} must be that of this extraction, and is of another model or type of number; choose another folder for the features"
             )
             raise DataError(msg)
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
     for left in (*out.glob(".*.tmp"), *(out / _SECONDS).glob(".*.tmp")):  # of a run that was killed
         left.unlink()
 
@@ -260,16 +260,6 @@ def _is_there(place: Path) -> bool:
         return False
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, on the disk before it has its name."""
-    scratch = path.with_name(f".{path.name}.tmp")
-    with scratch.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
-
-
 def _put_together(table: ClipTable, out: Path, places: Mapping[int, Path], options: ClipOptions) -> dict[str, int]:
     """Write the HDF5 files, orders, classes and the manifest; give the rows of each split."""
     classes = {label: index for index, label in enumerate(table.labels)}
@@ -293,7 +283,7 @@ def _put_together(table: ClipTable, out: Path, places: Mapping[int, Path], optio
     for split, order in orders.items():
         _write_dataset(out / f"{split}_order.h5", "order", np.array(order, dtype=np.int64))
     names = "".join(f"{label.replace('_', ' ').capitalize()}\n" for label in table.labels)
-    _write_whole(out / "classes.txt", names.encode())
+    write_whole(out / "classes.txt", names, durable=True)
     _write_manifest(out, rows, split_of)
     return {split: len(order) for split, order in orders.items()}
 
@@ -340,8 +330,12 @@ def _load(place: Path) -> dict[str, NDArray[np.floating]]:
 def _write_features(out: Path, rows: list[_Row], options: ClipOptions) -> None:
     """Write both feature files, plain datasets, with one clip in memory at a time."""
     sample = _load(rows[0].features)
-    scratch = {name: out / f".{name}_feature.h5.tmp" for name in ("audio", "visual")}
-    with h5py.File(scratch["audio"], "w") as heard, h5py.File(scratch["visual"], "w") as seen:
+    with (
+        whole_file(out / "audio_feature.h5", alone=True) as audio,
+        whole_file(out / "visual_feature.h5", alone=True) as visual,
+        h5py.File(audio, "w") as heard,
+        h5py.File(visual, "w") as seen,
+    ):
         files = {"audio": heard, "visual": seen}
         shapes = {name: sample[name].shape[1:] for name in files}
         sets = {n: f.create_dataset("avadataset", (len(rows), SEGMENTS, *shapes[n]), dtype=options.dtype) for n, f in files.items()}
@@ -352,24 +346,18 @@ def _write_features(out: Path, rows: list[_Row], options: ClipOptions) -> None:
             window = _window(len(row.labels), row.start)
             for name, dataset in sets.items():
                 dataset[number] = clip[name][window]
-    for name, path in scratch.items():
-        path.replace(out / f"{name}_feature.h5")
 
 
 def _write_dataset(path: Path, name: str, values: NDArray[np.generic]) -> None:
-    scratch = path.with_name(f".{path.name}.tmp")
-    with h5py.File(scratch, "w") as file:
+    with whole_file(path, alone=True) as part, h5py.File(part, "w") as file:
         file[name] = values
-    scratch.replace(path)
 
 
 def _write_manifest(out: Path, rows: list[_Row], split_of: Mapping[str, str]) -> None:
     """Write which file and second each row begins at; T seconds from there, again from 0 after the file's last."""
-    scratch = out / f".{MANIFEST_FILE}.tmp"
-    with scratch.open("w", newline="", encoding="utf-8") as stream:
+    with whole_file(out / MANIFEST_FILE, alone=True) as part, part.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("row", "file", "first_s", "file_s", "split", "group"))
         for number, row in enumerate(rows):
             clip = row.clip
             writer.writerow((number, clip.file, row.start, len(row.labels), split_of[clip.group], clip.group))
-    scratch.replace(out / MANIFEST_FILE)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import csv
 import difflib
 import math
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streamav.errors import DataError
+from streamav.files import SLUG_SIZE, slug
 from streamav.training.clips.splits import SPLITS
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ SHARED_S = 0.5
 """Events of two classes may overlap by so much, s; a second has one label, so more is refused."""
 HALF_S = 0.5
 """An event that covers so much of a second may give it its label, s, as in `streamav recordings`."""
-_SLUG = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
-_SLUG_SIZE = 64
 _NEEDED = ("file", "label", "onset_s", "offset_s")
 _OPTIONAL = ("split", "group")
 _READ_OVER = ("notes", "labelled_by", "ave_class")
@@ -231,11 +229,16 @@ def _checked_file(name: str, media: Path) -> str:
 
 
 def _checked_label(label: str, file: str) -> str:
-    if _SLUG.fullmatch(label) and len(label) <= _SLUG_SIZE:
-        return label
-    near = "_".join("".join(letter if letter.isascii() and letter.isalnum() else " " for letter in label.lower()).split())[:_SLUG_SIZE]
-    msg = f"label of {file} must be small letters, digits and single _ between them, at most {_SLUG_SIZE}, got {label[:80]!r}"
-    raise DataError(msg + (f"; write {near}" if near else ""))
+    demand = f"label of {file} must be small letters, digits and single _ between them, at most {SLUG_SIZE}"
+    try:
+        plain = slug(label)
+    except DataError as exc:
+        msg = f"{demand}: {exc}"
+        raise DataError(msg) from exc
+    if plain != label:
+        msg = f"{demand}, got {label[:80]!r}; write {plain}"
+        raise DataError(msg)
+    return label
 
 
 def _times(row: Mapping[str, str], file: str) -> tuple[float, float]:

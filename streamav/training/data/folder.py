@@ -16,6 +16,7 @@ import numpy as np
 from streamav.bundle.card import ClassEntry
 from streamav.bundle.classes import AVE_CLASSES
 from streamav.errors import DataError
+from streamav.files import class_slugs
 from streamav.training.data.annotations import Annotation, labels_of, other_classes, read_annotations, tags_of
 from streamav.training.data.feature_set import FeatureSet, StackedRows
 from streamav.training.data.hdf5 import find_non_finite, in_memory, open_rows, read_whole
@@ -46,6 +47,7 @@ FILE_NAMES: dict[str, tuple[str, ...]] = {
 }
 """Names under which each file is looked for, in this order. prob_label.h5 and labels_noisy.h5 hold nothing that these do not."""
 _AUDIO_AXES, _VISUAL_AXES = 3, 5
+_MAX_CLASSES_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,11 +215,25 @@ def _classes(folder: Path, highest: int, source: Path | None, annotations: list[
             return AVE_CLASSES
         msg = f"{source} has {size} classes, not AVE's {len(AVE_CLASSES)}: put their names, one a line, into {folder / 'classes.txt'}"
         raise DataError(msg)
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = _class_names(path)
+    labels = class_slugs(path, names)
     if len(names) != size or highest > size:
         msg = f"{path} must name {size} classes, got {len(names)}"
         raise DataError(msg)
-    return tuple(ClassEntry(slug="_".join("".join(c if c.isalnum() else " " for c in name.lower()).split()), name=name) for name in names)
+    return tuple(ClassEntry(slug=label, name=name) for label, (_, name) in zip(labels, names, strict=True))
+
+
+def _class_names(path: Path) -> list[tuple[int, str]]:
+    """Return the lines of classes.txt that are not empty, each with its number from 1."""
+    try:
+        if path.stat().st_size > _MAX_CLASSES_BYTES:
+            msg = f"{path} must be at most {_MAX_CLASSES_BYTES} bytes, got {path.stat().st_size}"
+            raise DataError(msg)
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        msg = f"{path} must be a readable text (UTF-8) with one class a line: {exc}"
+        raise DataError(msg) from exc
+    return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def _tags(folder: Path, labels: NDArray[np.int64], classes: int, annotations: list[Annotation] | None) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from streamav.errors import SettingsError
+from streamav.files import slug
 from streamav.networks.baselines import BaselineName, BaselineOptions, Plugin, make_baseline
 from streamav.networks.options import REFERENCE_PSP_THRESHOLD, Prior, Supervision, VSCGOptions
 from streamav.training.fit.losses import LossName, LossOptions
@@ -47,8 +48,7 @@ class Row:
     @property
     def key(self) -> str:
         """Name for files and logs, such as "fully-isce-w-cere"."""
-        words = "".join(letter if letter.isalnum() else " " for letter in self.name.lower()).split()
-        return "-".join([self.supervision, *words])
+        return f"{self.supervision}-{slug(self.name, '-')}"
 
 
 def make_network(options: VSCGOptions | BaselineOptions) -> nn.Module:

@@ -25,7 +25,9 @@ from streamav.bundle import (
     VisualCard,
     write_bundle,
 )
+from streamav.bundle.card import card_name
 from streamav.errors import DataError, SettingsError
+from streamav.files import whole_file
 from streamav.networks.options import VSCGOptions
 
 if TYPE_CHECKING:
@@ -127,7 +129,8 @@ def save_encoder_weights(folder: Path, bundle: Bundle) -> None:
     """Write the weights of a bundle's own encoders beside the features they make."""
     tensors = weights_inside(bundle)
     if tensors:
-        save_file(tensors, folder / ENCODER_WEIGHTS_FILE)
+        with whole_file(folder / ENCODER_WEIGHTS_FILE) as part:
+            save_file(tensors, part)
 
 
 def weights_inside(bundle: Bundle) -> dict[str, NDArray[np.float32]]:
@@ -165,7 +168,7 @@ def export_bundle(
     chosen = outcome.chosen
     audio, visual = encoders
     card = ModelCard(
-        name=_name(path),
+        name=card_name(path.absolute().name, "model"),
         version="1",
         profile="paper" if encoders == PAPER_ENCODERS else "custom",
         classes=classes,
@@ -195,9 +198,3 @@ def _figures(outcome: Outcome) -> dict[str, float]:
     found = {f"test_{name}": value for name, value in chosen.scores.to_dict().items()}
     found["validation_accuracy"] = chosen.result.best_score
     return {name: round(value, 6) for name, value in found.items() if np.isfinite(value)}
-
-
-def _name(path: Path) -> str:
-    """Make a card's name of the folder's name."""
-    plain = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in path.absolute().name.lower()).strip("-")
-    return (plain or "model")[:64]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from streamav.errors import SettingsError
 from streamav.evaluation.bootstrap import mean_and_deviation
+from streamav.files import write_whole
 from streamav.training.experiments.experiment import planned, run_experiment
 from streamav.training.streams.judge import judge_on_streams
 
@@ -112,7 +113,7 @@ def run_study(study: Study, rows: Sequence[StudyRow], out: Path, told: Callable[
         result = _known(path, settings)
         if result is None:
             result = {"name": row.name, "settings": settings, "figures": _figures(study, experiment)}
-            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            write_whole(path, json.dumps(result, indent=1) + "\n")
         results.append(result)
         told(study_table([result]).splitlines()[-1])
     return results

@@ -6,7 +6,6 @@ It knows no loop: `trainer` says what belongs to the state. What is not a tensor
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from streamav.errors import DataError
+from streamav.files import whole_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,23 +41,19 @@ class Progress:
 
 
 def save_progress(folder: Path, progress: Progress) -> None:
-    """Write the state beside the old one and then put it in its place.
+    """Write the state whole or not at all, on the disk before the old one is gone; one process of a run writes it.
 
     Raises:
         DataError: when the disk refuses.
     """
     path = folder / STATE_FILE
-    scratch = path.with_suffix(".tmp")
     header = {"format": _FORMAT, "epoch": str(progress.epoch), "facts": json.dumps(progress.facts)}
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in progress.tensors.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, scratch, metadata=header)
-        with scratch.open("rb") as file:
-            os.fsync(file.fileno())
-        scratch.replace(path)
+        with whole_file(path, durable=True, alone=True) as part:
+            save_file(tensors, part, metadata=header)
     except (OSError, SafetensorError) as exc:
-        scratch.unlink(missing_ok=True)
         msg = f"the state of the training run cannot be written to {path}: {exc}"
         raise DataError(msg) from exc
 

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from streamav.files import whole_file
 from streamav.networks.compact import COMPACT_SIDE, CompactAudio, CompactVisual
 from streamav.training.composite.picture import photometry
 from streamav.training.fit.trainer import follow
@@ -302,9 +303,8 @@ def _fit(
                 told = _examined(student, average, look, labels[1], stretch.side)
                 _log.info("%s step=%d/%d side=%d loss=%.3f %s", out.name, step, total, stretch.side, value.item(), told)
     encoder = {name.removeprefix("encoder."): tensor.contiguous() for name, tensor in average.state.items() if name.startswith("encoder.")}
-    part = out.with_suffix(".tmp")
-    save_file(encoder, part)
-    part.replace(out.with_suffix(".safetensors"))  # a killed run leaves no file that looks whole
+    with whole_file(out.with_suffix(".safetensors"), durable=True, alone=True) as part:  # hours of work, found again by its name
+        save_file(encoder, part)
 
 
 def _examined(student: _Student, average: _Average, look: Callable[[slice, int], Tensor], truth: NDArray[np.generic], side: int) -> str:
