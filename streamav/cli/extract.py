@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from streamav.bundle import Bundle
     from streamav.config import ModelSettings
     from streamav.training.clips.encode import MediaWorker
-    from streamav.training.clips.features import ClipExtraction, ClipOptions
+    from streamav.training.clips.features import ClipExtraction
+    from streamav.training.clips.rows import ClipOptions
 
 __all__ = ["extract", "extract_own_clips"]
 
@@ -54,7 +55,7 @@ def extract(
     bundle = find_bundle(model)
     settings = ModelSettings(name=model, weights_dir=weights, threads=threads)
     if labels is not None:
-        from streamav.training.clips.features import ClipOptions
+        from streamav.training.clips.rows import ClipOptions
 
         options = ClipOptions(stride=stride, seed=seed, dtype="float32" if float32 else "float16")
         found = extract_own_clips(media, labels, out, (bundle, settings), options, ray=ray, skip=skip)

@@ -102,7 +102,8 @@ def _features(asked: OwnClips) -> tuple[Path, Bundle]:
     from streamav.bundle import find_bundle
     from streamav.cli.extract import extract_own_clips
     from streamav.config import ModelSettings
-    from streamav.training.clips.features import ClipOptions, model_of
+    from streamav.training.clips.features import model_of
+    from streamav.training.clips.rows import ClipOptions
     from streamav.training.clips.table import LABELS_FILE
 
     made_with = model_of(asked.data)

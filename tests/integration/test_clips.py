@@ -15,7 +15,8 @@ from streamav.bundle import Bundle, ModelCard
 from streamav.errors import DataError
 from streamav.training.clips import features as clip_features
 from streamav.training.clips.encode import LocalWorker, MediaEncoder, MediaResult, MediaTask
-from streamav.training.clips.features import ClipOptions, extract_clips, row_starts
+from streamav.training.clips.features import extract_clips
+from streamav.training.clips.rows import ClipOptions, row_starts
 from streamav.training.clips.table import read_clip_table
 from streamav.training.data.folder import open_ave
 

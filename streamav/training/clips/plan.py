@@ -17,12 +17,12 @@ from streamav.errors import DataError, SettingsError
 from streamav.evaluation.manifest import ManifestOptions
 from streamav.evaluation.tuning.general import Tried, tune
 from streamav.networks.options import VSCGOptions
-from streamav.training.clips.features import SEGMENTS
 from streamav.training.experiments.experiment import Experiment, Outcome, planned, tested, train_seeds
 from streamav.training.experiments.export import export_bundle
 from streamav.training.options import TrainOptions
 from streamav.training.streams.run import manifest_of, run_streams
 from streamav.training.workers import Workers
+from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -152,7 +152,7 @@ def train_clips(  # noqa: PLR0913 - as run_experiment, and the model to begin fr
 
 def calibrated(network: VSCG, data: AveData, seed: int = 0) -> tuple[Tried, bool]:
     """Find thresholds on streams of the validation clips: the best event-F1 within `ALARMS_PER_HOUR`, and whether that was kept."""
-    length = int(np.clip(4 * SEGMENTS * len(data.val), *_STREAM_S))
+    length = int(np.clip(4 * WINDOW_SEGMENTS * len(data.val), *_STREAM_S))
     quiet = replace(data, background=_quiet(data.val))
     manifest = manifest_of(quiet, "val", ManifestOptions(streams=_STREAMS, seconds=length, seed=seed))
     return tune(list(run_streams(network.to("cpu"), data.val, manifest, "argmax29")), AGE, ALARMS_PER_HOUR)
@@ -192,7 +192,7 @@ def write_clip_bundle(  # noqa: PLR0913 - what a bundle is made of
         name="own clips",
         source="clips given to `streamav train`",
         licence="as of your clips",
-        note=f"{rows} rows of {SEGMENTS} s, seed {outcome.chosen.seed}; the head",
+        note=f"{rows} rows of {WINDOW_SEGMENTS} s, seed {outcome.chosen.seed}; the head",
     )
     card = head.card.model_copy(
         update={
