@@ -19,6 +19,7 @@ from streamav.files import MEDIA_SUFFIXES, whole_file, write_whole
 from streamav.training.clips.encode import LocalWorker, MediaEncoder, MediaTask
 from streamav.training.data.annotations import labels_of, read_annotations
 from streamav.training.experiments.export import ENCODERS_FILE, save_encoder_weights
+from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Extraction", "extract_folder", "find_media", "local_worker"]
 
-SEGMENTS = 10
-"""T: seconds of a clip."""
 _DONE = "extracted.txt"
 """Rows that are whole in both files, one a line; written after the features are on disk."""
 
@@ -81,11 +80,14 @@ def extract_folder(
     Raises:
         DataError: when the annotations are wrong or *out* holds features of other encoders or clips.
     """
-    rows = read_annotations(annotations, SEGMENTS)
+    rows = read_annotations(annotations, WINDOW_SEGMENTS)
     card = bundle.card
-    _prepare(out, card, annotations, labels_of(rows, SEGMENTS))
+    _prepare(out, card, annotations, labels_of(rows, WINDOW_SEGMENTS))
     save_encoder_weights(out, bundle)
-    files = {"audio": (len(rows), SEGMENTS, card.audio.size), "visual": (len(rows), SEGMENTS, *2 * (card.visual.grid,), card.visual.size)}
+    files = {
+        "audio": (len(rows), WINDOW_SEGMENTS, card.audio.size),
+        "visual": (len(rows), WINDOW_SEGMENTS, *2 * (card.visual.grid,), card.visual.size),
+    }
     whole = [_is_whole(out / f"{name}_feature.h5", shape, out) for name, shape in files.items()]
     if not all(whole):
         (out / _DONE).unlink(missing_ok=True)  # first of all: rows are not done that are in no file
@@ -117,7 +119,7 @@ def _tasks(media: Path, rows: Sequence[Annotation], done: set[int]) -> tuple[lis
     for row, annotation in enumerate(rows):
         if row not in done:
             try:
-                tasks.append(MediaTask(row, find_media(media, annotation.video), SEGMENTS))
+                tasks.append(MediaTask(row, find_media(media, annotation.video), WINDOW_SEGMENTS))
             except DataError as exc:
                 failed[row] = str(exc)
     return tasks, failed
