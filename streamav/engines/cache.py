@@ -123,6 +123,7 @@ class EngineCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._lock(key.digest):
+                remove_leftovers(self.folder / key.digest)  # of a killed build; the lock is held, so nobody is at work there
                 return (None if anew else self.find(key)) or self._build(key, build)
         except OSError as exc:
             msg = f"the engine cache {self.folder} must be a folder that can be written: {exc}; set STREAMAV_HOME to another place"
@@ -178,7 +179,6 @@ class EngineCache:
 
     def _build(self, key: EntryKey, build: Callable[[Path], Mapping[str, JsonValue]]) -> Entry:
         path = self.folder / key.digest
-        remove_leftovers(path)  # of a killed build; the key's lock is held, so nobody is at work there
         with whole_folder(path, mode=0o700) as scratch:
             facts = dict(build(scratch))
             files: dict[str, JsonValue] = {file.name: file_sha256(file) for file in sorted(scratch.iterdir())}

@@ -299,6 +299,18 @@ def test_what_a_killed_build_left_is_swept(tmp_path: Path) -> None:
     assert not left.exists()
 
 
+def test_what_a_killed_build_had_set_aside_is_taken_again(tmp_path: Path) -> None:
+    """A build that is killed between setting the old entry aside and renaming the new one costs no second build."""
+    entry = EngineCache(tmp_path).get(KEY, write_number)
+    entry.path.rename(tmp_path / f".{KEY.digest}.0123456789abcdef.old")
+
+    def never(_: Path) -> Mapping[str, JsonValue]:
+        raise AssertionError
+
+    assert EngineCache(tmp_path).get(KEY, never).path == entry.path
+    assert not list(tmp_path.glob("*.old"))
+
+
 def build_and_count(folder: str, count: str) -> None:
     def build(scratch: Path) -> Mapping[str, JsonValue]:
         with Path(count).open("a") as file:
