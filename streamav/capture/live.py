@@ -132,7 +132,7 @@ class LiveLoop:
                         yield SourceState.ONLINE
                     seen, lost = True, False
                     self._backoff.reset()
-                    self._newest_ns = max(self._newest_ns, item.start_ns if isinstance(item, AudioBlock) else item.time_ns)
+                    self._newest_ns = max(self._newest_ns, item.start_ns)
                     yield item
             except _LostError as exc:
                 if not seen and self._zero_ns is None:

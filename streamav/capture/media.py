@@ -19,7 +19,6 @@ from streamav.capture.live import LiveLoop
 from streamav.capture.pacing import Pacer, SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
-from streamav.types import SAMPLE_RATE_HZ, AudioBlock, VideoFrame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,12 +28,11 @@ if TYPE_CHECKING:
 
     from streamav.capture.look import Look
     from streamav.capture.pacing import Clock
-    from streamav.types import SourceState
+    from streamav.types import AudioBlock, SourceState, VideoFrame
 
 __all__ = ["MediaSource"]
 
 _LOG = logging.getLogger(__name__)
-_SECOND_NS = 1_000_000_000
 _HASH_BYTES = 1 << 20
 
 
@@ -114,7 +112,7 @@ class MediaSource:
             return
         for item in self._session(lambda: 0, self._closed):
             if self._pacer is not None:
-                self._pacer.wait_until(_complete_ns(item))
+                self._pacer.wait_until(item.end_ns)
             if self._closed.is_set():
                 return
             yield item
@@ -141,7 +139,7 @@ class MediaSource:
                 for item in read_items(frames, self._look, origin, self._name):
                     if stop.is_set():
                         return
-                    end_ns = max(end_ns, _complete_ns(item))
+                    end_ns = max(end_ns, item.end_ns)
                     yield item
                 announced_s = (container.duration or 0) / 1e6
                 if announced_s - end_ns / 1e9 > 1.0 and not self._live:
@@ -179,13 +177,6 @@ def _network_options(uri: str, timeout_s: float) -> dict[str, str]:
 
 def _path(uri: str) -> Path:
     return Path(unquote(urlsplit(uri).path)) if uri.lower().startswith("file://") else Path(uri).expanduser()
-
-
-def _complete_ns(item: AudioBlock | VideoFrame) -> int:
-    """Give the moment at which an item would be there live: sound when its last sample is, a picture when it is shown."""
-    if isinstance(item, VideoFrame):
-        return item.time_ns
-    return item.start_ns + item.samples.size * _SECOND_NS // SAMPLE_RATE_HZ
 
 
 def _cannot_open(name: str, exc: Exception) -> CaptureError:

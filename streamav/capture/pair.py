@@ -112,7 +112,7 @@ class _Pictures:
         try:
             for time_ns, frame in self._camera.frames(self._stop):
                 for shown_ns, wanted in sampler.push(time_ns + self._offset_ns, frame):
-                    self._put(VideoFrame(time_ns=shown_ns, pixels=scaler.scale(wanted)))
+                    self._put(VideoFrame(start_ns=shown_ns, pixels=scaler.scale(wanted)))
         except CaptureError as exc:
             self._failure = exc
         except Exception as exc:  # noqa: BLE001 - a thread must not die unheard: the source is lost, and says why

@@ -262,7 +262,7 @@ class SceneSource:
                 time_ns = shown * 1_000_000_000 // SCENE_FRAMES_PER_SECOND
                 if not self._wait(time_ns):
                     return
-                yield VideoFrame(time_ns=time_ns, pixels=render_frame(self.script, time_ns / 1e9, self._picture, backdrop))
+                yield VideoFrame(start_ns=time_ns, pixels=render_frame(self.script, time_ns / 1e9, self._picture, backdrop))
                 shown += 1
             if not self._wait(end * 1_000_000_000 // SAMPLE_RATE_HZ):
                 return

@@ -197,10 +197,10 @@ def test_two_clocks_agree_on_what_happened_when(rig: VirtualMicrophone) -> None:
         if isinstance(item, AudioBlock):
             sounds.append(item)
         if isinstance(item, VideoFrame):
-            if item.time_ns > 1_000_000_000 and not shown_ns:
-                shown_ns.append(item.time_ns)
+            if item.start_ns > 1_000_000_000 and not shown_ns:
+                shown_ns.append(item.start_ns)
                 rig.play(noise(1.0, 48_000))
-            if item.time_ns > 4_000_000_000:
+            if item.start_ns > 4_000_000_000:
                 source.close()
     sound = np.concatenate([block.samples for block in sounds])
     place = int(np.argmax(np.correlate(sound, noise(1.0, 16_000), "valid")))

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from streamav.pipeline.feed import Feed, SourceSetup
+from streamav.pipeline.inbox import Finished
+from streamav.protocols import Source
+from streamav.segmenter import SegmenterOptions
 from streamav.types import (
     SAMPLE_RATE_HZ,
     SEGMENT_NS,
@@ -90,7 +94,7 @@ class FakeSource:
 
 def second(index: int, loudness: float = 0.1, block_samples: int = SAMPLE_RATE_HZ) -> list[AudioBlock | VideoFrame]:
     """Give sound of one loudness and one picture, for one second."""
-    items: list[AudioBlock | VideoFrame] = [VideoFrame(time_ns=index * SEGMENT_NS, pixels=np.full((*PICTURE, 3), index % 256, np.uint8))]
+    items: list[AudioBlock | VideoFrame] = [VideoFrame(start_ns=index * SEGMENT_NS, pixels=np.full((*PICTURE, 3), index % 256, np.uint8))]
     for start in range(0, SAMPLE_RATE_HZ, block_samples):
         size = min(block_samples, SAMPLE_RATE_HZ - start)
         start_ns = index * SEGMENT_NS + start * SEGMENT_NS // SAMPLE_RATE_HZ
@@ -102,7 +106,29 @@ def seconds(loudnesses: Sequence[float], first: int = 0, block_samples: int = SA
     """Give one second of each loudness, and the picture that ends the last one."""
     items = [item for index, loudness in enumerate(loudnesses, first) for item in second(index, loudness, block_samples)]
     end = first + len(loudnesses)
-    return [*items, VideoFrame(time_ns=end * SEGMENT_NS, pixels=np.zeros((*PICTURE, 3), np.uint8))]
+    return [*items, VideoFrame(start_ns=end * SEGMENT_NS, pixels=np.zeros((*PICTURE, 3), np.uint8))]
+
+
+def read_feed(source: Source, options: SegmenterOptions, duration_s: float | None = None) -> list[Segment]:
+    """Give the segments that the capture thread of a run hands over, until the source or *duration_s* ends."""
+    ready = threading.Condition()
+    setup = SourceSetup(
+        id="porch", source=source, segmenter=options, labels=(), latency_segments=1, queue_segments=60, paced=False, duration_s=duration_s
+    )
+    feed = Feed(setup, FakeClock(), ready)
+    feed.start()
+    segments: list[Segment] = []
+    with ready:
+        while True:
+            given = feed.inbox.take()
+            if given is None:
+                ready.wait(1.0)
+            elif isinstance(given.item, Segment):
+                segments.append(given.item)
+            elif isinstance(given.item, Finished):
+                if given.item.error is not None:
+                    raise given.item.error
+                return segments
 
 
 class FakeExtractor:

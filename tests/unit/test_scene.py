@@ -122,7 +122,7 @@ def test_at_its_own_pace_nothing_comes_before_its_time() -> None:
     clock = StepClock(5_000)
     source = SceneSource(make_script(2.0), picture=(24, 32), speed="1", clock=clock)
     for item in source.items():
-        due = item.time_ns if isinstance(item, VideoFrame) else item.start_ns if isinstance(item, AudioBlock) else 0
+        due = item.end_ns if isinstance(item, AudioBlock | VideoFrame) else 0
         assert clock.time_ns - 5_000 >= due
     assert clock.time_ns - 5_000 == pytest.approx(2_000_000_000, abs=1_000)
 
