@@ -122,7 +122,8 @@ class CameraLike:
         Raises:
             CaptureError: when a round is empty.
         """
-        from streamav.capture.pacing import Pacer, SystemClock
+        from streamav.capture.pacing import Pacer
+        from streamav.clock import SystemClock
 
         self._closed.wait(self._phase_s)
         pacer = Pacer(SystemClock(), self._closed)

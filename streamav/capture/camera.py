@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import av
 
-    from streamav.capture.pacing import Clock
+    from streamav.clock import Clock
 
 __all__ = ["Camera"]
 
@@ -82,7 +82,7 @@ class Camera:
                     pacer.wait_until(stamp_ns)
                 if stop.is_set():
                     return
-                now_ns = self._clock.now_ns()
+                now_ns = self._clock.monotonic_ns()
                 # Drivers stamp with the monotonic clock when the picture was taken; where they do not, arrival must do.
                 trusted = stamp_ns is not None and pacer is None and 0 <= now_ns - stamp_ns < _KERNEL_STAMP_LIMIT_NS
                 yield (stamp_ns if stamp_ns is not None and trusted else now_ns), frame

@@ -16,7 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 from streamav.capture.address import LAVFI, is_live, is_network, redact
 from streamav.capture.live import LiveLoop
-from streamav.capture.pacing import Pacer, SystemClock
+from streamav.capture.pacing import Pacer
+from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import av
 
     from streamav.capture.look import Look
-    from streamav.capture.pacing import Clock
+    from streamav.clock import Clock
     from streamav.types import AudioBlock, SourceState, VideoFrame
 
 __all__ = ["MediaSource"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from streamav.capture.camera import Camera
 from streamav.capture.live import LiveLoop
 from streamav.capture.microphone import Microphone
-from streamav.capture.pacing import SystemClock
+from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
 from streamav.types import AudioBlock, VideoFrame
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import av
 
     from streamav.capture.look import Look
-    from streamav.capture.pacing import Clock
+    from streamav.clock import Clock
     from streamav.types import SourceState
 
 __all__ = ["PairSource"]
@@ -84,7 +84,7 @@ class PairSource:
         microphone.open()
         try:
             camera.open()  # read, and closed, by a thread of its own from here on
-            offset_ns = origin() - self._clock.now_ns()
+            offset_ns = origin() - self._clock.monotonic_ns()
             pictures = _Pictures(camera, self._look, offset_ns, stop)
             self._open_microphone = microphone
             for block in microphone.blocks(stop):

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamav.capture.drawing import draw, drawn_kinds
-from streamav.capture.pacing import Pacer, SystemClock
+from streamav.capture.pacing import Pacer
 from streamav.capture.synthesis import ambience, synthesize
+from streamav.clock import SystemClock
 from streamav.errors import SettingsError
 from streamav.types import SAMPLE_RATE_HZ, AudioBlock, VideoFrame
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from streamav.capture.pacing import Clock
+    from streamav.clock import Clock
     from streamav.types import SourceState
 
 __all__ = ["DEFAULT_SCRIPT", "KINDS", "Cue", "SceneSource", "Script", "draw", "make_script", "render_frame", "render_sound", "synthesize"]

@@ -17,7 +17,7 @@ from streamav.segmenter import Segmenter
 from streamav.types import SourceState, VideoFrame
 
 if TYPE_CHECKING:
-    from streamav.pipeline.measure import Clock
+    from streamav.clock import Clock
     from streamav.protocols import Source
     from streamav.segmenter import SegmenterOptions
     from streamav.tracker import LabelOptions

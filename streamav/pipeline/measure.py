@@ -7,44 +7,23 @@ from __future__ import annotations
 
 import resource
 import sys
-import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Clock", "Meter", "RunSummary", "SourceSummary", "SystemClock", "WorldTime", "resident_mb"]
+    from streamav.clock import Clock
+
+__all__ = ["Meter", "RunSummary", "SourceSummary", "WorldTime", "resident_mb"]
 
 NS = 1_000_000_000
 _KEPT_LATENCIES = 20_000
 """Newest latencies that the percentiles are taken of: hours of one source."""
-
-
-class Clock(Protocol):
-    """The two clocks of a run."""
-
-    def monotonic_ns(self) -> int:
-        """Give the time since some fixed moment; it never goes back."""
-
-    def utc_ns(self) -> int:
-        """Give UTC, ns since 1970; it may jump."""
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def monotonic_ns(self) -> int:
-        """Give `time.monotonic_ns()`."""
-        return time.monotonic_ns()
-
-    def utc_ns(self) -> int:
-        """Give `time.time_ns()`."""
-        return time.time_ns()
 
 
 class WorldTime:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 import pytest
-from rigs.roles import StepClock, read_feed
+from rigs.roles import FakeClock, read_feed
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
@@ -94,7 +94,7 @@ def write_apart(path: Path, sound_after_s: float) -> Path:
     with av.open(str(path), "w", options={"max_interleave_delta": "1"}) as out:  # 1 us: packets stay in the order in which they are given
         video, audio = out.add_stream("mpeg4", rate=25), out.add_stream("pcm_s16le", rate=16_000, layout="mono")
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        packets: list[tuple[float, av.Packet]] = []
+        packets: list[tuple[float, Any]] = []
         for number in range(100):
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade(number), np.uint8), format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, 25)
@@ -171,15 +171,15 @@ def test_a_limited_run_of_a_file_ends_with_a_whole_second(tmp_path: Path, sound_
 
 def test_its_own_pace_and_full_speed_give_the_same(tmp_path: Path) -> None:
     """A file played at its own pace takes its own time, no item comes early, and the segments are those of full speed."""
-    path, clock = str(write(tmp_path / "clip.mp4")), StepClock()
+    path, clock = str(write(tmp_path / "clip.mp4")), FakeClock(step_ns=0)
     paced = segments_of(MediaSource(path, LOOK, speed="1", clock=clock))
     fast = segments_of(MediaSource(path, LOOK, speed="max"))
-    assert clock.time_ns == pytest.approx(4e9, rel=0.03)
+    assert clock.now_ns == pytest.approx(4e9, rel=0.03)
     assert all(np.array_equal(a.audio, b.audio) and np.array_equal(a.frames, b.frames) for a, b in zip(paced, fast, strict=True))
-    early = StepClock()
+    early = FakeClock(step_ns=0)
     for item in MediaSource(path, LOOK, speed="1", clock=early).items():
         if isinstance(item, VideoFrame):
-            assert early.time_ns >= item.start_ns
+            assert early.now_ns >= item.start_ns
 
 
 def test_the_session_of_a_file_is_its_content(tmp_path: Path) -> None:

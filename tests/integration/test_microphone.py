@@ -14,8 +14,8 @@ from rigs.services import VirtualMicrophone
 from streamav.capture.devices import list_microphones
 from streamav.capture.look import Look
 from streamav.capture.microphone import Microphone
-from streamav.capture.pacing import SystemClock
 from streamav.capture.pair import PairSource
+from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
 from streamav.segmenter import Segmenter, SegmenterOptions

@@ -35,26 +35,14 @@ LABELS = ("bark", "bird", "siren")
 
 
 @dataclass
-class StepClock:
-    """A clock of capture that moves only when somebody waits."""
-
-    time_ns: int = 0
-
-    def now_ns(self) -> int:
-        return self.time_ns
-
-    def wait(self, seconds: float, stop: threading.Event) -> bool:
-        self.time_ns += round(seconds * 1e9)
-        return stop.is_set()
-
-
-@dataclass
 class FakeClock:
-    """Clocks that go on by a fixed step each time they are read."""
+    """Clocks that go on by a fixed step each time they are read, and by every wait; with a step of 0 by nothing else."""
 
     step_ns: int = 1_000_000
     now_ns: int = 0
     epoch_ns: int = EPOCH_NS
+    pauses: list[float] = field(default_factory=list)
+    """Every wait, s."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def monotonic_ns(self) -> int:
@@ -64,6 +52,12 @@ class FakeClock:
 
     def utc_ns(self) -> int:
         return self.epoch_ns + self.now_ns
+
+    def wait(self, seconds: float, stop: threading.Event) -> bool:
+        with self._lock:
+            self.pauses.append(seconds)
+            self.now_ns += round(seconds * 1e9)
+        return stop.is_set()
 
 
 class FakeSource:

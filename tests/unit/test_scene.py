@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rigs.roles import StepClock
+from rigs.roles import FakeClock
 
 from streamav.capture.scene import (
     DEFAULT_SCRIPT,
@@ -119,12 +119,12 @@ def test_a_scene_is_a_whole_source() -> None:
 
 def test_at_its_own_pace_nothing_comes_before_its_time() -> None:
     """With speed 1 every item is given when the clock says so, and the whole takes as long as the scene."""
-    clock = StepClock(5_000)
+    clock = FakeClock(step_ns=0, now_ns=5_000)
     source = SceneSource(make_script(2.0), picture=(24, 32), speed="1", clock=clock)
     for item in source.items():
         due = item.end_ns if isinstance(item, AudioBlock | VideoFrame) else 0
-        assert clock.time_ns - 5_000 >= due
-    assert clock.time_ns - 5_000 == pytest.approx(2_000_000_000, abs=1_000)
+        assert clock.now_ns - 5_000 >= due
+    assert clock.now_ns - 5_000 == pytest.approx(2_000_000_000, abs=1_000)
 
 
 def test_closing_ends_a_scene() -> None:
