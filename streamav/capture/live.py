@@ -92,6 +92,7 @@ class LiveLoop:
         self._closed = threading.Event()
         self._zero_ns: int | None = None
         self._newest_ns = 0
+        self._worked = False  # anything came, of any session: from then on a failure is a loss
 
     def close(self) -> None:
         """End items() within a tenth of a second."""
@@ -101,7 +102,7 @@ class LiveLoop:
         """Yield items and changes of state.
 
         Raises:
-            CaptureError: when the source cannot be opened at the start, or is lost and shall not be opened again.
+            CaptureError: when the source cannot be opened or gives nothing at the start, or is lost and shall not be opened again.
         """
         lost = False
         while not self._closed.is_set():
@@ -112,12 +113,12 @@ class LiveLoop:
                     if lost and not seen:
                         _LOG.info("source is back source=%s", self._name)
                         yield SourceState.ONLINE
-                    seen, lost = True, False
+                    seen, lost, self._worked = True, False, True
                     self._backoff.reset()
                     self._newest_ns = max(self._newest_ns, item.start_ns)
                     yield item
             except _LostError as exc:
-                if not seen and self._zero_ns is None:
+                if not self._worked:
                     raise self._refusal(exc) from exc
                 if not lost:
                     _LOG.warning("source lost source=%s reason=%s", self._name, exc)

@@ -193,6 +193,6 @@ def _cannot_open(name: str, exc: Exception) -> CaptureError:
             "copy it again or repair it"
         )
     if kind in {"TimeoutError", "ExitError"}:
-        return CaptureError(f"{name} gave no data in time")
+        return CaptureError(f"{name} gave no data in time; check that it is running and sends sound and picture")
     reason = getattr(exc, "strerror", None) or redact(str(exc)) or kind
     return CaptureError(f"{name} cannot be read: {reason}")

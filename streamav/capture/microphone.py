@@ -143,7 +143,10 @@ class Microphone:
             msg = f"microphone {self._device!r} is gone: it was unplugged, or the sound server ended"
             raise CaptureError(msg)
         if self._clock.monotonic_ns() - heard_ns > self._timeout_s * 1e9:
-            msg = f"microphone {self._device!r} gave nothing for {self._timeout_s:g} s"
+            msg = (
+                f"microphone {self._device!r} gave nothing for {self._timeout_s:g} s: the sound server may have suspended it, or another "
+                "program may hold it; resume it, or close that program. `streamav devices` lists what there is"
+            )
             raise CaptureError(msg)
 
 

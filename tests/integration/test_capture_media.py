@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import socket
+import threading
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from rigs.roles import FakeClock, read_feed
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
+from streamav.config import CaptureSettings
 from streamav.errors import CaptureError, MissingModalityError
 from streamav.segmenter import Segmenter, SegmenterOptions
 from streamav.types import AudioBlock, Segment, VideoFrame
@@ -180,6 +183,19 @@ def test_its_own_pace_and_full_speed_give_the_same(tmp_path: Path) -> None:
     for item in MediaSource(path, LOOK, speed="1", clock=early).items():
         if isinstance(item, VideoFrame):
             assert early.now_ns >= item.start_ns
+
+
+@pytest.mark.parametrize("scheme", ["http", "tcp", "rtsp"])
+def test_a_network_stream_that_never_gives_a_packet_is_refused(scheme: str) -> None:
+    """A peer that takes the connection and says nothing is an error at the start that says what to check."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = CaptureSettings(timeout_s=0.5, reconnect_min_s=0.05, reconnect_max_s=0.1)
+        source = MediaSource(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/live", LOOK, settings=settings)
+        timer = threading.Timer(20.0, source.close)
+        timer.start()
+        with pytest.raises(CaptureError, match="check that it is running"):
+            list(source.items())
+        timer.cancel()
 
 
 def test_the_session_of_a_file_is_its_content(tmp_path: Path) -> None:

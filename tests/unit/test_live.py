@@ -88,6 +88,19 @@ def test_a_source_that_never_opens_is_refused() -> None:
         list(LiveLoop("camera", sessions(MissingModalityError("no sound")), SETTINGS, FakeClock(step_ns=0)).items())
 
 
+def test_a_source_that_opens_and_gives_nothing_is_refused() -> None:
+    """Opening is not enough: until anything came, a failure is the user's to know, not a loss to wait out."""
+
+    def session(origin: Callable[[], int], stop: threading.Event) -> Iterator[AudioBlock | VideoFrame]:
+        origin()
+        msg = "microphone 'x' gave nothing for 5 s"
+        raise CaptureError(msg)
+        yield
+
+    with pytest.raises(CaptureError, match="gave nothing for 5 s"):
+        collect(LiveLoop("camera", session, SETTINGS, FakeClock(step_ns=0)), 1)
+
+
 def test_without_reconnecting_a_loss_is_final() -> None:
     """capture.reconnect = false ends with an error that names the setting, after LOST."""
     loop = LiveLoop("camera", sessions([0]), SETTINGS.model_copy(update={"reconnect": False}), FakeClock(step_ns=0))
