@@ -187,6 +187,8 @@ def _cannot_open(name: str, exc: Exception) -> CaptureError:
     if isinstance(exc, PermissionError):
         return CaptureError(f"{name} may not be read; check its permissions")
     kind = type(exc).__name__
+    if kind == "InvalidDataError" and is_network(name):
+        return CaptureError(f"{name} gave nothing that is media; check that it is running, and its address")
     if kind == "InvalidDataError":
         return CaptureError(
             f"{name} is no media file, or it is damaged from its start (an MP4 whose recording was cut off lacks its index); "
