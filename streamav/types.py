@@ -294,7 +294,7 @@ class Event:
     newest_end_ns: int
     """End of the newest segment this message covers, media clock."""
     epoch_ns: int
-    """UTC, ns since 1970, of the media clock's zero: the only wall-clock time inside streamav."""
+    """UTC, ns since 1970, of the media clock's zero, as it was known when the event began: the only wall-clock time inside streamav."""
     score: float
     top_score: float
     relevance: float

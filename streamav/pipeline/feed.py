@@ -57,7 +57,7 @@ class Feed:
         self._stopped = False
         self._limit = None if setup.duration_s is None else math.floor(setup.duration_s + 0.5)
         self._thread = threading.Thread(target=self._run, name=f"capture-{setup.id}", daemon=True)
-        self.world = WorldTime(clock, paced=setup.paced)
+        self.world = WorldTime(clock, paced=setup.paced, live=setup.source.live)
         self.inbox = Inbox(ready, setup.queue_segments, waits=not setup.source.live)
         self.frames = 0
         """Pictures that arrived since the start."""
@@ -112,8 +112,10 @@ class Feed:
 
     def _note(self, state: SourceState) -> bool:
         """Pass a change on behind the segments that came before it; False when no more are wanted."""
-        if state is SourceState.LOST and not self._put(self._segmenter.reset()):
-            return False
+        if state is SourceState.LOST:
+            self.world.lost()
+            if not self._put(self._segmenter.reset()):
+                return False
         self.inbox.tell(state, self._clock.monotonic_ns())
         return True
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 import pytest
-from rigs.roles import FakeClock, read_feed
+from rigs.roles import FakeClock, make_feed, read_feed
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
@@ -161,8 +161,8 @@ def test_a_limited_run_of_a_file_ends_with_a_whole_second(tmp_path: Path, sound_
     """With --duration 2 sound and pictures are complete up to 2 s, whichever of them the file holds first, as in the whole file."""
     path = str(write_apart(tmp_path / "clip.mkv", sound_after_s))
     options = SegmenterOptions(frames_per_second=F, picture=LOOK.picture)
-    limited = read_feed(MediaSource(path, LOOK, speed="max"), options, 2.0)
-    whole = read_feed(MediaSource(path, LOOK, speed="max"), options)
+    limited = read_feed(make_feed(MediaSource(path, LOOK, speed="max"), options, 2.0))
+    whole = read_feed(make_feed(MediaSource(path, LOOK, speed="max"), options))
     assert [segment.index for segment in limited] == [0, 1]
     assert [segment.index for segment in whole] == [0, 1, 2, 3]
     for one, other in zip(limited, whole, strict=False):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from streamav.clock import Clock
 from streamav.pipeline.feed import Feed, SourceSetup
 from streamav.pipeline.inbox import Finished
 from streamav.protocols import Source
@@ -103,26 +104,26 @@ def seconds(loudnesses: Sequence[float], first: int = 0, block_samples: int = SA
     return [*items, VideoFrame(start_ns=end * SEGMENT_NS, pixels=np.zeros((*PICTURE, 3), np.uint8))]
 
 
-def read_feed(source: Source, options: SegmenterOptions, duration_s: float | None = None) -> list[Segment]:
-    """Give the segments that the capture thread of a run hands over, until the source or *duration_s* ends."""
-    ready = threading.Condition()
+def make_feed(source: Source, options: SegmenterOptions, duration_s: float | None = None, clock: Clock | None = None) -> Feed:
+    """Make the capture thread of a run; its inbox holds 60 segments."""
     setup = SourceSetup(
         id="porch", source=source, segmenter=options, labels=(), latency_segments=1, queue_segments=60, paced=False, duration_s=duration_s
     )
-    feed = Feed(setup, FakeClock(), ready)
+    return Feed(setup, clock or FakeClock(), threading.Condition())
+
+
+def read_feed(feed: Feed) -> list[Segment]:
+    """Return the segments that a capture thread hands over, at most 60, until its source ends or its limit is reached."""
     feed.start()
+    assert feed.join(60.0)
     segments: list[Segment] = []
-    with ready:
-        while True:
-            given = feed.inbox.take()
-            if given is None:
-                ready.wait(1.0)
-            elif isinstance(given.item, Segment):
+    with feed.inbox._ready:
+        while (given := feed.inbox.take()) is not None:
+            if isinstance(given.item, Segment):
                 segments.append(given.item)
-            elif isinstance(given.item, Finished):
-                if given.item.error is not None:
-                    raise given.item.error
-                return segments
+            elif isinstance(given.item, Finished) and given.item.error is not None:
+                raise given.item.error
+    return segments
 
 
 class FakeExtractor:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from rigs.roles import PICTURE, FakeSource, read_feed
+from rigs.roles import EPOCH_NS, PICTURE, FakeClock, FakeSource, make_feed, read_feed
 
 from streamav.segmenter import SegmenterOptions
 from streamav.types import SEGMENT_NS, AudioBlock, Segment, SourceState, VideoFrame
@@ -43,7 +43,7 @@ def interleaved(heard: Sequence[AudioBlock], seen: Sequence[VideoFrame], picture
 
 def read(items: Sequence[Item | SourceState], duration_s: float | None, *, live: bool = False) -> list[Segment]:
     source = FakeSource(items, live=live)
-    segments = read_feed(source, OPTIONS, duration_s)
+    segments = read_feed(make_feed(source, OPTIONS, duration_s))
     assert source.closed.is_set()
     return segments
 
@@ -89,3 +89,19 @@ def test_a_limit_that_a_loss_reaches_ends_the_run() -> None:
     """What was there when a live source was lost may be all that was asked for; nobody waits for its return."""
     items = [*interleaved(sound(3.0), pictures(2.6), 0.0), SourceState.LOST, AudioBlock(start_ns=0, samples=np.zeros(1, np.float32))]
     assert [segment.index for segment in read(items, 3.0, live=True)] == [0, 1, 2]
+
+
+def test_a_source_that_is_back_is_mapped_to_the_world_anew() -> None:
+    """The media clock may stand elsewhere after a loss: what was known of it before does not hold its times back."""
+    clock = FakeClock(step_ns=0)
+
+    def play() -> Iterator[Item | SourceState]:
+        clock.now_ns = 2 * SEGMENT_NS
+        yield VideoFrame(start_ns=2 * SEGMENT_NS, pixels=np.zeros((*PICTURE, 3), np.uint8))
+        yield SourceState.LOST
+        clock.now_ns = 10 * SEGMENT_NS
+        yield VideoFrame(start_ns=3 * SEGMENT_NS, pixels=np.zeros((*PICTURE, 3), np.uint8))
+
+    feed = make_feed(FakeSource(play(), live=True), OPTIONS, clock=clock)
+    read_feed(feed)
+    assert feed.world.epoch_ns() == EPOCH_NS + 7 * SEGMENT_NS
