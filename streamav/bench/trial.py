@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from streamav.errors import CaptureError
 from streamav.pipeline.measure import resident_mb
-from streamav.types import SAMPLE_RATE_HZ, SEGMENT_NS, WINDOW_SEGMENTS, AudioBlock, VideoFrame
+from streamav.types import WINDOW_SEGMENTS, AudioBlock, VideoFrame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -122,7 +122,8 @@ class CameraLike:
         Raises:
             CaptureError: when a round is empty.
         """
-        from streamav.capture.pacing import Pacer, SystemClock
+        from streamav.capture.pacing import Pacer
+        from streamav.clock import SystemClock
 
         self._closed.wait(self._phase_s)
         pacer = Pacer(SystemClock(), self._closed)
@@ -130,11 +131,11 @@ class CameraLike:
         while not self._closed.is_set():
             end_ns = 0
             for item in self._play():
-                moved, complete_ns = _moved(item, shift_ns)
-                pacer.wait_until(complete_ns)
+                moved = replace(item, start_ns=item.start_ns + shift_ns)
+                pacer.wait_until(moved.end_ns)
                 if self._closed.is_set():
                     return
-                end_ns = max(end_ns, complete_ns)
+                end_ns = max(end_ns, moved.end_ns)
                 yield moved
             if end_ns <= shift_ns:
                 msg = "a source of a trial must have sound and pictures, got nothing"
@@ -144,14 +145,6 @@ class CameraLike:
     def close(self) -> None:
         """End items() soon."""
         self._closed.set()
-
-
-def _moved(item: AudioBlock | VideoFrame, shift_ns: int) -> tuple[AudioBlock | VideoFrame, int]:
-    """Give an item at a later time, and when it is complete."""
-    if isinstance(item, VideoFrame):
-        return replace(item, time_ns=item.time_ns + shift_ns), item.time_ns + shift_ns
-    start_ns = item.start_ns + shift_ns
-    return replace(item, start_ns=start_ns), start_ns + item.samples.size * SEGMENT_NS // SAMPLE_RATE_HZ
 
 
 class _Memory(threading.Thread):

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.backoff import Backoff
 from streamav.config import MqttSettings, load_settings
 from streamav.errors import BrokerError, SettingsError
-from streamav.publish.backoff import Backoff
 from streamav.publish.consumer import Consumer
 from streamav.publish.message import EventMessage, MessageError, decode
 from streamav.publish.topics import Topics

@@ -46,7 +46,7 @@ class SourceStages:
     """From features to events, for one source."""
 
     def __init__(self, options: StageOptions, epoch_ns: Callable[[], int]) -> None:
-        """Begin empty; *epoch_ns* is asked once, when the first scores are there."""
+        """Begin empty; *epoch_ns* is asked whenever there are scores, for the events that they open."""
         self._options = options
         self._epoch_ns = epoch_ns
         self._ring = WindowRing()
@@ -103,7 +103,9 @@ class SourceStages:
             self.changes.append((state, reason))
 
     def _follow(self, scores: Sequence[SegmentScores]) -> list[Event]:
-        return self._track().push(scores)
+        tracker = self._track()
+        tracker.follow(self._epoch_ns())
+        return tracker.push(scores)
 
     def _track(self) -> Tracker:
         if self._tracker is None:

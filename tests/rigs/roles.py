@@ -10,6 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from streamav.clock import Clock
+from streamav.pipeline.feed import Feed, SourceSetup
+from streamav.pipeline.inbox import Finished
+from streamav.protocols import Source
+from streamav.segmenter import SegmenterOptions
 from streamav.types import (
     SAMPLE_RATE_HZ,
     SEGMENT_NS,
@@ -31,26 +36,14 @@ LABELS = ("bark", "bird", "siren")
 
 
 @dataclass
-class StepClock:
-    """A clock of capture that moves only when somebody waits."""
-
-    time_ns: int = 0
-
-    def now_ns(self) -> int:
-        return self.time_ns
-
-    def wait(self, seconds: float, stop: threading.Event) -> bool:
-        self.time_ns += round(seconds * 1e9)
-        return stop.is_set()
-
-
-@dataclass
 class FakeClock:
-    """Clocks that go on by a fixed step each time they are read."""
+    """Clocks that go on by a fixed step each time they are read, and by every wait; with a step of 0 by nothing else."""
 
     step_ns: int = 1_000_000
     now_ns: int = 0
     epoch_ns: int = EPOCH_NS
+    pauses: list[float] = field(default_factory=list)
+    """Every wait, s."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def monotonic_ns(self) -> int:
@@ -60,6 +53,12 @@ class FakeClock:
 
     def utc_ns(self) -> int:
         return self.epoch_ns + self.now_ns
+
+    def wait(self, seconds: float, stop: threading.Event) -> bool:
+        with self._lock:
+            self.pauses.append(seconds)
+            self.now_ns += round(seconds * 1e9)
+        return stop.is_set()
 
 
 class FakeSource:
@@ -90,7 +89,7 @@ class FakeSource:
 
 def second(index: int, loudness: float = 0.1, block_samples: int = SAMPLE_RATE_HZ) -> list[AudioBlock | VideoFrame]:
     """Give sound of one loudness and one picture, for one second."""
-    items: list[AudioBlock | VideoFrame] = [VideoFrame(time_ns=index * SEGMENT_NS, pixels=np.full((*PICTURE, 3), index % 256, np.uint8))]
+    items: list[AudioBlock | VideoFrame] = [VideoFrame(start_ns=index * SEGMENT_NS, pixels=np.full((*PICTURE, 3), index % 256, np.uint8))]
     for start in range(0, SAMPLE_RATE_HZ, block_samples):
         size = min(block_samples, SAMPLE_RATE_HZ - start)
         start_ns = index * SEGMENT_NS + start * SEGMENT_NS // SAMPLE_RATE_HZ
@@ -102,7 +101,29 @@ def seconds(loudnesses: Sequence[float], first: int = 0, block_samples: int = SA
     """Give one second of each loudness, and the picture that ends the last one."""
     items = [item for index, loudness in enumerate(loudnesses, first) for item in second(index, loudness, block_samples)]
     end = first + len(loudnesses)
-    return [*items, VideoFrame(time_ns=end * SEGMENT_NS, pixels=np.zeros((*PICTURE, 3), np.uint8))]
+    return [*items, VideoFrame(start_ns=end * SEGMENT_NS, pixels=np.zeros((*PICTURE, 3), np.uint8))]
+
+
+def make_feed(source: Source, options: SegmenterOptions, duration_s: float | None = None, clock: Clock | None = None) -> Feed:
+    """Make the capture thread of a run; its inbox holds 60 segments."""
+    setup = SourceSetup(
+        id="porch", source=source, segmenter=options, labels=(), latency_segments=1, queue_segments=60, paced=False, duration_s=duration_s
+    )
+    return Feed(setup, clock or FakeClock(), threading.Condition())
+
+
+def read_feed(feed: Feed) -> list[Segment]:
+    """Return the segments that a capture thread hands over, at most 60, until its source ends or its limit is reached."""
+    feed.start()
+    assert feed.join(60.0)
+    segments: list[Segment] = []
+    with feed.inbox._ready:
+        while (given := feed.inbox.take()) is not None:
+            if isinstance(given.item, Segment):
+                segments.append(given.item)
+            elif isinstance(given.item, Finished) and given.item.error is not None:
+                raise given.item.error
+    return segments
 
 
 class FakeExtractor:

@@ -84,6 +84,10 @@ class World:
     def utc_ns(self) -> int:
         return EPOCH_NS + self.now_ns
 
+    def wait(self, seconds: float, stop: threading.Event) -> bool:
+        self.now_ns += round(seconds * SEGMENT_NS)
+        return stop.is_set()
+
     def pass_time(self, ns: int) -> None:
         self.now_ns += ns
         self.deliver()
