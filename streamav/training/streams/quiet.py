@@ -29,14 +29,19 @@ if TYPE_CHECKING:
     from streamav.protocols import Extractor, Localizer
     from streamav.types import SegmentScores
 
-__all__ = ["SUFFIXES", "QuietRun", "find_recordings"]
+__all__ = ["SUFFIXES", "QuietRun", "find_recordings", "recordings_in"]
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".flv", ".ts", ".m4v", ".mpg", ".mpeg")
 """Endings of the files that are taken from a folder; a file that is named itself may have any."""
 
 
+def recordings_in(folder: Path) -> list[str]:
+    """Return all recordings in a folder and below it, sorted."""
+    return sorted(str(file) for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+
+
 def find_recordings(named: Sequence[str]) -> list[str]:
-    """Give the files that are named, and of folders all recordings in them and below, sorted.
+    """Return the files that are named, and of folders all recordings in them and below, sorted.
 
     Raises:
         DataError: when there is none, or a network stream is named.
@@ -48,7 +53,7 @@ def find_recordings(named: Sequence[str]) -> list[str]:
             raise DataError(msg)
         path = Path(one)
         if path.is_dir():
-            found += sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            found += recordings_in(path)
         else:
             found.append(one)
     if not found:
