@@ -133,11 +133,11 @@ class _Model(NamedTuple):
 
 
 def _runnable() -> list[str]:
-    """Give the recipes of the table that this machine can run."""
-    from streamav.engines.recipe import load_recipe, recipe_names
+    """Return the recipes of the table that this machine can run."""
+    from streamav.engines.recipe import find_recipe, recipe_names
     from streamav.engines.selection import maker_of
 
-    there = [load_recipe(name) for name in _RECIPES if name in recipe_names()]
+    there = filter(None, (find_recipe(name) for name in _RECIPES if name in recipe_names()))
     return [recipe.name for recipe in there if maker_of(recipe).problem(recipe) is None]
 
 

@@ -59,7 +59,7 @@ def _clock_picture(picture: NDArray[np.uint8], second: int) -> NDArray[np.uint8]
 
     def hand(at: float, inner: float, outer: float, half_width: float) -> NDArray[np.bool_]:
         away = np.abs((turn - at + 0.5) % 1 - 0.5) * 2 * np.pi * radius
-        return (radius > inner) & (radius < outer) & (away < half_width)
+        return np.asarray((radius > inner) & (radius < outer) & (away < half_width), np.bool_)
 
     drawn[radius < 0.33] = (120, 60, 40)  # noqa: PLR2004 - a radius
     drawn[radius < 0.29] = (240, 238, 230)  # noqa: PLR2004
