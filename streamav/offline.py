@@ -33,11 +33,16 @@ if TYPE_CHECKING:
     from streamav.protocols import Extractor, Localizer
     from streamav.types import Segment, SegmentScores
 
-__all__ = ["OfflineRun", "find_recordings", "segments_of"]
+__all__ = ["OfflineRun", "find_recordings", "recordings_in", "segments_of"]
+
+
+def recordings_in(folder: Path) -> list[str]:
+    """Return all recordings in a folder and below it, sorted."""
+    return sorted(str(file) for file in folder.rglob("*") if file.suffix.lower() in MEDIA_SUFFIXES and file.is_file())
 
 
 def find_recordings(named: Sequence[str]) -> list[str]:
-    """Give the files that are named, and of folders all recordings in them and below, sorted.
+    """Return the files that are named, and of folders all recordings in them and below, sorted.
 
     Raises:
         DataError: when there is none, or a network stream is named.
@@ -49,7 +54,7 @@ def find_recordings(named: Sequence[str]) -> list[str]:
             raise DataError(msg)
         path = Path(one)
         if path.is_dir():
-            found += sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in MEDIA_SUFFIXES and file.is_file())
+            found += recordings_in(path)
         else:
             found.append(one)
     if not found:

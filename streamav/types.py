@@ -142,9 +142,9 @@ class Segment:
         return replace(self, frames=self.frames[[(2 * place + 1) * available // (2 * frames) for place in range(frames)]])
 
 
-@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True, kw_only=True)
 class SegmentFeatures:
-    """What the extractors saw and heard in one segment."""
+    """What the extractors saw and heard in one segment; compared by identity, and may be referred to weakly."""
 
     index: int
     start_ns: int

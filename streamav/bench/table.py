@@ -15,7 +15,7 @@ from streamav.bench.random_models import PROFILES, write_random_bundle
 from streamav.bench.row import RowRequest, facts_of
 from streamav.bundle import find_bundle
 from streamav.bundle.catalogue import encoder_file
-from streamav.engines.recipe import load_recipe, recipe_names
+from streamav.engines.recipe import find_recipe, recipe_names
 from streamav.engines.selection import maker_of
 from streamav.errors import ModelError
 
@@ -67,7 +67,7 @@ def table_rows(request: TableRequest) -> list[dict[str, Any]]:
 
 def runnable() -> list[str]:
     """Return those of `RECIPES` that this machine can run."""
-    there = [load_recipe(name) for name in RECIPES if name in recipe_names()]
+    there = filter(None, (find_recipe(name) for name in RECIPES if name in recipe_names()))
     return [recipe.name for recipe in there if maker_of(recipe).problem(recipe) is None]
 
 

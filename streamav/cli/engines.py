@@ -151,7 +151,8 @@ def _print_engine(info: EngineInfo) -> None:
     )
     typer.echo(
         f"{'':16}  parity {verdict}: relative error {_number(worst)}, probability error {_number(info.parity.get('probability'))}, "
-        f"decisions alike {_number(info.parity.get('decisions'))}, on {info.details.get('compared_on', 'drawn samples')}"
+        f"decisions alike {_number(info.parity.get('decisions'))} ({_number(info.parity.get('relevant'))} of them relevant), "
+        f"on {info.details.get('compared_on', 'drawn samples')}"
     )
     runtimes, lowered = info.details.get("runtimes"), info.details.get("lowered")
     if isinstance(runtimes, dict):

@@ -58,10 +58,11 @@ def measured(
     engine: Engine, card: ModelCard, recordings: list[list[Segment]], frames: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Give the visual features of all seconds, and the class probabilities of every window of ten of them."""
-    extractor, localizer = SegmentExtractor(engine, card, frames), VscgLocalizer(engine, localizer_head(card))
+    extractor, localizer = SegmentExtractor(engine, card), VscgLocalizer(engine, localizer_head(card))
     grids, scores = [], []
     for segments in recordings:
-        seconds = [one for first in range(0, len(segments), 10) for one in extractor.extract(segments[first : first + 10])]
+        seen = [one.looked_at(frames) for one in segments]
+        seconds = [one for first in range(0, len(seen), 10) for one in extractor.extract(seen[first : first + 10])]
         grids.append(np.stack([one.visual for one in seconds]))
         windows = [Window(segments=tuple(seconds[first : first + WINDOW_SEGMENTS])) for first in range(len(seconds) - WINDOW_SEGMENTS + 1)]
         scores += [found.class_probabilities for found in localizer.localize(windows)]

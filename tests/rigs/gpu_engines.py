@@ -74,6 +74,7 @@ class World:
         """Let selection see this machine."""
         monkeypatch.setattr(selection, "recipe_names", lambda: NAMES)
         monkeypatch.setattr(selection, "load_recipe", recipe)
+        monkeypatch.setattr(selection, "find_recipe", recipe)
         monkeypatch.setattr(selection, "maker_of", lambda one: self.makers[one.engine])
         return self
 

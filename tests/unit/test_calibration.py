@@ -27,6 +27,19 @@ def test_every_other_file_fits_and_the_rest_checks(tmp_path: Path) -> None:
     assert material.source == "4 recordings: 12 s to fit, 12 s to check"
 
 
+def test_a_folder_means_what_it_means_for_quiet_recordings(tmp_path: Path) -> None:
+    """Calibration takes the files that `tune --quiet` takes: the same endings, folders below included."""
+    below = tmp_path / "monday"
+    below.mkdir()
+    for place, suffix in enumerate((".m4v", ".mpg")):
+        write_clip(below / "clip.mp4", 10, (20, 220)[place])
+        (below / "clip.mp4").rename(below / f"{place}{suffix.upper()}")
+    assert len(find_recordings([str(tmp_path)])) == 2
+    material = recorded_material([str(tmp_path)], CARD)
+    assert material.source == "2 recordings: 10 s to fit, 10 s to check"
+    assert material.fit.pictures.mean() < 60
+
+
 def test_one_file_is_cut_in_the_middle(tmp_path: Path) -> None:
     """Its first half fits, its second half checks."""
     write_clip(tmp_path / "clip.mp4", 22, 90)

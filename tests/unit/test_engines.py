@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -609,7 +610,12 @@ def test_an_engine_that_failed_its_comparison_is_not_used(
     from streamav.engines.parity import Parity
 
     bad = Parity(
-        relative=dict.fromkeys(NETWORK_NAMES, 1.0), l2=dict.fromkeys(NETWORK_NAMES, 1.0), probability=0.4, decisions=0.5, passed=False
+        relative=dict.fromkeys(NETWORK_NAMES, 1.0),
+        l2=dict.fromkeys(NETWORK_NAMES, 1.0),
+        probability=0.4,
+        decisions=0.5,
+        relevant=0.4,
+        passed=False,
     )
     monkeypatch.setattr(making, "compare", lambda *_: bad)
     cache = EngineCache(tmp_path)
@@ -648,6 +654,23 @@ def test_whatever_an_engine_is_made_from_is_in_its_key(part: str, tiny_bundle: B
         own = getattr(card, part)
         card = card.model_copy(update={part: own.model_copy(update={"options": {**own.options, "other": 1}})})
     assert digest() != before
+
+
+def test_code_that_only_reads_weight_files_is_in_no_key(tmp_path: Path) -> None:
+    """A module of `networks/` is in the key, one of `networks/files/` is not: what it reads is hashed itself."""
+    from streamav.engines import making
+
+    package = tmp_path / "streamav"
+    for part in ("networks", "engines"):
+        shutil.copytree(making._PACKAGE / part, package / part, ignore=shutil.ignore_patterns("__pycache__", "files"))
+    (package / "networks" / "files").mkdir()
+    digests = []
+    for name in ("networks/files/unpickle.py", "networks/vscg.py", "networks/new.py", "engines/samples.py"):
+        digests.append(making._code_sha256(package))
+        (package / name).write_text("changed = True\n")
+    digests.append(making._code_sha256(package))
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 4
 
 
 def test_a_card_that_differs_asks_the_reference_again(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def local_worker(bundle: Bundle, settings: ModelSettings, tick: Callable[[int, i
 
     def work(tasks: Sequence[MediaTask]) -> Iterator[MediaResult]:
         if tasks:
-            encoder = MediaEncoder(open_engine(bundle, settings), bundle.card, settings.frames_per_second)
+            encoder = MediaEncoder(open_engine(bundle, settings), bundle.card)
             yield from LocalWorker(encoder, tick)(tasks)
 
     return work

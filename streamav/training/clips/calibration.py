@@ -12,7 +12,7 @@ from streamav.engines.samples import Calibration, Samples
 from streamav.errors import SettingsError
 from streamav.features.audio import patches
 from streamav.files import MEDIA_SUFFIXES
-from streamav.offline import segments_of
+from streamav.offline import recordings_in, segments_of
 from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ def recorded_material(places: Sequence[str], card: ModelCard) -> Calibration:
 
 
 def _sources(place: str) -> list[str]:
-    """Give the media files of a folder, or the place itself."""
+    """Return the recordings in a folder and below it, as `tune --quiet` takes them, or the place itself."""
     if not place:
         msg = "--calibration takes a recording, a folder or an address, got nothing"
         raise SettingsError(msg)
     path = Path(place)
     if not path.is_dir():
         return [str(path.absolute()) if path.exists() else place]
-    found = sorted(str(file.absolute()) for file in path.iterdir() if file.suffix.lower() in MEDIA_SUFFIXES)
+    found = recordings_in(path.absolute())
     if not found:
         msg = f"the calibration folder {place} must hold recordings ({', '.join(MEDIA_SUFFIXES)}), got none"
         raise SettingsError(msg)

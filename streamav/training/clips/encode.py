@@ -73,9 +73,9 @@ class MediaWorker(Protocol):
 class MediaEncoder:
     """The encoders of one model, ready for file after file."""
 
-    def __init__(self, engine: Engine, card: ModelCard, frames_per_second: int | None = None) -> None:
-        """Take the encoders of *engine*; *frames_per_second* as in `ModelSettings`."""
-        self._extractor = SegmentExtractor(engine, card, frames_per_second)
+    def __init__(self, engine: Engine, card: ModelCard) -> None:
+        """Take the encoders of *engine*."""
+        self._extractor = SegmentExtractor(engine, card)
         self._card = card
 
     def encode(self, path: Path, seconds: int | None = None, tick: Callable[[int], None] | None = None) -> MediaFeatures:

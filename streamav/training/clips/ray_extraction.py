@@ -107,7 +107,7 @@ class _Encoder:
 
         bundle = find_bundle(model)
         chosen = ModelSettings.model_validate(settings)
-        self._encoder = MediaEncoder(open_engine(bundle, chosen), bundle.card, chosen.frames_per_second)
+        self._encoder = MediaEncoder(open_engine(bundle, chosen), bundle.card)
 
     def __call__(self, item: Mapping[str, Any]) -> dict[str, object]:
         """Encode one file; arrays travel as the bytes of a safetensors file, so that any length fits in one column."""

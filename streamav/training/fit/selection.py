@@ -37,10 +37,8 @@ class Answers:
     """Shape (m, T, C + 1), rows sum to 1; of the per-segment scores where the network has them."""
 
 
-def answers(
-    network: nn.Module, batches: Iterable[Batch], decision: Decision, threshold: float, device: torch.device | str = "cpu"
-) -> Answers:
-    """Ask *network*, in eval mode and without gradients, about every clip; its mode is put back."""
+def answers(network: nn.Module, batches: Iterable[Batch], decision: Decision, threshold: float) -> Answers:
+    """Ask *network*, in eval mode and without gradients, about every clip, on the device where it is; its mode is put back."""
     truth, decided, probabilities = [], [], []
     device = next(iter(network.parameters())).device
     was_training = network.training
