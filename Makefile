@@ -57,10 +57,10 @@ picture: setup ## draw docs/run.svg, the picture in the README, from a run
 	@$(BIN)/streamav demo 2>&1 | $(BIN)/python scripts/record docs/run.svg
 
 starter: setup ## make the model starter anew; DATA=folder with index.csv, sounds and photos; see docs/log/profiles.md for how long
-	@$(BIN)/python -m streamav.training.profiles starter --data $(DATA) --work runs/profiles --out streamav/models/starter $(ARGS)
+	@$(BIN)/python -m streamav.training.starter.profiles starter --data $(DATA) --work runs/profiles --out streamav/models/starter $(ARGS)
 
 edge: setup ## make the model edge anew; DATA as above, with the public encoders in the folder weights beside it
-	@$(BIN)/python -m streamav.training.profiles edge --data $(DATA) --work runs/profiles --out streamav/models/edge $(ARGS)
+	@$(BIN)/python -m streamav.training.starter.profiles edge --data $(DATA) --work runs/profiles --out streamav/models/edge $(ARGS)
 
 test-gpu: setup ## what to run on a machine with an NVIDIA GPU
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -m gpu $(ARGS)

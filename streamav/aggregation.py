@@ -10,7 +10,7 @@ Pure: it knows no clock, label or event. Probabilities are combined, never decis
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from streamav.types import WindowScores
 
-__all__ = ["Aggregation", "Weighting"]
+__all__ = ["Aggregation"]
 
-Weighting = Literal["hamming", "mean"]
-"""How a position in the window counts: hamming trusts the middle, where there is context on both sides; mean trusts all alike."""
+_WEIGHTS = np.hamming(WINDOW_SEGMENTS)
+"""How much each position in the window counts: most in the middle, where there is context on both sides."""
 
 
 @dataclass(slots=True)
@@ -53,12 +53,11 @@ class Aggregation:
     Source: diart blocks/aggregation.py (DelayedAggregation, Hamming by position); weights w(n) = 0.54 - 0.46 cos(2 pi n / 9).
     """
 
-    def __init__(self, latency_segments: int, weighting: Weighting = "hamming") -> None:
-        """Choose how long to wait and how to weigh.
+    def __init__(self, latency_segments: int) -> None:
+        """Choose how long to wait.
 
         Args:
             latency_segments: L, 1 to 10: a second is final at age L - 1, after L windows.
-            weighting: weight of a position in the window.
 
         Raises:
             ShapeError: when the latency is out of range.
@@ -67,7 +66,6 @@ class Aggregation:
             msg = f"latency_segments must be 1 to {WINDOW_SEGMENTS}, got {latency_segments}"
             raise ShapeError(msg)
         self._latency = latency_segments
-        self._weights = np.hamming(WINDOW_SEGMENTS) if weighting == "hamming" else np.ones(WINDOW_SEGMENTS)
         self._pending: dict[int, _Sum] = {}
         self._newest = -1
 
@@ -92,7 +90,7 @@ class Aggregation:
         return self._take(everything=True)
 
     def _weighted(self, scores: WindowScores, position: int) -> _Sum:
-        weight = float(self._weights[position])
+        weight = float(_WEIGHTS[position])
         return _Sum(
             weight=weight,
             relevance=weight * float(scores.relevance[position]),

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from streamav.bundle import Bundle, ClassEntry, ModelCard
+    from streamav.clock import Clock
     from streamav.config import DetectionSettings, OneOfSources, Settings
     from streamav.localizer import Head
-    from streamav.pipeline import Clock, RunSummary
+    from streamav.pipeline import RunSummary
     from streamav.protocols import Engine, Extractor, Localizer, Sink, Source
     from streamav.types import SegmentFeatures
 

@@ -75,7 +75,7 @@ class SourceSettings(_Options):
     speed: Annotated[Literal["1", "max"], _NUMBER_AS_TEXT] = "1"
     """Replay of a file: at its own pace, or as fast as the machine goes."""
     duration_s: Annotated[float, Field(gt=0.0)] | None = None
-    """Stop after so many seconds of media; None for no limit."""
+    """Stop after so many seconds of media, rounded to whole ones; None for no limit."""
 
     @model_validator(mode="after")
     def _check(self) -> SourceSettings:

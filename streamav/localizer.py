@@ -1,16 +1,16 @@
-"""Scores the seconds of windows with the two halves of VSCG: each second is encoded once, each window is localized anew.
+"""Scores the segments of windows with the two halves of VSCG: each segment is encoded once, each window is localized anew.
 
 It knows numpy and the role Engine: no torch, no device, no source.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from streamav.types import WINDOW_SEGMENTS, SegmentFeatures, WindowScores
+from streamav.types import WINDOW_SEGMENTS, WindowScores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamav.protocols import Engine
-    from streamav.types import Window
+    from streamav.types import SegmentFeatures, Window
 
 __all__ = ["Head", "VscgLocalizer"]
 
@@ -26,13 +26,10 @@ Head = Literal["segment", "two_stage"]
 """Which head decides: the scores of single segments, or relevance times the window's class vector, for a model whose
 per-segment head was never trained."""
 
-_LEAST_CACHE = 2 * WINDOW_SEGMENTS
-
 
 class _Encoded(NamedTuple):
-    """One encoded second; it holds its features so that their identity stays taken."""
+    """One encoded segment: rows of their own, since a view would keep the arrays of the whole batch."""
 
-    features: SegmentFeatures
     audio: NDArray[np.float32]
     visual: NDArray[np.float32]
     attention: NDArray[np.float32]
@@ -41,8 +38,8 @@ class _Encoded(NamedTuple):
 class VscgLocalizer:
     """Fills the role Localizer with the networks encode_segment and localize_window of an engine.
 
-    A window shorter than ten seconds, which exists only for a source shorter than that, is filled up by repeating its last
-    second, and the scores of the repetitions are thrown away.
+    A window shorter than ten segments, which exists only for a source shorter than that, is filled up by repeating its last
+    segment, and the scores of the repetitions are thrown away.
     """
 
     def __init__(self, engine: Engine, head: Head = "segment") -> None:
@@ -54,17 +51,18 @@ class VscgLocalizer:
         self._encode = engine.network("encode_segment")
         self._localize = engine.network("localize_window")
         self._head = head
-        self._cache: OrderedDict[int, _Encoded] = OrderedDict()
+        # Weak: a segment is encoded once for as long as some window holds its features, however many sources take turns.
+        self._encoded: WeakKeyDictionary[SegmentFeatures, _Encoded] = WeakKeyDictionary()
 
     def localize(self, windows: Sequence[Window]) -> list[WindowScores]:
-        """Give the scores of one or more windows, possibly of several sources, as one batch."""
+        """Return the scores of one or more windows, possibly of several sources, as one batch."""
         if not windows:
             return []
-        encoded = self._encoded(windows)
-        rows = [[encoded[id(segment)] for segment in _filled(window)] for window in windows]
+        self._encode_new(windows)
+        rows = [[self._encoded[segment] for segment in _filled(window)] for window in windows]
         relevance, classes, segments, similarity = self._localize(
-            np.stack([[second.audio for second in row] for row in rows]),
-            np.stack([[second.visual for second in row] for row in rows]),
+            np.stack([[one.audio for one in row] for row in rows]),
+            np.stack([[one.visual for one in row] for row in rows]),
         )
         probabilities, certain = self._decide(relevance, classes, segments)
         agreement = np.clip(similarity, -1.0, 1.0).astype(np.float32)
@@ -73,21 +71,14 @@ class VscgLocalizer:
             for number, window in enumerate(windows)
         ]
 
-    def _encoded(self, windows: Sequence[Window]) -> dict[int, _Encoded]:
-        """Give the encoded seconds of all windows by identity of their features; those not met before run as one batch."""
-        wanted = {id(segment): segment for window in windows for segment in window.segments}
-        fresh = [segment for key, segment in wanted.items() if key not in self._cache]
+    def _encode_new(self, windows: Sequence[Window]) -> None:
+        """Encode, as one batch, the segments of *windows* that no earlier call has encoded."""
+        segments = dict.fromkeys(segment for window in windows for segment in window.segments)
+        fresh = [segment for segment in segments if segment not in self._encoded]
         if fresh:
             outputs = self._encode(np.stack([one.audio for one in fresh]), np.stack([one.visual for one in fresh]))
-            for number, segment in enumerate(fresh):
-                audio, visual, attention = (output[number] for output in outputs)
-                self._cache[id(segment)] = _Encoded(segment, audio, visual, attention)
-        for key in wanted:
-            self._cache.move_to_end(key)
-        found = {key: self._cache[key] for key in wanted}
-        while len(self._cache) > max(_LEAST_CACHE, 2 * len(wanted)):  # two rounds: sources may take turns
-            self._cache.popitem(last=False)
-        return found
+            for segment, *rows in zip(fresh, *outputs, strict=True):
+                self._encoded[segment] = _Encoded(*(row.copy() for row in rows))
 
     def _decide(
         self, relevance: NDArray[np.float32], classes: NDArray[np.float32], segments: NDArray[np.float32]
@@ -115,7 +106,7 @@ def _scores(
     row: list[_Encoded],
 ) -> WindowScores:
     length = len(window.segments)
-    attention = np.stack([second.attention for second in row[:length]]).astype(np.float32)
+    attention = np.stack([one.attention for one in row[:length]]).astype(np.float32)
     total = attention.sum(axis=(1, 2), keepdims=True)
     return WindowScores(
         first_index=window.first_index,
@@ -128,12 +119,12 @@ def _scores(
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give 1 / (1 + exp(-x)) without overflow."""
+    """Return 1 / (1 + exp(-x)) without overflow."""
     return (0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give the softmax over the last axis."""
+    """Return the softmax over the last axis."""
     wide = logits.astype(np.float64)
     powers = np.exp(wide - wide.max(axis=-1, keepdims=True))
     shares: NDArray[np.float32] = (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)

@@ -90,7 +90,7 @@ class Segmenter:
         Raises:
             ShapeError: when a picture does not have the size of the options.
         """
-        time_ns = item.start_ns if isinstance(item, AudioBlock) else item.time_ns
+        time_ns = item.start_ns
         rest: list[Segment] = []
         if self._started and time_ns - self._index * SEGMENT_NS > self._options.stretch_gap_s * SEGMENT_NS:
             rest = self.reset()
@@ -112,7 +112,7 @@ class Segmenter:
         """Return the segments that are left; a last second is kept, padded, when at least half of it arrived, else dropped."""
         if not self._started:
             return []
-        end_ns = max(self._sound_end * SEGMENT_NS // SAMPLE_RATE_HZ, self._latest.time_ns if self._latest else 0)
+        end_ns = max(self._sound_end * SEGMENT_NS // SAMPLE_RATE_HZ, self._latest.start_ns if self._latest else 0)
         rest = []
         while self._index * SEGMENT_NS + SEGMENT_NS // 2 <= end_ns:
             rest.append(self._cut())
@@ -163,11 +163,11 @@ class Segmenter:
         if picture.pixels.shape[:2] != self._options.picture:
             msg = f"pictures must be {self._options.picture} pixels high and wide, got {picture.pixels.shape[:2]}"
             raise ShapeError(msg)
-        if self._latest is not None and picture.time_ns <= self._latest.time_ns:
+        if self._latest is not None and picture.start_ns <= self._latest.start_ns:
             return
         if self._latest is None:
             self._latest = picture  # stands in for what was on display before it
-        while self._instant_ns(self._decided) < picture.time_ns:
+        while self._instant_ns(self._decided) < picture.start_ns:
             self._decide()
         if picture is not self._latest:
             self._latest, self._latest_used = picture, False
@@ -199,7 +199,7 @@ class Segmenter:
         while True:
             end_ns = (self._index + 1) * SEGMENT_NS
             sound_ns = self._sound_end * SEGMENT_NS // SAMPLE_RATE_HZ
-            shown_ns = self._latest.time_ns if self._latest is not None else 0
+            shown_ns = self._latest.start_ns if self._latest is not None else 0
             both = sound_ns >= end_ns and len(self._shown) >= self._options.frames_per_second
             waited = max(sound_ns, shown_ns) - end_ns >= self._options.patience_s * SEGMENT_NS
             if not (both or waited):

@@ -76,12 +76,17 @@ class AudioBlock:
         """Check the samples."""
         _check("AudioBlock.samples", self.samples, (None,), np.float32)
 
+    @property
+    def end_ns(self) -> int:
+        """Time after the last sample: the block is complete, and live it can be there, from then on."""
+        return self.start_ns + self.samples.size * SEGMENT_NS // SAMPLE_RATE_HZ
+
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class VideoFrame:
     """One picture as capture delivers it, already scaled to the size the model looks at."""
 
-    time_ns: int
+    start_ns: int
     """Time from which the picture is on display."""
     pixels: NDArray[np.uint8]
     """Shape (H, W, 3): RGB."""
@@ -89,6 +94,11 @@ class VideoFrame:
     def __post_init__(self) -> None:
         """Check the pixels."""
         _check("VideoFrame.pixels", self.pixels, (None, None, 3), np.uint8)
+
+    @property
+    def end_ns(self) -> int:
+        """Equal to `start_ns`: a picture stays until the next one, which nobody knows yet, and is complete when it is shown."""
+        return self.start_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,9 +145,9 @@ class Segment:
         return replace(self, frames=self.frames[[(2 * place + 1) * available // (2 * frames) for place in range(frames)]])
 
 
-@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True, kw_only=True)
 class SegmentFeatures:
-    """What the extractors saw and heard in one segment."""
+    """What the extractors saw and heard in one segment; compared by identity, and may be referred to weakly."""
 
     index: int
     start_ns: int
@@ -304,7 +314,7 @@ class Event:
     newest_end_ns: int
     """End of the newest segment this message covers, media clock."""
     epoch_ns: int
-    """UTC, ns since 1970, of the media clock's zero: the only wall-clock time inside streamav."""
+    """UTC, ns since 1970, of the media clock's zero, as it was known when the event began: the only wall-clock time inside streamav."""
     score: float
     top_score: float
     relevance: float

@@ -80,7 +80,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the folder of a whole model of random weights."""
-    from fakes import write_tiny_bundle
+    from rigs.roles import write_tiny_bundle
 
     return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
 

@@ -10,7 +10,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
-from streamav.errors import ModelError
+from streamav.errors import DataError, ModelError
+from streamav.files import NAME_SIZE, SLUG_SIZE, slug
 
 __all__ = [
     "SCHEMA",
@@ -23,6 +24,7 @@ __all__ = [
     "ModelCard",
     "TrainingData",
     "VisualCard",
+    "card_name",
     "parse_card",
 ]
 
@@ -35,7 +37,8 @@ Count = Annotated[int, Field(ge=1, le=65_536)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 WeightsFile = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}\.safetensors$")]
 """A plain file name: it cannot leave the bundle's folder."""
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
+Slug = Annotated[str, Field(pattern=rf"^[a-z0-9_]{{1,{SLUG_SIZE}}}$")]
+"""What `streamav.files.slug` makes of a name."""
 
 
 class _Part(BaseModel):
@@ -49,7 +52,7 @@ class ClassEntry(_Part):
 
     slug: Slug
     """Label in topics and events; frozen once released."""
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: Annotated[str, Field(min_length=1, max_length=NAME_SIZE)]
     """Name for people, as in the data set."""
 
 
@@ -120,8 +123,8 @@ class DetectionCard(_Part):
     @model_validator(mode="after")
     def _check(self) -> DetectionCard:
         pairs = {"detection": (self.on, self.off)}
-        for slug, entry in self.classes.items():
-            pairs[slug] = (self.on if entry.on is None else entry.on, self.off if entry.off is None else entry.off)
+        for label, entry in self.classes.items():
+            pairs[label] = (self.on if entry.on is None else entry.on, self.off if entry.off is None else entry.off)
         for name, (on, off) in pairs.items():
             if off > on:
                 msg = f"{name}: off must be at most on ({on}), got {off}"
@@ -211,6 +214,14 @@ class ModelCard(_Part):
         """Give the card as indented JSON text that ends in a newline."""
         tree = self.model_dump(mode="json", by_alias=True)
         return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def card_name(text: str, otherwise: str) -> str:
+    """Return a name that a card takes, made of any text such as the name of a folder; *otherwise* where nothing of it can stay."""
+    try:
+        return slug(text[:SLUG_SIZE], "-")
+    except DataError:
+        return otherwise
 
 
 def parse_card(text: str | bytes, where: str) -> ModelCard:

@@ -15,6 +15,7 @@ from urllib import error, parse, request
 
 from streamav.bundle.store import encoder_folder
 from streamav.errors import ModelError
+from streamav.files import file_sha256, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,17 +222,13 @@ def _opener() -> request.OpenerDirector:
 
 def _check(entry: PublicFile, path: Path, target: Path) -> None:
     """Compare size and hash of *path*, remembering the hash of a file of which none is known; a wrong new file is removed."""
-    size, sha256, md5 = path.stat().st_size, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            sha256.update(block)
-            md5.update(block)
+    size, sha256 = path.stat().st_size, file_sha256(path)
     remembered = target.with_name(target.name + ".sha256")
     wanted: dict[str, tuple[object, object]] = {}
     if target.name == entry.file:
-        wanted = {"size": (entry.size, size), "SHA-256": (entry.sha256, sha256.hexdigest()), "MD5": (entry.md5, md5.hexdigest())}
+        wanted = {"size": (entry.size, size), "SHA-256": (entry.sha256, sha256), "MD5": (entry.md5, entry.md5 and _md5(path))}
     if remembered.is_file():
-        wanted["SHA-256 of the first pull"] = (remembered.read_text(encoding="utf-8")[:64], sha256.hexdigest())
+        wanted["SHA-256 of the first pull"] = (remembered.read_text(encoding="utf-8")[:64], sha256)
     for what, (want, got) in wanted.items():
         if want not in (None, got):
             if path != target:
@@ -239,7 +236,13 @@ def _check(entry: PublicFile, path: Path, target: Path) -> None:
             hint = f" (if you trust it, remove {remembered} first)" if "first" in what else ""
             msg = f"{target.name} must have {what} {want}, got {got}: it is damaged or another file{hint}"
             raise ModelError(msg)
-    remembered.write_text(f"{sha256.hexdigest()}  {target.name}\n", encoding="utf-8")
+    write_whole(remembered, f"{sha256}  {target.name}\n")  # half of it would make a good file look wrong ever after
+
+
+def _md5(path: Path) -> str:
+    """Hash a file as its publisher did; it tells damage, not malice."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _forget(part: Path) -> None:

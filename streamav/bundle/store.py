@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.numpy import save
 
 from streamav.bundle.card import ModelCard, parse_card
 from streamav.errors import ModelError
+from streamav.files import file_sha256, whole_folder
 from streamav.setting_names import HOME
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ __all__ = [
     "copy_bundle",
     "data_home",
     "encoder_folder",
-    "file_sha256",
     "find_bundle",
     "load_bundle",
     "models_folder",
+    "weights_sha256",
     "write_bundle",
 ]
 
@@ -50,7 +50,6 @@ PARTS = ("audio", "visual", "localizer")
 MAX_CARD_BYTES = 1 << 20
 MAX_WEIGHTS_BYTES = 4 << 30
 """Ten times VGG-19 and VGGish together; more is not a model of ours."""
-_BLOCK = 1 << 20
 _FLOATS = ("F16", "F32")
 
 
@@ -147,7 +146,7 @@ def load_bundle(path: Path | str) -> Bundle:
         msg = f"the model card {path / CARD_FILE} names no weights file; the bundle was not written to its end"
         raise ModelError(msg)
     for name, digest in card.weights.items():
-        got = file_sha256(path / name, MAX_WEIGHTS_BYTES)
+        got = weights_sha256(path / name, MAX_WEIGHTS_BYTES)
         if got != digest:
             msg = f"{path / name} must have SHA-256 {digest}, got {got}; the bundle is damaged, get it again"
             raise ModelError(msg)
@@ -173,7 +172,7 @@ def write_bundle(path: Path | str, card: ModelCard, tensors: Mapping[str, NDArra
 
     def fill(folder: Path) -> None:
         (folder / WEIGHTS_FILE).write_bytes(save(arrays))  # save_file would make a file that only its owner can read
-        digest = file_sha256(folder / WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
+        digest = weights_sha256(folder / WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
         whole = card.model_copy(update={"weights": {WEIGHTS_FILE: digest}})
         (folder / CARD_FILE).write_text(whole.to_json(), encoding="utf-8")
 
@@ -203,44 +202,31 @@ def copy_bundle(bundle: Bundle, path: Path | str, *, card: ModelCard | None = No
 
 
 def _write_whole(path: Path, fill: Callable[[Path], None], *, replace: bool) -> Bundle:
-    """Have a folder beside *path* filled, check it, and give it the name *path*; whatever happens, nothing else is left behind."""
-    scratch = None
+    """Have a folder beside *path* filled, check it, and give it the name *path*, on the disk: training removes its state afterwards."""
     try:
         _check_free(path, replace=replace)
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-        new = scratch / "new"
-        new.mkdir()
-        fill(new)
-        load_bundle(new)
-        if path.exists():
-            path.rename(scratch / "old")
-        _take_place(new, path, scratch / "old")
+        with whole_folder(path, durable=True) as new:
+            fill(new)
+            load_bundle(new)
     except (OSError, SafetensorError) as exc:
         msg = f"the bundle {path} cannot be written: {exc}"
         raise ModelError(msg) from exc
-    finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
     return load_bundle(path)
 
 
-def file_sha256(path: Path, limit: int) -> str:
+def weights_sha256(path: Path, limit: int) -> str:
     """Hash a file of at most *limit* bytes, giving 64 hexadecimal digits.
 
     Raises:
         ModelError: when it is missing, not a file, unreadable or larger.
     """
-    digest = hashlib.sha256()
     try:
         _check_size(path, limit)
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+        return file_sha256(path)
     except OSError as exc:
         msg = f"{path} must be a readable file: {exc.strerror}; the model is incomplete, get it again"
         raise ModelError(msg) from exc
-    return digest.hexdigest()
 
 
 def _packaged_folder() -> Path:
@@ -273,16 +259,6 @@ def _check_free(path: Path, *, replace: bool) -> None:
         hint = "ask for it to be replaced, or choose another folder" if is_bundle else "choose another folder"
         msg = f"the bundle's folder must not exist yet, got {path}; {hint}"
         raise ModelError(msg)
-
-
-def _take_place(new: Path, path: Path, old: Path) -> None:
-    """Give *new* the name *path*; when that fails, put the old bundle back."""
-    try:
-        new.rename(path)
-    except OSError:
-        if old.exists():
-            old.rename(path)
-        raise
 
 
 def _storable(key: str, value: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -7,6 +7,5 @@ from __future__ import annotations
 
 from streamav.capture.devices import Device, list_cameras, list_microphones
 from streamav.capture.open import open_source
-from streamav.capture.pacing import Clock, SystemClock
 
-__all__ = ["Clock", "Device", "SystemClock", "list_cameras", "list_microphones", "open_source"]
+__all__ = ["Device", "list_cameras", "list_microphones", "open_source"]

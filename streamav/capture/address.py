@@ -9,11 +9,14 @@ import re
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+from streamav.files import MEDIA_SUFFIXES
+
 __all__ = ["LAVFI", "is_live", "is_network", "redact"]
 
 LAVFI = "lavfi:"
 """Prefix of an FFmpeg filter graph that makes sound and pictures, for tests."""
-_FILE_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv", ".flv", ".wmv"})
+_FILE_SUFFIXES = frozenset(MEDIA_SUFFIXES) - {".ts"}
+"""Over HTTP, .ts is how live streams are sent."""
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import av
 
-    from streamav.capture.pacing import Clock
+    from streamav.clock import Clock
 
 __all__ = ["Camera"]
 
@@ -31,7 +31,7 @@ class Camera:
 
     def __init__(self, device: str, clock: Clock, *, timeout_s: float = 5.0) -> None:
         """Keep what to open: a number, a path, or part of a device's name."""
-        self._device, self._clock, self._timeout_s = device, clock, timeout_s
+        self.device, self._clock, self._timeout_s = device, clock, timeout_s
         self._container: av.container.InputContainer | None = None
 
     def open(self) -> None:
@@ -43,17 +43,17 @@ class Camera:
         import av
 
         try:
-            if self._device.startswith(LAVFI):
-                self._container = av.open(self._device.removeprefix(LAVFI), format="lavfi")
+            if self.device.startswith(LAVFI):
+                self._container = av.open(self.device.removeprefix(LAVFI), format="lavfi")
             else:
-                file, form = _capture_device(self._device)
+                file, form = _capture_device(self.device)
                 self._container = av.open(file, format=form, timeout=(self._timeout_s, self._timeout_s))
         except av.error.FFmpegError as exc:
-            msg = f"camera {self._device!r} cannot be opened: {exc.strerror}. `streamav devices` lists what there is"
+            msg = f"camera {self.device!r} cannot be opened: {exc.strerror}. `streamav devices` lists what there is"
             raise CaptureError(msg) from exc
         if not self._container.streams.video:
             self.close()
-            msg = f"camera {self._device!r} gives no pictures"
+            msg = f"camera {self.device!r} gives no pictures"
             raise CaptureError(msg)
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class Camera:
         if container is None:
             msg = "a camera must be opened before its pictures are asked for"
             raise CaptureError(msg)
-        pacer = Pacer(self._clock, stop) if self._device.startswith(LAVFI) else None
+        pacer = Pacer(self._clock, stop) if self.device.startswith(LAVFI) else None
         try:
             for frame in container.decode(video=0):
                 stamp_ns = None if frame.pts is None or frame.time_base is None else round(frame.pts * frame.time_base * 10**9)
@@ -82,14 +82,14 @@ class Camera:
                     pacer.wait_until(stamp_ns)
                 if stop.is_set():
                     return
-                now_ns = self._clock.now_ns()
+                now_ns = self._clock.monotonic_ns()
                 # Drivers stamp with the monotonic clock when the picture was taken; where they do not, arrival must do.
                 trusted = stamp_ns is not None and pacer is None and 0 <= now_ns - stamp_ns < _KERNEL_STAMP_LIMIT_NS
                 yield (stamp_ns if stamp_ns is not None and trusted else now_ns), frame
         except av.error.FFmpegError as exc:
-            msg = f"camera {self._device!r} failed: {exc.strerror}"
+            msg = f"camera {self.device!r} failed: {exc.strerror}"
             raise CaptureError(msg) from exc
-        msg = f"camera {self._device!r} is gone: it was unplugged or switched off"
+        msg = f"camera {self.device!r} is gone: it was unplugged or switched off"
         raise CaptureError(msg)
 
 

@@ -163,10 +163,10 @@ def read_items(frames: Iterator[DecodedFrame], look: Look, origin: Callable[[], 
             yield from resampler.push(decoded.frame, time_ns)
             continue
         for shown_ns, frame in sampler.push(time_ns, decoded.frame):
-            yield VideoFrame(time_ns=shown_ns, pixels=scaler.scale(frame))
+            yield VideoFrame(start_ns=shown_ns, pixels=scaler.scale(frame))
     yield from resampler.flush()
     for shown_ns, frame in sampler.flush():
-        yield VideoFrame(time_ns=shown_ns, pixels=scaler.scale(frame))
+        yield VideoFrame(start_ns=shown_ns, pixels=scaler.scale(frame))
     if timeline.leaps:
         _LOG.warning("time stamps leapt source=%s times=%d", name, timeline.leaps)
 

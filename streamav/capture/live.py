@@ -7,46 +7,27 @@ from __future__ import annotations
 
 import logging
 import queue
-import random
 import threading
+from random import Random
 from typing import TYPE_CHECKING
 
+from streamav.backoff import Backoff
 from streamav.errors import CaptureError
 from streamav.types import AudioBlock, SourceState, VideoFrame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from streamav.capture.pacing import Clock
+    from streamav.clock import Clock
     from streamav.config import CaptureSettings
 
     Session = Callable[[Callable[[], int], threading.Event], Iterator[AudioBlock | VideoFrame]]
 
-__all__ = ["Backoff", "LiveLoop"]
+__all__ = ["LiveLoop"]
 
 _LOG = logging.getLogger(__name__)
 _QUEUE_ITEMS = 128
 _POLL_S = 0.1
-
-
-class Backoff:
-    """Pauses that double up to a limit, drawn evenly between the lower bound and the current step."""
-
-    def __init__(self, min_s: float, max_s: float, rng: random.Random | None = None) -> None:
-        """Begin at *min_s*; no pause is longer than *max_s*."""
-        self._min_s, self._max_s = min_s, max(min_s, max_s)
-        self._rng = rng or random.Random()  # noqa: S311 - spreads reconnects, guards no secret
-        self._step_s = min_s
-
-    def next_s(self) -> float:
-        """Give the next pause, s."""
-        pause = self._rng.uniform(self._min_s, self._step_s)
-        self._step_s = min(self._max_s, self._step_s * 2.0)
-        return pause
-
-    def reset(self) -> None:
-        """Begin again: data have flowed."""
-        self._step_s = self._min_s
 
 
 class _Reader:
@@ -94,7 +75,7 @@ class _Reader:
 class LiveLoop:
     """Yields the items of a live source for ever, over as many sessions as it takes, with LOST and ONLINE between them."""
 
-    def __init__(self, name: str, session: Session, settings: CaptureSettings, clock: Clock, *, rng: random.Random | None = None) -> None:
+    def __init__(self, name: str, session: Session, settings: CaptureSettings, clock: Clock, *, rng: Random | None = None) -> None:
         """Prepare; nothing is opened before items() is called.
 
         Args:
@@ -106,10 +87,12 @@ class LiveLoop:
             rng: for the jitter of the back-off.
         """
         self._name, self._session, self._settings, self._clock = name, session, settings, clock
-        self._backoff = Backoff(settings.reconnect_min_s, settings.reconnect_max_s, rng)
+        random = rng or Random()  # noqa: S311 - spreads reconnects, guards no secret
+        self._backoff = Backoff(settings.reconnect_min_s, settings.reconnect_max_s, random, least_s=settings.reconnect_min_s)
         self._closed = threading.Event()
         self._zero_ns: int | None = None
         self._newest_ns = 0
+        self._worked = False  # anything came, of any session: from then on a failure is a loss
 
     def close(self) -> None:
         """End items() within a tenth of a second."""
@@ -119,7 +102,7 @@ class LiveLoop:
         """Yield items and changes of state.
 
         Raises:
-            CaptureError: when the source cannot be opened at the start, or is lost and shall not be opened again.
+            CaptureError: when the source cannot be opened or gives nothing at the start, or is lost and shall not be opened again.
         """
         lost = False
         while not self._closed.is_set():
@@ -130,12 +113,12 @@ class LiveLoop:
                     if lost and not seen:
                         _LOG.info("source is back source=%s", self._name)
                         yield SourceState.ONLINE
-                    seen, lost = True, False
+                    seen, lost, self._worked = True, False, True
                     self._backoff.reset()
-                    self._newest_ns = max(self._newest_ns, item.start_ns if isinstance(item, AudioBlock) else item.time_ns)
+                    self._newest_ns = max(self._newest_ns, item.start_ns)
                     yield item
             except _LostError as exc:
-                if not seen and self._zero_ns is None:
+                if not self._worked:
                     raise self._refusal(exc) from exc
                 if not lost:
                     _LOG.warning("source lost source=%s reason=%s", self._name, exc)
@@ -151,7 +134,7 @@ class LiveLoop:
 
     def _origin(self) -> int:
         """Give the media time of a session's first item: 0 for the first session, later the monotonic time since then."""
-        now_ns = self._clock.now_ns()
+        now_ns = self._clock.monotonic_ns()
         if self._zero_ns is None:
             self._zero_ns = now_ns
         # A source that gives its past in a burst runs ahead of the clock for a moment; time must not go back over a loss.
@@ -159,14 +142,14 @@ class LiveLoop:
 
     def _receive(self, reader: _Reader) -> Iterator[AudioBlock | VideoFrame]:
         """Yield what a session gives until close(); raise _LostError at its end, its failure, or when it gives nothing for too long."""
-        progress_ns = self._clock.now_ns()
+        progress_ns = self._clock.monotonic_ns()
         # Opening takes longer than reading, and the session has timeouts of its own: this one is for what has none.
         patience_s = 2.0 * self._settings.timeout_s + 2.0
         while not self._closed.is_set():
             try:
                 item = reader.get()
             except queue.Empty:
-                if self._clock.now_ns() - progress_ns > patience_s * 1e9:
+                if self._clock.monotonic_ns() - progress_ns > patience_s * 1e9:
                     reason = f"no data for {patience_s:g} s"
                     raise _LostError(reason) from None
                 continue
@@ -176,7 +159,7 @@ class LiveLoop:
             if isinstance(item, Exception):
                 reason = str(item) or type(item).__name__
                 raise _LostError(reason) from item
-            progress_ns, patience_s = self._clock.now_ns(), self._settings.timeout_s
+            progress_ns, patience_s = self._clock.monotonic_ns(), self._settings.timeout_s
             yield item
 
     def _refusal(self, lost: _LostError) -> CaptureError:

@@ -16,10 +16,11 @@ from urllib.parse import unquote, urlsplit
 
 from streamav.capture.address import LAVFI, is_live, is_network, redact
 from streamav.capture.live import LiveLoop
-from streamav.capture.pacing import Pacer, SystemClock
+from streamav.capture.pacing import Pacer
+from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
-from streamav.types import SAMPLE_RATE_HZ, AudioBlock, VideoFrame
+from streamav.files import file_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,14 +29,12 @@ if TYPE_CHECKING:
     import av
 
     from streamav.capture.look import Look
-    from streamav.capture.pacing import Clock
-    from streamav.types import SourceState
+    from streamav.clock import Clock
+    from streamav.types import AudioBlock, SourceState, VideoFrame
 
 __all__ = ["MediaSource"]
 
 _LOG = logging.getLogger(__name__)
-_SECOND_NS = 1_000_000_000
-_HASH_BYTES = 1 << 20
 
 
 class MediaSource:
@@ -88,14 +87,10 @@ class MediaSource:
             return secrets.token_hex(8)
         if self._uri.startswith(LAVFI):
             return hashlib.sha256(self._uri.encode()).hexdigest()
-        digest = hashlib.sha256()
         try:
-            with _path(self._uri).open("rb") as file:
-                while block := file.read(_HASH_BYTES):
-                    digest.update(block)
+            return file_sha256(_path(self._uri))
         except OSError as exc:
             raise _cannot_open(self._name, exc) from exc
-        return digest.hexdigest()
 
     @property
     def skew_ms(self) -> int | None:
@@ -114,7 +109,7 @@ class MediaSource:
             return
         for item in self._session(lambda: 0, self._closed):
             if self._pacer is not None:
-                self._pacer.wait_until(_complete_ns(item))
+                self._pacer.wait_until(item.end_ns)
             if self._closed.is_set():
                 return
             yield item
@@ -141,7 +136,7 @@ class MediaSource:
                 for item in read_items(frames, self._look, origin, self._name):
                     if stop.is_set():
                         return
-                    end_ns = max(end_ns, _complete_ns(item))
+                    end_ns = max(end_ns, item.end_ns)
                     yield item
                 announced_s = (container.duration or 0) / 1e6
                 if announced_s - end_ns / 1e9 > 1.0 and not self._live:
@@ -181,13 +176,6 @@ def _path(uri: str) -> Path:
     return Path(unquote(urlsplit(uri).path)) if uri.lower().startswith("file://") else Path(uri).expanduser()
 
 
-def _complete_ns(item: AudioBlock | VideoFrame) -> int:
-    """Give the moment at which an item would be there live: sound when its last sample is, a picture when it is shown."""
-    if isinstance(item, VideoFrame):
-        return item.time_ns
-    return item.start_ns + item.samples.size * _SECOND_NS // SAMPLE_RATE_HZ
-
-
 def _cannot_open(name: str, exc: Exception) -> CaptureError:
     """Put what FFmpeg or the system says into a sentence that says what to do."""
     if isinstance(exc, FileNotFoundError):
@@ -195,12 +183,14 @@ def _cannot_open(name: str, exc: Exception) -> CaptureError:
     if isinstance(exc, PermissionError):
         return CaptureError(f"{name} may not be read; check its permissions")
     kind = type(exc).__name__
+    if kind == "InvalidDataError" and is_network(name):
+        return CaptureError(f"{name} gave nothing that is media; check that it is running, and its address")
     if kind == "InvalidDataError":
         return CaptureError(
             f"{name} is no media file, or it is damaged from its start (an MP4 whose recording was cut off lacks its index); "
             "copy it again or repair it"
         )
     if kind in {"TimeoutError", "ExitError"}:
-        return CaptureError(f"{name} gave no data in time")
+        return CaptureError(f"{name} gave no data in time; check that it is running and sends sound and picture")
     reason = getattr(exc, "strerror", None) or redact(str(exc)) or kind
     return CaptureError(f"{name} cannot be read: {reason}")

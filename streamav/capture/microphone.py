@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from streamav.capture.pacing import Clock
+    from streamav.clock import Clock
     from streamav.types import AudioBlock
 
 __all__ = ["Microphone", "load_sounddevice"]
@@ -113,7 +113,7 @@ class Microphone:
         """Take one block in PortAudio's thread: copy it and go. Status flags say nothing reliable and are left alone."""
         del frames, status
         try:
-            self._queue.put_nowait((samples[:, 0].copy(), self._clock.now_ns(), times.inputBufferAdcTime, times.currentTime))
+            self._queue.put_nowait((samples[:, 0].copy(), self._clock.monotonic_ns(), times.inputBufferAdcTime, times.currentTime))
         except queue.Full:
             self.overflows += 1
 
@@ -126,7 +126,7 @@ class Microphone:
         from streamav.capture.sound import Resampler, sound_frame
 
         placer, resampler = _Placer(self._rate, self._monitor or DeficitMonitor(self._rate, 2 * _BLOCK_S)), Resampler()
-        heard_ns = self._clock.now_ns()
+        heard_ns = self._clock.monotonic_ns()
         while not stop.is_set():
             try:
                 samples, now_ns, card_s, current_s = self._queue.get(timeout=_BLOCK_S / 4)
@@ -134,7 +134,7 @@ class Microphone:
                 self._check_alive(heard_ns)
                 yield None
                 continue
-            heard_ns = self._clock.now_ns()
+            heard_ns = self._clock.monotonic_ns()
             for block, time_ns in placer.place(samples, now_ns, card_s, current_s):
                 yield from resampler.push(sound_frame(block, self._rate), time_ns)
 
@@ -142,8 +142,11 @@ class Microphone:
         if self._dead.is_set() or (self._stream is not None and not self._stream.active):
             msg = f"microphone {self._device!r} is gone: it was unplugged, or the sound server ended"
             raise CaptureError(msg)
-        if self._clock.now_ns() - heard_ns > self._timeout_s * 1e9:
-            msg = f"microphone {self._device!r} gave nothing for {self._timeout_s:g} s"
+        if self._clock.monotonic_ns() - heard_ns > self._timeout_s * 1e9:
+            msg = (
+                f"microphone {self._device!r} gave nothing for {self._timeout_s:g} s: the sound server may have suspended it, or another "
+                "program may hold it; resume it, or close that program. `streamav devices` lists what there is"
+            )
             raise CaptureError(msg)
 
 

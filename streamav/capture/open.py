@@ -11,7 +11,7 @@ from streamav.capture.look import Look
 from streamav.errors import MissingModalityError, SettingsError
 
 if TYPE_CHECKING:
-    from streamav.capture.pacing import Clock
+    from streamav.clock import Clock
     from streamav.config import CaptureSettings, SourceSettings
     from streamav.protocols import Source
 

@@ -1,39 +1,15 @@
-"""Time for sources: the clock they are given, and the waiting that plays a file at its own pace.
-
-It knows no media. The clock is monotonic; nothing here reads the time of day.
-"""
+"""The waiting that plays a file at its own pace. It knows no media."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from threading import Event
 
-__all__ = ["Clock", "Pacer", "SystemClock"]
+    from streamav.clock import Clock
 
-
-class Clock(Protocol):
-    """A clock that never goes back, and the way to wait by it."""
-
-    def now_ns(self) -> int:
-        """Give the time since some fixed moment, ns."""
-
-    def wait(self, seconds: float, stop: Event) -> bool:
-        """Wait for so many seconds or until *stop* is set; True when it is set."""
-
-
-class SystemClock:
-    """The machine's monotonic clock."""
-
-    def now_ns(self) -> int:
-        """Give `time.monotonic_ns()`."""
-        return time.monotonic_ns()
-
-    def wait(self, seconds: float, stop: Event) -> bool:
-        """Block the thread; a set *stop* ends it at once."""
-        return stop.wait(max(0.0, seconds))
+__all__ = ["Pacer"]
 
 
 class Pacer:
@@ -50,7 +26,7 @@ class Pacer:
 
     def wait_until(self, time_ns: int) -> None:
         """Return when media time *time_ns* has come, or *stop* is set."""
-        now_ns = self._clock.now_ns()
+        now_ns = self._clock.monotonic_ns()
         if self._zero_ns is None:
             self._zero_ns = now_ns - time_ns
         early_ns = self._zero_ns + time_ns - now_ns

@@ -5,15 +5,15 @@ Both put their data on the computer's monotonic clock; the sound card's drift ag
 
 from __future__ import annotations
 
-import queue
 import secrets
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 from streamav.capture.camera import Camera
 from streamav.capture.live import LiveLoop
 from streamav.capture.microphone import Microphone
-from streamav.capture.pacing import SystemClock
+from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
 from streamav.types import AudioBlock, VideoFrame
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import av
 
     from streamav.capture.look import Look
-    from streamav.capture.pacing import Clock
+    from streamav.clock import Clock
     from streamav.types import SourceState
 
 __all__ = ["PairSource"]
@@ -84,13 +84,20 @@ class PairSource:
         microphone.open()
         try:
             camera.open()  # read, and closed, by a thread of its own from here on
-            offset_ns = origin() - self._clock.now_ns()
-            pictures = _Pictures(camera, self._look, offset_ns, stop)
+            offset_ns = origin() - self._clock.monotonic_ns()
+            pictures = _Pictures(camera, self._look, offset_ns, self._clock, stop)
             self._open_microphone = microphone
+            # Nothing is given before both devices gave something: one that is silent from its opening on has not worked.
+            began, held = False, list[AudioBlock]()
             for block in microphone.blocks(stop):
-                yield from pictures.ready()
                 if block is not None:
-                    yield AudioBlock(start_ns=block.start_ns + offset_ns, samples=block.samples)
+                    held.append(AudioBlock(start_ns=block.start_ns + offset_ns, samples=block.samples))
+                began = began or (bool(held) and pictures.waiting)
+                if began:
+                    yield from pictures.take()
+                    yield from held
+                    held.clear()
+                pictures.check(self._settings.timeout_s)
         finally:
             microphone.close()
 
@@ -98,9 +105,10 @@ class PairSource:
 class _Pictures:
     """Reads the camera in a thread; the oldest picture is dropped when nobody fetches them."""
 
-    def __init__(self, camera: Camera, look: Look, offset_ns: int, stop: threading.Event) -> None:
-        self._camera, self._look, self._offset_ns, self._stop = camera, look, offset_ns, stop
-        self._queue: queue.Queue[VideoFrame] = queue.Queue(_QUEUE_PICTURES)
+    def __init__(self, camera: Camera, look: Look, offset_ns: int, clock: Clock, stop: threading.Event) -> None:
+        self._camera, self._look, self._offset_ns, self._clock, self._stop = camera, look, offset_ns, clock, stop
+        self._seen_ns = clock.monotonic_ns()  # arrival of the newest picture, or the opening
+        self._waiting: deque[VideoFrame] = deque(maxlen=_QUEUE_PICTURES)
         self._failure: CaptureError | None = None
         threading.Thread(target=self._read, name="capture camera", daemon=True).start()
 
@@ -111,8 +119,9 @@ class _Pictures:
         scaler = Scaler(self._look.picture)
         try:
             for time_ns, frame in self._camera.frames(self._stop):
+                self._seen_ns = self._clock.monotonic_ns()
                 for shown_ns, wanted in sampler.push(time_ns + self._offset_ns, frame):
-                    self._put(VideoFrame(time_ns=shown_ns, pixels=scaler.scale(wanted)))
+                    self._waiting.append(VideoFrame(start_ns=shown_ns, pixels=scaler.scale(wanted)))
         except CaptureError as exc:
             self._failure = exc
         except Exception as exc:  # noqa: BLE001 - a thread must not die unheard: the source is lost, and says why
@@ -120,14 +129,27 @@ class _Pictures:
         finally:
             self._camera.close()
 
-    def _put(self, picture: VideoFrame) -> None:
-        if self._queue.full():
-            self._queue.get_nowait()
-        self._queue.put(picture)
+    @property
+    def waiting(self) -> bool:
+        """True when a picture can be taken."""
+        return bool(self._waiting)
 
-    def ready(self) -> Iterator[VideoFrame]:
-        """Yield the pictures that have come; raise what ended the camera."""
-        while not self._queue.empty():
-            yield self._queue.get_nowait()
+    def take(self) -> Iterator[VideoFrame]:
+        """Yield the pictures that have come."""
+        while self._waiting:
+            yield self._waiting.popleft()
+
+    def check(self, timeout_s: float) -> None:
+        """Raise what ended the camera, or that it gave nothing for *timeout_s*.
+
+        Raises:
+            CaptureError: when the camera failed, ended or is silent.
+        """
         if self._failure is not None:
             raise self._failure
+        if self._clock.monotonic_ns() - self._seen_ns > timeout_s * 1e9:
+            msg = (
+                f"camera {self._camera.device!r} gave no picture for {timeout_s:g} s: another program may hold it, or its port cannot "
+                "carry its pictures; close that program, or plug the camera in elsewhere. `streamav devices` lists what there is"
+            )
+            raise CaptureError(msg)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamav.capture.drawing import draw, drawn_kinds
-from streamav.capture.pacing import Pacer, SystemClock
-from streamav.capture.synthesis import ambience, synthesize
+from streamav.capture.pacing import Pacer
+from streamav.capture.synthesis import Voice, ambience, synthesize
+from streamav.clock import SystemClock
 from streamav.errors import SettingsError
 from streamav.types import SAMPLE_RATE_HZ, AudioBlock, VideoFrame
 
@@ -26,10 +27,22 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from streamav.capture.pacing import Clock
+    from streamav.clock import Clock
     from streamav.types import SourceState
 
-__all__ = ["DEFAULT_SCRIPT", "KINDS", "Cue", "SceneSource", "Script", "draw", "make_script", "render_frame", "render_sound", "synthesize"]
+__all__ = [
+    "DEFAULT_SCRIPT",
+    "KINDS",
+    "Cue",
+    "SceneSource",
+    "Script",
+    "draw",
+    "make_script",
+    "render_frame",
+    "render_sound",
+    "sound_blocks",
+    "synthesize",
+]
 
 KINDS: tuple[str, ...] = drawn_kinds()
 """What can be seen and heard in a scene; each is also a label of the starter model."""
@@ -37,6 +50,8 @@ SCENE_FRAMES_PER_SECOND = 12
 """Pictures a second of a scene: enough for movement to be seen, little to draw."""
 _BLOCK_SAMPLES = SAMPLE_RATE_HZ // 10
 _PHRASE_S = 14.0
+_MURMUR_S = 60.0
+"""A longer scene repeats so much murmur; rendering it takes ten times its size in memory (38 MB a minute, measured)."""
 _EVENTS_OF_TURN = (1, 1, 2, 1)
 
 
@@ -151,16 +166,29 @@ DEFAULT_SCRIPT = make_script()
 
 def render_sound(script: Script) -> NDArray[np.float32]:
     """Render the whole sound of a script, shape (round(seconds * 16000),) float32, mono, 16 kHz, range [-1, 1]."""
-    rng = np.random.default_rng([script.seed, 2])
-    sound = ambience(script.seconds, rng) * 0.004  # -48 dBFS: a quiet room
-    for number, cue in enumerate(script.cues):
-        if cue.sound is None:
-            continue
-        onset, offset = cue.sound
-        part = synthesize(cue.kind, offset - onset, np.random.default_rng([script.seed, 3, number]))
-        room = sound[round(onset * SAMPLE_RATE_HZ) :][: part.size]
-        room += part[: room.size]
-    return np.asarray(np.clip(sound, -1.0, 1.0), np.float32)
+    return np.concatenate(list(sound_blocks(script)))
+
+
+def sound_blocks(script: Script, size: int = _BLOCK_SAMPLES) -> Iterator[NDArray[np.float32]]:
+    """Render the sound of a script block by block; a minute of murmur and the cues being heard are all that is in memory.
+
+    A scene longer than a minute has the same murmur in every minute. The murmur is periodic, so the joins cannot be heard.
+
+    Args:
+        script: what happens.
+        size: samples of a block; the last one may be shorter. The sound does not depend on it.
+
+    Yields:
+        Shape (size,) float32, mono, 16 kHz, range [-1, 1].
+    """
+    murmur = ambience(min(script.seconds, _MURMUR_S), np.random.default_rng([script.seed, 2])) * 0.004  # -48 dBFS: a quiet room
+    voices = [Voice(cue.kind, *cue.sound, seed=(script.seed, 3, number)) for number, cue in enumerate(script.cues) if cue.sound is not None]
+    total = round(script.seconds * SAMPLE_RATE_HZ)
+    for begin in range(0, total, size):
+        block = murmur[np.arange(begin, min(begin + size, total)) % murmur.size]
+        for voice in voices:
+            voice.mix_into(block, begin)
+        yield np.asarray(np.clip(block, -1.0, 1.0), np.float32)
 
 
 def render_frame(script: Script, time_s: float, picture: tuple[int, int], backdrop: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
@@ -253,20 +281,20 @@ class SceneSource:
 
     def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
         """Yield pictures and sound in the order of the times at which they are complete."""
-        sound, backdrop = render_sound(self.script), render_backdrop(self.script, self._picture)
-        shown = 0
-        for start in range(0, sound.size, _BLOCK_SAMPLES):
-            block = sound[start : start + _BLOCK_SAMPLES]
+        backdrop = render_backdrop(self.script, self._picture)
+        shown = start = 0
+        for block in sound_blocks(self.script):
             end = start + block.size
             while shown * SAMPLE_RATE_HZ < end * SCENE_FRAMES_PER_SECOND:
                 time_ns = shown * 1_000_000_000 // SCENE_FRAMES_PER_SECOND
                 if not self._wait(time_ns):
                     return
-                yield VideoFrame(time_ns=time_ns, pixels=render_frame(self.script, time_ns / 1e9, self._picture, backdrop))
+                yield VideoFrame(start_ns=time_ns, pixels=render_frame(self.script, time_ns / 1e9, self._picture, backdrop))
                 shown += 1
             if not self._wait(end * 1_000_000_000 // SAMPLE_RATE_HZ):
                 return
             yield AudioBlock(start_ns=start * 1_000_000_000 // SAMPLE_RATE_HZ, samples=block)
+            start = end
 
     def close(self) -> None:
         """End items() before its next item."""

@@ -13,11 +13,11 @@ from streamav.errors import SettingsError
 from streamav.types import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["ambience", "synthesize", "synthesized_kinds"]
+__all__ = ["Voice", "ambience", "synthesize", "synthesized_kinds"]
 
 _RMS = 0.1  # -20 dBFS
 _FADE_S = 0.01
@@ -52,6 +52,32 @@ def synthesize(kind: str, seconds: float, rng: np.random.Generator) -> NDArray[n
     sound[: ramp.size] *= ramp
     sound[-ramp.size :] *= ramp[::-1]
     return sound.astype(np.float32)
+
+
+class Voice:
+    """One thing being heard from an onset to an offset: synthesized when its first sample is due, forgotten after its last."""
+
+    def __init__(self, kind: str, onset_s: float, offset_s: float, *, seed: Sequence[int]) -> None:
+        """Synthesize nothing yet; equal seeds give equal sounds. Kind and length are as in `synthesize`."""
+        self._kind, self._seconds, self._seed = kind, offset_s - onset_s, seed
+        self._start = round(onset_s * SAMPLE_RATE_HZ)
+        self._stop = self._start + round(self._seconds * SAMPLE_RATE_HZ)
+        self._samples: NDArray[np.float32] | None = None
+
+    def mix_into(self, block: NDArray[np.float32], begin: int) -> None:
+        """Add what is heard from sample *begin* on to *block*, in place; blocks come in the order of their times.
+
+        Raises:
+            SettingsError: when there is no such kind, or the sound is shorter than 0.1 s.
+        """
+        end = begin + block.size
+        first, last = max(begin, self._start), min(end, self._stop)
+        if first < last:
+            if self._samples is None:
+                self._samples = synthesize(self._kind, self._seconds, np.random.default_rng(self._seed))
+            block[first - begin : last - begin] += self._samples[first - self._start : last - self._start]
+        if self._stop <= end:
+            self._samples = None
 
 
 def synthesized_kinds() -> tuple[str, ...]:

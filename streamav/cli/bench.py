@@ -1,25 +1,23 @@
 """`streamav bench`: times the networks of a model on every engine, or a whole run on a source.
 
-It starts one process for each row (`streamav.cli.bench_row`), so that memory and threads are each engine's own, and prints.
+It reads options and prints; `streamav.bench` measures.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamav.cli.measuring import ask
-from streamav.errors import EngineError, ModelError, SettingsError
+from streamav.errors import SettingsError
 
 if TYPE_CHECKING:
-    from streamav.cli.bench_row import RowRequest
+    from streamav.bench.trial import Trial, TrialRequest
 
 __all__ = ["bench"]
 
@@ -41,11 +39,8 @@ _COLUMNS = {  # key of a row: heading
     "decisions": "decisions",
     "ratio_to_reference": "ratio",
 }
-ROW_TIMEOUT_S = 300
 MOST_STREAMS = 256
 """In one batch; their pictures alone take 0.6 GB in the paper's size."""
-_RECIPES = ("cpu-fp32", "cpu-int8", "cuda-fp16", "tensorrt-fp16")
-"""What is timed unless said otherwise, where the machine can run it."""
 
 
 def bench(
@@ -54,7 +49,10 @@ def bench(
     ] = "starter",
     engine: Annotated[
         str | None,
-        typer.Option("--engine", help=f"Recipes to time, by comma; of {', '.join(_RECIPES)} what this machine can run unless given."),
+        typer.Option(
+            "--engine",
+            help="Recipes to time, by comma; unless given, those of cpu-fp32, cpu-int8, cuda-fp16, tensorrt-fp16 that run here.",
+        ),
     ] = None,
     batch: Annotated[str, typer.Option("--batch", help="Streams in one batch, by comma.")] = "1",
     frames: Annotated[int, typer.Option("--frames", min=1, max=16, help="Pictures of one second.")] = 16,
@@ -84,8 +82,7 @@ def bench(
         msg = "--check is for the table of the networks, not for --source or --streams; leave it out"
         raise SettingsError(msg)
     if streams_most is not None:
-        from streamav.cli.bench_streams import bench_streams
-        from streamav.cli.stream_trial import TrialRequest
+        from streamav.bench.trial import TrialRequest
 
         asked = TrialRequest(
             streams=streams_most,
@@ -98,47 +95,76 @@ def bench(
             gather_ms=gather,
             together=together,
         )
-        bench_streams(asked, first=first, machine=_machine(), as_json=as_json)
+        _print_search(asked, first, as_json=as_json)
         return
     if source is not None:
         _print_run(_whole_run(source, profile, engine, weights, (count, duration)), as_json=as_json)
         return
     batches = [_batch(text) for text in batch.split(",")]
-    recipes = _runnable() if engine is None else [_recipe(text.strip()) for text in engine.split(",")]
+    named = None if engine is None else [_recipe(text.strip()) for text in engine.split(",")]
+    from streamav.bench.table import TableRequest, runnable, table_rows
+
+    wanted = TableRequest(
+        models=[name.strip() for name in profile.split(",")],
+        recipes=runnable() if named is None else named,
+        batches=batches,
+        threads=count,
+        frames=frames,
+        budget_s=seconds,
+        weights=weights,
+    )
     began = time.monotonic()
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="streamav-bench-") as scratch:
-        for name in profile.split(","):
-            model = _model(name.strip(), Path(scratch), weights)
-            for streams in batches:
-                made = [_request(model, recipe, weights, (count, frames, streams), seconds) for recipe in recipes]
-                rows += [{"profile": name.strip(), "weights": model.note} | row for row in _profile_rows(made)]
+    rows = table_rows(wanted)
     took = round(time.monotonic() - began, 1)
     if as_json:
         typer.echo(json.dumps({"rows": rows, "threads": count, "machine": _machine(), "seconds": took}))
     else:
         _print_table(rows, count, frames, took)
     if check:
-        _check(rows)
+        from streamav.bench.bounds import check_bounds
+
+        check_bounds(rows)
 
 
-class _Model(NamedTuple):
-    """What is timed."""
+_STREAM_COLUMNS = {
+    "streams": "streams",
+    "load": "load",
+    "realtime_factor": "of one stream",
+    "latency_p50_s": "p50, s",
+    "latency_p95_s": "p95, s",
+    "latency_p99_s": "p99, s",
+    "dropped": "dropped, s",
+    "thinned": "thinned, s",
+    "memory_mb": "memory, MB",
+    "processor_s": "CPU-s in 1 s",
+    "carried": "carried",
+}
 
-    folder: Path
-    cache: Path | None
-    """For its engines; None for the user's own."""
-    note: str
-    """bundle, or random: weights that are not at hand."""
 
+def _print_search(asked: TrialRequest, first: int, *, as_json: bool) -> None:
+    """Search for the number of streams; print every trial as it ends, and the result."""
+    from streamav.bench.streams import search
 
-def _runnable() -> list[str]:
-    """Give the recipes of the table that this machine can run."""
-    from streamav.engines.recipe import load_recipe, recipe_names
-    from streamav.engines.selection import maker_of
+    shown = 0
 
-    there = [load_recipe(name) for name in _RECIPES if name in recipe_names()]
-    return [recipe.name for recipe in there if maker_of(recipe).problem(recipe) is None]
+    def told(trial: Trial) -> None:
+        nonlocal shown
+        if not as_json:
+            if not shown:
+                typer.echo(f"{_machine()}, {trial.threads} threads, model {asked.model}, engine {trial.engine}")
+                typer.echo("".join(f"{title:>14}" for title in _STREAM_COLUMNS.values()))
+            typer.echo("".join(f"{_cell(getattr(trial, key)):>14}" for key in _STREAM_COLUMNS))
+        shown += 1
+
+    found = search(asked, first, told)
+    if as_json:
+        typer.echo(json.dumps({"streams": asdict(found), "request": asdict(asked), "machine": _machine()}))
+        return
+    slope = found.memory_per_stream_mb
+    typer.echo(
+        f"carries {'at least ' if found.open_ended else ''}{found.most} streams (nothing dropped, nothing thinned, p95 under 1 s)"
+        + ("" if slope is None else f"; {slope:.1f} MB for each further stream")
+    )
 
 
 def _print_table(rows: list[dict[str, Any]], threads: int, frames: int, took: float) -> None:
@@ -149,99 +175,6 @@ def _print_table(rows: list[dict[str, Any]], threads: int, frames: int, took: fl
         note = "" if number == 0 or rows[number - 1]["weights"] == "bundle" else "  random weights"
         typer.echo("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) + note)
     typer.echo(f"{took} s; drift: largest difference of a probability; decisions: share of seconds decided alike (docs/performance.md)")
-
-
-def _check(rows: list[dict[str, Any]]) -> None:
-    """Compare rows with the bounds of docs/performance.md: those of each profile, in what runs it unless something else is asked for.
-
-    Raises:
-        EngineError: when one is beyond its bound.
-        SettingsError: when none of the rows has a bound.
-    """
-    cpu = [row for row in rows if row["engine"] == "cpu"]
-    bounds = [
-        ("starter, one second of one stream in float32, ms", 60.0, _least(cpu, "second_ms", profile="starter", batch=1, precision="fp32")),
-        (
-            "paper in int8, real-time factor of the networks",
-            0.8,
-            _least(cpu, "realtime_factor", profile="paper", batch=1, precision="int8"),
-        ),
-    ]
-    for profile in dict.fromkeys(row["profile"] for row in cpu):
-        window = f"localize_window of {profile}"
-        bounds.append((f"{window}, one stream, ms", 2.0, _least(cpu, "window_ms", profile=profile, batch=1)))
-        bounds.append((f"{window}, 16 streams, ms a stream", 0.5, _least(cpu, "window_ms", profile=profile, batch=16, share=16)))
-    checked = [(what, most, got) for what, most, got in bounds if got is not None]
-    if not checked:
-        msg = "--check needs rows that have a bound (docs/performance.md): a cpu engine, and a batch of 1 or 16; there was none"
-        raise SettingsError(msg)
-    beyond = [f"{what}: at most {most}, got {got:.3g}" for what, most, got in checked if got > most]
-    if beyond:
-        raise EngineError("\n".join(beyond))
-
-
-def _least(rows: list[dict[str, Any]], key: str, share: int = 1, **wanted: object) -> float | None:
-    """Give the least value of *key* over the rows that are as wanted, for each of *share* streams; None without such rows."""
-    found = [float(row[key]) / share for row in rows if all(row[name] == value for name, value in wanted.items())]
-    return min(found, default=None)
-
-
-def _model(name: str, scratch: Path, weights: Path | None) -> _Model:
-    """Find a model; where its weights are absent, make one of the same shapes with random ones."""
-    from streamav.bundle import find_bundle
-    from streamav.bundle.catalogue import encoder_file
-
-    try:
-        bundle = find_bundle(name)
-        for part in (bundle.card.audio, bundle.card.visual):
-            if part.external:
-                encoder_file(part.network, weights)
-    except ModelError:
-        from streamav.engines.random_models import PROFILES, write_random_bundle
-
-        if name not in PROFILES:
-            raise
-        return _Model(write_random_bundle(name, scratch / name).path, scratch / "engines", "random")
-    return _Model(bundle.path, None, "bundle")
-
-
-def _request(model: _Model, recipe: str, weights: Path | None, sizes: tuple[int, int, int], seconds: float) -> RowRequest:
-    from streamav.cli.bench_row import RowRequest
-
-    return RowRequest(
-        bundle=str(model.folder),
-        recipe=recipe,
-        threads=sizes[0],
-        frames=sizes[1],
-        streams=sizes[2],
-        budget_s=seconds,
-        cache=None if model.cache is None else str(model.cache),
-        weights_dir=None if weights is None else str(weights),
-    )
-
-
-def _profile_rows(requests: list[RowRequest]) -> list[dict[str, Any]]:
-    """Time engines one after another; the reference, measured beside each of them, has one row: that of the first."""
-    rows: list[dict[str, Any]] = []
-    for request in requests:
-        found = _rows(request)
-        known = [row for row in rows if row["engine"] == "torch"]
-        rows += [row for row in found if row["engine"] != "torch" or not known]
-    return rows
-
-
-def _rows(request: RowRequest) -> list[dict[str, Any]]:
-    """Time one engine in a process of its own, with its threads pinned, after making it here when it has to be made."""
-    from streamav.cli.bench_row import facts_of
-
-    if request.recipe.startswith("cpu"):
-        facts_of(request)  # so that the memory of its process is that of running, not of making; a GPU's would stay taken here
-    rows: list[dict[str, Any]] = ask(
-        "streamav.cli.bench_row", asdict(request), what=f"timing {request.recipe}", threads=request.threads, limit_s=ROW_TIMEOUT_S
-    )
-    for row in rows:
-        row["recipe"] = f"{row['engine']}-{row['precision']}"
-    return rows
 
 
 def _whole_run(source: str, model: str, recipe: str | None, weights: Path | None, sizes: tuple[int, float]) -> dict[str, Any]:
@@ -273,6 +206,21 @@ def _print_run(row: dict[str, Any], *, as_json: bool) -> None:
         typer.echo(f"{key:>18}  {_cell(value)}")
 
 
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _machine() -> str:
+    """Name the processor and how many cores may be used."""
+    from streamav.engines.machine import processor_name
+
+    return f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
+
+
 def _batch(text: str) -> int:
     if not text.strip().isdecimal() or not 1 <= int(text) <= MOST_STREAMS:
         msg = f"--batch takes whole numbers of 1 to {MOST_STREAMS}, by comma, got {text!r}"
@@ -289,16 +237,3 @@ def _recipe(name: str) -> str:
     from streamav.engines.recipe import load_recipe
 
     return load_recipe(name).name
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _machine() -> str:
-    """Name the processor and how many cores may be used."""
-    from streamav.engines.machine import processor_name
-
-    return f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"

@@ -35,8 +35,10 @@ def compose(
     from streamav.bundle import find_bundle
     from streamav.training.composite.folder import ClipCounts, bundle_encoders
     from streamav.training.composite.folder import compose as write
-    from streamav.training.export import save_encoder_weights
+    from streamav.training.composite.material import read_index
+    from streamav.training.experiments.export import save_encoder_weights
 
+    read_index(material)  # what is wrong in it is told before the encoders are made ready
     torch.set_num_threads(threads)
     bundle = find_bundle(model)
     encoders = bundle_encoders(bundle, weights)

@@ -55,7 +55,7 @@ def build(
     bundle, kept = find_bundle(model), EngineCache(cache)
     settings = ModelSettings(name=model, engine=engine, precision=precision, weights_dir=weights)
     if calibration:
-        from streamav.cli.calibration import recorded_material
+        from streamav.training.clips.calibration import recorded_material
 
         rebuild(bundle, settings, kept, recorded_material(calibration, bundle.card))
     elif force:
@@ -151,7 +151,8 @@ def _print_engine(info: EngineInfo) -> None:
     )
     typer.echo(
         f"{'':16}  parity {verdict}: relative error {_number(worst)}, probability error {_number(info.parity.get('probability'))}, "
-        f"decisions alike {_number(info.parity.get('decisions'))}, on {info.details.get('compared_on', 'drawn samples')}"
+        f"decisions alike {_number(info.parity.get('decisions'))} ({_number(info.parity.get('relevant'))} of them relevant), "
+        f"on {info.details.get('compared_on', 'drawn samples')}"
     )
     runtimes, lowered = info.details.get("runtimes"), info.details.get("lowered")
     if isinstance(runtimes, dict):

@@ -1,6 +1,6 @@
 """`streamav eval`: scores a model on the clips of an AVE-shaped folder, and on streams laid out of them.
 
-It reads options and prints; `streamav.training.streaming` runs the model and `streamav.evaluation` scores it.
+It reads options and prints; `streamav.training.streams.run` runs the model and `streamav.evaluation` scores it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamav.bundle import Bundle
-    from streamav.evaluation.stream_ages import Combination
-    from streamav.evaluation.stream_manifest import Manifest
-    from streamav.evaluation.stream_protocol import Row, Thresholds
+    from streamav.evaluation.ages import Combination
+    from streamav.evaluation.manifest import Manifest
+    from streamav.evaluation.protocol import Row, Thresholds
     from streamav.networks.options import Decision
     from streamav.networks.vscg import VSCG
-    from streamav.training.ave import AveData
+    from streamav.training.data.folder import AveData
 
 __all__ = ["evaluate", "localizer_of", "streams_of"]
 
@@ -53,8 +53,8 @@ def evaluate(
 ) -> None:
     """Score a model offline, with the protocol of the paper and the one for streams."""
     from streamav.bundle import find_bundle
-    from streamav.evaluation.stream_report import report_lines
-    from streamav.training.ave import AveOptions, open_ave
+    from streamav.evaluation.report import report_lines
+    from streamav.training.data.folder import AveOptions, open_ave
 
     count = seeds or (3 if manifest is None else 1)
     if manifest is not None and count > 1:
@@ -104,9 +104,9 @@ def _clips(network: VSCG, data: AveData, split: str) -> Figures:
     import numpy as np
 
     from streamav.evaluation.bootstrap import bootstrap
+    from streamav.evaluation.events import Collar, EventCounts, Overlap, count_events, spans_of_labels
     from streamav.evaluation.segments import score_segments
-    from streamav.evaluation.stream_events import Collar, EventCounts, Overlap, count_events, spans_of_labels
-    from streamav.training.selection import answers
+    from streamav.training.fit.selection import answers
 
     part = data.val if split == "val" else data.test
     options = network.options
@@ -136,8 +136,8 @@ def _clips(network: VSCG, data: AveData, split: str) -> Figures:
 
 def streams_of(data: AveData, split: str, size: tuple[int, float, int], path: Path | None) -> Manifest:
     """Read the streams from a file, or draw them and, where a file is named, write them."""
-    from streamav.evaluation.stream_manifest import ManifestOptions, parse_manifest
-    from streamav.training.streaming import manifest_of
+    from streamav.evaluation.manifest import ManifestOptions, parse_manifest
+    from streamav.training.streams.run import manifest_of
 
     if path is not None and path.is_file():
         found = parse_manifest(path.read_text(encoding="utf-8"), str(path))
@@ -194,9 +194,9 @@ class _Plan:
         self, system: str, head: Decision, manifests: Sequence[Manifest], systems: dict[str, Thresholds]
     ) -> tuple[list[Row], tuple[object, object, dict[str, object]]]:
         """Score one head, and with the first the baselines; give rows, and figures over all streams, by age and by kind of gap."""
-        from streamav.evaluation.stream_gaps import score_gaps
-        from streamav.evaluation.stream_protocol import aligned_row, head_rows, over_seeds, persistence_row
-        from streamav.training.streaming import run_aligned, run_streams
+        from streamav.evaluation.gaps import score_gaps
+        from streamav.evaluation.protocol import aligned_row, head_rows, over_seeds, persistence_row
+        from streamav.training.streams.run import run_aligned, run_streams
 
         fixed = systems[system]
         seeds = [list(run_streams(self.network, self.data.val, one, head)) for one in manifests]
@@ -222,10 +222,10 @@ class _Plan:
 
     def _fixed(self, tuning: Manifest | None, head: Decision, *, aligned: bool = False) -> Thresholds:
         """Take the card's thresholds, or tune them on validation streams that the same head has judged in the same way."""
-        from streamav.evaluation.stream_events import Hysteresis
-        from streamav.evaluation.stream_protocol import Thresholds, tuned
-        from streamav.evaluation.stream_scores import LATENCIES
-        from streamav.training.streaming import run_aligned, run_streams
+        from streamav.evaluation.events import Hysteresis
+        from streamav.evaluation.protocol import Thresholds, tuned
+        from streamav.evaluation.scores import LATENCIES
+        from streamav.training.streams.run import run_aligned, run_streams
 
         if tuning is None:
             card = self.bundle.card.detection

@@ -1,6 +1,6 @@
 """`streamav extract`: turns media files with labels into AVE-named HDF5 features with a model's encoders.
 
-It reads options and shows progress; `streamav.training.extract` (AVE's annotations) and `clip_features` (own clips) do the work.
+It reads options and shows progress; `streamav.training.clips.ave_media` (AVE's annotations) and `features` (own clips) do the work.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from streamav.bundle import Bundle
     from streamav.config import ModelSettings
-    from streamav.training.clip_features import ClipExtraction, ClipOptions
-    from streamav.training.media_features import MediaWorker
+    from streamav.training.clips.encode import MediaWorker
+    from streamav.training.clips.features import ClipExtraction
+    from streamav.training.clips.rows import ClipOptions
 
 __all__ = ["extract", "extract_own_clips"]
 
@@ -54,7 +55,7 @@ def extract(
     bundle = find_bundle(model)
     settings = ModelSettings(name=model, weights_dir=weights, threads=threads)
     if labels is not None:
-        from streamav.training.clip_features import ClipOptions
+        from streamav.training.clips.rows import ClipOptions
 
         options = ClipOptions(stride=stride, seed=seed, dtype="float32" if float32 else "float16")
         found = extract_own_clips(media, labels, out, (bundle, settings), options, ray=ray, skip=skip)
@@ -72,9 +73,9 @@ def extract_own_clips(
     Raises:
         DataError: when the table is wrong, or files cannot be read and are not to be skipped.
     """
-    from streamav.training.clip_features import extract_clips
-    from streamav.training.clip_table import read_clip_table
-    from streamav.training.media_features import media_seconds
+    from streamav.training.clips.encode import media_seconds
+    from streamav.training.clips.features import extract_clips
+    from streamav.training.clips.table import read_clip_table
 
     table = read_clip_table(labels, media)
     lengths = {clip.file: media_seconds(media / clip.file) or 1.0 for clip in table.clips}
@@ -98,7 +99,7 @@ def extract_own_clips(
 
 
 def _extract_ave(media: Path, annotations: Path, out: Path, model: tuple[Bundle, ModelSettings], *, ray: str | None, skip: bool) -> None:
-    from streamav.training.extract import extract_folder
+    from streamav.training.clips.ave_media import extract_folder
 
     with _bar("clips") as show:
         worker = _worker(model, ray, None)
@@ -118,11 +119,11 @@ def _refuse(failed: int) -> None:
 def _worker(model: tuple[Bundle, ModelSettings], ray: str | None, tick: Callable[[int, int], None] | None) -> MediaWorker:
     """Choose who encodes: this process, or Ray's actors."""
     if ray is None:
-        from streamav.training.extract import local_worker
+        from streamav.training.clips.ave_media import local_worker
 
         return local_worker(*model, tick)
-    from streamav.training.clip_features import model_name
-    from streamav.training.ray_extraction import RayWorker
+    from streamav.training.clips.features import model_name
+    from streamav.training.clips.ray_extraction import RayWorker
 
     return RayWorker(model=model_name(model[0]), settings=model[1], address=ray)
 

@@ -127,12 +127,13 @@ def import_checkpoint(
 ) -> None:
     """Turn a checkpoint of the VSCG authors into a bundle; nothing in the file is run."""
     from streamav.bundle import write_bundle
+    from streamav.bundle.card import card_name
     from streamav.bundle.paper import imported_card
-    from streamav.bundle.store import file_sha256
-    from streamav.networks.checkpoint import MAX_REFERENCE_BYTES, load_reference, reference_arrays
+    from streamav.bundle.store import weights_sha256
+    from streamav.networks.files.checkpoint import MAX_REFERENCE_BYTES, load_reference, reference_arrays
 
     model = load_reference(file)
-    card = imported_card(_bundle_name(name or out.name), asdict(model.options), file_sha256(file, MAX_REFERENCE_BYTES))
+    card = imported_card(card_name(name or out.name, "imported"), asdict(model.options), weights_sha256(file, MAX_REFERENCE_BYTES))
     bundle = write_bundle(out, card, reference_arrays(model), replace=force)
     if as_json:
         _print_json({"path": str(bundle.path), "supervision": model.options.supervision, "sha256": bundle.sha256})
@@ -217,11 +218,6 @@ def _facts(bundle: Bundle) -> list[tuple[object, ...]]:
         ("measured by", card.metrics.command or "-"),
         ("licence", card.licence_note),
     ]
-
-
-def _bundle_name(text: str) -> str:
-    """Make a name that a card takes of the name of a folder."""
-    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text.lower()).strip("-")[:64] or "imported"
 
 
 def _words(value: object) -> list[str]:

@@ -1,6 +1,6 @@
 """`streamav train` on a folder of a user's own clips (labels.csv), or on their features: extract, train, set thresholds, write the bundle.
 
-It shows progress; `streamav.training.clips` does the work.
+It shows progress; `streamav.training.clips.plan` does the work.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streamav.bundle import Bundle
-    from streamav.training.ave import AveOptions
-    from streamav.training.experiment import Outcome
+    from streamav.training.data.folder import AveOptions
+    from streamav.training.experiments.experiment import Outcome
 
 
 __all__ = ["OwnClips", "is_own_clips", "train_own_clips"]
@@ -50,9 +50,9 @@ class OwnClips:
 
 def is_own_clips(data: Path) -> bool:
     """Tell whether a folder holds clips with a table, or features that were made of such a folder."""
-    from streamav.training.ave import is_ave_folder
-    from streamav.training.clip_features import EXTRACTION_FILE
-    from streamav.training.clip_table import LABELS_FILE
+    from streamav.training.clips.features import EXTRACTION_FILE
+    from streamav.training.clips.table import LABELS_FILE
+    from streamav.training.data.folder import is_ave_folder
 
     return (data / EXTRACTION_FILE).is_file() or ((data / LABELS_FILE).is_file() and not is_ave_folder(data))
 
@@ -66,9 +66,9 @@ def train_own_clips(asked: OwnClips) -> None:
     """
     from streamav.cli.training_progress import training_progress
     from streamav.cli.training_run import check_out
-    from streamav.training.ave import open_ave
-    from streamav.training.clips import calibrated, plan, train_clips, write_clip_bundle
-    from streamav.training.report import write_report
+    from streamav.training.clips.plan import calibrated, plan, train_clips, write_clip_bundle
+    from streamav.training.data.folder import open_ave
+    from streamav.training.experiments.report import write_report
 
     if not asked.resume:
         check_out(asked.out, force=asked.force)
@@ -102,8 +102,9 @@ def _features(asked: OwnClips) -> tuple[Path, Bundle]:
     from streamav.bundle import find_bundle
     from streamav.cli.extract import extract_own_clips
     from streamav.config import ModelSettings
-    from streamav.training.clip_features import ClipOptions, model_of
-    from streamav.training.clip_table import LABELS_FILE
+    from streamav.training.clips.features import model_of
+    from streamav.training.clips.rows import ClipOptions
+    from streamav.training.clips.table import LABELS_FILE
 
     made_with = model_of(asked.data)
     source = find_bundle(asked.encoders or (made_with[0] if made_with else "starter"))

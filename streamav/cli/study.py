@@ -1,6 +1,6 @@
 """`streamav study`: compares VSCG, its parts and its neighbours on one folder of features, offline and as streams.
 
-It reads options and prints the table; `streamav.training.study` trains and judges.
+It reads options and prints the table; `streamav.training.experiments.study` trains and judges.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def study(
     import torch
 
     from streamav.errors import SettingsError
-    from streamav.training.ave import AveOptions, open_ave
-    from streamav.training.components import components_of, shortened
-    from streamav.training.stream_study import StreamPlan
-    from streamav.training.study import ROWS, Study, run_study, study_table
+    from streamav.training.data.folder import AveOptions, open_ave
+    from streamav.training.experiments.study import ROWS, Study, run_study, study_table
+    from streamav.training.starter.components import components_of, shortened
+    from streamav.training.streams.judge import StreamPlan
 
     wanted = [key for key in rows.split(",") if key]
     unknown = set(wanted) - {row.key for row in ROWS}

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.backoff import Backoff
 from streamav.cli.place import words_of_place
 from streamav.config_loading import load_settings
 from streamav.errors import BrokerError, SettingsError
-from streamav.publish.backoff import Backoff
 from streamav.publish.subscriber import Subscriber
 from streamav.publish.topics import Topics
 from streamav.publish.url import EXAMPLE_URL, parse_broker_url

@@ -20,7 +20,7 @@ from streamav.errors import DataError, SettingsError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamav.training.ave import AveOptions
+    from streamav.training.data.folder import AveOptions
 
 __all__ = ["train"]
 
@@ -82,7 +82,7 @@ def train(
     if ave.multi_label:
         changes.setdefault("targets", {}).setdefault("multi_label", True)
     if tensorboard is not None:
-        from streamav.training.board import check_tensorboard
+        from streamav.training.fit.board import check_tensorboard
 
         check_tensorboard()
     command = "streamav " + shlex.join(sys.argv[1:])
@@ -105,7 +105,7 @@ def train(
         train_own_clips(chosen)
         return
     from streamav.cli.training_run import TrainingRun
-    from streamav.training.distributed import open_workers
+    from streamav.training.workers import open_workers
 
     with open_workers(device) as workers:
         runner = TrainingRun(data, ave, range(seed, seed + seeds), out, workers=workers, resume=resume, force=force, board=tensorboard)
@@ -134,7 +134,7 @@ def _train_starter(data: Path, out: Path) -> None:
 
     set_up_logging(verbose=True)  # hours of work: every stage tells how far it is
     try:
-        starter = import_module("streamav.training.profiles")
+        starter = import_module("streamav.training.starter.profiles")
     except ImportError as exc:
         msg = f"{data} holds raw material (index.csv), and the training of encoders is not part of this installation: {exc}"
         raise SettingsError(msg) from exc
@@ -161,7 +161,7 @@ def _sections(settings: Sequence[str]) -> dict[str, dict[str, object]]:
 def _ave_options(values: dict[str, object]) -> AveOptions:
     from dataclasses import fields
 
-    from streamav.training.ave import AveOptions
+    from streamav.training.data.folder import AveOptions
 
     known = [field.name for field in fields(AveOptions)]
     for key, value in values.items():

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from streamav.training.run_state import EpochRecord, StepReport
-    from streamav.training.trainer import Watcher
+    from streamav.training.fit.run_state import EpochRecord, StepReport
+    from streamav.training.fit.trainer import Watcher
 
 __all__ = ["Several", "TrainingProgress", "training_progress"]
 

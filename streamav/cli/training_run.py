@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from streamav.cli.training_progress import TrainingProgress
     from streamav.networks.options import Supervision
-    from streamav.training.ave import AveData, AveOptions
-    from streamav.training.distributed import Workers
-    from streamav.training.experiment import Experiment, Outcome
-    from streamav.training.export import Encoders
-    from streamav.training.trainer import Watcher
+    from streamav.training.data.folder import AveData, AveOptions
+    from streamav.training.experiments.experiment import Experiment, Outcome
+    from streamav.training.experiments.export import Encoders
+    from streamav.training.fit.trainer import Watcher
+    from streamav.training.workers import Workers
 
 __all__ = ["TrainingRun", "check_out"]
 
@@ -69,7 +69,7 @@ class TrainingRun:
         """Open the data, in the first process before the others: it alone looks at every row."""
         from dataclasses import replace
 
-        from streamav.training.ave import open_ave
+        from streamav.training.data.folder import open_ave
 
         if self.workers.first:
             _say(f"opening {self.folder} and checking every row")
@@ -91,9 +91,9 @@ class TrainingRun:
         encoders: str | None,
     ) -> None:
         """Train one experiment and write its bundle (for a baseline only its report)."""
-        from streamav.training.experiment import planned
-        from streamav.training.export import export_bundle
-        from streamav.training.report import write_report
+        from streamav.training.experiments.experiment import planned
+        from streamav.training.experiments.export import export_bundle
+        from streamav.training.experiments.report import write_report
 
         experiment = planned(network, supervision, self.sizes, changes, compatible=compatible)
         cards, weights = self._encoders(encoders) if network == "vscg" else (None, {})
@@ -119,9 +119,9 @@ class TrainingRun:
         supervision: Supervision,
     ) -> None:
         """Train every row of a table, writing each row's report and the table as it grows."""
-        from streamav.training.ablations import find_rows
-        from streamav.training.experiment import experiment_of
-        from streamav.training.report import write_report, write_table
+        from streamav.training.experiments.ablations import find_rows
+        from streamav.training.experiments.experiment import experiment_of
+        from streamav.training.experiments.report import write_report, write_table
 
         if set(changes) - {"train"}:
             msg = f"with --table only train settings may be changed, got {', '.join(sorted(set(changes) - {'train'}))}"
@@ -151,7 +151,7 @@ class TrainingRun:
     def _encoders(self, model: str | None) -> tuple[Encoders, dict[str, NDArray[np.float32]]]:
         """Find the encoders that made the features, and the weights of those that belong into the bundle."""
         from streamav.bundle import find_bundle
-        from streamav.training.export import encoder_weights, encoders_of, weights_inside
+        from streamav.training.experiments.export import encoder_weights, encoders_of, weights_inside
 
         sizes = self.sizes["audio_size"], self.sizes["visual_size"]
         if model is not None:
@@ -178,7 +178,7 @@ class TrainingRun:
         from functools import partial
 
         from streamav.cli.training_progress import training_progress
-        from streamav.training.experiment import tested, train_seeds
+        from streamav.training.experiments.experiment import tested, train_seeds
 
         work = partial(train_seeds, self.data, experiment, self.seeds, folder=state, resume=self.resume, workers=self.workers)
         if not self.workers.first:
@@ -192,7 +192,7 @@ class TrainingRun:
     def _watchers(self, shown: TrainingProgress, row: str) -> Callable[[int], Watcher]:
         """Give what makes the watcher of a seed: progress, and TensorBoard where it was asked for."""
         from streamav.cli.training_progress import Several
-        from streamav.training.board import Board
+        from streamav.training.fit.board import Board
 
         def make(seed: int) -> Watcher:
             watcher = shown.watcher(seed)

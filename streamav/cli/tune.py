@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from streamav.bundle import Bundle, ModelCard
     from streamav.config import ModelSettings
-    from streamav.training.tuning import Asked, Outcome
+    from streamav.training.streams.tuning import Asked, Outcome
 
 __all__ = ["tune"]
 
@@ -66,8 +66,8 @@ def tune(
     """
     from streamav.bundle import find_bundle
     from streamav.config import ModelSettings
-    from streamav.training.tuned import config_text, draw_curve, write_config, write_tuned_bundle
-    from streamav.training.tuning import Asked
+    from streamav.training.streams.tuned import config_text, draw_curve, write_config, write_tuned_bundle
+    from streamav.training.streams.tuning import Asked
 
     if (data is None) == (not quiet):
         msg = "tune on validation streams (--data) or on quiet recordings (--quiet); for both, tune twice: --out first, then --model"
@@ -127,10 +127,10 @@ def _class_ids(card: ModelCard, names: Sequence[str] | None) -> tuple[int, ...] 
 def _from_streams(bundle: Bundle, data: Path, asked: Asked, size: tuple[int, float, int]) -> Outcome:
     """Run the model over streams laid out of the validation split, and tune on them."""
     from streamav.cli.evaluate import localizer_of, streams_of
-    from streamav.evaluation.class_tuning import final_seconds
-    from streamav.training.ave import AveOptions, open_ave
-    from streamav.training.streaming import run_streams
-    from streamav.training.tuning import tuned_on_streams
+    from streamav.evaluation.tuning.classes import final_seconds
+    from streamav.training.data.folder import AveOptions, open_ave
+    from streamav.training.streams.run import run_streams
+    from streamav.training.streams.tuning import tuned_on_streams
 
     folder = open_ave(data, AveOptions(check=False))
     network = localizer_of(bundle, folder)
@@ -141,11 +141,11 @@ def _from_streams(bundle: Bundle, data: Path, asked: Asked, size: tuple[int, flo
 def _from_quiet(bundle: Bundle, named: Sequence[str], asked: Asked, settings: ModelSettings) -> Outcome:
     """Run the model over recordings in which nothing happens, and raise its thresholds."""
     from streamav.app import localizer_head
-    from streamav.training.quiet import QuietRun, find_recordings
-    from streamav.training.tuning import raised_on_quiet
+    from streamav.offline import OfflineRun, find_recordings
+    from streamav.training.streams.tuning import raised_on_quiet
 
     files = find_recordings(named)
-    run = QuietRun(bundle, settings, localizer_head(bundle.card), asked.latency + 1)
+    run = OfflineRun(bundle, settings, localizer_head(bundle.card), asked.latency + 1)
     scores = []
     for number, file in enumerate(files, start=1):
         scores.append(run.scores(file))
@@ -169,7 +169,7 @@ def _tell(found: Outcome, *, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from streamav.training.tuned import sparkline
+    from streamav.training.streams.tuned import sparkline
 
     console = Console()
     settings = Table("class", "on", "off", "min s", "gap s", title="detection settings")

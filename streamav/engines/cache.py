@@ -13,12 +13,12 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamav.errors import EngineError
+from streamav.files import file_sha256, remove_leftovers, whole_folder
 from streamav.setting_names import HOME
 
 if TYPE_CHECKING:
@@ -26,13 +26,12 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-__all__ = ["FORMAT", "EngineCache", "Entry", "EntryKey", "cache_folder", "file_sha256"]
+__all__ = ["FORMAT", "EngineCache", "Entry", "EntryKey", "cache_folder"]
 
 FORMAT = 1
 """Version of the entries' layout; another one is built again."""
 ENTRY_FILE = "entry.json"
 _MAX_ENTRY_BYTES = 1 << 20
-_BLOCK = 1 << 20
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +42,6 @@ def cache_folder() -> Path:
     if home:
         return Path(home) / "engines"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamav" / "engines"
-
-
-def file_sha256(path: Path) -> str:
-    """Hash a file, giving 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +124,7 @@ class EngineCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._lock(key.digest):
+                remove_leftovers(self.folder / key.digest)  # of a killed build; the lock is held, so nobody is at work there
                 return (None if anew else self.find(key)) or self._build(key, build)
         except OSError as exc:
             msg = f"the engine cache {self.folder} must be a folder that can be written: {exc}; set STREAMAV_HOME to another place"
@@ -188,28 +179,17 @@ class EngineCache:
             yield
 
     def _build(self, key: EntryKey, build: Callable[[Path], Mapping[str, JsonValue]]) -> Entry:
-        self._sweep(key.digest)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{key.digest[:16]}.", suffix=".tmp", dir=self.folder))
-        try:
+        path = self.folder / key.digest
+        with whole_folder(path, mode=0o700) as scratch:
             facts = dict(build(scratch))
             files: dict[str, JsonValue] = {file.name: file_sha256(file) for file in sorted(scratch.iterdir())}
             entry: dict[str, JsonValue] = {"format": FORMAT, "key": key.tree, "facts": facts, "files": files}
             (scratch / ENTRY_FILE).write_text(json.dumps(entry, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-            path = self.folder / key.digest
-            shutil.rmtree(path, ignore_errors=True)
-            scratch.rename(path)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
         try:
             return _read(path, key)
         except _UnusableError as exc:
             msg = f"the engine just built at {path} cannot be read back: {exc}"
             raise EngineError(msg) from exc
-
-    def _sweep(self, digest: str) -> None:
-        """Remove what a killed build of the same key left; its lock is held, so nobody is at work there."""
-        for path in self.folder.glob(f".{digest[:16]}.*.tmp"):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs a model's networks on an NVIDIA GPU with torch alone: captured CUDA graphs, half precision, overlapped copies.
+"""Runs a model's networks on an NVIDIA GPU with torch alone: captured CUDA graphs, encoders in half precision.
 
 Not run on a GPU (docs/cuda.md says what was checked instead). Importing this module imports no torch, so that asking
 whether there is a GPU costs nothing where there is none.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from streamav.bundle import Bundle, ModelCard
     from streamav.config import ModelSettings
-    from streamav.engines.cuda_pipeline import Device, Port
+    from streamav.engines.cuda_graphs import Device, Port
     from streamav.engines.making import EngineRequest
     from streamav.engines.parity import Answers
     from streamav.engines.recipe import Precision, Recipe
@@ -46,17 +46,17 @@ class CudaEngine(NamedNetworks):
             recipe: precision, and how much runs at once.
             device: does the work.
         """
+        from streamav.engines.cuda_graphs import GraphedNetwork
         from streamav.engines.cuda_modules import lower
-        from streamav.engines.cuda_pipeline import PipelinedNetwork
 
         self.name = f"cuda-{recipe.precision}"
         lock = threading.Lock()
         ports = _ports(card)
-        self._pipelined = {
-            name: PipelinedNetwork(name, module, ports[name], most_at_once(recipe.batch, name, card.visual.picture), device, lock)
+        self._graphed = {
+            name: GraphedNetwork(name, module, ports[name], most_at_once(recipe.batch, name, card.visual.picture), device, lock)
             for name, module in lower(modules, recipe.precision).items()
         }
-        super().__init__(self._pipelined)
+        super().__init__(self._graphed)
         self._frames = card.visual.frames_per_second
 
     def warm_up(self) -> None:
@@ -65,7 +65,7 @@ class CudaEngine(NamedNetworks):
         Raises:
             EngineError: when the device fails.
         """
-        for name, network in self._pipelined.items():
+        for name, network in self._graphed.items():
             network.warm_up(self._frames if name == "visual" else 1)
 
 
@@ -81,7 +81,7 @@ class CudaMaker:
         return cuda_problem(recipe.precision) if self._open_device is None else None
 
     def parts(self, request: EngineRequest) -> dict[str, str]:  # noqa: ARG002 - the role's signature
-        """Give the versions of torch, CUDA and cuDNN, and the GPU's name and compute capability."""
+        """Return the versions of torch, CUDA and cuDNN, and the GPU's name and compute capability."""
         import torch
 
         parts = {"torch": torch.__version__, "cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}  # type: ignore[no-untyped-call]
@@ -168,7 +168,7 @@ def _gpu() -> Device:
 
 
 def _ports(card: ModelCard) -> dict[str, tuple[Port, ...]]:
-    """Give shape and type of one input of each network."""
+    """Return shape and type of one input of each network."""
     import torch
 
     from streamav.networks.options import VSCGOptions

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from streamav import __version__
 from streamav.bundle.catalogue import encoder_file
-from streamav.engines.cache import EntryKey, file_sha256
+from streamav.engines.cache import EntryKey
 from streamav.engines.parity import answer, compare, load_answers, save_answers
 from streamav.engines.samples import make_samples
 from streamav.engines.speed import second_ms
 from streamav.errors import EngineError, ModelError
+from streamav.files import file_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +44,7 @@ __all__ = [
     "Maker",
     "SaysSlow",
     "engine_key",
+    "has_passed",
     "is_made",
     "is_slow",
     "made",
@@ -52,8 +54,10 @@ __all__ = [
 ]
 
 ANSWERS_FILE = "reference.npz"
-_FORMING = ("modules.py", "onnx_export.py", "quantisation.py", "samples.py", "tensorrt_export.py", "unrolling.py")
+_PACKAGE = Path(__file__).resolve().parents[1]
+_FORMING = ("drawn_events.py", "modules.py", "onnx_export.py", "quantisation.py", "samples.py", "tensorrt_export.py", "unrolling.py")
 """Our code beside the networks' on which an engine's files and its stored reference depend."""
+_DIFFERS = "differs from the float32 reference by more than its recipe allows"
 _LARGE_BYTES = 64 << 20
 """Weights above it take long to export: 11 MB delayed a start by 1 to 2 s, 362 MB by 25 s or more (docs/engines.md, first start)."""
 
@@ -165,7 +169,8 @@ def open_made(maker: Maker, request: EngineRequest, cache: EngineCache) -> Engin
 def made(maker: Maker, request: EngineRequest, cache: EngineCache, *, anew: bool = False) -> Entry:
     """Give the entry of an engine that passed its comparison, making it first when it is not in the cache; nothing is loaded.
 
-    With *anew* it is made in any case; what lies in the cache stays there until its successor is whole.
+    With *anew* it is made in any case. What lies in the cache stays there until its successor is whole, and one that passed its
+    comparison stays for good when its successor does not pass.
 
     Raises:
         EngineError: as `open_made`.
@@ -174,7 +179,17 @@ def made(maker: Maker, request: EngineRequest, cache: EngineCache, *, anew: bool
     problem = maker.problem(request.recipe)
     if problem is not None:
         raise EngineError(problem)
-    entry = cache.get(engine_key(maker, request), lambda folder: _make(maker, request, folder), anew=anew)
+    key = engine_key(maker, request)
+
+    def build(folder: Path) -> dict[str, JsonValue]:
+        facts = _make(maker, request, folder)
+        before = cache.find(key) if anew else None
+        if before is not None and has_passed(before.facts) and not has_passed(facts):
+            msg = f"the engine made anew {_DIFFERS}: {facts['parity']}; the engine that passed before stays"
+            raise EngineError(msg)
+        return facts
+
+    entry = cache.get(key, build, anew=anew)
     _check_passed(entry)
     return entry
 
@@ -284,10 +299,15 @@ def _model_parts(request: EngineRequest) -> dict[str, str]:
 
 
 def _check_passed(entry: Entry) -> None:
-    parity = entry.facts.get("parity")
-    if not isinstance(parity, dict) or parity.get("passed") is not True:
-        msg = f"the engine at {entry.path} differs from the float32 reference by more than its recipe allows: {parity}"
+    if not has_passed(entry.facts):
+        msg = f"the engine at {entry.path} {_DIFFERS}: {entry.facts.get('parity')}"
         raise EngineError(msg)
+
+
+def has_passed(facts: Mapping[str, JsonValue]) -> bool:
+    """Say whether the facts of an entry tell that it passed its comparison."""
+    parity = facts.get("parity")
+    return isinstance(parity, dict) and parity.get("passed") is True
 
 
 @functools.lru_cache(maxsize=16)
@@ -306,8 +326,11 @@ def _weights_bytes(request: EngineRequest) -> int:
     return size
 
 
-def _code_sha256() -> str:
-    """Hash the code of the networks and of what forms them, so that a change of it makes other engines."""
-    package = Path(__file__).resolve().parents[1]
+def _code_sha256(package: Path = _PACKAGE) -> str:
+    """Hash the code of the networks and of what forms them, so that a change of it makes other engines.
+
+    The modules of `networks/` count, those of `networks/files/` do not: they only read weight files, whose contents (or the weights
+    that came of them) are in the key themselves. What reading means for a network, names and layouts, is in its own module.
+    """
     paths = [*sorted((package / "networks").glob("*.py")), *(package / "engines" / name for name in _FORMING)]
     return "".join(file_sha256(path)[:8] for path in paths)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Answers", "Parity", "answer", "compare", "load_answers", "relative_l2", "save_answers"]
 
 _TINY = 1e-6
+_RELEVANT = 0.5
+"""From here on a segment is relevant, for the comparison; a run has thresholds of its own."""
 _TIE = 2e-3
 """Probabilities that are nearer than this are a tie, which float32 itself may decide either way (twice cpu-fp32's tolerance)."""
 
@@ -68,6 +70,8 @@ class Parity:
     """Largest difference of a probability after the whole chain."""
     decisions: float
     """Share of the segments whose class and relevance are decided alike; ties of the reference are left out."""
+    relevant: float
+    """Share of the segments that the reference calls relevant; where it is 0, `decisions` compared background only."""
     passed: bool
 
     def tree(self) -> dict[str, JsonValue]:
@@ -114,7 +118,8 @@ def compare(engine: Engine, reference: Answers, tolerance: Tolerance) -> Parity:
     )
     decisions = _agreeing(own, reference)
     passed = max(relative.values()) <= tolerance.relative and probability <= tolerance.probability and decisions >= tolerance.decisions
-    return Parity(relative=relative, l2=l2, probability=probability, decisions=decisions, passed=passed)
+    relevant = float((reference.relevance > _RELEVANT).mean())
+    return Parity(relative=relative, l2=l2, probability=probability, decisions=decisions, relevant=relevant, passed=passed)
 
 
 def relative_l2(got: NDArray[np.float32], want: NDArray[np.float32]) -> float:
@@ -170,8 +175,8 @@ def _agreeing(own: Answers, reference: Answers) -> float:
     ranked = np.sort(reference.segments, axis=-1)
     clear = ranked[..., -1] - ranked[..., -2] > _TIE
     same_class = own.segments.argmax(-1) == reference.segments.argmax(-1)
-    sure = np.abs(reference.relevance - 0.5) > _TIE
-    same_relevance = (own.relevance > 0.5) == (reference.relevance > 0.5)  # noqa: PLR2004 - one half
+    sure = np.abs(reference.relevance - _RELEVANT) > _TIE
+    same_relevance = (own.relevance > _RELEVANT) == (reference.relevance > _RELEVANT)
     alike = (same_class | ~clear) & (same_relevance | ~sure)
     return float(alike.mean())
 

@@ -6,6 +6,7 @@ It knows no network and builds nothing; the files are `engines/*.toml`, describe
 from __future__ import annotations
 
 import hashlib
+import logging
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -15,7 +16,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from streamav.errors import EngineError
 
-__all__ = ["NETWORK_NAMES", "Batch", "EngineName", "Precision", "Recipe", "Tolerance", "UsualBatch", "load_recipe", "recipe_names"]
+__all__ = [
+    "NETWORK_NAMES",
+    "Batch",
+    "EngineName",
+    "Precision",
+    "Recipe",
+    "Tolerance",
+    "UsualBatch",
+    "find_recipe",
+    "load_recipe",
+    "recipe_names",
+]
 
 NETWORK_NAMES = ("visual", "audio", "encode_segment", "localize_window")
 """The four networks of a model, in the order in which a second goes through them."""
@@ -24,6 +36,8 @@ EngineName = Literal["torch", "cpu", "cuda", "tensorrt"]
 NetworkName = Literal["visual", "audio", "encode_segment", "localize_window"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Count = Annotated[int, Field(ge=1, le=1024)]
+
+log = logging.getLogger(__name__)
 
 
 class _Part(BaseModel):
@@ -101,6 +115,15 @@ def _folder() -> Path:
 def recipe_names() -> tuple[str, ...]:
     """Give the names of all recipes, sorted."""
     return tuple(sorted(path.stem for path in _folder().glob("*.toml")))
+
+
+def find_recipe(name: str) -> Recipe | None:
+    """Read one recipe that nobody asked for by name: one that is wrong is a warning and gives None, since others remain."""
+    try:
+        return load_recipe(name)
+    except EngineError as exc:
+        log.warning("engine: %s is passed over: %s", name, exc)
+        return None
 
 
 def load_recipe(name: str) -> Recipe:

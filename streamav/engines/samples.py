@@ -1,6 +1,7 @@
 """Makes the pictures and sounds on which engines are compared with the reference: seeded, the same on every machine.
 
-They are drawn and synthesized here, not recorded, and hold no noise-free symmetry that would hide a swapped axis.
+They are drawn and synthesized, not recorded, and hold no noise-free symmetry that would hide a swapped axis. Half of the
+segments hold an event, so that decisions can go wrong.
 They know no file; recorded material, where a user gives some, takes their place as a `Calibration`.
 """
 
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamav.engines.drawn_events import EVENTS
 from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ SAMPLE_SEGMENTS = 12
 """Segments of the samples: three windows of ten, each a second later than the one before."""
 PATCH = (96, 64)
 """Frames and bands of a log-mel patch. Source: VGGish."""
+
+
+_EVENT_SEGMENTS = ((0, 1, 2), (6, 7, 8))
+"""Of every twelve segments, those that hold the first event, and those that hold the second; neither is dark or silent."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -62,6 +68,12 @@ def make_samples(picture: tuple[int, int], log_mel_offset: float, segments: int 
     generator = np.random.default_rng(seed)
     pictures = np.stack([_picture(generator, picture, index) for index in range(segments)])
     patches = np.stack([_patch(generator, log_mel_offset, index) for index in range(segments)])
+    frame, band = np.indices(PATCH, dtype=np.float64)
+    for (draw, sound), places in zip(EVENTS, _EVENT_SEGMENTS, strict=True):
+        for index in (index for index in range(segments) if index % SAMPLE_SEGMENTS in places):
+            pictures[index] = draw(pictures[index], index)
+            heard = generator.gamma(2.0, 0.002, PATCH) + sound(frame, band, index)
+            patches[index] = np.log(heard + log_mel_offset)
     return Samples(pictures, patches)
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from streamav.engines.cache import EngineCache
 from streamav.engines.machine import NVIDIA_DRIVER
-from streamav.engines.making import EngineRequest, engine_key, is_made, is_slow, made, open_made
-from streamav.engines.recipe import load_recipe, recipe_names
+from streamav.engines.making import EngineRequest, engine_key, has_passed, is_made, is_slow, made, open_made
+from streamav.engines.recipe import find_recipe, load_recipe, recipe_names
 from streamav.engines.swap import Coming, SwapEngine
 from streamav.errors import EngineError
 
@@ -208,18 +208,18 @@ def _stand_ins(recipes: Sequence[Recipe], bundle: Bundle, settings: ModelSetting
 
 
 def _present(engine: str, settings: ModelSettings) -> list[Recipe]:
-    """Give the recipes of an engine, in the precision asked for, that this machine can run."""
-    found = []
-    for name in recipe_names():
-        recipe = load_recipe(name)
-        if recipe.engine != engine or settings.precision not in {"auto", recipe.precision}:
+    """Return the recipes of an engine, in the precision asked for, that this machine can run."""
+    found: list[Recipe] = []
+    wanted = [name for name in recipe_names() if name.split("-")[0] == engine]  # a file's name says its engine and precision
+    for recipe in filter(None, map(find_recipe, wanted)):
+        if settings.precision not in {"auto", recipe.precision}:
             continue
         problem = problem_of(recipe)
         if problem is None:
             found.append(recipe)
             continue
         told = recipe.engine == "tensorrt" and recipe.precision == DEFAULT_PRECISION["tensorrt"] and NVIDIA_DRIVER.exists()
-        log.log(logging.INFO if told else logging.DEBUG, "engine: %s is passed over: %s", name, problem)
+        log.log(logging.INFO if told else logging.DEBUG, "engine: %s is passed over: %s", recipe.name, problem)
     return found
 
 
@@ -229,8 +229,7 @@ def _recorded_ms(recipe: Recipe, bundle: Bundle, settings: ModelSettings, cache:
         return None
     request = EngineRequest(bundle=bundle, settings=settings, recipe=recipe)
     entry = cache.peek(engine_key(maker_of(recipe), request))
-    parity = None if entry is None else entry.facts.get("parity")
-    if entry is None or not isinstance(parity, dict) or parity.get("passed") is not True:
+    if entry is None or not has_passed(entry.facts):
         return None
     time_ms = entry.facts.get("second_ms")
     return float(time_ms) if isinstance(time_ms, int | float) else float("inf")

@@ -82,9 +82,16 @@ def verify(entry: Entry, threads: int | None = None) -> Parity:
 
 
 def unusable_here() -> dict[str, str]:
-    """Give the recipes whose engines this machine cannot run, each with the reason."""
-    problems = {name: problem_of(load_recipe(name)) for name in recipe_names()}
-    return {name: problem for name, problem in problems.items() if problem is not None}
+    """Return the recipes whose engines this machine cannot run, each with the reason; a file that is wrong is one of them."""
+    problems: dict[str, str] = {}
+    for name in recipe_names():
+        try:
+            problem = problem_of(load_recipe(name))
+        except EngineError as exc:
+            problem = str(exc)
+        if problem is not None:
+            problems[name] = problem
+    return problems
 
 
 def clear(cache: EngineCache, *, stale: bool = False, model: str | None = None) -> int:

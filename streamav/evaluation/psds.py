@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamav.evaluation.stream_events import spans_of_labels
+from streamav.evaluation.events import spans_of_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from streamav.evaluation.stream_events import Span
+    from streamav.evaluation.events import Span
 
 __all__ = ["PSDS1", "PSDS2", "PsdsOptions", "psds"]
 

@@ -1,6 +1,6 @@
 """Scores labels second by second against the truth, beside what answers without looking would reach.
 
-It is pure: labels in, numbers out; events and streams are in `stream_events` and `stream_scores`.
+It is pure: labels in, numbers out; events and streams are in `events` and `scores`.
 """
 
 from __future__ import annotations

@@ -25,13 +25,12 @@ __all__ = ["SegmentExtractor"]
 class SegmentExtractor:
     """Fills the role Extractor."""
 
-    def __init__(self, engine: Engine, card: ModelCard, frames_per_second: int | None = None) -> None:
+    def __init__(self, engine: Engine, card: ModelCard) -> None:
         """Take both encoders from *engine*.
 
         Args:
             engine: has the networks "visual" and "audio".
             card: sizes of pictures and features, offset of the log-mel front end.
-            frames_per_second: most frames of a segment that are looked at; None for all that a segment holds.
 
         Raises:
             EngineError: when the engine lacks one of them.
@@ -39,10 +38,9 @@ class SegmentExtractor:
         self._visual = engine.network("visual")
         self._audio = engine.network("audio")
         self._card = card
-        self._frames_per_second = frames_per_second
 
     def extract(self, segments: Sequence[Segment]) -> list[SegmentFeatures]:
-        """Give the features of one or more segments, possibly of several sources, as one batch.
+        """Return the features of one or more segments, possibly of several sources, as one batch.
 
         Raises:
             ShapeError: when pictures do not have the size that the model takes, or an encoder gives another shape than its card says.
@@ -51,7 +49,7 @@ class SegmentExtractor:
         if not segments:
             return []
         self._check(segments)
-        seen = pictures(segments, self._frames_per_second)
+        seen = pictures(segments)
         (grids,) = self._visual(seen.pixels)
         (audio,) = self._audio(patches(segments, self._card.audio.log_mel_offset))
         card = self._card

@@ -31,11 +31,10 @@ class Pictures(NamedTuple):
     """In how many frames each picture was on display, shape (n,), at least 1."""
 
 
-def pictures(segments: Sequence[Segment], most: int | None) -> Pictures:
-    """Give the pictures that *most* frames of each of B segments show; None for all frames."""
+def pictures(segments: Sequence[Segment]) -> Pictures:
+    """Return the pictures that the frames of each of B segments show."""
     chosen, counts, shown = [], [], []
-    for segment in segments:
-        frames = segment.looked_at(most).frames
+    for frames in (segment.frames for segment in segments):
         first = [0, *(place for place in range(1, len(frames)) if not np.array_equal(frames[place], frames[place - 1]))]
         chosen.append(frames if len(first) == len(frames) else frames[first])
         counts.append(len(first))

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from streamav.errors import ModelError
-from streamav.networks.keras_h5 import read_keras_h5
+from streamav.networks.files.keras_h5 import read_keras_h5
 from streamav.networks.mobilenetv2 import MobileNetV2, mobilenetv2_state
 from streamav.networks.state import checked_state
 from streamav.networks.vgg19 import VGG19, read_vgg19

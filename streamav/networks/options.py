@@ -1,6 +1,6 @@
 """Every size and switch of the VSCG network, as one frozen value that goes into model cards and back.
 
-It knows no torch and no training: weights of losses and kinds of targets are in streamav.training.losses.
+It knows no torch and no training: weights of losses and kinds of targets are in streamav.training.fit.losses.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ Caffe port for PyTorch. The weights of torchvision have the same names and other
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from streamav.errors import ModelError, ShapeError
-from streamav.networks.keras_h5 import read_keras_h5
+from streamav.files import file_sha256
+from streamav.networks.files.keras_h5 import read_keras_h5
+from streamav.networks.files.torchfile import read_checkpoint
 from streamav.networks.state import checked_state
-from streamav.networks.torchfile import read_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,13 +110,12 @@ def _from_keras(path: Path) -> dict[str, Tensor]:
 
 def _from_caffe_port(path: Path) -> dict[str, Tensor]:
     arrays = read_checkpoint(path, keep=lambda name: name.startswith("features."))
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest().startswith(TORCHVISION_HASH):
-            msg = (
-                f"VGG-19 weights must be Caffe's (Keras .h5, or vgg19-d01eb7cb.pth), got torchvision's in {path}: "
-                "they expect other pictures and their features do not match AVE's"
-            )
-            raise ModelError(msg)
+    if file_sha256(path).startswith(TORCHVISION_HASH):
+        msg = (
+            f"VGG-19 weights must be Caffe's (Keras .h5, or vgg19-d01eb7cb.pth), got torchvision's in {path}: "
+            "they expect other pictures and their features do not match AVE's"
+        )
+        raise ModelError(msg)
     state: dict[str, NDArray[np.generic]] = {}
     for place, layer in enumerate(CAFFE_PORT_LAYERS):
         for kind in ("weight", "bias"):

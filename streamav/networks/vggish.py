@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from streamav.errors import ModelError, ShapeError
+from streamav.networks.files.torchfile import MAX_BYTES, read_checkpoint
 from streamav.networks.state import checked_state
-from streamav.networks.torchfile import MAX_BYTES, read_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

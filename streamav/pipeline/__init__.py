@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from streamav.pipeline.feed import SourceSetup
 from streamav.pipeline.loop import Pipeline
-from streamav.pipeline.measure import Clock, RunSummary, SourceSummary, SystemClock
+from streamav.pipeline.measure import RunSummary, SourceSummary
 
-__all__ = ["Clock", "Pipeline", "RunSummary", "SourceSetup", "SourceSummary", "SystemClock"]
+__all__ = ["Pipeline", "RunSummary", "SourceSetup", "SourceSummary"]

@@ -6,6 +6,7 @@ It knows the role Source and the segmenter; what a segment is good for it does n
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING
 from streamav.pipeline.inbox import Finished, Inbox
 from streamav.pipeline.measure import WorldTime
 from streamav.segmenter import Segmenter
-from streamav.types import SAMPLE_RATE_HZ, SEGMENT_NS, AudioBlock, SourceState, VideoFrame
+from streamav.types import SourceState, VideoFrame
 
 if TYPE_CHECKING:
-    from streamav.pipeline.measure import Clock
+    from streamav.clock import Clock
     from streamav.protocols import Source
     from streamav.segmenter import SegmenterOptions
     from streamav.tracker import LabelOptions
@@ -42,7 +43,7 @@ class SourceSetup:
     paced: bool = True
     """True when media time passes as fast as the world's: live, or a file at its own pace."""
     duration_s: float | None = None
-    """Stop after so many seconds of media; None for no limit."""
+    """Stop after so many seconds of media, rounded to whole segments (half a second counts as one); None for no limit."""
 
 
 class Feed:
@@ -54,8 +55,9 @@ class Feed:
         self._clock = clock
         self._segmenter = Segmenter(setup.segmenter)
         self._stopped = False
+        self._limit = None if setup.duration_s is None else math.floor(setup.duration_s + 0.5)
         self._thread = threading.Thread(target=self._run, name=f"capture-{setup.id}", daemon=True)
-        self.world = WorldTime(clock, paced=setup.paced)
+        self.world = WorldTime(clock, paced=setup.paced, live=setup.source.live)
         self.inbox = Inbox(ready, setup.queue_segments, waits=not setup.source.live)
         self.frames = 0
         """Pictures that arrived since the start."""
@@ -94,36 +96,38 @@ class Feed:
             self.inbox.tell(Finished(error), self._clock.monotonic_ns())
 
     def _read(self) -> None:
-        limit_ns = None if self._setup.duration_s is None else round(self._setup.duration_s * SEGMENT_NS)
         for item in self._setup.source.items():
             if self._stopped:
                 return
             if isinstance(item, SourceState):
-                self._note(item)
+                if not self._note(item):
+                    return
                 continue
             self.began = True
-            start_ns, end_ns = _span(item)
             self.frames += isinstance(item, VideoFrame)
-            self.world.arrived(end_ns)
-            if limit_ns is not None and start_ns >= limit_ns:
-                break
+            self.world.arrived(item.end_ns)
             if not self._put(self._segmenter.push(item)):
                 return
-        rest = self._segmenter.close()
-        self._put(rest if limit_ns is None else [one for one in rest if one.start_ns < limit_ns])
+        self._put(self._segmenter.close())
 
-    def _note(self, state: SourceState) -> None:
-        """Pass a change on behind the seconds that came before it."""
+    def _note(self, state: SourceState) -> bool:
+        """Pass a change on behind the segments that came before it; False when no more are wanted."""
         if state is SourceState.LOST:
-            self._put(self._segmenter.reset())
+            self.world.lost()
+            if not self._put(self._segmenter.reset()):
+                return False
         self.inbox.tell(state, self._clock.monotonic_ns())
+        return True
 
     def _put(self, segments: list[Segment]) -> bool:
-        return all(self.inbox.put(segment, self._clock.monotonic_ns()) for segment in segments)
+        """Hand segments over; False when no more are wanted: after stop(), or once the limit is reached.
 
-
-def _span(item: AudioBlock | VideoFrame) -> tuple[int, int]:
-    """Give the times from which and up to which an item reaches."""
-    if isinstance(item, VideoFrame):
-        return item.time_ns, item.time_ns
-    return item.start_ns, item.start_ns + item.samples.size * SEGMENT_NS // SAMPLE_RATE_HZ
+        The limit counts finished segments, not items: sound and pictures of a source are interleaved, so the first item
+        beyond the limit says nothing about what is still to come of the other kind.
+        """
+        for segment in segments:
+            if self._limit is not None and segment.index >= self._limit:
+                return False
+            if not self.inbox.put(segment, self._clock.monotonic_ns()):
+                return False
+        return self._limit is None or not segments or segments[-1].index + 1 < self._limit

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Sequence
 
+    from streamav.clock import Clock
     from streamav.pipeline.feed import SourceSetup
-    from streamav.pipeline.measure import Clock
     from streamav.protocols import Sink
     from streamav.types import Event, Segment, SegmentScores
 

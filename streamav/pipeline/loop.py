@@ -15,18 +15,20 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from streamav.clock import SystemClock
 from streamav.errors import CaptureError, ShapeError
 from streamav.pipeline.lane import failure_of, make_lane
-from streamav.pipeline.measure import NS, SourceSummary, SystemClock, summary
+from streamav.pipeline.measure import NS, SourceSummary, summary
 from streamav.pipeline.worker import Worker
 from streamav.types import EndReason, SourceState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streamav.clock import Clock
     from streamav.pipeline.feed import SourceSetup
     from streamav.pipeline.lane import Lane
-    from streamav.pipeline.measure import Clock, RunSummary
+    from streamav.pipeline.measure import RunSummary
     from streamav.protocols import Extractor, Localizer, Sink
 
 __all__ = ["Pipeline"]

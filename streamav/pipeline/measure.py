@@ -7,77 +7,78 @@ from __future__ import annotations
 
 import resource
 import sys
-import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+from streamav.pipeline.drift import ArrivalOffset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Clock", "Meter", "RunSummary", "SourceSummary", "SystemClock", "WorldTime", "resident_mb"]
+    from streamav.clock import Clock
+
+__all__ = ["Meter", "RunSummary", "SourceSummary", "WorldTime", "resident_mb"]
 
 NS = 1_000_000_000
 _KEPT_LATENCIES = 20_000
 """Newest latencies that the percentiles are taken of: hours of one source."""
 
 
-class Clock(Protocol):
-    """The two clocks of a run."""
-
-    def monotonic_ns(self) -> int:
-        """Give the time since some fixed moment; it never goes back."""
-
-    def utc_ns(self) -> int:
-        """Give UTC, ns since 1970; it may jump."""
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def monotonic_ns(self) -> int:
-        """Give `time.monotonic_ns()`."""
-        return time.monotonic_ns()
-
-    def utc_ns(self) -> int:
-        """Give `time.time_ns()`."""
-        return time.time_ns()
-
-
 class WorldTime:
     """Maps the media clock of one source to the clocks of the machine.
 
-    Nothing arrives before it has happened, so where a source keeps the world's pace the smallest delay seen so far is
-    nearest to the truth. A file that is read as fast as possible is taken to begin when it was opened.
+    A live source is followed (`ArrivalOffset`): its clock is not the machine's, and the difference grows by up to 10 s a day.
+    A file is mapped once: at its own pace by its least delay until then, as fast as possible by the time at which it was opened.
+    One thread tells of arrivals and losses, others may ask at the same time.
     """
 
-    def __init__(self, clock: Clock, *, paced: bool) -> None:
+    def __init__(self, clock: Clock, *, paced: bool, live: bool) -> None:
         """Begin without knowing anything.
 
         Args:
             clock: the machine's clocks.
             paced: True when media time passes as fast as the world's (live, or a file at its own pace).
+            live: True when the source has a clock of its own.
         """
         self._clock = clock
-        self._paced = paced
+        self._paced, self._live = paced, live
+        self._arrivals = ArrivalOffset()
         self._offset_ns: int | None = None
+        self._wall_ns: int | None = None  # UTC minus the monotonic clock
         self._epoch_ns: int | None = None
 
     def arrived(self, end_ns: int) -> None:
         """Note that media up to *end_ns* is here."""
-        offset_ns = self._clock.monotonic_ns() - end_ns
-        if self._offset_ns is None or (self._paced and offset_ns < self._offset_ns):
-            self._offset_ns = offset_ns
+        now_ns = self._clock.monotonic_ns()
+        if self._live:
+            self._offset_ns = self._arrivals.push(now_ns, end_ns)
+        elif self._offset_ns is None or (self._paced and now_ns - end_ns < self._offset_ns):
+            self._offset_ns = now_ns - end_ns
+
+    def lost(self) -> None:
+        """Note that a live source was lost: its clock may stand anywhere when it is back, and what the wall clock says is asked anew."""
+        self._arrivals = ArrivalOffset()
+        self._wall_ns = None
 
     def epoch_ns(self) -> int:
-        """Give UTC of the media clock's zero; fixed by the first call, so that a jump of the wall clock moves no event."""
-        if self._epoch_ns is None:
-            offset_ns = 0 if self._offset_ns is None else self._offset_ns
-            self._epoch_ns = self._clock.utc_ns() - self._clock.monotonic_ns() + offset_ns
-        return self._epoch_ns
+        """Return UTC of the media clock's zero, ns since 1970.
+
+        Of a file it is fixed by the first call. Of a live source it follows the source's clock. In neither does a jump of the
+        wall clock move it, unless a live source was lost in between.
+        """
+        if self._epoch_ns is not None:
+            return self._epoch_ns
+        wall_ns = self._wall_ns
+        if wall_ns is None:
+            wall_ns = self._wall_ns = self._clock.utc_ns() - self._clock.monotonic_ns()
+        epoch_ns = wall_ns + (self._offset_ns or 0)
+        if not self._live:
+            self._epoch_ns = epoch_ns
+        return epoch_ns
 
     def latency_s(self, end_ns: int, given_ns: int) -> float:
         """Give the time from the end of a second until now.
@@ -86,7 +87,8 @@ class WorldTime:
             end_ns: its end on the media clock.
             given_ns: when it was complete, monotonic: counts where media time has no pace of its own.
         """
-        since_ns = given_ns if not self._paced or self._offset_ns is None else self._offset_ns + end_ns
+        offset_ns = self._offset_ns
+        since_ns = given_ns if not self._paced or offset_ns is None else offset_ns + end_ns
         return max(0.0, (self._clock.monotonic_ns() - since_ns) / NS)
 
 

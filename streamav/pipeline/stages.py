@@ -45,7 +45,8 @@ class SourceStages:
         Args:
             options: of the tracker, all but the epoch.
             latency_segments: L: a segment is final at age L - 1.
-            epoch_ns: UTC, ns since 1970, of the media clock's zero; asked once, when the first scores are there.
+            epoch_ns: UTC, ns since 1970, of the media clock's zero; asked whenever there are scores, for the
+                events that they open.
             on_final: told the scores of each segment once they are final; None: nobody.
         """
         self._options = options
@@ -107,7 +108,9 @@ class SourceStages:
 
     def _follow(self, scores: Sequence[SegmentScores]) -> list[Event]:
         self._tell(scores)
-        return self._track().push(scores)
+        tracker = self._track()
+        tracker.follow(self._epoch_ns())
+        return tracker.push(scores)
 
     def _tell(self, scores: Sequence[SegmentScores]) -> None:
         if self._on_final is None:

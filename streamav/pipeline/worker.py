@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Sequence
 
+    from streamav.clock import Clock
     from streamav.pipeline.inbox import Given
     from streamav.pipeline.lane import Lane
-    from streamav.pipeline.measure import Clock
     from streamav.protocols import Extractor, Localizer
     from streamav.types import SegmentFeatures, Window
 

@@ -14,6 +14,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from streamav.files import write_whole
 from streamav.publish.message import MAX_MESSAGE_BYTES, MessageError, decode
 
 if TYPE_CHECKING:
@@ -86,14 +87,9 @@ class Journal:
         """Replace the file; *durable* also waits until it is on the disk, for what must outlive a power cut."""
         if self._path is None:
             return
-        fresh = self._path.with_suffix(".new")
+        lines = b"".join(message.to_bytes() + b"\n" for message in self._open.values())
         try:
-            with fresh.open("wb") as file:
-                file.writelines(message.to_bytes() + b"\n" for message in self._open.values())
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-            fresh.replace(self._path)
+            write_whole(self._path, lines, durable=durable, alone=True)  # the folder is locked
         except OSError as exc:
             if not self._told:
                 _log.warning("journal of open events cannot be written path=%s reason=%s", self._path, exc.strerror)
@@ -152,7 +148,7 @@ class StateFolder:
             known = path.read_text(encoding="ascii").strip() if path.exists() else ""
             if re.fullmatch(CLIENT_ID_PATTERN, known):
                 return known
-            path.write_text(f"{fresh}\n", encoding="ascii")
+            write_whole(path, f"{fresh}\n", durable=True, alone=True)
         except (OSError, UnicodeDecodeError) as exc:
             _log.warning("client id cannot be kept path=%s reason=%s", path, exc)
         return fresh

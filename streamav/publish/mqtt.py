@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
-from streamav.publish.backoff import Backoff
+from streamav.backoff import Backoff
 from streamav.publish.client import ConnectionFailedError, Credentials, open_client
 from streamav.publish.journal import Journal, StateFolder, default_state_dir
 from streamav.publish.ledger import Ledger, scores_payload, telemetry_payload

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from streamav.publish.backoff import Backoff
+    from streamav.backoff import Backoff
 
 __all__ = ["Failure", "Patience"]
 

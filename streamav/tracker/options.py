@@ -46,6 +46,6 @@ class TrackerOptions:
     """Goes into event ids: content hash of a file, random word of a live source."""
     labels: tuple[LabelOptions, ...]
     epoch_ns: int = 0
-    """UTC, ns since 1970, of the media clock's zero."""
+    """UTC, ns since 1970, of the media clock's zero, until `Tracker.follow` says otherwise."""
     media_ids: bool = False
     """True: ids carry media time instead of UTC, so that a replay gives the same ids whenever it runs."""

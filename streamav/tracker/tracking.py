@@ -66,6 +66,8 @@ class _Label:
     state: State = State.NOTHING
     event_id: str = ""
     sequence: int = 0
+    epoch_ns: int = 0
+    """UTC of the media clock's zero when the open event began; every message of it says the same."""
     start: int = 0
     """First second that the open event claims."""
     shown: _Run | None = None
@@ -82,6 +84,7 @@ class Tracker:
     def __init__(self, options: TrackerOptions) -> None:
         """Begin with no event."""
         self._options = options
+        self._epoch_ns = options.epoch_ns
         self._labels = [_Label(label) for label in options.labels]
         self._newest = -1
         self._frontier = -1  # newest final second
@@ -99,6 +102,10 @@ class Tracker:
             events += self._settle(label, finals)
             events += self._look(label, tail)
         return events
+
+    def follow(self, epoch_ns: int) -> None:
+        """Take *epoch_ns* for UTC of the media clock's zero in events that open from now on; an open event keeps what it began with."""
+        self._epoch_ns = epoch_ns
 
     def close(self, rest: Sequence[SegmentScores] = (), reason: EndReason = EndReason.ENDED) -> list[Event]:
         """End all events; `rest` are the seconds that only now became final. Afterwards a new stretch may begin.
@@ -197,7 +204,8 @@ class Tracker:
         label.openings = {start: count for start, count in label.openings.items() if start > self._newest - 2 * WINDOW_SEGMENTS}
         again = label.openings.get(run.start, 0)
         label.openings[run.start] = again + 1
-        epoch_ns = 0 if options.media_ids else options.epoch_ns
+        label.epoch_ns = self._epoch_ns
+        epoch_ns = 0 if options.media_ids else label.epoch_ns
         seed = f"{options.session}|{options.source}|{label.options.label}|{run.start}" + (f"|{again}" if again else "")
         label.event_id = ulid((epoch_ns + run.start * SEGMENT_NS) // _NS_PER_MS, seed)
         label.sequence, label.top, label.said = 0, 0.0, None
@@ -216,7 +224,7 @@ class Tracker:
             start_ns=run.start * SEGMENT_NS,
             end_ns=(run.last + 1) * SEGMENT_NS if ended else None,
             newest_end_ns=(self._newest + 1) * SEGMENT_NS,
-            epoch_ns=self._options.epoch_ns,
+            epoch_ns=label.epoch_ns,
             score=newest.probability,
             top_score=label.top,
             relevance=newest.scores.relevance,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,3 +66,18 @@ def test_public_names_are_declared_and_exist(name: str) -> None:
         assert not public, f"{name} defines {public} and has no __all__"
         return
     assert all(hasattr(module, key) for key in declared)
+
+
+@pytest.mark.parametrize(
+    ("what", "use"),
+    [
+        (r"os\.fsync|os\.replace|\.rename\(|mkstemp|mkdtemp|NamedTemporaryFile", "whole_file or whole_folder"),
+        (r"\.update\(block\)|while block := \w+\.read\(_BLOCK\)", "file_sha256"),
+        (r"isalnum\(\)", "slug"),
+        (r"\.mkv", "MEDIA_SUFFIXES"),
+    ],
+)
+def test_what_files_does_is_done_nowhere_else(what: str, use: str) -> None:
+    """One place renames into place, hashes files, makes slugs and knows the endings of media files."""
+    found = [path for path in sorted((ROOT / "streamav").rglob("*.py")) if path.name != "files.py" and re.search(what, path.read_text())]
+    assert not found, f"use streamav.files.{use}"

@@ -18,9 +18,9 @@ from streamav.config import ModelSettings
 from streamav.engines import open_engine
 from streamav.engines.parity import relative_l2
 from streamav.features import SegmentExtractor
+from streamav.files import MEDIA_SUFFIXES
 from streamav.localizer import VscgLocalizer
-from streamav.training.extract import SUFFIXES
-from streamav.training.media_features import segments_of
+from streamav.offline import segments_of
 from streamav.types import WINDOW_SEGMENTS, Window
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def main() -> None:
     asked = parser.parse_args()
     card = find_bundle(asked.model).card
     engine = open_engine(find_bundle(asked.model), ModelSettings(engine="cpu", precision="fp32", weights_dir=asked.weights))
-    files = sorted(path for path in asked.folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    files = sorted(path for path in asked.folder.iterdir() if path.suffix.lower() in MEDIA_SUFFIXES)
     recordings = [list(segments_of(str(path.absolute()), card, max(FRAMES))) for path in files]
     found = {frames: measured(engine, card, recordings, frames) for frames in FRAMES}
     whole, sure = found[max(FRAMES)]
@@ -58,10 +58,11 @@ def measured(
     engine: Engine, card: ModelCard, recordings: list[list[Segment]], frames: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Give the visual features of all seconds, and the class probabilities of every window of ten of them."""
-    extractor, localizer = SegmentExtractor(engine, card, frames), VscgLocalizer(engine, localizer_head(card))
+    extractor, localizer = SegmentExtractor(engine, card), VscgLocalizer(engine, localizer_head(card))
     grids, scores = [], []
     for segments in recordings:
-        seconds = [one for first in range(0, len(segments), 10) for one in extractor.extract(segments[first : first + 10])]
+        seen = [one.looked_at(frames) for one in segments]
+        seconds = [one for first in range(0, len(seen), 10) for one in extractor.extract(seen[first : first + 10])]
         grids.append(np.stack([one.visual for one in seconds]))
         windows = [Window(segments=tuple(seconds[first : first + WINDOW_SEGMENTS])) for first in range(len(seconds) - WINDOW_SEGMENTS + 1)]
         scores += [found.class_probabilities for found in localizer.localize(windows)]

@@ -26,23 +26,23 @@ from unittest import mock
 import h5py
 import numpy as np
 import torch
-from ave_folder import CLASSES, make_clips
+from rigs.ave_folder import CLASSES, make_clips
 from torch.utils.flop_counter import FlopCounterMode
 
 from streamav.evaluation.segments import score_segments
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
-from streamav.training.device_rows import DeviceRows
-from streamav.training.fast_attention import fast_attention
-from streamav.training.feature_set import Batch, FeatureRows, FeatureSet
-from streamav.training.hdf5 import open_rows
-from streamav.training.losses import LossOptions, loss
+from streamav.training.data.feature_set import Batch, FeatureRows, FeatureSet
+from streamav.training.data.hdf5 import open_rows
+from streamav.training.data.prefetch import prefetched
+from streamav.training.fit.device_rows import DeviceRows
+from streamav.training.fit.fast_attention import fast_attention
+from streamav.training.fit.losses import LossOptions, loss
+from streamav.training.fit.selection import answers
+from streamav.training.fit.targets import TargetMaker
+from streamav.training.fit.trainer import Recipe, fit
 from streamav.training.options import TrainOptions
 from streamav.training.precision import MixedStep, Precision, resolved
-from streamav.training.prefetch import prefetched
-from streamav.training.selection import answers
-from streamav.training.targets import TargetMaker
-from streamav.training.trainer import Recipe, fit
 
 CLIPS = 4143
 """Of AVE's feature file. Source: the shape of the published visual_feature.h5."""
@@ -233,7 +233,7 @@ def _trained(seed: int, values: dict[str, object], arguments: argparse.Namespace
     )
     torch.manual_seed(seed)
     network = VSCG(VSCGOptions.corrected()).to(arguments.device)
-    plain = mock.patch("streamav.training.trainer.fast_attention", side_effect=lambda *_, **__: nullcontext())
+    plain = mock.patch("streamav.training.fit.trainer.fast_attention", side_effect=lambda *_, **__: nullcontext())
     with plain if eager else nullcontext():
         result = fit(network, train, val, Recipe(classes=CLASSES, options=options))
     said = answers(network, test.batches(32), options.decision, options.threshold)

@@ -25,8 +25,7 @@ from streamav.config import ModelSettings
 from streamav.engines import EngineCache
 from streamav.engines.cuda_device import CudaDevice
 from streamav.engines.cuda_engine import CudaEngine, CudaMaker, open_eager_cuda
-from streamav.engines.cuda_pipeline import PipelinedNetwork
-from streamav.engines.cuda_plan import bucket_sizes
+from streamav.engines.cuda_graphs import GraphedNetwork, bucket_sizes
 from streamav.engines.making import ANSWERS_FILE, EngineRequest, open_made
 from streamav.engines.modules import build_modules
 from streamav.engines.parity import Answers, answer, load_answers
@@ -45,7 +44,7 @@ Kind = TypeVar("Kind", bound=np.generic)
 @pytest.fixture(scope="module", params=["starter", "paper"])
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The starter as it is, and the paper's networks with random weights."""
-    from streamav.engines.random_models import write_random_bundle
+    from streamav.bench.random_models import write_random_bundle
 
     if request.param == "starter":
         return find_bundle("starter")
@@ -112,7 +111,7 @@ def test_every_batch_size_is_a_captured_graph_and_right(name: str, bundle: Bundl
     with caplog.at_level(logging.WARNING):
         for network in NETWORK_NAMES:
             run = engine.network(network)
-            assert isinstance(run, PipelinedNetwork)
+            assert isinstance(run, GraphedNetwork)
             sizes = bucket_sizes(run._most)
             for count in sorted({*sizes, *(max(1, size - 1) for size in sizes), 2 * run._most + 1}):
                 got = run(*rows_of(wanted.inputs[network], count))

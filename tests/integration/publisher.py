@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from samples import MODEL, make_event
+from rigs.published_events import MODEL, make_event
 
 from streamav.config import MqttSettings
 from streamav.publish.mqtt import MqttIdentity, MqttSink

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import FakeSource, RecordingSink
-from rigs import wait_until
+from rigs.roles import FakeSource, RecordingSink
+from rigs.services import wait_until
 
 from streamav import app
 from streamav.config import ModelSettings, Settings, SourceSettings
@@ -37,9 +37,9 @@ def items(gate: threading.Event) -> list[AudioBlock | VideoFrame | threading.Eve
         start_ns = index * SEGMENT_NS
         for step in range(2):
             pixels = generator.integers(0, 255, (112, 112, 3), np.uint8)
-            found.append(VideoFrame(time_ns=start_ns + step * SEGMENT_NS // 2, pixels=pixels))
+            found.append(VideoFrame(start_ns=start_ns + step * SEGMENT_NS // 2, pixels=pixels))
         found.append(AudioBlock(start_ns=start_ns, samples=generator.normal(0, 0.1, SAMPLE_RATE_HZ).astype(np.float32)))
-    return [*found, VideoFrame(time_ns=SECONDS * SEGMENT_NS, pixels=np.zeros((112, 112, 3), np.uint8))]
+    return [*found, VideoFrame(start_ns=SECONDS * SEGMENT_NS, pixels=np.zeros((112, 112, 3), np.uint8))]
 
 
 class Rig:

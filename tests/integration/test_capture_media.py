@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import socket
+import threading
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 import pytest
-from fakes import StepClock
+from rigs.roles import FakeClock, make_feed, read_feed
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
+from streamav.config import CaptureSettings
 from streamav.errors import CaptureError, MissingModalityError
 from streamav.segmenter import Segmenter, SegmenterOptions
 from streamav.types import AudioBlock, Segment, VideoFrame
@@ -89,6 +92,26 @@ def assert_in_step(segments: list[Segment]) -> None:
             assert float(frame.mean()) == pytest.approx(shown, abs=5)
 
 
+def write_apart(path: Path, sound_after_s: float) -> Path:
+    """Write 4 s in a file that holds sound so much later than the pictures of the same time (negative: earlier)."""
+    with av.open(str(path), "w", options={"max_interleave_delta": "1"}) as out:  # 1 us: packets stay in the order in which they are given
+        video, audio = out.add_stream("mpeg4", rate=25), out.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        packets: list[tuple[float, Any]] = []
+        for number in range(100):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade(number), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            packets += [(number / 25, packet) for packet in video.encode(frame)]
+        samples = click_track(4.0, 16_000)
+        for first in range(0, samples.size, 1_600):
+            part = av.AudioFrame.from_ndarray(samples[None, first : first + 1_600], format="s16", layout="mono")
+            part.sample_rate, part.time_base, part.pts = 16_000, Fraction(1, 16_000), first
+            packets += [(first / 16_000 + sound_after_s, packet) for packet in audio.encode(part)]
+        for _, packet in sorted(packets, key=lambda pair: pair[0]):
+            out.mux(packet)
+    return path
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "mov"])
 @pytest.mark.parametrize("rate_hz", [44_100, 16_000])
 def test_sound_and_picture_stay_in_step(tmp_path: Path, suffix: str, rate_hz: int) -> None:
@@ -133,17 +156,46 @@ def test_a_filter_graph_is_a_source_and_the_same_every_time() -> None:
     assert not source.live
 
 
+@pytest.mark.parametrize("sound_after_s", [-0.7, 0.0, 0.7])
+def test_a_limited_run_of_a_file_ends_with_a_whole_second(tmp_path: Path, sound_after_s: float) -> None:
+    """With --duration 2 sound and pictures are complete up to 2 s, whichever of them the file holds first, as in the whole file."""
+    path = str(write_apart(tmp_path / "clip.mkv", sound_after_s))
+    options = SegmenterOptions(frames_per_second=F, picture=LOOK.picture)
+    limited = read_feed(make_feed(MediaSource(path, LOOK, speed="max"), options, 2.0))
+    whole = read_feed(make_feed(MediaSource(path, LOOK, speed="max"), options))
+    assert [segment.index for segment in limited] == [0, 1]
+    assert [segment.index for segment in whole] == [0, 1, 2, 3]
+    for one, other in zip(limited, whole, strict=False):
+        assert one.quality == other.quality
+        assert one.quality.missing_samples == 0
+        assert np.array_equal(one.audio, other.audio)
+        assert np.array_equal(one.frames, other.frames)
+
+
 def test_its_own_pace_and_full_speed_give_the_same(tmp_path: Path) -> None:
     """A file played at its own pace takes its own time, no item comes early, and the segments are those of full speed."""
-    path, clock = str(write(tmp_path / "clip.mp4")), StepClock()
+    path, clock = str(write(tmp_path / "clip.mp4")), FakeClock(step_ns=0)
     paced = segments_of(MediaSource(path, LOOK, speed="1", clock=clock))
     fast = segments_of(MediaSource(path, LOOK, speed="max"))
-    assert clock.time_ns == pytest.approx(4e9, rel=0.03)
+    assert clock.now_ns == pytest.approx(4e9, rel=0.03)
     assert all(np.array_equal(a.audio, b.audio) and np.array_equal(a.frames, b.frames) for a, b in zip(paced, fast, strict=True))
-    early = StepClock()
+    early = FakeClock(step_ns=0)
     for item in MediaSource(path, LOOK, speed="1", clock=early).items():
         if isinstance(item, VideoFrame):
-            assert early.time_ns >= item.time_ns
+            assert early.now_ns >= item.start_ns
+
+
+@pytest.mark.parametrize("scheme", ["http", "tcp", "rtsp"])
+def test_a_network_stream_that_never_gives_a_packet_is_refused(scheme: str) -> None:
+    """A peer that takes the connection and says nothing is an error at the start that says what to check."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = CaptureSettings(timeout_s=0.5, reconnect_min_s=0.05, reconnect_max_s=0.1)
+        source = MediaSource(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/live", LOOK, settings=settings)
+        timer = threading.Timer(20.0, source.close)
+        timer.start()
+        with pytest.raises(CaptureError, match="check that it is running"):
+            list(source.items())
+        timer.cancel()
 
 
 def test_the_session_of_a_file_is_its_content(tmp_path: Path) -> None:

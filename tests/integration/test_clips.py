@@ -9,15 +9,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from media_clips import CARD, Formula, write_clip
+from rigs.media_clips import CARD, Formula, write_clip
 
 from streamav.bundle import Bundle, ModelCard
 from streamav.errors import DataError
-from streamav.training import clip_features
-from streamav.training.ave import open_ave
-from streamav.training.clip_features import ClipOptions, extract_clips, row_starts
-from streamav.training.clip_table import read_clip_table
-from streamav.training.media_features import LocalWorker, MediaEncoder, MediaResult, MediaTask
+from streamav.training.clips import features as clip_features
+from streamav.training.clips.encode import LocalWorker, MediaEncoder, MediaResult, MediaTask
+from streamav.training.clips.features import extract_clips
+from streamav.training.clips.rows import ClipOptions, row_starts
+from streamav.training.clips.table import read_clip_table
+from streamav.training.data.folder import open_ave
 
 SECONDS = {"one.mp4": 11, "two.mp4": 4, "three.mp4": 10, "four.mp4": 24, "five.mp4": 10, "six.mp4": 10}
 ROWS = (

@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 import torch
 import typer
-from ave_folder import write_ave_folder
+from rigs.ave_folder import write_ave_folder
 from typer.testing import CliRunner, Result
 
 from streamav.cli.evaluate import evaluate
 from streamav.cli.train import train
 from streamav.errors import SettingsError
-from streamav.evaluation.stream_events import Hysteresis
-from streamav.evaluation.stream_manifest import Manifest, ManifestOptions, Piece
-from streamav.evaluation.stream_protocol import aligned_row
+from streamav.evaluation.events import Hysteresis
+from streamav.evaluation.manifest import Manifest, ManifestOptions, Piece
+from streamav.evaluation.protocol import aligned_row
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
-from streamav.training import streaming
-from streamav.training.ave import open_ave
-from streamav.training.selection import answers
-from streamav.training.streaming import manifest_of, run_aligned, run_streams
+from streamav.training.data.folder import open_ave
+from streamav.training.fit.selection import answers
+from streamav.training.streams import run as streaming
+from streamav.training.streams.run import manifest_of, run_aligned, run_streams
 
 SMALL = ["--set", "network.hidden=16", "--set", "network.attention_size=16", "--set", "network.front_size=16", "--batch", "8"]
 

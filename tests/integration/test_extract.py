@@ -7,13 +7,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from media_clips import CARD, Formula, write_clip
+from rigs.media_clips import CARD, Formula, write_clip
 
 from streamav.bundle import Bundle
 from streamav.config import ModelSettings
 from streamav.errors import DataError
-from streamav.training import extract
-from streamav.training.export import encoders_of
+from streamav.training.clips import ave_media as extract
+from streamav.training.experiments.export import encoders_of
 
 
 @pytest.fixture

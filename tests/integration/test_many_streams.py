@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from brokers import Broker, spare_port
+from rigs.mosquitto import Broker, spare_port
 
 from streamav.publish import EventMessage, decode
 

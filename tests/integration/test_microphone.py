@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from rigs import VirtualMicrophone
+from rigs.roles import write_tiny_bundle
+from rigs.services import VirtualMicrophone
 
 from streamav.capture.devices import list_microphones
 from streamav.capture.look import Look
 from streamav.capture.microphone import Microphone
-from streamav.capture.pacing import SystemClock
 from streamav.capture.pair import PairSource
+from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
 from streamav.segmenter import Segmenter, SegmenterOptions
@@ -23,6 +26,7 @@ from streamav.types import AudioBlock, Segment, SourceState, VideoFrame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -185,6 +189,31 @@ def test_camera_and_microphone_share_one_clock_and_come_back_after_a_loss(rig: V
     assert all(segment.frames.any() for segment in segments[:2])
 
 
+def test_a_suspended_microphone_is_refused_at_the_start(rig: VirtualMicrophone, tmp_path: Path) -> None:
+    """A run whose microphone opens and gives nothing ends with exit code 3 and a reason, although the camera works."""
+    rig.control("suspend-source", "virtmic", "1")
+    settings = CaptureSettings(timeout_s=1.0, reconnect_min_s=0.1, reconnect_max_s=0.2)
+    source = PairSource(CAMERA, "pulse", LOOK, settings=settings)
+    timer = threading.Timer(20.0, source.close)
+    timer.start()
+    with pytest.raises(CaptureError, match="microphone 'pulse' gave nothing for 1 s: the sound server may have suspended it"):
+        list(source.items())
+    timer.cancel()
+    bundle = write_tiny_bundle(tmp_path / "model")
+    config = tmp_path / "run.toml"
+    config.write_text(
+        f"[source]\ncamera = '{CAMERA}'\nmic = 'pulse'\n[capture]\ntimeout_s = 1.0\n"
+        f"[model]\nname = '{bundle}'\nengine = 'torch'\nprecision = 'fp32'\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "streamav", "run", "--config", str(config)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 3
+    assert "gave nothing for 1 s" in done.stderr
+    assert "streamav devices" in done.stderr
+
+
 def test_two_clocks_agree_on_what_happened_when(rig: VirtualMicrophone) -> None:
     """A sound that is played when the camera shows a given picture is heard at that picture's media time.
 
@@ -197,10 +226,10 @@ def test_two_clocks_agree_on_what_happened_when(rig: VirtualMicrophone) -> None:
         if isinstance(item, AudioBlock):
             sounds.append(item)
         if isinstance(item, VideoFrame):
-            if item.time_ns > 1_000_000_000 and not shown_ns:
-                shown_ns.append(item.time_ns)
+            if item.start_ns > 1_000_000_000 and not shown_ns:
+                shown_ns.append(item.start_ns)
                 rig.play(noise(1.0, 48_000))
-            if item.time_ns > 4_000_000_000:
+            if item.start_ns > 4_000_000_000:
                 source.close()
     sound = np.concatenate([block.samples for block in sounds])
     place = int(np.argmax(np.correlate(sound, noise(1.0, 16_000), "valid")))

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import aiomqtt
 import pytest
-from brokers import PASSWORD, USER, Broker, make_certificates, need_mosquitto
 from pydantic import SecretStr
-from samples import MODEL, SCORES, dice, make_event, story, ulid
+from rigs.mosquitto import PASSWORD, USER, Broker, make_certificates, need_mosquitto
+from rigs.published_events import MODEL, SCORES, dice, make_event, story, ulid
 
 from streamav.config import BackoffSettings, MqttSettings, TlsSettings
 from streamav.errors import SettingsError

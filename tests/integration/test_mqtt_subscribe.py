@@ -10,8 +10,8 @@ from pathlib import Path
 
 import aiomqtt
 import pytest
-from brokers import USER, Broker, make_certificates, need_mosquitto
-from samples import MODEL, story
+from rigs.mosquitto import USER, Broker, make_certificates, need_mosquitto
+from rigs.published_events import MODEL, story
 
 from streamav.config import BackoffSettings, MqttSettings
 from streamav.publish.message import decode

@@ -6,18 +6,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from composite_material import write_material
+from rigs.composite_material import write_material
 
 from streamav.bundle import find_bundle
 from streamav.cli import main
 from streamav.errors import DataError, SettingsError
-from streamav.training.compact_training import EncoderPlan
 from streamav.training.composite.folder import ClipCounts
-from streamav.training.distillation import Steps
-from streamav.training.picture_examples import PictureCounts
-from streamav.training.profiles import ProfileRun, make_profile
-from streamav.training.sound_examples import SecondCounts
-from streamav.training.stream_study import StreamPlan
+from streamav.training.starter.distillation import Steps
+from streamav.training.starter.encoders import EncoderPlan
+from streamav.training.starter.picture_examples import PictureCounts
+from streamav.training.starter.profiles import ProfileRun, make_profile
+from streamav.training.starter.sound_examples import SecondCounts
+from streamav.training.streams.judge import StreamPlan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from rigs import RtspServer, free_port, need
+from rigs.services import RtspServer, free_port, need
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource

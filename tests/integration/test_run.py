@@ -19,8 +19,8 @@ import aiomqtt
 import av
 import numpy as np
 import pytest
-from brokers import Broker, spare_port
-from fakes import LABELS
+from rigs.mosquitto import Broker, spare_port
+from rigs.roles import LABELS
 
 from streamav.publish import EventMessage, decode
 

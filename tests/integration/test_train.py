@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import typer
-from ave_folder import Clips, write_ave_folder, write_dataset
+from rigs.ave_folder import NAMES, Clips, write_ave_folder, write_dataset
 from typer.testing import CliRunner, Result
 
 from streamav.app import label_options
@@ -24,16 +25,17 @@ from streamav.cli.tune import tune
 from streamav.config import DetectionSettings
 from streamav.config_loading import load_settings
 from streamav.errors import DataError, ModelError, SettingsError
-from streamav.evaluation.stream_manifest import Manifest, Piece
+from streamav.evaluation.manifest import Manifest, Piece
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
-from streamav.training import experiment, trainer
-from streamav.training.ave import open_ave
-from streamav.training.checkpoints import Progress, save_progress
-from streamav.training.export import save_encoder_weights
-from streamav.training.feature_set import FeatureSet
-from streamav.training.selection import answers
-from streamav.training.streaming import run_streams
+from streamav.training.data.feature_set import FeatureSet
+from streamav.training.data.folder import open_ave
+from streamav.training.experiments import experiment
+from streamav.training.experiments.export import save_encoder_weights
+from streamav.training.fit import trainer
+from streamav.training.fit.checkpoints import Progress, save_progress
+from streamav.training.fit.selection import answers
+from streamav.training.streams.run import run_streams
 
 pytestmark = pytest.mark.slow  # whole programs, some seconds each
 
@@ -80,6 +82,17 @@ def test_training_writes_a_bundle_and_a_report(folder: Path, tmp_path: Path, sup
     report = json.loads((out / "report" / "report.json").read_text(encoding="utf-8"))
     assert [one["seed"] for one in report["seeds"]] == [0, 1]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_class_with_an_accent_is_trained(folder: Path, tmp_path: Path) -> None:
+    """A name beyond ASCII in classes.txt goes through training: its label is plain, its name for people is as it was written."""
+    data = tmp_path / "data"
+    shutil.copytree(folder, data, ignore=shutil.ignore_patterns("Annotations.txt"))
+    (data / "classes.txt").write_text("\n".join(["Café", *NAMES[1:]]) + "\n", encoding="utf-8")
+    result = call("--data", data, "--out", tmp_path / "model", "--epochs", 1, *SMALL)
+    assert result.exit_code == 0, result.output
+    first = load_bundle(tmp_path / "model").card.classes[0]
+    assert (first.slug, first.name) == ("cafe", "Café")
 
 
 @pytest.mark.slow

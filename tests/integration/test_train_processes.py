@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ave_folder import write_ave_folder
+from rigs.ave_folder import write_ave_folder
 
 from streamav.bundle import load_bundle
 

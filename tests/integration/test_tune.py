@@ -17,9 +17,9 @@ from streamav.cli import main
 from streamav.cli.recordings import FoundSpans
 from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSettings
 from streamav.config_loading import load_settings
-from streamav.evaluation.quiet_tuning import STRICTEST
-from streamav.evaluation.stream_runs import runs_of_column
-from streamav.training.quiet import QuietRun, find_recordings
+from streamav.evaluation.tuning.counting import runs_of_column
+from streamav.evaluation.tuning.quiet import STRICTEST
+from streamav.offline import OfflineRun, find_recordings
 
 pytestmark = pytest.mark.slow  # loads real networks
 
@@ -63,7 +63,7 @@ def model(tiny_bundle: Path, quiet: Path, engine_home: Path, tmp_path_factory: p
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STREAMAV_HOME", str(engine_home))
         bundle = load_bundle(tiny_bundle)
-        scores = QuietRun(bundle, ModelSettings(name=str(tiny_bundle)), "segment", 1).scores(str(quiet / "long.mkv"))
+        scores = OfflineRun(bundle, ModelSettings(name=str(tiny_bundle)), "segment", 1).scores(str(quiet / "long.mkv"))
     low, high = (float(value) for value in np.quantile(scores[:, 0], [0.3, 0.6]))
     classes = {"bark": ClassDetection(on=round(high, 4), off=round(low, 4), gap_segments=0)}
     detection = bundle.card.detection.model_copy(update={"classes": classes, "on": 0.999, "off": 0.999})
@@ -85,7 +85,7 @@ def found_by_run(recording: Path, model: Path, detection: DetectionSettings) -> 
 def test_the_scores_are_those_that_a_run_makes_events_of(quiet: Path, model: Path, name: str) -> None:
     """The confirmed events of `streamav run` on the same file are the runs of the scores: same stages, same seconds."""
     bundle = load_bundle(model)
-    scores = QuietRun(bundle, ModelSettings(name=str(model)), "segment", 1).scores(str(quiet / name))
+    scores = OfflineRun(bundle, ModelSettings(name=str(model)), "segment", 1).scores(str(quiet / name))
     entry = bundle.card.detection.classes["bark"]
     assert entry.on is not None
     assert entry.off is not None

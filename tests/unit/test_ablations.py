@@ -10,9 +10,9 @@ import torch
 from streamav.errors import SettingsError
 from streamav.networks.baselines import BaselineOptions
 from streamav.networks.options import VSCGOptions
-from streamav.training.ablations import TABLES, Row, find_rows, make_network, tables
-from streamav.training.losses import loss
-from streamav.training.targets import TargetMaker
+from streamav.training.experiments.ablations import TABLES, Row, find_rows, make_network, tables
+from streamav.training.fit.losses import loss
+from streamav.training.fit.targets import TargetMaker
 
 ALL_ROWS = [(table, form, row) for form in (False, True) for table, rows in tables(compatible=form).items() for row in rows]
 

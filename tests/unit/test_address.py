@@ -14,6 +14,7 @@ from streamav.capture.address import is_live, is_network, redact
         ("http://camera/stream", True),
         ("https://camera/index.m3u8", True),
         ("https://server/film.MP4", False),
+        ("http://camera:8080/live.ts", True),
         ("clip.mp4", False),
         ("file:///tmp/clip.mp4", False),
         ("lavfi:testsrc[out0];sine[out1]", False),

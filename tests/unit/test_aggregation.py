@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from fakes import window_scores
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import latencies, probabilities, revisions
+from rigs.random_scores import latencies, probabilities, revisions
+from rigs.roles import window_scores
 
 from streamav.aggregation import Aggregation
 from streamav.errors import ShapeError

@@ -9,12 +9,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from ave_folder import CLASSES, write_ave_folder, write_dataset
+from rigs.ave_folder import CLASSES, write_ave_folder, write_dataset
 
 from streamav.errors import DataError
-from streamav.training.annotations import labels_of, other_classes, read_annotations, tags_of
-from streamav.training.ave import AveOptions, open_ave
-from streamav.training.feature_set import FeatureSet
+from streamav.training.data.annotations import labels_of, other_classes, read_annotations, tags_of
+from streamav.training.data.feature_set import FeatureSet
+from streamav.training.data.folder import AveOptions, open_ave
 
 CLIPS = 10
 

@@ -8,9 +8,9 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import dice
+from rigs.published_events import dice
 
-from streamav.publish.backoff import Backoff
+from streamav.backoff import Backoff
 from streamav.publish.patience import Failure, Patience
 
 AWAY = Failure(reason="connection refused")
@@ -40,6 +40,25 @@ def test_pauses_are_jittered_and_never_above_the_cap(seed: int, attempts: int) -
     pauses = [(one.next_s(), other.next_s()) for _ in range(attempts)]
     assert all(0.0 <= pause <= 60.0 for pair in pauses for pause in pair)
     assert all(a != b for a, b in pauses)
+
+
+def test_a_source_is_not_opened_again_before_the_least_pause() -> None:
+    """With a least pause, back-off grows to its limit, never leaves its bounds, and begins again after data."""
+    backoff = Backoff(1.0, 8.0, dice(1), least_s=1.0)
+    pauses = [backoff.next_s() for _ in range(200)]
+    assert pauses[0] == 1.0
+    assert pauses[1] <= 2.0
+    assert all(1.0 <= pause <= 8.0 for pause in pauses)
+    assert max(pauses) > 7.0
+    assert len(set(pauses)) > 100
+    backoff.reset()
+    assert backoff.next_s() == 1.0
+
+
+def test_a_cap_below_the_first_pause_counts_as_the_first_pause() -> None:
+    """reconnect_min_s above reconnect_max_s gives even pauses instead of an error in the middle of a run."""
+    backoff = Backoff(2.0, 1.0, Upper(), least_s=2.0)
+    assert [backoff.next_s() for _ in range(3)] == [2.0, 2.0, 2.0]
 
 
 def patience() -> Patience:

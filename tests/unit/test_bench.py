@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from streamav.cli import main, measuring
-from streamav.cli.bench import _check
-from streamav.cli.measuring import ask
+from streamav.bench import process as measuring
+from streamav.bench.bounds import check_bounds
+from streamav.bench.process import ask
+from streamav.cli import main
 from streamav.errors import CaptureError, EngineError, SettingsError
 
-PROGRAM = "from streamav.cli.measuring import give\nfrom streamav.errors import CaptureError\nimport sys, time\n"
+PROGRAM = "from streamav.bench.process import give\nfrom streamav.errors import CaptureError\nimport sys, time\n"
 
 
 def program(folder: Path, monkeypatch: pytest.MonkeyPatch, lines: str) -> str:
@@ -95,7 +96,7 @@ def row(profile: str = "starter", precision: str = "fp32", batch: int = 1, **val
 
 def test_the_bounds_hold_each_profile_to_its_own() -> None:
     """A quick profile, precision or batch does not hide a slow one; the reference has no bound."""
-    _check([row(), row(batch=16), row("paper", "int8"), row() | {"engine": "torch", "second_ms": 900.0}])
+    check_bounds([row(), row(batch=16), row("paper", "int8"), row() | {"engine": "torch", "second_ms": 900.0}])
     for slow, said in (
         (row(second_ms=61.0), "starter, one second of one stream in float32, ms: at most 60.0, got 61"),
         (row("paper", "int8", realtime_factor=0.9), "paper in int8, real-time factor of the networks: at most 0.8, got 0.9"),
@@ -103,15 +104,15 @@ def test_the_bounds_hold_each_profile_to_its_own() -> None:
         (row("edge", batch=16, window_ms=8.8), "localize_window of edge, 16 streams, ms a stream: at most 0.5, got 0.55"),
     ):
         with pytest.raises(EngineError, match=f"^{said}$"):
-            _check([slow, row(precision="int8"), row(batch=4), row("custom", batch=16)])
+            check_bounds([slow, row(precision="int8"), row(batch=4), row("custom", batch=16)])
 
 
 def test_a_check_of_nothing_is_no_success() -> None:
     """Rows without a bound cannot pass."""
     with pytest.raises(SettingsError, match="there was none"):
-        _check([row() | {"engine": "torch"}])
+        check_bounds([row() | {"engine": "torch"}])
     with pytest.raises(SettingsError, match="there was none"):
-        _check([row(batch=4)])
+        check_bounds([row(batch=4)])
 
 
 def test_processes_that_measure_get_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

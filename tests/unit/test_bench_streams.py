@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamav.cli.bench_streams import find_most, memory_per_stream_mb
-from streamav.cli.stream_trial import CameraLike, Trial
+from streamav.bench.streams import find_most, memory_per_stream_mb
+from streamav.bench.trial import CameraLike, Trial
 from streamav.errors import CaptureError
 from streamav.types import SEGMENT_NS, AudioBlock, VideoFrame
 
@@ -55,11 +55,11 @@ def test_memory_of_a_further_stream_is_a_slope() -> None:
 def test_a_trials_source_goes_on_and_on() -> None:
     """Round follows round on one media clock, at the world's pace; it is live, and ends when it is closed."""
     block = AudioBlock(start_ns=0, samples=np.zeros(160, np.float32))
-    picture = VideoFrame(time_ns=0, pixels=np.zeros((4, 4, 3), np.uint8))
+    picture = VideoFrame(start_ns=0, pixels=np.zeros((4, 4, 3), np.uint8))
     source = CameraLike(lambda: [picture, block], name="s0", phase_s=0.0)
     times = []
     for item in source.items():
-        times.append(item.time_ns if isinstance(item, VideoFrame) else getattr(item, "start_ns", -1))
+        times.append(item.start_ns if isinstance(item, AudioBlock | VideoFrame) else -1)
         if len(times) == 6:
             source.close()
     assert times == [0, 0, SEGMENT_NS // 100, SEGMENT_NS // 100, SEGMENT_NS // 50, SEGMENT_NS // 50]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from streamav.errors import MissingExtraError
-from streamav.training.board import Board, check_tensorboard
-from streamav.training.run_state import EpochRecord
+from streamav.training.fit.board import Board, check_tensorboard
+from streamav.training.fit.run_state import EpochRecord
 
 
 def record(epoch: int, loss: float) -> EpochRecord:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from media_clips import CARD, write_clip
+from rigs.media_clips import CARD, write_clip
 
-from streamav.cli.calibration import MOST_SEGMENTS, recorded_material
 from streamav.errors import CaptureError, SettingsError
+from streamav.files import MEDIA_SUFFIXES
+from streamav.offline import find_recordings
+from streamav.training.clips.ave_media import find_media
+from streamav.training.clips.calibration import MOST_SEGMENTS, _sources, recorded_material
 
 
 def test_every_other_file_fits_and_the_rest_checks(tmp_path: Path) -> None:
@@ -22,6 +25,19 @@ def test_every_other_file_fits_and_the_rest_checks(tmp_path: Path) -> None:
     assert material.fit.pictures.mean() < 60
     assert material.check.pictures.mean() > 180
     assert material.source == "4 recordings: 12 s to fit, 12 s to check"
+
+
+def test_a_folder_means_what_it_means_for_quiet_recordings(tmp_path: Path) -> None:
+    """Calibration takes the files that `tune --quiet` takes: the same endings, folders below included."""
+    below = tmp_path / "monday"
+    below.mkdir()
+    for place, suffix in enumerate((".m4v", ".mpg")):
+        write_clip(below / "clip.mp4", 10, (20, 220)[place])
+        (below / "clip.mp4").rename(below / f"{place}{suffix.upper()}")
+    assert len(find_recordings([str(tmp_path)])) == 2
+    material = recorded_material([str(tmp_path)], CARD)
+    assert material.source == "2 recordings: 10 s to fit, 10 s to check"
+    assert material.fit.pictures.mean() < 60
 
 
 def test_one_file_is_cut_in_the_middle(tmp_path: Path) -> None:
@@ -50,3 +66,12 @@ def test_too_little_is_refused_with_what_is_needed(tmp_path: Path) -> None:
         recorded_material([""], CARD)  # not the folder one happens to be in
     with pytest.raises(CaptureError, match="missing"):
         recorded_material([str(tmp_path / "missing.mp4")], CARD)
+
+
+@pytest.mark.parametrize("suffix", MEDIA_SUFFIXES)
+def test_every_command_takes_the_same_endings(tmp_path: Path, suffix: str) -> None:
+    """A recording that `tune --quiet` finds in a folder is found by --calibration and by extraction too."""
+    file = tmp_path / f"clip{suffix}"
+    file.touch()
+    assert find_recordings([str(tmp_path)]) == _sources(str(tmp_path)) == [str(file)]
+    assert find_media(tmp_path, "clip") == file

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from authors_networks import authors_network
+from rigs.authors_networks import authors_network
 from typer.testing import CliRunner
 
 from streamav.bundle import AVE_CLASSES, load_bundle
 from streamav.cli.models import app
 from streamav.engines.modules import build_localizer
 from streamav.errors import ModelError
-from streamav.networks.checkpoint import load_reference, read_reference
+from streamav.networks.files.checkpoint import load_reference, read_reference
 from streamav.networks.options import VSCGOptions
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamav.training.clip_splits import SPLITS, split_groups
+from streamav.training.clips.splits import SPLITS, split_groups
 
 GROUPS = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.frozensets(st.sampled_from(["bark", "meow", "moo"])), max_size=40)
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamav.errors import DataError
-from streamav.training.clip_table import Clip, ClipEvent, ClipTable, read_clip_table, second_labels
+from streamav.training.clips.table import Clip, ClipEvent, ClipTable, read_clip_table, second_labels
 
 HEADER = "file,label,onset_s,offset_s,split,group"
 
@@ -54,6 +54,9 @@ def test_a_table_gives_clips_classes_splits_and_groups(tmp_path: Path) -> None:
         ("a.mp4,bark,0,inf", r"row 2: a\.mp4: 0 <= onset_s"),
         ("a.mp4,bark,,", r"row 2: onset_s and offset_s of a\.mp4 must be numbers"),
         ("a.mp4,Dog Bark,0,1", r"row 2: label of a\.mp4 must be small letters.*write dog_bark"),
+        ("a.mp4,Café,0,1", r"row 2: label of a\.mp4 must be small letters.*got 'Café'; write cafe"),
+        ("a.mp4,犬,0,1", r"row 2: label of a\.mp4 must be small letters.*'犬' must be in letters a to z"),
+        ("a.mp4,dog__bark,0,1", r"write dog_bark"),
         ("a.mp4,=cmd(),0,1", r"row 2: label of a\.mp4"),
         ("a.mp4,,0,1", r"row 2: label of a\.mp4"),
         ("a.mp4,bark,0,1,training", r"row 2: split of a\.mp4 must be train, val, test"),

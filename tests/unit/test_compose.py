@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from composite_material import write_material
+from rigs.composite_material import write_material
 
 from streamav.bundle import AudioCard, VisualCard
 from streamav.errors import DataError
-from streamav.training.ave import open_ave
 from streamav.training.composite.clips import draw_clips
 from streamav.training.composite.drawn import KINDS, drawn_clip
 from streamav.training.composite.folder import ClipCounts, FrozenEncoders, compose
 from streamav.training.composite.material import Material
 from streamav.training.composite.scene import parse_scenes
+from streamav.training.data.folder import open_ave
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,19 +1,17 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
-from composite_material import write_picture, write_wave
+from rigs.composite_material import write_material, write_picture, write_wave
 
 from streamav.errors import DataError
 from streamav.training.composite.material import Material, read_index
 from streamav.training.composite.render import Renderer
 from streamav.training.composite.scene import Played, Scene, Shown, draw_scene, parse_scenes, write_scenes
 from streamav.training.composite.sound import activity, dbfs, repeat, reverberate, to_level
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 RATE = 16_000
 
@@ -89,6 +87,23 @@ def test_material_keeps_splits_apart_and_names_what_is_missing(material: Materia
     assert len(material.of("photo", "siren")) == 1
     with pytest.raises(DataError, match=r"index\.csv"):
         read_index(tmp_path)
+
+
+def test_a_killed_decoding_leaves_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in the cache is whole: a call that dies while it writes leaves nothing that the next would take for decoded material."""
+    (tmp_path / "material").mkdir()
+    write_material(tmp_path / "material", ("bark", "siren"))
+
+    def die(file: IO[bytes] | Path, **_: object) -> None:
+        Path(file if isinstance(file, Path) else file.name).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", die)
+        with pytest.raises(KeyboardInterrupt):
+            Material(tmp_path / "material", "train", tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert Material(tmp_path / "material", "train", tmp_path / "cache").labels == ["bark", "siren"]
 
 
 def test_silence_between_sounds_is_not_audible() -> None:

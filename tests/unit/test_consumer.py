@@ -7,7 +7,7 @@ import tracemalloc
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import EPOCH_NS, MODEL, make_event, story, ulid
+from rigs.published_events import EPOCH_NS, MODEL, make_event, story, ulid
 
 from streamav.publish.consumer import MOST_EVENTS, Consumer
 from streamav.publish.message import EventMessage, describe, encode

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tiny_model import make_tiny_bundle
+from rigs.tiny_model import make_tiny_bundle
 
 from streamav.bundle import Bundle
 from streamav.config import ModelSettings

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from streamav.engines import cuda_engine
 from streamav.engines.cuda_device import CudaDevice
-from streamav.engines.cuda_pipeline import Lane, PipelinedNetwork
+from streamav.engines.cuda_graphs import GraphedNetwork
 
 
 class Twice(nn.Module):
@@ -25,11 +25,11 @@ class Twice(nn.Module):
         return 2 * x
 
 
-def network_on(device: CudaDevice, most: int) -> PipelinedNetwork:
-    return PipelinedNetwork("twice", Twice(), (((3,), torch.float32),), most, device, threading.Lock())
+def network_on(device: CudaDevice, most: int) -> GraphedNetwork:
+    return GraphedNetwork("twice", Twice(), (((3,), torch.float32),), most, device, threading.Lock())
 
 
-def right(network: PipelinedNetwork, count: int) -> bool:
+def right(network: GraphedNetwork, count: int) -> bool:
     rows = np.arange(3 * count, dtype=np.float32).reshape(count, 3)
     return np.array_equal(network(rows)[0], 2 * rows)
 
@@ -43,7 +43,7 @@ def attributes(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", ["cuda_device", "cuda_engine", "cuda_modules", "cuda_pipeline"])
+@pytest.mark.parametrize("module", ["cuda_device", "cuda_engine", "cuda_graphs", "cuda_modules"])
 def test_every_name_of_torch_exists(module: str) -> None:
     """A misspelled name would show on a GPU only."""
     path = Path(cuda_engine.__file__).with_name(f"{module}.py")
@@ -63,7 +63,6 @@ def test_every_argument_of_torch_exists() -> None:
     assert {"enabled", "benchmark", "deterministic", "allow_tf32"} <= inspect.signature(torch.backends.cudnn.flags).parameters.keys()
     assert "including_emulation" in inspect.signature(torch.cuda.is_bf16_supported).parameters
     assert {"record", "synchronize"} <= set(dir(torch.cuda.Event))
-    assert "wait_event" in dir(torch.cuda.Stream)
     assert "replay" in dir(torch.cuda.CUDAGraph)
 
 
@@ -98,7 +97,10 @@ class FakeCuda:
             self.current.pop()
 
     def event(self, *, blocking: bool) -> SimpleNamespace:
-        return SimpleNamespace(record=lambda stream: self.note(f"record {stream.name}"), synchronize=lambda: self.note("join"))
+        return SimpleNamespace(
+            record=lambda stream: self.note(f"record {stream.name}"),
+            synchronize=lambda: self.note(f"join {'asleep' if blocking else 'awake'}"),
+        )
 
     def cudagraph(self) -> SimpleNamespace:
         return SimpleNamespace(replay=lambda: self.note(f"replay in {self.current[-1]}"))
@@ -114,18 +116,12 @@ class FakeCuda:
 
 
 def device_of(fake: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> CudaDevice:
-    names = iter(lane.value for lane in Lane)
-
-    def make(device: object) -> SimpleNamespace:
-        name = next(names)
-        return SimpleNamespace(name=name, wait_event=lambda _: fake.note(f"{name} waits"))
-
-    monkeypatch.setattr(torch.cuda, "Stream", make)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda _: SimpleNamespace(name="ours"))
     return CudaDevice(torch.device("cpu"))
 
 
-def test_a_graph_is_captured_in_its_lane_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three plain runs, one capture in the compute stream with the shared pool, then replays alone; torch's flags are put back."""
+def test_a_graph_is_captured_in_our_stream_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three plain runs, one capture in our stream with the shared pool, then replays alone; torch's flags are put back."""
     fake = FakeCuda(monkeypatch)
     device = device_of(fake, monkeypatch)
     before = torch.backends.cudnn.allow_tf32
@@ -138,13 +134,12 @@ def test_a_graph_is_captured_in_its_lane_without_tf32(monkeypatch: pytest.Monkey
 
     inputs = (device.memory((2, 3), torch.float32),)
     program = device.prepare("counted", device.place(Counted()), inputs)
-    assert calls == ["compute"] * 4
-    assert device.launch(program)[0].shape == (2, 3)
+    assert calls == ["ours"] * 4
+    assert program()[0].shape == (2, 3)
     assert len(calls) == 4
-    assert program.shapes == ((3,),)
     assert (device.graphs, fake.tf32) == (1, [False])
-    assert "capture in compute thread_local" in fake.notes
-    assert fake.notes[-1] == "replay in compute"
+    assert "capture in ours thread_local" in fake.notes
+    assert fake.notes[-1] == "replay in ours"
     assert torch.backends.cudnn.allow_tf32 == before
 
 
@@ -155,17 +150,27 @@ def test_a_capture_that_fails_is_said_once_and_launched_plainly(monkeypatch: pyt
     network = network_on(device, 4)
     assert all(right(network, count) for count in (1, 4, 9))
     assert device.graphs == 0
-    assert [note for note in fake.notes if note.startswith("capture")] == ["capture in compute thread_local"]
+    assert [note for note in fake.notes if note.startswith("capture")] == ["capture in ours thread_local"]
     assert [record.message for record in caplog.records] == [
         "engine: network twice runs without CUDA graphs, its capture failed: operation not permitted when stream is capturing"
     ]
 
 
-def test_the_device_spells_the_pipelines_order_in_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One piece: page-locked memory, and each lane waits for the one before it in its own stream; one join."""
-    fake = FakeCuda(monkeypatch, captures=False)
-    device = device_of(fake, monkeypatch)
-    assert right(network_on(device, 1), 1)
-    assert {note for note in fake.notes if note.startswith("pinned")} == {"pinned True"}
-    order = [note for note in fake.notes if note.split()[0] == "record" or note.endswith("waits") or note == "join"]
-    assert order == ["record upload", "compute waits", "record compute", "record compute", "download waits", "record download", "join"]
+def test_one_piece_is_copied_replayed_and_copied_in_our_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Page-locked memory on the host's side; one wait, asleep, for the end of our stream."""
+    fake = FakeCuda(monkeypatch)
+    network = network_on(device_of(fake, monkeypatch), 1)
+    network.warm_up(1)
+    copied: list[tuple[str, bool]] = []
+    monkeypatch.setattr(Tensor, "copy_", lambda _, __, *, non_blocking=False: copied.append((fake.current[-1], non_blocking)))
+    fake.notes.clear()
+    network(np.ones((1, 3), np.float32))
+    assert copied == [("ours", True)] * 2
+    assert fake.notes == ["replay in ours", "record ours", "join asleep"]
+
+
+def test_page_locked_memory_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only such memory can be copied without making the host wait."""
+    fake = FakeCuda(monkeypatch)
+    network_on(device_of(fake, monkeypatch), 4).warm_up(1)
+    assert [note for note in fake.notes if note.startswith("pinned")] == ["pinned True"] * 2  # inputs, outputs

@@ -16,16 +16,15 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from stand_in_device import StandInDevice
+from rigs.cuda_device import StandInDevice
 from torch import Tensor, nn
 
 from streamav.bundle import Bundle, load_bundle
 from streamav.config import ModelSettings
 from streamav.engines import EngineCache, cuda_engine
 from streamav.engines.cuda_engine import CudaEngine, CudaMaker, cuda_problem, open_eager_cuda
+from streamav.engines.cuda_graphs import GraphedNetwork, bucket_sizes
 from streamav.engines.cuda_modules import fold_norms, lower
-from streamav.engines.cuda_pipeline import SLOTS, Lane, PipelinedNetwork
-from streamav.engines.cuda_plan import ROUND_PIECES, bucket_sizes, cut, rounds
 from streamav.engines.making import EngineRequest, open_made
 from streamav.engines.modules import FLOAT32_ALWAYS, build_modules
 from streamav.engines.recipe import NETWORK_NAMES, load_recipe
@@ -38,36 +37,6 @@ from streamav.networks.options import VSCGOptions
 RECIPES = ("cuda-fp32", "cuda-fp16", "cuda-bf16")
 
 
-# The plan
-
-
-@given(count=st.integers(1, 500), most=st.integers(1, 70))
-def test_a_batch_is_cut_without_gaps_into_pieces_that_fit_their_graphs(count: int, most: int) -> None:
-    """Pieces follow each other, cover the batch, and each has the smallest graph that holds it."""
-    pieces = cut(count, most)
-    assert [piece.first for piece in pieces] == [0, *[piece.last for piece in pieces[:-1]]]
-    assert pieces[-1].last == count
-    for piece in pieces:
-        assert 1 <= piece.count <= piece.bucket
-        assert piece.bucket == min(size for size in bucket_sizes(most) if size >= piece.count)
-
-
-def test_graphs_double_up_to_the_recipes_batch() -> None:
-    """1, 2, 4, 8 ... and the most itself, once."""
-    assert bucket_sizes(1) == (1,)
-    assert bucket_sizes(16) == (1, 2, 4, 8, 16)
-    assert bucket_sizes(24) == (1, 2, 4, 8, 16, 24)
-
-
-@given(count=st.integers(1, 500), most=st.integers(1, 9))
-def test_rounds_are_bounded_and_keep_the_order(count: int, most: int) -> None:
-    """All pieces come, in order, at most so many in a round."""
-    pieces = cut(count, most)
-    turns = list(rounds(pieces))
-    assert [piece for turn in turns for piece in turn] == pieces
-    assert max(len(turn) for turn in turns) <= ROUND_PIECES
-
-
 # The order of work
 
 
@@ -78,9 +47,9 @@ class Twice(nn.Module):
         return 2 * one, one.sum(dim=1, keepdim=True) + two
 
 
-def twice_on(device: StandInDevice, most: int) -> PipelinedNetwork:
+def twice_on(device: StandInDevice, most: int) -> GraphedNetwork:
     ports = (((3,), torch.float32), ((2,), torch.float32))
-    return PipelinedNetwork("twice", Twice(), ports, most, device, threading.Lock())
+    return GraphedNetwork("twice", Twice(), ports, most, device, threading.Lock())
 
 
 def numbers(count: int, start: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -89,7 +58,7 @@ def numbers(count: int, start: int) -> tuple[NDArray[np.float32], NDArray[np.flo
     return rows + np.array([0.0, 0.25, 0.5], np.float32), -rows + np.array([0.0, 0.125], np.float32)
 
 
-def right(network: PipelinedNetwork, counts: list[int]) -> bool:
+def right(network: GraphedNetwork, counts: list[int]) -> bool:
     """Say whether every call gives what its own inputs ask for."""
     start = 1
     for count in counts:
@@ -101,67 +70,52 @@ def right(network: PipelinedNetwork, counts: list[int]) -> bool:
     return True
 
 
-@given(most=st.integers(1, 6), counts=st.lists(st.integers(1, 60), min_size=1, max_size=4), seed=st.integers(0, 10_000))
-def test_no_buffer_is_overwritten_before_its_use(most: int, counts: list[int], seed: int) -> None:
-    """However late each lane does its work, every call gives the results of its own inputs."""
-    assert right(twice_on(StandInDevice(seed), most), counts)
+def test_graphs_double_up_to_the_recipes_batch() -> None:
+    """1, 2, 4, 8 ... and the most itself, once."""
+    assert bucket_sizes(1) == (1,)
+    assert bucket_sizes(16) == (1, 2, 4, 8, 16)
+    assert bucket_sizes(24) == (1, 2, 4, 8, 16, 24)
 
 
-@pytest.mark.parametrize("lane", list(Lane))
-def test_the_stand_in_shows_a_lane_that_does_not_wait(lane: Lane) -> None:
-    """Each lane's waiting is needed: without it some order of work gives wrong results (so the test above can fail)."""
-    assert not all(right(twice_on(StandInDevice(seed, deaf=frozenset({lane})), 2), [30, 9]) for seed in range(20))
+@given(most=st.integers(1, 70), counts=st.lists(st.integers(1, 200), min_size=1, max_size=4))
+def test_each_piece_takes_the_smallest_graph_that_holds_it(most: int, counts: list[int]) -> None:
+    """Every call gives the results of its own inputs, whatever lies in the rows beyond; a graph is prepared once for each size."""
+    device = StandInDevice()
+    assert right(twice_on(device, most), counts)
+    pieces = [min(most, count - first) for count in counts for first in range(0, count, most)]
+    sizes = [min(size for size in bucket_sizes(most) if size >= piece) for piece in pieces]
+    assert device.prepared == [("twice", size) for size in dict.fromkeys(sizes)]
 
 
-@given(most=st.integers(1, 6), count=st.integers(1, 200))
+def test_the_stand_in_shows_a_host_that_does_not_wait() -> None:
+    """Without the wait results are wrong, so the test above can fail."""
+    assert not right(twice_on(StandInDevice(deaf=True), 4), [3])
+
+
+@given(most=st.integers(1, 6), count=st.integers(1, 60))
 @examples(max_examples=40)
-def test_the_host_waits_once_for_each_round_and_at_its_end(most: int, count: int) -> None:
-    """Programs are prepared before the first copy; between the copies and launches of a round the host never waits."""
+def test_the_host_waits_once_for_each_piece_and_at_its_end(most: int, count: int) -> None:
+    """Between the copies and the launch of a piece the host never waits; nothing is under way when a call returns."""
     device = StandInDevice()
-    twice_on(device, most)(*numbers(count, 0))
-    pieces = cut(count, most)
-    assert device.calls.count("join") == len(list(rounds(pieces)))
-    assert device.calls[-1] == "join"
-    assert "prepare" not in device.calls[device.calls.index("copy upload") :]
-    launches = [call.split("join")[0].count("launch") for call in " ".join(device.calls).split("join")[:-1]]
-    assert launches == [len(turn) for turn in rounds(pieces)]
-
-
-def test_the_upload_of_the_next_piece_does_not_wait_for_the_running_one() -> None:
-    """With two slots, an upload waits for the copy out of its slot two pieces ago, and never for a launch of the piece before."""
-    device = StandInDevice()
-    waits: list[tuple[Lane, int]] = []
-    plain_wait = device.wait
-
-    def wait(lane: Lane, event: object) -> None:
-        waits.append((lane, device.calls.count("launch")))
-        plain_wait(lane, event)
-
-    device.wait = wait  # type: ignore[method-assign]
-    twice_on(device, 1)(*numbers(4, 0))
-    assert SLOTS == 2
-    assert [launched for lane, launched in waits if lane is Lane.UPLOAD] == [2, 3]
+    network = twice_on(device, most)
+    network(*numbers(most, 0))
+    network(*numbers(count, 0))
+    work = [call for call in device.calls if call != "prepare"]
+    assert work == ["copy", "copy", "launch", "copy", "copy", "wait"] * (1 + -(-count // most))
+    assert device.given == []
 
 
 def test_memory_is_bounded_whatever_comes() -> None:
-    """After the largest batch nothing more is taken, and a longer batch takes no more than a round does."""
+    """What the first batch takes is all that is ever taken, and no more graphs are made than there are sizes."""
     device = StandInDevice()
     network = twice_on(device, 4)
-    network(*numbers(4 * ROUND_PIECES, 0))
+    network(*numbers(1, 0))
     taken = dict(device.taken)
-    for count in (1, 3, 4 * ROUND_PIECES, 400, 7):
+    assert taken == {"pinned": 4 * (3 + 2 + 3 + 2), "memory": 4 * (3 + 2)}
+    for count in (32, 3, 4, 400, 7):
         network(*numbers(count, 0))
     assert device.taken == taken
-    assert device.prepared == [("twice", 4), ("twice", 1)]
-
-
-def test_a_program_is_prepared_once_for_each_size() -> None:
-    """Batches of one size share a program, and one that is padded takes the next larger."""
-    device = StandInDevice()
-    network = twice_on(device, 8)
-    for count in (3, 4, 1, 3, 8, 5):
-        network(*numbers(count, 0))
-    assert device.prepared == [("twice", 4), ("twice", 1), ("twice", 8)]
+    assert device.prepared == [("twice", 1), ("twice", 4)]
 
 
 @pytest.mark.parametrize(
@@ -188,17 +142,21 @@ def test_an_error_of_the_device_is_ours_and_the_next_call_is_right() -> None:
     device = StandInDevice()
     network = twice_on(device, 2)
     assert right(network, [5])
-    launch, device.launch = device.launch, fail  # type: ignore[method-assign]
-    with pytest.raises(EngineError, match=r"network twice failed on the device.*out of memory"):
-        network(*numbers(5, 0))
-    assert device.calls[-1] == "drain"
-    device.launch = launch  # type: ignore[method-assign]
+
+    def fail(*_: object) -> None:
+        msg = "out of memory"
+        raise RuntimeError(msg)
+
+    with pytest.MonkeyPatch.context() as failing:
+        failing.setattr(network, "_programs", dict.fromkeys((1, 2), fail))
+        with pytest.raises(EngineError, match=r"network twice failed on the device.*out of memory"):
+            network(*numbers(5, 0))
+    assert device.calls[-1] == "wait"
+    assert device.given == []
     assert right(network, [5, 1])
-
-
-def fail(program: object) -> tuple[Tensor, ...]:
-    msg = "out of memory"
-    raise RuntimeError(msg)
+    device.wait = fail  # type: ignore[method-assign] # a device that is lost fails in everything
+    with pytest.raises(EngineError, match="out of memory"):
+        network(*numbers(1, 0))
 
 
 def test_two_threads_get_their_own_results() -> None:

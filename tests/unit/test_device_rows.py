@@ -11,12 +11,12 @@ import torch
 from streamav.errors import DataError
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
-from streamav.training.ave import AveData
-from streamav.training.device_rows import DeviceRows, fits, held, on_device
-from streamav.training.feature_set import Batch, FeatureSet, GatheredRows, Seconds
+from streamav.training.data.feature_set import Batch, FeatureSet, GatheredRows, Seconds
+from streamav.training.data.folder import AveData
+from streamav.training.data.windows import ClipBatches
+from streamav.training.fit.device_rows import DeviceRows, fits, held, on_device
+from streamav.training.fit.trainer import Recipe, fit
 from streamav.training.options import TrainOptions
-from streamav.training.trainer import Recipe, fit
-from streamav.training.windows import ClipBatches
 
 CPU = torch.device("cpu")
 CLIPS, SEGMENTS, AUDIO, GRID, VISUAL, CLASSES = 70, 10, 5, 2, 6, 3

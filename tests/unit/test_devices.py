@@ -6,7 +6,7 @@ import pytest
 
 from streamav.capture.camera import Camera
 from streamav.capture.devices import find_camera, list_cameras
-from streamav.capture.pacing import SystemClock
+from streamav.clock import SystemClock
 from streamav.errors import CaptureError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from streamav.networks.compact import CompactAudio, CompactVisual
 from streamav.training.composite.picture import photometry
-from streamav.training.distillation import Steps, _Balanced, _named, train_audio, train_visual
+from streamav.training.starter.distillation import Steps, _Balanced, _named, train_audio, train_visual
 
 if TYPE_CHECKING:
     from pathlib import Path

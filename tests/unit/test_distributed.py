@@ -12,12 +12,13 @@ from streamav.errors import SettingsError
 from streamav.networks.baselines import BaselineOptions, make_baseline
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
-from streamav.training.distributed import ALONE, Workers, open_workers
-from streamav.training.feature_set import Batch, FeatureSet
-from streamav.training.losses import LossName, LossOptions, loss_terms, mean_over, term_counts
+from streamav.training.data.feature_set import Batch, FeatureSet
+from streamav.training.data.windows import ClipBatches
+from streamav.training.fit.distributed import shares
+from streamav.training.fit.losses import LossName, LossOptions, loss_terms, mean_over, term_counts
+from streamav.training.fit.targets import TargetMaker
 from streamav.training.options import TrainOptions
-from streamav.training.targets import TargetMaker
-from streamav.training.windows import ClipBatches
+from streamav.training.workers import ALONE, Workers, open_workers
 
 SEGMENTS, CLASSES = 10, 3
 
@@ -48,11 +49,11 @@ def test_the_shares_make_up_the_batches_of_one_process(count: int, size: int, ba
     """Whatever the sizes, each clip of each batch is in exactly one share, at its place, and shares know the size of the whole."""
     data, options = clips(count), TrainOptions(batch=batch, shifted_share=shifted)
     whole = list(ClipBatches(train=data, options=options)(3))
-    shares = [list(ClipBatches(train=data, options=options, workers=Workers(rank, size))(3)) for rank in range(size)]
+    parts = [list(ClipBatches(train=data, options=options, workers=Workers(rank, size))(3)) for rank in range(size)]
     for step, expected in enumerate(whole):
-        assert {share[step].whole for share in shares} == {len(expected)}
+        assert {share[step].whole for share in parts} == {len(expected)}
         together = torch.zeros_like(expected.audio)
-        for rank, share in enumerate(shares):
+        for rank, share in enumerate(parts):
             together[rank::size] = real(share[step], rank)
         assert torch.equal(together, expected.audio)
 
@@ -61,10 +62,10 @@ def test_the_shares_make_up_the_batches_of_one_process(count: int, size: int, ba
 def test_a_batch_made_on_the_fly_is_shared_the_same_way(count: int, size: int) -> None:
     """Batches of a callable are cut into the shares that `ClipBatches` would read; a share is not cut again."""
     batch = clips(count).gather(np.arange(count))
-    shares = [next(iter(Workers(rank, size).share([batch]))) for rank in range(size)]
-    assert torch.equal(batch.labels[::size], shares[0].labels)
-    assert sum(len(real(share, rank)) for rank, share in enumerate(shares)) == count
-    assert next(iter(Workers(1, size).share([shares[0]]))) is shares[0]
+    parts = [next(iter(shares([batch], Workers(rank, size)))) for rank in range(size)]
+    assert torch.equal(batch.labels[::size], parts[0].labels)
+    assert sum(len(real(part, rank)) for rank, part in enumerate(parts)) == count
+    assert next(iter(shares([parts[0]], Workers(1, size)))) is parts[0]
 
 
 @pytest.mark.parametrize("name", ["npf", "ce", "ce_avps", "bce", "smooth", "soft_margin", "cmbs"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -17,19 +18,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import JsonValue
-from tiny_model import make_tiny_bundle
+from rigs.tiny_model import make_tiny_bundle
 
 from streamav.bundle import Bundle
 from streamav.config import ModelSettings
 from streamav.engines import EngineCache, cache_folder, engine_candidates, open_engine
 from streamav.engines.batching import MicroBatches, ParallelBatches
-from streamav.engines.cache import EntryKey, file_sha256
+from streamav.engines.cache import EntryKey
 from streamav.engines.making import EngineRequest, engine_key
 from streamav.engines.parity import Answers, answer, compare, load_answers, save_answers
 from streamav.engines.recipe import NETWORK_NAMES, Tolerance, load_recipe, recipe_names
 from streamav.engines.samples import make_samples
 from streamav.engines.selection import maker_of
 from streamav.errors import EngineError, ModelError
+from streamav.files import file_sha256
 from streamav.protocols import Network
 
 KEY = EntryKey("cpu", "fp32", {"weights": "abc"})
@@ -292,10 +294,22 @@ def test_a_wrong_recipe_is_one_sentence(text: str, reason: str, tmp_path: Path, 
 
 def test_what_a_killed_build_left_is_swept(tmp_path: Path) -> None:
     """A folder of an unfinished build of the same key goes away with the next build."""
-    left = tmp_path / f".{KEY.digest[:16]}.dead.tmp"
+    left = tmp_path / f".{KEY.digest}.0123456789abcdef.tmp"
     left.mkdir()
     EngineCache(tmp_path).get(KEY, write_number)
     assert not left.exists()
+
+
+def test_what_a_killed_build_had_set_aside_is_taken_again(tmp_path: Path) -> None:
+    """A build that is killed between setting the old entry aside and renaming the new one costs no second build."""
+    entry = EngineCache(tmp_path).get(KEY, write_number)
+    entry.path.rename(tmp_path / f".{KEY.digest}.0123456789abcdef.old")
+
+    def never(_: Path) -> Mapping[str, JsonValue]:
+        raise AssertionError
+
+    assert EngineCache(tmp_path).get(KEY, never).path == entry.path
+    assert not list(tmp_path.glob("*.old"))
 
 
 def build_and_count(folder: str, count: str) -> None:
@@ -596,7 +610,12 @@ def test_an_engine_that_failed_its_comparison_is_not_used(
     from streamav.engines.parity import Parity
 
     bad = Parity(
-        relative=dict.fromkeys(NETWORK_NAMES, 1.0), l2=dict.fromkeys(NETWORK_NAMES, 1.0), probability=0.4, decisions=0.5, passed=False
+        relative=dict.fromkeys(NETWORK_NAMES, 1.0),
+        l2=dict.fromkeys(NETWORK_NAMES, 1.0),
+        probability=0.4,
+        decisions=0.5,
+        relevant=0.4,
+        passed=False,
     )
     monkeypatch.setattr(making, "compare", lambda *_: bad)
     cache = EngineCache(tmp_path)
@@ -635,6 +654,23 @@ def test_whatever_an_engine_is_made_from_is_in_its_key(part: str, tiny_bundle: B
         own = getattr(card, part)
         card = card.model_copy(update={part: own.model_copy(update={"options": {**own.options, "other": 1}})})
     assert digest() != before
+
+
+def test_code_that_only_reads_weight_files_is_in_no_key(tmp_path: Path) -> None:
+    """A module of `networks/` is in the key, one of `networks/files/` is not: what it reads is hashed itself."""
+    from streamav.engines import making
+
+    package = tmp_path / "streamav"
+    for part in ("networks", "engines"):
+        shutil.copytree(making._PACKAGE / part, package / part, ignore=shutil.ignore_patterns("__pycache__", "files"))
+    (package / "networks" / "files").mkdir()
+    digests = []
+    for name in ("networks/files/unpickle.py", "networks/vscg.py", "networks/new.py", "engines/samples.py"):
+        digests.append(making._code_sha256(package))
+        (package / name).write_text("changed = True\n")
+    digests.append(making._code_sha256(package))
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 4
 
 
 def test_a_card_that_differs_asks_the_reference_again(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

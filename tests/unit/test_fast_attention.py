@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from streamav.networks.attention import AudioGuidedAttention
-from streamav.training.fast_attention import fast_attention
+from streamav.training.fit.fast_attention import fast_attention
 
 SEGMENTS, AUDIO, VISUAL, HIDDEN, GRID = 70, 5, 9, 8, 3
 

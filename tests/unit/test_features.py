@@ -95,14 +95,6 @@ def test_a_batch_equals_its_segments_one_by_one() -> None:
         assert one.level_dbfs == alone.level_dbfs
 
 
-def test_an_extractor_may_look_at_fewer_pictures() -> None:
-    """What extraction for training is told to look at is spread over the second."""
-    engine = MeanEngine()
-    features = SegmentExtractor(engine, make_card(), 2).extract([make_segment(0, [0, 10, 20, 30])])[0]
-    assert engine.batches == [2]
-    np.testing.assert_allclose(features.visual[0, 0], 20.0)  # frames 1 and 3
-
-
 @given(shown=st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=5), min_size=1, max_size=6))
 def test_mean_grids_equals_a_plain_loop(shown: list[list[int]]) -> None:
     """Averaging in one pass, each picture as often as it was shown, gives what averaging the frames of each segment alone gives."""

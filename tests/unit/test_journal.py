@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from samples import MODEL, dice, make_event, ulid
+from rigs.published_events import MODEL, dice, make_event, ulid
 
 from streamav.publish.journal import Journal, StateFolder
 from streamav.publish.message import EventMessage, describe

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from samples import MODEL, SCORES, make_event, story
+from rigs.published_events import MODEL, SCORES, make_event, story
 
 from streamav.errors import SettingsError
 from streamav.publish import FanOut, JsonlSink
@@ -56,7 +56,7 @@ def test_a_reader_that_goes_away_ends_the_writing_cleanly(tmp_path: Path) -> Non
     program.write_text(
         "import sys\n"
         f"sys.path[:0] = {[str(Path(__file__).parent.parent)]!r}\n"
-        "from samples import MODEL, make_event\n"
+        "from rigs.published_events import MODEL, make_event\n"
         "from streamav.publish import JsonlSink\n"
         "gone = []\n"
         "sink = JsonlSink('-', lambda: MODEL, on_gone=lambda: gone.append(1))\n"

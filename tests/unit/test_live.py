@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from rigs.roles import FakeClock
 
-from streamav.capture.live import Backoff, LiveLoop
+from streamav.capture.live import LiveLoop
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError, MissingModalityError
 from streamav.types import AudioBlock, SourceState, VideoFrame
@@ -22,22 +23,6 @@ BLOCK = np.zeros(160, np.float32)
 
 def rng() -> random.Random:
     return random.Random(1)  # noqa: S311 - the same pauses every time
-
-
-class FakeClock:
-    """A clock that moves only when somebody waits, or is told to."""
-
-    def __init__(self) -> None:
-        self.time_ns = 0
-        self.pauses: list[float] = []
-
-    def now_ns(self) -> int:
-        return self.time_ns
-
-    def wait(self, seconds: float, stop: threading.Event) -> bool:
-        self.pauses.append(seconds)
-        self.time_ns += round(seconds * 1e9)
-        return stop.is_set()
 
 
 def sessions(
@@ -69,7 +54,7 @@ def collect(loop: LiveLoop, count: int) -> list[AudioBlock | VideoFrame | Source
 
 def test_the_end_of_a_live_stream_is_a_loss_and_it_comes_back() -> None:
     """End, refusal and data again give LOST once and ONLINE once, in their places."""
-    clock = FakeClock()
+    clock = FakeClock(step_ns=0)
     loop = LiveLoop("camera", sessions([0, 10], OSError("refused"), OSError("refused"), [0]), SETTINGS, clock, rng=rng())
     items = collect(loop, 5)
     assert [item for item in items if isinstance(item, SourceState)] == [SourceState.LOST, SourceState.ONLINE]
@@ -79,7 +64,7 @@ def test_the_end_of_a_live_stream_is_a_loss_and_it_comes_back() -> None:
 
 def test_media_time_goes_on_over_a_loss() -> None:
     """After a loss the media clock stands where the monotonic clock says, not where the stream's own time does."""
-    clock = FakeClock()
+    clock = FakeClock(step_ns=0)
     loop = LiveLoop("camera", sessions([0], OSError("x"), [0]), SETTINGS, clock, rng=rng())
     items = collect(loop, 4)
     last = items[-1]
@@ -90,7 +75,7 @@ def test_media_time_goes_on_over_a_loss() -> None:
 
 def test_time_never_goes_back_even_when_a_stream_ran_ahead() -> None:
     """A stream that gave ten seconds in a burst is not followed by earlier times."""
-    loop = LiveLoop("camera", sessions([0, 10_000_000_000], [0]), SETTINGS, FakeClock(), rng=rng())
+    loop = LiveLoop("camera", sessions([0, 10_000_000_000], [0]), SETTINGS, FakeClock(step_ns=0), rng=rng())
     items = [item for item in collect(loop, 5) if isinstance(item, AudioBlock)]
     assert [item.start_ns for item in items] == sorted(item.start_ns for item in items)
 
@@ -98,14 +83,27 @@ def test_time_never_goes_back_even_when_a_stream_ran_ahead() -> None:
 def test_a_source_that_never_opens_is_refused() -> None:
     """The first failure is the user's to know; an error that explains itself is passed on unchanged."""
     with pytest.raises(CaptureError, match="camera cannot be opened: nobody there"):
-        list(LiveLoop("camera", sessions(OSError("nobody there")), SETTINGS, FakeClock()).items())
+        list(LiveLoop("camera", sessions(OSError("nobody there")), SETTINGS, FakeClock(step_ns=0)).items())
     with pytest.raises(MissingModalityError, match="no sound"):
-        list(LiveLoop("camera", sessions(MissingModalityError("no sound")), SETTINGS, FakeClock()).items())
+        list(LiveLoop("camera", sessions(MissingModalityError("no sound")), SETTINGS, FakeClock(step_ns=0)).items())
+
+
+def test_a_source_that_opens_and_gives_nothing_is_refused() -> None:
+    """Opening is not enough: until anything came, a failure is the user's to know, not a loss to wait out."""
+
+    def session(origin: Callable[[], int], stop: threading.Event) -> Iterator[AudioBlock | VideoFrame]:
+        origin()
+        msg = "microphone 'x' gave nothing for 5 s"
+        raise CaptureError(msg)
+        yield
+
+    with pytest.raises(CaptureError, match="gave nothing for 5 s"):
+        collect(LiveLoop("camera", session, SETTINGS, FakeClock(step_ns=0)), 1)
 
 
 def test_without_reconnecting_a_loss_is_final() -> None:
     """capture.reconnect = false ends with an error that names the setting, after LOST."""
-    loop = LiveLoop("camera", sessions([0]), SETTINGS.model_copy(update={"reconnect": False}), FakeClock())
+    loop = LiveLoop("camera", sessions([0]), SETTINGS.model_copy(update={"reconnect": False}), FakeClock(step_ns=0))
     seen: list[object] = []
 
     def run() -> None:
@@ -120,28 +118,15 @@ def test_without_reconnecting_a_loss_is_final() -> None:
 @pytest.mark.slow
 def test_a_session_that_gives_nothing_is_lost() -> None:
     """Silence of a source that still exists is a loss: progress of data counts, nothing else."""
-    clock = FakeClock()
+    clock = FakeClock(step_ns=0)
 
     def session(origin: Callable[[], int], stop: threading.Event) -> Iterator[AudioBlock | VideoFrame]:
         yield AudioBlock(start_ns=origin(), samples=BLOCK)
-        clock.time_ns += 1_500_000_000
+        clock.now_ns += 1_500_000_000
         stop.wait(10.0)
 
     loop = LiveLoop("camera", session, SETTINGS, clock, rng=rng())
     assert collect(loop, 2)[1] is SourceState.LOST
-
-
-def test_pauses_double_are_spread_and_bounded() -> None:
-    """Back-off grows to its limit, never leaves its bounds, and begins again after data."""
-    backoff = Backoff(1.0, 8.0, rng())
-    pauses = [backoff.next_s() for _ in range(200)]
-    assert pauses[0] == 1.0
-    assert all(1.0 <= pause <= 8.0 for pause in pauses)
-    assert max(pauses[1:2]) <= 2.0
-    assert max(pauses) > 7.0
-    assert len(set(pauses)) > 100
-    backoff.reset()
-    assert backoff.next_s() == 1.0
 
 
 def test_closing_from_another_thread_ends_items_soon() -> None:
@@ -151,7 +136,7 @@ def test_closing_from_another_thread_ends_items_soon() -> None:
         yield AudioBlock(start_ns=origin(), samples=BLOCK)
         stop.wait(10.0)
 
-    loop = LiveLoop("camera", session, SETTINGS, FakeClock())
+    loop = LiveLoop("camera", session, SETTINGS, FakeClock(step_ns=0))
     for _ in loop.items():
         start = time.monotonic()
         loop.close()

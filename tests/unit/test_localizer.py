@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import cast
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from streamav.localizer import Head, VscgLocalizer
 from streamav.protocols import Engine
 from streamav.types import SegmentFeatures, Window
+from streamav.window import WindowRing
 
 Arrays = tuple[NDArray[np.float32], ...]
 
@@ -23,6 +26,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self.encoded: list[int] = []
         self.localized: list[tuple[int, ...]] = []
+        self.given: list[weakref.ref[NDArray[np.float32]]] = []
 
     def network(self, name: str) -> object:
         return {"encode_segment": self._encode, "localize_window": self._localize}[name]
@@ -31,6 +35,7 @@ class FakeEngine:
         self.encoded.append(len(audio))
         attention = np.ones((len(audio), 2, 2), np.float32)
         attention[:, 0, 0] = audio[:, 0]
+        self.given.append(weakref.ref(attention))
         return audio.copy(), visual[:, 0, 0], attention
 
     def _localize(self, audio: NDArray[np.float32], visual: NDArray[np.float32]) -> Arrays:
@@ -79,7 +84,38 @@ def test_sources_that_take_turns_keep_their_cache() -> None:
         localizer.localize(group)
     assert engine.encoded == [30] + [3] * 19
     assert engine.localized == [(3, 10, 1)] * 20
-    assert len(localizer._cache) <= 60
+
+
+def test_sources_in_separate_turns_are_encoded_once() -> None:
+    """Eight sources, one window each in turn: ten encodings for a first window, then one for each new segment."""
+    localizer, engine = make()
+    rings = [WindowRing() for _ in range(8)]
+    new = 0
+    for index in range(30):
+        for source, ring in enumerate(rings):
+            window = ring.push(feature(100 * source + index))
+            if window is not None:
+                localizer.localize([window])
+                new += 1 if index > 9 else 10
+    assert sum(engine.encoded) == new
+    assert engine.encoded == [10] * 8 + [1] * 20 * 8
+
+
+def test_a_segment_that_leaves_the_window_leaves_no_memory() -> None:
+    """What was encoded lives as long as its features: a ring keeps ten, a ring that is reset keeps none."""
+    localizer, engine = make()
+    ring = WindowRing()
+    for index in range(40):
+        window = ring.push(feature(index))
+        if window is not None:
+            localizer.localize([window])
+        del window
+    gc.collect()
+    assert len(localizer._encoded) == 10
+    assert [array() for array in engine.given] == [None] * 31  # no batch's arrays are kept for the sake of one row
+    ring.reset()
+    gc.collect()
+    assert len(localizer._encoded) == 0
 
 
 def test_a_batch_gives_what_single_windows_give() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from streamav.errors import DataError, SettingsError
 from streamav.networks.heads import LocalizerOutput
-from streamav.training.losses import LossOptions, avps_loss, background_contrast, loss
-from streamav.training.targets import TargetMaker, TargetOptions
+from streamav.training.fit.losses import LossOptions, avps_loss, background_contrast, loss
+from streamav.training.fit.targets import TargetMaker, TargetOptions
 
 CLASSES = 4
 BACKGROUND = CLASSES

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import MODEL, events, make_event
+from rigs.published_events import MODEL, events, make_event
 
 from streamav.errors import ShapeError
 from streamav.publish.message import MAX_MESSAGE_BYTES, EventMessage, MessageError, decode, describe, encode, ended_by_restart

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 
-import metric_oracle
 import numpy as np
 import pytest
-from metric_oracle import Case
+from rigs import metric_oracle
+from rigs.metric_oracle import Case
 
+from streamav.evaluation.events import EventCounts, count_events
 from streamav.evaluation.psds import PSDS1, PSDS2, psds
 from streamav.evaluation.segments import score_segments
-from streamav.evaluation.stream_events import EventCounts, count_events
 
 
 def ours(case: Case) -> dict[str, float]:

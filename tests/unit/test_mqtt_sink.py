@@ -10,7 +10,7 @@ from itertools import repeat
 from pathlib import Path
 
 import pytest
-from samples import MODEL, SCORES, FakeBroker, dice, make_event, story, ulid
+from rigs.published_events import MODEL, SCORES, FakeBroker, dice, make_event, story, ulid
 
 from streamav.config import BackoffSettings, MqttSettings, OutboxSettings
 from streamav.publish.consumer import Consumer

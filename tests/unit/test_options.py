@@ -11,7 +11,7 @@ import pytest
 from streamav.errors import SettingsError
 from streamav.networks.baselines import BaselineOptions
 from streamav.networks.options import VSCGOptions
-from streamav.training.losses import LossOptions
+from streamav.training.fit.losses import LossOptions
 
 
 @pytest.mark.parametrize("supervision", ["fully", "weakly"])

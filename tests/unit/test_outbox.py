@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import MODEL, make_event, story, ulid
+from rigs.published_events import MODEL, make_event, story, ulid
 
 from streamav.publish.message import describe
 from streamav.publish.outbox import Outbox, Parcel

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamav.errors import DataError
-from streamav.training.feature_set import FeatureSet
+from streamav.training.data.feature_set import FeatureSet
+from streamav.training.data.pairing import PairedBatches
+from streamav.training.data.presence import Presence
 from streamav.training.options import TrainOptions
-from streamav.training.pairing import PairedBatches
-from streamav.training.presence import Presence
 
 C, T, CLIPS, QUIET = 3, 10, 12, 2
 
@@ -80,7 +80,7 @@ def test_presence_that_contradicts_the_labels_is_refused(tmp_path: pytest.TempPa
 
     import h5py
 
-    from streamav.training.presence import read_presence
+    from streamav.training.data.presence import read_presence
 
     folder = Path(str(tmp_path))
     labels = np.array([[0, C], [1, 1]])

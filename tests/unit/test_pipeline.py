@@ -9,14 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fakes import EPOCH_NS, LABELS, PICTURE, FakeClock, FakeExtractor, FakeLocalizer, FakeSource, RecordingSink, seconds
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rigs.roles import LABELS, PICTURE, FakeClock, FakeExtractor, FakeLocalizer, FakeSource, RecordingSink, seconds
 
 from streamav.errors import CaptureError, EngineError, ShapeError
 from streamav.pipeline import Pipeline, RunSummary, SourceSetup
 from streamav.pipeline.inbox import Finished, Inbox
-from streamav.pipeline.measure import WorldTime
 from streamav.segmenter import SegmenterOptions
 from streamav.tracker import LabelOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, EndReason, Event, EventPhase, Quality, Segment, SegmentFeatures, SourceState
@@ -365,30 +364,3 @@ def test_a_machine_that_is_behind_looks_at_fewer_frames_and_drops_the_oldest() -
     assert min(run.extractor.frames) == 1
     ((label, _, end_s, reason),) = spans(run.sink.events)
     assert (label, end_s, reason) == ("bark", 17.0, EndReason.SHUTDOWN)
-
-
-# Time
-
-
-def test_the_wall_clock_of_a_live_source_comes_from_its_least_delay() -> None:
-    """Of all arrivals the promptest tells the truth, and a later jump of the wall clock changes nothing."""
-    clock = FakeClock(step_ns=0, now_ns=5 * SEGMENT_NS)
-    world = WorldTime(clock, paced=True)
-    world.arrived(1 * SEGMENT_NS)  # 4 s after it happened
-    clock.now_ns = 6 * SEGMENT_NS
-    world.arrived(5 * SEGMENT_NS)  # 1 s after
-    assert world.epoch_ns() == EPOCH_NS + 1 * SEGMENT_NS
-    clock.epoch_ns += 3600 * SEGMENT_NS
-    assert world.epoch_ns() == EPOCH_NS + 1 * SEGMENT_NS
-    assert world.latency_s(5 * SEGMENT_NS, 0) == 0.0
-    assert world.latency_s(4 * SEGMENT_NS, 0) == 1.0
-
-
-def test_a_fast_replay_is_measured_from_hand_over() -> None:
-    """As fast as possible, media time has no pace: latency is processing time."""
-    clock = FakeClock(step_ns=0, now_ns=5 * SEGMENT_NS)
-    world = WorldTime(clock, paced=False)
-    world.arrived(0)
-    world.arrived(100 * SEGMENT_NS)
-    assert world.epoch_ns() == EPOCH_NS + 5 * SEGMENT_NS
-    assert world.latency_s(100 * SEGMENT_NS, 4 * SEGMENT_NS) == 1.0

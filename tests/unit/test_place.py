@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
-from samples import MODEL, make_event
+from rigs.published_events import MODEL, make_event
 
 from streamav.cli.console import ConsoleSink
 from streamav.cli.place import words_of_place

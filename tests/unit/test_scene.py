@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
-from fakes import StepClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
+from rigs.roles import FakeClock
 
 from streamav.capture.scene import (
     DEFAULT_SCRIPT,
@@ -18,8 +20,10 @@ from streamav.capture.scene import (
     make_script,
     render_frame,
     render_sound,
+    sound_blocks,
     synthesize,
 )
+from streamav.capture.synthesis import ambience
 from streamav.errors import SettingsError
 from streamav.segmenter import Segmenter, SegmenterOptions
 from streamav.types import AudioBlock, VideoFrame
@@ -98,6 +102,65 @@ def test_what_is_heard_and_seen_follows_the_script() -> None:
     assert differs == [False, False, True, True]
 
 
+def whole_sound(script: Script) -> NDArray[np.float32]:
+    """Render a scene's sound at once, as the samples were first defined."""
+    sound = ambience(script.seconds, np.random.default_rng([script.seed, 2])) * 0.004
+    for number, cue in enumerate(script.cues):
+        if cue.sound is not None:
+            onset, offset = cue.sound
+            part = synthesize(cue.kind, offset - onset, np.random.default_rng([script.seed, 3, number]))
+            room = sound[round(onset * 16_000) :][: part.size]
+            room += part[: room.size]
+    return np.asarray(np.clip(sound, -1.0, 1.0), np.float32)
+
+
+cues = st.builds(
+    lambda kind, onset, length: Cue(kind=kind, sound=(onset, onset + length)),
+    st.sampled_from(KINDS),
+    st.floats(0.0, 5.0),
+    st.floats(0.2, 3.0),
+)
+
+
+@given(
+    seconds=st.floats(1.0, 4.0),
+    heard=st.lists(cues, max_size=4),
+    seed=st.integers(0, 100),
+    size=st.sampled_from([700, 1_600, 16_000, 200_000]),
+)
+@settings(max_examples=20, deadline=None)
+def test_sound_in_blocks_is_the_sound_rendered_at_once(seconds: float, heard: list[Cue], seed: int, size: int) -> None:
+    """Bit for bit, however blocks are cut and cues overlap or stick out."""
+    script = Script(seconds=seconds, cues=tuple(heard), seed=seed)
+    blocks = list(sound_blocks(script, size))
+    assert {block.size for block in blocks[:-1]} <= {size}
+    assert np.array_equal(np.concatenate(blocks), whole_sound(script))
+
+
+def test_the_default_scene_sounds_as_it_always_did() -> None:
+    """A whole minute in blocks is the minute rendered at once: nothing that was measured on it changes."""
+    assert np.array_equal(render_sound(DEFAULT_SCRIPT), whole_sound(DEFAULT_SCRIPT))
+
+
+def test_a_long_scene_is_not_in_memory_at_once() -> None:
+    """An hour takes no more than a minute does."""
+    tracemalloc.start()
+    blocks = sound_blocks(make_script(3_600.0), 16_000)
+    seconds = sum(1 for _ in itertools.islice(blocks, 90))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seconds == 90
+    assert peak < 100e6  # an hour of samples alone is 230 MB
+
+
+def test_the_murmur_of_a_long_scene_has_no_click_where_it_repeats() -> None:
+    """The step over the join is one as between any two samples."""
+    first, second = sound_blocks(Script(seconds=120.0, cues=()), 60 * 16_000)
+    steps = np.abs(np.diff(np.concatenate([first, second])))
+    assert np.array_equal(first, second)
+    assert steps[60 * 16_000 - 1] < 4 * steps.std()
+
+
 def test_a_scene_is_a_whole_source() -> None:
     """Played at full speed a scene of 7 s gives seven whole segments, the same every time."""
     script = make_script(7.0)
@@ -119,12 +182,12 @@ def test_a_scene_is_a_whole_source() -> None:
 
 def test_at_its_own_pace_nothing_comes_before_its_time() -> None:
     """With speed 1 every item is given when the clock says so, and the whole takes as long as the scene."""
-    clock = StepClock(5_000)
+    clock = FakeClock(step_ns=0, now_ns=5_000)
     source = SceneSource(make_script(2.0), picture=(24, 32), speed="1", clock=clock)
     for item in source.items():
-        due = item.time_ns if isinstance(item, VideoFrame) else item.start_ns if isinstance(item, AudioBlock) else 0
-        assert clock.time_ns - 5_000 >= due
-    assert clock.time_ns - 5_000 == pytest.approx(2_000_000_000, abs=1_000)
+        due = item.end_ns if isinstance(item, AudioBlock | VideoFrame) else 0
+        assert clock.now_ns - 5_000 >= due
+    assert clock.now_ns - 5_000 == pytest.approx(2_000_000_000, abs=1_000)
 
 
 def test_closing_ends_a_scene() -> None:

@@ -33,7 +33,7 @@ def blocks(samples: NDArray[np.float32], cuts: Sequence[int] = (), first: int = 
 
 
 def picture(time_s: float, value: int = 0) -> VideoFrame:
-    return VideoFrame(time_ns=round(time_s * SECOND), pixels=np.full((2, 3, 3), value, np.uint8))
+    return VideoFrame(start_ns=round(time_s * SECOND), pixels=np.full((2, 3, 3), value, np.uint8))
 
 
 def pictures(seconds: float, rate: float = 25.0) -> list[VideoFrame]:
@@ -57,7 +57,7 @@ def same(one: Sequence[Segment], other: Sequence[Segment]) -> bool:
 
 def merged(*streams: Sequence[AudioBlock | VideoFrame]) -> list[AudioBlock | VideoFrame]:
     """Put items into the order of their times."""
-    return sorted((item for stream in streams for item in stream), key=lambda x: x.start_ns if isinstance(x, AudioBlock) else x.time_ns)
+    return sorted((item for stream in streams for item in stream), key=lambda item: item.start_ns)
 
 
 def test_whole_seconds_hold_exactly_their_samples_and_the_pictures_on_display() -> None:
@@ -201,7 +201,7 @@ def test_a_leap_of_the_time_stamps_ends_the_stretch() -> None:
 def test_pictures_of_another_size_are_refused() -> None:
     """A picture of another size is the caller's bug, and the message says both sizes."""
     with pytest.raises(ShapeError, match=r"\(2, 3\).*\(4, 4\)"):
-        Segmenter(OPTIONS).push(VideoFrame(time_ns=0, pixels=np.zeros((4, 4, 3), np.uint8)))
+        Segmenter(OPTIONS).push(VideoFrame(start_ns=0, pixels=np.zeros((4, 4, 3), np.uint8)))
 
 
 @pytest.mark.parametrize("wrong", [{"frames_per_second": 0}, {"patience_s": -1.0}, {"jitter_s": 1.0}, {"stretch_gap_s": 1.0}])

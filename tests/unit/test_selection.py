@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stand_ins import NAMES, StandIn, World, asked
+from rigs.gpu_engines import NAMES, StandIn, World, asked
 
 from streamav.bundle import Bundle, load_bundle
-from streamav.engines import EngineCache, SwapEngine, engine_candidates, open_engine, selection
+from streamav.engines import EngineCache, SwapEngine, engine_candidates, making, open_engine, recipe, selection
+from streamav.engines.parity import Parity
+from streamav.engines.selection import rebuild
+from streamav.engines.upkeep import unusable_here
 from streamav.errors import EngineError
 
 DEVICE = {"tensorrt": 0, "cuda": 0, "cpu": 1, "torch": 2}
@@ -130,6 +134,27 @@ def test_a_gpu_without_tensorrt_is_said_once(
     assert said == (["engine: tensorrt-fp16 is passed over: the package torch_tensorrt is not installed"] if gpu else [])
 
 
+@pytest.mark.parametrize(("wrong", "taken"), [("cuda-bf16", "cpu-fp32"), ("cpu-fp32", "torch-fp32")])
+def test_a_typo_in_a_recipe_ends_no_automatic_run(
+    wrong: str, taken: str, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is one warning that names the file and the key, and the other engines remain; asked for by name, the wrong one is an error."""
+    recipes = tmp_path / "recipes"
+    shutil.copytree(recipe._folder(), recipes, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    with (recipes / f"{wrong}.toml").open("a") as file:
+        file.write("\ntolerence = 1\n")
+    monkeypatch.setattr(recipe, "_folder", lambda: recipes)
+    cache = EngineCache(tmp_path / "engines")
+    assert selection.ranked(bundle, asked("auto"), cache)[0].name == taken
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert f"engine: {wrong} is passed over" in record.getMessage()
+    assert "tolerence: Extra inputs are not permitted" in record.getMessage()
+    assert "tolerence" in unusable_here()[wrong]
+    engine, precision = wrong.split("-")
+    with pytest.raises(EngineError, match="tolerence"):
+        open_engine(bundle, asked(engine, precision), cache)
+
+
 def test_a_failed_build_falls_back_and_says_why(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """One warning with the reason; asked for by name it is an error."""
     world.makers["tensorrt"].fault = "operator aten::smell has no converter"
@@ -141,6 +166,25 @@ def test_a_failed_build_falls_back_and_says_why(world: World, caplog: pytest.Log
     with pytest.raises(EngineError, match=r"^tensorrt-fp16 cannot run model tiny: operator aten::smell has no converter$"):
         open_engine(world.bundle, asked("tensorrt"), world.cache)
     assert caplog.records == []  # the error is said once, by whoever catches it
+
+
+def test_a_forced_build_that_fails_its_comparison_replaces_nothing_that_passed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an error that says so, and the engine that passed is still the one that runs; a failed one may be replaced."""
+    far = Parity(relative={"visual": 1.0}, l2={"visual": 1.0}, probability=0.4, decisions=0.5, relevant=0.4, passed=False)
+    rebuild(world.bundle, asked("cpu"), world.cache)
+    (before,) = world.cache.entries()
+    with monkeypatch.context() as failing:
+        failing.setattr(making, "compare", lambda *_: far)
+        with pytest.raises(EngineError, match=r"differs from the float32 reference .*the engine that passed before stays"):
+            rebuild(world.bundle, asked("cpu"), world.cache)
+        assert world.cache.entries() == [before]
+        assert open_engine(world.bundle, asked("cpu"), world.cache).name == "stand-in-cpu-fp32"
+        world.cache.clear()
+        for _ in range(2):
+            with pytest.raises(EngineError, match="differs from the float32 reference"):
+                rebuild(world.bundle, asked("cpu"), world.cache)
+    assert world.makers["cpu"].compiled == ["cpu-fp32"] * 4
+    assert world.cache.entries()[0].facts["parity"] == far.tree()
 
 
 # What runs until the wanted engine is made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fakes import LABELS, FakeLocalizer, features
+from rigs.roles import EPOCH_NS, LABELS, FakeLocalizer, features
 
 from streamav.pipeline.stages import SourceStages
 from streamav.tracker import LabelOptions, TrackerOptions
@@ -93,4 +93,19 @@ def test_the_wall_clock_is_asked_only_when_there_are_scores() -> None:
     assert made.stages.interrupt(EndReason.SHUTDOWN) == []
     assert not asked
     made.push(*loud(*range(20, 31)))
-    assert asked == [1]
+    assert asked
+
+
+def test_an_open_event_keeps_its_start_while_the_clock_is_followed() -> None:
+    """Every message of an event maps media time to UTC as its first one did; the next event takes what is known by then."""
+    known = [EPOCH_NS]
+    made = Stages()
+    made.stages = SourceStages(made.stages._options, 1, lambda: known[0])
+    made.push(*loud(*range(12)))
+    known[0] += 5_000_000
+    made.push(*loud(*range(12, 15)), *map(features, range(15, 18)))
+    assert {event.epoch_ns for event in made.events} == {EPOCH_NS}
+    assert made.events[-1].phase is EventPhase.END
+    made.push(*loud(*range(18, 21)))
+    assert made.events[-1].id != made.events[0].id
+    assert made.events[-1].epoch_ns == EPOCH_NS + 5_000_000

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamav.errors import DataError, ShapeError
+from streamav.evaluation.ages import at_age, scored_seconds
 from streamav.evaluation.bootstrap import bootstrap, mean_and_deviation, paired_bootstrap
-from streamav.evaluation.stream_ages import at_age, scored_seconds
-from streamav.evaluation.stream_events import Collar, Hysteresis, Span, count_events, onset_latencies, spans_of_labels, spans_of_scores
-from streamav.evaluation.stream_manifest import Manifest, ManifestOptions, Piece, make_manifest, parse_manifest
-from streamav.evaluation.stream_scores import ScoredStream, score_streams
-from streamav.evaluation.stream_tuning import tune
+from streamav.evaluation.events import Collar, Hysteresis, Span, count_events, onset_latencies, spans_of_labels, spans_of_scores
+from streamav.evaluation.manifest import Manifest, ManifestOptions, Piece, make_manifest, parse_manifest
+from streamav.evaluation.scores import ScoredStream, score_streams
+from streamav.evaluation.tuning.general import tune
 
 T, C = 10, 3
 ROWS = np.array([4, 2, 7, 9])

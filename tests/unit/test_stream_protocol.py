@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streamav.errors import DataError
+from streamav.evaluation.baselines import AlignedStream, persistence
+from streamav.evaluation.events import Hysteresis, Overlap, Span, count_events, spans_of_labels, spans_of_scores
+from streamav.evaluation.gaps import score_gaps
+from streamav.evaluation.operating import at_detection
+from streamav.evaluation.protocol import Thresholds, aligned_row, head_rows, measure, persistence_row, tuned
 from streamav.evaluation.psds import PSDS1, PSDS2, PsdsOptions, psds
-from streamav.evaluation.stream_baselines import AlignedStream, persistence
-from streamav.evaluation.stream_events import Hysteresis, Overlap, Span, count_events, spans_of_labels, spans_of_scores
-from streamav.evaluation.stream_gaps import score_gaps
-from streamav.evaluation.stream_operating import at_detection
-from streamav.evaluation.stream_protocol import Thresholds, aligned_row, head_rows, measure, persistence_row, tuned
-from streamav.evaluation.stream_report import report_lines
-from streamav.evaluation.stream_scores import ScoredStream, score_answers, score_streams
+from streamav.evaluation.report import report_lines
+from streamav.evaluation.scores import ScoredStream, score_answers, score_streams
 
 T, C = 10, 3
 

@@ -7,12 +7,12 @@ import pytest
 
 from streamav.bundle import ClassEntry
 from streamav.errors import SettingsError
-from streamav.training.ave import AveData
-from streamav.training.components import components_of, lengthened, shortened
-from streamav.training.feature_set import FeatureSet
-from streamav.training.presence import Presence
-from streamav.training.stream_study import StreamPlan, judge_on_streams
-from streamav.training.study import ROWS, Study, run_study, study_table
+from streamav.training.data.feature_set import FeatureSet
+from streamav.training.data.folder import AveData
+from streamav.training.data.presence import Presence
+from streamav.training.experiments.study import ROWS, Study, run_study, study_table
+from streamav.training.starter.components import components_of, lengthened, shortened
+from streamav.training.streams.judge import StreamPlan, judge_on_streams
 
 if TYPE_CHECKING:
     from pathlib import Path

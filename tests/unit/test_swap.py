@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from rigs import wait_until
-from stand_ins import World
+from rigs.gpu_engines import World
+from rigs.services import wait_until
 
 from streamav.bundle import load_bundle
 from streamav.engines import EngineCache, SwapEngine, swap

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tensorrt_standin import StandInCompiler
+from rigs.tensorrt_compiler import StandInCompiler
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 

@@ -19,14 +19,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tensorrt_coverage import FACTS_FILE, read_facts, uncovered
+from rigs.tensorrt_coverage import FACTS_FILE, read_facts, uncovered
 from torch import nn
 from torch.export import ExportedProgram
 
+from streamav.bench.random_models import PROFILES, write_random_bundle
 from streamav.bundle import Bundle
 from streamav.engines import tensorrt_compiler
 from streamav.engines.modules import EncodeSegment, LocalizeWindow, build_modules
-from streamav.engines.random_models import PROFILES, write_random_bundle
 from streamav.engines.recipe import NETWORK_NAMES, load_recipe
 from streamav.engines.tensorrt_export import DTYPES, export_network, input_names
 from streamav.networks.options import VSCGOptions

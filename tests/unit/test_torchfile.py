@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from authors_networks import TENSORS, authors_network
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rigs.authors_networks import TENSORS, authors_network
 
 from streamav.errors import ModelError
-from streamav.networks.torchfile import LEGACY_MAGIC, LEGACY_VERSION, read_checkpoint
+from streamav.networks.files.torchfile import LEGACY_MAGIC, LEGACY_VERSION, read_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable

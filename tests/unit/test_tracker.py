@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import latencies, probabilities, revisions
+from rigs.random_scores import latencies, probabilities, revisions
 
 from streamav.errors import ShapeError
 from streamav.tracker import TRANSITIONS, Happening, LabelOptions, State, Tracker, TrackerOptions, locate, ulid

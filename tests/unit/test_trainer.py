@@ -12,10 +12,11 @@ import torch
 from streamav.errors import DataError, SettingsError
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
-from streamav.training.feature_set import Batch, FeatureSet
+from streamav.training.data.feature_set import Batch, FeatureSet
+from streamav.training.fit.run_state import EpochRecord, StepReport
+from streamav.training.fit.selection import answers
+from streamav.training.fit.trainer import Recipe, TrainResult, fit
 from streamav.training.options import TrainOptions
-from streamav.training.run_state import EpochRecord, StepReport
-from streamav.training.trainer import Recipe, TrainResult, fit
 
 SEGMENTS, GRID, VISUAL, AUDIO, CLASSES = 10, 2, 6, 5, 3
 
@@ -194,3 +195,14 @@ def test_an_unknown_setting_names_the_nearest() -> None:
     """A misspelt setting is refused with the right name."""
     with pytest.raises(SettingsError, match="learning_rate"):
         TrainOptions.from_dict({"learn_rate": 0.1})
+
+
+def test_a_network_is_asked_where_it_is() -> None:
+    """The clips go to the device of the network; no other device can be named, since it would not be used."""
+    data, asked = feature_set(), network()
+    asked.train()
+    said = answers(asked, data.batches(5), "argmax29", 0.7)
+    assert said.decided.shape == (12, SEGMENTS)
+    assert asked.training
+    with pytest.raises(TypeError, match="device"):
+        answers(asked, data.batches(5), "argmax29", 0.7, device="meta")  # type: ignore[call-arg]

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from streamav.cli.training_progress import TrainingProgress, training_progress
-from streamav.training.run_state import EpochRecord, StepReport
+from streamav.training.fit.run_state import EpochRecord, StepReport
 
 
 class Clock:

@@ -15,10 +15,10 @@ from streamav.bundle import AudioCard, ClassDetection, ClassEntry, DetectionCard
 from streamav.config import DetectionSettings
 from streamav.config_loading import load_settings
 from streamav.errors import DataError, MissingExtraError, SettingsError
-from streamav.evaluation.stream_events import Hysteresis
-from streamav.evaluation.stream_runs import ScoredSeconds
-from streamav.training.tuned import Curve, config_text, detection_of, draw_curve, settings_of_card, sparkline, write_config
-from streamav.training.tuning import Asked, raised_on_quiet, tuned_on_streams
+from streamav.evaluation.events import Hysteresis
+from streamav.evaluation.tuning.counting import ScoredSeconds
+from streamav.training.streams.tuned import Curve, config_text, detection_of, draw_curve, settings_of_card, sparkline, write_config
+from streamav.training.streams.tuning import Asked, raised_on_quiet, tuned_on_streams
 
 CARD = ModelCard(
     name="formula",

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from strategies import PROBABILITIES
+from rigs.random_scores import PROBABILITIES
 
 from streamav.errors import DataError
-from streamav.evaluation.class_tuning import class_candidates, curve_of, final_seconds, held_out, tune_classes
-from streamav.evaluation.quiet_tuning import STRICTEST, quiet_table, raise_thresholds, upper_rate
-from streamav.evaluation.stream_budget import Group, best_ratio, share
-from streamav.evaluation.stream_events import Collar, EventCounts, Hysteresis, Span, count_events
-from streamav.evaluation.stream_runs import OperatingTable, ScoredSeconds, operating_table, runs_of_column
-from streamav.evaluation.stream_scores import ScoredStream
+from streamav.evaluation.events import Collar, EventCounts, Hysteresis, Span, count_events
+from streamav.evaluation.scores import ScoredStream
+from streamav.evaluation.tuning.budget import Group, best_ratio, share
+from streamav.evaluation.tuning.classes import class_candidates, curve_of, final_seconds, held_out, tune_classes
+from streamav.evaluation.tuning.counting import OperatingTable, ScoredSeconds, operating_table, runs_of_column
+from streamav.evaluation.tuning.quiet import STRICTEST, quiet_table, raise_thresholds, upper_rate
 from streamav.tracker import LabelOptions, Tracker, TrackerOptions
 from streamav.types import EventPhase, SegmentScores
 

@@ -6,10 +6,10 @@ from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
-from fakes import features, window_scores
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rigs.roles import features, window_scores
 
 from streamav.errors import ShapeError
 from streamav.types import AudioBlock, Quality, Segment, SegmentFeatures, VideoFrame, Window, WindowScores
@@ -31,10 +31,19 @@ def test_sound_is_mono_float32(samples: NDArray[np.float32]) -> None:
 
 def test_pictures_are_rgb() -> None:
     """Three channels of uint8, rows first."""
-    VideoFrame(time_ns=0, pixels=FRAMES[0])
+    VideoFrame(start_ns=0, pixels=FRAMES[0])
     for wrong in (FRAMES, FRAMES[0, :, :, :1], FRAMES[0].astype(np.float32)):
         with pytest.raises(ShapeError, match=r"VideoFrame.pixels"):
-            VideoFrame(time_ns=0, pixels=wrong)
+            VideoFrame(start_ns=0, pixels=wrong)
+
+
+@given(start_ns=st.integers(0, 10**15), size=st.integers(1, 40_000))
+def test_sound_and_pictures_know_their_span(start_ns: int, size: int) -> None:
+    """Sound ends after its last sample; a picture is complete when it is shown, so its end is its start."""
+    block = AudioBlock(start_ns=start_ns, samples=np.zeros(size, np.float32))
+    assert block.end_ns == start_ns + size * 62_500
+    picture = VideoFrame(start_ns=start_ns, pixels=FRAMES[0])
+    assert picture.end_ns == picture.start_ns == start_ns
 
 
 def test_a_segment_is_one_second() -> None:

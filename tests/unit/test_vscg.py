@@ -6,15 +6,15 @@ from math import prod
 from pathlib import Path
 from typing import get_args
 
-import golden_recipe
 import pytest
 import torch
+from rigs import golden_numbers
 from safetensors.torch import load_file
 
 from streamav.errors import ModelError, ShapeError
+from streamav.networks.files.reference_keys import DEAD_KEYS, REFERENCE_KEYS, load_reference_state, recognise
 from streamav.networks.heads import decide, segment_probabilities
 from streamav.networks.options import Prior, Supervision, VSCGOptions
-from streamav.networks.reference_keys import DEAD_KEYS, REFERENCE_KEYS, load_reference_state, recognise
 from streamav.networks.vscg import VSCG
 
 SMALL = {"audio_size": 6, "visual_size": 10, "grid": 3, "classes": 5, "hidden": 4, "attention_size": 12, "front_size": 9, "head_size": 7}
@@ -43,18 +43,18 @@ def _shapes(model: VSCG) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("supervision", SUPERVISIONS)
-@pytest.mark.parametrize("length", golden_recipe.WINDOW_LENGTHS)
+@pytest.mark.parametrize("length", golden_numbers.WINDOW_LENGTHS)
 def test_reference_form_answers_as_the_authors_network(supervision: Supervision, length: int) -> None:
     """With the authors' weights in it, every output is theirs within 1e-5, sound and picture in their right places."""
     model = VSCG(VSCGOptions.reference(supervision)).eval()
-    load_reference_state(model, golden_recipe.weights(supervision, _shapes(model)))
+    load_reference_state(model, golden_numbers.weights(supervision, _shapes(model)))
     golden = {
         key.split(".")[1]: value
         for key, value in load_file(GOLDEN / f"vscg_{supervision}.safetensors").items()
         if key.startswith(f"{length}.")
     }
     with torch.inference_mode():
-        output = model(*golden_recipe.inputs(length))
+        output = model(*golden_numbers.inputs(length))
     got = {**output._asdict(), "smoothed_probabilities": None if supervision == "fully" else torch.softmax(output.video_probabilities, -1)}
     assert len(golden) == (4 if supervision == "fully" else 3)
     for name, wanted in golden.items():
@@ -100,7 +100,7 @@ def test_reference_layout_holds_every_tensor_of_the_authors(supervision: Supervi
 def test_wrong_reference_states_are_refused_and_change_nothing() -> None:
     """A missing, unknown or wrongly shaped tensor is named, and the network keeps its weights."""
     model = VSCG(VSCGOptions.reference("weakly"))
-    state = golden_recipe.weights("weakly", _shapes(model))
+    state = golden_numbers.weights("weakly", _shapes(model))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     broken = [
         ({key: value for key, value in state.items() if key != "W3.weight"}, "W3.weight"),
@@ -119,7 +119,7 @@ def test_wrong_reference_states_are_refused_and_change_nothing() -> None:
 def test_a_swapped_checkpoint_also_fits_branches_named_rightly() -> None:
     """The documented renaming takes a fully supervised checkpoint into a network without the swap."""
     swapped = VSCG(VSCGOptions.reference("fully")).eval()
-    load_reference_state(swapped, golden_recipe.weights("fully", _shapes(swapped)))
+    load_reference_state(swapped, golden_numbers.weights("fully", _shapes(swapped)))
     clean = VSCG(VSCGOptions.from_dict({"psp_threshold": 0.099, "pool": "floor"})).eval()
     renamed = {
         "lstm.audio": "lstm.visual",
@@ -132,7 +132,7 @@ def test_a_swapped_checkpoint_also_fits_branches_named_rightly() -> None:
     renamed |= {theirs: ours for ours, theirs in renamed.items()}
     state = swapped.state_dict()
     clean.load_state_dict({key: state[_renamed(key, renamed)] for key in state})
-    inputs = golden_recipe.inputs(10)
+    inputs = golden_numbers.inputs(10)
     with torch.inference_mode():
         for one, other in zip(clean(*inputs), swapped(*inputs), strict=True):
             if one is not None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from fakes import features
 from hypothesis import given
 from hypothesis import strategies as st
+from rigs.roles import features
 
 from streamav.errors import ShapeError
 from streamav.window import WindowRing

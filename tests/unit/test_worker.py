@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from fakes import EPOCH_NS, PICTURE, FakeLocalizer, FakeSource, features
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rigs.roles import EPOCH_NS, PICTURE, FakeLocalizer, FakeSource, features
 
 from streamav.pipeline.feed import SourceSetup
 from streamav.pipeline.inbox import Finished
@@ -83,6 +83,10 @@ class World:
 
     def utc_ns(self) -> int:
         return EPOCH_NS + self.now_ns
+
+    def wait(self, seconds: float, stop: threading.Event) -> bool:
+        self.now_ns += round(seconds * SEGMENT_NS)
+        return stop.is_set()
 
     def pass_time(self, ns: int) -> None:
         self.now_ns += ns

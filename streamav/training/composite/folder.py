@@ -15,12 +15,13 @@ import numpy as np
 
 from streamav.errors import DataError
 from streamav.features.logmel import LogMelOptions, log_mel
+from streamav.files import whole_file, write_whole
 from streamav.training.composite.clips import draw_clips
 from streamav.training.composite.drawn import KINDS, drawn_clip
 from streamav.training.composite.material import Material
 from streamav.training.composite.render import Renderer
 from streamav.training.composite.scene import write_scenes
-from streamav.training.export import ENCODERS_FILE
+from streamav.training.experiments.export import ENCODERS_FILE
 from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def bundle_encoders(bundle: Bundle, weights_dir: Path | None) -> FrozenEncoders:
     import torch
 
     from streamav.engines.modules import build_modules
-    from streamav.training.teachers import session
+    from streamav.training.composite.frozen import session
 
     modules, card = build_modules(bundle, weights_dir), bundle.card
     return FrozenEncoders(
@@ -160,7 +161,7 @@ def _begin(out: Path, root: Path, encoders: FrozenEncoders, counts: ClipCounts, 
         if path.is_file() and path.read_text(encoding="utf-8") != text:
             msg = f"{path} must be that of these settings, and belongs to others; choose another --out"
             raise DataError(msg)
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
     return labels
 
 
@@ -211,11 +212,9 @@ class _Files:
         for file in self._open.values():
             file.close()
         self._open = {}
-        (self._out / f"scenes-{split}.jsonl").write_text(write_scenes(scenes), encoding="utf-8")
-        part = self._out / f"{split}_order.tmp"
-        with h5py.File(part, "w") as file:
+        write_whole(self._out / f"scenes-{split}.jsonl", write_scenes(scenes))
+        with whole_file(self._out / f"{split}_order.h5", alone=True) as part, h5py.File(part, "w") as file:
             file["order"] = rows
-        part.replace(self._out / f"{split}_order.h5")
 
     def _set(self, name: str, row: int, values: NDArray[np.generic]) -> None:
         if name not in self._open:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from streamav.errors import DataError
+from streamav.files import class_slugs, whole_file
 from streamav.types import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
@@ -49,19 +50,24 @@ def read_index(root: Path) -> list[Item]:
     """Read index.csv.
 
     Raises:
-        DataError: when the file is missing or a column is.
+        DataError: when the file is missing or a column is, or a class can be no label or is the label of another; it names the lines.
     """
     file = root / "index.csv"
+    items: list[Item] = []
+    lines: dict[str, int] = {}
     try:
         with file.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-        return [
-            Item(path=r["path"], kind=r["kind"], label=r["class"], split=r["split"], origin=r.get("original_id") or r["path"])  # type: ignore[arg-type]
-            for r in rows
-        ]
-    except (OSError, KeyError) as exc:
-        msg = f"{file} must be a table with columns path, kind, class and split: {exc}"
+            rows = csv.DictReader(stream)
+            for r in rows:
+                items.append(
+                    Item(path=r["path"], kind=r["kind"], label=r["class"], split=r["split"], origin=r.get("original_id") or r["path"])  # type: ignore[arg-type]
+                )
+                lines.setdefault(r["class"], rows.line_num)
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as exc:
+        msg = f"{file} must be a table (CSV, UTF-8) with columns path, kind, class and split: {exc}"
         raise DataError(msg) from exc
+    class_slugs(file, ((line, label) for label, line in lines.items() if label))
+    return items
 
 
 def decode_sound(file: Path) -> NDArray[np.float32]:
@@ -125,14 +131,16 @@ class Material:
     def _decode(self, root: Path) -> None:
         sounds = [decode_sound(root / i.path) for i in self.items if i.kind in {"sound", "ambient"}]
         pictures = [decode_picture(root / i.path) for i in self.items if i.kind in {"photo", "backdrop"}]
-        np.savez(
-            self._file,
-            sound_data=np.concatenate([np.round(np.clip(s, -1, 1) * 32767).astype(np.int16) for s in sounds]),
-            sound_ends=np.cumsum([len(s) for s in sounds]),
-            picture_data=np.concatenate([p.reshape(-1) for p in pictures]),
-            picture_ends=np.cumsum([p.size for p in pictures]),
-            picture_shapes=np.array([p.shape[:2] for p in pictures]),
-        )
+        # Whole, since a file that is there is believed; not alone, since both encoders may be trained side by side.
+        with whole_file(self._file) as part, part.open("wb") as file:
+            np.savez(
+                file,
+                sound_data=np.concatenate([np.round(np.clip(s, -1, 1) * 32767).astype(np.int16) for s in sounds]),
+                sound_ends=np.cumsum([len(s) for s in sounds]),
+                picture_data=np.concatenate([p.reshape(-1) for p in pictures]),
+                picture_ends=np.cumsum([p.size for p in pictures]),
+                picture_shapes=np.array([p.shape[:2] for p in pictures]),
+            )
 
     def of(self, kind: Kind, label: str = "") -> list[Item]:
         """Give the items of one kind, and of one class where *label* is not empty, in the order of the index."""

@@ -1,0 +1,53 @@
+"""Says how long to wait before the next attempt to connect or to open a source: exponential with jitter.
+
+It does not wait itself and reads no clock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from random import Random
+
+__all__ = ["Backoff"]
+
+_MAX_DOUBLINGS = 32
+"""Beyond it min_s * 2**n is above every cap that makes sense, and floats stay finite."""
+
+
+class Backoff:
+    """Pauses drawn evenly between least_s and min_s * 2**attempt, never above max_s.
+
+    Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 ("full jitter", where least_s is 0).
+    """
+
+    def __init__(self, min_s: float, max_s: float, random: Random, *, least_s: float = 0.0) -> None:
+        """Begin with the first pause.
+
+        Args:
+            min_s: upper bound of the first pause, s; it doubles with each attempt.
+            max_s: no upper bound is above it, s; one below min_s counts as min_s.
+            random: draws the pauses.
+            least_s: no pause is shorter, s, at most min_s. A device needs a while before it can be opened again.
+        """
+        self._min_s = min_s
+        self._max_s = max(min_s, max_s)
+        self._least_s = least_s
+        self._random = random
+        self._attempt = 0
+
+    @property
+    def cap_s(self) -> float:
+        """The longest pause, seconds."""
+        return self._max_s
+
+    def next_s(self) -> float:
+        """Return the next pause in seconds, least_s to max_s."""
+        bound = min(self._max_s, self._min_s * 2 ** min(self._attempt, _MAX_DOUBLINGS))
+        self._attempt += 1
+        return self._random.uniform(self._least_s, bound)
+
+    def reset(self) -> None:
+        """Start again from min_s, after a connection that lasted or a source that gave data."""
+        self._attempt = 0

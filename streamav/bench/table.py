@@ -1,0 +1,130 @@
+"""Times the networks of models on every engine: one process for each row (`streamav.bench.row`), so that memory and threads are its own.
+
+It prints nothing. Where a model's weights are absent, random ones of the true shapes are timed, and the row says so.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from streamav.bench.process import ask
+from streamav.bench.random_models import PROFILES, write_random_bundle
+from streamav.bench.row import RowRequest, facts_of
+from streamav.bundle import find_bundle
+from streamav.bundle.catalogue import encoder_file
+from streamav.engines.recipe import find_recipe, recipe_names
+from streamav.engines.selection import maker_of
+from streamav.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["RECIPES", "TableRequest", "runnable", "table_rows"]
+
+ROW_TIMEOUT_S = 300
+RECIPES = ("cpu-fp32", "cpu-int8", "cuda-fp16", "tensorrt-fp16")
+"""What is timed unless something else is asked for, where the machine can run it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableRequest:
+    """Which rows to measure."""
+
+    models: Sequence[str]
+    """Names or folders of bundles."""
+    recipes: Sequence[str]
+    """Engines and precisions, such as cpu-fp32."""
+    batches: Sequence[int]
+    """Streams whose segments form one batch."""
+    threads: int
+    frames: int
+    """Pictures of one segment, 1 to 16."""
+    budget_s: float
+    """About how long each engine is measured; one turn counts in any case."""
+    weights: Path | None = None
+    """Folder with encoders that bundles do not hold."""
+
+
+def table_rows(request: TableRequest) -> list[dict[str, Any]]:
+    """Measure every row that was asked for.
+
+    Raises:
+        EngineError: when an engine cannot run a model, or takes longer than `ROW_TIMEOUT_S`.
+        ModelError: when there is no such model.
+    """
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="streamav-bench-") as scratch:
+        for name in request.models:
+            model = _model(name, Path(scratch), request.weights)
+            for streams in request.batches:
+                found = _profile_rows([_row_request(request, model, recipe, streams) for recipe in request.recipes])
+                rows += [{"profile": name, "weights": model.note} | row for row in found]
+    return rows
+
+
+def runnable() -> list[str]:
+    """Return those of `RECIPES` that this machine can run."""
+    there = filter(None, (find_recipe(name) for name in RECIPES if name in recipe_names()))
+    return [recipe.name for recipe in there if maker_of(recipe).problem(recipe) is None]
+
+
+class _Model(NamedTuple):
+    """What is timed."""
+
+    folder: Path
+    cache: Path | None
+    """For its engines; None for the user's own."""
+    note: str
+    """bundle, or random: weights that are not at hand."""
+
+
+def _model(name: str, scratch: Path, weights: Path | None) -> _Model:
+    """Find a model; where its weights are absent, make one of the same shapes with random weights."""
+    try:
+        bundle = find_bundle(name)
+        for part in (bundle.card.audio, bundle.card.visual):
+            if part.external:
+                encoder_file(part.network, weights)
+    except ModelError:
+        if name not in PROFILES:
+            raise
+        return _Model(write_random_bundle(name, scratch / name).path, scratch / "engines", "random")
+    return _Model(bundle.path, None, "bundle")
+
+
+def _row_request(request: TableRequest, model: _Model, recipe: str, streams: int) -> RowRequest:
+    return RowRequest(
+        bundle=str(model.folder),
+        recipe=recipe,
+        threads=request.threads,
+        frames=request.frames,
+        streams=streams,
+        budget_s=request.budget_s,
+        cache=None if model.cache is None else str(model.cache),
+        weights_dir=None if request.weights is None else str(request.weights),
+    )
+
+
+def _profile_rows(requests: list[RowRequest]) -> list[dict[str, Any]]:
+    """Time engines one after another; the reference, measured beside each of them, has one row: that of the first."""
+    rows: list[dict[str, Any]] = []
+    for request in requests:
+        found = _rows(request)
+        known = [row for row in rows if row["engine"] == "torch"]
+        rows += [row for row in found if row["engine"] != "torch" or not known]
+    return rows
+
+
+def _rows(request: RowRequest) -> list[dict[str, Any]]:
+    """Time one engine in a process of its own, with its threads pinned, after making it here when it has to be made."""
+    if request.recipe.startswith("cpu"):
+        facts_of(request)  # so that the memory of its process is that of running, not of making; a GPU's would stay taken here
+    rows: list[dict[str, Any]] = ask(
+        "streamav.bench.row", asdict(request), what=f"timing {request.recipe}", threads=request.threads, limit_s=ROW_TIMEOUT_S
+    )
+    for row in rows:
+        row["recipe"] = f"{row['engine']}-{row['precision']}"
+    return rows

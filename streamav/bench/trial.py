@@ -1,0 +1,263 @@
+"""One trial of `streamav bench --streams`: so many paced sources in one process for a while, and how it went.
+
+Run as a program it takes a request as JSON on standard input and prints the trial as JSON. Sources play what was rendered
+beforehand, so that drawing is not measured, or decode a file each; their seconds end at different moments, as cameras' do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import threading
+import time
+from dataclasses import asdict, dataclass, replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+from streamav.errors import CaptureError
+from streamav.pipeline.measure import resident_mb
+from streamav.types import WINDOW_SEGMENTS, AudioBlock, VideoFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from streamav.app import Application
+    from streamav.bundle import ModelCard
+    from streamav.config import Settings
+    from streamav.types import SourceState
+
+__all__ = ["CameraLike", "Trial", "TrialRequest", "run_trial"]
+
+RENDERED_S = 14.0
+"""Length of the rendered scene, which is played over and over: one turn of its script."""
+GOLDEN = 0.618034
+"""Its multiples modulo 1 are spread evenly, however many: phases of the sources, s."""
+LATENCY_LIMIT_S = 1.0
+"""Above this the next second is complete before this one's events are out."""
+_SAMPLE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRequest:
+    """What is to be tried."""
+
+    streams: int
+    seconds: float
+    """Measured seconds of each source, after the ten that only warm up."""
+    model: str
+    engine: str = "auto"
+    """As `model.engine`, or the name of a recipe, such as cpu-int8."""
+    threads: int = 1
+    weights_dir: str | None = None
+    source: str | None = None
+    """File that every source decodes; None for the rendered scene."""
+    gather_ms: int = 0
+    together: bool = False
+    """True: the seconds of all sources end at the same moment; else at moments spread over the second, as cameras' do."""
+
+    @property
+    def media_s(self) -> float:
+        """Seconds of media of each source."""
+        return WINDOW_SEGMENTS + self.seconds
+
+    def with_streams(self, streams: int) -> TrialRequest:
+        """Give the same with another number of sources."""
+        return replace(self, streams=streams)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """How it went."""
+
+    streams: int
+    engine: str
+    threads: int
+    load: float
+    """Seconds of work of the one inference worker in a second of the world."""
+    realtime_factor: float
+    """The same for one stream."""
+    latency_p50_s: float | None
+    """End of a second to its events."""
+    latency_p95_s: float | None
+    latency_p99_s: float | None
+    dropped: int
+    thinned: int
+    memory_mb: float
+    """Resident memory while it ran, median, 10^6 bytes."""
+    processor_s: float
+    """Processor seconds of the whole process, capture included, in a second of the world."""
+    carried: bool
+    """Nothing dropped, nothing thinned, and the 95th percentile of the latency under one second."""
+
+
+class CameraLike:
+    """Plays items over and over at the world's pace; live: what comes too late for the networks is dropped, not waited for."""
+
+    def __init__(self, play: Callable[[], Iterable[AudioBlock | VideoFrame]], *, name: str, phase_s: float) -> None:
+        """Keep how to play.
+
+        Args:
+            play: gives the items of one round, in the order in which they are complete.
+            name: what ids of events are derived from.
+            phase_s: how long after its start the first item comes.
+        """
+        self._play = play
+        self._phase_s = phase_s
+        self._closed = threading.Event()
+        self.session = name
+
+    @property
+    def live(self) -> bool:
+        """True, as a camera."""
+        return True
+
+    @property
+    def skew_ms(self) -> int | None:
+        """None: nothing is measured."""
+        return None
+
+    def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
+        """Yield items until close().
+
+        Raises:
+            CaptureError: when a round is empty.
+        """
+        from streamav.capture.pacing import Pacer
+        from streamav.clock import SystemClock
+
+        self._closed.wait(self._phase_s)
+        pacer = Pacer(SystemClock(), self._closed)
+        shift_ns = 0
+        while not self._closed.is_set():
+            end_ns = 0
+            for item in self._play():
+                moved = replace(item, start_ns=item.start_ns + shift_ns)
+                pacer.wait_until(moved.end_ns)
+                if self._closed.is_set():
+                    return
+                end_ns = max(end_ns, moved.end_ns)
+                yield moved
+            if end_ns <= shift_ns:
+                msg = "a source of a trial must have sound and pictures, got nothing"
+                raise CaptureError(msg)
+            shift_ns = end_ns
+
+    def close(self) -> None:
+        """End items() soon."""
+        self._closed.set()
+
+
+class _Memory(threading.Thread):
+    """Samples the resident memory of this process."""
+
+    def __init__(self) -> None:
+        super().__init__(name="memory", daemon=True)
+        self._over = threading.Event()
+        self._samples_mb: list[float] = []
+
+    def run(self) -> None:
+        while not self._over.wait(_SAMPLE_S) and (now_mb := resident_mb("VmRSS")) is not None:
+            self._samples_mb.append(now_mb)
+
+    def end(self) -> float | None:
+        """Give the median of the later half; None where the system does not tell."""
+        self._over.set()
+        self.join()
+        return median(self._samples_mb[len(self._samples_mb) // 2 :]) if self._samples_mb else None
+
+
+def run_trial(request: TrialRequest) -> Trial:
+    """Run so many sources and measure.
+
+    Raises:
+        StreamavError: when the model, the engine or the file cannot be used.
+    """
+    from streamav import app
+
+    application = _application(request)
+    memory = _Memory()
+    memory.start()
+    began_s, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
+    summary = asyncio.run(app.run(application))
+    after, wall_s = resource.getrusage(resource.RUSAGE_SELF), time.monotonic() - began_s
+    memory_mb = memory.end()
+    factor = summary.realtime_factor or 0.0
+    p95 = summary.latency_p95_s
+    return Trial(
+        streams=request.streams,
+        engine=application.engine.name,
+        threads=request.threads,
+        load=factor * request.streams,
+        realtime_factor=factor,
+        latency_p50_s=summary.latency_p50_s,
+        latency_p95_s=p95,
+        latency_p99_s=summary.latency_p99_s,
+        dropped=summary.dropped_segments,
+        thinned=summary.thinned_segments,
+        memory_mb=summary.peak_memory_mb if memory_mb is None else memory_mb,
+        processor_s=(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / wall_s,
+        carried=not summary.dropped_segments and not summary.thinned_segments and p95 is not None and p95 < LATENCY_LIMIT_S,
+    )
+
+
+def _application(request: TrialRequest) -> Application:
+    from streamav import app
+    from streamav.bundle import find_bundle
+
+    settings = _settings(request)
+    play = _player(request, find_bundle(request.model).card)
+    sources = {
+        one.id: CameraLike(play, name=one.id, phase_s=0.0 if request.together else number * GOLDEN % 1.0)
+        for number, one in enumerate(settings.each_source())
+    }
+    return app.build(settings, sources=sources, beside=False)
+
+
+def _settings(request: TrialRequest) -> Settings:
+    from pydantic import ValidationError
+
+    from streamav.config import Settings
+    from streamav.errors import SettingsError
+
+    engine, _, precision = request.engine.partition("-")
+    sources = [{"id": f"s{number}", "scene": True, "duration_s": request.media_s} for number in range(request.streams)]
+    model = {
+        "name": request.model,
+        "engine": engine,
+        "precision": precision or "auto",
+        "threads": request.threads,
+        "weights_dir": request.weights_dir,
+        "gather_ms": request.gather_ms,
+    }
+    try:
+        return Settings.model_validate({"sources": sources, "model": model})
+    except ValidationError as exc:
+        msg = f"--engine must be auto or one recipe, such as cpu-int8, with --streams, got {request.engine!r}"
+        raise SettingsError(msg) from exc
+
+
+def _player(request: TrialRequest, card: ModelCard) -> Callable[[], Iterable[AudioBlock | VideoFrame]]:
+    """Give what plays one round: the rendered scene out of memory, which all sources share, or a file, decoded anew by each."""
+    from streamav.capture import open_source
+    from streamav.config import CaptureSettings, SourceSettings
+
+    chosen = (
+        SourceSettings(uri=request.source, speed="max")
+        if request.source
+        else SourceSettings(scene=True, speed="max", duration_s=RENDERED_S)
+    )
+
+    def play() -> Iterator[AudioBlock | VideoFrame]:
+        source = open_source(chosen, CaptureSettings(), picture=card.visual.picture, frames_per_second=card.visual.frames_per_second)
+        return (item for item in source.items() if isinstance(item, AudioBlock | VideoFrame))
+
+    if request.source is not None:
+        return play
+    rendered = list(play())
+    return lambda: rendered
+
+
+if __name__ == "__main__":
+    from streamav.bench.process import give
+
+    give(lambda asked: asdict(run_trial(TrialRequest(**asked))))

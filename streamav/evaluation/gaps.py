@@ -1,0 +1,80 @@
+"""How each kind of gap is taken: quiet, mismatched, heard only, seen only, and the background within clips.
+
+It is pure: labels, kinds and found events in, numbers out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.evaluation.ages import Combination, at_age, scored_seconds
+from streamav.evaluation.events import spans_of_labels, spans_of_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from streamav.evaluation.events import Hysteresis
+    from streamav.evaluation.manifest import Kind
+    from streamav.evaluation.scores import ScoredStream
+
+__all__ = ["GapScores", "score_gaps"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GapScores:
+    """The background seconds of one kind."""
+
+    kind: str
+    seconds: int
+    background_recall: float
+    """Share of them that are called background, by the most probable label."""
+    false_alarms_per_hour: float
+    """Said events that touch no true event of their class and begin in this kind of background, for each hour of it."""
+
+
+def score_gaps(
+    streams: Sequence[ScoredStream], kinds: Sequence[Sequence[Kind]], latency: int, hysteresis: Hysteresis, how: Combination = "hamming"
+) -> list[GapScores]:
+    """Score background by where it comes from; kinds that do not occur are left out.
+
+    Args:
+        streams: what windows said.
+        kinds: of each stream, for each of its S seconds the kind of piece it lies in (`Manifest.kinds`).
+        latency: seconds of look-ahead, 0 to T - 1.
+        hysteresis: thresholds.
+        how: how windows are combined.
+    """
+    names, right, begun = [], [], []
+    for stream, kind in zip(streams, kinds, strict=True):
+        inside = scored_seconds(len(stream.truth), stream.windows.shape[1])
+        truth, scores = stream.truth[inside.start : inside.stop], at_age(stream.windows, latency, how)
+        background = scores.shape[1] - 1
+        quiet = truth == background
+        names.append(np.array(kind)[inside.start : inside.stop][quiet])
+        right.append((scores.argmax(axis=1) == background)[quiet])
+        begun.append(_alarms(truth, scores, hysteresis)[quiet])
+    name, called, alarms = np.concatenate(names), np.concatenate(right), np.concatenate(begun)
+    return [
+        GapScores(
+            kind=str(one),
+            seconds=int((name == one).sum()),
+            background_recall=float(called[name == one].mean()),
+            false_alarms_per_hour=float(3600.0 * alarms[name == one].mean()),
+        )
+        for one in np.unique(name)
+    ]
+
+
+def _alarms(truth: NDArray[np.int64], scores: NDArray[np.float64], hysteresis: Hysteresis) -> NDArray[np.int64]:
+    """Count the false alarms that begin in each second."""
+    true = spans_of_labels(truth, scores.shape[1] - 1)
+    begun = np.zeros(len(truth), dtype=np.int64)
+    for span in spans_of_scores(scores, hysteresis):
+        if not any(span.label == one.label and span.start < one.end and one.start < span.end for one in true):
+            begun[span.start] += 1
+    return begun

@@ -1,0 +1,320 @@
+"""The figures of a stream evaluation: accuracy and flips by age, and for each latency events, false alarms, onset latency and PSDS.
+
+It is pure: windows' probabilities and labels in, numbers out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.errors import DataError
+from streamav.evaluation.ages import Combination, at_age, scored_seconds
+from streamav.evaluation.bootstrap import Interval, bootstrap
+from streamav.evaluation.events import (
+    Collar,
+    EventCounts,
+    Hysteresis,
+    Overlap,
+    count_events,
+    onset_latencies,
+    spans_of_labels,
+    spans_of_scores,
+)
+from streamav.evaluation.operating import at_detection
+from streamav.evaluation.psds import PSDS1, PSDS2, psds
+from streamav.evaluation.segments import score_segments
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from streamav.evaluation.events import Span
+
+__all__ = [
+    "LATENCIES",
+    "AgeScores",
+    "LatencyScores",
+    "ScoredStream",
+    "StreamResult",
+    "plain_figures",
+    "score_answers",
+    "score_streams",
+    "scored_truth",
+]
+
+LATENCIES = (0, 1, 2, 4, 9)
+"""Ages that are reported, seconds of look-ahead. Source: the project's AVE-Stream protocol, reporting rule."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ScoredStream:
+    """One stream with what every window said."""
+
+    windows: NDArray[np.floating]
+    """Shape (S - T + 1, T, C + 1): probabilities of the window that begins at second k."""
+    truth: NDArray[np.int64]
+    """Shape (S,)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgeScores:
+    """Labels said at one age (most probable of C + 1)."""
+
+    age: int
+    accuracy: float
+    accuracy_low: float
+    """95 % bootstrap over streams."""
+    accuracy_high: float
+    macro_f1: float
+    background_recall: float
+    flips: float
+    """Share of seconds whose label changes until the next age; NaN at the last."""
+    flips_to_right: float
+    """Share that becomes right."""
+    flips_to_wrong: float
+    """Share that was right and becomes wrong."""
+    revisions: float
+    """How often the label of a second has changed from age 0 to this age, on average."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyScores:
+    """Events at one latency."""
+
+    latency: int
+    """Seconds of look-ahead; -1 for an answer that does not wait for the second itself."""
+    event_f1: float
+    """Onset collar 1 s, offset max(1 s, 20 %); hysteresis."""
+    event_f1_low: float
+    """95 % bootstrap over streams."""
+    event_f1_high: float
+    event_f1_collar_2: float
+    """Onset collar 2 s, offset max(2 s, 20 %)."""
+    event_f1_overlap: float
+    """Intersection over union of at least 0.5."""
+    event_f1_argmax: float
+    """Of runs of equal most probable labels, collar 1 s."""
+    false_alarms_per_hour: float
+    """Said events that touch no true event of their class."""
+    false_alarms_per_hour_low: float
+    """95 % bootstrap over streams."""
+    false_alarms_per_hour_high: float
+    background_false_alarms_per_hour: float
+    """Of these, those in background alone, for each hour of background."""
+    false_alarms_per_hour_at_90: float
+    """At the highest `on` that touches 90 % of the true events; NaN where none does. Of the scores shown, whatever the thresholds."""
+    onset_latency_median: float
+    """Seconds from the true onset to the end of the second that settles the first right answer: look-ahead included, and the shortest
+    length that an event must have."""
+    onset_latency_p95: float
+    detection_rate: float
+    """Share of true events that are named at all."""
+    psds1: float
+    """0 to 1, needs no thresholds; asks for exact times."""
+    psds2: float
+    """0 to 1, needs no thresholds; asks for the right class."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamResult:
+    """Everything that is reported of one model on one set of streams."""
+
+    streams: int
+    seconds: int
+    """Scored seconds in all."""
+    events: int
+    always_background: float
+    """Accuracy of saying background throughout."""
+    accuracy_area: float
+    """Mean over all ages."""
+    macro_f1_area: float
+    background_recall_area: float
+    ages: tuple[AgeScores, ...]
+    latencies: tuple[LatencyScores, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Give the figures for JSON; what is not a number is None."""
+        return plain_figures(self)
+
+
+def score_streams(
+    streams: Sequence[ScoredStream],
+    how: Combination = "hamming",
+    hysteresis: Hysteresis | Mapping[int, Hysteresis] | None = None,
+    seed: int = 0,
+    latencies: Sequence[int] = LATENCIES,
+) -> StreamResult:
+    """Score streams at every age and latency.
+
+    Args:
+        streams: each of at least 2 T seconds.
+        how: how windows are combined.
+        hysteresis: thresholds, fixed on the validation streams; one for all latencies, or one for each.
+        seed: of the bootstrap over streams.
+        latencies: seconds of look-ahead at which events are scored; those of T and more are left out.
+
+    Raises:
+        DataError: when there is no stream, or one is too short.
+    """
+    truth = scored_truth(streams)
+    segments, outputs = streams[0].windows.shape[1:]
+    background = outputs - 1
+    joined = np.concatenate(truth)
+    scores = {age: [at_age(stream.windows, age, how) for stream in streams] for age in range(segments)}
+    said = {age: [score.argmax(axis=1) for score in parts] for age, parts in scores.items()}
+    options = hysteresis or Hysteresis()
+    wanted = {age: options if isinstance(options, Hysteresis) else options[age] for age in latencies if age < segments}
+    ages = _ages(truth, said, background, seed)
+    return StreamResult(
+        streams=len(streams),
+        seconds=len(joined),
+        events=sum(len(spans_of_labels(labels, background)) for labels in truth),
+        always_background=float((joined == background).mean()),
+        accuracy_area=float(np.mean([one.accuracy for one in ages])),
+        macro_f1_area=float(np.mean([one.macro_f1 for one in ages])),
+        background_recall_area=float(np.mean([one.background_recall for one in ages])),
+        ages=ages,
+        latencies=tuple(score_answers(truth, scores[age], age, option, seed) for age, option in wanted.items()),
+    )
+
+
+def scored_truth(streams: Sequence[ScoredStream]) -> list[NDArray[np.int64]]:
+    """Give, for each stream, the labels of the seconds that every age has scores for.
+
+    Raises:
+        DataError: when there is no stream, or one is too short.
+    """
+    truth = []
+    for stream in streams:
+        inside = scored_seconds(len(stream.truth), stream.windows.shape[1])
+        truth.append(stream.truth[inside.start : inside.stop])
+    if not truth or any(len(labels) == 0 for labels in truth):
+        msg = "a stream evaluation needs at least one stream, each of at least two windows' length"
+        raise DataError(msg)
+    return truth
+
+
+def _ages(truth: list[NDArray[np.int64]], said: dict[int, list[NDArray[np.int64]]], background: int, seed: int) -> tuple[AgeScores, ...]:
+    """Score the labels of every age; *said* holds them by age and stream."""
+    found: list[AgeScores] = []
+    revisions = 0.0
+    whole = np.concatenate(truth)
+    lengths = np.array([len(labels) for labels in truth], dtype=np.float64)
+    for age, parts in said.items():
+        right = np.array([(one == label).sum() for one, label in zip(truth, parts, strict=True)], dtype=np.float64)
+        spread = bootstrap(right, lengths, seed=seed)
+        now = np.concatenate(parts)
+        later = np.concatenate(said[age + 1]) if age + 1 in said else None
+        scores = score_segments(whole, now, background)
+        flips = _flips(whole, now, later)
+        found.append(
+            AgeScores(
+                age=age,
+                accuracy=scores.accuracy,
+                accuracy_low=spread.low,
+                accuracy_high=spread.high,
+                macro_f1=scores.macro_f1,
+                background_recall=scores.background_recall,
+                flips=flips[0],
+                flips_to_right=flips[1],
+                flips_to_wrong=flips[2],
+                revisions=revisions,
+            )
+        )
+        revisions += flips[0]
+    return tuple(found)
+
+
+def _flips(truth: NDArray[np.int64], now: NDArray[np.int64], later: NDArray[np.int64] | None) -> tuple[float, float, float]:
+    """Give the shares of seconds whose label changes, becomes right, and becomes wrong."""
+    if later is None:
+        return float("nan"), float("nan"), float("nan")
+    right = now == truth
+    return float((now != later).mean()), float((~right & (later == truth)).mean()), float((right & (later != truth)).mean())
+
+
+def score_answers(
+    truth: Sequence[NDArray[np.int64]], scores: Sequence[NDArray[np.floating]], look_ahead: int, hysteresis: Hysteresis, seed: int = 0
+) -> LatencyScores:
+    """Score what was said of every second, from wherever it comes.
+
+    Args:
+        truth: of each stream, shape (S,): label of each second, C for background.
+        scores: of each stream, shape (S, C + 1): probabilities, background last.
+        look_ahead: the answer for a second is given when so many seconds after it have ended; -1 for before it has itself.
+        hysteresis: thresholds.
+        seed: of the bootstrap over streams.
+    """
+    background = scores[0].shape[1] - 1
+    found = [spans_of_scores(score, hysteresis) for score in scores]
+    runs = [spans_of_labels(score.argmax(axis=1), background) for score in scores]
+    pairs = list(zip(truth, found, strict=True))
+    tight = [count_events(one, spans, background, Collar()) for one, spans in pairs]
+    loose = [count_events(one, spans, background, Collar(onset=2.0, offset=2.0)) for one, spans in pairs]
+    overlap = [count_events(one, spans, background, Overlap()) for one, spans in pairs]
+    plain = [count_events(one, spans, background, Collar()) for one, spans in zip(truth, runs, strict=True)]
+    delays = []
+    for one, spans in pairs:
+        said, settled = _painted(spans, len(one), background, hysteresis.min_segments)
+        delays.append(onset_latencies(one, said, background, look_ahead, settled))
+    waits = [wait for some, _ in delays for wait in some]
+    missed = sum(count for _, count in delays)
+    total = sum(tight, EventCounts())
+    spread = _ratio_spread([2 * one.hits for one in tight], [one.true + one.said for one in tight], seed)
+    alarms = _ratio_spread([3600 * one.false_alarms for one in tight], [one.seconds for one in tight], seed)
+    point = at_detection(truth, scores, hysteresis)
+    psds1, psds2 = psds(truth, scores, PSDS1, PSDS2)
+    return LatencyScores(
+        latency=look_ahead,
+        event_f1=total.f1,
+        event_f1_low=spread.low,
+        event_f1_high=spread.high,
+        event_f1_collar_2=sum(loose, EventCounts()).f1,
+        event_f1_overlap=sum(overlap, EventCounts()).f1,
+        event_f1_argmax=sum(plain, EventCounts()).f1,
+        false_alarms_per_hour=total.false_alarms_per_hour,
+        false_alarms_per_hour_low=alarms.low,
+        false_alarms_per_hour_high=alarms.high,
+        background_false_alarms_per_hour=total.background_false_alarms_per_hour,
+        false_alarms_per_hour_at_90=point.counts.false_alarms_per_hour if point else float("nan"),
+        onset_latency_median=float(np.median(waits)) if waits else float("nan"),
+        onset_latency_p95=float(np.quantile(waits, 0.95)) if waits else float("nan"),
+        detection_rate=len(waits) / (len(waits) + missed) if waits or missed else float("nan"),
+        psds1=psds1,
+        psds2=psds2,
+    )
+
+
+def _painted(spans: Sequence[Span], seconds: int, background: int, shortest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give what the found events say of each second, the later begun one where two overlap, and the second that settles it.
+
+    An event is told once it has lasted for its shortest length, as the tracker confirms it.
+    """
+    labels, settled = np.full(seconds, background, dtype=np.int64), np.arange(seconds)
+    for span in spans:
+        labels[span.start : span.end] = span.label
+        settled[span.start : span.end] = np.maximum(np.arange(span.start, span.end), span.start + shortest - 1)
+    return labels, settled
+
+
+def _ratio_spread(above: Sequence[int], below: Sequence[int], seed: int) -> Interval:
+    if not sum(below):
+        return Interval(float("nan"), float("nan"), float("nan"))
+    return bootstrap(np.array(above, dtype=np.float64), np.array(below, dtype=np.float64), seed=seed)
+
+
+def plain_figures(result: AgeScores | LatencyScores | StreamResult) -> dict[str, object]:
+    """Give figures for JSON; what is not a number is None."""
+    return {name: _plain(value) for name, value in asdict(result).items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,246 @@
+"""Chooses thresholds, shortest length and longest pause of every class: the best event-F1 for a budget of false alarms an hour.
+
+The budget is one for all classes, and it goes where it finds most: of all ways to give each class a setting out of the candidates
+that together keep the budget, the one with the highest event-F1 of all classes together is taken, exactly (`stream_budget`). So more
+budget never gives less. Classes with too few events to tell share the settings that are best for all classes alike.
+
+It is pure, and it is for validation streams only: what it is shown is no longer a test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.errors import DataError
+from streamav.evaluation.ages import Combination, at_age, scored_seconds
+from streamav.evaluation.events import Hysteresis
+from streamav.evaluation.tuning.budget import Group, best_ratio
+from streamav.evaluation.tuning.counting import ScoredSeconds
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from streamav.evaluation.events import EventCounts
+    from streamav.evaluation.scores import ScoredStream
+    from streamav.evaluation.tuning.counting import OperatingTable
+
+__all__ = ["LEAST_EVENTS", "CurvePoint", "Tuned", "class_candidates", "curve_of", "final_seconds", "held_out", "tune_classes"]
+
+LEAST_EVENTS = 10
+"""True events that a class must have to get settings of its own. Not measured: with ten, one event more or less is a tenth of recall."""
+_ON = (*(round(0.2 + 0.05 * step, 2) for step in range(16)), 0.98)
+_HOLD = (0.4, 0.6, 0.8, 1.0)
+_SHORTEST = (1, 2, 3)
+_GAPS = (0, 1, 2)
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Tuned:
+    """Settings with what they come to on the streams that they were chosen on."""
+
+    general: Hysteresis
+    """Of all classes that are not in `own`; `min_segments` counts seconds of at least `on`, as live."""
+    own: dict[int, Hysteresis]
+    """By class_id."""
+    counts: EventCounts
+    chosen: tuple[int, ...]
+    """For each class, the number of its setting in the table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """What a budget buys."""
+
+    budget_per_hour: float
+    false_alarms_per_hour: float
+    """In background, reached; at most the budget."""
+    event_f1: float
+    recall: float
+    """Share of true events that are found within the collar."""
+    precision: float
+    """Share of events said that are true; NaN when none is said."""
+
+
+def class_candidates() -> list[Hysteresis]:
+    """Give the settings that are tried: `on` from 0.2 to 0.98, `off` a share of it, 1 to 3 seconds at least, pauses of 0 to 2."""
+    return [
+        Hysteresis(on=on, off=round(on * hold, 3), min_segments=shortest, gap_segments=gap)
+        for on, hold, shortest, gap in product(_ON, _HOLD, _SHORTEST, _GAPS)
+    ]
+
+
+def final_seconds(streams: Iterable[ScoredStream], latency: int, how: Combination = "hamming") -> list[ScoredSeconds]:
+    """Combine the windows of streams into what is finally said of each second at one latency.
+
+    Args:
+        streams: each of at least 2 T seconds.
+        latency: seconds of look-ahead, 0 to T - 1.
+        how: how windows are combined; live it is hamming.
+    """
+    found = []
+    for stream in streams:
+        inside = scored_seconds(len(stream.truth), stream.windows.shape[1])
+        found.append(ScoredSeconds(at_age(stream.windows, latency, how), stream.truth[inside.start : inside.stop]))
+    return found
+
+
+def tune_classes(
+    table: OperatingTable, alarms_per_hour: float, least_events: int = LEAST_EVENTS, only: Collection[int] | None = None
+) -> Tuned:
+    """Choose the settings of every class.
+
+    Args:
+        table: what each candidate comes to for each class on the validation streams.
+        alarms_per_hour: most false alarms of all classes together in an hour of background, at least 0.
+        least_events: true events that a class must have to get settings of its own.
+        only: class_ids that may get settings of their own; None for all.
+
+    Raises:
+        DataError: when there is no event or no background to tune on, or no candidate keeps the budget; the message names the least
+            that can be kept.
+    """
+    if not table.true.sum() or not table.background_seconds:
+        msg = (
+            f"tuning needs true events and background, got {int(table.true.sum())} events "
+            f"and {table.background_seconds} s of background; use more or longer streams"
+        )
+        raise DataError(msg)
+    hours = table.background_seconds / 3600.0
+    found = _best(table, int(alarms_per_hour * hours + 1e-9), _free(table, least_events, only))
+    if found is None:
+        fewest = _fewest(table, _free(table, least_events, only))
+        msg = (
+            f"no thresholds keep false alarms in background to {alarms_per_hour:g} an hour: even the strictest give "
+            f"{fewest / hours:.2f} ({fewest} in {hours:.2f} h); allow as many, or train with more background"
+        )
+        raise DataError(msg)
+    return found
+
+
+def curve_of(
+    table: OperatingTable, budgets: Sequence[float], least_events: int = LEAST_EVENTS, only: Collection[int] | None = None
+) -> list[CurvePoint]:
+    """Tell what each budget buys on the validation streams; budgets that nothing keeps are left out."""
+    points = []
+    for budget in sorted(set(budgets)):
+        allowed = int(budget * table.background_seconds / 3600.0 + 1e-9)
+        found = _best(table, allowed, _free(table, least_events, only))
+        if found is not None:
+            counts = found.counts
+            points.append(
+                CurvePoint(
+                    budget_per_hour=float(budget),
+                    false_alarms_per_hour=counts.background_false_alarms_per_hour,
+                    event_f1=counts.f1,
+                    recall=counts.hits / counts.true if counts.true else float("nan"),
+                    precision=counts.hits / counts.said if counts.said else float("nan"),
+                )
+            )
+    return points
+
+
+def held_out(
+    tables: Sequence[OperatingTable], alarms_per_hour: float, least_events: int = LEAST_EVENTS, only: Collection[int] | None = None
+) -> EventCounts | None:
+    """Tell what such settings come to on streams that they were not chosen on: each of two halves is scored with the other's settings.
+
+    Args:
+        tables: of the two halves, with the same candidates.
+        alarms_per_hour: the budget.
+        least_events: as for the whole; each half has about half the events, so half of it is asked for.
+        only: as for the whole.
+
+    Returns:
+        The counts of both halves, or None when one half alone cannot be tuned.
+    """
+    first, second = tables
+    try:
+        chosen = [tune_classes(table, alarms_per_hour, max(1, least_events // 2), only).chosen for table in (first, second)]
+    except DataError:
+        return None
+    return second.counts(chosen[0]) + first.counts(chosen[1])
+
+
+def _free(table: OperatingTable, least_events: int, only: Collection[int] | None) -> list[int]:
+    """Give the classes that get settings of their own."""
+    return [int(label) for label in np.flatnonzero(table.true >= max(1, least_events)) if only is None or label in only]
+
+
+def _best(table: OperatingTable, budget: int, free: list[int]) -> Tuned | None:
+    """Find the best for a number of false alarms, or None when nothing keeps it.
+
+    The general settings are the best ones for all classes alike at this budget. Where stricter general settings leave so much to the
+    other classes that all together do better, these are taken: else a larger budget could give less.
+    """
+    steps = _general(table)
+    best: Tuned | None = None
+    for number, (cost, point) in enumerate(steps):
+        if number and cost > budget:
+            break
+        limit = min(budget, steps[number + 1][0] - 1) if number + 1 < len(steps) else budget
+        found = _beside(table, limit, free, point)
+        if found is not None and (best is None or found.counts.f1 >= best.counts.f1):
+            best = found
+    return best
+
+
+def _beside(table: OperatingTable, budget: int, free: list[int], general: int) -> Tuned | None:
+    """Find the best settings of the free classes when all others have the general ones."""
+    rest = np.setdiff1d(np.arange(len(table.true)), free)
+    points = [_distinct(table, label) for label in free]
+    groups = [_group(table, label, chosen) for label, chosen in zip(free, points, strict=True)]
+    fixed = [np.array([array[rest, general].sum()]) for array in (table.hits, table.said, table.background_false_alarms)]
+    found = best_ratio([*groups, Group(2 * fixed[0], fixed[1], fixed[2])], budget, int(table.true.sum()))
+    if found is None:
+        return None
+    numbers = np.full(len(table.true), general, dtype=np.int64)
+    for label, chosen, place in zip(free, points, found, strict=False):
+        numbers[label] = chosen[place]
+    chosen_numbers = tuple(numbers.tolist())
+    own = {label: table.options[chosen_numbers[label]] for label in free}
+    return Tuned(general=table.options[general], own=own, counts=table.counts(chosen_numbers), chosen=chosen_numbers)
+
+
+def _general(table: OperatingTable) -> list[tuple[int, int]]:
+    """Give, cheapest first, the settings that are best for all classes alike at some budget, as (false alarms, setting)."""
+    hits, said, alarms = (array.sum(axis=0) for array in (table.hits, table.said, table.background_false_alarms))
+    points = _middles(np.stack([hits, said, alarms], axis=1))
+    ratio = 2.0 * hits / (table.true.sum() + said)
+    steps: list[tuple[int, int]] = []
+    best = -1.0
+    for point in points[np.lexsort((-ratio[points], alarms[points]))]:
+        if ratio[point] > best:
+            best = float(ratio[point])
+            steps.append((int(alarms[point]), int(point)))
+    return steps
+
+
+def _fewest(table: OperatingTable, free: list[int]) -> int:
+    """Give the fewest false alarms in background that any choice comes to."""
+    rest = np.setdiff1d(np.arange(len(table.true)), free)
+    general = _general(table)[0][1]
+    return int(table.background_false_alarms[free].min(axis=1).sum() + table.background_false_alarms[rest, general].sum())
+
+
+def _distinct(table: OperatingTable, label: int) -> NDArray[np.int64]:
+    return _middles(np.stack([array[label] for array in (table.hits, table.said, table.background_false_alarms)], axis=1))
+
+
+def _group(table: OperatingTable, label: int, points: NDArray[np.int64]) -> Group:
+    return Group(2 * table.hits[label, points], table.said[label, points], table.background_false_alarms[label, points])
+
+
+def _middles(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give one row of each kind of equal rows, in order: the middle one, which has most room on both sides."""
+    _, kind = np.unique(rows, axis=0, return_inverse=True)
+    order = np.argsort(kind.ravel(), kind="stable")
+    starts = np.flatnonzero(np.diff(kind.ravel()[order], prepend=-1))
+    sizes = np.diff(np.append(starts, len(order)))
+    middles: NDArray[np.int64] = np.sort(order[starts + sizes // 2])
+    return middles

@@ -1,0 +1,213 @@
+"""Events as a live run would tell them, counted for many thresholds of one class at once.
+
+`streamav.tracker` follows one second after another; this is its offline twin over whole streams. It is pure and chooses nothing.
+
+    probability   .1  .4  .7  .8  .4  .1  .4  .1  .1     on 0.6, off 0.35, gap 1
+    at least off      [-----------------]   [--]         joined over pauses of at most `gap`
+    run                   [-----------------]            from the first second at `on`; two seconds hold
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.errors import DataError
+from streamav.evaluation.events import Collar, EventCounts, most_pairs, spans_of_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from streamav.evaluation.events import Hysteresis
+
+__all__ = ["OperatingTable", "Runs", "ScoredSeconds", "operating_table", "runs_of_column"]
+
+_APART = 64
+"""Seconds put between two streams: more than the longest pause inside an event (60 s) and any onset collar."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ScoredSeconds:
+    """One stream: what was finally said of each second, and what is true."""
+
+    scores: NDArray[np.floating]
+    """Shape (S, C + 1): probabilities, background last."""
+    truth: NDArray[np.int64]
+    """Shape (S,): 0 to C; C is background."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Runs:
+    """Runs of one class in time order; all of shape (R,)."""
+
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    """Exclusive."""
+    held: NDArray[np.int64]
+    """Seconds of at least `on`; the tracker confirms an event from `min_segments` of them."""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class OperatingTable:
+    """What each of P settings comes to for each of C classes."""
+
+    options: tuple[Hysteresis, ...]
+    """P settings; `min_segments` counts seconds of at least `on`, as live."""
+    true: NDArray[np.int64]
+    """Shape (C,): true events."""
+    said: NDArray[np.int64]
+    """Shape (C, P), as the next three."""
+    hits: NDArray[np.int64]
+    false_alarms: NDArray[np.int64]
+    background_false_alarms: NDArray[np.int64]
+    seconds: int
+    background_seconds: int
+
+    def __add__(self, other: OperatingTable) -> OperatingTable:
+        """Give what the same settings come to on the streams of both tables.
+
+        Raises:
+            DataError: when the settings or the classes are not the same.
+        """
+        if self.options != other.options or len(self.true) != len(other.true):
+            msg = f"tables can be added when their settings and classes are the same, got {len(self.true)} and {len(other.true)} classes"
+            raise DataError(msg)
+        names = ("true", "said", "hits", "false_alarms", "background_false_alarms", "seconds", "background_seconds")
+        return OperatingTable(options=self.options, **{name: getattr(self, name) + getattr(other, name) for name in names})
+
+    def counts(self, chosen: Sequence[int]) -> EventCounts:
+        """Add up the events when class c has setting number chosen[c]."""
+        rows = np.arange(len(self.true))
+        columns = np.asarray(chosen, dtype=np.int64)
+        return EventCounts(
+            true=int(self.true.sum()),
+            said=int(self.said[rows, columns].sum()),
+            hits=int(self.hits[rows, columns].sum()),
+            false_alarms=int(self.false_alarms[rows, columns].sum()),
+            background_false_alarms=int(self.background_false_alarms[rows, columns].sum()),
+            seconds=self.seconds,
+            background_seconds=self.background_seconds,
+        )
+
+
+def runs_of_column(column: NDArray[np.floating], on: float, off: float, gap: int, near: NDArray[np.int64] | None = None) -> Runs:
+    """Find the runs of one class, of whatever length.
+
+    Args:
+        column: shape (S,): probability of the class; below 0 where there is no stream.
+        on: a run begins at this probability.
+        off: it goes on at this one; at most *on*.
+        gap: longest pause below *off* inside it, seconds.
+        near: seconds that may be at *off* or more; None to look at all.
+    """
+    seconds = np.flatnonzero(column >= off) if near is None else near[column[near] >= off]
+    if not seconds.size:
+        nothing = np.zeros(0, dtype=np.int64)
+        return Runs(nothing, nothing, nothing)
+    first = np.concatenate([[0], np.flatnonzero(np.diff(seconds) > gap + 1) + 1])
+    last = np.concatenate([first[1:], [len(seconds)]]) - 1
+    begins = column[seconds] >= on
+    held = np.add.reduceat(begins.astype(np.int64), first)
+    # Where the run begins: the first second at `on` among those that hang together.
+    places = np.minimum.reduceat(np.where(begins, seconds, np.iinfo(np.int64).max), first)
+    real = held > 0
+    return Runs(places[real], seconds[last[real]] + 1, held[real])
+
+
+def operating_table(streams: Sequence[ScoredSeconds], options: Sequence[Hysteresis], collar: Collar | None = None) -> OperatingTable:
+    """Count what every setting comes to for every class.
+
+    Args:
+        streams: with scores of the latency that is tuned for.
+        options: settings to look at.
+        collar: how far an event may be off; None for 1 s at the onset and max(1 s, 20 %) at the end.
+
+    Raises:
+        DataError: when there is no stream, no setting, or streams differ in their classes.
+    """
+    classes = {stream.scores.shape[1] - 1 for stream in streams}
+    if len(classes) != 1 or not options:
+        msg = f"tuning needs streams of one set of classes and settings to try, got {len(streams)} streams of {sorted(classes)} classes"
+        raise DataError(msg)
+    background = classes.pop()
+    scores, truth, inside = _laid_out(streams, background)
+    quiet = np.concatenate([[0], np.cumsum((truth == background) & inside)])
+    counts = np.zeros((4, background, len(options)), dtype=np.int64)
+    true = np.zeros(background, dtype=np.int64)
+    lowest = min(option.off for option in options)
+    for label in range(background):
+        column, mine = scores[:, label], truth == label
+        events = np.array([(span.start, span.end) for span in spans_of_labels(mine.astype(np.int64), 0)], dtype=np.int64).reshape(-1, 2)
+        true[label] = len(events)
+        counter = _Counter(events, np.concatenate([[0], np.cumsum(mine)]), quiet, collar or Collar())
+        near = np.flatnonzero(column >= lowest)
+        known: dict[tuple[float, float, int], Runs] = {}
+        for number, option in enumerate(options):
+            key = (option.on, option.off, option.gap_segments)
+            if key not in known:
+                known[key] = runs_of_column(column, *key, near)
+            counts[:, label, number] = counter.count(known[key], option.min_segments)
+    said, hits, alarms, in_background = counts
+    return OperatingTable(
+        options=tuple(options),
+        true=true,
+        said=said,
+        hits=hits,
+        false_alarms=alarms,
+        background_false_alarms=in_background,
+        seconds=int(inside.sum()),
+        background_seconds=int(quiet[-1]),
+    )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Counter:
+    """Compares the runs of one class with its true events, as `events.count_events` does."""
+
+    events: NDArray[np.int64]
+    """Shape (E, 2): start and end of the true events."""
+    mine: NDArray[np.int64]
+    """Shape (S + 1,): seconds of this class before each second."""
+    quiet: NDArray[np.int64]
+    """Shape (S + 1,): seconds of background before each second."""
+    collar: Collar
+
+    def count(self, runs: Runs, least: int) -> tuple[int, int, int, int]:
+        """Give events said, hits, false alarms, and false alarms in background alone."""
+        kept = runs.held >= least
+        start, end = runs.start[kept], runs.end[kept]
+        alarms = self.mine[start] == self.mine[end]
+        in_background = alarms & (self.quiet[end] - self.quiet[start] == end - start)
+        return len(start), self._hits(start, end), int(alarms.sum()), int(in_background.sum())
+
+    def _hits(self, start: NDArray[np.int64], end: NDArray[np.int64]) -> int:
+        begin, stop = self.events[:, 0], self.events[:, 1]
+        first = np.searchsorted(start, begin - self.collar.onset, side="left")
+        after = np.searchsorted(start, begin + self.collar.onset, side="right")
+        width = int((after - first).max(initial=0))
+        if width == 0:
+            return 0
+        places = first[:, None] + np.arange(width)
+        ends = end[np.minimum(places, len(end) - 1)]
+        allowed = np.maximum(self.collar.offset, self.collar.offset_share * (stop - begin))
+        near = (places < after[:, None]) & (np.abs(ends - stop[:, None]) <= allowed[:, None])
+        events, columns = np.nonzero(near)
+        found = places[events, columns]
+        if len(np.unique(events)) == len(events) == len(np.unique(found)):
+            return len(events)
+        return most_pairs([places[event][near[event]].tolist() for event in range(len(begin))], len(start))
+
+
+def _laid_out(streams: Sequence[ScoredSeconds], background: int) -> tuple[NDArray[np.floating], NDArray[np.int64], NDArray[np.bool_]]:
+    """Lay the streams end to end with room between them; give scores (S, C + 1), truth (S,) and which seconds are of a stream (S,)."""
+    scores, truth, inside = [], [], []
+    for stream in streams:
+        size = len(stream.truth)
+        scores += [stream.scores, np.full((_APART, background + 1), -1.0, dtype=stream.scores.dtype)]
+        truth += [stream.truth, np.full(_APART, background, dtype=np.int64)]
+        inside += [np.ones(size, dtype=np.bool_), np.zeros(_APART, dtype=np.bool_)]
+    return np.asfortranarray(np.concatenate(scores)), np.concatenate(truth), np.concatenate(inside)

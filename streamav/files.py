@@ -1,0 +1,285 @@
+"""Writes files and folders whole or not at all, hashes files, turns names into slugs and lists the endings of media files.
+
+It knows the standard library and our errors, so every package may use it. What is written lies beside its place until it is whole and
+is then renamed, so a reader sees the old content or the new one, whenever the writer is killed (POSIX: rename is atomic).
+
+Looked at and left: `atomicwrites` is no longer maintained and knows neither folders nor writers that take a path (h5py, safetensors);
+`tempfile` makes files that only their owner can read. `python-slugify` and `Unidecode` turn any script into Latin letters by tables; a
+label is a promise to automations, so a name without a plain form is refused here instead of guessed at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import stat
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamav.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = [
+    "MEDIA_SUFFIXES",
+    "NAME_SIZE",
+    "SLUG_SIZE",
+    "class_slugs",
+    "file_sha256",
+    "remove_leftovers",
+    "slug",
+    "whole_file",
+    "whole_folder",
+    "write_whole",
+]
+
+MEDIA_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv", ".flv", ".wmv", ".ts")
+"""Endings of media files with sound and picture, in small letters; a file that is named itself may have any ending."""
+SLUG_SIZE = 64
+"""Longest slug, characters."""
+NAME_SIZE = 200
+"""Longest name of a class for people, characters."""
+_MAX_TOLD = 20
+
+
+def write_whole(path: Path, content: bytes | str, *, durable: bool = False, alone: bool = False) -> None:
+    """Write bytes, or text as UTF-8, as `whole_file` does.
+
+    Raises:
+        OSError: as `whole_file`.
+    """
+    with whole_file(path, durable=durable, alone=alone) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, durable: bool = False, alone: bool = False) -> Iterator[Path]:
+    """Yield an empty file beside *path* to be filled; it takes the name *path* at the end, unless an error comes before.
+
+    The new file has the mode of the file that it replaces, else that of any new file (umask). A symbolic link at *path* is replaced,
+    not followed. Whatever is raised before the rename, *path* keeps its old content and the temporary is removed.
+
+    Args:
+        path: the file; its folder must be there.
+        durable: True returns when content and name are on the disk, so that a power cut afterwards loses neither. Without it a power
+            cut may bring back the old file, or leave an empty one on some file systems.
+        alone: True where no other process writes *path* at the same time, as the caller sees to. The temporary then has always the
+            same name, so the next write replaces what a killed one left. With False every writer has a temporary of its own: the
+            last to finish wins, and what a killed writer left stays until `remove_leftovers`.
+
+    Raises:
+        OSError: when the disk is full, *path* is a folder, or its folder cannot be written to.
+    """
+    part = path.with_name(f".{path.name}.tmp" if alone else f".{path.name}.{secrets.token_hex(8)}.tmp")
+    if alone:
+        part.unlink(missing_ok=True)
+    mode = _reserve(part)
+    try:
+        yield part
+        with contextlib.suppress(FileNotFoundError):
+            mode = stat.S_IMODE(path.stat().st_mode)
+        if stat.S_IMODE(part.stat().st_mode) != mode:  # safetensors puts a file of its own here, which only its owner can read
+            part.chmod(mode)
+        if durable:
+            _sync(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    if durable:
+        _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path, *, durable: bool = False, mode: int = 0o777) -> Iterator[Path]:
+    """Yield an empty folder beside *path* to be filled; it takes the name *path* at the end, unless an error comes before.
+
+    A folder that is there is set aside, the new one takes its name, and the old one is removed. Between the two renames a reader finds
+    no folder, never half of one. When the second rename fails the old folder is put back; when the process is killed between them,
+    `remove_leftovers` puts it back. Every writer has a temporary of its own.
+
+    Args:
+        path: the folder; the folder that it lies in must be there.
+        durable: True returns when all files and names are on the disk.
+        mode: permissions of the new folder, less the umask.
+
+    Raises:
+        OSError: when the disk is full, *path* is something other than a folder, or the folder that it lies in cannot be written to.
+    """
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    token = secrets.token_hex(8)
+    new, old = (path.with_name(f".{path.name}.{token}.{ending}") for ending in ("tmp", "old"))
+    new.mkdir(mode=mode)
+    try:
+        yield new
+        if durable:
+            _sync_tree(new)
+        _take_place(new, path, old)
+    finally:
+        _remove(new)
+    if durable:
+        _sync_folder(path.parent)
+    _remove(old)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of *path* left beside it; a folder that one had set aside is put back where *path* is missing.
+
+    The caller sees to it that no process is writing *path*.
+
+    Raises:
+        OSError: when a folder cannot be put back.
+    """
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.([0-9a-f]{{16}}\.)?(tmp|old)")
+    left = [one for one in path.parent.iterdir() if pattern.fullmatch(one.name)] if path.parent.is_dir() else []
+    for one in left:
+        if one.name.endswith(".old") and not path.exists():
+            one.rename(path)
+        else:
+            _remove(one)
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file of any size in blocks.
+
+    Returns:
+        SHA-256, 64 hexadecimal digits.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def slug(name: str, separator: str = "_") -> str:
+    """Return the plain form of a name: small letters a-z and digits, with one *separator* for all that stands between them.
+
+    Accents are dropped ("Café" becomes cafe, "Straße" strasse). A letter or digit without a plain form is refused and never left out,
+    so that two names do not become one by what was lost. A slug is its own slug.
+
+    Args:
+        name: any text.
+        separator: "_" for labels, "-" for names of bundles and files.
+
+    Returns:
+        1 to `SLUG_SIZE` characters.
+
+    Raises:
+        DataError: when the name has a letter or digit without a plain form, none at all, or too many.
+    """
+    plain = "".join(letter for letter in unicodedata.normalize("NFKD", name.casefold()) if not unicodedata.combining(letter)).casefold()
+    strange = sorted({letter for letter in plain if letter.isalnum() and not letter.isascii()})
+    if strange:
+        msg = f"{name[:80]!r} must be in letters a to z and digits (accents may stay), got {' '.join(strange[:8])}; write it in these"
+        raise DataError(msg)
+    words = re.findall("[a-z0-9]+", plain)
+    made = separator.join(words)
+    if not 1 <= len(made) <= SLUG_SIZE:
+        msg = f"{name[:80]!r} must have 1 to {SLUG_SIZE} letters a to z and digits, got {len(made)}; choose another name"
+        raise DataError(msg)
+    return made
+
+
+def class_slugs(path: Path, names: Iterable[tuple[int, str]]) -> tuple[str, ...]:
+    """Return the labels of classes that a file names, in its order.
+
+    Args:
+        path: the file, for messages.
+        names: line (from 1) and name of each class.
+
+    Raises:
+        DataError: when a name has no slug or is "background", or two names have the same; it tells all of them (the first twenty)
+            with their lines.
+    """
+    known: dict[str, tuple[int, str]] = {}
+    problems = []
+    for line, name in names:
+        try:
+            made = _class_slug(name)
+        except DataError as exc:
+            problems.append(f"line {line}: the class {exc}")
+            continue
+        first = known.setdefault(made, (line, name))
+        if first != (line, name):
+            problems.append(
+                f"line {line}: {name!r} and {first[1]!r} (line {first[0]}) would both be the label {made}; rename one, or join the two"
+            )
+    if problems:
+        more = [f"and {len(problems) - _MAX_TOLD} more"] if len(problems) > _MAX_TOLD else []
+        msg = f"{path} must be corrected:\n" + "\n".join([*problems[:_MAX_TOLD], *more])
+        raise DataError(msg)
+    return tuple(known)
+
+
+def _class_slug(name: str) -> str:
+    if len(name) > NAME_SIZE or not name.isprintable():
+        msg = f"{name[:80]!r} must be a name of at most {NAME_SIZE} printable characters on one line, got {len(name)}; choose another name"
+        raise DataError(msg)
+    made = slug(name)
+    if made == "background":
+        msg = f"{name!r} must not be listed: background is what no class covers; leave it out"
+        raise DataError(msg)
+    return made
+
+
+def _reserve(part: Path) -> int:
+    """Make an empty file that was not there; return the mode that new files have."""
+    new = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(new).st_mode)
+    finally:
+        os.close(new)
+
+
+def _take_place(new: Path, path: Path, old: Path) -> None:
+    """Give *new* the name *path*; set aside as *old* what has it, and put that back when the rename fails."""
+    if path.exists():
+        path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it; what cannot be removed stays, for it hinders nobody."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
+def _sync_tree(folder: Path) -> None:
+    for place, _, names in os.walk(folder):
+        for name in names:
+            _sync(Path(place, name))
+        _sync_folder(Path(place))
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk; some network file systems cannot tell, and keep them anyway."""
+    try:
+        _sync(path)
+    except OSError as exc:
+        if exc.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):
+            raise

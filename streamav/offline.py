@@ -1,0 +1,130 @@
+"""Runs the live stages over a recording, as fast as it goes: exact segments, and the final scores of every segment.
+
+It makes no events, chooses nothing and knows no labels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.aggregation import Aggregation
+from streamav.capture.address import is_network
+from streamav.capture.open import open_source
+from streamav.config import CaptureSettings, SourceSettings
+from streamav.engines import open_engine
+from streamav.errors import DataError
+from streamav.features.extractor import SegmentExtractor
+from streamav.files import MEDIA_SUFFIXES
+from streamav.localizer import Head, VscgLocalizer
+from streamav.segmenter import Segmenter, SegmenterOptions
+from streamav.types import AudioBlock, VideoFrame
+from streamav.window import WindowRing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from streamav.bundle import Bundle, ModelCard
+    from streamav.config import ModelSettings
+    from streamav.protocols import Extractor, Localizer
+    from streamav.types import Segment, SegmentScores
+
+__all__ = ["OfflineRun", "find_recordings", "recordings_in", "segments_of"]
+
+
+def recordings_in(folder: Path) -> list[str]:
+    """Return all recordings in a folder and below it, sorted."""
+    return sorted(str(file) for file in folder.rglob("*") if file.suffix.lower() in MEDIA_SUFFIXES and file.is_file())
+
+
+def find_recordings(named: Sequence[str]) -> list[str]:
+    """Return the files that are named, and of folders all recordings in them and below, sorted.
+
+    Raises:
+        DataError: when there is none, or a network stream is named.
+    """
+    found: list[str] = []
+    for one in named:
+        if is_network(one):
+            msg = f"quiet recordings must be files or folders, got the network stream {one}; record it first"
+            raise DataError(msg)
+        path = Path(one)
+        if path.is_dir():
+            found += recordings_in(path)
+        else:
+            found.append(one)
+    if not found:
+        msg = f"there must be at least one recording ({' '.join(MEDIA_SUFFIXES)}), got none in {', '.join(named)}"
+        raise DataError(msg)
+    return list(dict.fromkeys(found))
+
+
+class OfflineRun:
+    """A model that is ready to run over recordings, one after another."""
+
+    def __init__(self, bundle: Bundle, settings: ModelSettings, head: Head, latency_segments: int) -> None:
+        """Open the engine.
+
+        Args:
+            bundle: the model.
+            settings: engine, threads and the folder of encoders that the bundle does not hold.
+            head: which head decides, as live.
+            latency_segments: L, as live.
+
+        Raises:
+            EngineError: when no engine can run the model.
+        """
+        engine = open_engine(bundle, settings)
+        self._card = bundle.card
+        self._frames = settings.frames_per_second or bundle.card.visual.frames_per_second
+        self._extractor: Extractor = SegmentExtractor(engine, bundle.card)
+        self._localizer: Localizer = VscgLocalizer(engine, head)
+        self._latency = latency_segments
+
+    def scores(self, path: str) -> NDArray[np.float32]:
+        """Give the final probabilities of every second of a file, shape (S, C + 1), background last.
+
+        Raises:
+            CaptureError: when the file cannot be read, or has no sound or no picture.
+        """
+        ring, aggregation = WindowRing(), Aggregation(self._latency)
+        rows: list[NDArray[np.float32]] = []
+
+        def keep(scores: Sequence[SegmentScores]) -> None:
+            rows.extend(one.class_probabilities for one in scores if one.final)
+
+        for segment in segments_of(path, self._card, self._frames):
+            window = ring.push(self._extractor.extract([segment])[0])
+            if window is not None:
+                keep(aggregation.push(self._localizer.localize([window])[0]))
+        if (short := ring.close()) is not None:  # shorter than a window
+            keep(aggregation.push(self._localizer.localize([short])[0]))
+        keep(aggregation.close())
+        return np.stack(rows) if rows else np.zeros((0, len(self._card.classes) + 1), dtype=np.float32)
+
+
+def segments_of(uri: str, card: ModelCard, frames_per_second: int) -> Iterator[Segment]:
+    """Read media in exact seconds as a live run does, as fast as it goes.
+
+    Args:
+        uri: what `streamav run --source` takes.
+        card: whose pictures are asked for.
+        frames_per_second: F.
+
+    Raises:
+        CaptureError: when it cannot be read.
+    """
+    picture = card.visual.picture
+    source = open_source(SourceSettings(uri=uri, speed="max"), CaptureSettings(), picture=picture, frames_per_second=frames_per_second)
+    segmenter = Segmenter(SegmenterOptions(frames_per_second=frames_per_second, picture=picture))
+    try:
+        for item in source.items():
+            if isinstance(item, (AudioBlock, VideoFrame)):
+                yield from segmenter.push(item)
+        yield from segmenter.close()
+    finally:
+        source.close()

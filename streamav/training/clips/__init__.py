@@ -1,0 +1,1 @@
+"""A user's own clips and AVE's videos: tables, splits, features."""

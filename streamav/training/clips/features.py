@@ -1,0 +1,195 @@
+"""Turns a user's folder of clips with a table of labels into a folder of AVE-named features, which training and evaluation take.
+
+Each file's seconds are kept in a file of their own under `seconds/`, written whole or not at all: a killed run loses the file in work
+and no more, and a corrected or longer table costs no second extraction of what is there. `rows` puts the HDF5 files together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from streamav.bundle import bundle_names
+from streamav.errors import DataError
+from streamav.files import write_whole
+from streamav.training.clips.encode import LONGEST_SECONDS, MediaTask, media_seconds
+from streamav.training.clips.rows import ClipOptions, events_beyond, put_together
+from streamav.training.clips.table import Clip, ClipTable, refuse
+from streamav.training.experiments.export import ENCODERS_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from streamav.bundle import Bundle
+    from streamav.training.clips.encode import MediaFeatures, MediaWorker
+
+__all__ = [
+    "EXTRACTION_FILE",
+    "ClipExtraction",
+    "extract_clips",
+    "model_name",
+    "model_of",
+]
+
+EXTRACTION_FILE = "extraction.json"
+"""Says which model's encoders made the features; a folder holds features of one model."""
+_SECONDS = "seconds"
+_SCHEMA = "streamav.clip-features/1"
+_DURATION_SLACK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipExtraction:
+    """What came of it."""
+
+    files: int
+    """Whose features are there, those of earlier calls included."""
+    rows: dict[str, int]
+    """Rows of each split; empty when files failed and were not to be skipped: the HDF5 files were not made then."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Why a file has no features, by file; the reason names the row of the table."""
+
+
+def extract_clips(
+    table: ClipTable,
+    out: Path,
+    bundle: Bundle,
+    worker: MediaWorker,
+    options: ClipOptions | None = None,
+    *,
+    skip: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> ClipExtraction:
+    """Extract the files of a table that are not yet in *out*, and put the folder of features together.
+
+    Args:
+        table: of the files.
+        out: folder of the features; made, or gone on with.
+        bundle: whose encoders *worker* runs.
+        worker: encodes files; results come in any order and are written here, by one writer.
+        options: how rows are cut; None for the defaults.
+        skip: put the folder together although some files cannot be read.
+        progress: told each file that is done: those of earlier calls first, then as they come.
+
+    Raises:
+        DataError: when an event lies beyond its file's end, or *out* holds features of another model.
+    """
+    options = ClipOptions() if options is None else options
+    refuse(table.path, _early_ends(table))
+    _prepare(out, bundle, options)
+    places = {number: _place(out, table.media, clip) for number, clip in enumerate(table.clips)}
+    missing = [number for number, place in places.items() if not _is_there(place)]
+    tell = progress if progress is not None else _tell_nobody
+    for number in sorted(places.keys() - set(missing)):
+        tell(table.clips[number].file)
+    failed: dict[str, str] = {}
+    for result in worker([MediaTask(number, table.media / table.clips[number].file) for number in missing]) if missing else ():
+        clip = table.clips[result.key]
+        if result.features is None:
+            failed[clip.file] = f"row {clip.line}: {result.reason}"
+        else:
+            write_whole(places[result.key], save(_stored(result.features, options, clip)), durable=True)
+        tell(clip.file)
+    there = {number: place for number, place in places.items() if table.clips[number].file not in failed}
+    if failed and not skip:
+        return ClipExtraction(files=len(there), rows={}, failed=failed)
+    return ClipExtraction(files=len(there), rows=put_together(table, out, there, options), failed=failed)
+
+
+def _tell_nobody(file: str) -> None:
+    """Take no note of progress."""
+
+
+def model_of(folder: Path) -> tuple[str, str] | None:
+    """Give name or folder, and SHA-256, of the model whose encoders made the clip features of *folder*; None for other features.
+
+    Raises:
+        DataError: when the file that says so is damaged.
+    """
+    path = folder / EXTRACTION_FILE
+    if not path.is_file():
+        return None
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        schema, model, digest = str(tree["schema"]), str(tree["model"]), str(tree["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        msg = f"{path} must be as streamav extract wrote it: {exc}; extract the features again"
+        raise DataError(msg) from exc
+    if schema != _SCHEMA:
+        msg = f"{path} must have the schema {_SCHEMA}, got {schema[:60]}; extract the features again"
+        raise DataError(msg)
+    return model, digest
+
+
+def _early_ends(table: ClipTable) -> list[str]:
+    """Tell the events beyond the end that a file's header gives, before hours are spent; the truth is looked at after decoding."""
+    problems = []
+    for clip in table.clips:
+        length = media_seconds(table.media / clip.file)
+        if length is not None and length > LONGEST_SECONDS:
+            problems.append(
+                f"row {clip.line}: {clip.file} must last at most {LONGEST_SECONDS} s, got {length:.0f}; cut it into shorter files"
+            )
+        elif length is not None:
+            problems += events_beyond(clip, length, _DURATION_SLACK_S)
+    return problems
+
+
+def _prepare(out: Path, bundle: Bundle, options: ClipOptions) -> None:
+    """Write what says which encoders the features are of, or check that a folder that is there is of the same."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / _SECONDS).mkdir(exist_ok=True)
+    card = bundle.card
+    encoders = {"audio": card.audio.model_dump(mode="json"), "visual": card.visual.model_dump(mode="json")}
+    made = {"schema": _SCHEMA, "model": model_name(bundle), "sha256": bundle.sha256, "dtype": options.dtype}
+    for name, tree in ((ENCODERS_FILE, encoders), (EXTRACTION_FILE, made)):
+        path, text = out / name, json.dumps(tree, indent=1) + "\n"
+        if path.is_file() and path.read_text(encoding="utf-8") != text:
+            msg = (
+                f"{path} must be that of this extraction, and is of another model or type of number; choose another folder for the features"
+            )
+            raise DataError(msg)
+        write_whole(path, text)
+    for left in (*out.glob(".*.tmp"), *(out / _SECONDS).glob(".*.tmp")):  # of a run that was killed
+        left.unlink()
+
+
+def model_name(bundle: Bundle) -> str:
+    """Give what finds the bundle again: its name, or its absolute folder."""
+    names = {path.resolve(): name for name, path in bundle_names().items()}
+    return names.get(bundle.path.resolve(), str(bundle.path.resolve()))
+
+
+def _place(out: Path, media: Path, clip: Clip) -> Path:
+    """Name the file of a clip's seconds; a file that was replaced has another."""
+    stat = (media / clip.file).stat()
+    digest = hashlib.sha256(f"{clip.file}\n{stat.st_size}\n{stat.st_mtime_ns}".encode()).hexdigest()
+    return out / _SECONDS / f"{digest[:32]}.safetensors"
+
+
+def _stored(features: MediaFeatures, options: ClipOptions, clip: Clip) -> dict[str, NDArray[np.floating]]:
+    with np.errstate(over="ignore"):
+        arrays = {name: np.ascontiguousarray(getattr(features, name), dtype=options.dtype) for name in ("audio", "visual")}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            msg = f"the {name} features of {clip.file} must be finite in {options.dtype}; extract with --float32 into another --out"
+            raise DataError(msg)
+    return arrays
+
+
+def _is_there(place: Path) -> bool:
+    """Tell whether a clip's seconds are there to the last byte; a damaged file is made anew."""
+    try:
+        with safe_open(place, framework="numpy") as file:  # compares the sizes in the header with the file's
+            return {"audio", "visual"} == set(file.keys()) and file.get_slice("audio").get_shape()[0] > 0
+    except (OSError, SafetensorError, ValueError):
+        return False

@@ -1,0 +1,204 @@
+"""Puts the features of clips together to a folder of AVE-named HDF5 files: rows of ten segments, labels, splits and a manifest.
+
+It encodes nothing and reads no media; a row keeps from which second of which file it comes.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import h5py
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from streamav.errors import DataError
+from streamav.files import whole_file, write_whole
+from streamav.training.clips.splits import SPLITS, split_groups
+from streamav.training.clips.table import Clip, ClipTable, refuse, second_labels
+from streamav.types import WINDOW_SEGMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["MANIFEST_FILE", "ClipOptions", "events_beyond", "put_together", "row_starts"]
+
+MANIFEST_FILE = "manifest.csv"
+"""Says which seconds of which file each row is; written last, so that a folder with it is whole."""
+_BEYOND_S = 0.5
+"""A last segment is kept when half of it is there, so a file of S segments may last half a second longer, and containers round."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipOptions:
+    """How rows are cut and dealt out."""
+
+    stride: int = WINDOW_SEGMENTS
+    """Seconds from one training row of a file to the next, 1 to T; rows of validation and test never overlap but at a file's end."""
+    seed: int = 0
+    """Of the deal of recordings to splits, where the table does not say."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Stored type. float16 halves the files; what it cuts off is a thousandth of a number, far below what encoders are sure of."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            DataError: when the stride is out of range.
+        """
+        if not 1 <= self.stride <= WINDOW_SEGMENTS:
+            msg = f"the stride must be 1 to {WINDOW_SEGMENTS} seconds, got {self.stride}"
+            raise DataError(msg)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Row:
+    """Which seconds of which clip."""
+
+    clip: Clip
+    start: int
+    features: Path
+    labels: NDArray[np.int64]
+
+
+def row_starts(seconds: int, stride: int) -> list[int]:
+    """Give the first seconds of the rows of a file of *seconds* seconds.
+
+    A row every *stride* seconds; what is left at the end is joined to a last row of the file's last T seconds, which overlaps the one
+    before. A file shorter than T is one row.
+    """
+    if seconds <= WINDOW_SEGMENTS:
+        return [0]
+    starts = list(range(0, seconds - WINDOW_SEGMENTS + 1, stride))
+    last = seconds - WINDOW_SEGMENTS
+    return starts if starts[-1] == last else [*starts, last]
+
+
+def events_beyond(clip: Clip, length_s: float, slack_s: float) -> list[str]:
+    """Return one sentence for each event of *clip* that ends more than *slack_s* after the file's *length_s* seconds."""
+    return [
+        f"row {event.line}: {clip.file} lasts {length_s:.1f} s, and its event must end by then, got offset_s {event.offset_s:g}"
+        for event in clip.events
+        if event.offset_s > length_s + slack_s
+    ]
+
+
+def put_together(table: ClipTable, out: Path, places: Mapping[int, Path], options: ClipOptions) -> dict[str, int]:
+    """Write the HDF5 files, orders, classes and the manifest.
+
+    Args:
+        table: of the clips.
+        out: folder of the features.
+        places: file of the features of each clip, by its number in the table.
+        options: how rows are cut.
+
+    Returns:
+        The number of rows of each split.
+
+    Raises:
+        DataError: when an event lies beyond its file's end, a split has no row, or a class has no segment to learn from.
+    """
+    classes = {label: index for index, label in enumerate(table.labels)}
+    split_of = _splits(table, options.seed)
+    rows: list[_Row] = []
+    problems = []
+    for number, place in places.items():
+        clip = table.clips[number]
+        seconds = len(_load(place)["audio"])
+        problems += events_beyond(clip, seconds, _BEYOND_S)
+        labels = second_labels(clip, seconds, classes, len(classes))
+        stride = options.stride if split_of[clip.group] == "train" else WINDOW_SEGMENTS
+        rows += [_Row(clip, start, place, labels) for start in row_starts(seconds, stride)]
+    refuse(table.path, problems)
+    orders = {split: [row for row, one in enumerate(rows) if split_of[one.clip.group] == split] for split in SPLITS}
+    _check_orders(table, rows, orders)
+    (out / MANIFEST_FILE).unlink(missing_ok=True)
+    _write_features(out, rows, options)
+    labels = np.stack([one.labels[_window(len(one.labels), one.start)] for one in rows])
+    _write_dataset(out / "right_labels.h5", "avadataset", np.eye(len(classes) + 1, dtype=np.uint8)[labels])
+    for split, order in orders.items():
+        _write_dataset(out / f"{split}_order.h5", "order", np.array(order, dtype=np.int64))
+    names = "".join(f"{label.replace('_', ' ').capitalize()}\n" for label in table.labels)
+    write_whole(out / "classes.txt", names, durable=True)
+    _write_manifest(out, rows, split_of)
+    return {split: len(order) for split, order in orders.items()}
+
+
+def _splits(table: ClipTable, seed: int) -> dict[str, str]:
+    """Give the split of each group: as the table says, else dealt out. Files that cannot be read take part, so that none moves later."""
+    if any(clip.split for clip in table.clips):
+        return {clip.group: clip.split for clip in table.clips}
+    groups: dict[str, set[str]] = {}
+    for clip in table.clips:
+        groups.setdefault(clip.group, set()).update(event.label for event in clip.events)
+    return split_groups({name: frozenset(labels) for name, labels in groups.items()}, seed)
+
+
+def _check_orders(table: ClipTable, rows: list[_Row], orders: Mapping[str, list[int]]) -> None:
+    """Raise DataError unless every split has a row and every class a second to learn from."""
+    problems = [
+        f"no file is left for split {split}: there must be three recordings (files, or groups where they are named) of at least one class"
+        for split, order in orders.items()
+        if not order
+    ]
+    learnt = {int(label) for row in orders["train"] for label in np.unique(rows[row].labels)}
+    for index, label in enumerate(table.labels):
+        if index not in learnt:
+            line = min(event.line for clip in table.clips for event in clip.events if event.label == label)
+            problems.append(f"row {line}: class {label} must fill at least half of one second of a training file, and fills none")
+    refuse(table.path, problems)
+
+
+def _window(seconds: int, start: int) -> NDArray[np.int64]:
+    """Give the seconds of a row, shape (T,); a file shorter than T is played again from its beginning."""
+    return (start + np.arange(WINDOW_SEGMENTS)) % seconds
+
+
+def _load(place: Path) -> dict[str, NDArray[np.floating]]:
+    try:
+        found: dict[str, NDArray[np.floating]] = load_file(place)
+    except (OSError, SafetensorError, ValueError) as exc:
+        msg = f"{place} must be a whole safetensors file: {exc}; run the command again"
+        raise DataError(msg) from exc
+    return found
+
+
+def _write_features(out: Path, rows: list[_Row], options: ClipOptions) -> None:
+    """Write both feature files, plain datasets, with one clip in memory at a time."""
+    sample = _load(rows[0].features)
+    with (
+        whole_file(out / "audio_feature.h5", alone=True) as audio,
+        whole_file(out / "visual_feature.h5", alone=True) as visual,
+        h5py.File(audio, "w") as heard,
+        h5py.File(visual, "w") as seen,
+    ):
+        files = {"audio": heard, "visual": seen}
+        shapes = {name: sample[name].shape[1:] for name in files}
+        sets = {n: f.create_dataset("avadataset", (len(rows), WINDOW_SEGMENTS, *shapes[n]), dtype=options.dtype) for n, f in files.items()}
+        known, clip = rows[0].features, sample
+        for number, row in enumerate(rows):
+            if row.features != known:
+                known, clip = row.features, _load(row.features)
+            window = _window(len(row.labels), row.start)
+            for name, dataset in sets.items():
+                dataset[number] = clip[name][window]
+
+
+def _write_dataset(path: Path, name: str, values: NDArray[np.generic]) -> None:
+    with whole_file(path, alone=True) as part, h5py.File(part, "w") as file:
+        file[name] = values
+
+
+def _write_manifest(out: Path, rows: list[_Row], split_of: Mapping[str, str]) -> None:
+    """Write which file and second each row begins at; T seconds from there, again from 0 after the file's last."""
+    with whole_file(out / MANIFEST_FILE, alone=True) as part, part.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("row", "file", "first_s", "file_s", "split", "group"))
+        for number, row in enumerate(rows):
+            clip = row.clip
+            writer.writerow((number, clip.file, row.start, len(row.labels), split_of[clip.group], clip.group))

@@ -1,0 +1,301 @@
+"""Reads a user's table of clips: which class is heard and seen in which file from when to when.
+
+It opens no media. Every complaint names the file and the row of the table, and all are made at once. Columns: file, label (or
+class_slug), onset_s, offset_s, and if wanted split and group. A row with the label none or background says that nothing is there.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.errors import DataError
+from streamav.files import SLUG_SIZE, slug
+from streamav.training.clips.splits import SPLITS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["LABELS_FILE", "Clip", "ClipEvent", "ClipTable", "read_clip_table", "refuse", "second_labels"]
+
+LABELS_FILE = "labels.csv"
+NOTHING = frozenset({"none", "background"})
+"""Labels of rows that say that nothing is there."""
+SHARED_S = 0.5
+"""Events of two classes may overlap by so much, s; a second has one label, so more is refused."""
+HALF_S = 0.5
+"""An event that covers so much of a second may give it its label, s, as in `streamav recordings`."""
+_NEEDED = ("file", "label", "onset_s", "offset_s")
+_OPTIONAL = ("split", "group")
+_READ_OVER = ("notes", "labelled_by", "ave_class")
+"""Columns for people, which tables of `streamav recordings` have."""
+_MAX_BYTES = 16 << 20
+_MAX_TOLD = 20
+_FORMULA = "=+-@"
+
+
+@dataclass(frozen=True, slots=True)
+class ClipEvent:
+    """One label over [onset_s, offset_s) seconds of a file."""
+
+    label: str
+    onset_s: float
+    offset_s: float
+    line: int
+    """Of the table, from 1; the header is line 1."""
+
+
+@dataclass(slots=True)
+class Clip:
+    """One file of the table."""
+
+    file: str
+    """Path below the folder of the media, with slashes."""
+    line: int
+    """First row that names it."""
+    events: list[ClipEvent] = field(default_factory=list)
+    nothing: list[ClipEvent] = field(default_factory=list)
+    """Stretches that were said to hold nothing."""
+    split: str = ""
+    """train, val, test, or empty when the table leaves it open."""
+    group: str = ""
+    """Recording that it was cut from; the file itself when the table names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipTable:
+    """A table without contradictions."""
+
+    path: Path
+    media: Path
+    """Folder that the files are in."""
+    clips: tuple[Clip, ...]
+    """In the order in which files are first named."""
+    labels: tuple[str, ...]
+    """The classes, sorted; background is not one."""
+
+
+def read_clip_table(path: Path, media: Path) -> ClipTable:
+    """Read and check a table.
+
+    Args:
+        path: the CSV file, UTF-8, comma-separated, with a header.
+        media: folder that the files are in.
+
+    Raises:
+        DataError: naming every row that is wrong (the first twenty).
+    """
+    rows = _rows(path)
+    clips: dict[str, Clip] = {}
+    problems: list[str] = []
+    for line, row in rows:
+        try:
+            _take(clips, row, line, media)
+        except DataError as exc:
+            problems.append(f"row {line}: {exc}")
+    for clip in clips.values():
+        problems += _contradictions(clip)
+    problems += _splits(list(clips.values()))
+    labels = tuple(sorted({event.label for clip in clips.values() for event in clip.events}))
+    if not problems and not labels:
+        problems.append("at least one row must have a class, got only background")
+    refuse(path, problems)
+    return ClipTable(path, media, tuple(clips.values()), labels)
+
+
+def refuse(path: Path, problems: Sequence[str]) -> None:
+    """Raise DataError that tells *problems* of the table *path*, when there are any."""
+    if problems:
+        more = [f"and {len(problems) - _MAX_TOLD} more"] if len(problems) > _MAX_TOLD else []
+        msg = f"{path} must be corrected:\n" + "\n".join([*problems[:_MAX_TOLD], *more])
+        raise DataError(msg)
+
+
+def second_labels(clip: Clip, seconds: int, classes: Mapping[str, int], background: int) -> NDArray[np.int64]:
+    """Give the label of each second, shape (seconds,).
+
+    A second belongs to the class whose events together cover most of it, at least half; of equals, to the one that began first.
+    What no event covers so far is background.
+    """
+    labels = np.full(seconds, background, dtype=np.int64)
+    most = np.zeros(seconds)
+    starts = np.arange(seconds)
+    # By first onset, so that of equals the one that began first keeps the second.
+    for label, spans in sorted(_joined(clip.events).items(), key=lambda pair: (pair[1][0], pair[0])):
+        covered = sum(np.clip(np.minimum(offset, starts + 1) - np.maximum(onset, starts), 0.0, None) for onset, offset in spans)
+        covered = np.round(covered, 6)  # times are decimal numbers: 0.3 + 0.2 may be a little less than 0.5
+        wins = (covered >= HALF_S) & (covered > most)
+        labels[wins], most[wins] = classes[label], covered[wins]
+    return labels
+
+
+def _joined(events: Iterable[ClipEvent]) -> dict[str, list[tuple[float, float]]]:
+    """Give the stretches of each label in time order, those that touch or overlap as one."""
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for event in sorted(events, key=lambda event: event.onset_s):
+        mine = spans.setdefault(event.label, [])
+        if mine and event.onset_s <= mine[-1][1]:
+            mine[-1] = (mine[-1][0], max(mine[-1][1], event.offset_s))
+        else:
+            mine.append((event.onset_s, event.offset_s))
+    return spans
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Read the rows with the line each begins on."""
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            msg = f"{path} must be at most {_MAX_BYTES} bytes"
+            raise DataError(msg)
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, restkey="", restval=None, strict=True)
+            names = _header(path, list(reader.fieldnames or ()))
+            found = []
+            line = reader.line_num + 1
+            for row in reader:
+                if "" in row or None in row.values():
+                    msg = f"{path}, row {line}: it must have the {len(names)} fields of the header"
+                    raise DataError(msg)
+                found.append((line, {name: row[given].strip() for given, name in names.items()}))
+                line = reader.line_num + 1
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
+        msg = f"{path} must be a readable table (CSV, UTF-8): {exc}"
+        raise DataError(msg) from exc
+    return found
+
+
+def _header(path: Path, given: list[str]) -> dict[str, str]:
+    """Give the name of each column as we know it."""
+    names = {column: "label" if column == "class_slug" else column for column in given}
+    known = (*_NEEDED, *_OPTIONAL, *_READ_OVER)
+    for column, name in names.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            msg = f"{path}, row 1: unknown column {column[:60]!r}; the nearest is {near}; there are {', '.join(known)}"
+            raise DataError(msg)
+    missing = [name for name in _NEEDED if name not in names.values()]
+    if missing or len(set(names.values())) != len(given):
+        msg = f"{path}, row 1: it must name the columns {', '.join(_NEEDED)} once each, got {', '.join(given)[:200] or 'nothing'}"
+        raise DataError(msg)
+    return names
+
+
+def _take(clips: dict[str, Clip], row: Mapping[str, str], line: int, media: Path) -> None:
+    """Put a row into its clip.
+
+    Raises:
+        DataError: when something in it is wrong.
+    """
+    file = _checked_file(row["file"], media)
+    clip = clips.setdefault(file, Clip(file, line))
+    for name in _OPTIONAL:
+        said, before = row.get(name, ""), getattr(clip, name)
+        if said and before and said != before:
+            msg = f"{file} must have one {name}, got {said[:60]!r} after {before[:60]!r}"
+            raise DataError(msg)
+        setattr(clip, name, said or before)
+    if clip.split and clip.split not in SPLITS:
+        split, clip.split = clip.split, ""
+        msg = f"split of {file} must be train, val, test or empty, got {split[:60]!r}"
+        raise DataError(msg)
+    label = _checked_label(row["label"], file)
+    if label in NOTHING:
+        whole = not row["onset_s"] and not row["offset_s"]
+        onset_s, offset_s = (0.0, math.inf) if whole else _times(row, file)
+        clip.nothing.append(ClipEvent(label, onset_s, offset_s, line))
+    else:
+        clip.events.append(ClipEvent(label, *_times(row, file), line))
+
+
+def _checked_file(name: str, media: Path) -> str:
+    """Give a file name that stays below the folder of the media and is there."""
+    parts = name.split("/")
+    hostile = not name.isprintable() or "\\" in name or ":" in name or name[:1] in {"/", "~", *_FORMULA} or {"", ".", ".."} & set(parts)
+    if not name or hostile:
+        msg = f"file must be a path below the media folder, without .., \\ and :, and without {_FORMULA}~/ at its start; got {name[:80]!r}"
+        raise DataError(msg)
+    if not (media / name).is_file():
+        msg = f"file {name[:200]} must be in {media}, and is not"
+        raise DataError(msg)
+    return name
+
+
+def _checked_label(label: str, file: str) -> str:
+    demand = f"label of {file} must be small letters, digits and single _ between them, at most {SLUG_SIZE}"
+    try:
+        plain = slug(label)
+    except DataError as exc:
+        msg = f"{demand}: {exc}"
+        raise DataError(msg) from exc
+    if plain != label:
+        msg = f"{demand}, got {label[:80]!r}; write {plain}"
+        raise DataError(msg)
+    return label
+
+
+def _times(row: Mapping[str, str], file: str) -> tuple[float, float]:
+    try:
+        onset_s, offset_s = float(row["onset_s"]), float(row["offset_s"])
+    except ValueError:
+        msg = f"onset_s and offset_s of {file} must be numbers of seconds, got {row['onset_s'][:40]!r} and {row['offset_s'][:40]!r}"
+        raise DataError(msg) from None
+    if not 0.0 <= onset_s < offset_s < math.inf:
+        msg = f"{file}: 0 <= onset_s < offset_s must hold, got {onset_s:g} and {offset_s:g}"
+        raise DataError(msg)
+    return onset_s, offset_s
+
+
+def _contradictions(clip: Clip) -> list[str]:
+    """Tell where two rows give one time two labels."""
+    problems = []
+    spans = sorted([*clip.events, *clip.nothing], key=lambda event: (event.onset_s, event.line))
+    for place, one in enumerate(spans):
+        for other in spans[place + 1 :]:
+            if other.onset_s >= one.offset_s:
+                break
+            if _meaning(one) == _meaning(other):
+                continue
+            shared = min(one.offset_s, other.offset_s) - other.onset_s
+            if shared > SHARED_S:
+                first, second = sorted((one, other), key=lambda event: event.line)
+                problems.append(
+                    f"row {second.line}: {clip.file} has two labels at one time, {second.label} here and {first.label} in row "
+                    f"{first.line}, for {shared:g} s from {other.onset_s:g} s; a second has one label: end one where the other begins"
+                )
+    return problems
+
+
+def _meaning(event: ClipEvent) -> str:
+    return "" if event.label in NOTHING else event.label
+
+
+def _splits(clips: Iterable[Clip]) -> list[str]:
+    """Fill in groups, and tell where splits are missing or a group is in two."""
+    problems = []
+    clips = list(clips)
+    groups: dict[str, Clip] = {}
+    given = any(clip.split for clip in clips)
+    for clip in clips:
+        clip.group = clip.group or clip.file
+        if given and not clip.split:
+            problems.append(f"row {clip.line}: {clip.file} must have a split, as others have: every file, or none")
+        first = groups.setdefault(clip.group, clip)
+        if clip.split != first.split:
+            problems.append(
+                f"row {clip.line}: group {clip.group[:80]} must lie in one split, got {clip.split or 'none'} for {clip.file} "
+                f"and {first.split or 'none'} for {first.file} (row {first.line})"
+            )
+    if given:
+        trained = {event.label for clip in clips if clip.split == "train" for event in clip.events}
+        untrained = {event.label: event.line for clip in reversed(clips) for event in clip.events if event.label not in trained}
+        problems += [f"row {line}: class {label} must have a file of split train" for label, line in sorted(untrained.items())]
+        problems += [f"at least one file must be of split {split}" for split in SPLITS if all(clip.split != split for clip in clips)]
+    return problems

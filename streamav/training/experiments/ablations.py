@@ -1,0 +1,248 @@
+"""The rows of the paper's Tables III, IV and V as settings, so that each table is one command.
+
+It trains nothing itself. Published numbers are accuracies in percent on AVE's test split, which selected the models there.
+
+Source: VSCG section IV-C, Tables III-V. A star the paper prints at a baseline's number is left out here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from streamav.errors import SettingsError
+from streamav.files import slug
+from streamav.networks.baselines import BaselineName, BaselineOptions, Plugin, make_baseline
+from streamav.networks.options import REFERENCE_PSP_THRESHOLD, Prior, Supervision, VSCGOptions
+from streamav.training.fit.losses import LossName, LossOptions
+from streamav.training.fit.targets import TargetOptions
+from streamav.training.options import DECAY_EPOCHS_FULLY, DECAY_EPOCHS_WEAKLY, TrainOptions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["TABLES", "Row", "TableName", "find_rows", "make_network", "tables"]
+
+TableName = Literal["III", "IV", "V"]
+
+PSP_WEAK_THRESHOLD = 0.095
+"""Source: jasongief/PSP_CVPR_2021 README.md:33 (at T = 10)."""
+_SUPERVISIONS: tuple[Supervision, ...] = ("fully", "weakly")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of a table under one supervision: everything that a training run needs."""
+
+    name: str
+    """As the paper names it."""
+    network: Literal["vscg", "avel", "pspnet", "cmbs"]
+    supervision: Supervision
+    options: VSCGOptions | BaselineOptions
+    loss: LossOptions
+    targets: TargetOptions
+    train: TrainOptions
+    published: float
+    """Accuracy in percent that the paper gives."""
+
+    @property
+    def key(self) -> str:
+        """Name for files and logs, such as "fully-isce-w-cere"."""
+        return f"{self.supervision}-{slug(self.name, '-')}"
+
+
+def make_network(options: VSCGOptions | BaselineOptions) -> nn.Module:
+    """Make the network that *options* describe, with freshly drawn weights."""
+    if isinstance(options, BaselineOptions):
+        return make_baseline(options)
+    from streamav.networks.vscg import VSCG
+
+    return VSCG(options)
+
+
+def tables(*, compatible: bool = False) -> dict[TableName, tuple[Row, ...]]:
+    """Give all rows of Tables III, IV and V, fully supervised ones first.
+
+    Args:
+        compatible: True for the authors' networks, losses and targets, bugs included; False for the corrected ones, with the
+            paper's losses (no term for the per-segment head), the clean agreement target and the clip's tags.
+    """
+    make = _Maker(compatible=compatible)
+    return {"III": make.components(), "IV": make.plugins(), "V": make.losses()}
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes rows in one of the two forms."""
+
+    compatible: bool
+
+    def components(self) -> tuple[Row, ...]:
+        """Table III: parts of the event semantic consistency module."""
+        rows: list[tuple[str, Prior | None, tuple[float, float]]] = [
+            ("w/o ESCM", None, (77.9, 72.9)),
+            ("w/o ISCE", "zero", (76.4, 71.9)),
+            ("ISCE w/ Avg", "avg", (77.8, 73.0)),
+            ("ISCE w/ Max", "max", (78.2, 73.4)),
+            ("ISCE w/ non-shared CERE", "unshared", (77.2, 72.8)),
+            ("ISCE w/ CERE", None, (79.7, 74.8)),
+        ]
+        return tuple(
+            self._vscg(name, supervision, published[index], prior=prior, escm=name != "w/o ESCM")
+            for index, supervision in enumerate(_SUPERVISIONS)
+            for name, prior, published in rows
+        )
+
+    def plugins(self) -> tuple[Row, ...]:
+        """Table IV: the module at the very end of other networks, each with its own loss and schedule."""
+        rows: list[tuple[str, BaselineName, Plugin, tuple[float, float]]] = [
+            ("AVEL", "avel", "none", (72.7, 66.7)),
+            ("AVEL w/ PSP", "avel", "psp", (76.6, 72.9)),
+            ("AVEL w/ ESCM", "avel", "escm", (77.5, 72.9)),
+            ("PSP-Net", "pspnet", "none", (76.6, 72.9)),
+            ("PSP-Net w/ ESCM", "pspnet", "escm", (78.8, 73.8)),
+            ("CMBS", "cmbs", "none", (79.2, 73.3)),
+            ("CMBS w/ ESCM", "cmbs", "escm", (79.6, 73.4)),
+        ]
+        return tuple(
+            self._baseline(name, network, supervision, published[index], plugin=plugin)
+            for index, supervision in enumerate(_SUPERVISIONS)
+            for name, network, plugin, published in rows
+        )
+
+    def losses(self) -> tuple[Row, ...]:
+        """Table V: losses, for VSCG and for PSP-Net."""
+        fully: list[tuple[str, LossName, tuple[float, float]]] = [
+            ("CE", "ce", (78.1, 76.3)),
+            ("CE + AVPS", "ce_avps", (78.8, 76.6)),
+            ("negative pair filter", "npf", (79.7, 77.5)),
+        ]
+        weakly: list[tuple[str, LossName, tuple[float, float]]] = [("BCE", "bce", (73.8, 72.9)), ("smooth", "smooth", (74.8, 73.0))]
+        found: list[Row] = []
+        for supervision, losses in zip(_SUPERVISIONS, (fully, weakly), strict=True):
+            found += [self._vscg(f"VSCG {name}", supervision, given[0], loss=loss) for name, loss, given in losses]
+            found += [self._baseline(f"PSP {name}", "pspnet", supervision, given[1], loss=loss) for name, loss, given in losses]
+        return tuple(found)
+
+    def _vscg(
+        self,
+        name: str,
+        supervision: Supervision,
+        published: float,
+        *,
+        prior: Prior | None = None,
+        escm: bool = True,
+        loss: LossName | None = None,
+    ) -> Row:
+        options = VSCGOptions.reference(supervision) if self.compatible else VSCGOptions.corrected(supervision)
+        options = replace(options, escm=escm, prior=options.prior if prior is None else prior)
+        name_of_loss = loss or ("npf" if supervision == "fully" else "smooth")
+        if name_of_loss in {"ce", "ce_avps"}:  # these train the per-segment head and nothing else
+            options = replace(options, decision="argmax29", segment_head="trained")
+        elif supervision == "fully":
+            options = replace(options, segment_head="untrained")
+        train = TrainOptions(
+            decay_epochs=DECAY_EPOCHS_FULLY if supervision == "fully" else DECAY_EPOCHS_WEAKLY,
+            decision=options.decision,
+            threshold=options.decision_threshold,
+        )
+        return Row(
+            name=name,
+            network="vscg",
+            supervision=supervision,
+            options=options,
+            loss=self._loss(name_of_loss),
+            targets=self._targets(),
+            train=train,
+            published=published,
+        )
+
+    def _baseline(
+        self,
+        name: str,
+        network: BaselineName,
+        supervision: Supervision,
+        published: float,
+        *,
+        plugin: Plugin = "none",
+        loss: LossName | None = None,
+    ) -> Row:
+        own_losses: dict[BaselineName, tuple[LossName, LossName]] = {
+            "avel": ("soft_margin", "soft_margin"),
+            "pspnet": ("ce_avps", "bce"),
+            "cmbs": ("cmbs", "soft_margin"),
+        }
+        chosen = loss or own_losses[network][_SUPERVISIONS.index(supervision)]
+        two_stage = chosen in {"npf", "cmbs"}
+        options = BaselineOptions(
+            network=network,
+            supervision=supervision,
+            plugin=plugin,
+            npf_heads=chosen == "npf",
+            psp_threshold=self._psp_threshold(network, supervision),
+            decision="two_stage" if two_stage else "argmax29",
+            decision_threshold=0.7 if chosen == "npf" else 0.5,
+        )
+        return Row(
+            name=name,
+            network=network,
+            supervision=supervision,
+            options=options,
+            loss=self._loss(chosen),
+            targets=self._targets() if network == "pspnet" else TargetOptions(),  # AVEL and CMBS train on the clip's tag
+            train=replace(_host_training(network, supervision), decision=options.decision, threshold=options.decision_threshold),
+            published=published,
+        )
+
+    def _psp_threshold(self, network: BaselineName, supervision: Supervision) -> float | None:
+        if network == "pspnet" and supervision == "weakly":
+            return PSP_WEAK_THRESHOLD
+        return REFERENCE_PSP_THRESHOLD if self.compatible else None
+
+    def _loss(self, name: LossName) -> LossOptions:
+        weight = 1.0 if self.compatible and name == "npf" else 100.0  # lambda = 100 of CE + 100 AVPS holds in both forms
+        return LossOptions(loss=name, segment_weight=0.0, avps_weight=weight)
+
+    def _targets(self) -> TargetOptions:
+        return TargetOptions.reference() if self.compatible else TargetOptions()
+
+
+def _host_training(network: BaselineName, supervision: Supervision) -> TrainOptions:
+    """Give the host's own schedule, which Table IV keeps.
+
+    Source: YapengTian/AVE-ECCV18 supervised_main.py:47-67, weak_supervised_main.py:43-63 (a step every 15 000 batches is epoch 288
+    of 52 batches); jasongief/PSP_CVPR_2021 fully_supervised_main.py:102, weakly_supervised_main.py:100; marmot-xy/CMBS
+    supv_train.sh, weakly_train.sh, supv_main.py:101, weakly_main.py:87.
+    """
+    fully = supervision == "fully"
+    if network == "avel":
+        return TrainOptions(epochs=300 if fully else 250, batch=64, decay=0.1, decay_epochs=(288,))
+    if network == "pspnet":
+        return TrainOptions(decay_epochs=(60, 120) if fully else (80, 160))
+    return TrainOptions(
+        epochs=200,
+        batch=64,
+        learning_rate=7e-4 if fully else 6e-4,
+        decay=0.5,
+        decay_epochs=(10, 20, 30) if fully else (10, 20, 40),
+        select_every=1,
+        clip_norm=0.5,
+    )
+
+
+TABLES: dict[TableName, tuple[Row, ...]] = tables()
+"""Every row in its corrected form; `tables(compatible=True)` gives the authors'."""
+
+
+def find_rows(table: str, *, compatible: bool = False, supervision: Supervision | None = None) -> tuple[Row, ...]:
+    """Give the rows of one table, of both supervisions or of one.
+
+    Raises:
+        SettingsError: when there is no such table.
+    """
+    known = tables(compatible=compatible)
+    for name, rows in known.items():
+        if name == table:
+            return tuple(row for row in rows if supervision in {None, row.supervision})
+    msg = f"table must be one of {', '.join(known)}, got {table!r}"
+    raise SettingsError(msg)

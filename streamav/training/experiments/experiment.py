@@ -1,0 +1,257 @@
+"""One experiment on AVE-shaped data: train from each seed, select on validation, and read the test split once, at the end.
+
+It knows no command line and draws no pictures (`report` does).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from streamav.errors import SettingsError
+from streamav.evaluation.bootstrap import mean_and_deviation
+from streamav.evaluation.segments import SegmentScores, score_segments
+from streamav.networks.baselines import BaselineOptions
+from streamav.networks.options import VSCGOptions
+from streamav.training.data.pairing import PairedBatches
+from streamav.training.data.windows import ClipBatches
+from streamav.training.experiments.ablations import make_network
+from streamav.training.fit.device_rows import on_device
+from streamav.training.fit.losses import LossOptions
+from streamav.training.fit.selection import Answers, answers
+from streamav.training.fit.targets import TargetOptions
+from streamav.training.fit.trainer import EpochBatches, Recipe, TrainResult, Watcher, fit
+from streamav.training.options import DECAY_EPOCHS_FULLY, DECAY_EPOCHS_WEAKLY, TrainOptions
+from streamav.training.workers import ALONE, Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+    from streamav.networks.options import Supervision
+    from streamav.training.data.feature_set import FeatureSet
+    from streamav.training.data.folder import AveData
+    from streamav.training.experiments.ablations import Row
+
+__all__ = ["Experiment", "Outcome", "SeedOutcome", "Trained", "experiment_of", "planned", "run_experiment", "tested", "train_seeds"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """Everything that decides the outcome, besides data and seed."""
+
+    name: str
+    network: VSCGOptions | BaselineOptions
+    losses: LossOptions
+    targets: TargetOptions = field(default_factory=TargetOptions)
+    train: TrainOptions = field(default_factory=TrainOptions)
+    published: float = float("nan")
+    """Accuracy in percent that the paper gives for it; NaN for none."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Give everything as plain values for the report."""
+        return {
+            "name": self.name,
+            "network": asdict(self.network),
+            "loss": asdict(self.losses),
+            "targets": asdict(self.targets),
+            "train": self.train.to_dict(),
+        }
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Trained:
+    """One seed's run before the test split has been read."""
+
+    seed: int
+    network: nn.Module
+    """In eval mode, with the weights that did best on validation."""
+    result: TrainResult
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class SeedOutcome:
+    """What one seed came to."""
+
+    seed: int
+    network: nn.Module
+    """In eval mode, with the weights that did best on validation."""
+    result: TrainResult
+    test: Answers
+    scores: SegmentScores
+    """On the test split, which was read once, after everything was selected."""
+
+    @property
+    def test_selected(self) -> float:
+        """The best test accuracy of all looks, which is what the paper reports; NaN unless it was asked for."""
+        return max((record.shown["accuracy"] for record in self.result.history if record.shown), default=float("nan"))
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Outcome:
+    """What an experiment came to."""
+
+    experiment: Experiment
+    seeds: tuple[SeedOutcome, ...]
+
+    @property
+    def chosen(self) -> SeedOutcome:
+        """Give the seed that did best on validation: the one whose weights are kept."""
+        return max(self.seeds, key=lambda outcome: (outcome.result.best_score, -outcome.seed))
+
+    def summary(self) -> dict[str, tuple[float, float]]:
+        """Give mean and standard deviation over the seeds of each test score."""
+        names = self.seeds[0].scores.to_dict()
+        return {name: mean_and_deviation([outcome.scores.to_dict()[name] for outcome in self.seeds]) for name in names}
+
+
+def planned(
+    network: str,
+    supervision: Supervision,
+    sizes: Mapping[str, int],
+    changes: Mapping[str, Mapping[str, object]],
+    *,
+    compatible: bool = False,
+) -> Experiment:
+    """Put an experiment together from defaults and changes.
+
+    Args:
+        network: vscg, avel, pspnet or cmbs.
+        supervision: fully or weakly.
+        sizes: audio_size, visual_size, grid and classes of the data.
+        changes: plain values by section: network, loss, targets, train.
+        compatible: True for the authors' network, loss and targets, bugs included.
+
+    Raises:
+        SettingsError: when a name or value is wrong; the nearest right name is given.
+    """
+    for section in changes:
+        if section not in {"network", "loss", "targets", "train"}:
+            msg = f"--set takes network, loss, targets, train or data before the dot, got {section!r}"
+            raise SettingsError(msg)
+    if network == "vscg":
+        start = VSCGOptions.reference(supervision) if compatible else VSCGOptions.corrected(supervision)
+        options: VSCGOptions | BaselineOptions = VSCGOptions.from_dict({**asdict(start), **sizes, **changes.get("network", {})})
+        losses = LossOptions.reference(supervision) if compatible else LossOptions.corrected(supervision)
+    else:
+        chosen = {"network": network, "supervision": supervision, **sizes, **changes.get("network", {})}
+        options = BaselineOptions.from_dict({**chosen, "decision": _baseline_decision(network, supervision)})
+        losses = _baseline_losses(network, supervision)
+    losses = LossOptions.from_dict({**asdict(losses), **changes.get("loss", {})})
+    targets = TargetOptions.reference() if compatible else TargetOptions()
+    try:
+        targets = replace(targets, **changes.get("targets", {}))  # type: ignore[arg-type] # unknown names are caught here
+    except TypeError as exc:
+        msg = f"targets has the settings {', '.join(asdict(targets))}: {exc}"
+        raise SettingsError(msg) from exc
+    base = {
+        "decay_epochs": DECAY_EPOCHS_FULLY if supervision == "fully" else DECAY_EPOCHS_WEAKLY,
+        "decision": options.decision,
+        "threshold": options.decision_threshold,
+    }
+    train = TrainOptions.from_dict({**base, **changes.get("train", {})})
+    return Experiment(name=f"{network}, {supervision} supervised", network=options, losses=losses, targets=targets, train=train)
+
+
+def experiment_of(row: Row, sizes: Mapping[str, int], changes: Mapping[str, object]) -> Experiment:
+    """Make an experiment of a table's row, at the sizes of the data; *changes* are training settings that hold for every row."""
+    train = TrainOptions.from_dict({**row.train.to_dict(), **changes})
+    options = replace(row.options, **sizes)  # type: ignore[arg-type] # both kinds of options have these sizes
+    return Experiment(name=row.name, network=options, losses=row.loss, targets=row.targets, train=train, published=row.published)
+
+
+def run_experiment(
+    data: AveData,
+    experiment: Experiment,
+    seeds: Sequence[int],
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    device: str = "cpu",
+    watcher: Callable[[int], Watcher] | None = None,
+) -> Outcome:
+    """Train once for each seed and then read the test split: `train_seeds` and `tested` in one process."""
+    trained = train_seeds(data, experiment, seeds, folder=folder, resume=resume, workers=Workers(device=device), watcher=watcher)
+    return tested(data, experiment, trained)
+
+
+def train_seeds(  # noqa: PLR0913 - as run_experiment, and what prepares a network
+    data: AveData,
+    experiment: Experiment,
+    seeds: Sequence[int],
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    workers: Workers = ALONE,
+    watcher: Callable[[int], Watcher] | None = None,
+    prepare: Callable[[nn.Module], object] | None = None,
+) -> list[Trained]:
+    """Train once for each seed; the test split is not read unless `TrainOptions.test_selected` asks for it.
+
+    Args:
+        data: splits of one folder.
+        experiment: what is trained.
+        seeds: at least one; five or more for a number to be reported.
+        folder: where each seed's state is kept until the end; None for nowhere.
+        resume: go on from the states in *folder*; a seed that was finished is not trained again.
+        workers: the processes that share the work, and the device.
+        watcher: makes the watcher of a seed's run.
+        prepare: changes each fresh network in place before it is trained; None for nothing.
+    """
+    if experiment.train.device_features:
+        data = on_device(data, torch.device(workers.device))
+    train = data.weak_train if experiment.network.supervision == "weakly" else data.train
+    shown = data.test if experiment.train.test_selected else None
+    trained: list[Trained] = []
+    for seed in seeds:
+        options = replace(experiment.train, seed=seed)
+        recipe = Recipe(classes=len(data.classes), options=options, losses=experiment.losses, targets=experiment.targets)
+        torch.manual_seed(seed)
+        network = make_network(experiment.network)
+        if prepare is not None:
+            prepare(network)
+        network.to(workers.device)
+        batches = _batches(data, train, options, workers)
+        place = None if folder is None else folder / f"seed-{seed}"
+        watching = watcher(seed) if watcher else None
+        result = fit(network, batches, data.val, recipe, folder=place, resume=resume, watcher=watching, shown=shown, workers=workers)
+        trained.append(Trained(seed=seed, network=network, result=result))
+    return trained
+
+
+def _batches(data: AveData, train: FeatureSet, options: TrainOptions, workers: Workers) -> EpochBatches:
+    """Choose what an epoch is made of."""
+    if not options.pairs:
+        return ClipBatches(train=train, options=options, background=data.background, workers=workers)
+    if data.presence is None:
+        msg = "train.pairs needs heard.h5 and seen.h5 beside the features (streamav compose writes them); leave it away"
+        raise SettingsError(msg)
+    return PairedBatches(train=data.train, presence=data.presence, options=options, background=data.background)
+
+
+def tested(data: AveData, experiment: Experiment, trained: Sequence[Trained]) -> Outcome:
+    """Read the test split, now that nothing is left to be chosen: once for each seed's weights."""
+    options = experiment.train
+    outcomes = []
+    for one in trained:
+        said = answers(one.network, data.test.batches(options.batch), options.decision, options.threshold)
+        scores = score_segments(said.truth, said.decided, len(data.classes))
+        outcomes.append(SeedOutcome(seed=one.seed, network=one.network, result=one.result, test=said, scores=scores))
+    return Outcome(experiment=experiment, seeds=tuple(outcomes))
+
+
+def _baseline_decision(network: str, supervision: Supervision) -> str:
+    return "two_stage" if network == "cmbs" and supervision == "fully" else "argmax29"
+
+
+def _baseline_losses(network: str, supervision: Supervision) -> LossOptions:
+    """Give the baseline's own loss, as in Table IV."""
+    if supervision == "weakly":
+        return LossOptions(loss="bce" if network == "pspnet" else "soft_margin")
+    if network == "pspnet":
+        return LossOptions(loss="ce_avps")
+    return LossOptions(loss="cmbs" if network == "cmbs" else "soft_margin")

@@ -1,0 +1,200 @@
+"""Makes a bundle of a trained VSCG: its card says which encoders its features came from, and how it was trained.
+
+It trains nothing and reads no features.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from streamav.bundle import (
+    AVE_CLASSES,
+    AudioCard,
+    DetectionCard,
+    LocalizerCard,
+    Metrics,
+    ModelCard,
+    TrainingData,
+    VisualCard,
+    write_bundle,
+)
+from streamav.bundle.card import card_name
+from streamav.errors import DataError, SettingsError
+from streamav.files import whole_file
+from streamav.networks.options import VSCGOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from streamav.bundle import Bundle, ClassEntry
+    from streamav.training.experiments.experiment import Outcome
+
+__all__ = [
+    "ENCODERS_FILE",
+    "ENCODER_WEIGHTS_FILE",
+    "Encoders",
+    "encoder_weights",
+    "encoders_of",
+    "export_bundle",
+    "save_encoder_weights",
+    "weights_inside",
+]
+
+ENCODERS_FILE = "encoders.json"
+"""Beside extracted features: the audio and visual parts of the card of the encoders they were made with."""
+ENCODER_WEIGHTS_FILE = "encoders.safetensors"
+"""Beside it: the weights of those encoders that belong into the bundle; external ones (VGG-19, YAMNet ...) do not."""
+_MAX_BYTES = 1 << 20
+_MAX_WEIGHTS_BYTES = 4 << 30
+Encoders = tuple[AudioCard, VisualCard]
+
+PAPER_ENCODERS: Encoders = (
+    AudioCard(network="vggish", log_mel_offset=0.01, size=128, external=True),
+    VisualCard(network="vgg19", picture=(224, 224), frames_per_second=16, size=512, grid=7, external=True),
+)
+"""Source: AVE's feature scripts (VGGish before any post-processing, VGG-19 block5_pool averaged over 16 frames a second)."""
+EDGE_ENCODERS: Encoders = (
+    AudioCard(network="yamnet", log_mel_offset=0.001, size=1024, external=True),
+    VisualCard(network="mobilenetv2", picture=(224, 224), frames_per_second=16, size=1280, grid=7, external=True),
+)
+
+
+def encoders_of(folder: Path, audio_size: int, visual_size: int) -> Encoders | None:
+    """Find out which encoders made the features of *folder*: from encoders.json, else from their sizes; None when neither tells.
+
+    Raises:
+        DataError: when encoders.json is wrong or does not fit the sizes.
+    """
+    path = folder / ENCODERS_FILE
+    if path.is_file():
+        try:
+            tree: dict[str, object] = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size <= _MAX_BYTES else {}
+            audio, visual = AudioCard.model_validate(tree["audio"]), VisualCard.model_validate(tree["visual"])
+        except (OSError, ValueError, TypeError, KeyError, ValidationError) as exc:
+            msg = f"{path} must hold the audio and visual parts of a model card: {exc}"
+            raise DataError(msg) from exc
+        if (audio.size, visual.size) != (audio_size, visual_size):
+            msg = f"{path} must fit the features ({audio_size} and {visual_size}), got {audio.size} and {visual.size}"
+            raise DataError(msg)
+        return audio, visual
+    for known in (PAPER_ENCODERS, EDGE_ENCODERS):
+        if (known[0].size, known[1].size) == (audio_size, visual_size):
+            return known
+    return None
+
+
+def encoder_weights(folder: Path, encoders: Encoders) -> dict[str, NDArray[np.float32]]:
+    """Read the weights of the encoders that belong into the bundle; none for external encoders.
+
+    Raises:
+        SettingsError: when they are not there.
+        DataError: when the file is damaged.
+    """
+    parts = _inside(encoders)
+    if not parts:
+        return {}
+    path = folder / ENCODER_WEIGHTS_FILE
+    if not path.is_file():
+        msg = (
+            f"{folder / ENCODERS_FILE} names encoders that belong into the bundle, and their weights are not in {path}; "
+            "name the model that made the features with --encoders MODEL, or extract the features again"
+        )
+        raise SettingsError(msg)
+    size = path.stat().st_size
+    if size > _MAX_WEIGHTS_BYTES:
+        msg = f"{path} must be at most {_MAX_WEIGHTS_BYTES} bytes, got {size}"
+        raise DataError(msg)
+    try:
+        found: dict[str, NDArray[np.float32]] = load_file(path)
+    except (OSError, SafetensorError, ValueError) as exc:
+        msg = f"{path} must be a whole safetensors file: {exc}; extract the features again"
+        raise DataError(msg) from exc
+    if {name.partition(".")[0] for name in found} != parts:
+        msg = f"{path} must hold weights of {' and '.join(sorted(parts))}, got {len(found)} others; extract the features again"
+        raise DataError(msg)
+    return found
+
+
+def save_encoder_weights(folder: Path, bundle: Bundle) -> None:
+    """Write the weights of a bundle's own encoders beside the features they make."""
+    tensors = weights_inside(bundle)
+    if tensors:
+        with whole_file(folder / ENCODER_WEIGHTS_FILE) as part:
+            save_file(tensors, part)
+
+
+def weights_inside(bundle: Bundle) -> dict[str, NDArray[np.float32]]:
+    """Give the weights of those encoders that are in a bundle, by the names they have there."""
+    parts = sorted(_inside((bundle.card.audio, bundle.card.visual)))
+    return {f"{part}.{name}": value for part in parts for name, value in bundle.weights(part).items()}
+
+
+def _inside(encoders: Encoders) -> set[str]:
+    """Name the encoders whose weights are in a bundle."""
+    audio, visual = encoders
+    return {part for part, external in (("audio", audio.external), ("visual", visual.external)) if not external}
+
+
+def export_bundle(
+    path: Path,
+    outcome: Outcome,
+    classes: tuple[ClassEntry, ...],
+    encoders: Encoders,
+    command: str,
+    *,
+    replace: bool = False,
+    weights: Mapping[str, NDArray[np.float32]] | None = None,
+) -> Bundle:
+    """Write the chosen seed's weights with their card, and the weights of the encoders that belong into the bundle.
+
+    Raises:
+        SettingsError: when the network is a baseline, which streams do not run.
+        ModelError: when the bundle cannot be written.
+    """
+    options = outcome.experiment.network
+    if not isinstance(options, VSCGOptions):
+        msg = f"only vscg can be made a bundle, got {options.network}; its scores are in the report"
+        raise SettingsError(msg)
+    chosen = outcome.chosen
+    audio, visual = encoders
+    card = ModelCard(
+        name=card_name(path.absolute().name, "model"),
+        version="1",
+        profile="paper" if encoders == PAPER_ENCODERS else "custom",
+        classes=classes,
+        audio=audio,
+        visual=visual,
+        localizer=LocalizerCard(options=asdict(options)),
+        detection=DetectionCard(on=0.6, off=0.35, min_segments=2, gap_segments=1, latency_segments=2),
+        training_data=(
+            TrainingData(
+                name="AVE" if classes == AVE_CLASSES else "custom",
+                source="features given to `streamav train`",
+                licence="as of the data; AVE: annotations of YouTube videos, no licence stated",
+                note=f"seed {chosen.seed}, best on validation in epoch {chosen.result.best_epoch}",
+            ),
+        ),
+        licence_note="Weights trained by you on your data: the terms of that data decide what you may do with them.",
+        metrics=Metrics(command=command, values=_figures(outcome)),
+    )
+    state = chosen.network.state_dict()
+    tensors = {f"localizer.{name}": np.asarray(value.detach().cpu().numpy(), dtype=np.float32) for name, value in state.items()}
+    return write_bundle(path, card, {**(weights or {}), **tensors}, replace=replace)
+
+
+def _figures(outcome: Outcome) -> dict[str, float]:
+    """Give the figures for the card; what is not a number there is left out."""
+    chosen = outcome.chosen
+    found = {f"test_{name}": value for name, value in chosen.scores.to_dict().items()}
+    found["validation_accuracy"] = chosen.result.best_score
+    return {name: round(value, 6) for name, value in found.items() if np.isfinite(value)}

@@ -1,0 +1,235 @@
+"""Writes what a training run came to: Markdown and JSON for reading, and pictures (`plots`) beside them.
+
+It computes no score that selects anything. Pictures need matplotlib (the extra `train`); without it the text says so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.evaluation.bootstrap import bootstrap, mean_and_deviation
+from streamav.evaluation.reliability import reliability
+from streamav.training.experiments.plots import draw
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from streamav.bundle import ClassEntry
+    from streamav.evaluation.reliability import Reliability
+    from streamav.training.experiments.experiment import Outcome
+    from streamav.training.fit.selection import Answers
+
+__all__ = ["confusion", "write_report", "write_table"]
+
+_HINT = "No pictures: matplotlib is not installed; run: pip install 'streamav[train]'"
+
+
+def confusion(said: Answers, background: int) -> NDArray[np.int64]:
+    """Count segments, (C + 1, C + 1): row is the truth, column the answer, background last."""
+    size = background + 1
+    flat = said.truth.reshape(-1) * size + said.decided.reshape(-1)
+    return np.bincount(flat, minlength=size * size).reshape(size, size)
+
+
+def write_report(folder: Path, outcome: Outcome, classes: Sequence[ClassEntry], command: str) -> Path:
+    """Write report.md, report.json, and where matplotlib is there the pictures (see `plots`); give the Markdown's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    matrix = confusion(outcome.chosen.test, len(classes))
+    trust = reliability(outcome.chosen.test.probabilities, outcome.chosen.test.truth)
+    drawn = draw(folder, outcome, matrix, trust, [*(entry.slug for entry in classes), "background"])
+    lines = [
+        f"# {outcome.experiment.name}",
+        "",
+        f"Made by `{command}`.",
+        _protocol(outcome),
+        "",
+        *_scores(outcome),
+        "",
+        *_seeds(outcome),
+        "",
+        *(["![loss and validation accuracy by epoch](curves.png)"] if drawn else [_HINT]),
+        "",
+        "## Classes",
+        "",
+        *(["![confusion matrix: truth by answer](confusion.png)", ""] if drawn else []),
+        *_classes(matrix, classes),
+        "",
+        "## Reliability of the scores",
+        "",
+        *(["![accuracy by score](reliability.png)", ""] if drawn else []),
+        *_reliability(trust),
+        "",
+        "## Settings",
+        "",
+        "```json",
+        json.dumps(outcome.experiment.to_dict(), indent=1),
+        "```",
+    ]
+    path = folder / "report.md"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "report.json").write_text(json.dumps(_tree(outcome, matrix, trust, command), indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def write_table(path: Path, title: str, outcomes: Sequence[Outcome], command: str) -> None:
+    """Write one of the paper's tables: what it published beside what came out here."""
+    shown = outcomes[0].experiment.train.test_selected
+    lines = [
+        f"# Table {title}",
+        "",
+        f"Made by `{command}`. Segment accuracy in percent on the test split, mean and standard deviation over the seeds.",
+        "Here the validation split selects and the test split is read once; the published numbers were selected on the test split.",
+        "",
+        f"| row | supervision | seeds | accuracy | macro-F1 | background recall |{' test-selected |' if shown else ''} published |",
+        f"|---|---|---|---|---|---|{'---|' if shown else ''}---|",
+    ]
+    for outcome in outcomes:
+        told = {name: _percent(*values) for name, values in outcome.summary().items()}
+        experiment = outcome.experiment
+        cells = [experiment.name, experiment.network.supervision, str(len(outcome.seeds)), told["accuracy"], told["macro_f1"]]
+        cells.append(told["background_recall"])
+        if shown:
+            cells.append(_percent(*mean_and_deviation([one.test_selected for one in outcome.seeds])))
+        lines.append(f"| {' | '.join([*cells, f'{experiment.published:.1f}'])} |")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _percent(mean: float, deviation: float) -> str:
+    if math.isnan(mean):
+        return "-"
+    return f"{100 * mean:.2f}" if math.isnan(deviation) else f"{100 * mean:.2f} ± {100 * deviation:.2f}"
+
+
+def _scores(outcome: Outcome) -> list[str]:
+    """Tell the test scores, and how far the accuracy could be off for the choice of clips."""
+    said = outcome.chosen.test
+    right = (said.truth == said.decided).sum(axis=1).astype(np.float64)
+    spread = bootstrap(right, np.full(len(right), said.truth.shape[1], dtype=np.float64))
+    rows = [f"| {name.replace('_', ' ')} | {_percent(*values)} |" for name, values in outcome.summary().items()]
+    return [
+        f"| test score, % ({len(outcome.seeds)} seeds: mean ± sd) | |",
+        "|---|---|",
+        *rows,
+        "",
+        f"Kept seed: accuracy {100 * spread.mean:.2f} %, 95 % bootstrap over clips {100 * spread.low:.2f} to {100 * spread.high:.2f}.",
+        *_test_selected(outcome),
+    ]
+
+
+def _seeds(outcome: Outcome) -> list[str]:
+    rows = [
+        f"| {one.seed}{' (kept)' if one is outcome.chosen else ''} | {len(one.result.history)} | {one.result.best_epoch} "
+        f"| {_percent(one.result.best_score, math.nan)} | {_percent(one.scores.accuracy, math.nan)} |"
+        for one in outcome.seeds
+    ]
+    return ["| seed | epochs | best epoch | validation accuracy, % | test accuracy, % |", "|---|---|---|---|---|", *rows]
+
+
+def _protocol(outcome: Outcome) -> str:
+    if outcome.experiment.train.test_selected:
+        return (
+            "Weights were selected on the validation split. The test split was also scored at every look, as was asked for, "
+            "for the figure labelled test-selected alone."
+        )
+    return "Weights were selected on the validation split; the test split was read once, after that."
+
+
+def _test_selected(outcome: Outcome) -> list[str]:
+    """Tell the paper's figure where it was asked for, labelled so that nobody takes it for the result."""
+    if not outcome.experiment.train.test_selected:
+        return []
+    looks = sum(record.shown is not None for record in outcome.seeds[0].result.history)
+    told = _percent(*mean_and_deviation([one.test_selected for one in outcome.seeds]))
+    return [
+        "",
+        (
+            f"**Test-selected accuracy, as the paper reports it: {told} %.** The best of {looks} looks at the test split in each seed: no "
+            "measure of how the model does on new clips, and only for comparison with published figures. No weights were kept by it."
+        ),
+    ]
+
+
+def _reliability(trust: Reliability) -> list[str]:
+    """Tell in words and as a table how far the scores can be taken at their word."""
+    side = "too sure" if trust.overconfidence > 0 else "not sure enough"
+    lines = [
+        (
+            "Score of the likeliest label of each second (the per-segment scores that a stream is judged by), kept seed, test split. "
+            f"Expected calibration error {100 * trust.calibration_error:.1f} % in {len(trust.counts)} bins; on the whole {side} by "
+            f"{100 * abs(trust.overconfidence):.1f} points."
+        ),
+        "",
+        "| score | seconds | mean score, % | right, % |",
+        "|---|---|---|---|",
+    ]
+    width = 1.0 / len(trust.counts)
+    for place, count in enumerate(trust.counts):
+        if count:
+            cells = f"{100 * trust.confidence[place]:.1f} | {100 * trust.accuracy[place]:.1f}"
+            lines.append(f"| {place * width:.2f} to {(place + 1) * width:.2f} | {count} | {cells} |")
+    return lines
+
+
+def _classes(matrix: NDArray[np.int64], classes: Sequence[ClassEntry]) -> list[str]:
+    """Tell recall, precision and the commonest mistake of each class that occurs."""
+    names = [*(entry.slug for entry in classes), "background"]
+    lines = ["| class | segments | recall, % | precision, % | most often taken for |", "|---|---|---|---|---|"]
+    for index, name in enumerate(names):
+        total, said = int(matrix[index].sum()), int(matrix[:, index].sum())
+        if not total and not said:
+            continue
+        wrong = matrix[index].copy()
+        wrong[index] = 0
+        recall = f"{100 * matrix[index, index] / total:.1f}" if total else "-"
+        precision = f"{100 * matrix[index, index] / said:.1f}" if said else "-"
+        lines.append(f"| {name} | {total} | {recall} | {precision} | {names[int(wrong.argmax())] if wrong.any() else '-'} |")
+    return lines
+
+
+def _tree(outcome: Outcome, matrix: NDArray[np.int64], trust: Reliability, command: str) -> dict[str, object]:
+    """Give the report for scripts; what is not a number is null."""
+    return {
+        "command": command,
+        "experiment": outcome.experiment.to_dict(),
+        "test": {name: [_finite(mean), _finite(sd)] for name, (mean, sd) in outcome.summary().items()},
+        "seeds": [
+            {
+                "seed": one.seed,
+                "best_epoch": one.result.best_epoch,
+                "validation_accuracy": _finite(one.result.best_score),
+                "stopped_early": one.result.stopped_early,
+                "test": {name: _finite(value) for name, value in one.scores.to_dict().items()},
+                "test_selected_accuracy": _finite(one.test_selected),
+                "history": [
+                    {
+                        "epoch": record.epoch,
+                        "learning_rate": record.learning_rate,
+                        "loss": record.loss,
+                        "parts": record.parts,
+                        "validation": {name: _finite(value) for name, value in (record.validation or {}).items()},
+                    }
+                    for record in one.result.history
+                ],
+            }
+            for one in outcome.seeds
+        ],
+        "confusion": matrix.tolist(),
+        "reliability": {
+            "calibration_error": trust.calibration_error,
+            "seconds": trust.counts.tolist(),
+            "mean_score": [_finite(value) for value in trust.confidence.tolist()],
+            "accuracy": [_finite(value) for value in trust.accuracy.tolist()],
+        },
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,168 @@
+"""The experiment that matters for streams: VSCG, its parts and its neighbours under one loader, offline and as streams.
+
+Every row is trained from the same seeds on the same folder, selected on its val clips, given thresholds on val streams, and judged on
+test clips and test streams. It reads no command line.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from streamav.errors import SettingsError
+from streamav.evaluation.bootstrap import mean_and_deviation
+from streamav.files import write_whole
+from streamav.training.experiments.experiment import planned, run_experiment
+from streamav.training.streams.judge import judge_on_streams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from streamav.training.data.folder import AveData
+    from streamav.training.experiments.experiment import Experiment
+    from streamav.training.streams.judge import StreamPlan
+
+__all__ = ["ROWS", "Study", "StudyRow", "run_study", "study_table"]
+
+_OFFLINE: Mapping[str, Mapping[str, object]] = {"loss": {"segment_weight": 0.0}}
+"""The paper's losses: no term for the per-segment head, one class a window."""
+_HEAD: Mapping[str, Mapping[str, object]] = {"network": {"decision": "argmax29"}, "train": {"decision": "argmax29"}}
+_SHIFT: Mapping[str, Mapping[str, object]] = {"network": {"decision": "argmax29"}, "train": {"decision": "argmax29", "shifted_share": 0.5}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRow:
+    """One thing that is compared."""
+
+    key: str
+    name: str
+    network: str = "vscg"
+    compatible: bool = False
+    """True: the authors' network, loss and targets, bugs included."""
+    changes: Mapping[str, Mapping[str, object]]
+
+    def experiment(self, sizes: Mapping[str, int], train: Mapping[str, object]) -> Experiment:
+        """Give the row's settings at the sizes of the data; *train* holds for every row."""
+        changes = {section: dict(values) for section, values in self.changes.items()}
+        changes["train"] = {**train, **changes.get("train", {})}
+        return replace(planned(self.network, "fully", sizes, changes, compatible=self.compatible), name=self.name)
+
+
+def _with(changes: Mapping[str, Mapping[str, object]], **network: object) -> dict[str, dict[str, object]]:
+    return {**{name: dict(values) for name, values in changes.items()}, "network": {**changes.get("network", {}), **network}}
+
+
+ROWS: tuple[StudyRow, ...] = (
+    StudyRow(key="reference", name="VSCG, reference-compatible", compatible=True, changes={}),
+    StudyRow(key="corrected", name="VSCG, corrected", changes=_OFFLINE),
+    StudyRow(key="head", name="... with the per-segment head", changes=_HEAD),
+    StudyRow(key="shift", name="... with the head and window shift", changes=_SHIFT),
+    StudyRow(key="pairs", name="... with the head and paired windows", changes={**_HEAD, "train": {"decision": "argmax29", "pairs": True}}),
+    StudyRow(key="pspnet", name="PSP-Net", network="pspnet", changes={}),
+    StudyRow(key="avel", name="AVEL", network="avel", changes={}),
+    StudyRow(key="cmbs", name="CMBS", network="cmbs", changes={}),
+    StudyRow(key="no-escm", name="head and shift, without ESCM", changes=_with(_SHIFT, escm=False)),
+    StudyRow(key="no-isce", name="head and shift, without ISCE (GRUs begin at zero)", changes=_with(_SHIFT, prior="zero")),
+    StudyRow(key="average", name="head and shift, ISCE from the average", changes=_with(_SHIFT, prior="avg")),
+    StudyRow(key="maximum", name="head and shift, ISCE from the maximum", changes=_with(_SHIFT, prior="max")),
+    StudyRow(key="unshared", name="head and shift, CERE not shared", changes=_with(_SHIFT, prior="unshared")),
+)
+"""The paper's network with and without the authors' bugs, ours, its neighbours (Table IV), and its parts (Table III) on streams."""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Study:
+    """What all rows share."""
+
+    data: AveData
+    """A folder with train, val and test splits."""
+    seeds: Sequence[int]
+    """At least one; five or more for a figure to be reported."""
+    train: Mapping[str, object]
+    """Training settings."""
+    plan: StreamPlan
+    """Which streams."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Give the sizes of the features and the number of classes, as networks take them."""
+        audio, visual = self.data.train.audio.shape, self.data.train.visual.shape
+        return {"audio_size": audio[2], "visual_size": visual[4], "grid": visual[2], "classes": len(self.data.classes)}
+
+
+def run_study(study: Study, rows: Sequence[StudyRow], out: Path, told: Callable[[str], None]) -> list[dict[str, object]]:
+    """Train and judge every row; a row whose result lies in *out* is not run again.
+
+    Args:
+        study: what all rows share.
+        rows: of `ROWS`.
+        out: folder of one JSON file a row.
+        told: called with a line of the table after each row.
+
+    Raises:
+        SettingsError: when a setting is wrong, or *out* holds results of other settings.
+    """
+    results = []
+    out.mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        experiment = row.experiment(study.sizes, study.train)
+        path = out / f"{row.key}.json"
+        settings = json.loads(json.dumps({"experiment": experiment.to_dict(), "seeds": list(study.seeds), "plan": repr(study.plan)}))
+        result = _known(path, settings)
+        if result is None:
+            result = {"name": row.name, "settings": settings, "figures": _figures(study, experiment)}
+            write_whole(path, json.dumps(result, indent=1) + "\n")
+        results.append(result)
+        told(study_table([result]).splitlines()[-1])
+    return results
+
+
+def _known(path: Path, settings: object) -> dict[str, object] | None:
+    """Read the result of an earlier call; None where there is none."""
+    if not path.is_file():
+        return None
+    result: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    if result.get("settings") != settings:
+        msg = f"{path} must be of these settings, and belongs to others; choose another --out"
+        raise SettingsError(msg)
+    return result
+
+
+def _figures(study: Study, experiment: Experiment) -> dict[str, list[float]]:
+    """Give every figure by name, one value a seed."""
+    outcome = run_experiment(study.data, experiment, study.seeds)
+    decision = experiment.network.decision
+    found: dict[str, list[float]] = {}
+    for one in outcome.seeds:
+        figures = judge_on_streams(one.network, study.data, study.plan, decision).figures
+        for name, value in {**{f"clips_{key}": score for key, score in one.scores.to_dict().items()}, **figures}.items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
+_COLUMNS = {
+    "clips_accuracy": ("clips: accuracy, %", 100.0),
+    "accuracy_at_0": ("streams: accuracy at 0 s, %", 100.0),
+    "accuracy_at_1": ("at 1 s, %", 100.0),
+    "accuracy_at_9": ("at 9 s, %", 100.0),
+    "event_f1": ("event-F1 at 1 s", 1.0),
+    "event_f1_collar_2": ("collar 2 s", 1.0),
+    "background_false_alarms_per_hour": ("false alarms an hour of background", 1.0),
+}
+
+
+def study_table(results: Sequence[Mapping[str, object]]) -> str:
+    """Give the results as a Markdown table, mean ± standard deviation over the seeds."""
+    lines = [f"| | {' | '.join(title for title, _ in _COLUMNS.values())} |", "|---" * (len(_COLUMNS) + 1) + "|"]
+    for result in results:
+        figures: Mapping[str, Sequence[float]] = result["figures"]  # type: ignore[assignment] # of our own making
+        cells = []
+        for name, (_, factor) in _COLUMNS.items():
+            mean, deviation = mean_and_deviation([value * factor for value in figures[name]])
+            digits = 2 if factor == 1.0 and "alarms" not in name else 1
+            spread = f" ± {deviation:.{digits}f}" if len(figures[name]) > 1 else ""
+            cells.append(f"{mean:.{digits}f}{spread}")
+        lines.append(f"| {result['name']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

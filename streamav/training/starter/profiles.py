@@ -1,0 +1,293 @@
+"""Makes the models starter and edge of composite material, each by one command.
+
+    python -m streamav.training.starter.profiles starter --data composite24 --work runs/profiles --out streamav/models/starter
+
+Encoders (starter: our own, trained here; edge: public ones), then features of composite clips in AVE's form, then one VSCG a seed through
+the same experiment that `streamav train` runs, then thresholds on val streams and figures on test streams. Stages leave their results
+in the work folder and are skipped when these exist. It knows no engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+from safetensors.torch import load_file
+
+from streamav.bundle import AudioCard, VisualCard
+from streamav.errors import DataError, SettingsError
+from streamav.evaluation.bootstrap import mean_and_deviation
+from streamav.networks.compact import COMPACT_GRID, COMPACT_SIDE, CompactAudio, CompactVisual
+from streamav.training.composite.folder import ClipCounts, FrozenEncoders, compose
+from streamav.training.composite.frozen import session
+from streamav.training.data.folder import AveOptions, open_ave
+from streamav.training.experiments.experiment import Trained, planned, run_experiment, tested
+from streamav.training.experiments.export import EDGE_ENCODERS
+from streamav.training.starter.card import MadeProfile, write_profile
+from streamav.training.starter.components import components_of, lengthened, shortened
+from streamav.training.starter.encoders import AUDIO_SIZE, PARTS, VISUAL_SIZE, EncoderPlan, make_encoders
+from streamav.training.starter.sound_examples import OFFSET
+from streamav.training.starter.teachers import audio_teacher, visual_teacher
+from streamav.training.streams.judge import StreamPlan, judge_on_streams
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streamav.networks.vscg import VSCG
+    from streamav.training.data.folder import AveData
+    from streamav.training.experiments.experiment import Experiment
+    from streamav.training.fit.run_state import EpochRecord, StepReport
+
+__all__ = ["PROFILES", "ProfilePlan", "ProfileRun", "frozen_encoders", "make_profile"]
+
+_log = logging.getLogger(__name__)
+
+CARD_ALARMS_PER_HOUR = 12.0
+"""False alarms an hour of background that the card's thresholds allow on val streams, two thirds of whose background misleads on purpose:
+a camera at home sees few such minutes. Figures are given for the plan's own, lower limit too."""
+FRAMES_PER_SECOND = 4
+"""Pictures that a live run looks at: more changes little, see docs/results.md."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfilePlan:
+    """How a profile's localizer is trained."""
+
+    network: Mapping[str, object]
+    loss: Mapping[str, object]
+    train: Mapping[str, object]
+    components: int = 0
+    """Principal components of the visual features that are trained on; the network is lengthened afterwards. 0 for all."""
+
+
+_LOSS = {"segment_weight": 2.0, "avps_weight": 10.0, "label_smoothing": 0.05}
+_TRAIN = {
+    "epochs": 24,
+    "batch": 96,
+    "learning_rate": 1e-3,
+    "decay": 0.3,
+    "decay_epochs": (14, 20, 23),
+    "select_every": 4,
+    "weight_average": 0.99,
+    "clip_norm": 1.0,
+    "pairs": True,
+    "input_noise": 0.1,
+    "decision": "argmax29",
+}
+PROFILES: dict[str, ProfilePlan] = {
+    "starter": ProfilePlan(
+        network={
+            "hidden": 96,
+            "attention_size": 128,
+            "front_size": 128,
+            "psp_dropout": 0.3,
+            "project1_dropout": 0.35,
+            "post_gru_dropout": 0.35,
+        },
+        loss=_LOSS,
+        train=_TRAIN,
+    ),
+    "edge": ProfilePlan(
+        network={
+            "hidden": 128,
+            "attention_size": 256,
+            "front_size": 256,
+            "psp_dropout": 0.3,
+            "project1_dropout": 0.35,
+            "post_gru_dropout": 0.35,
+        },
+        loss=_LOSS,
+        # Frozen features need more steps than trained ones; on 256 components a step costs half.
+        train={**_TRAIN, "epochs": 30, "decay_epochs": (18, 26, 29), "select_every": 5},
+        components=256,
+    ),
+}
+"""Small enough for the package; more dropout than the paper's, because there are fewer recordings than AVE has."""
+
+
+def frozen_encoders(profile: str, teachers: Path, work: Path) -> FrozenEncoders:
+    """Load a profile's encoders in ONNX Runtime.
+
+    Args:
+        profile: "starter" (from *work*/runs) or "edge" (from *teachers*).
+        teachers: folder with yamnet.safetensors and mobilenetv2.safetensors.
+        work: folder of `make_profile`.
+    """
+    if profile == "edge":
+        audio, visual = EDGE_ENCODERS
+        visual = visual.model_copy(update={"frames_per_second": FRAMES_PER_SECOND})
+        return FrozenEncoders(audio=audio, visual=visual, hear=audio_teacher(teachers), look=visual_teacher(teachers))
+    hears, looks = CompactAudio(AUDIO_SIZE).eval(), CompactVisual(VISUAL_SIZE).eval()
+    hears.load_state_dict(load_file(work / "runs" / "audio.safetensors"))
+    looks.load_state_dict(load_file(work / "runs" / "visual.safetensors"))
+    return FrozenEncoders(
+        audio=AudioCard(network="compact_audio", options={"size": AUDIO_SIZE}, log_mel_offset=OFFSET.offset, size=AUDIO_SIZE),
+        visual=VisualCard(
+            network="compact_visual",
+            options={"size": VISUAL_SIZE},
+            picture=(COMPACT_SIDE, COMPACT_SIDE),
+            frames_per_second=FRAMES_PER_SECOND,
+            size=VISUAL_SIZE,
+            grid=COMPACT_GRID,
+        ),
+        hear=session(hears, torch.zeros(2, 96, 64)),
+        look=session(looks, torch.zeros(2, COMPACT_SIDE, COMPACT_SIDE, 3, dtype=torch.uint8)),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileRun:
+    """Where a profile is made, and how much of everything; the defaults are those of the models in the package."""
+
+    data: Path
+    """Folder with index.csv."""
+    out: Path
+    """Folder of the bundle; replaced."""
+    teachers: Path | None = None
+    """Folder with yamnet.safetensors and mobilenetv2.safetensors; None for `weights` beside the data."""
+    work: Path | None = None
+    """For what is made on the way, about 12 GB; None for the bundle's folder with `.work` at its end."""
+    seeds: int = 5
+    """How many localizers are trained; the best on val clips is kept, all are reported."""
+    encoders: EncoderPlan = field(default_factory=EncoderPlan)
+    """How the starter's encoders are made."""
+    clips: ClipCounts = field(default_factory=ClipCounts)
+    plain: ClipCounts = field(default_factory=lambda: ClipCounts(train=24, drawn=0, plain=True))
+    """Clips without rooms, night, blur and the like, to be judged on too; its few training clips are not trained on."""
+    changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """Settings other than the profile's, by section: network, loss, train."""
+    streams: StreamPlan = field(default_factory=StreamPlan)
+    """What it is judged on."""
+
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """Give the teachers' folder and the work folder."""
+        beside = self.out.with_name(f"{self.out.name}.work")
+        return self.data.parent / "weights" if self.teachers is None else self.teachers, beside if self.work is None else self.work
+
+
+def make_profile(profile: str, run: ProfileRun) -> None:
+    """Make a profile's bundle; every stage whose result lies in the work folder is skipped.
+
+    Raises:
+        DataError: when the index or the teachers' weights are missing.
+        SettingsError: when there is no such profile.
+    """
+    if profile not in PROFILES:
+        msg = f"a profile made of composite material must be one of {', '.join(PROFILES)}, got {profile!r}"
+        raise SettingsError(msg)
+    teachers, work = run.folders
+    _need_teachers(profile, teachers, work)
+    if profile == "starter":
+        make_encoders(run.data, teachers, work, run.encoders)
+    frozen = frozen_encoders(profile, teachers, work)
+    folder = _composed(run, frozen, work / f"features-{profile}", run.clips)
+    plain = _composed(run, frozen, work / f"features-{profile}-plain", run.plain)
+    basis = components_of(folder, PROFILES[profile].components) if PROFILES[profile].components else None
+    if basis is not None:
+        folder, plain = shortened(folder, basis), shortened(plain, basis)
+    experiment = _experiment(profile, folder, run.changes)
+    outcome = run_experiment(folder, experiment, range(run.seeds), watcher=lambda _: _Log())
+    judged = [judge_on_streams(one.network, folder, run.streams) for one in outcome.seeds]
+    network = cast("VSCG", outcome.chosen.network)  # it was asked for
+    shipped = judge_on_streams(network, folder, replace(run.streams, alarms_per_hour=CARD_ALARMS_PER_HOUR))
+    figures = {f"hard_streams_card_{name}": value for name, value in shipped.figures.items()}
+    figures |= _over_seeds("hard_clips", [one.scores.to_dict() for one in outcome.seeds])
+    figures |= _over_seeds("hard_streams", [one.figures for one in judged])
+    trained = [Trained(seed=one.seed, network=one.network, result=one.result) for one in outcome.seeds]
+    figures |= _over_seeds("plain_clips", [one.scores.to_dict() for one in tested(plain, experiment, trained).seeds])
+    figures |= _over_seeds("plain_streams", [judge_on_streams(one.network, plain, run.streams).figures for one in outcome.seeds])
+    _log.info("thresholds %s figures %s", shipped.hysteresis, figures)
+    held = {part: load_file(work / "runs" / f"{part}.safetensors") for part in PARTS} if profile == "starter" else {}
+    made = MadeProfile(
+        profile=profile,
+        audio=frozen.audio,
+        visual=frozen.visual,
+        encoders=held,
+        network=network if basis is None else lengthened(network, basis),
+        labels=[entry.slug for entry in folder.classes],
+        hysteresis=shipped.hysteresis,
+        latency_segments=shipped.latency + 1,
+        command=f"python -m streamav.training.starter.profiles {profile}",
+        figures=figures,
+    )
+    write_profile(run.out, made)
+
+
+def _experiment(profile: str, data: AveData, changes: Mapping[str, Mapping[str, object]]) -> Experiment:
+    """Put the profile's settings and the changes together."""
+    audio, visual = data.train.audio.shape, data.train.visual.shape
+    sizes = {"audio_size": audio[2], "visual_size": visual[4], "grid": visual[2], "classes": len(data.classes)}
+    plan = PROFILES[profile]
+    settings = {name: {**getattr(plan, name), **changes.get(name, {})} for name in ("network", "loss", "train")}
+    return planned("vscg", "fully", sizes, settings)
+
+
+def _need_teachers(profile: str, teachers: Path, work: Path) -> None:
+    """Raise DataError where the public weights are needed and missing."""
+    made = profile == "starter" and all((work / "runs" / f"{name}.safetensors").exists() for name in ("audio", "visual"))
+    for name in () if made else ("yamnet.safetensors", "mobilenetv2.safetensors"):
+        if not (teachers / name).is_file():
+            msg = f"the {profile} profile needs the public weights {name}, which must lie in {teachers}, got no such file"
+            raise DataError(msg)
+
+
+def _composed(run: ProfileRun, frozen: FrozenEncoders, features: Path, clips: ClipCounts) -> AveData:
+    """Compose a folder, where it is not there, and open it."""
+    compose(run.data, features, frozen, run.folders[1], clips, seed=0, progress=_say_clips)
+    return open_ave(features, AveOptions())
+
+
+def _over_seeds(prefix: str, figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Give mean and deviation over the seeds of each figure."""
+    found: dict[str, float] = {}
+    for name in figures[0]:
+        mean, deviation = mean_and_deviation([one[name] for one in figures])
+        found |= {f"{prefix}_{name}": mean, f"{prefix}_{name}_sd": deviation}
+    return found
+
+
+def _say_clips(done: int, total: int) -> None:
+    if done % 100 == 0 or done == total:
+        _log.info("composed %d of %d clips", done, total)
+
+
+class _Log:
+    """Tells the log of every epoch that was scored."""
+
+    def step(self, report: StepReport) -> None:
+        """Say nothing of single steps."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Log the loss, and the scores on the validation clips where they were looked at."""
+        scores = "" if record.validation is None else f" accuracy={record.validation['accuracy']:.4f} best={record.best}"
+        _log.info("epoch=%d loss=%.3f%s", record.epoch, record.loss, scores)
+
+
+def main() -> None:
+    """Read the command line, log to standard error and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("profile", choices=sorted(PROFILES))
+    parser.add_argument("--data", type=Path, required=True, help="folder with index.csv")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--teachers", type=Path, help="folder with yamnet.safetensors and mobilenetv2.safetensors")
+    parser.add_argument("--work", type=Path, help="folder for what is made on the way, about 12 GB")
+    parser.add_argument("--seeds", type=int, default=5, help="localizers trained; the best on val is kept")
+    parser.add_argument("--only", choices=PARTS, help="make one encoder and stop: both may so be made side by side")
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(given.threads)
+    run = ProfileRun(data=given.data, out=given.out, teachers=given.teachers, work=given.work, seeds=given.seeds)
+    if given.only is not None:
+        make_encoders(run.data, *run.folders, parts=(given.only,))
+        return
+    make_profile(given.profile, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Trained networks on streams: run, judged, tuned."""

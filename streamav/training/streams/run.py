@@ -1,0 +1,143 @@
+"""Runs a trained VSCG over streams laid out of a data set, as it runs live: every second encoded once, a window every second.
+
+It scores nothing (`streamav.evaluation` does) and chooses nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from streamav.evaluation.baselines import AlignedStream
+from streamav.evaluation.manifest import Manifest, ManifestOptions, StreamSeconds, make_manifest
+from streamav.evaluation.scores import ScoredStream
+from streamav.networks.heads import segment_probabilities
+from streamav.networks.vscg import VSCG
+from streamav.training.data.feature_set import FeatureSet, Seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import nn
+
+    from streamav.evaluation.manifest import Piece
+    from streamav.networks.options import Decision
+    from streamav.training.data.folder import AveData
+
+__all__ = ["manifest_of", "run_aligned", "run_stream", "run_streams"]
+
+_BLOCK = 16
+"""Rows of T seconds that are encoded at once: 160 MB of AVE's maps."""
+_WINDOWS = 256
+_WHOLE_WINDOWS = 64
+
+
+def manifest_of(data: AveData, split: str, options: ManifestOptions) -> Manifest:
+    """Draw the streams of the val or test split; test streams leave out the videos that training has seen."""
+    part = data.val if split == "val" else data.test
+    rows = part.rows[~np.isin(part.rows, data.repeated)]
+    classes = part.tags[rows].argmax(axis=1)
+    quiet = None if data.background is None else data.background.rows
+    return make_manifest(split, rows, classes, part.labels.shape[1], options, quiet)
+
+
+def run_streams(network: nn.Module, features: FeatureSet, manifest: Manifest, decision: Decision) -> Iterator[ScoredStream]:
+    """Run every stream of a manifest, VSCG as it runs live and other networks a window at a time; one is in memory at a time."""
+    for number in range(len(manifest.streams)):
+        stream = manifest.seconds(number, features.labels, features.background)
+        if isinstance(network, VSCG):
+            yield run_stream(network, features, stream, decision)
+        else:
+            yield _run_whole_windows(network, features, stream, decision)
+
+
+def run_stream(network: VSCG, features: FeatureSet, stream: StreamSeconds, decision: Decision) -> ScoredStream:
+    """Score every window of one stream.
+
+    Args:
+        network: in eval mode; stays so.
+        features: the data set whose rows the stream names.
+        stream: S seconds, at least T.
+        decision: which head the probabilities come from.
+    """
+    segments = features.labels.shape[1]
+    network.eval()
+    with torch.inference_mode():
+        heard, seen = _encoded(network, features, stream, segments)
+        count = len(stream.labels) - segments + 1
+        said = []
+        for start in range(0, count, _WINDOWS):
+            places = torch.arange(start, min(start + _WINDOWS, count))[:, None] + torch.arange(segments)  # (B, T)
+            said.append(segment_probabilities(network.localize_window(heard[places], seen[places]), decision).numpy())
+    return ScoredStream(np.concatenate(said), stream.labels)
+
+
+def _run_whole_windows(network: nn.Module, features: FeatureSet, stream: StreamSeconds, decision: Decision) -> ScoredStream:
+    """Score every window of one stream with a network that takes windows only; each second is looked at ten times."""
+    segments = features.labels.shape[1]
+    columns = {name: getattr(stream, name) for name in StreamSeconds.__dataclass_fields__}
+    said = []
+    count = len(stream.labels) - segments + 1
+    network.eval()
+    with torch.inference_mode():
+        for start in range(0, count, _WHOLE_WINDOWS):
+            places = np.arange(start, min(start + _WHOLE_WINDOWS, count))[:, None] + np.arange(segments)
+            batch = features.gather_seconds(Seconds(**{name: values[places] for name, values in columns.items()}))
+            said.append(segment_probabilities(network(batch.audio, batch.visual), decision).numpy())
+    return ScoredStream(np.concatenate(said), stream.labels)
+
+
+def run_aligned(network: VSCG, features: FeatureSet, manifest: Manifest, decision: Decision) -> Iterator[AlignedStream]:
+    """Judge each piece of each stream in a window of its whole clip, as if the cuts were known: the offline oracle.
+
+    Args:
+        network: in eval mode; stays so.
+        features: the data set whose rows the manifest names.
+        manifest: the streams.
+        decision: which head the probabilities come from.
+    """
+    segments = features.labels.shape[1]
+    network.eval()
+    for number, pieces in enumerate(manifest.streams):
+        truth = manifest.seconds(number, features.labels, features.background).labels
+        said = []
+        for start in range(0, len(pieces), _BLOCK):
+            block = pieces[start : start + _BLOCK]
+            batch = features.gather_seconds(_whole(block, segments))
+            with torch.inference_mode():
+                scores = segment_probabilities(network(batch.audio, batch.visual), decision).numpy()
+            said += [scores[place, piece.start : piece.start + piece.length] for place, piece in enumerate(block)]
+        yield AlignedStream(np.concatenate(said), truth, segments)
+
+
+def _whole(pieces: Sequence[Piece], segments: int) -> Seconds:
+    """Name all seconds of the clips that pieces were cut from; their labels are not used."""
+    seconds = np.tile(np.arange(segments, dtype=np.int64), (len(pieces), 1))
+    heard, seen = (
+        np.repeat(np.array(rows, dtype=np.int64)[:, None], segments, axis=1)
+        for rows in ([piece.audio_row for piece in pieces], [piece.visual_row for piece in pieces])
+    )
+    return Seconds(audio_rows=heard, audio_seconds=seconds, visual_rows=seen, visual_seconds=seconds, labels=np.zeros_like(seconds))
+
+
+def _encoded(network: VSCG, features: FeatureSet, stream: StreamSeconds, segments: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encode each second once, (S, D) for sound and picture; seconds are read in rows of T, so that a clip is read but once or twice."""
+    count = len(stream.labels)
+    rows = -(-count // segments)
+    padded = {name: _padded(getattr(stream, name), rows * segments).reshape(rows, segments) for name in StreamSeconds.__dataclass_fields__}
+    padded["labels"] = np.maximum(padded["labels"], 0)
+    heard, seen = [], []
+    for start in range(0, rows, _BLOCK):
+        batch = features.gather_seconds(Seconds(**{name: values[start : start + _BLOCK] for name, values in padded.items()}))
+        a, v, _ = network.encode_segment(batch.audio.flatten(0, 1), batch.visual.flatten(0, 1))
+        heard.append(a)
+        seen.append(v)
+    return torch.cat(heard)[:count], torch.cat(seen)[:count]
+
+
+def _padded(values: np.ndarray[tuple[int], np.dtype[np.int64]], size: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    out = np.full(size, -1, dtype=np.int64)
+    out[: len(values)] = values
+    return out

@@ -1,0 +1,239 @@
+"""Turns scores into detection settings with the figures, the curve and the caveats that belong to them.
+
+`streamav.evaluation` chooses; this module puts its choice into a model card's terms and says how far it can be trusted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from streamav.errors import DataError
+from streamav.evaluation.events import Hysteresis
+from streamav.evaluation.tuning.classes import LEAST_EVENTS, class_candidates, curve_of, held_out, tune_classes
+from streamav.evaluation.tuning.counting import operating_table
+from streamav.evaluation.tuning.quiet import quiet_table, raise_thresholds, upper_rate
+from streamav.training.streams.tuned import Curve, detection_of, settings_of_card
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from streamav.bundle import DetectionCard, ModelCard
+    from streamav.evaluation.events import EventCounts
+    from streamav.evaluation.tuning.classes import Tuned
+    from streamav.evaluation.tuning.counting import OperatingTable, ScoredSeconds
+    from streamav.evaluation.tuning.quiet import QuietTable, Raised
+
+__all__ = ["Asked", "Outcome", "raised_on_quiet", "tuned_on_streams"]
+
+_Checks = tuple["EventCounts | None", "EventCounts | None"]
+"""Counts on streams that were not tuned on: with settings of single classes, and with the general ones alone."""
+_BUDGETS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 6.0, 10.0, 20.0, 40.0, 60.0)
+"""Budgets of the curve, false alarms an hour."""
+_LEFT = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Alarms left in quiet recordings, for their curve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is tuned for."""
+
+    alarms: float
+    """Budget: false alarms an hour of all classes together, at least 0."""
+    latency: int
+    """Seconds of look-ahead, 0 to 9."""
+    only: tuple[int, ...] | None = None
+    """class_ids that may get settings of their own; None for all."""
+    least_events: int = LEAST_EVENTS
+    """On streams: true events that give a class settings of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What tuning found, whichever way."""
+
+    detection: DetectionCard
+    figures: dict[str, object]
+    points: list[dict[str, float]]
+    """The curve, one row for each budget."""
+    curve: Curve
+    remarks: list[str]
+    """Sentences that say how sure it is."""
+
+
+def tuned_on_streams(card: ModelCard, streams: Sequence[ScoredSeconds], asked: Asked) -> Outcome:
+    """Choose the settings with the best event-F1 for the budget; half of the streams check the other half.
+
+    Raises:
+        DataError: when there is nothing to tune on or no settings keep the budget.
+    """
+    halves = [operating_table(half, class_candidates()) for half in (streams[::2], streams[1::2]) if half]
+    if not halves:
+        msg = "tuning needs at least one stream"
+        raise DataError(msg)
+    table = halves[0] if len(halves) == 1 else halves[0] + halves[1]
+    best = tune_classes(table, asked.alarms, asked.least_events, asked.only)
+    checks = _checked(halves, asked)
+    points = curve_of(table, (*_BUDGETS, asked.alarms), asked.least_events, asked.only)
+    detection = detection_of(card, best.general, [table.options[number] for number in best.chosen], asked.latency + 1)
+    return Outcome(
+        detection=detection,
+        figures=_stream_figures(detection, best, checks, asked),
+        points=[asdict(point) for point in points],
+        curve=Curve(
+            title=f"{card.name}: validation streams, {asked.latency} s of look-ahead",
+            alarms_per_hour=tuple(point.false_alarms_per_hour for point in points),
+            lines={"event-F1": tuple(point.event_f1 for point in points), "recall": tuple(point.recall for point in points)},
+            chosen=best.counts.background_false_alarms_per_hour,
+        ),
+        remarks=_stream_remarks(best.counts, checks, asked),
+    )
+
+
+def raised_on_quiet(card: ModelCard, recordings: Sequence[NDArray[np.floating]], asked: Asked) -> Outcome:
+    """Raise the thresholds of a card as little as keeps the budget on recordings in which nothing happens.
+
+    Args:
+        card: where the thresholds start from.
+        recordings: final probabilities of each, shape (S, C + 1).
+        asked: budget and latency.
+
+    Raises:
+        DataError: when there is no second to look at or no thresholds keep the budget.
+    """
+    before = settings_of_card(card)
+    table = quiet_table(recordings, before)
+    found = raise_thresholds(table, asked.alarms, card.slugs, asked.only)
+    after = [_with_on(one, on) for one, on in zip(before, found.on, strict=True)]
+    general = card.detection
+    shared = Hysteresis(on=general.on, off=general.off, min_segments=general.min_segments, gap_segments=general.gap_segments)
+    detection = detection_of(card, shared, after, asked.latency + 1)
+    raised = {
+        slug: {"from": one.on, "to": on, "alarms_before": int(counts[0]), "alarms": left}
+        for slug, one, on, counts, left in zip(card.slugs, before, found.on, table.alarms, found.alarms, strict=True)
+        if on > one.on
+    }
+    points = _quiet_points(table, asked, card.slugs)
+    return Outcome(
+        detection=detection,
+        figures={
+            **_plain(detection),
+            "budget_per_hour": asked.alarms,
+            "hours": table.hours,
+            "alarms_before": table.before,
+            "alarms": found.total,
+            "alarms_per_hour": found.total / table.hours,
+            "upper_95_per_hour": upper_rate(found.total, table.hours),
+            "expected_per_hour": (found.total + len(raised)) / table.hours,
+            "smallest_rate_per_hour": 1.0 / table.hours,
+            "raised": raised,
+        },
+        points=points,
+        curve=Curve(
+            title=f"{card.name}: {table.hours:.3g} h of quiet recordings",
+            alarms_per_hour=tuple(point["alarms_per_hour"] for point in points),
+            lines={"mean threshold": tuple(point["mean_on"] for point in points)},
+            chosen=found.total / table.hours,
+        ),
+        remarks=_quiet_remarks(table, found, asked, len(raised)),
+    )
+
+
+def _plain(detection: DetectionCard) -> dict[str, object]:
+    return {**detection.model_dump(exclude={"classes"}), "classes": detection.model_dump(exclude_none=True)["classes"]}
+
+
+def _with_on(setting: Hysteresis, on: float) -> Hysteresis:
+    return Hysteresis(on=on, off=setting.off, min_segments=setting.min_segments, gap_segments=setting.gap_segments)
+
+
+def _checked(halves: Sequence[OperatingTable], asked: Asked) -> _Checks:
+    """Score each half with the settings of the other: those of single classes, and the general ones for all."""
+    if len(halves) == 1:
+        return None, None
+    everyone = int(sum(half.true.sum() for half in halves))
+    return held_out(halves, asked.alarms, asked.least_events, asked.only), held_out(halves, asked.alarms, 2 * everyone + 2)
+
+
+def _stream_figures(detection: DetectionCard, best: Tuned, checks: _Checks, asked: Asked) -> dict[str, object]:
+    counts = best.counts
+    own, general = checks
+    return {
+        **_plain(detection),
+        "budget_per_hour": asked.alarms,
+        "event_f1": counts.f1,
+        "recall": counts.hits / counts.true,
+        "background_false_alarms_per_hour": counts.background_false_alarms_per_hour,
+        "within_limit": True,
+        "events": counts.true,
+        "background_hours": counts.background_seconds / 3600.0,
+        "classes_with_own_settings": len(best.own),
+        "held_out_event_f1": None if own is None else own.f1,
+        "held_out_background_false_alarms_per_hour": None if own is None else own.background_false_alarms_per_hour,
+        "held_out_general_event_f1": None if general is None else general.f1,
+    }
+
+
+def _stream_remarks(counts: EventCounts, checks: _Checks, asked: Asked) -> list[str]:
+    chosen = (
+        f"Chosen on validation streams with {counts.true} events and {counts.background_seconds / 3600.0:.2f} h of background: "
+        f"event-F1 {counts.f1:.3f} at {counts.background_false_alarms_per_hour:.2f} false alarms an hour (budget {asked.alarms:g})."
+    )
+    own, general = checks
+    if own is None or general is None:
+        return [chosen, "What settings were chosen on is no test of them; there are too few streams for one half to check the other."]
+    checked = (
+        f"Chosen on one half of the streams and scored on the other: event-F1 {own.f1:.3f} at "
+        f"{own.background_false_alarms_per_hour:.2f} false alarms an hour; with general settings alone {general.f1:.3f}."
+    )
+    advice = ["So settings of single classes do not pay here: use more streams, or a higher --least-events."] if own.f1 < general.f1 else []
+    return [chosen, checked, *advice]
+
+
+def _quiet_points(table: QuietTable, asked: Asked, labels: Sequence[str]) -> list[dict[str, float]]:
+    """Tell for several budgets what must be raised; budgets that nothing keeps are left out."""
+    allowed = {int(asked.alarms * table.hours + 1e-9), table.before, *_LEFT}
+    points = []
+    for left in sorted(count for count in allowed if count <= table.before):
+        try:
+            found = raise_thresholds(table, left / table.hours, labels, asked.only)
+        except DataError:
+            continue
+        points.append(
+            {
+                "budget_per_hour": left / table.hours,
+                "alarms_per_hour": found.total / table.hours,
+                "upper_95_per_hour": upper_rate(found.total, table.hours),
+                "classes_raised": float(sum(on > own[0] for on, own in zip(found.on, table.thresholds, strict=True))),
+                "mean_on": sum(found.on) / len(found.on),
+                "highest_on": max(found.on),
+            }
+        )
+    return points
+
+
+def _quiet_remarks(table: QuietTable, found: Raised, asked: Asked, raised: int) -> list[str]:
+    """Say how far hours of quiet recordings can be trusted."""
+    hours, left = table.hours, found.total
+    counted = (
+        f"{hours:.3g} h of quiet recordings: {table.before} false alarms before, {left} after ({left / hours:.3g} an hour, "
+        f"budget {asked.alarms:g}). No rate below {1.0 / hours:.3g} an hour can be told from none."
+    )
+    remarks = [counted]
+    rule = " (rule of three)" if left == 0 else ""
+    remarks.append(
+        f"Had the thresholds been fixed beforehand, {left} alarms in {hours:.3g} h would mean at most "
+        f"{upper_rate(left, hours):.3g} an hour, with 95 % confidence{rule}."
+    )
+    if raised:
+        remarks.append(
+            f"But {raised} thresholds were raised on these very recordings, each just above what it must silence: expect up to about "
+            f"{(left + raised) / hours:.3g} an hour in new ones, one more for each raised class in as many hours."
+        )
+    if asked.alarms * hours < 3.0:  # noqa: PLR2004 - rule of three
+        need = f"takes {3.0 / asked.alarms:.3g} h without an alarm" if asked.alarms > 0.0 else "no recording is long enough"
+        remarks.append(f"To show {asked.alarms:g} an hour with 95 % confidence {need}.")
+    return remarks

@@ -1,0 +1,72 @@
+"""A device of the CPU that is as late as a GPU may be: it does nothing before somebody waits, and then everything in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+UNWRITTEN = 77
+"""What page-locked memory holds before it is written."""
+
+
+@dataclass(eq=False)
+class StandInDevice:
+    """The role Device; `calls` tells in which order it was asked, and with *deaf* nobody waits for its work."""
+
+    deaf: bool = False
+    calls: list[str] = field(default_factory=list)
+    prepared: list[tuple[str, int]] = field(default_factory=list)
+    taken: dict[str, int] = field(default_factory=lambda: {"pinned": 0, "memory": 0})
+    """Numbers of which memory was given, of each kind."""
+    given: list[Callable[[], object]] = field(default_factory=list)
+    """Work that is not done yet."""
+
+    def place(self, module: nn.Module) -> nn.Module:
+        return module
+
+    def pinned(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        memory = torch.full(shape, UNWRITTEN, dtype=dtype)
+        self.taken["pinned"] += memory.numel()
+        return memory
+
+    def memory(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        memory = torch.zeros(shape, dtype=dtype)
+        self.taken["memory"] += memory.numel()
+        return memory
+
+    def prepare(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], tuple[Tensor, ...]]:
+        """Give a program that runs on its own inputs and answers in memory of its own, as a graph does."""
+        self.calls.append("prepare")
+        self.prepared.append((name, len(inputs[0])))
+        own = _answers(module, inputs)
+
+        def run() -> None:
+            for mine, output in zip(own, _answers(module, inputs), strict=True):
+                mine.copy_(output)
+
+        def launch() -> tuple[Tensor, ...]:
+            self.calls.append("launch")
+            self.given.append(run)
+            return own
+
+        return launch
+
+    def copy(self, target: Tensor, source: Tensor) -> None:
+        assert target.shape == source.shape
+        self.calls.append("copy")
+        self.given.append(lambda: target.copy_(source))
+
+    def wait(self) -> None:
+        self.calls.append("wait")
+        if not self.deaf:
+            given, self.given = self.given, []
+            for work in given:
+                work()
+
+
+def _answers(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    outputs = module(*inputs)
+    return outputs if isinstance(outputs, tuple) else (outputs,)

@@ -1,0 +1,109 @@
+"""Says which operators of an exported program have no converter in torch-tensorrt, from facts read out of its wheels.
+
+It repeats the way of `torch_tensorrt.dynamo`: decompose with the package's own table, replace what a lowering pass replaces, look every
+operator up, and ask for free axes where an axis is free. The converters' validators do not run: this is a static check.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+
+FACTS_FILE = Path(__file__).parents[1] / "golden" / "torch_tensorrt.json"
+GRAPH_ONLY = {"aten._assert_tensor_metadata.default", "aten._assert_scalar.default", "aten.sym_constrain_range_for_size.default"}
+"""Removed before conversion by the package's pass remove_assert_nodes."""
+
+
+DECOMPOSING = ("torch_decompositions", "kept_whole", "own_decompositions")
+"""The facts that say how a graph is decomposed."""
+
+
+def read_facts() -> dict[str, dict[str, Any]]:
+    """Give the facts of every version."""
+    facts: dict[str, dict[str, Any]] = json.loads(FACTS_FILE.read_text())
+    return facts
+
+
+def uncovered(program: ExportedProgram, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Give, by version, the operators without a converter, and those whose converters take no free axis where one is free."""
+    lowered: dict[str, list[fx.Node]] = {}
+    found = {}
+    for version, one in facts.items():
+        key = json.dumps([one[part] for part in DECOMPOSING], sort_keys=True)
+        if key not in lowered:  # the same in all versions so far, and the slow part
+            graph = program.run_decompositions(_table(one)).graph
+            lowered[key] = [node for node in graph.nodes if node.op == "call_function"]
+        found[version] = _missing(lowered[key], one)
+    return found
+
+
+def _missing(nodes: list[fx.Node], facts: Mapping[str, Any]) -> list[str]:
+    converters: dict[str, bool] = facts["converters"]
+    missing = set()
+    for node in nodes:
+        names = list(_names(node, facts))
+        if not any(name in converters for name in names):
+            missing.add(names[0])
+        elif _is_free(node) and not any(converters.get(name, False) for name in names):
+            missing.add(f"{names[0]} with a free axis")
+    return sorted(missing - GRAPH_ONLY)
+
+
+def _table(facts: Mapping[str, Any]) -> dict[torch._ops.OperatorBase, Callable[..., Any]]:
+    """Build the table of torch_tensorrt.dynamo.lowering.get_decompositions with this torch."""
+    from torch._decomp import get_decompositions
+    from torch._export.utils import _collect_all_valid_cia_ops_for_aten_namespace, _get_decomp_for_cia
+
+    whole = {_find(name) for name in facts["kept_whole"]}
+    torchs = [found for name in facts["torch_decompositions"] if (found := _find(name)) is not None]
+    table: dict[Any, Callable[..., Any]] = dict(get_decompositions(torchs))
+    table |= {op: _get_decomp_for_cia(op) for op in _collect_all_valid_cia_ops_for_aten_namespace() if op not in whole}
+    # The package writes both of them as a reshape, which here and there ends in the same operator.
+    for name in {"aten.view.default", "aten._unsafe_view"} & facts["own_decompositions"].keys():
+        operator_found = _find(name)
+        for overload in [operator_found] if isinstance(operator_found, torch._ops.OpOverload) else [operator_found.default]:
+            table[overload] = torch.ops.aten._reshape_copy.default
+    return table
+
+
+def _find(name: str) -> Any:  # noqa: ANN401 - an operator, a packet of them, or nothing
+    """Give aten.add.Tensor's operator; None when this torch has none of the name."""
+    found: Any = torch.ops
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _names(node: fx.Node, facts: Mapping[str, Any]) -> Iterator[str]:
+    """Give the names under which a converter may be registered, the most special one first."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        yield f"operator.{getattr(node.target, '__name__', node.target)}"
+        return
+    name = str(node.target)
+    if list(node.users) and all(user.target is operator.getitem and user.args[1] == 0 for user in node.users):
+        name = facts["replaced_by_a_pass"].get(name, name)
+    yield name
+    yield name.rsplit(".", 1)[0]
+
+
+def _is_free(node: fx.Node) -> bool:
+    """Say whether the node or what it takes has an axis whose size is not fixed."""
+    return any(
+        isinstance(size, torch.SymInt)
+        for part in (node, *node.all_input_nodes)
+        for value in _values(part.meta.get("val"))
+        for size in value.shape
+    )
+
+
+def _values(value: object) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return [item for item in value if isinstance(item, torch.Tensor)] if isinstance(value, tuple | list) else []

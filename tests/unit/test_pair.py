@@ -1,0 +1,146 @@
+"""A camera with a microphone, of which one opens and then is silent; PortAudio's place is taken by a module of our own."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+
+from streamav.capture.camera import Camera
+from streamav.capture.look import Look
+from streamav.capture.pair import PairSource
+from streamav.config import CaptureSettings
+from streamav.errors import CaptureError
+from streamav.types import AudioBlock, SourceState, VideoFrame
+
+LOOK = Look(picture=(24, 32), frames_per_second=4)
+CAMERA = "lavfi:testsrc=size=64x48:rate=25"
+SETTINGS = CaptureSettings(timeout_s=0.5, reconnect_min_s=0.05, reconnect_max_s=0.1)
+
+
+class FakePortAudio:
+    """The module sounddevice with one microphone, which gives 48 kHz sound while *sounding* is set."""
+
+    PortAudioError = OSError
+
+    def __init__(self) -> None:
+        self.sounding = threading.Event()
+        self.given = 0
+
+    def query_devices(self, device: object, kind: str) -> dict[str, object]:
+        return {"name": "microphone", "default_samplerate": 48_000.0, "max_input_channels": 1}
+
+    def InputStream(self, *, callback: Callable[..., None], blocksize: int, **_: object) -> FakeStream:  # noqa: N802 - sounddevice's name
+        return FakeStream(self, callback, blocksize)
+
+
+class FakeStream:
+    active = True
+
+    def __init__(self, audio: FakePortAudio, callback: Callable[..., None], blocksize: int) -> None:
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(audio, callback, blocksize))
+
+    def _run(self, audio: FakePortAudio, callback: Callable[..., None], blocksize: int) -> None:
+        times = SimpleNamespace(inputBufferAdcTime=0.0, currentTime=0.0)
+        while not self._closed.wait(0.1):
+            if audio.sounding.is_set():
+                audio.given += 1
+                callback(np.zeros((blocksize, 1), np.float32), blocksize, times, None)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self, *, ignore_errors: bool) -> None:
+        self._closed.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def audio(monkeypatch: pytest.MonkeyPatch) -> FakePortAudio:
+    fake = FakePortAudio()
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    return fake
+
+
+def taken(source: PairSource, seconds: float = 30.0) -> Iterator[AudioBlock | VideoFrame | SourceState]:
+    """Yield items for at most some seconds."""
+    timer = threading.Timer(seconds, source.close)
+    timer.start()
+    try:
+        yield from source.items()
+    finally:
+        timer.cancel()
+
+
+def test_a_microphone_that_opens_and_gives_nothing_is_refused(audio: FakePortAudio) -> None:
+    """At the start that is an error that says what to do, although the camera works; nobody waits for it for ever."""
+    source = PairSource(CAMERA, "default", LOOK, settings=SETTINGS)
+    with pytest.raises(CaptureError, match=r"microphone 'default' gave nothing for 0.5 s: .*streamav devices"):
+        list(taken(source))
+
+
+def test_a_camera_that_opens_and_gives_no_picture_is_refused(audio: FakePortAudio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same of a camera, although the microphone works: FFmpeg's own timeout is not relied on."""
+
+    def no_pictures(camera: Camera, stop: threading.Event) -> Iterator[object]:
+        stop.wait(20.0)
+        yield from ()
+
+    audio.sounding.set()
+    monkeypatch.setattr(Camera, "frames", no_pictures)
+    source = PairSource(CAMERA, "default", LOOK, settings=SETTINGS)
+    with pytest.raises(CaptureError, match=r"camera 'lavfi:.*' gave no picture for 0.5 s: .*streamav devices"):
+        list(taken(source))
+
+
+@pytest.mark.slow
+def test_a_microphone_that_falls_silent_later_is_lost_and_comes_back(audio: FakePortAudio) -> None:
+    """Once both devices have worked, silence is a loss, and the source is back only when both give something again."""
+    audio.sounding.set()
+    source = PairSource(CAMERA, "default", LOOK, settings=SETTINGS.model_copy(update={"timeout_s": 2.0}))
+    states: list[SourceState] = []
+    after: list[type] = []
+    for item in taken(source):
+        if item is SourceState.LOST:
+            states.append(item)
+            threading.Timer(3.0, audio.sounding.set).start()  # longer than one attempt
+        elif item is SourceState.ONLINE:
+            states.append(item)
+        elif not states and isinstance(item, AudioBlock):
+            audio.sounding.clear()
+        elif SourceState.ONLINE in states:
+            after.append(type(item))
+            if {AudioBlock, VideoFrame} <= set(after):
+                source.close()
+    assert states == [SourceState.LOST, SourceState.ONLINE]
+    assert {AudioBlock, VideoFrame} <= set(after)
+
+
+def test_sound_from_before_the_first_picture_is_kept(audio: FakePortAudio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the microphone gave while the camera was starting is given as soon as the camera gives its first picture."""
+    frames = Camera.frames
+
+    def late(camera: Camera, stop: threading.Event) -> Iterator[tuple[int, av.VideoFrame]]:
+        while audio.given < 5 and not stop.wait(0.01):
+            pass
+        yield from frames(camera, stop)
+
+    audio.sounding.set()
+    monkeypatch.setattr(Camera, "frames", late)
+    source = PairSource(CAMERA, "default", LOOK, settings=CaptureSettings())
+    blocks: list[AudioBlock] = []
+    pictures: list[VideoFrame] = []
+    for item in taken(source):
+        if isinstance(item, AudioBlock):
+            blocks.append(item)
+        if isinstance(item, VideoFrame):
+            pictures.append(item)
+        if blocks and pictures:
+            source.close()
+    assert pictures[0].start_ns - blocks[0].start_ns >= 400_000_000

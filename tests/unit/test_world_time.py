@@ -1,0 +1,146 @@
+"""Which moment of the world a media time is: least delays, drifting clocks, jumps of the wall clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rigs.published_events import dice
+from rigs.roles import EPOCH_NS, FakeClock
+
+from streamav.pipeline.drift import ArrivalOffset
+from streamav.pipeline.measure import WorldTime
+from streamav.types import SEGMENT_NS
+
+DAY_S = 86_400
+MS = 1_000_000
+
+
+def live(clock: FakeClock) -> WorldTime:
+    return WorldTime(clock, paced=True, live=True)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A network camera: its clock is off by *ppm*, and its media come half a second apart over a network that is 20 ms away.
+
+    On top of that each delivery is late by 40 ms on average, every ten minutes nothing comes for five seconds and then all at
+    once, and every hour the network is a whole second slower for three minutes. As over TCP, nothing overtakes.
+    """
+
+    ppm: int
+    random: Random
+
+    def deliveries(self, seconds: int) -> Iterator[tuple[int, int, int]]:
+        """Yield when media were recorded and when they arrived, in the world's time, and their media time, all in ns."""
+        arrived_ns = 0
+        for half_s in range(2 * seconds):
+            recorded_ns = half_s * SEGMENT_NS // 2
+            late_ns = round((0.02 + self.random.expovariate(1 / 0.04)) * SEGMENT_NS)
+            second = half_s // 2
+            if second % 600 < 5:
+                late_ns += (600 * (second // 600) + 5) * SEGMENT_NS - recorded_ns
+            if 1_000 <= second % 3_600 < 1_180:
+                late_ns += SEGMENT_NS
+            arrived_ns = max(arrived_ns, recorded_ns + late_ns)
+            yield recorded_ns, arrived_ns, recorded_ns + recorded_ns * self.ppm // 1_000_000
+
+
+@pytest.mark.parametrize("ppm", [-100, 0, 100])
+def test_the_times_of_a_day_follow_a_camera_whose_clock_drifts(ppm: int) -> None:
+    """At 100 ppm, 8.6 s a day, UTC of what a camera sees is never off by 100 ms: neither drift nor jitter nor a burst moves it so far."""
+    clock = FakeClock(step_ns=0)
+    world = live(clock)
+    worst_ns = 0
+    for number, (recorded_ns, arrived_ns, media_ns) in enumerate(Camera(ppm, dice(1)).deliveries(DAY_S)):
+        clock.now_ns = arrived_ns
+        world.arrived(media_ns)
+        if number >= 20:  # the first ten seconds warm up
+            worst_ns = max(worst_ns, abs(world.epoch_ns() + media_ns - EPOCH_NS - recorded_ns))
+    assert worst_ns < 100 * MS
+
+
+@given(late_ms=st.lists(st.integers(0, 10_000), min_size=1, max_size=200), seed=st.integers(0, 1_000))
+def test_what_is_late_moves_nothing(late_ms: list[int], seed: int) -> None:
+    """Between prompt arrivals, others may be as late as they like: the offset is that of the prompt ones, whatever the order."""
+    arrivals, random = ArrivalOffset(), dice(seed)
+    arrivals.push(0, 0)
+    now_ns = 0
+    for late in late_ms:
+        now_ns += random.randrange(1, SEGMENT_NS)
+        assert arrivals.push(now_ns, now_ns - late * MS) == 0
+
+
+@given(steps=st.lists(st.tuples(st.integers(1, 100 * SEGMENT_NS), st.integers(-(10**10), 10**10)), min_size=1, max_size=100))
+def test_the_offset_rises_slowly_and_is_never_above_the_newest(steps: list[tuple[int, int]]) -> None:
+    """Nothing arrives before it has happened, so an offset above the newest arrival is wrong; it rises by 200 ppm at most."""
+    arrivals = ArrivalOffset()
+    now_ns, before = 0, None
+    for step_ns, offset_ns in steps:
+        now_ns += step_ns
+        found = arrivals.push(now_ns, now_ns - offset_ns)
+        assert found <= offset_ns
+        assert before is None or found <= before + step_ns * 200 // 1_000_000
+        before = found
+
+
+def test_a_network_that_stays_slow_is_no_clock_that_drifts() -> None:
+    """Two seconds more of delay for half an hour move the times by less than 0.4 s, and the first prompt arrival brings them back."""
+    arrivals = ArrivalOffset()
+    for second in range(600):
+        arrivals.push(second * SEGMENT_NS, second * SEGMENT_NS)
+    slow = [arrivals.push(second * SEGMENT_NS, (second - 2) * SEGMENT_NS) for second in range(600, 2_400)]
+    assert 0 <= max(slow) < 400 * MS
+    assert arrivals.push(2_400 * SEGMENT_NS, 2_400 * SEGMENT_NS) == 0
+
+
+def test_the_wall_clock_of_a_live_source_comes_from_its_least_delay() -> None:
+    """Of all arrivals the promptest tells the truth, and a later jump of the wall clock changes nothing."""
+    clock = FakeClock(step_ns=0, now_ns=5 * SEGMENT_NS)
+    world = live(clock)
+    world.arrived(1 * SEGMENT_NS)  # 4 s after it happened
+    clock.now_ns = 6 * SEGMENT_NS
+    world.arrived(5 * SEGMENT_NS)  # 1 s after
+    assert world.epoch_ns() == EPOCH_NS + 1 * SEGMENT_NS
+    clock.epoch_ns += 3600 * SEGMENT_NS
+    assert world.epoch_ns() == EPOCH_NS + 1 * SEGMENT_NS
+    assert world.latency_s(5 * SEGMENT_NS, 0) == 0.0
+    assert world.latency_s(4 * SEGMENT_NS, 0) == 1.0
+
+
+def test_after_a_loss_the_clocks_are_compared_anew() -> None:
+    """A source that is back may have another clock: no rise is too fast, and a wall clock that was set meanwhile is believed."""
+    clock = FakeClock(step_ns=0, now_ns=5 * SEGMENT_NS)
+    world = live(clock)
+    world.arrived(5 * SEGMENT_NS)
+    assert world.epoch_ns() == EPOCH_NS
+    world.lost()
+    clock.epoch_ns += 3600 * SEGMENT_NS
+    clock.now_ns = 20 * SEGMENT_NS
+    world.arrived(10 * SEGMENT_NS)
+    assert world.epoch_ns() == EPOCH_NS + 3600 * SEGMENT_NS + 10 * SEGMENT_NS
+
+
+def test_a_file_at_its_own_pace_is_mapped_once() -> None:
+    """A file has no clock that could drift: what is read late because nobody took it moves none of its events."""
+    clock = FakeClock(step_ns=0, now_ns=5 * SEGMENT_NS)
+    world = WorldTime(clock, paced=True, live=False)
+    world.arrived(5 * SEGMENT_NS)
+    assert world.epoch_ns() == EPOCH_NS
+    clock.now_ns = 4_000 * SEGMENT_NS
+    world.arrived(6 * SEGMENT_NS)
+    assert world.epoch_ns() == EPOCH_NS
+
+
+def test_a_fast_replay_is_measured_from_hand_over() -> None:
+    """As fast as possible, media time has no pace: latency is processing time."""
+    clock = FakeClock(step_ns=0, now_ns=5 * SEGMENT_NS)
+    world = WorldTime(clock, paced=False, live=False)
+    world.arrived(0)
+    world.arrived(100 * SEGMENT_NS)
+    assert world.epoch_ns() == EPOCH_NS + 5 * SEGMENT_NS
+    assert world.latency_s(100 * SEGMENT_NS, 4 * SEGMENT_NS) == 1.0
