@@ -41,9 +41,6 @@ class StandIn:
     def problem(self, recipe: Recipe) -> str | None:
         return self.missing
 
-    def slow(self, request: EngineRequest) -> bool:
-        return self.takes_long
-
     def parts(self, request: EngineRequest) -> dict[str, str]:
         return {"libraries": "none"}
 
@@ -76,6 +73,7 @@ class World:
         monkeypatch.setattr(selection, "load_recipe", recipe)
         monkeypatch.setattr(selection, "find_recipe", recipe)
         monkeypatch.setattr(selection, "maker_of", lambda one: self.makers[one.engine])
+        monkeypatch.setattr(selection, "is_slow", lambda request: self.makers[request.recipe.engine].takes_long)
         return self
 
     def request(self, name: str) -> EngineRequest:
