@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from streamav.config import ModelSettings
-from streamav.engines import selection
+from streamav.engines import making, selection
 from streamav.engines.cache import EngineCache
 from streamav.engines.making import EngineRequest, engine_key
 from streamav.engines.recipe import Recipe, load_recipe
@@ -69,6 +69,7 @@ class World:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> World:
         """Let selection see this machine."""
+        monkeypatch.setattr(making, "second_ms", lambda *_: 1.0)  # timing takes longer than all the rest
         monkeypatch.setattr(selection, "recipe_names", lambda: NAMES)
         monkeypatch.setattr(selection, "load_recipe", recipe)
         monkeypatch.setattr(selection, "find_recipe", recipe)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from rigs.gpu_engines import NAMES, World, asked
 
@@ -92,6 +93,7 @@ def test_a_precision_without_an_engine(world: World) -> None:
         world.ranked("auto", "int8")
 
 
+@examples(max_examples=40)
 @given(
     missing=st.sets(st.sampled_from(["tensorrt", "cuda", "cpu"])),
     built=st.dictionaries(

@@ -130,6 +130,7 @@ def test_a_resumed_run_must_have_the_same_precision(tmp_path: Path, monkeypatch:
     assert len(resumed.history) == 2
 
 
+@pytest.mark.slow
 def test_the_loss_falls_in_bfloat16_too() -> None:
     """Ten epochs in bfloat16 end near where float32 ends, and not at the same weights."""
     networks = [network(), network()]
