@@ -14,8 +14,8 @@ from rigs.roles import EPOCH_NS, FakeClock, FakeLocalizer, features
 
 from streamav.pipeline.drift import ArrivalOffset
 from streamav.pipeline.measure import WorldTime
-from streamav.pipeline.stages import SourceStages, StageOptions
-from streamav.tracker import LabelOptions
+from streamav.pipeline.stages import SourceStages
+from streamav.tracker import LabelOptions, TrackerOptions
 from streamav.types import SEGMENT_NS, Event
 
 DAY_S = 86_400
@@ -71,7 +71,7 @@ def test_events_of_a_day_say_when_they_happened(ppm: int) -> None:
     clock = FakeClock(step_ns=0)
     world = live(clock)
     label = LabelOptions(label="bark", label_name="Bark", class_id=0, on=0.6, off=0.35)
-    stages = SourceStages(StageOptions(source="porch", session="s", labels=(label,), latency_segments=1, media_ids=False), world.epoch_ns)
+    stages = SourceStages(TrackerOptions(source="porch", session="s", labels=(label,), media_ids=False), 1, world.epoch_ns)
     events: list[Event] = []
     newest = -1
     for _, arrived_ns, media_ns in Camera(ppm, dice(1)).deliveries(DAY_S):
