@@ -100,8 +100,8 @@ class Outcome:
 
     @property
     def chosen(self) -> SeedOutcome:
-        """Give the seed that did best on validation: the one whose weights are kept."""
-        return max(self.seeds, key=lambda outcome: (outcome.result.best_score, -outcome.seed))
+        """The seed that did best on validation, whose weights are kept: by accuracy, then by loss, then the first."""
+        return max(self.seeds, key=lambda outcome: (outcome.result.best_score, -outcome.result.best_loss, -outcome.seed))
 
     def summary(self) -> dict[str, tuple[float, float]]:
         """Give mean and standard deviation over the seeds of each test score."""

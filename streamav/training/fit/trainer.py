@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from streamav.errors import DataError
 from streamav.evaluation.segments import score_segments
@@ -21,7 +22,7 @@ from streamav.training.fit.checkpoints import save_progress
 from streamav.training.fit.distributed import ALONE, SharedLoss
 from streamav.training.fit.fast_attention import fast_attention
 from streamav.training.fit.losses import LossOptions, LossTerms, loss
-from streamav.training.fit.run_state import EpochRecord, RunState, StepReport, progress_of, restore_run
+from streamav.training.fit.run_state import EpochRecord, RunState, Standing, StepReport, progress_of, restore_run
 from streamav.training.fit.selection import answers
 from streamav.training.fit.targets import TargetMaker, TargetOptions
 from streamav.training.options import TrainOptions
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from streamav.training.fit.distributed import Workers
 
-__all__ = ["EpochBatches", "Recipe", "TrainResult", "Watcher", "fit", "follow"]
+__all__ = ["EpochBatches", "Recipe", "TrainResult", "Watcher", "fit"]
 
 
 class EpochBatches(Protocol):
@@ -65,6 +66,8 @@ class TrainResult:
     best_epoch: int
     best_score: float
     """Validation accuracy of the selected weights, 0 to 1; NaN when there was no validation set."""
+    best_loss: float
+    """Validation loss of the selected weights (`Standing.loss`); NaN when there was no validation set."""
     history: tuple[EpochRecord, ...]
     stopped_early: bool
 
@@ -100,6 +103,8 @@ def fit(  # noqa: PLR0913 - a run has that many parts, of equal rank
 ) -> TrainResult:
     """Train *network* in place, on the device it is on, and leave it with the weights that did best on *validation*.
 
+    The best weights have the highest accuracy; of equally accurate ones those with the lowest loss are kept (`Standing`).
+
     Args:
         network: answers `network(audio, visual)` with a `LocalizerOutput`.
         train: clips to shuffle each epoch, or a callable that gives the batches of an epoch.
@@ -125,7 +130,7 @@ def fit(  # noqa: PLR0913 - a run has that many parts, of equal rank
     run = RunState(network, torch.optim.Adam(network.parameters(), lr=recipe.options.learning_rate, fused=True))
     run.mixed = MixedStep(recipe.options.precision, loop.device)
     if recipe.options.weight_average > 0.0:
-        run.average = _copied(network.state_dict())
+        run.average = _average_of(network, recipe.options.weight_average)
     if resume and folder is not None:
         restore_run(run, folder, recipe.described(), workers)
     if workers.size > 1:
@@ -142,10 +147,21 @@ def fit(  # noqa: PLR0913 - a run has that many parts, of equal rank
     network.eval()
     return TrainResult(
         best_epoch=run.best_epoch,
-        best_score=run.best_score if math.isfinite(run.best_score) else math.nan,
+        best_score=_or_nan(run.standing.accuracy),
+        best_loss=_or_nan(run.standing.loss),
         history=tuple(run.history),
         stopped_early=len(run.history) < recipe.options.epochs,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What selection found after an epoch; nothing where it did not look."""
+
+    scores: dict[str, float] | None = None
+    loss: float | None = None
+    shown: dict[str, float] | None = None
+    best: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,9 +177,12 @@ class _Loop:
     workers: Workers
 
     def over(self, run: RunState) -> bool:
-        """Tell whether the run has had all its epochs, or has not got better for too long."""
-        done, patience = len(run.history), self.recipe.options.patience_epochs
-        return done >= self.recipe.options.epochs or bool(patience and run.best_epoch and done - run.best_epoch >= patience)
+        """Return whether the run has had all its epochs, or its accuracy has not risen for too long.
+
+        The loss, which breaks ties, does not prolong a run: it may fall a little for ever.
+        """
+        done, patience, risen = len(run.history), self.recipe.options.patience_epochs, run.risen_epoch
+        return done >= self.recipe.options.epochs or bool(patience and risen and done - risen >= patience)
 
     def epoch(self, run: RunState) -> EpochRecord:
         """Train one epoch, look at the validation set where it is time, and keep the weights that did best."""
@@ -174,8 +193,17 @@ class _Loop:
         # All of the epoch's dropout hangs on this, so that no state of a generator has to be kept.
         torch.manual_seed(_mixed(self.recipe.options.seed, number))
         total, parts = self._steps(run, number)
-        scores, shown, best = self._select(run, number)
-        record = EpochRecord(epoch=number, learning_rate=rate, loss=total, parts=parts, validation=scores, best=best, shown=shown)
+        look = self._select(run, number)
+        record = EpochRecord(
+            epoch=number,
+            learning_rate=rate,
+            loss=total,
+            parts=parts,
+            validation=look.scores,
+            validation_loss=look.loss,
+            best=look.best,
+            shown=look.shown,
+        )
         run.history.append(record)
         return record
 
@@ -219,36 +247,32 @@ class _Loop:
             return told
         run.mixed.backward(terms.total, run.optimizer, list(run.network.parameters()), self.recipe.options.clip_norm)
         if run.average is not None:
-            follow(run.average, run.network.state_dict(), self.recipe.options.weight_average)
+            run.average.update_parameters(run.network)
         return told
 
-    def _select(self, run: RunState, number: int) -> tuple[dict[str, float] | None, dict[str, float] | None, bool]:
+    def _select(self, run: RunState, number: int) -> _Look:
         """Score the candidate weights where it is time, and keep them when they are the best so far."""
-        last = number == self.recipe.options.epochs
         if self.validation is None:
-            run.best, run.best_epoch = _copied(run.average or run.network.state_dict()), number
-            return None, None, True
-        if number % self.recipe.options.select_every and not last:
-            return None, None, False
-        current = _copied(run.network.state_dict())
-        if run.average is not None:
-            run.network.load_state_dict(run.average)
-        scores, shown = self._score(run, self.validation), None if self.shown is None else self._score(run, self.shown)
-        better = scores["accuracy"] > run.best_score
-        if better:
-            run.best, run.best_epoch, run.best_score = _copied(run.network.state_dict()), number, scores["accuracy"]
-        if run.average is not None:
-            run.network.load_state_dict(current)
-        return scores, shown, better
+            run.best, run.best_epoch = _copied(run.candidate.state_dict()), number
+            return _Look(best=True)
+        if number % self.recipe.options.select_every and number != self.recipe.options.epochs:
+            return _Look()
+        scores, missed = self._score(run, self.validation)
+        shown = None if self.shown is None else self._score(run, self.shown)[0]
+        standing = Standing(scores["accuracy"], missed)
+        best = standing.beats(run.standing)
+        if best:
+            run.best, run.best_epoch, run.standing = _copied(run.candidate.state_dict()), number, standing
+        return _Look(scores=scores, loss=missed, shown=shown, best=best)
 
-    def _score(self, run: RunState, clips: FeatureSet) -> dict[str, float]:
-        """Score the weights of now on some clips, in the first process, for all."""
+    def _score(self, run: RunState, clips: FeatureSet) -> tuple[dict[str, float], float]:
+        """Return scores and loss of the candidate weights on some clips, computed in the first process, for all."""
         options = self.recipe.options
 
-        def score() -> dict[str, float]:
+        def score() -> tuple[dict[str, float], float]:
             batches = clips.batches(options.batch)
-            said = answers(run.network, prefetched(batches) if options.prefetch else batches, options.decision, options.threshold)
-            return score_segments(said.truth, said.decided, self.recipe.classes).to_dict()
+            said = answers(run.candidate, prefetched(batches) if options.prefetch else batches, options.decision, options.threshold)
+            return score_segments(said.truth, said.decided, self.recipe.classes).to_dict(), said.loss
 
         return self.workers.from_first(score)
 
@@ -267,10 +291,12 @@ def _mixed(seed: int, epoch: int) -> int:
     return int(epoch_generator(seed, epoch, purpose=2).integers(2**63 - 1))
 
 
-def follow(average: dict[str, torch.Tensor], state: Mapping[str, torch.Tensor], decay: float) -> None:
-    """Move the average a little towards the weights of now."""
-    for name, value in state.items():
-        if value.dtype.is_floating_point:
-            average[name].lerp_(value.detach(), 1.0 - decay)
-        else:
-            average[name].copy_(value)
+def _average_of(network: nn.Module, decay: float) -> AveragedModel:
+    """Begin a moving average at the weights of now: average = decay * average + (1 - decay) * weights after each step."""
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
+    average.update_parameters(network)  # torch's first update copies: without this the weights of now would have no part
+    return average
+
+
+def _or_nan(value: float) -> float:
+    return value if math.isfinite(value) else math.nan
