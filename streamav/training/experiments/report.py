@@ -215,7 +215,6 @@ def _tree(outcome: Outcome, matrix: NDArray[np.int64], trust: Reliability, comma
                         "loss": record.loss,
                         "parts": record.parts,
                         "validation": {name: _finite(value) for name, value in (record.validation or {}).items()},
-                        "validation_loss": record.validation_loss,
                     }
                     for record in one.result.history
                 ],

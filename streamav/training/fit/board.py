@@ -51,8 +51,6 @@ class Board:
         scalars = {"loss/total": record.loss, "learning_rate": record.learning_rate}
         scalars |= {f"loss/{name}": value for name, value in record.parts.items()}
         scalars |= {f"validation/{name}": value for name, value in (record.validation or {}).items()}
-        if record.validation_loss is not None:
-            scalars["validation/loss"] = record.validation_loss
         for name, value in scalars.items():
             if math.isfinite(value):
                 self._writer.add_scalar(name, value, record.epoch)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from streamav.training.fit.distributed import SharedLoss, Workers
 
-__all__ = ["EpochRecord", "RunState", "Standing", "StepReport", "progress_of", "restore_run"]
+__all__ = ["EpochRecord", "RunState", "StepReport", "progress_of", "restore_run"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,24 +37,6 @@ class StepReport:
     step: int
     """From 1, within the epoch."""
     loss: float
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How well weights do on the validation set: what selection compares, within a run and between seeds."""
-
-    accuracy: float = -math.inf
-    """Share of segments that are decided right, 0 to 1."""
-    loss: float = math.inf
-    """Mean of -ln(probability of the true class) over the segments."""
-
-    def beats(self, other: Standing) -> bool:
-        """Return whether these weights are to be kept instead of the other ones: the accuracy decides, and the loss breaks ties.
-
-        A small validation set is soon answered right from end to end. The first weights that do so are the least trained ones, and
-        thresholds on streams need scores that are sure as well as right: that is what the loss measures.
-        """
-        return (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +53,7 @@ class EpochRecord:
     validation: dict[str, float] | None
     """Scores on the validation set, 0 to 1; None where it was not looked at."""
     best: bool
-    """Whether these weights are the best so far."""
-    validation_loss: float | None = None
-    """Loss on the validation set (`Standing.loss`); None where it was not looked at, and in states of older runs."""
+    """Whether these weights are kept until better or equal ones come."""
     shown: dict[str, float] | None = None
     """Scores on the clips that are only shown; None where there are none or they were not looked at."""
 
@@ -90,8 +70,7 @@ class RunState:
     shared: SharedLoss | None = None
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     best_epoch: int = 0
-    standing: Standing = field(default_factory=Standing)
-    """Of the best weights."""
+    best_score: float = -math.inf
     history: list[EpochRecord] = field(default_factory=list)
 
     @property
@@ -103,7 +82,7 @@ class RunState:
     def risen_epoch(self) -> int:
         """The epoch that first reached the best validation accuracy; 0 before there is one."""
         looked = ((record.epoch, record.validation["accuracy"]) for record in self.history if record.validation is not None)
-        return next((epoch for epoch, accuracy in looked if accuracy == self.standing.accuracy), 0)
+        return next((epoch for epoch, accuracy in looked if accuracy == self.best_score), 0)
 
 
 def progress_of(run: RunState, described: dict[str, object]) -> Progress:
@@ -118,8 +97,7 @@ def progress_of(run: RunState, described: dict[str, object]) -> Progress:
         "settings": json.loads(json.dumps(described)),
         "scale": run.mixed.state(),
         "best_epoch": run.best_epoch,
-        "best_score": _finite(run.standing.accuracy),
-        "best_loss": _finite(run.standing.loss),
+        "best_score": run.best_score if math.isfinite(run.best_score) else None,
         "history": [asdict(record) for record in run.history],
     }
     return Progress(epoch=len(run.history), tensors=tensors, facts=facts)
@@ -127,8 +105,6 @@ def progress_of(run: RunState, described: dict[str, object]) -> Progress:
 
 def restore_run(run: RunState, folder: Path, described: dict[str, object], workers: Workers) -> None:
     """Put the state of *folder* back into a run; leave the run as it is where there is none.
-
-    States of older runs hold no validation loss: their best weights lose every tie.
 
     Args:
         run: of the same network and settings.
@@ -165,13 +141,8 @@ def restore_run(run: RunState, folder: Path, described: dict[str, object], worke
     run.optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
     run.mixed.restore(facts["scale"])  # type: ignore[arg-type] # JSON of our own making
     run.best_epoch = int(facts["best_epoch"])  # type: ignore[call-overload] # JSON of our own making
-    accuracy, loss = facts["best_score"], facts.get("best_loss")
-    run.standing = Standing(-math.inf if accuracy is None else float(accuracy), math.inf if loss is None else float(loss))  # type: ignore[arg-type]
+    run.best_score = -math.inf if facts["best_score"] is None else float(facts["best_score"])  # type: ignore[arg-type]
     run.history = [EpochRecord(**record) for record in facts["history"]]  # type: ignore[attr-defined]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _check_same(before: object, now: dict[str, object], folder: Path) -> None:

@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Answers", "answers"]
 
 
-_LEAST = 1e-7
-"""Least probability in the loss: one segment that float32 rounds to 0 must not decide alone."""
-
-
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Answers:
     """What a network says of clips, and what is true; m clips of T segments."""
@@ -39,12 +35,6 @@ class Answers:
     """Shape (m, T), 0 to C."""
     probabilities: NDArray[np.float32]
     """Shape (m, T, C + 1), rows sum to 1; of the per-segment scores where the network has them."""
-
-    @property
-    def loss(self) -> float:
-        """Mean of -ln(probability of the true class) over all segments, 0 to 16: how sure the answers are where they are right."""
-        said = np.take_along_axis(self.probabilities, self.truth[..., None], axis=2)
-        return float(-np.log(np.maximum(said, _LEAST)).mean())
 
 
 def answers(

@@ -22,7 +22,7 @@ from streamav.training.fit.checkpoints import save_progress
 from streamav.training.fit.distributed import ALONE, SharedLoss
 from streamav.training.fit.fast_attention import fast_attention
 from streamav.training.fit.losses import LossOptions, LossTerms, loss
-from streamav.training.fit.run_state import EpochRecord, RunState, Standing, StepReport, progress_of, restore_run
+from streamav.training.fit.run_state import EpochRecord, RunState, StepReport, progress_of, restore_run
 from streamav.training.fit.selection import answers
 from streamav.training.fit.targets import TargetMaker, TargetOptions
 from streamav.training.options import TrainOptions
@@ -66,8 +66,6 @@ class TrainResult:
     best_epoch: int
     best_score: float
     """Validation accuracy of the selected weights, 0 to 1; NaN when there was no validation set."""
-    best_loss: float
-    """Validation loss of the selected weights (`Standing.loss`); NaN when there was no validation set."""
     history: tuple[EpochRecord, ...]
     stopped_early: bool
 
@@ -103,7 +101,9 @@ def fit(  # noqa: PLR0913 - a run has that many parts, of equal rank
 ) -> TrainResult:
     """Train *network* in place, on the device it is on, and leave it with the weights that did best on *validation*.
 
-    The best weights have the highest accuracy; of equally accurate ones those with the lowest loss are kept (`Standing`).
+    Of weights that are equally accurate there the last are kept. A small validation set is soon answered right from end to end, and
+    the first weights that do so are the least trained ones: training goes on to learn what validation does not ask, such as windows
+    cut at any phase, at a falling learning rate.
 
     Args:
         network: answers `network(audio, visual)` with a `LocalizerOutput`.
@@ -147,21 +147,10 @@ def fit(  # noqa: PLR0913 - a run has that many parts, of equal rank
     network.eval()
     return TrainResult(
         best_epoch=run.best_epoch,
-        best_score=_or_nan(run.standing.accuracy),
-        best_loss=_or_nan(run.standing.loss),
+        best_score=run.best_score if math.isfinite(run.best_score) else math.nan,
         history=tuple(run.history),
         stopped_early=len(run.history) < recipe.options.epochs,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Look:
-    """What selection found after an epoch; nothing where it did not look."""
-
-    scores: dict[str, float] | None = None
-    loss: float | None = None
-    shown: dict[str, float] | None = None
-    best: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,10 +166,7 @@ class _Loop:
     workers: Workers
 
     def over(self, run: RunState) -> bool:
-        """Return whether the run has had all its epochs, or its accuracy has not risen for too long.
-
-        The loss, which breaks ties, does not prolong a run: it may fall a little for ever.
-        """
+        """Return whether the run has had all its epochs, or its accuracy has not risen for too long; a tie is no rise."""
         done, patience, risen = len(run.history), self.recipe.options.patience_epochs, run.risen_epoch
         return done >= self.recipe.options.epochs or bool(patience and risen and done - risen >= patience)
 
@@ -193,17 +179,8 @@ class _Loop:
         # All of the epoch's dropout hangs on this, so that no state of a generator has to be kept.
         torch.manual_seed(_mixed(self.recipe.options.seed, number))
         total, parts = self._steps(run, number)
-        look = self._select(run, number)
-        record = EpochRecord(
-            epoch=number,
-            learning_rate=rate,
-            loss=total,
-            parts=parts,
-            validation=look.scores,
-            validation_loss=look.loss,
-            best=look.best,
-            shown=look.shown,
-        )
+        scores, shown, best = self._select(run, number)
+        record = EpochRecord(epoch=number, learning_rate=rate, loss=total, parts=parts, validation=scores, best=best, shown=shown)
         run.history.append(record)
         return record
 
@@ -250,29 +227,28 @@ class _Loop:
             run.average.update_parameters(run.network)
         return told
 
-    def _select(self, run: RunState, number: int) -> _Look:
+    def _select(self, run: RunState, number: int) -> tuple[dict[str, float] | None, dict[str, float] | None, bool]:
         """Score the candidate weights where it is time, and keep them when they are the best so far."""
         if self.validation is None:
             run.best, run.best_epoch = _copied(run.candidate.state_dict()), number
-            return _Look(best=True)
+            return None, None, True
         if number % self.recipe.options.select_every and number != self.recipe.options.epochs:
-            return _Look()
-        scores, missed = self._score(run, self.validation)
-        shown = None if self.shown is None else self._score(run, self.shown)[0]
-        standing = Standing(scores["accuracy"], missed)
-        best = standing.beats(run.standing)
+            return None, None, False
+        scores = self._score(run, self.validation)
+        shown = None if self.shown is None else self._score(run, self.shown)
+        best = scores["accuracy"] >= run.best_score  # of equals the last, see `fit`
         if best:
-            run.best, run.best_epoch, run.standing = _copied(run.candidate.state_dict()), number, standing
-        return _Look(scores=scores, loss=missed, shown=shown, best=best)
+            run.best, run.best_epoch, run.best_score = _copied(run.candidate.state_dict()), number, scores["accuracy"]
+        return scores, shown, best
 
-    def _score(self, run: RunState, clips: FeatureSet) -> tuple[dict[str, float], float]:
-        """Return scores and loss of the candidate weights on some clips, computed in the first process, for all."""
+    def _score(self, run: RunState, clips: FeatureSet) -> dict[str, float]:
+        """Return the scores of the candidate weights on some clips, computed in the first process, for all."""
         options = self.recipe.options
 
-        def score() -> tuple[dict[str, float], float]:
+        def score() -> dict[str, float]:
             batches = clips.batches(options.batch)
             said = answers(run.candidate, prefetched(batches) if options.prefetch else batches, options.decision, options.threshold)
-            return score_segments(said.truth, said.decided, self.recipe.classes).to_dict(), said.loss
+            return score_segments(said.truth, said.decided, self.recipe.classes).to_dict()
 
         return self.workers.from_first(score)
 
@@ -296,7 +272,3 @@ def _average_of(network: nn.Module, decay: float) -> AveragedModel:
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
     average.update_parameters(network)  # torch's first update copies: without this the weights of now would have no part
     return average
-
-
-def _or_nan(value: float) -> float:
-    return value if math.isfinite(value) else math.nan
