@@ -60,13 +60,13 @@ def test_a_missing_table_is_one_clear_error(tmp_path: Path) -> None:
     [
         ("", "must have a row for each recording, got none"),
         ("a.mp4,none,,\nb.mp4,bark,0,1\n", "2 are not there: a.mp4, b.mp4"),
-        ("short.mp4,none,,\n", "must last a whole second"),
+        ("short.mp4,none,,\n", "must last a segment of one second"),
     ],
 )
 def test_a_table_that_gives_no_second_ends_the_command_with_7(
     rows: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], engine_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No row, no file that is there, and no recording of a whole second are one clear error each, and no table is printed."""
+    """No row, no file that is there, and no recording of a segment are one clear error each, and no table is printed."""
     monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
     write_clip(tmp_path / "short.mp4", 0.2, 100)
     (tmp_path / "labels.csv").write_text(HEADER + rows)
