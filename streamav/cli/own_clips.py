@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streamav.bundle import Bundle
+    from streamav.evaluation.tuning.general import Tried
     from streamav.training.data.folder import AveOptions
     from streamav.training.experiments.experiment import Outcome
 
@@ -70,7 +71,6 @@ def train_own_clips(asked: OwnClips) -> None:
     from streamav.cli.training_run import check_out, say_of_missing_classes, state_folder
     from streamav.training.clips.plan import calibrated, plan, train_clips, write_clip_bundle
     from streamav.training.data.folder import open_ave
-    from streamav.training.experiments.export import UNTUNED
     from streamav.training.experiments.report import write_report
 
     state = state_folder(asked.out)
@@ -95,21 +95,13 @@ def train_own_clips(asked: OwnClips) -> None:
             watcher=watchers(shown, asked.board),
         )
     network = outcome.chosen.network
-    best, kept = calibrated(network, data)  # type: ignore[arg-type] # train_clips makes VSCGs
-    found = best.counts.hits > 0
-    write_clip_bundle(asked.out, outcome, data, source, best if found else None, command=asked.command, replace_old=replace)
+    found = calibrated(network, data)  # type: ignore[arg-type] # train_clips makes VSCGs
+    best = None if found is None else found[0]
+    write_clip_bundle(asked.out, outcome, data, source, best, command=asked.command, replace_old=replace)
     report = write_report(asked.out / "report", outcome, data.classes, asked.command)
     shutil.rmtree(state, ignore_errors=True)
     _tell(outcome)
-    if found:
-        limit = "" if kept else ", more than the six an hour of background that were asked for"
-        alarms = best.counts.background_false_alarms_per_hour
-        _say(f"validation streams: event-F1 {best.counts.f1:.2f}, {alarms:.1f} false alarms an hour{limit}")
-    else:
-        _say(
-            f"warning: no thresholds find an event on the validation streams, so the model keeps middling ones (on {UNTUNED.on}, "
-            f"off {UNTUNED.off}); add clips or train longer, then set them with streamav tune"
-        )
+    _say_of_thresholds(found)
     _say(f"report: {report}")
     outside = " --weights FOLDER" if source.card.audio.external or source.card.visual.external else ""
     _say(f"model: {asked.out} (streamav run --model {asked.out}{outside} --source ...)")
@@ -139,6 +131,22 @@ def _features(asked: OwnClips) -> tuple[Path, Bundle]:
 
 def _say(text: str) -> None:
     typer.echo(text, err=True)
+
+
+def _say_of_thresholds(found: tuple[Tried, bool] | None) -> None:
+    """Say what the thresholds come to on validation streams, or that none were found there."""
+    from streamav.training.experiments.export import UNTUNED
+
+    if found is None:
+        _say(
+            f"warning: no thresholds find an event on the validation streams, so the model keeps middling ones (on {UNTUNED.on}, "
+            f"off {UNTUNED.off}); add clips or train longer, then set them with streamav tune"
+        )
+        return
+    counts, kept = found[0].counts, found[1]
+    limit = "" if kept else ", more than the six an hour of background that were asked for"
+    alarms = counts.background_false_alarms_per_hour
+    _say(f"validation streams: event-F1 {counts.f1:.2f}, {alarms:.1f} false alarms an hour{limit}")
 
 
 def _tell(outcome: Outcome) -> None:

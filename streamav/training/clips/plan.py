@@ -149,15 +149,19 @@ def train_clips(  # noqa: PLR0913 - as run_experiment, and the model to begin fr
     return tested(data, experiment, trained)
 
 
-def calibrated(network: VSCG, data: AveData, seed: int = 0) -> tuple[Tried, bool]:
+def calibrated(network: VSCG, data: AveData, seed: int = 0) -> tuple[Tried, bool] | None:
     """Find thresholds on streams of the validation clips: the best event-F1 within `ALARMS_PER_HOUR`, and whether that was kept.
 
-    Where no event was found with any of them (`Tried.counts.hits` is 0) they say nothing, and are not to be used.
+    Returns:
+        None where no thresholds find an event, or where there is none to be found: then no thresholds are better than others.
     """
+    if len(data.lacking("val")) == len(data.classes):
+        return None
     length = int(np.clip(4 * SEGMENTS * len(data.val), *_STREAM_S))
     quiet = replace(data, background=_quiet(data.val))
     manifest = manifest_of(quiet, "val", ManifestOptions(streams=_STREAMS, seconds=length, seed=seed))
-    return tune(list(run_streams(network.to("cpu"), data.val, manifest, "argmax29")), AGE, ALARMS_PER_HOUR)
+    best, kept = tune(list(run_streams(network.to("cpu"), data.val, manifest, "argmax29")), AGE, ALARMS_PER_HOUR)
+    return (best, kept) if best.counts.hits else None
 
 
 def write_clip_bundle(
