@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from streamav.training.fit.run_state import EpochRecord, StepReport
     from streamav.training.fit.trainer import Watcher
 
-__all__ = ["Several", "TrainingProgress", "training_progress"]
+__all__ = ["Several", "TrainingProgress", "training_progress", "watchers"]
 
 _LINE_EVERY_S = 60.0
 """Lines come with each look at the validation split, and at least about so often."""
@@ -126,6 +127,17 @@ class _SeedProgress:
         if record.validation is not None:
             self._note = f", validation {100 * record.validation['accuracy']:.1f} %"
         self._progress.ended(self._seed, record, self._note)
+
+
+def watchers(shown: TrainingProgress, board: Path | None) -> Callable[[int], Watcher]:
+    """Return what makes the watcher of a seed: progress, and TensorBoard's files below *board* where there is one."""
+    from streamav.training.fit.board import Board
+
+    def make(seed: int) -> Watcher:
+        watcher = shown.watcher(seed)
+        return watcher if board is None else Several(watcher, Board(board / f"seed-{seed}"))
+
+    return make
 
 
 class Several:

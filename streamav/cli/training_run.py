@@ -13,21 +13,19 @@ import typer
 from streamav.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from streamav.cli.training_progress import TrainingProgress
     from streamav.networks.options import Supervision
     from streamav.training.data.folder import AveData, AveOptions
     from streamav.training.experiments.experiment import Experiment, Outcome
     from streamav.training.experiments.export import Encoders
-    from streamav.training.fit.trainer import Watcher
     from streamav.training.workers import Workers
 
-__all__ = ["TrainingRun", "check_out"]
+__all__ = ["TrainingRun", "check_out", "say_of_missing_classes", "state_folder"]
 
 
 class TrainingRun:
@@ -78,6 +76,8 @@ class TrainingRun:
         if not self.workers.first:
             data = open_ave(self.folder, replace(options, check=False))
         self.workers.agree(data.fingerprint, f"the data in {self.folder}")
+        if self.workers.first:
+            say_of_missing_classes(data, "move a clip of each into train_order.h5 and val_order.h5")
         return data
 
     def bundle(
@@ -146,7 +146,7 @@ class TrainingRun:
     @property
     def _state(self) -> Path:
         """Folder beside the output where unfinished runs keep their state."""
-        return self.out.absolute().with_name(self.out.name + ".training")
+        return state_folder(self.out)
 
     def _encoders(self, model: str | None) -> tuple[Encoders, dict[str, NDArray[np.float32]]]:
         """Find the encoders that made the features, and the weights of those that belong into the bundle."""
@@ -177,7 +177,7 @@ class TrainingRun:
         """Train, and test in the first process; None in the others."""
         from functools import partial
 
-        from streamav.cli.training_progress import training_progress
+        from streamav.cli.training_progress import training_progress, watchers
         from streamav.training.experiments.experiment import tested, train_seeds
 
         work = partial(train_seeds, self.data, experiment, self.seeds, folder=state, resume=self.resume, workers=self.workers)
@@ -185,20 +185,10 @@ class TrainingRun:
             work()
             return None
         clips = len(self.data.weak_train if experiment.network.supervision == "weakly" else self.data.train)
+        board = None if self.board is None else self.board / row
         with training_progress(self.seeds, -(-clips // experiment.train.batch), experiment.train.epochs) as shown:
-            trained = work(watcher=self._watchers(shown, row))
+            trained = work(watcher=watchers(shown, board))
         return tested(self.data, experiment, trained)
-
-    def _watchers(self, shown: TrainingProgress, row: str) -> Callable[[int], Watcher]:
-        """Give what makes the watcher of a seed: progress, and TensorBoard where it was asked for."""
-        from streamav.cli.training_progress import Several
-        from streamav.training.fit.board import Board
-
-        def make(seed: int) -> Watcher:
-            watcher = shown.watcher(seed)
-            return watcher if self.board is None else Several(watcher, Board(self.board / row / f"seed-{seed}"))
-
-        return make
 
     def _clear_state(self) -> None:
         """Remove the states of runs that are finished."""
@@ -206,6 +196,19 @@ class TrainingRun:
             path.unlink() if path.is_file() else path.rmdir()
         if self._state.is_dir():
             self._state.rmdir()
+
+
+def state_folder(out: Path) -> Path:
+    """Return the folder beside the output where an unfinished run keeps its state."""
+    return out.absolute().with_name(out.name + ".training")
+
+
+def say_of_missing_classes(data: AveData, remedy: str) -> None:
+    """Warn of classes that a split has no event of: they are not learnt, or do not take part in selection and thresholds."""
+    for part, loss in (("train", "cannot be learnt"), ("val", "does not take part in selection, nor in thresholds set on these clips")):
+        if missing := data.lacking(part):  # type: ignore[arg-type] # both are names of splits
+            words = {"train": "training", "val": "validation"}[part]
+            _say(f"warning: the {words} part holds no event of {', '.join(missing)}: such a class {loss}; {remedy}")
 
 
 def check_out(out: Path, *, force: bool) -> None:
