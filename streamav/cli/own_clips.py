@@ -68,10 +68,10 @@ def train_own_clips(asked: OwnClips) -> None:
         SettingsError: when a setting is wrong.
     """
     from streamav.cli.training_progress import training_progress, watchers
-    from streamav.cli.training_run import check_out, say_of_missing_classes, state_folder
     from streamav.training.clips.plan import calibrated, plan, train_clips, write_clip_bundle
     from streamav.training.data.folder import open_ave
     from streamav.training.experiments.report import write_report
+    from streamav.training.experiments.run import check_out, state_folder, warn_of_missing_classes
 
     state = state_folder(asked.out)
     # A command that was killed while it wrote its results may leave some of them behind.
@@ -80,7 +80,7 @@ def train_own_clips(asked: OwnClips) -> None:
     folder, source = _features(asked)
     data = open_ave(folder, asked.reading)
     experiment = plan(data, source, asked.changes)
-    say_of_missing_classes(data, "name split=val or split=train for a recording of each in labels.csv, or add recordings of it")
+    warn_of_missing_classes(data, "name split=val or split=train for a recording of each in labels.csv, or add recordings of it", _say)
     _say(f"training on {len(data.train)} rows of {len(data.classes)} classes, {experiment.train.epochs} epochs")
     steps = -(-len(data.train) // experiment.train.batch)
     with training_progress(asked.seeds, steps, experiment.train.epochs) as shown:

@@ -104,11 +104,13 @@ def train(
         )
         train_own_clips(chosen)
         return
-    from streamav.cli.training_run import TrainingRun
+    from streamav.cli.training_progress import ConsoleTeller
+    from streamav.training.experiments.run import RunPlan, TrainingRun
     from streamav.training.workers import open_workers
 
+    plan = RunPlan(folder=data, reading=ave, seeds=range(seed, seed + seeds), out=out, resume=resume, force=force, board=tensorboard)
     with open_workers(device) as workers:
-        runner = TrainingRun(data, ave, range(seed, seed + seeds), out, workers=workers, resume=resume, force=force, board=tensorboard)
+        runner = TrainingRun(plan, workers, ConsoleTeller())
         if table is not None:
             runner.table(table, changes, command, compatible=compatible, supervision=supervision)
         else:
@@ -120,7 +122,7 @@ def _train_starter(data: Path, out: Path, *, force: bool) -> None:
     from importlib import import_module
 
     from streamav.cli.console import set_up_logging
-    from streamav.cli.training_run import check_out
+    from streamav.training.experiments.run import check_out
 
     check_out(out, force=force)
     set_up_logging(verbose=True)  # hours of work: every stage tells how far it is

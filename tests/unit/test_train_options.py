@@ -64,8 +64,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     def keep(name: str) -> Callable[..., None]:
         return lambda *arguments, **named: found.append((name, arguments, named))
 
-    monkeypatch.setattr("streamav.cli.training_run.TrainingRun", Run)
-    monkeypatch.setattr("streamav.cli.training_run.check_out", keep("check_out"))
+    monkeypatch.setattr("streamav.training.experiments.run.TrainingRun", Run)
+    monkeypatch.setattr("streamav.training.experiments.run.check_out", keep("check_out"))
     monkeypatch.setattr(train_module, "train_own_clips", keep("own clips"))
     monkeypatch.setattr(profiles, "make_profile", keep("profile"))
     monkeypatch.setattr(board, "check_tensorboard", lambda: None)
