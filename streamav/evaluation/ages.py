@@ -2,6 +2,8 @@
 
 It is the offline twin of `streamav.aggregation`, over a whole stream at once. It knows no truth and no events.
 
+Age counts from zero; outside `streamav.evaluation` there is only the latency L = 1 ... T, and L is the age L - 1.
+
     age 0 is said when a second is the newest; at age a it has been seen at positions T - 1 - a ... T - 1 of a + 1 windows.
 """
 
@@ -11,12 +13,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from streamav.aggregation import final_age
 from streamav.errors import ShapeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Combination", "at_age", "scored_seconds"]
+__all__ = ["Combination", "at_age", "at_latency", "scored_seconds"]
 
 Combination = Literal["newest", "mean", "hamming"]
 
@@ -56,3 +59,8 @@ def at_age(windows: NDArray[np.floating], age: int, how: Combination = "hamming"
         total += weights[position] * windows[inside - position, position]
         weight += weights[position]
     return total / weight
+
+
+def at_latency(windows: NDArray[np.floating], latency: int, how: Combination = "hamming") -> NDArray[np.float64]:
+    """Return the final scores of a run of latency L, 1 to T; all else as of `at_age`."""
+    return at_age(windows, final_age(latency), how)

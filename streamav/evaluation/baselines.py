@@ -20,7 +20,7 @@ __all__ = ["AlignedStream", "persistence"]
 
 
 def persistence(stream: ScoredStream, how: Combination = "hamming") -> NDArray[np.float64]:
-    """Say of every second what was said of the one before it when that was the newest; look-ahead -1.
+    """Say of every second what was said of the one before it when that was the newest; latency 0.
 
     What it reaches is owed to events that last, not to having looked. Before anything was said, background is.
 

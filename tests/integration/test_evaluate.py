@@ -16,11 +16,11 @@ from typer.testing import CliRunner, Result
 from streamav.cli.evaluate import evaluate
 from streamav.cli.train import train
 from streamav.errors import SettingsError
-from streamav.evaluation.events import Hysteresis
 from streamav.evaluation.manifest import Manifest, ManifestOptions, Piece
 from streamav.evaluation.protocol import aligned_row
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
+from streamav.thresholds import Thresholds
 from streamav.training.data.folder import open_ave
 from streamav.training.fit.selection import answers
 from streamav.training.streams import run as streaming
@@ -73,7 +73,7 @@ def test_the_oracle_judges_a_piece_in_its_whole_clip(folder: Path, network: VSCG
             np.testing.assert_allclose(aligned.scores[second : second + piece.length], expected, atol=1e-5)
         second += piece.length
     assert second == len(aligned.truth)
-    assert aligned_row([[aligned]], Hysteresis()).pooled.latency == 9
+    assert aligned_row([[aligned]], Thresholds(on=0.6, off=0.35)).pooled.latency == 10
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +107,11 @@ def test_a_report_of_several_seeds_with_thresholds_of_validation_streams(
     assert figures == json.loads((out / "report.json").read_text(encoding="utf-8"))
     stream = figures["stream"]
     assert (stream["thresholds"]["chosen"], stream["thresholds"]["split"]) == ("tuned", "val")
-    assert list(stream["tables"]) == ["0", "1", "2", "4", "9"]
+    assert list(stream["tables"]) == ["1", "2", "3", "5", "10"]
     for rows in stream["tables"].values():
         assert [row["system"] for row in rows] == ["per_segment", "two_stage", "last label again", "offline oracle windows"]
     assert {path.name for path in out.iterdir()} == {"report.md", "report.json", "streams-test-0.json", "streams-test-1.json"}
-    assert {gap["kind"] for gap in stream["gaps"]["0"]["two_stage"]} <= {"clip", "quiet", "mismatch", "heard_only", "seen_only"}
+    assert {gap["kind"] for gap in stream["gaps"]["1"]["two_stage"]} <= {"clip", "quiet", "mismatch", "heard_only", "seen_only"}
     text = (out / "report.md").read_text(encoding="utf-8")
     assert "tuned on val streams" in text
     assert "±" in text
@@ -119,7 +119,7 @@ def test_a_report_of_several_seeds_with_thresholds_of_validation_streams(
     repeated = json.loads(again.stdout)["stream"]
     assert repeated["thresholds"]["chosen"] == "card"
     assert repeated["manifests"][0]["seed"] == 1
-    assert [row["system"] for row in repeated["tables"]["0"]] == ["per_segment", "two_stage"]
+    assert [row["system"] for row in repeated["tables"]["1"]] == ["per_segment", "two_stage"]
 
 
 def test_what_cannot_be_reported_is_refused_before_anything_is_run(tmp_path: Path) -> None:

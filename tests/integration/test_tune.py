@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from streamav import app
-from streamav.bundle import ClassDetection, load_bundle
+from streamav.bundle import load_bundle
 from streamav.bundle.store import copy_bundle
 from streamav.cli import main
 from streamav.cli.recordings import FoundSpans
 from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSettings, load_settings
 from streamav.evaluation.tuning.counting import runs_of_column
 from streamav.evaluation.tuning.quiet import STRICTEST
+from streamav.thresholds import PartialThresholds
 from streamav.training.streams.quiet import QuietRun, find_recordings
 
 pytestmark = pytest.mark.slow  # loads real networks
@@ -64,7 +65,7 @@ def model(tiny_bundle: Path, quiet: Path, engine_home: Path, tmp_path_factory: p
         bundle = load_bundle(tiny_bundle)
         scores = QuietRun(bundle, ModelSettings(name=str(tiny_bundle)), "segment", 1).scores(str(quiet / "long.mkv"))
     low, high = (float(value) for value in np.quantile(scores[:, 0], [0.3, 0.6]))
-    classes = {"bark": ClassDetection(on=round(high, 4), off=round(low, 4), gap_segments=0)}
+    classes = {"bark": PartialThresholds(on=round(high, 4), off=round(low, 4), gap_segments=0)}
     detection = bundle.card.detection.model_copy(update={"classes": classes, "on": 0.999, "off": 0.999})
     out = tmp_path_factory.mktemp("model") / "noisy"
     copy_bundle(bundle, out, card=bundle.card.model_copy(update={"detection": detection}))
@@ -119,7 +120,7 @@ def test_what_tune_writes_silences_a_run(quiet: Path, model: Path, tmp_path: Pat
     assert tuned.sha256 == load_bundle(model).sha256
     assert settings.model.name == str(model)
     assert app.label_options(tuned.card, DetectionSettings()) == app.label_options(load_bundle(model).card, settings.detection)
-    assert app.label_options(tuned.card, DetectionSettings())[0].on == on
+    assert app.label_options(tuned.card, DetectionSettings())[0].thresholds.on == on
     assert not found_by_run(quiet / "long.mkv", out, DetectionSettings()).spans
 
     events = tmp_path / "events.jsonl"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from rigs.roles import LABELS, FakeLocalizer, features
 
 from streamav.pipeline.stages import SourceStages, StageOptions
+from streamav.thresholds import Thresholds
 from streamav.tracker import LabelOptions
 from streamav.types import EndReason, Event, EventPhase, Quality, SegmentFeatures, SourceState
 
@@ -18,7 +19,7 @@ class Stages:
     """Stages whose windows are scored at once."""
 
     def __init__(self) -> None:
-        label = LabelOptions(label=LABELS[0], label_name="Bark", class_id=0, on=0.6, off=0.35)
+        label = LabelOptions(label=LABELS[0], label_name="Bark", class_id=0, thresholds=Thresholds(on=0.6, off=0.35))
         options = StageOptions(source="porch", session="s", labels=(label,), latency_segments=1, media_ids=True)
         self.stages = SourceStages(options, lambda: 0)
         self.events: list[Event] = []

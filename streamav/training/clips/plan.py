@@ -6,7 +6,7 @@ windows are cut at any phase, and the weights are averaged. Thresholds are set o
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from streamav.bundle import DetectionCard, TrainingData, load_bundle, write_bundle
 from streamav.errors import DataError, SettingsError
 from streamav.evaluation.manifest import ManifestOptions
-from streamav.evaluation.tuning.general import Tried, tune
+from streamav.evaluation.tuning.classes import Tried, tune_general
 from streamav.networks.options import VSCGOptions
 from streamav.training.clips.features import SEGMENTS
 from streamav.training.experiments.experiment import Experiment, Outcome, planned, tested, train_seeds
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from streamav.training.data.folder import AveData
     from streamav.training.fit.trainer import Watcher
 
-__all__ = ["AGE", "calibrated", "plan", "train_clips", "warm_start", "write_clip_bundle"]
+__all__ = ["LATENCY", "calibrated", "plan", "train_clips", "warm_start", "write_clip_bundle"]
 
-AGE = 1
-"""Look-ahead, in seconds, at which thresholds are set: a latency of two segments, as the starter's."""
+LATENCY = 2
+"""L at which thresholds are set, as the starter's."""
 ALARMS_PER_HOUR = 6.0
 """Most false alarms in an hour of background that thresholds are to keep, as the default of `streamav tune`."""
 STEPS = 800
@@ -155,7 +155,7 @@ def calibrated(network: VSCG, data: AveData, seed: int = 0) -> tuple[Tried, bool
     length = int(np.clip(4 * SEGMENTS * len(data.val), *_STREAM_S))
     quiet = replace(data, background=_quiet(data.val))
     manifest = manifest_of(quiet, "val", ManifestOptions(streams=_STREAMS, seconds=length, seed=seed))
-    return tune(list(run_streams(network.to("cpu"), data.val, manifest, "argmax29")), AGE, ALARMS_PER_HOUR)
+    return tune_general(run_streams(network.to("cpu"), data.val, manifest, "argmax29"), LATENCY, ALARMS_PER_HOUR)
 
 
 def write_clip_bundle(  # noqa: PLR0913 - what a bundle is made of
@@ -179,14 +179,7 @@ def write_clip_bundle(  # noqa: PLR0913 - what a bundle is made of
     audio, visual = source.card.audio, source.card.visual
     outside = audio.model_copy(update={"external": True}), visual.model_copy(update={"external": True})
     head = export_bundle(work / path.absolute().name, outcome, data.classes, outside, command, replace=True)
-    chosen = best.hysteresis
-    detection = DetectionCard(
-        on=chosen.on,
-        off=chosen.off,
-        min_segments=chosen.min_segments,
-        gap_segments=chosen.gap_segments,
-        latency_segments=AGE + 1,
-    )
+    detection = DetectionCard(**asdict(best.thresholds), latency_segments=LATENCY)
     rows = len(data.train) + len(data.val) + len(data.test)
     own = TrainingData(
         name="own clips",
