@@ -16,7 +16,7 @@ from streamav.bundle.store import copy_bundle
 from streamav.cli import main
 from streamav.cli.recordings import FoundSpans
 from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSettings, load_settings
-from streamav.evaluation.tuning.counting import runs_of_column
+from streamav.evaluation.tuning.counting import said_events
 from streamav.evaluation.tuning.quiet import STRICTEST
 from streamav.thresholds import PartialThresholds
 from streamav.training.streams.quiet import QuietRun, find_recordings
@@ -81,20 +81,27 @@ def found_by_run(recording: Path, model: Path, detection: DetectionSettings) -> 
     return found
 
 
-@pytest.mark.parametrize("name", ["long.mkv", "short.mkv"])
-def test_the_scores_are_those_that_a_run_makes_events_of(quiet: Path, model: Path, name: str) -> None:
-    """The confirmed events of `streamav run` on the same file are the runs of the scores: same stages, same seconds."""
+@pytest.mark.parametrize(("name", "latency"), [("long.mkv", 1), ("long.mkv", 4), ("short.mkv", 1)])
+def test_the_scores_are_those_that_a_run_makes_events_of(quiet: Path, model: Path, name: str, latency: int) -> None:
+    """The confirmed events of `streamav run` on the same file, at the same latency, are the events of the scores."""
     bundle = load_bundle(model)
-    scores = QuietRun(bundle, ModelSettings(name=str(model)), "segment", 1).scores(str(quiet / name))
-    entry = bundle.card.detection.classes["bark"]
-    assert entry.on is not None
-    assert entry.off is not None
-    runs = runs_of_column(scores[:, 0].astype(np.float64), entry.on, entry.off, 0)
-
-    spans = found_by_run(quiet / name, model, DetectionSettings()).spans
+    scores = QuietRun(bundle, ModelSettings(name=str(model)), "segment", latency).scores(str(quiet / name))
+    events = said_events(scores, bundle.card.thresholds())
+    spans = found_by_run(quiet / name, model, DetectionSettings(latency_segments=latency)).spans
     assert [(span.label, span.onset_s, span.offset_s) for span in spans] == [
-        ("bark", start, end) for start, end in zip(runs.start.tolist(), runs.end.tolist(), strict=True)
+        (bundle.card.slugs[event.label], event.start, event.end) for event in events
     ]
+
+
+@pytest.mark.parametrize("latency", [None, 3, 10])
+def test_the_latency_of_tune_is_that_of_run(quiet: Path, model: Path, tmp_path: Path, latency: int | None) -> None:
+    """--latency L is written as latency_segments = L, which is what `run --latency L` sets; without it the model's stays."""
+    config = tmp_path / "tuned.toml"
+    asked = [] if latency is None else ["--latency", str(latency)]
+    arguments = ["--quiet", str(quiet / "short.mkv"), "--model", str(model), "--alarms-per-hour", "3600", "--config", str(config)]
+    assert main(["tune", *arguments, *asked]) == 0
+    detection = load_settings(config, environment={}).detection
+    assert detection.latency_segments == (latency or load_bundle(model).card.detection.latency_segments)
 
 
 def test_what_tune_writes_silences_a_run(quiet: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
