@@ -5,8 +5,8 @@ It knows no clock and no source; what a label may do when stands in `lifecycle`.
     probability   .1  .7  .8  .4  .1  .6  .2  .1      on 0.6, off 0.35, gap 1
     run               [----------(gap)--]             begins at `on`, goes on while at least `off`, bridges short pauses
 
-A run in seconds that may still change is provisional; it is confirmed once `min_segments` of its seconds are final and
-at least `on`.
+A run in segments that may still change is provisional; it is confirmed once `min_segments` of its segments are final and
+at or above `on`. `streamav.evaluation.tuning.counting` finds the confirmed runs of a whole stream at once; a test holds the two equal.
 """
 
 from __future__ import annotations

@@ -32,11 +32,11 @@ def manifest(seed: int = 0, **changes: object) -> Manifest:
     return make_manifest("test", ROWS, CLASSES, T, options, np.array([10, 11]))
 
 
-def window(start: int, said: NDArray[np.float64]) -> WindowScores:
+def window(start: int, said: NDArray[np.float32]) -> WindowScores:
     return WindowScores(
         first_index=start,
         relevance=np.ones(T, np.float32),
-        class_probabilities=said.astype(np.float32),
+        class_probabilities=said,
         agreement=np.zeros(T, np.float32),
         attention=np.full((T, 1, 1), 1.0, np.float32),
         levels_dbfs=(None,) * T,
@@ -113,8 +113,8 @@ def test_an_age_beyond_the_window_is_refused() -> None:
 
 
 def test_a_latency_says_what_a_live_run_says_of_a_segment() -> None:
-    """The final scores of a live run of latency L are those that the evaluation scores at L, segment by segment."""
-    windows = np.random.default_rng(0).random((12, T, C + 1))
+    """The final scores of a live run of latency L are those that the evaluation scores at L, to the last bit."""
+    windows = np.random.default_rng(0).random((12, T, C + 1)).astype(np.float32)
     for latency in range(1, T + 1):
         aggregation = Aggregation(latency)
         live = {
@@ -124,7 +124,7 @@ def test_a_latency_says_what_a_live_run_says_of_a_segment() -> None:
             if one.final
         }
         inside = scored_seconds(len(windows) + T - 1, T)
-        np.testing.assert_allclose([live[segment] for segment in inside], at_latency(windows, latency), rtol=1e-6)
+        np.testing.assert_array_equal([live[segment] for segment in inside], at_latency(windows, latency))
 
 
 def test_events_are_the_runs_of_labels() -> None:

@@ -43,7 +43,7 @@ class ScoredSeconds:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Runs:
-    """Runs of one class in time order; all of shape (R,)."""
+    """R runs of one class in time order; arrays have shape (R,) but for `loud`."""
 
     start: NDArray[np.int64]
     end: NDArray[np.int64]
@@ -245,7 +245,7 @@ def _laid_out(streams: Sequence[ScoredSeconds], background: int) -> tuple[NDArra
     scores, truth, inside = [], [], []
     for stream in streams:
         size = len(stream.truth)
-        scores += [stream.scores, np.full((APART, background + 1), -1.0, dtype=stream.scores.dtype)]
+        scores += [stream.scores, np.full((APART, background + 1), -1.0)]
         truth += [stream.truth, np.full(APART, background, dtype=np.int64)]
         inside += [np.ones(size, dtype=np.bool_), np.zeros(APART, dtype=np.bool_)]
     return np.asfortranarray(np.concatenate(scores)), np.concatenate(truth), np.concatenate(inside)
