@@ -77,7 +77,7 @@ def tuned(
         latencies: those beyond T are left out.
 
     Raises:
-        DataError: when there is no stream, or no event or no background in them.
+        DataError: when there is no stream, or no event in them.
     """
     if not streams:
         msg = "thresholds are tuned on at least one validation stream, got none"

@@ -167,7 +167,10 @@ def test_the_general_thresholds_are_the_best_that_keep_the_budget() -> None:
 
 
 def test_a_budget_that_nothing_keeps_is_told() -> None:
-    """A model that always fires gets the thresholds with the fewest alarms, and False; streams without events are refused."""
+    """A model that always fires gets the thresholds with the fewest alarms, and False, as do streams without background.
+
+    Streams without events are refused.
+    """
     truth = np.repeat([2, 0, 2], [20, 20, 60]).astype(np.int64)
     scores = np.zeros((100, 3))
     scores[20:40, 0] = scores[60:80, 1] = 0.99
@@ -175,7 +178,10 @@ def test_a_budget_that_nothing_keeps_is_told() -> None:
     best, kept = tune_general([ScoredStream(scores[places], truth)], 2, 0.0)
     assert not kept
     assert best.counts.background_false_alarms == 1
-    with pytest.raises(DataError, match="true events and background"):
+    best, kept = tune_general([ScoredStream(scores[places], np.zeros(100, dtype=np.int64))], 2, 6.0)
+    assert not kept
+    assert best.counts.background_seconds == 0
+    with pytest.raises(DataError, match="true events"):
         tune_general([ScoredStream(scores[places], np.full_like(truth, 2))], 2, 6.0)
 
 

@@ -155,16 +155,21 @@ def tune_general(streams: Iterable[ScoredStream], latency: int, alarms_per_hour:
 
     Returns:
         The best within the budget and True; where no candidate keeps it, the best of those with the fewest false alarms and False.
+        False also where there is no background to count them in.
 
     Raises:
-        DataError: when there is no stream, no event or no background to tune on.
+        DataError: when there is no stream, or no event to tune on.
     """
     table = operating_table(final_seconds(streams, latency, how), class_candidates())
-    fewest = int(table.background_false_alarms.sum(axis=0).min())
-    hours = table.background_seconds / 3600.0
-    kept = fewest <= int(alarms_per_hour * hours + _ROUNDING)
-    found = tune_classes(table, alarms_per_hour if kept else fewest / hours if hours else 0.0, only=())
-    return Tried(found.general, found.counts), kept
+    if not table.true.sum():
+        msg = "tuning needs true events, got streams without any; use more or longer streams"
+        raise DataError(msg)
+    allowed = int(alarms_per_hour * table.background_seconds / 3600.0 + _ROUNDING)
+    steps = _general(table)
+    within = [point for alarms, point in steps if alarms <= allowed]
+    best = within[-1] if within else steps[0][1]
+    counts = table.counts([best] * len(table.true))
+    return Tried(table.options[best], counts), bool(within and table.background_seconds)
 
 
 def curve_of(
