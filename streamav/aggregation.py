@@ -4,7 +4,7 @@ Pure: it knows no clock, label or event. Probabilities are combined, never decis
 
     window ending at t + 2   . . . . . . . 7 8 9        A second t is at position 9 of the first window that
     window ending at t + 1   . . . . . . . . 8 9          holds it, then at 8, 7 ... Its age is the newest second
-    window ending at t       . . . . . . . . . 9          minus t; at age latency - 1 its score is final.
+    window ending at t       . . . . . . . . . 9          minus t; at age `final_age` its score is final.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from streamav.types import WindowScores
 
-__all__ = ["Aggregation"]
+__all__ = ["Aggregation", "final_age"]
 
 _WEIGHTS = np.hamming(WINDOW_SEGMENTS)
 """How much each position in the window counts: most in the middle, where there is context on both sides."""
@@ -47,6 +47,18 @@ class _Sum:
         self.attention += other.attention
 
 
+def final_age(latency_segments: int) -> int:
+    """Return the age at which a segment is final: L - 1, as the first of the L windows sees it at age 0.
+
+    Raises:
+        ShapeError: when the latency is not 1 to 10.
+    """
+    if not 1 <= latency_segments <= WINDOW_SEGMENTS:
+        msg = f"latency_segments must be 1 to {WINDOW_SEGMENTS}, got {latency_segments}"
+        raise ShapeError(msg)
+    return latency_segments - 1
+
+
 class Aggregation:
     """Scores of single seconds out of the scores of overlapping windows, for one source.
 
@@ -57,15 +69,12 @@ class Aggregation:
         """Choose how long to wait.
 
         Args:
-            latency_segments: L, 1 to 10: a second is final at age L - 1, after L windows.
+            latency_segments: L, 1 to 10: a segment is final after L windows.
 
         Raises:
             ShapeError: when the latency is out of range.
         """
-        if not 1 <= latency_segments <= WINDOW_SEGMENTS:
-            msg = f"latency_segments must be 1 to {WINDOW_SEGMENTS}, got {latency_segments}"
-            raise ShapeError(msg)
-        self._latency = latency_segments
+        self._final_age = final_age(latency_segments)
         self._pending: dict[int, _Sum] = {}
         self._newest = -1
 
@@ -114,7 +123,7 @@ class Aggregation:
         return SegmentScores(
             index=index,
             age=age,
-            final=everything or age >= self._latency - 1,
+            final=everything or age >= self._final_age,
             relevance=found.relevance / found.weight,
             class_probabilities=(found.classes / found.weight).astype(np.float32),
             agreement=found.agreement / found.weight,

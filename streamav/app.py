@@ -32,7 +32,7 @@ from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Seg
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from streamav.bundle import Bundle, ClassEntry, ModelCard
+    from streamav.bundle import Bundle, ModelCard
     from streamav.clock import Clock
     from streamav.config import DetectionSettings, OneOfSources, Settings
     from streamav.localizer import Head
@@ -147,7 +147,7 @@ def _setup(one: OneOfSources, card: ModelCard, frames_per_second: int, given: So
 
 
 def label_options(card: ModelCard, detection: DetectionSettings) -> tuple[LabelOptions, ...]:
-    """Give how each enabled class becomes events: a class's own setting, else the general one, else what the card says.
+    """Return how each enabled class becomes events; `thresholds.resolve` says where each value comes from.
 
     Raises:
         SettingsError: when the settings name a label that the model does not have, leave none, or put `off` above `on`.
@@ -159,7 +159,12 @@ def label_options(card: ModelCard, detection: DetectionSettings) -> tuple[LabelO
             raise SettingsError(msg)
     own = {label: detection.classes.get(label, ClassSettings()) for label in card.slugs}
     options = tuple(
-        _label_options(number, entry, own[entry.slug], detection, card)
+        LabelOptions(
+            label=entry.slug,
+            label_name=entry.name,
+            class_id=number,
+            thresholds=card.detection.thresholds(entry.slug, detection, own[entry.slug]),
+        )
         for number, entry in enumerate(card.classes)
         if own[entry.slug].enabled
     )
@@ -167,34 +172,6 @@ def label_options(card: ModelCard, detection: DetectionSettings) -> tuple[LabelO
         msg = "detection.classes must leave at least one label enabled, got none"
         raise SettingsError(msg)
     return options
-
-
-def _label_options(number: int, entry: ClassEntry, own: ClassSettings, general: DetectionSettings, card: ModelCard) -> LabelOptions:
-    carded = card.detection.classes.get(entry.slug)
-
-    def resolve(name: str) -> float:
-        for place in (own, general, carded, card.detection):
-            value = None if place is None else getattr(place, name)
-            if value is not None:
-                return float(value)
-        return 0.0
-
-    on, off = resolve("on"), resolve("off")
-    if off > on:
-        asked_off = own.off if own.off is not None else general.off
-        if asked_off is not None:
-            msg = f"detection.off of {entry.slug} must be at most on ({on}), got {asked_off}"
-            raise SettingsError(msg)
-        off = on  # only `on` was lowered: the card's `off` follows it
-    return LabelOptions(
-        label=entry.slug,
-        label_name=entry.name,
-        class_id=number,
-        on=on,
-        off=off,
-        min_segments=int(resolve("min_segments")),
-        gap_segments=int(resolve("gap_segments")),
-    )
 
 
 def localizer_head(card: ModelCard) -> Head:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from streamav.thresholds import PartialThresholds
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -50,7 +52,6 @@ _ONE_AND_MANY = (
 EngineChoice = Literal["auto", "torch", "cpu", "cuda", "tensorrt"]
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 _NUMBER_AS_TEXT = BeforeValidator(lambda value: str(value) if type(value) is int else value)
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Options(BaseModel):
@@ -120,29 +121,17 @@ class ModelSettings(_Options):
     """Longest wait of a second that has come for those of other sources that are due, so that they form one batch; 0: none."""
 
 
-class ClassSettings(_Options):
-    """What differs for one class; None means: as in the model card or `detection`."""
+class ClassSettings(PartialThresholds):
+    """What differs for one class; None means: as in `detection`, or as the model card says."""
 
     enabled: bool = True
-    on: Probability | None = None
-    off: Probability | None = None
-    min_segments: Annotated[int, Field(ge=1, le=60)] | None = None
-    gap_segments: Annotated[int, Field(ge=0, le=60)] | None = None
 
 
-class DetectionSettings(_Options):
+class DetectionSettings(PartialThresholds):
     """From scores to events; None means: as the model card says."""
 
     latency_segments: Annotated[int, Field(ge=1, le=10)] | None = None
-    """L: a segment is final at age L - 1, in whole seconds (MQTT contract, section 5.3)."""
-    on: Probability | None = None
-    """An event may begin where its class's probability is at least this."""
-    off: Probability | None = None
-    """An event goes on while its class's probability is at least this; at most `on`."""
-    min_segments: Annotated[int, Field(ge=1, le=60)] | None = None
-    """Shortest event, in seconds."""
-    gap_segments: Annotated[int, Field(ge=0, le=60)] | None = None
-    """Longest pause inside one event, in seconds."""
+    """Latency L: a segment is final once L windows have scored it, L seconds after its start (MQTT contract, section 5.3)."""
     classes: dict[str, ClassSettings] = Field(default_factory=dict)
     """By label."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from streamav.bundle.card import (
     SCHEMA,
     AudioCard,
-    ClassDetection,
     ClassEntry,
     DetectionCard,
     LocalizerCard,
@@ -22,7 +21,6 @@ __all__ = [
     "SCHEMA",
     "AudioCard",
     "Bundle",
-    "ClassDetection",
     "ClassEntry",
     "DetectionCard",
     "LocalizerCard",

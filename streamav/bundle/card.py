@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from streamav.errors import DataError, ModelError
 from streamav.files import NAME_SIZE, SLUG_SIZE, slug
+from streamav.thresholds import LONGEST, PartialThresholds, Probability, Thresholds, resolve
 
 __all__ = [
     "SCHEMA",
     "AudioCard",
-    "ClassDetection",
     "ClassEntry",
     "DetectionCard",
     "LocalizerCard",
@@ -32,7 +32,6 @@ SCHEMA: Final = "streamav.model/1"
 """Name and version of the card's form; another version is refused, never guessed at."""
 MAX_CLASSES = 1000
 
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1, le=65_536)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 WeightsFile = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}\.safetensors$")]
@@ -96,29 +95,25 @@ class LocalizerCard(_Part):
     """`VSCGOptions` as a dictionary."""
 
 
-class ClassDetection(_Part):
-    """What differs for one class; None means: as in the card's `detection`."""
-
-    on: Probability | None = None
-    off: Probability | None = None
-    min_segments: Annotated[int, Field(ge=1, le=60)] | None = None
-    gap_segments: Annotated[int, Field(ge=0, le=60)] | None = None
-
-
-class DetectionCard(_Part):
+class DetectionCard(PartialThresholds):
     """From scores to events: values tuned for this model, which the settings may override."""
 
     on: Probability
-    """An event may begin where its class's probability is at least this."""
     off: Probability
-    """An event goes on while its class's probability is at least this; at most `on`."""
-    min_segments: Annotated[int, Field(ge=1, le=60)] = 1
-    """Shortest event, seconds."""
-    gap_segments: Annotated[int, Field(ge=0, le=60)] = 1
-    """Longest pause inside one event, seconds."""
+    min_segments: Annotated[int, Field(ge=1, le=LONGEST)] = 1
+    gap_segments: Annotated[int, Field(ge=0, le=LONGEST)] = 1
     latency_segments: Annotated[int, Field(ge=1, le=10)] = 1
-    """L: a segment is final at age L - 1."""
-    classes: dict[Slug, ClassDetection] = {}
+    """Latency L: a segment is final once L windows have scored it."""
+    classes: dict[Slug, PartialThresholds] = Field(default_factory=dict)
+    """What differs for single classes."""
+
+    def thresholds(self, slug: str, general: PartialThresholds | None = None, own: PartialThresholds | None = None) -> Thresholds:
+        """Return the thresholds of one class: those of the card, and over them the settings of all classes and of this one.
+
+        Raises:
+            SettingsError: when the settings put `off` above `on`.
+        """
+        return resolve(slug, card=self, card_class=self.classes.get(slug), general=general, own=own)
 
     @model_validator(mode="after")
     def _check(self) -> DetectionCard:
@@ -209,6 +204,10 @@ class ModelCard(_Part):
     def slugs(self) -> tuple[str, ...]:
         """The C slugs in class_id order."""
         return tuple(entry.slug for entry in self.classes)
+
+    def thresholds(self) -> tuple[Thresholds, ...]:
+        """Return the card's thresholds of every class, by class_id."""
+        return tuple(self.detection.thresholds(slug) for slug in self.slugs)
 
     def to_json(self) -> str:
         """Give the card as indented JSON text that ends in a newline."""

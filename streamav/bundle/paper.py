@@ -45,7 +45,8 @@ def imported_card(name: str, options: Mapping[str, JsonValue], checkpoint_sha256
         checkpoint_sha256: of the file it was imported from; its start becomes part of the version.
     """
     audio, visual = paper_networks()
-    # 0.7 is the paper's threshold on relevance (section III-E); the rest is not tuned on streams. No event of AVE is shorter than 2 s.
+    # 0.7 is the paper's threshold on relevance (section III-E); the rest is not tuned on streams. No event of AVE is shorter than 2 s,
+    # so two segments confirm one.
     fully = options.get("supervision") == "fully"
     detection = DetectionCard(on=0.7 if fully else 0.5, off=0.5 if fully else 0.3, min_segments=2, gap_segments=1, latency_segments=1)
     return ModelCard(

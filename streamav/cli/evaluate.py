@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streamav.bundle import Bundle
     from streamav.evaluation.ages import Combination
     from streamav.evaluation.manifest import Manifest
-    from streamav.evaluation.protocol import Row, Thresholds
+    from streamav.evaluation.protocol import FixedThresholds, Row
     from streamav.networks.options import Decision
     from streamav.networks.vscg import VSCG
     from streamav.training.data.folder import AveData
@@ -191,20 +191,21 @@ class _Plan:
         return found
 
     def _scored(
-        self, system: str, head: Decision, manifests: Sequence[Manifest], systems: dict[str, Thresholds]
+        self, system: str, head: Decision, manifests: Sequence[Manifest], systems: dict[str, FixedThresholds]
     ) -> tuple[list[Row], tuple[object, object, dict[str, object]]]:
         """Score one head, and with the first the baselines; give rows, and figures over all streams, by age and by kind of gap."""
         from streamav.evaluation.gaps import score_gaps
         from streamav.evaluation.protocol import aligned_row, head_rows, over_seeds, persistence_row
+        from streamav.evaluation.scores import LATENCIES
         from streamav.training.streams.run import run_aligned, run_streams
 
         fixed = systems[system]
         seeds = [list(run_streams(self.network, self.data.val, one, head)) for one in manifests]
         pooled, single, rows = head_rows(system, seeds, fixed, self.how)
         if self.baselines and system == "per_segment":
-            rows.append(persistence_row(seeds, fixed.by_latency[0], self.how))
+            rows.append(persistence_row(seeds, fixed.by_latency[LATENCIES[0]], self.how))
             whole = [list(run_aligned(self.network, self.data.val, one, head)) for one in manifests]
-            rows.append(aligned_row(whole, systems["offline_oracle"].by_latency[0]))
+            rows.append(aligned_row(whole, systems["offline_oracle"].by_latency[LATENCIES[0]]))
         ages = [over_seeds(same) for same in zip(*(one.ages for one in single), strict=True)]
         every = [stream for some in seeds for stream in some]
         kinds = [one.kinds(number) for one in manifests for number in range(len(one.streams))]
@@ -220,23 +221,20 @@ class _Plan:
             heads["two_stage"] = "two_stage"
         return heads
 
-    def _fixed(self, tuning: Manifest | None, head: Decision, *, aligned: bool = False) -> Thresholds:
+    def _fixed(self, tuning: Manifest | None, head: Decision, *, aligned: bool = False) -> FixedThresholds:
         """Take the card's thresholds, or tune them on validation streams that the same head has judged in the same way."""
-        from streamav.evaluation.events import Hysteresis
-        from streamav.evaluation.protocol import Thresholds, tuned
+        from streamav.evaluation.protocol import FixedThresholds, tuned
         from streamav.evaluation.scores import LATENCIES
         from streamav.training.streams.run import run_aligned, run_streams
 
         if tuning is None:
-            card = self.bundle.card.detection
-            one = Hysteresis(on=card.on, off=card.off, min_segments=card.min_segments, gap_segments=card.gap_segments)
-            return Thresholds(source="card", by_latency=dict.fromkeys(LATENCIES, one), within_limit={})
+            return FixedThresholds(source="card", by_latency=dict.fromkeys(LATENCIES, self.bundle.card.thresholds()), within_limit={})
         if aligned:
             oracle = [one.windows() for one in run_aligned(self.network, self.data.val, tuning, head)]
-            return tuned(oracle, self.alarms, self.how, (0,))
+            return tuned(oracle, self.alarms, self.how, LATENCIES[:1])
         return tuned(list(run_streams(self.network, self.data.val, tuning, head)), self.alarms, self.how)
 
-    def _told(self, systems: dict[str, Thresholds], split: str, tuning: Manifest | None) -> Figures:
+    def _told(self, systems: dict[str, FixedThresholds], split: str, tuning: Manifest | None) -> Figures:
         told: Figures = {"chosen": self.thresholds, "systems": {name: one.to_dict() for name, one in systems.items()}}
         if tuning is not None:
             told |= {"split": tuning.split, "seed": tuning.seed, "streams": len(tuning.streams), "alarms_per_hour": self.alarms}

@@ -210,7 +210,7 @@ def _facts(bundle: Bundle) -> list[tuple[object, ...]]:
         ("pictures", f"{visual.picture[0]} x {visual.picture[1]}, {visual.frames_per_second} a second"),
         (
             "detection",
-            f"on {detection.on}, off {detection.off}, at least {detection.min_segments} s, pauses up to {detection.gap_segments} s",
+            f"on {detection.on}, off {detection.off}, confirmed by {detection.min_segments} s, pauses up to {detection.gap_segments} s",
         ),
         ("latency", f"{detection.latency_segments} s"),
         (f"{len(card.classes)} classes", ", ".join(card.slugs)),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streamav.bundle import Bundle
-    from streamav.evaluation.tuning.general import Tried
+    from streamav.evaluation.tuning.classes import Tried
     from streamav.training.data.folder import AveOptions
     from streamav.training.experiments.experiment import Outcome
 

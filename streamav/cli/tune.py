@@ -1,4 +1,4 @@
-"""`streamav tune`: finds thresholds, shortest lengths and longest pauses of every class for a budget of false alarms an hour.
+"""`streamav tune`: finds the thresholds of every class for a budget of false alarms an hour.
 
 It reads options, prints and writes; `streamav.evaluation` chooses, on validation streams or on the user's own quiet recordings.
 """
@@ -28,6 +28,7 @@ __all__ = ["tune"]
 
 _STREAMS_BUDGET = 6.0
 _QUIET_BUDGET = 1.0
+_STREAMS_LATENCY = 2
 
 
 def tune(
@@ -41,7 +42,10 @@ def tune(
     config: Annotated[Path | None, typer.Option("--config", help="Write the settings as TOML for streamav run --config.")] = None,
     picture: Annotated[Path | None, typer.Option("--curve", help="Draw the curve into this PNG file (needs matplotlib).")] = None,
     latency: Annotated[
-        int | None, typer.Option(min=0, max=9, help="Seconds of look-ahead to tune for; 1 on streams, the model's on quiet recordings.")
+        int | None,
+        typer.Option(
+            "--latency", min=1, max=10, help="Latency to tune for, as of streamav run; 2 on streams, the model's on quiet recordings."
+        ),
     ] = None,
     alarms: Annotated[
         float | None,
@@ -79,10 +83,10 @@ def tune(
     bundle = find_bundle(model)
     ids = _class_ids(bundle.card, only)
     if data is not None:
-        asked = Asked(_STREAMS_BUDGET if alarms is None else alarms, 1 if latency is None else latency, ids, least)
+        asked = Asked(_STREAMS_BUDGET if alarms is None else alarms, _STREAMS_LATENCY if latency is None else latency, ids, least)
         found = _from_streams(bundle, data, asked, (streams, minutes, seed))
     else:
-        own = bundle.card.detection.latency_segments - 1
+        own = bundle.card.detection.latency_segments
         asked = Asked(_QUIET_BUDGET if alarms is None else alarms, own if latency is None else latency, ids, least)
         found = _from_quiet(bundle, quiet or [], asked, ModelSettings(name=model, weights_dir=weights, engine=engine))
     if out is not None:
@@ -145,7 +149,7 @@ def _from_quiet(bundle: Bundle, named: Sequence[str], asked: Asked, settings: Mo
     from streamav.training.streams.tuning import raised_on_quiet
 
     files = find_recordings(named)
-    run = OfflineRun(bundle, settings, localizer_head(bundle.card), asked.latency + 1)
+    run = OfflineRun(bundle, settings, localizer_head(bundle.card), asked.latency)
     scores = []
     for number, file in enumerate(files, start=1):
         scores.append(run.scores(file))
@@ -169,14 +173,15 @@ def _tell(found: Outcome, *, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from streamav.thresholds import FIELDS
     from streamav.training.streams.tuned import sparkline
 
     console = Console()
-    settings = Table("class", "on", "off", "min s", "gap s", title="detection settings")
+    settings = Table("class", "on", "off", "min segments", "gap segments", title="detection settings")
     general = found.detection.model_dump()
     rows = {"all others": general, **{name: one.model_dump() for name, one in found.detection.classes.items()}}
     for name, one in rows.items():
-        settings.add_row(name, *(f"{one[field]:g}" for field in ("on", "off", "min_segments", "gap_segments")))
+        settings.add_row(name, *(f"{one[field]:g}" for field in FIELDS))
     console.print(settings)
     if found.points:
         curve = Table(*(name.replace("_", " ") for name in found.points[0]), title="what a budget buys")

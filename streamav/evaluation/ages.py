@@ -2,6 +2,8 @@
 
 It is the offline twin of `streamav.aggregation`, over a whole stream at once. It knows no truth and no events.
 
+Age counts from zero; outside `streamav.evaluation` there is only the latency L = 1 ... T, and L is the age L - 1.
+
     age 0 is said when a second is the newest; at age a it has been seen at positions T - 1 - a ... T - 1 of a + 1 windows.
 """
 
@@ -11,12 +13,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from streamav.aggregation import final_age
 from streamav.errors import ShapeError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Combination", "at_age", "scored_seconds"]
+__all__ = ["Combination", "at_age", "at_latency", "scored_seconds"]
 
 Combination = Literal["newest", "mean", "hamming"]
 
@@ -31,7 +34,7 @@ def at_age(windows: NDArray[np.floating], age: int, how: Combination = "hamming"
 
     Args:
         windows: shape (W, T, K): probabilities said by the window of seconds k to k + T - 1.
-        age: 0 to T - 1, seconds of look-ahead.
+        age: 0 to T - 1.
         how: newest window only, mean, or weighted by position.
 
     Returns:
@@ -50,9 +53,15 @@ def at_age(windows: NDArray[np.floating], age: int, how: Combination = "hamming"
     inside = np.asarray(scored_seconds(count + segments - 1, segments))
     total = np.zeros((len(inside), windows.shape[2]))
     weight = 0.0
-    # The window that ends d seconds before the newest (which ends `age` after the second) has it at position T - 1 - age + d.
-    for back in range(1 if how == "newest" else age + 1):
+    # The window that ends d segments before the newest (which ends `age` after the segment) has it at position T - 1 - age + d. The
+    # oldest window comes first, as in a live run, so that the sums are the same to the last bit.
+    for back in reversed(range(1 if how == "newest" else age + 1)):
         position = segments - 1 - age + back
         total += weights[position] * windows[inside - position, position]
         weight += weights[position]
     return total / weight
+
+
+def at_latency(windows: NDArray[np.floating], latency: int, how: Combination = "hamming") -> NDArray[np.float64]:
+    """Return the final scores of a run of latency L, 1 to T, rounded to single precision as a live run's are; all else as of `at_age`."""
+    return at_age(windows, final_age(latency), how).astype(np.float32).astype(np.float64)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamav.evaluation.ages import Combination, at_age, scored_seconds
-from streamav.evaluation.scores import ScoredStream
+from streamav.evaluation.counting import ScoredStream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ __all__ = ["AlignedStream", "persistence"]
 
 
 def persistence(stream: ScoredStream, how: Combination = "hamming") -> NDArray[np.float64]:
-    """Say of every second what was said of the one before it when that was the newest; look-ahead -1.
+    """Say of every second what was said of the one before it when that was the newest; latency 0.
 
     What it reaches is owed to events that last, not to having looked. Before anything was said, background is.
 

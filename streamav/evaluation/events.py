@@ -1,6 +1,6 @@
-"""Events out of scores, and events against events: matching within collars, false alarms, onset latency.
+"""Events against events: matching within collars, false alarms, onset latency.
 
-It is pure, counts in whole seconds, and knows no windows and no networks. A span covers seconds start to end - 1.
+It is pure, counts in segments of one second, and knows no scores, windows or networks. A span covers segments start to end - 1.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Collar",
     "EventCounts",
-    "Hysteresis",
     "Overlap",
+    "SaidEvent",
     "Span",
     "count_events",
     "most_pairs",
     "onset_latencies",
     "spans_of_labels",
-    "spans_of_scores",
 ]
 
 
@@ -40,14 +39,12 @@ class Span:
     """Exclusive."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hysteresis:
-    """From scores to spans; the defaults are those of the project's pilot."""
+@dataclass(frozen=True, slots=True, order=True)
+class SaidEvent(Span):
+    """One event that a model said."""
 
-    on: float = 0.6
-    off: float = 0.35
-    min_segments: int = 2
-    gap_segments: int = 0
+    confirmed: int
+    """Segment that confirms it, start to end - 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,25 +118,6 @@ def spans_of_labels(labels: NDArray[np.int64], background: int) -> list[Span]:
     return [Span(int(labels[start]), start, end) for start, end in pairwise(edges) if end > start and labels[start] != background]
 
 
-def spans_of_scores(scores: NDArray[np.floating], options: Hysteresis) -> list[Span]:
-    """Find events of every class on its own: begun at `on`, held at `off`, joined over gaps, and long enough.
-
-    Args:
-        scores: shape (S, C + 1): probabilities, background last.
-        options: thresholds.
-    """
-    found: list[Span] = []
-    for label in range(scores.shape[1] - 1):
-        column = scores[:, label]
-        if column.max(initial=0.0) < options.on:
-            continue
-        held = spans_of_labels((column < options.off).astype(np.int64), 1)
-        begun = [Span(label, span.start + int((column[span.start : span.end] >= options.on).argmax()), span.end) for span in held]
-        kept = [new for new, old in zip(begun, held, strict=True) if (column[old.start : old.end] >= options.on).any()]
-        found += [span for span in _joined(kept, options.gap_segments) if span.end - span.start >= options.min_segments]
-    return sorted(found, key=lambda span: (span.start, span.label))
-
-
 def count_events(truth: NDArray[np.int64], said: Sequence[Span], background: int, collar: Collar | Overlap) -> EventCounts:
     """Compare the events of one stream.
 
@@ -170,40 +148,27 @@ def count_events(truth: NDArray[np.int64], said: Sequence[Span], background: int
     )
 
 
-def onset_latencies(
-    truth: NDArray[np.int64], said: NDArray[np.int64], background: int, age: int, settled: NDArray[np.int64] | None = None
-) -> tuple[list[int], int]:
-    """Give, for each true event that is ever named, the seconds from its onset to the first right answer, and how many are not.
+def onset_latencies(truth: NDArray[np.int64], said: Sequence[SaidEvent], background: int, latency: int) -> tuple[list[int], int]:
+    """Return, for each true event that is ever named, the seconds from its onset until then, and how many true events are not.
 
-    An answer about second s is given at age *age* when second s + age has ended, so one second of segmentation is within.
+    A true event is named once an event of its class that touches it is confirmed, or goes on into it. A segment is final L seconds
+    after its start, so the segment itself is within.
 
     Args:
-        truth: shape (S,): label of each second.
-        said: shape (S,): label that was said of it.
+        truth: shape (S,): label of each segment.
+        said: events that were found.
         background: C.
-        age: seconds of look-ahead.
-        settled: shape (S,): the second that had to be known for each answer, itself where nothing is given; later where an event has to
-            last before it is told.
+        latency: L of the answers; 0 where they do not wait for the segment itself.
     """
     latencies, missed = [], 0
-    for span in spans_of_labels(truth, background):
-        right = np.flatnonzero(said[span.start : span.end] == span.label)
-        if right.size:
-            first = right[0] if settled is None else settled[span.start + right].min() - span.start
-            latencies.append(int(first) + age + 1)
-        else:
+    for true in spans_of_labels(truth, background):
+        mine = (one for one in said if one.label == true.label and one.start < true.end and true.start < one.end)
+        first = min((max(one.start, one.confirmed, true.start) for one in mine), default=None)
+        if first is None:
             missed += 1
-    return latencies, missed
-
-
-def _joined(spans: list[Span], gap: int) -> list[Span]:
-    joined: list[Span] = []
-    for span in spans:
-        if joined and span.start - joined[-1].end <= gap:
-            joined[-1] = Span(span.label, joined[-1].start, span.end)
         else:
-            joined.append(span)
-    return joined
+            latencies.append(first - true.start + latency)
+    return latencies, missed
 
 
 def _columns(spans: Sequence[Span]) -> NDArray[np.int64]:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamav.evaluation.ages import Combination, at_age, scored_seconds
-from streamav.evaluation.events import spans_of_labels, spans_of_scores
+from streamav.evaluation.ages import Combination, at_latency, scored_seconds
+from streamav.evaluation.counting import ByClass, said_events
+from streamav.evaluation.events import spans_of_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from streamav.evaluation.events import Hysteresis
+    from streamav.evaluation.counting import ScoredStream
     from streamav.evaluation.manifest import Kind
-    from streamav.evaluation.scores import ScoredStream
 
 __all__ = ["GapScores", "score_gaps"]
 
@@ -38,26 +38,26 @@ class GapScores:
 
 
 def score_gaps(
-    streams: Sequence[ScoredStream], kinds: Sequence[Sequence[Kind]], latency: int, hysteresis: Hysteresis, how: Combination = "hamming"
+    streams: Sequence[ScoredStream], kinds: Sequence[Sequence[Kind]], latency: int, thresholds: ByClass, how: Combination = "hamming"
 ) -> list[GapScores]:
     """Score background by where it comes from; kinds that do not occur are left out.
 
     Args:
         streams: what windows said.
         kinds: of each stream, for each of its S seconds the kind of piece it lies in (`Manifest.kinds`).
-        latency: seconds of look-ahead, 0 to T - 1.
-        hysteresis: thresholds.
+        latency: L, 1 to T.
+        thresholds: of all classes alike, or of each.
         how: how windows are combined.
     """
     names, right, begun = [], [], []
     for stream, kind in zip(streams, kinds, strict=True):
         inside = scored_seconds(len(stream.truth), stream.windows.shape[1])
-        truth, scores = stream.truth[inside.start : inside.stop], at_age(stream.windows, latency, how)
+        truth, scores = stream.truth[inside.start : inside.stop], at_latency(stream.windows, latency, how)
         background = scores.shape[1] - 1
         quiet = truth == background
         names.append(np.array(kind)[inside.start : inside.stop][quiet])
         right.append((scores.argmax(axis=1) == background)[quiet])
-        begun.append(_alarms(truth, scores, hysteresis)[quiet])
+        begun.append(_alarms(truth, scores, thresholds)[quiet])
     name, called, alarms = np.concatenate(names), np.concatenate(right), np.concatenate(begun)
     return [
         GapScores(
@@ -70,11 +70,11 @@ def score_gaps(
     ]
 
 
-def _alarms(truth: NDArray[np.int64], scores: NDArray[np.float64], hysteresis: Hysteresis) -> NDArray[np.int64]:
+def _alarms(truth: NDArray[np.int64], scores: NDArray[np.float64], thresholds: ByClass) -> NDArray[np.int64]:
     """Count the false alarms that begin in each second."""
     true = spans_of_labels(truth, scores.shape[1] - 1)
     begun = np.zeros(len(truth), dtype=np.int64)
-    for span in spans_of_scores(scores, hysteresis):
+    for span in said_events(scores, thresholds):
         if not any(span.label == one.label and span.start < one.end and one.start < span.end for one in true):
             begun[span.start] += 1
     return begun

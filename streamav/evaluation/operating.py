@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamav.evaluation.events import Collar, EventCounts, Hysteresis, count_events, spans_of_scores
+from streamav.evaluation.counting import ByClass, of_classes, said_events
+from streamav.evaluation.events import Collar, EventCounts, count_events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from streamav.thresholds import Thresholds
 
 __all__ = ["WANTED_DETECTION", "OperatingPoint", "at_detection"]
 
@@ -30,14 +33,15 @@ _ON = 1.0 / (1.0 + np.exp(-np.linspace(-6.0, 6.0, 49)))
 class OperatingPoint:
     """Thresholds with what they come to."""
 
-    hysteresis: Hysteresis
+    thresholds: tuple[Thresholds, ...]
+    """By class_id."""
     counts: EventCounts
 
 
 def at_detection(
     truth: Sequence[NDArray[np.int64]],
     scores: Sequence[NDArray[np.floating]],
-    hysteresis: Hysteresis,
+    thresholds: ByClass,
     wanted: float = WANTED_DETECTION,
 ) -> OperatingPoint | None:
     """Lower the threshold until enough true events are touched, and give that point.
@@ -47,7 +51,7 @@ def at_detection(
     Args:
         truth: of each stream, shape (S,): label of each second, C for background.
         scores: of each stream, shape (S, C + 1): probabilities, background last.
-        hysteresis: `on` is tried from 1 down to 0; the ratio of `off` to it, shortest event and longest pause are kept.
+        thresholds: `on` is tried from 1 down to 0, the same for all classes; all else is kept, and the ratio of `off` to `on`.
         wanted: share of true events, 0 to 1.
 
     Returns:
@@ -55,9 +59,9 @@ def at_detection(
     """
     background = scores[0].shape[1] - 1
     for on in _ON[::-1].tolist():
-        option = replace(hysteresis, on=on, off=on * hysteresis.off / hysteresis.on)
-        parts = [count_events(one, spans_of_scores(score, option), background, Collar()) for one, score in zip(truth, scores, strict=True)]
+        tried = tuple(replace(one, on=on, off=on * (one.off / one.on if one.on else 1.0)) for one in of_classes(thresholds, background))
+        parts = [count_events(one, said_events(score, tried), background, Collar()) for one, score in zip(truth, scores, strict=True)]
         counts = sum(parts, EventCounts())
         if counts.detection_rate >= wanted:  # never of NaN
-            return OperatingPoint(option, counts)
+            return OperatingPoint(tried, counts)
     return None

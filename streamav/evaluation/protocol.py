@@ -14,33 +14,37 @@ from streamav.errors import DataError
 from streamav.evaluation.baselines import persistence
 from streamav.evaluation.bootstrap import mean_and_deviation
 from streamav.evaluation.scores import LATENCIES, plain_figures, score_answers, score_streams, scored_truth
-from streamav.evaluation.tuning.general import tune
+from streamav.evaluation.tuning.classes import tune_general
+from streamav.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streamav.evaluation.ages import Combination
     from streamav.evaluation.baselines import AlignedStream
-    from streamav.evaluation.events import Hysteresis
-    from streamav.evaluation.scores import AgeScores, LatencyScores, ScoredStream, StreamResult
+    from streamav.evaluation.counting import ByClass, ScoredStream
+    from streamav.evaluation.scores import AgeScores, LatencyScores, StreamResult
 
-__all__ = ["Row", "Thresholds", "aligned_row", "head_rows", "measure", "over_seeds", "persistence_row", "tuned"]
+__all__ = ["FixedThresholds", "Row", "aligned_row", "head_rows", "measure", "over_seeds", "persistence_row", "tuned"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Thresholds:
+class FixedThresholds:
     """Thresholds of one head at each latency, and where they come from."""
 
     source: str
     """`card`, `given`, or `tuned` (on the streams of `split`)."""
-    by_latency: Mapping[int, Hysteresis]
+    by_latency: Mapping[int, ByClass]
     within_limit: Mapping[int, bool]
     """Whether they kept false alarms within the limit on the streams they were tuned on; empty where nothing was tuned."""
 
     def to_dict(self) -> dict[str, object]:
         """Give them for JSON, by latency."""
-        kept = {age: {} if age not in self.within_limit else {"within_limit": self.within_limit[age]} for age in self.by_latency}
-        return {"source": self.source, **{str(age): asdict(found) | kept[age] for age, found in self.by_latency.items()}}
+        told: dict[str, object] = {"source": self.source}
+        for latency, found in self.by_latency.items():
+            one: dict[str, object] = asdict(found) if isinstance(found, Thresholds) else {"classes": [asdict(each) for each in found]}
+            told[str(latency)] = one | {"within_limit": self.within_limit[latency]} if latency in self.within_limit else one
+        return told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,31 +67,31 @@ def tuned(
     alarms_per_hour: float,
     how: Combination = "hamming",
     latencies: Sequence[int] = LATENCIES,
-) -> Thresholds:
-    """Find the thresholds of every latency on validation streams; `stream_tuning.tune` says what is best.
+) -> FixedThresholds:
+    """Find the thresholds of every latency on validation streams; one set for all classes (`class_tuning.tune_general`).
 
     Args:
         streams: of the validation split.
         alarms_per_hour: most false alarms in an hour of background.
         how: how windows are combined.
-        latencies: seconds of look-ahead; those of T and more are left out.
+        latencies: those beyond T are left out.
 
     Raises:
-        DataError: when there is no stream.
+        DataError: when there is no stream, or no event in them.
     """
     if not streams:
         msg = "thresholds are tuned on at least one validation stream, got none"
         raise DataError(msg)
-    found = {age: tune(streams, age, alarms_per_hour, how) for age in latencies if age < streams[0].windows.shape[1]}
-    return Thresholds(
+    found = {one: tune_general(streams, one, alarms_per_hour, how) for one in latencies if one <= streams[0].windows.shape[1]}
+    return FixedThresholds(
         source="tuned",
-        by_latency={age: best.hysteresis for age, (best, _) in found.items()},
-        within_limit={age: kept for age, (_, kept) in found.items()},
+        by_latency={latency: best.thresholds for latency, (best, _) in found.items()},
+        within_limit={latency: kept for latency, (_, kept) in found.items()},
     )
 
 
 def head_rows(
-    system: str, seeds: Sequence[Sequence[ScoredStream]], thresholds: Thresholds, how: Combination = "hamming"
+    system: str, seeds: Sequence[Sequence[ScoredStream]], thresholds: FixedThresholds, how: Combination = "hamming"
 ) -> tuple[StreamResult, tuple[StreamResult, ...], list[Row]]:
     """Score a head on the streams of every seed.
 
@@ -103,11 +107,9 @@ def head_rows(
     Raises:
         DataError: when there is no stream, or one is too short.
     """
-    ages = tuple(thresholds.by_latency)
-    pooled = score_streams([stream for streams in seeds for stream in streams], how, thresholds.by_latency, latencies=ages)
-    single = (
-        (pooled,) if len(seeds) == 1 else tuple(score_streams(streams, how, thresholds.by_latency, latencies=ages) for streams in seeds)
-    )
+    fixed, latencies = thresholds.by_latency, tuple(thresholds.by_latency)
+    pooled = score_streams([stream for streams in seeds for stream in streams], fixed, how, latencies=latencies)
+    single = (pooled,) if len(seeds) == 1 else tuple(score_streams(streams, fixed, how, latencies=latencies) for streams in seeds)
     rows = [
         Row(system=system, pooled=pooled.latencies[place], seeds=tuple(one.latencies[place] for one in single))
         for place in range(len(pooled.latencies))
@@ -115,16 +117,16 @@ def head_rows(
     return pooled, single, rows
 
 
-def persistence_row(seeds: Sequence[Sequence[ScoredStream]], hysteresis: Hysteresis, how: Combination = "hamming") -> Row:
-    """Score the last label said again, with the thresholds of latency 0; the same at every latency, as it waits for nothing."""
+def persistence_row(seeds: Sequence[Sequence[ScoredStream]], thresholds: ByClass, how: Combination = "hamming") -> Row:
+    """Score the last label said again, with the thresholds of latency 1; the same at every latency, as it waits for nothing."""
     parts = [([*map(_truth, streams)], [persistence(stream, how) for stream in streams]) for streams in seeds]
-    return _row("last label again", parts, -1, hysteresis)
+    return _row("last label again", parts, 0, thresholds)
 
 
-def aligned_row(seeds: Sequence[Sequence[AlignedStream]], hysteresis: Hysteresis) -> Row:
+def aligned_row(seeds: Sequence[Sequence[AlignedStream]], thresholds: ByClass) -> Row:
     """Score the offline oracle; its answers count as given when the window of the clip has ended."""
     parts = [([*map(_truth, (one.windows() for one in streams))], [one.answers() for one in streams]) for streams in seeds]
-    return _row("offline oracle windows", parts, seeds[0][0].segments - 1, hysteresis)
+    return _row("offline oracle windows", parts, seeds[0][0].segments, thresholds)
 
 
 def measure(
@@ -132,7 +134,7 @@ def measure(
     latency: int,
     *,
     val: Sequence[ScoredStream] = (),
-    hysteresis: Hysteresis | None = None,
+    thresholds: ByClass | None = None,
     alarms_per_hour: float = 6.0,
     how: Combination = "hamming",
 ) -> dict[str, object]:
@@ -140,9 +142,9 @@ def measure(
 
     Args:
         test: streams to score.
-        latency: seconds of look-ahead, 0 to T - 1.
-        val: streams to tune thresholds on; needed where *hysteresis* is not given, else not looked at.
-        hysteresis: thresholds that were fixed before.
+        latency: L, 1 to T.
+        val: streams to tune thresholds on; needed where *thresholds* are not given, else not looked at.
+        thresholds: fixed before; of all classes alike, or of each.
         alarms_per_hour: most false alarms in an hour of background, while tuning.
         how: how windows are combined.
 
@@ -152,16 +154,15 @@ def measure(
     Raises:
         DataError: when there is no stream, one is too short, or there are neither thresholds nor streams to tune them on.
     """
-    if hysteresis is not None:
-        thresholds = Thresholds(source="given", by_latency={latency: hysteresis}, within_limit={})
-    else:
-        thresholds = tuned(val, alarms_per_hour, how, (latency,))
-    result = score_streams(test, how, thresholds.by_latency, latencies=(latency,)).to_dict()
-    at = result.pop("latencies")
-    if not isinstance(at, list) or not at:
-        msg = f"latency must be less than a window's length, got {latency}"
+    if test and not 1 <= latency <= test[0].windows.shape[1]:
+        msg = f"latency must be 1 to {test[0].windows.shape[1]}, the length of a window, got {latency}"
         raise DataError(msg)
-    return {**result, **at[0], "thresholds": thresholds.to_dict()}
+    if thresholds is not None:
+        fixed = FixedThresholds(source="given", by_latency={latency: thresholds}, within_limit={})
+    else:
+        fixed = tuned(val, alarms_per_hour, how, (latency,))
+    result = score_streams(test, fixed.by_latency, how, latencies=(latency,))
+    return {**result.to_dict(), **plain_figures(result.latencies[0]), "thresholds": fixed.to_dict()}
 
 
 def over_seeds(results: Sequence[LatencyScores] | Sequence[AgeScores]) -> dict[str, list[float | None]]:
@@ -186,10 +187,10 @@ def _truth(stream: ScoredStream) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 def _row(
     system: str,
     parts: Sequence[tuple[list[np.ndarray], list[np.ndarray]]],
-    look_ahead: int,
-    hysteresis: Hysteresis,
+    latency: int,
+    thresholds: ByClass,
 ) -> Row:
     """Score answers of every seed, and of all together."""
-    pooled = score_answers([one for truth, _ in parts for one in truth], [one for _, said in parts for one in said], look_ahead, hysteresis)
-    single = (pooled,) if len(parts) == 1 else tuple(score_answers(truth, said, look_ahead, hysteresis) for truth, said in parts)
+    pooled = score_answers([one for truth, _ in parts for one in truth], [one for _, said in parts for one in said], latency, thresholds)
+    single = (pooled,) if len(parts) == 1 else tuple(score_answers(truth, said, latency, thresholds) for truth, said in parts)
     return Row(system=system, pooled=pooled, seeds=single)

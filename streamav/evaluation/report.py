@@ -83,7 +83,7 @@ def _streams(stream: Figures) -> list[str]:
     lines += ["Cells are the mean over seeds ± their standard deviation; in brackets the 95 % bootstrap over all streams.", ""]
     for latency, rows in stream["tables"].items():
         cells = [[row["system"], *(_cell(row["over_seeds"][name], row["pooled"], name) for name in _COLUMNS)] for row in rows]
-        lines += [f"### Latency {latency} s", "", *_table(["system", *_COLUMNS.values()], cells), ""]
+        lines += [f"### Latency {latency}", "", *_table(["system", *_COLUMNS.values()], cells), ""]
         lines += _gaps(stream["gaps"][latency])
     for head, result in heads.items():
         cells = [
@@ -111,20 +111,20 @@ def _gaps(systems: Mapping[str, Sequence[Figures]]) -> list[str]:
 def _told_thresholds(thresholds: Figures) -> list[str]:
     """Say where thresholds come from."""
     if thresholds["chosen"] == "card":
-        return ["Thresholds are those of the model's card, for every head and latency."]
+        return ["Thresholds are those of the model's card, class by class, for every head and latency."]
     where = f"{thresholds['split']} streams (seed {thresholds['seed']}), for each system and latency"
     limit = f"at most {thresholds['alarms_per_hour']:g} false alarms an hour of background"
     lines = [f"Thresholds were tuned on {where}: the best event-F1 with {limit}; then they were kept.", ""]
     if thresholds["optimistic"]:
         lines.append("**The same split is scored here, so figures that rest on thresholds are optimistic.**")
         lines.append("")
-    lines.append("On/off, shortest event, longest pause, at each latency:")
+    lines.append("On/off, segments that confirm an event, longest pause, at each latency:")
     lines.append("")
     for system, found in thresholds["systems"].items():
-        told = [f"{age} s: {_brief(one)}" for age, one in found.items() if isinstance(one, dict)]
+        told = [f"{latency}: {_brief(one)}" for latency, one in found.items() if isinstance(one, dict)]
         lines.append(f"- {system}: {'; '.join(told)}")
     lost = [
-        f"{system} at {latency} s"
+        f"{system} at latency {latency}"
         for system, found in thresholds["systems"].items()
         for latency, one in found.items()
         if isinstance(one, dict) and one.get("within_limit") is False
@@ -135,8 +135,8 @@ def _told_thresholds(thresholds: Figures) -> list[str]:
 
 
 def _brief(one: Figures) -> str:
-    """Say thresholds in short: on, off, shortest event and longest pause in seconds."""
-    return f"{one['on']:g}/{one['off']:g}, {one['min_segments']} s, {one['gap_segments']} s"
+    """Say thresholds in short: on, off, segments that confirm an event, and longest pause."""
+    return f"{one['on']:g}/{one['off']:g}, {one['min_segments']}, {one['gap_segments']} s"
 
 
 def _cell(over: Sequence[float | None], pooled: Mapping[str, Any], name: str) -> str:

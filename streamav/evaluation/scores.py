@@ -5,40 +5,30 @@ It is pure: windows' probabilities and labels in, numbers out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streamav.errors import DataError
-from streamav.evaluation.ages import Combination, at_age, scored_seconds
+from streamav.evaluation.ages import Combination, at_age, at_latency, scored_seconds
 from streamav.evaluation.bootstrap import Interval, bootstrap
-from streamav.evaluation.events import (
-    Collar,
-    EventCounts,
-    Hysteresis,
-    Overlap,
-    count_events,
-    onset_latencies,
-    spans_of_labels,
-    spans_of_scores,
-)
+from streamav.evaluation.counting import ByClass, ScoredStream, said_events
+from streamav.evaluation.events import Collar, EventCounts, Overlap, count_events, onset_latencies, spans_of_labels
 from streamav.evaluation.operating import at_detection
 from streamav.evaluation.psds import PSDS1, PSDS2, psds
 from streamav.evaluation.segments import score_segments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-    from streamav.evaluation.events import Span
 
 __all__ = [
     "LATENCIES",
     "AgeScores",
     "LatencyScores",
-    "ScoredStream",
     "StreamResult",
     "plain_figures",
     "score_answers",
@@ -46,18 +36,8 @@ __all__ = [
     "scored_truth",
 ]
 
-LATENCIES = (0, 1, 2, 4, 9)
-"""Ages that are reported, seconds of look-ahead. Source: the project's AVE-Stream protocol, reporting rule."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class ScoredStream:
-    """One stream with what every window said."""
-
-    windows: NDArray[np.floating]
-    """Shape (S - T + 1, T, C + 1): probabilities of the window that begins at second k."""
-    truth: NDArray[np.int64]
-    """Shape (S,)."""
+LATENCIES = (1, 2, 3, 5, 10)
+"""Latencies that are reported. Source: the project's AVE-Stream protocol, reporting rule."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +66,9 @@ class LatencyScores:
     """Events at one latency."""
 
     latency: int
-    """Seconds of look-ahead; -1 for an answer that does not wait for the second itself."""
+    """L, 1 to T; 0 for an answer that does not wait for the segment itself."""
     event_f1: float
-    """Onset collar 1 s, offset max(1 s, 20 %); hysteresis."""
+    """Onset collar 1 s, offset max(1 s, 20 %); events as the live tracker forms them."""
     event_f1_low: float
     """95 % bootstrap over streams."""
     event_f1_high: float
@@ -108,11 +88,10 @@ class LatencyScores:
     false_alarms_per_hour_at_90: float
     """At the highest `on` that touches 90 % of the true events; NaN where none does. Of the scores shown, whatever the thresholds."""
     onset_latency_median: float
-    """Seconds from the true onset to the end of the second that settles the first right answer: look-ahead included, and the shortest
-    length that an event must have."""
+    """Seconds from the true onset until an event of its class is confirmed: the latency is within, and the segments that confirm it."""
     onset_latency_p95: float
     detection_rate: float
-    """Share of true events that are named at all."""
+    """Share of true events that an event of their class touches."""
     psds1: float
     """0 to 1, needs no thresholds; asks for exact times."""
     psds2: float
@@ -143,8 +122,8 @@ class StreamResult:
 
 def score_streams(
     streams: Sequence[ScoredStream],
+    thresholds: ByClass | Mapping[int, ByClass],
     how: Combination = "hamming",
-    hysteresis: Hysteresis | Mapping[int, Hysteresis] | None = None,
     seed: int = 0,
     latencies: Sequence[int] = LATENCIES,
 ) -> StreamResult:
@@ -152,10 +131,10 @@ def score_streams(
 
     Args:
         streams: each of at least 2 T seconds.
+        thresholds: fixed on the validation streams; for all latencies, or by latency.
         how: how windows are combined.
-        hysteresis: thresholds, fixed on the validation streams; one for all latencies, or one for each.
         seed: of the bootstrap over streams.
-        latencies: seconds of look-ahead at which events are scored; those of T and more are left out.
+        latencies: at which events are scored; those beyond T are left out.
 
     Raises:
         DataError: when there is no stream, or one is too short.
@@ -164,10 +143,8 @@ def score_streams(
     segments, outputs = streams[0].windows.shape[1:]
     background = outputs - 1
     joined = np.concatenate(truth)
-    scores = {age: [at_age(stream.windows, age, how) for stream in streams] for age in range(segments)}
-    said = {age: [score.argmax(axis=1) for score in parts] for age, parts in scores.items()}
-    options = hysteresis or Hysteresis()
-    wanted = {age: options if isinstance(options, Hysteresis) else options[age] for age in latencies if age < segments}
+    said = {age: [at_age(stream.windows, age, how).argmax(axis=1) for stream in streams] for age in range(segments)}
+    wanted = {one: thresholds[one] if isinstance(thresholds, Mapping) else thresholds for one in latencies if one <= segments}
     ages = _ages(truth, said, background, seed)
     return StreamResult(
         streams=len(streams),
@@ -178,7 +155,10 @@ def score_streams(
         macro_f1_area=float(np.mean([one.macro_f1 for one in ages])),
         background_recall_area=float(np.mean([one.background_recall for one in ages])),
         ages=ages,
-        latencies=tuple(score_answers(truth, scores[age], age, option, seed) for age, option in wanted.items()),
+        latencies=tuple(
+            score_answers(truth, [at_latency(stream.windows, latency, how) for stream in streams], latency, option, seed)
+            for latency, option in wanted.items()
+        ),
     )
 
 
@@ -238,38 +218,33 @@ def _flips(truth: NDArray[np.int64], now: NDArray[np.int64], later: NDArray[np.i
 
 
 def score_answers(
-    truth: Sequence[NDArray[np.int64]], scores: Sequence[NDArray[np.floating]], look_ahead: int, hysteresis: Hysteresis, seed: int = 0
+    truth: Sequence[NDArray[np.int64]], scores: Sequence[NDArray[np.floating]], latency: int, thresholds: ByClass, seed: int = 0
 ) -> LatencyScores:
     """Score what was said of every second, from wherever it comes.
 
     Args:
         truth: of each stream, shape (S,): label of each second, C for background.
         scores: of each stream, shape (S, C + 1): probabilities, background last.
-        look_ahead: the answer for a second is given when so many seconds after it have ended; -1 for before it has itself.
-        hysteresis: thresholds.
+        latency: L of the answers; 0 where they do not wait for the segment itself.
+        thresholds: of all classes alike, or of each.
         seed: of the bootstrap over streams.
     """
     background = scores[0].shape[1] - 1
-    found = [spans_of_scores(score, hysteresis) for score in scores]
+    found = [said_events(score, thresholds) for score in scores]
     runs = [spans_of_labels(score.argmax(axis=1), background) for score in scores]
     pairs = list(zip(truth, found, strict=True))
     tight = [count_events(one, spans, background, Collar()) for one, spans in pairs]
     loose = [count_events(one, spans, background, Collar(onset=2.0, offset=2.0)) for one, spans in pairs]
     overlap = [count_events(one, spans, background, Overlap()) for one, spans in pairs]
     plain = [count_events(one, spans, background, Collar()) for one, spans in zip(truth, runs, strict=True)]
-    delays = []
-    for one, spans in pairs:
-        said, settled = _painted(spans, len(one), background, hysteresis.min_segments)
-        delays.append(onset_latencies(one, said, background, look_ahead, settled))
-    waits = [wait for some, _ in delays for wait in some]
-    missed = sum(count for _, count in delays)
+    waits = [wait for one, spans in pairs for wait in onset_latencies(one, spans, background, latency)[0]]
     total = sum(tight, EventCounts())
     spread = _ratio_spread([2 * one.hits for one in tight], [one.true + one.said for one in tight], seed)
     alarms = _ratio_spread([3600 * one.false_alarms for one in tight], [one.seconds for one in tight], seed)
-    point = at_detection(truth, scores, hysteresis)
+    point = at_detection(truth, scores, thresholds)
     psds1, psds2 = psds(truth, scores, PSDS1, PSDS2)
     return LatencyScores(
-        latency=look_ahead,
+        latency=latency,
         event_f1=total.f1,
         event_f1_low=spread.low,
         event_f1_high=spread.high,
@@ -283,22 +258,10 @@ def score_answers(
         false_alarms_per_hour_at_90=point.counts.false_alarms_per_hour if point else float("nan"),
         onset_latency_median=float(np.median(waits)) if waits else float("nan"),
         onset_latency_p95=float(np.quantile(waits, 0.95)) if waits else float("nan"),
-        detection_rate=len(waits) / (len(waits) + missed) if waits or missed else float("nan"),
+        detection_rate=total.detection_rate,
         psds1=psds1,
         psds2=psds2,
     )
-
-
-def _painted(spans: Sequence[Span], seconds: int, background: int, shortest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give what the found events say of each second, the later begun one where two overlap, and the second that settles it.
-
-    An event is told once it has lasted for its shortest length, as the tracker confirms it.
-    """
-    labels, settled = np.full(seconds, background, dtype=np.int64), np.arange(seconds)
-    for span in spans:
-        labels[span.start : span.end] = span.label
-        settled[span.start : span.end] = np.maximum(np.arange(span.start, span.end), span.start + shortest - 1)
-    return labels, settled
 
 
 def _ratio_spread(above: Sequence[int], below: Sequence[int], seed: int) -> Interval:

@@ -1,4 +1,4 @@
-"""How classes become events: thresholds and lengths of each label, and whose events they are.
+"""How classes become events: the thresholds of each label, and whose events they are.
 
 It knows no score.
 """
@@ -6,8 +6,12 @@ It knows no score.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from streamav.errors import ShapeError
+
+if TYPE_CHECKING:
+    from streamav.thresholds import Thresholds
 
 __all__ = ["LabelOptions", "TrackerOptions"]
 
@@ -21,19 +25,17 @@ class LabelOptions:
     label_name: str
     class_id: int
     """Column of class_probabilities."""
-    on: float
-    """A run begins at this probability, 0 to 1."""
-    off: float
-    """A run goes on at this probability, 0 to `on`."""
-    min_segments: int = 1
-    """Final seconds of at least `on` that confirm an event, at least 1."""
-    gap_segments: int = 1
-    """Longest pause below `off` inside an event, seconds, at least 0."""
+    thresholds: Thresholds
+    """Only final segments count for `min_segments`."""
 
     def __post_init__(self) -> None:
-        """Check all ranges."""
-        if not (0.0 <= self.off <= self.on <= 1.0 and self.min_segments >= 1 and self.gap_segments >= 0 and self.class_id >= 0):
-            msg = f"a label needs 0 <= off <= on <= 1, min_segments >= 1, gap_segments >= 0 and class_id >= 0, got {self}"
+        """Check the column.
+
+        Raises:
+            ShapeError: when it is negative.
+        """
+        if self.class_id < 0:
+            msg = f"a label needs a class_id of at least 0, got {self.class_id}"
             raise ShapeError(msg)
 
 

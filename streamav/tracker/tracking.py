@@ -5,8 +5,8 @@ It knows no clock and no source; what a label may do when stands in `lifecycle`.
     probability   .1  .7  .8  .4  .1  .6  .2  .1      on 0.6, off 0.35, gap 1
     run               [----------(gap)--]             begins at `on`, goes on while at least `off`, bridges short pauses
 
-A run in seconds that may still change is provisional; it is confirmed once `min_segments` of its seconds are final and
-at least `on`.
+A run in segments that may still change is provisional; it is confirmed once `min_segments` of its segments are final and
+at or above `on`. `streamav.evaluation.counting` finds the confirmed runs of a whole stream at once; a test holds the two equal.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Tracker:
 
     def _over(self, label: _Label, run: _Run) -> list[Event]:
         """End the event of a run that is over; one that nobody was told of is told now, if it held."""
-        held = run.held >= label.options.min_segments
+        held = run.held >= label.options.thresholds.min_segments
         if not held:
             claimed = label.state is State.PROVISIONAL and run.last >= label.start
             return [self._say(label, Happening.FELL, run, EndReason.RETRACTED)] if claimed else []
@@ -176,7 +176,7 @@ class Tracker:
 
     @staticmethod
     def _holds(label: _Label) -> bool:
-        return label.final is not None and label.final.held >= label.options.min_segments
+        return label.final is not None and label.final.held >= label.options.thresholds.min_segments
 
     def _last_reason(self, label: _Label, reason: EndReason) -> EndReason:
         return EndReason.RETRACTED if reason is EndReason.ENDED and not self._holds(label) else reason
@@ -242,14 +242,14 @@ class Tracker:
 
 def _followed(run: _Run | None, scores: SegmentScores, options: LabelOptions) -> _Run | None:
     """Give the run after one more second: the same object prolonged, a new one, or None when there is none (any more)."""
-    probability = float(scores.class_probabilities[options.class_id])
+    probability, thresholds = float(scores.class_probabilities[options.class_id]), options.thresholds
     second = _Second(scores.index, probability, scores)
     if run is None:
-        return _Run(scores.index, scores.index, 1, (second,)) if probability >= options.on else None
-    if probability >= options.off:
+        return _Run(scores.index, scores.index, 1, (second,)) if probability >= thresholds.on else None
+    if probability >= thresholds.off:
         recent = (*run.recent, *run.pause, second)[-WINDOW_SEGMENTS:]
-        return _Run(run.start, scores.index, run.held + (probability >= options.on), recent)
-    if len(run.pause) >= options.gap_segments:
+        return _Run(run.start, scores.index, run.held + (probability >= thresholds.on), recent)
+    if len(run.pause) >= thresholds.gap_segments:
         return None
     return _Run(run.start, run.last, run.held, run.recent, (*run.pause, second))
 

@@ -13,14 +13,16 @@ import typer
 from rigs.ave_folder import write_ave_folder
 from typer.testing import CliRunner, Result
 
+from streamav.bundle import DetectionCard, load_bundle
+from streamav.bundle.store import copy_bundle
 from streamav.cli.evaluate import evaluate
 from streamav.cli.train import train
 from streamav.errors import SettingsError
-from streamav.evaluation.events import Hysteresis
 from streamav.evaluation.manifest import Manifest, ManifestOptions, Piece
 from streamav.evaluation.protocol import aligned_row
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
+from streamav.thresholds import PartialThresholds, Thresholds
 from streamav.training.data.folder import open_ave
 from streamav.training.fit.selection import answers
 from streamav.training.streams import run as streaming
@@ -73,7 +75,7 @@ def test_the_oracle_judges_a_piece_in_its_whole_clip(folder: Path, network: VSCG
             np.testing.assert_allclose(aligned.scores[second : second + piece.length], expected, atol=1e-5)
         second += piece.length
     assert second == len(aligned.truth)
-    assert aligned_row([[aligned]], Hysteresis()).pooled.latency == 9
+    assert aligned_row([[aligned]], Thresholds(on=0.6, off=0.35)).pooled.latency == 10
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +109,11 @@ def test_a_report_of_several_seeds_with_thresholds_of_validation_streams(
     assert figures == json.loads((out / "report.json").read_text(encoding="utf-8"))
     stream = figures["stream"]
     assert (stream["thresholds"]["chosen"], stream["thresholds"]["split"]) == ("tuned", "val")
-    assert list(stream["tables"]) == ["0", "1", "2", "4", "9"]
+    assert list(stream["tables"]) == ["1", "2", "3", "5", "10"]
     for rows in stream["tables"].values():
         assert [row["system"] for row in rows] == ["per_segment", "two_stage", "last label again", "offline oracle windows"]
     assert {path.name for path in out.iterdir()} == {"report.md", "report.json", "streams-test-0.json", "streams-test-1.json"}
-    assert {gap["kind"] for gap in stream["gaps"]["0"]["two_stage"]} <= {"clip", "quiet", "mismatch", "heard_only", "seen_only"}
+    assert {gap["kind"] for gap in stream["gaps"]["1"]["two_stage"]} <= {"clip", "quiet", "mismatch", "heard_only", "seen_only"}
     text = (out / "report.md").read_text(encoding="utf-8")
     assert "tuned on val streams" in text
     assert "±" in text
@@ -119,7 +121,28 @@ def test_a_report_of_several_seeds_with_thresholds_of_validation_streams(
     repeated = json.loads(again.stdout)["stream"]
     assert repeated["thresholds"]["chosen"] == "card"
     assert repeated["manifests"][0]["seed"] == 1
-    assert [row["system"] for row in repeated["tables"]["0"]] == ["per_segment", "two_stage"]
+    assert [row["system"] for row in repeated["tables"]["1"]] == ["per_segment", "two_stage"]
+
+
+@pytest.mark.slow
+def test_the_thresholds_of_a_card_are_those_of_its_classes(folder: Path, model: Path, tmp_path: Path) -> None:
+    """What tune writes for single classes is what --thresholds card scores: general thresholds that nothing reaches then say nothing."""
+    bundle = load_bundle(model)
+    general = DetectionCard(on=1.0, off=1.0)
+    classes = {slug: PartialThresholds(on=0.001, off=0.001) for slug in bundle.card.slugs}
+    alarms = []
+    for name, detection in (("general", general), ("classes", general.model_copy(update={"classes": classes}))):
+        copy_bundle(bundle, tmp_path / name, card=bundle.card.model_copy(update={"detection": detection}))
+        arguments = ["--protocol", "stream", "--split", "val", "--streams", 1, "--minutes", 1, "--seeds", 1, "--no-baselines", "--json"]
+        result = invoke(evaluate, "--data", folder, "--model", tmp_path / name, *arguments, "--thresholds", "card")
+        assert result.exit_code == 0, result.output
+        stream = json.loads(result.stdout)["stream"]
+        alarms.append(stream["tables"]["1"][0]["pooled"]["false_alarms_per_hour"])
+        told = stream["thresholds"]["systems"]["per_segment"]["1"]["classes"]
+        assert len(told) == len(bundle.card.classes)
+        assert {one["on"] for one in told} == {0.001 if name == "classes" else 1.0}
+    assert alarms[0] == 0.0
+    assert alarms[1] > 0.0
 
 
 def test_what_cannot_be_reported_is_refused_before_anything_is_run(tmp_path: Path) -> None:

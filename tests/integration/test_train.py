@@ -355,7 +355,7 @@ def test_a_trained_bundle_is_evaluated_on_clips_and_streams(folder: Path, tmp_pa
     assert figures["clips"]["always_background"] + figures["clips"]["right_class_never_background"] == 1.0
     result = figures["stream"]["per_segment"]
     assert [row["age"] for row in result["ages"]] == list(range(10))
-    assert [row["latency"] for row in result["latencies"]] == [0, 1, 2, 4, 9]
+    assert [row["latency"] for row in result["latencies"]] == [1, 2, 3, 5, 10]
     assert result["seconds"] >= 2 * (60 - 18)
 
 
@@ -376,7 +376,7 @@ def test_tuning_writes_a_copy_with_other_thresholds(folder: Path, tmp_path: Path
     """`tune` changes the card's thresholds and nothing of the weights, and refuses to write over a bundle."""
     out, tuned = tmp_path / "model", tmp_path / "tuned"
     assert call("--data", folder, "--out", out, "--epochs", 1, *SMALL).exit_code == 0
-    arguments = ["--data", folder, "--model", out, "--streams", 1, "--minutes", 2, "--latency", 2, "--json", "--out", tuned]
+    arguments = ["--data", folder, "--model", out, "--streams", 1, "--minutes", 2, "--latency", 3, "--json", "--out", tuned]
     arguments += ["--config", tmp_path / "tuned.toml"]
     result = invoke(tune, *arguments)
     assert result.exit_code == 0, result.output

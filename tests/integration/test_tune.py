@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 
 from streamav import app
-from streamav.bundle import ClassDetection, load_bundle
+from streamav.bundle import load_bundle
 from streamav.bundle.store import copy_bundle
 from streamav.cli import main
 from streamav.cli.recordings import FoundSpans
 from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSettings
 from streamav.config_loading import load_settings
-from streamav.evaluation.tuning.counting import runs_of_column
+from streamav.evaluation.counting import said_events
 from streamav.evaluation.tuning.quiet import STRICTEST
 from streamav.offline import OfflineRun, find_recordings
+from streamav.thresholds import PartialThresholds
 
 pytestmark = pytest.mark.slow  # loads real networks
 
@@ -65,7 +66,7 @@ def model(tiny_bundle: Path, quiet: Path, engine_home: Path, tmp_path_factory: p
         bundle = load_bundle(tiny_bundle)
         scores = OfflineRun(bundle, ModelSettings(name=str(tiny_bundle)), "segment", 1).scores(str(quiet / "long.mkv"))
     low, high = (float(value) for value in np.quantile(scores[:, 0], [0.3, 0.6]))
-    classes = {"bark": ClassDetection(on=round(high, 4), off=round(low, 4), gap_segments=0)}
+    classes = {"bark": PartialThresholds(on=round(high, 4), off=round(low, 4), gap_segments=0)}
     detection = bundle.card.detection.model_copy(update={"classes": classes, "on": 0.999, "off": 0.999})
     out = tmp_path_factory.mktemp("model") / "noisy"
     copy_bundle(bundle, out, card=bundle.card.model_copy(update={"detection": detection}))
@@ -81,20 +82,27 @@ def found_by_run(recording: Path, model: Path, detection: DetectionSettings) -> 
     return found
 
 
-@pytest.mark.parametrize("name", ["long.mkv", "short.mkv"])
-def test_the_scores_are_those_that_a_run_makes_events_of(quiet: Path, model: Path, name: str) -> None:
-    """The confirmed events of `streamav run` on the same file are the runs of the scores: same stages, same seconds."""
+@pytest.mark.parametrize(("name", "latency"), [("long.mkv", 1), ("long.mkv", 4), ("short.mkv", 1)])
+def test_the_scores_are_those_that_a_run_makes_events_of(quiet: Path, model: Path, name: str, latency: int) -> None:
+    """The confirmed events of `streamav run` on the same file, at the same latency, are the events of the scores."""
     bundle = load_bundle(model)
-    scores = OfflineRun(bundle, ModelSettings(name=str(model)), "segment", 1).scores(str(quiet / name))
-    entry = bundle.card.detection.classes["bark"]
-    assert entry.on is not None
-    assert entry.off is not None
-    runs = runs_of_column(scores[:, 0].astype(np.float64), entry.on, entry.off, 0)
-
-    spans = found_by_run(quiet / name, model, DetectionSettings()).spans
+    scores = OfflineRun(bundle, ModelSettings(name=str(model)), "segment", latency).scores(str(quiet / name))
+    events = said_events(scores, bundle.card.thresholds())
+    spans = found_by_run(quiet / name, model, DetectionSettings(latency_segments=latency)).spans
     assert [(span.label, span.onset_s, span.offset_s) for span in spans] == [
-        ("bark", start, end) for start, end in zip(runs.start.tolist(), runs.end.tolist(), strict=True)
+        (bundle.card.slugs[event.label], event.start, event.end) for event in events
     ]
+
+
+@pytest.mark.parametrize("latency", [None, 3, 10])
+def test_the_latency_of_tune_is_that_of_run(quiet: Path, model: Path, tmp_path: Path, latency: int | None) -> None:
+    """--latency L is written as latency_segments = L, which is what `run --latency L` sets; without it the model's stays."""
+    config = tmp_path / "tuned.toml"
+    asked = [] if latency is None else ["--latency", str(latency)]
+    arguments = ["--quiet", str(quiet / "short.mkv"), "--model", str(model), "--alarms-per-hour", "3600", "--config", str(config)]
+    assert main(["tune", *arguments, *asked]) == 0
+    detection = load_settings(config, environment={}).detection
+    assert detection.latency_segments == (latency or load_bundle(model).card.detection.latency_segments)
 
 
 def test_what_tune_writes_silences_a_run(quiet: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +128,7 @@ def test_what_tune_writes_silences_a_run(quiet: Path, model: Path, tmp_path: Pat
     assert tuned.sha256 == load_bundle(model).sha256
     assert settings.model.name == str(model)
     assert app.label_options(tuned.card, DetectionSettings()) == app.label_options(load_bundle(model).card, settings.detection)
-    assert app.label_options(tuned.card, DetectionSettings())[0].on == on
+    assert app.label_options(tuned.card, DetectionSettings())[0].thresholds.on == on
     assert not found_by_run(quiet / "long.mkv", out, DetectionSettings()).spans
 
     events = tmp_path / "events.jsonl"

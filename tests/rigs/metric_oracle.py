@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamav.evaluation.events import Collar, Hysteresis, Span, spans_of_labels, spans_of_scores
+from streamav.evaluation.counting import said_events
+from streamav.evaluation.events import Collar, SaidEvent, Span, spans_of_labels
 from streamav.evaluation.psds import PSDS1, PSDS2, PsdsOptions
+from streamav.thresholds import Thresholds
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "stream_metrics.json"
-HYSTERESIS = Hysteresis(on=0.5, off=0.3, min_segments=1, gap_segments=1)
+THRESHOLDS = Thresholds(on=0.5, off=0.3, min_segments=1, gap_segments=1)
 COLLARS = {"collar_1": Collar(), "collar_2": Collar(onset=2.0, offset=2.0)}
 
 
@@ -31,8 +34,8 @@ class Case:
     truth: list[NDArray[np.int64]]
     scores: list[NDArray[np.float64]]
 
-    def said(self) -> list[list[Span]]:
-        return [spans_of_scores(scores, HYSTERESIS) for scores in self.scores]
+    def said(self) -> list[list[SaidEvent]]:
+        return [said_events(scores, THRESHOLDS) for scores in self.scores]
 
     def occurring(self) -> list[int]:
         return [label for label in range(self.classes) if any((one == label).any() for one in self.truth)]
@@ -89,7 +92,7 @@ def _segments(case: Case) -> dict[str, float]:
     return {"macro_f1": float(np.mean(f1)), "background_recall": float(classwise[str(case.classes)]["f_measure"]["recall"])}
 
 
-def _events(spans: list[Span], number: int) -> object:
+def _events(spans: Sequence[Span], number: int) -> object:
     import dcase_util
 
     return dcase_util.containers.MetaDataContainer(

@@ -28,7 +28,7 @@ def detection(*overrides: str) -> DetectionSettings:
 def test_the_card_speaks_where_the_settings_are_silent(card: ModelCard) -> None:
     """Thresholds of the card, and of its classes, in class_id order."""
     options = label_options(card, DetectionSettings())
-    assert [(one.label, one.class_id, one.on, one.off) for one in options] == [
+    assert [(one.label, one.class_id, one.thresholds.on, one.thresholds.off) for one in options] == [
         ("bark", 0, 0.5, 0.3),
         ("bird", 1, 0.8, 0.4),
         ("siren", 2, 0.5, 0.3),
@@ -38,7 +38,7 @@ def test_the_card_speaks_where_the_settings_are_silent(card: ModelCard) -> None:
 def test_settings_win_over_the_card_and_a_class_over_all(card: ModelCard) -> None:
     """The class's own setting, then the general one, then the card."""
     options = label_options(card, detection("on=0.9", "classes.siren.on=0.7", "classes.siren.min_segments=3"))
-    assert [(one.on, one.min_segments) for one in options] == [(0.9, 1), (0.9, 1), (0.7, 3)]
+    assert [(one.thresholds.on, one.thresholds.min_segments) for one in options] == [(0.9, 1), (0.9, 1), (0.7, 3)]
 
 
 def test_a_disabled_class_is_not_followed(card: ModelCard) -> None:
@@ -63,7 +63,7 @@ def test_settings_that_contradict_the_model_are_refused(card: ModelCard, overrid
 
 def test_a_lower_on_takes_the_off_of_the_card_along(card: ModelCard) -> None:
     """Whoever lowers only `on` need not know the card's `off`."""
-    assert [one.off for one in label_options(card, detection("on=0.2"))] == [0.2, 0.2, 0.2]
+    assert [one.thresholds.off for one in label_options(card, detection("on=0.2"))] == [0.2, 0.2, 0.2]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_each_source_is_treated_as_its_settings_say(tiny_bundle: Path) -> None:
     assert list(application.sources) == ["gate", "yard"]
     assert ([one.label for one in gate.labels], gate.latency_segments, gate.queue_segments, gate.paced) == (["bark", "bird"], 4, 4, True)
     assert ([one.label for one in yard.labels], yard.queue_segments, yard.paced) == (["bark", "bird", "siren"], 9, False)
-    assert {one.on for setup in (gate, yard) for one in setup.labels} == {0.9}
+    assert {one.thresholds.on for setup in (gate, yard) for one in setup.labels} == {0.9}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from streamav.bundle import (
     AVE_CLASSES,
     AudioCard,
     Bundle,
-    ClassDetection,
     DetectionCard,
     LocalizerCard,
     Metrics,
@@ -32,6 +31,7 @@ from streamav.bundle import (
 from streamav.bundle.card import parse_card
 from streamav.bundle.store import copy_bundle
 from streamav.errors import ModelError
+from streamav.thresholds import PartialThresholds
 
 
 def make_card(**changes: object) -> ModelCard:
@@ -43,7 +43,7 @@ def make_card(**changes: object) -> ModelCard:
         "audio": AudioCard(network="compact_audio", log_mel_offset=0.001, size=4),
         "visual": VisualCard(network="compact_visual", picture=(112, 112), frames_per_second=4, size=5, grid=7),
         "localizer": LocalizerCard(options={"hidden": 8, "classes": 3}),
-        "detection": DetectionCard(on=0.6, off=0.4, classes={"bark": ClassDetection(on=0.7)}),
+        "detection": DetectionCard(on=0.6, off=0.4, classes={"bark": PartialThresholds(on=0.7)}),
         "training_data": (TrainingData(name="n", source="s", licence="CC0"),),
         "licence_note": "free",
         "metrics": Metrics(command="streamav eval", values={"accuracy": 0.9}),

@@ -37,7 +37,15 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nonsense"], ["run", "--nonsense"], ["run", "--latency", "11"], ["run", "--speed", "2"], ["config", "check", "/no.toml"], ["run"]],
+    [
+        ["nonsense"],
+        ["run", "--nonsense"],
+        ["run", "--latency", "11"],
+        ["tune", "--model", "starter", "--quiet", "none.mkv", "--latency", "0"],
+        ["run", "--speed", "2"],
+        ["config", "check", "/no.toml"],
+        ["run"],
+    ],
 )
 def test_a_wrong_command_line_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Whoever finds the mistake, the status is that of wrong settings and standard output stays empty."""

@@ -17,6 +17,7 @@ from streamav.errors import CaptureError, EngineError, ShapeError
 from streamav.pipeline import Pipeline, RunSummary, SourceSetup
 from streamav.pipeline.inbox import Finished, Inbox
 from streamav.segmenter import SegmenterOptions
+from streamav.thresholds import Thresholds
 from streamav.tracker import LabelOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, EndReason, Event, EventPhase, Quality, Segment, SegmentFeatures, SourceState
 
@@ -26,7 +27,8 @@ QUIET, LOUD = 0.1, 0.9
 
 def setup(source: FakeSource, name: str = "porch", **changes: object) -> SourceSetup:
     labels = tuple(
-        LabelOptions(label=label, label_name=label.title(), class_id=number, on=0.6, off=0.35) for number, label in enumerate(LABELS)
+        LabelOptions(label=label, label_name=label.title(), class_id=number, thresholds=Thresholds(on=0.6, off=0.35))
+        for number, label in enumerate(LABELS)
     )
     made = SourceSetup(
         id=name, source=source, segmenter=SegmenterOptions(frames_per_second=2, picture=PICTURE), labels=labels, latency_segments=1

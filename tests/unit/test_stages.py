@@ -7,6 +7,7 @@ from dataclasses import replace
 from rigs.roles import EPOCH_NS, LABELS, FakeLocalizer, features
 
 from streamav.pipeline.stages import SourceStages
+from streamav.thresholds import Thresholds
 from streamav.tracker import LabelOptions, TrackerOptions
 from streamav.types import EndReason, Event, EventPhase, Quality, SegmentFeatures, SourceState
 
@@ -18,7 +19,7 @@ class Stages:
     """Stages whose windows are scored at once."""
 
     def __init__(self) -> None:
-        label = LabelOptions(label=LABELS[0], label_name="Bark", class_id=0, on=0.6, off=0.35)
+        label = LabelOptions(label=LABELS[0], label_name="Bark", class_id=0, thresholds=Thresholds(on=0.6, off=0.35))
         options = TrackerOptions(source="porch", session="s", labels=(label,), media_ids=True)
         self.stages = SourceStages(options, 1, lambda: 0)
         self.events: list[Event] = []

@@ -8,16 +8,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from streamav.aggregation import Aggregation
 from streamav.errors import DataError, ShapeError
-from streamav.evaluation.ages import at_age, scored_seconds
+from streamav.evaluation.ages import at_age, at_latency, scored_seconds
 from streamav.evaluation.bootstrap import bootstrap, mean_and_deviation, paired_bootstrap
-from streamav.evaluation.events import Collar, Hysteresis, Span, count_events, onset_latencies, spans_of_labels, spans_of_scores
+from streamav.evaluation.counting import ScoredStream
+from streamav.evaluation.events import Collar, SaidEvent, Span, count_events, onset_latencies, spans_of_labels
 from streamav.evaluation.manifest import Manifest, ManifestOptions, Piece, make_manifest, parse_manifest
-from streamav.evaluation.scores import ScoredStream, score_streams
-from streamav.evaluation.tuning.general import tune
+from streamav.evaluation.scores import score_streams
+from streamav.thresholds import Thresholds
+from streamav.types import WindowScores
 
 T, C = 10, 3
+PILOT = Thresholds(on=0.6, off=0.35, min_segments=2, gap_segments=0)
 ROWS = np.array([4, 2, 7, 9])
 CLASSES = np.array([0, 1, 2, 0])
 LABELS = np.where(np.arange(T) < 6, np.arange(12)[:, None] % C, C).astype(np.int64)
@@ -26,6 +31,17 @@ LABELS = np.where(np.arange(T) < 6, np.arange(12)[:, None] % C, C).astype(np.int
 def manifest(seed: int = 0, **changes: object) -> Manifest:
     options = ManifestOptions(streams=2, seconds=200, seed=seed, **changes)  # type: ignore[arg-type]
     return make_manifest("test", ROWS, CLASSES, T, options, np.array([10, 11]))
+
+
+def window(start: int, said: NDArray[np.float32]) -> WindowScores:
+    return WindowScores(
+        first_index=start,
+        relevance=np.ones(T, np.float32),
+        class_probabilities=said,
+        agreement=np.zeros(T, np.float32),
+        attention=np.full((T, 1, 1), 1.0, np.float32),
+        levels_dbfs=(None,) * T,
+    )
 
 
 @given(st.integers(0, 2**32))
@@ -92,31 +108,30 @@ def test_an_age_beyond_the_window_is_refused() -> None:
     """Age T cannot be asked for."""
     with pytest.raises(ShapeError, match="0 to 9"):
         at_age(np.ones((20, T, 2)), T)
+    for latency in (0, T + 1):
+        with pytest.raises(ShapeError, match="1 to 10"):
+            at_latency(np.ones((20, T, 2)), latency)
+
+
+def test_a_latency_says_what_a_live_run_says_of_a_segment() -> None:
+    """The final scores of a live run of latency L are those that the evaluation scores at L, to the last bit."""
+    windows = np.random.default_rng(0).random((12, T, C + 1)).astype(np.float32)
+    for latency in range(1, T + 1):
+        aggregation = Aggregation(latency)
+        live = {
+            one.index: one.class_probabilities
+            for start, said in enumerate(windows)
+            for one in aggregation.push(window(start, said))
+            if one.final
+        }
+        inside = scored_seconds(len(windows) + T - 1, T)
+        np.testing.assert_array_equal([live[segment] for segment in inside], at_latency(windows, latency))
 
 
 def test_events_are_the_runs_of_labels() -> None:
     """Runs of one class are events, background is none, and a change of class ends one and begins the next."""
     assert spans_of_labels(np.array([0, 0, 3, 1, 1, 2, 3]), 3) == [Span(0, 0, 2), Span(1, 3, 5), Span(2, 5, 6)]
     assert spans_of_labels(np.empty(0, dtype=np.int64), 3) == []
-
-
-@pytest.mark.parametrize(
-    ("column", "options", "expected"),
-    [
-        ([0.1, 0.7, 0.4, 0.4, 0.2], Hysteresis(), [(1, 4)]),
-        ([0.4, 0.4, 0.7, 0.4, 0.1], Hysteresis(), [(2, 4)]),
-        ([0.5, 0.5, 0.5, 0.5, 0.5], Hysteresis(), []),
-        ([0.7, 0.1, 0.1, 0.1, 0.1], Hysteresis(), []),
-        ([0.7, 0.1, 0.1, 0.1, 0.1], Hysteresis(min_segments=1), [(0, 1)]),
-        ([0.7, 0.7, 0.1, 0.7, 0.7], Hysteresis(), [(0, 2), (3, 5)]),
-        ([0.7, 0.7, 0.1, 0.7, 0.7], Hysteresis(gap_segments=1), [(0, 5)]),
-        ([0.7, 0.1, 0.7, 0.1, 0.1], Hysteresis(gap_segments=1), [(0, 3)]),
-    ],
-)
-def test_hysteresis(column: list[float], options: Hysteresis, expected: list[tuple[int, int]]) -> None:
-    """An event begins at `on`, lasts to `off`, bridges its gap and is dropped when too short."""
-    scores = np.stack([column, 1 - np.array(column)], axis=1)
-    assert [(span.start, span.end) for span in spans_of_scores(scores, options)] == expected
 
 
 TRUTH = np.array([3, 0, 0, 0, 0, 3, 3, 1, 1, 3, 3, 3], dtype=np.int64)
@@ -165,28 +180,29 @@ def test_the_truth_itself_is_found_whole(labels: list[int]) -> None:
     assert counts.false_alarms == 0
 
 
-def test_onset_latency_counts_the_second_and_the_look_ahead() -> None:
-    """An event named in its second second at age 2 was known 1 + 2 + 1 seconds after its onset; one never named is missed."""
-    assert onset_latencies(TRUTH, np.array([3, 3, 0, 0, 0, 3, 3, 3, 3, 3, 3, 3]), 3, age=2) == ([4], 1)
+def test_onset_latency_counts_the_segment_that_confirms_and_the_latency() -> None:
+    """Worked by hand: from the onset to the segment that confirms the event, and the latency; what nothing touches is missed."""
+    assert onset_latencies(TRUTH, [SaidEvent(0, 2, 5, 2)], 3, latency=3) == ([4], 1)
+    assert onset_latencies(TRUTH, [SaidEvent(0, 1, 5, 3), SaidEvent(1, 8, 9, 8)], 3, latency=1) == ([3, 2], 0)
+    assert onset_latencies(TRUTH, [SaidEvent(0, 3, 5, 4), SaidEvent(0, 1, 2, 1), SaidEvent(2, 7, 9, 7)], 3, latency=1) == ([1], 1)
 
 
-def test_an_event_that_must_last_is_told_no_earlier() -> None:
-    """Answers that rest on a later second are as late as that; the earliest one settled counts."""
-    said = np.array([3, 0, 0, 0, 0, 3, 3, 1, 1, 3, 3, 3])
-    settled = np.array([0, 3, 3, 3, 4, 5, 6, 8, 8, 9, 10, 11])
-    assert onset_latencies(TRUTH, said, 3, 0, settled) == ([3, 2], 0)
+def test_an_event_that_began_before_the_true_one_names_it_at_once() -> None:
+    """What is confirmed before the onset and goes on into it costs the latency alone; one that touches nothing names nothing."""
+    assert onset_latencies(TRUTH, [SaidEvent(1, 5, 9, 6)], 3, latency=2) == ([2], 1)
+    assert onset_latencies(TRUTH, [SaidEvent(1, 5, 7, 6), SaidEvent(1, 9, 11, 9)], 3, latency=2) == ([], 2)
 
 
 def test_perfect_and_silent_models_score_as_they_must() -> None:
     """Saying the truth gives 1 and no alarms at every latency; saying background gives its share and finds nothing."""
     truth = np.array(([3] * 12 + [0] * 5 + [3] * 8 + [1] * 4 + [3] * 12), dtype=np.int64)
     places = np.arange(len(truth) - T + 1)[:, None] + np.arange(T)
-    perfect = score_streams([ScoredStream(np.eye(4)[truth[places]], truth)] * 2)
+    perfect = score_streams([ScoredStream(np.eye(4)[truth[places]], truth)] * 2, PILOT)
     assert all(age.accuracy == 1.0 for age in perfect.ages)
     assert [row.event_f1 for row in perfect.latencies] == [1.0] * 5
-    assert [row.onset_latency_median for row in perfect.latencies] == [2.0, 3.0, 4.0, 6.0, 11.0]  # two seconds are the shortest event
+    assert [row.onset_latency_median for row in perfect.latencies] == [2.0, 3.0, 4.0, 6.0, 11.0]  # the second segment confirms it
     assert perfect.ages[0].flips == 0.0
-    silent = score_streams([ScoredStream(np.eye(4)[np.full(places.shape, 3)], truth)])
+    silent = score_streams([ScoredStream(np.eye(4)[np.full(places.shape, 3)], truth)], PILOT)
     assert silent.ages[0].accuracy == pytest.approx(silent.always_background)
     assert silent.latencies[0].event_f1 == 0.0
     assert silent.latencies[0].detection_rate == 0.0
@@ -196,7 +212,7 @@ def test_perfect_and_silent_models_score_as_they_must() -> None:
 def test_a_stream_too_short_to_score_is_refused() -> None:
     """A stream of fewer than two windows' length has no second that every age has scores for."""
     with pytest.raises(DataError, match="two windows"):
-        score_streams([ScoredStream(np.ones((1, T, 4)), np.zeros(T, dtype=np.int64))])
+        score_streams([ScoredStream(np.ones((1, T, 4)), np.zeros(T, dtype=np.int64))], PILOT)
 
 
 def test_the_bootstrap_holds_the_mean_and_narrows_with_clips() -> None:
@@ -221,17 +237,3 @@ def test_mean_and_deviation() -> None:
     assert math.isnan(mean_and_deviation([1.0])[1])
     with pytest.raises(DataError, match="at least one"):
         mean_and_deviation([])
-
-
-def test_tuning_finds_the_threshold_that_parts_events_from_noise() -> None:
-    """Events at 0.75 over noise that reaches 0.55 are parted by an `on` between the two; an impossible limit says so."""
-    random = np.random.default_rng(0)
-    truth = np.array(([2] * 15 + [0] * 6 + [2] * 15 + [1] * 6) * 6 + [2] * 10, dtype=np.int64)
-    scores = np.where(np.arange(3) == truth[:, None], 0.75, 0.55 * random.random((len(truth), 3)) ** 0.3)
-    places = np.arange(len(truth) - T + 1)[:, None] + np.arange(T)
-    stream = ScoredStream(scores[places], truth)
-    best, kept = tune([stream], latency=1, alarms_per_hour=0.0)
-    assert kept
-    assert best.counts.f1 == 1.0
-    assert 0.55 < best.hysteresis.on <= 0.75
-    assert not tune([ScoredStream(np.full((*places.shape, 3), 0.95), np.full_like(truth, 2))], 1, 0.0)[1]

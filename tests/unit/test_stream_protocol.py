@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,15 +14,18 @@ from numpy.typing import NDArray
 
 from streamav.errors import DataError
 from streamav.evaluation.baselines import AlignedStream, persistence
-from streamav.evaluation.events import Hysteresis, Overlap, Span, count_events, spans_of_labels, spans_of_scores
+from streamav.evaluation.counting import ScoredStream, said_events
+from streamav.evaluation.events import Overlap, Span, count_events, spans_of_labels
 from streamav.evaluation.gaps import score_gaps
 from streamav.evaluation.operating import at_detection
-from streamav.evaluation.protocol import Thresholds, aligned_row, head_rows, measure, persistence_row, tuned
+from streamav.evaluation.protocol import FixedThresholds, aligned_row, head_rows, measure, persistence_row, tuned
 from streamav.evaluation.psds import PSDS1, PSDS2, PsdsOptions, psds
 from streamav.evaluation.report import report_lines
-from streamav.evaluation.scores import ScoredStream, score_answers, score_streams
+from streamav.evaluation.scores import score_answers, score_streams
+from streamav.thresholds import Thresholds
 
 T, C = 10, 3
+PILOT = Thresholds(on=0.6, off=0.35, min_segments=2, gap_segments=0)
 
 
 def made(seed: int, noise: float = 0.6, seconds: int = 120) -> ScoredStream:
@@ -119,14 +123,16 @@ def test_false_alarms_where_nine_in_ten_are_found_are_at_the_highest_such_thresh
     """Higher thresholds touch less than 90 %; of scores that miss more than a tenth there is no such point."""
     stream = made(3, noise=2.0, seconds=400)
     truth, scores = [stream.truth[: len(stream.windows)]], [stream.windows[:, 0]]
-    point = at_detection(truth, scores, Hysteresis())
+    point = at_detection(truth, scores, PILOT)
     assert point is not None
     assert point.counts.detection_rate >= 0.9
-    assert point.hysteresis.off / point.hysteresis.on == pytest.approx(0.35 / 0.6)
-    for on in (1.2 * point.hysteresis.on, 1.5 * point.hysteresis.on, 2.0 * point.hysteresis.on):
-        higher = spans_of_scores(scores[0], Hysteresis(on=on, off=on * 0.35 / 0.6))
+    assert len(set(point.thresholds)) == 1
+    found = point.thresholds[0]
+    assert found.off / found.on == pytest.approx(0.35 / 0.6)
+    for on in (1.2 * found.on, 1.5 * found.on, 2.0 * found.on):
+        higher = said_events(scores[0], replace(PILOT, on=on, off=on * 0.35 / 0.6))
         assert count_events(truth[0], higher, C, Overlap()).detection_rate < 0.9
-    assert at_detection(truth, [np.eye(4)[np.full(len(truth[0]), C)]], Hysteresis()) is None
+    assert at_detection(truth, [np.eye(4)[np.full(len(truth[0]), C)]], PILOT) is None
 
 
 def test_a_threshold_so_low_that_one_event_touches_everything_is_no_operating_point() -> None:
@@ -135,7 +141,7 @@ def test_a_threshold_so_low_that_one_event_touches_everything_is_no_operating_po
     column = np.where(truth == 0, 0.8, 0.1)
     column[[4, 14, 24]] = 0.9  # an alarm between true events
     scores = np.stack([column, np.zeros(30), np.zeros(30), 1 - column], axis=1)
-    point = at_detection([truth], [scores], Hysteresis(on=0.6, off=0.5, min_segments=1))
+    point = at_detection([truth], [scores], Thresholds(on=0.6, off=0.5, gap_segments=0))
     assert point is not None
     assert (point.counts.detected, point.counts.false_alarms) == (6, 3)
 
@@ -147,30 +153,30 @@ def test_the_last_label_again_is_one_second_late() -> None:
     inside = stream.truth[T - 1 : T - 1 + len(said)]
     np.testing.assert_array_equal(said[1:], inside[:-1])
     assert said[0] == C
-    row = persistence_row([[stream]], Hysteresis(on=0.5, off=0.4, min_segments=1))
+    row = persistence_row([[stream]], Thresholds(on=0.5, off=0.4, gap_segments=0))
     assert row.pooled.onset_latency_median == 1.0  # known when the second after the onset begins
-    assert row.pooled.latency == -1
+    assert row.pooled.latency == 0
 
 
 def test_the_oracle_is_scored_on_the_same_seconds_as_a_live_run() -> None:
     """Windows that all say the same give the oracle's answers at every age, so that thresholds tuned on them are its own."""
     stream = made(2)
     aligned = AlignedStream(np.random.default_rng(0).random((len(stream.truth), C + 1)), stream.truth, T)
-    for result in score_streams([aligned.windows()]).ages:
+    for result in score_streams([aligned.windows()], PILOT).ages:
         said = aligned.answers().argmax(axis=1)
         assert result.accuracy == pytest.approx(float((said == stream.truth[T - 1 : T - 1 + len(said)]).mean()))
-    assert aligned_row([[aligned]], Hysteresis()).pooled.latency == T - 1
+    assert aligned_row([[aligned]], PILOT).pooled.latency == T
 
 
 def test_thresholds_come_from_validation_streams_alone() -> None:
     """What is scored does not change the thresholds it is scored with, and given ones are used as they are."""
     val = [made(seed) for seed in range(2)]
-    one, other = (measure([made(seed, noise=3.0)], 1, val=val) for seed in (7, 8))
+    one, other = (measure([made(seed, noise=3.0)], 2, val=val) for seed in (7, 8))
     assert one["thresholds"] == other["thresholds"]
     assert one["event_f1"] != other["event_f1"]
-    given_ = Hysteresis(on=0.9, off=0.8, min_segments=2)
-    figures = measure([made(7)], 4, hysteresis=given_)
-    expected = score_streams([made(7)], hysteresis=given_).to_dict()
+    given_ = Thresholds(on=0.9, off=0.8, min_segments=2)
+    figures = measure([made(7)], 5, thresholds=given_)
+    expected = score_streams([made(7)], given_).to_dict()
     latencies = expected["latencies"]
     assert isinstance(latencies, list)
     assert {name: figures[name] for name in latencies[3]} == latencies[3]
@@ -181,25 +187,25 @@ def test_a_measure_without_thresholds_or_beyond_the_window_is_refused() -> None:
     """There is no silent default: streams to tune on, or thresholds."""
     with pytest.raises(DataError, match="validation stream"):
         measure([made(1)], 1)
-    with pytest.raises(DataError, match="latency must be less"):
-        measure([made(1)], T, hysteresis=Hysteresis())
+    with pytest.raises(DataError, match="latency must be 1 to 10"):
+        measure([made(1)], T + 1, thresholds=PILOT)
 
 
 def test_thresholds_may_differ_by_latency() -> None:
     """Each latency is scored with its own."""
-    strict, loose = Hysteresis(on=0.99, off=0.98), Hysteresis(on=0.3, off=0.2)
-    both = score_streams([made(1)], hysteresis={0: strict, 4: loose}, latencies=(0, 4)).latencies
-    alone = [score_streams([made(1)], hysteresis=one).latencies[place] for one, place in ((strict, 0), (loose, 3))]
+    strict, loose = Thresholds(on=0.99, off=0.98), Thresholds(on=0.3, off=0.2)
+    both = score_streams([made(1)], {1: strict, 5: loose}, latencies=(1, 5)).latencies
+    alone = [score_streams([made(1)], one).latencies[place] for one, place in ((strict, 0), (loose, 3))]
     assert [one.event_f1 for one in both] == [one.event_f1 for one in alone]
 
 
 def test_several_seeds_give_mean_deviation_and_a_bootstrap_over_all_streams() -> None:
     """The pooled row is that of all streams together, the seeds' rows those of each."""
     seeds = [[made(1), made(2)], [made(3), made(4)]]
-    fixed = tuned([made(9)], 6.0, latencies=(0, 1))
+    fixed = tuned([made(9)], 6.0, latencies=(1, 2))
     pooled, single, rows = head_rows("per_segment", seeds, fixed)
     assert pooled.seconds == sum(one.seconds for one in single)
-    assert [row.pooled.latency for row in rows] == [0, 1]
+    assert [row.pooled.latency for row in rows] == [1, 2]
     mean, deviation = rows[0].to_dict()["over_seeds"]["event_f1"]  # type: ignore[index]
     values = [one.event_f1 for one in rows[0].seeds]
     assert mean == pytest.approx(np.mean(values))
@@ -209,7 +215,7 @@ def test_several_seeds_give_mean_deviation_and_a_bootstrap_over_all_streams() ->
 
 def test_flips_add_up_to_revisions_and_to_the_change_of_accuracy() -> None:
     """Accuracy rises by what becomes right less what becomes wrong, and revisions are the flips so far."""
-    ages = score_streams([made(5, noise=2.0), made(6, noise=2.0)]).ages
+    ages = score_streams([made(5, noise=2.0), made(6, noise=2.0)], PILOT).ages
     assert ages[0].revisions == 0.0
     for now, later in pairwise(ages):
         assert later.accuracy - now.accuracy == pytest.approx(now.flips_to_right - now.flips_to_wrong)
@@ -220,7 +226,7 @@ def test_flips_add_up_to_revisions_and_to_the_change_of_accuracy() -> None:
 def test_streams_without_events_have_figures_where_there_can_be_some() -> None:
     """Where nothing happens a silent model has no event-F1 and no alarm, and nothing divides by zero."""
     truth = np.full(20, C)
-    scores = score_answers([truth], [np.eye(C + 1)[truth]], 0, Hysteresis())
+    scores = score_answers([truth], [np.eye(C + 1)[truth]], 1, PILOT)
     assert scores.false_alarms_per_hour == 0.0
     assert all(math.isnan(value) for value in (scores.event_f1, scores.psds1, scores.detection_rate, scores.false_alarms_per_hour_at_90))
 
@@ -236,7 +242,7 @@ def test_background_is_scored_by_the_kind_of_gap_it_comes_from() -> None:
     said[12:15] = 1  # a false alarm that begins in a mismatch and reaches into quiet
     kinds = ["mismatch"] * 14 + ["quiet"] * 6 + ["clip"] * 20
     places = np.arange(40 - T + 1)[:, None] + np.arange(T)
-    found = score_gaps([ScoredStream(np.eye(C + 1)[said[places]], truth)], [kinds], 1, Hysteresis())  # type: ignore[list-item]
+    found = score_gaps([ScoredStream(np.eye(C + 1)[said[places]], truth)], [kinds], 2, PILOT)  # type: ignore[list-item]
     by_kind = {one.kind: one for one in found}
     assert {name: one.seconds for name, one in by_kind.items()} == {"mismatch": 5, "quiet": 6, "clip": 7}
     assert {name: one.background_recall for name, one in by_kind.items()} == pytest.approx({"mismatch": 0.6, "quiet": 5 / 6, "clip": 1.0})
@@ -247,7 +253,7 @@ def report(source: str = "tuned", *, optimistic: bool = False) -> str:
     fixed = (
         tuned([made(9)], 0.0)
         if source == "tuned"
-        else Thresholds(source=source, by_latency=dict.fromkeys((0, 1), Hysteresis()), within_limit={})
+        else FixedThresholds(source=source, by_latency=dict.fromkeys((1, 2), (PILOT,) * C), within_limit={})
     )
     pooled, _, rows = head_rows("per_segment", [[made(1, noise=3.0)]], fixed)
     figures = {"model": "m", "split": "test", "command": "streamav eval", "sha256": "0" * 64}
@@ -276,4 +282,6 @@ def test_the_report_says_where_thresholds_come_from() -> None:
     assert "optimistic" not in report()
     assert "figures that rest on thresholds are optimistic" in report(optimistic=True)
     assert "those of the model's card" in report("card")
-    assert [line for line in report().splitlines() if line.startswith("### Lat")] == [f"### Latency {age} s" for age in (0, 1, 2, 4, 9)]
+    assert [line for line in report().splitlines() if line.startswith("### Lat")] == [
+        f"### Latency {latency}" for latency in (1, 2, 3, 5, 10)
+    ]

@@ -76,7 +76,8 @@ def test_thresholds_come_from_val_and_figures_from_test() -> None:
     torch.manual_seed(0)
     sizes = _study().sizes
     judged = judge_on_streams(VSCG(VSCGOptions.corrected("fully", **sizes, hidden=4)).eval(), _data(), PLAN)
-    assert 0.0 < judged.hysteresis.off <= judged.hysteresis.on < 1.0
+    assert 0.0 < judged.thresholds.off <= judged.thresholds.on < 1.0
+    assert {name for name in judged.figures if name.startswith("accuracy")} == {"accuracy_at_0", "accuracy_at_1", "accuracy_at_9"}
     assert 0.0 <= judged.figures["accuracy_at_1"] <= 1.0
 
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamav.app import label_options
-from streamav.bundle import AudioCard, ClassDetection, ClassEntry, DetectionCard, LocalizerCard, ModelCard, VisualCard
+from streamav.bundle import AudioCard, ClassEntry, DetectionCard, LocalizerCard, ModelCard, VisualCard
 from streamav.config import DetectionSettings
 from streamav.config_loading import load_settings
 from streamav.errors import DataError, MissingExtraError, SettingsError
-from streamav.evaluation.events import Hysteresis
-from streamav.evaluation.tuning.counting import ScoredSeconds
-from streamav.training.streams.tuned import Curve, config_text, detection_of, draw_curve, settings_of_card, sparkline, write_config
+from streamav.evaluation.counting import ScoredSeconds
+from streamav.thresholds import PartialThresholds, Thresholds
+from streamav.training.streams.tuned import Curve, config_text, detection_of, draw_curve, sparkline, write_config
 from streamav.training.streams.tuning import Asked, raised_on_quiet, tuned_on_streams
 
 CARD = ModelCard(
@@ -28,13 +28,13 @@ CARD = ModelCard(
     audio=AudioCard(network="compact_audio", log_mel_offset=0.01, size=3),
     visual=VisualCard(network="compact_visual", picture=(14, 14), frames_per_second=2, size=4, grid=7),
     localizer=LocalizerCard(options={}),
-    detection=DetectionCard(on=0.6, off=0.4, classes={"bird": ClassDetection(on=0.8, min_segments=3)}),
+    detection=DetectionCard(on=0.6, off=0.4, classes={"bird": PartialThresholds(on=0.8, min_segments=3)}),
     licence_note="none",
 )
 
 thresholds = st.tuples(st.integers(0, 1000), st.integers(0, 1000)).map(lambda pair: sorted(pair, reverse=True))
 settings = st.builds(
-    lambda pair, least, gap: Hysteresis(on=pair[0] / 1000, off=pair[1] / 1000, min_segments=least, gap_segments=gap),
+    lambda pair, least, gap: Thresholds(on=pair[0] / 1000, off=pair[1] / 1000, min_segments=least, gap_segments=gap),
     thresholds,
     st.integers(1, 60),
     st.integers(0, 60),
@@ -43,7 +43,7 @@ settings = st.builds(
 
 @given(settings, st.lists(settings, min_size=3, max_size=3), st.integers(1, 10))
 def test_configuration_and_card_say_the_same_to_a_run(
-    tmp_path_factory: pytest.TempPathFactory, general: Hysteresis, classes: list[Hysteresis], latency: int
+    tmp_path_factory: pytest.TempPathFactory, general: Thresholds, classes: list[Thresholds], latency: int
 ) -> None:
     """Whatever was tuned, a run has exactly these settings, from the copied card as from the configuration beside the old card."""
     detection = detection_of(CARD, general, classes, latency)
@@ -52,8 +52,7 @@ def test_configuration_and_card_say_the_same_to_a_run(
     loaded = load_settings(path, environment={})
     by_card = label_options(CARD.model_copy(update={"detection": detection}), DetectionSettings())
     by_config = label_options(CARD, loaded.detection)
-    wanted = [(one.on, one.off, one.min_segments, one.gap_segments) for one in classes]
-    assert [(one.on, one.off, one.min_segments, one.gap_segments) for one in by_card] == wanted
+    assert [one.thresholds for one in by_card] == classes
     assert by_config == by_card
     assert loaded.detection.latency_segments == latency
     assert loaded.model.name == 'a "model"'
@@ -61,8 +60,8 @@ def test_configuration_and_card_say_the_same_to_a_run(
 
 def test_the_settings_of_a_card_are_those_of_a_run() -> None:
     """A class's own where the card has some, the general ones elsewhere."""
-    wanted = [(one.on, one.off, one.min_segments, one.gap_segments) for one in label_options(CARD, DetectionSettings())]
-    assert [(one.on, one.off, one.min_segments, one.gap_segments) for one in settings_of_card(CARD)] == wanted
+    assert CARD.thresholds() == tuple(one.thresholds for one in label_options(CARD, DetectionSettings()))
+    assert CARD.thresholds()[1] == Thresholds(on=0.8, off=0.4, min_segments=3, gap_segments=1)
 
 
 def test_a_configuration_is_never_written_over(tmp_path: Path) -> None:
@@ -103,7 +102,7 @@ def stream(seed: int) -> ScoredSeconds:
 
 def test_tuning_on_streams_tells_what_it_comes_to() -> None:
     """Figures, curve and sentences belong to the settings; one stream alone cannot check itself, none is refused."""
-    found = tuned_on_streams(CARD, [stream(1), stream(2)], Asked(0.0, 1))
+    found = tuned_on_streams(CARD, [stream(1), stream(2)], Asked(0.0, 2))
     assert found.detection.latency_segments == 2
     assert set(found.detection.classes) <= {"bark", "bird"}
     assert found.figures["event_f1"] == 1.0
@@ -111,18 +110,18 @@ def test_tuning_on_streams_tells_what_it_comes_to() -> None:
     assert isinstance(found.figures["held_out_event_f1"], float)
     assert len(found.curve.alarms_per_hour) == len(found.points) == len(found.curve.lines["recall"])
     assert "scored on the other" in found.remarks[1]
-    assert "too few streams" in tuned_on_streams(CARD, [stream(1)], Asked(0.0, 1)).remarks[1]
+    assert "too few streams" in tuned_on_streams(CARD, [stream(1)], Asked(0.0, 2)).remarks[1]
     with pytest.raises(DataError, match="at least one stream"):
-        tuned_on_streams(CARD, [], Asked(0.0, 1))
+        tuned_on_streams(CARD, [], Asked(0.0, 2))
 
 
 def test_raising_on_quiet_recordings_tells_how_sure_it_is() -> None:
     """One alarm in an hour, none allowed: the class is raised just over it, and the sentences say what an hour can show."""
     recording = np.zeros((3600, 4))
     recording[10:14, 1] = 0.93
-    found = raised_on_quiet(CARD, [recording], Asked(0.5, 0))
+    found = raised_on_quiet(CARD, [recording], Asked(0.5, 1))
     assert found.figures["raised"] == {"bird": {"from": 0.8, "to": 0.94, "alarms_before": 1, "alarms": 0}}
-    assert found.detection.classes["bird"] == ClassDetection(on=0.94, off=0.4, min_segments=3, gap_segments=1)
+    assert found.detection.classes["bird"] == PartialThresholds(on=0.94, off=0.4, min_segments=3, gap_segments=1)
     assert found.detection.on == 0.6
     assert found.figures["expected_per_hour"] == 1.0
     assert found.figures["smallest_rate_per_hour"] == 1.0

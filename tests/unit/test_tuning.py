@@ -10,61 +10,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from live_events import LABELS, live_events
 from numpy.typing import NDArray
 from rigs.random_scores import PROBABILITIES
 
 from streamav.errors import DataError
-from streamav.evaluation.events import Collar, EventCounts, Hysteresis, Span, count_events
-from streamav.evaluation.scores import ScoredStream
+from streamav.evaluation.counting import OperatingTable, ScoredSeconds, ScoredStream, operating_table
+from streamav.evaluation.events import Collar, EventCounts, count_events
 from streamav.evaluation.tuning.budget import Group, best_ratio, share
 from streamav.evaluation.tuning.classes import class_candidates, curve_of, final_seconds, held_out, tune_classes
-from streamav.evaluation.tuning.counting import OperatingTable, ScoredSeconds, operating_table, runs_of_column
 from streamav.evaluation.tuning.quiet import STRICTEST, quiet_table, raise_thresholds, upper_rate
-from streamav.tracker import LabelOptions, Tracker, TrackerOptions
-from streamav.types import EventPhase, SegmentScores
+from streamav.thresholds import Thresholds
 
-CLASSES = 3
-LABELS = ("bark", "bird", "siren")
+CLASSES = len(LABELS)
 SMALL = [
-    Hysteresis(on=on, off=off, min_segments=least, gap_segments=gap)
+    Thresholds(on=on, off=off, min_segments=least, gap_segments=gap)
     for (on, off), least, gap in product([(0.25, 0.125), (0.5, 0.375), (0.75, 0.25), (0.75, 0.75)], (1, 2), (0, 1))
 ]
-
-
-def live_spans(scores: NDArray[np.floating], setting: Hysteresis) -> list[Span]:
-    """Give the confirmed events that the tracker of a live run ends with."""
-    labels = tuple(
-        LabelOptions(
-            label=label,
-            label_name=label,
-            class_id=number,
-            on=setting.on,
-            off=setting.off,
-            min_segments=setting.min_segments,
-            gap_segments=setting.gap_segments,
-        )
-        for number, label in enumerate(LABELS)
-    )
-    tracker = Tracker(TrackerOptions(source="s", session="x", labels=labels, epoch_ns=0))
-    events = []
-    for index, row in enumerate(scores):
-        one = SegmentScores(
-            index=index,
-            age=0,
-            final=True,
-            relevance=1.0,
-            class_probabilities=row.astype(np.float32),
-            agreement=0.0,
-            attention=np.full((1, 1), 1.0, np.float32),
-            level_dbfs=None,
-        )
-        events += tracker.push([one])
-    events += tracker.close()
-    return [
-        Span(event.class_id, event.start_ns // 10**9, event.end_ns // 10**9)
-        for event in events
-        if event.phase is EventPhase.END and event.confirmed and event.end_ns is not None
-    ]
 
 
 def drawn_stream(seed: int, length: int = 60) -> ScoredSeconds:
@@ -81,25 +43,13 @@ def drawn_stream(seed: int, length: int = 60) -> ScoredSeconds:
 streams = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=3).map(lambda seeds: [drawn_stream(seed) for seed in seeds])
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from(SMALL))
-def test_runs_are_the_events_of_a_live_run(seed: int, setting: Hysteresis) -> None:
-    """Found at once over a whole stream, they are what the tracker says second by second."""
-    scores = drawn_stream(seed).scores
-    found = []
-    for label in range(CLASSES):
-        runs = runs_of_column(scores[:, label], setting.on, setting.off, setting.gap_segments)
-        kept = runs.held >= setting.min_segments
-        found += [Span(label, int(start), int(end)) for start, end in zip(runs.start[kept], runs.end[kept], strict=True)]
-    assert sorted(found) == sorted(live_spans(scores, setting))
-
-
 @given(streams)
 @settings(max_examples=25)
 def test_the_table_counts_as_the_evaluation_does(drawn: list[ScoredSeconds]) -> None:
     """Hits, false alarms and those in background of every setting are those of count_events on the live run's events."""
     table = operating_table(drawn, SMALL)
     for number, setting in enumerate(SMALL):
-        expected = sum((count_events(one.truth, live_spans(one.scores, setting), CLASSES, Collar()) for one in drawn), EventCounts())
+        expected = sum((count_events(one.truth, live_events(one.scores, setting), CLASSES, Collar()) for one in drawn), EventCounts())
         assert table.counts([number] * CLASSES) == replace(expected, detected=0)  # detection is no part of the table
 
 
@@ -262,12 +212,12 @@ def test_halves_check_each_other() -> None:
 def test_final_seconds_are_those_of_a_latency() -> None:
     """Each stream gives the seconds that every age has scores for, with their truth."""
     truth = np.arange(40) % 3
-    scored = final_seconds([ScoredStream(np.full((31, 10, 3), 0.5), truth)], 2)
+    scored = final_seconds([ScoredStream(np.full((31, 10, 3), 0.5), truth)], 3)
     assert scored[0].scores.shape == (22, 3)
     np.testing.assert_array_equal(scored[0].truth, truth[9:31])
 
 
-START = Hysteresis(on=0.5, off=0.25, min_segments=1, gap_segments=1)
+START = Thresholds(on=0.5, off=0.25, min_segments=1, gap_segments=1)
 quiet = st.integers(0, 2**32 - 1).map(lambda seed: 0.99 * np.random.default_rng(seed).random((200, 4)) ** 3)
 
 
@@ -281,8 +231,8 @@ def test_quiet_recordings_are_brought_within_the_budget(recordings: list[NDArray
     assert found.total <= budget * table.hours + 1e-9
     assert all(START.on <= on <= STRICTEST for on in found.on)
     for label, on in enumerate(found.on):
-        setting = Hysteresis(on=on, off=START.off, min_segments=1, gap_segments=1)
-        said = sum(sum(span.label == label for span in live_spans(one, setting)) for one in recordings)
+        setting = Thresholds(on=on, off=START.off, min_segments=1, gap_segments=1)
+        said = sum(sum(span.label == label for span in live_events(one, setting)) for one in recordings)
         assert said == found.alarms[label]
 
 

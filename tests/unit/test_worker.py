@@ -18,11 +18,12 @@ from streamav.pipeline.inbox import Finished
 from streamav.pipeline.lane import Lane, make_lane
 from streamav.pipeline.worker import Worker
 from streamav.segmenter import SegmenterOptions
+from streamav.thresholds import Thresholds
 from streamav.tracker import LabelOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, Segment, SegmentFeatures
 
 FRAMES = 16
-LABEL = LabelOptions(label="bark", label_name="Bark", class_id=0, on=0.6, off=0.35)
+LABEL = LabelOptions(label="bark", label_name="Bark", class_id=0, thresholds=Thresholds(on=0.6, off=0.35))
 NEVER = 1e6
 SILENCE = np.zeros(SAMPLES_PER_SEGMENT, np.float32)
 PICTURES = np.zeros((FRAMES, *PICTURE, 3), np.uint8)

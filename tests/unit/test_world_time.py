@@ -15,6 +15,7 @@ from rigs.roles import EPOCH_NS, FakeClock, FakeLocalizer, features
 from streamav.pipeline.drift import ArrivalOffset
 from streamav.pipeline.measure import WorldTime
 from streamav.pipeline.stages import SourceStages
+from streamav.thresholds import Thresholds
 from streamav.tracker import LabelOptions, TrackerOptions
 from streamav.types import SEGMENT_NS, Event
 
@@ -70,7 +71,7 @@ def test_events_of_a_day_say_when_they_happened(ppm: int) -> None:
     """Every hour an event of five seconds begins: its messages agree on its start, which is right to 0.1 s, all day long."""
     clock = FakeClock(step_ns=0)
     world = live(clock)
-    label = LabelOptions(label="bark", label_name="Bark", class_id=0, on=0.6, off=0.35)
+    label = LabelOptions(label="bark", label_name="Bark", class_id=0, thresholds=Thresholds(on=0.6, off=0.35))
     stages = SourceStages(TrackerOptions(source="porch", session="s", labels=(label,), media_ids=False), 1, world.epoch_ns)
     events: list[Event] = []
     newest = -1

@@ -1,4 +1,4 @@
-"""Chooses thresholds, shortest length and longest pause of every class: the best event-F1 for a budget of false alarms an hour.
+"""Chooses thresholds of every class, or one set for all classes: the best event-F1 for a budget of false alarms an hour.
 
 The budget is one for all classes, and it goes where it finds most: of all ways to give each class a setting out of the candidates
 that together keep the budget, the one with the highest event-F1 of all classes together is taken, exactly (`stream_budget`). So more
@@ -16,41 +16,61 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamav.errors import DataError
-from streamav.evaluation.ages import Combination, at_age, scored_seconds
-from streamav.evaluation.events import Hysteresis
+from streamav.evaluation.ages import Combination, at_latency, scored_seconds
+from streamav.evaluation.counting import ScoredSeconds, operating_table
 from streamav.evaluation.tuning.budget import Group, best_ratio
-from streamav.evaluation.tuning.counting import ScoredSeconds
+from streamav.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from numpy.typing import NDArray
 
+    from streamav.evaluation.counting import OperatingTable, ScoredStream
     from streamav.evaluation.events import EventCounts
-    from streamav.evaluation.scores import ScoredStream
-    from streamav.evaluation.tuning.counting import OperatingTable
 
-__all__ = ["LEAST_EVENTS", "CurvePoint", "Tuned", "class_candidates", "curve_of", "final_seconds", "held_out", "tune_classes"]
+__all__ = [
+    "LEAST_EVENTS",
+    "CurvePoint",
+    "Tried",
+    "Tuned",
+    "class_candidates",
+    "curve_of",
+    "final_seconds",
+    "held_out",
+    "tune_classes",
+    "tune_general",
+]
 
 LEAST_EVENTS = 10
 """True events that a class must have to get settings of its own. Not measured: with ten, one event more or less is a tenth of recall."""
 _ON = (*(round(0.2 + 0.05 * step, 2) for step in range(16)), 0.98)
 _HOLD = (0.4, 0.6, 0.8, 1.0)
-_SHORTEST = (1, 2, 3)
+_LEAST = (1, 2, 3)
 _GAPS = (0, 1, 2)
+_ROUNDING = 1e-9
+"""Added before a number of alarms is cut to a whole one."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Tuned:
     """Settings with what they come to on the streams that they were chosen on."""
 
-    general: Hysteresis
-    """Of all classes that are not in `own`; `min_segments` counts seconds of at least `on`, as live."""
-    own: dict[int, Hysteresis]
+    general: Thresholds
+    """Of all classes that are not in `own`."""
+    own: dict[int, Thresholds]
     """By class_id."""
     counts: EventCounts
     chosen: tuple[int, ...]
     """For each class, the number of its setting in the table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """Thresholds of all classes alike, with what they come to."""
+
+    thresholds: Thresholds
+    counts: EventCounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +87,11 @@ class CurvePoint:
     """Share of events said that are true; NaN when none is said."""
 
 
-def class_candidates() -> list[Hysteresis]:
-    """Give the settings that are tried: `on` from 0.2 to 0.98, `off` a share of it, 1 to 3 seconds at least, pauses of 0 to 2."""
+def class_candidates() -> list[Thresholds]:
+    """Give the settings that are tried: `on` from 0.2 to 0.98, `off` a share of it, 1 to 3 segments to confirm, pauses of 0 to 2."""
     return [
-        Hysteresis(on=on, off=round(on * hold, 3), min_segments=shortest, gap_segments=gap)
-        for on, hold, shortest, gap in product(_ON, _HOLD, _SHORTEST, _GAPS)
+        Thresholds(on=on, off=round(on * hold, 3), min_segments=least, gap_segments=gap)
+        for on, hold, least, gap in product(_ON, _HOLD, _LEAST, _GAPS)
     ]
 
 
@@ -80,13 +100,13 @@ def final_seconds(streams: Iterable[ScoredStream], latency: int, how: Combinatio
 
     Args:
         streams: each of at least 2 T seconds.
-        latency: seconds of look-ahead, 0 to T - 1.
+        latency: L, 1 to T.
         how: how windows are combined; live it is hamming.
     """
     found = []
     for stream in streams:
         inside = scored_seconds(len(stream.truth), stream.windows.shape[1])
-        found.append(ScoredSeconds(at_age(stream.windows, latency, how), stream.truth[inside.start : inside.stop]))
+        found.append(ScoredSeconds(at_latency(stream.windows, latency, how), stream.truth[inside.start : inside.stop]))
     return found
 
 
@@ -112,7 +132,7 @@ def tune_classes(
         )
         raise DataError(msg)
     hours = table.background_seconds / 3600.0
-    found = _best(table, int(alarms_per_hour * hours + 1e-9), _free(table, least_events, only))
+    found = _best(table, int(alarms_per_hour * hours + _ROUNDING), _free(table, least_events, only))
     if found is None:
         fewest = _fewest(table, _free(table, least_events, only))
         msg = (
@@ -123,13 +143,41 @@ def tune_classes(
     return found
 
 
+def tune_general(streams: Iterable[ScoredStream], latency: int, alarms_per_hour: float, how: Combination = "hamming") -> tuple[Tried, bool]:
+    """Choose one set of thresholds for all classes: for comparisons, and where single classes have too few events.
+
+    Args:
+        streams: of the validation split.
+        latency: L, 1 to T.
+        alarms_per_hour: most false alarms of all classes together in an hour of background, at least 0.
+        how: how windows are combined.
+
+    Returns:
+        The best within the budget and True; where no candidate keeps it, the best of those with the fewest false alarms and False.
+        False also where there is no background to count them in.
+
+    Raises:
+        DataError: when there is no stream, or no event to tune on.
+    """
+    table = operating_table(final_seconds(streams, latency, how), class_candidates())
+    if not table.true.sum():
+        msg = "tuning needs true events, got streams without any; use more or longer streams"
+        raise DataError(msg)
+    allowed = int(alarms_per_hour * table.background_seconds / 3600.0 + _ROUNDING)
+    steps = _general(table)
+    within = [point for alarms, point in steps if alarms <= allowed]
+    best = within[-1] if within else steps[0][1]
+    counts = table.counts([best] * len(table.true))
+    return Tried(table.options[best], counts), bool(within and table.background_seconds)
+
+
 def curve_of(
     table: OperatingTable, budgets: Sequence[float], least_events: int = LEAST_EVENTS, only: Collection[int] | None = None
 ) -> list[CurvePoint]:
     """Tell what each budget buys on the validation streams; budgets that nothing keeps are left out."""
     points = []
     for budget in sorted(set(budgets)):
-        allowed = int(budget * table.background_seconds / 3600.0 + 1e-9)
+        allowed = int(budget * table.background_seconds / 3600.0 + _ROUNDING)
         found = _best(table, allowed, _free(table, least_events, only))
         if found is not None:
             counts = found.counts

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamav.errors import DataError
+from streamav.evaluation.counting import APART, runs_of_column
 from streamav.evaluation.tuning.budget import share
-from streamav.evaluation.tuning.counting import runs_of_column
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
-    from streamav.evaluation.events import Hysteresis
+    from streamav.thresholds import Thresholds
 
 __all__ = ["STRICTEST", "QuietTable", "Raised", "quiet_table", "raise_thresholds", "upper_rate"]
 
@@ -33,8 +33,6 @@ STRICTEST = 0.999
 _LADDER = (*(round(0.01 * step, 2) for step in range(1, 100)), 0.993, 0.996, STRICTEST)
 _MICRO = 1_000_000
 """Log-odds are counted in millionths, so that sums are exact."""
-_APART = 64
-"""Seconds between two recordings: more than any pause inside an event (60 s)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -70,7 +68,7 @@ class Raised:
         return sum(self.alarms)
 
 
-def quiet_table(recordings: Sequence[NDArray[np.floating]], settings: Sequence[Hysteresis]) -> QuietTable:
+def quiet_table(recordings: Sequence[NDArray[np.floating]], settings: Sequence[Thresholds]) -> QuietTable:
     """Count the alarms of every class at its own and at higher thresholds; all else of its settings stays.
 
     Args:
@@ -84,7 +82,7 @@ def quiet_table(recordings: Sequence[NDArray[np.floating]], settings: Sequence[H
     if not seconds:
         msg = "raising thresholds needs at least one second of quiet recordings, got none"
         raise DataError(msg)
-    gap = np.full((_APART, recordings[0].shape[1]), -1.0, dtype=np.float64)
+    gap = np.full((APART, recordings[0].shape[1]), -1.0, dtype=np.float64)
     laid_out = np.concatenate([part for one in recordings for part in (one.astype(np.float64), gap)])
     thresholds, alarms = [], []
     for label, setting in enumerate(settings):

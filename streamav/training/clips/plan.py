@@ -6,7 +6,7 @@ windows are cut at any phase, and the weights are averaged. Thresholds are set o
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from streamav.bundle import DetectionCard, TrainingData
 from streamav.errors import DataError, SettingsError
 from streamav.evaluation.manifest import ManifestOptions
-from streamav.evaluation.tuning.general import Tried, tune
+from streamav.evaluation.tuning.classes import Tried, tune_general
 from streamav.networks.options import VSCGOptions
 from streamav.training.experiments.experiment import Experiment, Outcome, planned, tested, train_seeds
 from streamav.training.experiments.export import UNTUNED, export_bundle, weights_inside
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from streamav.training.data.folder import AveData
     from streamav.training.fit.trainer import Watcher
 
-__all__ = ["AGE", "calibrated", "plan", "train_clips", "warm_start", "write_clip_bundle"]
+__all__ = ["LATENCY", "calibrated", "plan", "train_clips", "warm_start", "write_clip_bundle"]
 
-AGE = 1
-"""Look-ahead, in seconds, at which thresholds are set: a latency of two segments, as the starter's."""
+LATENCY = 2
+"""L at which thresholds are set, as the starter's."""
 ALARMS_PER_HOUR = 6.0
 """Most false alarms in an hour of background that thresholds are to keep, as the default of `streamav tune`."""
 STEPS = 800
@@ -160,7 +160,7 @@ def calibrated(network: VSCG, data: AveData, seed: int = 0) -> tuple[Tried, bool
     length = int(np.clip(4 * WINDOW_SEGMENTS * len(data.val), *_STREAM_S))
     quiet = replace(data, background=_quiet(data.val))
     manifest = manifest_of(quiet, "val", ManifestOptions(streams=_STREAMS, seconds=length, seed=seed))
-    best, kept = tune(list(run_streams(network.to("cpu"), data.val, manifest, "argmax29")), AGE, ALARMS_PER_HOUR)
+    best, kept = tune_general(run_streams(network.to("cpu"), data.val, manifest, "argmax29"), LATENCY, ALARMS_PER_HOUR)
     return (best, kept) if best.counts.hits else None
 
 
@@ -181,16 +181,7 @@ def write_clip_bundle(
     Raises:
         ModelError: when the bundle cannot be written.
     """
-    detection = UNTUNED
-    if best is not None:
-        chosen = best.hysteresis
-        detection = DetectionCard(
-            on=chosen.on,
-            off=chosen.off,
-            min_segments=chosen.min_segments,
-            gap_segments=chosen.gap_segments,
-            latency_segments=AGE + 1,
-        )
+    detection = UNTUNED if best is None else DetectionCard(**asdict(best.thresholds), latency_segments=LATENCY)
     rows = len(data.train) + len(data.val) + len(data.test)
     own = TrainingData(
         name="own clips",

@@ -144,10 +144,10 @@ def _figures(study: Study, experiment: Experiment) -> dict[str, list[float]]:
 
 _COLUMNS = {
     "clips_accuracy": ("clips: accuracy, %", 100.0),
-    "accuracy_at_0": ("streams: accuracy at 0 s, %", 100.0),
-    "accuracy_at_1": ("at 1 s, %", 100.0),
-    "accuracy_at_9": ("at 9 s, %", 100.0),
-    "event_f1": ("event-F1 at 1 s", 1.0),
+    "accuracy_at_0": ("streams: accuracy at latency 1, %", 100.0),
+    "accuracy_at_1": ("at latency 2, %", 100.0),
+    "accuracy_at_9": ("at latency 10, %", 100.0),
+    "event_f1": ("event-F1 at latency 2", 1.0),
     "event_f1_collar_2": ("collar 2 s", 1.0),
     "background_false_alarms_per_hour": ("false alarms an hour of background", 1.0),
 }

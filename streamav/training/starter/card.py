@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from streamav.bundle import AudioCard, VisualCard
-    from streamav.evaluation.events import Hysteresis
     from streamav.networks.vscg import VSCG
+    from streamav.thresholds import Thresholds
 
 __all__ = ["MadeProfile", "write_profile"]
 
@@ -73,7 +73,7 @@ class MadeProfile:
     network: VSCG
     labels: Sequence[str]
     """Slugs of the classes in order."""
-    hysteresis: Hysteresis
+    thresholds: Thresholds
     latency_segments: int
     """What the thresholds were set for."""
     command: str
@@ -82,7 +82,6 @@ class MadeProfile:
 
     def card(self) -> ModelCard:
         """Give the card."""
-        thresholds = {name: getattr(self.hysteresis, name) for name in ("on", "off", "min_segments", "gap_segments")}
         figures = {name: round(float(value), 4) for name, value in self.figures.items() if np.isfinite(value)}
         return ModelCard(
             name=self.profile,
@@ -92,7 +91,7 @@ class MadeProfile:
             audio=self.audio,
             visual=self.visual,
             localizer=LocalizerCard(options=asdict(self.network.options)),
-            detection=DetectionCard(**thresholds, latency_segments=self.latency_segments),
+            detection=DetectionCard(**asdict(self.thresholds), latency_segments=self.latency_segments),
             training_data=TRAINING_DATA,
             licence_note=LICENCE_NOTE,
             metrics=Metrics(command=self.command, values=figures),

@@ -201,7 +201,7 @@ def make_profile(profile: str, run: ProfileRun) -> None:
     trained = [Trained(seed=one.seed, network=one.network, result=one.result) for one in outcome.seeds]
     figures |= _over_seeds("plain_clips", [one.scores.to_dict() for one in tested(plain, experiment, trained).seeds])
     figures |= _over_seeds("plain_streams", [judge_on_streams(one.network, plain, run.streams).figures for one in outcome.seeds])
-    _log.info("thresholds %s figures %s", shipped.hysteresis, figures)
+    _log.info("thresholds %s figures %s", shipped.thresholds, figures)
     held = {part: load_file(work / "runs" / f"{part}.safetensors") for part in PARTS} if profile == "starter" else {}
     made = MadeProfile(
         profile=profile,
@@ -210,8 +210,8 @@ def make_profile(profile: str, run: ProfileRun) -> None:
         encoders=held,
         network=network if basis is None else lengthened(network, basis),
         labels=[entry.slug for entry in folder.classes],
-        hysteresis=shipped.hysteresis,
-        latency_segments=shipped.latency + 1,
+        thresholds=shipped.thresholds,
+        latency_segments=shipped.latency,
         command=f"python -m streamav.training.starter.profiles {profile}",
         figures=figures,
     )

@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamav.evaluation.events import Collar
+from streamav.aggregation import final_age
 from streamav.evaluation.manifest import ManifestOptions
-from streamav.evaluation.scores import ScoredStream, score_streams
-from streamav.evaluation.tuning.classes import class_candidates, final_seconds, tune_classes
-from streamav.evaluation.tuning.counting import operating_table
+from streamav.evaluation.scores import score_streams
+from streamav.evaluation.tuning.classes import tune_general
 from streamav.training.streams.run import manifest_of, run_streams
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from streamav.evaluation.events import Hysteresis
-    from streamav.evaluation.tuning.counting import OperatingTable
+    from streamav.evaluation.counting import ScoredStream
     from streamav.networks.options import Decision
+    from streamav.thresholds import Thresholds
     from streamav.training.data.folder import AveData
 
 __all__ = ["StreamJudgement", "StreamPlan", "judge_on_streams"]
@@ -36,8 +35,8 @@ class StreamPlan:
     minutes: float = 15.0
     seeds: tuple[int, ...] = (0, 1)
     """Of the manifests of test streams; val streams take the first."""
-    latency: int = 1
-    """Seconds of look-ahead."""
+    latency: int = 2
+    """L, 1 to T."""
     alarms_per_hour: float = 6.0
     """Most false alarms in an hour of background, on val streams."""
 
@@ -50,7 +49,7 @@ class StreamPlan:
 class StreamJudgement:
     """What a network came to."""
 
-    hysteresis: Hysteresis
+    thresholds: Thresholds
     """Chosen on val streams."""
     latency: int
     figures: dict[str, float]
@@ -67,43 +66,26 @@ def judge_on_streams(network: nn.Module, data: AveData, plan: StreamPlan, decisi
         decision: which head speaks.
     """
     val = _streams(network, data, "val", plan.options(plan.seeds[0]), decision)
-    table = operating_table(final_seconds(val, plan.latency), class_candidates())
-    hysteresis = _general(table, plan.alarms_per_hour)
-    parts = [_scored(_streams(network, data, "test", plan.options(seed), decision), plan.latency, hysteresis) for seed in plan.seeds]
+    thresholds = tune_general(val, plan.latency, plan.alarms_per_hour)[0].thresholds
+    parts = [_scored(_streams(network, data, "test", plan.options(seed), decision), plan.latency, thresholds) for seed in plan.seeds]
     figures = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
-    return StreamJudgement(hysteresis=hysteresis, latency=plan.latency, figures=figures)
+    return StreamJudgement(thresholds=thresholds, latency=plan.latency, figures=figures)
 
 
-_NEVER = 1 << 62
-"""No class has so many events: one setting for all, since a few held-out sources a class are too few for settings of its own."""
-
-
-def _general(table: OperatingTable, alarms_per_hour: float) -> Hysteresis:
-    """Give the settings with the best event-F1 within the budget, or, where none keeps it, within the least that can be kept."""
-    hours = table.background_seconds / 3600.0
-    least = int(table.background_false_alarms.sum(axis=0).min()) / hours if hours else 0.0
-    return tune_classes(table, max(alarms_per_hour, least + 1e-6), least_events=_NEVER).general
-
-
-def _scored(streams: list[ScoredStream], latency: int, hysteresis: Hysteresis) -> dict[str, float]:
-    """Give the figures of one manifest's test streams; events are made as the live tracker makes them."""
-    result = score_streams(streams, hysteresis=hysteresis, latencies=(latency,))
-    found: dict[str, float] = {"always_background": result.always_background}
-    for one in result.ages:
-        if one.age in {0, latency, 9}:
-            found[f"accuracy_at_{one.age}"] = one.accuracy
-    now, age = result.latencies[0], next(one for one in result.ages if one.age == latency)
-    seconds = final_seconds(streams, latency)
-    every = tuple(0 for _ in range(streams[0].windows.shape[2] - 1))
-    tight, loose = (operating_table(seconds, [hysteresis], collar).counts(every) for collar in (Collar(), Collar(onset=2.0, offset=2.0)))
+def _scored(streams: list[ScoredStream], latency: int, thresholds: Thresholds) -> dict[str, float]:
+    """Return the figures of one manifest's test streams; the names of accuracies end in the age, which counts from zero."""
+    result = score_streams(streams, thresholds, latencies=(latency,))
+    now, age = result.latencies[0], result.ages[final_age(latency)]
+    found = {f"accuracy_at_{one.age}": one.accuracy for one in result.ages if one.age in {0, age.age, 9}}
     return {
+        "always_background": result.always_background,
         **found,
         "macro_f1": age.macro_f1,
         "background_recall": age.background_recall,
-        "event_f1": tight.f1,
-        "event_f1_collar_2": loose.f1,
-        "false_alarms_per_hour": tight.false_alarms_per_hour,
-        "background_false_alarms_per_hour": tight.background_false_alarms_per_hour,
+        "event_f1": now.event_f1,
+        "event_f1_collar_2": now.event_f1_collar_2,
+        "false_alarms_per_hour": now.false_alarms_per_hour,
+        "background_false_alarms_per_hour": now.background_false_alarms_per_hour,
         "onset_latency_median": now.onset_latency_median,
         "detection_rate": now.detection_rate,
     }

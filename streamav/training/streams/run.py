@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from streamav.evaluation.baselines import AlignedStream
+from streamav.evaluation.counting import ScoredStream
 from streamav.evaluation.manifest import Manifest, ManifestOptions, StreamSeconds, make_manifest
-from streamav.evaluation.scores import ScoredStream
 from streamav.networks.heads import segment_probabilities
 from streamav.networks.vscg import VSCG
 from streamav.training.data.feature_set import FeatureSet, Seconds

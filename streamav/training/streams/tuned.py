@@ -6,24 +6,24 @@ It chooses nothing and runs nothing.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from streamav.bundle import ClassDetection, DetectionCard
+from streamav.bundle import DetectionCard
 from streamav.bundle.store import copy_bundle
 from streamav.errors import MissingExtraError, SettingsError
-from streamav.evaluation.events import Hysteresis
+from streamav.thresholds import FIELDS, PartialThresholds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from streamav.bundle import Bundle, ModelCard
+    from streamav.thresholds import Thresholds
 
-__all__ = ["Curve", "config_text", "detection_of", "draw_curve", "settings_of_card", "sparkline", "write_config", "write_tuned_bundle"]
+__all__ = ["Curve", "config_text", "detection_of", "draw_curve", "sparkline", "write_config", "write_tuned_bundle"]
 
 _BARS = "▁▂▃▄▅▆▇█"
-_FIELDS = ("on", "off", "min_segments", "gap_segments")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,17 +38,8 @@ class Curve:
     """Where on the axis the settings are that were chosen."""
 
 
-def settings_of_card(card: ModelCard) -> tuple[Hysteresis, ...]:
-    """Give the settings of every class by class_id: the class's own where the card has some, else the general ones."""
-    found = []
-    for slug in card.slugs:
-        own = card.detection.classes.get(slug, ClassDetection()).model_dump(exclude_none=True)
-        found.append(Hysteresis(**{name: own.get(name, getattr(card.detection, name)) for name in _FIELDS}))
-    return tuple(found)
-
-
-def detection_of(card: ModelCard, general: Hysteresis, classes: Sequence[Hysteresis], latency_segments: int) -> DetectionCard:
-    """Give the detection part of a card; only classes whose settings are not the general ones get an entry.
+def detection_of(card: ModelCard, general: Thresholds, classes: Sequence[Thresholds], latency_segments: int) -> DetectionCard:
+    """Return the detection part of a card; only classes whose settings are not the general ones get an entry.
 
     Args:
         card: of the model.
@@ -56,13 +47,8 @@ def detection_of(card: ModelCard, general: Hysteresis, classes: Sequence[Hystere
         classes: C settings by class_id.
         latency_segments: L that they were tuned for.
     """
-    own = {
-        slug: ClassDetection(**{name: getattr(setting, name) for name in _FIELDS})
-        for slug, setting in zip(card.slugs, classes, strict=True)
-        if setting != general
-    }
-    fields = {name: getattr(general, name) for name in _FIELDS}
-    return DetectionCard(**fields, latency_segments=latency_segments, classes=own)
+    own = {slug: PartialThresholds(**asdict(setting)) for slug, setting in zip(card.slugs, classes, strict=True) if setting != general}
+    return DetectionCard(**asdict(general), latency_segments=latency_segments, classes=own)
 
 
 def write_tuned_bundle(bundle: Bundle, out: Path, detection: DetectionCard) -> None:
@@ -84,7 +70,7 @@ def config_text(model: str, detection: DetectionCard, remarks: Sequence[str]) ->
     """
     lines = [*(f"# {line}" for line in remarks), "", "[model]", f"name = {json.dumps(model, ensure_ascii=False)}", "", "[detection]"]
     lines.append(f"latency_segments = {detection.latency_segments}")
-    lines += [f"{name} = {getattr(detection, name)}" for name in _FIELDS]
+    lines += [f"{name} = {getattr(detection, name)}" for name in FIELDS]
     for slug, entry in detection.classes.items():
         lines += ["", f"[detection.classes.{slug}]"]
         lines += [f"{name} = {value}" for name, value in entry.model_dump(exclude_none=True).items()]

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from streamav.errors import DataError
-from streamav.evaluation.events import Hysteresis
+from streamav.evaluation.counting import operating_table
 from streamav.evaluation.tuning.classes import LEAST_EVENTS, class_candidates, curve_of, held_out, tune_classes
-from streamav.evaluation.tuning.counting import operating_table
 from streamav.evaluation.tuning.quiet import quiet_table, raise_thresholds, upper_rate
-from streamav.training.streams.tuned import Curve, detection_of, settings_of_card
+from streamav.thresholds import resolve
+from streamav.training.streams.tuned import Curve, detection_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamav.bundle import DetectionCard, ModelCard
+    from streamav.evaluation.counting import OperatingTable, ScoredSeconds
     from streamav.evaluation.events import EventCounts
     from streamav.evaluation.tuning.classes import Tuned
-    from streamav.evaluation.tuning.counting import OperatingTable, ScoredSeconds
     from streamav.evaluation.tuning.quiet import QuietTable, Raised
 
 __all__ = ["Asked", "Outcome", "raised_on_quiet", "tuned_on_streams"]
@@ -44,7 +44,7 @@ class Asked:
     alarms: float
     """Budget: false alarms an hour of all classes together, at least 0."""
     latency: int
-    """Seconds of look-ahead, 0 to 9."""
+    """L, 1 to 10, as of `streamav run`."""
     only: tuple[int, ...] | None = None
     """class_ids that may get settings of their own; None for all."""
     least_events: int = LEAST_EVENTS
@@ -78,13 +78,13 @@ def tuned_on_streams(card: ModelCard, streams: Sequence[ScoredSeconds], asked: A
     best = tune_classes(table, asked.alarms, asked.least_events, asked.only)
     checks = _checked(halves, asked)
     points = curve_of(table, (*_BUDGETS, asked.alarms), asked.least_events, asked.only)
-    detection = detection_of(card, best.general, [table.options[number] for number in best.chosen], asked.latency + 1)
+    detection = detection_of(card, best.general, [table.options[number] for number in best.chosen], asked.latency)
     return Outcome(
         detection=detection,
         figures=_stream_figures(detection, best, checks, asked),
         points=[asdict(point) for point in points],
         curve=Curve(
-            title=f"{card.name}: validation streams, {asked.latency} s of look-ahead",
+            title=f"{card.name}: validation streams, latency {asked.latency}",
             alarms_per_hour=tuple(point.false_alarms_per_hour for point in points),
             lines={"event-F1": tuple(point.event_f1 for point in points), "recall": tuple(point.recall for point in points)},
             chosen=best.counts.background_false_alarms_per_hour,
@@ -104,13 +104,11 @@ def raised_on_quiet(card: ModelCard, recordings: Sequence[NDArray[np.floating]],
     Raises:
         DataError: when there is no second to look at or no thresholds keep the budget.
     """
-    before = settings_of_card(card)
+    before = card.thresholds()
     table = quiet_table(recordings, before)
     found = raise_thresholds(table, asked.alarms, card.slugs, asked.only)
-    after = [_with_on(one, on) for one, on in zip(before, found.on, strict=True)]
-    general = card.detection
-    shared = Hysteresis(on=general.on, off=general.off, min_segments=general.min_segments, gap_segments=general.gap_segments)
-    detection = detection_of(card, shared, after, asked.latency + 1)
+    after = [replace(one, on=on) for one, on in zip(before, found.on, strict=True)]
+    detection = detection_of(card, resolve("all classes", card=card.detection), after, asked.latency)
     raised = {
         slug: {"from": one.on, "to": on, "alarms_before": int(counts[0]), "alarms": left}
         for slug, one, on, counts, left in zip(card.slugs, before, found.on, table.alarms, found.alarms, strict=True)
@@ -144,10 +142,6 @@ def raised_on_quiet(card: ModelCard, recordings: Sequence[NDArray[np.floating]],
 
 def _plain(detection: DetectionCard) -> dict[str, object]:
     return {**detection.model_dump(exclude={"classes"}), "classes": detection.model_dump(exclude_none=True)["classes"]}
-
-
-def _with_on(setting: Hysteresis, on: float) -> Hysteresis:
-    return Hysteresis(on=on, off=setting.off, min_segments=setting.min_segments, gap_segments=setting.gap_segments)
 
 
 def _checked(halves: Sequence[OperatingTable], asked: Asked) -> _Checks:

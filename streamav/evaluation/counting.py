@@ -1,33 +1,55 @@
-"""Events as a live run would tell them, counted for many thresholds of one class at once.
+"""Events as a live run tells them: of a whole stream at once, and counted for many thresholds.
 
-`streamav.tracker` follows one second after another; this is its offline twin over whole streams. It is pure and chooses nothing.
+`streamav.tracker` follows one segment after another; this is the same rule over whole streams, and a test holds the two equal. All
+that is measured or tuned offline takes its events from here. It is pure and chooses nothing.
 
     probability   .1  .4  .7  .8  .4  .1  .4  .1  .1     on 0.6, off 0.35, gap 1
     at least off      [-----------------]   [--]         joined over pauses of at most `gap`
-    run                   [-----------------]            from the first second at `on`; two seconds hold
+    run                   [-----------------]            from the first segment at `on`; two segments hold
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streamav.errors import DataError
-from streamav.evaluation.events import Collar, EventCounts, most_pairs, spans_of_labels
+from streamav.evaluation.events import Collar, EventCounts, SaidEvent, most_pairs, spans_of_labels
+from streamav.thresholds import LONGEST, Thresholds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
-    from streamav.evaluation.events import Hysteresis
+__all__ = [
+    "APART",
+    "ByClass",
+    "OperatingTable",
+    "Runs",
+    "ScoredSeconds",
+    "ScoredStream",
+    "of_classes",
+    "operating_table",
+    "runs_of_column",
+    "said_events",
+]
 
-__all__ = ["OperatingTable", "Runs", "ScoredSeconds", "operating_table", "runs_of_column"]
+APART = LONGEST + 4
+"""Segments put between two streams: more than the longest pause inside an event and any onset collar."""
+ByClass = Thresholds | Sequence[Thresholds]
+"""Thresholds of all classes alike, or C of them by class_id."""
 
-_APART = 64
-"""Seconds put between two streams: more than the longest pause inside an event (60 s) and any onset collar."""
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ScoredStream:
+    """One stream with what every window said."""
+
+    windows: NDArray[np.floating]
+    """Shape (S - T + 1, T, C + 1): probabilities of the window that begins at segment k."""
+    truth: NDArray[np.int64]
+    """Shape (S,): 0 to C; C is background."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -42,21 +64,25 @@ class ScoredSeconds:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Runs:
-    """Runs of one class in time order; all of shape (R,)."""
+    """R runs of one class in time order; arrays have shape (R,) but for `loud`."""
 
     start: NDArray[np.int64]
     end: NDArray[np.int64]
     """Exclusive."""
     held: NDArray[np.int64]
-    """Seconds of at least `on`; the tracker confirms an event from `min_segments` of them."""
+    """Segments at or above `on`; `min_segments` of them confirm an event."""
+    before: NDArray[np.int64]
+    """How many of `loud` lie in earlier runs."""
+    loud: NDArray[np.int64]
+    """Shape (sum of `held`,): the segments at or above `on` of all runs."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class OperatingTable:
     """What each of P settings comes to for each of C classes."""
 
-    options: tuple[Hysteresis, ...]
-    """P settings; `min_segments` counts seconds of at least `on`, as live."""
+    options: tuple[Thresholds, ...]
+    """P settings."""
     true: NDArray[np.int64]
     """Shape (C,): true events."""
     said: NDArray[np.int64]
@@ -104,21 +130,54 @@ def runs_of_column(column: NDArray[np.floating], on: float, off: float, gap: int
         gap: longest pause below *off* inside it, seconds.
         near: seconds that may be at *off* or more; None to look at all.
     """
-    seconds = np.flatnonzero(column >= off) if near is None else near[column[near] >= off]
-    if not seconds.size:
-        nothing = np.zeros(0, dtype=np.int64)
-        return Runs(nothing, nothing, nothing)
-    first = np.concatenate([[0], np.flatnonzero(np.diff(seconds) > gap + 1) + 1])
-    last = np.concatenate([first[1:], [len(seconds)]]) - 1
-    begins = column[seconds] >= on
+    column = np.asarray(column, dtype=np.float64)  # the tracker compares so; float32 would round the thresholds
+    segments = np.flatnonzero(column >= off) if near is None else near[column[near] >= off]
+    if not segments.size:
+        return Runs(*(np.zeros(0, dtype=np.int64) for _ in range(5)))
+    first = np.concatenate([[0], np.flatnonzero(np.diff(segments) > gap + 1) + 1])
+    last = np.concatenate([first[1:], [len(segments)]]) - 1
+    begins = column[segments] >= on
     held = np.add.reduceat(begins.astype(np.int64), first)
-    # Where the run begins: the first second at `on` among those that hang together.
-    places = np.minimum.reduceat(np.where(begins, seconds, np.iinfo(np.int64).max), first)
+    loud = segments[begins]
     real = held > 0
-    return Runs(places[real], seconds[last[real]] + 1, held[real])
+    before = (np.cumsum(held) - held)[real]
+    return Runs(loud[before], segments[last[real]] + 1, held[real], before, loud)
 
 
-def operating_table(streams: Sequence[ScoredSeconds], options: Sequence[Hysteresis], collar: Collar | None = None) -> OperatingTable:
+def of_classes(thresholds: ByClass, classes: int) -> tuple[Thresholds, ...]:
+    """Return the thresholds of each class.
+
+    Raises:
+        DataError: when there are not as many as classes.
+    """
+    found = (thresholds,) * classes if isinstance(thresholds, Thresholds) else tuple(thresholds)
+    if len(found) != classes:
+        msg = f"thresholds must be one for all classes, or {classes}, one for each; got {len(found)}"
+        raise DataError(msg)
+    return found
+
+
+def said_events(scores: NDArray[np.floating], thresholds: ByClass) -> list[SaidEvent]:
+    """Return the events of one stream that a live run ends with as confirmed, in time order.
+
+    Args:
+        scores: shape (S, C + 1): final probabilities of every segment, background last.
+        thresholds: of all classes alike, or of each.
+
+    Raises:
+        DataError: when there are not as many thresholds as classes.
+    """
+    found: list[SaidEvent] = []
+    for label, one in enumerate(of_classes(thresholds, scores.shape[1] - 1)):
+        runs = runs_of_column(scores[:, label], one.on, one.off, one.gap_segments)
+        kept = runs.held >= one.min_segments
+        confirmed = runs.loud[runs.before[kept] + one.min_segments - 1]
+        columns = (runs.start[kept].tolist(), runs.end[kept].tolist(), confirmed.tolist())
+        found += [SaidEvent(label, *event) for event in zip(*columns, strict=True)]
+    return sorted(found, key=lambda event: (event.start, event.label))
+
+
+def operating_table(streams: Sequence[ScoredSeconds], options: Sequence[Thresholds], collar: Collar | None = None) -> OperatingTable:
     """Count what every setting comes to for every class.
 
     Args:
@@ -203,11 +262,11 @@ class _Counter:
 
 
 def _laid_out(streams: Sequence[ScoredSeconds], background: int) -> tuple[NDArray[np.floating], NDArray[np.int64], NDArray[np.bool_]]:
-    """Lay the streams end to end with room between them; give scores (S, C + 1), truth (S,) and which seconds are of a stream (S,)."""
+    """Lay the streams end to end with room between them; return scores (S, C + 1), truth (S,) and which seconds are of a stream (S,)."""
     scores, truth, inside = [], [], []
     for stream in streams:
         size = len(stream.truth)
-        scores += [stream.scores, np.full((_APART, background + 1), -1.0, dtype=stream.scores.dtype)]
-        truth += [stream.truth, np.full(_APART, background, dtype=np.int64)]
-        inside += [np.ones(size, dtype=np.bool_), np.zeros(_APART, dtype=np.bool_)]
+        scores += [stream.scores, np.full((APART, background + 1), -1.0)]
+        truth += [stream.truth, np.full(APART, background, dtype=np.int64)]
+        inside += [np.ones(size, dtype=np.bool_), np.zeros(APART, dtype=np.bool_)]
     return np.asfortranarray(np.concatenate(scores)), np.concatenate(truth), np.concatenate(inside)
