@@ -230,7 +230,7 @@ async def run(application: Application, *, on_interrupt: Callable[[int], None] |
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
     for number in numbers:
-        with suppress(NotImplementedError, RuntimeError):  # Windows, or not the main thread
+        with suppress(RuntimeError):  # not the main thread
             loop.add_signal_handler(number, interrupt, number)
     application.begin_build()
     try:
@@ -238,7 +238,7 @@ async def run(application: Application, *, on_interrupt: Callable[[int], None] |
     finally:
         await asyncio.to_thread(application.end_build)
         for number in numbers:
-            with suppress(NotImplementedError, RuntimeError):
+            with suppress(RuntimeError):
                 loop.remove_signal_handler(number)
 
 

@@ -97,6 +97,4 @@ def _capture_device(device: str) -> tuple[str, str]:
     """Give what FFmpeg calls a camera, and the name of its input format, on this system."""
     if sys.platform == "darwin":
         return device, "avfoundation"
-    if sys.platform == "win32":
-        return f"video={device}", "dshow"
     return find_camera(device), "v4l2"

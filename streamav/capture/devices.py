@@ -5,7 +5,6 @@ It opens none of them.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +80,7 @@ def list_microphones() -> list[Device]:
     sounddevice = load_sounddevice()
     default = sounddevice.default.device[0]
     return [
-        Device(id=str(number) if sys.platform == "win32" else info["name"], name=info["name"], default=number == default)
+        Device(id=info["name"], name=info["name"], default=number == default)
         for number, info in enumerate(sounddevice.query_devices())
         if info["max_input_channels"] > 0
     ]

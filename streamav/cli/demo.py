@@ -165,7 +165,7 @@ def _start_broker(folder: Path, stack: contextlib.ExitStack) -> int:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     lines = [f"listener {port} 127.0.0.1", "allow_anonymous true", "persistence false"]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
+    if os.geteuid() == 0:
         lines.append("user root")  # else it drops to a user who may not read the folder
     configuration = folder / "mosquitto.conf"
     configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")

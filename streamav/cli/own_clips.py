@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streamav.bundle import Bundle
+    from streamav.evaluation.tuning.general import Tried
     from streamav.training.data.folder import AveOptions
     from streamav.training.experiments.experiment import Outcome
 
@@ -45,6 +46,8 @@ class OwnClips:
     device: str
     resume: bool
     force: bool
+    board: Path | None
+    """Folder for TensorBoard; None for none."""
     command: str
 
 
@@ -64,34 +67,41 @@ def train_own_clips(asked: OwnClips) -> None:
         DataError: when the table or a clip is wrong.
         SettingsError: when a setting is wrong.
     """
-    from streamav.cli.training_progress import training_progress
-    from streamav.cli.training_run import check_out
+    from streamav.cli.training_progress import training_progress, watchers
     from streamav.training.clips.plan import calibrated, plan, train_clips, write_clip_bundle
     from streamav.training.data.folder import open_ave
     from streamav.training.experiments.report import write_report
+    from streamav.training.experiments.run import check_out, state_folder, warn_of_missing_classes
 
-    if not asked.resume:
-        check_out(asked.out, force=asked.force)
+    state = state_folder(asked.out)
+    # A command that was killed while it wrote its results may leave some of them behind.
+    replace = asked.force or (asked.resume and state.is_dir())
+    check_out(asked.out, force=replace)
     folder, source = _features(asked)
     data = open_ave(folder, asked.reading)
     experiment = plan(data, source, asked.changes)
-    state = asked.out.absolute().with_name(f"{asked.out.name}.training")
+    warn_of_missing_classes(data, "name split=val or split=train for a recording of each in labels.csv, or add recordings of it", _say)
     _say(f"training on {len(data.train)} rows of {len(data.classes)} classes, {experiment.train.epochs} epochs")
     steps = -(-len(data.train) // experiment.train.batch)
     with training_progress(asked.seeds, steps, experiment.train.epochs) as shown:
         outcome = train_clips(
-            data, experiment, source, asked.seeds, folder=state, resume=asked.resume, device=asked.device, watcher=shown.watcher
+            data,
+            experiment,
+            source,
+            asked.seeds,
+            folder=state,
+            resume=asked.resume,
+            device=asked.device,
+            watcher=watchers(shown, asked.board),
         )
     network = outcome.chosen.network
-    best, kept = calibrated(network, data)  # type: ignore[arg-type] # train_clips makes VSCGs
-    write_clip_bundle(asked.out, outcome, data, source, best, work=state, command=asked.command, replace_old=asked.force)
+    found = calibrated(network, data)  # type: ignore[arg-type] # train_clips makes VSCGs
+    best = None if found is None else found[0]
+    write_clip_bundle(asked.out, outcome, data, source, best, command=asked.command, replace_old=replace)
     report = write_report(asked.out / "report", outcome, data.classes, asked.command)
     shutil.rmtree(state, ignore_errors=True)
     _tell(outcome)
-    limit = "" if kept else ", more than the six an hour of background that were asked for"
-    _say(
-        f"validation streams: event-F1 {best.counts.f1:.2f}, {best.counts.background_false_alarms_per_hour:.1f} false alarms an hour{limit}"
-    )
+    _say_of_thresholds(found)
     _say(f"report: {report}")
     outside = " --weights FOLDER" if source.card.audio.external or source.card.visual.external else ""
     _say(f"model: {asked.out} (streamav run --model {asked.out}{outside} --source ...)")
@@ -122,6 +132,22 @@ def _features(asked: OwnClips) -> tuple[Path, Bundle]:
 
 def _say(text: str) -> None:
     typer.echo(text, err=True)
+
+
+def _say_of_thresholds(found: tuple[Tried, bool] | None) -> None:
+    """Say what the thresholds come to on validation streams, or that none were found there."""
+    from streamav.training.experiments.export import UNTUNED
+
+    if found is None:
+        _say(
+            f"warning: no thresholds find an event on the validation streams, so the model keeps middling ones (on {UNTUNED.on}, "
+            f"off {UNTUNED.off}); add clips or train longer, then set them with streamav tune"
+        )
+        return
+    counts, kept = found[0].counts, found[1]
+    limit = "" if kept else ", more than the six an hour of background that were asked for"
+    alarms = counts.background_false_alarms_per_hour
+    _say(f"validation streams: event-F1 {counts.f1:.2f}, {alarms:.1f} false alarms an hour{limit}")
 
 
 def _tell(outcome: Outcome) -> None:

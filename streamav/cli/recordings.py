@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["FoundSpans", "Span", "labels_of", "read_labels", "recordings"]
 
 _COLUMNS = {"file", "class_slug", "onset_s", "offset_s"}
+_MOST_NAMED = 10
+"""Files that an error names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,9 @@ def recordings(
     from streamav.bundle import find_bundle
 
     truth = read_labels(folder / "labels.csv")
+    if missing := sorted(name for name in truth if not (folder / name).is_file()):
+        msg = f"{folder / 'labels.csv'} must name files in {folder}, and {len(missing)} are not there: {', '.join(missing[:_MOST_NAMED])}"
+        raise DataError(msg)
     settings = ModelSettings(name=model, weights_dir=weights, engine=engine, precision=precision)
     known = set(find_bundle(model).card.slugs)
     rows: list[dict[str, object]] = []
@@ -91,6 +96,9 @@ def recordings(
         hits = sum(one == other for one, other in zip(wanted, said, strict=True))
         right, seconds, quiet = right + hits, seconds + len(wanted), quiet + wanted.count(None)
         rows.append({"file": name, "truth": _text(truth[name]), "events": _text(found.spans), "right": hits, "seconds": len(wanted)})
+    if not seconds:
+        msg = f"at least one recording in {folder} must last a segment of one second, got {len(rows)} shorter ones; add longer recordings"
+        raise DataError(msg)
     totals = {"accuracy": right / seconds, "always_background": quiet / seconds, "seconds": seconds, "model": model}
     if as_json:
         typer.echo(json.dumps({"rows": rows, **totals}, indent=1))
@@ -105,7 +113,8 @@ def read_labels(file: Path) -> dict[str, list[Span]]:
     """Read labels.csv: the spans of each file; a row without times gives the file without a span.
 
     Raises:
-        DataError: when the file or a column is missing, or a time is not a number; the message names the row.
+        DataError: when the file or a column is missing, when it has no row, or when a row names no file or a time that is not a
+            number; the message names the row.
     """
     try:
         with file.open(newline="", encoding="utf-8") as stream:
@@ -115,13 +124,19 @@ def read_labels(file: Path) -> dict[str, list[Span]]:
                 raise DataError(msg)
             truth: dict[str, list[Span]] = {}
             for number, row in enumerate(reader, start=2):
+                if not row["file"]:
+                    msg = f"{file}, line {number}: the column file must name a recording, got nothing"
+                    raise DataError(msg)
                 spans = truth.setdefault(row["file"], [])
                 if row["onset_s"] and row["offset_s"]:
                     spans.append(_span(row, f"{file}, line {number}"))
-            return truth
-    except (OSError, UnicodeDecodeError) as exc:
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
         msg = f"{file} must be a readable table: {exc}"
         raise DataError(msg) from exc
+    if not truth:
+        msg = f"{file} must have a row for each recording, got none; a recording in which nothing happens is a row without times"
+        raise DataError(msg)
+    return truth
 
 
 def _span(row: dict[str, str], where: str) -> Span:

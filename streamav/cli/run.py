@@ -56,7 +56,7 @@ def run(
     latency: Annotated[
         int | None, typer.Option("--latency", min=1, max=10, help="Seconds until a score is final: 1 is quick, 10 is certain.")
     ] = None,
-    duration: Annotated[float | None, typer.Option("--duration", min=0.1, help="Stop after so many seconds of media.")] = None,
+    duration: Annotated[float | None, typer.Option("--duration", min=0.1, help="Stop after so many whole seconds of media.")] = None,
     speed: Annotated[Literal["1", "max"] | None, typer.Option("--speed", help="A file at its own pace, or as fast as possible.")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings; options win over it.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over everything else; repeatable.")] = None,

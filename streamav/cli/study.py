@@ -47,7 +47,9 @@ def study(
     folder = open_ave(data, AveOptions(check=False))
     folder = shortened(folder, components_of(folder, components)) if components else folder
     decay = [max(1, epochs * share // 100) for share in (60, 85)]
-    train = {"epochs": epochs, "batch": batch, "decay": 0.3, "decay_epochs": decay, "select_every": 2, "weight_average": 0.98}
+    # One schedule for all rows, in place of each network's own.
+    train: dict[str, object] = {"epochs": epochs, "batch": batch, "learning_rate": 1e-3, "clip_norm": 0.0}
+    train |= {"decay": 0.3, "decay_epochs": decay, "select_every": 2, "weight_average": 0.98}
     chosen = [row for row in ROWS if not wanted or row.key in wanted]
     plan = StreamPlan(streams=streams, minutes=minutes, seeds=(0,))
     shared = Study(data=folder, seeds=range(seeds), train=train, plan=plan)

@@ -5,7 +5,6 @@ It reads options and shows progress; the work is done by `streamav.training`, wh
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import tomllib
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streamav.cli.own_clips import OwnClips, is_own_clips, train_own_clips
-from streamav.errors import DataError, SettingsError
+from streamav.cli.own_clips import OwnClips, train_own_clips
+from streamav.cli.train_options import check_options, kind_of
+from streamav.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,7 @@ Network = Literal["vscg", "pspnet", "avel", "cmbs"]
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         Path, typer.Option("--data", help="Folder of AVE-named features, of own clips (labels.csv), or of composites (index.csv).")
     ],
@@ -63,11 +64,10 @@ def train(
 
     Several processes share every batch when torchrun starts them: torchrun --nproc-per-node 2 -m streamav train ...
     """
-    if not data.is_dir():
-        msg = f"--data must be a folder, got {data}"
-        raise DataError(msg)
-    if (data / "index.csv").is_file():
-        _train_starter(data, out)
+    kind = kind_of(data, table=table, network=network)
+    check_options(context, kind, data)
+    if kind == "material":
+        _train_starter(data, out, force=force)
         return
     _check_device(device)
     changes = _sections(settings or ())
@@ -86,8 +86,7 @@ def train(
 
         check_tensorboard()
     command = "streamav " + shlex.join(sys.argv[1:])
-    if is_own_clips(data):
-        _refuse_for_clips(table, network, supervision, compatible=compatible)
+    if kind in {"clips", "clip_features"}:
         chosen = OwnClips(
             data=data,
             out=out,
@@ -100,43 +99,37 @@ def train(
             device=device,
             resume=resume,
             force=force,
+            board=tensorboard,
             command=command,
         )
         train_own_clips(chosen)
         return
-    from streamav.cli.training_run import TrainingRun
+    from streamav.cli.training_progress import ConsoleTeller
+    from streamav.training.experiments.run import RunPlan, TrainingRun
     from streamav.training.workers import open_workers
 
+    plan = RunPlan(folder=data, reading=ave, seeds=range(seed, seed + seeds), out=out, resume=resume, force=force, board=tensorboard)
     with open_workers(device) as workers:
-        runner = TrainingRun(data, ave, range(seed, seed + seeds), out, workers=workers, resume=resume, force=force, board=tensorboard)
+        runner = TrainingRun(plan, workers, ConsoleTeller())
         if table is not None:
             runner.table(table, changes, command, compatible=compatible, supervision=supervision)
         else:
             runner.bundle(network, supervision, changes, command, compatible=compatible, encoders=encoders)
 
 
-def _refuse_for_clips(table: str | None, network: str, supervision: str, *, compatible: bool) -> None:
-    """Raise SettingsError for what own clips cannot be trained with."""
-    if table is not None or compatible or network != "vscg" or supervision != "fully":
-        msg = "own clips are trained with vscg, fully supervised: leave --table, --compatible, --network and --supervision away"
-        raise SettingsError(msg)
-
-
-def _train_starter(data: Path, out: Path) -> None:
-    """Hand over to the training of encoders and head from raw material."""
+def _train_starter(data: Path, out: Path, *, force: bool) -> None:
+    """Hand over to the training of encoders and head from composite material."""
     from importlib import import_module
 
     from streamav.cli.console import set_up_logging
+    from streamav.training.experiments.run import check_out
 
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        msg = f"torchrun trains on folders of features, and {data} holds raw material (index.csv); call streamav train without torchrun"
-        raise SettingsError(msg)
-
+    check_out(out, force=force)
     set_up_logging(verbose=True)  # hours of work: every stage tells how far it is
     try:
         starter = import_module("streamav.training.starter.profiles")
     except ImportError as exc:
-        msg = f"{data} holds raw material (index.csv), and the training of encoders is not part of this installation: {exc}"
+        msg = f"{data} holds composite material (index.csv), and the training of encoders is not part of this installation: {exc}"
         raise SettingsError(msg) from exc
     starter.make_profile("starter", starter.ProfileRun(data=data, out=out))
 
@@ -149,6 +142,9 @@ def _sections(settings: Sequence[str]) -> dict[str, dict[str, object]]:
         section, dot, key = name.strip().partition(".")
         if not equals or not dot or "." in key:
             msg = f"--set takes section.key=value, got {setting!r}"
+            raise SettingsError(msg)
+        if (section, key) == ("train", "seed"):
+            msg = "--set takes no train.seed: each run has a seed of its own; use --seed and --seeds"
             raise SettingsError(msg)
         try:
             value: object = tomllib.loads(f"value = {text}")["value"]

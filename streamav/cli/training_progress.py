@@ -14,14 +14,16 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+    from streamav.training.experiments.experiment import Outcome
     from streamav.training.fit.run_state import EpochRecord, StepReport
     from streamav.training.fit.trainer import Watcher
 
-__all__ = ["Several", "TrainingProgress", "training_progress"]
+__all__ = ["ConsoleTeller", "Several", "TrainingProgress", "training_progress", "watchers"]
 
 _LINE_EVERY_S = 60.0
 """Lines come with each look at the validation split, and at least about so often."""
@@ -126,6 +128,44 @@ class _SeedProgress:
         if record.validation is not None:
             self._note = f", validation {100 * record.validation['accuracy']:.1f} %"
         self._progress.ended(self._seed, record, self._note)
+
+
+class ConsoleTeller:
+    """Tells a person how a training goes: progress on standard error, the scores on standard output."""
+
+    def say(self, text: str) -> None:
+        """Print a line on standard error."""
+        typer.echo(text, err=True)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Print the test scores, the command's one result, on standard output."""
+        told = {name: f"{100 * mean:.2f}" for name, (mean, _) in outcome.summary().items()}
+        typer.echo(
+            f"{outcome.experiment.name}: validation accuracy {100 * outcome.chosen.result.best_score:.2f} %, "
+            f"test accuracy {told['accuracy']} %, macro-F1 {told['macro_f1']} %, background recall {told['background_recall']} %"
+        )
+        if outcome.experiment.train.test_selected:
+            best = sum(one.test_selected for one in outcome.seeds) / len(outcome.seeds)
+            typer.echo(
+                f"{outcome.experiment.name}: test-selected accuracy, as the paper reports it, for comparison only: {100 * best:.2f} %"
+            )
+
+    @contextmanager
+    def watch(self, seeds: Sequence[int], steps: int, epochs: int, board: Path | None) -> Iterator[Callable[[int], Watcher]]:
+        """Show the training of some seeds while the context lasts; yield what makes the watcher of each seed."""
+        with training_progress(seeds, steps, epochs) as shown:
+            yield watchers(shown, board)
+
+
+def watchers(shown: TrainingProgress, board: Path | None) -> Callable[[int], Watcher]:
+    """Return what makes the watcher of a seed: progress, and TensorBoard's files below *board* where there is one."""
+    from streamav.training.fit.board import Board
+
+    def make(seed: int) -> Watcher:
+        watcher = shown.watcher(seed)
+        return watcher if board is None else Several(watcher, Board(board / f"seed-{seed}"))
+
+    return make
 
 
 class Several:

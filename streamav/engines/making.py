@@ -13,7 +13,7 @@ import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 from streamav import __version__
 from streamav.bundle.catalogue import encoder_file
@@ -42,7 +42,6 @@ __all__ = [
     "ANSWERS_FILE",
     "EngineRequest",
     "Maker",
-    "SaysSlow",
     "engine_key",
     "has_passed",
     "is_made",
@@ -116,21 +115,11 @@ class Maker(Protocol):
         """
 
 
-@runtime_checkable
-class SaysSlow(Protocol):
-    """What a maker may have besides: its own word on how long it takes."""
+def is_slow(request: EngineRequest) -> bool:
+    """Say whether making an engine takes so long (more than some three seconds) that a live run should begin on another one.
 
-    def slow(self, request: EngineRequest) -> bool:
-        """Say whether compile() takes so long (more than some three seconds) that a live run should begin on another engine."""
-
-
-def is_slow(maker: Maker, request: EngineRequest) -> bool:
-    """Say whether making an engine takes so long that a live run should not wait for it.
-
-    A maker that has an opinion (`SaysSlow`) is asked; for the others TensorRT, int8 (it calibrates) and, on the CPU, large models are slow.
+    TensorRT, int8 (it calibrates) and, on the CPU, large models are slow.
     """
-    if isinstance(maker, SaysSlow):
-        return maker.slow(request)
     engine, precision = request.recipe.engine, request.recipe.precision
     return engine == "tensorrt" or precision == "int8" or (engine == "cpu" and _weights_bytes(request) > _LARGE_BYTES)
 

@@ -192,7 +192,7 @@ def _coming(recipe: Recipe, bundle: Bundle, settings: ModelSettings, cache: Engi
     if recipe.engine == "torch" or problem_of(recipe) is not None:
         return None  # a problem of an engine asked for by name is told when it is opened
     maker, request = maker_of(recipe), EngineRequest(bundle=bundle, settings=settings, recipe=recipe)
-    if not is_slow(maker, request) or is_made(maker, request, cache):
+    if not is_slow(request) or is_made(maker, request, cache):
         return None
     return Coming(maker, request, cache)
 

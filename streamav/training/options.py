@@ -42,7 +42,7 @@ class TrainOptions:
     weight_average: float = 0.0
     """Decay of the exponential moving average of the weights, per step; 0 for none. With it, the average is what is selected."""
     patience_epochs: int = 0
-    """Stop after so many epochs without a better validation result; 0 for never."""
+    """Stop after so many epochs without a higher validation accuracy; 0 for never."""
     clip_norm: float = 0.0
     """Largest norm of all gradients together; 0 for none."""
     shifted_share: float = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -24,6 +25,7 @@ from streamav.cli.recordings import _run
 from streamav.cli.train import train
 from streamav.config import ModelSettings
 from streamav.errors import DataError, MissingExtraError, SettingsError
+from streamav.training.experiments.export import UNTUNED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # whole programs, many seconds each
 
@@ -115,6 +117,26 @@ def test_features_that_are_there_are_trained_on(features: Path, tmp_path: Path) 
     assert load_bundle(tmp_path / "mine").card.slugs == ("my_alarm", "my_clock")
     refused = invoke(train, "--data", features, "--out", tmp_path / "other", "--supervision", "weakly")
     assert isinstance(refused.exception, SettingsError)
+
+
+def test_thresholds_are_not_taken_from_streams_where_nothing_was_found(folder: Path, tmp_path: Path) -> None:
+    """Where validation has no event, the missing classes are named, and the model keeps middling thresholds and says so."""
+    own = tmp_path / "clips"
+    own.mkdir()
+    lines = ["file,label,onset_s,offset_s,split"]
+    for label in CLASSES:
+        lines += [f"{label}{number}.mp4,{label},1,4,{split}" for number, split in enumerate(("train", "train", "test"))]
+        lines.append(f"{label}3.mp4,none,,,val")
+        for number in range(4):
+            shutil.copy(folder / f"{label}{number}.mp4", own)
+    (own / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    out = tmp_path / "mine"
+    result = invoke(train, "--data", own, "--out", out, "--epochs", 1, "--tensorboard", tmp_path / "curves")
+    assert result.exit_code == 0, result.output
+    assert "the validation part holds no event of my_alarm, my_clock" in result.output
+    assert "no thresholds find an event on the validation streams" in result.output
+    assert load_bundle(out).card.detection == UNTUNED
+    assert list((tmp_path / "curves" / "seed-0").glob("events.out.tfevents.*"))
 
 
 def test_one_of_two_kinds_of_labels_is_needed(folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from streamav.config import ModelSettings
-from streamav.engines import selection
+from streamav.engines import making, selection
 from streamav.engines.cache import EngineCache
 from streamav.engines.making import EngineRequest, engine_key
 from streamav.engines.recipe import Recipe, load_recipe
@@ -41,9 +41,6 @@ class StandIn:
     def problem(self, recipe: Recipe) -> str | None:
         return self.missing
 
-    def slow(self, request: EngineRequest) -> bool:
-        return self.takes_long
-
     def parts(self, request: EngineRequest) -> dict[str, str]:
         return {"libraries": "none"}
 
@@ -72,10 +69,12 @@ class World:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> World:
         """Let selection see this machine."""
+        monkeypatch.setattr(making, "second_ms", lambda *_: 1.0)  # timing takes longer than all the rest
         monkeypatch.setattr(selection, "recipe_names", lambda: NAMES)
         monkeypatch.setattr(selection, "load_recipe", recipe)
         monkeypatch.setattr(selection, "find_recipe", recipe)
         monkeypatch.setattr(selection, "maker_of", lambda one: self.makers[one.engine])
+        monkeypatch.setattr(selection, "is_slow", lambda request: self.makers[request.recipe.engine].takes_long)
         return self
 
     def request(self, name: str) -> EngineRequest:

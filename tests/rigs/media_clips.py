@@ -44,15 +44,15 @@ class Formula:
         return (np.repeat(mel.mean(axis=(1, 2))[:, None], 3, axis=1).astype(np.float32),)
 
 
-def write_clip(path: Path, seconds: int, brightness: int) -> None:
+def write_clip(path: Path, seconds: float, brightness: int) -> None:
     with av.open(str(path), "w") as file:
         video, audio = file.add_stream("mpeg4", rate=10), file.add_stream("aac", rate=16000, layout="mono")
         video.width = video.height = 32
         video.pix_fmt = "yuv420p"
-        for _ in range(10 * seconds):
+        for _ in range(round(10 * seconds)):
             file.mux(video.encode(av.VideoFrame.from_ndarray(np.full((32, 32, 3), brightness, dtype=np.uint8), format="rgb24")))
         file.mux(video.encode())
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 16000 * seconds), dtype=np.float32), format="fltp", layout="mono")
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, round(16000 * seconds)), dtype=np.float32), format="fltp", layout="mono")
         sound.sample_rate = 16000
         file.mux(audio.encode(sound))
         file.mux(audio.encode())

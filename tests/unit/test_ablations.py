@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -10,7 +10,8 @@ import torch
 from streamav.errors import SettingsError
 from streamav.networks.baselines import BaselineOptions
 from streamav.networks.options import VSCGOptions
-from streamav.training.experiments.ablations import TABLES, Row, find_rows, make_network, tables
+from streamav.training.experiments.ablations import SCHEDULES, TABLES, Row, find_rows, make_network, tables
+from streamav.training.experiments.experiment import experiment_of, planned
 from streamav.training.fit.losses import loss
 from streamav.training.fit.targets import TargetMaker
 
@@ -49,6 +50,34 @@ def test_every_row_can_take_a_training_step(table: str, form: bool, row: Row) ->
     assert bool(terms.total.isfinite())
     assert any(parameter.grad is not None for parameter in network.parameters())
     assert row.train.decision == row.options.decision
+
+
+SIZES = {"audio_size": 6, "visual_size": 12, "grid": 3, "classes": 5}
+
+
+@pytest.mark.parametrize(("table", "form", "row"), ALL_ROWS, ids=[f"{table}-{form}-{row.key}" for table, form, row in ALL_ROWS])
+def test_a_row_and_the_same_network_alone_are_trained_alike(table: str, form: bool, row: Row) -> None:
+    """`--table` and `--network` with the row's part, plug-in and loss name the same network, loss, targets and schedule."""
+    changes: dict[str, dict[str, object]] = {"loss": {"loss": row.loss.loss, "segment_weight": 0.0}, "train": {}, "targets": {}}
+    if isinstance(row.options, VSCGOptions):
+        changes["network"] = {"escm": row.options.escm, "prior": row.options.prior}
+        if row.loss.loss == "npf":  # the paper does not train the per-segment head; a network alone does
+            changes["network"]["segment_head"] = "untrained"
+    else:
+        changes["network"] = {"plugin": row.options.plugin}
+    alone = planned(row.network, row.supervision, SIZES, changes, compatible=form)
+    expected = experiment_of(row, SIZES, {})
+    assert alone.train == expected.train
+    assert (alone.network, alone.losses, alone.targets) == (expected.network, expected.losses, expected.targets)
+
+
+def test_every_network_has_one_schedule() -> None:
+    """What `--network` trains with, no option given, is the schedule of its rows; CMBS's is its authors' (200, 64, 7e-4)."""
+    for (network, supervision), known in SCHEDULES.items():
+        alone = planned(network, supervision, SIZES, {}).train
+        assert replace(known, decision=alone.decision, threshold=alone.threshold) == alone
+    cmbs = planned("cmbs", "fully", SIZES, {}).train
+    assert (cmbs.epochs, cmbs.batch, cmbs.learning_rate) == (200, 64, 7e-4)
 
 
 def test_the_compatible_form_keeps_the_authors_choices() -> None:

@@ -64,6 +64,7 @@ def test_a_machine_of_constant_speed_settles_and_stays(machine: tuple[float, flo
 
 @settings(max_examples=20)
 @given(machines, st.floats(0.0, 0.1))
+@pytest.mark.slow
 def test_noise_does_not_make_it_swing(machine: tuple[float, float, int], noise: float) -> None:
     """Turns that cost up to a tenth more or less than usual: after two minutes it changes at most twice in an hour."""
     made = Machine(*machine, noise=noise)

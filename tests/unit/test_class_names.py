@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 
 from streamav.cli.compose import compose
 from streamav.cli.train import train
-from streamav.errors import DataError
+from streamav.cli.tune import tune
+from streamav.errors import DataError, SettingsError
 from streamav.training.composite.material import read_index
 from streamav.training.data.folder import open_ave
 
@@ -103,3 +104,11 @@ def test_material_in_another_encoding_is_told(tmp_path: Path) -> None:
     (tmp_path / "index.csv").write_bytes("path,kind,class,split\na.wav,sound,café,train\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"index\.csv must be a table"):
         read_index(tmp_path)
+
+
+def test_a_class_that_the_model_lacks_is_refused_before_tuning(tiny_bundle: Path, tmp_path: Path) -> None:
+    """`streamav tune --class` takes the model's labels; another one names the nearest before any data are opened."""
+    result = invoke(tune, "--model", tiny_bundle, "--data", tmp_path / "missing", "--class", "Bark!")
+    assert isinstance(result.exception, SettingsError)
+    assert "--class Bark!" in str(result.exception)
+    assert "the nearest is bark" in str(result.exception)

@@ -195,15 +195,15 @@ def inputs_of(bundle: Bundle, count: int) -> dict[str, tuple[NDArray[np.generic]
 
 
 @pytest.mark.parametrize("name", NETWORK_NAMES)
-def test_the_engine_equals_torch_at_every_batch_size(name: str, bundle: Bundle) -> None:
-    """With the CPU as device, 1 to 40 inputs in pieces of at most 16 give what eager torch gives, in every network."""
+def test_the_engine_equals_torch_at_the_ends_of_every_batch_size(name: str, bundle: Bundle) -> None:
+    """With the CPU as device, inputs in pieces of at most 8 give what eager torch gives, in every network."""
     recipe = load_recipe("cuda-fp32")
-    recipe = recipe.model_copy(update={"batch": recipe.batch.model_copy(update=dict.fromkeys(NETWORK_NAMES, 16))})
+    recipe = recipe.model_copy(update={"batch": recipe.batch.model_copy(update=dict.fromkeys(NETWORK_NAMES, 8))})
     fast = CudaEngine(build_modules(bundle), bundle.card, recipe, StandInDevice()).network(name)
     plain = TorchEngine(build_modules(bundle), recipe.batch).network(name)
-    whole = inputs_of(bundle, 40)[name]
+    whole = inputs_of(bundle, 17)[name]
     wanted = plain(*whole)
-    for count in range(1, 41):
+    for count in (1, 2, 3, 4, 5, 8, 9, 17):
         got = fast(*(array[:count] for array in whole))
         assert [array.shape for array in got] == [array[:count].shape for array in wanted]
         for mine, other in zip(got, wanted, strict=True):
@@ -211,7 +211,7 @@ def test_the_engine_equals_torch_at_every_batch_size(name: str, bundle: Bundle) 
             np.testing.assert_allclose(mine, other[:count], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [RECIPES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in RECIPES[1:])])
 def test_every_precision_passes_its_comparison_and_is_kept(name: str, bundle: Bundle, tmp_path: Path) -> None:
     """Made as any engine is, on the CPU in half precision: within its recipe's tolerance; on disk is nothing but the answers."""
     recipe = load_recipe(name)

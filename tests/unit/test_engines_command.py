@@ -133,6 +133,7 @@ def test_clear_stale_removes_the_damaged(cache: EngineCache, capsys: pytest.Capt
     assert not entry.path.exists()
 
 
+@pytest.mark.slow
 def test_build_goes_where_it_is_told_and_anew_when_forced(
     tiny_bundle: Path, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

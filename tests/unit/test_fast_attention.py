@@ -50,6 +50,7 @@ def test_the_fast_step_is_the_same_step() -> None:
         torch.testing.assert_close(actual[name], value, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_estimated_gradient_has_no_bias() -> None:
     """The mean of many estimates comes to the exact gradient, as fast as independent draws do; the output is exact."""
     exact = gradients(layer(), None)

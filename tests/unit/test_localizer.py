@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 from typing import cast
 
@@ -110,11 +109,9 @@ def test_a_segment_that_leaves_the_window_leaves_no_memory() -> None:
         if window is not None:
             localizer.localize([window])
         del window
-    gc.collect()
     assert len(localizer._encoded) == 10
     assert [array() for array in engine.given] == [None] * 31  # no batch's arrays are kept for the sake of one row
     ring.reset()
-    gc.collect()
     assert len(localizer._encoded) == 0
 
 

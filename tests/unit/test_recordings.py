@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rigs.media_clips import write_clip
 
+from streamav.cli import main
 from streamav.cli.recordings import Span, labels_of, read_labels
 from streamav.errors import DataError
 
@@ -33,6 +35,10 @@ def test_rows_without_times_name_a_file_without_events(tmp_path: Path) -> None:
         (HEADER + "a.mp4,bark,one,3\n", "line 2: onset_s and offset_s must be numbers"),
         (HEADER + "a.mp4,bark,3,3\n", "line 2: 0 <= onset_s < offset_s"),
         (HEADER + "a.mp4,bark,nan,3\n", "line 2: 0 <= onset_s < offset_s"),
+        (HEADER, "must have a row for each recording, got none"),
+        ("", "must have the columns"),
+        (HEADER + ",bark,1,3\n", "line 2: the column file must name a recording"),
+        (HEADER + "a.mp4,bark,1,3\n\n,,,\n", "line 3: the column file must name a recording"),
     ],
 )
 def test_wrong_tables_are_refused_with_their_line(tmp_path: Path, text: str, says: str) -> None:
@@ -47,3 +53,24 @@ def test_a_missing_table_is_one_clear_error(tmp_path: Path) -> None:
     """No table, no run."""
     with pytest.raises(DataError, match="must be a readable table"):
         read_labels(tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ("", "must have a row for each recording, got none"),
+        ("a.mp4,none,,\nb.mp4,bark,0,1\n", "2 are not there: a.mp4, b.mp4"),
+        ("short.mp4,none,,\n", "must last a segment of one second"),
+    ],
+)
+def test_a_table_that_gives_no_second_ends_the_command_with_7(
+    rows: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], engine_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No row, no file that is there, and no recording of a segment are one clear error each, and no table is printed."""
+    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
+    write_clip(tmp_path / "short.mp4", 0.2, 100)
+    (tmp_path / "labels.csv").write_text(HEADER + rows)
+    assert main(["recordings", str(tmp_path), "--engine", "torch"]) == 7
+    printed = capsys.readouterr()
+    assert says in printed.err
+    assert printed.out == ""

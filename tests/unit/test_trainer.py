@@ -130,6 +130,7 @@ def test_a_resumed_run_must_have_the_same_precision(tmp_path: Path, monkeypatch:
     assert len(resumed.history) == 2
 
 
+@pytest.mark.slow
 def test_the_loss_falls_in_bfloat16_too() -> None:
     """Ten epochs in bfloat16 end near where float32 ends, and not at the same weights."""
     networks = [network(), network()]
@@ -164,15 +165,44 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_spoils_the_weights() 
     assert all(torch.isfinite(value).all() for value in module.state_dict().values())
 
 
-def test_the_best_weights_on_validation_are_kept() -> None:
-    """The network ends with the weights of the epoch that scored best, and scores that again."""
+@pytest.mark.parametrize("average", [0.0, 0.5])
+def test_the_best_weights_on_validation_are_kept(average: float) -> None:
+    """The network ends with the weights of the epoch that scored best, the last of equals, and scores that again."""
     module = network()
     validation = feature_set(6, seed=1)
-    result = fit(module, feature_set(), validation, recipe(epochs=12, select_every=1))
+    result = fit(module, feature_set(), validation, recipe(epochs=12, select_every=1, weight_average=average))
     looked = {record.epoch: record.validation["accuracy"] for record in result.history if record.validation}
     assert result.best_score == max(looked.values())
-    assert looked[result.best_epoch] == result.best_score
-    assert min(epoch for epoch, value in looked.items() if value == result.best_score) == result.best_epoch
+    assert max(epoch for epoch, value in looked.items() if value == result.best_score) == result.best_epoch
+    said = answers(module, validation.batches(5), "two_stage", 0.7)
+    assert float((said.truth == said.decided).mean()) == pytest.approx(result.best_score)
+
+
+def test_a_tie_does_not_keep_the_least_trained_weights() -> None:
+    """Where every look at the validation split scores alike, the weights of the last look are kept."""
+    module = network()
+    first = weights(module)
+    # So small steps change no answer, and yet the weights.
+    result = fit(module, feature_set(), feature_set(6, seed=1), recipe(epochs=7, select_every=3, learning_rate=1e-7))
+    assert len({record.validation["accuracy"] for record in result.history if record.validation}) == 1
+    assert result.best_epoch == 7
+    assert [record.epoch for record in result.history if record.best] == [3, 6, 7]
+    assert not same(weights(module), first)
+
+
+def test_the_average_begins_at_the_first_weights_and_moves_with_each_step() -> None:
+    """After every step it is decay * average + (1 - decay) * weights, and it is what a run without validation ends with."""
+    module = network()
+    expected = weights(module)
+
+    class Follower(Killer):
+        def step(self, report: StepReport) -> None:
+            for name, value in module.state_dict().items():
+                expected[name] = 0.9 * expected[name] + 0.1 * value
+
+    fit(module, feature_set(), None, recipe(epochs=3, weight_average=0.9), watcher=Follower(0, 0))
+    for name, value in weights(module).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-7)
 
 
 def test_a_run_that_does_not_get_better_stops() -> None:

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rigs.published_events import dice
-from rigs.roles import EPOCH_NS, FakeClock
+from rigs.roles import EPOCH_NS, FakeClock, FakeLocalizer, features
 
 from streamav.pipeline.drift import ArrivalOffset
 from streamav.pipeline.measure import WorldTime
-from streamav.types import SEGMENT_NS
+from streamav.pipeline.stages import SourceStages
+from streamav.tracker import LabelOptions, TrackerOptions
+from streamav.types import SEGMENT_NS, Event
 
 DAY_S = 86_400
 MS = 1_000_000
@@ -26,7 +28,7 @@ def live(clock: FakeClock) -> WorldTime:
 
 @dataclass(frozen=True)
 class Camera:
-    """A network camera: its clock is off by *ppm*, and its media come half a second apart over a network that is 20 ms away.
+    """A network camera: its clock is off by *ppm*, and its media come a second apart over a network that is 20 ms away.
 
     On top of that each delivery is late by 40 ms on average, every ten minutes nothing comes for five seconds and then all at
     once, and every hour the network is a whole second slower for three minutes. As over TCP, nothing overtakes.
@@ -38,10 +40,9 @@ class Camera:
     def deliveries(self, seconds: int) -> Iterator[tuple[int, int, int]]:
         """Yield when media were recorded and when they arrived, in the world's time, and their media time, all in ns."""
         arrived_ns = 0
-        for half_s in range(2 * seconds):
-            recorded_ns = half_s * SEGMENT_NS // 2
+        for second in range(seconds):
+            recorded_ns = second * SEGMENT_NS
             late_ns = round((0.02 + self.random.expovariate(1 / 0.04)) * SEGMENT_NS)
-            second = half_s // 2
             if second % 600 < 5:
                 late_ns += (600 * (second // 600) + 5) * SEGMENT_NS - recorded_ns
             if 1_000 <= second % 3_600 < 1_180:
@@ -50,7 +51,7 @@ class Camera:
             yield recorded_ns, arrived_ns, recorded_ns + recorded_ns * self.ppm // 1_000_000
 
 
-@pytest.mark.parametrize("ppm", [-100, 0, 100])
+@pytest.mark.parametrize("ppm", [-100, 100])
 def test_the_times_of_a_day_follow_a_camera_whose_clock_drifts(ppm: int) -> None:
     """At 100 ppm, 8.6 s a day, UTC of what a camera sees is never off by 100 ms: neither drift nor jitter nor a burst moves it so far."""
     clock = FakeClock(step_ns=0)
@@ -59,9 +60,36 @@ def test_the_times_of_a_day_follow_a_camera_whose_clock_drifts(ppm: int) -> None
     for number, (recorded_ns, arrived_ns, media_ns) in enumerate(Camera(ppm, dice(1)).deliveries(DAY_S)):
         clock.now_ns = arrived_ns
         world.arrived(media_ns)
-        if number >= 20:  # the first ten seconds warm up
+        if number >= 10:  # the first ten seconds warm up
             worst_ns = max(worst_ns, abs(world.epoch_ns() + media_ns - EPOCH_NS - recorded_ns))
     assert worst_ns < 100 * MS
+
+
+@pytest.mark.parametrize("ppm", [-100, 100])
+def test_events_of_a_day_say_when_they_happened(ppm: int) -> None:
+    """Every hour an event of five seconds begins: its messages agree on its start, which is right to 0.1 s, all day long."""
+    clock = FakeClock(step_ns=0)
+    world = live(clock)
+    label = LabelOptions(label="bark", label_name="Bark", class_id=0, on=0.6, off=0.35)
+    stages = SourceStages(TrackerOptions(source="porch", session="s", labels=(label,), media_ids=False), 1, world.epoch_ns)
+    events: list[Event] = []
+    newest = -1
+    for _, arrived_ns, media_ns in Camera(ppm, dice(1)).deliveries(DAY_S):
+        clock.now_ns = arrived_ns
+        world.arrived(media_ns)
+        index = media_ns // SEGMENT_NS - 1
+        if index > newest and 600 <= index % 3_600 < 620:
+            newest = index
+            window, ended = stages.push(features(index, 0.9 if 610 <= index % 3_600 < 615 else 0.1))
+            events += [*ended, *(stages.score(FakeLocalizer().localize([window])[0]) if window is not None else [])]
+    starts: dict[str, set[int]] = {}
+    for event in events:
+        starts.setdefault(event.id, set()).add(event.epoch_ns + event.start_ns - EPOCH_NS)
+    assert len(starts) == 24
+    for hour, said in enumerate(starts.values()):
+        (start_ns,) = said
+        happened_ns = (3_600 * hour + 610) * SEGMENT_NS * 1_000_000 // (1_000_000 + ppm)
+        assert abs(start_ns - happened_ns) < 100 * MS
 
 
 @given(late_ms=st.lists(st.integers(0, 10_000), min_size=1, max_size=200), seed=st.integers(0, 1_000))

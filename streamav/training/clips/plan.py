@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from streamav.bundle import DetectionCard, TrainingData, load_bundle, write_bundle
+from streamav.bundle import DetectionCard, TrainingData
 from streamav.errors import DataError, SettingsError
 from streamav.evaluation.manifest import ManifestOptions
 from streamav.evaluation.tuning.general import Tried, tune
 from streamav.networks.options import VSCGOptions
 from streamav.training.experiments.experiment import Experiment, Outcome, planned, tested, train_seeds
-from streamav.training.experiments.export import export_bundle
+from streamav.training.experiments.export import UNTUNED, export_bundle, weights_inside
 from streamav.training.options import TrainOptions
 from streamav.training.streams.run import manifest_of, run_streams
 from streamav.training.workers import Workers
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
     from torch import nn
 
     from streamav.bundle import Bundle
@@ -150,43 +149,48 @@ def train_clips(  # noqa: PLR0913 - as run_experiment, and the model to begin fr
     return tested(data, experiment, trained)
 
 
-def calibrated(network: VSCG, data: AveData, seed: int = 0) -> tuple[Tried, bool]:
-    """Find thresholds on streams of the validation clips: the best event-F1 within `ALARMS_PER_HOUR`, and whether that was kept."""
+def calibrated(network: VSCG, data: AveData, seed: int = 0) -> tuple[Tried, bool] | None:
+    """Find thresholds on streams of the validation clips: the best event-F1 within `ALARMS_PER_HOUR`, and whether that was kept.
+
+    Returns:
+        None where no thresholds find an event, or where there is none to be found: then no thresholds are better than others.
+    """
+    if len(data.lacking("val")) == len(data.classes):
+        return None
     length = int(np.clip(4 * WINDOW_SEGMENTS * len(data.val), *_STREAM_S))
     quiet = replace(data, background=_quiet(data.val))
     manifest = manifest_of(quiet, "val", ManifestOptions(streams=_STREAMS, seconds=length, seed=seed))
-    return tune(list(run_streams(network.to("cpu"), data.val, manifest, "argmax29")), AGE, ALARMS_PER_HOUR)
+    best, kept = tune(list(run_streams(network.to("cpu"), data.val, manifest, "argmax29")), AGE, ALARMS_PER_HOUR)
+    return (best, kept) if best.counts.hits else None
 
 
-def write_clip_bundle(  # noqa: PLR0913 - what a bundle is made of
-    path: Path, outcome: Outcome, data: AveData, source: Bundle, best: Tried, *, work: Path, command: str, replace_old: bool = False
+def write_clip_bundle(
+    path: Path, outcome: Outcome, data: AveData, source: Bundle, best: Tried | None, *, command: str, replace_old: bool = False
 ) -> Bundle:
-    """Write the bundle: the trained head, the tuned thresholds, and the encoders of *source* where it holds them.
+    """Write the bundle: the trained head, its thresholds, and the encoders of *source* where it holds them.
 
     Args:
         path: folder to make.
         outcome: whose chosen seed is taken.
         data: for the classes.
         source: the model whose encoders are used.
-        best: thresholds.
-        work: folder for a bundle of the head alone, made on the way.
+        best: thresholds that were found; None for `export.UNTUNED`.
         command: for the card.
         replace_old: put it in the place of one that is there.
 
     Raises:
         ModelError: when the bundle cannot be written.
     """
-    audio, visual = source.card.audio, source.card.visual
-    outside = audio.model_copy(update={"external": True}), visual.model_copy(update={"external": True})
-    head = export_bundle(work / path.absolute().name, outcome, data.classes, outside, command, replace=True)
-    chosen = best.hysteresis
-    detection = DetectionCard(
-        on=chosen.on,
-        off=chosen.off,
-        min_segments=chosen.min_segments,
-        gap_segments=chosen.gap_segments,
-        latency_segments=AGE + 1,
-    )
+    detection = UNTUNED
+    if best is not None:
+        chosen = best.hysteresis
+        detection = DetectionCard(
+            on=chosen.on,
+            off=chosen.off,
+            min_segments=chosen.min_segments,
+            gap_segments=chosen.gap_segments,
+            latency_segments=AGE + 1,
+        )
     rows = len(data.train) + len(data.val) + len(data.test)
     own = TrainingData(
         name="own clips",
@@ -194,29 +198,19 @@ def write_clip_bundle(  # noqa: PLR0913 - what a bundle is made of
         licence="as of your clips",
         note=f"{rows} rows of {WINDOW_SEGMENTS} s, seed {outcome.chosen.seed}; the head",
     )
-    card = head.card.model_copy(
-        update={
-            "audio": audio,
-            "visual": visual,
-            "detection": detection,
-            "training_data": (own, *source.card.training_data),
-            "licence_note": f"Head trained by you on your clips. It began from, and its encoders are of, {source.card.name}: "
-            f"{source.card.licence_note}",
-        }
+    return export_bundle(
+        path,
+        outcome,
+        data.classes,
+        (source.card.audio, source.card.visual),
+        command,
+        replace=replace_old,
+        weights=weights_inside(source),
+        detection=detection,
+        training_data=(own, *source.card.training_data),
+        licence_note=f"Head trained by you on your clips. It began from, and its encoders are of, {source.card.name}: "
+        f"{source.card.licence_note}",
     )
-    tensors: dict[str, NDArray[np.generic]] = {f"localizer.{name}": value for name, value in head.weights("localizer").items()}
-    for part, one in (("audio", audio), ("visual", visual)):
-        if not one.external:
-            tensors |= {f"{part}.{name}": _smallest(value) for name, value in source.weights(part).items()}
-    write_bundle(path, card, tensors, replace=replace_old)
-    return load_bundle(path)
-
-
-def _smallest(values: NDArray[np.float32]) -> NDArray[np.generic]:
-    """Store as float16 what was stored so in the source, bit for bit."""
-    with np.errstate(over="ignore"):
-        half = values.astype(np.float16)
-    return half if np.array_equal(half.astype(np.float32), values) else values
 
 
 def _quiet(split: FeatureSet) -> FeatureSet | None:

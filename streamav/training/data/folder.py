@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -88,6 +88,12 @@ class AveData:
         for array in (self.train.labels, self.train.tags, self.train.rows, self.val.rows, self.test.rows):
             whole.update(np.ascontiguousarray(array).tobytes())
         return whole.hexdigest()
+
+    def lacking(self, part: Literal["train", "val", "test"]) -> tuple[str, ...]:
+        """Return the slugs of the classes of which a split holds no segment."""
+        split: FeatureSet = getattr(self, part)
+        there = set(np.unique(split.labels[split.rows]).tolist())
+        return tuple(entry.slug for number, entry in enumerate(self.classes) if number not in there)
 
     @property
     def weak_train(self) -> FeatureSet:

@@ -1,4 +1,4 @@
-"""The rows of the paper's Tables III, IV and V as settings, so that each table is one command.
+"""The rows of the paper's Tables III, IV and V as settings, so that each table is one command, and the schedule of every network.
 
 It trains nothing itself. Published numbers are accuracies in percent on AVE's test split, which selected the models there.
 
@@ -19,9 +19,23 @@ from streamav.training.fit.targets import TargetOptions
 from streamav.training.options import DECAY_EPOCHS_FULLY, DECAY_EPOCHS_WEAKLY, TrainOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
 
-__all__ = ["TABLES", "Row", "TableName", "find_rows", "make_network", "tables"]
+__all__ = [
+    "SCHEDULES",
+    "TABLES",
+    "Row",
+    "TableName",
+    "avps_weight",
+    "baseline_row",
+    "find_rows",
+    "make_network",
+    "schedule",
+    "tables",
+    "vscg_options",
+]
 
 TableName = Literal["III", "IV", "V"]
 
@@ -134,26 +148,19 @@ class _Maker:
         escm: bool = True,
         loss: LossName | None = None,
     ) -> Row:
-        options = VSCGOptions.reference(supervision) if self.compatible else VSCGOptions.corrected(supervision)
+        chosen = loss or ("npf" if supervision == "fully" else "smooth")
+        options = vscg_options(supervision, chosen, compatible=self.compatible)
         options = replace(options, escm=escm, prior=options.prior if prior is None else prior)
-        name_of_loss = loss or ("npf" if supervision == "fully" else "smooth")
-        if name_of_loss in {"ce", "ce_avps"}:  # these train the per-segment head and nothing else
-            options = replace(options, decision="argmax29", segment_head="trained")
-        elif supervision == "fully":
+        if chosen == "npf":  # the paper's loss has no term for the per-segment head
             options = replace(options, segment_head="untrained")
-        train = TrainOptions(
-            decay_epochs=DECAY_EPOCHS_FULLY if supervision == "fully" else DECAY_EPOCHS_WEAKLY,
-            decision=options.decision,
-            threshold=options.decision_threshold,
-        )
         return Row(
             name=name,
             network="vscg",
             supervision=supervision,
             options=options,
-            loss=self._loss(name_of_loss),
-            targets=self._targets(),
-            train=train,
+            loss=LossOptions(loss=chosen, segment_weight=0.0, avps_weight=avps_weight(chosen, compatible=self.compatible)),
+            targets=TargetOptions.reference() if self.compatible else TargetOptions(),
+            train=schedule("vscg", supervision, options),
             published=published,
         )
 
@@ -167,67 +174,97 @@ class _Maker:
         plugin: Plugin = "none",
         loss: LossName | None = None,
     ) -> Row:
-        own_losses: dict[BaselineName, tuple[LossName, LossName]] = {
-            "avel": ("soft_margin", "soft_margin"),
-            "pspnet": ("ce_avps", "bce"),
-            "cmbs": ("cmbs", "soft_margin"),
-        }
-        chosen = loss or own_losses[network][_SUPERVISIONS.index(supervision)]
-        two_stage = chosen in {"npf", "cmbs"}
-        options = BaselineOptions(
-            network=network,
-            supervision=supervision,
-            plugin=plugin,
-            npf_heads=chosen == "npf",
-            psp_threshold=self._psp_threshold(network, supervision),
-            decision="two_stage" if two_stage else "argmax29",
-            decision_threshold=0.7 if chosen == "npf" else 0.5,
-        )
-        return Row(
-            name=name,
-            network=network,
-            supervision=supervision,
-            options=options,
-            loss=self._loss(chosen),
-            targets=self._targets() if network == "pspnet" else TargetOptions(),  # AVEL and CMBS train on the clip's tag
-            train=replace(_host_training(network, supervision), decision=options.decision, threshold=options.decision_threshold),
-            published=published,
-        )
-
-    def _psp_threshold(self, network: BaselineName, supervision: Supervision) -> float | None:
-        if network == "pspnet" and supervision == "weakly":
-            return PSP_WEAK_THRESHOLD
-        return REFERENCE_PSP_THRESHOLD if self.compatible else None
-
-    def _loss(self, name: LossName) -> LossOptions:
-        weight = 1.0 if self.compatible and name == "npf" else 100.0  # lambda = 100 of CE + 100 AVPS holds in both forms
-        return LossOptions(loss=name, segment_weight=0.0, avps_weight=weight)
-
-    def _targets(self) -> TargetOptions:
-        return TargetOptions.reference() if self.compatible else TargetOptions()
+        row = baseline_row(network, supervision, compatible=self.compatible, plugin=plugin, loss=loss)
+        return replace(row, name=name, published=published)
 
 
-def _host_training(network: BaselineName, supervision: Supervision) -> TrainOptions:
-    """Give the host's own schedule, which Table IV keeps.
+def vscg_options(supervision: Supervision, loss: str, *, compatible: bool) -> VSCGOptions:
+    """Return VSCG's switches for a loss, for a row of a table and for a network that is trained alone."""
+    options = VSCGOptions.reference(supervision) if compatible else VSCGOptions.corrected(supervision)
+    if supervision == "fully" and loss in {"ce", "ce_avps"}:  # these train the per-segment head and nothing else
+        return replace(options, decision="argmax29", segment_head="trained")
+    return options
 
-    Source: YapengTian/AVE-ECCV18 supervised_main.py:47-67, weak_supervised_main.py:43-63 (a step every 15 000 batches is epoch 288
-    of 52 batches); jasongief/PSP_CVPR_2021 fully_supervised_main.py:102, weakly_supervised_main.py:100; marmot-xy/CMBS
-    supv_train.sh, weakly_train.sh, supv_main.py:101, weakly_main.py:87.
+
+def avps_weight(loss: str, *, compatible: bool) -> float:
+    """Return the weight of the agreement term: 1 in the authors' negative pair filter, 100 in every other loss of both forms."""
+    return 1.0 if compatible and loss == "npf" else 100.0
+
+
+def baseline_row(
+    network: BaselineName, supervision: Supervision, *, compatible: bool, plugin: Plugin = "none", loss: LossName | None = None
+) -> Row:
+    """Return everything that a baseline is trained with, for a row of a table and for `--network` alike.
+
+    Args:
+        network: avel, pspnet or cmbs.
+        supervision: fully or weakly.
+        compatible: True for the authors' targets and thresholds.
+        plugin: what stands at the end of the host.
+        loss: None for the host's own.
+
+    Raises:
+        SettingsError: when a name is wrong.
     """
-    fully = supervision == "fully"
-    if network == "avel":
-        return TrainOptions(epochs=300 if fully else 250, batch=64, decay=0.1, decay_epochs=(288,))
-    if network == "pspnet":
-        return TrainOptions(decay_epochs=(60, 120) if fully else (80, 160))
-    return TrainOptions(
-        epochs=200,
-        batch=64,
-        learning_rate=7e-4 if fully else 6e-4,
-        decay=0.5,
-        decay_epochs=(10, 20, 30) if fully else (10, 20, 40),
-        select_every=1,
-        clip_norm=0.5,
+    own_losses: dict[BaselineName, tuple[LossName, LossName]] = {
+        "avel": ("soft_margin", "soft_margin"),
+        "pspnet": ("ce_avps", "bce"),
+        "cmbs": ("cmbs", "soft_margin"),
+    }
+    chosen = loss or own_losses[network][_SUPERVISIONS.index(supervision)]
+    options = BaselineOptions(
+        network=network,
+        supervision=supervision,
+        plugin=plugin,
+        npf_heads=chosen == "npf" and supervision == "fully" and network != "cmbs",
+        psp_threshold=_psp_threshold(network, supervision, compatible=compatible),
+        decision="two_stage" if chosen in {"npf", "cmbs"} else "argmax29",
+        decision_threshold=0.7 if chosen == "npf" else 0.5,
     )
+    return Row(
+        name=network,
+        network=network,
+        supervision=supervision,
+        options=options,
+        loss=LossOptions(loss=chosen, segment_weight=0.0, avps_weight=avps_weight(chosen, compatible=compatible)),
+        # AVEL and CMBS train on the clip's tag.
+        targets=TargetOptions.reference() if compatible and network == "pspnet" else TargetOptions(),
+        train=schedule(network, supervision, options),
+        published=float("nan"),
+    )
+
+
+def _psp_threshold(network: BaselineName, supervision: Supervision, *, compatible: bool) -> float | None:
+    if network == "pspnet" and supervision == "weakly":
+        return PSP_WEAK_THRESHOLD
+    return REFERENCE_PSP_THRESHOLD if compatible else None
+
+
+SCHEDULES: Mapping[tuple[str, Supervision], TrainOptions] = {
+    ("vscg", "fully"): TrainOptions(decay_epochs=DECAY_EPOCHS_FULLY),
+    ("vscg", "weakly"): TrainOptions(decay_epochs=DECAY_EPOCHS_WEAKLY),
+    ("avel", "fully"): TrainOptions(epochs=300, batch=64, decay=0.1, decay_epochs=(288,)),
+    ("avel", "weakly"): TrainOptions(epochs=250, batch=64, decay=0.1, decay_epochs=(288,)),
+    ("pspnet", "fully"): TrainOptions(decay_epochs=(60, 120)),
+    ("pspnet", "weakly"): TrainOptions(decay_epochs=(80, 160)),
+    ("cmbs", "fully"): TrainOptions(
+        epochs=200, batch=64, learning_rate=7e-4, decay=0.5, decay_epochs=(10, 20, 30), select_every=1, clip_norm=0.5
+    ),
+    ("cmbs", "weakly"): TrainOptions(
+        epochs=200, batch=64, learning_rate=6e-4, decay=0.5, decay_epochs=(10, 20, 40), select_every=1, clip_norm=0.5
+    ),
+}
+"""How each network is trained, alone and in every table: the schedule of its own authors, which Table IV keeps.
+
+Source: YapengTian/AVE-ECCV18 supervised_main.py:47-67, weak_supervised_main.py:43-63 (a step every 15 000 batches is epoch 288
+of 52 batches); jasongief/PSP_CVPR_2021 fully_supervised_main.py:102, weakly_supervised_main.py:100; marmot-xy/CMBS
+supv_train.sh, weakly_train.sh, supv_main.py:101, weakly_main.py:87. VSCG: see `training.options`.
+"""
+
+
+def schedule(network: str, supervision: Supervision, options: VSCGOptions | BaselineOptions) -> TrainOptions:
+    """Return the schedule of a network, selected by the decision that its *options* name."""
+    return replace(SCHEDULES[network, supervision], decision=options.decision, threshold=options.decision_threshold)
 
 
 TABLES: dict[TableName, tuple[Row, ...]] = tables()

@@ -17,13 +17,13 @@ from streamav.networks.baselines import BaselineOptions
 from streamav.networks.options import VSCGOptions
 from streamav.training.data.pairing import PairedBatches
 from streamav.training.data.windows import ClipBatches
-from streamav.training.experiments.ablations import make_network
+from streamav.training.experiments.ablations import avps_weight, baseline_row, make_network, schedule, vscg_options
 from streamav.training.fit.device_rows import on_device
 from streamav.training.fit.losses import LossOptions
 from streamav.training.fit.selection import Answers, answers
 from streamav.training.fit.targets import TargetOptions
 from streamav.training.fit.trainer import EpochBatches, Recipe, TrainResult, Watcher, fit
-from streamav.training.options import DECAY_EPOCHS_FULLY, DECAY_EPOCHS_WEAKLY, TrainOptions
+from streamav.training.options import TrainOptions
 from streamav.training.workers import ALONE, Workers
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Outcome:
 
     @property
     def chosen(self) -> SeedOutcome:
-        """Give the seed that did best on validation: the one whose weights are kept."""
+        """The seed that did best on validation, whose weights are kept; the first of equals, which have all been trained to their end."""
         return max(self.seeds, key=lambda outcome: (outcome.result.best_score, -outcome.seed))
 
     def summary(self) -> dict[str, tuple[float, float]]:
@@ -134,27 +134,44 @@ def planned(
             msg = f"--set takes network, loss, targets, train or data before the dot, got {section!r}"
             raise SettingsError(msg)
     if network == "vscg":
-        start = VSCGOptions.reference(supervision) if compatible else VSCGOptions.corrected(supervision)
-        options: VSCGOptions | BaselineOptions = VSCGOptions.from_dict({**asdict(start), **sizes, **changes.get("network", {})})
-        losses = LossOptions.reference(supervision) if compatible else LossOptions.corrected(supervision)
+        options, losses, targets = _vscg(supervision, sizes, changes, compatible=compatible)
     else:
-        chosen = {"network": network, "supervision": supervision, **sizes, **changes.get("network", {})}
-        options = BaselineOptions.from_dict({**chosen, "decision": _baseline_decision(network, supervision)})
-        losses = _baseline_losses(network, supervision)
+        options, losses, targets = _baseline(network, supervision, sizes, changes, compatible=compatible)
     losses = LossOptions.from_dict({**asdict(losses), **changes.get("loss", {})})
-    targets = TargetOptions.reference() if compatible else TargetOptions()
     try:
         targets = replace(targets, **changes.get("targets", {}))  # type: ignore[arg-type] # unknown names are caught here
     except TypeError as exc:
         msg = f"targets has the settings {', '.join(asdict(targets))}: {exc}"
         raise SettingsError(msg) from exc
-    base = {
-        "decay_epochs": DECAY_EPOCHS_FULLY if supervision == "fully" else DECAY_EPOCHS_WEAKLY,
-        "decision": options.decision,
-        "threshold": options.decision_threshold,
-    }
-    train = TrainOptions.from_dict({**base, **changes.get("train", {})})
+    train = TrainOptions.from_dict({**schedule(network, supervision, options).to_dict(), **changes.get("train", {})})
     return Experiment(name=f"{network}, {supervision} supervised", network=options, losses=losses, targets=targets, train=train)
+
+
+def _vscg(
+    supervision: Supervision, sizes: Mapping[str, int], changes: Mapping[str, Mapping[str, object]], *, compatible: bool
+) -> tuple[VSCGOptions | BaselineOptions, LossOptions, TargetOptions]:
+    """Return VSCG's network, loss and targets: those of the tables, and the per-segment head trained too unless compatible."""
+    losses = LossOptions.reference(supervision) if compatible else LossOptions.corrected(supervision)
+    chosen = str(changes.get("loss", {}).get("loss", losses.loss))
+    start = vscg_options(supervision, chosen, compatible=compatible)
+    options = VSCGOptions.from_dict({**asdict(start), **sizes, **changes.get("network", {})})
+    targets = TargetOptions.reference() if compatible else TargetOptions()
+    return options, replace(losses, avps_weight=avps_weight(chosen, compatible=compatible)), targets
+
+
+def _baseline(
+    network: str, supervision: Supervision, sizes: Mapping[str, int], changes: Mapping[str, Mapping[str, object]], *, compatible: bool
+) -> tuple[VSCGOptions | BaselineOptions, LossOptions, TargetOptions]:
+    """Return a baseline's network, loss and targets: those of the tables."""
+    wanted = changes.get("network", {})
+    row = baseline_row(
+        network,  # type: ignore[arg-type] # plain values; wrong names are refused where the options are made
+        supervision,
+        compatible=compatible,
+        plugin=wanted.get("plugin", "none"),  # type: ignore[arg-type]
+        loss=changes.get("loss", {}).get("loss"),  # type: ignore[arg-type]
+    )
+    return BaselineOptions.from_dict({**asdict(row.options), **sizes, **wanted}), row.loss, row.targets
 
 
 def experiment_of(row: Row, sizes: Mapping[str, int], changes: Mapping[str, object]) -> Experiment:
@@ -242,16 +259,3 @@ def tested(data: AveData, experiment: Experiment, trained: Sequence[Trained]) ->
         scores = score_segments(said.truth, said.decided, len(data.classes))
         outcomes.append(SeedOutcome(seed=one.seed, network=one.network, result=one.result, test=said, scores=scores))
     return Outcome(experiment=experiment, seeds=tuple(outcomes))
-
-
-def _baseline_decision(network: str, supervision: Supervision) -> str:
-    return "two_stage" if network == "cmbs" and supervision == "fully" else "argmax29"
-
-
-def _baseline_losses(network: str, supervision: Supervision) -> LossOptions:
-    """Give the baseline's own loss, as in Table IV."""
-    if supervision == "weakly":
-        return LossOptions(loss="bce" if network == "pspnet" else "soft_margin")
-    if network == "pspnet":
-        return LossOptions(loss="ce_avps")
-    return LossOptions(loss="cmbs" if network == "cmbs" else "soft_margin")

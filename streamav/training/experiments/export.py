@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from torch import nn
 
     from streamav.bundle import Bundle, ClassEntry
     from streamav.training.experiments.experiment import Outcome
@@ -42,12 +43,14 @@ if TYPE_CHECKING:
 __all__ = [
     "ENCODERS_FILE",
     "ENCODER_WEIGHTS_FILE",
+    "UNTUNED",
     "Encoders",
     "encoder_weights",
     "encoders_of",
     "export_bundle",
     "save_encoder_weights",
     "weights_inside",
+    "write_model",
 ]
 
 ENCODERS_FILE = "encoders.json"
@@ -67,6 +70,9 @@ EDGE_ENCODERS: Encoders = (
     AudioCard(network="yamnet", log_mel_offset=0.001, size=1024, external=True),
     VisualCard(network="mobilenetv2", picture=(224, 224), frames_per_second=16, size=1280, grid=7, external=True),
 )
+
+UNTUNED = DetectionCard(on=0.6, off=0.35, min_segments=2, gap_segments=1, latency_segments=2)
+"""Thresholds of a model whose own have not been chosen on streams: middling ones, with which a trained model finds most events."""
 
 
 def encoders_of(folder: Path, audio_size: int, visual_size: int) -> Encoders | None:
@@ -145,7 +151,7 @@ def _inside(encoders: Encoders) -> set[str]:
     return {part for part, external in (("audio", audio.external), ("visual", visual.external)) if not external}
 
 
-def export_bundle(
+def export_bundle(  # noqa: PLR0913 - what a bundle is made of
     path: Path,
     outcome: Outcome,
     classes: tuple[ClassEntry, ...],
@@ -154,8 +160,23 @@ def export_bundle(
     *,
     replace: bool = False,
     weights: Mapping[str, NDArray[np.float32]] | None = None,
+    detection: DetectionCard = UNTUNED,
+    training_data: tuple[TrainingData, ...] | None = None,
+    licence_note: str = "Weights trained by you on your data: the terms of that data decide what you may do with them.",
 ) -> Bundle:
     """Write the chosen seed's weights with their card, and the weights of the encoders that belong into the bundle.
+
+    Args:
+        path: folder to make.
+        outcome: whose chosen seed is taken.
+        classes: in the order of the network's outputs.
+        encoders: the audio and visual parts of the card.
+        command: for the card.
+        replace: put it in the place of one that is there.
+        weights: of the encoders that belong into the bundle, by the names they have there.
+        detection: thresholds.
+        training_data: for the card; None for the features that were given.
+        licence_note: for the card.
 
     Raises:
         SettingsError: when the network is a baseline, which streams do not run.
@@ -165,7 +186,6 @@ def export_bundle(
     if not isinstance(options, VSCGOptions):
         msg = f"only vscg can be made a bundle, got {options.network}; its scores are in the report"
         raise SettingsError(msg)
-    chosen = outcome.chosen
     audio, visual = encoders
     card = ModelCard(
         name=card_name(path.absolute().name, "model"),
@@ -175,21 +195,60 @@ def export_bundle(
         audio=audio,
         visual=visual,
         localizer=LocalizerCard(options=asdict(options)),
-        detection=DetectionCard(on=0.6, off=0.35, min_segments=2, gap_segments=1, latency_segments=2),
-        training_data=(
-            TrainingData(
-                name="AVE" if classes == AVE_CLASSES else "custom",
-                source="features given to `streamav train`",
-                licence="as of the data; AVE: annotations of YouTube videos, no licence stated",
-                note=f"seed {chosen.seed}, best on validation in epoch {chosen.result.best_epoch}",
-            ),
-        ),
-        licence_note="Weights trained by you on your data: the terms of that data decide what you may do with them.",
+        detection=detection,
+        training_data=(_features_given(outcome, classes),) if training_data is None else training_data,
+        licence_note=licence_note,
         metrics=Metrics(command=command, values=_figures(outcome)),
     )
-    state = chosen.network.state_dict()
-    tensors = {f"localizer.{name}": np.asarray(value.detach().cpu().numpy(), dtype=np.float32) for name, value in state.items()}
-    return write_bundle(path, card, {**(weights or {}), **tensors}, replace=replace)
+    return write_model(path, card, outcome.chosen.network, weights or {}, replace=replace)
+
+
+def write_model(
+    path: Path,
+    card: ModelCard,
+    localizer: nn.Module,
+    encoders: Mapping[str, NDArray[np.floating]],
+    *,
+    half: bool = False,
+    replace: bool = False,
+) -> Bundle:
+    """Write the bundle of a trained model; every trained model is written here.
+
+    Args:
+        path: folder to make.
+        card: says what is in it.
+        localizer: the network; its state is stored.
+        encoders: weights of the encoders that belong into the bundle, by the names they have there; stored as float16 where that
+            loses nothing, as the model has them that they come from.
+        half: store the localizer as float16 instead of float32.
+        replace: put it in the place of one that is there.
+
+    Raises:
+        ModelError: when the bundle cannot be written.
+    """
+    stored = np.float16 if half else np.float32
+    tensors: dict[str, NDArray[np.generic]] = {name: _smallest(value) for name, value in encoders.items()}
+    for name, value in localizer.state_dict().items():
+        tensors[f"localizer.{name}"] = value.detach().cpu().numpy().astype(stored)
+    return write_bundle(path, card, tensors, replace=replace)
+
+
+def _smallest(values: NDArray[np.floating]) -> NDArray[np.generic]:
+    """Return the values as float16 where that loses nothing."""
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    return half if np.array_equal(half.astype(values.dtype), values) else values
+
+
+def _features_given(outcome: Outcome, classes: tuple[ClassEntry, ...]) -> TrainingData:
+    """Return what the card says of the data where nothing more is known of them."""
+    chosen = outcome.chosen
+    return TrainingData(
+        name="AVE" if classes == AVE_CLASSES else "custom",
+        source="features given to `streamav train`",
+        licence="as of the data; AVE: annotations of YouTube videos, no licence stated",
+        note=f"seed {chosen.seed}, best on validation in epoch {chosen.result.best_epoch}",
+    )
 
 
 def _figures(outcome: Outcome) -> dict[str, float]:

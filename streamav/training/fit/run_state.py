@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import nn
+    from torch.optim.swa_utils import AveragedModel
 
     from streamav.training.fit.distributed import SharedLoss
     from streamav.training.workers import Workers
@@ -53,7 +54,7 @@ class EpochRecord:
     validation: dict[str, float] | None
     """Scores on the validation set, 0 to 1; None where it was not looked at."""
     best: bool
-    """Whether these weights are the best so far."""
+    """Whether these weights are kept until better or equal ones come."""
     shown: dict[str, float] | None = None
     """Scores on the clips that are only shown; None where there are none or they were not looked at."""
 
@@ -65,17 +66,30 @@ class RunState:
     network: nn.Module
     optimizer: torch.optim.Adam
     mixed: MixedStep = field(default_factory=lambda: MixedStep("float32", torch.device("cpu")))
-    average: dict[str, torch.Tensor] | None = None
+    average: AveragedModel | None = None
+    """Moving average of the weights; None for none."""
     shared: SharedLoss | None = None
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     best_epoch: int = 0
     best_score: float = -math.inf
     history: list[EpochRecord] = field(default_factory=list)
 
+    @property
+    def candidate(self) -> nn.Module:
+        """The network whose weights selection looks at: the average where there is one."""
+        return self.network if self.average is None else self.average.module
+
+    @property
+    def risen_epoch(self) -> int:
+        """The epoch that first reached the best validation accuracy; 0 before there is one."""
+        looked = ((record.epoch, record.validation["accuracy"]) for record in self.history if record.validation is not None)
+        return next((epoch for epoch, accuracy in looked if accuracy == self.best_score), 0)
+
 
 def progress_of(run: RunState, described: dict[str, object]) -> Progress:
     """Gather the state of a run after an epoch."""
-    groups: dict[str, Mapping[str, torch.Tensor]] = {"network": run.network.state_dict(), "best": run.best, "average": run.average or {}}
+    average = {} if run.average is None else run.average.module.state_dict()
+    groups: dict[str, Mapping[str, torch.Tensor]] = {"network": run.network.state_dict(), "best": run.best, "average": average}
     tensors = {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
     moments = run.optimizer.state_dict()["state"]
     for index, values in moments.items():
@@ -118,12 +132,12 @@ def restore_run(run: RunState, folder: Path, described: dict[str, object], worke
             groups[group][name] = value
     try:
         run.network.load_state_dict(groups["network"])
+        if run.average is not None:
+            run.average.module.load_state_dict(groups["average"])
     except RuntimeError as exc:
         msg = f"the training state in {folder} belongs to another network: {exc}; choose another --out or leave --resume away"
         raise SettingsError(msg) from exc
     run.best = groups["best"]
-    if run.average is not None:
-        run.average = groups["average"]
     state = run.optimizer.state_dict()
     run.optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
     run.mixed.restore(facts["scale"])  # type: ignore[arg-type] # JSON of our own making

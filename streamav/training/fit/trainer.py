@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from streamav.errors import DataError
 from streamav.evaluation.segments import score_segments
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from streamav.training.workers import Workers
 
-__all__ = ["EpochBatches", "Recipe", "TrainResult", "Watcher", "fit", "follow"]
+__all__ = ["EpochBatches", "Recipe", "TrainResult", "Watcher", "fit"]
 
 
 class EpochBatches(Protocol):
@@ -101,6 +102,10 @@ def fit(  # noqa: PLR0913 - a run has that many parts, of equal rank
 ) -> TrainResult:
     """Train *network* in place, on the device it is on, and leave it with the weights that did best on *validation*.
 
+    Of weights that are equally accurate there the last are kept. A small validation set is soon answered right from end to end, and
+    the first weights that do so are the least trained ones: training goes on to learn what validation does not ask, such as windows
+    cut at any phase, at a falling learning rate.
+
     Args:
         network: answers `network(audio, visual)` with a `LocalizerOutput`.
         train: clips to shuffle each epoch, or a callable that gives the batches of an epoch.
@@ -126,7 +131,7 @@ def fit(  # noqa: PLR0913 - a run has that many parts, of equal rank
     run = RunState(network, torch.optim.Adam(network.parameters(), lr=recipe.options.learning_rate, fused=True))
     run.mixed = MixedStep(recipe.options.precision, loop.device)
     if recipe.options.weight_average > 0.0:
-        run.average = _copied(network.state_dict())
+        run.average = _average_of(network, recipe.options.weight_average)
     if resume and folder is not None:
         restore_run(run, folder, recipe.described(), workers)
     if workers.size > 1:
@@ -162,9 +167,9 @@ class _Loop:
     workers: Workers
 
     def over(self, run: RunState) -> bool:
-        """Tell whether the run has had all its epochs, or has not got better for too long."""
-        done, patience = len(run.history), self.recipe.options.patience_epochs
-        return done >= self.recipe.options.epochs or bool(patience and run.best_epoch and done - run.best_epoch >= patience)
+        """Return whether the run has had all its epochs, or its accuracy has not risen for too long; a tie is no rise."""
+        done, patience, risen = len(run.history), self.recipe.options.patience_epochs, run.risen_epoch
+        return done >= self.recipe.options.epochs or bool(patience and risen and done - risen >= patience)
 
     def epoch(self, run: RunState) -> EpochRecord:
         """Train one epoch, look at the validation set where it is time, and keep the weights that did best."""
@@ -220,35 +225,30 @@ class _Loop:
             return told
         run.mixed.backward(terms.total, run.optimizer, list(run.network.parameters()), self.recipe.options.clip_norm)
         if run.average is not None:
-            follow(run.average, run.network.state_dict(), self.recipe.options.weight_average)
+            run.average.update_parameters(run.network)
         return told
 
     def _select(self, run: RunState, number: int) -> tuple[dict[str, float] | None, dict[str, float] | None, bool]:
         """Score the candidate weights where it is time, and keep them when they are the best so far."""
-        last = number == self.recipe.options.epochs
         if self.validation is None:
-            run.best, run.best_epoch = _copied(run.average or run.network.state_dict()), number
+            run.best, run.best_epoch = _copied(run.candidate.state_dict()), number
             return None, None, True
-        if number % self.recipe.options.select_every and not last:
+        if number % self.recipe.options.select_every and number != self.recipe.options.epochs:
             return None, None, False
-        current = _copied(run.network.state_dict())
-        if run.average is not None:
-            run.network.load_state_dict(run.average)
-        scores, shown = self._score(run, self.validation), None if self.shown is None else self._score(run, self.shown)
-        better = scores["accuracy"] > run.best_score
-        if better:
-            run.best, run.best_epoch, run.best_score = _copied(run.network.state_dict()), number, scores["accuracy"]
-        if run.average is not None:
-            run.network.load_state_dict(current)
-        return scores, shown, better
+        scores = self._score(run, self.validation)
+        shown = None if self.shown is None else self._score(run, self.shown)
+        best = scores["accuracy"] >= run.best_score  # of equals the last, see `fit`
+        if best:
+            run.best, run.best_epoch, run.best_score = _copied(run.candidate.state_dict()), number, scores["accuracy"]
+        return scores, shown, best
 
     def _score(self, run: RunState, clips: FeatureSet) -> dict[str, float]:
-        """Score the weights of now on some clips, in the first process, for all."""
+        """Return the scores of the candidate weights on some clips, computed in the first process, for all."""
         options = self.recipe.options
 
         def score() -> dict[str, float]:
             batches = clips.batches(options.batch)
-            said = answers(run.network, prefetched(batches) if options.prefetch else batches, options.decision, options.threshold)
+            said = answers(run.candidate, prefetched(batches) if options.prefetch else batches, options.decision, options.threshold)
             return score_segments(said.truth, said.decided, self.recipe.classes).to_dict()
 
         return self.workers.from_first(score)
@@ -268,10 +268,8 @@ def _mixed(seed: int, epoch: int) -> int:
     return int(epoch_generator(seed, epoch, purpose=2).integers(2**63 - 1))
 
 
-def follow(average: dict[str, torch.Tensor], state: Mapping[str, torch.Tensor], decay: float) -> None:
-    """Move the average a little towards the weights of now."""
-    for name, value in state.items():
-        if value.dtype.is_floating_point:
-            average[name].lerp_(value.detach(), 1.0 - decay)
-        else:
-            average[name].copy_(value)
+def _average_of(network: nn.Module, decay: float) -> AveragedModel:
+    """Begin a moving average at the weights of now: average = decay * average + (1 - decay) * weights after each step."""
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
+    average.update_parameters(network)  # torch's first update copies: without this the weights of now would have no part
+    return average

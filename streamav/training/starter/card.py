@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamav.bundle import ClassEntry, DetectionCard, LocalizerCard, Metrics, ModelCard, TrainingData, write_bundle
+from streamav.bundle import ClassEntry, DetectionCard, LocalizerCard, Metrics, ModelCard, TrainingData
+from streamav.training.experiments.export import write_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,11 +101,10 @@ class MadeProfile:
 
 def write_profile(out: Path, made: MadeProfile) -> None:
     """Write a bundle, in half precision, into *out*, which is replaced."""
-    states = {**made.encoders, "localizer": made.network.state_dict()}
-    tensors = {
+    encoders = {
         f"{part}.{name}": tensor.detach().numpy().astype(np.float16)
-        for part, state in states.items()
+        for part, state in made.encoders.items()
         for name, tensor in state.items()
         if tensor.is_floating_point()
     }
-    write_bundle(out, made.card(), tensors, replace=True)
+    write_model(out, made.card(), made.network, encoders, half=True, replace=True)

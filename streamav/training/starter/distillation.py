@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 
 from streamav.files import whole_file
 from streamav.networks.compact import COMPACT_SIDE, CompactAudio, CompactVisual
 from streamav.training.composite.picture import photometry
-from streamav.training.fit.trainer import follow
 from streamav.training.precision import resolved
 from streamav.training.starter.sound_examples import OFFSET
 
@@ -71,17 +71,10 @@ def _schedule(step: int, steps: int, peak: float) -> float:
     return peak * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * (step - rise) / max(1, steps - rise)))))
 
 
-class _Average:
-    """Exponential moving average of a network's state: the one that is kept."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-        self.count = 0
-
-    def update(self, network: nn.Module) -> None:
-        self.count += 1
-        decay = min(0.998, self.count / (self.count + 10))
-        follow(self.state, network.state_dict(), decay)
+def _followed(average: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
+    """Return the moving average after one more update, the *count*-th; its memory grows to about 500 updates."""
+    decay = min(0.998, float(count) / (float(count) + 10))
+    return torch.lerp(average, now, 1.0 - decay) if average.is_floating_point() else now
 
 
 class _Balanced:
@@ -285,7 +278,8 @@ def _fit(
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = _Balanced(labels[0], seed)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3, weight_decay=0.02)
-    average = _Average(student)
+    average = AveragedModel(student, avg_fn=_followed, use_buffers=True)
+    average.update_parameters(student)  # torch's first update copies: the first weights are part of the average
     total, step = sum(stretch.count for stretch in stretches), 0
     for stretch in stretches:
         for _ in range(stretch.count):
@@ -297,20 +291,23 @@ def _fit(
             value.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(student.parameters(), 2.0)
             optimizer.step()
-            average.update(student)
+            average.update_parameters(student)
             step += 1
             if step % max(1, total // 10) == 0 or step == total:
                 told = _examined(student, average, look, labels[1], stretch.side)
                 _log.info("%s step=%d/%d side=%d loss=%.3f %s", out.name, step, total, stretch.side, value.item(), told)
-    encoder = {name.removeprefix("encoder."): tensor.contiguous() for name, tensor in average.state.items() if name.startswith("encoder.")}
+    whole = average.module.state_dict()
+    encoder = {name.removeprefix("encoder."): tensor.contiguous() for name, tensor in whole.items() if name.startswith("encoder.")}
     with whole_file(out.with_suffix(".safetensors"), durable=True, alone=True) as part:  # hours of work, found again by its name
         save_file(encoder, part)
 
 
-def _examined(student: _Student, average: _Average, look: Callable[[slice, int], Tensor], truth: NDArray[np.generic], side: int) -> str:
+def _examined(
+    student: _Student, average: AveragedModel, look: Callable[[slice, int], Tensor], truth: NDArray[np.generic], side: int
+) -> str:
     """Describe the accuracy of the averaged network on val, then go on with the running one."""
     running = {name: tensor.detach().clone() for name, tensor in student.state_dict().items()}
-    student.load_state_dict(average.state)
+    student.load_state_dict(average.module.state_dict())
     student.eval()
     with torch.no_grad():
         guess = torch.cat([look(slice(start, start + 128), side).argmax(1) for start in range(0, len(truth), 128)])

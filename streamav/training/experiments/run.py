@@ -1,25 +1,32 @@
-"""One call of `streamav train` on a folder of features: opens it, trains, and writes bundle, report or table.
+"""One training on a folder of features: opens it, trains, and writes bundle, report or table.
 
-It reads no options; under torchrun every process runs it, and the first one alone speaks and writes.
+It reads no options and prints nothing: what it has to say goes to a `Teller`. Under torchrun every process runs it, and the first one
+alone speaks and writes.
 """
 
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
-import typer
-
+from streamav.bundle import find_bundle
 from streamav.errors import SettingsError
+from streamav.training.data.folder import open_ave
+from streamav.training.experiments.ablations import find_rows
+from streamav.training.experiments.experiment import experiment_of, planned, tested, train_seeds
+from streamav.training.experiments.export import encoder_weights, encoders_of, export_bundle, weights_inside
+from streamav.training.experiments.report import write_report, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from streamav.cli.training_progress import TrainingProgress
     from streamav.networks.options import Supervision
     from streamav.training.data.folder import AveData, AveOptions
     from streamav.training.experiments.experiment import Experiment, Outcome
@@ -27,36 +34,65 @@ if TYPE_CHECKING:
     from streamav.training.fit.trainer import Watcher
     from streamav.training.workers import Workers
 
-__all__ = ["TrainingRun", "check_out"]
+__all__ = ["RunPlan", "Teller", "TrainingRun", "check_out", "state_folder", "warn_of_missing_classes"]
+
+
+class Teller(Protocol):
+    """Who hears how a training goes."""
+
+    def say(self, text: str) -> None:
+        """Take a line about what is done now."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Take the scores of a training that is over: the command's result."""
+
+    def watch(self, seeds: Sequence[int], steps: int, epochs: int, board: Path | None) -> AbstractContextManager[Callable[[int], Watcher]]:
+        """Show the training of some seeds while the context lasts; it makes the watcher of each seed.
+
+        Args:
+            seeds: in the order in which they are trained.
+            steps: of an epoch.
+            epochs: of a seed.
+            board: folder for TensorBoard; None for none.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """What to train on, and where the results go."""
+
+    folder: Path
+    """Features under AVE's names."""
+    reading: AveOptions
+    seeds: Sequence[int]
+    out: Path
+    """Bundle to write; with a table, the folder of its reports."""
+    resume: bool = False
+    force: bool = False
+    """True replaces a bundle that is there."""
+    board: Path | None = None
+    """Folder for TensorBoard; None for none."""
 
 
 class TrainingRun:
-    """One call of the command: the data, once opened, and what every experiment on them shares."""
+    """The data, once opened, and what every experiment on them shares."""
 
-    def __init__(
-        self,
-        folder: Path,
-        options: AveOptions,
-        seeds: Sequence[int],
-        out: Path,
-        *,
-        workers: Workers,
-        resume: bool,
-        force: bool,
-        board: Path | None,
-    ) -> None:
-        """Open and check the data."""
-        self.folder = folder
-        self.seeds = seeds
-        self.out = out
+    def __init__(self, plan: RunPlan, workers: Workers, teller: Teller) -> None:
+        """Open and check the data.
+
+        Raises:
+            DataError: when the data are wrong.
+            SettingsError: when the results could not be written.
+        """
+        self.plan = plan
+        self.out = plan.out
         self.workers = workers
-        self.resume = resume
+        self.teller = teller
         # A run that was killed while it wrote its results may leave some of them behind.
-        self.replace = force or (resume and self._state.is_dir())
-        self.board = board
+        self.replace = plan.force or (plan.resume and self._state.is_dir())
         if workers.first:
-            check_out(out, force=self.replace)
-        self.data: AveData = self._open(options)
+            check_out(self.out, force=self.replace)
+        self.data: AveData = self._open()
         train = self.data.train
         self.sizes = {
             "audio_size": int(train.audio.shape[2]),
@@ -65,19 +101,18 @@ class TrainingRun:
             "classes": len(self.data.classes),
         }
 
-    def _open(self, options: AveOptions) -> AveData:
+    def _open(self) -> AveData:
         """Open the data, in the first process before the others: it alone looks at every row."""
-        from dataclasses import replace
-
-        from streamav.training.data.folder import open_ave
-
+        folder, options = self.plan.folder, self.plan.reading
         if self.workers.first:
-            _say(f"opening {self.folder} and checking every row")
-            data = open_ave(self.folder, options)
+            self.teller.say(f"opening {folder} and checking every row")
+            data = open_ave(folder, options)
         self.workers.wait()
         if not self.workers.first:
-            data = open_ave(self.folder, replace(options, check=False))
-        self.workers.agree(data.fingerprint, f"the data in {self.folder}")
+            data = open_ave(folder, replace(options, check=False))
+        self.workers.agree(data.fingerprint, f"the data in {folder}")
+        if self.workers.first:
+            warn_of_missing_classes(data, "move a clip of each into train_order.h5 and val_order.h5", self.teller.say)
         return data
 
     def bundle(
@@ -91,10 +126,6 @@ class TrainingRun:
         encoders: str | None,
     ) -> None:
         """Train one experiment and write its bundle (for a baseline only its report)."""
-        from streamav.training.experiments.experiment import planned
-        from streamav.training.experiments.export import export_bundle
-        from streamav.training.experiments.report import write_report
-
         experiment = planned(network, supervision, self.sizes, changes, compatible=compatible)
         cards, weights = self._encoders(encoders) if network == "vscg" else (None, {})
         outcome = self._run(experiment, self._state)
@@ -104,10 +135,10 @@ class TrainingRun:
             export_bundle(self.out, outcome, self.data.classes, cards, command, replace=self.replace, weights=weights)
         report = write_report(self.out / "report", outcome, self.data.classes, command)
         self._clear_state()
-        _tell(outcome)
-        _say(f"report: {report}")
+        self.teller.outcome(outcome)
+        self.teller.say(f"report: {report}")
         if network == "vscg":
-            _say(f"model: {self.out} (streamav run --model {shlex.quote(str(self.out))} ...)")
+            self.teller.say(f"model: {self.out} (streamav run --model {shlex.quote(str(self.out))} ...)")
 
     def table(
         self,
@@ -119,10 +150,6 @@ class TrainingRun:
         supervision: Supervision,
     ) -> None:
         """Train every row of a table, writing each row's report and the table as it grows."""
-        from streamav.training.experiments.ablations import find_rows
-        from streamav.training.experiments.experiment import experiment_of
-        from streamav.training.experiments.report import write_report, write_table
-
         if set(changes) - {"train"}:
             msg = f"with --table only train settings may be changed, got {', '.join(sorted(set(changes) - {'train'}))}"
             raise SettingsError(msg)
@@ -130,29 +157,26 @@ class TrainingRun:
         rows = find_rows(name, compatible=compatible, supervision=supervision)
         for number, row in enumerate(rows, start=1):
             if self.workers.first:
-                _say(f"table {name}, row {number} of {len(rows)}: {row.name}, {row.supervision} supervised")
+                self.teller.say(f"table {name}, row {number} of {len(rows)}: {row.name}, {row.supervision} supervised")
             outcome = self._run(experiment_of(row, self.sizes, changes.get("train", {})), self._state / row.key, row.key)
             if outcome is None:
                 continue
             outcomes.append(outcome)
             write_report(self.out / row.key, outcome, self.data.classes, command)
             write_table(self.out / f"table-{name}-{supervision}.md", name, outcomes, command)
-            _tell(outcome)
+            self.teller.outcome(outcome)
         if not self.workers.first:
             return
         self._clear_state()
-        _say(f"table: {self.out / f'table-{name}-{supervision}.md'}")
+        self.teller.say(f"table: {self.out / f'table-{name}-{supervision}.md'}")
 
     @property
     def _state(self) -> Path:
         """Folder beside the output where unfinished runs keep their state."""
-        return self.out.absolute().with_name(self.out.name + ".training")
+        return state_folder(self.out)
 
     def _encoders(self, model: str | None) -> tuple[Encoders, dict[str, NDArray[np.float32]]]:
         """Find the encoders that made the features, and the weights of those that belong into the bundle."""
-        from streamav.bundle import find_bundle
-        from streamav.training.experiments.export import encoder_weights, encoders_of, weights_inside
-
         sizes = self.sizes["audio_size"], self.sizes["visual_size"]
         if model is not None:
             bundle = find_bundle(model)
@@ -164,41 +188,28 @@ class TrainingRun:
                 )
                 raise SettingsError(msg)
             return (audio, visual), weights_inside(bundle)
-        found = encoders_of(self.folder, *sizes)
+        found = encoders_of(self.plan.folder, *sizes)
         if found is None:
             msg = (
-                f"no known encoders give features of {sizes[0]} and {sizes[1]} numbers; name the model that made them with --encoders, "
-                f"or put an encoders.json with the audio and visual parts of a model card into {self.folder} (streamav extract writes one)"
+                f"no known encoders give features of {sizes[0]} and {sizes[1]} numbers; "
+                f"name the model that made them with --encoders, or put an encoders.json with the audio and visual parts of a model card "
+                f"into {self.plan.folder} (streamav extract writes one)"
             )
             raise SettingsError(msg)
-        return found, encoder_weights(self.folder, found)
+        return found, encoder_weights(self.plan.folder, found)
 
     def _run(self, experiment: Experiment, state: Path, row: str = "") -> Outcome | None:
         """Train, and test in the first process; None in the others."""
-        from functools import partial
-
-        from streamav.cli.training_progress import training_progress
-        from streamav.training.experiments.experiment import tested, train_seeds
-
-        work = partial(train_seeds, self.data, experiment, self.seeds, folder=state, resume=self.resume, workers=self.workers)
+        work = partial(train_seeds, self.data, experiment, self.plan.seeds, folder=state, resume=self.plan.resume, workers=self.workers)
         if not self.workers.first:
             work()
             return None
         clips = len(self.data.weak_train if experiment.network.supervision == "weakly" else self.data.train)
-        with training_progress(self.seeds, -(-clips // experiment.train.batch), experiment.train.epochs) as shown:
-            trained = work(watcher=self._watchers(shown, row))
+        board = None if self.plan.board is None else self.plan.board / row
+        steps = -(-clips // experiment.train.batch)
+        with self.teller.watch(self.plan.seeds, steps, experiment.train.epochs, board) as watcher:
+            trained = work(watcher=watcher)
         return tested(self.data, experiment, trained)
-
-    def _watchers(self, shown: TrainingProgress, row: str) -> Callable[[int], Watcher]:
-        """Give what makes the watcher of a seed: progress, and TensorBoard where it was asked for."""
-        from streamav.cli.training_progress import Several
-        from streamav.training.fit.board import Board
-
-        def make(seed: int) -> Watcher:
-            watcher = shown.watcher(seed)
-            return watcher if self.board is None else Several(watcher, Board(self.board / row / f"seed-{seed}"))
-
-        return make
 
     def _clear_state(self) -> None:
         """Remove the states of runs that are finished."""
@@ -206,6 +217,19 @@ class TrainingRun:
             path.unlink() if path.is_file() else path.rmdir()
         if self._state.is_dir():
             self._state.rmdir()
+
+
+def state_folder(out: Path) -> Path:
+    """Return the folder beside the output where an unfinished run keeps its state."""
+    return out.absolute().with_name(out.name + ".training")
+
+
+def warn_of_missing_classes(data: AveData, remedy: str, say: Callable[[str], None]) -> None:
+    """Warn of classes that a split has no event of: they are not learnt, or do not take part in selection and thresholds."""
+    for part, loss in (("train", "cannot be learnt"), ("val", "does not take part in selection, nor in thresholds set on these clips")):
+        if missing := data.lacking(part):  # type: ignore[arg-type] # both are names of splits
+            words = {"train": "training", "val": "validation"}[part]
+            say(f"warning: the {words} part holds no event of {', '.join(missing)}: such a class {loss}; {remedy}")
 
 
 def check_out(out: Path, *, force: bool) -> None:
@@ -216,19 +240,3 @@ def check_out(out: Path, *, force: bool) -> None:
     if out.is_dir() and any(out.iterdir()) and not force:
         msg = f"--out must be a new or empty folder, got {out}; add --force to replace the bundle there"
         raise SettingsError(msg)
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-def _tell(outcome: Outcome) -> None:
-    """Print the test scores, the command's one result, on standard output."""
-    told = {name: f"{100 * mean:.2f}" for name, (mean, _) in outcome.summary().items()}
-    typer.echo(
-        f"{outcome.experiment.name}: validation accuracy {100 * outcome.chosen.result.best_score:.2f} %, "
-        f"test accuracy {told['accuracy']} %, macro-F1 {told['macro_f1']} %, background recall {told['background_recall']} %"
-    )
-    if outcome.experiment.train.test_selected:
-        best = sum(one.test_selected for one in outcome.seeds) / len(outcome.seeds)
-        typer.echo(f"{outcome.experiment.name}: test-selected accuracy, as the paper reports it, for comparison only: {100 * best:.2f} %")

@@ -1,0 +1,104 @@
+"""Which options of `streamav train` each kind of data takes; an option that would have no effect is refused by name.
+
+It trains nothing. A new option must stand in `TAKES`, or it is refused for every kind.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, Literal, get_args
+
+from streamav.errors import DataError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import typer
+
+__all__ = ["KINDS", "TAKES", "Kind", "check_options", "kind_of"]
+
+Kind = Literal["features", "baseline", "table", "clips", "clip_features", "material"]
+
+KINDS: Final[Mapping[Kind, str]] = {
+    "features": "a folder of features",
+    "baseline": "a folder of features with the --network of a baseline",
+    "table": "a folder of features with --table",
+    "clips": "a folder of own clips (labels.csv)",
+    "clip_features": "the features of own clips (extraction.json)",
+    "material": "composite material (index.csv)",
+}
+"""What messages call each kind."""
+_ALL = frozenset(get_args(Kind))
+_FEATURES: frozenset[Kind] = frozenset({"features", "baseline", "table"})
+_CLIPS: frozenset[Kind] = frozenset({"clips", "clip_features"})
+
+TAKES: Final[Mapping[str, frozenset[Kind]]] = {
+    "data": _ALL,
+    "out": _ALL,
+    "force": _ALL,
+    "epochs": _FEATURES | _CLIPS,
+    "batch": _FEATURES | _CLIPS,
+    "seed": _FEATURES | _CLIPS,
+    "seeds": _FEATURES | _CLIPS,
+    "settings": _FEATURES | _CLIPS,
+    "device": _FEATURES | _CLIPS,
+    "test_selected": _FEATURES | _CLIPS,
+    "tensorboard": _FEATURES | _CLIPS,
+    "resume": _FEATURES | _CLIPS,
+    "supervision": _FEATURES,
+    "compatible": _FEATURES,
+    "loss": (_FEATURES | _CLIPS) - {"table"},
+    "network": frozenset({"features", "baseline"}),
+    "table": frozenset({"features", "table"}),
+    "encoders": _CLIPS | {"features"},
+    "weights": frozenset({"clips"}),
+    "features": frozenset({"clips"}),
+}
+"""The kinds that take each option, by the name of its parameter."""
+
+
+def kind_of(data: Path, *, table: str | None, network: str) -> Kind:
+    """Return what *data* holds, and for features what is made of them.
+
+    Raises:
+        DataError: when *data* is no folder.
+    """
+    from streamav.cli.own_clips import is_own_clips
+    from streamav.training.clips.features import EXTRACTION_FILE
+
+    if not data.is_dir():
+        msg = f"--data must be a folder, got {data}"
+        raise DataError(msg)
+    if (data / "index.csv").is_file():
+        return "material"
+    if is_own_clips(data):
+        return "clip_features" if (data / EXTRACTION_FILE).is_file() else "clips"
+    if table is not None:
+        return "table"
+    return "features" if network == "vscg" else "baseline"
+
+
+def check_options(context: typer.Context, kind: Kind, data: Path) -> None:
+    """Refuse options that were given and would have no effect, and several processes where one must work alone.
+
+    Raises:
+        SettingsError: names each option, the kind of data, and what takes the option.
+    """
+    refused = []
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        source = context.get_parameter_source(name)
+        takes = TAKES.get(name, frozenset())
+        if source is not None and source.name != "DEFAULT" and kind not in takes:
+            flag = "/".join([*parameter.opts, *parameter.secondary_opts])
+            refused.append(f"{flag} (it is for {', '.join(words for one, words in KINDS.items() if one in takes)})")
+    if refused:
+        msg = f"{data} is {KINDS[kind]}, which does not take {'; '.join(refused)}; leave it away"
+        raise SettingsError(msg)
+    if os.environ.get("WORLD_SIZE", "1") != "1" and kind not in _FEATURES:
+        msg = (
+            f"torchrun shares the training on a folder of features, and {data} is {KINDS[kind]}, which one process trains on; "
+            "call streamav train without torchrun"
+        )
+        raise SettingsError(msg)
