@@ -48,7 +48,7 @@ class FanOut:
         self._each(lambda sink: sink.telemetry(source, telemetry))
 
     def scores(self, source: str, scores: FinalScores) -> None:
-        """Give the final scores of a segment to all."""
+        """Hand the final scores of a segment on to all."""
         self._each(lambda sink: sink.scores(source, scores))
 
     async def close(self) -> None:
