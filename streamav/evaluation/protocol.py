@@ -1,6 +1,6 @@
 """The AVE-Stream protocol: thresholds fixed on validation streams, then test streams of several seeds scored once with them.
 
-It is pure: windows' probabilities in, figures out. `stream_report` writes them; who runs the network is told nothing of the truth.
+It is pure: windows' probabilities in, figures out. `report` writes them; who runs the network is told nothing of the truth.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def tuned(
     how: Combination = "hamming",
     latencies: Sequence[int] = LATENCIES,
 ) -> FixedThresholds:
-    """Find the thresholds of every latency on validation streams; one set for all classes (`class_tuning.tune_general`).
+    """Find the thresholds of every latency on validation streams; one set for all classes (`tuning.classes.tune_general`).
 
     Args:
         streams: of the validation split.

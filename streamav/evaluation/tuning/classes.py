@@ -1,7 +1,7 @@
 """Chooses thresholds of every class, or one set for all classes: the best event-F1 for a budget of false alarms an hour.
 
 The budget is one for all classes, and it goes where it finds most: of all ways to give each class a setting out of the candidates
-that together keep the budget, the one with the highest event-F1 of all classes together is taken, exactly (`stream_budget`). So more
+that together keep the budget, the one with the highest event-F1 of all classes together is taken, exactly (`budget`). So more
 budget never gives less. Classes with too few events to tell share the settings that are best for all classes alike.
 
 It is pure, and it is for validation streams only: what it is shown is no longer a test.

@@ -1,7 +1,7 @@
 """Raises thresholds until recordings in which nothing happens give no more false alarms than a budget allows.
 
 Such recordings tell nothing of what is missed. So thresholds are only ever raised, by as little as does it: of all ways to keep the
-budget, the one with the smallest sum of raises in log-odds is taken, exactly (`stream_budget`). Log-odds, because 0.90 to 0.99 asks for
+budget, the one with the smallest sum of raises in log-odds is taken, exactly (`budget`). Log-odds, because 0.90 to 0.99 asks for
 far more than 0.50 to 0.59.
 
 It is pure.
