@@ -54,7 +54,7 @@ __all__ = [
 
 ANSWERS_FILE = "reference.npz"
 _PACKAGE = Path(__file__).resolve().parents[1]
-_FORMING = ("drawn_events.py", "modules.py", "onnx_export.py", "quantisation.py", "samples.py", "tensorrt_export.py", "unrolling.py")
+_FORMING = ("drawn_siren.py", "modules.py", "onnx_export.py", "quantisation.py", "samples.py", "tensorrt_export.py", "unrolling.py")
 """Our code beside the networks' on which an engine's files and its stored reference depend."""
 _DIFFERS = "differs from the float32 reference by more than its recipe allows"
 _LARGE_BYTES = 64 << 20

@@ -47,6 +47,7 @@ def test_one_file_is_cut_in_the_middle(tmp_path: Path) -> None:
     assert (len(material.fit.pictures), len(material.check.pictures)) == (11, 11)
 
 
+@pytest.mark.slow
 def test_what_does_not_end_is_read_for_a_while_only(tmp_path: Path) -> None:
     """However long a source is, each part holds so many seconds at most."""
     write_clip(tmp_path / "long.mp4", 2 * MOST_SEGMENTS + 30, 90)

@@ -40,13 +40,14 @@ class Deaf:
         return whole if name != "localize_window" else lambda *inputs: (whole(*inputs)[0] - 20, *whole(*inputs)[1:])
 
 
-def test_the_starter_hears_and_sees_a_siren_and_a_clock_in_them(reference: Answers) -> None:
-    """A good part of the segments is relevant and a good part is not, in two classes, and none of it is close."""
+def test_the_starter_hears_and_sees_a_siren_in_them(reference: Answers) -> None:
+    """A good part of the segments is relevant and a good part is not, and no decision is close."""
     classes = [entry.slug for entry in find_bundle("starter").card.classes]
     relevance, said = reference.relevance, reference.segments.argmax(-1)
     assert 0.2 < (relevance > 0.5).mean() < 0.8
-    assert np.abs(relevance - 0.5).min() > 0.1
-    assert {[*classes, "background"][place] for place in np.unique(said)} == {"siren", "clock", "background"}
+    assert np.abs(relevance - 0.5).min() > 0.2
+    assert np.diff(np.sort(reference.segments)[..., -2:]).min() > 0.4  # between the best class and the second
+    assert {[*classes, "background"][place] for place in np.unique(said)} == {"siren", "background"}
     np.testing.assert_array_equal(said != len(classes), relevance > 0.5)
 
 

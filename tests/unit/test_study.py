@@ -43,7 +43,7 @@ def _study(seeds: int = 2) -> Study:
     return Study(data=_data(), seeds=range(seeds), train=TRAIN, plan=PLAN)
 
 
-@pytest.mark.parametrize("key", [row.key for row in ROWS])
+@pytest.mark.parametrize("key", [pytest.param(row.key, marks=[pytest.mark.slow] if place > 1 else []) for place, row in enumerate(ROWS)])
 def test_every_row_trains_and_is_judged(key: str, tmp_path: Path) -> None:
     """Each row gives a figure a seed for clips and streams, and a line of the table."""
     row = next(row for row in ROWS if row.key == key)
