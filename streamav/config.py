@@ -5,6 +5,7 @@ An unknown key is refused. Where values come from (file, environment, options) i
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
@@ -201,6 +202,15 @@ class MqttSettings(_Options):
     backoff: BackoffSettings = BackoffSettings()
     tls: TlsSettings | None = None
     """None, or false in a file or after --set: no TLS."""
+
+    @field_validator("host")
+    @classmethod
+    def _check_host(cls, host: str) -> str:
+        """Refuse an address in place of the name: what it holds, a password among it, would come into messages and names of files."""
+        if not host or re.search(r"[\s/@]", host):
+            msg = "the broker's name or IP address must stand alone; mqtt.port, mqtt.username and mqtt.base say the rest"
+            raise ValueError(msg)
+        return host
 
     @model_validator(mode="before")
     @classmethod

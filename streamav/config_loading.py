@@ -9,6 +9,7 @@ Only what was written overrides; a key that a later place does not name keeps it
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -53,13 +54,15 @@ def load_settings(
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
-            msg = f"--set takes section.key=value, got {override!r}"
+            named = re.split(r"[^\w.]", override, maxsplit=1)[0]  # what follows may be a secret
+            msg = f"--set takes section.key=value, got {named!r} without ="
             raise SettingsError(msg)
         path = tuple(key.strip().split("."))
-        if path == ("mqtt", "password"):
+        given = _value(text)
+        if path == ("mqtt", "password") or (path == ("mqtt",) and isinstance(given, dict) and "password" in given):
             msg = "mqtt.password must not be on the command line: other users of the machine can read it. " + WHERE_PASSWORDS_GO
             raise SettingsError(msg)
-        _put(tree, path, _value(text))
+        _put(tree, path, given)
     try:
         return Settings.model_validate(tree)
     except ValidationError as exc:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = [
     "MEDIA_SUFFIXES",
     "NAME_SIZE",
+    "PRIVATE_FILE",
+    "PRIVATE_FOLDER",
     "SLUG_SIZE",
     "class_slugs",
     "file_sha256",
@@ -46,21 +48,24 @@ SLUG_SIZE = 64
 """Longest slug, characters."""
 NAME_SIZE = 200
 """Longest name of a class for people, characters."""
+PRIVATE_FILE = 0o600
+"""Mode of a file for its owner alone."""
+PRIVATE_FOLDER = 0o700
 _MAX_TOLD = 20
 
 
-def write_whole(path: Path, content: bytes | str, *, durable: bool = False, alone: bool = False) -> None:
+def write_whole(path: Path, content: bytes | str, *, durable: bool = False, alone: bool = False, private: bool = False) -> None:
     """Write bytes, or text as UTF-8, as `whole_file` does.
 
     Raises:
         OSError: as `whole_file`.
     """
-    with whole_file(path, durable=durable, alone=alone) as part:
+    with whole_file(path, durable=durable, alone=alone, private=private) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, *, durable: bool = False, alone: bool = False) -> Iterator[Path]:
+def whole_file(path: Path, *, durable: bool = False, alone: bool = False, private: bool = False) -> Iterator[Path]:
     """Yield an empty file beside *path* to be filled; it takes the name *path* at the end, unless an error comes before.
 
     The new file has the mode of the file that it replaces, else that of any new file (umask). A symbolic link at *path* is replaced,
@@ -73,6 +78,7 @@ def whole_file(path: Path, *, durable: bool = False, alone: bool = False) -> Ite
         alone: True where no other process writes *path* at the same time, as the caller sees to. The temporary then has always the
             same name, so the next write replaces what a killed one left. With False every writer has a temporary of its own: the
             last to finish wins, and what a killed writer left stays until `remove_leftovers`.
+        private: True lets only the owner read and write it (mode 0600), whatever the old file had.
 
     Raises:
         OSError: when the disk is full, *path* is a folder, or its folder cannot be written to.
@@ -80,11 +86,11 @@ def whole_file(path: Path, *, durable: bool = False, alone: bool = False) -> Ite
     part = path.with_name(f".{path.name}.tmp" if alone else f".{path.name}.{secrets.token_hex(8)}.tmp")
     if alone:
         part.unlink(missing_ok=True)
-    mode = _reserve(part)
+    mode = _reserve(part, PRIVATE_FILE if private else 0o666)
     try:
         yield part
         with contextlib.suppress(FileNotFoundError):
-            mode = stat.S_IMODE(path.stat().st_mode)
+            mode = mode if private else stat.S_IMODE(path.stat().st_mode)
         if stat.S_IMODE(part.stat().st_mode) != mode:  # safetensors puts a file of its own here, which only its owner can read
             part.chmod(mode)
         if durable:
@@ -230,9 +236,9 @@ def _class_slug(name: str) -> str:
     return made
 
 
-def _reserve(part: Path) -> int:
-    """Make an empty file that was not there; return the mode that new files have."""
-    new = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+def _reserve(part: Path, mode: int) -> int:
+    """Make an empty file that was not there; return the mode that it has, *mode* less the umask."""
+    new = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
     try:
         return stat.S_IMODE(os.fstat(new).st_mode)
     finally:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
 from pydantic import BaseModel
 
 from streamav.config import MOST_SOURCES, Settings
+from streamav.redaction import show_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,7 +87,8 @@ def explain(error: Mapping[str, Any]) -> str:
         return f"sources must be at most {MOST_SOURCES} tables, each headed [[sources]], got {got}"
     if isinstance(given, dict | list | tuple):  # a whole section: its address or password need not be shown
         return f"{where}: {said}"
-    return f"{where}: {said} (got {'a secret' if 'password' in where else repr(given)})"
+    shown = show_address(given) if isinstance(given, str) else given  # an address may stand where none is wanted
+    return f"{where}: {said} (got {'a secret' if 'password' in where else repr(shown)})"
 
 
 def _fits(location: Path, path: Path) -> bool:

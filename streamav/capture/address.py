@@ -1,23 +1,21 @@
-"""Says what kind of thing the address of a source is, and hides passwords in it before it is shown.
+"""Says what kind of thing the address of a source is.
 
 Pure: it opens nothing.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from streamav.files import MEDIA_SUFFIXES
 
-__all__ = ["LAVFI", "is_live", "is_network", "redact"]
+__all__ = ["LAVFI", "is_live", "is_network"]
 
 LAVFI = "lavfi:"
 """Prefix of an FFmpeg filter graph that makes sound and pictures, for tests."""
 _FILE_SUFFIXES = frozenset(MEDIA_SUFFIXES) - {".ts"}
 """Over HTTP, .ts is how live streams are sent."""
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def is_network(uri: str) -> bool:
@@ -31,8 +29,3 @@ def is_live(uri: str) -> bool:
         return False
     parts = urlsplit(uri)
     return not (parts.scheme.lower() in {"http", "https"} and PurePosixPath(parts.path).suffix.lower() in _FILE_SUFFIXES)
-
-
-def redact(text: str) -> str:
-    """Replace user names and passwords in every URL of *text* by three dots."""
-    return _CREDENTIALS.sub("...@", text)

@@ -12,6 +12,7 @@ from streamav.capture.address import LAVFI
 from streamav.capture.devices import find_camera
 from streamav.capture.pacing import Pacer
 from streamav.errors import CaptureError
+from streamav.redaction import show_address
 
 if TYPE_CHECKING:
     import threading
@@ -49,11 +50,11 @@ class Camera:
                 file, form = _capture_device(self.device)
                 self._container = av.open(file, format=form, timeout=(self._timeout_s, self._timeout_s))
         except av.error.FFmpegError as exc:
-            msg = f"camera {self.device!r} cannot be opened: {exc.strerror}. `streamav devices` lists what there is"
+            msg = f"camera {show_address(self.device)!r} cannot be opened: {exc.strerror}. `streamav devices` lists what there is"
             raise CaptureError(msg) from exc
         if not self._container.streams.video:
             self.close()
-            msg = f"camera {self.device!r} gives no pictures"
+            msg = f"camera {show_address(self.device)!r} gives no pictures"
             raise CaptureError(msg)
 
     def close(self) -> None:
@@ -87,9 +88,9 @@ class Camera:
                 trusted = stamp_ns is not None and pacer is None and 0 <= now_ns - stamp_ns < _KERNEL_STAMP_LIMIT_NS
                 yield (stamp_ns if stamp_ns is not None and trusted else now_ns), frame
         except av.error.FFmpegError as exc:
-            msg = f"camera {self.device!r} failed: {exc.strerror}"
+            msg = f"camera {show_address(self.device)!r} failed: {exc.strerror}"
             raise CaptureError(msg) from exc
-        msg = f"camera {self.device!r} is gone: it was unplugged or switched off"
+        msg = f"camera {show_address(self.device)!r} is gone: it was unplugged or switched off"
         raise CaptureError(msg)
 
 

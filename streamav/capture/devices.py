@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamav.errors import CaptureError
+from streamav.redaction import show_address
 
 __all__ = ["Device", "find_camera", "list_cameras", "list_microphones"]
 
@@ -65,7 +66,7 @@ def find_camera(wanted: str, dev: Path = _DEV, sys_class: Path = _SYS) -> str:
     if len({camera.name for camera in fits}) == 1:  # one camera may have several nodes: the first one gives pictures
         return fits[0].id
     listed = ", ".join(f"{camera.name} ({camera.id})" for camera in fits or cameras) or "none at all"
-    msg = f"camera must name one device; {wanted!r} fits {'several' if fits else 'none'} of: {listed}"
+    msg = f"camera must name one device; {show_address(wanted)!r} fits {'several' if fits else 'none'} of: {listed}"
     raise CaptureError(msg)
 
 

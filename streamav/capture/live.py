@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from streamav.backoff import Backoff
 from streamav.errors import CaptureError
+from streamav.redaction import redact
 from streamav.types import AudioBlock, SourceState, VideoFrame
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class LiveLoop:
                 reason = "end of stream"
                 raise _LostError(reason)
             if isinstance(item, Exception):
-                reason = str(item) or type(item).__name__
+                reason = redact(str(item)) or type(item).__name__
                 raise _LostError(reason) from item
             progress_ns, patience_s = self._clock.monotonic_ns(), self._settings.timeout_s
             yield item

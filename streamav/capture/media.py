@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from streamav.capture.address import LAVFI, is_live, is_network, redact
+from streamav.capture.address import LAVFI, is_live, is_network
 from streamav.capture.live import LiveLoop
 from streamav.capture.pacing import Pacer
 from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
 from streamav.files import file_sha256
+from streamav.redaction import redact, show_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,7 +64,7 @@ class MediaSource:
             clock: what pace and pauses are measured with; None for the machine's monotonic clock.
         """
         self._uri, self._look = uri, look
-        self._name = redact(uri)
+        self._name = show_address(uri)
         self._live = is_live(uri)
         self._settings = settings or CaptureSettings()
         clock = clock or SystemClock()

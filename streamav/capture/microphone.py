@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from streamav.capture.deficit import DeficitMonitor, SoundState
 from streamav.errors import CaptureError
+from streamav.redaction import show_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +99,9 @@ class Microphone:
             )
             self._stream.start()
         except (sounddevice.PortAudioError, ValueError) as exc:
-            msg = f"microphone {self._device!r} cannot be opened: {exc}. `streamav devices` lists what there is"
+            shown = show_address(self._device)
+            reason = str(exc).replace(self._device, shown)  # PortAudio repeats the name
+            msg = f"microphone {shown!r} cannot be opened: {reason}. `streamav devices` lists what there is"
             raise CaptureError(msg) from exc
         self._monitor = DeficitMonitor(self._rate, 2 * _BLOCK_S)
         _LOG.info("microphone opened device=%r rate_hz=%d", info["name"], self._rate)
@@ -140,12 +143,12 @@ class Microphone:
 
     def _check_alive(self, heard_ns: int) -> None:
         if self._dead.is_set() or (self._stream is not None and not self._stream.active):
-            msg = f"microphone {self._device!r} is gone: it was unplugged, or the sound server ended"
+            msg = f"microphone {show_address(self._device)!r} is gone: it was unplugged, or the sound server ended"
             raise CaptureError(msg)
         if self._clock.monotonic_ns() - heard_ns > self._timeout_s * 1e9:
             msg = (
-                f"microphone {self._device!r} gave nothing for {self._timeout_s:g} s: the sound server may have suspended it, or another "
-                "program may hold it; resume it, or close that program. `streamav devices` lists what there is"
+                f"microphone {show_address(self._device)!r} gave nothing for {self._timeout_s:g} s: the sound server may have suspended "
+                "it, or another program may hold it; resume it, or close that program. `streamav devices` lists what there is"
             )
             raise CaptureError(msg)
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import typer
 
 from streamav.errors import StreamavError
+from streamav.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,8 @@ __all__ = ["COMMANDS", "Command", "main"]
 
 INTERRUPTED: Final = 130
 """Exit status after Ctrl-C: 128 + SIGINT, as shells have it."""
+USAGE_ERROR: Final[type] = typer.BadParameter.__mro__[1]
+"""Error of typer for arguments that it cannot read; its module has another name in every few versions."""
 
 
 class Command(NamedTuple):
@@ -70,7 +73,9 @@ def _add(program: typer.Typer, name: str, place: Command) -> None:
             single = typer.Typer(add_completion=False, rich_markup_mode=None)  # help may hold brackets
             single.command(name)(found)
             found = single
-        typer.main.get_command(found).main(args=list(context.args), prog_name=f"streamav {name}")
+        code = typer.main.get_command(found).main(args=list(context.args), prog_name=f"streamav {name}", standalone_mode=False)
+        if isinstance(code, int):
+            raise typer.Exit(code)
 
 
 def _version(value: bool) -> None:
@@ -87,16 +92,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; None for those of the process.
     """
+    given = None if arguments is None else list(arguments)
     try:
-        typer.main.get_command(_program()).main(args=None if arguments is None else list(arguments), prog_name="streamav")
+        code = typer.main.get_command(_program()).main(args=given, prog_name="streamav", standalone_mode=False)
     except StreamavError as exc:
-        sys.stderr.write(f"streamav: {exc}\n")
+        sys.stderr.write(f"streamav: {redact(str(exc))}\n")
         return exc.exit_code
+    except typer.Abort:
+        sys.stderr.write("Aborted!\n")
+        return 1
     except KeyboardInterrupt:
         return INTERRUPTED
-    except SystemExit as exc:  # how typer ends, also when all is well
+    except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 1 if exc.code else 0
-    return 0
+    except Exception as exc:
+        if not isinstance(exc, USAGE_ERROR):
+            raise
+        return _refuse(exc)
+    return code if isinstance(code, int) else 0
+
+
+def _refuse(error: Any) -> int:  # noqa: ANN401 - typer's own class, without a name that stays
+    """Print an error of typer and return its exit status; it repeats an argument, which may be an address with its password."""
+    error.message = redact(error.message)
+    error.show()
+    return int(error.exit_code)
 
 
 def _program() -> typer.Typer:

@@ -184,6 +184,7 @@ def _whole_run(source: str, model: str, recipe: str | None, weights: Path | None
     from streamav import app
     from streamav.cli.run import settings_of
     from streamav.config_loading import load_settings
+    from streamav.redaction import show_address
 
     threads, duration = sizes
     values: dict[str, object] = {"source.duration_s": duration, "source.speed": "max", "model.name": model, "model.threads": threads}
@@ -195,7 +196,7 @@ def _whole_run(source: str, model: str, recipe: str | None, weights: Path | None
     settings = load_settings(environment={}, options=options)  # as in every other measurement: no broker and no setting of a run
     application = app.build(settings, beside=False)
     summary = asyncio.run(app.run(application))
-    return {"source": source, "engine": application.engine.name, "threads": threads, **asdict(summary)}
+    return {"source": show_address(source), "engine": application.engine.name, "threads": threads, **asdict(summary)}
 
 
 def _print_run(row: dict[str, Any], *, as_json: bool) -> None:

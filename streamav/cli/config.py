@@ -5,13 +5,14 @@ It prints what the settings come to, secrets left out.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from streamav.capture.address import redact
 from streamav.config_loading import load_settings
+from streamav.redaction import redact, show_address
 
 __all__ = ["app"]
 
@@ -32,4 +33,15 @@ def check(
     """Say whether a configuration file is right, with all its values; ends with 2 when it is not."""
     settings = load_settings(file, overrides or ())
     if not quiet:
-        typer.echo(redact(settings.model_dump_json(indent=1)))  # addresses may hold passwords
+        typer.echo(json.dumps(_shown(settings.model_dump(mode="json")), indent=1, ensure_ascii=False))
+
+
+def _shown(value: object, name: str = "") -> object:
+    """Return a value, or a tree of them, as it may be shown: addresses may hold passwords."""
+    if isinstance(value, dict):
+        return {key: _shown(inner, key) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_shown(inner) for inner in value]
+    if isinstance(value, str):
+        return show_address(value) if name in {"uri", "camera", "mic"} else redact(value)
+    return value

@@ -14,6 +14,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from streamav.cli.place import words_of_place
+from streamav.redaction import redact
 from streamav.types import EventPhase
 
 if TYPE_CHECKING:
@@ -28,9 +29,17 @@ def set_up_logging(*, verbose: bool) -> Console:
     """Send log lines to standard error: warnings, or everything from INFO on when *verbose*; give the console they go to."""
     console = Console(stderr=True, soft_wrap=True)
     handler = RichHandler(console=console, show_path=False, markup=False, rich_tracebacks=False, log_time_format="%H:%M:%S")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    handler.setFormatter(_Redacting("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("streamav").setLevel(logging.INFO if verbose else logging.WARNING)
     return console
+
+
+class _Redacting(logging.Formatter):
+    """Takes what may be secret out of every line, whoever wrote it: libraries name addresses too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
 
 
 class ConsoleSink:
@@ -67,7 +76,7 @@ class ConsoleSink:
 
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
         """Print the state and why."""
-        self._console.print(f"{escape(source)}: {state.value.replace('_', ' ')} ({escape(reason)})", highlight=False, style="cyan")
+        self._console.print(f"{escape(source)}: {state.value.replace('_', ' ')} ({escape(redact(reason))})", highlight=False, style="cyan")
 
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
         """Ignore it: the summary at the end says as much."""

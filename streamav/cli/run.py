@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
 import time
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from streamav.config import EngineChoice, PrecisionChoice
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
 from streamav.pipeline import SourceSummary
+from streamav.redaction import has_secret
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["run", "settings_of"]
 
 _INTERRUPTED = 130
+_log = logging.getLogger(__name__)
 
 
 def run(
@@ -90,6 +93,11 @@ def run(
         },
     )
     settings = load_settings(config, overrides or (), options=options)
+    if any(has_secret(text) for text in (source or "", *(overrides or ()))):
+        _log.warning(
+            "an address on the command line holds a password, which other users of the machine can read in the list of processes: "
+            "put the address into STREAMAV_SOURCE_URI, or into the file that --config names"
+        )
     raise typer.Exit(_run(settings, console, report, verbose=verbose, began_s=began_s))
 
 

@@ -5,6 +5,7 @@ It knows neither broker nor clock. Files are replaced as a whole, so a crash at 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import logging
@@ -14,7 +15,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from streamav.files import write_whole
+from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER, write_whole
 from streamav.publish.message import MAX_MESSAGE_BYTES, MessageError, decode
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Journal:
             return
         lines = b"".join(message.to_bytes() + b"\n" for message in self._open.values())
         try:
-            write_whole(self._path, lines, durable=durable, alone=True)  # the folder is locked
+            write_whole(self._path, lines, durable=durable, alone=True, private=True)  # the folder is locked
         except OSError as exc:
             if not self._told:
                 _log.warning("journal of open events cannot be written path=%s reason=%s", self._path, exc.strerror)
@@ -115,8 +116,8 @@ class StateFolder:
     def acquire(self) -> bool:
         """Make the folder ours; False, said in the log, when that cannot be: then nothing is remembered."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            lock = (self._folder / "lock").open("w", encoding="ascii")
+            self._make_private()
+            lock = open(self._folder / "lock", "w", encoding="ascii", opener=_open_private)  # noqa: SIM115 - held until release()
         except OSError as exc:
             _log.warning("state folder cannot be used, open events will not survive a crash path=%s reason=%s", self._folder, exc.strerror)
             return False
@@ -131,6 +132,16 @@ class StateFolder:
             return False
         self._lock = lock
         return True
+
+    def _make_private(self) -> None:
+        """Make the folder and what it lies in, for us alone; a state folder that the user made keeps its mode."""
+        state_dir = self._folder.parents[1]
+        state_dir.parent.mkdir(parents=True, exist_ok=True)
+        state_dir.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        for folder in (self._folder.parent, self._folder):
+            folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+            with contextlib.suppress(PermissionError):  # somebody else's
+                folder.chmod(PRIVATE_FOLDER)  # an older streamav left it open to all
 
     def release(self) -> None:
         """Let another process use the folder."""
@@ -148,7 +159,7 @@ class StateFolder:
             known = path.read_text(encoding="ascii").strip() if path.exists() else ""
             if re.fullmatch(CLIENT_ID_PATTERN, known):
                 return known
-            write_whole(path, f"{fresh}\n", durable=True, alone=True)
+            write_whole(path, f"{fresh}\n", durable=True, alone=True, private=True)
         except (OSError, UnicodeDecodeError) as exc:
             _log.warning("client id cannot be kept path=%s reason=%s", path, exc)
         return fresh
@@ -156,3 +167,7 @@ class StateFolder:
     def _draw(self) -> str:
         host = re.sub(r"[^a-zA-Z0-9_-]", "-", socket.gethostname())[:32]
         return f"streamav-{host}-{self._random.getrandbits(32):08x}"
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, PRIVATE_FILE)

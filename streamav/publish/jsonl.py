@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from streamav.errors import SettingsError
+from streamav.files import PRIVATE_FILE
 from streamav.publish.message import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from streamav.publish.message import ModelEntry
     from streamav.types import Event, FinalScores, SourceState, Telemetry
@@ -32,7 +33,7 @@ class JsonlSink:
         """Open the target.
 
         Args:
-            target: file to append to, or "-" for standard output.
+            target: file to append to, or "-" for standard output. A new file can be read by its owner alone (mode 0600).
             model: says what computes at the moment of an event.
             on_gone: called once when nobody reads any more, or the disk is full; None to only say so in the log.
 
@@ -51,7 +52,8 @@ class JsonlSink:
         if self._standard:
             return sys.stdout.buffer
         try:
-            return Path(target).open("ab")
+            # A new file is for its owner alone: events tell who was at home. One that is there keeps its mode.
+            return open(target, "ab", opener=lambda path, flags: os.open(path, flags, PRIVATE_FILE))
         except OSError as exc:
             msg = f"the file for events, {target}, cannot be written: {exc.strerror}"
             raise SettingsError(msg) from exc

@@ -8,12 +8,14 @@ from __future__ import annotations
 from urllib.parse import unquote, urlsplit
 
 from streamav.errors import SettingsError
+from streamav.redaction import redact
 from streamav.setting_names import WHERE_PASSWORDS_GO
 
 __all__ = ["EXAMPLE_URL", "parse_broker_url"]
 
 EXAMPLE_URL = "mqtt://127.0.0.1:1883/streamav"
 """What a URL looks like, for messages."""
+_NO_PASSWORD = f"the broker URL must not hold a password: other users of the machine can read it. {WHERE_PASSWORDS_GO}"
 
 
 def parse_broker_url(url: str) -> dict[str, object]:
@@ -32,13 +34,14 @@ def parse_broker_url(url: str) -> dict[str, object]:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as exc:
-        msg = f"the broker must be a URL like {EXAMPLE_URL}: {exc}"  # urlsplit's reasons name port or host, never the user part
+        if "@" in url:  # urlsplit takes for the port what may be the beginning of a password with a slash
+            raise SettingsError(_NO_PASSWORD) from None
+        msg = f"the broker must be a URL like {EXAMPLE_URL}: {exc}"
         raise SettingsError(msg) from None
-    if parts.password is not None:
-        msg = f"the broker URL must not hold a password: other users of the machine can read it. {WHERE_PASSWORDS_GO}"
-        raise SettingsError(msg)
+    if parts.password is not None or "@" in parts.path + parts.query + parts.fragment:
+        raise SettingsError(_NO_PASSWORD)
     if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname or parts.query or parts.fragment:
-        msg = f"the broker must be a URL like {EXAMPLE_URL} or mqtts://user@host:8883/streamav, got {url!r}"
+        msg = f"the broker must be a URL like {EXAMPLE_URL} or mqtts://user@host:8883/streamav, got {redact(text)!r}"
         raise SettingsError(msg)
     values: dict[str, object] = {"host": parts.hostname}
     if port is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,25 @@ def test_a_state_folder_that_cannot_be_made_is_no_failure(caplog: pytest.LogCapt
     folder = StateFolder(Path("/proc/nothing"), "a", dice(1))
     assert not folder.acquire()
     assert "cannot be used" in caplog.text
+
+
+def test_state_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """Folders are 0700 and files 0600, also those that an older streamav had left open to all, under any umask."""
+    old = os.umask(0)
+    try:
+        (tmp_path / "state" / "mqtt").mkdir(parents=True)
+        (tmp_path / "state").chmod(0o755)  # the user's own choice stays
+        for _ in range(2):
+            folder = StateFolder(tmp_path / "state", "h_1883_base", dice(1))
+            assert folder.acquire()
+            folder.client_id()
+            assert folder.journal_path is not None
+            Journal(folder.journal_path).note(message(1))
+            found = {path.relative_to(tmp_path): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+            assert found.pop(Path("state")) == 0o755
+            assert len(found) == 5
+            assert all(mode == (0o700 if (tmp_path / path).is_dir() else 0o600) for path, mode in found.items())
+            folder.journal_path.chmod(0o644)
+            folder.release()
+    finally:
+        os.umask(old)
