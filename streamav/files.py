@@ -18,11 +18,12 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamav.errors import DataError
+from streamav.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,6 +38,8 @@ __all__ = [
     "file_sha256",
     "remove_leftovers",
     "slug",
+    "typed_path",
+    "user_folder",
     "whole_file",
     "whole_folder",
     "write_whole",
@@ -150,6 +153,43 @@ def remove_leftovers(path: Path) -> None:
             one.rename(path)
         else:
             _remove(one)
+
+
+def typed_path(text: str) -> Path:
+    """Return the path that a person wrote, with ~ for the home; where no such home is known, ~ begins a name like any other."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
+def user_folder(variable: str, below_home: str) -> Path:
+    """Return the folder *variable* names, else *below_home* in the user's home.
+
+    A user without a home (a container with a number that no user has) gets `streamav-NUMBER` among the temporary files, made here for that
+    user alone; what it holds may be gone after the next start of the machine.
+
+    Args:
+        variable: of the XDG Base Directory Specification 0.8, such as XDG_STATE_HOME.
+        below_home: its default, such as ".local/state".
+
+    Raises:
+        SettingsError: when the folder among the temporary files is another user's, who could put anything there.
+    """
+    named = os.environ.get(variable)
+    if named:
+        return Path(named)
+    try:
+        return Path.home() / below_home
+    except RuntimeError:
+        own = Path(tempfile.gettempdir(), f"streamav-{os.getuid()}")
+    with contextlib.suppress(FileExistsError):
+        own.mkdir(mode=PRIVATE_FOLDER)
+    found = own.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        msg = f"this user has no home, and {own} must be a folder that only this user can write; set HOME, or {variable}, to another folder"
+        raise SettingsError(msg)
+    return own / below_home
 
 
 def file_sha256(path: Path) -> str:

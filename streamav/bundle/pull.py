@@ -15,7 +15,7 @@ from urllib import error, parse, request
 
 from streamav.bundle.store import encoder_folder
 from streamav.errors import ModelError
-from streamav.files import file_sha256, write_whole
+from streamav.files import file_sha256, typed_path, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,7 @@ def pull(
     """
     folder = encoder_folder() if folder is None else folder
     is_address = source is None or "://" in source
-    local = Path() if source is None or is_address else Path(source).expanduser()
+    local = Path() if source is None or is_address else typed_path(source)
     if not is_address and local.is_dir():
         local /= entry.file
     name = entry.file if is_address or local.name == entry.file else _local_name(entry, local)

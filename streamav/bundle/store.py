@@ -19,7 +19,7 @@ from safetensors.numpy import save
 
 from streamav.bundle.card import ModelCard, parse_card
 from streamav.errors import ModelError
-from streamav.files import file_sha256, whole_folder
+from streamav.files import file_sha256, user_folder, whole_folder
 from streamav.setting_names import HOME
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def data_home() -> Path:
     home = os.environ.get(HOME)
     if home:
         return Path(home)
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "streamav"
+    return user_folder("XDG_DATA_HOME", ".local/share") / "streamav"
 
 
 def models_folder() -> Path:

@@ -78,16 +78,19 @@ def decode(
     """
     damage = _Damage(name)
     last: dict[int, int] = {}
+    broken_off = False
     packets = container.demux(sound, picture)
     while True:
         try:
             packet = next(packets, None)
         except av.error.InvalidDataError as exc:
             damage.note(exc)
+            broken_off = True
             packets = container.demux(sound, picture)  # a generator that raised is over; the container is not
             continue
         if packet is None:
             break
+        broken_off &= packet.size == 0  # an empty packet marks the end
         try:
             frames = packet.decode()
         except av.error.FFmpegError as exc:  # decoders report damage under many names, "operation not permitted" among them
@@ -98,6 +101,8 @@ def decode(
             damage.in_a_row = 0
         yield from (frame for frame in timed if frame is not None)
     damage.summarize()
+    if broken_off and not live:
+        _LOG.warning("file is damaged, its rest is left out source=%s at_s=%.1f", name, max(last.values(), default=0) / _SECOND_NS)
 
 
 class _Damage:

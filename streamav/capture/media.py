@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
+import stat
 import threading
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from streamav.capture.pacing import Pacer
 from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
-from streamav.files import file_sha256
+from streamav.files import file_sha256, typed_path
 from streamav.redaction import redact, show_address
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
 __all__ = ["MediaSource"]
 
 _LOG = logging.getLogger(__name__)
+_SYSTEM_SAYS = {
+    FileNotFoundError: ": there is no such file; check the path",
+    IsADirectoryError: " is a folder; give the path of one media file in it",
+    PermissionError: " may not be read; check its permissions",
+}
 
 
 class MediaSource:
@@ -79,7 +85,7 @@ class MediaSource:
 
     @cached_property
     def session(self) -> str:
-        """SHA-256 of a file's content or of a filter graph, in hex; a random word for what comes over a network.
+        """SHA-256 of a file's content or of a filter graph, in hex; a random word for what cannot be read twice (network, pipe, device).
 
         Raises:
             CaptureError: when the file cannot be read.
@@ -88,8 +94,10 @@ class MediaSource:
             return secrets.token_hex(8)
         if self._uri.startswith(LAVFI):
             return hashlib.sha256(self._uri.encode()).hexdigest()
+        path = _path(self._uri)
         try:
-            return file_sha256(_path(self._uri))
+            once = not (stat.S_ISREG(path.stat().st_mode) or path.is_dir())  # to hash a pipe would take its content away
+            return secrets.token_hex(8) if once else file_sha256(path)
         except OSError as exc:
             raise _cannot_open(self._name, exc) from exc
 
@@ -127,13 +135,13 @@ class MediaSource:
 
         from streamav.capture.demux import decode, find_streams, read_items
 
+        end_ns = 0
         try:
             with self._open() as container:
                 sound, picture = find_streams(container, self._name)
                 # Frame threads hold pictures back, which a live picture cannot afford.
                 picture.thread_type = "SLICE" if self._live else "AUTO"
                 frames = decode(container, sound, picture, self._name, live=self._live)
-                end_ns = 0
                 for item in read_items(frames, self._look, origin, self._name):
                     if stop.is_set():
                         return
@@ -143,6 +151,9 @@ class MediaSource:
                 if announced_s - end_ns / 1e9 > 1.0 and not self._live:
                     _LOG.warning("file ends early source=%s at_s=%.1f announced_s=%.1f", self._name, end_ns / 1e9, announced_s)
         except av.error.FFmpegError as exc:
+            if end_ns and not self._live:
+                _LOG.warning("file is damaged, its rest is left out source=%s at_s=%.1f reason=%s", self._name, end_ns / 1e9, exc.strerror)
+                return
             raise _cannot_open(self._name, exc) from exc
 
     def _open(self) -> av.container.InputContainer:
@@ -151,14 +162,20 @@ class MediaSource:
         if self._uri.startswith(LAVFI):
             return av.open(self._uri.removeprefix(LAVFI), format="lavfi")
         if not is_network(self._uri):
-            path = _path(self._uri)
+            path = _path(self._uri).absolute()  # FFmpeg takes what stands before a colon for a protocol
             if path.is_dir():
-                msg = f"{self._name} is a folder; give the path of a media file"
-                raise CaptureError(msg)
-            return av.open(str(path))
+                raise _cannot_open(self._name, IsADirectoryError())
+            try:
+                return av.open(str(path), metadata_errors="replace")  # a title in any encoding
+            except av.error.InvalidDataError:
+                if not path.is_file():
+                    raise
+                # FFmpeg looks through a fragmented MP4 before it opens it; read from front to back it is played up to its damage.
+                return av.open(str(path), options={"seekable": "0"}, metadata_errors="replace")
         # Over RTSP a timeout fires after about twice its value (measured), so half of it is set.
         timeout_s = self._settings.timeout_s / 2 if self._uri.startswith("rtsp") else self._settings.timeout_s
-        return av.open(self._uri, options=_network_options(self._uri, timeout_s), timeout=(timeout_s * 2, timeout_s))
+        options = _network_options(self._uri, timeout_s)
+        return av.open(self._uri, options=options, timeout=(timeout_s * 2, timeout_s), metadata_errors="replace")
 
 
 def _network_options(uri: str, timeout_s: float) -> dict[str, str]:
@@ -174,15 +191,16 @@ def _network_options(uri: str, timeout_s: float) -> dict[str, str]:
 
 
 def _path(uri: str) -> Path:
-    return Path(unquote(urlsplit(uri).path)) if uri.lower().startswith("file://") else Path(uri).expanduser()
+    if uri.lower().startswith("file://"):
+        return Path(unquote(urlsplit(uri).path))
+    return typed_path(uri)
 
 
 def _cannot_open(name: str, exc: Exception) -> CaptureError:
     """Put what FFmpeg or the system says into a sentence that says what to do."""
-    if isinstance(exc, FileNotFoundError):
-        return CaptureError(f"{name}: there is no such file; check the path")
-    if isinstance(exc, PermissionError):
-        return CaptureError(f"{name} may not be read; check its permissions")
+    for of_system, said in _SYSTEM_SAYS.items():
+        if isinstance(exc, of_system):
+            return CaptureError(name + said)
     kind = type(exc).__name__
     if kind == "InvalidDataError" and is_network(name):
         return CaptureError(f"{name} gave nothing that is media; check that it is running, and its address")

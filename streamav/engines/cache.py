@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamav.errors import EngineError
-from streamav.files import file_sha256, remove_leftovers, whole_folder
+from streamav.files import file_sha256, remove_leftovers, user_folder, whole_folder
 from streamav.setting_names import HOME
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def cache_folder() -> Path:
     home = os.environ.get(HOME)
     if home:
         return Path(home) / "engines"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamav" / "engines"
+    return user_folder("XDG_CACHE_HOME", ".cache") / "streamav" / "engines"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ import logging
 import os
 import re
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER, write_whole
+from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER, user_folder, write_whole
 from streamav.publish.message import MAX_MESSAGE_BYTES, MessageError, decode
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from random import Random
 
     from streamav.publish.message import EventMessage
@@ -37,8 +37,7 @@ def default_state_dir() -> Path:
 
     Source: XDG Base Directory Specification 0.8.
     """
-    home = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
-    return Path(home) / "streamav"
+    return user_folder("XDG_STATE_HOME", ".local/state") / "streamav"
 
 
 class Journal:

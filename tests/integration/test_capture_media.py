@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import socket
 import threading
+from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -273,3 +276,99 @@ def test_closing_ends_a_file() -> None:
         if len(taken) == 3:
             source.close()
     assert len(taken) == 3
+
+
+def write_titled(path: Path, seconds: float = 4.0) -> Path:
+    """Write a recording whose title is Latin-1, as old recorders have it, and no UTF-8."""
+    write(path, seconds)
+    with av.open(str(path)) as source, av.open(str(path.with_name(f"titled{path.suffix}")), "w") as out:
+        streams = {one.index: out.add_stream_from_template(one) for one in source.streams}
+        out.metadata["title"] = "cafXX"
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    content = path.with_name(f"titled{path.suffix}").read_bytes()
+    assert b"cafXX" in content
+    path.write_bytes(content.replace(b"cafXX", b"caf\xe9\xff"))
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_a_title_in_any_encoding_is_no_obstacle(tmp_path: Path, suffix: str) -> None:
+    """What a recorder writes about a recording, in whatever encoding, does not keep it from being played."""
+    segments = segments_of(MediaSource(str(write_titled(tmp_path / f"clip.{suffix}")), LOOK, speed="max"))
+    assert [segment.index for segment in segments] == [0, 1, 2, 3]
+
+
+def test_a_title_in_any_encoding_is_no_obstacle_over_a_network(tmp_path: Path) -> None:
+    """A live stream with such a title is played, and nobody is told to check a password."""
+    content = write_titled(tmp_path / "clip.mkv").read_bytes()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def give() -> None:
+            peer, _ = server.accept()
+            with peer:
+                peer.sendall(content)
+
+        threading.Thread(target=give, daemon=True).start()
+        settings = CaptureSettings(timeout_s=5.0, reconnect=False)
+        source = MediaSource(f"tcp://127.0.0.1:{server.getsockname()[1]}", LOOK, settings=settings)
+        got: list[object] = []
+        with pytest.raises(CaptureError, match="was lost"):
+            got.extend(source.items())  # CPython keeps what came before the error
+        assert sum(isinstance(item, VideoFrame) for item in got) >= 12
+
+
+def test_a_pipe_is_played_to_its_end(tmp_path: Path) -> None:
+    """What cannot be read twice is not read for its session, which is then a random word, a new one for each run."""
+    content = write(tmp_path / "clip.ts", 4.0).read_bytes()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def give() -> None:
+        with suppress(BrokenPipeError), pipe.open("wb") as file:
+            file.write(content)
+
+    threading.Thread(target=give, daemon=True).start()
+    source = MediaSource(str(pipe), LOOK, speed="max")
+    assert len(source.session) == 16
+    assert source.session == source.session
+    assert MediaSource(str(pipe), LOOK).session != source.session
+    assert [segment.index for segment in segments_of(source)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["2026-09-14T10:22:31.mp4", "http:clip.mp4", "lavfi.mp4", "~clip.mp4", "-clip.mp4", "a b?c=d&e.mp4"])
+def test_any_name_of_a_file_may_be_given_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A colon makes no protocol of a name, and a tilde no home of another user."""
+    write(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    source = MediaSource(name, LOOK, speed="max")
+    assert len(source.session) == 64
+    assert [segment.index for segment in segments_of(source)] == [0, 1, 2, 3]
+
+
+def test_a_folder_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    """Its content is asked for first, and then it is opened: both say that a file must be named."""
+    with pytest.raises(CaptureError, match="is a folder; give the path of one media file in it"):
+        _ = MediaSource(str(tmp_path), LOOK).session
+    with pytest.raises(CaptureError, match="is a folder; give the path of one media file in it"):
+        list(MediaSource(str(tmp_path), LOOK).items())
+
+
+@pytest.mark.parametrize("hole", ["zeros", "cut"])
+def test_a_fragmented_file_with_a_hole_is_played_up_to_it(tmp_path: Path, caplog: pytest.LogCaptureFixture, hole: str) -> None:
+    """What was played was not damaged; the log says from where on the file is."""
+    path = write(tmp_path / "clip.mp4", 12.0, options={"movflags": "frag_keyframe+empty_moov+default_base_moof"})
+    content = path.read_bytes()
+    parts = [place for place in range(len(content)) if content[place : place + 4] == b"moof"]
+    first, last = parts[4] + 100, parts[6] + 50
+    path.write_bytes(content[:first] + (bytes(last - first) if hole == "zeros" else b"") + content[last:])
+    with caplog.at_level(logging.WARNING):
+        segments = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert [segment.index for segment in segments] == [0, 1, 2, 3]
+    assert "damaged data skipped" in caplog.text
+    if hole == "zeros":  # behind a cut FFmpeg finds one more packet, so the end looks like any other
+        told = re.search(r"file is damaged, its rest is left out source=\S+ at_s=(\S+)", caplog.text)
+        assert told is not None
+        assert float(told[1]) == pytest.approx(4.0, abs=0.1)

@@ -339,3 +339,24 @@ def test_ctrl_c_ends_the_demonstration_and_leaves_nothing_behind(streamav: Strea
     port = next(line for line in lines if "mosquitto listens" in line).split("127.0.0.1:")[1].split(",")[0]
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", int(port)), 1.0)
+
+
+def test_a_run_without_a_home_works(streamav: Streamav, model: tuple[str, str], tmp_path: Path) -> None:
+    """In a container HOME may be missing and the user's number unknown: models, engines and state then lie among the temporary files."""
+    unknown = (
+        "import pwd, sys\ndef nobody(uid): raise KeyError(uid)\npwd.getpwuid = nobody\nfrom streamav.cli import main\nsys.exit(main())"
+    )
+    names = {"HOME", "STREAMAV_HOME", "STREAMAV_STATE_DIR", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"}
+    environment = {key: value for key, value in streamav.environment.items() if key not in names} | {"TMPDIR": str(tmp_path)}
+    nowhere = ("--mqtt", f"mqtt://127.0.0.1:{spare_port()}")
+    done = subprocess.run(
+        [sys.executable, "-c", unknown, "run", "--source", CLIP.format(3), *model, "--speed", "max", *nowhere],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / f"streamav-{os.getuid()}" / ".local/state/streamav/mqtt").is_dir()

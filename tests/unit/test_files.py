@@ -21,13 +21,15 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from streamav.bundle.classes import AVE_CLASSES
-from streamav.errors import DataError
+from streamav.errors import DataError, SettingsError
 from streamav.files import (
     SLUG_SIZE,
     class_slugs,
     file_sha256,
     remove_leftovers,
     slug,
+    typed_path,
+    user_folder,
     whole_file,
     whole_folder,
     write_whole,
@@ -363,3 +365,25 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, write: Call
     finally:
         tmp_path.chmod(0o700)
     assert (tmp_path / "x").read_text() == "old"
+
+
+def test_a_user_without_a_home_has_a_folder_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may run under a number that no user has, without HOME: the folder is then among the temporary files, for it alone."""
+
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    own = tmp_path / f"streamav-{os.getuid()}"
+    for _ in range(2):
+        assert user_folder("XDG_STATE_HOME", ".local/state") == own / ".local/state"
+    assert stat.S_IMODE(own.stat().st_mode) == 0o700
+    assert typed_path("~/clip.mp4") == Path("~/clip.mp4")
+    own.chmod(0o777)
+    with pytest.raises(SettingsError, match="set HOME, or XDG_STATE_HOME"):
+        user_folder("XDG_STATE_HOME", ".local/state")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "named"))
+    assert user_folder("XDG_STATE_HOME", ".local/state") == tmp_path / "named"

@@ -139,7 +139,7 @@ def media_seconds(path: Path) -> float | None:
     import av
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path.absolute()), metadata_errors="replace") as container:
             return None if container.duration is None else float(container.duration) / 1e6
     except (OSError, av.error.FFmpegError):
         return None

@@ -74,7 +74,7 @@ def decode_sound(file: Path) -> NDArray[np.float32]:
     """Decode a sound file, shape (n,), mono, 16 kHz, range [-1, 1]."""
     import av
 
-    with av.open(str(file)) as container:
+    with av.open(str(file.absolute()), metadata_errors="replace") as container:
         resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
         blocks = [out.to_ndarray() for frame in container.decode(audio=0) for out in resampler.resample(frame)]
         blocks += [out.to_ndarray() for out in resampler.resample(None)]
@@ -85,7 +85,7 @@ def decode_picture(file: Path, side: int = PICTURE_SIDE) -> NDArray[np.uint8]:
     """Decode a picture, shape (H, W, 3) RGB, scaled down where its longest side is above *side* pixels."""
     import av
 
-    with av.open(str(file)) as container:
+    with av.open(str(file.absolute()), metadata_errors="replace") as container:
         frame = next(container.decode(video=0))
         scale = min(1.0, side / max(frame.width, frame.height))
         width, height = max(8, round(frame.width * scale)), max(8, round(frame.height * scale))
