@@ -10,7 +10,7 @@ import difflib
 import logging
 import os
 import signal
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ from streamav.tracker import LabelOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Segment, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from streamav.bundle import Bundle, ModelCard
     from streamav.clock import Clock
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from streamav.protocols import Engine, Extractor, Localizer, Sink, Source
     from streamav.types import SegmentFeatures
 
-__all__ = ["Application", "build", "label_options", "localizer_head", "run"]
+__all__ = ["Application", "build", "check_model", "label_options", "localizer_head", "run"]
 
 _log = logging.getLogger(__name__)
 
@@ -124,16 +124,36 @@ def build(
     return Application(pipeline, bundle, engine, {setup.id: setup.source for setup in setups}, frames_per_second)
 
 
-def _setup(one: OneOfSources, card: ModelCard, frames_per_second: int, given: Source | None, settings: Settings) -> SourceSetup:
-    """Make one source and how it is treated; an error names it where there are several."""
+def check_model(settings: Settings) -> None:
+    """Check what the settings say of labels and thresholds against the card of their model, for every source.
+
+    Raises:
+        SettingsError: when they contradict the card.
+        ModelError: when the model cannot be used.
+    """
+    card = find_bundle(settings.model.name).card
+    for one in settings.each_source():
+        with _named(one, settings):
+            label_options(card, one.detection)
+
+
+@contextmanager
+def _named(one: OneOfSources, settings: Settings) -> Iterator[None]:
+    """Name the source in an error, where there are several."""
     try:
-        labels = label_options(card, one.detection)
-        source = given or open_source(one, one.capture, picture=card.visual.picture, frames_per_second=frames_per_second)
+        yield
     except (SettingsError, CaptureError) as exc:
         if not settings.sources:
             raise
         msg = f"source {one.id}: {exc}"
         raise type(exc)(msg) from exc
+
+
+def _setup(one: OneOfSources, card: ModelCard, frames_per_second: int, given: Source | None, settings: Settings) -> SourceSetup:
+    """Make one source and how it is treated; an error names it where there are several."""
+    with _named(one, settings):
+        labels = label_options(card, one.detection)
+        source = given or open_source(one, one.capture, picture=card.visual.picture, frames_per_second=frames_per_second)
     return SourceSetup(
         id=one.id,
         source=source,

@@ -58,7 +58,7 @@ _NUMBER_AS_TEXT = BeforeValidator(lambda value: str(value) if type(value) is int
 class _Options(BaseModel):
     """Frozen settings that refuse keys they do not know; a number that stands for a text need not be quoted."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
 
 class SourceSettings(_Options):
@@ -167,7 +167,7 @@ class OutboxSettings(_Options):
     """Bounds of what waits for an absent broker."""
 
     messages: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    bytes: Annotated[int, Field(ge=1_000)] = 16_000_000
+    bytes: Annotated[int, Field(ge=1_000, le=1 << 40)] = 16_000_000
 
 
 class BackoffSettings(_Options):

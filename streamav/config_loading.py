@@ -94,7 +94,7 @@ def _from_environment(environment: Mapping[str, str]) -> list[tuple[tuple[str, .
 
 def _read(file: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return _toml(file.read_text(encoding="utf-8-sig"))  # editors of Windows put a mark in front
     except OSError as exc:
         msg = f"the configuration file {file} cannot be read: {exc.strerror}"
         raise SettingsError(msg) from exc
@@ -132,6 +132,21 @@ def _numbered(sections: list[object], path: tuple[str, ...], depth: int) -> obje
 def _value(text: str) -> object:
     """Read a value as TOML would, and anything else as a string."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return _toml(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def _toml(text: str) -> dict[str, object]:
+    """Parse TOML; a number too long for Python to read is an error of TOML like any other.
+
+    Raises:
+        tomllib.TOMLDecodeError: when it is not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except (ValueError, RecursionError) as exc:  # Python's limits: 4300 digits of an integer, brackets in brackets
+        msg = f"a value is too long or too deep ({type(exc).__name__}); shorten it"
+        raise tomllib.TOMLDecodeError(msg) from exc

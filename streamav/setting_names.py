@@ -32,6 +32,7 @@ NOT_SETTINGS: Final[Mapping[str, str]] = {
 WHERE_PASSWORDS_GO: Final = "Put it into STREAMAV_MQTT_PASSWORD, or into a file named by mqtt.password_file"
 """What to do instead, for messages."""
 
+_LONGEST_SHOWN: Final = 200
 _NUMBER: Final = "<number>"
 """Stands in a path for the number of one of a list of sections."""
 _NAME: Final = "<name>"
@@ -87,8 +88,15 @@ def explain(error: Mapping[str, Any]) -> str:
         return f"sources must be at most {MOST_SOURCES} tables, each headed [[sources]], got {got}"
     if isinstance(given, dict | list | tuple):  # a whole section: its address or password need not be shown
         return f"{where}: {said}"
-    shown = show_address(given) if isinstance(given, str) else given  # an address may stand where none is wanted
-    return f"{where}: {said} (got {'a secret' if 'password' in where else repr(shown)})"
+    return f"{where}: {said} (got {'a secret' if 'password' in where else _shown(given)})"
+
+
+def _shown(given: object) -> str:
+    """Return a value as it may be shown: an address may stand where none is wanted, and no value fills the screen."""
+    if isinstance(given, int) and given.bit_length() > _LONGEST_SHOWN:
+        return "a number that is far too large"
+    text = repr(show_address(given) if isinstance(given, str) else given)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}... of {len(text)} characters"
 
 
 def _fits(location: Path, path: Path) -> bool:

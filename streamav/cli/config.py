@@ -27,11 +27,19 @@ def _config() -> None:
 @app.command()
 def check(
     file: Annotated[Path, typer.Argument(help="TOML file.")],
+    model: Annotated[str | None, typer.Option("--model", help="Check with this model, as `streamav run --model` does.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over the file; repeatable.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing when all is well.")] = False,
 ) -> None:
-    """Say whether a configuration file is right, with all its values; ends with 2 when it is not."""
-    settings = load_settings(file, overrides or ())
+    """Say whether a configuration file is right, with all its values; ends with 2 when it is not, with 4 when its model cannot be used.
+
+    Labels and thresholds are checked with the model that the file names, as streamav run does; what lies outside the file and the model,
+    such as cameras and the broker, is not looked at.
+    """
+    from streamav.app import check_model
+
+    settings = load_settings(file, overrides or (), options={} if model is None else {"model": {"name": model}})
+    check_model(settings)
     if not quiet:
         typer.echo(json.dumps(_shown(settings.model_dump(mode="json")), indent=1, ensure_ascii=False))
 

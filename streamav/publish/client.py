@@ -263,7 +263,7 @@ def _password(settings: MqttSettings) -> str | None:
     if settings.password_file is None:
         return None
     try:
-        return settings.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        return settings.password_file.read_text(encoding="utf-8-sig").rstrip("\r\n")
     except (OSError, UnicodeDecodeError):
         msg = f"mqtt.password_file must be a readable text file with nothing but the password, got {settings.password_file}"
         raise SettingsError(msg) from None

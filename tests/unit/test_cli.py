@@ -198,3 +198,28 @@ def test_the_demonstration_compares_honestly() -> None:
     found, others = compare(truth, events)
     assert [one.seen_s for one in found] == [(4.0, 9.0), None, None, None]
     assert others == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[detection]\non = 0.3\noff = 0.6\n", "detection.off of"),
+        ("[detection.classes.no_such_thing]\non = 0.5\n", "no such label"),
+        (
+            "[[sources]]\nid = 'a'\nuri = 'a.mp4'\n[[sources]]\nid = 'b'\nuri = 'b.mp4'\n[sources.detection.classes.barkk]\non = 0.5\n",
+            "source b: ",
+        ),
+        ("[model]\nname = 'no-such-model'\n", "no-such-model"),
+    ],
+)
+def test_config_check_refuses_what_a_run_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, told: str) -> None:
+    """Labels and thresholds are checked with the card of the model that the file names, with the same words and status."""
+    file = tmp_path / "run.toml"
+    file.write_text(text, encoding="utf-8")
+    checked = main(["config", "check", "--quiet", str(file)])
+    words = capsys.readouterr().err
+    source = [] if "[[sources]]" in text else ["--source", "scene"]
+    assert main(["run", "--config", str(file), *source]) == checked
+    assert checked in {2, 4}
+    assert told in words
+    assert words in capsys.readouterr().err

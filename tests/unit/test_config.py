@@ -11,6 +11,7 @@ import pytest
 from streamav.config import Settings, SourceSettings
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
+from streamav.publish.client import Credentials
 from streamav.publish.url import parse_broker_url
 from streamav.setting_names import HOME, NOT_SETTINGS, setting_of_variable
 
@@ -358,3 +359,47 @@ def test_the_example_of_several_sources_is_right() -> None:
     assert (archive.id, archive.uri, archive.detection.latency_segments) == ("archive", "recording.mp4", 2)
     assert [one.detection.classes["bark"].on for one in (desk, porch, archive)] == [0.7, 0.7, 0.7]
     assert ["keyboard" in one.detection.classes for one in (desk, porch, archive)] == [False, True, False]
+
+
+def test_a_byte_order_mark_changes_nothing(tmp_path: Path) -> None:
+    """Editors of Windows put it in front of a file; settings and password are the same with it."""
+    password = tmp_path / "password"
+    password.write_bytes("\ufeffa sleeping cat\r\n".encode())
+    file = tmp_path / "run.toml"
+    file.write_text(f'\ufeff[mqtt]\nhost = "h"\nusername = "me"\npassword_file = "{password}"\n', encoding="utf-8")
+    settings = load_settings(file, environment={})
+    assert settings.mqtt is not None
+    assert Credentials(settings.mqtt).password == "a sleeping cat"  # noqa: S105 - made up
+
+
+@pytest.mark.parametrize("value", ["1" * 5000, "[" * 100_000, "0x" + "f" * 500_000])
+@pytest.mark.parametrize("key", ["model.threads", "mqtt.outbox.bytes", "source.duration_s"])
+def test_a_value_that_no_one_can_read_is_one_short_message(tmp_path: Path, key: str, value: str) -> None:
+    """In a file, after --set and in the environment, a number of thousands of digits is refused with its name, and not repeated."""
+    file = tmp_path / "run.toml"
+    section, _, name = key.rpartition(".")
+    file.write_text(f'mqtt.host = "h"\n[{section}]\n{name} = {value}\n', encoding="utf-8")
+    for arguments in (
+        {"file": file, "environment": {}},
+        {"overrides": ["mqtt.host=h", f"{key}={value}"], "environment": {}},
+        {"environment": {"STREAMAV_MQTT_HOST": "h", f"STREAMAV_{key.replace('.', '_').upper()}": value}},
+    ):
+        with pytest.raises(SettingsError) as told:
+            load_settings(**arguments)
+        assert len(str(told.value)) < 600
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("source.duration_s", "capture.timeout_s", "capture.reconnect_min_s", "capture.reconnect_max_s"),
+        *("mqtt.timeout_s", "mqtt.backoff.min_s", "mqtt.backoff.max_s"),
+    ],
+)
+def test_seconds_are_finite(key: str, value: str) -> None:
+    """Wherever seconds are meant, infinity and what is no number are refused, in a file as in the environment."""
+    with pytest.raises(SettingsError, match=key):
+        load_settings(overrides=["mqtt.host=h", f"{key}={value}"], environment={})
+    with pytest.raises(SettingsError, match=key):
+        load_settings(environment={"STREAMAV_MQTT_HOST": "h", f"STREAMAV_{key.replace('.', '_').upper()}": value})
