@@ -6,7 +6,6 @@ It reads labels, runs `streamav.app` on each file as fast as it goes, and scores
 from __future__ import annotations
 
 import asyncio
-import csv
 import json
 import math
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import typer
 
 from streamav.config import DetectionSettings, EngineChoice, ModelSettings, PrecisionChoice, Settings, SourceSettings
 from streamav.errors import DataError
+from streamav.tables import find_below, read_table, to_seconds
 from streamav.types import SEGMENT_NS, EventPhase
 
 if TYPE_CHECKING:
@@ -116,23 +116,18 @@ def read_labels(file: Path) -> dict[str, list[Span]]:
         DataError: when the file or a column is missing, when it has no row, or when a row names no file or a time that is not a
             number; the message names the row.
     """
-    try:
-        with file.open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            if not set(reader.fieldnames or ()) >= _COLUMNS:
-                msg = f"{file} must have the columns {', '.join(sorted(_COLUMNS))}, got {reader.fieldnames}"
-                raise DataError(msg)
-            truth: dict[str, list[Span]] = {}
-            for number, row in enumerate(reader, start=2):
-                if not row["file"]:
-                    msg = f"{file}, line {number}: the column file must name a recording, got nothing"
-                    raise DataError(msg)
-                spans = truth.setdefault(row["file"], [])
-                if row["onset_s"] and row["offset_s"]:
-                    spans.append(_span(row, f"{file}, line {number}"))
-    except (OSError, UnicodeDecodeError, csv.Error) as exc:
-        msg = f"{file} must be a readable table: {exc}"
-        raise DataError(msg) from exc
+    columns, rows = read_table(file)
+    if not set(columns) >= _COLUMNS:
+        msg = f"{file} must have the columns {', '.join(sorted(_COLUMNS))}, got {', '.join(columns) or 'nothing'}"
+        raise DataError(msg)
+    truth: dict[str, list[Span]] = {}
+    for line, row in rows:
+        if not row["file"]:
+            msg = f"{file}, line {line}: the column file must name a recording, got nothing"
+            raise DataError(msg)
+        spans = truth.setdefault(find_below(file.parent, row["file"]) or row["file"], [])
+        if row["onset_s"] and row["offset_s"]:
+            spans.append(_span(row, f"{file}, line {line}"))
     if not truth:
         msg = f"{file} must have a row for each recording, got none; a recording in which nothing happens is a row without times"
         raise DataError(msg)
@@ -141,7 +136,7 @@ def read_labels(file: Path) -> dict[str, list[Span]]:
 
 def _span(row: dict[str, str], where: str) -> Span:
     try:
-        onset_s, offset_s = float(row["onset_s"]), float(row["offset_s"])
+        onset_s, offset_s = to_seconds(row["onset_s"]), to_seconds(row["offset_s"])
     except ValueError as exc:
         msg = f"{where}: onset_s and offset_s must be numbers, got {row['onset_s']!r} and {row['offset_s']!r}"
         raise DataError(msg) from exc

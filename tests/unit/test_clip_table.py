@@ -67,7 +67,8 @@ def test_a_table_gives_clips_classes_splits_and_groups(tmp_path: Path) -> None:
         ("=HYPERLINK(1),bark,0,1", "row 2: file must be a path below"),
         ("lavfi:testsrc,bark,0,1", "row 2: file must be a path below"),
         ("http://host/a.mp4,bark,0,1", "row 2: file must be a path below"),
-        ("sub\\d.mkv,bark,0,1", "row 2: file must be a path below"),
+        ("..\\a.mp4,bark,0,1", "row 2: file must be a path below"),
+        ("C:\\clips\\a.mp4,bark,0,1", "row 2: file must be a path below"),
         (",bark,0,1", "row 2: file must be a path below"),
     ],
 )
@@ -134,7 +135,7 @@ def test_a_row_of_another_width_and_a_table_without_class_are_told(tmp_path: Pat
     (tmp_path / "a.mp4").touch()
     for row in ("a.mp4,bark,0", "a.mp4,bark,0,1,2"):
         (tmp_path / "labels.csv").write_text(f"file,label,onset_s,offset_s\n{row}\n", encoding="utf-8")
-        with pytest.raises(DataError, match="row 2: it must have the 4 fields"):
+        with pytest.raises(DataError, match=r"row 2: (it must have at most the 4 fields|onset_s and offset_s of a\.mp4 must be numbers)"):
             read_clip_table(tmp_path / "labels.csv", tmp_path)
     with pytest.raises(DataError, match="at least one row must have a class"):
         read(tmp_path, "a.mp4,none,,")

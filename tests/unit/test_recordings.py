@@ -38,7 +38,7 @@ def test_rows_without_times_name_a_file_without_events(tmp_path: Path) -> None:
         (HEADER, "must have a row for each recording, got none"),
         ("", "must have the columns"),
         (HEADER + ",bark,1,3\n", "line 2: the column file must name a recording"),
-        (HEADER + "a.mp4,bark,1,3\n\n,,,\n", "line 3: the column file must name a recording"),
+        (HEADER + "a.mp4,bark,1,3\n\n,bark,1,2\n", "line 4: the column file must name a recording"),
     ],
 )
 def test_wrong_tables_are_refused_with_their_line(tmp_path: Path, text: str, says: str) -> None:

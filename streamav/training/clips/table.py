@@ -6,7 +6,6 @@ class_slug), onset_s, offset_s, and if wanted split and group. A row with the la
 
 from __future__ import annotations
 
-import csv
 import difflib
 import math
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 
 from streamav.errors import DataError
 from streamav.files import SLUG_SIZE, slug
+from streamav.tables import find_below, read_table, to_seconds
 from streamav.training.clips.splits import SPLITS
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ _NEEDED = ("file", "label", "onset_s", "offset_s")
 _OPTIONAL = ("split", "group")
 _READ_OVER = ("notes", "labelled_by", "ave_class")
 """Columns for people, which tables of `streamav recordings` have."""
-_MAX_BYTES = 16 << 20
 _MAX_TOLD = 20
 _FORMULA = "=+-@"
 
@@ -87,18 +86,19 @@ def read_clip_table(path: Path, media: Path) -> ClipTable:
     """Read and check a table.
 
     Args:
-        path: the CSV file, UTF-8, comma-separated, with a header.
+        path: the CSV file, as `read_table` takes it, with a header.
         media: folder that the files are in.
 
     Raises:
         DataError: naming every row that is wrong (the first twenty).
     """
-    rows = _rows(path)
+    columns, rows = read_table(path, lambda given: _header(path, given))
+    names = _header(path, columns)
     clips: dict[str, Clip] = {}
     problems: list[str] = []
     for line, row in rows:
         try:
-            _take(clips, row, line, media)
+            _take(clips, {name: row[column] for column, name in names.items()}, line, media)
         except DataError as exc:
             problems.append(f"row {line}: {exc}")
     for clip in clips.values():
@@ -149,29 +149,6 @@ def _joined(events: Iterable[ClipEvent]) -> dict[str, list[tuple[float, float]]]
     return spans
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Read the rows with the line each begins on."""
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            msg = f"{path} must be at most {_MAX_BYTES} bytes"
-            raise DataError(msg)
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, restkey="", restval=None, strict=True)
-            names = _header(path, list(reader.fieldnames or ()))
-            found = []
-            line = reader.line_num + 1
-            for row in reader:
-                if "" in row or None in row.values():
-                    msg = f"{path}, row {line}: it must have the {len(names)} fields of the header"
-                    raise DataError(msg)
-                found.append((line, {name: row[given].strip() for given, name in names.items()}))
-                line = reader.line_num + 1
-    except (OSError, UnicodeDecodeError, csv.Error) as exc:
-        msg = f"{path} must be a readable table (CSV, UTF-8): {exc}"
-        raise DataError(msg) from exc
-    return found
-
-
 def _header(path: Path, given: list[str]) -> dict[str, str]:
     """Give the name of each column as we know it."""
     names = {column: "label" if column == "class_slug" else column for column in given}
@@ -216,16 +193,18 @@ def _take(clips: dict[str, Clip], row: Mapping[str, str], line: int, media: Path
 
 
 def _checked_file(name: str, media: Path) -> str:
-    """Give a file name that stays below the folder of the media and is there."""
-    parts = name.split("/")
-    hostile = not name.isprintable() or "\\" in name or ":" in name or name[:1] in {"/", "~", *_FORMULA} or {"", ".", ".."} & set(parts)
+    """Give a file name that stays below the folder of the media and is there, with slashes and as the disk spells it."""
+    plain = name.replace("\\", "/").removeprefix("./")
+    parts = plain.split("/")
+    hostile = not plain.isprintable() or ":" in plain or plain[:1] in {"/", "~", *_FORMULA} or {"", ".", ".."} & set(parts)
     if not name or hostile:
-        msg = f"file must be a path below the media folder, without .., \\ and :, and without {_FORMULA}~/ at its start; got {name[:80]!r}"
+        msg = f"file must be a path below the media folder, without .. and :, and without {_FORMULA}~/ at its start; got {name[:80]!r}"
         raise DataError(msg)
-    if not (media / name).is_file():
+    found = find_below(media, plain)
+    if found is None:
         msg = f"file {name[:200]} must be in {media}, and is not"
         raise DataError(msg)
-    return name
+    return found
 
 
 def _checked_label(label: str, file: str) -> str:
@@ -243,7 +222,7 @@ def _checked_label(label: str, file: str) -> str:
 
 def _times(row: Mapping[str, str], file: str) -> tuple[float, float]:
     try:
-        onset_s, offset_s = float(row["onset_s"]), float(row["offset_s"])
+        onset_s, offset_s = to_seconds(row["onset_s"]), to_seconds(row["offset_s"])
     except ValueError:
         msg = f"onset_s and offset_s of {file} must be numbers of seconds, got {row['onset_s'][:40]!r} and {row['offset_s'][:40]!r}"
         raise DataError(msg) from None

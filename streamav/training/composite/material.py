@@ -5,7 +5,6 @@ It knows no network and no scene: only files, their classes, their split and the
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +13,7 @@ import numpy as np
 
 from streamav.errors import DataError
 from streamav.files import class_slugs, whole_file
+from streamav.tables import find_below, read_table
 from streamav.types import SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
@@ -55,17 +55,15 @@ def read_index(root: Path) -> list[Item]:
     file = root / "index.csv"
     items: list[Item] = []
     lines: dict[str, int] = {}
-    try:
-        with file.open(newline="", encoding="utf-8") as stream:
-            rows = csv.DictReader(stream)
-            for r in rows:
-                items.append(
-                    Item(path=r["path"], kind=r["kind"], label=r["class"], split=r["split"], origin=r.get("original_id") or r["path"])  # type: ignore[arg-type]
-                )
-                lines.setdefault(r["class"], rows.line_num)
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as exc:
-        msg = f"{file} must be a table (CSV, UTF-8) with columns path, kind, class and split: {exc}"
-        raise DataError(msg) from exc
+    columns, rows = read_table(file)
+    if missing := [name for name in ("path", "kind", "class", "split") if name not in columns]:
+        msg = f"{file} must be a table (CSV, UTF-8) with columns path, kind, class and split, got none named {', '.join(missing)}"
+        raise DataError(msg)
+    for line, row in rows:
+        path = find_below(root, row["path"]) or row["path"]
+        origin = row.get("original_id") or row["path"]
+        items.append(Item(path=path, kind=row["kind"], label=row["class"], split=row["split"], origin=origin))  # type: ignore[arg-type]
+        lines.setdefault(row["class"], line)
     class_slugs(file, ((line, label) for label, line in lines.items() if label))
     return items
 
