@@ -30,6 +30,8 @@ _SECOND_NS = 1_000_000_000
 _START_SPAN_NS = 2 * _SECOND_NS
 _START_FRAMES = 300
 _DAMAGE_LIMIT = 200
+_GOES_ON_S = 1.0
+"""A file that goes on for so long behind its last damage was not broken off by it: FFmpeg finds a packet or two in what is left."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,19 +80,20 @@ def decode(
     """
     damage = _Damage(name)
     last: dict[int, int] = {}
-    broken_off = False
+    newest_s, broken_s = 0.0, None  # of packets: decoded frames come later
     packets = container.demux(sound, picture)
     while True:
         try:
             packet = next(packets, None)
         except av.error.InvalidDataError as exc:
             damage.note(exc)
-            broken_off = True
+            broken_s = newest_s
             packets = container.demux(sound, picture)  # a generator that raised is over; the container is not
             continue
         if packet is None:
             break
-        broken_off &= packet.size == 0  # an empty packet marks the end
+        if packet.pts is not None and packet.time_base is not None:
+            newest_s = max(newest_s, float(packet.pts * packet.time_base))
         try:
             frames = packet.decode()
         except av.error.FFmpegError as exc:  # decoders report damage under many names, "operation not permitted" among them
@@ -101,8 +104,8 @@ def decode(
             damage.in_a_row = 0
         yield from (frame for frame in timed if frame is not None)
     damage.summarize()
-    if broken_off and not live:
-        _LOG.warning("file is damaged, its rest is left out source=%s at_s=%.1f", name, max(last.values(), default=0) / _SECOND_NS)
+    if broken_s is not None and newest_s - broken_s < _GOES_ON_S and not live:
+        _LOG.warning("file is damaged, its rest is left out source=%s at_s=%.1f", name, broken_s)
 
 
 class _Damage:
