@@ -102,7 +102,7 @@ def test_material_whose_classes_become_no_label_is_refused_before_composing(tmp_
 def test_material_in_another_encoding_is_told(tmp_path: Path) -> None:
     """An index that is not UTF-8 is one error that names the file."""
     (tmp_path / "index.csv").write_bytes("path,kind,class,split\na.wav,sound,café,train\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"index\.csv must be a table"):
+    with pytest.raises(DataError, match=r"index\.csv must be a readable table"):
         read_index(tmp_path)
 
 
