@@ -62,7 +62,7 @@ def write_random_bundle(profile: str, folder: Path, seed: int = 0) -> Bundle:
 
 
 def _parts(profile: str) -> tuple[AudioCard, VisualCard, int, tuple[ClassEntry, ...]]:
-    """Give both encoders, the width of the localizer and the classes."""
+    """Return both encoders, the width of the localizer and the classes."""
     if profile == "paper":
         audio = AudioCard(network="vggish", log_mel_offset=0.01, size=128)
         return audio, VisualCard(network="vgg19", picture=(224, 224), frames_per_second=16, size=512, grid=7), 128, AVE_CLASSES

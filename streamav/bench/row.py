@@ -197,7 +197,7 @@ def _on_gpu(request: RowRequest) -> bool:
 
 
 def _gpu_memory_mb(request: RowRequest) -> float | None:
-    """Give the most memory that torch held on the GPU, 10^6 bytes; None on a CPU."""
+    """Return the most memory that torch held on the GPU, 10^6 bytes; None on a CPU."""
     if not _on_gpu(request):
         return None
     import torch
@@ -206,7 +206,7 @@ def _gpu_memory_mb(request: RowRequest) -> float | None:
 
 
 def _drift(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Give how far the engine was from the reference when it was made; a reference is not off."""
+    """Return how far the engine was from the reference when it was made; a reference is not off."""
     parity = facts.get("parity", {})
     return {
         "drift": parity.get("probability", 0.0),

@@ -35,7 +35,7 @@ class Search:
 
 
 def find_most(carries: Callable[[int], bool], most: int, first: int = 1) -> int:
-    """Give the greatest number that *carries*, by doubling from *first* and then halving the gap; 0 when 1 does not.
+    """Return the greatest number that *carries*, by doubling from *first* and then halving the gap; 0 when 1 does not.
 
     It takes for granted that whoever carries n carries fewer, and asks for no number twice and none above *most*.
     """
@@ -52,7 +52,7 @@ def find_most(carries: Callable[[int], bool], most: int, first: int = 1) -> int:
 
 
 def memory_per_stream_mb(trials: Sequence[Trial]) -> float | None:
-    """Give the slope of a line through memory over sources, by least squares; None when there is no line."""
+    """Return the slope of a line through memory over sources, by least squares; None when there is no line."""
     if len({trial.streams for trial in trials}) < 2:  # noqa: PLR2004 - a line has two points
         return None
     mean_streams = sum(trial.streams for trial in trials) / len(trials)

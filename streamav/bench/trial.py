@@ -61,7 +61,7 @@ class TrialRequest:
         return WINDOW_SEGMENTS + self.seconds
 
     def with_streams(self, streams: int) -> TrialRequest:
-        """Give the same with another number of sources."""
+        """Return the same with another number of sources."""
         return replace(self, streams=streams)
 
 
@@ -160,7 +160,7 @@ class _Memory(threading.Thread):
             self._samples_mb.append(now_mb)
 
     def end(self) -> float | None:
-        """Give the median of the later half; None where the system does not tell."""
+        """Return the median of the later half; None where the system does not tell."""
         self._over.set()
         self.join()
         return median(self._samples_mb[len(self._samples_mb) // 2 :]) if self._samples_mb else None
@@ -237,7 +237,7 @@ def _settings(request: TrialRequest) -> Settings:
 
 
 def _player(request: TrialRequest, card: ModelCard) -> Callable[[], Iterable[AudioBlock | VideoFrame]]:
-    """Give what plays one round: the rendered scene out of memory, which all sources share, or a file, decoded anew by each."""
+    """Return what plays one round: the rendered scene out of memory, which all sources share, or a file, decoded anew by each."""
     from streamav.capture import open_source
     from streamav.config import CaptureSettings, SourceSettings
 

@@ -57,7 +57,7 @@ def main() -> None:
 def measured(
     engine: Engine, card: ModelCard, recordings: list[list[Segment]], frames: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give the visual features of all seconds, and the class probabilities of every window of ten of them."""
+    """Return the visual features of all seconds, and the class probabilities of every window of ten of them."""
     extractor, localizer = SegmentExtractor(engine, card), VscgLocalizer(engine, localizer_head(card))
     grids, scores = [], []
     for segments in recordings:

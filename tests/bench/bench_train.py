@@ -68,7 +68,7 @@ def features(visual: FeatureRows) -> FeatureSet:
 
 
 def stepper(precision: Precision, device: torch.device, *, share: float = 1.0, eager: bool = False) -> Callable[[Batch], float]:
-    """Give a function that takes one step; *eager* for the plain layers in float32."""
+    """Return a function that takes one step; *eager* for the plain layers in float32."""
     torch.manual_seed(0)
     network = VSCG(VSCGOptions.corrected()).to(device).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=not eager)
@@ -87,7 +87,7 @@ def stepper(precision: Precision, device: torch.device, *, share: float = 1.0, e
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Give wall and CPU seconds of *work*."""
+    """Return wall and CPU seconds of *work*."""
     began, used = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - began, time.process_time() - used
@@ -99,7 +99,7 @@ def medians(measured: list[tuple[float, float]]) -> dict[str, float]:
 
 
 def peak_memory() -> float:
-    """Give the most memory this process has held so far, in GB; pages of files that the system caches do not count."""
+    """Return the most memory this process has held so far, in GB; pages of files that the system caches do not count."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)  # kB on Linux
 
 

@@ -58,7 +58,7 @@ def asked(bundle: Bundle, name: str) -> EngineRequest:
 
 
 def usable(name: str) -> Recipe:
-    """Give a recipe, or skip where the GPU has not its precision."""
+    """Return a recipe, or skip where the GPU has not its precision."""
     recipe = load_recipe(name)
     problem = CudaMaker().problem(recipe)
     if problem is not None:
@@ -72,7 +72,7 @@ def engine_of(bundle: Bundle, recipe: Recipe, device: CudaDevice | None = None) 
 
 @cache
 def reference(path: Path) -> Answers:
-    """Give what eager float32 torch on the CPU answers."""
+    """Return what eager float32 torch on the CPU answers."""
     from streamav.bundle import load_bundle
 
     bundle = load_bundle(path)
@@ -81,7 +81,7 @@ def reference(path: Path) -> Answers:
 
 
 def rows_of(arrays: tuple[NDArray[Kind], ...], count: int) -> tuple[NDArray[Kind], ...]:
-    """Give *count* rows, beginning again after the last."""
+    """Return *count* rows, beginning again after the last."""
     return tuple(array[np.arange(count) % len(array)] for array in arrays)
 
 

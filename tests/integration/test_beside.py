@@ -28,7 +28,7 @@ CPU = {"onnxruntime-fp32", "openvino-fp32"}
 
 
 def items(gate: threading.Event) -> list[AudioBlock | VideoFrame | threading.Event]:
-    """Give seconds of noise and pictures; the source waits at *gate* in its middle."""
+    """Return seconds of noise and pictures; the source waits at *gate* in its middle."""
     generator = np.random.default_rng(3)
     found: list[AudioBlock | VideoFrame | threading.Event] = []
     for index in range(SECONDS):

@@ -38,7 +38,7 @@ class StandInDevice:
         return memory
 
     def prepare(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], tuple[Tensor, ...]]:
-        """Give a program that runs on its own inputs and answers in memory of its own, as a graph does."""
+        """Return a program that runs on its own inputs and answers in memory of its own, as a graph does."""
         self.calls.append("prepare")
         self.prepared.append((name, len(inputs[0])))
         own = _answers(module, inputs)

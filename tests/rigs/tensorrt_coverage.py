@@ -26,7 +26,7 @@ DECOMPOSING = ("torch_decompositions", "kept_whole", "own_decompositions")
 
 
 def read_facts() -> dict[str, dict[str, Any]]:
-    """Give the facts of every version."""
+    """Return the facts of every version."""
     facts: dict[str, dict[str, Any]] = json.loads(FACTS_FILE.read_text())
     return facts
 
@@ -74,7 +74,7 @@ def _table(facts: Mapping[str, Any]) -> dict[torch._ops.OperatorBase, Callable[.
 
 
 def _find(name: str) -> Any:  # noqa: ANN401 - an operator, a packet of them, or nothing
-    """Give aten.add.Tensor's operator; None when this torch has none of the name."""
+    """Return aten.add.Tensor's operator; None when this torch has none of the name."""
     found: Any = torch.ops
     for part in name.split("."):
         found = getattr(found, part, None)
@@ -82,7 +82,7 @@ def _find(name: str) -> Any:  # noqa: ANN401 - an operator, a packet of them, or
 
 
 def _names(node: fx.Node, facts: Mapping[str, Any]) -> Iterator[str]:
-    """Give the names under which a converter may be registered, the most special one first."""
+    """Return the names under which a converter may be registered, the most special one first."""
     if not isinstance(node.target, torch._ops.OpOverload):
         yield f"operator.{getattr(node.target, '__name__', node.target)}"
         return
@@ -94,7 +94,7 @@ def _names(node: fx.Node, facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_free(node: fx.Node) -> bool:
-    """Say whether the node or what it takes has an axis whose size is not fixed."""
+    """Return whether the node or what it takes has an axis whose size is not fixed."""
     return any(
         isinstance(size, torch.SymInt)
         for part in (node, *node.all_input_nodes)

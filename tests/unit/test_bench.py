@@ -60,12 +60,12 @@ def test_anything_else_is_one_sentence(lines: str, limit_s: float, said: str, tm
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [
-        (["--engine", "nonsense"], 6, "no engine recipe 'nonsense'; there are: "),
-        (["--engine", "cpu-fp32,"], 6, "no engine recipe ''"),
+        (["--engine", "nonsense"], 6, "there is no engine recipe 'nonsense'; choose one of: "),
+        (["--engine", "cpu-fp32,"], 6, "there is no engine recipe ''"),
         (["--batch", "0"], 2, "--batch takes whole numbers of 1 to 256, by comma, got '0'"),
         (["--batch", "1000000"], 2, "got '1000000'"),
         (["--batch", "²"], 2, "got '²'"),
-        (["--source", "scene", "--engine", "nonsense"], 6, "no engine recipe 'nonsense'"),
+        (["--source", "scene", "--engine", "nonsense"], 6, "there is no engine recipe 'nonsense'"),
         (["--source", "scene", "--check"], 2, "--check is for the table of the networks"),
         (["--streams", "2", "--check"], 2, "--check is for the table of the networks"),
     ],

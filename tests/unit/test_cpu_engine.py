@@ -253,7 +253,7 @@ def test_the_quantiser_leaves_logging_as_it_was(visual: Path, tmp_path: Path) ->
 
 def test_too_little_to_calibrate_on_is_refused(visual: Path, tmp_path: Path) -> None:
     """One picture has no range."""
-    with pytest.raises(EngineError, match="calibration takes at least 2 inputs, got 1"):
+    with pytest.raises(EngineError, match="calibration needs at least 2 inputs, got 1"):
         quantise(visual, tmp_path / "int8.onnx", pictures(1))
 
 

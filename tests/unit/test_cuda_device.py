@@ -35,7 +35,7 @@ def right(network: GraphedNetwork, count: int) -> bool:
 
 
 def attributes(path: Path) -> set[str]:
-    """Give every `torch.x.y.z` that a file names."""
+    """Return every `torch.x.y.z` that a file names."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and (name := ast.unparse(node)).startswith("torch."):
@@ -152,7 +152,7 @@ def test_a_capture_that_fails_is_said_once_and_launched_plainly(monkeypatch: pyt
     assert device.graphs == 0
     assert [note for note in fake.notes if note.startswith("capture")] == ["capture in ours thread_local"]
     assert [record.message for record in caplog.records] == [
-        "engine: network twice runs without CUDA graphs, its capture failed: operation not permitted when stream is capturing"
+        "engine: network twice runs without CUDA graphs, since its capture failed: operation not permitted when stream is capturing"
     ]
 
 

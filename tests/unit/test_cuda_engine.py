@@ -53,13 +53,13 @@ def twice_on(device: StandInDevice, most: int) -> GraphedNetwork:
 
 
 def numbers(count: int, start: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give inputs that are different in every row of every call."""
+    """Return inputs that are different in every row of every call."""
     rows = np.arange(start, start + count, dtype=np.float32)[:, None]
     return rows + np.array([0.0, 0.25, 0.5], np.float32), -rows + np.array([0.0, 0.125], np.float32)
 
 
 def right(network: GraphedNetwork, counts: list[int]) -> bool:
-    """Say whether every call gives what its own inputs ask for."""
+    """Return whether every call gives what its own inputs ask for."""
     start = 1
     for count in counts:
         one, two = numbers(count, start)
@@ -284,7 +284,7 @@ def test_without_a_driver_torch_is_not_imported() -> None:
     ("version", "available", "bfloat16", "precision", "said"),
     [
         (None, False, False, "fp32", "built without CUDA; install the CUDA build"),
-        ("13.0", False, False, "fp32", "sees no GPU; see whether CUDA_VISIBLE_DEVICES"),
+        ("13.0", False, False, "fp32", "sees no GPU; check that CUDA_VISIBLE_DEVICES"),
         ("13.0", True, False, "bf16", "T4 has no bfloat16; use --precision fp16"),
         ("13.0", True, False, "fp16", None),
         ("13.0", True, True, "bf16", None),

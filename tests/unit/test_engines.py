@@ -101,7 +101,7 @@ def test_every_recipe_is_in_the_wheel() -> None:
 
 def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
     """The message lists what there is."""
-    with pytest.raises(EngineError, match=r"no engine recipe 'abacus'; there are: .*cpu-fp32"):
+    with pytest.raises(EngineError, match=r"there is no engine recipe 'abacus'; choose one of: .*cpu-fp32"):
         load_recipe("abacus")
 
 

@@ -41,7 +41,7 @@ def test_the_precision_of_each_engine(world: World) -> None:
     assert {engine: engine_candidates(asked(engine)) for engine in wanted} == {engine: (name,) for engine, name in wanted.items()}
     assert engine_candidates(asked("cpu", "int8")) == ("cpu-int8",)
     assert world.ranked("cpu", "int8") == ["cpu-int8"]
-    with pytest.raises(EngineError, match=r"no engine torch with precision int8; there are: cpu-fp32, cpu-int8"):
+    with pytest.raises(EngineError, match=r"no engine torch with precision int8; choose one of: cpu-fp32, cpu-int8"):
         world.ranked("torch", "int8")
 
 
@@ -133,7 +133,7 @@ def test_a_gpu_without_tensorrt_is_said_once(
     with caplog.at_level(logging.INFO):
         world.ranked()
     said = [record.getMessage() for record in caplog.records]
-    assert said == (["engine: tensorrt-fp16 is passed over: the package torch_tensorrt is not installed"] if gpu else [])
+    assert said == (["engine: tensorrt-fp16 is skipped: the package torch_tensorrt is not installed"] if gpu else [])
 
 
 @pytest.mark.parametrize(("wrong", "taken"), [("cuda-bf16", "cpu-fp32"), ("cpu-fp32", "torch-fp32")])
@@ -149,7 +149,7 @@ def test_a_typo_in_a_recipe_ends_no_automatic_run(
     cache = EngineCache(tmp_path / "engines")
     assert selection.ranked(bundle, asked("auto"), cache)[0].name == taken
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert f"engine: {wrong} is passed over" in record.getMessage()
+    assert f"engine: {wrong} is skipped" in record.getMessage()
     assert "tolerence: Extra inputs are not permitted" in record.getMessage()
     assert "tolerence" in unusable_here()[wrong]
     engine, precision = wrong.split("-")
@@ -177,7 +177,7 @@ def test_a_forced_build_that_fails_its_comparison_replaces_nothing_that_passed(w
     (before,) = world.cache.entries()
     with monkeypatch.context() as failing:
         failing.setattr(making, "compare", lambda *_: far)
-        with pytest.raises(EngineError, match=r"differs from the float32 reference .*the engine that passed before stays"):
+        with pytest.raises(EngineError, match=r"differs from the float32 reference .*the earlier engine, which passed, stays"):
             rebuild(world.bundle, asked("cpu"), world.cache)
         assert world.cache.entries() == [before]
         assert open_engine(world.bundle, asked("cpu"), world.cache).name == "stand-in-cpu-fp32"
@@ -193,7 +193,7 @@ def test_a_forced_build_that_fails_its_comparison_replaces_nothing_that_passed(w
 
 
 def beside(world: World, engine: str = "auto", precision: str = "auto") -> tuple[str, str | None]:
-    """Give what runs at once, and what is made beside it."""
+    """Return what runs at once, and what is made beside it."""
     opened = open_engine(world.bundle, asked(engine, precision), world.cache, beside=True)
     return opened.name, opened.coming if isinstance(opened, SwapEngine) else None
 

@@ -66,7 +66,7 @@ def turn(engine: SwapEngine) -> list[float]:
 
 
 def running(pid: int) -> bool:
-    """Say whether a process exists and is not just waiting to be collected."""
+    """Return whether a process exists and is not just waiting to be collected."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -90,7 +90,7 @@ def pid_in(path: Path) -> int:
             "import sys; sys.exit('streamav: no engine can run model tiny')",
             "the builder ended with status 1: streamav: no engine can run model tiny",
         ),
-        ("import sys; sys.exit(6)", "the builder ended with status 6: it said nothing"),
+        ("import sys; sys.exit(6)", "the builder ended with status 6: it printed nothing"),
         (r"import os, sys; os.write(2, b'\xff\x00\x1b[31mno' * 1_000_000 + b'\n\n'); sys.exit(3)", None),
     ],
     ids=["well", "segfault", "error", "silent", "nonsense"],
@@ -243,7 +243,7 @@ def test_no_call_is_changed_in_its_middle(world: World, monkeypatch: pytest.Monk
     ("program", "reason"),
     [
         (CRASH, "the builder was ended by SIGSEGV"),
-        ("print('all is well')", f"no usable {NAME} for model tiny"),
+        ("print('all is well')", f"no usable engine {NAME} for model tiny"),
         (
             "import sys, pathlib; p = pathlib.Path(sys.argv[1]); p.mkdir(parents=True); (p / 'entry.json').write_text('nonsense')",
             "no usable",
@@ -266,7 +266,7 @@ def test_a_failed_build_is_one_warning(
     engine.start()
     assert turn(engine) == [1.0] * 4
     (warning,) = [record.getMessage() for record in caplog.records if "could not be made ready" in record.getMessage()]
-    assert warning.startswith(f"engine: {NAME} could not be made ready, first goes on running model tiny: ")
+    assert warning.startswith(f"engine: {NAME} could not be made ready; first continues to run model tiny: ")
     assert reason in warning
     assert world.makers["tensorrt"].compiled == []
 

@@ -327,7 +327,7 @@ def test_an_entry_that_cannot_be_loaded_says_why(bundle: Bundle, built: EngineCa
     maker = TensorRTMaker(RefusingCompiler())
     with pytest.raises(EngineError, match=r"TensorRT cannot load .*visual\.engine: wrong magic"):
         maker.load(request_for(bundle), entry.path, entry.facts)
-    with pytest.raises(EngineError, match="does not say how visual is run"):
+    with pytest.raises(EngineError, match="must hold the inputs and outputs of network visual"):
         maker.load(request_for(bundle), entry.path, {"networks": {}})
 
 
@@ -376,7 +376,7 @@ def test_results_do_not_change_with_the_next_call() -> None:
 def test_wrong_inputs_are_refused_before_the_gpu_sees_them(wrong: NDArray[np.generic]) -> None:
     """The message says what the network takes and what came."""
     batches: list[int] = []
-    with pytest.raises(EngineError, match=r"network double cannot run: it takes uint8 \(n, 3\), got"):
+    with pytest.raises(EngineError, match=r"network double must get inputs of uint8 \(n, 3\), got"):
         doubling(batches)(wrong)
     assert batches == []
 

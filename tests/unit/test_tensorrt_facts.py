@@ -64,7 +64,7 @@ def calls(source: str) -> Iterator[tuple[str, set[str]]]:
 
 
 def unknown_keywords(source: str, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Give every keyword that a version does not have, and every function that was not read."""
+    """Return every keyword that a version does not have, and every function that was not read."""
     return sorted(
         f"{version} {name}({word}=)"
         for name, words in calls(source)
@@ -130,7 +130,7 @@ def profile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def examples(bundle: Bundle, count: int) -> dict[str, tuple[NDArray[np.generic], ...]]:
-    """Give random inputs of every network."""
+    """Return random inputs of every network."""
     generator, card = np.random.default_rng(0), bundle.card
     size = VSCGOptions.from_dict(card.localizer.options).segment_size
     grid = (count, card.visual.grid, card.visual.grid, card.visual.size)
