@@ -237,7 +237,7 @@ def _settings(request: TrialRequest) -> Settings:
 
 
 def _player(request: TrialRequest, card: ModelCard) -> Callable[[], Iterable[AudioBlock | VideoFrame]]:
-    """Return the function that plays one round: the rendered scene from memory, shared by all sources, or a file that each source decodes."""
+    """Return the function that plays one round: the rendered scene from memory, shared by all sources, or a file decoded by each."""
     from streamav.capture import open_source
     from streamav.config import CaptureSettings, SourceSettings
 

@@ -98,7 +98,7 @@ def test_the_bounds_hold_each_profile_to_its_own() -> None:
     """A quick profile, precision or batch does not hide a slow one; the reference has no bound."""
     check_bounds([row(), row(batch=16), row("paper", "int8"), row() | {"engine": "torch", "second_ms": 900.0}])
     for slow, said in (
-        (row(second_ms=61.0), "starter, one second of one stream in float32, ms: at most 60.0, got 61"),
+        (row(second_ms=61.0), "starter, one segment of one stream in float32, ms: at most 60.0, got 61"),
         (row("paper", "int8", realtime_factor=0.9), "paper in int8, real-time factor of the networks: at most 0.8, got 0.9"),
         (row("edge", window_ms=2.5), "localize_window of edge, one stream, ms: at most 2.0, got 2.5"),
         (row("edge", batch=16, window_ms=8.8), "localize_window of edge, 16 streams, ms a stream: at most 0.5, got 0.55"),
