@@ -1,4 +1,4 @@
-"""A device of the CPU that is as late as a GPU may be: it does nothing before somebody waits, and then everything in order."""
+"""A device on the CPU that is as late as a GPU may be: it does all work, in order, only when the host waits."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 
 UNWRITTEN = 77
-"""What page-locked memory holds before it is written."""
+"""Value of page-locked memory before it is written."""
 
 
 @dataclass(eq=False)
 class StandInDevice:
-    """The role Device; `calls` tells in which order it was asked, and with *deaf* nobody waits for its work."""
+    """Fills the role Device; `calls` holds its calls in order, and with *deaf* wait() does not run the work."""
 
     deaf: bool = False
     calls: list[str] = field(default_factory=list)
     prepared: list[tuple[str, int]] = field(default_factory=list)
     taken: dict[str, int] = field(default_factory=lambda: {"pinned": 0, "memory": 0})
-    """Numbers of which memory was given, of each kind."""
+    """Count of the numbers that were allocated, by kind of memory."""
     given: list[Callable[[], object]] = field(default_factory=list)
     """Work that is not done yet."""
 
@@ -38,7 +38,7 @@ class StandInDevice:
         return memory
 
     def prepare(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], tuple[Tensor, ...]]:
-        """Return a program that runs on its own inputs and answers in memory of its own, as a graph does."""
+        """Return a program that runs on its own inputs and writes its results into its own memory, as a graph does."""
         self.calls.append("prepare")
         self.prepared.append((name, len(inputs[0])))
         own = _answers(module, inputs)

@@ -1,4 +1,4 @@
-"""Engines and makers that stand in for those which need a GPU, and a world of recipes for them."""
+"""Stand-in engines and makers for those that need a GPU, and a set of recipes for them."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class StandIn:
     """A maker whose engines are torch under another name."""
 
     missing: str | None = None
-    """What this machine lacks."""
+    """What this machine lacks, as problem() returns it."""
     fault: str | None = None
-    """Why compiling fails."""
+    """Reason with which compiling fails."""
     takes_long: bool = False
     compiled: list[str] = field(default_factory=list)
 
@@ -61,14 +61,14 @@ class StandIn:
 
 @dataclass
 class World:
-    """A machine with these engines."""
+    """A simulated machine with these engines."""
 
     bundle: Bundle
     cache: EngineCache
     makers: dict[str, StandIn] = field(default_factory=lambda: {name: StandIn() for name in ("tensorrt", "cuda", "cpu")})
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> World:
-        """Let selection see this machine."""
+        """Install this machine for `selection`."""
         monkeypatch.setattr(making, "second_ms", lambda *_: 1.0)  # timing takes longer than all the rest
         monkeypatch.setattr(selection, "recipe_names", lambda: NAMES)
         monkeypatch.setattr(selection, "load_recipe", recipe)

@@ -1,4 +1,4 @@
-"""A compiler that needs no GPU: its "engine" is the exported program itself, and it runs on the CPU."""
+"""A stand-in compiler that needs no GPU: its "engine" is the exported program itself, and it runs on the CPU."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from streamav.engines.recipe import Precision
 
 @dataclass
 class StandInCompiler:
-    """Builds, loads and runs like Torch-TensorRT does for the maker; counts what it is asked for."""
+    """Builds, loads and runs like Torch-TensorRT does for the maker, and records its calls."""
 
     capability: str = "8.6"
     libraries: str = "torch 2.13.0 torch-tensorrt 2.13.0 tensorrt 11.0.0"
     device: str = "cpu"
     trouble: str | None = None
-    """What problem() says."""
+    """Return value of problem()."""
     failure: Exception | None = None
-    """What build() raises..."""
+    """The exception that build() raises..."""
     failing: int = 1
-    """...in this of its calls, counted from 1."""
+    """...in the call with this number, counted from 1."""
     shift: float = 0.0
-    """Added to every output, to make a wrong engine."""
+    """Number added to every output, to make a wrong engine."""
     built: list[tuple[tuple[int, int, int], int]] = field(default_factory=list)
     """Batches and workspace of each call of build()."""
     batches: list[int] = field(default_factory=list)
-    """Batch of each run."""
+    """Batch size of each run."""
 
     def problem(self, precision: Precision) -> str | None:
         return self.trouble

@@ -1,7 +1,7 @@
-"""Says which operators of an exported program have no converter in torch-tensorrt, from facts read out of its wheels.
+"""Finds the operators of an exported program that have no converter in torch-tensorrt, from facts read out of its wheels.
 
-It repeats the way of `torch_tensorrt.dynamo`: decompose with the package's own table, replace what a lowering pass replaces, look every
-operator up, and ask for free axes where an axis is free. The converters' validators do not run: this is a static check.
+It repeats the steps of `torch_tensorrt.dynamo`: decompose with the package's own table, replace what a lowering pass replaces, find the
+converter of every operator, and require free axes where an axis is free. The converters' validators do not run: this is a static check.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch.export import ExportedProgram
 
 FACTS_FILE = Path(__file__).parents[1] / "golden" / "torch_tensorrt.json"
 GRAPH_ONLY = {"aten._assert_tensor_metadata.default", "aten._assert_scalar.default", "aten.sym_constrain_range_for_size.default"}
-"""Removed before conversion by the package's pass remove_assert_nodes."""
+"""Operators that the package's pass remove_assert_nodes removes before conversion."""
 
 
 DECOMPOSING = ("torch_decompositions", "kept_whole", "own_decompositions")
-"""The facts that say how a graph is decomposed."""
+"""The facts that define how a graph is decomposed."""
 
 
 def read_facts() -> dict[str, dict[str, Any]]:
@@ -65,7 +65,7 @@ def _table(facts: Mapping[str, Any]) -> dict[torch._ops.OperatorBase, Callable[.
     torchs = [found for name in facts["torch_decompositions"] if (found := _find(name)) is not None]
     table: dict[Any, Callable[..., Any]] = dict(get_decompositions(torchs))
     table |= {op: _get_decomp_for_cia(op) for op in _collect_all_valid_cia_ops_for_aten_namespace() if op not in whole}
-    # The package writes both of them as a reshape, which here and there ends in the same operator.
+    # The package replaces both of them by a reshape, which in some cases ends in the same operator.
     for name in {"aten.view.default", "aten._unsafe_view"} & facts["own_decompositions"].keys():
         operator_found = _find(name)
         for overload in [operator_found] if isinstance(operator_found, torch._ops.OpOverload) else [operator_found.default]:
@@ -74,7 +74,7 @@ def _table(facts: Mapping[str, Any]) -> dict[torch._ops.OperatorBase, Callable[.
 
 
 def _find(name: str) -> Any:  # noqa: ANN401 - an operator, a packet of them, or nothing
-    """Return aten.add.Tensor's operator; None when this torch has none of the name."""
+    """Return the operator of a name such as aten.add.Tensor; None when this torch has no operator of the name."""
     found: Any = torch.ops
     for part in name.split("."):
         found = getattr(found, part, None)
@@ -82,7 +82,7 @@ def _find(name: str) -> Any:  # noqa: ANN401 - an operator, a packet of them, or
 
 
 def _names(node: fx.Node, facts: Mapping[str, Any]) -> Iterator[str]:
-    """Return the names under which a converter may be registered, the most special one first."""
+    """Return the names under which a converter may be registered, the most specific first."""
     if not isinstance(node.target, torch._ops.OpOverload):
         yield f"operator.{getattr(node.target, '__name__', node.target)}"
         return
@@ -94,7 +94,7 @@ def _names(node: fx.Node, facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_free(node: fx.Node) -> bool:
-    """Return whether the node or what it takes has an axis whose size is not fixed."""
+    """Return whether the node or one of its inputs has an axis whose size is not fixed."""
     return any(
         isinstance(size, torch.SymInt)
         for part in (node, *node.all_input_nodes)

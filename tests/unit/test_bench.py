@@ -1,4 +1,4 @@
-"""What `streamav bench` refuses, what its bounds hold, and how the processes that it starts answer."""
+"""Tests of `streamav bench`: refused options, the bounds, and the results of its processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROGRAM = "from streamav.bench.process import give\nfrom streamav.errors import 
 
 
 def program(folder: Path, monkeypatch: pytest.MonkeyPatch, lines: str) -> str:
-    """Write a module that is run as a program; give its name."""
+    """Write a module that is run as a program; return its name."""
     (folder / "measured.py").write_text(PROGRAM + lines)
     monkeypatch.setenv("PYTHONPATH", f"{folder}:{Path(measuring.__file__).parents[2]}")
     return "measured"
@@ -30,13 +30,13 @@ def asked(module: str, limit_s: float = 60.0) -> Any:  # noqa: ANN401 - JSON
 
 
 def test_a_result_comes_back_whatever_else_was_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last line counts; libraries may speak before it."""
+    """The result is the last line; libraries may print before it."""
     module = program(tmp_path, monkeypatch, "print('hello')\ngive(lambda asked: [asked['number'] + 1])")
     assert asked(module) == [4]
 
 
 def test_an_error_of_ours_comes_back_as_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its class, so that the exit status is that of the fault, and without a class's name in the sentence."""
+    """An error arrives with its class, so that the exit status is right, and the class's name is not in the sentence."""
     lines = "def fail(asked):\n    raise CaptureError('/a.mp4: there is no such file')\ngive(fail)"
     with pytest.raises(CaptureError, match=r"^counting: /a.mp4: there is no such file$"):
         asked(program(tmp_path, monkeypatch, lines))
@@ -52,7 +52,7 @@ def test_an_error_of_ours_comes_back_as_itself(tmp_path: Path, monkeypatch: pyte
     ids=["bug", "silent", "hangs"],
 )
 def test_anything_else_is_one_sentence(lines: str, limit_s: float, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However the process ends."""
+    """A process that fails ends in one sentence, however it ends."""
     with pytest.raises(EngineError, match=f"^{said}"):
         asked(program(tmp_path, monkeypatch, lines), limit_s)
 
@@ -73,7 +73,7 @@ def test_anything_else_is_one_sentence(lines: str, limit_s: float, said: str, tm
 def test_what_is_wrong_is_refused_before_anything_is_timed(
     options: list[str], status: int, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No option is passed over in silence."""
+    """Wrong options, and options that would have no effect, are refused before anything is timed."""
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it was timed"))
     assert main(["bench", *options]) == status
     assert said in capsys.readouterr().err
@@ -95,7 +95,7 @@ def row(profile: str = "starter", precision: str = "fp32", batch: int = 1, **val
 
 
 def test_the_bounds_hold_each_profile_to_its_own() -> None:
-    """A quick profile, precision or batch does not hide a slow one; the reference has no bound."""
+    """A fast profile, precision or batch does not hide a slow one; the reference has no bound."""
     check_bounds([row(), row(batch=16), row("paper", "int8"), row() | {"engine": "torch", "second_ms": 900.0}])
     for slow, said in (
         (row(second_ms=61.0), "starter, one segment of one stream in float32, ms: at most 60.0, got 61"),
@@ -108,7 +108,7 @@ def test_the_bounds_hold_each_profile_to_its_own() -> None:
 
 
 def test_a_check_of_nothing_is_no_success() -> None:
-    """Rows without a bound cannot pass."""
+    """A check of rows without a bound is refused."""
     with pytest.raises(SettingsError, match="got none"):
         check_bounds([row() | {"engine": "torch"}])
     with pytest.raises(SettingsError, match="got none"):
@@ -116,7 +116,7 @@ def test_a_check_of_nothing_is_no_success() -> None:
 
 
 def test_processes_that_measure_get_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with a builder: the broker's password stays here."""
+    """A measuring process does not get the broker's password, as with a builder."""
     monkeypatch.setenv("STREAMAV_MQTT_PASSWORD", "hunter2")
     module = program(tmp_path, monkeypatch, "import os\ngive(lambda asked: 'hunter2' in str(os.environ))")
     assert asked(module) is False
