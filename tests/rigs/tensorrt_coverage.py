@@ -32,7 +32,7 @@ def read_facts() -> dict[str, dict[str, Any]]:
 
 
 def uncovered(program: ExportedProgram, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Give, by version, the operators without a converter, and those whose converters take no free axis where one is free."""
+    """Return, by version, the operators without a converter, and those whose converters take no free axis where an axis is free."""
     lowered: dict[str, list[fx.Node]] = {}
     found = {}
     for version, one in facts.items():

@@ -48,7 +48,7 @@ def quiet_trace() -> Iterator[None]:
 
 
 def calls(source: str) -> Iterator[tuple[str, set[str]]]:
-    """Give, for every call of torch_tensorrt, the last part of its name and the keywords that are passed."""
+    """Return, for every call of torch_tensorrt, the last part of its name and the keywords that are passed."""
     tree = ast.parse(source)
     imported = {
         alias.asname or alias.name
