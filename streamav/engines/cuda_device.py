@@ -56,7 +56,7 @@ class CudaDevice:
     def memory(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return zeros on the GPU."""
         zeros = torch.zeros(shape, dtype=dtype, device=self._device)
-        torch.cuda.synchronize(self._device)  # as in place()
+        torch.cuda.synchronize(self._device)  # for the same reason as in place()
         return zeros
 
     def prepare(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> Program:

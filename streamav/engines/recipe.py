@@ -76,7 +76,7 @@ class Tolerance(_Part):
     probability: Annotated[float, Field(gt=0.0, le=1.0)]
     """Largest difference of any relevance or class probability, from pictures and sound to scores."""
     decisions: Annotated[float, Field(ge=0.0, le=1.0)]
-    """Least share of segments whose class and whose relevance against one half are the same."""
+    """Smallest share of segments whose class is the same and whose relevance is on the same side of one half."""
 
 
 class Recipe(_Part):
