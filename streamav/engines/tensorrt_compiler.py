@@ -1,6 +1,6 @@
 """Wraps all calls of Torch-TensorRT in one small object, and checks whether it can be used here.
 
-**Not run on TensorRT**: its libraries and a GPU were not available where this was written. All arguments for the package are checked against
+**Not run on TensorRT**: its libraries and a GPU were not available where this was written. All arguments passed to it are checked against
 the signatures of torch-tensorrt 2.11 to 2.13 by a test (tests/unit/test_tensorrt_facts.py), which reads this file.
 """
 
