@@ -1,4 +1,4 @@
-"""A device on the CPU that is as late as a GPU may be: it does all work, in order, only when the host waits."""
+"""A stand-in for a CUDA device that runs on the CPU and is as late as a GPU can be: all work runs, in order, in `wait`."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 
 UNWRITTEN = 77
-"""Value of page-locked memory before it is written."""
+"""Value of page-locked memory before the first write."""
 
 
 @dataclass(eq=False)
 class StandInDevice:
-    """Fills the role Device; `calls` holds its calls in order, and with *deaf* wait() does not run the work."""
+    """Implements the role Device; `calls` lists the calls in order. With *deaf*, `wait` does not run the work."""
 
     deaf: bool = False
     calls: list[str] = field(default_factory=list)
     prepared: list[tuple[str, int]] = field(default_factory=list)
     taken: dict[str, int] = field(default_factory=lambda: {"pinned": 0, "memory": 0})
-    """Count of the numbers that were allocated, by kind of memory."""
+    """Number of elements allocated, for each kind of memory."""
     given: list[Callable[[], object]] = field(default_factory=list)
-    """Work that is not done yet."""
+    """Work that has not run yet."""
 
     def place(self, module: nn.Module) -> nn.Module:
         return module
@@ -38,7 +38,7 @@ class StandInDevice:
         return memory
 
     def prepare(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], tuple[Tensor, ...]]:
-        """Return a program that runs on its own inputs and writes its results into its own memory, as a graph does."""
+        """Return a program that reads fixed inputs and writes its outputs into fixed memory, as a CUDA graph does."""
         self.calls.append("prepare")
         self.prepared.append((name, len(inputs[0])))
         own = _answers(module, inputs)
