@@ -305,7 +305,7 @@ async def test_a_full_outbox_loses_whole_events_and_says_so(tmp_path: Path, capl
     assert all(not message.active for message in consumer.events)
     assert [m.type for m in messages(broker)].count("new") == len(consumer.events)
     assert sink.counters.dropped > 0
-    assert sum("whole events are lost" in record.message for record in caplog.records) == 1
+    assert sum("whole events were dropped" in record.message for record in caplog.records) == 1
 
 
 async def test_what_computes_is_followed(tmp_path: Path) -> None:
