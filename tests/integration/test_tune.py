@@ -180,7 +180,7 @@ def test_a_budget_that_nothing_keeps_ends_with_7(quiet: Path, model: Path, tmp_p
     """Where the class that fires may not be raised, the message names it and no configuration is written."""
     config = tmp_path / "x.toml"
     assert main(["tune", "--quiet", str(quiet), "--model", str(model), "--class", "siren", "--config", str(config)]) == 7
-    assert "left over: bark" in capsys.readouterr().err
+    assert "remaining alarms: bark" in capsys.readouterr().err
     assert not config.exists()
 
 

@@ -280,7 +280,7 @@ def test_the_report_says_where_thresholds_come_from() -> None:
     """Tuned, tuned on what is scored, or the card's; and each latency has its table."""
     assert "Thresholds were tuned on val streams (seed 5)" in report()
     assert "optimistic" not in report()
-    assert "figures that rest on thresholds are optimistic" in report(optimistic=True)
+    assert "figures that depend on thresholds are optimistic" in report(optimistic=True)
     assert "those of the model's card" in report("card")
     assert [line for line in report().splitlines() if line.startswith("### Lat")] == [
         f"### Latency {latency}" for latency in (1, 2, 3, 5, 10)

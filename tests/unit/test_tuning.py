@@ -180,7 +180,7 @@ def always_loud() -> ScoredSeconds:
 def test_an_impossible_budget_says_what_is_possible() -> None:
     """A class that always fires keeps no budget, and streams without events or background are no streams to tune on."""
     loud = always_loud()
-    with pytest.raises(DataError, match=r"even the strictest give 72\.00 \(1 in 0\.01 h\)"):
+    with pytest.raises(DataError, match=r"the strictest ones still give 72\.00 \(1 in 0\.01 h\)"):
         tune_classes(operating_table([loud], class_candidates()), 1.0)
     for truth in (np.zeros(50, dtype=np.int64), np.full(50, 2)):
         with pytest.raises(DataError, match="true events and background"):
@@ -256,16 +256,16 @@ def test_only_what_may_be_raised_is_raised() -> None:
     found = raise_thresholds(table, 0.5, LABELS)
     assert found.on == (0.88, 0.5, 0.5)
     assert found.total == 0
-    with pytest.raises(DataError, match="left over: bark 1"):
+    with pytest.raises(DataError, match="remaining alarms: bark 1"):
         raise_thresholds(table, 0.5, LABELS, only=(1, 2))
     assert raise_thresholds(table, 1.0, LABELS).on == (0.5, 0.5, 0.5)
 
 
 def test_a_class_that_is_always_sure_cannot_be_silenced() -> None:
     """Above the strictest threshold there is nothing left to do but to disable it, and the message says so."""
-    with pytest.raises(DataError, match=r"left over: siren 1.*enabled = false"):
+    with pytest.raises(DataError, match=r"remaining alarms: siren 1.*enabled = false"):
         raise_thresholds(quiet_table([np.tile([0.0, 0.0, 1.0, 0.0], (50, 1))], [START] * 3), 1.0, LABELS)
-    with pytest.raises(DataError, match="at least one second"):
+    with pytest.raises(DataError, match="at least one segment"):
         quiet_table([np.zeros((0, 4))], [START] * 3)
 
 
