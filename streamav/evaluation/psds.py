@@ -44,7 +44,10 @@ class PsdsOptions:
     cross_weight: float = 0.0
     """Weight of confusions, added to false alarms (alpha_CT)."""
     instability_weight: float | None = None
-    """Weight of the deviation over classes (alpha_ST); None for 1 / sqrt(K - 1), the largest at which finding more never lowers the score."""
+    """Weight of the deviation over classes (alpha_ST).
+
+    None for 1 / sqrt(K - 1), the largest weight at which finding more events never lowers the score.
+    """
     most_alarms_per_hour: float = 100.0
 
 

@@ -70,7 +70,7 @@ class Subscriber:
     arrival: Latencies = field(default_factory=Latencies)
     """For each message about an open event: from the end of its newest segment to its arrival here, in UTC."""
     publisher: Latencies = field(default_factory=Latencies)
-    """For the same messages: `latency_s` of the publisher, measured when it built the message."""
+    """For the same messages: `latency_s` as the message holds it, up to the hand-over of the message to the publisher."""
 
     @property
     def done(self) -> bool:
