@@ -1,6 +1,6 @@
-"""Real Mosquitto brokers for tests: plain, with passwords and access list, with TLS; stopped, frozen, killed, restarted.
+"""Runs real Mosquitto brokers for tests: plain, with passwords and access list, with TLS; stopped, frozen, killed, restarted.
 
-Each runs on spare loopback ports with its own configuration in a temporary folder. It knows nothing of streamav.
+Each runs on spare loopback ports with its own configuration in a temporary folder. It uses nothing of streamav.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _START_S = 10.0
 
 
 def need_mosquitto() -> str:
-    """Give the program; without it a local run skips, and CI fails."""
+    """Return the path of the program; without it a local run skips the test, and CI fails."""
     program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
     if program is None:
         reason = "the program mosquitto is missing: apt-get install mosquitto mosquitto-clients"
@@ -35,7 +35,7 @@ def need_mosquitto() -> str:
 
 
 def spare_port() -> int:
-    """Give a loopback port that is free now."""
+    """Return a loopback port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -52,7 +52,7 @@ class Certificates:
 
 
 def make_certificates(folder: Path, host: str = "localhost") -> Certificates:
-    """Make an authority and a server certificate for *host* with openssl."""
+    """Create an authority and a server certificate for *host* with openssl."""
 
     def run(*arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
@@ -83,7 +83,7 @@ class Broker:
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Broker:
-        """Start, and wait until it accepts connections."""
+        """Start the broker and wait until it accepts connections."""
         program = need_mosquitto()
         self.folder.mkdir(parents=True, exist_ok=True)
         configuration = self.folder / "mosquitto.conf"
@@ -107,7 +107,7 @@ class Broker:
             "autosave_on_changes true",
             f"log_dest file {self.folder / 'log'}",
             "log_type all",
-            "user root",  # else it gives up root, and then cannot read keys in a temporary folder
+            "user root",  # otherwise it gives up root, and then cannot read keys in a temporary folder
             f"listener {self.port} 127.0.0.1",
         ]
         if self.passwords:
@@ -133,7 +133,7 @@ class Broker:
         acl.chmod(0o600)
 
     def change_password(self, user: str, password: str) -> None:
-        """Give a user another password while the broker runs (it reads its files again on SIGHUP)."""
+        """Set another password of a user while the broker runs (it reads its files again on SIGHUP)."""
         file = self.folder / "passwords"
         subprocess.run(["mosquitto_passwd", "-b", str(file), user, password], check=True, capture_output=True)
         self._signal(signal.SIGHUP)
@@ -144,12 +144,12 @@ class Broker:
 
     @property
     def log(self) -> str:
-        """What the broker has written."""
+        """What the broker has written to its log."""
         file = self.folder / "log"
         return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
     def connects_of(self, client_id: str) -> int:
-        """Count the connections of a client that the broker accepted."""
+        """Return how many connections of a client the broker accepted."""
         return sum(f" as {client_id} " in line for line in self.log.splitlines() if "New client connected" in line)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -157,22 +157,22 @@ class Broker:
             self._process.send_signal(number)
 
     def freeze(self) -> None:
-        """Stop it without closing anything (SIGSTOP)."""
+        """Stop the process without closing anything (SIGSTOP)."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on (SIGCONT)."""
+        """Continue the process (SIGCONT)."""
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Kill it (SIGKILL)."""
+        """Kill the process (SIGKILL)."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def stop(self) -> None:
-        """End it in order, whatever state it is in."""
+        """Stop the broker in order, in any state."""
         if self._process is not None:
             self.thaw()
             self._process.terminate()

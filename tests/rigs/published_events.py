@@ -1,4 +1,4 @@
-"""Events and connections made up for the tests of publishing."""
+"""Builds events and fake connections for the tests of publishing."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SCORES = FinalScores(
 
 
 def dice(seed: int) -> Random:
-    """Give chance that is the same in every run."""
+    """Return a random generator that gives the same numbers in every run."""
     return Random(seed)  # noqa: S311
 
 
 def ulid(number: int) -> str:
-    """Give a well-formed id; greater numbers sort later."""
+    """Return a well-formed id; greater numbers sort later."""
     return f"{number:026d}"
 
 
@@ -52,7 +52,7 @@ def make_event(  # noqa: PLR0913 - each may differ in a test
     confirmed: bool = True,
     reason: EndReason = EndReason.ENDED,
 ) -> Event:
-    """Give one message about the event *number*."""
+    """Return one message about the event *number*."""
     start_ns, reach_ns = start_s * SECOND_NS, (start_s + seconds) * SECOND_NS
     ended = phase is EventPhase.END
     return Event(
@@ -83,14 +83,14 @@ def make_event(  # noqa: PLR0913 - each may differ in a test
 
 
 def story(number: int, updates: int = 1, *, label: str = "bark", start_s: int = 5) -> list[Event]:
-    """Give all messages of one confirmed event: new, updates, end."""
+    """Return all messages of one confirmed event: new, updates, end."""
     phases = [EventPhase.NEW, *[EventPhase.UPDATE] * updates, EventPhase.END]
     return [make_event(number, i + 1, phase, label=label, start_s=start_s, seconds=i + 1) for i, phase in enumerate(phases)]
 
 
 @st.composite
 def events(draw: st.DrawFn) -> Event:
-    """Give any event that the types allow."""
+    """Draw any event that the types allow."""
     share = st.floats(0.0, 1.0)
     pair = st.tuples(share, share)
     start_s = draw(st.integers(0, 100_000))
@@ -132,7 +132,7 @@ def _location(peak: tuple[float, float], box: tuple[float, float, float, float] 
 
 @dataclass
 class FakeBroker:
-    """Stands for broker and client library: keeps what is published, and fails when told to."""
+    """Replaces broker and client library: keeps what is published, and fails on request."""
 
     log: list[tuple[str, bytes, int, bool]] = field(default_factory=list)
     failures: Iterator[Failure] = field(default_factory=lambda: iter(()))
@@ -160,7 +160,7 @@ class FakeBroker:
             self.connected = False
 
     def lose(self) -> None:
-        """Lose the connection, seen by whoever reads."""
+        """Lose the connection; whoever reads from it gets the error."""
         self._incoming.put_nowait(None)
 
     async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What hypothesis draws: scores of a stream, and how a window's model changes its mind about them."""
+"""Strategies for hypothesis: the scores of a stream at every age."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ latencies = st.integers(min_value=1, max_value=10)
 
 
 def revisions(length: int) -> st.SearchStrategy[list[list[float]]]:
-    """Draw for each of *length* seconds ten probabilities: what is thought of it at age 0, 1 ... 9.
+    """Draw for each of *length* segments ten probabilities: its scores at age 0, 1 ... 9.
 
-    Drawn from a seed: hypothesis would spend its time on hundreds of single numbers. Half of the ages repeat the age before.
+    Hypothesis draws one seed only, because drawing hundreds of single numbers is slow. Half of the ages repeat the age before.
     """
 
     def thoughts(seed: int) -> list[list[float]]:
