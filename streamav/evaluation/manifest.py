@@ -104,9 +104,9 @@ class Manifest:
             if not inside:
                 msg = f"piece {number} of stream {stream} must lie within {rows} rows of {segments} segments, got {piece}"
                 raise DataError(msg)
-            for second in range(piece.start, piece.start + piece.length):
-                label = int(labels[piece.audio_row, second]) if piece.kind == "clip" else background
-                for column, value in zip(columns, (piece.audio_row, second, piece.visual_row, second, label), strict=True):
+            for segment in range(piece.start, piece.start + piece.length):
+                label = int(labels[piece.audio_row, segment]) if piece.kind == "clip" else background
+                for column, value in zip(columns, (piece.audio_row, segment, piece.visual_row, segment, label), strict=True):
                     column.append(value)
         arrays = [np.array(column, dtype=np.int64) for column in columns]
         return StreamSeconds(

@@ -121,14 +121,14 @@ class _Runs:
 def _bounds(values: list[float]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return, for each segment, the nearest segment before and after it with a lower score (-1 and S when there is none)."""
     left, right = [-1] * len(values), [len(values)] * len(values)
-    open_seconds: list[int] = []  # their scores never fall
-    for second, value in enumerate(values):
-        while open_seconds and values[open_seconds[-1]] > value:
-            right[open_seconds.pop()] = second
-        if open_seconds:
-            top = open_seconds[-1]
-            left[second] = top if values[top] < value else left[top]
-        open_seconds.append(second)
+    open_segments: list[int] = []  # their scores never fall
+    for segment, value in enumerate(values):
+        while open_segments and values[open_segments[-1]] > value:
+            right[open_segments.pop()] = segment
+        if open_segments:
+            top = open_segments[-1]
+            left[segment] = top if values[top] < value else left[top]
+        open_segments.append(segment)
     return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
 
 

@@ -195,7 +195,7 @@ class Tracker:
         confirmed = confirmed or (happening is Happening.STOPPED and self._holds(label))
         label.state, label.start, label.shown = state, run.start, run
         label.sequence += 1
-        label.top = max(label.top, *(second.probability for second in run.recent))
+        label.top = max(label.top, *(one.probability for one in run.recent))
         return self._event(label, run, phase, confirmed=confirmed, reason=reason)
 
     def _open(self, label: _Label, run: _Run) -> None:
@@ -243,15 +243,15 @@ class Tracker:
 def _followed(run: _Run | None, scores: SegmentScores, options: LabelOptions) -> _Run | None:
     """Return the run after one more segment: the run extended, a new run, or None when there is no run (any more)."""
     probability, thresholds = float(scores.class_probabilities[options.class_id]), options.thresholds
-    second = _Second(scores.index, probability, scores)
+    segment = _Second(scores.index, probability, scores)
     if run is None:
-        return _Run(scores.index, scores.index, 1, (second,)) if probability >= thresholds.on else None
+        return _Run(scores.index, scores.index, 1, (segment,)) if probability >= thresholds.on else None
     if probability >= thresholds.off:
-        recent = (*run.recent, *run.pause, second)[-WINDOW_SEGMENTS:]
+        recent = (*run.recent, *run.pause, segment)[-WINDOW_SEGMENTS:]
         return _Run(run.start, scores.index, run.held + (probability >= thresholds.on), recent)
     if len(run.pause) >= thresholds.gap_segments:
         return None
-    return _Run(run.start, run.last, run.held, run.recent, (*run.pause, second))
+    return _Run(run.start, run.last, run.held, run.recent, (*run.pause, segment))
 
 
 def _same(event: Event, said: Event | None) -> bool:

@@ -46,7 +46,7 @@ async def test_a_second_run_appends(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_opened_is_said_before_the_run(tmp_path: Path) -> None:
     """A file that cannot be opened is a SettingsError before the run."""
-    with pytest.raises(SettingsError, match="cannot be written"):
+    with pytest.raises(SettingsError, match="must be writable"):
         JsonlSink(tmp_path / "no" / "events.jsonl", lambda: MODEL)
 
 
