@@ -226,7 +226,7 @@ def _refusal(exc: Exception) -> Failure | None:
     if code in _FATAL:
         return Failure(reason=_FATAL[code], fatal=True)
     if code == _TAKEN_OVER:
-        return Failure(reason="another client uses our client id: give each streamav its own mqtt.client_id", thrown_out=True)
+        return Failure(reason="another client uses our client id", thrown_out=True)
     if code == _UNSPECIFIED:  # an MQTT 3.1.1 broker closes without a reason, also when another client connects with our id
         return Failure(reason="the broker closed the connection", thrown_out=True)
     return None

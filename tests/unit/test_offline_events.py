@@ -146,7 +146,7 @@ def test_thresholds_of_classes_are_not_those_of_the_others() -> None:
     truth, scores = stream.truth[inside.start : inside.stop], at_latency(stream.windows, 1)
     one, other = (score_answers([truth], [scores], 1, each) for each in (EACH[0], EACH))
     assert one.event_f1 != other.event_f1
-    with pytest.raises(DataError, match="or 3, one for each; got 2"):
+    with pytest.raises(DataError, match="one set for each of 3 classes; got 2"):
         said_events(scores, EACH[:2])
 
 

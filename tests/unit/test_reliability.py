@@ -47,5 +47,5 @@ def test_a_score_of_one_is_in_the_last_bin() -> None:
 @pytest.mark.parametrize("shape", [(3, 2), (0, 2)])
 def test_what_does_not_fit_is_refused(shape: tuple[int, int]) -> None:
     """Predictions and truth of different number, or empty ones, are a DataError."""
-    with pytest.raises(DataError, match="fit"):
+    with pytest.raises(DataError, match="must match"):
         reliability(np.zeros(shape), np.zeros(2 if shape[0] else 0, dtype=np.int64))
