@@ -50,7 +50,7 @@ CARD_ALARMS_PER_HOUR = 12.0
 """False alarms an hour of background that the card's thresholds may cause on val streams. Two thirds of the background there is
 misleading on purpose; a camera at home has little such background. Figures are also given for the lower limit of the plan."""
 FRAMES_PER_SECOND = 4
-"""Pictures that a live run encodes in each second; more pictures change little."""
+"""Pictures that a live run encodes in each second; more pictures change little, see docs/performance.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
