@@ -176,7 +176,7 @@ def test_the_paper_s_figure_comes_on_request_and_selects_nothing(folder: Path, t
     assert report["seeds"][0]["test_selected_accuracy"] >= report["seeds"][0]["test"]["accuracy"]
     text = (tmp_path / "shown" / "report" / "report.md").read_text(encoding="utf-8")
     assert "Test-selected accuracy, as the paper reports it" in text
-    assert "best of 3 looks" in text
+    assert "best of 3 evaluations" in text
     assert "read once" not in text
 
 
