@@ -222,7 +222,7 @@ def link_outside(folder: Path) -> None:
         (lambda at: change(at, "visual_feature.h5", put((4, 0, 0, 0, 0), np.nan)), ["visual_feature.h5, row 4", "NaN"]),
         (lambda at: change(at, "audio_feature.h5", put((5, 9, 1), np.inf)), ["audio_feature.h5, row 5", "infinity"]),
         (lambda at: change(at, "audio_feature.h5", lambda v: v[..., 0]), ["audio_feature.h5 must be (clips, segments, size)"]),
-        (lambda at: change(at, "audio_feature.h5", lambda v: v[:-1]), ["audio_feature.h5 must have the 8 clips", "got 7"]),
+        (lambda at: change(at, "audio_feature.h5", lambda v: v[:-1]), ["audio_feature.h5 must have 8 clips", "got 7"]),
         (lambda at: change(at, "right_labels.h5", lambda v: v[:-1]), ["right_labels.h5 must be (8, 10", "got (7, 10"]),
         (lambda at: change(at, "right_labels.h5", put((3, 2), 1.0)), ["right_labels.h5, row 3"]),
         (lambda at: change(at, "mil_labels.h5", put((2,), 0.0)), ["mil_labels.h5, row 2"]),

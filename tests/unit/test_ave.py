@@ -94,7 +94,7 @@ def put(index: int | tuple[int, ...], value: float) -> object:
         ("visual_feature.h5", "avadataset", put((4, 0, 0, 0, 0), np.nan), r"visual_feature\.h5, row 4"),
         ("audio_feature.h5", "avadataset", put((5, 9, 1), np.inf), r"audio_feature\.h5, row 5"),
         ("visual_feature_noisy.h5", "avadataset", put((1, 0, 0, 0, 0), np.nan), r"visual_feature_noisy\.h5, row 1"),
-        ("audio_feature.h5", "avadataset", lambda v: v[:-1], r"audio_feature\.h5 must have the 10 clips"),
+        ("audio_feature.h5", "avadataset", lambda v: v[:-1], r"audio_feature\.h5 must have 10 clips"),
         ("audio_feature.h5", "avadataset", lambda v: v[..., 0], r"\(clips, segments, size\)"),
         ("visual_feature.h5", "avadataset", lambda v: v[:, :, :6], r"\(clips, segments, grid, grid, size\)"),
         ("audio_feature.h5", "avadataset", lambda v: v.astype(np.int32), "float32"),
@@ -109,7 +109,7 @@ def put(index: int | tuple[int, ...], value: float) -> object:
         ("train_order.h5", "order", lambda v: np.concatenate([v, v[:1]]), "each row once"),
         ("train_order.h5", "order", lambda v: v.astype(float), "whole row numbers"),
         ("test_order.h5", "order", lambda v: v[:0], "whole row numbers"),
-        ("audio_feature_noisy.h5", "avadataset", lambda v: v[:1], "must have the 2 clips"),
+        ("audio_feature_noisy.h5", "avadataset", lambda v: v[:1], "must have 2 clips"),
     ],
 )
 def test_bad_data_are_refused_by_file_and_row(folder: Path, name: str, key: str, change: object, says: str) -> None:
