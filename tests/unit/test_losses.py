@@ -202,11 +202,11 @@ def test_contrast_is_small_when_events_lie_together() -> None:
 def test_a_loss_the_network_cannot_serve_is_named() -> None:
     """The message says which output is missing."""
     targets = TargetMaker(CLASSES)(torch.tensor([[0, 4]]))
-    with pytest.raises(SettingsError, match="loss npf needs relevance_logits"):
+    with pytest.raises(SettingsError, match="loss npf needs the output relevance_logits"):
         loss(_weak_answer(1, 2), targets, LossOptions())
-    with pytest.raises(SettingsError, match="loss smooth needs video_probabilities"):
+    with pytest.raises(SettingsError, match="loss smooth needs the output video_probabilities"):
         loss(_answer(1, 2), targets, LossOptions(loss="smooth"))
-    with pytest.raises(SettingsError, match="loss npf needs contrast"):
+    with pytest.raises(SettingsError, match="loss npf needs the output contrast"):
         loss(_answer(1, 2), targets, LossOptions(contrast_weight=1.0))
 
 
