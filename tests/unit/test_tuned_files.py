@@ -126,4 +126,6 @@ def test_raising_on_quiet_recordings_tells_how_sure_it_is() -> None:
     assert found.figures["expected_per_hour"] == 1.0
     assert found.figures["smallest_rate_per_hour"] == 1.0
     assert [point["alarms_per_hour"] for point in found.points] == [0.0, 1.0]
-    assert [word for word in ("rule of three", "expect up to about 1 an hour", "takes 6 h") if word not in " ".join(found.remarks)] == []
+    assert [
+        word for word in ("rule of three", "expect up to about 1 per hour", "6 h without an alarm") if word not in " ".join(found.remarks)
+    ] == []
