@@ -1,4 +1,4 @@
-"""Promises of training on own clips that can be tested without media: the thresholds that a model gets."""
+"""Promises of training on own clips that need no media: which thresholds a model gets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SLUGS = ("bark", "siren")
 
 
 class Teller(nn.Module):
-    """A network that reads the class from the features of sound and picture; with `deaf`, it always answers background."""
+    """Reads the answer from sound and picture, which both hold it; a deaf one always says background."""
 
     def __init__(self, *, deaf: bool) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Teller(nn.Module):
 
 
 def clips(labels: np.ndarray) -> AveData:
-    """Make clips whose features of sound and picture are their one-hot labels, a third of the clips for each split."""
+    """Make clips whose sound and picture are their labels, one-hot; a third for each split."""
     audio = np.eye(CLASSES + 1, dtype=np.float32)[labels]
     visual = audio[:, :, None, None]
     tags = np.eye(CLASSES + 1, dtype=np.float32)[labels.min(axis=1)]
@@ -53,7 +53,7 @@ def labelled() -> np.ndarray:
 
 
 def test_thresholds_come_from_streams_where_events_are_found() -> None:
-    """A network with right answers gets thresholds that find the events within the limit of false alarms."""
+    """A network that tells the truth gets thresholds that find it, within the limit of false alarms."""
     found = calibrated(cast("VSCG", Teller(deaf=False)), clips(labelled()))
     assert found is not None
     best, kept = found
@@ -62,7 +62,7 @@ def test_thresholds_come_from_streams_where_events_are_found() -> None:
 
 
 def test_no_thresholds_come_from_streams_where_nothing_was_found() -> None:
-    """No thresholds are chosen if the network always answers background or if the validation split has no event."""
+    """Where a network says background whatever comes, and where validation has no event, no thresholds are better than others."""
     assert calibrated(cast("VSCG", Teller(deaf=True)), clips(labelled())) is None
     silent = labelled()
     silent[4:8] = CLASSES
@@ -71,7 +71,7 @@ def test_no_thresholds_come_from_streams_where_nothing_was_found() -> None:
 
 @pytest.mark.parametrize(("part", "rows"), [("train", range(4)), ("val", range(4, 8)), ("test", range(8, 12))])
 def test_a_class_that_a_split_lacks_is_named(part: str, rows: range) -> None:
-    """A split lacks the classes that none of its segments has, whatever the other splits hold."""
+    """A split lacks the classes of which it has no segment, whatever the others hold."""
     labels = labelled()
     for row in rows:
         labels[row, labels[row] == 1] = 0
