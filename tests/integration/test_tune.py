@@ -144,7 +144,7 @@ def test_the_table_for_people_says_how_sure_it_is(quiet: Path, model: Path, caps
     said = capsys.readouterr().out
     assert "what a budget buys" in said
     assert "bark" in said
-    assert "No rate below 144 an hour can be told from none" in said.replace("\n", " ")
+    assert "too short to measure a rate below 144 per hour" in said.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
