@@ -312,7 +312,7 @@ def test_one_of_several_can_be_set_from_outside(tmp_path: Path) -> None:
         (["sources.1.id=gate"], NOTHING, r"^the ids of sources must differ: sources.0.id and sources.1.id are both 'gate'$"),
         (["sources.0.id=status"], NOTHING, r"sources.0: source.id must not be one of"),
         (["sources.0.camera=1"], NOTHING, r"sources.0: .*give only one of them"),
-        (["source.id=x"], NOTHING, r"several sources \(\[\[sources\]\]\), so options of one"),
+        (["source.id=x"], NOTHING, r"several sources \(\[\[sources\]\]\), so options of a single source"),
         ([], {"STREAMAV_SOURCE_ID": "x"}, r"several sources"),
         ([], {"STREAMAV_SOURCES_7_ID": "x"}, r"sources.7.id cannot be set: sources has the numbers 0 to 1"),
     ],
