@@ -190,7 +190,7 @@ def test_each_change_is_said_once_with_its_numbers(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.WARNING, "streamav"):
         World(*cameras(2), frame_s=0.1).run(120.0)
     said = [record.getMessage() for record in caplog.records]
-    assert said[0].startswith("frames looked at changed frames=")
+    assert said[0].startswith("frames per segment changed frames=")
     assert all(word in said[0] for word in ("before=16", "of=16", "load=", "load_before=", "sources=2", "backlog="))
     assert len(said) <= 3
 
