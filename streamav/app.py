@@ -147,7 +147,7 @@ def _setup(one: OneOfSources, card: ModelCard, frames_per_second: int, given: So
 
 
 def label_options(card: ModelCard, detection: DetectionSettings) -> tuple[LabelOptions, ...]:
-    """Return how each enabled class becomes events; `thresholds.resolve` says where each value comes from.
+    """Return how each enabled class becomes events; `thresholds.resolve` defines where each value is taken from.
 
     Raises:
         SettingsError: when the settings name a label that the model does not have, leave none, or put `off` above `on`.

@@ -168,7 +168,7 @@ def read_items(frames: Iterator[DecodedFrame], look: Look, origin: Callable[[], 
     for shown_ns, frame in sampler.flush():
         yield VideoFrame(start_ns=shown_ns, pixels=scaler.scale(frame))
     if timeline.leaps:
-        _LOG.warning("time stamps leapt source=%s times=%d", name, timeline.leaps)
+        _LOG.warning("time stamps jumped source=%s times=%d", name, timeline.leaps)
 
 
 def _until_both(frames: Iterator[DecodedFrame]) -> list[DecodedFrame]:

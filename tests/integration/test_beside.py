@@ -88,7 +88,7 @@ def after_the_build(application: app.Application, gate: threading.Event) -> None
 
 
 def test_a_run_changes_over_without_losing_a_second(rig: Rig) -> None:
-    """torch computes the first events, and the engine that a real builder made computes the later ones; no segment is lost.
+    """The engine torch computes the first events, and the engine that a real builder made computes the later ones; no segment is lost.
 
     Only the name of the engine and the last digits differ from a run on one engine.
     """

@@ -31,8 +31,8 @@ def live(clock: FakeClock) -> WorldTime:
 class Camera:
     """A network camera: its clock is off by *ppm*, and its media arrive a second apart over a network with 20 ms delay.
 
-    On top of that each delivery is late by 40 ms on average, every ten minutes nothing comes for five seconds and then all at
-    once, and every hour the network is a whole second slower for three minutes. As over TCP, nothing overtakes.
+    In addition each delivery is late by 40 ms on average. Every ten minutes nothing arrives for five seconds and then everything
+    at once. Every hour the network is one second slower for three minutes. As over TCP, the order of deliveries is kept.
     """
 
     ppm: int
