@@ -1,4 +1,4 @@
-"""Tests recorded material for int8: which segments are used for calibration and which for the check."""
+"""Recorded material for int8: which seconds fit the engine's numbers and which check them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamav.training.clips.calibration import MOST_SEGMENTS, _sources, recorde
 
 
 def test_every_other_file_fits_and_the_rest_checks(tmp_path: Path) -> None:
-    """No segment is in both parts, and the text names the source."""
+    """No second is in both parts, and all is said in the source's words."""
     for place, brightness in enumerate((20, 220, 20, 220)):
         write_clip(tmp_path / f"{place}.mp4", 6, brightness)
     (tmp_path / "notes.txt").write_text("no recording")
@@ -28,7 +28,7 @@ def test_every_other_file_fits_and_the_rest_checks(tmp_path: Path) -> None:
 
 
 def test_a_folder_means_what_it_means_for_quiet_recordings(tmp_path: Path) -> None:
-    """Calibration takes the files that `tune --quiet` takes: the same suffixes, also in subfolders."""
+    """Calibration takes the files that `tune --quiet` takes: the same endings, folders below included."""
     below = tmp_path / "monday"
     below.mkdir()
     for place, suffix in enumerate((".m4v", ".mpg")):
@@ -41,7 +41,7 @@ def test_a_folder_means_what_it_means_for_quiet_recordings(tmp_path: Path) -> No
 
 
 def test_one_file_is_cut_in_the_middle(tmp_path: Path) -> None:
-    """The first half of a single file calibrates, the second half checks."""
+    """Its first half fits, its second half checks."""
     write_clip(tmp_path / "clip.mp4", 22, 90)
     material = recorded_material([str(tmp_path / "clip.mp4")], CARD)
     assert (len(material.fit.pictures), len(material.check.pictures)) == (11, 11)
@@ -49,7 +49,7 @@ def test_one_file_is_cut_in_the_middle(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_does_not_end_is_read_for_a_while_only(tmp_path: Path) -> None:
-    """For a source of any length, each part holds at most the given number of segments."""
+    """However long a source is, each part holds so many seconds at most."""
     write_clip(tmp_path / "long.mp4", 2 * MOST_SEGMENTS + 30, 90)
     material = recorded_material([str(tmp_path / "long.mp4")], CARD)
     assert (len(material.fit.pictures), len(material.check.pictures)) == (MOST_SEGMENTS, MOST_SEGMENTS)
@@ -64,14 +64,14 @@ def test_too_little_is_refused_with_what_is_needed(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"folder .*empty must hold recordings \(\.mp4"):
         recorded_material([str(tmp_path / "empty")], CARD)
     with pytest.raises(SettingsError, match="got nothing"):
-        recorded_material([""], CARD)  # not the current folder
+        recorded_material([""], CARD)  # not the folder one happens to be in
     with pytest.raises(CaptureError, match="missing"):
         recorded_material([str(tmp_path / "missing.mp4")], CARD)
 
 
 @pytest.mark.parametrize("suffix", MEDIA_SUFFIXES)
 def test_every_command_takes_the_same_endings(tmp_path: Path, suffix: str) -> None:
-    """A recording that `tune --quiet` finds in a folder is also found by --calibration and by extraction."""
+    """A recording that `tune --quiet` finds in a folder is found by --calibration and by extraction too."""
     file = tmp_path / f"clip{suffix}"
     file.touch()
     assert find_recordings([str(tmp_path)]) == _sources(str(tmp_path)) == [str(file)]
