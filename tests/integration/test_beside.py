@@ -1,4 +1,4 @@
-"""Tests a run that begins on one engine while a real process builds another, and then changes to it."""
+"""A run that begins on one engine while another is built beside it by a real process, and changes over."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ pytestmark = pytest.mark.slow  # builds an engine
 SECONDS = 30
 """Length of the source; in its middle it waits until the other engine is ready or the test goes on."""
 CPU = {"onnxruntime-fp32", "openvino-fp32"}
-"""Name of the CPU engine, by the runtime of its visual encoder."""
+"""What the CPU engine calls itself, by the runtime of its visual encoder."""
 
 
 def items(gate: threading.Event) -> list[AudioBlock | VideoFrame | threading.Event]:
-    """Yield seconds of noise and pictures; the source waits at *gate* in its middle."""
+    """Give seconds of noise and pictures; the source waits at *gate* in its middle."""
     generator = np.random.default_rng(3)
     found: list[AudioBlock | VideoFrame | threading.Event] = []
     for index in range(SECONDS):
@@ -43,7 +43,7 @@ def items(gate: threading.Event) -> list[AudioBlock | VideoFrame | threading.Eve
 
 
 class Rig:
-    """Runs of the tiny model on the same media, in their own home folder."""
+    """Runs of the tiny model on the same seconds, in a home of their own."""
 
     def __init__(self, model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.model, self.folder, self.monkeypatch = model, folder, monkeypatch
@@ -88,9 +88,9 @@ def after_the_build(application: app.Application, gate: threading.Event) -> None
 
 
 def test_a_run_changes_over_without_losing_a_second(rig: Rig) -> None:
-    """The engine torch computes the first events, and the engine that a real builder made computes the later ones; no segment is lost.
+    """The first events are computed by torch, the later ones by the engine that a real builder made meanwhile; each second is told.
 
-    Only the name of the engine and the last digits differ from a run on one engine.
+    Nothing but the name of what computed it and the last digits differ from a run on one engine.
     """
     changing, events, summary = rig.run("changing", meanwhile=after_the_build)
     plain, _, _ = rig.run("plain", engine="torch")
@@ -114,7 +114,7 @@ def test_a_run_changes_over_without_losing_a_second(rig: Rig) -> None:
         assert one.score == pytest.approx(other.score, abs=2e-3)
     assert summary.media_s == SECONDS
     assert summary.dropped_segments == 0
-    # The built engine stays: the next run begins on it.
+    # What was built stays: the next run begins on it.
     again, _, _ = rig.run("again")
     assert {message.model.backend for message in again} == {backends[first]}
 
@@ -139,7 +139,7 @@ def test_a_build_never_stands_in_the_way(rig: Rig, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_replay_at_full_speed_waits(rig: Rig) -> None:
-    """The results do not depend on how long a build takes: every event is computed by the requested engine."""
+    """Its results do not depend on how long a build takes: every event is computed by the wanted engine."""
 
     def at_once(application: app.Application, gate: threading.Event) -> None:
         assert not isinstance(application.engine, SwapEngine)

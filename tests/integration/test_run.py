@@ -1,4 +1,4 @@
-"""Tests `streamav run` as a program: real media, real networks (random weights), a real broker."""
+"""`streamav run` as a program of its own: real media, real networks (of random weights), a real broker."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ pytestmark = pytest.mark.slow  # whole programs, some seconds each
 
 CLIP = "lavfi:testsrc=size=64x48:rate=12:duration={0}[out0];sine=frequency=440:sample_rate=16000:duration={0}[out1]"
 WALL = {"start_time", "end_time", "start_ts", "end_ts", "latency_s", "segments"}
-"""Fields that depend on the time of the run; `segments` holds such times too."""
+"""Fields that the hour of the run decides; `segments` has such times inside."""
 
 
 class Streamav:
-    """The program with its own home folder."""
+    """The program with a home of its own."""
 
     def __init__(self, home: Path, state: Path) -> None:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")}
@@ -65,12 +65,12 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 
 def messages(text: str) -> list[EventMessage]:
-    """Read events, one a line; any other line fails."""
+    """Read events, one a line; anything else fails."""
     return [decode(line.encode()) for line in text.splitlines()]
 
 
 def timeless(text: str) -> list[dict[str, object]]:
-    """Read events without wall-clock times."""
+    """Read events without what the wall clock says."""
     found = []
     for line in text.splitlines():
         tree = json.loads(line)
@@ -91,7 +91,7 @@ def wait_for(process: subprocess.Popen[str], word: str) -> list[str]:
 
 
 def test_a_file_becomes_lines_of_events_and_nothing_else(streamav: Streamav, model: tuple[str, str]) -> None:
-    """Standard output holds whole messages only; standard error holds the summary; the status is 0."""
+    """Standard output holds whole messages only; standard error says how it went; the status is 0."""
     done = streamav("run", "--source", CLIP.format(14), *model, "--speed", "max", "--jsonl", "-", "--id", "lab")
     assert done.returncode == 0, done.stderr
     found = messages(done.stdout)
@@ -104,7 +104,7 @@ def test_a_file_becomes_lines_of_events_and_nothing_else(streamav: Streamav, mod
 
 @pytest.mark.slow
 def test_a_run_at_its_own_pace_gives_what_a_fast_one_gives(streamav: Streamav, model: tuple[str, str]) -> None:
-    """Live equals offline: the same messages, ids included, except for wall-clock times."""
+    """Live equals offline: the same messages, ids included, but for what the wall clock says."""
     runs = [
         streamav("run", "--source", CLIP.format(13), *model, "--speed", speed, "--jsonl", "-", "--latency", "3")
         for speed in ("1", "max", "max")
@@ -117,7 +117,7 @@ def test_a_run_at_its_own_pace_gives_what_a_fast_one_gives(streamav: Streamav, m
 
 @pytest.mark.broker
 def test_events_reach_a_subscriber_over_a_real_broker(streamav: Streamav, model: tuple[str, str], broker: Broker, tmp_path: Path) -> None:
-    """A subscriber receives over Mosquitto what was written, byte for byte except for the latency."""
+    """File, pipeline, Mosquitto, subscriber: what arrives is what was written, byte for byte but for the latency."""
     url = f"mqtt://127.0.0.1:{broker.port}/house"
     written = tmp_path / "events.jsonl"
     listener = streamav.start("subscribe", url, "--json", "--for", "60")
@@ -137,7 +137,7 @@ def test_events_reach_a_subscriber_over_a_real_broker(streamav: Streamav, model:
 
 @pytest.mark.broker
 async def test_scores_reach_a_subscriber_over_a_real_broker(streamav: Streamav, model: tuple[str, str], broker: Broker) -> None:
-    """With `--set mqtt.scores=true` each segment from the connection on gives one message, in order, with a score of every label."""
+    """`--set mqtt.scores=true`: one message for each second from the connection on, in order, with a score of every label."""
     heard: list[dict[str, Any]] = []
 
     async def listen() -> None:
@@ -165,7 +165,7 @@ async def test_scores_reach_a_subscriber_over_a_real_broker(streamav: Streamav, 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_a_signal_ends_the_run_in_order(streamav: Streamav, model: tuple[str, str], number: signal.Signals, status: int) -> None:
-    """Open events end with reason "shutdown", the summary is printed, and the status shows whether a person ended the run."""
+    """Open events end as shut down, the summary is printed, and the status says whether a person ended it."""
     process = streamav.start("run", "--source", CLIP.format(600), *model, "--jsonl", "-", "--set", "capture.queue_segments=1", "--verbose")
     wait_for(process, "new")
     process.send_signal(number)
@@ -229,7 +229,7 @@ def truncated(folder: Path) -> Path:
 def test_media_that_cannot_be_used_end_with_3(
     streamav: Streamav, model: tuple[str, str], tmp_path: Path, make: Callable[[Path], Path], words: str
 ) -> None:
-    """Unusable media give one clear error, no traceback and no event."""
+    """One clear message, no traceback, no event."""
     done = streamav("run", "--source", str(make(tmp_path)), *model, "--speed", "max", "--jsonl", "-")
     assert done.returncode == 3, done.stderr
     assert words in done.stderr
@@ -243,7 +243,7 @@ def test_media_that_cannot_be_used_end_with_3(
     ids=["unplugged", "no microphone", "no camera"],
 )
 def test_a_device_that_is_not_there_ends_with_3(streamav: Streamav, model: tuple[str, str], arguments: tuple[str, ...], words: str) -> None:
-    """The error names the missing device."""
+    """The message names what is missing."""
     done = streamav("run", *arguments, *model)
     assert done.returncode == 3, done.stderr
     assert words in done.stderr
@@ -251,7 +251,7 @@ def test_a_device_that_is_not_there_ends_with_3(streamav: Streamav, model: tuple
 
 
 def test_a_damaged_bundle_ends_with_4(streamav: Streamav, tiny_bundle: Path, tmp_path: Path) -> None:
-    """Missing, truncated and foreign models are refused before anything is opened."""
+    """Missing, truncated and foreign models are told before anything is opened."""
     broken = tmp_path / "broken"
     broken.mkdir()
     for file in tiny_bundle.iterdir():
@@ -275,7 +275,7 @@ def test_a_damaged_bundle_ends_with_4(streamav: Streamav, tiny_bundle: Path, tmp
     ids=["unknown", "label", "password", "folder", "file"],
 )
 def test_a_wrong_setting_ends_with_2(streamav: Streamav, model: tuple[str, str], arguments: tuple[str, ...]) -> None:
-    """A wrong setting gives one error, without passwords."""
+    """One sentence; a password is not repeated."""
     done = streamav("run", "--source", "scene", "--speed", "max", *model, *arguments)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -283,7 +283,7 @@ def test_a_wrong_setting_ends_with_2(streamav: Streamav, model: tuple[str, str],
 
 
 def test_without_its_broker_a_run_goes_on(streamav: Streamav, model: tuple[str, str], tmp_path: Path) -> None:
-    """Without a broker on the port, one message is logged, all events still go to the file, and the status is 0."""
+    """Nobody listens on the port: said once, all events still go to the file, the status is 0."""
     url = f"mqtt://127.0.0.1:{spare_port()}"
     events = tmp_path / "events.jsonl"
     done = streamav("run", "--source", CLIP.format(12), *model, "--speed", "max", "--mqtt", url, "--jsonl", str(events))
@@ -294,7 +294,7 @@ def test_without_its_broker_a_run_goes_on(streamav: Streamav, model: tuple[str, 
 
 @pytest.mark.broker
 def test_a_login_that_is_refused_is_said_once_and_the_run_goes_on(streamav: Streamav, model: tuple[str, str], tmp_path: Path) -> None:
-    """The message states what to do, and no output holds the password."""
+    """The message says what to do; the password is in none of it."""
     broker = Broker(tmp_path / "broker", passwords=True).start()
     try:
         streamav.environment["STREAMAV_MQTT_PASSWORD"] = "hunter2"  # noqa: S105 - the wrong one
@@ -310,7 +310,7 @@ def test_a_login_that_is_refused_is_said_once_and_the_run_goes_on(streamav: Stre
 @pytest.mark.slow
 @pytest.mark.broker
 def test_the_demonstration_runs_and_ends(streamav: Streamav, model: tuple[str, str]) -> None:
-    """Broker, run and subscriber start, and results are compared with the truth; random weights find nothing: status 1."""
+    """Broker, run and subscriber start, are shown, and are compared with the truth; random weights find nothing: status 1."""
     done = streamav("demo", "--seconds", "13", "--speed", "max", *model)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "0 of 1 events found" in done.stdout
@@ -321,7 +321,7 @@ def test_the_demonstration_runs_and_ends(streamav: Streamav, model: tuple[str, s
 @pytest.mark.slow
 @pytest.mark.broker
 def test_ctrl_c_ends_the_demonstration_and_leaves_nothing_behind(streamav: Streamav, model: tuple[str, str]) -> None:
-    """The status is 130, and no process of the demonstration is left."""
+    """130, and no program of it is left."""
     command = [sys.executable, "-m", "streamav", "demo", *model]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=streamav.environment, start_new_session=True

@@ -1,4 +1,4 @@
-"""Tests thresholds: their ranges are checked, and their places have one order."""
+"""Promises of thresholds: checked ranges, and one order of the places they are taken from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CARD = PartialThresholds(on=0.6, off=0.35, min_segments=2, gap_segments=1)
     [{"off": 0.7}, {"on": 1.2}, {"on": math.nan}, {"min_segments": 0}, {"min_segments": 61}, {"gap_segments": -1}, {"gap_segments": 61}],
 )
 def test_values_out_of_range_are_refused(wrong: dict[str, float]) -> None:
-    """Code raises ShapeError and a user's value is refused by pydantic, except for `off` above `on`, which needs all places."""
+    """In code by ShapeError; what a user writes by pydantic, but for `off` above `on`, which only shows once all places are known."""
     with pytest.raises(ShapeError, match="thresholds need"):
         Thresholds(**({"on": 0.6, "off": 0.35} | wrong))  # type: ignore[arg-type]
     if "off" not in wrong:
@@ -44,7 +44,7 @@ places = st.fixed_dictionaries(
 def test_each_value_comes_from_the_first_place_that_has_it(
     own: dict[str, float], general: dict[str, float], card_class: dict[str, float]
 ) -> None:
-    """The order is: the setting of the class, the general setting, the card's class, the card."""
+    """The setting of the class, the general setting, the card's class, the card."""
     found = resolve(
         "bark",
         card=CARD,
@@ -63,7 +63,7 @@ def test_places_that_are_missing_say_nothing() -> None:
 
 
 def test_a_lower_on_takes_the_off_of_the_card_along_and_never_one_that_was_asked_for() -> None:
-    """If settings lower only `on`, the card's `off` follows; an `off` in the settings above `on` is an error that names the class."""
+    """Whoever lowers only `on` need not know the card's `off`; an `off` in the settings above `on` is an error that names the class."""
     for own, general in product((None, PartialThresholds(on=0.2)), repeat=2):
         if own or general:
             assert resolve("bark", card=CARD, general=general, own=own).off == 0.2
