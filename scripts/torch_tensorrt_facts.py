@@ -82,7 +82,7 @@ def facts(path: str) -> dict[str, object]:
 
 
 def parameters(tree: ast.Module, function: str) -> list[str]:
-    """Return the parameter names of a function or the field names of a dataclass; for an __init__ with **kwargs also the keys that it reads."""
+    """Return a function's parameters or a dataclass's fields; for an __init__ with **kwargs also the keys that it reads."""
     outer, _, inner = function.partition(".")
     node = _definition(tree, outer)
     if inner:
