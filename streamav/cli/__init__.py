@@ -36,22 +36,20 @@ class Command(NamedTuple):
 
 
 COMMANDS: Final[dict[str, Command]] = {
-    "run": Command("streamav.cli.run", "run", "Detect events that are heard and seen at the same time, and publish them."),
-    "demo": Command("streamav.cli.demo", "demo", "Show the whole system on an embedded scene, with a private MQTT broker."),
+    "run": Command("streamav.cli.run", "run", "Detect audio-visual events live and publish them."),
+    "demo": Command("streamav.cli.demo", "demo", "Show the whole system on an embedded scene."),
     "subscribe": Command("streamav.cli.subscribe", "subscribe", "Print the events that an MQTT broker delivers."),
     "devices": Command("streamav.cli.devices", "devices", "List cameras and microphones."),
     "config": Command("streamav.cli.config", "app", "Check a configuration file."),
     "models": Command("streamav.cli.models", "app", "List, describe, check, fetch, import and copy models."),
-    "engines": Command("streamav.cli.engines", "app", "Build, list, verify and clear engines, which run the networks."),
-    "bench": Command("streamav.cli.bench", "bench", "Measure the speed of the networks, of a whole run, or of many sources."),
-    "compose": Command("streamav.cli.compose", "compose", "Make labelled clips from sounds and photos, and their features."),
-    "train": Command("streamav.cli.train", "train", "Train a model on features, on your own clips, or on sounds and photos."),
-    "study": Command("streamav.cli.study", "study", "Train and compare VSCG, its variants and other networks, on clips and on streams."),
+    "engines": Command("streamav.cli.engines", "app", "Build, list, verify and clear engines."),
+    "bench": Command("streamav.cli.bench", "bench", "Measure speed, latency and memory on this machine."),
+    "compose": Command("streamav.cli.compose", "compose", "Make labelled clips from sounds and photos."),
+    "train": Command("streamav.cli.train", "train", "Train a model on features, clips, or sounds and photos."),
+    "study": Command("streamav.cli.study", "study", "Train and compare VSCG, its variants and other networks."),
     "eval": Command("streamav.cli.evaluate", "evaluate", "Compute the accuracy of a model on clips and on streams."),
-    "recordings": Command(
-        "streamav.cli.recordings", "recordings", "Run a model over labelled recordings and print a table of truth and events."
-    ),
-    "tune": Command("streamav.cli.tune", "tune", "Find the detection settings of a model for a limit of false alarms per hour."),
+    "recordings": Command("streamav.cli.recordings", "recordings", "Run a model over labelled recordings and score it."),
+    "tune": Command("streamav.cli.tune", "tune", "Set thresholds for a limit of false alarms per hour."),
     "extract": Command("streamav.cli.extract", "extract", "Compute features from media files."),
 }
 """All commands, in the order of the list in --help."""
@@ -109,7 +107,7 @@ def _program() -> typer.Typer:
     def streamav(
         version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
     ) -> None:
-        """Detect events that are heard and seen at the same time, live, and publish them over MQTT.
+        """Detect audio-visual events (heard and seen at the same time) live and publish them over MQTT.
 
         Start with `streamav demo`. `streamav COMMAND --help` explains a command.
 

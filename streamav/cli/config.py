@@ -29,7 +29,10 @@ def check(
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; overrides the file; repeatable.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing when the file is right.")] = False,
 ) -> None:
-    """Check a configuration file and print all resulting settings; exit status 2 when it is wrong."""
+    """Check a configuration file and print all resulting settings.
+
+    Exit status: 0 the file is right, 2 it is wrong.
+    """
     settings = load_settings(file, overrides or ())
     if not quiet:
         typer.echo(redact(settings.model_dump_json(indent=1)))  # addresses may contain passwords

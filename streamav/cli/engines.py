@@ -32,8 +32,10 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 @app.command()
 def build(
     model: Annotated[str, typer.Option("--model", help="Name of a model (starter, edge, paper), or the folder of a bundle.")] = "starter",
-    engine: Annotated[EngineChoice, typer.Option("--engine")] = "auto",
-    precision: Annotated[PrecisionChoice, typer.Option("--precision")] = "auto",
+    engine: Annotated[EngineChoice, typer.Option("--engine", help="Engine to build; auto tries the fastest first.")] = "auto",
+    precision: Annotated[
+        PrecisionChoice, typer.Option("--precision", help="Precision of the networks' numbers; auto is the engine's default.")
+    ] = "auto",
     weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
     calibration: Annotated[
         list[str] | None,
@@ -43,7 +45,10 @@ def build(
     cache: Annotated[Path | None, typer.Option("--cache", help="Folder of built engines; default: the user's cache.")] = None,
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True, help="Exit when standard input is closed.")] = False,
 ) -> None:
-    """Build the engine of a model now, so that no run waits for it; exit status 6 when it cannot be built or fails the comparison."""
+    """Build the engine of a model now, so that no run waits for it.
+
+    Exit status: 0 done, 4 model, 6 the engine cannot be built or differs too much from the float32 reference.
+    """
     if with_parent:
         from streamav.engines.builder import end_with_parent
 
@@ -71,7 +76,10 @@ def build(
 
 @app.command("list")
 def list_(as_json: _Json = False) -> None:
-    """List the engines on disk, their differences from the float32 reference, whether they would be used, and what cannot run here."""
+    """List the engines on disk, and whether a run would use them.
+
+    Each engine is shown with its differences from the float32 reference. The list ends with the engines that cannot run here.
+    """
     from streamav.engines import EngineCache
     from streamav.engines.upkeep import describe, unusable_here
 
@@ -97,7 +105,11 @@ def list_(as_json: _Json = False) -> None:
 
 @app.command()
 def verify(as_json: _Json = False) -> None:
-    """Compare every current engine with the stored outputs of the reference again; exit status 6 when one fails or is damaged."""
+    """Compare engines with the float32 reference again.
+
+    Every engine that a run would use is compared with the stored outputs of the reference. Exit status: 0 all passed, 6 one
+    failed or is damaged.
+    """
     from streamav.engines import EngineCache
     from streamav.engines.upkeep import describe
 
@@ -130,7 +142,7 @@ def clear(
     stale: Annotated[bool, typer.Option("--stale", help="Remove only engines that this version would not use on this machine.")] = False,
     model: Annotated[str | None, typer.Option("--model", help="Remove only the engines of this model.")] = None,
 ) -> None:
-    """Remove engines from the disk; each is built again when a run needs it."""
+    """Remove engines; a run builds them again when it needs them."""
     from streamav.engines import EngineCache
     from streamav.engines.upkeep import clear as remove
 

@@ -76,7 +76,10 @@ def verify(
     folder: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check that a model is complete: card, hashes, every weight of every network; exit status 4 when it is not."""
+    """Check that a model is complete: card, hashes, and every weight of every network.
+
+    Exit status: 0 complete, 4 not complete.
+    """
     from streamav.bundle import find_bundle
 
     bundle = find_bundle(name)

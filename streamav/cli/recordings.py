@@ -76,8 +76,12 @@ def recordings(
     latency: Annotated[
         int | None, typer.Option("--latency", min=1, max=10, help="Seconds until a score is final, as in streamav run.")
     ] = None,
-    engine: Annotated[EngineChoice, typer.Option("--engine")] = "auto",
-    precision: Annotated[PrecisionChoice, typer.Option("--precision")] = "auto",
+    engine: Annotated[
+        EngineChoice, typer.Option("--engine", help="Engine that runs the networks; auto is the fastest that works here.")
+    ] = "auto",
+    precision: Annotated[
+        PrecisionChoice, typer.Option("--precision", help="Precision of the networks' numbers; auto is the engine's default.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Run a model over labelled recordings and print truth, events and accuracy per second as a Markdown table."""

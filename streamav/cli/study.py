@@ -31,7 +31,10 @@ def study(
     minutes: Annotated[float, typer.Option(min=0.5, help="Length of each stream in minutes.")] = 15.0,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Number of threads of torch.")] = 2,
 ) -> None:
-    """Train every row with every seed, select weights on val clips, and print the scores on test clips and test streams."""
+    """Train every network of the study (a row of its table) with every seed, and print the scores on test clips and test streams.
+
+    Val clips select the weights, and val streams fix the thresholds.
+    """
     import torch
 
     from streamav.errors import SettingsError

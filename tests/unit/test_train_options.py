@@ -130,7 +130,7 @@ def test_the_default_given_in_so_many_words_is_refused_too(tmp_path: Path, asked
 def test_what_one_process_trains_on_is_refused_under_torchrun(
     kind: Kind, tmp_path: Path, asked: list[object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torchrun is refused with exit code 2 for data on which every process would write the same bundle."""
+    """A start under torchrun is refused with exit code 2 for data on which every process would write the same bundle."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert call(tmp_path, kind) == 2
     assert "without torchrun" in capsys.readouterr().err
