@@ -259,8 +259,8 @@ def _sum_up(truth: Sequence[tuple[str, float, float]], seen: dict[str, object], 
         if run[key] is not None:
             _say(f"{words}: {run[key]:.3f} s")
     _say(
-        f"real-time factor {run['realtime_factor']:.3f}, {run['dropped_segments']} segments dropped, peak memory {run['peak_memory_mb']:.0f} MB, "
-        f"{seen['messages']} messages, {seen['invalid']} invalid"
+        f"real-time factor {run['realtime_factor']:.3f}, {run['dropped_segments']} segments dropped, "
+        f"peak memory {run['peak_memory_mb']:.0f} MB, {seen['messages']} messages, {seen['invalid']} invalid"
     )
     return 0 if found and hits >= _LEAST_FOUND * len(found) and not seen["invalid"] else 1
 

@@ -68,7 +68,7 @@ def evaluate(
         msg = f"--manifest holds the streams of one seed, got --seeds {count}; leave out one of the two options"
         raise SettingsError(msg)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        msg = f"--out must be a new or empty folder, got {out}, which is not; name another folder"
+        msg = f"--out must be a new or empty folder, got {out}; name another folder"
         raise SettingsError(msg)
     bundle = find_bundle(model)
     folder = open_ave(data, AveOptions(check=False))
