@@ -1,4 +1,4 @@
-"""`streamav eval`: scores a model on the clips of an AVE-shaped folder, and on streams laid out of them.
+"""`streamav eval`: scores a model on the clips of a folder in AVE's form, and on streams made of these clips.
 
 It reads options and prints; `streamav.training.streams.run` runs the model and `streamav.evaluation` scores it.
 """
@@ -33,35 +33,42 @@ Figures = dict[str, object]
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option("--data", help="Folder of AVE-named HDF5 features.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder of HDF5 features with AVE's file names.")],
     model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")],
-    split: Annotated[Literal["val", "test"], typer.Option(help="Tune on val; read test once.")] = "test",
-    protocol: Annotated[Literal["clips", "stream", "both"], typer.Option(help="Clips of ten seconds as the paper, or streams.")] = "both",
-    streams: Annotated[int, typer.Option(min=1, max=1000, help="How many streams a seed.")] = 10,
-    minutes: Annotated[float, typer.Option(min=0.5, help="Length of each.")] = 30.0,
+    split: Annotated[Literal["val", "test"], typer.Option(help="Split to score. Try things on val; use test once, at the end.")] = "test",
+    protocol: Annotated[
+        Literal["clips", "stream", "both"], typer.Option(help="clips: ten-second clips as in the paper; stream: long streams; or both.")
+    ] = "both",
+    streams: Annotated[int, typer.Option(min=1, max=1000, help="Number of streams per seed.")] = 10,
+    minutes: Annotated[float, typer.Option(min=0.5, help="Length of each stream in minutes.")] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="First seed of the streams.")] = 0,
-    seeds: Annotated[int | None, typer.Option(min=1, max=100, help="How many seeds; 3, with --manifest 1.")] = None,
-    manifest: Annotated[Path | None, typer.Option(help="Use these streams; written where the file is not there yet.")] = None,
-    how: Annotated[Literal["hamming", "mean", "newest"], typer.Option("--aggregation", help="How windows are combined.")] = "hamming",
+    seeds: Annotated[int | None, typer.Option(min=1, max=100, help="Number of seeds; default: 3, or 1 with --manifest.")] = None,
+    manifest: Annotated[Path | None, typer.Option(help="JSON file of the streams: read if it exists, else written.")] = None,
+    how: Annotated[
+        Literal["hamming", "mean", "newest"], typer.Option("--aggregation", help="How the scores of several windows are combined.")
+    ] = "hamming",
     thresholds: Annotated[
-        Literal["tuned", "card"] | None, typer.Option(help="Tuned on val streams (for the test split), or the card's (for val).")
+        Literal["tuned", "card"] | None,
+        typer.Option(help="tuned: set on val streams (default for test); card: those of the model's card (default for val)."),
     ] = None,
-    alarms: Annotated[float, typer.Option("--alarms-per-hour", min=0.0, help="Tuning: most false alarms in an hour of background.")] = 6.0,
-    baselines: Annotated[bool, typer.Option(help="Score the last label again and the offline oracle too.")] = True,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for report.md, report.json and the streams.")] = None,
+    alarms: Annotated[
+        float, typer.Option("--alarms-per-hour", min=0.0, help="For tuned thresholds: most false alarms per hour of background.")
+    ] = 6.0,
+    baselines: Annotated[bool, typer.Option(help="Also score two baselines: the last label repeated, and the offline oracle.")] = True,
+    out: Annotated[Path | None, typer.Option("--out", help="New folder for report.md, report.json and the streams.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Score a model offline, with the protocol of the paper and the one for streams."""
+    """Compute the accuracy of a model on features: on clips as in the paper, and on streams."""
     from streamav.bundle import find_bundle
     from streamav.evaluation.report import report_lines
     from streamav.training.data.folder import AveOptions, open_ave
 
     count = seeds or (3 if manifest is None else 1)
     if manifest is not None and count > 1:
-        msg = f"--manifest holds the streams of one seed, got --seeds {count}; leave one of them out"
+        msg = f"--manifest holds the streams of one seed, got --seeds {count}; leave out one of the two options"
         raise SettingsError(msg)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        msg = f"--out must be free, but {out} holds something; name another folder"
+        msg = f"--out must be a new or empty folder, got {out}; name another folder"
         raise SettingsError(msg)
     bundle = find_bundle(model)
     folder = open_ave(data, AveOptions(check=False))
@@ -83,7 +90,7 @@ def evaluate(
 
 
 def localizer_of(bundle: Bundle, data: AveData) -> VSCG:
-    """Make the localizer of a bundle and check that the folder's features are its own."""
+    """Build the localizer of a bundle and check that the folder's features and classes fit it."""
     from streamav.engines.modules import build_localizer
 
     network = build_localizer(bundle)
@@ -91,16 +98,16 @@ def localizer_of(bundle: Bundle, data: AveData) -> VSCG:
     got = (int(data.val.audio.shape[2]), int(data.val.visual.shape[4]), int(data.val.visual.shape[2]), len(data.classes))
     wanted = (options.audio_size, options.visual_size, options.grid, options.classes)
     if got != wanted:
-        msg = f"the model takes features and classes of sizes {wanted} (audio, visual, grid, classes), the folder has {got}"
+        msg = f"features and classes must have the model's sizes {wanted} (audio, visual, grid, classes), the folder has {got}"
         raise DataError(msg)
-    if bundle.card.slugs != tuple(entry.slug for entry in data.classes):  # names for people may differ
-        msg = "the model's classes must be those of the folder, in the same order"
+    if bundle.card.slugs != tuple(entry.slug for entry in data.classes):  # displayed names may differ
+        msg = "the model's classes must be those of the folder, in the same order, and they are not; name another model or folder"
         raise DataError(msg)
     return network.eval()
 
 
 def _clips(network: VSCG, data: AveData, split: str) -> Figures:
-    """Score whole clips: accuracy as the paper, and what accuracy hides."""
+    """Score whole clips: accuracy as in the paper, and further figures that accuracy does not show."""
     import numpy as np
 
     from streamav.evaluation.bootstrap import bootstrap
@@ -135,7 +142,7 @@ def _clips(network: VSCG, data: AveData, split: str) -> Figures:
 
 
 def streams_of(data: AveData, split: str, size: tuple[int, float, int], path: Path | None) -> Manifest:
-    """Read the streams from a file, or draw them and, where a file is named, write them."""
+    """Read the streams from a file, or make them at random and write them if a file is named."""
     from streamav.evaluation.manifest import ManifestOptions, parse_manifest
     from streamav.training.streams.run import manifest_of
 
@@ -154,7 +161,7 @@ def streams_of(data: AveData, split: str, size: tuple[int, float, int], path: Pa
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is scored on streams, and with which thresholds."""
+    """The systems to score on streams, and the choice of their thresholds."""
 
     network: VSCG
     bundle: Bundle
@@ -165,7 +172,7 @@ class _Plan:
     baselines: bool
 
     def figures(self, manifests: Sequence[Manifest], tuning: Manifest | None) -> Figures:
-        """Fix all thresholds, then score the streams of every seed: per segment, the paper's one class a window, and the baselines."""
+        """Fix all thresholds, then score the streams of every seed: per-segment head, the paper's head (one class a window), baselines."""
         heads = self._heads()
         systems = {system: self._fixed(tuning, head) for system, head in heads.items()}
         if self.baselines:
@@ -193,7 +200,7 @@ class _Plan:
     def _scored(
         self, system: str, head: Decision, manifests: Sequence[Manifest], systems: dict[str, FixedThresholds]
     ) -> tuple[list[Row], tuple[object, object, dict[str, object]]]:
-        """Score one head, and with the first the baselines; give rows, and figures over all streams, by age and by kind of gap."""
+        """Score one head, and with the first one the baselines; return rows, and figures of all streams, by age and by kind of gap."""
         from streamav.evaluation.gaps import score_gaps
         from streamav.evaluation.protocol import aligned_row, head_rows, over_seeds, persistence_row
         from streamav.evaluation.scores import LATENCIES
@@ -222,7 +229,7 @@ class _Plan:
         return heads
 
     def _fixed(self, tuning: Manifest | None, head: Decision, *, aligned: bool = False) -> FixedThresholds:
-        """Take the card's thresholds, or tune them on validation streams that the same head has judged in the same way."""
+        """Return the card's thresholds, or tune them on validation streams that the same head scored in the same way."""
         from streamav.evaluation.protocol import FixedThresholds, tuned
         from streamav.evaluation.scores import LATENCIES
         from streamav.training.streams.run import run_aligned, run_streams
@@ -243,7 +250,7 @@ class _Plan:
 
 
 def _write(out: Path, figures: Figures, lines: list[str], manifests: Sequence[Manifest]) -> None:
-    """Write the report as Markdown and JSON, and the streams, so that they can be scored again."""
+    """Write the report as Markdown and JSON, and the streams, which can then be scored again."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (out / "report.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
