@@ -1,6 +1,6 @@
-"""A virtual microphone (PulseAudio) that a test starts for itself.
+"""Runs a virtual microphone (PulseAudio) for a test.
 
-Nothing here touches the user's own sound server: the rig has its own folder and socket, and ends with its test.
+The rig does not use the user's sound server: it has its own folder and socket, and stops at the end of the test.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class VirtualMicrophone:
-    """A sound server of our own with a null sink: what is played into the sink is what the microphone hears.
+    """A separate sound server with a null sink: the microphone records what is played into the sink.
 
-    A process that shall hear it needs `environment`; PortAudio's device is called "pulse".
+    A process that records from it needs `environment`; PortAudio's device is called "pulse".
     """
 
     RATE_HZ = 48_000
-    # Without norewinds=1 the sink renders blocks of 2 s and the recording is misaligned.
+    # Without norewinds=1 the sink renders blocks of 2 s, and the recording is misaligned.
     SCRIPT = (
         "load-module module-native-protocol-unix\n"
         "load-module module-null-sink norewinds=1 sink_name=virt rate=48000 channels=1 channel_map=mono\n"
@@ -64,7 +64,7 @@ class VirtualMicrophone:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self) -> None:
-        """Start the server and wait until the microphone is there."""
+        """Start the server and wait until the microphone exists."""
         arguments = [
             "-n",
             "-F",
@@ -79,19 +79,19 @@ class VirtualMicrophone:
         wait_until("the virtual microphone", lambda: "virtmic" in self.control("list", "short", "sources"))
 
     def control(self, *arguments: str) -> str:
-        """Run pactl and give what it prints; nothing while the server is away."""
+        """Run pactl and return its output; the output is empty while the server is not running."""
         done = subprocess.run(["pactl", *arguments], env=self.environment, capture_output=True, text=True, check=False, timeout=10)
         return done.stdout
 
     def play(self, samples: NDArray[np.float32]) -> None:
-        """Begin to play mono samples at 48 kHz, range [-1, 1], and return at once."""
+        """Start to play mono samples at 48 kHz, range [-1, 1], and return at once."""
         path = self.folder / f"play-{time.monotonic_ns()}.raw"
         path.write_bytes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
         how = ["--raw", "--format=s16le", f"--rate={self.RATE_HZ}", "--channels=1", "--device=virt", "--latency-msec=30", str(path)]
         self._players.append(subprocess.Popen(["paplay", *how], env=self.environment))
 
     def kill(self) -> None:
-        """End the server at once, as a crash would."""
+        """Kill the server, as in a crash."""
         server, self._server = self._server, None
         if server is not None:
             server.kill()

@@ -1,4 +1,4 @@
-"""A connection to an MQTT broker without a broker, for the tests of publishing."""
+"""A stand-in for the connection to an MQTT broker, for the tests of publishing."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from streamav.publish.patience import Failure
 
 @dataclass
 class FakeBroker:
-    """Stands for broker and client library: keeps what is published, and fails when told to."""
+    """Replaces the broker and the client library: records the published messages and fails on request."""
 
     log: list[tuple[str, bytes, int, bool]] = field(default_factory=list)
     failures: Iterator[Failure] = field(default_factory=lambda: iter(()))
-    """Why the next connects fail, one each; then they succeed."""
+    """Failures of the next calls of connect, one per call; the calls after them succeed."""
     ids: list[str] = field(default_factory=list)
     connected: bool = False
     fail_after: int | None = None
-    """Lose the connection instead of taking the publish with this number."""
+    """Lose the connection at the publish after this many messages."""
     crash_after: int | None = None
-    """Raise something unexpected instead."""
+    """Raise an unexpected error at the publish after this many messages."""
     echo: bool = True
-    """False: nothing comes back, as where the access list denies."""
+    """False: probe messages do not come back, as when the broker's access list denies them."""
     _incoming: asyncio.Queue[tuple[str, bytes] | None] = field(default_factory=asyncio.Queue)
 
     @asynccontextmanager
@@ -41,7 +41,7 @@ class FakeBroker:
             self.connected = False
 
     def lose(self) -> None:
-        """Lose the connection, seen by whoever reads."""
+        """Lose the connection; the reader of messages gets the error."""
         self._incoming.put_nowait(None)
 
     async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:

@@ -25,16 +25,16 @@ SCORES = FinalScores(
 
 
 def dice(seed: int) -> Random:
-    """Give chance that is the same in every run."""
+    """Return a random generator with the given seed."""
     return Random(seed)  # noqa: S311
 
 
 def ulid(number: int) -> str:
-    """Give a well-formed id; greater numbers sort later."""
+    """Return a well-formed id; ids of greater numbers sort later."""
     return f"{number:026d}"
 
 
-def make_event(  # noqa: PLR0913 - each may differ in a test
+def make_event(  # noqa: PLR0913 - each argument may differ in a test
     number: int = 1,
     sequence: int = 1,
     phase: EventPhase = EventPhase.NEW,
@@ -46,7 +46,7 @@ def make_event(  # noqa: PLR0913 - each may differ in a test
     confirmed: bool = True,
     reason: EndReason = EndReason.ENDED,
 ) -> Event:
-    """Give one message about the event *number*."""
+    """Return one message of the event *number*."""
     start_ns, reach_ns = start_s * SECOND_NS, (start_s + seconds) * SECOND_NS
     ended = phase is EventPhase.END
     return Event(
@@ -77,14 +77,14 @@ def make_event(  # noqa: PLR0913 - each may differ in a test
 
 
 def story(number: int, updates: int = 1, *, label: str = "bark", start_s: int = 5) -> list[Event]:
-    """Give all messages of one confirmed event: new, updates, end."""
+    """Return all messages of one confirmed event: new, updates, end."""
     phases = [EventPhase.NEW, *[EventPhase.UPDATE] * updates, EventPhase.END]
     return [make_event(number, i + 1, phase, label=label, start_s=start_s, seconds=i + 1) for i, phase in enumerate(phases)]
 
 
 @st.composite
 def events(draw: st.DrawFn) -> Event:
-    """Give any event that the types allow."""
+    """Draw any event that the types allow."""
     share = st.floats(0.0, 1.0)
     pair = st.tuples(share, share)
     start_s = draw(st.integers(0, 100_000))

@@ -1,4 +1,4 @@
-"""An RTSP server (GStreamer) that a test starts for itself, on a port of its own on the loopback interface."""
+"""Runs an RTSP server (GStreamer) for a test, on a free port of the loopback interface."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 RTSP_PACKAGES = "gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly gstreamer1.0-plugins-bad gstreamer1.0-libav python3-gi"
 SYSTEM_PYTHON = "/usr/bin/python3"
-"""gi is a Debian package, so it lives in the system's Python, not in the virtual environment."""
+"""The package gi belongs to the system's Python (a Debian package), not to the virtual environment."""
 
 _RTSP_PROGRAM = """
 import sys
@@ -45,7 +45,7 @@ GLib.MainLoop().run()
 
 
 class RtspServer:
-    """An RTSP camera: 320 x 240 pixels, 25 pictures a second, a tone of 440 Hz; it can be killed, stopped and continued."""
+    """An RTSP camera: 320 x 240 pixels, 25 frames per second, a tone of 440 Hz. It can be killed, frozen and continued."""
 
     def __init__(self) -> None:
         probe = (
@@ -69,7 +69,7 @@ class RtspServer:
         self.kill()
 
     def start(self) -> None:
-        """Start the server on its port and wait until it says that it is ready."""
+        """Start the server on its port and wait until it is ready."""
         self._server = subprocess.Popen(
             [SYSTEM_PYTHON, "-c", _RTSP_PROGRAM, str(self.port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -77,15 +77,15 @@ class RtspServer:
             pytest.fail("the RTSP server did not start")
 
     def stop(self) -> None:
-        """Freeze the server: its connections stay open and say nothing."""
+        """Freeze the server; its connections stay open without data."""
         self._signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Let a frozen server go on."""
+        """Continue a frozen server."""
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End the server at once; it may be started again."""
+        """Kill the server; it can be started again."""
         server, self._server = self._server, None
         if server is not None:
             server.kill()

@@ -15,29 +15,29 @@ if TYPE_CHECKING:
 
 
 def need(program: str, package: str) -> None:
-    """Skip where *program* is missing, and fail where CI=true: a skip in CI is a test that nobody runs."""
+    """Skip the test when *program* is missing; fail when CI=true, because a test that CI skips is never run."""
     if shutil.which(program) is None:
         missing(f"{program} is missing: apt-get install {package}")
 
 
 def missing(message: str) -> None:
-    """Fail in CI, skip elsewhere."""
+    """Fail the test in CI; skip it elsewhere."""
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
 
 
 def free_port() -> int:
-    """Give a port on the loopback that was free a moment ago."""
+    """Return a port of the loopback interface that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait_until(what: str, holds: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until a condition holds; fail with its name when it does not."""
+    """Wait until a condition holds; fail the test with the condition's name after *seconds*."""
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > end:
-            pytest.fail(f"waited {seconds} s in vain for: {what}")
+            pytest.fail(f"waited {seconds} s without success for: {what}")
         time.sleep(0.02)
