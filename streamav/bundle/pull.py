@@ -73,7 +73,7 @@ def pull(
     folder: Path | None = None,
     progress: Callable[[int, int | None], None] = lambda _done, _total: None,
 ) -> Path:
-    """Put a public weights file into the user's folder and check it; nothing is downloaded when the file is there already.
+    """Download or copy a public weights file into the user's folder and check it; without *source*, a file that is there is only checked.
 
     Args:
         entry: the file's entry in the catalogue.

@@ -81,7 +81,7 @@ class World:
         return EngineRequest(bundle=self.bundle, settings=ModelSettings(), recipe=recipe(name))
 
     def lay(self, name: str, second_ms: float, *, passed: bool = True) -> None:
-        """Put an engine into the cache as after a build."""
+        """Add an engine to the cache as after a build."""
         one = recipe(name)
         facts: dict[str, JsonValue] = {"recipe": name, "second_ms": second_ms, "parity": {"passed": passed}}
         self.cache.get(engine_key(self.makers[one.engine], self.request(name)), lambda _: facts)
