@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from rigs.microphone import VirtualMicrophone
 from rigs.roles import write_tiny_bundle
-from rigs.services import VirtualMicrophone
 
 from streamav.capture.devices import list_microphones
 from streamav.capture.look import Look

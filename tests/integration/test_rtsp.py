@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from rigs.services import RtspServer, free_port, need
+from rigs.rtsp_server import RtspServer
+from rigs.services import free_port, need
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
