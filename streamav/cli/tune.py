@@ -143,9 +143,9 @@ def _class_ids(card: ModelCard, names: Sequence[str] | None) -> tuple[int, ...] 
 
 def _from_streams(bundle: Bundle, data: Path, asked: Asked, size: tuple[int, float, int]) -> Outcome:
     """Run the model over streams made of the validation split, and tune on them."""
-    from streamav.cli.evaluate import localizer_of, streams_of
     from streamav.evaluation.tuning.classes import final_seconds
     from streamav.training.data.folder import AveOptions, open_ave
+    from streamav.training.streams.evaluate import localizer_of, streams_of
     from streamav.training.streams.run import run_streams
     from streamav.training.streams.tuning import tuned_on_streams
 
