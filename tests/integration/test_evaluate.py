@@ -154,4 +154,4 @@ def test_what_cannot_be_reported_is_refused_before_anything_is_run(tmp_path: Pat
     assert isinstance(seeds, SettingsError)
     assert "one seed" in str(seeds)
     assert isinstance(taken, SettingsError)
-    assert "must be free" in str(taken)
+    assert "must be a new or empty folder" in str(taken)

@@ -1,4 +1,4 @@
-"""Tests of `streamav subscribe` as users run it, against a real Mosquitto."""
+"""Tests of `streamav subscribe` with a real Mosquitto."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def publish_when_heard(broker: Broker, state_dir: Path, heard: str = "stre
 
 @pytest.mark.parametrize("raw", [False, True])
 async def test_events_are_shown_and_summed_up(tmp_path: Path, raw: bool) -> None:
-    """Each message is one line, as text or as JSON, and nothing else is on standard output; the summary holds events and latencies."""
+    """Each message is one line, readable or raw; the summary holds event and latencies; standard output holds nothing else."""
     need_mosquitto()
     broker = Broker(tmp_path / "broker").start()
     try:
@@ -75,7 +75,7 @@ async def test_events_are_shown_and_summed_up(tmp_path: Path, raw: bool) -> None
 
 
 async def test_the_broker_of_the_file_is_listened_to(tmp_path: Path) -> None:
-    """`--config F mqtt://localhost` keeps port, TLS and base of F, so the file of a run works for its subscriber, client id included."""
+    """`--config F mqtt://localhost` keeps port, TLS and base of F: a subscriber can use the file of a run, also its client id."""
     need_mosquitto()
     certificates = make_certificates(tmp_path)
     broker = Broker(tmp_path / "broker", certificates=certificates, base="house").start()
@@ -93,7 +93,7 @@ async def test_the_broker_of_the_file_is_listened_to(tmp_path: Path) -> None:
 
 
 async def test_a_message_beyond_the_contract_s_size_is_not_even_received(tmp_path: Path) -> None:
-    """With MQTT 5 the broker does not send messages above the bound, so the memory is bounded in bytes; the next message arrives."""
+    """With MQTT 5 the broker does not send a message that is too large, so unread data are bounded in bytes; later messages arrive."""
     need_mosquitto()
     broker = Broker(tmp_path / "broker").start()
     try:
@@ -114,7 +114,7 @@ async def test_a_message_beyond_the_contract_s_size_is_not_even_received(tmp_pat
 
 
 async def test_a_refused_login_ends_with_the_reason(tmp_path: Path) -> None:
-    """A refused login ends the command with an error that tells what to do."""
+    """A refusal that a retry cannot repair ends the command, and the error states what to do."""
     need_mosquitto()
     broker = Broker(tmp_path / "broker", passwords=True).start()
     try:

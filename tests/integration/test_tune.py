@@ -142,9 +142,9 @@ def test_the_table_for_people_says_how_sure_it_is(quiet: Path, model: Path, caps
     """Without --json the output holds settings, curve, and the sentences about hours and the rule of three."""
     assert main(["tune", "--quiet", str(quiet / "long.mkv"), "--model", str(model), "--class", "bark"]) == 0
     said = capsys.readouterr().out
-    assert "what a budget buys" in said
+    assert "results for each budget" in said
     assert "bark" in said
-    assert "No rate below 144 an hour can be told from none" in said.replace("\n", " ")
+    assert "too short to measure a rate below 144 per hour" in said.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
@@ -158,8 +158,8 @@ def test_the_table_for_people_says_how_sure_it_is(quiet: Path, model: Path, caps
         ("--quiet GIVEN/broken.mkv", 3, "broken.mkv"),
         ("--quiet GIVEN --class brak", 2, "nearest is bark"),
         ("--quiet GIVEN --alarms-per-hour inf", 2, "at least 0"),
-        ("--quiet GIVEN --config GIVEN", 2, "must not exist yet"),
-        ("--quiet GIVEN --curve GIVEN/no/curve.png", 2, "folder of the picture"),
+        ("--quiet GIVEN --config GIVEN", 2, "--config must be a new file"),
+        ("--quiet GIVEN --curve GIVEN/no/curve.png", 2, "--curve must be a file in an existing folder"),
         ("--quiet GIVEN --model nothing", 4, "the name of a bundle"),
     ],
 )

@@ -21,5 +21,5 @@ def test_a_password_without_a_user_is_told(caplog: pytest.LogCaptureFixture, use
 
 def test_a_key_without_its_certificate_is_refused() -> None:
     """A TLS key without its certificate is refused, because it would be ignored and the broker would refuse us without a clear reason."""
-    with pytest.raises(SettingsError, match=r"mqtt.tls: tls.key must stand beside tls.cert"):
+    with pytest.raises(SettingsError, match=r"mqtt.tls: tls.key must be given together with tls.cert"):
         load_settings(overrides=["mqtt.host=h", "mqtt.tls.key=client.key"], environment={})

@@ -10,7 +10,8 @@ from itertools import repeat
 from pathlib import Path
 
 import pytest
-from rigs.published_events import MODEL, SCORES, FakeBroker, dice, make_event, story, ulid
+from rigs.mqtt_connection import FakeBroker
+from rigs.published_events import MODEL, SCORES, dice, make_event, story, ulid
 
 from streamav.config import BackoffSettings, MqttSettings, OutboxSettings
 from streamav.publish.consumer import Consumer
