@@ -1,11 +1,11 @@
-"""Writes files and folders whole or not at all, hashes files, turns names into slugs and lists the endings of media files.
+"""Writes files and folders completely or not at all, hashes files, turns names into slugs and lists the suffixes of media files.
 
-It knows the standard library and our errors, so every package may use it. What is written lies beside its place until it is whole and
-is then renamed, so a reader sees the old content or the new one, whenever the writer is killed (POSIX: rename is atomic).
+It uses only the standard library and our errors, so every package may use it. New content is written to a temporary beside the target
+and renamed at the end. A reader finds the old content or the new one, also when the writer is killed (POSIX: rename is atomic).
 
-Looked at and left: `atomicwrites` is no longer maintained and knows neither folders nor writers that take a path (h5py, safetensors);
-`tempfile` makes files that only their owner can read. `python-slugify` and `Unidecode` turn any script into Latin letters by tables; a
-label is a promise to automations, so a name without a plain form is refused here instead of guessed at.
+Not used: `atomicwrites` is no longer maintained and supports neither folders nor writers that take a path (h5py, safetensors);
+`tempfile` makes files that only their owner can read. `python-slugify` and `Unidecode` convert any script to Latin letters by tables.
+Automations depend on labels, so a name without a plain form is refused here instead of guessed.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ __all__ = [
 ]
 
 MEDIA_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv", ".flv", ".wmv", ".ts")
-"""Endings of media files with sound and picture, in small letters; a file that is named itself may have any ending."""
+"""Suffixes of media files with sound and picture, in small letters. A file that the user names may have any suffix."""
 SLUG_SIZE = 64
 """Longest slug, characters."""
 NAME_SIZE = 200
-"""Longest name of a class for people, characters."""
+"""Longest readable name of a class, characters."""
 _MAX_TOLD = 20
 
 
 def write_whole(path: Path, content: bytes | str, *, durable: bool = False, alone: bool = False) -> None:
-    """Write bytes, or text as UTF-8, as `whole_file` does.
+    """Write bytes, or text as UTF-8, in the way of `whole_file`.
 
     Raises:
         OSError: as `whole_file`.
@@ -61,18 +61,18 @@ def write_whole(path: Path, content: bytes | str, *, durable: bool = False, alon
 
 @contextlib.contextmanager
 def whole_file(path: Path, *, durable: bool = False, alone: bool = False) -> Iterator[Path]:
-    """Yield an empty file beside *path* to be filled; it takes the name *path* at the end, unless an error comes before.
+    """Yield an empty file beside *path* to be filled. At the end it is renamed to *path*, unless an error was raised.
 
-    The new file has the mode of the file that it replaces, else that of any new file (umask). A symbolic link at *path* is replaced,
-    not followed. Whatever is raised before the rename, *path* keeps its old content and the temporary is removed.
+    The new file has the mode of the file that it replaces, or else the mode of any new file (umask). A symbolic link at *path* is
+    replaced, not followed. If anything is raised before the rename, *path* keeps its old content and the temporary is removed.
 
     Args:
-        path: the file; its folder must be there.
-        durable: True returns when content and name are on the disk, so that a power cut afterwards loses neither. Without it a power
-            cut may bring back the old file, or leave an empty one on some file systems.
-        alone: True where no other process writes *path* at the same time, as the caller sees to. The temporary then has always the
-            same name, so the next write replaces what a killed one left. With False every writer has a temporary of its own: the
-            last to finish wins, and what a killed writer left stays until `remove_leftovers`.
+        path: the file; its folder must exist.
+        durable: True returns when content and name are on the disk, so that a later power cut loses neither. With False a power cut
+            may bring back the old file, or leave an empty one on some file systems.
+        alone: True where no other process writes *path* at the same time; the caller must ensure this. The temporary then always has
+            the same name, so the next write replaces what a killed writer left. With False every writer has its own temporary: the
+            last writer to finish wins, and what a killed writer left stays until `remove_leftovers` runs.
 
     Raises:
         OSError: when the disk is full, *path* is a folder, or its folder cannot be written to.
@@ -85,7 +85,7 @@ def whole_file(path: Path, *, durable: bool = False, alone: bool = False) -> Ite
         yield part
         with contextlib.suppress(FileNotFoundError):
             mode = stat.S_IMODE(path.stat().st_mode)
-        if stat.S_IMODE(part.stat().st_mode) != mode:  # safetensors puts a file of its own here, which only its owner can read
+        if stat.S_IMODE(part.stat().st_mode) != mode:  # safetensors replaces this file by its own, which only its owner can read
             part.chmod(mode)
         if durable:
             _sync(part)
@@ -98,19 +98,19 @@ def whole_file(path: Path, *, durable: bool = False, alone: bool = False) -> Ite
 
 @contextlib.contextmanager
 def whole_folder(path: Path, *, durable: bool = False, mode: int = 0o777) -> Iterator[Path]:
-    """Yield an empty folder beside *path* to be filled; it takes the name *path* at the end, unless an error comes before.
+    """Yield an empty folder beside *path* to be filled. At the end it is renamed to *path*, unless an error was raised.
 
-    A folder that is there is set aside, the new one takes its name, and the old one is removed. Between the two renames a reader finds
-    no folder, never half of one. When the second rename fails the old folder is put back; when the process is killed between them,
-    `remove_leftovers` puts it back. Every writer has a temporary of its own.
+    An existing folder is set aside, the new one is renamed to *path*, and the old one is removed. Between the two renames a reader finds
+    no folder, never an incomplete one. If the second rename fails, the old folder is put back. If the process is killed between them,
+    `remove_leftovers` puts it back. Every writer has its own temporary.
 
     Args:
-        path: the folder; the folder that it lies in must be there.
+        path: the folder; its parent folder must exist.
         durable: True returns when all files and names are on the disk.
         mode: permissions of the new folder, less the umask.
 
     Raises:
-        OSError: when the disk is full, *path* is something other than a folder, or the folder that it lies in cannot be written to.
+        OSError: when the disk is full, *path* is not a folder, or its parent folder cannot be written to.
     """
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
@@ -130,9 +130,9 @@ def whole_folder(path: Path, *, durable: bool = False, mode: int = 0o777) -> Ite
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed writers of *path* left beside it; a folder that one had set aside is put back where *path* is missing.
+    """Remove what killed writers of *path* left beside it. If *path* is missing, put back a folder that a writer had set aside.
 
-    The caller sees to it that no process is writing *path*.
+    The caller must ensure that no process is writing *path*.
 
     Raises:
         OSError: when a folder cannot be put back.
@@ -160,10 +160,10 @@ def file_sha256(path: Path) -> str:
 
 
 def slug(name: str, separator: str = "_") -> str:
-    """Return the plain form of a name: small letters a-z and digits, with one *separator* for all that stands between them.
+    """Return the plain form of a name: small letters a-z and digits, with one *separator* in place of everything between them.
 
-    Accents are dropped ("Café" becomes cafe, "Straße" strasse). A letter or digit without a plain form is refused and never left out,
-    so that two names do not become one by what was lost. A slug is its own slug.
+    Accents are dropped ("Café" becomes cafe, "Straße" strasse). A letter or digit without a plain form is refused, never left out, so
+    that two different names do not get the same slug. The slug of a slug is the slug itself.
 
     Args:
         name: any text.
@@ -189,15 +189,15 @@ def slug(name: str, separator: str = "_") -> str:
 
 
 def class_slugs(path: Path, names: Iterable[tuple[int, str]]) -> tuple[str, ...]:
-    """Return the labels of classes that a file names, in its order.
+    """Return the labels of the classes that a file names, in the order of the file.
 
     Args:
         path: the file, for messages.
-        names: line (from 1) and name of each class.
+        names: line number (from 1) and name of each class.
 
     Raises:
-        DataError: when a name has no slug or is "background", or two names have the same; it tells all of them (the first twenty)
-            with their lines.
+        DataError: when a name has no slug or is "background", or two names have the same slug. The message lists all problems (the
+            first twenty) with their lines.
     """
     known: dict[str, tuple[int, str]] = {}
     problems = []
@@ -225,13 +225,13 @@ def _class_slug(name: str) -> str:
         raise DataError(msg)
     made = slug(name)
     if made == "background":
-        msg = f"{name!r} must not be listed: background is what no class covers; leave it out"
+        msg = f"{name!r} must not be listed: background means that no class is present; leave it out"
         raise DataError(msg)
     return made
 
 
 def _reserve(part: Path) -> int:
-    """Make an empty file that was not there; return the mode that new files have."""
+    """Make an empty file that did not exist before; return the mode of new files."""
     new = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
     try:
         return stat.S_IMODE(os.fstat(new).st_mode)
@@ -240,7 +240,7 @@ def _reserve(part: Path) -> int:
 
 
 def _take_place(new: Path, path: Path, old: Path) -> None:
-    """Give *new* the name *path*; set aside as *old* what has it, and put that back when the rename fails."""
+    """Rename *new* to *path*. Set aside an existing *path* as *old*, and put it back when the rename fails."""
     if path.exists():
         path.rename(old)
     try:
@@ -252,7 +252,7 @@ def _take_place(new: Path, path: Path, old: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, a link or a folder with all that is in it; what cannot be removed stays, for it hinders nobody."""
+    """Remove a file, a link or a folder with its content. What cannot be removed stays; it does no harm."""
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -277,7 +277,7 @@ def _sync(path: Path) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on the disk; some network file systems cannot tell, and keep them anyway."""
+    """Wait until the names in a folder are on the disk. Some network file systems cannot sync a folder; their error is ignored."""
     try:
         _sync(path)
     except OSError as exc:

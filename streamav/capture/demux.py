@@ -1,6 +1,6 @@
-"""Reads one opened container: decodes sound and pictures, skips what is damaged, and places all on one media clock.
+"""Reads one opened container: decodes sound and pictures, skips damaged packets, and places everything on one media clock.
 
-It opens nothing, waits for nothing and knows neither reconnecting nor pacing.
+It opens nothing, waits for nothing, and does no reconnecting or pacing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _DAMAGE_LIMIT = 200
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedFrame:
-    """One decoded frame with its own stream's time."""
+    """One decoded frame with the time of its own stream."""
 
     kind: Kind
     time_ns: int
@@ -43,7 +43,7 @@ class DecodedFrame:
 
 
 def find_streams(container: av.container.InputContainer, name: str) -> tuple[av.AudioStream, av.VideoStream]:
-    """Give the best sound and picture streams; the cover picture of a song is no picture stream.
+    """Return the best sound stream and the best picture stream; the cover picture of a song does not count as a picture stream.
 
     Raises:
         MissingModalityError: when there is no sound or no picture that can be decoded.
@@ -64,17 +64,17 @@ def find_streams(container: av.container.InputContainer, name: str) -> tuple[av.
 
 
 def _decodable(stream: av.stream.Stream) -> bool:
-    context: object = stream.codec_context  # None, whatever the type says, where FFmpeg has no decoder
+    context: object = stream.codec_context  # despite its type, None where FFmpeg has no decoder
     return context is not None
 
 
 def decode(
     container: av.container.InputContainer, sound: av.AudioStream, picture: av.VideoStream, name: str, *, live: bool
 ) -> Iterator[DecodedFrame]:
-    """Yield decoded frames as the container holds them; damaged packets are skipped, counted and logged once.
+    """Yield decoded frames in the order of the container; damaged packets are skipped, counted and logged once.
 
     Raises:
-        av.error.FFmpegError: when a live source fails, or a file fails again and again.
+        av.error.FFmpegError: when a live source fails, or too many packets in a row are damaged.
     """
     damage = _Damage(name)
     last: dict[int, int] = {}
@@ -84,13 +84,13 @@ def decode(
             packet = next(packets, None)
         except av.error.InvalidDataError as exc:
             damage.note(exc)
-            packets = container.demux(sound, picture)  # a generator that raised is over; the container is not
+            packets = container.demux(sound, picture)  # the generator ended when it raised; the container can still be read
             continue
         if packet is None:
             break
         try:
             frames = packet.decode()
-        except av.error.FFmpegError as exc:  # decoders report damage under many names, "operation not permitted" among them
+        except av.error.FFmpegError as exc:  # decoders report damage under many names, also "operation not permitted"
             damage.note(exc)
             continue
         timed = [_timed(frame, last, live=live) for frame in frames if isinstance(frame, av.AudioFrame | av.VideoFrame)]
@@ -101,7 +101,7 @@ def decode(
 
 
 class _Damage:
-    """Counts damaged packets; says so once at the first and once at the end."""
+    """Counts damaged packets; logs the first one and, at the end, their number."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -109,7 +109,7 @@ class _Damage:
         self.in_a_row = 0
 
     def note(self, exc: av.error.FFmpegError) -> None:
-        """Count one damaged packet; raise it when nothing good has come for very long."""
+        """Count one damaged packet; raise its error after more than 200 in a row."""
         self.packets += 1
         self.in_a_row += 1
         if self.packets == 1:
@@ -123,7 +123,7 @@ class _Damage:
 
 
 def _timed(frame: av.AudioFrame | av.VideoFrame, last: dict[int, int], *, live: bool) -> DecodedFrame | None:
-    """Give a frame its time in ns, or None when it has none: the first picture of an RTSP stream, sound before its start."""
+    """Return a frame with its time in ns, or None when it has no time: the first picture of an RTSP stream, sound before its start."""
     heard = isinstance(frame, av.AudioFrame)
     stamp = frame.pts if frame.pts is not None else frame.dts
     length_ns = frame.samples * _SECOND_NS // frame.sample_rate if isinstance(frame, av.AudioFrame) else 0
@@ -139,12 +139,12 @@ def _timed(frame: av.AudioFrame | av.VideoFrame, last: dict[int, int], *, live: 
 
 
 def read_items(frames: Iterator[DecodedFrame], look: Look, origin: Callable[[], int], name: str) -> Iterator[AudioBlock | VideoFrame]:
-    """Turn decoded frames into sound and pictures on the media clock; the earliest time stamp of both becomes the origin.
+    """Yield sound and pictures on the media clock; the earliest time stamp of both becomes the origin.
 
     Args:
-        frames: what `decode` yields.
-        look: which pictures are wanted.
-        origin: asked once, when the first frame is there: its media time, ns.
+        frames: decoded frames, as `decode` yields them.
+        look: which pictures are used.
+        origin: returns the media time of the first frame, ns; called once, when that frame has arrived.
         name: the source, for messages.
 
     Raises:
@@ -168,11 +168,11 @@ def read_items(frames: Iterator[DecodedFrame], look: Look, origin: Callable[[], 
     for shown_ns, frame in sampler.flush():
         yield VideoFrame(start_ns=shown_ns, pixels=scaler.scale(frame))
     if timeline.leaps:
-        _LOG.warning("time stamps leapt source=%s times=%d", name, timeline.leaps)
+        _LOG.warning("time stamps jumped source=%s times=%d", name, timeline.leaps)
 
 
 def _until_both(frames: Iterator[DecodedFrame]) -> list[DecodedFrame]:
-    """Collect frames until both kinds were seen: only then is the earliest time known. Gives up after 2 s of one kind."""
+    """Collect frames until both kinds have been read, because the earliest time is known only then. Stop after 2 s of one kind."""
     seen: list[DecodedFrame] = []
     for frame in frames:
         seen.append(frame)

@@ -1,6 +1,6 @@
-"""The source that one demuxer feeds: a file, a network stream, or an FFmpeg filter graph, with the time stamps it brings.
+"""Reads a source with one demuxer: a file, a network stream, or an FFmpeg filter graph, with its own time stamps.
 
-Sound and pictures share the container's clock, so nothing has to be measured. It knows no segments.
+Sound and pictures share the clock of the container, so no delay is measured. It uses no segments.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LOG = logging.getLogger(__name__)
 class MediaSource:
     """A file, URL or filter graph as a source.
 
-    Network streams are live: their end is a loss, and they are opened again for ever. Files, filter graphs
+    Network streams are live: their end is a loss, and they are opened again without limit. Files, filter graphs
     ("lavfi:GRAPH") and plain media files on a web server end.
     """
 
@@ -57,10 +57,10 @@ class MediaSource:
 
         Args:
             uri: path, URL, or "lavfi:" and a graph with a picture and a sound output.
-            look: which pictures are wanted, and how large.
-            speed: "1" gives a file at its own pace, "max" without waiting. Ignored for live streams.
+            look: which pictures are used, and their size.
+            speed: "1" plays a file at its own pace, "max" without waiting. Ignored for live streams.
             settings: timeouts and reconnecting; None for the defaults.
-            clock: what pace and pauses are measured with; None for the machine's monotonic clock.
+            clock: clock for pace and pauses; None for the machine's monotonic clock.
         """
         self._uri, self._look = uri, look
         self._name = redact(uri)
@@ -78,7 +78,7 @@ class MediaSource:
 
     @cached_property
     def session(self) -> str:
-        """SHA-256 of a file's content or of a filter graph, in hex; a random word for what comes over a network.
+        """SHA-256, in hex, of a file's content or of a filter graph; a random word for a source on a network.
 
         Raises:
             CaptureError: when the file cannot be read.
@@ -94,14 +94,14 @@ class MediaSource:
 
     @property
     def skew_ms(self) -> int | None:
-        """None: one demuxer, one clock; the container's time stamps are believed."""
+        """None: one demuxer has one clock, and the time stamps of the container are trusted."""
         return None
 
     def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
         """Yield sound and pictures, each in time order; for a live stream also LOST and ONLINE.
 
         Raises:
-            CaptureError: when the source cannot be opened or decoded, or is lost and shall not be opened again.
+            CaptureError: when the source cannot be opened or decoded, or is lost and must not be opened again.
             MissingModalityError: when it has no sound or no picture.
         """
         if self._loop is not None:
@@ -115,7 +115,7 @@ class MediaSource:
             yield item
 
     def close(self) -> None:
-        """End items() before its next item, or within a tenth of a second for a live stream."""
+        """Make items() end before its next item, or within a tenth of a second for a live stream."""
         self._closed.set()
         if self._loop is not None:
             self._loop.close()
@@ -129,7 +129,7 @@ class MediaSource:
         try:
             with self._open() as container:
                 sound, picture = find_streams(container, self._name)
-                # Frame threads hold pictures back, which a live picture cannot afford.
+                # Frame threads delay pictures; a live source needs them at once.
                 picture.thread_type = "SLICE" if self._live else "AUTO"
                 frames = decode(container, sound, picture, self._name, live=self._live)
                 end_ns = 0
@@ -155,19 +155,19 @@ class MediaSource:
                 msg = f"{self._name} is a folder; give the path of a media file"
                 raise CaptureError(msg)
             return av.open(str(path))
-        # Over RTSP a timeout fires after about twice its value (measured), so half of it is set.
+        # Over RTSP a timeout takes effect after about twice its value (measured), so half of it is set.
         timeout_s = self._settings.timeout_s / 2 if self._uri.startswith("rtsp") else self._settings.timeout_s
         return av.open(self._uri, options=_network_options(self._uri, timeout_s), timeout=(timeout_s * 2, timeout_s))
 
 
 def _network_options(uri: str, timeout_s: float) -> dict[str, str]:
-    """Give FFmpeg's options for a live stream: nothing may block for ever, and nothing is buffered for comfort."""
+    """Return FFmpeg's options for a live stream: every read has a timeout, and buffers are as small as possible."""
     options = {"probesize": "500000", "analyzeduration": "1000000"}
-    if uri.startswith(("rtsp", "http", "tcp", "udp")):  # RTMP means something else by it: it would wait for a caller
+    if uri.startswith(("rtsp", "http", "tcp", "udp")):  # not for RTMP, where this option makes FFmpeg wait for a caller
         options["timeout"] = str(round(timeout_s * 1e6))
     if uri.startswith("rtsp"):
-        options["rtsp_transport"] = "tcp"  # UDP loses packets and hides it; TCP stalls and shows it
-    if uri.startswith(("udp", "tcp")):  # the end of a second must not wait for the filling of a buffer
+        options["rtsp_transport"] = "tcp"  # UDP loses packets without notice; with TCP a loss shows as a stall
+    if uri.startswith(("udp", "tcp")):  # the end of a segment must not wait until a buffer is full
         options["fflags"] = "nobuffer"
     return options
 
@@ -177,17 +177,17 @@ def _path(uri: str) -> Path:
 
 
 def _cannot_open(name: str, exc: Exception) -> CaptureError:
-    """Put what FFmpeg or the system says into a sentence that says what to do."""
+    """Return an error that states what FFmpeg or the system reported and what to do."""
     if isinstance(exc, FileNotFoundError):
         return CaptureError(f"{name}: there is no such file; check the path")
     if isinstance(exc, PermissionError):
-        return CaptureError(f"{name} may not be read; check its permissions")
+        return CaptureError(f"{name} cannot be read: permission denied; check its permissions")
     kind = type(exc).__name__
     if kind == "InvalidDataError" and is_network(name):
-        return CaptureError(f"{name} gave nothing that is media; check that it is running, and its address")
+        return CaptureError(f"{name} sent no sound or video data; check that it is running, and its address")
     if kind == "InvalidDataError":
         return CaptureError(
-            f"{name} is no media file, or it is damaged from its start (an MP4 whose recording was cut off lacks its index); "
+            f"{name} is not a media file, or it is damaged from its start (an MP4 whose recording was cut off lacks its index); "
             "copy it again or repair it"
         )
     if kind in {"TimeoutError", "ExitError"}:

@@ -1,6 +1,6 @@
 """`streamav config`: checks a configuration without running it.
 
-It prints what the settings come to, secrets left out.
+It prints the resulting settings without secrets.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ def _config() -> None:
 @app.command()
 def check(
     file: Annotated[Path, typer.Argument(help="TOML file.")],
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over the file; repeatable.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing when all is well.")] = False,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; overrides the file; repeatable.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing when the file is right.")] = False,
 ) -> None:
-    """Say whether a configuration file is right, with all its values; ends with 2 when it is not."""
+    """Check a configuration file and print all resulting settings.
+
+    Exit status: 0 the file is right, 2 it is wrong.
+    """
     settings = load_settings(file, overrides or ())
     if not quiet:
-        typer.echo(redact(settings.model_dump_json(indent=1)))  # addresses may hold passwords
+        typer.echo(redact(settings.model_dump_json(indent=1)))  # addresses may contain passwords

@@ -1,4 +1,4 @@
-"""Files and filter graphs through the real demuxer: made here by PyAV, some of them damaged on purpose."""
+"""Tests files and filter graphs with the real demuxer; PyAV writes the files, and some are damaged on purpose."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def segments_of(source: MediaSource) -> list[Segment]:
 
 
 def shade(frame: int) -> int:
-    """Brightness of picture number *frame*: told apart even after coding."""
+    """Return the brightness of picture number *frame*, which can be recognised after coding."""
     return 40 + (frame * 7) % 170
 
 
 def click_track(seconds: float, rate_hz: int) -> NDArray[np.int16]:
-    """A beep of 1 kHz in the first 100 ms of every second."""
+    """Return a beep of 1 kHz in the first 100 ms of every second."""
     time_s = np.arange(round(seconds * rate_hz)) / rate_hz
     return (12_000 * np.sin(2 * np.pi * 1_000 * time_s) * (time_s % 1.0 < 0.1)).astype(np.int16)
 
@@ -82,7 +82,7 @@ def write(
 
 
 def assert_in_step(segments: list[Segment]) -> None:
-    """Every second must begin with its beep, to 5 ms, and show the pictures of its own four instants."""
+    """Check that every segment begins with its beep, to 5 ms, and shows the pictures of its own four instants."""
     for segment in segments:
         loud = np.flatnonzero(np.abs(segment.audio) > 0.1)
         assert loud[0] <= 80
@@ -93,8 +93,8 @@ def assert_in_step(segments: list[Segment]) -> None:
 
 
 def write_apart(path: Path, sound_after_s: float) -> Path:
-    """Write 4 s in a file that holds sound so much later than the pictures of the same time (negative: earlier)."""
-    with av.open(str(path), "w", options={"max_interleave_delta": "1"}) as out:  # 1 us: packets stay in the order in which they are given
+    """Write 4 s to a file that holds sound this much later than the pictures of the same time (negative: earlier)."""
+    with av.open(str(path), "w", options={"max_interleave_delta": "1"}) as out:  # 1 us: packets stay in the given order
         video, audio = out.add_stream("mpeg4", rate=25), out.add_stream("pcm_s16le", rate=16_000, layout="mono")
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         packets: list[tuple[float, Any]] = []
@@ -125,14 +125,14 @@ def test_sound_and_picture_stay_in_step(tmp_path: Path, suffix: str, rate_hz: in
 
 
 def test_a_recording_that_does_not_begin_at_zero(tmp_path: Path) -> None:
-    """The earliest time stamp is the media clock's zero, whatever it is."""
+    """The earliest time stamp of a file is the zero of the media clock, for any value."""
     segments = segments_of(MediaSource(str(write(tmp_path / "late.mkv", start_s=100.0)), LOOK, speed="max"))
     assert [segment.index for segment in segments] == [0, 1, 2, 3]
     assert_in_step(segments)
 
 
 def test_two_recordings_joined_are_one_stream(tmp_path: Path) -> None:
-    """Where the time stamps begin anew in the middle of a file, the media clock goes on."""
+    """Where the time stamps start again in the middle of a file, the media clock goes on."""
     first, second = write(tmp_path / "a.ts", 3.0), write(tmp_path / "b.ts", 3.0)
     joined = tmp_path / "joined.ts"
     joined.write_bytes(first.read_bytes() + second.read_bytes())
@@ -142,13 +142,13 @@ def test_two_recordings_joined_are_one_stream(tmp_path: Path) -> None:
 
 
 def test_only_pictures_that_are_looked_at_are_converted(tmp_path: Path) -> None:
-    """Of 100 pictures, few more than the 16 that segments show are given."""
+    """Of 100 pictures, few more than the 16 that segments show are converted."""
     source = MediaSource(str(write(tmp_path / "clip.mp4")), LOOK, speed="max")
     assert sum(isinstance(item, VideoFrame) for item in source.items()) <= 24
 
 
 def test_a_filter_graph_is_a_source_and_the_same_every_time() -> None:
-    """Test sources give whole segments, twice the same."""
+    """Filter graphs give whole segments, the same every time."""
     source = MediaSource(LAVFI, LOOK, speed="max")
     first, second = segments_of(source), segments_of(MediaSource(LAVFI, LOOK, speed="max"))
     assert [segment.index for segment in first] == [0, 1, 2]
@@ -158,7 +158,7 @@ def test_a_filter_graph_is_a_source_and_the_same_every_time() -> None:
 
 @pytest.mark.parametrize("sound_after_s", [-0.7, 0.0, 0.7])
 def test_a_limited_run_of_a_file_ends_with_a_whole_second(tmp_path: Path, sound_after_s: float) -> None:
-    """With --duration 2 sound and pictures are complete up to 2 s, whichever of them the file holds first, as in the whole file."""
+    """With --duration 2, sound and pictures are complete up to 2 s, whichever of them the file holds first, as in the whole file."""
     path = str(write_apart(tmp_path / "clip.mkv", sound_after_s))
     options = SegmenterOptions(frames_per_second=F, picture=LOOK.picture)
     limited = read_feed(make_feed(MediaSource(path, LOOK, speed="max"), options, 2.0))
@@ -173,7 +173,7 @@ def test_a_limited_run_of_a_file_ends_with_a_whole_second(tmp_path: Path, sound_
 
 
 def test_its_own_pace_and_full_speed_give_the_same(tmp_path: Path) -> None:
-    """A file played at its own pace takes its own time, no item comes early, and the segments are those of full speed."""
+    """A file at its own pace takes its own time, no item comes early, and the segments are those of full speed."""
     path, clock = str(write(tmp_path / "clip.mp4")), FakeClock(step_ns=0)
     paced = segments_of(MediaSource(path, LOOK, speed="1", clock=clock))
     fast = segments_of(MediaSource(path, LOOK, speed="max"))
@@ -187,7 +187,7 @@ def test_its_own_pace_and_full_speed_give_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "tcp", "rtsp"])
 def test_a_network_stream_that_never_gives_a_packet_is_refused(scheme: str) -> None:
-    """A peer that takes the connection and says nothing is an error at the start that says what to check."""
+    """A peer that accepts the connection and sends nothing is an error at the start that states what to check."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings = CaptureSettings(timeout_s=0.5, reconnect_min_s=0.05, reconnect_max_s=0.1)
         source = MediaSource(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/live", LOOK, settings=settings)
@@ -199,7 +199,7 @@ def test_a_network_stream_that_never_gives_a_packet_is_refused(scheme: str) -> N
 
 
 def test_the_session_of_a_file_is_its_content(tmp_path: Path) -> None:
-    """A copy under another name has the same session, another recording another one."""
+    """A copy under another name has the same session, and another recording has another one."""
     one = write(tmp_path / "one.mp4")
     (tmp_path / "copy.mp4").write_bytes(one.read_bytes())
     other = write(tmp_path / "other.mp4", 2.0)
@@ -209,14 +209,14 @@ def test_the_session_of_a_file_is_its_content(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("lacking", "word"), [("sound", "no sound"), ("pictures", "no picture")])
 def test_a_file_with_half_of_what_is_needed_is_refused(tmp_path: Path, lacking: str, word: str) -> None:
-    """Without sound, or without pictures, the message says which and what to do."""
+    """Without sound, or without pictures, the error names what is missing and what to do."""
     path = write(tmp_path / "half.mp4", **{lacking: False})  # type: ignore[arg-type]
     with pytest.raises(MissingModalityError, match=word):
         list(MediaSource(str(path), LOOK).items())
 
 
 def test_an_mp4_cut_off_before_its_index_is_refused(tmp_path: Path) -> None:
-    """An MP4 without its moov box cannot be read, and the message says why."""
+    """An MP4 without its moov box cannot be read, and the error states why."""
     path = write(tmp_path / "clip.mp4")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(CaptureError, match="index"):
@@ -224,7 +224,7 @@ def test_an_mp4_cut_off_before_its_index_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_cut_off_behind_its_index_is_played_as_far_as_it_goes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With the index in front, the rest that is there is played, and the early end is logged."""
+    """If the index is in front, the remaining part is played, and the early end is logged."""
     path = write(tmp_path / "clip.mp4", 6.0, options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     with caplog.at_level(logging.WARNING):
@@ -235,7 +235,7 @@ def test_a_file_cut_off_behind_its_index_is_played_as_far_as_it_goes(tmp_path: P
 
 @pytest.mark.parametrize("suffix", ["mkv", "ts", "mp4"])
 def test_damage_in_the_middle_is_skipped(tmp_path: Path, suffix: str) -> None:
-    """Bytes overwritten in the middle cost some pictures and sound, not the run, and not the seconds before and after."""
+    """Bytes overwritten in the middle cost some pictures and sound, but not the run and not the segments before and after."""
     path = write(tmp_path / f"clip.{suffix}", 8.0)
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
@@ -248,9 +248,9 @@ def test_damage_in_the_middle_is_skipped(tmp_path: Path, suffix: str) -> None:
         assert_in_step([*segments[:2], segments[7]])
 
 
-@pytest.mark.parametrize(("content", "word"), [(None, "no such file"), (b"", "no media file"), (b"hello" * 100, "no media file")])
+@pytest.mark.parametrize(("content", "word"), [(None, "no such file"), (b"", "not a media file"), (b"hello" * 100, "not a media file")])
 def test_what_is_no_media_file_is_refused(tmp_path: Path, content: bytes | None, word: str) -> None:
-    """A missing, an empty and a text file each get one clear sentence."""
+    """A missing, an empty and a text file each give one clear error."""
     path = tmp_path / "clip.mp4"
     if content is not None:
         path.write_bytes(content)
@@ -259,13 +259,13 @@ def test_what_is_no_media_file_is_refused(tmp_path: Path, content: bytes | None,
 
 
 def test_a_missing_file_has_no_session(tmp_path: Path) -> None:
-    """Asking for the content hash of a file that is not there is the same error."""
+    """The session of a missing file raises the same error."""
     with pytest.raises(CaptureError, match="no such file"):
         _ = MediaSource(str(tmp_path / "no.mp4"), LOOK).session
 
 
 def test_closing_ends_a_file() -> None:
-    """No item comes after close()."""
+    """No item is yielded after close()."""
     source = MediaSource(LAVFI, LOOK, speed="max")
     taken = []
     for item in source.items():

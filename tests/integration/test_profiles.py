@@ -1,4 +1,4 @@
-"""The making of the profiles, from material to a bundle that runs, at a thousandth of its size."""
+"""Tests of making the profiles, from material to a bundle that runs, with very few examples and steps."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _run(folder: Path, teachers: Path) -> ProfileRun:
 
 
 def test_training_asks_for_the_teachers_before_any_work(tmp_path: Path) -> None:
-    """Without the public weights the command ends at once and names the file and the folder; an unknown profile names the known."""
+    """Missing public weights and an unknown profile raise an error before any file is written; it names the file or the known profiles."""
     with pytest.raises(DataError, match=r"yamnet\.safetensors"):
         make_profile("starter", _run(tmp_path, tmp_path))
     with pytest.raises(SettingsError, match="starter, edge"):
@@ -69,7 +69,7 @@ def test_training_asks_for_the_teachers_before_any_work(tmp_path: Path) -> None:
 def test_a_starter_is_made_from_material_and_runs(
     tmp_path: Path, shared_data: Path, engine_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Material becomes a whole bundle with figures in its card; a second call makes no stage again; the model runs."""
+    """The result is a complete bundle with figures in its card; a second call repeats no stage; the model runs."""
     write_material(tmp_path, LABELS)
     run = _run(tmp_path, shared_data / "weights")
     make_profile("starter", run)
@@ -89,7 +89,7 @@ def test_a_starter_is_made_from_material_and_runs(
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a dozen exports to ONNX
 def test_an_edge_model_holds_its_head_alone(tmp_path: Path, shared_data: Path, engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bundle names its public encoders and does not hold them; with --weights it runs, composes, and without ends with what to do."""
+    """The bundle names its public encoders but does not hold them; it runs and composes with --weights, and ends with code 4 without."""
     write_material(tmp_path, LABELS)
     weights = shared_data / "weights"
     run = replace(_run(tmp_path, weights), seeds=1)

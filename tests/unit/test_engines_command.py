@@ -59,11 +59,11 @@ def test_list_shows_what_each_costs_and_how_far_it_is_off(cache: EngineCache, ca
         "cpu-fp32",
         "MB",
         "built in",
-        "ms a second",
+        "ms per segment",
         "current",
         "parity passed",
         "relative error",
-        "decisions alike 1",
+        "equal decisions 1",
     ):
         assert words in text
 
@@ -77,7 +77,7 @@ def test_list_says_why_an_engine_is_stale(cache: EngineCache, capsys: pytest.Cap
     assert stale["tiny"] == "made from another libraries, streamav"
     assert "is gone" in str(stale["other"])
     assert main(["engines", "verify"]) == 0
-    assert capsys.readouterr().out.count("stale, not run") == 2
+    assert capsys.readouterr().out.count("stale, not checked") == 2
 
 
 def test_list_says_what_this_machine_cannot_run(
@@ -88,7 +88,7 @@ def test_list_says_what_this_machine_cannot_run(
     assert main(["engines", "list"]) == 0
     text = capsys.readouterr().out
     assert "stale: this machine cannot run it: no processor" in text
-    _, _, last = text.partition("engines this machine cannot run:\n")
+    _, _, last = text.partition("engines that this machine cannot run:\n")
     assert "  cpu-fp32       no processor\n" in last
     assert "torch-fp32" not in last
 
@@ -184,7 +184,7 @@ def test_building_nothing_is_no_success(
     assert main(["engines", "build", "--model", str(tiny_bundle), "--cache", str(tmp_path)]) == 6
     out, err = capsys.readouterr()
     assert "ready" not in out
-    assert f"nothing could be built for model {tiny_bundle}, plain torch would run it" in err
+    assert f"no engine could be built for model {tiny_bundle}, so plain torch would run it" in err
 
 
 def test_build_ends_with_6_when_there_is_no_such_engine(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

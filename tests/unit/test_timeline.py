@@ -10,7 +10,7 @@ BLOCK = SECOND // 50
 
 
 def test_the_earliest_time_stamp_becomes_the_origin() -> None:
-    """Whatever the stream's own zero is, media time begins at the origin."""
+    """Media time begins at the origin for any zero of the stream."""
     timeline = Timeline(first_ns=95_443 * SECOND, origin_ns=7 * SECOND)
     assert timeline.place("sound", 95_443 * SECOND, BLOCK) == 7 * SECOND
     assert timeline.place("picture", 95_443 * SECOND + 40, 0) == 7 * SECOND + 40
@@ -18,7 +18,7 @@ def test_the_earliest_time_stamp_becomes_the_origin() -> None:
 
 @given(leap_s=st.one_of(st.integers(-100_000, -1), st.integers(62, 100_000)), picture_first=st.booleans())
 def test_a_leap_of_the_stream_is_no_leap_of_the_media_clock(leap_s: int, picture_first: bool) -> None:
-    """When a stream starts its time stamps anew, both kinds go on where they were and stay in step."""
+    """When a stream restarts its time stamps, both kinds continue from their last media time and stay in step."""
     timeline = Timeline(0, 0)
     for n in range(100):
         timeline.place("sound", n * BLOCK, BLOCK)
@@ -31,14 +31,14 @@ def test_a_leap_of_the_stream_is_no_leap_of_the_media_clock(leap_s: int, picture
 
 
 def test_a_pause_of_the_recording_stays_a_pause() -> None:
-    """A gap of some seconds is real: it is not closed up."""
+    """A gap of some seconds is real and is kept."""
     timeline = Timeline(0, 0)
     timeline.place("sound", 0, BLOCK)
     assert timeline.place("sound", 10 * SECOND, BLOCK) == 10 * SECOND
 
 
 def test_one_packet_with_a_wrong_time_does_no_lasting_harm() -> None:
-    """A single wild time stamp is placed where it came, and the next ones as before."""
+    """A single wrong time stamp is placed where it arrived, and the next ones as before."""
     timeline = Timeline(0, 0)
     for n in range(10):
         timeline.place("sound", n * BLOCK, BLOCK)

@@ -1,6 +1,6 @@
-"""Renders the seconds of sound that the compact audio encoder learns from, each with what a public teacher makes of it.
+"""Renders the training segments of sound for the compact audio encoder, each with the features of a public teacher.
 
-The teacher hears each second at one common level: its opinion must not depend on how loud the student hears it. It knows no loss.
+The teacher gets every segment at one level, so that its features do not depend on the level for the student. This module trains nothing.
 """
 
 from __future__ import annotations
@@ -26,41 +26,41 @@ if TYPE_CHECKING:
 __all__ = ["OFFSET", "SecondCounts", "render_seconds"]
 
 OFFSET = LogMelOptions(offset=0.001)
-"""Front end of the compact audio encoder, that of its teacher YAMNet: quiet sounds stay visible."""
+"""Log-mel options of the compact audio encoder, the same as YAMNet's (its teacher): quiet sounds stay visible."""
 TEACHER_BATCH = 32
 TEACHER_RMS = 0.08
-"""Level at which the teacher hears, of full scale."""
+"""RMS level of the sound for the teacher, as a share of full scale."""
 UNLABELLED = -1
-"""Label of a second in which two classes sound, or one hardly does."""
+"""Label of a segment with sounds of two classes, or with a sound that is hardly audible."""
 AUDIBLE_SHARE = 0.25
-"""A second has its class as label when the sound is audible in at least this share of it."""
+"""A segment has its class as label if the sound is audible in at least this share of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecondCounts:
-    """How many seconds of each kind are rendered."""
+    """Number of segments of each kind."""
 
     per_class: int
     none: int
-    """Seconds of ambience, noise or silence."""
+    """Segments of ambience, noise or silence."""
     mixed: int
-    """Seconds of two classes at once, without a label."""
+    """Segments of two classes at once, without a label."""
     drawn: int
-    """Seconds of each kind of the embedded scene, and of its murmur."""
+    """Segments of each kind of the embedded scene, and of its ambience."""
 
 
 def render_seconds(
     material: Material, teacher: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int, counts: SecondCounts, folder: Path
 ) -> None:
-    """Render seconds of sound in ambience and the teacher's embeddings of them.
+    """Render segments of sound in ambience, and the teacher's embeddings of them.
 
     Args:
         material: one split.
         teacher: see `teachers.audio_teacher`.
-        seed: of everything random.
-        counts: how many of each kind.
-        folder: for patches.npy (n, 96, 64) float16, embeddings.npy (n, 1024) float16 and, last, labels.npy (n,) int64: C for none,
-            -1 where two sound or one hardly does.
+        seed: seed of all random choices.
+        counts: number of segments of each kind.
+        folder: folder for patches.npy (n, 96, 64) float16, embeddings.npy (n, 1024) float16 and, last, labels.npy (n,) int64:
+            C for none, -1 for two classes or a sound that is hardly audible.
     """
     rng = np.random.default_rng(seed)
     plan = _plan(material, counts, rng)
@@ -82,7 +82,7 @@ def render_seconds(
 
 
 def _plan(material: Material, counts: SecondCounts, rng: np.random.Generator) -> list[tuple[str, int]]:
-    """List kind and class index of every second, in random order."""
+    """Return kind and class index of every segment, in random order."""
     none = len(material.labels)
     plan = [("sound", index) for index in range(none) for _ in range(counts.per_class)]
     plan += [("ambience", none)] * counts.none + [("mixed", UNLABELLED)] * counts.mixed
@@ -92,7 +92,7 @@ def _plan(material: Material, counts: SecondCounts, rng: np.random.Generator) ->
 
 
 class _Seconds:
-    """Mixes one second of a kind, RMS near 1, and tells its label."""
+    """Mixes one segment of a kind, RMS near 1, and returns it with its label."""
 
     def __init__(self, material: Material, rng: np.random.Generator) -> None:
         self._material, self._rng = material, rng

@@ -1,6 +1,6 @@
-"""Runs a trained VSCG over streams laid out of a data set, as it runs live: every second encoded once, a window every second.
+"""Runs a trained VSCG over streams composed of a data set, as in a live run: each segment is encoded once, and each completes a window.
 
-It scores nothing (`streamav.evaluation` does) and chooses nothing.
+It computes no scores (`streamav.evaluation` does) and selects nothing.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["manifest_of", "run_aligned", "run_stream", "run_streams"]
 
 _BLOCK = 16
-"""Rows of T seconds that are encoded at once: 160 MB of AVE's maps."""
+"""Number of rows of T segments that are encoded at once: 160 MB of AVE's visual features."""
 _WINDOWS = 256
 _WHOLE_WINDOWS = 64
 
 
 def manifest_of(data: AveData, split: str, options: ManifestOptions) -> Manifest:
-    """Draw the streams of the val or test split; test streams leave out the videos that training has seen."""
+    """Draw the streams of the val or test split; videos that are also in the training split are not used."""
     part = data.val if split == "val" else data.test
     rows = part.rows[~np.isin(part.rows, data.repeated)]
     classes = part.tags[rows].argmax(axis=1)
@@ -44,7 +44,7 @@ def manifest_of(data: AveData, split: str, options: ManifestOptions) -> Manifest
 
 
 def run_streams(network: nn.Module, features: FeatureSet, manifest: Manifest, decision: Decision) -> Iterator[ScoredStream]:
-    """Run every stream of a manifest, VSCG as it runs live and other networks a window at a time; one is in memory at a time."""
+    """Run every stream of a manifest: VSCG as in a live run, other networks on whole windows; one stream is in memory at a time."""
     for number in range(len(manifest.streams)):
         stream = manifest.seconds(number, features.labels, features.background)
         if isinstance(network, VSCG):
@@ -57,10 +57,10 @@ def run_stream(network: VSCG, features: FeatureSet, stream: StreamSeconds, decis
     """Score every window of one stream.
 
     Args:
-        network: in eval mode; stays so.
+        network: the network; it is set to eval mode.
         features: the data set whose rows the stream names.
-        stream: S seconds, at least T.
-        decision: which head the probabilities come from.
+        stream: S segments, at least T.
+        decision: the head that the probabilities come from.
     """
     segments = features.labels.shape[1]
     network.eval()
@@ -75,7 +75,7 @@ def run_stream(network: VSCG, features: FeatureSet, stream: StreamSeconds, decis
 
 
 def _run_whole_windows(network: nn.Module, features: FeatureSet, stream: StreamSeconds, decision: Decision) -> ScoredStream:
-    """Score every window of one stream with a network that takes windows only; each second is looked at ten times."""
+    """Score every window of one stream with a network that takes whole windows only; each segment is then computed up to T times."""
     segments = features.labels.shape[1]
     columns = {name: getattr(stream, name) for name in StreamSeconds.__dataclass_fields__}
     said = []
@@ -90,13 +90,13 @@ def _run_whole_windows(network: nn.Module, features: FeatureSet, stream: StreamS
 
 
 def run_aligned(network: VSCG, features: FeatureSet, manifest: Manifest, decision: Decision) -> Iterator[AlignedStream]:
-    """Judge each piece of each stream in a window of its whole clip, as if the cuts were known: the offline oracle.
+    """Score each piece of each stream in a window of its whole clip, as if the cuts were known (the offline oracle).
 
     Args:
-        network: in eval mode; stays so.
+        network: the network; it is set to eval mode.
         features: the data set whose rows the manifest names.
         manifest: the streams.
-        decision: which head the probabilities come from.
+        decision: the head that the probabilities come from.
     """
     segments = features.labels.shape[1]
     network.eval()
@@ -113,7 +113,7 @@ def run_aligned(network: VSCG, features: FeatureSet, manifest: Manifest, decisio
 
 
 def _whole(pieces: Sequence[Piece], segments: int) -> Seconds:
-    """Name all seconds of the clips that pieces were cut from; their labels are not used."""
+    """Return all segments of the clips that the pieces were cut from; their labels are not used."""
     seconds = np.tile(np.arange(segments, dtype=np.int64), (len(pieces), 1))
     heard, seen = (
         np.repeat(np.array(rows, dtype=np.int64)[:, None], segments, axis=1)
@@ -123,7 +123,10 @@ def _whole(pieces: Sequence[Piece], segments: int) -> Seconds:
 
 
 def _encoded(network: VSCG, features: FeatureSet, stream: StreamSeconds, segments: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Encode each second once, (S, D) for sound and picture; seconds are read in rows of T, so that a clip is read but once or twice."""
+    """Encode each segment once; return (S, D) for sound and for picture.
+
+    Segments are read in rows of T, so that a clip is read only once or twice.
+    """
     count = len(stream.labels)
     rows = -(-count // segments)
     padded = {name: _padded(getattr(stream, name), rows * segments).reshape(rows, segments) for name in StreamSeconds.__dataclass_fields__}
