@@ -143,7 +143,7 @@ def _class_ids(card: ModelCard, names: Sequence[str] | None) -> tuple[int, ...] 
 
 def _from_streams(bundle: Bundle, data: Path, asked: Asked, size: tuple[int, float, int]) -> Outcome:
     """Run the model over streams made of the validation split, and tune on them."""
-    from streamav.evaluation.tuning.classes import final_seconds
+    from streamav.evaluation.tuning.classes import final_segments
     from streamav.training.data.folder import AveOptions, open_ave
     from streamav.training.streams.evaluate import localizer_of, streams_of
     from streamav.training.streams.run import run_streams
@@ -152,7 +152,7 @@ def _from_streams(bundle: Bundle, data: Path, asked: Asked, size: tuple[int, flo
     folder = open_ave(data, AveOptions(check=False))
     network = localizer_of(bundle, folder)
     manifest = streams_of(folder, "val", size, None)
-    return tuned_on_streams(bundle.card, final_seconds(run_streams(network, folder.val, manifest, "argmax29"), asked.latency), asked)
+    return tuned_on_streams(bundle.card, final_segments(run_streams(network, folder.val, manifest, "argmax29"), asked.latency), asked)
 
 
 def _from_quiet(bundle: Bundle, named: Sequence[str], asked: Asked, settings: ModelSettings) -> Outcome:

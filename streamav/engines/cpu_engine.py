@@ -23,7 +23,7 @@ from streamav.engines.openvino_network import OpenVinoNetwork, openvino_problem
 from streamav.engines.parity import relative_l2
 from streamav.engines.recipe import NETWORK_NAMES, load_recipe
 from streamav.engines.samples import make_samples
-from streamav.engines.speed import best_ms, second_of, timed_inputs
+from streamav.engines.speed import best_ms, segment_ms_of, timed_inputs
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class CpuMaker:
         return facts | {
             "runtimes": {name: min(times, key=lambda one: times[one]) for name, times in found.items()},
             "runtime_ms": {name: dict(times) for name, times in found.items()},
-            "second_ms": round(second_of(least, request.bundle.card.visual.frames_per_second), 3),
+            "second_ms": round(segment_ms_of(least, request.bundle.card.visual.frames_per_second), 3),
         }
 
     def _export(self, request: EngineRequest, modules: Mapping[str, nn.Module], answers: Answers, folder: Path) -> None:

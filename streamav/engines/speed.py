@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from streamav.engines.parity import Answers
     from streamav.protocols import Engine, Network
 
-__all__ = ["best_ms", "second_ms", "second_of", "timed_inputs"]
+__all__ = ["best_ms", "second_ms", "segment_ms_of", "timed_inputs"]
 
 TIMED_PICTURES = 4
 """Batch size for timing a visual encoder: the number of pictures that the memory bounds allow VGG-19."""
@@ -43,11 +43,11 @@ def best_ms(network: Network, inputs: Sequence[NDArray[np.generic]]) -> float:
     return 1e3 * best / len(inputs[0])
 
 
-def second_of(times_ms: Mapping[str, float], frames: int) -> float:
+def segment_ms_of(times_ms: Mapping[str, float], frames: int) -> float:
     """Return the time of one segment of one stream, ms, from the times of one input of each network; a segment has *frames* pictures."""
     return sum(times_ms.values()) + times_ms["visual"] * (frames - 1)
 
 
 def second_ms(engine: Engine, answers: Answers, frames: int) -> float:
     """Time all four networks of an engine; return the time of one segment of one stream, ms."""
-    return second_of({name: best_ms(engine.network(name), timed_inputs(answers, name)) for name in answers.inputs}, frames)
+    return segment_ms_of({name: best_ms(engine.network(name), timed_inputs(answers, name)) for name in answers.inputs}, frames)

@@ -19,12 +19,12 @@ from streamav.errors import ShapeError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Combination", "at_age", "at_latency", "scored_seconds"]
+__all__ = ["Combination", "at_age", "at_latency", "scored_segments"]
 
 Combination = Literal["newest", "mean", "hamming"]
 
 
-def scored_seconds(seconds: int, segments: int) -> range:
+def scored_segments(seconds: int, segments: int) -> range:
     """Return the segments of a stream that have scores at every age: the warm-up and the last window are left out."""
     return range(segments - 1, max(segments - 1, seconds - segments + 1))
 
@@ -38,7 +38,7 @@ def at_age(windows: NDArray[np.floating], age: int, how: Combination = "hamming"
         how: newest window only, mean, or weighted by position.
 
     Returns:
-        Shape (S', K), one row for each of `scored_seconds` of the stream of S = W + T - 1 segments.
+        Shape (S', K), one row for each of `scored_segments` of the stream of S = W + T - 1 segments.
 
     Raises:
         ShapeError: when the age does not lie within a window.
@@ -50,7 +50,7 @@ def at_age(windows: NDArray[np.floating], age: int, how: Combination = "hamming"
         msg = f"age must be 0 to {segments - 1}, got {age}"
         raise ShapeError(msg)
     weights = np.hamming(segments) if how == "hamming" else np.ones(segments)
-    inside = np.asarray(scored_seconds(count + segments - 1, segments))
+    inside = np.asarray(scored_segments(count + segments - 1, segments))
     total = np.zeros((len(inside), windows.shape[2]))
     weight = 0.0
     # The newest window ends `age` segments after the segment. A window that ends d segments earlier has it at position T - 1 - age + d.

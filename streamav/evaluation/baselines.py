@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamav.evaluation.ages import Combination, at_age, scored_seconds
+from streamav.evaluation.ages import Combination, at_age, scored_segments
 from streamav.evaluation.counting import ScoredStream
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def persistence(stream: ScoredStream, how: Combination = "hamming") -> NDArray[n
     The baseline never uses the segment itself, so it is right only where an event or background lasts. The first row is background.
 
     Returns:
-        Shape (S', C + 1), one row for each of `scored_seconds`.
+        Shape (S', C + 1), one row for each of `scored_segments`.
     """
     newest = at_age(stream.windows, 0, how)
     first = np.eye(newest.shape[1])[-1:]
@@ -44,8 +44,8 @@ class AlignedStream:
     """T, segments of a window."""
 
     def answers(self) -> NDArray[np.floating]:
-        """Return the rows of `scored_seconds`, the segments that a live run is evaluated on."""
-        inside = scored_seconds(len(self.truth), self.segments)
+        """Return the rows of `scored_segments`, the segments that a live run is evaluated on."""
+        inside = scored_segments(len(self.truth), self.segments)
         return self.scores[inside.start : inside.stop]
 
     def windows(self) -> ScoredStream:

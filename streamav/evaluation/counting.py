@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 __all__ = [
     "APART",
     "ByClass",
+    "FinalSegments",
     "OperatingTable",
     "Runs",
-    "ScoredSeconds",
     "ScoredStream",
     "of_classes",
     "operating_table",
@@ -53,7 +53,7 @@ class ScoredStream:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class ScoredSeconds:
+class FinalSegments:
     """One stream: final scores and true label of each segment."""
 
     scores: NDArray[np.floating]
@@ -177,7 +177,7 @@ def said_events(scores: NDArray[np.floating], thresholds: ByClass) -> list[SaidE
     return sorted(found, key=lambda event: (event.start, event.label))
 
 
-def operating_table(streams: Sequence[ScoredSeconds], options: Sequence[Thresholds], collar: Collar | None = None) -> OperatingTable:
+def operating_table(streams: Sequence[FinalSegments], options: Sequence[Thresholds], collar: Collar | None = None) -> OperatingTable:
     """Count the events of every setting for every class.
 
     Args:
@@ -261,7 +261,7 @@ class _Counter:
         return most_pairs([places[event][near[event]].tolist() for event in range(len(begin))], len(start))
 
 
-def _laid_out(streams: Sequence[ScoredSeconds], background: int) -> tuple[NDArray[np.floating], NDArray[np.int64], NDArray[np.bool_]]:
+def _laid_out(streams: Sequence[FinalSegments], background: int) -> tuple[NDArray[np.floating], NDArray[np.int64], NDArray[np.bool_]]:
     """Join the streams with gaps between them; return scores (S, C + 1), truth (S,) and whether a segment belongs to a stream (S,)."""
     scores, truth, inside = [], [], []
     for stream in streams:

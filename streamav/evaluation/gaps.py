@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamav.evaluation.ages import Combination, at_latency, scored_seconds
+from streamav.evaluation.ages import Combination, at_latency, scored_segments
 from streamav.evaluation.counting import ByClass, said_events
 from streamav.evaluation.events import spans_of_labels
 
@@ -51,7 +51,7 @@ def score_gaps(
     """
     names, right, begun = [], [], []
     for stream, kind in zip(streams, kinds, strict=True):
-        inside = scored_seconds(len(stream.truth), stream.windows.shape[1])
+        inside = scored_segments(len(stream.truth), stream.windows.shape[1])
         truth, scores = stream.truth[inside.start : inside.stop], at_latency(stream.windows, latency, how)
         background = scores.shape[1] - 1
         quiet = truth == background

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Kind", "Manifest", "ManifestOptions", "Piece", "StreamSeconds", "make_manifest", "parse_manifest"]
+__all__ = ["Kind", "Manifest", "ManifestOptions", "Piece", "StreamSegments", "make_manifest", "parse_manifest"]
 
 Kind = Literal["clip", "quiet", "mismatch", "heard_only", "seen_only"]
 _SCHEMA = "streamav.ave-stream/1"
@@ -41,13 +41,13 @@ class Piece:
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class StreamSeconds:
+class StreamSegments:
     """One stream, segment by segment; all arrays have shape (S,)."""
 
     audio_rows: NDArray[np.int64]
-    audio_seconds: NDArray[np.int64]
+    audio_segments: NDArray[np.int64]
     visual_rows: NDArray[np.int64]
-    visual_seconds: NDArray[np.int64]
+    visual_segments: NDArray[np.int64]
     labels: NDArray[np.int64]
     """0 to C; C is background."""
 
@@ -86,7 +86,7 @@ class Manifest:
         """Return, for each segment of one stream, the kind of piece that it lies in."""
         return [piece.kind for piece in self.streams[stream] for _ in range(piece.length)]
 
-    def seconds(self, stream: int, labels: NDArray[np.int64], background: int) -> StreamSeconds:
+    def seconds(self, stream: int, labels: NDArray[np.int64], background: int) -> StreamSegments:
         """Return one stream segment by segment; a label stays only where sound and picture come from the same clip.
 
         Args:
@@ -109,8 +109,8 @@ class Manifest:
                 for column, value in zip(columns, (piece.audio_row, segment, piece.visual_row, segment, label), strict=True):
                     column.append(value)
         arrays = [np.array(column, dtype=np.int64) for column in columns]
-        return StreamSeconds(
-            audio_rows=arrays[0], audio_seconds=arrays[1], visual_rows=arrays[2], visual_seconds=arrays[3], labels=arrays[4]
+        return StreamSegments(
+            audio_rows=arrays[0], audio_segments=arrays[1], visual_rows=arrays[2], visual_segments=arrays[3], labels=arrays[4]
         )
 
 

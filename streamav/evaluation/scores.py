@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamav.errors import DataError
-from streamav.evaluation.ages import Combination, at_age, at_latency, scored_seconds
+from streamav.evaluation.ages import Combination, at_age, at_latency, scored_segments
 from streamav.evaluation.bootstrap import Interval, bootstrap
 from streamav.evaluation.counting import ByClass, ScoredStream, said_events
 from streamav.evaluation.events import Collar, EventCounts, Overlap, count_events, onset_latencies, spans_of_labels
@@ -170,7 +170,7 @@ def scored_truth(streams: Sequence[ScoredStream]) -> list[NDArray[np.int64]]:
     """
     truth = []
     for stream in streams:
-        inside = scored_seconds(len(stream.truth), stream.windows.shape[1])
+        inside = scored_segments(len(stream.truth), stream.windows.shape[1])
         truth.append(stream.truth[inside.start : inside.stop])
     if not truth or any(len(labels) == 0 for labels in truth):
         msg = "a stream evaluation needs at least one stream, and each stream must be at least two windows long: use more or longer streams"

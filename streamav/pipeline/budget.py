@@ -29,7 +29,7 @@ MOST_HOLD_S = 320.0
 TRIAL_S = 60.0
 """If frames are taken away within this time after they were added, they were added too early, s."""
 _LEVELS = (1, 2, 4, 8, 16, 32)
-_FIRST_SECONDS = 2
+_FIRST_TURNS = 2
 """Turns of each source that are measured before frames are taken away, as a single turn may be an outlier. Not used while segments wait."""
 
 # How the cost is estimated (our choices; shares of the cost itself)
@@ -118,7 +118,7 @@ class TurnCost:
         self.frame_s = max(0.0, self.frame_s + gain_f * off)
         self._doubt = (aa - gain_a * along_a, af - gain_a * along_f, ff - gain_f * along_f)
 
-    def second_s(self, frames: int) -> float:
+    def work_s(self, frames: int) -> float:
         """Return the work for one segment with *frames* frames, s."""
         return self.segment_s + self.frame_s * frames
 
@@ -167,7 +167,7 @@ class FrameBudget:
 
     def load(self, frames: int, demand: Demand) -> float:
         """Return the predicted load, seconds of work in one second, with *frames* frames of each live segment."""
-        return demand.live * self.cost.second_s(frames) + demand.replays * self.cost.second_s(self.levels[-1])
+        return demand.live * self.cost.work_s(frames) + demand.replays * self.cost.work_s(self.levels[-1])
 
     def choose(self, demand: Demand, now_s: float) -> BudgetChange | None:
         """Choose again: fewer frames at once, more frames only after a while. Return None when nothing changes."""
@@ -178,7 +178,7 @@ class FrameBudget:
         fitting = max((level for level in self.levels if self.load(level, demand) <= limit), default=self.levels[0])
         if fitting < self.frames:
             self._well_since_s = None
-            return self._lower(fitting, demand, now_s) if demand.behind or self.cost.turns >= _FIRST_SECONDS * self._sources else None
+            return self._lower(fitting, demand, now_s) if demand.behind or self.cost.turns >= _FIRST_TURNS * self._sources else None
         above = next((level for level in self.levels if level > self.frames), None)
         if above is None or demand.behind or self.load(above, demand) > RAISE_LIMIT:
             self._well_since_s = None

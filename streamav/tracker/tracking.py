@@ -33,7 +33,7 @@ _NS_PER_MS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Second:
+class _LabelSegment:
     """One segment with the probability of one label."""
 
     index: int
@@ -50,9 +50,9 @@ class _Run:
     """Newest segment that is not a pause."""
     held: int = 0
     """Number of segments at or above `on`."""
-    recent: tuple[_Second, ...] = ()
+    recent: tuple[_LabelSegment, ...] = ()
     """The last ten segments of the run."""
-    pause: tuple[_Second, ...] = ()
+    pause: tuple[_LabelSegment, ...] = ()
     """Segments below `off` since `last`."""
 
 
@@ -243,7 +243,7 @@ class Tracker:
 def _followed(run: _Run | None, scores: SegmentScores, options: LabelOptions) -> _Run | None:
     """Return the run after one more segment: the run extended, a new run, or None when there is no run (any more)."""
     probability, thresholds = float(scores.class_probabilities[options.class_id]), options.thresholds
-    segment = _Second(scores.index, probability, scores)
+    segment = _LabelSegment(scores.index, probability, scores)
     if run is None:
         return _Run(scores.index, scores.index, 1, (segment,)) if probability >= thresholds.on else None
     if probability >= thresholds.off:

@@ -16,7 +16,7 @@ from streamav.training.starter.distillation import Steps
 from streamav.training.starter.encoders import EncoderPlan
 from streamav.training.starter.picture_examples import PictureCounts
 from streamav.training.starter.profiles import ProfileRun, make_profile
-from streamav.training.starter.sound_examples import SecondCounts
+from streamav.training.starter.sound_examples import SegmentCounts
 from streamav.training.streams.judge import StreamPlan
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ CHANGES: Mapping[str, Mapping[str, object]] = {
 
 def _run(folder: Path, teachers: Path) -> ProfileRun:
     views = PictureCounts(per_class=2, most_per_photo=2, none=2, mixed=2, drawn=1)
-    seconds = SecondCounts(per_class=2, none=2, mixed=2, drawn=1)
+    seconds = SegmentCounts(per_class=2, none=2, mixed=2, drawn=1)
     plan = EncoderPlan(
         pictures=views,
         pictures_val=views,

@@ -181,4 +181,4 @@ def test_two_numbers_of_frames_tell_both_parts(fixed_s: float, frame_s: float, b
     for frames in (16, 16, 4, 4, 4, 16, 4, 1, 1):
         cost.learn(batch * (fixed_s + frame_s * frames), batch, batch * frames)
     for frames in (1, 4, 16):
-        assert cost.second_s(frames) == pytest.approx(fixed_s + frame_s * frames, abs=0.15 * (fixed_s + 16 * frame_s))
+        assert cost.work_s(frames) == pytest.approx(fixed_s + frame_s * frames, abs=0.15 * (fixed_s + 16 * frame_s))

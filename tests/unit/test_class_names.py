@@ -73,7 +73,7 @@ def test_accents_are_dropped_from_labels_and_stay_in_names(features: Path) -> No
 def test_a_list_of_classes_in_another_encoding_is_told(features: Path) -> None:
     """Text that is not UTF-8 gives one error that names the file."""
     name_classes(features, "Café", encoding="latin-1")
-    with pytest.raises(DataError, match=r"classes\.txt must be a readable text \(UTF-8\)"):
+    with pytest.raises(DataError, match=r"classes\.txt must be a readable UTF-8 text file"):
         open_ave(features)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamav.errors import DataError
-from streamav.training.clips.table import Clip, ClipEvent, ClipTable, read_clip_table, second_labels
+from streamav.training.clips.table import Clip, ClipEvent, ClipTable, read_clip_table, segment_labels
 
 HEADER = "file,label,onset_s,offset_s,split,group"
 
@@ -144,7 +144,7 @@ def test_the_label_of_a_second() -> None:
     """A segment has the class that covers most of it, at least half; stretches of a class are added, and overlaps count once."""
     spans = [("bark", 0.0, 1.4), ("meow", 1.4, 2.0), ("bark", 3.0, 3.3), ("bark", 3.6, 3.8), ("bark", 4.0, 4.3), ("bark", 4.1, 4.4)]
     clip = Clip("a.mp4", 2, [ClipEvent(label, onset, offset, 2) for label, onset, offset in spans])
-    labels = second_labels(clip, 6, {"bark": 0, "meow": 1}, 2)
+    labels = segment_labels(clip, 6, {"bark": 0, "meow": 1}, 2)
     assert labels.tolist() == [0, 1, 2, 0, 2, 2]
 
 
@@ -152,7 +152,7 @@ def test_the_label_of_a_second() -> None:
 def test_seconds_follow_the_whole_event(events: list[tuple[str, int, int]], seconds: int) -> None:
     """For any events, a segment is background if no class covers half of it; else it has a class that covers most of it."""
     clip = Clip("a.mp4", 2, [ClipEvent(label, start / 10, (start + length) / 10, 2) for label, start, length in events])
-    labels = second_labels(clip, seconds, {"a": 0, "b": 1}, 2)
+    labels = segment_labels(clip, seconds, {"a": 0, "b": 1}, 2)
     tenths = np.zeros((2, 10 * seconds + 200), dtype=bool)
     for label, start, length in events:
         tenths["ab".index(label), start : start + length] = True

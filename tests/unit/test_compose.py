@@ -68,6 +68,7 @@ def test_composites_open_as_any_other_data(root: Path, tmp_path: Path) -> None:
     assert told[-1] == (12, 12)
 
 
+@pytest.mark.slow  # composes three folders
 def test_the_same_seed_makes_the_same_features_and_another_other_ones(root: Path, tmp_path: Path) -> None:
     """Two calls with one seed give equal features; another seed gives others."""
     for name, seed in (("one", 5), ("two", 5), ("other", 6)):

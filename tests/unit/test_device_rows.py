@@ -11,7 +11,7 @@ import torch
 from streamav.errors import DataError
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
-from streamav.training.data.feature_set import Batch, FeatureSet, GatheredRows, Seconds
+from streamav.training.data.feature_set import Batch, FeatureSet, GatheredRows, SegmentRows
 from streamav.training.data.folder import AveData
 from streamav.training.data.windows import ClipBatches
 from streamav.training.fit.device_rows import DeviceRows, fits, held, on_device
@@ -60,15 +60,15 @@ def test_a_batch_gathered_on_the_device_is_the_batch_gathered_from_rows(dtype: s
     assert same(plain.gather(np.array([69, 3, 3])), there.gather(np.array([69, 3, 3])))
     random = np.random.default_rng(1)
     rows, seconds = random.integers(-1, CLIPS, (2, 8, SEGMENTS)), random.integers(0, SEGMENTS, (2, 8, SEGMENTS))
-    cut = Seconds(
+    cut = SegmentRows(
         audio_rows=rows[0],
-        audio_seconds=seconds[0],
+        audio_segments=seconds[0],
         visual_rows=rows[1],
-        visual_seconds=seconds[1],
+        visual_segments=seconds[1],
         labels=random.integers(0, CLASSES + 1, (8, SEGMENTS)),
     )
     assert (rows < 0).any()
-    assert same(plain.gather_seconds(cut), there.gather_seconds(cut))
+    assert same(plain.gather_segments(cut), there.gather_segments(cut))
 
 
 def test_plain_arrays_gather_row_by_row() -> None:

@@ -13,7 +13,7 @@ from live_events import live_events
 from numpy.typing import NDArray
 
 from streamav.errors import DataError
-from streamav.evaluation.ages import at_latency, scored_seconds
+from streamav.evaluation.ages import at_latency, scored_segments
 from streamav.evaluation.counting import ScoredStream, said_events
 from streamav.evaluation.events import Collar, EventCounts, SaidEvent, count_events
 from streamav.evaluation.gaps import score_gaps
@@ -102,7 +102,7 @@ EACH = (
 def test_every_figure_of_events_is_of_live_events(latency: int) -> None:
     """Event-F1, alarms, detection and onset latency of streams are those of the tracker's events, with each class's thresholds."""
     streams = [made(seed) for seed in range(6)]
-    inside = scored_seconds(120, T)
+    inside = scored_segments(120, T)
     truth = [stream.truth[inside.start : inside.stop] for stream in streams]
     live = [live_events(at_latency(stream.windows, latency), EACH) for stream in streams]
     counts = sum((count_events(one, said, 3, Collar()) for one, said in zip(truth, live, strict=True)), EventCounts())
@@ -122,7 +122,7 @@ def test_every_figure_of_events_is_of_live_events(latency: int) -> None:
 def test_alarms_by_kind_of_background_and_the_operating_point_are_of_live_events() -> None:
     """False alarms by kind of gap, and at 90 % detection, are those of the tracker's events."""
     stream = made(3, length=300)
-    inside = scored_seconds(300, T)
+    inside = scored_segments(300, T)
     truth, scores = stream.truth[inside.start : inside.stop], at_latency(stream.windows, 2)
     live = live_events(scores, EACH)
     counts = count_events(truth, live, 3, Collar())
@@ -142,7 +142,7 @@ def test_alarms_by_kind_of_background_and_the_operating_point_are_of_live_events
 def test_thresholds_of_classes_are_not_those_of_the_others() -> None:
     """Settings of single classes give other figures than the general ones, and there must be one set for each class."""
     stream = made(5)
-    inside = scored_seconds(120, T)
+    inside = scored_segments(120, T)
     truth, scores = stream.truth[inside.start : inside.stop], at_latency(stream.windows, 1)
     one, other = (score_answers([truth], [scores], 1, each) for each in (EACH[0], EACH))
     assert one.event_f1 != other.event_f1
@@ -153,7 +153,7 @@ def test_thresholds_of_classes_are_not_those_of_the_others() -> None:
 def test_the_general_thresholds_are_the_best_that_keep_the_budget() -> None:
     """Of all candidates, each tried on the tracker's events, none within the budget has a higher event-F1."""
     streams = [made(seed) for seed in range(2)]
-    inside = scored_seconds(120, T)
+    inside = scored_segments(120, T)
     truth = [stream.truth[inside.start : inside.stop] for stream in streams]
     scores = [at_latency(stream.windows, 2) for stream in streams]
     best, kept = tune_general(streams, 2, 60.0)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamav.aggregation import Aggregation
 from streamav.errors import DataError, ShapeError
-from streamav.evaluation.ages import at_age, at_latency, scored_seconds
+from streamav.evaluation.ages import at_age, at_latency, scored_segments
 from streamav.evaluation.bootstrap import bootstrap, mean_and_deviation, paired_bootstrap
 from streamav.evaluation.counting import ScoredStream
 from streamav.evaluation.events import Collar, SaidEvent, Span, count_events, onset_latencies, spans_of_labels
@@ -64,7 +64,7 @@ def test_streams_hold_clips_of_the_split_between_background(seed: int) -> None:
                 assert {piece.audio_row, piece.visual_row} <= {10, 11}
         seconds = made.seconds(number, LABELS, C)
         agree = (seconds.audio_rows == seconds.visual_rows) & np.isin(seconds.audio_rows, ROWS)
-        expected = np.where(agree, LABELS[seconds.audio_rows, seconds.audio_seconds], C)
+        expected = np.where(agree, LABELS[seconds.audio_rows, seconds.audio_segments], C)
         np.testing.assert_array_equal(seconds.labels, expected)
 
 
@@ -95,7 +95,7 @@ def test_a_second_at_an_age_is_the_mean_of_the_windows_that_saw_it_by_then(age: 
     windows = np.random.default_rng(seed).random((seconds - T + 1, T, 2))
     weights = np.hamming(T) if how == "hamming" else np.ones(T)
     expected = []
-    for second in scored_seconds(seconds, T):
+    for second in scored_segments(seconds, T):
         seen = [start for start in range(len(windows)) if start <= second < start + T and start + T - 1 <= second + age]
         seen = seen[-1:] if how == "newest" else seen
         assert len(seen) == (1 if how == "newest" else age + 1)
@@ -124,7 +124,7 @@ def test_a_latency_says_what_a_live_run_says_of_a_segment() -> None:
             for one in aggregation.push(window(start, said))
             if one.final
         }
-        inside = scored_seconds(len(windows) + T - 1, T)
+        inside = scored_segments(len(windows) + T - 1, T)
         np.testing.assert_array_equal([live[segment] for segment in inside], at_latency(windows, latency))
 
 

@@ -276,6 +276,7 @@ def report(source: str = "tuned", *, optimistic: bool = False) -> str:
     return "\n".join(report_lines(figures | {"stream": stream}))
 
 
+@pytest.mark.slow  # tunes and scores three reports
 def test_the_report_says_where_thresholds_come_from() -> None:
     """The report states whether thresholds were tuned, tuned on the scored split, or from the card; each latency has a table."""
     assert "Thresholds were tuned on val streams (seed 5)" in report()

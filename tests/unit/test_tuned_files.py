@@ -15,7 +15,7 @@ from streamav.bundle import AudioCard, ClassEntry, DetectionCard, LocalizerCard,
 from streamav.config import DetectionSettings
 from streamav.config_loading import load_settings
 from streamav.errors import DataError, MissingExtraError, SettingsError
-from streamav.evaluation.counting import ScoredSeconds
+from streamav.evaluation.counting import FinalSegments
 from streamav.thresholds import PartialThresholds, Thresholds
 from streamav.training.streams.tuned import Curve, config_text, detection_of, draw_curve, sparkline, write_config
 from streamav.training.streams.tuning import Asked, raised_on_quiet, tuned_on_streams
@@ -90,14 +90,14 @@ def test_a_picture_needs_matplotlib_and_a_place(tmp_path: Path, monkeypatch: pyt
         draw_curve(curve, tmp_path / "curve.png")
 
 
-def stream(seed: int) -> ScoredSeconds:
+def stream(seed: int) -> FinalSegments:
     """Return a stream with events of two classes at 0.8, over noise of up to 0.6."""
     random = np.random.default_rng(seed)
     truth = np.tile(np.repeat([3, 0, 3, 1, 3], [12, 5, 12, 5, 12]), 8).astype(np.int64)
     scores = 0.6 * random.random((len(truth), 4))
     events = np.flatnonzero(truth < 3)
     scores[events, truth[events]] = 0.8
-    return ScoredSeconds(scores, truth)
+    return FinalSegments(scores, truth)
 
 
 def test_tuning_on_streams_tells_what_it_comes_to() -> None:

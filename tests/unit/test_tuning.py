@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from rigs.random_scores import PROBABILITIES
 
 from streamav.errors import DataError
-from streamav.evaluation.counting import OperatingTable, ScoredSeconds, ScoredStream, operating_table
+from streamav.evaluation.counting import FinalSegments, OperatingTable, ScoredStream, operating_table
 from streamav.evaluation.events import Collar, EventCounts, count_events
 from streamav.evaluation.tuning.budget import Group, best_ratio, share
-from streamav.evaluation.tuning.classes import class_candidates, curve_of, final_seconds, held_out, tune_classes
+from streamav.evaluation.tuning.classes import class_candidates, curve_of, final_segments, held_out, tune_classes
 from streamav.evaluation.tuning.quiet import STRICTEST, quiet_table, raise_thresholds, upper_rate
 from streamav.thresholds import Thresholds
 
@@ -29,7 +29,7 @@ SMALL = [
 ]
 
 
-def drawn_stream(seed: int, length: int = 60) -> ScoredSeconds:
+def drawn_stream(seed: int, length: int = 60) -> FinalSegments:
     """Draw a stream whose scores sometimes follow the truth."""
     random = np.random.default_rng(seed)
     truth = np.repeat(random.integers(0, CLASSES + 1, length), random.integers(1, 6, length))[:length]
@@ -37,15 +37,15 @@ def drawn_stream(seed: int, length: int = 60) -> ScoredSeconds:
     scores[:, :CLASSES] *= random.random((length, CLASSES)) < 0.4
     right = random.random(length) < 0.5
     scores[np.flatnonzero(right), truth[right]] = 0.75
-    return ScoredSeconds(scores, truth.astype(np.int64))
+    return FinalSegments(scores, truth.astype(np.int64))
 
 
 streams = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=3).map(lambda seeds: [drawn_stream(seed) for seed in seeds])
 
 
 @given(streams)
-@settings(max_examples=25)
-def test_the_table_counts_as_the_evaluation_does(drawn: list[ScoredSeconds]) -> None:
+@settings(max_examples=8)
+def test_the_table_counts_as_the_evaluation_does(drawn: list[FinalSegments]) -> None:
     """Hits, false alarms and background false alarms of every setting are those of count_events on the events of a live run."""
     table = operating_table(drawn, SMALL)
     for number, setting in enumerate(SMALL):
@@ -67,7 +67,7 @@ def test_tables_of_two_halves_add_up_to_that_of_all() -> None:
 
 def test_streams_of_no_or_other_classes_are_refused() -> None:
     """No stream, or streams with different classes, is a DataError."""
-    other = ScoredSeconds(np.zeros((3, 2)), np.ones(3, dtype=np.int64))
+    other = FinalSegments(np.zeros((3, 2)), np.ones(3, dtype=np.int64))
     for wrong in ([], [drawn_stream(0), other]):
         with pytest.raises(DataError, match="one set of classes"):
             operating_table(wrong, SMALL)
@@ -106,7 +106,7 @@ def tuned(table: OperatingTable, budget: float, least: int) -> EventCounts | Non
 
 @given(streams, st.integers(1, 12))
 @settings(max_examples=40)
-def test_the_budget_is_kept_and_more_of_it_never_gives_less(drawn: list[ScoredSeconds], least: int) -> None:
+def test_the_budget_is_kept_and_more_of_it_never_gives_less(drawn: list[FinalSegments], least: int) -> None:
     """On the tuned streams alarms keep the budget, event-F1 never falls with a larger budget, and results are reproducible."""
     table = operating_table(drawn, SMALL)
     if not table.true.sum() or not table.background_seconds:
@@ -125,7 +125,7 @@ def test_the_budget_is_kept_and_more_of_it_never_gives_less(drawn: list[ScoredSe
 
 @given(streams)
 @settings(max_examples=25)
-def test_own_settings_are_never_worse_than_those_for_all(drawn: list[ScoredSeconds]) -> None:
+def test_own_settings_are_never_worse_than_those_for_all(drawn: list[FinalSegments]) -> None:
     """Settings for each class are at least as good as any single set for all classes that keeps the budget."""
     table = operating_table(drawn, SMALL)
     if not table.true.sum() or not table.background_seconds:
@@ -137,14 +137,14 @@ def test_own_settings_are_never_worse_than_those_for_all(drawn: list[ScoredSecon
             assert tune_classes(table, budget, 1).counts.f1 >= max(kept)
 
 
-def noisy(seed: int, noise: tuple[float, ...]) -> ScoredSeconds:
+def noisy(seed: int, noise: tuple[float, ...]) -> FinalSegments:
     """Return events at 0.8 over noise up to the given level in each class."""
     random = np.random.default_rng(seed)
     truth = np.tile(np.repeat([3, 0, 3, 1, 3], [12, 5, 12, 5, 12]), 6).astype(np.int64)
     scores = np.concatenate([random.random((len(truth), 3)) * np.array(noise), np.zeros((len(truth), 1))], axis=1)
     events = np.flatnonzero(truth < 3)
     scores[events, truth[events]] = 0.8
-    return ScoredSeconds(scores, truth)
+    return FinalSegments(scores, truth)
 
 
 def test_each_class_gets_what_its_own_noise_asks_for() -> None:
@@ -170,11 +170,11 @@ def test_few_events_mean_general_settings() -> None:
     assert len(set(found.chosen)) == 1
 
 
-def always_loud() -> ScoredSeconds:
+def always_loud() -> FinalSegments:
     """Return 50 s of an event and 50 s of background in which another class has a score of 0.99."""
     scores = np.zeros((100, 3))
     scores[:50, 0] = scores[75:90, 1] = 0.99
-    return ScoredSeconds(scores, np.repeat([0, 2], 50).astype(np.int64))
+    return FinalSegments(scores, np.repeat([0, 2], 50).astype(np.int64))
 
 
 def test_an_impossible_budget_says_what_is_possible() -> None:
@@ -184,7 +184,7 @@ def test_an_impossible_budget_says_what_is_possible() -> None:
         tune_classes(operating_table([loud], class_candidates()), 1.0)
     for truth in (np.zeros(50, dtype=np.int64), np.full(50, 2)):
         with pytest.raises(DataError, match="true events and background"):
-            tune_classes(operating_table([ScoredSeconds(np.zeros((50, 3)), truth)], class_candidates()), 1.0)
+            tune_classes(operating_table([FinalSegments(np.zeros((50, 3)), truth)], class_candidates()), 1.0)
 
 
 def test_the_curve_rises_with_the_budget_and_leaves_out_what_cannot_be_kept() -> None:
@@ -205,14 +205,14 @@ def test_halves_check_each_other() -> None:
     assert found is not None
     assert found.true == 24
     assert 0.8 < found.f1 <= 1.0
-    empty = operating_table([ScoredSeconds(np.zeros((50, 4)), np.full(50, 3))], class_candidates())
+    empty = operating_table([FinalSegments(np.zeros((50, 4)), np.full(50, 3))], class_candidates())
     assert held_out([halves[0], empty], 0.0) is None
 
 
 def test_final_seconds_are_those_of_a_latency() -> None:
     """Each stream gives the segments that have scores at every age, with their truth."""
     truth = np.arange(40) % 3
-    scored = final_seconds([ScoredStream(np.full((31, 10, 3), 0.5), truth)], 3)
+    scored = final_segments([ScoredStream(np.full((31, 10, 3), 0.5), truth)], 3)
     assert scored[0].scores.shape == (22, 3)
     np.testing.assert_array_equal(scored[0].truth, truth[9:31])
 

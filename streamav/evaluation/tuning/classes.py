@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamav.errors import DataError
-from streamav.evaluation.ages import Combination, at_latency, scored_seconds
-from streamav.evaluation.counting import ScoredSeconds, operating_table
+from streamav.evaluation.ages import Combination, at_latency, scored_segments
+from streamav.evaluation.counting import FinalSegments, operating_table
 from streamav.evaluation.tuning.budget import Group, best_ratio
 from streamav.thresholds import Thresholds
 
@@ -36,7 +36,7 @@ __all__ = [
     "Tuned",
     "class_candidates",
     "curve_of",
-    "final_seconds",
+    "final_segments",
     "held_out",
     "tune_classes",
     "tune_general",
@@ -95,7 +95,7 @@ def class_candidates() -> list[Thresholds]:
     ]
 
 
-def final_seconds(streams: Iterable[ScoredStream], latency: int, how: Combination = "hamming") -> list[ScoredSeconds]:
+def final_segments(streams: Iterable[ScoredStream], latency: int, how: Combination = "hamming") -> list[FinalSegments]:
     """Combine the windows of streams into the final scores of each segment at one latency.
 
     Args:
@@ -105,8 +105,8 @@ def final_seconds(streams: Iterable[ScoredStream], latency: int, how: Combinatio
     """
     found = []
     for stream in streams:
-        inside = scored_seconds(len(stream.truth), stream.windows.shape[1])
-        found.append(ScoredSeconds(at_latency(stream.windows, latency, how), stream.truth[inside.start : inside.stop]))
+        inside = scored_segments(len(stream.truth), stream.windows.shape[1])
+        found.append(FinalSegments(at_latency(stream.windows, latency, how), stream.truth[inside.start : inside.stop]))
     return found
 
 
@@ -159,7 +159,7 @@ def tune_general(streams: Iterable[ScoredStream], latency: int, alarms_per_hour:
     Raises:
         DataError: when there is no stream, or no event to tune on.
     """
-    table = operating_table(final_seconds(streams, latency, how), class_candidates())
+    table = operating_table(final_segments(streams, latency, how), class_candidates())
     if not table.true.sum():
         msg = "tuning needs true events, got streams without events; use more or longer streams"
         raise DataError(msg)

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from streamav.errors import DataError
 from streamav.files import whole_file, write_whole
 from streamav.training.clips.splits import SPLITS, split_groups
-from streamav.training.clips.table import Clip, ClipTable, refuse, second_labels
+from streamav.training.clips.table import Clip, ClipTable, refuse, segment_labels
 from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def put_together(table: ClipTable, out: Path, places: Mapping[int, Path], option
         clip = table.clips[number]
         seconds = len(_load(place)["audio"])
         problems += events_beyond(clip, seconds, _BEYOND_S)
-        labels = second_labels(clip, seconds, classes, len(classes))
+        labels = segment_labels(clip, seconds, classes, len(classes))
         stride = options.stride if split_of[clip.group] == "train" else WINDOW_SEGMENTS
         rows += [_Row(clip, start, place, labels) for start in row_starts(seconds, stride)]
     refuse(table.path, problems)

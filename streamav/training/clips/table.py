@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["LABELS_FILE", "Clip", "ClipEvent", "ClipTable", "read_clip_table", "refuse", "second_labels"]
+__all__ = ["LABELS_FILE", "Clip", "ClipEvent", "ClipTable", "read_clip_table", "refuse", "segment_labels"]
 
 LABELS_FILE = "labels.csv"
 NOTHING = frozenset({"none", "background"})
@@ -119,7 +119,7 @@ def refuse(path: Path, problems: Sequence[str]) -> None:
         raise DataError(msg)
 
 
-def second_labels(clip: Clip, seconds: int, classes: Mapping[str, int], background: int) -> NDArray[np.int64]:
+def segment_labels(clip: Clip, seconds: int, classes: Mapping[str, int], background: int) -> NDArray[np.int64]:
     """Return the label of each segment, shape (seconds,).
 
     A segment belongs to the class whose events together cover most of it, at least half. If two classes cover the same time, the class

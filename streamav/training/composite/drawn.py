@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["KINDS", "drawn_clip", "drawn_second", "drawn_view"]
+__all__ = ["KINDS", "drawn_clip", "drawn_segment", "drawn_view"]
 
 _LEAD_S = 8
 """Latest time of the script at which a clip begins, s."""
@@ -39,7 +39,7 @@ def drawn_view(kind: str | None, rng: np.random.Generator, side: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
 
 
-def drawn_second(kind: str | None, rng: np.random.Generator) -> NDArray[np.float32]:
+def drawn_segment(kind: str | None, rng: np.random.Generator) -> NDArray[np.float32]:
     """Synthesize one segment of a scene's sound, RMS near 1; *kind* None gives only the scene's ambience."""
     murmur = ambience(1.0, rng)
     if kind is None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from streamav.training.composite.material import Item, Material
 
-__all__ = ["backdrop_view", "mixed_view", "nothing_view", "photo_view", "second_of_ambience", "second_of_sound"]
+__all__ = ["backdrop_view", "mixed_view", "nothing_view", "photo_view", "segment_of_ambience", "segment_of_sound"]
 
 N = SAMPLES_PER_SEGMENT
 
@@ -73,7 +73,7 @@ def mixed_view(material: Material, photos: list[Item], rng: np.random.Generator,
     return out
 
 
-def second_of_ambience(material: Material, ambients: list[Item], rng: np.random.Generator) -> NDArray[np.float32]:
+def segment_of_ambience(material: Material, ambients: list[Item], rng: np.random.Generator) -> NDArray[np.float32]:
     """Return one segment of ambience or noise, RMS 1 (0 if the recording is silent)."""
     if rng.random() < 0.2:  # noqa: PLR2004
         return noise(N, rng)
@@ -84,7 +84,7 @@ def second_of_ambience(material: Material, ambients: list[Item], rng: np.random.
     return (part / max(rms(part), 1e-4)).astype(np.float32)
 
 
-def second_of_sound(material: Material, item: Item, rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
+def segment_of_sound(material: Material, item: Item, rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
     """Return one segment around a random part of a sound, at loud-part RMS 1, and the share of the segment in which it is audible."""
     wave = material.sound(item)
     heard = np.repeat(activity(wave), FRAME_SAMPLES)[: len(wave)]

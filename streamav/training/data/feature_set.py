@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Batch", "FeatureRows", "FeatureSet", "GatheredRows", "Seconds", "StackedRows", "epoch_generator"]
+__all__ = ["Batch", "FeatureRows", "FeatureSet", "GatheredRows", "SegmentRows", "StackedRows", "epoch_generator"]
 
 
 class FeatureRows(Protocol):
@@ -48,7 +48,7 @@ class GatheredRows(FeatureRows, Protocol):
         """Return rows (B,) as a new float32 tensor (B, T, ...)."""
         ...
 
-    def take_seconds(self, rows: NDArray[np.int64], seconds: NDArray[np.int64], /) -> torch.Tensor:
+    def take_segments(self, rows: NDArray[np.int64], seconds: NDArray[np.int64], /) -> torch.Tensor:
         """Return single segments (B, T) as a new float32 tensor (B, T, ...); row -1 gives zeros."""
         ...
 
@@ -123,7 +123,7 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Seconds:
+class SegmentRows:
     """Windows cut at any phase: the row and the segment that each place of a window takes its audio and visual features from.
 
     All arrays have the shape (B, T).
@@ -131,18 +131,18 @@ class Seconds:
 
     audio_rows: NDArray[np.int64]
     """Row of the audio features, or -1 for silence (zeros)."""
-    audio_seconds: NDArray[np.int64]
+    audio_segments: NDArray[np.int64]
     """Index of the segment in that row, 0 to T - 1."""
     visual_rows: NDArray[np.int64]
     """Row of the visual features, or -1 for no picture (zeros)."""
-    visual_seconds: NDArray[np.int64]
+    visual_segments: NDArray[np.int64]
     """Index of the segment in that row, 0 to T - 1."""
     labels: NDArray[np.int64]
     """Class of each segment, 0 to C; C is background."""
 
-    def select(self, windows: NDArray[np.int64]) -> Seconds:
+    def select(self, windows: NDArray[np.int64]) -> SegmentRows:
         """Return the windows at the given places."""
-        return Seconds(**{field.name: getattr(self, field.name)[windows] for field in fields(self)})
+        return SegmentRows(**{field.name: getattr(self, field.name)[windows] for field in fields(self)})
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -215,7 +215,7 @@ class FeatureSet:
             tags=torch.from_numpy(self.tags[rows]),
         )
 
-    def gather_seconds(self, seconds: Seconds) -> Batch:
+    def gather_segments(self, seconds: SegmentRows) -> Batch:
         """Read windows that are composed of single segments; a window's tags are the classes that occur in it, or background.
 
         Raises:
@@ -226,8 +226,8 @@ class FeatureSet:
         tags[np.arange(windows)[:, None], seconds.labels] = 1.0
         tags[:, self.background] = (seconds.labels == self.background).all(axis=1)
         return Batch(
-            audio=self._seconds("audio", self.audio, seconds.audio_rows, seconds.audio_seconds),
-            visual=self._seconds("visual", self.visual, seconds.visual_rows, seconds.visual_seconds),
+            audio=self._seconds("audio", self.audio, seconds.audio_rows, seconds.audio_segments),
+            visual=self._seconds("visual", self.visual, seconds.visual_rows, seconds.visual_segments),
             labels=torch.from_numpy(seconds.labels),
             tags=torch.from_numpy(tags),
         )
@@ -259,7 +259,7 @@ class FeatureSet:
     def _seconds(self, kind: str, array: FeatureRows, rows: NDArray[np.int64], seconds: NDArray[np.int64]) -> torch.Tensor:
         """Gather single segments (B, T) into (B, T, ...), on the device that holds them; row -1 gives zeros."""
         if isinstance(array, GatheredRows):
-            return array.take_seconds(rows, seconds)
+            return array.take_segments(rows, seconds)
         values = _put_together(array, rows, seconds, rows.shape[1])
         self._check_finite(kind, values, rows)
         return torch.from_numpy(values)

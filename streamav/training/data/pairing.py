@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from streamav.training.data.feature_set import Batch, Seconds, epoch_generator
+from streamav.training.data.feature_set import Batch, SegmentRows, epoch_generator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,9 +52,9 @@ class PairedBatches:
         size = self.options.batch
         for _ in range(-(-len(self.train) // size)):
             seconds = self._windows(rows, quiet, size, random)
-            yield _disturbed(self.train.gather_seconds(seconds), self.options.input_noise, random)
+            yield _disturbed(self.train.gather_segments(seconds), self.options.input_noise, random)
 
-    def _windows(self, rows: dict[int, NDArray[np.int64]], quiet: NDArray[np.int64], size: int, random: np.random.Generator) -> Seconds:
+    def _windows(self, rows: dict[int, NDArray[np.int64]], quiet: NDArray[np.int64], size: int, random: np.random.Generator) -> SegmentRows:
         """Draw the windows of a batch: each is T of the 2 T segments of two pieces."""
         segments = self.train.labels.shape[1]
         pairs = np.array([[self._pair(rows, quiet, random) for _ in range(2)] for _ in range(size)])  # (B, 2 pieces, heard and seen)
@@ -70,8 +70,8 @@ class PairedBatches:
         # If sound and picture are of one clip, its own labels are used: they are also right for segments that hold two classes.
         own = self.train.labels[np.maximum(heard_rows, 0), segment]
         labels = np.where((heard_rows == seen_rows) & (heard_rows >= 0), own, np.where(heard == seen, heard, none))
-        return Seconds(
-            audio_rows=heard_rows, audio_seconds=segment, visual_rows=seen_rows, visual_seconds=segment, labels=labels.astype(np.int64)
+        return SegmentRows(
+            audio_rows=heard_rows, audio_segments=segment, visual_rows=seen_rows, visual_segments=segment, labels=labels.astype(np.int64)
         )
 
     def _pair(self, rows: dict[int, NDArray[np.int64]], quiet: NDArray[np.int64], random: np.random.Generator) -> tuple[int, int]:

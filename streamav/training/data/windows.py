@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from streamav.training.data.feature_set import Batch, FeatureSet, Seconds, epoch_generator
+from streamav.training.data.feature_set import Batch, FeatureSet, SegmentRows, epoch_generator
 from streamav.training.workers import ALONE
 
 if TYPE_CHECKING:
@@ -62,18 +62,18 @@ class ClipBatches:
             if plain.size:
                 parts.append(self.train.gather(chosen[shifted:][plain]))
             if cut.size and seconds is not None:
-                parts.append(self.train.gather_seconds(seconds.select(cut)))
+                parts.append(self.train.gather_segments(seconds.select(cut)))
             yield replace(_joined(parts), whole=0 if self.workers.size == 1 else len(chosen))
 
-    def _cut(self, positions: NDArray[np.int64], random: np.random.Generator) -> Seconds:
+    def _cut(self, positions: NDArray[np.int64], random: np.random.Generator) -> SegmentRows:
         """Cut one window from each clip: the end of the clip and then other material, or other material and then the clip's start."""
         segments = self.train.labels.shape[1]
         empty = np.full((len(positions), segments), -1, dtype=np.int64)
-        seconds = Seconds(
+        seconds = SegmentRows(
             audio_rows=empty.copy(),
-            audio_seconds=np.zeros_like(empty),
+            audio_segments=np.zeros_like(empty),
             visual_rows=empty.copy(),
-            visual_seconds=np.zeros_like(empty),
+            visual_segments=np.zeros_like(empty),
             labels=np.full_like(empty, self.train.background),
         )
         for window, position in enumerate(positions):
@@ -89,7 +89,7 @@ class ClipBatches:
             self._fill(seconds, window, rest, row, random)
         return seconds
 
-    def _fill(self, seconds: Seconds, window: int, rest: slice, row: int, random: np.random.Generator) -> None:
+    def _fill(self, seconds: SegmentRows, window: int, rest: slice, row: int, random: np.random.Generator) -> None:
         """Fill the rest of a window with another clip, or with background: quiet, mismatched, only heard or only seen."""
         length = rest.stop - rest.start
         first = int(random.integers(0, self.train.labels.shape[1] - length + 1))
@@ -106,12 +106,12 @@ class ClipBatches:
         _place(seconds, window, rest, pairs[int(random.integers(len(pairs)))], first)
 
 
-def _place(seconds: Seconds, window: int, where: slice, rows: tuple[int, int], first: int) -> None:
+def _place(seconds: SegmentRows, window: int, where: slice, rows: tuple[int, int], first: int) -> None:
     """Set part of a window to the audio of the first of *rows* and the picture of the second, from segment *first* of both."""
     heard, seen = rows
     count = np.arange(first, first + where.stop - where.start)
-    seconds.audio_rows[window, where], seconds.audio_seconds[window, where] = heard, count
-    seconds.visual_rows[window, where], seconds.visual_seconds[window, where] = seen, count
+    seconds.audio_rows[window, where], seconds.audio_segments[window, where] = heard, count
+    seconds.visual_rows[window, where], seconds.visual_segments[window, where] = seen, count
 
 
 def _joined(parts: list[Batch]) -> Batch:

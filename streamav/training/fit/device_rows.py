@@ -60,7 +60,7 @@ class DeviceRows:
         """Gather rows (B,) into a new float32 tensor (B, T, ...) on the device."""
         return self._values.index_select(0, self._places(rows)).float()
 
-    def take_seconds(self, rows: NDArray[np.int64], seconds: NDArray[np.int64]) -> torch.Tensor:
+    def take_segments(self, rows: NDArray[np.int64], seconds: NDArray[np.int64]) -> torch.Tensor:
         """Gather single segments, (B, T) row and segment indices, into a new float32 tensor (B, T, ...); row -1 gives zeros."""
         segments = self.shape[1]
         flat = self._values.flatten(0, 1)

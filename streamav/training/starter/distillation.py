@@ -154,7 +154,7 @@ def train_audio(
     """Train CompactAudio and write audio.safetensors (the encoder) into *out*.
 
     Args:
-        train: examples of `sound_examples.render_seconds`.
+        train: examples of `sound_examples.render_segments`.
         val: the same, from other recordings; used for the log only.
         out: folder.
         plan: stages, one after another, under one schedule of the learning rate.

@@ -14,7 +14,7 @@ import numpy as np
 from streamav.training.composite.material import Material
 from streamav.training.starter.distillation import Steps, train_audio, train_visual
 from streamav.training.starter.picture_examples import PictureCounts, render_pictures
-from streamav.training.starter.sound_examples import SecondCounts, render_seconds
+from streamav.training.starter.sound_examples import SegmentCounts, render_segments
 from streamav.training.starter.teachers import audio_teacher, visual_teacher
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class EncoderPlan:
         default_factory=lambda: PictureCounts(per_class=2300, most_per_photo=60, none=8000, mixed=16000, drawn=350)
     )
     pictures_val: PictureCounts = field(default_factory=lambda: PictureCounts(per_class=76, most_per_photo=4, none=200, mixed=0, drawn=0))
-    seconds: SecondCounts = field(default_factory=lambda: SecondCounts(per_class=2300, none=8000, mixed=6000, drawn=500))
-    seconds_val: SecondCounts = field(default_factory=lambda: SecondCounts(per_class=80, none=300, mixed=0, drawn=0))
+    seconds: SegmentCounts = field(default_factory=lambda: SegmentCounts(per_class=2300, none=8000, mixed=6000, drawn=500))
+    seconds_val: SegmentCounts = field(default_factory=lambda: SegmentCounts(per_class=80, none=300, mixed=0, drawn=0))
     audio_steps: tuple[Steps, ...] = (Steps(4000),)
     visual_steps: tuple[Steps, ...] = (Steps(1500, 64), Steps(1500, 80), Steps(1900, 112))
 
@@ -62,8 +62,8 @@ def make_encoders(data: Path, teachers: Path, work: Path, plan: EncoderPlan | No
     if "audio" in parts and not (runs / "audio.safetensors").exists():
         hearing = cache(lambda: audio_teacher(teachers))  # the teacher is loaded once, when the first missing split is rendered
 
-        def hear(out: Path, split: Split, counts: SecondCounts) -> None:
-            render_seconds(Material(data, split, work), hearing(), _SEEDS[split], counts, out)
+        def hear(out: Path, split: Split, counts: SegmentCounts) -> None:
+            render_segments(Material(data, split, work), hearing(), _SEEDS[split], counts, out)
 
         train = _examples(work / "examples" / "audio-train", lambda out: hear(out, "train", plan.seconds))
         val = _examples(work / "examples" / "audio-val", lambda out: hear(out, "val", plan.seconds_val))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamav.features.logmel import LogMelOptions, log_mel
-from streamav.training.composite.drawn import KINDS, drawn_second
+from streamav.training.composite.drawn import KINDS, drawn_segment
 from streamav.training.composite.sound import rms
-from streamav.training.composite.views import second_of_ambience, second_of_sound
+from streamav.training.composite.views import segment_of_ambience, segment_of_sound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from streamav.training.composite.material import Item, Material
 
-__all__ = ["OFFSET", "SecondCounts", "render_seconds"]
+__all__ = ["OFFSET", "SegmentCounts", "render_segments"]
 
 OFFSET = LogMelOptions(offset=0.001)
 """Log-mel options of the compact audio encoder, the same as YAMNet's (its teacher): quiet sounds stay visible."""
@@ -37,7 +37,7 @@ AUDIBLE_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SecondCounts:
+class SegmentCounts:
     """Number of segments of each kind."""
 
     per_class: int
@@ -49,8 +49,8 @@ class SecondCounts:
     """Segments of each kind of the embedded scene, and of its ambience."""
 
 
-def render_seconds(
-    material: Material, teacher: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int, counts: SecondCounts, folder: Path
+def render_segments(
+    material: Material, teacher: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int, counts: SegmentCounts, folder: Path
 ) -> None:
     """Render segments of sound in ambience, and the teacher's embeddings of them.
 
@@ -81,7 +81,7 @@ def render_seconds(
     np.save(folder / "labels.npy", labels)
 
 
-def _plan(material: Material, counts: SecondCounts, rng: np.random.Generator) -> list[tuple[str, int]]:
+def _plan(material: Material, counts: SegmentCounts, rng: np.random.Generator) -> list[tuple[str, int]]:
     """Return kind and class index of every segment, in random order."""
     none = len(material.labels)
     plan = [("sound", index) for index in range(none) for _ in range(counts.per_class)]
@@ -101,7 +101,7 @@ class _Seconds:
 
     def render(self, kind: str, index: int) -> tuple[NDArray[np.float32], int]:
         if kind == "drawn":
-            return drawn_second(self._material.labels[index] if index < len(self._sounds) else None, self._rng), index
+            return drawn_segment(self._material.labels[index] if index < len(self._sounds) else None, self._rng), index
         if kind == "ambience":
             chance = self._rng.random()
             gain = 0.0 if chance < 0.03 else 10 ** (self._rng.uniform(-40, 0) / 20) if chance < 0.3 else 1.0  # noqa: PLR2004
@@ -115,10 +115,10 @@ class _Seconds:
 
     def _sound(self, index: int) -> tuple[NDArray[np.float32], float]:
         items = self._sounds[index]
-        return second_of_sound(self._material, items[int(self._rng.integers(len(items)))], self._rng)
+        return segment_of_sound(self._material, items[int(self._rng.integers(len(items)))], self._rng)
 
     def _ambience(self) -> NDArray[np.float32]:
-        return second_of_ambience(self._material, self._ambients, self._rng)
+        return segment_of_ambience(self._material, self._ambients, self._rng)
 
     def _in_ambience(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:
         snr_db = self._rng.uniform(-5, 30)

@@ -12,10 +12,10 @@ import torch
 
 from streamav.evaluation.baselines import AlignedStream
 from streamav.evaluation.counting import ScoredStream
-from streamav.evaluation.manifest import Manifest, ManifestOptions, StreamSeconds, make_manifest
+from streamav.evaluation.manifest import Manifest, ManifestOptions, StreamSegments, make_manifest
 from streamav.networks.heads import segment_probabilities
 from streamav.networks.vscg import VSCG
-from streamav.training.data.feature_set import FeatureSet, Seconds
+from streamav.training.data.feature_set import FeatureSet, SegmentRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,7 +53,7 @@ def run_streams(network: nn.Module, features: FeatureSet, manifest: Manifest, de
             yield _run_whole_windows(network, features, stream, decision)
 
 
-def run_stream(network: VSCG, features: FeatureSet, stream: StreamSeconds, decision: Decision) -> ScoredStream:
+def run_stream(network: VSCG, features: FeatureSet, stream: StreamSegments, decision: Decision) -> ScoredStream:
     """Score every window of one stream.
 
     Args:
@@ -74,17 +74,17 @@ def run_stream(network: VSCG, features: FeatureSet, stream: StreamSeconds, decis
     return ScoredStream(np.concatenate(said), stream.labels)
 
 
-def _run_whole_windows(network: nn.Module, features: FeatureSet, stream: StreamSeconds, decision: Decision) -> ScoredStream:
+def _run_whole_windows(network: nn.Module, features: FeatureSet, stream: StreamSegments, decision: Decision) -> ScoredStream:
     """Score every window of one stream with a network that takes whole windows only; each segment is then computed up to T times."""
     segments = features.labels.shape[1]
-    columns = {name: getattr(stream, name) for name in StreamSeconds.__dataclass_fields__}
+    columns = {name: getattr(stream, name) for name in StreamSegments.__dataclass_fields__}
     said = []
     count = len(stream.labels) - segments + 1
     network.eval()
     with torch.inference_mode():
         for start in range(0, count, _WHOLE_WINDOWS):
             places = np.arange(start, min(start + _WHOLE_WINDOWS, count))[:, None] + np.arange(segments)
-            batch = features.gather_seconds(Seconds(**{name: values[places] for name, values in columns.items()}))
+            batch = features.gather_segments(SegmentRows(**{name: values[places] for name, values in columns.items()}))
             said.append(segment_probabilities(network(batch.audio, batch.visual), decision).numpy())
     return ScoredStream(np.concatenate(said), stream.labels)
 
@@ -105,35 +105,35 @@ def run_aligned(network: VSCG, features: FeatureSet, manifest: Manifest, decisio
         said = []
         for start in range(0, len(pieces), _BLOCK):
             block = pieces[start : start + _BLOCK]
-            batch = features.gather_seconds(_whole(block, segments))
+            batch = features.gather_segments(_whole(block, segments))
             with torch.inference_mode():
                 scores = segment_probabilities(network(batch.audio, batch.visual), decision).numpy()
             said += [scores[place, piece.start : piece.start + piece.length] for place, piece in enumerate(block)]
         yield AlignedStream(np.concatenate(said), truth, segments)
 
 
-def _whole(pieces: Sequence[Piece], segments: int) -> Seconds:
+def _whole(pieces: Sequence[Piece], segments: int) -> SegmentRows:
     """Return all segments of the clips that the pieces were cut from; their labels are not used."""
     seconds = np.tile(np.arange(segments, dtype=np.int64), (len(pieces), 1))
     heard, seen = (
         np.repeat(np.array(rows, dtype=np.int64)[:, None], segments, axis=1)
         for rows in ([piece.audio_row for piece in pieces], [piece.visual_row for piece in pieces])
     )
-    return Seconds(audio_rows=heard, audio_seconds=seconds, visual_rows=seen, visual_seconds=seconds, labels=np.zeros_like(seconds))
+    return SegmentRows(audio_rows=heard, audio_segments=seconds, visual_rows=seen, visual_segments=seconds, labels=np.zeros_like(seconds))
 
 
-def _encoded(network: VSCG, features: FeatureSet, stream: StreamSeconds, segments: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _encoded(network: VSCG, features: FeatureSet, stream: StreamSegments, segments: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Encode each segment once; return (S, D) for sound and for picture.
 
     Segments are read in rows of T, so that a clip is read only once or twice.
     """
     count = len(stream.labels)
     rows = -(-count // segments)
-    padded = {name: _padded(getattr(stream, name), rows * segments).reshape(rows, segments) for name in StreamSeconds.__dataclass_fields__}
+    padded = {name: _padded(getattr(stream, name), rows * segments).reshape(rows, segments) for name in StreamSegments.__dataclass_fields__}
     padded["labels"] = np.maximum(padded["labels"], 0)
     heard, seen = [], []
     for start in range(0, rows, _BLOCK):
-        batch = features.gather_seconds(Seconds(**{name: values[start : start + _BLOCK] for name, values in padded.items()}))
+        batch = features.gather_segments(SegmentRows(**{name: values[start : start + _BLOCK] for name, values in padded.items()}))
         a, v, _ = network.encode_segment(batch.audio.flatten(0, 1), batch.visual.flatten(0, 1))
         heard.append(a)
         seen.append(v)

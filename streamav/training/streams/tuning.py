@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamav.bundle import DetectionCard, ModelCard
-    from streamav.evaluation.counting import OperatingTable, ScoredSeconds
+    from streamav.evaluation.counting import FinalSegments, OperatingTable
     from streamav.evaluation.events import EventCounts
     from streamav.evaluation.tuning.classes import Tuned
     from streamav.evaluation.tuning.quiet import QuietTable, Raised
@@ -64,7 +64,7 @@ class Outcome:
     """Sentences that state how reliable the result is."""
 
 
-def tuned_on_streams(card: ModelCard, streams: Sequence[ScoredSeconds], asked: Asked) -> Outcome:
+def tuned_on_streams(card: ModelCard, streams: Sequence[FinalSegments], asked: Asked) -> Outcome:
     """Choose the settings with the best event-F1 within the budget.
 
     As a check, settings are also chosen on each half of the streams and scored on the other half.
