@@ -6,12 +6,13 @@ import logging
 import socket
 import threading
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import av
 import numpy as np
 import pytest
 from rigs.roles import FakeClock, make_feed, read_feed
+from rigs.wrong_stamps import restamp_ts
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
@@ -92,6 +93,14 @@ def assert_in_step(segments: list[Segment]) -> None:
             assert float(frame.mean()) == pytest.approx(shown, abs=5)
 
 
+def assert_same(segments: list[Segment], others: list[Segment]) -> None:
+    """Every second must have the same sound, pictures and quality."""
+    assert [one.quality for one in segments] == [other.quality for other in others]
+    for one, other in zip(segments, others, strict=True):
+        assert np.array_equal(one.audio, other.audio)
+        assert np.array_equal(one.frames, other.frames)
+
+
 def write_apart(path: Path, sound_after_s: float) -> Path:
     """Write 4 s in a file that holds sound so much later than the pictures of the same time (negative: earlier)."""
     with av.open(str(path), "w", options={"max_interleave_delta": "1"}) as out:  # 1 us: packets stay in the order in which they are given
@@ -139,6 +148,71 @@ def test_two_recordings_joined_are_one_stream(tmp_path: Path) -> None:
     segments = segments_of(MediaSource(str(joined), LOOK, speed="max"))
     assert [segment.index for segment in segments] == list(range(6))
     assert sum(segment.quality.missing_samples for segment in segments) < 4_800
+
+
+WRONG = {
+    "one 4 s early": lambda number: -4.0 if number == 120 else 0.0,
+    "one 37 s ahead": lambda number: 37.0 if number == 120 else 0.0,
+    "one in fifty 4 s back": lambda number: -4.0 if number % 50 == 20 else 0.0,
+    "the first 4 s early": lambda number: -4.0 if number == 0 else 0.0,
+    "the last 37 s ahead": lambda number: 37.0 if number == 199 else 0.0,
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_time_stamps_of_pictures_change_nothing(tmp_path: Path, wrong: str) -> None:
+    """MPEG-TS with some pictures stamped wrongly gives the segments of the same recording stamped rightly."""
+    path = write(tmp_path / "clip.ts", 8.0)
+    right = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert restamp_ts(path, "picture", WRONG[wrong]) in {1, 4}
+    segments = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert len(segments) == 8
+    assert_same(segments, right)
+
+
+@pytest.mark.parametrize("off_s", [-4.0, 37.0])
+def test_wrong_time_stamps_of_sound_change_nothing(tmp_path: Path, off_s: float) -> None:
+    """A PES packet of sound holds some 0.2 s of it under one time stamp: a wrong one moves no sample."""
+    path = write(tmp_path / "clip.ts", 8.0)
+    right = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert restamp_ts(path, "sound", lambda number: off_s if number % 12 == 5 else 0.0) >= 1
+    assert_same(segments_of(MediaSource(str(path), LOOK, speed="max")), right)
+
+
+@pytest.mark.parametrize("kind", ["sound", "picture"])
+@pytest.mark.parametrize("off_s", [-20.0, 20.0])
+def test_a_lasting_step_of_one_kind_is_taken_out(tmp_path: Path, kind: Literal["sound", "picture"], off_s: float) -> None:
+    """When the time stamps of one stream step and stay, sound and picture stay in step and the total stays."""
+    path = write(tmp_path / "clip.ts", 8.0)
+    right = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert restamp_ts(path, kind, lambda number: off_s if number >= (10 if kind == "sound" else 90) else 0.0) > 3
+    segments = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert len(segments) == 8
+    for one, other in zip(segments, right, strict=True):
+        assert one.quality.missing_samples <= 1_600
+        assert np.abs(np.flatnonzero(np.abs(one.audio) > 0.1)[0] - np.flatnonzero(np.abs(other.audio) > 0.1)[0]) <= 1_600
+        assert np.abs(one.frames.mean(axis=(1, 2, 3)) - other.frames.mean(axis=(1, 2, 3))).max() <= 7 * 3  # a tenth of a second of shades
+
+
+@pytest.mark.parametrize("every", [60, 50])
+def test_wrong_display_times_in_an_mp4_change_nothing(tmp_path: Path, every: int) -> None:
+    """MP4 with one picture, or one in fifty, displayed 37 s too late gives the segments of the same recording stamped rightly."""
+    right = write(tmp_path / "right.mp4", 8.0)
+    with av.open(str(right)) as whole, av.open(str(tmp_path / "wrong.mp4"), "w") as out:
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in (*whole.streams.video, *whole.streams.audio)}
+        numbers = dict.fromkeys(streams, -1)
+        for packet in whole.demux():
+            if packet.dts is None or packet.pts is None or packet.time_base is None:
+                continue
+            index = packet.stream.index
+            numbers[index] += 1
+            if packet.stream.type == "video" and numbers[index] % 100 % every == 20:
+                packet.pts += round(37 / packet.time_base)
+            packet.stream = streams[index]
+            out.mux(packet)
+    segments = segments_of(MediaSource(str(tmp_path / "wrong.mp4"), LOOK, speed="max"))
+    assert_in_step(segments)
+    assert_same(segments, segments_of(MediaSource(str(right), LOOK, speed="max")))
 
 
 def test_only_pictures_that_are_looked_at_are_converted(tmp_path: Path) -> None:
