@@ -6,6 +6,7 @@ It opens nothing, waits for nothing and knows neither reconnecting nor pacing.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -40,6 +41,8 @@ _START_STEP_NS = _SECOND_NS // 5
 """No single time stamp counts for more progress than this."""
 _KINDS: tuple[Kind, ...] = ("sound", "picture")
 _DAMAGE_LIMIT = 200
+_LATE_NS = 30 * _SECOND_NS
+"""Sound waits no longer than this for pictures: they may have ended."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,12 +85,13 @@ def _decodable(stream: av.stream.Stream) -> bool:
 def decode(
     container: av.container.InputContainer, sound: av.AudioStream, picture: av.VideoStream, name: str, *, live: bool
 ) -> Iterator[DecodedFrame]:
-    """Yield decoded frames as the container holds them; damaged packets are skipped, counted and logged once.
+    """Yield decoded frames in the order of the container; damaged packets are skipped, counted and logged once.
 
     Raises:
         av.error.FFmpegError: when a live source fails, or a file fails again and again.
     """
     damage = _Damage(name)
+    order = None if live else _PacketOrder()
     packets = container.demux(sound, picture)
     while True:
         try:
@@ -98,6 +102,8 @@ def decode(
             continue
         if packet is None:
             break
+        if order is not None:
+            order.note(packet)
         try:
             frames = packet.decode()
         except av.error.FFmpegError as exc:  # decoders report damage under many names, "operation not permitted" among them
@@ -106,8 +112,56 @@ def decode(
         timed = [_timed(frame, live=live) for frame in frames if isinstance(frame, av.AudioFrame | av.VideoFrame)]
         if timed:
             damage.in_a_row = 0
-        yield from timed
+        yield from timed if order is None else order.arrange(timed)
+    if order is not None:
+        yield from order.flush()
     damage.summarize()
+
+
+class _PacketOrder:
+    """Holds sound back until the pictures stored before it are decoded.
+
+    Frame threads and reordering give pictures late, by a number of pictures: seconds, where they are few. How far sound and
+    picture have come is then no longer what the container says, and the timeline judges leaps by it.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}  # of a picture's packet, by its time stamp
+        self._stored = self._decoded = 0
+        self._waiting: deque[tuple[int, DecodedFrame]] = deque()
+        self._waiting_ns = 0
+
+    def note(self, packet: av.Packet) -> None:
+        """Take note of a packet before it is decoded."""
+        if packet.stream.type == "video" and packet.pts is not None:
+            self._stored += 1
+            self._numbers[packet.pts] = self._stored
+            if len(self._numbers) > _START_FRAMES:  # of damaged pictures
+                del self._numbers[next(iter(self._numbers))]
+
+    def arrange(self, frames: list[DecodedFrame]) -> Iterator[DecodedFrame]:
+        """Yield what may be given now that these frames were decoded."""
+        for one in frames:
+            if one.kind == "sound":
+                self._waiting.append((self._stored, one))
+                self._waiting_ns += one.length_ns
+            else:
+                stamp = one.frame.pts
+                number = self._numbers.pop(stamp, self._decoded + 1) if stamp is not None else self._decoded + 1
+                yield from self._take(number - 1)
+                self._decoded = max(self._decoded, number)
+                yield one
+        yield from self._take(self._decoded)
+
+    def flush(self) -> Iterator[DecodedFrame]:
+        """Yield the rest."""
+        return self._take(self._stored)
+
+    def _take(self, decoded: int) -> Iterator[DecodedFrame]:
+        while self._waiting and (self._waiting[0][0] <= decoded or self._waiting_ns > _LATE_NS):
+            _, one = self._waiting.popleft()
+            self._waiting_ns -= one.length_ns
+            yield one
 
 
 class _Damage:

@@ -71,8 +71,9 @@ def steady_start(stamps: Sequence[tuple[int | None, int]]) -> int | None:
     if not begins:
         return None
     steady = median_low(begins)
-    off_ns = abs(begins[0] - steady)
-    return steady if off_ns > (2 * _IN_STEP_NS if stamps[0][1] else _SMALL_NS) else begins[0]  # pictures need not come evenly
+    agreed = sum(abs(begin - steady) <= 2 * _IN_STEP_NS for begin in begins)
+    doubted = abs(begins[0] - steady) > (2 * _IN_STEP_NS if stamps[0][1] else _SMALL_NS)
+    return steady if doubted and 2 * agreed > len(begins) else begins[0]  # pictures need not come evenly
 
 
 @dataclass(slots=True)
@@ -98,6 +99,10 @@ class _Stream(Generic[ItemT]):
     """Begin of the newest item placed."""
     gap_ns: int = _SECOND_NS // 25
     """Usual distance of pictures."""
+    spread_ns: int = _SLOW_NS // 5
+    """Usual deviation from it; large until enough pictures have come."""
+    young: bool = True
+    """True until two pictures have told their distance."""
     lead_ns: float | None = None
     """Usual distance to the other kind when an item of this one arrives."""
     held: list[_Held[ItemT]] = field(default_factory=list)
@@ -139,7 +144,8 @@ class _Stream(Generic[ItemT]):
         """Say whether a time continues what is expected, *slack_ns* earlier or later where pictures need not come evenly."""
         early = late = _TOLERANCE_NS[self.kind]
         if self.kind == "picture":
-            early, late = early + slack_ns, late + slack_ns + min(self.gap_ns, _SLOW_NS)
+            uneven = min(8 * self.spread_ns, _PATIENCE_NS)  # eight times the mean deviation: exponential distances are within it
+            early, late = early + slack_ns + self.gap_ns, late + slack_ns + min(self.gap_ns, _SLOW_NS) + uneven
         return expected_ns - early <= time_ns <= expected_ns + late
 
 
@@ -194,9 +200,9 @@ class Timeline(Generic[ItemT]):
             return self._follow_both(sound, picture)
         return [
             one
-            for stream in (sound, picture)
+            for stream, other in ((sound, picture), (picture, sound))
             if stream.held
-            for one in (self._follow(stream) if self._is_gap(stream) else self._place_outliers(stream))
+            for one in (self._follow(stream) if self._is_gap(stream, other) else self._place_outliers(stream))
         ]
 
     # One item
@@ -220,15 +226,17 @@ class Timeline(Generic[ItemT]):
 
     @staticmethod
     def _learn(stream: _Stream[ItemT], other: _Stream[ItemT], time_ns: int) -> None:
-        """Follow the usual distance of pictures, and of one kind to the other."""
-        if stream.kind == "picture" and stream.last_ns is not None and time_ns > stream.last_ns:
-            stream.gap_ns += (time_ns - stream.last_ns - stream.gap_ns) // 8
+        """Follow the usual distance of one kind to the other."""
         if other.came_ns is not None and not other.held:
             distance = time_ns - other.came_ns
             stream.lead_ns = distance if stream.lead_ns is None else stream.lead_ns + (distance - stream.lead_ns) / 16
 
     @staticmethod
     def _place(stream: _Stream[ItemT], time_ns: int, length_ns: int, item: ItemT) -> tuple[int, Kind, ItemT]:
+        if stream.kind == "picture" and stream.last_ns is not None and time_ns > stream.last_ns:
+            gap = min(time_ns - stream.last_ns, _SLOW_NS * 2 if stream.young else 2 * stream.gap_ns)  # a pause is no distance
+            stream.spread_ns += 0 if stream.young else (abs(gap - stream.gap_ns) - stream.spread_ns) // 8
+            stream.gap_ns, stream.young = gap if stream.young else stream.gap_ns + (gap - stream.gap_ns) // 8, False
         stream.last_ns, stream.next_ns = time_ns, time_ns + stream.step_ns(length_ns)
         return time_ns, stream.kind, item
 
@@ -236,18 +244,18 @@ class Timeline(Generic[ItemT]):
         self, stream: _Stream[ItemT], other: _Stream[ItemT], time_ns: int, length_ns: int, item: ItemT
     ) -> list[tuple[int, Kind, ItemT]]:
         """Put an item that leaps behind those that leapt before it; one that leaps elsewhere begins anew, unless it is a stray."""
-        placed: list[tuple[int, Kind, ItemT]] = []
         if stream.held and not stream.fits(time_ns, stream.line_ns):
             stream.strays += 1
+            if time_ns > stream.line_ns and stream.leap_ns > 0 and self._is_gap(stream, other):  # pictures at an irregular rate
+                return self._follow(stream) + self._settle(stream, other, time_ns, length_ns, item)
             if stream.strays > _STRAYS or stream.strays >= len(stream.held):
-                placed = self._place_outliers(stream)
-            else:
-                time_ns = stream.line_ns
-                self.outliers += 1
+                return self._place_outliers(stream) + self._settle(stream, other, time_ns, length_ns, item)
+            time_ns = stream.line_ns
+            self.outliers += 1
         else:
             stream.strays = 0
         stream.held.append(_Held(time_ns, length_ns, self._keep(item) if self._keep else item, other.came_ns))
-        return placed
+        return []
 
     # What a leap is
 
@@ -260,7 +268,7 @@ class Timeline(Generic[ItemT]):
             return self._join(stream, other) if stream.span_ns >= _AGREED_NS else []
         first_ns, now_ns = stream.held[0].beside_ns, other.came_ns
         waited = now_ns - first_ns if now_ns is not None and first_ns is not None else 0
-        if self._is_gap(stream):
+        if self._is_gap(stream, other):
             return self._follow(stream) if max(stream.span_ns, waited) >= _AGREED_NS else []
         return self._judge_alone(stream, other, others_ns=waited)
 
@@ -278,11 +286,14 @@ class Timeline(Generic[ItemT]):
         return self._follow(stream) if pause else self._go_on(stream, other)
 
     @staticmethod
-    def _is_gap(stream: _Stream[ItemT]) -> bool:
-        """Say whether a leap is believed: a small one, or one by which the stream is where the other kind is."""
-        lead = stream.lead_ns or 0.0
-        off = [one.time_ns + stream.offset_ns - one.beside_ns - lead for one in stream.held if one.beside_ns is not None]
-        return abs(stream.leap_ns) < _SMALL_NS or (bool(off) and 2 * abs(fmean(off)) < abs(stream.leap_ns))
+    def _is_gap(stream: _Stream[ItemT], other: _Stream[ItemT]) -> bool:
+        """Say whether a leap is believed: a small one, or one that takes the stream nearer to where the other kind is."""
+        leap, lead = stream.leap_ns, stream.lead_ns or 0.0
+        then = [one.time_ns + stream.offset_ns - one.beside_ns - lead for one in stream.held if one.beside_ns is not None]
+        if abs(leap) < _SMALL_NS or not then or other.came_ns is None:
+            return abs(leap) < _SMALL_NS
+        now = stream.line_ns + stream.offset_ns - other.came_ns - lead  # by now the other kind may have passed a gap of pictures, too
+        return 2 * min(fmean(then), now) < leap if leap > 0 else 2 * fmean(then) > leap
 
     def _same_leap(self, one: _Stream[ItemT], other: _Stream[ItemT]) -> bool:
         return min(map(abs, self._apart(one, other))) < _SMALL_NS

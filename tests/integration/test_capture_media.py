@@ -22,6 +22,7 @@ from streamav.segmenter import Segmenter, SegmenterOptions
 from streamav.types import AudioBlock, Segment, VideoFrame
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -213,6 +214,31 @@ def test_wrong_display_times_in_an_mp4_change_nothing(tmp_path: Path, every: int
     segments = segments_of(MediaSource(str(tmp_path / "wrong.mp4"), LOOK, speed="max"))
     assert_in_step(segments)
     assert_same(segments, segments_of(MediaSource(str(right), LOOK, speed="max")))
+
+
+@pytest.mark.parametrize("times_s", [range(20), [0, 5, 12, 13, 19], [0.2 * n + (n % 7 > 4) * 0.15 + n // 9 * 1.7 for n in range(50)]])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_pictures_at_a_slow_or_irregular_rate_keep_their_times(tmp_path: Path, suffix: str, times_s: Sequence[float]) -> None:
+    """Frame threads and reordering give such pictures seconds late; that is no reason to doubt their time stamps."""
+    path = tmp_path / f"slow.{suffix}"
+    with av.open(str(path), "w") as out:
+        video, audio = out.add_stream("libx264", rate=25, options={"bf": "3", "preset": "veryfast"}), out.add_stream("aac", rate=16_000)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        packets: list[Any] = []
+        for number, time_s in enumerate(times_s):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade(number), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(time_s * 1_000), Fraction(1, 1_000)
+            packets += video.encode(frame)
+        samples = click_track(21.0, 16_000)
+        for first in range(0, samples.size, 1_024):
+            part = av.AudioFrame.from_ndarray(samples[None, first : first + 1_024], format="s16", layout="mono")
+            part.sample_rate, part.time_base, part.pts = 16_000, Fraction(1, 16_000), first
+            packets += audio.encode(part)
+        for packet in sorted([*packets, *video.encode(None), *audio.encode(None)], key=lambda one: one.dts * one.time_base):
+            out.mux(packet)
+    look = Look(picture=(24, 32), frames_per_second=50)
+    shown = [item.start_ns / 1e9 for item in MediaSource(str(path), look, speed="max").items() if isinstance(item, VideoFrame)]
+    assert shown == pytest.approx(list(times_s), abs=0.041)
 
 
 def test_only_pictures_that_are_looked_at_are_converted(tmp_path: Path) -> None:
