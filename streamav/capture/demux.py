@@ -131,7 +131,7 @@ class _PacketOrder:
         self._waiting: deque[tuple[int, DecodedFrame]] = deque()
         self._waiting_ns = 0
 
-    def note(self, packet: av.Packet) -> None:
+    def note(self, packet: av.Packet[av.stream.Stream]) -> None:
         """Take note of a packet before it is decoded."""
         if packet.stream.type == "video" and packet.pts is not None:
             self._stored += 1
