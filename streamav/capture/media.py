@@ -161,14 +161,15 @@ class MediaSource:
 
 
 def _network_options(uri: str, timeout_s: float) -> dict[str, str]:
-    """Give FFmpeg's options for a live stream: nothing may block for ever, and nothing is buffered for comfort."""
+    """Return FFmpeg's options for a live stream: nothing may block for ever, and what is probed is kept.
+
+    Without "nobuffer": it throws away the probed packets, and with them the only key frame of the next minute.
+    """
     options = {"probesize": "500000", "analyzeduration": "1000000"}
     if uri.startswith(("rtsp", "http", "tcp", "udp")):  # RTMP means something else by it: it would wait for a caller
         options["timeout"] = str(round(timeout_s * 1e6))
     if uri.startswith("rtsp"):
         options["rtsp_transport"] = "tcp"  # UDP loses packets and hides it; TCP stalls and shows it
-    if uri.startswith(("udp", "tcp")):  # the end of a second must not wait for the filling of a buffer
-        options["fflags"] = "nobuffer"
     return options
 
 
