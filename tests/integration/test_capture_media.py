@@ -53,19 +53,19 @@ def write(
     path: Path,
     seconds: float = 4.0,
     *,
-    pictures: bool = True,
+    pictures: float | bool = True,
     sound: bool = True,
     rate_hz: int = 44_100,
     start_s: float = 0.0,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Write a clip of 25 flat pictures a second, of growing brightness, with a beep at every second."""
+    """Write a clip of 25 flat pictures a second, of growing brightness, for *pictures* seconds, with a beep at every second."""
     with av.open(str(path), "w", options=options or {}) as out:
         video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast", "g": "25", "bf": "0"}) if pictures else None
         audio = out.add_stream("aac", rate=rate_hz) if sound else None
         if video is not None:
             video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        for number in range(round(seconds * 25)) if video is not None else ():
+        for number in range(round((seconds if pictures is True else pictures) * 25)) if video is not None else ():
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade(number), np.uint8), format="rgb24")
             frame.pts, frame.time_base = number + round(start_s * 25), Fraction(1, 25)
             if video is not None:
@@ -139,6 +139,24 @@ def test_a_recording_that_does_not_begin_at_zero(tmp_path: Path) -> None:
     segments = segments_of(MediaSource(str(write(tmp_path / "late.mkv", start_s=100.0)), LOOK, speed="max"))
     assert [segment.index for segment in segments] == [0, 1, 2, 3]
     assert_in_step(segments)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_short_pictures_beside_long_sound_end(tmp_path: Path, suffix: str) -> None:
+    """Pictures that end at 3 s stand for the seconds up to 5 s; after them the sound is heard alone, and the segments say so."""
+    path = write(tmp_path / f"clip.{suffix}", 9.0, pictures=3.0)
+    segments = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert [segment.quality.one_sided for segment in segments] == [False] * 5 + [True] * 4
+    assert all(segment.audio.any() for segment in segments)
+
+
+def test_short_sound_beside_long_pictures_ends(tmp_path: Path) -> None:
+    """Seconds without any sound are only seen, and the segments say so."""
+    path = write(tmp_path / "clip.mkv", 3.0, pictures=8.0)
+    segments = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert [segment.quality.one_sided for segment in segments[:3] + segments[4:]] == [False] * 3 + [
+        True
+    ] * 4  # the encoder's rest is in the fourth
 
 
 def test_two_recordings_joined_are_one_stream(tmp_path: Path) -> None:
