@@ -189,6 +189,42 @@ def test_wrong_time_stamps_of_pictures_change_nothing(tmp_path: Path, wrong: str
     assert_same(segments, right)
 
 
+def heard_live(path: Path) -> list[Segment]:
+    """Send a file over TCP and return the segments of the live source that receives it, up to its loss."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def send() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(path.read_bytes())
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        settings = CaptureSettings(timeout_s=3.0, reconnect_min_s=0.05, reconnect_max_s=0.1)
+        source = MediaSource(f"tcp://127.0.0.1:{server.getsockname()[1]}", LOOK, settings=settings)
+        segmenter = Segmenter(SegmenterOptions(frames_per_second=F, picture=LOOK.picture, patience_s=1.5))
+        segments: list[Segment] = []
+        for item in source.items():
+            if isinstance(item, AudioBlock | VideoFrame):
+                segments += segmenter.push(item)
+            else:
+                source.close()
+        sender.join()
+    return segments + segmenter.close()
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_time_stamps_of_a_live_stream_change_nothing(tmp_path: Path, wrong: str) -> None:
+    """The same over TCP: segments are those of the stream stamped rightly, and none lacks its sound or its picture."""
+    path = write(tmp_path / "clip.ts", 8.0)
+    right = heard_live(path)
+    assert restamp_ts(path, "picture", WRONG[wrong]) in {1, 4}
+    segments = heard_live(path)
+    assert len(segments) == 8
+    assert_same(segments, right)
+    assert not any(segment.quality.one_sided for segment in segments)
+
+
 @pytest.mark.parametrize("off_s", [-4.0, 37.0])
 def test_wrong_time_stamps_of_sound_change_nothing(tmp_path: Path, off_s: float) -> None:
     """A PES packet of sound holds some 0.2 s of it under one time stamp: a wrong one moves no sample."""
