@@ -121,8 +121,13 @@ class _Stream(Generic[ItemT]):
 
     @property
     def span_ns(self) -> int:
-        """Return how much time the held items fill."""
+        """Return how much time the held items fill by their time stamps."""
         return self.line_ns - self.held[0].time_ns
+
+    @property
+    def filled_ns(self) -> int:
+        """Return how much time the held items fill by their number."""
+        return sum(self.step_ns(one.length_ns) for one in self.held)
 
     @property
     def came_ns(self) -> int | None:
@@ -214,7 +219,9 @@ class Timeline(Generic[ItemT]):
         expected, time = stream.next_ns, time_ns + stream.offset_ns
         if expected is None:
             return [self._place(stream, time, length_ns, item)]
-        passed = sum(stream.step_ns(one.length_ns) for one in stream.held)
+        passed = stream.filled_ns
+        if stream.kind == "sound" and time == stream.last_ns:
+            time = expected  # a repeated time stamp is none
         leaps_on = stream.held and abs(time_ns - stream.line_ns) < abs(time - expected - passed)
         if leaps_on or not stream.fits(time, expected + passed, min(passed, _SLOW_NS) // 2):
             return self._hold(stream, other, time_ns, length_ns, item)
@@ -252,6 +259,8 @@ class Timeline(Generic[ItemT]):
                 return self._place_outliers(stream) + self._settle(stream, other, time_ns, length_ns, item)
             time_ns = stream.line_ns
             self.outliers += 1
+        elif stream.held and stream.filled_ns > max(_UNSURE_NS, 2 * stream.span_ns):  # stamps that stand still are none
+            return self._place_outliers(stream) + self._settle(stream, other, time_ns, length_ns, item)
         else:
             stream.strays = 0
         stream.held.append(_Held(time_ns, length_ns, self._keep(item) if self._keep else item, other.came_ns))
@@ -269,7 +278,8 @@ class Timeline(Generic[ItemT]):
         first_ns, now_ns = stream.held[0].beside_ns, other.came_ns
         waited = now_ns - first_ns if now_ns is not None and first_ns is not None else 0
         if self._is_gap(stream, other):
-            return self._follow(stream) if max(stream.span_ns, waited) >= _AGREED_NS else []
+            known = stream.span_ns if stream.kind == "sound" else max(stream.span_ns, waited)  # pictures may be few
+            return self._follow(stream) if known >= _AGREED_NS else []
         return self._judge_alone(stream, other, others_ns=waited)
 
     def _judge_alone(self, stream: _Stream[ItemT], other: _Stream[ItemT], others_ns: int) -> list[tuple[int, Kind, ItemT]]:

@@ -169,6 +169,21 @@ def test_a_leap_is_held_for_no_longer_than_two_seconds() -> None:
                 assert waiting == 0
 
 
+@pytest.mark.parametrize("kind", ["sound", "picture"])
+@pytest.mark.parametrize("stuck_s", [-30.0, 5.0, 30.0])
+def test_time_stamps_that_stand_still_hold_nothing_up(kind: Kind, stuck_s: float) -> None:
+    """A clock that stops, at any time, is no clock: sound goes on by its length, and what waits stays bounded."""
+    timeline: Timeline[Item] = Timeline({"sound": 0, "picture": 0}, 0)
+    waiting, newest = 0, 0
+    for one in stream(30):
+        stamp = round(stuck_s * SECOND) if one.kind == kind and one.true_ns >= 5 * SECOND else one.true_ns
+        placed = timeline.push(one.kind, stamp, one.length_ns, one)
+        waiting += 1 - len(placed)
+        newest = max([newest, *(time for time, placed_kind, _ in placed if placed_kind == "sound")])
+        assert waiting <= 3 * 47
+        assert kind == "picture" or abs(newest - one.true_ns) < 3 * SECOND
+
+
 def test_what_is_held_is_kept_small() -> None:
     """Items that wait are replaced by what *keep* makes of them."""
     timeline: Timeline[str] = Timeline({"picture": 0}, 0, keep=str.upper)
