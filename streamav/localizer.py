@@ -38,6 +38,7 @@ class _Encoded(NamedTuple):
 class VscgLocalizer:
     """Fills the role Localizer with the networks encode_segment and localize_window of an engine.
 
+    A segment without any sound, or without any picture, is background whatever the networks score: an event is heard and seen.
     Only a source shorter than ten segments gives a shorter window. Such a window is filled up by repeating its last segment, and the
     scores of the repetitions are dropped.
     """
@@ -108,10 +109,12 @@ def _scores(
     length = len(window.segments)
     attention = np.stack([one.attention for one in row[:length]]).astype(np.float32)
     total = attention.sum(axis=(1, 2), keepdims=True)
+    whole = np.array([not segment.quality.one_sided for segment in window.segments])
+    background = np.eye(probabilities.shape[-1], dtype=np.float32)[-1]
     return WindowScores(
         first_index=window.first_index,
-        relevance=relevance[:length],
-        class_probabilities=probabilities[:length],
+        relevance=np.where(whole, relevance[:length], np.float32(0.0)),
+        class_probabilities=np.where(whole[:, None], probabilities[:length], background),
         agreement=agreement[:length],
         attention=attention / np.maximum(total, np.finfo(np.float32).tiny),
         levels_dbfs=tuple(segment.level_dbfs for segment in window.segments),

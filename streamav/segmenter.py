@@ -4,7 +4,7 @@ Pure: it uses no clock, thread, device or file. The segments do not depend on ho
 order in which blocks and pictures arrive.
 
     sound     |--block--|----block----|-block-|        every sample has a place: round(time * 16000)
-    pictures  p0     p1     p2     p3     p4           each picture stays on display until the next one
+    pictures  p0     p1     p2     p3     p4           each picture stays on display until the next one, for 2 s at most
     segment   [ k s . . . . . . . . . . . . . k+1 s)   frame i is the picture on display at k + i / F seconds
 """
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["Segmenter", "SegmenterOptions"]
+
+_PICTURE_LIFE_NS = 2 * SEGMENT_NS
+"""A segment whose frames are all further than this from their pictures shows none: the pictures have ended, or not begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,19 +180,24 @@ class Segmenter:
         self._latest_used = True
         self._decided += 1
 
-    def _frames(self) -> tuple[NDArray[np.uint8], int]:
-        """Return the frames of the current segment and the number of frames that repeat the picture of the frame before."""
+    def _frames(self) -> tuple[NDArray[np.uint8], int, bool]:
+        """Return the frames of the current segment, how many repeat the picture of the frame before, and whether all are missing."""
         count = self._options.frames_per_second
         while len(self._shown) < count:
             self._decide()
         frames = np.zeros((count, *self._options.picture, 3), np.uint8)
-        repeated = 0
-        for number in range(count):
-            picture, again = self._shown.popleft()
+        taken = [self._shown.popleft() for _ in range(count)]
+        repeated = sum(again or picture is None for picture, again in taken)
+        first = self._index * count
+        if not any(
+            picture is not None and abs(self._instant_ns(first + number) - picture.start_ns) <= _PICTURE_LIFE_NS
+            for number, (picture, _) in enumerate(taken)
+        ):
+            return frames, repeated, True
+        for number, (picture, _) in enumerate(taken):
             if picture is not None:
                 frames[number] = picture.pixels
-            repeated += again or picture is None
-        return frames, repeated
+        return frames, repeated, False
 
     # Segments
 
@@ -208,8 +216,8 @@ class Segmenter:
 
     def _cut(self) -> Segment:
         audio, missing = self._sound()
-        frames, repeated = self._frames()
-        quality = Quality(missing_samples=missing, repeated_frames=repeated)
+        frames, repeated, unseen = self._frames()
+        quality = Quality(missing_samples=missing, repeated_frames=repeated, picture_missing=unseen)
         segment = Segment(index=self._index, start_ns=self._index * SEGMENT_NS, audio=audio, frames=frames, quality=quality)
         self._index += 1
         self._next_index = self._index

@@ -109,6 +109,13 @@ class Quality:
     """Samples of the segment that never arrived and are zero, 0 to 16 000."""
     repeated_frames: int = 0
     """Frames of the segment that repeat an older picture because no newer one arrived, 0 to F."""
+    picture_missing: bool = False
+    """True when every picture that could be shown is more than 2 s away: the frames are black."""
+
+    @property
+    def one_sided(self) -> bool:
+        """True when the segment has no sound at all or no picture: nothing is heard and seen in it, so it is background."""
+        return self.picture_missing or self.missing_samples >= SAMPLES_PER_SEGMENT
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

@@ -161,14 +161,15 @@ class MediaSource:
 
 
 def _network_options(uri: str, timeout_s: float) -> dict[str, str]:
-    """Return FFmpeg's options for a live stream: every read has a timeout, and buffers are as small as possible."""
+    """Return FFmpeg's options for a live stream: every read has a timeout, and what is probed is kept.
+
+    The option "nobuffer" must not be set: FFmpeg would drop the probed packets, and with them the only key frame of the next minute.
+    """
     options = {"probesize": "500000", "analyzeduration": "1000000"}
     if uri.startswith(("rtsp", "http", "tcp", "udp")):  # not for RTMP, where this option makes FFmpeg wait for a caller
         options["timeout"] = str(round(timeout_s * 1e6))
     if uri.startswith("rtsp"):
         options["rtsp_transport"] = "tcp"  # UDP loses packets without notice; with TCP a loss shows as a stall
-    if uri.startswith(("udp", "tcp")):  # the end of a segment must not wait until a buffer is full
-        options["fflags"] = "nobuffer"
     return options
 
 

@@ -25,7 +25,7 @@ __all__ = ["SourceStages"]
 _log = logging.getLogger(__name__)
 
 _UNWELL_SEGMENTS = 3
-"""This many segments in a row without any sound make a source degraded."""
+"""This many segments in a row without any sound, or without any picture, make a source degraded."""
 _WELL_SEGMENTS = 10
 """This many good segments in a row make it online again."""
 
@@ -56,7 +56,7 @@ class SourceStages:
         self._aggregation = Aggregation(latency_segments)
         self._tracker: Tracker | None = None
         self._last: SegmentFeatures | None = None
-        self._silent = 0
+        self._silent = self._unseen = 0
         self._well = 0
         self.state = SourceState.WARMING_UP
         """State that was announced last."""
@@ -95,7 +95,7 @@ class SourceStages:
     def interrupt(self, reason: EndReason) -> list[Event]:
         """End all events and forget the window; the next segment begins a new stretch."""
         self._ring.reset()
-        self._last, self._silent = None, 0
+        self._last, self._silent, self._unseen = None, 0, 0
         rest = self._aggregation.close()
         self._tell(rest)
         return self._track().close(rest, reason) if rest or self._tracker is not None else []
@@ -127,12 +127,17 @@ class SourceStages:
     def _judge(self, quality: Quality, dropped: int) -> None:
         """Determine the state of the source from what arrives (MQTT contract, section 6)."""
         self._silent = self._silent + 1 if quality.missing_samples >= SAMPLES_PER_SEGMENT else 0
-        unwell = dropped > 0 or self._silent >= _UNWELL_SEGMENTS
+        self._unseen = self._unseen + 1 if quality.picture_missing else 0
+        unwell = dropped > 0 or max(self._silent, self._unseen) >= _UNWELL_SEGMENTS
         self._well = 0 if unwell else self._well + 1
         if not self._ring.full:
             self.announce(SourceState.WARMING_UP, "fewer than ten segments so far")
         elif unwell:
-            reason = f"{dropped} s skipped, the machine is behind" if dropped else f"no sound for {self._silent} s"
-            self.announce(SourceState.DEGRADED, reason)
-        elif self.state is not SourceState.DEGRADED or self._well >= _WELL_SEGMENTS:
+            self.announce(SourceState.DEGRADED, f"{dropped} s skipped, the machine is behind" if dropped else self._lacking())
+        elif not quality.one_sided and (self.state is not SourceState.DEGRADED or self._well >= _WELL_SEGMENTS):
             self.announce(SourceState.ONLINE, "sound and picture arrive")
+
+    def _lacking(self) -> str:
+        """Return what has not arrived, and for how long."""
+        lacks = {"sound": self._silent, "picture": self._unseen}
+        return " and ".join(f"no {what} for {seconds} s" for what, seconds in lacks.items() if seconds >= _UNWELL_SEGMENTS)

@@ -6,12 +6,13 @@ import logging
 import socket
 import threading
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import av
 import numpy as np
 import pytest
 from rigs.roles import FakeClock, make_feed, read_feed
+from rigs.wrong_stamps import restamp_ts
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
@@ -21,6 +22,7 @@ from streamav.segmenter import Segmenter, SegmenterOptions
 from streamav.types import AudioBlock, Segment, VideoFrame
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -51,19 +53,19 @@ def write(
     path: Path,
     seconds: float = 4.0,
     *,
-    pictures: bool = True,
+    pictures: float | bool = True,
     sound: bool = True,
     rate_hz: int = 44_100,
     start_s: float = 0.0,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Write a clip of 25 flat pictures a second, of growing brightness, with a beep at every second."""
+    """Write a clip of 25 flat pictures a second, of growing brightness, for *pictures* seconds, with a beep at every second."""
     with av.open(str(path), "w", options=options or {}) as out:
         video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast", "g": "25", "bf": "0"}) if pictures else None
         audio = out.add_stream("aac", rate=rate_hz) if sound else None
         if video is not None:
             video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        for number in range(round(seconds * 25)) if video is not None else ():
+        for number in range(round((seconds if pictures is True else pictures) * 25)) if video is not None else ():
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade(number), np.uint8), format="rgb24")
             frame.pts, frame.time_base = number + round(start_s * 25), Fraction(1, 25)
             if video is not None:
@@ -90,6 +92,14 @@ def assert_in_step(segments: list[Segment]) -> None:
         for number, frame in enumerate(segment.frames):
             shown = shade(25 * segment.index + number * 25 // F)
             assert float(frame.mean()) == pytest.approx(shown, abs=5)
+
+
+def assert_same(segments: list[Segment], others: list[Segment]) -> None:
+    """Every second must have the same sound, pictures and quality."""
+    assert [one.quality for one in segments] == [other.quality for other in others]
+    for one, other in zip(segments, others, strict=True):
+        assert np.array_equal(one.audio, other.audio)
+        assert np.array_equal(one.frames, other.frames)
 
 
 def write_apart(path: Path, sound_after_s: float) -> Path:
@@ -131,6 +141,24 @@ def test_a_recording_that_does_not_begin_at_zero(tmp_path: Path) -> None:
     assert_in_step(segments)
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_short_pictures_beside_long_sound_end(tmp_path: Path, suffix: str) -> None:
+    """Pictures that end at 3 s stand for the seconds up to 5 s; after them the sound is heard alone, and the segments say so."""
+    path = write(tmp_path / f"clip.{suffix}", 9.0, pictures=3.0)
+    segments = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert [segment.quality.one_sided for segment in segments] == [False] * 5 + [True] * 4
+    assert all(segment.audio.any() for segment in segments)
+
+
+def test_short_sound_beside_long_pictures_ends(tmp_path: Path) -> None:
+    """Seconds without any sound are only seen, and the segments say so."""
+    path = write(tmp_path / "clip.mkv", 3.0, pictures=8.0)
+    segments = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert [segment.quality.one_sided for segment in segments[:3] + segments[4:]] == [False] * 3 + [
+        True
+    ] * 4  # the encoder's rest is in the fourth
+
+
 def test_two_recordings_joined_are_one_stream(tmp_path: Path) -> None:
     """Where the time stamps start again in the middle of a file, the media clock goes on."""
     first, second = write(tmp_path / "a.ts", 3.0), write(tmp_path / "b.ts", 3.0)
@@ -139,6 +167,132 @@ def test_two_recordings_joined_are_one_stream(tmp_path: Path) -> None:
     segments = segments_of(MediaSource(str(joined), LOOK, speed="max"))
     assert [segment.index for segment in segments] == list(range(6))
     assert sum(segment.quality.missing_samples for segment in segments) < 4_800
+
+
+WRONG = {
+    "one 4 s early": lambda number: -4.0 if number == 120 else 0.0,
+    "one 37 s ahead": lambda number: 37.0 if number == 120 else 0.0,
+    "one in fifty 4 s back": lambda number: -4.0 if number % 50 == 20 else 0.0,
+    "the first 4 s early": lambda number: -4.0 if number == 0 else 0.0,
+    "the last 37 s ahead": lambda number: 37.0 if number == 199 else 0.0,
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_time_stamps_of_pictures_change_nothing(tmp_path: Path, wrong: str) -> None:
+    """MPEG-TS with some pictures stamped wrongly gives the segments of the same recording stamped rightly."""
+    path = write(tmp_path / "clip.ts", 8.0)
+    right = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert restamp_ts(path, "picture", WRONG[wrong]) in {1, 4}
+    segments = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert len(segments) == 8
+    assert_same(segments, right)
+
+
+def heard_live(path: Path) -> list[Segment]:
+    """Send a file over TCP and return the segments of the live source that receives it, up to its loss."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def send() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(path.read_bytes())
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        settings = CaptureSettings(timeout_s=3.0, reconnect_min_s=0.05, reconnect_max_s=0.1)
+        source = MediaSource(f"tcp://127.0.0.1:{server.getsockname()[1]}", LOOK, settings=settings)
+        segmenter = Segmenter(SegmenterOptions(frames_per_second=F, picture=LOOK.picture, patience_s=1.5))
+        segments: list[Segment] = []
+        for item in source.items():
+            if isinstance(item, AudioBlock | VideoFrame):
+                segments += segmenter.push(item)
+            else:
+                source.close()
+        sender.join()
+    return segments + segmenter.close()
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_time_stamps_of_a_live_stream_change_nothing(tmp_path: Path, wrong: str) -> None:
+    """The same over TCP: segments are those of the stream stamped rightly, and none lacks its sound or its picture."""
+    path = write(tmp_path / "clip.ts", 8.0)
+    right = heard_live(path)
+    assert restamp_ts(path, "picture", WRONG[wrong]) in {1, 4}
+    segments = heard_live(path)
+    assert len(segments) == 8
+    assert_same(segments, right)
+    assert not any(segment.quality.one_sided for segment in segments)
+
+
+@pytest.mark.parametrize("off_s", [-4.0, 37.0])
+def test_wrong_time_stamps_of_sound_change_nothing(tmp_path: Path, off_s: float) -> None:
+    """A PES packet of sound holds some 0.2 s of it under one time stamp: a wrong one moves no sample."""
+    path = write(tmp_path / "clip.ts", 8.0)
+    right = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert restamp_ts(path, "sound", lambda number: off_s if number % 12 == 5 else 0.0) >= 1
+    assert_same(segments_of(MediaSource(str(path), LOOK, speed="max")), right)
+
+
+@pytest.mark.parametrize("kind", ["sound", "picture"])
+@pytest.mark.parametrize("off_s", [-20.0, 20.0])
+def test_a_lasting_step_of_one_kind_is_taken_out(tmp_path: Path, kind: Literal["sound", "picture"], off_s: float) -> None:
+    """When the time stamps of one stream step and stay, sound and picture stay in step and the total stays."""
+    path = write(tmp_path / "clip.ts", 8.0)
+    right = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert restamp_ts(path, kind, lambda number: off_s if number >= (10 if kind == "sound" else 90) else 0.0) > 3
+    segments = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert len(segments) == 8
+    for one, other in zip(segments, right, strict=True):
+        assert one.quality.missing_samples <= 1_600
+        assert np.abs(np.flatnonzero(np.abs(one.audio) > 0.1)[0] - np.flatnonzero(np.abs(other.audio) > 0.1)[0]) <= 1_600
+        assert np.abs(one.frames.mean(axis=(1, 2, 3)) - other.frames.mean(axis=(1, 2, 3))).max() <= 7 * 3  # a tenth of a second of shades
+
+
+@pytest.mark.parametrize("every", [60, 50])
+def test_wrong_display_times_in_an_mp4_change_nothing(tmp_path: Path, every: int) -> None:
+    """MP4 with one picture, or one in fifty, displayed 37 s too late gives the segments of the same recording stamped rightly."""
+    right = write(tmp_path / "right.mp4", 8.0)
+    with av.open(str(right)) as whole, av.open(str(tmp_path / "wrong.mp4"), "w") as out:
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in (*whole.streams.video, *whole.streams.audio)}
+        numbers = dict.fromkeys(streams, -1)
+        for packet in whole.demux():
+            if packet.dts is None or packet.pts is None or packet.time_base is None:
+                continue
+            index = packet.stream.index
+            numbers[index] += 1
+            if packet.stream.type == "video" and numbers[index] % 100 % every == 20:
+                packet.pts += round(37 / packet.time_base)
+            packet.stream = streams[index]
+            out.mux(packet)
+    segments = segments_of(MediaSource(str(tmp_path / "wrong.mp4"), LOOK, speed="max"))
+    assert_in_step(segments)
+    assert_same(segments, segments_of(MediaSource(str(right), LOOK, speed="max")))
+
+
+@pytest.mark.parametrize("times_s", [range(20), [0, 5, 12, 13, 19], [0.2 * n + (n % 7 > 4) * 0.15 + n // 9 * 1.7 for n in range(50)]])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_pictures_at_a_slow_or_irregular_rate_keep_their_times(tmp_path: Path, suffix: str, times_s: Sequence[float]) -> None:
+    """Frame threads and reordering give such pictures seconds late; that is no reason to doubt their time stamps."""
+    path = tmp_path / f"slow.{suffix}"
+    with av.open(str(path), "w") as out:
+        video, audio = out.add_stream("libx264", rate=25, options={"bf": "3", "preset": "veryfast"}), out.add_stream("aac", rate=16_000)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        packets: list[Any] = []
+        for number, time_s in enumerate(times_s):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade(number), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(time_s * 1_000), Fraction(1, 1_000)
+            packets += video.encode(frame)
+        samples = click_track(21.0, 16_000)
+        for first in range(0, samples.size, 1_024):
+            part = av.AudioFrame.from_ndarray(samples[None, first : first + 1_024], format="s16", layout="mono")
+            part.sample_rate, part.time_base, part.pts = 16_000, Fraction(1, 16_000), first
+            packets += audio.encode(part)
+        for packet in sorted([*packets, *video.encode(None), *audio.encode(None)], key=lambda one: one.dts * one.time_base):
+            out.mux(packet)
+    look = Look(picture=(24, 32), frames_per_second=50)
+    shown = [item.start_ns / 1e9 for item in MediaSource(str(path), look, speed="max").items() if isinstance(item, VideoFrame)]
+    assert shown == pytest.approx(list(times_s), abs=0.041)
 
 
 def test_only_pictures_that_are_looked_at_are_converted(tmp_path: Path) -> None:

@@ -124,15 +124,16 @@ def test_without_reconnecting_a_loss_ends_the_run(server: RtspServer) -> None:
     assert seen[-1] is SourceState.LOST
 
 
+@pytest.mark.parametrize("key_frame_every", ["25", "1000"])
 @pytest.mark.parametrize("scheme", ["udp", "tcp"])
-def test_a_pushed_transport_stream_is_a_live_source(scheme: str) -> None:
-    """MPEG-TS over UDP or TCP gives whole segments, and its end is a loss, not the end of the run."""
+def test_a_pushed_transport_stream_is_a_live_source(scheme: str, key_frame_every: str) -> None:
+    """MPEG-TS over UDP or TCP gives whole segments, however rare its key frames, and its end is a loss, not the end of the run."""
     need("ffmpeg", "ffmpeg")
     port = free_port()
     ours = f"udp://127.0.0.1:{port}?fifo_size=100000&overrun_nonfatal=1" if scheme == "udp" else f"tcp://127.0.0.1:{port}?listen=1"
     theirs = f"{scheme}://127.0.0.1:{port}" + ("?pkt_size=1316" if scheme == "udp" else "")
     graph = "testsrc=size=64x48:rate=25:duration=6[out0];sine=frequency=440:sample_rate=48000:duration=6[out1]"
-    codecs = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "mpegts"]
+    codecs = ["-c:v", "libx264", "-preset", "ultrafast", "-g", key_frame_every, "-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "mpegts"]
     pusher: list[subprocess.Popen[bytes]] = []
 
     def push() -> None:
@@ -153,3 +154,4 @@ def test_a_pushed_transport_stream_is_a_live_source(scheme: str) -> None:
     assert len(segments) >= 4
     whole = segments[1:-1]
     assert all(segment.quality.missing_samples == 0 and segment.audio.std() > 0.05 for segment in whole)
+    assert all(segment.quality.repeated_frames == 0 and segment.frames.any() for segment in whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamav.localizer import Head, VscgLocalizer
 from streamav.protocols import Engine
-from streamav.types import SegmentFeatures, Window
+from streamav.types import Quality, SegmentFeatures, Window
 from streamav.window import WindowRing
 
 Arrays = tuple[NDArray[np.float32], ...]
@@ -136,6 +137,20 @@ def test_scores_are_in_range() -> None:
     np.testing.assert_allclose(scores.relevance, 1 / (1 + np.exp(-np.arange(10.0))), rtol=1e-6)
     np.testing.assert_allclose(scores.class_probabilities[3], np.exp([3, 0, 0]) / np.exp([3, 0, 0]).sum(), rtol=1e-6)
     assert scores.levels_dbfs == tuple(-float(index) for index in range(10))
+
+
+@pytest.mark.parametrize("head", ["segment", "two_stage"])
+@pytest.mark.parametrize("lacking", [Quality(picture_missing=True), Quality(missing_samples=16_000)], ids=["picture", "sound"])
+def test_what_is_only_heard_or_only_seen_is_background(head: Head, lacking: Quality) -> None:
+    """A segment without any picture, or any sound, is background for certain; those beside it are scored as before."""
+    (window,) = windows(1)
+    segments = tuple(replace(one, quality=lacking) if one.index in {3, 9} else one for one in window.segments)
+    (scores,), (before,) = make(head)[0].localize([Window(segments=segments)]), make(head)[0].localize([window])
+    assert scores.class_probabilities[[3, 9]].tolist() == [[0.0, 0.0, 1.0]] * 2
+    assert scores.relevance[[3, 9]].tolist() == [0.0, 0.0]
+    others = [0, 1, 2, 4, 5, 6, 7, 8]
+    np.testing.assert_array_equal(scores.class_probabilities[others], before.class_probabilities[others])
+    np.testing.assert_array_equal(scores.relevance[others], before.relevance[others])
 
 
 def test_two_stages_combine_relevance_and_the_window_class() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -132,6 +133,25 @@ def test_few_pictures_are_repeated_and_counted() -> None:
     (segment,) = run([picture(0.3, 7), picture(0.8, 9), *blocks(sound(1))])
     assert [int(frame[0, 0, 0]) for frame in segment.frames] == [7, 7, 7, 7]
     assert segment.quality.repeated_frames == 3
+
+
+@pytest.mark.parametrize("starts_s", [0.0, 5.6])
+def test_pictures_more_than_two_seconds_away_are_absent(starts_s: float) -> None:
+    """Beside 12 s of sound, pictures of 3 s stand for the seconds up to 2 s before and behind them; other seconds are black and say so."""
+    shown = [replace(one, start_ns=one.start_ns + round(starts_s * SECOND)) for one in pictures(3.0)]
+    segments = run(merged(blocks(sound(12), range(0, 192_000, 1_600)), shown))
+    seen = [k for k, segment in enumerate(segments) if not segment.quality.picture_missing]
+    ends_s = starts_s + 2.96
+    assert seen == [k for k in range(12) if k + 0.75 >= starts_s - 2 and k <= ends_s + 2]
+    assert not any(segment.frames.any() for k, segment in enumerate(segments) if k not in seen)
+    assert segments[seen[-1]].frames.all()
+    assert all(segment.quality.one_sided == (k not in seen) for k, segment in enumerate(segments))
+
+
+def test_a_second_without_any_sound_is_only_seen() -> None:
+    """Sound is never held on: where none came for a whole second, the second says so."""
+    segments = run(merged(blocks(sound(2.5)), pictures(6.0)))
+    assert [segment.quality.one_sided for segment in segments] == [False, False, False, True, True, True]
 
 
 @pytest.mark.parametrize(("seconds", "count", "missing"), [(2.49, 2, 0), (2.5, 3, 8_000), (2.9, 3, 1_600), (0.4, 0, 0)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from rigs.roles import EPOCH_NS, LABELS, FakeLocalizer, features
 
 from streamav.pipeline.stages import SourceStages
@@ -71,13 +72,31 @@ def test_where_a_whole_window_is_missing_a_new_stretch_begins() -> None:
     assert len(made.windows) == 2
 
 
-def test_a_source_without_sound_is_degraded() -> None:
-    """Three segments without any sample make a source degraded, one does not."""
+@pytest.mark.parametrize("lacking", [SILENT, Quality(picture_missing=True)], ids=["sound", "picture"])
+def test_a_source_without_sound_or_picture_is_degraded(lacking: Quality) -> None:
+    """Three segments without any sample, or any picture, make a source degraded, one does not."""
     made = Stages()
     made.push(*loud(*range(10)))
-    assert made.push(*loud(10, quality=SILENT), *loud(11)) == []
-    assert made.push(*loud(12, 13, 14, quality=SILENT)) == [SourceState.DEGRADED]
+    assert made.push(*loud(10, quality=lacking), *loud(11)) == []
+    assert made.push(*loud(12, 13, 14, quality=lacking)) == [SourceState.DEGRADED]
     assert made.push(*loud(*range(15, 25))) == [SourceState.ONLINE]
+
+
+@pytest.mark.parametrize("lacking", [SILENT, Quality(picture_missing=True)], ids=["sound", "picture"])
+def test_what_never_arrived_is_never_said_to_arrive(lacking: Quality) -> None:
+    """A source that gives one kind alone from its start is degraded, with the reason, and never online."""
+    made = Stages()
+    for one in loud(*range(12), quality=lacking):
+        made.stages.push(one)
+    assert made.stages.changes == [(SourceState.DEGRADED, f"no {'picture' if lacking.picture_missing else 'sound'} for 10 s")]
+
+
+@pytest.mark.parametrize("lacking", [SILENT, Quality(picture_missing=True)], ids=["sound", "picture"])
+def test_online_is_first_said_of_a_second_that_has_both(lacking: Quality) -> None:
+    """The tenth second lacks something, the eleventh does not: it is online from the eleventh on."""
+    made = Stages()
+    assert made.push(*loud(*range(9)), *loud(9, quality=lacking)) == []
+    assert made.push(*loud(10)) == [SourceState.ONLINE]
 
 
 def test_the_wall_clock_is_asked_only_when_there_are_scores() -> None:
