@@ -1,13 +1,13 @@
-"""Puts the time stamps of a sound and a picture stream onto one media clock, whatever single stamps say.
+"""Maps the time stamps of a sound and a picture stream to one media clock. Single wrong stamps change nothing.
 
-Pure: it knows no container and no clock. A time stamp that continues its stream is believed at once. One that leaps is
-held until what follows tells what the leap is:
+Pure: it uses no container and no clock. A time stamp that continues its stream is accepted at once. A time stamp that leaps is
+held until the next ones show the cause:
 
-    the next stamps come back             outliers      they are placed where they came; nothing else changes
-    the other kind has come as far too    a gap         stays (lost packets, pictures at an irregular rate)
-    both kinds leap ahead, below a minute a pause       stays
-    both kinds leap back, or further      a restart     both go on where they were, still in step
-    one kind leaps alone, and stays       a step        it goes on where it was, in step with the other one
+    the next stamps come back              outliers   they are placed where they arrived; nothing else changes
+    the other kind is as far ahead         a gap      is kept (lost packets, pictures at an irregular rate)
+    both kinds leap ahead, below a minute  a pause    is kept
+    both kinds leap back, or further       a restart  both continue where they were, in step
+    one kind leaps alone, and stays        a step     it continues where it was, in step with the other kind
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ ItemT = TypeVar("ItemT")
 
 _SECOND_NS = 1_000_000_000
 _TOLERANCE_NS: dict[Kind, int] = {"sound": 40_000_000, "picture": 100_000_000}
-"""Time stamps are rounded and jitter by less than this."""
+"""Rounding and jitter of time stamps are smaller than this."""
 _SLOW_NS = _SECOND_NS // 2
-"""Pictures may come as late as they usually are apart, but by no more than this, without being a leap."""
+"""A picture may be late by the usual distance of pictures, at most by this, without being a leap."""
 _SMALL_NS = _SECOND_NS // 2
-"""A lasting leap of one kind by less than this is believed: packets reach us in bursts, which hide what is smaller."""
+"""A lasting leap of one kind that is smaller than this is accepted, because bursts of packets hide smaller ones."""
 _PAUSE_NS = 60 * _SECOND_NS
-"""A leap ahead of both kinds by less than this is a pause of the recording, and stays one."""
+"""A leap ahead of both kinds that is smaller than this is a pause of the recording, and is kept."""
 _AGREED_NS = _SECOND_NS // 2
-"""What both kinds say is followed after so much time."""
+"""A leap that both kinds share is followed after this time."""
 _ALONE_NS = _SECOND_NS
-"""What one kind says against the other is followed after so much time."""
+"""A leap of one kind that the other kind contradicts is followed after this time."""
 _PASSED_NS = 3 * _SECOND_NS // 10
-"""A kind that went on for so long past the place of the other one's leap does not share it; that leapt for so long does."""
+"""A kind that continued this long past the place of the other one's leap does not share it. A kind that leapt for this long does."""
 _UNSURE_NS = 2 * _SECOND_NS
-"""A leap is followed after so much time when nothing comes of the other kind."""
+"""A leap is followed after this time when nothing arrives of the other kind."""
 _PATIENCE_NS = 10 * _SECOND_NS
-"""So long the other kind is waited for where a file holds it much later; the segmenter waits no longer either."""
+"""How long the other kind is waited for when a file stores it much later; the segmenter waits as long."""
 _IN_STEP_NS = _SECOND_NS // 20
 """Offsets of both kinds that differ by less than this are the same."""
 _STRAYS = 3
-"""So many time stamps in a row may leave a leap that is being judged."""
+"""At most this many time stamps in a row may leave a leap that is being judged."""
 
 
 def steady_start(stamps: Sequence[tuple[int | None, int]]) -> int | None:
@@ -89,12 +89,12 @@ class _Held(Generic[ItemT]):
 
 @dataclass(slots=True)
 class _Stream(Generic[ItemT]):
-    """What is known of one kind. Times without "stream" in their words are media times, ns."""
+    """The state of one kind. Times are media times, ns, unless they are called stream times."""
 
     kind: Kind
     offset_ns: int
     next_ns: int | None = None
-    """Where the next item is expected."""
+    """Expected begin of the next item."""
     last_ns: int | None = None
     """Begin of the newest item placed."""
     gap_ns: int = _SECOND_NS // 25
@@ -102,7 +102,7 @@ class _Stream(Generic[ItemT]):
     spread_ns: int = _SLOW_NS // 5
     """Usual deviation from it; large until enough pictures have come."""
     young: bool = True
-    """True until two pictures have told their distance."""
+    """True until the distance of two pictures is known."""
     lead_ns: float | None = None
     """Usual distance to the other kind when an item of this one arrives."""
     held: list[_Held[ItemT]] = field(default_factory=list)
@@ -146,7 +146,7 @@ class _Stream(Generic[ItemT]):
         return length_ns or self.gap_ns
 
     def fits(self, time_ns: int, expected_ns: int, slack_ns: int = 0) -> bool:
-        """Say whether a time continues what is expected, *slack_ns* earlier or later where pictures need not come evenly."""
+        """Return whether a time continues the stream; pictures may be *slack_ns* earlier or later."""
         early = late = _TOLERANCE_NS[self.kind]
         if self.kind == "picture":
             uneven = min(8 * self.spread_ns, _PATIENCE_NS)  # eight times the mean deviation: exponential distances are within it
@@ -155,9 +155,9 @@ class _Stream(Generic[ItemT]):
 
 
 class Timeline(Generic[ItemT]):
-    """Gives items of both kinds their media times, those of one kind in the order in which they came.
+    """Gives items of both kinds their media times; the items of one kind keep their order.
 
-    Ordinary items come back at once. A doubted one comes back with the next one of its kind, or after a second of them.
+    An ordinary item is returned at once. A doubted item is returned with the next one of its kind, or after one second of items.
     """
 
     def __init__(self, first_ns: Mapping[Kind, int], origin_ns: int, keep: Callable[[ItemT], ItemT] | None = None) -> None:
@@ -176,7 +176,7 @@ class Timeline(Generic[ItemT]):
         self.leaps = 0
         """How often an offset was changed."""
         self.outliers = 0
-        """How many time stamps were not believed."""
+        """How many time stamps were outliers."""
 
     def push(self, kind: Kind, time_ns: int | None, length_ns: int, item: ItemT) -> list[tuple[int, Kind, ItemT]]:
         """Take the next item of one kind and return those whose media time is known now: media time ns, kind, item.
@@ -250,7 +250,7 @@ class Timeline(Generic[ItemT]):
     def _hold(
         self, stream: _Stream[ItemT], other: _Stream[ItemT], time_ns: int, length_ns: int, item: ItemT
     ) -> list[tuple[int, Kind, ItemT]]:
-        """Put an item that leaps behind those that leapt before it; one that leaps elsewhere begins anew, unless it is a stray."""
+        """Hold an item that leaps with those that leapt before it. An item that leaps elsewhere starts a new leap, unless it is a stray."""
         if stream.held and not stream.fits(time_ns, stream.line_ns):
             stream.strays += 1
             if time_ns > stream.line_ns and stream.leap_ns > 0 and self._is_gap(stream, other):  # pictures at an irregular rate
@@ -269,7 +269,7 @@ class Timeline(Generic[ItemT]):
     # What a leap is
 
     def _judge(self, stream: _Stream[ItemT], other: _Stream[ItemT]) -> list[tuple[int, Kind, ItemT]]:
-        """Return the held items of a kind, and of both where they share the leap, once it is known what it is."""
+        """Return the held items of a kind, or of both kinds when they share the leap, once its cause is known."""
         if other.held and self._same_leap(stream, other):
             shorter, longer = sorted((stream.span_ns, other.span_ns))
             return self._follow_both(stream, other) if longer >= _AGREED_NS and shorter >= _PASSED_NS else []
@@ -283,7 +283,7 @@ class Timeline(Generic[ItemT]):
         return self._judge_alone(stream, other, others_ns=waited)
 
     def _judge_alone(self, stream: _Stream[ItemT], other: _Stream[ItemT], others_ns: int) -> list[tuple[int, Kind, ItemT]]:
-        """Judge a leap that the other kind contradicts, or says nothing about; it came on by *others_ns* meanwhile."""
+        """Judge a leap that the other kind contradicts or does not show; the other kind advanced by *others_ns* meanwhile."""
         span = stream.span_ns
         if span < _ALONE_NS or len(stream.held) < 2:  # noqa: PLR2004 - one item is no line
             return []
@@ -297,7 +297,7 @@ class Timeline(Generic[ItemT]):
 
     @staticmethod
     def _is_gap(stream: _Stream[ItemT], other: _Stream[ItemT]) -> bool:
-        """Say whether a leap is believed: a small one, or one that takes the stream nearer to where the other kind is."""
+        """Return whether a leap is a gap: a small leap, or one that brings the stream nearer to the other kind."""
         leap, lead = stream.leap_ns, stream.lead_ns or 0.0
         then = [one.time_ns + stream.offset_ns - one.beside_ns - lead for one in stream.held if one.beside_ns is not None]
         if abs(leap) < _SMALL_NS or not then or other.came_ns is None:
@@ -322,7 +322,7 @@ class Timeline(Generic[ItemT]):
         return [self._place(stream, one.time_ns + stream.offset_ns, one.length_ns, one.item) for one in held]
 
     def _follow_both(self, one: _Stream[ItemT], other: _Stream[ItemT]) -> list[tuple[int, Kind, ItemT]]:
-        """Keep a pause; after another leap let both kinds go on, neither before what it gave."""
+        """Keep a pause. After another leap both kinds continue, neither of them earlier than its newest item."""
         kept, same = map(abs, self._apart(one, other))
         if same < kept:  # the time stamps of both began anew: the steps of one kind before are over
             other.offset_ns = one.offset_ns
@@ -334,20 +334,20 @@ class Timeline(Generic[ItemT]):
         return self._follow(one) + self._follow(other)
 
     def _join(self, stream: _Stream[ItemT], other: _Stream[ItemT]) -> list[tuple[int, Kind, ItemT]]:
-        """Let the time stamps of one kind count by the offset of the other kind, which has passed the same leap before."""
+        """Give one kind the offset of the other kind, which has passed the same leap before."""
         stream.offset_ns = other.offset_ns
         self.leaps += 1
         return self._follow(stream)
 
     def _go_on(self, stream: _Stream[ItemT], other: _Stream[ItemT]) -> list[tuple[int, Kind, ItemT]]:
-        """Let one kind go on where it was; from here on its time stamps count by another offset."""
+        """Continue one kind where it was, with another offset from here on."""
         offset = stream.offset_ns - stream.leap_ns
         stream.offset_ns = other.offset_ns if abs(offset - other.offset_ns) < _IN_STEP_NS else offset
         self.leaps += 1
         return self._follow(stream)
 
     def _place_outliers(self, stream: _Stream[ItemT], until_ns: int | None = None) -> list[tuple[int, Kind, ItemT]]:
-        """Place the held items where they came: sound by its length, pictures evenly up to the next one, if that is known."""
+        """Place the held items where they arrived: sound by its length, pictures evenly up to the next one, if that is known."""
         held, stream.held, stream.strays = stream.held, [], 0
         self.outliers += len(held)
         if stream.kind == "picture" and until_ns is not None and stream.last_ns is not None:
