@@ -1,11 +1,11 @@
-# Two commands do everything: `make run` shows the main job on an embedded scene, `make test` passes the tests.
-# Both set up what they need first; a second call starts in seconds.
+# Two commands do everything: `make run` shows the main job on an embedded scene, `make test` runs all checks and tests.
+# Both install what they need first. A second call starts within seconds.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
-# One thread for each test process: OpenMP's spinning collapses when the cores are shared.
+# One thread for each test process: OpenMP threads that wait by spinning slow each other down when processes share the cores.
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 ARGS ?=
 
@@ -14,24 +14,24 @@ ARGS ?=
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
-setup: $(STAMP) ## make .venv with everything; may be repeated
+setup: $(STAMP) ## install system packages, .venv and all Python packages; may be repeated
 	@PYTHON=$(PYTHON) scripts/setup packages
 
 $(STAMP): pyproject.toml scripts/setup
 	@PYTHON=$(PYTHON) scripts/setup all
 	@touch $@
 
-run: setup ## the main job on the embedded scene, with a private broker and a real subscriber
+run: setup ## show the main job on the embedded scene, with a private broker and a real subscriber
 	@$(BIN)/streamav demo $(ARGS)
 
-test: setup ## lint, types, import contracts and every test, the slow ones included
+test: setup ## check lint, types and import contracts, and run all tests, the slow ones too
 	@$(MAKE) --no-print-directory check
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -m "not (gpu or hardware or bench)" $(ARGS)
 
-quick: setup ## the quick loop: unit tests and what needs no more than a second
+quick: setup ## run the fast tests only (no broker, audio device, RTSP server or GPU), in under a minute
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 -m "not (slow or gpu or hardware or bench or broker or audio_device or rtsp)" $(ARGS)
 
-check: lint types imports ## format, lint, types, import contracts
+check: lint types imports ## check format, lint, types and import contracts
 
 lint: setup
 	@$(BIN)/ruff format --check .
@@ -43,27 +43,27 @@ types: setup
 imports: setup
 	@$(BIN)/lint-imports --no-cache
 
-format: setup ## put the code into its one format
+format: setup ## format the code and apply ruff's automatic fixes
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## time every network and the whole way; ARGS="--profile starter,paper --json"
+bench: setup ## time every network and the way from a segment to its events; ARGS="--profile starter,paper --json"
 	@$(BIN)/streamav bench $(ARGS)
 
-bench-train: setup ## time a training step against plain eager float32; ARGS="--full", "--accuracy", "--device cuda", "--json"
+bench-train: setup ## time a training step and compare it with plain eager float32; ARGS="--full", "--accuracy", "--device cuda", "--json"
 	@PYTHONPATH=tests $(BIN)/python -m tests.bench.bench_train $(ARGS)
 
-picture: setup ## draw docs/run.svg, the picture in the README, from a run
+picture: setup ## draw docs/run.svg, the picture in the README, from the output of a demo run
 	@$(BIN)/streamav demo 2>&1 | $(BIN)/python scripts/record docs/run.svg
 
-starter: setup ## make the model starter anew; DATA=folder with index.csv, sounds and photos; see docs/log/profiles.md for how long
+starter: setup ## train the model starter again; DATA=folder with index.csv, sounds and photos; how long it takes: docs/log/profiles.md
 	@$(BIN)/python -m streamav.training.starter.profiles starter --data $(DATA) --work runs/profiles --out streamav/models/starter $(ARGS)
 
-edge: setup ## make the model edge anew; DATA as above, with the public encoders in the folder weights beside it
+edge: setup ## train the model edge again; DATA as for starter; the public encoders must be in the folder `weights` beside DATA
 	@$(BIN)/python -m streamav.training.starter.profiles edge --data $(DATA) --work runs/profiles --out streamav/models/edge $(ARGS)
 
-test-gpu: setup ## what to run on a machine with an NVIDIA GPU
+test-gpu: setup ## run the GPU tests; needs an NVIDIA GPU
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -m gpu $(ARGS)
 
-clean: ## remove what was built, keep the downloads of pip
+clean: ## remove .venv, build outputs and tool caches; pip's downloads stay
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
-"""Switches a light on while a confirmed bark is seen and heard: python examples/light_on_bark.py [HOST] [PORT].
+"""Switches a light on while a confirmed bark is heard and seen: python examples/light_on_bark.py [HOST] [PORT].
 
-It follows the retained class state, which only confirmed events change, and so needs no bookkeeping at all.
+It follows the retained class state. Only confirmed events change this state, so the program does not need to remember events.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LIGHT = "home/porch/light/set"
 
 
 async def follow(host: str, port: int) -> None:
-    """Forward ON and OFF of one class to a light."""
+    """Forward the state of one class, ON or OFF, to a light."""
     async with aiomqtt.Client(host, port) as client:
         await client.subscribe(STATE, qos=1)
         async for message in client.messages:

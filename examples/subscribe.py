@@ -1,6 +1,6 @@
 """Prints the newest state of every event: python examples/subscribe.py [HOST] [PORT].
 
-The one rule a consumer needs: keep the greatest `seq` of each `id`, drop the rest. Duplicates and reordering then do no harm.
+A consumer keeps the greatest `seq` of each event `id` and ignores all lower ones. Duplicates and reordering are then harmless.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections import OrderedDict
 import aiomqtt
 
 REMEMBERED = 1000
-"""Events of which the number is remembered: those without news for longest are forgotten first."""
+"""Events whose newest `seq` is kept; the ones without a message for the longest time are dropped first."""
 
 
 async def follow(host: str, port: int) -> None:
-    """Subscribe with QoS 1 and print every message that tells something new."""
+    """Subscribe with QoS 1 and print every message that is newer than the last one of its event."""
     newest: OrderedDict[str, int] = OrderedDict()
     async with aiomqtt.Client(host, port) as client:
         await client.subscribe("streamav/+/event", qos=1)

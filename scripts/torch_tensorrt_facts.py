@@ -1,4 +1,4 @@
-"""Reads what our code relies on out of wheels of torch-tensorrt, importing nothing of them, and prints it as JSON.
+"""Reads the facts that our code relies on from wheels of torch-tensorrt and prints them as JSON. Imports nothing from the wheels.
 
     pip download --no-deps --dest wheels torch-tensorrt==2.11.0      (and 2.12.0, 2.12.1, 2.13.0)
     python scripts/torch_tensorrt_facts.py wheels/torch_tensorrt-*.whl > tests/golden/torch_tensorrt.json
@@ -29,7 +29,7 @@ FUNCTIONS = {
     "TorchTensorRTModule": (f"{_DYNAMO}/runtime/_TorchTensorRTModule.py", "TorchTensorRTModule.__init__"),
     "CompilationSettings": (f"{_DYNAMO}/_settings.py", "CompilationSettings"),
 }
-"""By the name under which our code calls them: file and function, or dataclass."""
+"""Key: the name that our code uses. Value: the file, and the function or dataclass in it."""
 _GROUPS = f"{_DYNAMO}/lowering/_decomposition_groups.py"
 _OWN = f"{_DYNAMO}/lowering/_decompositions.py"
 _POOLING = f"{_DYNAMO}/lowering/passes/replace_max_pool_with_indices.py"
@@ -40,23 +40,23 @@ class Wheel:
     """One wheel, opened for reading."""
 
     def __init__(self, path: str) -> None:
-        """Open *path*."""
+        """Open the wheel at *path*."""
         self._zip = zipfile.ZipFile(path)
 
     def version(self) -> str:
-        """Give the version that the wheel says it has."""
+        """Return the version from the wheel's metadata."""
         return str(self._metadata()["Version"])
 
     def requirements(self) -> list[str]:
-        """Give what the wheel requires of torch and TensorRT."""
+        """Return the wheel's requirements on torch and TensorRT."""
         return sorted(line for line in self._metadata().get_all("Requires-Dist", []) if line.startswith(("torch", "tensorrt")))
 
     def parsed(self, name: str) -> ast.Module:
-        """Parse one of its files."""
+        """Parse one Python file of the wheel."""
         return ast.parse(self._zip.read(name))
 
     def names(self, folder: str) -> list[str]:
-        """Give its Python files directly in *folder*."""
+        """Return the paths of the Python files directly in *folder*."""
         paths = (PurePosixPath(name) for name in self._zip.namelist())
         return sorted(str(path) for path in paths if str(path.parent) == folder and path.suffix == ".py")
 
@@ -66,7 +66,7 @@ class Wheel:
 
 
 def facts(path: str) -> dict[str, object]:
-    """Give everything about one wheel."""
+    """Return all facts about one wheel."""
     wheel = Wheel(path)
     groups = wheel.parsed(_GROUPS)
     return {
@@ -82,7 +82,7 @@ def facts(path: str) -> dict[str, object]:
 
 
 def parameters(tree: ast.Module, function: str) -> list[str]:
-    """Give the names that a function takes, or a dataclass has; where __init__ takes **kwargs, also what it looks up there."""
+    """Return a function's parameters or a dataclass's fields; for an __init__ with **kwargs also the keys that it reads."""
     outer, _, inner = function.partition(".")
     node = _definition(tree, outer)
     if inner:
@@ -97,7 +97,7 @@ def parameters(tree: ast.Module, function: str) -> list[str]:
 
 
 def converters(wheel: Wheel) -> dict[str, bool]:
-    """Give the operators that have a converter, and whether one of them takes free axes."""
+    """Return the operators that have a converter; the value is true where a converter supports dynamic axes."""
     found: dict[str, bool] = {}
     for name in wheel.names(f"{_DYNAMO}/conversion"):
         for call in ast.walk(wheel.parsed(name)):
@@ -110,7 +110,7 @@ def converters(wheel: Wheel) -> dict[str, bool]:
 
 
 def operator_set(tree: ast.Module, name: str) -> list[str]:
-    """Give the operators of a set that is assigned to *name*."""
+    """Return the operators of the set that is assigned to *name*."""
     for node in tree.body:
         if isinstance(node, ast.AnnAssign) and _dotted(node.target) == name and isinstance(node.value, ast.Set):
             return sorted(_operator(element) for element in node.value.elts)
@@ -118,7 +118,7 @@ def operator_set(tree: ast.Module, name: str) -> list[str]:
 
 
 def own_decompositions(tree: ast.Module) -> dict[str, list[str]]:
-    """Give the operators that the package writes in its own way, with the ATen operators that the function names."""
+    """Return the operators that the package decomposes itself, each with the ATen operators that its function uses."""
     found: dict[str, list[str]] = {}
     for node in tree.body:
         if not isinstance(node, ast.FunctionDef):
@@ -132,7 +132,7 @@ def own_decompositions(tree: ast.Module) -> dict[str, list[str]]:
 
 
 def replacements(tree: ast.Module) -> dict[str, str]:
-    """Give what a lowering pass puts in the place of what."""
+    """Return the operators that a lowering pass replaces, each with its replacement."""
     pairs = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Dict):
@@ -141,7 +141,7 @@ def replacements(tree: ast.Module) -> dict[str, str]:
 
 
 def output_pattern(tree: ast.Module) -> list[str]:
-    """Give how the engine's outputs are named, as f-strings."""
+    """Return the f-strings that make the names of the engine's outputs."""
     return sorted({ast.unparse(node.value) for node in ast.walk(_definition(tree, "output")) if _is_name(node)})
 
 
@@ -157,7 +157,7 @@ def _definition(tree: ast.AST, name: str) -> ast.FunctionDef | ast.ClassDef:
 
 
 def _looked_up(node: ast.AST, kwargs: str) -> Iterator[str]:
-    """Give the names that a function takes out of its **kwargs, by subscript or `in`."""
+    """Yield the keys that a function reads from its **kwargs, by subscript or `in`."""
     for part in ast.walk(node):
         key = None
         if isinstance(part, ast.Subscript) and _dotted(part.value) == kwargs:
@@ -169,7 +169,7 @@ def _looked_up(node: ast.AST, kwargs: str) -> Iterator[str]:
 
 
 def _operator(node: ast.AST) -> str:
-    """Give aten.add.Tensor for torch.ops.aten.add.Tensor, operator.mul for operator.mul, and nothing for what is no operator."""
+    """Return aten.add.Tensor for torch.ops.aten.add.Tensor, operator.mul for operator.mul, and "" for a node that is no operator."""
     name = _dotted(node).removeprefix("torch.ops.")
     return name if name.startswith(("aten.", "operator.", "prims.")) else ""
 

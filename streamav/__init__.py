@@ -1,4 +1,4 @@
-"""Tells, live, what is heard and seen at once: streaming audio-visual event localization with events over MQTT."""
+"""Finds, live, what is heard and seen at the same time: streaming audio-visual event localization with events over MQTT."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lets `python -m streamav` do what the program `streamav` does."""
+"""Runs the program `streamav` for `python -m streamav`."""
 
 from __future__ import annotations
 

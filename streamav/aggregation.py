@@ -1,10 +1,10 @@
-"""Combines what up to ten windows say about one second into one score, and says when that score is final.
+"""Combines the scores that up to ten windows give to one segment into one score, and decides when that score is final.
 
-Pure: it knows no clock, label or event. Probabilities are combined, never decisions.
+Pure: it uses no clock, label or event. It combines probabilities, never decisions.
 
-    window ending at t + 2   . . . . . . . 7 8 9        A second t is at position 9 of the first window that
-    window ending at t + 1   . . . . . . . . 8 9          holds it, then at 8, 7 ... Its age is the newest second
-    window ending at t       . . . . . . . . . 9          minus t; at age `final_age` its score is final.
+    window ending at t + 2   . . . . . . . 7 8 9        Segment t is at position 9 of the first window that holds it,
+    window ending at t + 1   . . . . . . . . 8 9          then at position 8, 7 ... Its age is the index of the newest
+    window ending at t       . . . . . . . . . 9          segment minus t. At age `final_age` its score is final.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 __all__ = ["Aggregation", "final_age"]
 
 _WEIGHTS = np.hamming(WINDOW_SEGMENTS)
-"""How much each position in the window counts: most in the middle, where there is context on both sides."""
+"""Weight of each position in the window. It is largest in the middle, where there is context on both sides."""
 
 
 @dataclass(slots=True)
 class _Sum:
-    """Weighted sums over the windows that have seen one second, float64 so that order and length leave no trace."""
+    """Weighted sums over the windows that hold one segment. They are float64, so that order and length do not change the result."""
 
     weight: float
     relevance: float
@@ -48,7 +48,7 @@ class _Sum:
 
 
 def final_age(latency_segments: int) -> int:
-    """Return the age at which a segment is final: L - 1, as the first of the L windows sees it at age 0.
+    """Return the age at which a segment is final: L - 1, because the first of its L windows scores it at age 0.
 
     Raises:
         ShapeError: when the latency is not 1 to 10.
@@ -60,16 +60,16 @@ def final_age(latency_segments: int) -> int:
 
 
 class Aggregation:
-    """Scores of single seconds out of the scores of overlapping windows, for one source.
+    """Computes the scores of single segments from the scores of overlapping windows, for one source.
 
     Source: diart blocks/aggregation.py (DelayedAggregation, Hamming by position); weights w(n) = 0.54 - 0.46 cos(2 pi n / 9).
     """
 
     def __init__(self, latency_segments: int) -> None:
-        """Choose how long to wait.
+        """Set the latency.
 
         Args:
-            latency_segments: L, 1 to 10: a segment is final after L windows.
+            latency_segments: L, 1 to 10. A segment is final after L windows.
 
         Raises:
             ShapeError: when the latency is out of range.
@@ -79,12 +79,12 @@ class Aggregation:
         self._newest = -1
 
     def push(self, scores: WindowScores) -> list[SegmentScores]:
-        """Take the scores of the next window; give every second that was not final before, oldest first.
+        """Take the scores of the next window; return every segment that was not final before, oldest first.
 
-        A second that becomes final is given with `final` true, and never again.
+        A segment that becomes final is returned once with `final` true, and never again.
         """
         first, length = scores.first_index, len(scores.levels_dbfs)
-        unseen = self._newest + 1  # all before it were seen; those that are no longer pending are final
+        unseen = self._newest + 1  # all segments before it were scored; those that are no longer pending are final
         for position in range(length):
             index = first + position
             if index >= unseen:
@@ -95,7 +95,7 @@ class Aggregation:
         return self._take(everything=False)
 
     def close(self) -> list[SegmentScores]:
-        """Give the seconds that are not final yet as final, oldest first; what comes next is a new stretch."""
+        """Return the segments that are not final yet as final, oldest first. The next push begins a new stretch."""
         return self._take(everything=True)
 
     def _weighted(self, scores: WindowScores, position: int) -> _Sum:
@@ -110,7 +110,7 @@ class Aggregation:
         )
 
     def _take(self, *, everything: bool) -> list[SegmentScores]:
-        """Give what is pending, and forget what is thereby final."""
+        """Return all pending segments, and forget those that are final."""
         given = [self._scores(index, everything=everything) for index in sorted(self._pending)]
         for scores in given:
             if scores.final:

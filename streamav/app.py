@@ -1,6 +1,6 @@
-"""The composition root: the only place where settings turn into objects.
+"""Builds a run from its settings. It is the only place where settings turn into objects.
 
-It decides nothing about events; it picks the model, the engine, the sources and the sinks, and connects them.
+It picks the model, the engine, the sources and the sinks, and connects them. It decides nothing about events.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ __all__ = ["Application", "build", "check_model", "label_options", "localizer_he
 _log = logging.getLogger(__name__)
 
 _LIVE_PATIENCE_S = 1.5
-"""How long a live second waits for the modality that is late; a loss at the microphone is held for 1 s before it is believed."""
+"""How long a live segment waits for the modality that is late. It is above 1 s because the microphone confirms a loss for 1 s."""
 _INTERRUPTED = 130
-"""Exit status of a process that a second Ctrl-C ended: 128 + SIGINT, as shells have it."""
+"""Exit status of a process that was ended by a second Ctrl-C: 128 + SIGINT, the convention of shells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,12 @@ class Application:
     frames_per_second: int
 
     def begin_build(self) -> None:
-        """Begin to make the engine that was asked for, where the run begins on another one."""
+        """Start to build the requested engine, if the run begins on another one."""
         if isinstance(self.engine, SwapEngine):
             self.engine.start(self._warm)
 
     def end_build(self) -> None:
-        """End what begin_build() began, if it has not ended by itself."""
+        """Stop what begin_build() started, if it has not finished."""
         if isinstance(self.engine, SwapEngine):
             self.engine.close()
 
@@ -84,18 +84,18 @@ def build(
     sources: Mapping[str, Source] | None = None,
     beside: bool = True,
 ) -> Application:
-    """Make a run of its settings: model, engine and networks are loaded and have run once when this returns.
+    """Build a run from its settings. When this returns, model, engine and networks are loaded and have run once.
 
     Args:
-        settings: the whole of them.
-        sinks: further takers of events, besides those that the settings name.
-        clock: of the loop; None for the machine's.
-        sources: sources by id that stand in for what the settings say of them, as in a benchmark; None for none.
-        beside: let a run that keeps the world's pace begin on another engine while the wanted one is made; False waits for it.
+        settings: all settings of the run.
+        sinks: further sinks for events, besides those that the settings name.
+        clock: clock of the loop; None for the clock of the machine.
+        sources: sources by id that replace those of the settings, as in a benchmark; None for none.
+        beside: True lets a paced run begin on another engine while the requested one is built; False waits for it.
 
     Raises:
         SettingsError: when the settings contradict the model or each other.
-        CaptureError: when a file cannot be read, or sound or picture is not named.
+        CaptureError: when a file cannot be read, or the settings name no sound or no picture.
         ModelError: when the model cannot be used.
         EngineError: when no engine can run it.
     """
@@ -103,7 +103,7 @@ def build(
     card = bundle.card
     frames_per_second = settings.model.frames_per_second or card.visual.frames_per_second
     setups = [_setup(one, card, frames_per_second, (sources or {}).get(one.id), settings) for one in settings.each_source()]
-    # What keeps the world's pace does not wait for an engine; what does not, waits, so that its results do not depend on time.
+    # A paced run does not wait for an engine. Any other run waits, so that its results do not depend on time.
     engine = open_engine(bundle, settings.model, beside=beside and all(setup.paced for setup in setups))
     extractor = SegmentExtractor(engine, card)
     localizer = VscgLocalizer(engine, localizer_head(card))
@@ -111,7 +111,7 @@ def build(
     made: list[Pipeline] = []
 
     def stop() -> None:
-        """End the run when nobody reads the events any more; the sinks exist before the pipeline does."""
+        """Stop the run when nobody reads the events any more. The sinks exist before the pipeline, so they get this function."""
         for pipeline in made:
             pipeline.stop()
 
@@ -125,10 +125,10 @@ def build(
 
 
 def check_model(settings: Settings) -> None:
-    """Check what the settings say of labels and thresholds against the card of their model, for every source.
+    """Check the labels and thresholds of every source against the card of the model.
 
     Raises:
-        SettingsError: when they contradict the card.
+        SettingsError: when the settings contradict the card.
         ModelError: when the model cannot be used.
     """
     card = find_bundle(settings.model.name).card
@@ -139,7 +139,7 @@ def check_model(settings: Settings) -> None:
 
 @contextmanager
 def _named(one: OneOfSources, settings: Settings) -> Iterator[None]:
-    """Name the source in an error, where there are several."""
+    """Add the name of the source to an error where there are several sources."""
     try:
         yield
     except (SettingsError, CaptureError) as exc:
@@ -150,7 +150,7 @@ def _named(one: OneOfSources, settings: Settings) -> Iterator[None]:
 
 
 def _setup(one: OneOfSources, card: ModelCard, frames_per_second: int, given: Source | None, settings: Settings) -> SourceSetup:
-    """Make one source and how it is treated; an error names it where there are several."""
+    """Build one source and its options. Where there are several sources, an error names the source."""
     with _named(one, settings):
         labels = label_options(card, one.detection)
         source = given or open_source(one, one.capture, picture=card.visual.picture, frames_per_second=frames_per_second)
@@ -167,7 +167,7 @@ def _setup(one: OneOfSources, card: ModelCard, frames_per_second: int, given: So
 
 
 def label_options(card: ModelCard, detection: DetectionSettings) -> tuple[LabelOptions, ...]:
-    """Return how each enabled class becomes events; `thresholds.resolve` says where each value comes from.
+    """Return how each enabled class becomes events; `thresholds.resolve` defines where each value is taken from.
 
     Raises:
         SettingsError: when the settings name a label that the model does not have, leave none, or put `off` above `on`.
@@ -195,7 +195,7 @@ def label_options(card: ModelCard, detection: DetectionSettings) -> tuple[LabelO
 
 
 def localizer_head(card: ModelCard) -> Head:
-    """Say which head of the card's network decides on streams."""
+    """Return which head of the card's network decides on streams."""
     options = card.localizer.options
     untrained = options.get("segment_head") == "untrained" and options.get("supervision", "fully") == "fully"
     return "two_stage" if untrained else "segment"
@@ -204,12 +204,12 @@ def localizer_head(card: ModelCard) -> Head:
 async def run(application: Application, *, on_interrupt: Callable[[int], None] | None = None) -> RunSummary:
     """Run until all sources have ended or the process is asked to stop.
 
-    The first SIGINT or SIGTERM ends the run in order: events end as shut down, the broker is told. The second ends the
-    process at once, with status 130.
+    The first SIGINT or SIGTERM stops the run in order: open events end with reason "shutdown" and the broker is informed. The
+    second ends the process at once, with status 130.
 
     Args:
         application: what build() made.
-        on_interrupt: told the number of the first signal.
+        on_interrupt: called with the number of the first signal.
 
     Raises:
         StreamavError: as Pipeline.run().
@@ -246,7 +246,7 @@ def _segmenter_options(card: ModelCard, frames_per_second: int, *, live: bool) -
 
 
 def _sinks(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup], stop: Callable[[], None]) -> list[Sink]:
-    """Make the sinks that the settings name."""
+    """Build the sinks that the settings name."""
     sinks: list[Sink] = []
     if settings.jsonl is not None:
         sinks.append(JsonlSink(settings.jsonl, model, on_gone=stop))
@@ -259,7 +259,7 @@ def _sinks(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence
 
 
 def _run_once(extractor: Extractor, localizer: Localizer, card: ModelCard, frames_per_second: int) -> None:
-    """Run every network once on nothing, so that the first real second does not pay for lazy set-up."""
+    """Run every network once on silence and black pictures, so that the first real segment does not pay for lazy set-up."""
     silence = np.zeros(SAMPLES_PER_SEGMENT, np.float32)
     dark = np.zeros((frames_per_second, *card.visual.picture, 3), np.uint8)
     first = extractor.extract([Segment(index=0, start_ns=0, audio=silence, frames=dark)])[0]

@@ -1,4 +1,4 @@
-"""Says how long to wait before the next attempt to connect or to open a source: exponential with jitter.
+"""Computes the wait before the next attempt to connect or to open a source: exponential with jitter.
 
 It does not wait itself and reads no clock.
 """
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 __all__ = ["Backoff"]
 
 _MAX_DOUBLINGS = 32
-"""Beyond it min_s * 2**n is above every cap that makes sense, and floats stay finite."""
+"""Above this, min_s * 2**n is larger than every useful upper bound. The limit keeps floats finite."""
 
 
 class Backoff:
-    """Pauses drawn evenly between least_s and min_s * 2**attempt, never above max_s.
+    """Draws pauses evenly between least_s and min_s * 2**attempt, never above max_s.
 
     Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 ("full jitter", where least_s is 0).
     """
 
     def __init__(self, min_s: float, max_s: float, random: Random, *, least_s: float = 0.0) -> None:
-        """Begin with the first pause.
+        """Start with the first pause.
 
         Args:
             min_s: upper bound of the first pause, s; it doubles with each attempt.
-            max_s: no upper bound is above it, s; one below min_s counts as min_s.
+            max_s: the upper bound never exceeds this, s; a value below min_s counts as min_s.
             random: draws the pauses.
-            least_s: no pause is shorter, s, at most min_s. A device needs a while before it can be opened again.
+            least_s: lower bound of every pause, s, at most min_s. A device needs some time before it can be opened again.
         """
         self._min_s = min_s
         self._max_s = max(min_s, max_s)

@@ -1,6 +1,6 @@
-"""The clocks of the machine, and how to wait by them; every part that needs time is given one, so that tests can give theirs.
+"""Holds the clocks of the machine and a wait. Every part that needs time receives a clock, so that tests can pass their own.
 
-It knows no media.
+It does not handle media time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Clock", "SystemClock"]
 
 
 class Clock(Protocol):
-    """Two clocks and a wait; safe to use from several threads."""
+    """Two clocks and a wait; all methods are thread-safe."""
 
     def monotonic_ns(self) -> int:
         """Return the time since some fixed moment, ns; it never goes back."""
@@ -39,5 +39,5 @@ class SystemClock:
         return time.time_ns()
 
     def wait(self, seconds: float, stop: Event) -> bool:
-        """Block the thread; a set *stop* ends the wait at once."""
+        """Block the thread for *seconds*; when *stop* is set, the wait ends at once."""
         return stop.wait(max(0.0, seconds))

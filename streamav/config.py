@@ -1,6 +1,6 @@
-"""Every setting of a run, with unit and range, in one place; a stage is given its own class, never the whole.
+"""Defines every setting of a run, with unit and range, in one place. A stage receives its own class, never all settings.
 
-An unknown key is refused. Where values come from (file, environment, options) is the part of `config_loading`.
+An unknown key is refused. `config_loading` reads the values (from file, environment and options).
 """
 
 from __future__ import annotations
@@ -39,15 +39,16 @@ SOURCE_ID_PATTERN = r"^[a-zA-Z0-9_-]{1,64}$"
 RESERVED_SOURCE_IDS = frozenset({"status", "info", "stats", "doctor"})
 """Words that are topics of the service itself (MQTT contract, section 1)."""
 MOST_SOURCES = 64
-"""Sources of one process (our choice: more than any one machine was seen to carry)."""
+"""Most sources of one process (our choice: more than any machine that we measured could carry)."""
 PLAIN_PORT = 1883
 """IANA: mqtt."""
 TLS_PORT = 8883
 """IANA: secure-mqtt."""
 
 _ONE_AND_MANY = (
-    "there are several sources ([[sources]]), so options of one (source.*: --source, --camera, --mic, --id, --speed, --duration, "
-    "STREAMAV_SOURCE_*) cannot be given as well; set one of them by --set sources.0.KEY=VALUE, or STREAMAV_SOURCES_0_KEY"
+    "there are several sources ([[sources]]), so options of a single source (source.*: --source, --camera, --mic, --id, --speed, "
+    "--duration, STREAMAV_SOURCE_*) must not be given as well; set a value of one source by --set sources.0.KEY=VALUE, "
+    "or STREAMAV_SOURCES_0_KEY"
 )
 
 EngineChoice = Literal["auto", "torch", "cpu", "cuda", "tensorrt"]
@@ -56,18 +57,18 @@ _NUMBER_AS_TEXT = BeforeValidator(lambda value: str(value) if type(value) is int
 
 
 class _Options(BaseModel):
-    """Frozen settings that refuse keys they do not know; a number that stands for a text need not be quoted."""
+    """Frozen settings that refuse unknown keys. Where a text is expected, a number needs no quotes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
 
 class SourceSettings(_Options):
-    """Where sound and pictures come from: either `uri` alone, or `camera` and `mic`, or the embedded `scene`."""
+    """Where sound and pictures come from: `uri` alone, or `camera` and `mic`, or the embedded `scene`."""
 
     id: Annotated[str, Field(pattern=SOURCE_ID_PATTERN)] = "camera"
-    """Topic level; never changes for a source."""
+    """Topic level. It must stay the same for a source."""
     uri: str | None = None
-    """File, rtsp://, http://, udp://, tcp:// ... : sound and picture from one demuxer."""
+    """File, rtsp://, http://, udp://, tcp:// ...: one demuxer gives sound and picture."""
     camera: str | None = None
     """Camera: a number, /dev/video..., or part of a device name."""
     mic: str | None = None
@@ -75,9 +76,9 @@ class SourceSettings(_Options):
     scene: bool = False
     """True for the embedded rendered scene."""
     speed: Annotated[Literal["1", "max"], _NUMBER_AS_TEXT] = "1"
-    """Replay of a file: at its own pace, or as fast as the machine goes."""
+    """Pace of a file: "1" plays it at its own pace, "max" as fast as the machine can."""
     duration_s: Annotated[float, Field(gt=0.0)] | None = None
-    """Stop after so many seconds of media, rounded to whole ones; None for no limit."""
+    """Stop after this many seconds of media, rounded to whole segments; None for no limit."""
 
     @model_validator(mode="after")
     def _check(self) -> SourceSettings:
@@ -95,53 +96,53 @@ class CaptureSettings(_Options):
     """Timing and patience of capture."""
 
     queue_segments: Annotated[int, Field(ge=1, le=60)] = 4
-    """Whole segments that may wait for the networks; live, the oldest is dropped and counted."""
+    """How many whole segments may wait for the networks. When a live source has more, the oldest is dropped and counted."""
     timeout_s: Annotated[float, Field(gt=0.0, le=60.0)] = 5.0
-    """A live source that gives nothing for so long is lost."""
+    """A live source that gives nothing for this long is lost, s."""
     reconnect_min_s: Annotated[float, Field(gt=0.0)] = 0.5
     reconnect_max_s: Annotated[float, Field(gt=0.0)] = 30.0
-    """Bounds of the jittered, doubling pause between attempts to reopen a live source."""
+    """Bounds of the pause between attempts to reopen a live source, s. The pause doubles, with jitter."""
     reconnect: bool = True
-    """False: a live source that is lost ends the run with exit code 3."""
+    """False: when a live source is lost, the run ends with exit code 3."""
 
 
 class ModelSettings(_Options):
-    """Which networks run, and on what."""
+    """Which networks run, and on which engine."""
 
     name: str = "starter"
     """starter, edge, paper, a name in the model cache, or the folder of a bundle."""
     weights_dir: Path | None = None
-    """Folder with the encoders that a bundle names but does not hold (edge, paper)."""
+    """Folder of the encoders that a bundle names but does not contain (edge, paper)."""
     engine: EngineChoice = "auto"
     precision: PrecisionChoice = "auto"
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Threads of the CPU engine; None for one a core."""
+    """Threads of the CPU engine; None for one thread a core."""
     frames_per_second: Annotated[int, Field(ge=1, le=16)] | None = None
-    """Frames of a segment that are looked at; None for what the model card says."""
+    """Frames of a segment that the networks process; None for the number in the model card."""
     gather_ms: Annotated[int, Field(ge=0, le=500)] = 0
-    """Longest wait of a second that has come for those of other sources that are due, so that they form one batch; 0: none."""
+    """How long a finished segment waits for other sources' segments that are due, to run as one batch (ms); 0 for no wait."""
 
 
 class ClassSettings(PartialThresholds):
-    """What differs for one class; None means: as in `detection`, or as the model card says."""
+    """What differs for one class; None means: the value of `detection`, or of the model card."""
 
     enabled: bool = True
 
 
 class DetectionSettings(PartialThresholds):
-    """From scores to events; None means: as the model card says."""
+    """How scores become events; None means: the value of the model card."""
 
     latency_segments: Annotated[int, Field(ge=1, le=10)] | None = None
     """Latency L: a segment is final once L windows have scored it, L seconds after its start (MQTT contract, section 5.3)."""
     classes: dict[str, ClassSettings] = Field(default_factory=dict)
-    """By label."""
+    """Settings of single classes, by label."""
 
 
 class OneOfSources(SourceSettings):
-    """One `[[sources]]` table: a source with what is different for it; what it leaves out is as in `detection` and `capture`."""
+    """One `[[sources]]` table: a source and its own settings. What it leaves out is taken from `detection` and `capture`."""
 
     id: Annotated[str, Field(pattern=SOURCE_ID_PATTERN)]
-    """Topic level; unique, and never changes for a source."""
+    """Topic level. It must be unique and must stay the same for a source."""
     detection: DetectionSettings = DetectionSettings()
     capture: CaptureSettings = CaptureSettings()
 
@@ -153,18 +154,18 @@ class TlsSettings(_Options):
     cert: Path | None = None
     key: Path | None = None
     insecure: bool = False
-    """True switches the check of the host name off; a warning is logged at every start."""
+    """True disables the check of the host name; a warning is logged at every start."""
 
     @model_validator(mode="after")
     def _check(self) -> TlsSettings:
         if self.key is not None and self.cert is None:
-            msg = "tls.key must stand beside tls.cert, the certificate that it belongs to, got a key alone"
+            msg = "tls.key must be given together with tls.cert, the certificate that it belongs to, got a key alone"
             raise ValueError(msg)
         return self
 
 
 class OutboxSettings(_Options):
-    """Bounds of what waits for an absent broker."""
+    """Limits of the messages that wait while the broker is away."""
 
     messages: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     bytes: Annotated[int, Field(ge=1_000, le=1 << 40)] = 16_000_000
@@ -178,44 +179,46 @@ class BackoffSettings(_Options):
 
 
 class MqttSettings(_Options):
-    """The broker and what is said to it (MQTT contract, section 13)."""
+    """The broker, and what is published to it (MQTT contract, section 13)."""
 
     host: str
     port: Annotated[int, Field(ge=1, le=65535)] = PLAIN_PORT
-    """Where it is not written: 8883 with TLS, 1883 without."""
+    """Default: 8883 with TLS, 1883 without."""
     base: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]+(/[a-zA-Z0-9_-]+)*$")] = "streamav"
     """First topic level or levels."""
     client_id: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")] | None = None
-    """None: one is made once and kept."""
+    """None: a client id is made once and kept."""
     username: str | None = None
     password: SecretStr | None = None
-    """Only from the environment (STREAMAV_MQTT_PASSWORD) or a file; never on the command line."""
+    """Read only from the environment (STREAMAV_MQTT_PASSWORD) or a file, never from the command line."""
     password_file: Path | None = None
     protocol: Annotated[Literal["3.1.1", "5"], _NUMBER_AS_TEXT] = "5"
     keepalive_s: Annotated[int, Field(ge=2, le=3600)] = 30
     timeout_s: Annotated[float, Field(gt=0.0, le=120.0)] = 10.0
     provisional: bool = True
-    """False: an event is first published when it is confirmed."""
+    """False: an event is published only after it is confirmed."""
     scores: bool = False
     """True: publish the final scores of each segment at QoS 0, for debugging."""
     outbox: OutboxSettings = OutboxSettings()
     backoff: BackoffSettings = BackoffSettings()
     tls: TlsSettings | None = None
-    """None, or false in a file or after --set: no TLS."""
+    """None, or false in a file or after --set, means no TLS."""
 
     @field_validator("host")
     @classmethod
     def _check_host(cls, host: str) -> str:
-        """Refuse an address in place of the name: what it holds, a password among it, would come into messages and names of files."""
+        """Refuse an address in place of the name, because its password would appear in messages and file names."""
         if not host or re.search(r"[\s/@]", host):
-            msg = "the broker's name or IP address must stand alone; mqtt.port, mqtt.username and mqtt.base say the rest"
+            msg = (
+                "it must be the broker's name or IP address only; write the rest of an address into mqtt.port, mqtt.username and mqtt.base"
+            )
             raise ValueError(msg)
         return host
 
     @model_validator(mode="before")
     @classmethod
     def _choose_port(cls, values: object) -> object:
-        """Set the usual port of what is spoken where none is written."""
+        """Set the usual port, with or without TLS, when no port is given."""
         if not isinstance(values, dict) or values.get("port") is not None:
             return values
         return values | {"port": PLAIN_PORT if values.get("tls", False) in (None, False) else TLS_PORT}
@@ -223,15 +226,15 @@ class MqttSettings(_Options):
     @field_validator("tls", mode="before")
     @classmethod
     def _read_false(cls, value: object) -> object:
-        """Take false as no TLS: TOML has no word for nothing."""
+        """Read false as no TLS, because TOML cannot express None."""
         return None if value is False else value
 
 
 class Settings(_Options):
-    """Everything `streamav run` can be told."""
+    """All settings of `streamav run`."""
 
     source: SourceSettings = SourceSettings()
-    """The only source; refused beside `sources`."""
+    """The only source; refused together with `sources`."""
     sources: Annotated[tuple[OneOfSources, ...], Field(max_length=MOST_SOURCES)] = ()
     """Several sources, instead of `source`."""
     capture: CaptureSettings = CaptureSettings()
@@ -241,7 +244,7 @@ class Settings(_Options):
     jsonl: str | None = None
     """File for events, one JSON object a line; "-" for standard output."""
     state_dir: Path | None = None
-    """Folder of the journal of open events and the client id; None: $XDG_STATE_HOME/streamav or ~/.local/state/streamav."""
+    """Folder of the journal of open events and of the client id; None: $XDG_STATE_HOME/streamav or ~/.local/state/streamav."""
 
     @model_validator(mode="after")
     def _check(self) -> Settings:
@@ -256,7 +259,7 @@ class Settings(_Options):
         return self
 
     def each_source(self) -> tuple[OneOfSources, ...]:
-        """Give the sources of the run, one or several, each with all that holds for it: its own settings over the general ones."""
+        """Return the sources of the run, one or several. Each holds its complete settings: its own values, then the general ones."""
         if not self.sources:
             return (OneOfSources(**self.source.model_dump(), detection=self.detection, capture=self.capture),)
         return tuple(
@@ -269,14 +272,14 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def _over(general: _Model, own: _Model) -> _Model:
-    """Lay what *own* was given over *general*."""
+    """Return *general* with the values that *own* was given."""
     tree = general.model_dump(exclude_unset=True)
     merge(tree, own.model_dump(exclude_unset=True))
     return type(general).model_validate(tree)
 
 
 def merge(tree: dict[str, object], newer: Mapping[str, object]) -> None:
-    """Lay nested values over a nested dictionary; sections merge, and nothing of *newer* is shared with it."""
+    """Merge nested values into a nested dictionary; sections merge, other values replace. `tree` shares no object with *newer*."""
     for key, value in newer.items():
         inner = tree.get(key)
         if isinstance(value, dict) and isinstance(inner, dict):

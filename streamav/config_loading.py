@@ -1,9 +1,9 @@
-"""Builds the settings of a command: what was written in its places, each over the ones before it.
+"""Builds the settings of a command from the places where they can be written. A later place overrides an earlier one.
 
-    what the command itself takes for granted  <  TOML file  <  STREAMAV_* variables  <  options  <  --set
+    defaults of the command  <  TOML file  <  STREAMAV_* variables  <  options  <  --set
 
-Only what was written overrides; a key that a later place does not name keeps its value. Several sources stand in the file as
-`[[sources]]`; `sources.0.uri` and STREAMAV_SOURCES_0_URI name the first one's address. Nothing is read at import.
+A place overrides only the keys that it names; all other keys keep their value. Several sources are written in the file as
+`[[sources]]`; `sources.0.uri` and STREAMAV_SOURCES_0_URI name the address of the first one. Nothing is read at import.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def load_settings(
 
     Args:
         file: TOML file, or None.
-        overrides: "section.key=value" strings; the value is read as TOML, or as a bare string where that fails.
-        environment: variables to look at; None for those of the process. STREAMAV_MQTT_HOST sets mqtt.host.
-        options: nested values that come from command line options; only those that were given.
-        defaults: nested values that hold where nothing else was written.
+        overrides: "section.key=value" strings. The value is read as TOML; if that fails, it is a plain string.
+        environment: variables to read; None for those of the process. STREAMAV_MQTT_HOST sets mqtt.host.
+        options: nested values from command line options; only the options that were given.
+        defaults: nested values that are used where nothing else is written.
 
     Raises:
         SettingsError: when the file is missing or not TOML, a key or a STREAMAV_* variable is unknown, or a value is out of range.
@@ -54,7 +54,7 @@ def load_settings(
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
-            named = re.split(r"[^\w.]", override, maxsplit=1)[0]  # what follows may be a secret
+            named = re.split(r"[^\w.]", override, maxsplit=1)[0]  # the rest may be a secret
             msg = f"--set takes section.key=value, got {named!r} without ="
             raise SettingsError(msg)
         path = tuple(key.strip().split("."))
@@ -70,10 +70,10 @@ def load_settings(
 
 
 def check_environment(environment: Mapping[str, str]) -> None:
-    """Refuse a STREAMAV_* variable that nothing reads.
+    """Check that every STREAMAV_* variable is one that the program reads.
 
     Raises:
-        SettingsError: names it, and the nearest right one; never its value.
+        SettingsError: when one is unknown. The message names it and the nearest known one, never its value.
     """
     _from_environment(environment)
 
@@ -94,7 +94,7 @@ def _from_environment(environment: Mapping[str, str]) -> list[tuple[tuple[str, .
 
 def _read(file: Path) -> dict[str, object]:
     try:
-        return _toml(file.read_text(encoding="utf-8-sig"))  # editors of Windows put a mark in front
+        return _toml(file.read_text(encoding="utf-8-sig"))  # editors on Windows may write a byte order mark
     except OSError as exc:
         msg = f"the configuration file {file} cannot be read: {exc.strerror}"
         raise SettingsError(msg) from exc
@@ -104,7 +104,7 @@ def _read(file: Path) -> dict[str, object]:
 
 
 def _put(tree: dict[str, object], path: tuple[str, ...], value: object) -> None:
-    """Set one leaf of a nested dictionary, making the sections on its way; a number chooses one of a list of sections."""
+    """Set one leaf of a nested dictionary and make the sections on its path; a number chooses one item of a list of sections."""
     place: object = tree
     for depth, key in enumerate(path[:-1], 1):
         if isinstance(place, list):
@@ -119,7 +119,7 @@ def _put(tree: dict[str, object], path: tuple[str, ...], value: object) -> None:
 
 
 def _numbered(sections: list[object], path: tuple[str, ...], depth: int) -> object:
-    """Return the section of a list that a path names at *depth*."""
+    """Return the section of a list that *path* names at *depth*."""
     number = path[depth - 1]
     if not number.isdigit() or int(number) >= len(sections):
         where = ".".join(path[: depth - 1])
@@ -130,7 +130,7 @@ def _numbered(sections: list[object], path: tuple[str, ...], depth: int) -> obje
 
 
 def _value(text: str) -> object:
-    """Read a value as TOML would, and anything else as a string."""
+    """Read a value as TOML; return it as a plain string if it is not TOML."""
     try:
         return _toml(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -138,15 +138,15 @@ def _value(text: str) -> object:
 
 
 def _toml(text: str) -> dict[str, object]:
-    """Parse TOML; a number too long for Python to read is an error of TOML like any other.
+    """Parse TOML. A value that exceeds a limit of Python is an error of TOML too.
 
     Raises:
-        tomllib.TOMLDecodeError: when it is not TOML.
+        tomllib.TOMLDecodeError: when the text is not TOML, or a value is too long or too deep.
     """
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError:
         raise
-    except (ValueError, RecursionError) as exc:  # Python's limits: 4300 digits of an integer, brackets in brackets
+    except (ValueError, RecursionError) as exc:  # Python's limits: 4300 digits of an integer, nested brackets
         msg = f"a value is too long or too deep ({type(exc).__name__}); shorten it"
         raise tomllib.TOMLDecodeError(msg) from exc

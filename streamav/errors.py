@@ -1,16 +1,16 @@
-"""The tree of errors, split by whose fault they are, each with the exit code the command line ends with.
+"""Defines the tree of errors. Each class names where the fault lies and the exit code of the command line.
 
-    StreamavError                 1   anything of ours
+    StreamavError                 1   any error of streamav
     +-- SettingsError             2   a setting, an argument or a config file is wrong
-    +-- CaptureError              3   a file, stream or device cannot be opened or was lost for good
+    +-- CaptureError              3   a file, stream or device cannot be opened or is lost for good
     |   +-- MissingModalityError  3   the source has no sound, or no picture
     +-- ModelError                4   a bundle, a checkpoint or weights cannot be used
-    +-- BrokerError               5   the MQTT broker refused us for good
+    +-- BrokerError               5   the MQTT broker refuses the connection for good
     +-- EngineError               6   no engine can run the networks
     +-- DataError                 7   training or evaluation data are wrong
-    +-- ShapeError                1   an array does not have the shape or type it must have (a bug of the caller)
+    +-- ShapeError                1   an array has the wrong shape or type (a bug of the caller)
 
-Every message says what must be, what was got and what to do.
+Every message states what must be, what was got and what to do.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class SettingsError(StreamavError):
 
 
 class MissingExtraError(SettingsError):
-    """An optional package is needed and not installed."""
+    """An optional package is needed but not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        """Name the package and the exact command that installs it with its extra."""
+        """Build a message with the package and the command that installs it with its extra."""
         super().__init__(f"this needs the package {package}, which is not installed; run: pip install 'streamav[{extra}]'")
 
 
@@ -69,7 +69,7 @@ class ModelError(StreamavError):
 
 
 class BrokerError(StreamavError):
-    """The MQTT broker cannot be used and trying again will not help."""
+    """The MQTT broker cannot be used, and another attempt will not help."""
 
     exit_code = 5
 
@@ -87,4 +87,4 @@ class DataError(StreamavError):
 
 
 class ShapeError(StreamavError):
-    """An array does not have the shape, type or range that its place demands."""
+    """An array does not have the required shape, type or range."""

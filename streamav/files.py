@@ -1,11 +1,11 @@
-"""Writes files and folders whole or not at all, hashes files, turns names into slugs and lists the endings of media files.
+"""Writes files and folders completely or not at all, hashes files, turns names into slugs and lists the suffixes of media files.
 
-It knows the standard library and our errors, so every package may use it. What is written lies beside its place until it is whole and
-is then renamed, so a reader sees the old content or the new one, whenever the writer is killed (POSIX: rename is atomic).
+It uses only the standard library and our errors, so every package may use it. New content is written to a temporary beside the target
+and renamed at the end. A reader finds the old content or the new one, also when the writer is killed (POSIX: rename is atomic).
 
-Looked at and left: `atomicwrites` is no longer maintained and knows neither folders nor writers that take a path (h5py, safetensors);
-`tempfile` makes files that only their owner can read. `python-slugify` and `Unidecode` turn any script into Latin letters by tables; a
-label is a promise to automations, so a name without a plain form is refused here instead of guessed at.
+Not used: `atomicwrites` is no longer maintained and supports neither folders nor writers that take a path (h5py, safetensors);
+`tempfile` makes files that only their owner can read. `python-slugify` and `Unidecode` convert any script to Latin letters by tables.
+Automations depend on labels, so a name without a plain form is refused here instead of guessed.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ __all__ = [
 ]
 
 MEDIA_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv", ".flv", ".wmv", ".ts")
-"""Endings of media files with sound and picture, in small letters; a file that is named itself may have any ending."""
+"""Suffixes of media files with sound and picture, in small letters. A file that the user names may have any suffix."""
 SLUG_SIZE = 64
 """Longest slug, characters."""
 NAME_SIZE = 200
-"""Longest name of a class for people, characters."""
+"""Longest readable name of a class, characters."""
 PRIVATE_FILE = 0o600
-"""Mode of a file for its owner alone."""
+"""Mode of a file that only its owner can read and write."""
 PRIVATE_FOLDER = 0o700
 _MAX_TOLD = 20
 
 
 def write_whole(path: Path, content: bytes | str, *, durable: bool = False, alone: bool = False, private: bool = False) -> None:
-    """Write bytes, or text as UTF-8, as `whole_file` does.
+    """Write bytes, or text as UTF-8, in the way of `whole_file`.
 
     Raises:
         OSError: as `whole_file`.
@@ -69,19 +69,19 @@ def write_whole(path: Path, content: bytes | str, *, durable: bool = False, alon
 
 @contextlib.contextmanager
 def whole_file(path: Path, *, durable: bool = False, alone: bool = False, private: bool = False) -> Iterator[Path]:
-    """Yield an empty file beside *path* to be filled; it takes the name *path* at the end, unless an error comes before.
+    """Yield an empty file beside *path* to be filled. At the end it is renamed to *path*, unless an error was raised.
 
-    The new file has the mode of the file that it replaces, else that of any new file (umask). A symbolic link at *path* is replaced,
-    not followed. Whatever is raised before the rename, *path* keeps its old content and the temporary is removed.
+    The new file has the mode of the file that it replaces, or else the mode of any new file (umask). A symbolic link at *path* is
+    replaced, not followed. If anything is raised before the rename, *path* keeps its old content and the temporary is removed.
 
     Args:
-        path: the file; its folder must be there.
-        durable: True returns when content and name are on the disk, so that a power cut afterwards loses neither. Without it a power
-            cut may bring back the old file, or leave an empty one on some file systems.
-        alone: True where no other process writes *path* at the same time, as the caller sees to. The temporary then has always the
-            same name, so the next write replaces what a killed one left. With False every writer has a temporary of its own: the
-            last to finish wins, and what a killed writer left stays until `remove_leftovers`.
-        private: True lets only the owner read and write it (mode 0600), whatever the old file had.
+        path: the file; its folder must exist.
+        durable: True returns when content and name are on the disk, so that a later power cut loses neither. With False a power cut
+            may bring back the old file, or leave an empty one on some file systems.
+        alone: True where no other process writes *path* at the same time; the caller must ensure this. The temporary then always has
+            the same name, so the next write replaces what a killed writer left. With False every writer has its own temporary: the
+            last writer to finish wins, and what a killed writer left stays until `remove_leftovers` runs.
+        private: True lets only the owner read and write the file (mode 0600), whatever mode the old file had.
 
     Raises:
         OSError: when the disk is full, *path* is a folder, or its folder cannot be written to.
@@ -94,7 +94,7 @@ def whole_file(path: Path, *, durable: bool = False, alone: bool = False, privat
         yield part
         with contextlib.suppress(FileNotFoundError):
             mode = mode if private else stat.S_IMODE(path.stat().st_mode)
-        if stat.S_IMODE(part.stat().st_mode) != mode:  # safetensors puts a file of its own here, which only its owner can read
+        if stat.S_IMODE(part.stat().st_mode) != mode:  # safetensors replaces this file by its own, which only its owner can read
             part.chmod(mode)
         if durable:
             _sync(part)
@@ -107,19 +107,19 @@ def whole_file(path: Path, *, durable: bool = False, alone: bool = False, privat
 
 @contextlib.contextmanager
 def whole_folder(path: Path, *, durable: bool = False, mode: int = 0o777) -> Iterator[Path]:
-    """Yield an empty folder beside *path* to be filled; it takes the name *path* at the end, unless an error comes before.
+    """Yield an empty folder beside *path* to be filled. At the end it is renamed to *path*, unless an error was raised.
 
-    A folder that is there is set aside, the new one takes its name, and the old one is removed. Between the two renames a reader finds
-    no folder, never half of one. When the second rename fails the old folder is put back; when the process is killed between them,
-    `remove_leftovers` puts it back. Every writer has a temporary of its own.
+    An existing folder is set aside, the new one is renamed to *path*, and the old one is removed. Between the two renames a reader finds
+    no folder, never an incomplete one. If the second rename fails, the old folder is put back. If the process is killed between them,
+    `remove_leftovers` puts it back. Every writer has its own temporary.
 
     Args:
-        path: the folder; the folder that it lies in must be there.
+        path: the folder; its parent folder must exist.
         durable: True returns when all files and names are on the disk.
         mode: permissions of the new folder, less the umask.
 
     Raises:
-        OSError: when the disk is full, *path* is something other than a folder, or the folder that it lies in cannot be written to.
+        OSError: when the disk is full, *path* is not a folder, or its parent folder cannot be written to.
     """
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
@@ -139,9 +139,9 @@ def whole_folder(path: Path, *, durable: bool = False, mode: int = 0o777) -> Ite
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed writers of *path* left beside it; a folder that one had set aside is put back where *path* is missing.
+    """Remove what killed writers of *path* left beside it. If *path* is missing, put back a folder that a writer had set aside.
 
-    The caller sees to it that no process is writing *path*.
+    The caller must ensure that no process is writing *path*.
 
     Raises:
         OSError: when a folder cannot be put back.
@@ -156,7 +156,7 @@ def remove_leftovers(path: Path) -> None:
 
 
 def typed_path(text: str) -> Path:
-    """Return the path that a person wrote, with ~ for the home; where no such home is known, ~ begins a name like any other."""
+    """Return the path that a user wrote, with ~ replaced by the home folder. If that home is unknown, ~ stays part of the name."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -164,17 +164,17 @@ def typed_path(text: str) -> Path:
 
 
 def user_folder(variable: str, below_home: str) -> Path:
-    """Return the folder *variable* names, else *below_home* in the user's home.
+    """Return the folder that *variable* names, or *below_home* in the user's home if it is not set.
 
-    A user without a home (a container with a number that no user has) gets `streamav-NUMBER` among the temporary files, made here for that
-    user alone; what it holds may be gone after the next start of the machine.
+    A user without a home (a container with an unknown user number) gets the folder `streamav-NUMBER` in the folder of temporary files.
+    It is created here, and only this user can read it. Its content may be lost when the machine restarts.
 
     Args:
-        variable: of the XDG Base Directory Specification 0.8, such as XDG_STATE_HOME.
-        below_home: its default, such as ".local/state".
+        variable: environment variable of the XDG Base Directory Specification 0.8, such as XDG_STATE_HOME.
+        below_home: default path in the home, such as ".local/state".
 
     Raises:
-        SettingsError: when the folder among the temporary files is another user's, who could put anything there.
+        SettingsError: when another user can write to the temporary folder.
     """
     named = os.environ.get(variable)
     if named:
@@ -187,7 +187,7 @@ def user_folder(variable: str, below_home: str) -> Path:
         own.mkdir(mode=PRIVATE_FOLDER)
     found = own.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        msg = f"this user has no home, and {own} must be a folder that only this user can write; set HOME, or {variable}, to another folder"
+        msg = f"this user has no home, so {own} must be a folder that only this user can write; set HOME, or {variable}, to another folder"
         raise SettingsError(msg)
     return own / below_home
 
@@ -206,10 +206,10 @@ def file_sha256(path: Path) -> str:
 
 
 def slug(name: str, separator: str = "_") -> str:
-    """Return the plain form of a name: small letters a-z and digits, with one *separator* for all that stands between them.
+    """Return the plain form of a name: small letters a-z and digits, with one *separator* in place of everything between them.
 
-    Accents are dropped ("Café" becomes cafe, "Straße" strasse). A letter or digit without a plain form is refused and never left out,
-    so that two names do not become one by what was lost. A slug is its own slug.
+    Accents are dropped ("Café" becomes cafe, "Straße" strasse). A letter or digit without a plain form is refused, never left out, so
+    that two different names do not get the same slug. The slug of a slug is the slug itself.
 
     Args:
         name: any text.
@@ -235,15 +235,15 @@ def slug(name: str, separator: str = "_") -> str:
 
 
 def class_slugs(path: Path, names: Iterable[tuple[int, str]]) -> tuple[str, ...]:
-    """Return the labels of classes that a file names, in its order.
+    """Return the labels of the classes that a file names, in the order of the file.
 
     Args:
         path: the file, for messages.
-        names: line (from 1) and name of each class.
+        names: line number (from 1) and name of each class.
 
     Raises:
-        DataError: when a name has no slug or is "background", or two names have the same; it tells all of them (the first twenty)
-            with their lines.
+        DataError: when a name has no slug or is "background", or two names have the same slug. The message lists all problems (the
+            first twenty) with their lines.
     """
     known: dict[str, tuple[int, str]] = {}
     problems = []
@@ -271,13 +271,13 @@ def _class_slug(name: str) -> str:
         raise DataError(msg)
     made = slug(name)
     if made == "background":
-        msg = f"{name!r} must not be listed: background is what no class covers; leave it out"
+        msg = f"{name!r} must not be listed: background means that no class is present; leave it out"
         raise DataError(msg)
     return made
 
 
 def _reserve(part: Path, mode: int) -> int:
-    """Make an empty file that was not there; return the mode that it has, *mode* less the umask."""
+    """Make an empty file that did not exist before; return its mode, which is *mode* less the umask."""
     new = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
     try:
         return stat.S_IMODE(os.fstat(new).st_mode)
@@ -286,7 +286,7 @@ def _reserve(part: Path, mode: int) -> int:
 
 
 def _take_place(new: Path, path: Path, old: Path) -> None:
-    """Give *new* the name *path*; set aside as *old* what has it, and put that back when the rename fails."""
+    """Rename *new* to *path*. Set aside an existing *path* as *old*, and put it back when the rename fails."""
     if path.exists():
         path.rename(old)
     try:
@@ -298,7 +298,7 @@ def _take_place(new: Path, path: Path, old: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, a link or a folder with all that is in it; what cannot be removed stays, for it hinders nobody."""
+    """Remove a file, a link or a folder with its content. What cannot be removed stays; it does no harm."""
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -323,7 +323,7 @@ def _sync(path: Path) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on the disk; some network file systems cannot tell, and keep them anyway."""
+    """Wait until the names in a folder are on the disk. Some network file systems cannot sync a folder; their error is ignored."""
     try:
         _sync(path)
     except OSError as exc:

@@ -1,6 +1,6 @@
-"""Scores the segments of windows with the two halves of VSCG: each segment is encoded once, each window is localized anew.
+"""Scores the segments of windows with the two halves of VSCG: each segment is encoded once, each window is localized every time.
 
-It knows numpy and the role Engine: no torch, no device, no source.
+It uses numpy and the role Engine: no torch, no device, no source.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["Head", "VscgLocalizer"]
 
 Head = Literal["segment", "two_stage"]
-"""Which head decides: the scores of single segments, or relevance times the window's class vector, for a model whose
-per-segment head was never trained."""
+"""Which head decides. "segment": the scores of single segments. "two_stage": relevance times the window's class vector, for a model
+whose head for single segments was never trained."""
 
 
 class _Encoded(NamedTuple):
-    """One encoded segment: rows of their own, since a view would keep the arrays of the whole batch."""
+    """One encoded segment. The rows are copies, because a view would keep the arrays of the whole batch in memory."""
 
     audio: NDArray[np.float32]
     visual: NDArray[np.float32]
@@ -38,8 +38,9 @@ class _Encoded(NamedTuple):
 class VscgLocalizer:
     """Fills the role Localizer with the networks encode_segment and localize_window of an engine.
 
-    A window shorter than ten segments, which exists only for a source shorter than that, is filled up by repeating its last
-    segment, and the scores of the repetitions are thrown away.
+    A segment without any sound, or without any picture, is background whatever the networks score: an event is heard and seen.
+    Only a source shorter than ten segments gives a shorter window. Such a window is filled up by repeating its last segment, and the
+    scores of the repetitions are dropped.
     """
 
     def __init__(self, engine: Engine, head: Head = "segment") -> None:
@@ -51,7 +52,7 @@ class VscgLocalizer:
         self._encode = engine.network("encode_segment")
         self._localize = engine.network("localize_window")
         self._head = head
-        # Weak: a segment is encoded once for as long as some window holds its features, however many sources take turns.
+        # Weak keys: a segment is encoded once for as long as a window holds its features, with any number of sources.
         self._encoded: WeakKeyDictionary[SegmentFeatures, _Encoded] = WeakKeyDictionary()
 
     def localize(self, windows: Sequence[Window]) -> list[WindowScores]:
@@ -72,7 +73,7 @@ class VscgLocalizer:
         ]
 
     def _encode_new(self, windows: Sequence[Window]) -> None:
-        """Encode, as one batch, the segments of *windows* that no earlier call has encoded."""
+        """Encode, as one batch, the segments of *windows* that no earlier call encoded."""
         segments = dict.fromkeys(segment for window in windows for segment in window.segments)
         fresh = [segment for segment in segments if segment not in self._encoded]
         if fresh:
@@ -85,7 +86,7 @@ class VscgLocalizer:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Turn logits into class probabilities (B, T, C + 1) and relevance (B, T).
 
-        Source: VSCG section III-E (two-stage decision), here soft: s = [sigmoid(e) softmax(c), 1 - sigmoid(e)].
+        Source: VSCG section III-E (two-stage decision), here without a threshold: s = [sigmoid(e) softmax(c), 1 - sigmoid(e)].
         """
         if self._head == "two_stage":
             certain = _sigmoid(relevance)
@@ -108,10 +109,12 @@ def _scores(
     length = len(window.segments)
     attention = np.stack([one.attention for one in row[:length]]).astype(np.float32)
     total = attention.sum(axis=(1, 2), keepdims=True)
+    whole = np.array([not segment.quality.one_sided for segment in window.segments])
+    background = np.eye(probabilities.shape[-1], dtype=np.float32)[-1]
     return WindowScores(
         first_index=window.first_index,
-        relevance=relevance[:length],
-        class_probabilities=probabilities[:length],
+        relevance=np.where(whole, relevance[:length], np.float32(0.0)),
+        class_probabilities=np.where(whole[:, None], probabilities[:length], background),
         agreement=agreement[:length],
         attention=attention / np.maximum(total, np.finfo(np.float32).tiny),
         levels_dbfs=tuple(segment.level_dbfs for segment in window.segments),

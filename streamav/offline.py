@@ -1,6 +1,6 @@
-"""Runs the live stages over a recording, as fast as it goes: exact segments, and the final scores of every segment.
+"""Runs the live stages over a recording, as fast as possible: exact segments, and the final scores of every segment.
 
-It makes no events, chooses nothing and knows no labels.
+It makes no events and uses no labels.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def recordings_in(folder: Path) -> list[str]:
 
 
 def find_recordings(named: Sequence[str]) -> list[str]:
-    """Return the files that are named, and of folders all recordings in them and below, sorted.
+    """Return the named files and, for each named folder, all recordings in it and below it, sorted.
 
     Raises:
         DataError: when there is none, or a network stream is named.
@@ -71,9 +71,9 @@ class OfflineRun:
 
         Args:
             bundle: the model.
-            settings: engine, threads and the folder of encoders that the bundle does not hold.
-            head: which head decides, as live.
-            latency_segments: L, as live.
+            settings: engine, threads and the folder of the encoders that the bundle does not contain.
+            head: which head decides, as in a live run.
+            latency_segments: L, as in a live run.
 
         Raises:
             EngineError: when no engine can run the model.
@@ -86,7 +86,7 @@ class OfflineRun:
         self._latency = latency_segments
 
     def scores(self, path: str) -> NDArray[np.float32]:
-        """Give the final probabilities of every second of a file, shape (S, C + 1), background last.
+        """Return the final probabilities of every segment of a file, shape (S, C + 1), background last.
 
         Raises:
             CaptureError: when the file cannot be read, or has no sound or no picture.
@@ -101,18 +101,18 @@ class OfflineRun:
             window = ring.push(self._extractor.extract([segment])[0])
             if window is not None:
                 keep(aggregation.push(self._localizer.localize([window])[0]))
-        if (short := ring.close()) is not None:  # shorter than a window
+        if (short := ring.close()) is not None:  # the file is shorter than a window
             keep(aggregation.push(self._localizer.localize([short])[0]))
         keep(aggregation.close())
         return np.stack(rows) if rows else np.zeros((0, len(self._card.classes) + 1), dtype=np.float32)
 
 
 def segments_of(uri: str, card: ModelCard, frames_per_second: int) -> Iterator[Segment]:
-    """Read media in exact seconds as a live run does, as fast as it goes.
+    """Yield the segments of a medium as a live run cuts them, as fast as possible.
 
     Args:
-        uri: what `streamav run --source` takes.
-        card: whose pictures are asked for.
+        uri: an address as `streamav run --source` takes it.
+        card: model card; its picture size is used.
         frames_per_second: F.
 
     Raises:

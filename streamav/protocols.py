@@ -1,6 +1,6 @@
-"""The roles that stages play for each other; the loop knows these and nothing else.
+"""Defines the roles of the stages. The loop depends on these roles only.
 
-They hold no behaviour. A role is filled by duck typing: nothing inherits from these classes.
+They hold no behaviour. Roles use duck typing: no class inherits from them.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ class Source(Protocol):
 
     @property
     def live(self) -> bool:
-        """True when the world does not wait (device, network stream): a full queue drops; False when it does (file)."""
+        """True for a device or network stream, where a full queue drops segments; False for a file, where reading waits."""
 
     @property
     def session(self) -> str:
-        """What event ids are derived from: the content hash of a file, or a random word drawn when a live source opens."""
+        """Text from which event ids are derived: the content hash of a file, or a random word drawn when a live source opens."""
 
     @property
     def skew_ms(self) -> int | None:
         """Measured delay of sound against picture in ms, positive when sound is late; None when not measured."""
 
     def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
-        """Yield sound and pictures, each kind in time order, and LOST / ONLINE when a live source goes and comes back.
+        """Yield sound and pictures, each kind in time order, and LOST / ONLINE when a live source is lost and returns.
 
         Blocks the calling thread. Ends at the end of a file or after close().
 
@@ -58,10 +58,10 @@ class Source(Protocol):
 
 
 class Network(Protocol):
-    """One network, loaded and ready; arrays in, arrays out, first axis is the batch."""
+    """One network, loaded and ready. It takes and returns arrays; the first axis is the batch."""
 
     def __call__(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
-        """Run the network on float32 (or uint8, where the network says so) arrays with any batch size >= 1."""
+        """Run the network on float32 arrays (uint8 for an input that requires it) with any batch size >= 1."""
 
 
 class Engine(Protocol):
@@ -72,7 +72,7 @@ class Engine(Protocol):
         """Backend and precision as published in events, such as "torch-fp32" or "onnxruntime-fp32"."""
 
     def network(self, name: str) -> Network:
-        """Give the named network.
+        """Return the named network.
 
         Raises:
             EngineError: when there is no such network or it cannot be run.
@@ -83,21 +83,21 @@ class Extractor(Protocol):
     """Turns segments into features (features)."""
 
     def extract(self, segments: Sequence[Segment]) -> list[SegmentFeatures]:
-        """Give the features of one or more segments, possibly of several sources, as one batch."""
+        """Return the features of one or more segments, possibly of several sources, as one batch."""
 
 
 class Localizer(Protocol):
     """Scores every segment of windows (localizer)."""
 
     def localize(self, windows: Sequence[Window]) -> list[WindowScores]:
-        """Give the scores of one or more windows, possibly of several sources, as one batch."""
+        """Return the scores of one or more windows, possibly of several sources, as one batch."""
 
 
 class Sink(Protocol):
-    """Takes what there is to publish; never blocks the loop, never raises for a peer that is away (publish)."""
+    """Receives what is to be published. It never blocks the loop and never raises when the peer is away (publish)."""
 
     async def start(self) -> None:
-        """Begin; returns at once even when the peer is away."""
+        """Start; return at once even when the peer is away."""
 
     def event(self, event: Event, latency_s: float) -> None:
         """Take one message about an event, and the time from the end of its newest segment until now, in seconds."""
@@ -106,10 +106,10 @@ class Sink(Protocol):
         """Take a change of a source's state."""
 
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
-        """Take how a source is doing."""
+        """Take the telemetry of a source."""
 
     def scores(self, source: str, scores: FinalScores) -> None:
-        """Take the final scores of one segment; they are for people who ask why there is an event, or none."""
+        """Take the final scores of one segment. They help people to find out why there is an event, or none."""
 
     async def close(self) -> None:
-        """Hand over what is left, within a bounded time, and end."""
+        """Hand over what is left, within a bounded time, and stop."""

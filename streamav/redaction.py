@@ -1,8 +1,8 @@
-"""Shows addresses of cameras without what may be secret in them, also where they stand in the middle of a text.
+"""Removes secrets from addresses of cameras, also from addresses within a longer text.
 
-It opens nothing and knows no sources. A password can stand in every part of an address: before the host, in the path (XMEye:
-`/user=admin_password=...`, UniFi: `/TOKEN`), in the query and in the fragment. So nothing is looked for and taken out. The other way
-round: only the scheme, the host, the port and words that cameras and people use in paths are shown, and all else is three dots.
+It opens nothing. A password can be in every part of an address: before the host, in the path (XMEye: `/user=admin_password=...`,
+UniFi: `/TOKEN`), in the query and in the fragment. So the module does not search for secrets. It shows only the scheme, the host, the
+port and words that are common in paths of cameras, and replaces all other parts by three dots.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import re
 __all__ = ["HIDDEN", "has_secret", "redact", "show_address"]
 
 HIDDEN = "..."
-"""Stands for what is not shown."""
+"""Replaces each hidden part."""
 
 _HOST = re.compile(r"([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]+(%\w+)?\])(:\d{1,5})?")
 _SURE_HOST = re.compile(
     r"(\d{1,3}(\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+(%\w+)?\]|localhost|[A-Za-z0-9_.-]+\.(local|lan|home|internal|localdomain|arpa|box))(:\d{1,5})?"
 )
-"""What is a host and hardly a part of a password."""
+"""A host that is very unlikely to be part of a password."""
 _PARTS = re.compile(r"h26[45]|mpeg4|mp[34]|m3u8|1080p|720p|480p|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[._-]")
-_WORDS_OF_MAKERS = """
+_WORDS_OF_CAMERAS = """
 live stream streams streaming livestream channel channels ch chn cam cams camera cameras video videos videostream audio av media
 input main mainstream sub substream minor major primary secondary first second third high low hd sd onvif profile track preview
 unicast multicast realmonitor axis cgi bin amp bcs mjpeg mjpg mpeg jpeg jpg h264 h265 hevc avc mpeg4 mp3 mp4 m3u8 1080p 720p 480p
@@ -31,7 +31,7 @@ front back rear side door doorbell porch garden yard drive driveway garage carpo
 kitchen nursery baby bed living dining room bedroom bathroom attic cellar basement stairs office workshop shed barn stable pool
 pond patio terrace balcony roof lobby left right north south east west upper lower up down in out inside outside indoor outdoor
 """
-_WORDS = frozenset((_WORDS_OF_MAKERS + _WORDS_OF_PEOPLE).split())
+_WORDS = frozenset((_WORDS_OF_CAMERAS + _WORDS_OF_PEOPLE).split())
 _NUMBERED = re.compile(r"(channels?|ch|chn|camera|cam|profile|stream|subtype|track)=(\d{1,2}|main|sub)")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _AFTER = re.compile(r"[]\"')},:;>]*(?:(?<!\.)\.)?[]\"')}>]*$")
@@ -40,12 +40,12 @@ _NAMED_SECRET = re.compile(r"(?i)((?:password|passphrase|passwd|passwort|pass|pw
 
 
 def show_address(address: str) -> str:
-    """Return the address of a source, or the name of a file, as it may be shown.
+    """Return the address of a source, or the name of a file, without secrets.
 
     Args:
-        address: all of it, and nothing else. What may be shown of it is safe to pass again.
+        address: the whole address without other text. A result of this function is returned unchanged.
     """
-    if address.lower().startswith("lavfi:"):  # a filter graph; movie and amovie read files and addresses
+    if address.lower().startswith("lavfi:"):  # a filter graph; its filters movie and amovie read files and addresses
         return address if "movie" not in address.lower() else f"lavfi:{HIDDEN}"
     before, scheme_end, rest = address.partition("://")
     scheme = re.search(r"[A-Za-z][A-Za-z0-9+.-]*$", before)
@@ -55,16 +55,16 @@ def show_address(address: str) -> str:
 
 
 def redact(text: str) -> str:
-    """Return a text with all addresses in it as `show_address` has them, and without what follows `password=` and the like.
+    """Return a text without the secrets of its addresses, and without the values of `password=` and similar parameters.
 
-    An address is taken to end at a white space. Addresses of servers (http, mqtt) keep their path, for they are those of models and
-    brokers too: whoever has the address of a camera calls `show_address`.
+    An address ends at white space. Addresses of servers (http, mqtt) keep their path, because models and brokers have such addresses
+    too. Callers that have the address of a camera must use `show_address`.
     """
     return _NAMED_SECRET.sub(rf"\1{HIDDEN}", _ADDRESS.sub(_shown, text))
 
 
 def has_secret(address: str) -> bool:
-    """Tell whether an address holds what looks like a password: user information, or a parameter of such a name."""
+    """Return whether an address seems to contain a password: user information, or a parameter such as `password=`."""
     return re.search("://[^@]+@", address) is not None or _NAMED_SECRET.search(address) is not None
 
 
@@ -81,7 +81,7 @@ def _shown(found: re.Match[str]) -> str:
 
 
 def _name(name: str) -> str:
-    """Return the name of a file, less what it holds if it is an address whose scheme was forgotten or misspelt."""
+    """Return the name of a file without secrets. It may be an address whose scheme is missing or misspelled."""
     if re.search(r":.*@", name):
         return _without_scheme(name)
     if "?" in name and "=" in name.partition("?")[2]:
@@ -90,10 +90,10 @@ def _name(name: str) -> str:
 
 
 def _without_scheme(rest: str) -> str:
-    """Return what may be shown of `user:password@host:port/path?query#fragment`.
+    """Return `user:password@host:port/path?query#fragment` without secrets.
 
-    By RFC 3986 the host ends at the first of / ? #, and user information ends at the last @ before that. Passwords are also written
-    unquoted, so an @ may follow; then only what is surely a host is one.
+    In RFC 3986 the host ends at the first of / ? #, and user information ends at the last @ before it. Users also write passwords
+    unquoted, so an @ may follow; then only a part that is certainly a host is taken as the host.
     """
     end = re.search(r"[/?#\\]", rest)
     authority, tail = (rest, "") if end is None else (rest[: end.start()], rest[end.start() :])
@@ -106,11 +106,11 @@ def _without_scheme(rest: str) -> str:
 
 
 def _ambiguous(authority: str, tail: str) -> str:
-    """Return what may be shown where an @ stands behind what looks like the host."""
+    """Return an address without secrets, where an @ follows the apparent host."""
     pieces = [authority.rpartition("@")[2], *tail.split("@")[1:]]
     hosts = [re.split(r"[/?#&\\]", piece, maxsplit=1)[0] for piece in pieces]
     sure = [number for number, host in enumerate(hosts) if _SURE_HOST.fullmatch(host)]
-    if not sure and len(hosts) == 2 and not _HOST.fullmatch(hosts[0]) and _HOST.fullmatch(hosts[1]):  # noqa: PLR2004 - one @ in all
+    if not sure and len(hosts) == 2 and not _HOST.fullmatch(hosts[0]) and _HOST.fullmatch(hosts[1]):  # noqa: PLR2004 - only one @
         sure = [1]
     if not sure:
         return HIDDEN
@@ -120,7 +120,7 @@ def _ambiguous(authority: str, tail: str) -> str:
 
 
 def _tail(tail: str) -> str:
-    """Return what may be shown of path, query and fragment."""
+    """Return path, query and fragment without secrets."""
     parts = re.fullmatch(r"([^?#]*)(\?[^#]*)?(#.*)?", tail, re.DOTALL)
     path, query, fragment = parts.groups() if parts else (tail, None, None)
     shown = "/".join(part if _plain(part) else HIDDEN for part in path.split("/"))
@@ -129,17 +129,17 @@ def _tail(tail: str) -> str:
 
 
 def _query(query: str) -> str:
-    """Return the parameters that number a channel; the others become one sign."""
+    """Return the parameters that number a channel; the others are replaced together by three dots."""
     parameters = [one for one in re.split("[&;]", query) if one]
     shown = [one for one in parameters if _NUMBERED.fullmatch(one)]
     return "&".join([*shown, *([HIDDEN] if len(shown) < len(parameters) else [])])
 
 
 def _plain(part: str) -> bool:
-    """Tell whether one part of a path consists of known words and at most three further digits."""
+    """Return whether one part of a path consists of known words and at most three other digits."""
     if part == HIDDEN:
         return True
     pieces = _PARTS.findall(part)
     digits = "".join(piece for piece in pieces if piece.isdigit() and piece not in _WORDS)
     words = [piece.lower() for piece in pieces if not piece.isdigit() and piece not in {".", "_", "-"}]
-    return "".join(pieces) == part and len(digits) <= 3 and _WORDS.issuperset(words)  # noqa: PLR2004 - no PIN has so few
+    return "".join(pieces) == part and len(digits) <= 3 and _WORDS.issuperset(words)  # noqa: PLR2004 - a PIN has more digits

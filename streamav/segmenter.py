@@ -1,10 +1,10 @@
-"""Cuts timed sound and pictures into exact seconds by counting samples on the media clock.
+"""Cuts timed sound and pictures into exact segments of one second by counting samples on the media clock.
 
-Pure: it knows no clock, thread, device or file. How the sound was cut into blocks, and in which order blocks and
-pictures arrive, changes nothing in the segments.
+Pure: it uses no clock, thread, device or file. The segments do not depend on how the sound was cut into blocks, or on the
+order in which blocks and pictures arrive.
 
     sound     |--block--|----block----|-block-|        every sample has a place: round(time * 16000)
-    pictures  p0     p1     p2     p3     p4           each stays on display until the next one
+    pictures  p0     p1     p2     p3     p4           each picture stays on display until the next one, for 2 s at most
     segment   [ k s . . . . . . . . . . . . . k+1 s)   frame i is the picture on display at k + i / F seconds
 """
 
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Segmenter", "SegmenterOptions"]
 
+_PICTURE_LIFE_NS = 2 * SEGMENT_NS
+"""A segment whose frames are all further than this from their pictures shows none: the pictures have ended, or not begun."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmenterOptions:
-    """How seconds are cut."""
+    """How segments are cut."""
 
     frames_per_second: int
     """F: frames of a segment, 1 to 60."""
@@ -35,11 +38,11 @@ class SegmenterOptions:
     """Height and width that every picture has, pixels."""
     patience_s: float = 10.0
     """How far sound may run ahead of pictures, or pictures ahead of sound, before a segment is cut without the rest, s.
-    10 s holds any file that is properly interleaved; a live source takes about 1 s."""
+    10 s is enough for any file that is properly interleaved; a live source needs about 1 s."""
     jitter_s: float = 0.02
-    """Time stamps of sound may be off by so much before samples are added or dropped, s."""
+    """Largest error of sound time stamps for which no samples are added or dropped, s."""
     stretch_gap_s: float = 60.0
-    """A jump of the time stamps by more than this ends the stretch, as reset() does, instead of being filled, s."""
+    """A jump of the time stamps by more than this ends the stretch, as reset() does. A shorter gap is filled, s."""
 
     def __post_init__(self) -> None:
         """Check all ranges."""
@@ -59,33 +62,33 @@ class SegmenterOptions:
 class Segmenter:
     """Turns sound and pictures of one source into segments without gaps.
 
-    A segment is given once both sound and pictures have reached its end, or one of them is `patience_s` past it.
+    A segment is returned once both sound and pictures have reached its end, or one of them is `patience_s` past it.
     Segments of one stretch are consecutive, and index * 1 s is always the time on the media clock. The first stretch
-    begins at 0; after reset() the next one begins at the whole second nearest to what comes first, so the index jumps.
+    begins at 0. After reset() the next stretch begins at the whole second nearest to its first item, so the index jumps.
     Memory is bounded by patience_s of sound and F pictures a second.
     """
 
     def __init__(self, options: SegmenterOptions) -> None:
-        """Begin the first stretch at 0 on the media clock."""
+        """Start the first stretch at 0 on the media clock."""
         self._options = options
         self._next_index = 0
         self._begin(0)
 
     def _begin(self, index: int | None) -> None:
-        """Begin a stretch with segment *index*, or with the first thing that comes."""
+        """Start a stretch with segment *index*; None means that the first item decides."""
         self._started = index is not None
         self._index = index or 0
         self._blocks: deque[tuple[int, NDArray[np.float32]]] = deque()  # place of the first sample, samples
         self._sound_end = self._index * SAMPLES_PER_SEGMENT  # place after the last sample
         self._stamp_end: int | None = None  # where the last block ended by its own time stamp
         self._shift = 0  # place minus time stamp, samples
-        self._shown: deque[tuple[VideoFrame | None, bool]] = deque()  # decided frames from _index on: picture, repeated?
+        self._shown: deque[tuple[VideoFrame | None, bool]] = deque()  # decided frames from _index on: picture, is it repeated
         self._decided = self._index * self._options.frames_per_second  # number of the next instant to decide
         self._latest: VideoFrame | None = None
         self._latest_used = False
 
     def push(self, item: AudioBlock | VideoFrame) -> list[Segment]:
-        """Take what capture gave and return the segments that became complete, oldest first.
+        """Take a block or a picture and return the segments that became complete, oldest first.
 
         Raises:
             ShapeError: when a picture does not have the size of the options.
@@ -103,13 +106,13 @@ class Segmenter:
         return rest + self._complete()
 
     def reset(self) -> list[Segment]:
-        """End the stretch, as when a source is lost, and return what close() would; the next item begins a new stretch."""
+        """End the stretch, as when a source is lost, and return what close() would return; the next item begins a new stretch."""
         rest = self.close()
         self._begin(None)
         return rest
 
     def close(self) -> list[Segment]:
-        """Return the segments that are left; a last second is kept, padded, when at least half of it arrived, else dropped."""
+        """Return the remaining segments. The last one is padded and kept when at least half of it arrived, else dropped."""
         if not self._started:
             return []
         end_ns = max(self._sound_end * SEGMENT_NS // SAMPLE_RATE_HZ, self._latest.start_ns if self._latest else 0)
@@ -121,9 +124,9 @@ class Segmenter:
     # Sound
 
     def _place(self, block: AudioBlock) -> None:
-        """Give every sample its place; small jitter keeps the sound in one piece, larger gaps stay open, overlaps are dropped."""
+        """Assign every sample its place. Small jitter leaves no gap, larger gaps stay open, overlaps are dropped."""
         stamp = (block.start_ns * SAMPLE_RATE_HZ + SEGMENT_NS // 2) // SEGMENT_NS
-        if stamp != self._stamp_end:  # not exactly the continuation: judge it anew
+        if stamp != self._stamp_end:  # the block does not continue the last one exactly
             off = self._sound_end - stamp
             heard = self._stamp_end is not None
             self._shift = off if heard and abs(off) <= self._options.jitter_s * SAMPLE_RATE_HZ else 0
@@ -136,7 +139,7 @@ class Segmenter:
             self._sound_end = start + samples.size
 
     def _sound(self) -> tuple[NDArray[np.float32], int]:
-        """Take the samples of the current segment, and count those that never arrived."""
+        """Return the samples of the current segment and the number of samples that never arrived."""
         first = self._index * SAMPLES_PER_SEGMENT
         audio = np.zeros(SAMPLES_PER_SEGMENT, np.float32)
         missing = SAMPLES_PER_SEGMENT
@@ -148,25 +151,25 @@ class Segmenter:
                 samples = samples[:room]
             audio[place - first : place - first + samples.size] = samples
             missing -= samples.size
-        self._sound_end = max(self._sound_end, first + SAMPLES_PER_SEGMENT)  # what comes later than this is too late
+        self._sound_end = max(self._sound_end, first + SAMPLES_PER_SEGMENT)  # samples before this place are too late
         return audio, missing
 
     # Pictures
 
     def _instant_ns(self, number: int) -> int:
-        """Give the time of frame *number*, counted from the media clock's zero."""
+        """Return the time of frame *number*, counted from the media clock's zero."""
         second, frame = divmod(number, self._options.frames_per_second)
         return second * SEGMENT_NS + frame * SEGMENT_NS // self._options.frames_per_second
 
     def _show(self, picture: VideoFrame) -> None:
-        """Decide the frames up to the moment at which *picture* replaces the one on display."""
+        """Decide all frames before the time at which *picture* replaces the picture on display."""
         if picture.pixels.shape[:2] != self._options.picture:
             msg = f"pictures must be {self._options.picture} pixels high and wide, got {picture.pixels.shape[:2]}"
             raise ShapeError(msg)
         if self._latest is not None and picture.start_ns <= self._latest.start_ns:
             return
         if self._latest is None:
-            self._latest = picture  # stands in for what was on display before it
+            self._latest = picture  # also used for the time before it
         while self._instant_ns(self._decided) < picture.start_ns:
             self._decide()
         if picture is not self._latest:
@@ -177,24 +180,29 @@ class Segmenter:
         self._latest_used = True
         self._decided += 1
 
-    def _frames(self) -> tuple[NDArray[np.uint8], int]:
-        """Take the frames of the current segment, and count those that show what the frame before them showed."""
+    def _frames(self) -> tuple[NDArray[np.uint8], int, bool]:
+        """Return the frames of the current segment, how many repeat the picture of the frame before, and whether all are missing."""
         count = self._options.frames_per_second
         while len(self._shown) < count:
             self._decide()
         frames = np.zeros((count, *self._options.picture, 3), np.uint8)
-        repeated = 0
-        for number in range(count):
-            picture, again = self._shown.popleft()
+        taken = [self._shown.popleft() for _ in range(count)]
+        repeated = sum(again or picture is None for picture, again in taken)
+        first = self._index * count
+        if not any(
+            picture is not None and abs(self._instant_ns(first + number) - picture.start_ns) <= _PICTURE_LIFE_NS
+            for number, (picture, _) in enumerate(taken)
+        ):
+            return frames, repeated, True
+        for number, (picture, _) in enumerate(taken):
             if picture is not None:
                 frames[number] = picture.pixels
-            repeated += again or picture is None
-        return frames, repeated
+        return frames, repeated, False
 
     # Segments
 
     def _complete(self) -> list[Segment]:
-        """Cut every segment that is complete, or whose missing part has been waited for long enough."""
+        """Cut every segment that is complete, or whose missing part is later than `patience_s`."""
         segments: list[Segment] = []
         while True:
             end_ns = (self._index + 1) * SEGMENT_NS
@@ -208,8 +216,8 @@ class Segmenter:
 
     def _cut(self) -> Segment:
         audio, missing = self._sound()
-        frames, repeated = self._frames()
-        quality = Quality(missing_samples=missing, repeated_frames=repeated)
+        frames, repeated, unseen = self._frames()
+        quality = Quality(missing_samples=missing, repeated_frames=repeated, picture_missing=unseen)
         segment = Segment(index=self._index, start_ns=self._index * SEGMENT_NS, audio=audio, frames=frames, quality=quality)
         self._index += 1
         self._next_index = self._index

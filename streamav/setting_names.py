@@ -1,4 +1,4 @@
-"""What settings are called: as paths in a file or after --set, and as variables of the environment; and which one was probably meant.
+"""Maps the names of settings: paths in a file or after --set, and environment variables. It also finds the nearest known name.
 
 It reads no file and no environment, and holds no values.
 """
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 __all__ = ["HOME", "NOT_SETTINGS", "PREFIX", "WHERE_PASSWORDS_GO", "explain", "nearest_setting", "nearest_variable", "setting_of_variable"]
 
 PREFIX: Final = "STREAMAV_"
-"""Every variable that begins so is a setting, or one of `NOT_SETTINGS`, or a mistake."""
+"""Every variable with this prefix is a setting, or one of `NOT_SETTINGS`, or a mistake."""
 HOME: Final = "STREAMAV_HOME"
 NOT_SETTINGS: Final[Mapping[str, str]] = {
     HOME: "folder of the user's models and engines",
     "STREAMAV_HARDWARE": "tests: set to use real cameras and microphones",
     "STREAMAV_SHARED_DATA": "tests: folder of shared data",
 }
-"""Variables that name something else than a setting; the only list of them."""
+"""Variables that are not settings; the only list of them."""
 
 WHERE_PASSWORDS_GO: Final = "Put it into STREAMAV_MQTT_PASSWORD, or into a file named by mqtt.password_file"
-"""What to do instead, for messages."""
+"""Where a password may be written, for messages."""
 
 _LONGEST_SHOWN: Final = 200
 _NUMBER: Final = "<number>"
-"""Stands in a path for the number of one of a list of sections."""
+"""Stands in a path for the number of an item in a list of sections."""
 _NAME: Final = "<name>"
 """Stands in a path for the free name of a section, such as a label."""
 _PATTERNS: Final = {_NUMBER: r"(\d+)", _NAME: "(.+)"}
@@ -43,7 +43,7 @@ Path = tuple[str, ...]
 
 
 def setting_of_variable(name: str) -> Path | None:
-    """Return the path that a variable sets: STREAMAV_MQTT_TLS_CA is ("mqtt", "tls", "ca"); None where it names no setting."""
+    """Return the path that a variable sets: STREAMAV_MQTT_TLS_CA gives ("mqtt", "tls", "ca"); None where it names no setting."""
     rest = name.removeprefix(PREFIX).lower()
     for path in _paths(Settings):
         found = re.fullmatch("_".join(_PATTERNS.get(part, part) for part in path), rest)
@@ -54,7 +54,7 @@ def setting_of_variable(name: str) -> Path | None:
 
 
 def nearest_variable(name: str) -> str:
-    """Return the known variable that is most like an unknown one."""
+    """Return the known variable that is most similar to an unknown one."""
     number = re.search(r"_(\d+)(?=_|$)", name)
     stand_ins = {_NUMBER: number[1] if number else "0", _NAME: "LABEL"}
     settings = [PREFIX + "_".join(stand_ins.get(part, part) for part in path).upper() for path in _paths(Settings)]
@@ -62,7 +62,7 @@ def nearest_variable(name: str) -> str:
 
 
 def nearest_setting(location: Path) -> str:
-    """Return the known setting that is most like an unknown one: a like name in the same section first, then a like path anywhere."""
+    """Return the known setting most similar to an unknown one: first a similar name in the same section, then a similar path anywhere."""
     known = _paths(Settings)
     beside = [path[-1] for path in known if _fits(location[:-1], path[:-1])]
     near = difflib.get_close_matches(location[-1], beside, n=1, cutoff=0.5)
@@ -72,13 +72,13 @@ def nearest_setting(location: Path) -> str:
 
 
 def explain(error: Mapping[str, Any]) -> str:
-    """Return one pydantic error as a sentence that names the setting; passwords and whole sections are not shown."""
+    """Return one pydantic error as a sentence that names the setting, without passwords and whole sections."""
     location = tuple(str(part) for part in error["loc"])
     where = ".".join(location) or "settings"
     said, given = str(error["msg"]).removeprefix("Value error, "), error.get("input")
     if error["type"] == "missing":
         return f"{where} must be given"
-    if not location and error["type"] == "value_error":  # a rule about several settings names them itself
+    if not location and error["type"] == "value_error":  # a rule about several settings already names them
         return said
     if error["type"] == "extra_forbidden":
         return f"unknown setting {where}; the nearest is {nearest_setting(location)}"
@@ -86,13 +86,13 @@ def explain(error: Mapping[str, Any]) -> str:
         kind = "a table: write [[sources]]" if isinstance(given, dict) else "a value"
         got = str(len(given)) if isinstance(given, list | tuple) else kind
         return f"sources must be at most {MOST_SOURCES} tables, each headed [[sources]], got {got}"
-    if isinstance(given, dict | list | tuple):  # a whole section: its address or password need not be shown
+    if isinstance(given, dict | list | tuple):  # a whole section may hold an address or a password: do not show it
         return f"{where}: {said}"
     return f"{where}: {said} (got {'a secret' if 'password' in where else _shown(given)})"
 
 
 def _shown(given: object) -> str:
-    """Return a value as it may be shown: an address may stand where none is wanted, and no value fills the screen."""
+    """Return a value for a message: without the secrets of an address, and not longer than 200 characters."""
     if isinstance(given, int) and given.bit_length() > _LONGEST_SHOWN:
         return "a number that is far too large"
     text = repr(show_address(given) if isinstance(given, str) else given)
@@ -100,7 +100,7 @@ def _shown(given: object) -> str:
 
 
 def _fits(location: Path, path: Path) -> bool:
-    """Tell whether a location lies at a path with stand-ins."""
+    """Return whether *location* matches *path*, which may hold stand-ins."""
     return len(location) == len(path) and all(part in _PATTERNS or part == at for at, part in zip(location, path, strict=True))
 
 
@@ -114,7 +114,7 @@ def _paths(model: type[BaseModel], before: Path = ()) -> list[Path]:
 
 
 def _section(annotation: object) -> tuple[type[BaseModel] | None, Path]:
-    """Return the settings class of a field that holds sections, and how one of them is named; None for a plain value."""
+    """Return the settings class of a field that holds sections, and the stand-in for the key of one section; None for a plain value."""
     origin = get_origin(annotation)
     stand_in: Path = (_NAME,) if origin is dict else (_NUMBER,) if origin is tuple else ()
     for candidate in (annotation, *get_args(annotation)):

@@ -1,8 +1,8 @@
-"""Reads tables of people (CSV) as the programs that people use write them, and finds the files that they name.
+"""Reads tables (CSV) as spreadsheet programs write them, and finds the files that the tables name.
 
-Excel separates by semicolons where the comma is the decimal sign, may put `sep=;` in front, ends rows early whose last cells are empty, and
-keeps blank rows. macOS decomposes accents in names of files, and Windows has backslashes between folders.
-It knows no columns: what they mean, and which must be there, is the part of who asks.
+Excel separates values by semicolons where the comma is the decimal sign. It may write `sep=;` before the header, it leaves out empty
+cells at the end of a row, and it keeps blank rows. macOS decomposes accents in file names, and Windows has backslashes between folders.
+The callers know the columns, their meaning and which of them are required.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ MAX_BYTES = 16 << 20
 _SEPARATORS = ",;\t"
 
 Row = tuple[int, dict[str, str]]
-"""The line it begins on, from 1, and its values by column, without white space around them."""
+"""The line on which the row begins, from 1, and its values by column, without white space around them."""
 
 
 def read_table(path: Path, check: Callable[[list[str]], object] | None = None) -> tuple[list[str], list[Row]]:
-    """Return the columns of a table and its rows that are not blank.
+    """Return the columns of a table and all rows that are not blank.
 
     Args:
-        path: the file, UTF-8 with or without byte order mark; separated by commas, semicolons or tabs, as its header is. The header is its
-            first row that is not blank.
-        check: is given the columns before the rows are looked at, and raises where they are wrong.
+        path: the file, UTF-8 with or without byte order mark, separated by commas, semicolons or tabs. The header is the first row that
+            is not blank; it shows which separator the file uses.
+        check: called with the columns before the rows are read; it raises an error if the columns are wrong.
 
     Raises:
-        DataError: when it cannot be read, or a row has more values than the header has columns. What *check* raises passes through.
+        DataError: when the file cannot be read, or a row has more values than the header has columns. Errors of *check* pass through.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -57,7 +57,7 @@ def read_table(path: Path, check: Callable[[list[str]], object] | None = None) -
     for line, row in rows[1:]:
         values = _without_empty_end(row)
         if len(values) > len(columns):
-            msg = f"{path}, row {line}: it must have at most the {len(columns)} fields of the header, got {len(values)}"
+            msg = f"{path}, row {line}: the row must have at most the {len(columns)} fields of the header, got {len(values)}"
             raise DataError(msg)
         values += [""] * (len(columns) - len(values))
         found.append((line, dict(zip(columns, values, strict=True))))
@@ -65,30 +65,30 @@ def read_table(path: Path, check: Callable[[list[str]], object] | None = None) -
 
 
 def find_below(folder: Path, name: str) -> str | None:
-    """Return the path below *folder* that *name* means, with slashes, as it is on the disk; None when there is no such file.
+    """Return the path below *folder* that *name* means, with slashes and as it is spelled on the disk; None when no such file exists.
 
     Args:
-        folder: where the files are.
-        name: path with slashes or backslashes, its accents composed or decomposed.
+        folder: the folder of the files.
+        name: path with slashes or backslashes, with composed or decomposed accents.
     """
     plain = name.replace("\\", "/").removeprefix("./")
     for spelling in (name, plain, unicodedata.normalize("NFC", plain), unicodedata.normalize("NFD", plain)):
         if (folder / spelling).is_file():
             return spelling
-    return _spelt_otherwise(folder, plain)
+    return _find_normalized(folder, plain)
 
 
 def to_seconds(text: str) -> float:
-    """Read a number of seconds, with a decimal point or a decimal comma.
+    """Return a number of seconds from text with a decimal point or a decimal comma.
 
     Raises:
-        ValueError: when it is none.
+        ValueError: when the text is not a number.
     """
     return float(text.replace(",", ".", 1) if "." not in text else text)
 
 
-def _spelt_otherwise(folder: Path, name: str) -> str | None:
-    """Look for a path each of whose parts may be spelt in another normal form."""
+def _find_normalized(folder: Path, name: str) -> str | None:
+    """Return the path of a file if each part of *name* matches in some Unicode normal form; None when there is none."""
     found = ""
     for part in name.split("/"):
         place = folder / found
@@ -103,7 +103,7 @@ def _spelt_otherwise(folder: Path, name: str) -> str | None:
 
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows with the line each begins on."""
+    """Yield the rows, each with the line on which it begins."""
     head, _, rest = text.lstrip("\r\n").partition("\n")
     skipped = text[: len(text) - len(text.lstrip("\r\n"))].count("\n")
     named = head.strip().lower()

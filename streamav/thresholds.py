@@ -1,6 +1,6 @@
-"""When the scores of a class become an event: four values, their ranges, and which of several places they are taken from.
+"""Holds the four values that decide when the scores of a class become an event, their ranges, and the order of their sources.
 
-It knows no class, no score and no event; `streamav.tracker` applies the values.
+It handles no class, score or event; `streamav.tracker` applies the values.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """How one class becomes events: the rule of the live tracker, and of everything that is measured offline."""
+    """How one class becomes events. The live tracker and every offline measurement use this rule."""
 
     on: float
     """An event begins at this probability, 0 to 1."""
     off: float
-    """An event goes on at this probability, 0 to `on`."""
+    """An event continues at this probability, 0 to `on`."""
     min_segments: int = 1
-    """Segments at or above `on` that confirm an event, 1 to `LONGEST`; they need not follow each other."""
+    """Segments at or above `on` that confirm an event, 1 to `LONGEST`; they need not be consecutive."""
     gap_segments: int = 1
     """Longest pause below `off` inside an event, segments, 0 to `LONGEST`."""
 
@@ -46,14 +46,14 @@ class Thresholds:
 
 
 class PartialThresholds(BaseModel):
-    """Thresholds as a user or a model card writes them; None means: as the next more general place says."""
+    """Thresholds as a user or a model card writes them; None means: the value of the next more general place."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     on: Probability | None = None
     """An event begins where the probability of its class is at least this."""
     off: Probability | None = None
-    """An event goes on while the probability of its class is at least this; at most `on`."""
+    """An event continues while the probability of its class is at least this; at most `on`."""
     min_segments: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
     """Segments at or above `on` that confirm an event."""
     gap_segments: Annotated[int, Field(ge=0, le=LONGEST)] | None = None
@@ -68,17 +68,17 @@ def resolve(
     general: PartialThresholds | None = None,
     own: PartialThresholds | None = None,
 ) -> Thresholds:
-    """Return the thresholds of one class: each value from the first place that has it.
+    """Return the thresholds of one class. Each value is taken from the first place that has it.
 
     Args:
         label: slug of the class, for the message.
-        card: what the model card says of all classes; holds every value.
-        card_class: what it says of this one.
-        general: what the settings say of all classes.
-        own: what they say of this one; comes first.
+        card: values of the model card for all classes; holds every value.
+        card_class: values of the model card for this class.
+        general: values of the settings for all classes.
+        own: values of the settings for this class; they come first.
 
     Raises:
-        SettingsError: when the settings put `off` above `on`. Where they only lower `on`, the card's `off` follows it.
+        SettingsError: when the settings put `off` above `on`. If they only lower `on`, the card's `off` is lowered with it.
     """
     asked = _written(general) | _written(own)
     found = _written(card) | _written(card_class) | asked

@@ -1,6 +1,6 @@
-"""The values that travel between the stages: frozen, with shapes and types checked when they are made.
+"""Defines the values that pass between the stages. They are frozen; shapes and types are checked when a value is made.
 
-They know no device, clock, network or broker. Shape letters used everywhere:
+They do not depend on a device, clock, network or broker. Shape letters used everywhere:
 T segments of a window (10), C foreground classes, A audio feature size, G side of the visual grid,
 V visual feature size, F frames of a segment, N samples of a segment (16 000).
 Times are integer nanoseconds on the source's own media clock, whose zero is the first instant of the source.
@@ -45,17 +45,17 @@ __all__ = [
 ]
 
 SAMPLE_RATE_HZ = 16_000
-"""Samples a second of every sound inside streamav (VGGish and YAMNet take 16 kHz)."""
+"""Sample rate of every sound inside streamav (VGGish and YAMNet take 16 kHz)."""
 SAMPLES_PER_SEGMENT = 16_000
 """N: samples of one segment."""
 SEGMENT_NS = 1_000_000_000
 """Length of a segment, 1 s."""
 WINDOW_SEGMENTS = 10
-"""T: segments of a whole window (AVE, VSCG section III-A)."""
+"""T: segments of a full window (AVE, VSCG section III-A)."""
 
 
 def _check(name: str, array: NDArray[np.generic], shape: tuple[int | None, ...], dtype: type[np.generic]) -> None:
-    """Raise ShapeError unless *array* has *dtype* and *shape*, where None stands for any length of at least one."""
+    """Raise ShapeError unless *array* has *dtype* and *shape*, where None means any length of at least one."""
     fits = array.ndim == len(shape) and all(got >= 1 if want is None else got == want for got, want in zip(array.shape, shape, strict=True))
     if not fits or array.dtype != dtype:
         wanted = "(" + ", ".join("*" if n is None else str(n) for n in shape) + ")"
@@ -78,13 +78,13 @@ class AudioBlock:
 
     @property
     def end_ns(self) -> int:
-        """Time after the last sample: the block is complete, and live it can be there, from then on."""
+        """Time after the last sample. The block is complete from then on; a live source cannot deliver it earlier."""
         return self.start_ns + self.samples.size * SEGMENT_NS // SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class VideoFrame:
-    """One picture as capture delivers it, already scaled to the size the model looks at."""
+    """One picture as capture delivers it, already scaled to the size that the model takes."""
 
     start_ns: int
     """Time from which the picture is on display."""
@@ -97,23 +97,30 @@ class VideoFrame:
 
     @property
     def end_ns(self) -> int:
-        """Equal to `start_ns`: a picture stays until the next one, which nobody knows yet, and is complete when it is shown."""
+        """Equal to `start_ns`. A picture stays until the next one, whose time is not known yet, and is complete when it is shown."""
         return self.start_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """What had to be made up to fill a segment."""
+    """How much of a segment was filled in because it never arrived."""
 
     missing_samples: int = 0
     """Samples of the segment that never arrived and are zero, 0 to 16 000."""
     repeated_frames: int = 0
     """Frames of the segment that repeat an older picture because no newer one arrived, 0 to F."""
+    picture_missing: bool = False
+    """True when every picture that could be shown is more than 2 s away: the frames are black."""
+
+    @property
+    def one_sided(self) -> bool:
+        """True when the segment has no sound at all or no picture: nothing is heard and seen in it, so it is background."""
+        return self.picture_missing or self.missing_samples >= SAMPLES_PER_SEGMENT
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Segment:
-    """One exact second of sound and picture."""
+    """One second of sound and picture, exactly."""
 
     index: int
     """Number of the segment since the source opened, from 0, without gaps."""
@@ -131,7 +138,7 @@ class Segment:
         _check("Segment.frames", self.frames, (None, None, None, 3), np.uint8)
 
     def looked_at(self, frames: int | None) -> Segment:
-        """Give the same second with at most so many of its frames, each from the middle of an equal stretch of it; None for all.
+        """Return the segment with at most *frames* of its frames, each from the middle of an equal part of it; None keeps all.
 
         Raises:
             ShapeError: when *frames* is below 1.
@@ -147,7 +154,7 @@ class Segment:
 
 @dataclass(frozen=True, eq=False, slots=True, weakref_slot=True, kw_only=True)
 class SegmentFeatures:
-    """What the extractors saw and heard in one segment; compared by identity, and may be referred to weakly."""
+    """Features that the encoders computed for one segment; compared by identity, and may be referred to weakly."""
 
     index: int
     start_ns: int
@@ -167,7 +174,7 @@ class SegmentFeatures:
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Window:
-    """Consecutive segments, oldest first: ten, or fewer only at the end of a source shorter than ten."""
+    """Consecutive segments, oldest first: ten, or fewer only for a source shorter than ten segments."""
 
     segments: tuple[SegmentFeatures, ...]
 
@@ -186,17 +193,17 @@ class Window:
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class WindowScores:
-    """What the localizer says of every segment of one window."""
+    """Scores that the localizer gives to every segment of one window."""
 
     first_index: int
     relevance: NDArray[np.float32]
-    """Shape (T,), range 0 to 1: how sure it is that the segment holds an audio-visual event (VSCG Eq. 14, sigmoid)."""
+    """Shape (T,), range 0 to 1: confidence that the segment holds an audio-visual event (VSCG Eq. 14, sigmoid)."""
     class_probabilities: NDArray[np.float32]
     """Shape (T, C + 1), rows sum to 1; the last column is background."""
     agreement: NDArray[np.float32]
     """Shape (T,), range -1 to 1: cosine similarity of sound and picture (VSCG Eq. 16)."""
     attention: NDArray[np.float32]
-    """Shape (T, G, G), each grid sums to 1: where in the picture the sound belongs."""
+    """Shape (T, G, G), each grid sums to 1: where in the picture the sound comes from."""
     levels_dbfs: tuple[float | None, ...]
     """T levels, as in SegmentFeatures.level_dbfs."""
 
@@ -211,13 +218,13 @@ class WindowScores:
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class SegmentScores:
-    """Scores of one segment, combined over all windows that have seen it so far."""
+    """Scores of one segment, combined over all windows that have held it so far."""
 
     index: int
     age: int
-    """Newest segment minus this one, 0 to 9: the segment has been scored age + 1 times at most."""
+    """Index of the newest segment minus this one, 0 to 9: at most age + 1 windows have scored the segment."""
     final: bool
-    """True once the age has reached latency - 1, or the source has ended: never revised afterwards."""
+    """True once the age has reached latency - 1, or the source has ended; the scores do not change afterwards."""
     relevance: float
     class_probabilities: NDArray[np.float32]
     """Shape (C + 1,), sums to 1; the last entry is background."""
@@ -229,7 +236,7 @@ class SegmentScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinalScores:
-    """What events of one segment are decided on: its scores once they are final, by label."""
+    """Final scores of one segment, by label; the events of the segment are decided on them."""
 
     start_ns: int
     """Start of the segment, media clock."""
@@ -275,7 +282,7 @@ class SourceState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredSegment:
-    """One second of an event."""
+    """One segment of an event."""
 
     start_ns: int
     score: float
@@ -284,10 +291,10 @@ class ScoredSegment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
-    """Where in the picture; coordinates 0 to 1 from the top left corner."""
+    """Place in the picture; coordinates 0 to 1 from the top left corner."""
 
     grid: tuple[int, int]
-    """Rows and columns of the attention: nothing finer is known."""
+    """Rows and columns of the attention; the place is not known more finely."""
     peak: tuple[float, float]
     """x, y of the strongest cell's centre."""
     box: tuple[float, float, float, float] | None
@@ -296,7 +303,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One message about one label at one source over consecutive seconds; it stands alone."""
+    """One message about one label at one source over consecutive segments; it can be read without the other messages."""
 
     id: str
     """ULID, 26 characters."""
@@ -312,15 +319,15 @@ class Event:
     end_ns: int | None
     """End of the last segment, media clock; None while the event is active."""
     newest_end_ns: int
-    """End of the newest segment this message covers, media clock."""
+    """End of the newest segment that this message covers, media clock."""
     epoch_ns: int
-    """UTC, ns since 1970, of the media clock's zero, as it was known when the event began: the only wall-clock time inside streamav."""
+    """UTC, ns since 1970, of the media clock's zero, as known when the event began: the only wall-clock time inside streamav."""
     score: float
     top_score: float
     relevance: float
     agreement: float
     segments: tuple[ScoredSegment, ...]
-    """The last 1 to 10 seconds of the event, oldest first."""
+    """The last 1 to 10 segments of the event, oldest first."""
     location: Location | None
     level_dbfs: float | None
     skew_ms: int | None
@@ -331,18 +338,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
-    """How a source is doing, every ten seconds."""
+    """State of a source in numbers, every ten seconds."""
 
     frames_per_second: float
     level_dbfs: float | None
     latency_s: float
-    """End of the newest second to hand-over of its events."""
+    """From the end of the newest segment to the hand-over of its events."""
     skew_ms: int | None
     realtime_factor: float
-    """Processing time over media time; below 1 keeps up."""
+    """Processing time over media time; below 1 the run keeps up."""
     dropped_segments: int
     """Segments dropped since the start."""
     looked_frames_per_second: float = 0.0
-    """Frames of a second that are looked at; fewer than the model's while the machine cannot carry more."""
+    """Frames of a segment that the networks process; fewer than the model's while the machine cannot process more."""
     thinned_segments: int = 0
-    """Segments of which fewer frames were looked at, since the start."""
+    """Segments since the start of which the networks processed fewer frames."""

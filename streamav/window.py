@@ -1,8 +1,8 @@
-"""Keeps the features of the last ten segments and gives them as a window each second.
+"""Keeps the features of the last ten segments and returns them as a window for each new segment.
 
-Pure: it knows no clock, network or source, and holds features, never media.
+Pure: it uses no clock, network or source. It holds features, never media.
 
-    segments  0  1  2  3  4  5  6  7  8 | 9  10  11        the first nine warm it up: nothing is scored
+    segments  0  1  2  3  4  5  6  7  8 | 9  10  11        the first nine fill it: nothing is scored yet
     windows                             | 0..9
                                         |   1..10
                                         |       2..11
@@ -26,7 +26,7 @@ class WindowRing:
     """A ring of the last ten segments of one source."""
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Start empty."""
         self._ring: deque[SegmentFeatures] = deque(maxlen=WINDOW_SEGMENTS)
 
     @property
@@ -35,10 +35,10 @@ class WindowRing:
         return len(self._ring) == WINDOW_SEGMENTS
 
     def push(self, features: SegmentFeatures) -> Window | None:
-        """Take the next segment and give the window that ends with it, or None while fewer than ten have arrived.
+        """Take the next segment and return the window that ends with it, or None while fewer than ten have arrived.
 
         Raises:
-            ShapeError: when the index does not follow the one before; reset() first, or fill the gap.
+            ShapeError: when the index is not the next one; call reset() first, or fill the gap.
         """
         if self._ring and features.index != self._ring[-1].index + 1:
             msg = f"the segment after {self._ring[-1].index} must be the next one, got {features.index}; reset() the ring at a gap"
@@ -47,11 +47,11 @@ class WindowRing:
         return Window(segments=tuple(self._ring)) if self.full else None
 
     def reset(self) -> None:
-        """Forget everything, as when the source was lost: ten new segments are needed before there is a window."""
+        """Forget all segments, as when the source is lost: the next window needs ten new segments."""
         self._ring.clear()
 
     def close(self) -> Window | None:
-        """Give the one short window of a source that ended before its tenth segment, else None; the ring is empty afterwards."""
+        """Return the one short window of a source that ended before its tenth segment, else None; the ring is empty afterwards."""
         short = None if self.full or not self._ring else Window(segments=tuple(self._ring))
         self._ring.clear()
         return short

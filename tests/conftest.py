@@ -1,4 +1,4 @@
-"""Fixtures for all tests: the shared data, the tiny model, and what is skipped where the hardware is missing."""
+"""Fixtures of all tests: the shared data and the tiny model. Skips tests whose hardware is missing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch or ONNX Runtime are loaded: several processes share the cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # must be set before torch or ONNX Runtime are loaded; several processes share the cores
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,7 +20,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, with the reason, what needs a GPU or a camera that is not there."""
+    """Skip, with a reason, the tests that need a missing GPU or camera."""
     reasons = {"gpu": _without_gpu(items), "hardware": None if os.environ.get("STREAMAV_HARDWARE") else "set STREAMAV_HARDWARE=1 to use it"}
     for item in items:
         for marker, reason in reasons.items():
@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _without_gpu(items: list[pytest.Item]) -> str | None:
-    """Say why GPU tests cannot run; torch is asked only where there is such a test and a driver."""
+    """Return the reason why GPU tests cannot run, or None; torch is imported only when there is such a test and a driver."""
     if not any(item.get_closest_marker("gpu") for item in items):
         return None
     if not Path("/proc/driver/nvidia/version").exists():
@@ -41,7 +41,7 @@ def _without_gpu(items: list[pytest.Item]) -> str | None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_torch_thread(request: pytest.FixtureRequest) -> None:
-    """Keep torch to one thread, in sessions that use it anyway."""
+    """Limit torch to one thread, in sessions that have imported it already."""
     import sys
 
     if "torch" in sys.modules:
@@ -50,13 +50,13 @@ def _one_torch_thread(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
-    """Undo what a command line or the import linter under test did to logging, so that no test hears less because of another."""
+    """Restore the logging settings after each test, because a tested command or the import linter changes them."""
     root, ours = logging.getLogger(), logging.getLogger("streamav")
     levels, handlers = (root.level, ours.level), list(root.handlers)
     yield
     for name, logger in logging.root.manager.loggerDict.items():
         if name.startswith("streamav") and isinstance(logger, logging.Logger):
-            logger.disabled = False  # logging.config disables whatever exists when it is called
+            logger.disabled = False  # logging.config disables all loggers that exist when it is called
     root.handlers[:] = handlers
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
@@ -64,13 +64,13 @@ def _own_logging() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Give the folder of shared data: $STREAMAV_SHARED_DATA, or ../shared/data beside the repository."""
+    """Return the folder of shared data: $STREAMAV_SHARED_DATA, or ../shared/data beside the repository."""
     named = os.environ.get("STREAMAV_SHARED_DATA")
     folder = Path(named) if named else ROOT.parent / "shared" / "data"
     if not folder.exists():
-        pytest.skip(f"the shared data are not here: {folder}; STREAMAV_SHARED_DATA names another place")
+        pytest.skip(f"the shared data are missing: {folder}; set STREAMAV_SHARED_DATA to their folder")
     if not folder.is_dir() or not any(folder.iterdir()):
-        reason = f"the shared data are broken: {folder} is empty or no folder"
+        reason = f"the shared data are broken: {folder} is empty or not a folder"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
@@ -79,7 +79,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the folder of a whole model of random weights."""
+    """Return the folder of a complete model with random weights."""
     from rigs.roles import write_tiny_bundle
 
     return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
@@ -87,5 +87,5 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def engine_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder for STREAMAV_HOME, so that engines are built once for all tests and nothing of the user's is touched."""
+    """Return a folder for STREAMAV_HOME, so that engines are built once for all tests and the user's files stay unchanged."""
     return tmp_path_factory.mktemp("home")

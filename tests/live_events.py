@@ -1,4 +1,4 @@
-"""The events of a live run: scores given to the real tracker, segment by segment; for tests of what is done offline."""
+"""Returns the events of a live run: gives scores to the real tracker segment by segment, for tests of the offline code."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LABELS = ("bark", "bird", "siren")
 def live_events(
     scores: NDArray[np.floating], thresholds: Thresholds | Sequence[Thresholds], latency: int = 1, seed: int = 0
 ) -> list[SaidEvent]:
-    """Return the confirmed events that the tracker of a live run ends with, in time order.
+    """Return the confirmed events that the tracker of a live run reports, in time order.
 
     Args:
         scores: shape (S, C + 1): final probabilities of every segment.
-        thresholds: of all classes alike, or of each.
-        latency: L; before a segment is final, the tracker is given random scores of it.
-        seed: of these.
+        thresholds: one set for all classes, or one set for each class.
+        latency: L; before a segment is final, the tracker gets random scores for it.
+        seed: seed of the random scores.
     """
     classes = scores.shape[1] - 1
     each = [thresholds] * classes if isinstance(thresholds, Thresholds) else thresholds

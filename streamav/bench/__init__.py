@@ -1,1 +1,1 @@
-"""Measures: one engine's speed, how many streams a machine carries, each in a process of its own."""
+"""Measures the speed of engines and how many streams a machine carries; each measurement runs in a separate process."""

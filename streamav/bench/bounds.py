@@ -1,4 +1,4 @@
-"""The bounds that docs/performance.md promises, against rows that were measured.
+"""Compares measured rows with the bounds that docs/performance.md promises.
 
 It measures nothing and prints nothing.
 """
@@ -16,15 +16,15 @@ __all__ = ["check_bounds"]
 
 
 def check_bounds(rows: Sequence[dict[str, Any]]) -> None:
-    """Compare rows with the bounds of docs/performance.md: those of each profile, in what runs it unless something else is asked for.
+    """Compare rows with the bounds of docs/performance.md; only rows of the engine cpu have bounds.
 
     Raises:
-        EngineError: when one is beyond its bound.
+        EngineError: when a value is beyond its bound.
         SettingsError: when none of the rows has a bound.
     """
     cpu = [row for row in rows if row["engine"] == "cpu"]
     bounds = [
-        ("starter, one second of one stream in float32, ms", 60.0, _least(cpu, "second_ms", profile="starter", batch=1, precision="fp32")),
+        ("starter, one segment of one stream in float32, ms", 60.0, _least(cpu, "second_ms", profile="starter", batch=1, precision="fp32")),
         (
             "paper in int8, real-time factor of the networks",
             0.8,
@@ -37,7 +37,7 @@ def check_bounds(rows: Sequence[dict[str, Any]]) -> None:
         bounds.append((f"{window}, 16 streams, ms a stream", 0.5, _least(cpu, "window_ms", profile=profile, batch=16, share=16)))
     checked = [(what, most, got) for what, most, got in bounds if got is not None]
     if not checked:
-        msg = "--check needs rows that have a bound (docs/performance.md): a cpu engine, and a batch of 1 or 16; there was none"
+        msg = "--check needs rows that have a bound (docs/performance.md), got none; measure a cpu engine with a batch of 1 or 16"
         raise SettingsError(msg)
     beyond = [f"{what}: at most {most}, got {got:.3g}" for what, most, got in checked if got > most]
     if beyond:
@@ -45,6 +45,6 @@ def check_bounds(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _least(rows: list[dict[str, Any]], key: str, share: int = 1, **wanted: object) -> float | None:
-    """Return the least value of *key* over the rows that are as wanted, for each of *share* streams; None without such rows."""
+    """Return the least value of *key* over the rows with the *wanted* values, divided by *share* streams; None without such rows."""
     found = [float(row[key]) / share for row in rows if all(row[name] == value for name, value in wanted.items())]
     return min(found, default=None)

@@ -1,7 +1,7 @@
-"""Runs what `streamav bench` measures in a process of its own, with its threads pinned, and hands back its result or its error.
+"""Runs a measurement of `streamav bench` in a separate process with pinned threads, and returns its result or its error.
 
-The process is one of our modules run as a program: it reads one request as JSON and gives one result as JSON. An error that
-streamav raises on purpose arrives as the same error, with its exit status; anything else is one sentence.
+The process is one of our modules run as a program: it reads one request as JSON and writes one result as JSON. An error that
+streamav raises on purpose is raised again with the same class and exit status; any other failure becomes one sentence.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ def ask(module: str, request: Mapping[str, object], *, what: str, threads: int, 
     """Run *module* as a program on a request.
 
     Args:
-        module: calls give().
+        module: a module that calls give().
         request: values that JSON can hold.
-        what: is measured, for messages: "a trial of 4 streams".
-        threads: of whatever counts its threads by OMP_NUM_THREADS.
-        limit_s: after so many seconds it is given up.
+        what: what is measured, for messages: "a trial of 4 streams".
+        threads: value of OMP_NUM_THREADS in the process.
+        limit_s: the process is stopped after this time, seconds.
 
     Raises:
-        StreamavError: what the program raised.
-        EngineError: when it died of something else, or took too long.
+        StreamavError: the error that the program raised.
+        EngineError: when it failed in another way, or took too long.
     """
     environment = builder_environment() | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
     command = [sys.executable, "-m", module]
@@ -43,7 +43,7 @@ def ask(module: str, request: Mapping[str, object], *, what: str, threads: int, 
             command, input=json.dumps(request), capture_output=True, text=True, env=environment, timeout=limit_s, check=False
         )
     except subprocess.TimeoutExpired as exc:
-        msg = f"{what} must end within {limit_s:.0f} s and did not; is the machine busy?"
+        msg = f"{what} must end within {limit_s:.0f} s and did not; check whether other programs keep the machine busy"
         raise EngineError(msg) from exc
     last = done.stdout.strip().splitlines()[-1:]
     if done.returncode == 0 and last:
@@ -51,13 +51,13 @@ def ask(module: str, request: Mapping[str, object], *, what: str, threads: int, 
     if done.returncode in _BY_STATUS and last:
         msg = f"{what}: {json.loads(last[0])['error']}"
         raise _BY_STATUS[done.returncode](msg)
-    said = done.stderr.strip().splitlines() or ["it died without a word"]
+    said = done.stderr.strip().splitlines() or ["it ended and printed nothing"]
     msg = f"{what} failed: {said[-1]}"
     raise EngineError(msg)
 
 
 def give(measure: Callable[[dict[str, Any]], object]) -> None:
-    """Be the program: read the request, print what *measure* makes of it, or the error it raised."""
+    """Run as the program: read the request from standard input, and print the result of *measure* or the error that it raised."""
     try:
         result = measure(json.load(sys.stdin))
     except StreamavError as exc:

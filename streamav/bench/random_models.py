@@ -1,6 +1,6 @@
-"""Writes a bundle of the true shapes whose weights are random, to time networks whose weights are not at hand.
+"""Writes a bundle with the true shapes and random weights, to time networks whose weights are not available.
 
-Its scores mean nothing; nothing but the bench uses it.
+Its scores have no meaning; only the bench uses it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def write_random_bundle(profile: str, folder: Path, seed: int = 0) -> Bundle:
 
     Args:
         profile: starter, edge or paper.
-        folder: folder to make.
-        seed: of the weights.
+        folder: the folder to make.
+        seed: seed of the weights.
 
     Raises:
-        ModelError: when the folder is taken or cannot be written.
+        ModelError: when the folder exists already or cannot be written.
     """
     torch.manual_seed(seed)
     audio, visual, hidden, classes = _parts(profile)
@@ -62,7 +62,7 @@ def write_random_bundle(profile: str, folder: Path, seed: int = 0) -> Bundle:
 
 
 def _parts(profile: str) -> tuple[AudioCard, VisualCard, int, tuple[ClassEntry, ...]]:
-    """Give both encoders, the width of the localizer and the classes."""
+    """Return the cards of both encoders, the width of the localizer and the classes."""
     if profile == "paper":
         audio = AudioCard(network="vggish", log_mel_offset=0.01, size=128)
         return audio, VisualCard(network="vgg19", picture=(224, 224), frames_per_second=16, size=512, grid=7), 128, AVE_CLASSES
@@ -76,5 +76,5 @@ def _parts(profile: str) -> tuple[AudioCard, VisualCard, int, tuple[ClassEntry, 
 
 def _arrays(prefix: str, module: nn.Module) -> Iterator[tuple[str, NDArray[np.generic]]]:
     for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point():  # batch norm's counters are not
+        if tensor.is_floating_point():  # a batch norm's counters are integers and are not written
             yield f"{prefix}.{name}", tensor.numpy()

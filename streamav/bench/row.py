@@ -1,8 +1,8 @@
-"""Times one engine for `streamav bench`, beside plain eager float32 torch, in a process of its own.
+"""Times one engine for `streamav bench` beside plain eager float32 torch, in a separate process.
 
-Run as a program it takes one request as JSON and gives rows as JSON: memory is then that of this engine alone. Every
-measured second goes the whole way, from pictures and sound to events; the networks are timed inside it. The reference is
-measured in turns with the engine, so that other load on the machine touches both alike.
+Run as a program it reads one request as JSON and writes rows as JSON: the memory is then that of this engine alone. Every
+measured segment goes the whole way from pictures and sound to events; the networks are timed inside it. The reference is
+measured in turns with the engine, so that other load on the machine affects both equally.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = ["RowRequest", "facts_of", "measure"]
 Result = TypeVar("Result")
 MOST_RUNS = 200
 _FEW = 4
-"""Pictures at once that memory bounds allow VGG-19: with them its memory is already what it will be."""
+"""Pictures at once that the memory bounds allow VGG-19; with this many, its memory reaches its final size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,28 +56,28 @@ class RowRequest:
     """Engine and precision, such as cpu-fp32."""
     threads: int
     frames: int
-    """Pictures of one second, 1 to 16."""
+    """Pictures of one segment, 1 to 16."""
     streams: int
-    """Sources whose seconds form one batch."""
+    """Sources whose segments form one batch."""
     budget_s: float
-    """About how long the repetitions may take; one of the engine and one of the reference count in any case."""
+    """About how long the repetitions may take, s; at least one run of the engine and one of the reference are measured."""
     cache: str | None = None
     """Folder of built engines; None for the user's."""
     weights_dir: str | None = None
 
 
 class _Time(NamedTuple):
-    """What one second of all streams took, in seconds."""
+    """How long one segment of all streams took, in seconds."""
 
     event: float
-    """From complete seconds to their events: features, windows, networks, aggregation, tracking."""
+    """From complete segments to their events: features, windows, networks, aggregation, tracking."""
     networks: float
     visual: float
     window: float
 
 
 class _Stopwatch:
-    """An engine whose networks add up how long they ran."""
+    """Wraps an engine and adds up how long each network ran, in seconds."""
 
     def __init__(self, engine: Engine) -> None:
         self.name = engine.name
@@ -97,7 +97,7 @@ class _Stopwatch:
 
 
 class _Rig:
-    """So many streams in their steady state: each has a full window, and is given one second after another."""
+    """Runs a number of streams in their steady state: each has a full window and gets one segment after another."""
 
     def __init__(self, engine: Engine, bundle: Bundle, frames: int, streams: int) -> None:
         card = bundle.card
@@ -115,14 +115,14 @@ class _Rig:
         began = time.perf_counter()
         first = self._extractor.extract([few])[0]
         self.first_s = time.perf_counter() - began
-        """What the first second took, of `_FEW` pictures."""
+        """How long the features of the first segment took, with `_FEW` pictures, in seconds."""
         self._index = WINDOW_SEGMENTS - 1
         for stages in self._stages:
             for index in range(self._index):
                 stages.push(replace(first, index=index, start_ns=index * SEGMENT_NS))
 
     def second(self) -> _Time:
-        """Take every stream one second further."""
+        """Run one more segment of every stream and return the times."""
         self._watch.seconds.clear()
         segment = replace(self._segment, index=self._index, start_ns=self._index * SEGMENT_NS)
         self._index += 1
@@ -137,7 +137,7 @@ class _Rig:
 
 
 def facts_of(request: RowRequest) -> dict[str, JsonValue]:
-    """Make the engine of a request when it is not in the cache, without loading it, and give what is known of it.
+    """Make the engine of a request when it is not in the cache, without loading it, and return its facts.
 
     Raises:
         EngineError: when the engine cannot run the model.
@@ -151,7 +151,7 @@ def facts_of(request: RowRequest) -> dict[str, JsonValue]:
 
 
 def measure(request: RowRequest) -> list[dict[str, Any]]:
-    """Time one engine; give its row of the bench's table and that of the reference it was measured in turns with.
+    """Time one engine; return its row of the bench's table and the row of the reference that was measured in turns with it.
 
     Raises:
         EngineError: when the engine cannot run the model.
@@ -163,8 +163,8 @@ def measure(request: RowRequest) -> list[dict[str, Any]]:
     ready_s = time.perf_counter() - began
     rig = _Rig(engine, bundle, request.frames, request.streams)
     if request.streams > 1 or rig.first_s * request.frames < _FEW * request.budget_s:
-        rig.second()  # sets up what depends on the batch: buffers, graphs; for one stream of a slow engine it counts for little
-    resident = resident_mb("VmHWM")  # not getrusage: its figure is inherited from the process that started this one
+        rig.second()  # warms up buffers and graphs of this batch size; skipped for one stream of a slow engine, where it matters little
+    resident = resident_mb("VmHWM")  # not getrusage: its value is inherited from the parent process
     memory = {
         "memory_mb": None if resident is None else round(resident, 1),
         "gpu_memory_mb": _gpu_memory_mb(request),
@@ -183,7 +183,7 @@ def measure(request: RowRequest) -> list[dict[str, Any]]:
 
 
 def _reference(request: RowRequest, bundle: Bundle) -> Engine:
-    """Open plain eager float32 torch on the device of the engine that it is compared with."""
+    """Open plain eager float32 torch on the same device as the engine."""
     settings = ModelSettings(engine="torch", threads=request.threads, weights_dir=_weights_dir(request))
     if _on_gpu(request):
         from streamav.engines.cuda_engine import open_eager_cuda
@@ -197,7 +197,7 @@ def _on_gpu(request: RowRequest) -> bool:
 
 
 def _gpu_memory_mb(request: RowRequest) -> float | None:
-    """Give the most memory that torch held on the GPU, 10^6 bytes; None on a CPU."""
+    """Return the most memory that torch reserved on the GPU, 10^6 bytes; None on a CPU."""
     if not _on_gpu(request):
         return None
     import torch
@@ -206,7 +206,7 @@ def _gpu_memory_mb(request: RowRequest) -> float | None:
 
 
 def _drift(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Give how far the engine was from the reference when it was made; a reference is not off."""
+    """Return how far the engine was from the reference when it was made; for the reference itself, without facts, no difference."""
     parity = facts.get("parity", {})
     return {
         "drift": parity.get("probability", 0.0),
@@ -229,7 +229,7 @@ def _cache(request: RowRequest) -> EngineCache:
 
 
 def _repeat_until(run: Callable[[], Result], budget_s: float) -> list[Result]:
-    """Run at least once, and again until the time is spent."""
+    """Run at least once, and again until the time is over or `MOST_RUNS` is reached."""
     results: list[Result] = []
     end = time.perf_counter() + budget_s
     while not results or (time.perf_counter() < end and len(results) < MOST_RUNS):
@@ -257,7 +257,7 @@ def _row(request: RowRequest, backend: str, times: list[_Time], plain: list[_Tim
         **_spread("window", window),
         **_spread("event", event),
         "reference_second_ms": round(float(np.median(reference)), 3),
-        # Of each turn, then the middle one: load that came and went touched both runs of a turn.
+        # The median of the ratios of single turns, since a short load affects both runs of a turn.
         "ratio_to_reference": round(float(np.median(networks[-len(reference) :] / reference)), 4),
         "realtime_factor": round(middle / 1e3 / request.streams, 5),
         "streams": int(1e3 * request.streams / middle),

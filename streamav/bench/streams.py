@@ -1,7 +1,7 @@
 """Finds how many paced sources one process carries on this machine (`streamav bench --streams N`).
 
-It doubles the number of sources until a trial fails, then halves the gap. Each trial is a process of its own
-(`streamav.bench.trial`), so that its memory is its own.
+It doubles the number of sources until a trial fails, then halves the gap. Each trial runs in a separate process
+(`streamav.bench.trial`), so that its memory is measured alone.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 __all__ = ["Search", "find_most", "memory_per_stream_mb", "search"]
 
 _PATIENCE_S = 120.0
-"""A trial may take so much longer than its media before it is given up."""
+"""A trial that takes this much longer than its media is stopped, s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """What the search came to."""
+    """The result of the search."""
 
     most: int
-    """Greatest number of sources that was carried; 0 when not even one was."""
+    """Largest number of sources that was carried; 0 when not even one was."""
     open_ended: bool
-    """True when as many as were asked for were carried: the machine may carry more."""
+    """True when all sources that were asked for were carried: the machine may carry more."""
     memory_per_stream_mb: float | None
-    """Slope of the memory over the number of sources, 10^6 bytes; None after a single trial."""
+    """Slope of the memory over the number of sources, 10^6 bytes for each source; None after a single trial."""
     trials: tuple[Trial, ...]
 
 
 def find_most(carries: Callable[[int], bool], most: int, first: int = 1) -> int:
-    """Give the greatest number that *carries*, by doubling from *first* and then halving the gap; 0 when 1 does not.
+    """Return the largest number that *carries*, by doubling from *first* and then halving the gap; 0 when 1 is not carried.
 
-    It takes for granted that whoever carries n carries fewer, and asks for no number twice and none above *most*.
+    It assumes that a machine that carries n also carries fewer. It tries no number twice and none above *most*.
     """
     good, bad, number = 0, most + 1, min(first, most)
     while number < bad:
@@ -52,7 +52,7 @@ def find_most(carries: Callable[[int], bool], most: int, first: int = 1) -> int:
 
 
 def memory_per_stream_mb(trials: Sequence[Trial]) -> float | None:
-    """Give the slope of a line through memory over sources, by least squares; None when there is no line."""
+    """Return the slope of a line through memory over sources, by least squares; None when all trials have the same number of sources."""
     if len({trial.streams for trial in trials}) < 2:  # noqa: PLR2004 - a line has two points
         return None
     mean_streams = sum(trial.streams for trial in trials) / len(trials)
@@ -62,12 +62,12 @@ def memory_per_stream_mb(trials: Sequence[Trial]) -> float | None:
 
 
 def search(request: TrialRequest, first: int, told: Callable[[Trial], None]) -> Search:
-    """Search up to `request.streams` sources.
+    """Search for the largest number of sources, up to `request.streams`.
 
     Args:
-        request: the trial; its number of sources is the most that is tried.
-        first: how many sources are tried first.
-        told: called with each trial as it ends.
+        request: the trial; its number of sources is the largest that is tried.
+        first: number of sources of the first trial.
+        told: called with each trial when it ends.
 
     Raises:
         StreamavError: when a trial fails for another reason than that the machine cannot carry it.
@@ -84,7 +84,7 @@ def search(request: TrialRequest, first: int, told: Callable[[Trial], None]) -> 
 
 
 def _trial(request: TrialRequest) -> Trial:
-    """Run one trial in a process of its own, with its threads pinned."""
+    """Run one trial in a separate process with pinned threads."""
     trial = ask(
         "streamav.bench.trial",
         asdict(request),

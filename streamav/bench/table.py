@@ -1,6 +1,6 @@
 """Times the networks of models on every engine: one process for each row (`streamav.bench.row`), so that memory and threads are its own.
 
-It prints nothing. Where a model's weights are absent, random ones of the true shapes are timed, and the row says so.
+It prints nothing. When a model's weights are absent, random weights of the true shapes are timed, and the row records this.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["RECIPES", "TableRequest", "runnable", "table_rows"]
 
 ROW_TIMEOUT_S = 300
 RECIPES = ("cpu-fp32", "cpu-int8", "cuda-fp16", "tensorrt-fp16")
-"""What is timed unless something else is asked for, where the machine can run it."""
+"""The recipes that are timed by default, if the machine can run them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +43,13 @@ class TableRequest:
     frames: int
     """Pictures of one segment, 1 to 16."""
     budget_s: float
-    """About how long each engine is measured; one turn counts in any case."""
+    """About how long each engine is measured, s; at least one turn is measured."""
     weights: Path | None = None
     """Folder with encoders that bundles do not hold."""
 
 
 def table_rows(request: TableRequest) -> list[dict[str, Any]]:
-    """Measure every row that was asked for.
+    """Measure every row of the request.
 
     Raises:
         EngineError: when an engine cannot run a model, or takes longer than `ROW_TIMEOUT_S`.
@@ -72,17 +72,17 @@ def runnable() -> list[str]:
 
 
 class _Model(NamedTuple):
-    """What is timed."""
+    """The model that is timed."""
 
     folder: Path
     cache: Path | None
-    """For its engines; None for the user's own."""
+    """Cache folder of its engines; None for the user's."""
     note: str
-    """bundle, or random: weights that are not at hand."""
+    """"bundle", or "random" when the weights are not available."""
 
 
 def _model(name: str, scratch: Path, weights: Path | None) -> _Model:
-    """Find a model; where its weights are absent, make one of the same shapes with random weights."""
+    """Find a model; when its weights are absent, make one of the same shapes with random weights."""
     try:
         bundle = find_bundle(name)
         for part in (bundle.card.audio, bundle.card.visual):
@@ -109,7 +109,7 @@ def _row_request(request: TableRequest, model: _Model, recipe: str, streams: int
 
 
 def _profile_rows(requests: list[RowRequest]) -> list[dict[str, Any]]:
-    """Time engines one after another; the reference, measured beside each of them, has one row: that of the first."""
+    """Time engines one after another. The reference is measured beside each of them and gets one row: that of the first engine."""
     rows: list[dict[str, Any]] = []
     for request in requests:
         found = _rows(request)
@@ -119,9 +119,11 @@ def _profile_rows(requests: list[RowRequest]) -> list[dict[str, Any]]:
 
 
 def _rows(request: RowRequest) -> list[dict[str, Any]]:
-    """Time one engine in a process of its own, with its threads pinned, after making it here when it has to be made."""
+    """Time one engine in a separate process with pinned threads; an engine of the CPU is first made in this process."""
     if request.recipe.startswith("cpu"):
-        facts_of(request)  # so that the memory of its process is that of running, not of making; a GPU's would stay taken here
+        facts_of(
+            request
+        )  # so that its process measures the memory of running, not of making; not for a GPU, whose memory would stay in use here
     rows: list[dict[str, Any]] = ask(
         "streamav.bench.row", asdict(request), what=f"timing {request.recipe}", threads=request.threads, limit_s=ROW_TIMEOUT_S
     )

@@ -1,7 +1,7 @@
-"""One trial of `streamav bench --streams`: so many paced sources in one process for a while, and how it went.
+"""Runs one trial of `streamav bench --streams`: a number of paced sources in one process for a while, and measures the result.
 
-Run as a program it takes a request as JSON on standard input and prints the trial as JSON. Sources play what was rendered
-beforehand, so that drawing is not measured, or decode a file each; their seconds end at different moments, as cameras' do.
+Run as a program it reads a request as JSON from standard input and prints the trial as JSON. The sources play a scene that was
+rendered before, so that drawing is not measured, or each decodes a file. Their segments end at different moments, as with cameras.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 __all__ = ["CameraLike", "Trial", "TrialRequest", "run_trial"]
 
 RENDERED_S = 14.0
-"""Length of the rendered scene, which is played over and over: one turn of its script."""
+"""Length of the rendered scene, which is repeated, s: one round of its script."""
 GOLDEN = 0.618034
-"""Its multiples modulo 1 are spread evenly, however many: phases of the sources, s."""
+"""Multiples of this number modulo 1 are spread evenly, whatever their count: they are the phases of the sources, s."""
 LATENCY_LIMIT_S = 1.0
-"""Above this the next second is complete before this one's events are out."""
+"""Above this latency the next segment is complete before the events of this one are out."""
 _SAMPLE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRequest:
-    """What is to be tried."""
+    """What to try."""
 
     streams: int
     seconds: float
-    """Measured seconds of each source, after the ten that only warm up."""
+    """Measured time of each source, s, after the ten seconds of warm-up."""
     model: str
     engine: str = "auto"
     """As `model.engine`, or the name of a recipe, such as cpu-int8."""
@@ -53,53 +53,53 @@ class TrialRequest:
     """File that every source decodes; None for the rendered scene."""
     gather_ms: int = 0
     together: bool = False
-    """True: the seconds of all sources end at the same moment; else at moments spread over the second, as cameras' do."""
+    """True: the segments of all sources end at the same moment; False: at moments spread over one second, as with cameras."""
 
     @property
     def media_s(self) -> float:
-        """Seconds of media of each source."""
+        """Return the length of the media of each source, s."""
         return WINDOW_SEGMENTS + self.seconds
 
     def with_streams(self, streams: int) -> TrialRequest:
-        """Give the same with another number of sources."""
+        """Return the same request with another number of sources."""
         return replace(self, streams=streams)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """How it went."""
+    """The result of a trial."""
 
     streams: int
     engine: str
     threads: int
     load: float
-    """Seconds of work of the one inference worker in a second of the world."""
+    """Seconds that the one inference worker works in one second of real time."""
     realtime_factor: float
     """The same for one stream."""
     latency_p50_s: float | None
-    """End of a second to its events."""
+    """From the end of a segment to its events."""
     latency_p95_s: float | None
     latency_p99_s: float | None
     dropped: int
     thinned: int
     memory_mb: float
-    """Resident memory while it ran, median, 10^6 bytes."""
+    """Resident memory during the trial, median of the later half, 10^6 bytes."""
     processor_s: float
-    """Processor seconds of the whole process, capture included, in a second of the world."""
+    """Processor seconds of the whole process, capture included, in one second of real time."""
     carried: bool
-    """Nothing dropped, nothing thinned, and the 95th percentile of the latency under one second."""
+    """True when no segment was dropped or thinned and the 95th percentile of the latency is below one second."""
 
 
 class CameraLike:
-    """Plays items over and over at the world's pace; live: what comes too late for the networks is dropped, not waited for."""
+    """Repeats items in real time as a live source: a segment that comes too late for the networks is dropped, not waited for."""
 
     def __init__(self, play: Callable[[], Iterable[AudioBlock | VideoFrame]], *, name: str, phase_s: float) -> None:
-        """Keep how to play.
+        """Keep the arguments.
 
         Args:
-            play: gives the items of one round, in the order in which they are complete.
-            name: what ids of events are derived from.
-            phase_s: how long after its start the first item comes.
+            play: returns the items of one round, in the order in which they are complete.
+            name: name from which event ids are derived.
+            phase_s: delay from the start of the source to its first item, seconds.
         """
         self._play = play
         self._phase_s = phase_s
@@ -108,12 +108,12 @@ class CameraLike:
 
     @property
     def live(self) -> bool:
-        """True, as a camera."""
+        """Return True: the source is live, like a camera."""
         return True
 
     @property
     def skew_ms(self) -> int | None:
-        """None: nothing is measured."""
+        """Return None: no skew is measured."""
         return None
 
     def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
@@ -138,17 +138,17 @@ class CameraLike:
                 end_ns = max(end_ns, moved.end_ns)
                 yield moved
             if end_ns <= shift_ns:
-                msg = "a source of a trial must have sound and pictures, got nothing"
+                msg = "a source of a trial must have sound or pictures, got nothing; give another file with --source"
                 raise CaptureError(msg)
             shift_ns = end_ns
 
     def close(self) -> None:
-        """End items() soon."""
+        """Stop items() soon."""
         self._closed.set()
 
 
 class _Memory(threading.Thread):
-    """Samples the resident memory of this process."""
+    """Samples the resident memory of this process every `_SAMPLE_S` seconds."""
 
     def __init__(self) -> None:
         super().__init__(name="memory", daemon=True)
@@ -160,14 +160,14 @@ class _Memory(threading.Thread):
             self._samples_mb.append(now_mb)
 
     def end(self) -> float | None:
-        """Give the median of the later half; None where the system does not tell."""
+        """Stop sampling and return the median of the later half, 10^6 bytes; None when the system does not report the memory."""
         self._over.set()
         self.join()
         return median(self._samples_mb[len(self._samples_mb) // 2 :]) if self._samples_mb else None
 
 
 def run_trial(request: TrialRequest) -> Trial:
-    """Run so many sources and measure.
+    """Run the sources of a trial and measure.
 
     Raises:
         StreamavError: when the model, the engine or the file cannot be used.
@@ -237,7 +237,7 @@ def _settings(request: TrialRequest) -> Settings:
 
 
 def _player(request: TrialRequest, card: ModelCard) -> Callable[[], Iterable[AudioBlock | VideoFrame]]:
-    """Give what plays one round: the rendered scene out of memory, which all sources share, or a file, decoded anew by each."""
+    """Return the function that plays one round: the rendered scene from memory, shared by all sources, or a file decoded by each."""
     from streamav.capture import open_source
     from streamav.config import CaptureSettings, SourceSettings
 

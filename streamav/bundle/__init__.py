@@ -1,4 +1,7 @@
-"""A model as one folder: the card that says what it is, and its weights; no torch, no pickle, nothing executed."""
+"""Reads and writes models as bundles: one folder with a card, which describes the model, and its weights.
+
+It uses no torch and no pickle, and runs no code from a bundle.
+"""
 
 from __future__ import annotations
 

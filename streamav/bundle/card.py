@@ -1,6 +1,6 @@
-"""The model card: everything that must be known of a model besides its numbers, checked when it is made.
+"""Defines the model card: everything about a model except its weights, checked on construction.
 
-It knows no file and no network: `store` reads and writes it, `engines` builds the networks that it names.
+This module opens no file and builds no network: `store` reads and writes cards, `engines` builds the networks that they name.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ __all__ = [
 ]
 
 SCHEMA: Final = "streamav.model/1"
-"""Name and version of the card's form; another version is refused, never guessed at."""
+"""Name and version of the card's format; any other version is refused."""
 MAX_CLASSES = 1000
 
 Count = Annotated[int, Field(ge=1, le=65_536)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 WeightsFile = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}\.safetensors$")]
-"""A plain file name: it cannot leave the bundle's folder."""
+"""A file name without folders, so that it cannot point outside the bundle's folder."""
 Slug = Annotated[str, Field(pattern=rf"^[a-z0-9_]{{1,{SLUG_SIZE}}}$")]
-"""What `streamav.files.slug` makes of a name."""
+"""The form of the names that `streamav.files.slug` returns."""
 
 
 class _Part(BaseModel):
-    """Frozen part of a card that refuses keys it does not know, NaN and infinity."""
+    """Frozen part of a card; refuses unknown keys, NaN and infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
 
 class ClassEntry(_Part):
-    """One foreground class; its place in the list is its class_id."""
+    """One foreground class; its index in the list is its class_id."""
 
     slug: Slug
-    """Label in topics and events; frozen once released."""
+    """Label in topics and events; it never changes after release."""
     name: Annotated[str, Field(min_length=1, max_length=NAME_SIZE)]
-    """Name for people, as in the data set."""
+    """Name for display, as in the data set."""
 
 
 class AudioCard(_Part):
@@ -66,25 +66,25 @@ class AudioCard(_Part):
     size: Count
     """A: length of the audio feature."""
     external: bool = False
-    """True: its weights are not in the bundle; the user gives them or pulls them."""
+    """True: its weights are not in the bundle; the user provides them or runs `streamav models pull`."""
 
 
 class VisualCard(_Part):
-    """The visual encoder and the pictures it takes."""
+    """The visual encoder and its input pictures."""
 
     network: Literal["compact_visual", "mobilenetv2", "vgg19"]
     options: dict[str, JsonValue] = {}
     """Constructor arguments of the network."""
     picture: tuple[Count, Count]
-    """Height and width of the pictures the network takes, pixels."""
+    """Height and width of the network's input pictures, pixels."""
     frames_per_second: Annotated[int, Field(ge=1, le=16)]
-    """F: frames of a segment that are looked at unless the settings say otherwise."""
+    """F: frames of each segment that are encoded; the settings may override it."""
     size: Count
     """V: length of the visual feature of one grid cell."""
     grid: Annotated[int, Field(ge=1, le=64)]
     """G: cells on each side of the visual grid."""
     external: bool = False
-    """True: its weights are not in the bundle; the user gives them or pulls them."""
+    """True: its weights are not in the bundle; the user provides them or runs `streamav models pull`."""
 
 
 class LocalizerCard(_Part):
@@ -96,19 +96,19 @@ class LocalizerCard(_Part):
 
 
 class DetectionCard(PartialThresholds):
-    """From scores to events: values tuned for this model, which the settings may override."""
+    """Thresholds and durations that turn scores into events, tuned for this model; the settings may override them."""
 
     on: Probability
     off: Probability
     min_segments: Annotated[int, Field(ge=1, le=LONGEST)] = 1
     gap_segments: Annotated[int, Field(ge=0, le=LONGEST)] = 1
     latency_segments: Annotated[int, Field(ge=1, le=10)] = 1
-    """Latency L: a segment is final once L windows have scored it."""
+    """L: a segment's scores are final after L windows have scored it."""
     classes: dict[Slug, PartialThresholds] = Field(default_factory=dict)
-    """What differs for single classes."""
+    """Values that differ for single classes, by slug."""
 
     def thresholds(self, slug: str, general: PartialThresholds | None = None, own: PartialThresholds | None = None) -> Thresholds:
-        """Return the thresholds of one class: those of the card, and over them the settings of all classes and of this one.
+        """Return the thresholds of one class: those of the card, overridden by the settings for all classes, then by those for this class.
 
         Raises:
             SettingsError: when the settings put `off` above `on`.
@@ -128,7 +128,7 @@ class DetectionCard(PartialThresholds):
 
 
 class TrainingData(_Part):
-    """One set of material that the weights were trained on."""
+    """One data set that the weights were trained on."""
 
     name: str
     source: str
@@ -137,14 +137,14 @@ class TrainingData(_Part):
 
 
 class Metrics(_Part):
-    """Measured figures and the command that made them."""
+    """Measured figures and the command that measured them."""
 
     command: str = ""
     values: dict[str, float] = {}
 
 
 class ModelCard(_Part):
-    """What a bundle is: its classes, networks, settings, data, licence, figures and hashes."""
+    """Describes a bundle: its classes, networks, settings, training data, licence, figures and hashes."""
 
     schema_name: Literal["streamav.model/1"] = Field(default=SCHEMA, alias="schema")
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -158,7 +158,7 @@ class ModelCard(_Part):
     detection: DetectionCard
     training_data: tuple[TrainingData, ...] = ()
     licence_note: str
-    """What a user may do with the weights, in one or two sentences."""
+    """What users may do with the weights, in one or two sentences."""
     metrics: Metrics = Metrics()
     weights: dict[WeightsFile, Sha256] = {}
     """SHA-256 of each weights file; filled in by `write_bundle`."""
@@ -169,7 +169,7 @@ class ModelCard(_Part):
         slugs = [entry.slug for entry in classes]
         doubled = sorted({slug for slug in slugs if slugs.count(slug) > 1})
         if doubled:
-            msg = f"slugs must differ, got twice: {', '.join(doubled)}"
+            msg = f"slugs must differ; these occur twice: {', '.join(doubled)}"
             raise ValueError(msg)
         if "background" in slugs:
             msg = "background must not be listed: it is always the index after the last class"
@@ -206,17 +206,17 @@ class ModelCard(_Part):
         return tuple(entry.slug for entry in self.classes)
 
     def thresholds(self) -> tuple[Thresholds, ...]:
-        """Return the card's thresholds of every class, by class_id."""
+        """Return the card's thresholds of every class, in class_id order."""
         return tuple(self.detection.thresholds(slug) for slug in self.slugs)
 
     def to_json(self) -> str:
-        """Give the card as indented JSON text that ends in a newline."""
+        """Return the card as indented JSON text that ends with a newline."""
         tree = self.model_dump(mode="json", by_alias=True)
         return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def card_name(text: str, otherwise: str) -> str:
-    """Return a name that a card takes, made of any text such as the name of a folder; *otherwise* where nothing of it can stay."""
+    """Return a valid card name made from any text, such as a folder's name; return *otherwise* when no character of it is usable."""
     try:
         return slug(text[:SLUG_SIZE], "-")
     except DataError:
@@ -228,23 +228,23 @@ def parse_card(text: str | bytes, where: str) -> ModelCard:
 
     Args:
         text: content of a model.json.
-        where: its place, for messages.
+        where: path of the card, for messages.
 
     Raises:
-        ModelError: when it is not JSON, is of another schema, or a field is missing, unknown or out of range.
+        ModelError: when the text is not JSON or has another schema, or a field is missing, unknown or out of range.
     """
     try:
         tree = json.loads(text)
     except (ValueError, RecursionError) as exc:
-        msg = f"the model card {where} must be JSON: {exc}; the bundle is damaged, get or write it again"
+        msg = f"the model card {where} must be JSON: {exc}; the bundle is damaged: download or write it again"
         raise ModelError(msg) from exc
     schema = tree.get("schema") if isinstance(tree, dict) else None
     if schema != SCHEMA:
-        msg = f"the model card {where} must have schema {SCHEMA!r}, got {schema!r}; this streamav cannot read it"
+        msg = f"the model card {where} must have schema {SCHEMA!r}, got {schema!r}; this version of streamav cannot read it"
         raise ModelError(msg)
     try:
         return ModelCard.model_validate_json(text)
     except ValidationError as exc:
         lines = (f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors(include_url=False))
-        msg = f"the model card {where} is wrong:\n" + "\n".join(lines)
+        msg = f"the model card {where} is not valid:\n" + "\n".join(lines)
         raise ModelError(msg) from None

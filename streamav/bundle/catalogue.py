@@ -1,6 +1,6 @@
-"""The public encoders that bundles may name without holding them: where each lies, how it is known to be whole, whose it is.
+"""Lists the public encoders that bundles may name as external: address, size, hash and licence of each file.
 
-It opens no connection (`pull` does) and does not read weights.
+It opens no connection (`pull` does) and reads no weights.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ class PublicFile:
     """One public weights file."""
 
     network: str
-    """Network it is for, as cards name it; also its name on the command line."""
+    """Name of its network, as in cards and on the command line."""
     file: str
     url: str
     limit: int
-    """Most bytes it may have."""
+    """Largest accepted size, bytes."""
     size: int | None = None
-    """Exact bytes, where known."""
+    """Exact size in bytes, if known."""
     sha256: str | None = None
     md5: str | None = None
     known_from: str
-    """Where hash or size were read; nothing here was hashed by us."""
+    """Source of the hash or size; this project did not compute any of them."""
     others: tuple[str, ...] = ()
-    """Names of other public files with the same weights that our readers take."""
+    """Names of other public files with the same weights that our readers support."""
     licence: str
 
 
@@ -57,7 +57,7 @@ ENCODERS: dict[str, PublicFile] = {
             url="https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
             limit=320_000_000,
             sha256="10086976245803799d9194e9a73d9b6c1549c71d1b80106f5cade5608a561f4b",
-            known_from="its first eight digits are in the file's own name; in full in four public projects",
+            known_from="its first eight digits are in the file's name; all digits are in four public projects",
             others=("vggish.npz",),
             licence="Apache-2.0 (torchvggish, tensorflow/models); trained on YouTube-8M",
         ),
@@ -68,7 +68,7 @@ ENCODERS: dict[str, PublicFile] = {
             limit=20_000_000,
             size=15_296_092,
             sha256="13c3308955bbfaef262f175ac9c40e47b134573a93984f009220dd7cc12a1744",
-            known_from="the same in more than six public projects",
+            known_from="size and hash are the same in more than six public projects",
             others=("yamnet.safetensors",),
             licence="Apache-2.0 (tensorflow/models); trained on AudioSet",
         ),
@@ -81,20 +81,20 @@ ENCODERS: dict[str, PublicFile] = {
             ),
             limit=20_000_000,
             size=9_406_464,
-            known_from="size only, in public download logs: its hash is taken down at the first pull and compared at the next",
+            known_from="size only, in public download logs: its hash is stored at the first pull and compared at the next",
             others=("mobilenetv2.safetensors",),
             licence="Apache-2.0 (Keras Applications); trained on ImageNet",
         ),
     )
 }
-"""By the name of the network."""
+"""The public files, by the name of the network."""
 
 PROFILES: dict[str, tuple[str, ...]] = {"paper": ("vgg19", "vggish"), "edge": ("mobilenetv2", "yamnet")}
-"""Encoders that a profile's bundles name without holding them."""
+"""External encoders of the bundles of each profile."""
 
 
 def encoders_of(name: str) -> tuple[PublicFile, ...]:
-    """Give the public files that *name*, an encoder or a profile, stands for.
+    """Return the public files of *name*, an encoder or a profile.
 
     Raises:
         ModelError: when there is no such name.
@@ -103,19 +103,19 @@ def encoders_of(name: str) -> tuple[PublicFile, ...]:
         return (ENCODERS[name],)
     if name in PROFILES:
         return tuple(ENCODERS[network] for network in PROFILES[name])
-    msg = f"what to pull must be one of {', '.join([*PROFILES, *ENCODERS])}, got {name!r}"
+    msg = f"the encoder or profile to pull must be one of {', '.join([*PROFILES, *ENCODERS])}, got {name!r}"
     raise ModelError(msg)
 
 
 def encoder_file(network: str, folder: Path | None = None) -> Path:
-    """Find the weights file of an external encoder.
+    """Return the path of the weights file of an external encoder.
 
     Args:
-        network: name of the network, as the card gives it.
-        folder: where to look (settings: model.weights_dir); None for the folder that `streamav models pull` fills.
+        network: name of the network, as in the card.
+        folder: folder to search (setting model.weights_dir); None for the folder that `streamav models pull` writes to.
 
     Raises:
-        ModelError: when there is none; the message says how to get it.
+        ModelError: when the file is missing; the message states how to get it.
     """
     entry = encoders_of(network)[0]
     folder = encoder_folder() if folder is None else folder
@@ -124,7 +124,7 @@ def encoder_file(network: str, folder: Path | None = None) -> Path:
         if (folder / name).is_file():
             return folder / name
     msg = (
-        f"the weights of {network} must lie in {folder} as {' or '.join(dict.fromkeys(names[: 1 + len(entry.others)]))}; "
-        f"run: streamav models pull {network}   (or put the file there; without a network: --from FILE)"
+        f"the weights of {network} must be in {folder} as {' or '.join(dict.fromkeys(names[: 1 + len(entry.others)]))}; "
+        f"run: streamav models pull {network}   (or put the file there; offline: add --from FILE)"
     )
     raise ModelError(msg)

@@ -1,6 +1,6 @@
-"""The 28 classes of AVE in the order that every published file and checkpoint uses.
+"""Lists the 28 classes of AVE in the order of every published file and checkpoint.
 
-It holds names only and knows no label file: an index is never derived from sorted names.
+It reads no label file. Never derive a class index from sorted names.
 """
 
 from __future__ import annotations

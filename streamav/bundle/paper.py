@@ -1,6 +1,6 @@
-"""The model card of the paper's network: AVE's 28 classes, VGGish and VGG-19 features, imported or trained weights.
+"""Builds the model card of the paper's network: AVE's 28 classes, VGGish and VGG-19 features, imported or trained weights.
 
-It knows the paper's settings, not where the weights come from.
+It holds the paper's settings and reads no weights.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["imported_card", "paper_networks"]
 
 AUTHORS_NOTE = (
-    "Weights of the authors of VSCG (arXiv 2210.05242), published without a licence: for your own research; do not pass them on. "
-    "The encoders are not part of this bundle and have licences of their own."
+    "Weights of the authors of VSCG (arXiv 2210.05242), published without a licence: use them for your own research and "
+    "do not redistribute them. The encoders are not part of this bundle and have their own licences."
 )
 _AVE = TrainingData(
     name="AVE",
@@ -30,23 +30,23 @@ _AVE = TrainingData(
 
 
 def paper_networks() -> tuple[AudioCard, VisualCard]:
-    """Give the encoders of AVE's published features: VGGish and VGG-19 pool5, both outside the bundle."""
+    """Return the encoders of AVE's published features: VGGish and VGG-19 pool5, both external."""
     audio = AudioCard(network="vggish", log_mel_offset=0.01, size=128, external=True)
     visual = VisualCard(network="vgg19", picture=(224, 224), frames_per_second=16, size=512, grid=7, external=True)
     return audio, visual
 
 
 def imported_card(name: str, options: Mapping[str, JsonValue], checkpoint_sha256: str) -> ModelCard:
-    """Describe an imported checkpoint of the authors.
+    """Build the card of an imported checkpoint of the authors.
 
     Args:
-        name: of the bundle.
+        name: name of the bundle.
         options: `VSCGOptions.reference(...)` as a dictionary.
-        checkpoint_sha256: of the file it was imported from; its start becomes part of the version.
+        checkpoint_sha256: SHA-256 of the imported file; its first 12 digits become part of the version.
     """
     audio, visual = paper_networks()
-    # 0.7 is the paper's threshold on relevance (section III-E); the rest is not tuned on streams. No event of AVE is shorter than 2 s,
-    # so two segments confirm one.
+    # 0.7 is the paper's threshold on relevance (section III-E); the other values are not tuned on streams. No event of AVE is shorter
+    # than 2 s, so two segments confirm an event.
     fully = options.get("supervision") == "fully"
     detection = DetectionCard(on=0.7 if fully else 0.5, off=0.5 if fully else 0.3, min_segments=2, gap_segments=1, latency_segments=1)
     return ModelCard(

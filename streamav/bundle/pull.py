@@ -1,7 +1,7 @@
-"""Fetches a public weights file once, whole: over HTTP with resume, or from a file, with bounded size and its hash checked.
+"""Downloads a public weights file over HTTP, with resume, or copies it from a local file; checks its size and hash.
 
-urllib of the standard library is enough for one GET with a Range header and keeps the runtime free of an HTTP client; redirects
-from https to anything else and schemes other than http and https are refused. It does not read weights.
+urllib of the standard library is enough for one GET with a Range header, so the runtime needs no HTTP client. Redirects from https
+to anything else, and schemes other than http and https, are refused. It does not read weights.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ __all__ = ["pull"]
 
 TIMEOUT_S = 30.0
 ATTEMPTS = 4
-"""A connection that breaks is taken up again so often, where it stopped, as long as each brings something new."""
+"""Largest number of attempts per download. Each resumes where the last one broke off; after one without new bytes the download fails."""
 BLOCK = 1 << 18
 OK, PARTIAL, RANGE_NOT_SATISFIABLE = 200, 206, 416
 
 
 class _Body(Protocol):
-    """What is needed of a response."""
+    """The parts of an HTTP response that this module uses."""
 
     status: int
     headers: Message
 
     def read(self, amount: int, /) -> bytes:
-        """Give at most so many bytes; none at the end."""
+        """Return at most *amount* bytes; return no bytes at the end."""
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
 
 class _SafeRedirects(request.HTTPRedirectHandler):
@@ -58,7 +58,7 @@ class _SafeRedirects(request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> request.Request | None:
-        """Refuse what would leave https, then do as urllib does (it refuses other schemes itself)."""
+        """Refuse a redirect away from https, else do what urllib does (it refuses other schemes itself)."""
         schemes = (req.type, parse.urlsplit(newurl).scheme)
         if schemes[1] != "https" and schemes != ("http", "http"):
             text = f"{req.full_url} redirects to {newurl}, which is not https"
@@ -73,21 +73,21 @@ def pull(
     folder: Path | None = None,
     progress: Callable[[int, int | None], None] = lambda _done, _total: None,
 ) -> Path:
-    """Put a public weights file into the user's folder, whole and checked; nothing is fetched when it is there already.
+    """Download or copy a public weights file into the user's folder and check it; without *source*, a file that is there is only checked.
 
     Args:
-        entry: which file.
-        source: file, folder, http(s) address, or address that ends in "/" (the file's name is put after it); None for the public address.
-            A local file keeps its name when our readers know it, and else is called after the network.
-        folder: where to put it; None for `encoder_folder()`.
-        progress: called with bytes done and bytes in all (None when the server does not say).
+        entry: the file's entry in the catalogue.
+        source: file, folder, http(s) address, or address that ends with "/" (the file's name is added to it); None for the public
+            address. A local file keeps its name when our readers know this name; else it gets the network's name.
+        folder: target folder; None for `encoder_folder()`.
+        progress: called with the bytes done and the total bytes (None when the server does not send the total).
 
     Returns:
-        Where it lies.
+        Path of the file.
 
     Raises:
-        ModelError: when it cannot be had, is too large, or is not the file it should be. What came over HTTP up to a broken connection is
-            kept in "<name>.part" and taken up at the next call; a file that is wrong is removed.
+        ModelError: when the file cannot be downloaded or read, is too large, or has a wrong size or hash. After a broken connection the
+            bytes received so far stay in "<name>.part", and the next call resumes there; a wrong file is removed.
     """
     folder = encoder_folder() if folder is None else folder
     is_address = source is None or "://" in source
@@ -128,7 +128,7 @@ def _copy(local: Path, part: Path, limit: int) -> None:
 
 
 def _download(address: str, part: Path, limit: int, progress: Callable[[int, int | None], None]) -> None:
-    """Fetch *address* into *part*, going on where it stopped."""
+    """Download *address* into *part*; resume after broken connections."""
     if parse.urlsplit(address).scheme not in ("http", "https"):
         msg = f"an address must begin with https:// or http://, got {address}"
         raise ModelError(msg)
@@ -142,12 +142,12 @@ def _download(address: str, part: Path, limit: int, progress: Callable[[int, int
             break
     of = "" if total is None else f" of {total}"
     why = "the connection ended early" if failure is None else str(failure)
-    msg = f"{address} stopped after {done}{of} bytes ({why}); run the same command again to go on from there"
+    msg = f"{address} stopped after {done}{of} bytes ({why}); run the same command again to resume there"
     raise ModelError(msg)
 
 
 def _attempt(address: str, part: Path, limit: int, progress: Callable[[int, int | None], None]) -> tuple[int | None, Exception | None]:
-    """Fetch once; give the bytes there are in all, if known, and what broke the connection, if anything did."""
+    """Download once; return the total bytes (None if unknown) and the error that broke the connection (None if none did)."""
     have = part.stat().st_size if part.is_file() else 0
     body = _open(address, part, have)
     resumed = body.status == PARTIAL
@@ -181,7 +181,7 @@ def _attempt(address: str, part: Path, limit: int, progress: Callable[[int, int 
 
 
 def _open(address: str, part: Path, have: int) -> _Body:
-    """Ask for the file, or for the rest of it if it is still the same one."""
+    """Request the file, or its remaining bytes if the file on the server has not changed."""
     etag_file = _etag_file(part)
     etag = etag_file.read_text(encoding="utf-8") if etag_file.is_file() else ""
     asked = request.Request(address, headers={"User-Agent": "streamav", "Accept-Encoding": "identity"})  # noqa: S310 - checked above
@@ -196,16 +196,16 @@ def _open(address: str, part: Path, have: int) -> _Body:
         if exc.code == RANGE_NOT_SATISFIABLE and have:
             _forget(part)
             return _open(address, part, 0)
-        msg = f"{address} answered {exc.code} {exc.reason}; get the file elsewhere and give it with --from FILE"
+        msg = f"{address} answered {exc.code} {exc.reason}; get the file elsewhere and pass it with --from FILE"
         raise ModelError(msg) from None
     except (OSError, http.client.HTTPException) as exc:
         reason = getattr(exc, "reason", exc)
-        msg = f"{address} cannot be reached ({reason}); on a machine without network get the file elsewhere and give it with --from FILE"
+        msg = f"{address} cannot be reached ({reason}); on an offline machine get the file elsewhere and pass it with --from FILE"
         raise ModelError(msg) from exc
 
 
 def _opener() -> request.OpenerDirector:
-    """Make an opener that knows http and https only (urllib's own also opens file:, ftp: and data:)."""
+    """Build an opener for http and https only (urllib's default opener also opens file:, ftp: and data:)."""
     opener = request.OpenerDirector()
     for handler in (
         request.ProxyHandler,
@@ -221,7 +221,7 @@ def _opener() -> request.OpenerDirector:
 
 
 def _check(entry: PublicFile, path: Path, target: Path) -> None:
-    """Compare size and hash of *path*, remembering the hash of a file of which none is known; a wrong new file is removed."""
+    """Compare size and hash of *path* with the known values and store its hash for the next time; remove a new file that is wrong."""
     size, sha256 = path.stat().st_size, file_sha256(path)
     remembered = target.with_name(target.name + ".sha256")
     wanted: dict[str, tuple[object, object]] = {}
@@ -236,11 +236,11 @@ def _check(entry: PublicFile, path: Path, target: Path) -> None:
             hint = f" (if you trust it, remove {remembered} first)" if "first" in what else ""
             msg = f"{target.name} must have {what} {want}, got {got}: it is damaged or another file{hint}"
             raise ModelError(msg)
-    write_whole(remembered, f"{sha256}  {target.name}\n")  # half of it would make a good file look wrong ever after
+    write_whole(remembered, f"{sha256}  {target.name}\n")  # written atomically: a partial hash would make every later check fail
 
 
 def _md5(path: Path) -> str:
-    """Hash a file as its publisher did; it tells damage, not malice."""
+    """Return the MD5 of a file, the hash that its publisher uses; it detects damage, not attacks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 

@@ -1,6 +1,6 @@
-"""Reads, finds and writes bundles: a folder with a model card (model.json) and weights (safetensors), whole or not at all.
+"""Finds, reads and writes bundles: a folder with a model card (model.json) and weights (safetensors), written completely or not at all.
 
-It knows no network: arrays are float32 numpy under dotted names. It runs nothing that it reads and trusts no size it is told.
+It builds no network: arrays are float32 numpy arrays with dotted names. It runs no code from a bundle and checks every file's size.
 """
 
 from __future__ import annotations
@@ -46,33 +46,33 @@ __all__ = [
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 PARTS = ("audio", "visual", "localizer")
-"""First word of every tensor's name: the network it belongs to."""
+"""The possible first words of a tensor's name: the network that it belongs to."""
 MAX_CARD_BYTES = 1 << 20
 MAX_WEIGHTS_BYTES = 4 << 30
-"""Ten times VGG-19 and VGGish together; more is not a model of ours."""
+"""Ten times VGG-19 and VGGish together; a larger file is not a model of this project."""
 _FLOATS = ("F16", "F32")
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle whose card is right and whose weights files have the sizes and hashes that the card names."""
+    """A bundle with a valid card and weights files that have the hashes in the card."""
 
     card: ModelCard
     path: Path
     """The bundle's folder."""
 
     def weights(self, prefix: str) -> dict[str, NDArray[np.float32]]:
-        """Give the weights of one network.
+        """Return the weights of one network.
 
         Args:
             prefix: "audio", "visual" or "localizer" (with or without the dot).
 
         Returns:
-            float32 arrays by name, without the prefix; what is stored as float16 comes back as float32.
+            float32 arrays by name, without the prefix; arrays stored as float16 are converted to float32.
             Empty for an external encoder.
 
         Raises:
-            ModelError: when a file has gone, is damaged, or holds a type other than float16 and float32.
+            ModelError: when a file is missing or damaged, or holds a type other than float16 and float32.
         """
         start = prefix.rstrip(".") + "."
         found: dict[str, NDArray[np.float32]] = {}
@@ -83,7 +83,7 @@ class Bundle:
 
     @property
     def sha256(self) -> str:
-        """Hash of the weights, 64 hexadecimal digits: of the file where there is one, of the list of hashes where there are more."""
+        """SHA-256 of the weights, 64 hexadecimal digits: of the file if there is one, of the list of hashes if there are several."""
         hashes = sorted(self.card.weights.items())
         if len(hashes) == 1:
             return hashes[0][1]
@@ -91,7 +91,7 @@ class Bundle:
 
 
 def data_home() -> Path:
-    """Give the folder of the user's own models: $STREAMAV_HOME, else streamav in $XDG_DATA_HOME or ~/.local/share."""
+    """Return the folder of the user's own models: $STREAMAV_HOME, else streamav in $XDG_DATA_HOME or ~/.local/share."""
     home = os.environ.get(HOME)
     if home:
         return Path(home)
@@ -99,17 +99,17 @@ def data_home() -> Path:
 
 
 def models_folder() -> Path:
-    """Give the folder where the user's bundles lie, one folder each."""
+    """Return the folder of the user's bundles; each bundle is one folder in it."""
     return data_home() / "models"
 
 
 def encoder_folder() -> Path:
-    """Give the folder where `streamav models pull` puts public encoders."""
+    """Return the folder where `streamav models pull` stores public encoders."""
     return data_home() / "weights"
 
 
 def bundle_names() -> dict[str, Path]:
-    """List the bundles that can be asked for by name: those of the package, then those of the user."""
+    """Return the folders of all bundles that have a name: those of the package, then those of the user."""
     names: dict[str, Path] = {}
     for folder in (_packaged_folder(), models_folder()):
         if folder.is_dir():
@@ -120,58 +120,58 @@ def bundle_names() -> dict[str, Path]:
 
 
 def find_bundle(name_or_dir: str | Path) -> Bundle:
-    """Load a bundle by name or folder; a name of the package wins over one of the user, a name over a folder.
+    """Load a bundle by name or folder. Names of the package come first, then names of the user's bundles, then folders.
 
     Raises:
-        ModelError: when there is none, or it cannot be used.
+        ModelError: when there is no such bundle, or it is damaged.
     """
     names = bundle_names()
     path = names.get(str(name_or_dir), Path(name_or_dir))
     if not path.is_dir():
         have = ", ".join(names) or "none"
-        msg = f"the model must be the name of a bundle (there are: {have}) or the folder of one, got {str(name_or_dir)!r}"
+        msg = f"the model must be the name of a bundle (available: {have}) or the folder of a bundle, got {str(name_or_dir)!r}"
         raise ModelError(msg)
     return load_bundle(path)
 
 
 def load_bundle(path: Path | str) -> Bundle:
-    """Read a bundle's card and check its weights files against it: size, hash, header, names of tensors.
+    """Read a bundle's card and check its weights files: size, hash, header, names of tensors.
 
     Raises:
-        ModelError: when anything is missing, damaged, half-written or of another schema version.
+        ModelError: when anything is missing, damaged, incomplete or of another schema version.
     """
     path = Path(path)
     card = parse_card(_read_bounded(path / CARD_FILE, MAX_CARD_BYTES), str(path / CARD_FILE))
     if not card.weights:
-        msg = f"the model card {path / CARD_FILE} names no weights file; the bundle was not written to its end"
+        msg = f"the model card {path / CARD_FILE} names no weights file; the bundle is incomplete: download or write it again"
         raise ModelError(msg)
     for name, digest in card.weights.items():
         got = weights_sha256(path / name, MAX_WEIGHTS_BYTES)
         if got != digest:
-            msg = f"{path / name} must have SHA-256 {digest}, got {got}; the bundle is damaged, get it again"
+            msg = f"{path / name} must have SHA-256 {digest}, got {got}; the bundle is damaged: download or write it again"
             raise ModelError(msg)
     _check_names(card, [key for name in card.weights for key in _keys(path / name)], str(path))
     return Bundle(card, path)
 
 
 def write_bundle(path: Path | str, card: ModelCard, tensors: Mapping[str, NDArray[np.generic]], *, replace: bool = False) -> Bundle:
-    """Write a bundle whole or not at all: into a folder beside *path*, which then takes its name.
+    """Write a bundle completely or not at all: into a temporary folder beside *path*, which is renamed to *path* at the end.
 
     Args:
-        path: folder to make.
+        path: folder to create.
         card: the card; its `weights` are filled in here.
-        tensors: float16 or float32 arrays named "audio...", "visual..." or "localizer..."; stored in the type they have.
-        replace: True to put the new bundle in the place of one that is there.
+        tensors: float16 or float32 arrays named "audio...", "visual..." or "localizer..."; stored with their type.
+        replace: True to replace a bundle that is there.
 
     Raises:
-        ModelError: when *path* is taken, a tensor's name or type is wrong, or the disk refuses.
+        ModelError: when *path* exists already, a tensor's name or type is wrong, or the bundle cannot be written.
     """
     path = Path(path).absolute()
     arrays = {key: _storable(key, value) for key, value in tensors.items()}
     _check_names(card, list(arrays), str(path))
 
     def fill(folder: Path) -> None:
-        (folder / WEIGHTS_FILE).write_bytes(save(arrays))  # save_file would make a file that only its owner can read
+        (folder / WEIGHTS_FILE).write_bytes(save(arrays))  # save_file would create a file that only its owner can read
         digest = weights_sha256(folder / WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
         whole = card.model_copy(update={"weights": {WEIGHTS_FILE: digest}})
         (folder / CARD_FILE).write_text(whole.to_json(), encoding="utf-8")
@@ -180,16 +180,16 @@ def write_bundle(path: Path | str, card: ModelCard, tensors: Mapping[str, NDArra
 
 
 def copy_bundle(bundle: Bundle, path: Path | str, *, card: ModelCard | None = None, replace: bool = False) -> Bundle:
-    """Copy a bundle, whole or not at all, to the folder *path*.
+    """Copy a bundle to the folder *path*, completely or not at all.
 
     Args:
-        bundle: what to copy.
-        path: folder to make.
-        card: card of the copy, with the hashes of the same weights; None for the card as it is.
-        replace: True to put the copy in the place of a bundle that is there.
+        bundle: the bundle to copy.
+        path: folder to create.
+        card: card of the copy, with the hashes of the same weights; None for an unchanged card.
+        replace: True to replace a bundle that is there.
 
     Raises:
-        ModelError: when *path* is taken or the disk refuses.
+        ModelError: when *path* exists already or the copy cannot be written.
     """
 
     def fill(folder: Path) -> None:
@@ -202,7 +202,7 @@ def copy_bundle(bundle: Bundle, path: Path | str, *, card: ModelCard | None = No
 
 
 def _write_whole(path: Path, fill: Callable[[Path], None], *, replace: bool) -> Bundle:
-    """Have a folder beside *path* filled, check it, and give it the name *path*, on the disk: training removes its state afterwards."""
+    """Fill a temporary folder beside *path*, check it, rename it to *path* and flush it to disk (training deletes its state afterwards)."""
     try:
         _check_free(path, replace=replace)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -216,21 +216,21 @@ def _write_whole(path: Path, fill: Callable[[Path], None], *, replace: bool) -> 
 
 
 def weights_sha256(path: Path, limit: int) -> str:
-    """Hash a file of at most *limit* bytes, giving 64 hexadecimal digits.
+    """Return the SHA-256 of a file of at most *limit* bytes, as 64 hexadecimal digits.
 
     Raises:
-        ModelError: when it is missing, not a file, unreadable or larger.
+        ModelError: when it is missing, not a file, unreadable or too large.
     """
     try:
         _check_size(path, limit)
         return file_sha256(path)
     except OSError as exc:
-        msg = f"{path} must be a readable file: {exc.strerror}; the model is incomplete, get it again"
+        msg = f"{path} must be a readable file: {exc.strerror}; the model is incomplete: download or write it again"
         raise ModelError(msg) from exc
 
 
 def _packaged_folder() -> Path:
-    """Give streamav/models of the installed package (a path, since wheels are unpacked)."""
+    """Return streamav/models of the installed package (a path, because wheels are installed unpacked)."""
     return Path(str(resources.files("streamav"))) / "models"
 
 
@@ -239,7 +239,7 @@ def _read_bounded(path: Path, limit: int) -> bytes:
         _check_size(path, limit)
         return path.read_bytes()
     except OSError as exc:
-        msg = f"{path} must be a readable file: {exc.strerror}; {path.parent} is no bundle, or one that was not written to its end"
+        msg = f"{path} must be a readable file: {exc.strerror}; {path.parent} is not a bundle, or the bundle is incomplete"
         raise ModelError(msg) from exc
 
 
@@ -256,7 +256,7 @@ def _check_free(path: Path, *, replace: bool) -> None:
     is_bundle = (path / CARD_FILE).is_file()
     is_empty = path.is_dir() and not any(path.iterdir())
     if not (is_empty or (replace and is_bundle)):
-        hint = "ask for it to be replaced, or choose another folder" if is_bundle else "choose another folder"
+        hint = "allow its replacement, or choose another folder" if is_bundle else "choose another folder"
         msg = f"the bundle's folder must not exist yet, got {path}; {hint}"
         raise ModelError(msg)
 
@@ -272,17 +272,17 @@ def _storable(key: str, value: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def _check_names(card: ModelCard, keys: list[str], where: str) -> None:
-    """Raise unless every network that the card says is inside has tensors, and no other has."""
+    """Raise unless the localizer and every encoder that is not external have tensors, and no other network has."""
     wanted = {"localizer"} | {part for part, external in _external(card) if not external}
     got = {key.partition(".")[0] for key in keys}
     if got != wanted:
         msg = (
-            f"the weights of {where} must be of {', '.join(sorted(wanted))} (first word of a tensor's name), "
+            f"the weights of {where} must belong to {', '.join(sorted(wanted))} (first word of a tensor's name), "
             f"got {', '.join(sorted(got)) or 'none'}"
         )
         raise ModelError(msg)
     if len(set(keys)) != len(keys):
-        msg = f"every tensor of {where} must be stored once, got a name twice"
+        msg = f"every tensor of {where} must be stored once; a name occurs twice"
         raise ModelError(msg)
 
 
@@ -303,7 +303,7 @@ def _tensors(path: Path, start: str) -> Iterator[tuple[str, NDArray[np.float32]]
     """Read the tensors whose names begin with *start*, as float32."""
     try:
         with safe_open(path, framework="numpy") as file:
-            for key in file.keys():  # noqa: SIM118 - no mapping: it cannot be iterated
+            for key in file.keys():  # noqa: SIM118 - not a mapping: it cannot be iterated
                 if not key.startswith(start):
                     continue
                 stored = file.get_slice(key).get_dtype()

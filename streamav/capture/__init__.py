@@ -1,6 +1,6 @@
-"""Sources of timed sound and pictures: files, network streams, cameras with microphones, and the rendered scene.
+"""Provides the sources of timed sound and pictures: files, network streams, cameras with microphones, and the rendered scene.
 
-Nothing here knows segments, windows, networks or brokers. PyAV and sounddevice are imported when a source is opened.
+It uses no segments, windows, networks or brokers. PyAV and sounddevice are imported when a source is opened.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Says what kind of thing the address of a source is.
+"""Classifies the address of a source.
 
 Pure: it opens nothing.
 """
@@ -15,16 +15,16 @@ __all__ = ["LAVFI", "is_live", "is_network"]
 LAVFI = "lavfi:"
 """Prefix of an FFmpeg filter graph that makes sound and pictures, for tests."""
 _FILE_SUFFIXES = frozenset(MEDIA_SUFFIXES) - {".ts"}
-"""Over HTTP, .ts is how live streams are sent."""
+"""Suffixes of plain files on a web server. Live streams over HTTP are sent as .ts, so .ts is not one of them."""
 
 
 def is_network(uri: str) -> bool:
-    """Say whether the address names a peer on a network (a scheme with ://, other than file)."""
+    """Return whether the address names a peer on a network (a scheme with ://, other than file)."""
     return "://" in uri and not uri.lower().startswith("file://") and not uri.startswith(LAVFI)
 
 
 def is_live(uri: str) -> bool:
-    """Say whether the world does not wait: every network stream, but for a plain media file on a web server."""
+    """Return whether the source is live: every network stream except a plain media file on a web server."""
     if not is_network(uri):
         return False
     parts = urlsplit(uri)

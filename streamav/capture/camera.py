@@ -1,6 +1,6 @@
 """Reads a camera through FFmpeg's capture devices and stamps its pictures on the computer's monotonic clock.
 
-It knows no microphone and does not reopen a device.
+It uses no microphone and does not reopen a device.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _KERNEL_STAMP_LIMIT_NS = 2_000_000_000
 
 
 class Camera:
-    """One camera; "lavfi:GRAPH" stands in for a real one, at its own pace, where there is none."""
+    """One camera. For tests, "lavfi:GRAPH" replaces the camera by a filter graph that plays at its own pace."""
 
     def __init__(self, device: str, clock: Clock, *, timeout_s: float = 5.0) -> None:
-        """Keep what to open: a number, a path, or part of a device's name."""
+        """Keep the name of the device: a number, a path, or part of its name."""
         self.device, self._clock, self._timeout_s = device, clock, timeout_s
         self._container: av.container.InputContainer | None = None
 
@@ -50,7 +50,8 @@ class Camera:
                 file, form = _capture_device(self.device)
                 self._container = av.open(file, format=form, timeout=(self._timeout_s, self._timeout_s))
         except av.error.FFmpegError as exc:
-            msg = f"camera {show_address(self.device)!r} cannot be opened: {exc.strerror}. `streamav devices` lists what there is"
+            shown = show_address(self.device)
+            msg = f"camera {shown!r} cannot be opened: {exc.strerror}. `streamav devices` lists the devices of this machine"
             raise CaptureError(msg) from exc
         if not self._container.streams.video:
             self.close()
@@ -58,7 +59,7 @@ class Camera:
             raise CaptureError(msg)
 
     def close(self) -> None:
-        """Close the device; only the thread that reads it may do so."""
+        """Close the device; only the thread that reads it may call this."""
         container, self._container = self._container, None
         if container is not None:
             container.close()
@@ -73,7 +74,7 @@ class Camera:
 
         container = self._container
         if container is None:
-            msg = "a camera must be opened before its pictures are asked for"
+            msg = "a camera must be opened before its pictures are read"
             raise CaptureError(msg)
         pacer = Pacer(self._clock, stop) if self.device.startswith(LAVFI) else None
         try:
@@ -84,7 +85,7 @@ class Camera:
                 if stop.is_set():
                     return
                 now_ns = self._clock.monotonic_ns()
-                # Drivers stamp with the monotonic clock when the picture was taken; where they do not, arrival must do.
+                # Most drivers stamp the picture with the monotonic clock when they take it. For the others the time of arrival is used.
                 trusted = stamp_ns is not None and pacer is None and 0 <= now_ns - stamp_ns < _KERNEL_STAMP_LIMIT_NS
                 yield (stamp_ns if stamp_ns is not None and trusted else now_ns), frame
         except av.error.FFmpegError as exc:
@@ -95,7 +96,7 @@ class Camera:
 
 
 def _capture_device(device: str) -> tuple[str, str]:
-    """Give what FFmpeg calls a camera, and the name of its input format, on this system."""
+    """Return FFmpeg's name of a camera, and the name of its input format, on this system."""
     if sys.platform == "darwin":
         return device, "avfoundation"
     return find_camera(device), "v4l2"

@@ -1,6 +1,6 @@
-"""Draws anti-aliased shapes into a small picture with transparency, from their signed distances, in numpy alone.
+"""Draws anti-aliased shapes into a small picture with transparency, from their signed distances, with numpy only.
 
-It knows no kinds of things and no time. Coordinates run from 0 to 1, x from the left, y from the top.
+It holds no kinds of things and no time. Coordinates run from 0 to 1, x from the left, y from the top.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Part = tuple[slice, slice]
 
 
 class Canvas:
-    """A square picture that shapes are painted on, one over the other; it begins transparent."""
+    """A square picture on which shapes are painted, one over the other; it starts transparent."""
 
     def __init__(self, size: int) -> None:
         """Make a canvas of *size* by *size* pixels, size at least 1."""
@@ -30,7 +30,7 @@ class Canvas:
         centres = ((np.arange(size) + 0.5) / size).astype(np.float32)
         self._x: NDArray[np.float32] = centres[None, :]
         self._y: NDArray[np.float32] = centres[:, None]
-        self._paint = np.zeros((size, size, 4), np.float32)  # colour times alpha, and alpha
+        self._paint = np.zeros((size, size, 4), np.float32)  # colour times alpha, then alpha
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour, opacity: float = 1.0) -> None:
         """Paint an ellipse around (x, y) with half axes rx and ry."""
@@ -54,7 +54,7 @@ class Canvas:
         self._fill(part, np.hypot(px - x0 - along * dx, py - y0 - along * dy) - half, colour)
 
     def polygon(self, corners: Sequence[tuple[float, float]], colour: Colour) -> None:
-        """Paint a convex polygon; its corners go clockwise as seen on the screen."""
+        """Paint a convex polygon; its corners are in clockwise order on the screen."""
         xs, ys = [x for x, _ in corners], [y for _, y in corners]
         part, px, py = self._part(min(xs), min(ys), max(xs), max(ys))
         distance = np.full((py.shape[0], px.shape[1]), -1.0, np.float32)
@@ -64,20 +64,20 @@ class Canvas:
         self._fill(part, distance, colour)
 
     def pixels(self) -> NDArray[np.uint8]:
-        """Give the picture, shape (size, size, 4): red, green, blue (not multiplied by alpha), alpha, range 0 to 255."""
+        """Return the picture, shape (size, size, 4): red, green, blue (not multiplied by alpha), alpha, range 0 to 255."""
         alpha = self._paint[:, :, 3:]
         colour = self._paint[:, :, :3] / np.maximum(alpha, 1e-6)
         return np.concatenate([np.clip(colour, 0.0, 255.0), alpha * 255.0], axis=2).round().astype(np.uint8)
 
     def _part(self, x0: float, y0: float, x1: float, y1: float) -> tuple[_Part, NDArray[np.float32], NDArray[np.float32]]:
-        """Give the pixels that a shape within these bounds can touch, and their coordinates: most shapes are small."""
+        """Return the pixels that a shape within these bounds can touch, and their coordinates; this saves time: most shapes are small."""
         left, top = (max(0, int(edge * self._size) - 1) for edge in (x0, y0))
         right, bottom = (max(0, int(edge * self._size) + 2) for edge in (x1, y1))
         columns, rows = slice(left, right), slice(top, bottom)
         return (rows, columns), self._x[:, columns], self._y[rows]
 
     def _fill(self, part: _Part, distance: NDArray[np.floating], colour: Colour, opacity: float = 1.0) -> None:
-        """Paint where *distance*, in canvas widths and negative inside, is below 0, with one pixel of soft edge."""
+        """Paint where *distance* (in canvas widths, negative inside) is below 0, with a soft edge of one pixel."""
         cover = (np.clip(0.5 - distance * self._size, 0.0, 1.0) * opacity)[:, :, None].astype(np.float32)
         paint = self._paint[part]
         paint *= 1.0 - cover

@@ -1,13 +1,13 @@
-"""Tells lost sound from late sound, and the drift of a sound card, by two clocks. Pure: times and counts in, verdicts out.
+"""Separates lost sound from late sound, and measures the drift of a sound card, with two clocks.
 
-The deficit is the time that has passed minus the sound that has come. Status flags of the sound system stay empty when
-samples are lost (measured), so the deficit in two clocks is what tells: the computer's monotonic clock when a block is
-handed over, and the time at which the sound card says it took the block.
+Pure: it takes times and counts and returns verdicts. The deficit is the time that has passed minus the sound that has arrived. Status
+flags of the sound system stay empty when samples are lost (measured), so the deficit is measured on two clocks: the computer's
+monotonic clock when a block is handed over, and the time at which, by the sound card, the block was taken.
 
-    deficit stays in both            loss      samples never come: silence takes their place and is counted
-    stays in the monotonic clock     backlog   we are too slow
-    goes back to zero                stall     late, nothing lost
-    grows by less than 500 ppm       drift     the card's second is not the computer's second
+    deficit stays in both            loss      samples never arrive: silence replaces them and is counted
+    stays in the monotonic clock     backlog   the program is too slow
+    goes back to zero                stall     sound is late, nothing is lost
+    grows by less than 500 ppm       drift     the card's clock and the computer's clock differ in rate
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ __all__ = ["DeficitMonitor", "SoundState", "Verdict"]
 _SECOND_NS = 1_000_000_000
 _ENVELOPE_NS = 10 * _SECOND_NS
 _DRIFT_STEP_NS = 25_000_000
-"""Time stamps follow the drift in steps of this size: just above the jitter that the later stages smooth over."""
+"""Time stamps follow the drift in steps of this size: just above the jitter that the later stages tolerate."""
 _DRIFT_LIMIT = 500e-6
-"""Sound cards are off by some 100 ppm at worst; what moves faster is no drift."""
+"""Sound cards are off by about 100 ppm at worst; a faster change is not drift."""
 
 
 class SoundState(StrEnum):
-    """What is to be thought of the newest block."""
+    """State of the sound at the newest block."""
 
     FLOWING = "flowing"
     SUSPECT = "suspect"
-    """There is a deficit in both clocks, not yet for long enough: hold the block."""
+    """There is a deficit in both clocks, but not long enough to judge: hold the block."""
     LOSS = "loss"
     BACKLOG = "backlog"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one block tells."""
+    """Result for one block."""
 
     state: SoundState
     shift_ns: int = 0
-    """By how much this block, the held ones before it and all later ones move on the monotonic clock: lost sound, or drift."""
+    """How far this block, the held blocks before it and all later ones move on the monotonic clock, ns; due to lost sound or drift."""
 
 
 class DeficitMonitor:
-    """Watches the blocks of one microphone stream.
+    """Monitors the blocks of one microphone stream.
 
     Source: the rule and the tolerance of two blocks were measured on PulseAudio's null sink with blocks of 100 ms;
-    the card's time itself moves by a block.
+    the card's own time varies by one block.
     """
 
     def __init__(self, rate_hz: int, tolerance_s: float, *, confirm_s: float = 1.0) -> None:
-        """Watch a stream of *rate_hz* samples a second; judge a deficit above *tolerance_s* after *confirm_s*."""
+        """Set up for *rate_hz* samples a second; a deficit above *tolerance_s* is judged after *confirm_s*."""
         self._rate = rate_hz
         self._tolerance_ns, self._confirm_ns = round(tolerance_s * _SECOND_NS), round(confirm_s * _SECOND_NS)
         self._first: tuple[int, int | None, int] | None = None  # monotonic time, card's time, samples of the first block
@@ -61,18 +61,18 @@ class DeficitMonitor:
         self._shift_ns = 0
         self._suspect: deque[tuple[int, int]] = deque()  # time, deficit in both clocks
         self._late_since: int | None = None
-        self._base: tuple[int, int] | None = None  # time, lower envelope that counts as no drift
-        self._low: tuple[int, int] | None = None  # begin of the running window, its least deficit
+        self._base: tuple[int, int] | None = None  # time, least deficit that counts as zero drift
+        self._low: tuple[int, int] | None = None  # start of the running window, its least deficit
         self.drift_ns: int | None = None
-        """Drift that the time stamps do not follow yet, ns, positive when the card is slow; None before it was measured."""
+        """Drift that the time stamps do not follow yet, ns, positive when the card is slow; None before it is measured."""
 
     def push(self, samples: int, now_ns: int, card_ns: int | None) -> Verdict:
-        """Take note of one block.
+        """Record one block and judge it.
 
         Args:
             samples: length of the block.
             now_ns: monotonic time at which it was handed over.
-            card_ns: when the card says it took the first sample, on any clock of steady pace; None where it does not say.
+            card_ns: time of its first sample by the sound card, on any clock of constant rate; None where the card gives none.
         """
         if self._first is None:
             self._first = (now_ns, card_ns, samples)
@@ -100,11 +100,11 @@ class DeficitMonitor:
         lost = min(deficit for _, deficit in self._suspect)
         self._suspect.clear()
         self._shift_ns += lost
-        self._low = self._base = None  # the rest of the deficit is a new zero for the drift
+        self._low = self._base = None  # the remaining deficit is the new zero of the drift
         return Verdict(SoundState.LOSS, lost)
 
     def _follow_drift(self, now_ns: int, deficit_ns: int) -> int:
-        """Measure the drift by the least deficit of ten seconds, which no delay can make too small; give a step when it is due."""
+        """Measure the drift by the least deficit of ten seconds, which no delay can make too small; return a step when one is due."""
         if self._low is None:
             self._low = (now_ns, deficit_ns)
         started, least = self._low

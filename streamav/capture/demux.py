@@ -1,11 +1,12 @@
-"""Reads one opened container: decodes sound and pictures, skips what is damaged, and places all on one media clock.
+"""Reads one opened container: decodes sound and pictures, skips damaged packets, and places everything on one media clock.
 
-It opens nothing, waits for nothing and knows neither reconnecting nor pacing.
+It opens nothing, waits for nothing, and does no reconnecting or pacing.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -14,14 +15,19 @@ import av
 
 from streamav.capture.picture import InstantSampler, Scaler
 from streamav.capture.sound import Resampler
-from streamav.capture.timeline import Kind, Timeline
+from streamav.capture.timeline import Kind, Timeline, steady_start
 from streamav.errors import CaptureError, MissingModalityError
 from streamav.types import AudioBlock, VideoFrame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from streamav.capture.look import Look
+
+    _Shown = av.VideoFrame | NDArray[np.uint8]
 
 __all__ = ["DecodedFrame", "decode", "find_streams", "read_items"]
 
@@ -29,23 +35,31 @@ _LOG = logging.getLogger(__name__)
 _SECOND_NS = 1_000_000_000
 _START_SPAN_NS = 2 * _SECOND_NS
 _START_FRAMES = 300
+_START_EACH = 5
+_START_ENOUGH_NS = _SECOND_NS // 2
+_START_STEP_NS = _SECOND_NS // 5
+"""No single time stamp counts for more progress than this."""
+_KINDS: tuple[Kind, ...] = ("sound", "picture")
 _DAMAGE_LIMIT = 200
+_LATE_NS = 30 * _SECOND_NS
+"""Sound waits no longer than this for pictures: they may have ended."""
 _GOES_ON_S = 1.0
-"""A file that goes on for so long behind its last damage was not broken off by it: FFmpeg finds a packet or two in what is left."""
+"""A file that continues for this long after its last damage did not end there. FFmpeg finds some packets in the rest of a broken file."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedFrame:
-    """One decoded frame with its own stream's time."""
+    """One decoded frame with the time of its own stream."""
 
     kind: Kind
-    time_ns: int
+    time_ns: int | None
+    """None where the stream gives none."""
     length_ns: int
     frame: av.AudioFrame | av.VideoFrame
 
 
 def find_streams(container: av.container.InputContainer, name: str) -> tuple[av.AudioStream, av.VideoStream]:
-    """Give the best sound and picture streams; the cover picture of a song is no picture stream.
+    """Return the best sound stream and the best picture stream; the cover picture of a song does not count as a picture stream.
 
     Raises:
         MissingModalityError: when there is no sound or no picture that can be decoded.
@@ -66,21 +80,21 @@ def find_streams(container: av.container.InputContainer, name: str) -> tuple[av.
 
 
 def _decodable(stream: av.stream.Stream) -> bool:
-    context: object = stream.codec_context  # None, whatever the type says, where FFmpeg has no decoder
+    context: object = stream.codec_context  # despite its type, None where FFmpeg has no decoder
     return context is not None
 
 
 def decode(
     container: av.container.InputContainer, sound: av.AudioStream, picture: av.VideoStream, name: str, *, live: bool
 ) -> Iterator[DecodedFrame]:
-    """Yield decoded frames as the container holds them; damaged packets are skipped, counted and logged once.
+    """Yield decoded frames in the order of the container; damaged packets are skipped, counted and logged once.
 
     Raises:
-        av.error.FFmpegError: when a live source fails, or a file fails again and again.
+        av.error.FFmpegError: when a live source fails, or too many packets in a row are damaged.
     """
     damage = _Damage(name)
-    last: dict[int, int] = {}
-    newest_s, broken_s = 0.0, None  # of packets: decoded frames come later
+    order = None if live else _PacketOrder()
+    newest_s, broken_s = 0.0, None  # time stamps of packets, since frames are decoded later
     packets = container.demux(sound, picture)
     while True:
         try:
@@ -88,28 +102,78 @@ def decode(
         except av.error.InvalidDataError as exc:
             damage.note(exc)
             broken_s = newest_s
-            packets = container.demux(sound, picture)  # a generator that raised is over; the container is not
+            packets = container.demux(sound, picture)  # the generator ended when it raised; the container can still be read
             continue
         if packet is None:
             break
         if packet.pts is not None and packet.time_base is not None:
             newest_s = max(newest_s, float(packet.pts * packet.time_base))
+        if order is not None:
+            order.note(packet)
         try:
             frames = packet.decode()
-        except av.error.FFmpegError as exc:  # decoders report damage under many names, "operation not permitted" among them
+        except av.error.FFmpegError as exc:  # decoders report damage under many names, also "operation not permitted"
             damage.note(exc)
             continue
-        timed = [_timed(frame, last, live=live) for frame in frames if isinstance(frame, av.AudioFrame | av.VideoFrame)]
+        timed = [_timed(frame, live=live) for frame in frames if isinstance(frame, av.AudioFrame | av.VideoFrame)]
         if timed:
             damage.in_a_row = 0
-        yield from (frame for frame in timed if frame is not None)
+        yield from timed if order is None else order.arrange(timed)
+    if order is not None:
+        yield from order.flush()
     damage.summarize()
     if broken_s is not None and newest_s - broken_s < _GOES_ON_S and not live:
-        _LOG.warning("file is damaged, its rest is left out source=%s at_s=%.1f", name, broken_s)
+        _LOG.warning("the file is damaged, its rest is skipped source=%s at_s=%.1f", name, broken_s)
+
+
+class _PacketOrder:
+    """Holds sound back until the pictures stored before it are decoded.
+
+    Frame threads and reordering give pictures late, by a number of pictures: seconds, where they are few. How far sound and
+    picture have come is then no longer what the container says, and the timeline judges leaps by it.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}  # of a picture's packet, by its time stamp
+        self._stored = self._decoded = 0
+        self._waiting: deque[tuple[int, DecodedFrame]] = deque()
+        self._waiting_ns = 0
+
+    def note(self, packet: av.Packet[av.stream.Stream]) -> None:
+        """Take note of a packet before it is decoded."""
+        if packet.stream.type == "video" and packet.pts is not None:
+            self._stored += 1
+            self._numbers[packet.pts] = self._stored
+            if len(self._numbers) > _START_FRAMES:  # of damaged pictures
+                del self._numbers[next(iter(self._numbers))]
+
+    def arrange(self, frames: list[DecodedFrame]) -> Iterator[DecodedFrame]:
+        """Yield what may be given now that these frames were decoded."""
+        for one in frames:
+            if one.kind == "sound":
+                self._waiting.append((self._stored, one))
+                self._waiting_ns += one.length_ns
+            else:
+                stamp = one.frame.pts
+                number = self._numbers.pop(stamp, self._decoded + 1) if stamp is not None else self._decoded + 1
+                yield from self._take(number - 1)
+                self._decoded = max(self._decoded, number)
+                yield one
+        yield from self._take(self._decoded)
+
+    def flush(self) -> Iterator[DecodedFrame]:
+        """Yield the rest."""
+        return self._take(self._stored)
+
+    def _take(self, decoded: int) -> Iterator[DecodedFrame]:
+        while self._waiting and (self._waiting[0][0] <= decoded or self._waiting_ns > _LATE_NS):
+            _, one = self._waiting.popleft()
+            self._waiting_ns -= one.length_ns
+            yield one
 
 
 class _Damage:
-    """Counts damaged packets; says so once at the first and once at the end."""
+    """Counts damaged packets; logs the first one and, at the end, their number."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -117,7 +181,7 @@ class _Damage:
         self.in_a_row = 0
 
     def note(self, exc: av.error.FFmpegError) -> None:
-        """Count one damaged packet; raise it when nothing good has come for very long."""
+        """Count one damaged packet; raise its error after more than 200 in a row."""
         self.packets += 1
         self.in_a_row += 1
         if self.packets == 1:
@@ -130,60 +194,82 @@ class _Damage:
             _LOG.warning("damaged data skipped source=%s packets=%d", self._name, self.packets)
 
 
-def _timed(frame: av.AudioFrame | av.VideoFrame, last: dict[int, int], *, live: bool) -> DecodedFrame | None:
-    """Give a frame its time in ns, or None when it has none: the first picture of an RTSP stream, sound before its start."""
-    heard = isinstance(frame, av.AudioFrame)
+def _timed(frame: av.AudioFrame | av.VideoFrame, *, live: bool) -> DecodedFrame:
+    """Return a frame with its time in ns, or with None: the first picture of an RTSP stream, live sound before its start."""
     stamp = frame.pts if frame.pts is not None else frame.dts
     length_ns = frame.samples * _SECOND_NS // frame.sample_rate if isinstance(frame, av.AudioFrame) else 0
-    if stamp is None or frame.time_base is None or (live and stamp < 0):
-        time_ns = last.get(heard)
-        if time_ns is None:
-            return None
-        time_ns += length_ns or _SECOND_NS // 25
-    else:
+    time_ns = None
+    if stamp is not None and frame.time_base is not None and not (live and stamp < 0):
         time_ns = stamp * _SECOND_NS * frame.time_base.numerator // frame.time_base.denominator
-    last[heard] = time_ns
-    return DecodedFrame("sound" if heard else "picture", time_ns, length_ns, frame)
+    return DecodedFrame("sound" if isinstance(frame, av.AudioFrame) else "picture", time_ns, length_ns, frame)
 
 
 def read_items(frames: Iterator[DecodedFrame], look: Look, origin: Callable[[], int], name: str) -> Iterator[AudioBlock | VideoFrame]:
-    """Turn decoded frames into sound and pictures on the media clock; the earliest time stamp of both becomes the origin.
+    """Yield sound and pictures on the media clock; the earliest time stamp of both becomes the origin.
 
     Args:
-        frames: what `decode` yields.
-        look: which pictures are wanted.
-        origin: asked once, when the first frame is there: its media time, ns.
+        frames: decoded frames, as `decode` yields them.
+        look: which pictures are used.
+        origin: returns the media time of the first frame, ns; called once, when that frame has arrived.
         name: the source, for messages.
 
     Raises:
         CaptureError: when nothing could be decoded.
     """
     start = _until_both(frames)
-    if not start:
+    firsts = {kind: steady_start([(one.time_ns, one.length_ns) for one in start if one.kind == kind]) for kind in _KINDS}
+    known = {kind: first for kind, first in firsts.items() if first is not None}
+    if not known:
         msg = f"{name} could be opened but nothing in it could be decoded: it is damaged or empty; try to play it with another program"
         raise CaptureError(msg)
-    timeline = Timeline(min(frame.time_ns for frame in start), origin())
-    sampler: InstantSampler[av.VideoFrame] = InstantSampler(look.frames_per_second)
     scaler, resampler = Scaler(look.picture), Resampler()
-    for decoded in chain(start, frames):
-        time_ns = timeline.place(decoded.kind, decoded.time_ns, decoded.length_ns)
-        if isinstance(decoded.frame, av.AudioFrame):
-            yield from resampler.push(decoded.frame, time_ns)
-            continue
-        for shown_ns, frame in sampler.push(time_ns, decoded.frame):
-            yield VideoFrame(start_ns=shown_ns, pixels=scaler.scale(frame))
+    sampler: InstantSampler[_Shown] = InstantSampler(look.frames_per_second)
+
+    def scaled(frame: av.AudioFrame | _Shown) -> av.AudioFrame | _Shown:
+        return scaler.scale(frame) if isinstance(frame, av.VideoFrame) else frame
+
+    def shown(pictures: list[tuple[int, _Shown]]) -> Iterator[VideoFrame]:
+        for time_ns, frame in pictures:
+            yield VideoFrame(start_ns=time_ns, pixels=scaler.scale(frame) if isinstance(frame, av.VideoFrame) else frame)
+
+    timeline: Timeline[av.AudioFrame | _Shown] = Timeline(known, origin(), keep=scaled)
+
+    def placed() -> Iterator[tuple[int, Kind, av.AudioFrame | _Shown]]:
+        for one in chain(start, frames):
+            yield from timeline.push(one.kind, one.time_ns, one.length_ns, one.frame)
+        yield from timeline.flush()
+
+    for time_ns, _, frame in placed():
+        if isinstance(frame, av.AudioFrame):
+            yield from resampler.push(frame, time_ns)
+        else:
+            yield from shown(sampler.push(time_ns, frame))
     yield from resampler.flush()
-    for shown_ns, frame in sampler.flush():
-        yield VideoFrame(start_ns=shown_ns, pixels=scaler.scale(frame))
-    if timeline.leaps:
-        _LOG.warning("time stamps leapt source=%s times=%d", name, timeline.leaps)
+    yield from shown(sampler.flush())
+    if timeline.leaps or timeline.outliers:
+        _LOG.warning("time stamps jumped source=%s times=%d not_believed=%d", name, timeline.leaps, timeline.outliers)
 
 
 def _until_both(frames: Iterator[DecodedFrame]) -> list[DecodedFrame]:
-    """Collect frames until both kinds were seen: only then is the earliest time known. Gives up after 2 s of one kind."""
+    """Collect the first frames of both kinds, some of each: only then is the earliest time known, whatever one stamp says.
+
+    Gives up after 2 s of one kind. Half a second after both were seen is enough, however few the frames.
+    """
     seen: list[DecodedFrame] = []
+    newest: dict[Kind, int] = {}
+    count = dict.fromkeys(_KINDS, 0)
+    came = dict.fromkeys(_KINDS, 0)
+    both_ns: int | None = None
     for frame in frames:
         seen.append(frame)
-        if frame.kind != seen[0].kind or len(seen) >= _START_FRAMES or frame.time_ns - seen[0].time_ns > _START_SPAN_NS:
+        if frame.time_ns is not None:
+            count[frame.kind] += 1
+            came[frame.kind] += min(max(0, frame.time_ns - newest.get(frame.kind, frame.time_ns)), _START_STEP_NS)
+            newest[frame.kind] = frame.time_ns
+        far = max(came.values())
+        if both_ns is None and all(count.values()):
+            both_ns = far
+        enough = all(number >= _START_EACH for number in count.values()) or (both_ns is not None and far - both_ns >= _START_ENOUGH_NS)
+        if enough or len(seen) >= _START_FRAMES or (both_ns is None and far > _START_SPAN_NS):
             break
     return seen

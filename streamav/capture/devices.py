@@ -22,19 +22,19 @@ class Device:
     """A camera or a microphone."""
 
     id: str
-    """What --camera or --mic takes, and what stays the same when other devices come and go, where there is such a thing."""
+    """Value for --camera or --mic. Where the system offers such a name, it stays the same when other devices are added or removed."""
     name: str
-    """What its maker calls it."""
+    """Name that the maker gave it."""
     default: bool = False
-    """True for the one that is taken when none is named."""
+    """True for the device that is used when none is named."""
 
 
 def list_cameras(dev: Path = _DEV, sys_class: Path = _SYS) -> list[Device]:
-    """List the cameras of a Linux machine; elsewhere the list is empty, and cameras are given by name.
+    """List the cameras of a Linux machine. On other systems the list is empty, and cameras are given by name.
 
     Args:
         dev: where device files are.
-        sys_class: where the kernel tells their names.
+        sys_class: where the kernel lists their names.
     """
     stable = {link.resolve(): link for link in sorted((dev / "v4l" / "by-id").glob("*")) if link.is_symlink()}
     cameras = []
@@ -47,12 +47,12 @@ def list_cameras(dev: Path = _DEV, sys_class: Path = _SYS) -> list[Device]:
 
 
 def find_camera(wanted: str, dev: Path = _DEV, sys_class: Path = _SYS) -> str:
-    """Give the device file of a camera.
+    """Return the device file of a camera.
 
     Args:
-        wanted: "0" for /dev/video0, a path, or part of a name, in any case of letters.
+        wanted: "0" for /dev/video0, a path, or part of a name, in small or capital letters.
         dev: where device files are.
-        sys_class: where the kernel tells their names.
+        sys_class: where the kernel lists their names.
 
     Raises:
         CaptureError: when no camera fits, or several do.
@@ -63,7 +63,7 @@ def find_camera(wanted: str, dev: Path = _DEV, sys_class: Path = _SYS) -> str:
         return wanted
     cameras = list_cameras(dev, sys_class)
     fits = [camera for camera in cameras if wanted.lower() in camera.name.lower() or wanted.lower() in camera.id.lower()]
-    if len({camera.name for camera in fits}) == 1:  # one camera may have several nodes: the first one gives pictures
+    if len({camera.name for camera in fits}) == 1:  # one camera may have several nodes; the first one gives pictures
         return fits[0].id
     listed = ", ".join(f"{camera.name} ({camera.id})" for camera in fits or cameras) or "none at all"
     msg = f"camera must name one device; {show_address(wanted)!r} fits {'several' if fits else 'none'} of: {listed}"
@@ -71,7 +71,7 @@ def find_camera(wanted: str, dev: Path = _DEV, sys_class: Path = _SYS) -> str:
 
 
 def list_microphones() -> list[Device]:
-    """List everything that can be recorded from.
+    """List all devices that can record sound.
 
     Raises:
         CaptureError: when the PortAudio library is missing.

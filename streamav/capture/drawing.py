@@ -1,6 +1,6 @@
 """Draws the things that make sound in the rendered scene, each in many styles and at any moment of its movement.
 
-It knows neither sound nor scene. All drawings are our own, made of plain shapes.
+It handles neither sound nor scene. All drawings are our own, made of plain shapes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _GLASS: Colour = (140, 185, 215)
 
 
 def draw(kind: str, rng: np.random.Generator, size: int = 112, time_s: float = 0.0) -> NDArray[np.uint8]:
-    """Draw one thing of a kind, cut out.
+    """Draw one thing of a kind on a transparent background.
 
     Args:
         kind: one of `streamav.capture.scene.KINDS`.
         rng: chooses the style (proportions, colours, pace). Equal generators give the same style, so an
-            animation passes a fresh, equally seeded generator and another time for every picture.
+            animation passes a fresh generator with the same seed and a new time for every picture.
         size: side of the picture in pixels, at least 8.
         time_s: moment of the movement in seconds, at least 0.
 
@@ -45,11 +45,11 @@ def draw(kind: str, rng: np.random.Generator, size: int = 112, time_s: float = 0
     canvas = Canvas(size)
     _PAINTERS[kind](canvas, rng, time_s)
     pixels = canvas.pixels()
-    return pixels[:, ::-1].copy() if rng.random() < 0.5 else pixels  # noqa: PLR2004 - faces left as often as right
+    return pixels[:, ::-1].copy() if rng.random() < 0.5 else pixels  # noqa: PLR2004 - half of them face left
 
 
 def drawn_kinds() -> tuple[str, ...]:
-    """Give the kinds that can be drawn, in alphabetical order."""
+    """Return the kinds that can be drawn, in alphabetical order."""
     return tuple(sorted(_PAINTERS))
 
 

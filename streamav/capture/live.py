@@ -1,6 +1,6 @@
-"""Keeps a live source going: reads it in its own thread, tells loss by the progress of data, and opens it again.
+"""Runs a live source: reads it in its own thread, detects a loss by missing data, and opens the source again.
 
-It knows neither PyAV nor devices: a session is anything that yields sound and pictures until it fails or ends.
+It uses neither PyAV nor devices: a session is any function that yields sound and pictures until it fails or ends.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _POLL_S = 0.1
 
 
 class _Reader:
-    """One session, read in a thread of its own into a bounded queue, so that nobody waits inside a blocked read."""
+    """Reads one session in its own thread into a bounded queue, so that no other thread waits inside a blocked read."""
 
     def __init__(self, session: Session, origin: Callable[[], int], name: str) -> None:
         self.stop = threading.Event()
@@ -47,7 +47,7 @@ class _Reader:
                 if not self._put(item):
                     return
             self._put(None)
-        except Exception as exc:  # noqa: BLE001 - handed to the reader of the queue, which knows what to do
+        except Exception as exc:  # noqa: BLE001 - handed to the reader of the queue, which handles it
             self._put(exc)
 
     def _put(self, item: AudioBlock | VideoFrame | Exception | None) -> bool:
@@ -60,31 +60,31 @@ class _Reader:
         return False
 
     def get(self) -> AudioBlock | VideoFrame | Exception | None:
-        """Give the next item; an exception or None at the end.
+        """Return the next item, the exception that ended the session, or None at its end.
 
         Raises:
-            queue.Empty: when there is none for a tenth of a second.
+            queue.Empty: when none arrives within a tenth of a second.
         """
         return self._queue.get(timeout=_POLL_S)
 
     def end(self) -> None:
-        """Tell the thread to stop and wait for it a little; one that is blocked in a read ends with its own timeout."""
+        """Ask the thread to stop and wait up to 0.5 s for it; a thread in a blocked read ends with the timeout of the read."""
         self.stop.set()
         self._thread.join(timeout=0.5)
 
 
 class LiveLoop:
-    """Yields the items of a live source for ever, over as many sessions as it takes, with LOST and ONLINE between them."""
+    """Yields the items of a live source without end, over as many sessions as needed, with LOST and ONLINE between them."""
 
     def __init__(self, name: str, session: Session, settings: CaptureSettings, clock: Clock, *, rng: Random | None = None) -> None:
-        """Prepare; nothing is opened before items() is called.
+        """Prepare the loop; nothing is opened before items() is called.
 
         Args:
             name: the source, for messages.
-            session: opens the source and yields its items; its first argument tells the media time of the first
-                item, its second is set when it shall end.
+            session: opens the source and yields its items; its first argument returns the media time of the first
+                item, its second is set when the session must end.
             settings: timeout and back-off.
-            clock: monotonic; the media clock follows it over a loss.
+            clock: monotonic; the media clock follows it during a loss.
             rng: for the jitter of the back-off.
         """
         self._name, self._session, self._settings, self._clock = name, session, settings, clock
@@ -93,7 +93,7 @@ class LiveLoop:
         self._closed = threading.Event()
         self._zero_ns: int | None = None
         self._newest_ns = 0
-        self._worked = False  # anything came, of any session: from then on a failure is a loss
+        self._worked = False  # True once any session gave an item: from then on a failure is a loss
 
     def close(self) -> None:
         """End items() within a tenth of a second."""
@@ -103,7 +103,7 @@ class LiveLoop:
         """Yield items and changes of state.
 
         Raises:
-            CaptureError: when the source cannot be opened or gives nothing at the start, or is lost and shall not be opened again.
+            CaptureError: when the source cannot be opened or gives nothing at the start, or is lost and must not be opened again.
         """
         lost = False
         while not self._closed.is_set():
@@ -134,17 +134,17 @@ class LiveLoop:
                 self._clock.wait(self._backoff.next_s(), self._closed)
 
     def _origin(self) -> int:
-        """Give the media time of a session's first item: 0 for the first session, later the monotonic time since then."""
+        """Return the media time of a session's first item: 0 for the first session, later the monotonic time since then."""
         now_ns = self._clock.monotonic_ns()
         if self._zero_ns is None:
             self._zero_ns = now_ns
-        # A source that gives its past in a burst runs ahead of the clock for a moment; time must not go back over a loss.
+        # A source that sends old data in a burst is ahead of the clock for a moment; the media time must not go back after a loss.
         return max(now_ns - self._zero_ns, self._newest_ns)
 
     def _receive(self, reader: _Reader) -> Iterator[AudioBlock | VideoFrame]:
-        """Yield what a session gives until close(); raise _LostError at its end, its failure, or when it gives nothing for too long."""
+        """Yield the items of a session until close(); raise _LostError when it ends, fails or gives nothing for too long."""
         progress_ns = self._clock.monotonic_ns()
-        # Opening takes longer than reading, and the session has timeouts of its own: this one is for what has none.
+        # Opening takes longer than reading, and a session has its own timeouts. This one is for a session without any.
         patience_s = 2.0 * self._settings.timeout_s + 2.0
         while not self._closed.is_set():
             try:
@@ -164,11 +164,13 @@ class LiveLoop:
             yield item
 
     def _refusal(self, lost: _LostError) -> CaptureError:
-        """Give the error of a source that never gave anything; one that says itself what is wrong is passed on."""
+        """Return the error for a source that never gave anything; a CaptureError of the session is passed on unchanged."""
         if isinstance(lost.__cause__, CaptureError):
             return lost.__cause__
-        return CaptureError(f"{self._name} cannot be opened: {lost}. Check the address, that it is running, and user name and password")
+        return CaptureError(
+            f"{self._name} cannot be opened: {lost}. Check the address, the user name and the password, and that the source is running"
+        )
 
 
 class _LostError(Exception):
-    """A session is over; the message says why."""
+    """A session is over; the message holds the reason."""

@@ -1,4 +1,4 @@
-"""What the later stages want to see of a source's pictures."""
+"""Describes which pictures of a source the later stages use."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = ["Look"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """Which pictures are wanted, and how large."""
+    """Which pictures are used, and their size."""
 
     picture: tuple[int, int]
     """Height and width, pixels."""
     frames_per_second: int
-    """F: instants of a second that will be looked at."""
+    """F: instants of a second whose pictures are used."""

@@ -1,6 +1,6 @@
-"""The source that one demuxer feeds: a file, a network stream, or an FFmpeg filter graph, with the time stamps it brings.
+"""Reads a source with one demuxer: a file, a network stream, or an FFmpeg filter graph, with its own time stamps.
 
-Sound and pictures share the container's clock, so nothing has to be measured. It knows no segments.
+Sound and pictures share the clock of the container, so no delay is measured. It uses no segments.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
 __all__ = ["MediaSource"]
 
 _LOG = logging.getLogger(__name__)
-_SYSTEM_SAYS = {
+_SYSTEM_ERRORS = {
     FileNotFoundError: ": there is no such file; check the path",
     IsADirectoryError: " is a folder; give the path of one media file in it",
-    PermissionError: " may not be read; check its permissions",
+    PermissionError: " cannot be read: permission denied; check its permissions",
 }
 
 
 class MediaSource:
     """A file, URL or filter graph as a source.
 
-    Network streams are live: their end is a loss, and they are opened again for ever. Files, filter graphs
+    Network streams are live: their end is a loss, and they are opened again without limit. Files, filter graphs
     ("lavfi:GRAPH") and plain media files on a web server end.
     """
 
@@ -64,10 +64,10 @@ class MediaSource:
 
         Args:
             uri: path, URL, or "lavfi:" and a graph with a picture and a sound output.
-            look: which pictures are wanted, and how large.
-            speed: "1" gives a file at its own pace, "max" without waiting. Ignored for live streams.
+            look: which pictures are used, and their size.
+            speed: "1" plays a file at its own pace, "max" without waiting. Ignored for live streams.
             settings: timeouts and reconnecting; None for the defaults.
-            clock: what pace and pauses are measured with; None for the machine's monotonic clock.
+            clock: clock for pace and pauses; None for the machine's monotonic clock.
         """
         self._uri, self._look = uri, look
         self._name = show_address(uri)
@@ -85,7 +85,9 @@ class MediaSource:
 
     @cached_property
     def session(self) -> str:
-        """SHA-256 of a file's content or of a filter graph, in hex; a random word for what cannot be read twice (network, pipe, device).
+        """SHA-256, in hex, of a file's content or of a filter graph; a random word for a source that cannot be read twice.
+
+        A network stream, a pipe and a device cannot be read twice.
 
         Raises:
             CaptureError: when the file cannot be read.
@@ -96,21 +98,21 @@ class MediaSource:
             return hashlib.sha256(self._uri.encode()).hexdigest()
         path = _path(self._uri)
         try:
-            once = not (stat.S_ISREG(path.stat().st_mode) or path.is_dir())  # to hash a pipe would take its content away
+            once = not (stat.S_ISREG(path.stat().st_mode) or path.is_dir())  # hashing a pipe would consume its content
             return secrets.token_hex(8) if once else file_sha256(path)
         except OSError as exc:
             raise _cannot_open(self._name, exc) from exc
 
     @property
     def skew_ms(self) -> int | None:
-        """None: one demuxer, one clock; the container's time stamps are believed."""
+        """None: one demuxer has one clock, and the time stamps of the container are trusted."""
         return None
 
     def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
         """Yield sound and pictures, each in time order; for a live stream also LOST and ONLINE.
 
         Raises:
-            CaptureError: when the source cannot be opened or decoded, or is lost and shall not be opened again.
+            CaptureError: when the source cannot be opened or decoded, or is lost and must not be opened again.
             MissingModalityError: when it has no sound or no picture.
         """
         if self._loop is not None:
@@ -124,7 +126,7 @@ class MediaSource:
             yield item
 
     def close(self) -> None:
-        """End items() before its next item, or within a tenth of a second for a live stream."""
+        """Make items() end before its next item, or within a tenth of a second for a live stream."""
         self._closed.set()
         if self._loop is not None:
             self._loop.close()
@@ -139,7 +141,7 @@ class MediaSource:
         try:
             with self._open() as container:
                 sound, picture = find_streams(container, self._name)
-                # Frame threads hold pictures back, which a live picture cannot afford.
+                # Frame threads delay pictures; a live source needs them at once.
                 picture.thread_type = "SLICE" if self._live else "AUTO"
                 frames = decode(container, sound, picture, self._name, live=self._live)
                 for item in read_items(frames, self._look, origin, self._name):
@@ -152,7 +154,9 @@ class MediaSource:
                     _LOG.warning("file ends early source=%s at_s=%.1f announced_s=%.1f", self._name, end_ns / 1e9, announced_s)
         except av.error.FFmpegError as exc:
             if end_ns and not self._live:
-                _LOG.warning("file is damaged, its rest is left out source=%s at_s=%.1f reason=%s", self._name, end_ns / 1e9, exc.strerror)
+                _LOG.warning(
+                    "the file is damaged, its rest is skipped source=%s at_s=%.1f reason=%s", self._name, end_ns / 1e9, exc.strerror
+                )
                 return
             raise _cannot_open(self._name, exc) from exc
 
@@ -162,31 +166,32 @@ class MediaSource:
         if self._uri.startswith(LAVFI):
             return av.open(self._uri.removeprefix(LAVFI), format="lavfi")
         if not is_network(self._uri):
-            path = _path(self._uri).absolute()  # FFmpeg takes what stands before a colon for a protocol
+            path = _path(self._uri).absolute()  # FFmpeg takes the text before a colon as a protocol
             if path.is_dir():
                 raise _cannot_open(self._name, IsADirectoryError())
             try:
-                return av.open(str(path), metadata_errors="replace")  # a title in any encoding
+                return av.open(str(path), metadata_errors="replace")  # a title may have any encoding
             except av.error.InvalidDataError:
                 if not path.is_file():
                     raise
-                # FFmpeg looks through a fragmented MP4 before it opens it; read from front to back it is played up to its damage.
+                # FFmpeg searches a fragmented MP4 to its end before it opens the file. Without seeking it plays the file up to the damage.
                 return av.open(str(path), options={"seekable": "0"}, metadata_errors="replace")
-        # Over RTSP a timeout fires after about twice its value (measured), so half of it is set.
+        # Over RTSP a timeout takes effect after about twice its value (measured), so half of it is set.
         timeout_s = self._settings.timeout_s / 2 if self._uri.startswith("rtsp") else self._settings.timeout_s
         options = _network_options(self._uri, timeout_s)
         return av.open(self._uri, options=options, timeout=(timeout_s * 2, timeout_s), metadata_errors="replace")
 
 
 def _network_options(uri: str, timeout_s: float) -> dict[str, str]:
-    """Give FFmpeg's options for a live stream: nothing may block for ever, and nothing is buffered for comfort."""
+    """Return FFmpeg's options for a live stream: every read has a timeout, and what is probed is kept.
+
+    The option "nobuffer" must not be set: FFmpeg would drop the probed packets, and with them the only key frame of the next minute.
+    """
     options = {"probesize": "500000", "analyzeduration": "1000000"}
-    if uri.startswith(("rtsp", "http", "tcp", "udp")):  # RTMP means something else by it: it would wait for a caller
+    if uri.startswith(("rtsp", "http", "tcp", "udp")):  # not for RTMP, where this option makes FFmpeg wait for a caller
         options["timeout"] = str(round(timeout_s * 1e6))
     if uri.startswith("rtsp"):
-        options["rtsp_transport"] = "tcp"  # UDP loses packets and hides it; TCP stalls and shows it
-    if uri.startswith(("udp", "tcp")):  # the end of a second must not wait for the filling of a buffer
-        options["fflags"] = "nobuffer"
+        options["rtsp_transport"] = "tcp"  # UDP loses packets without notice; with TCP a loss shows as a stall
     return options
 
 
@@ -197,16 +202,16 @@ def _path(uri: str) -> Path:
 
 
 def _cannot_open(name: str, exc: Exception) -> CaptureError:
-    """Put what FFmpeg or the system says into a sentence that says what to do."""
-    for of_system, said in _SYSTEM_SAYS.items():
-        if isinstance(exc, of_system):
-            return CaptureError(name + said)
+    """Return an error that states what FFmpeg or the system reported and what to do."""
+    for system_error, message in _SYSTEM_ERRORS.items():
+        if isinstance(exc, system_error):
+            return CaptureError(name + message)
     kind = type(exc).__name__
     if kind == "InvalidDataError" and is_network(name):
-        return CaptureError(f"{name} gave nothing that is media; check that it is running, and its address")
+        return CaptureError(f"{name} sent no sound or video data; check that it is running, and its address")
     if kind == "InvalidDataError":
         return CaptureError(
-            f"{name} is no media file, or it is damaged from its start (an MP4 whose recording was cut off lacks its index); "
+            f"{name} is not a media file, or it is damaged from its start (an MP4 whose recording was cut off lacks its index); "
             "copy it again or repair it"
         )
     if kind in {"TimeoutError", "ExitError"}:

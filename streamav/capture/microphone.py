@@ -1,6 +1,6 @@
-"""Reads a microphone through PortAudio at its native rate and gives 16 kHz sound on the computer's monotonic clock.
+"""Reads a microphone through PortAudio at its native rate and returns 16 kHz sound on the computer's monotonic clock.
 
-It knows no camera and does not reopen a device. PortAudio's callback only copies; everything else is done by the reader.
+It uses no camera and does not reopen a device. PortAudio's callback only copies; the reader does all other work.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _AGE_LIMIT_S = 1.0
 
 
 class _TimeInfo(Protocol):
-    """What PortAudio says of a block."""
+    """Times that PortAudio gives for a block."""
 
     inputBufferAdcTime: float  # noqa: N815 - PortAudio's name
     currentTime: float  # noqa: N815
 
 
 def load_sounddevice() -> ModuleType:
-    """Import sounddevice, which fails at import where the system library is missing.
+    """Import sounddevice; its import fails where the system library is missing.
 
     Raises:
         CaptureError: when PortAudio is not installed.
@@ -56,12 +56,12 @@ def load_sounddevice() -> ModuleType:
 class Microphone:
     """One open microphone.
 
-    Lost samples leave a gap in the time stamps, which the segmenter fills with zeros and counts; the drift of the
-    sound card against the monotonic clock is followed in steps of 25 ms.
+    Lost samples leave a gap in the time stamps, which the segmenter fills with zeros and counts. The time stamps follow the drift of
+    the sound card against the monotonic clock in steps of 25 ms.
     """
 
     def __init__(self, device: str, clock: Clock, *, timeout_s: float = 5.0) -> None:
-        """Keep what to open: "default", a number, or part of a device's name; silence of the device for *timeout_s* is its end."""
+        """Keep the device: "default", a number, or part of its name. A device that gives nothing for *timeout_s* counts as gone."""
         self._device, self._clock, self._timeout_s = device, clock, timeout_s
         self._queue: queue.Queue[tuple[NDArray[np.float32], int, float, float]] = queue.Queue(_QUEUE_BLOCKS)
         self._dead = threading.Event()
@@ -69,7 +69,7 @@ class Microphone:
         self._rate = 0
         self._monitor: DeficitMonitor | None = None
         self.overflows = 0
-        """Blocks dropped because nobody fetched them; they count as lost sound."""
+        """Blocks dropped because the queue was full; they count as lost sound."""
 
     @property
     def skew_ms(self) -> int | None:
@@ -78,7 +78,7 @@ class Microphone:
         return None if drift is None else round(drift / 1e6)
 
     def open(self) -> None:
-        """Open the device and let it run.
+        """Open the device and start it.
 
         Raises:
             CaptureError: when there is no such device, it is busy, or PortAudio is missing.
@@ -101,19 +101,19 @@ class Microphone:
         except (sounddevice.PortAudioError, ValueError) as exc:
             shown = show_address(self._device)
             reason = str(exc).replace(self._device, shown)  # PortAudio repeats the name
-            msg = f"microphone {shown!r} cannot be opened: {reason}. `streamav devices` lists what there is"
+            msg = f"microphone {shown!r} cannot be opened: {reason}. `streamav devices` lists the devices of this machine"
             raise CaptureError(msg) from exc
         self._monitor = DeficitMonitor(self._rate, 2 * _BLOCK_S)
         _LOG.info("microphone opened device=%r rate_hz=%d", info["name"], self._rate)
 
     def close(self) -> None:
-        """Close the device; may be called when it is dead or was never opened."""
+        """Close the device; may also be called when it is gone or was never opened."""
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close(ignore_errors=True)
 
     def _callback(self, samples: NDArray[np.float32], frames: int, times: _TimeInfo, status: object) -> None:
-        """Take one block in PortAudio's thread: copy it and go. Status flags say nothing reliable and are left alone."""
+        """Copy one block in PortAudio's thread. The status flags are not reliable and are ignored."""
         del frames, status
         try:
             self._queue.put_nowait((samples[:, 0].copy(), self._clock.monotonic_ns(), times.inputBufferAdcTime, times.currentTime))
@@ -121,7 +121,7 @@ class Microphone:
             self.overflows += 1
 
     def blocks(self, stop: threading.Event) -> Iterator[AudioBlock | None]:
-        """Yield sound with monotonic time stamps; None now and then while there is nothing, so that others get their turn.
+        """Yield sound with monotonic time stamps; yield None from time to time while there is none, so that the caller can do other work.
 
         Raises:
             CaptureError: when the device is gone or gives nothing for `timeout_s`.
@@ -148,13 +148,13 @@ class Microphone:
         if self._clock.monotonic_ns() - heard_ns > self._timeout_s * 1e9:
             msg = (
                 f"microphone {show_address(self._device)!r} gave nothing for {self._timeout_s:g} s: the sound server may have suspended "
-                "it, or another program may hold it; resume it, or close that program. `streamav devices` lists what there is"
+                "it, or another program may use it; resume it, or close that program. `streamav devices` lists the devices of this machine"
             )
             raise CaptureError(msg)
 
 
 class _Placer:
-    """Gives every block its monotonic time: the first one's, plus the samples since, plus what was lost or has drifted."""
+    """Computes the monotonic time of every block: time of the first one, plus the samples since, plus lost sound and drift."""
 
     def __init__(self, rate: int, monitor: DeficitMonitor) -> None:
         self._rate, self._monitor = rate, monitor
@@ -164,11 +164,11 @@ class _Placer:
         self._backlog = False
 
     def place(self, samples: NDArray[np.float32], now_ns: int, card_s: float, current_s: float) -> list[tuple[NDArray[np.float32], int]]:
-        """Give the blocks that can be placed now; while a loss is suspected they are held."""
+        """Return the blocks that can be placed now; blocks are held while a loss is suspected."""
         if self._zero_ns is None:
             age_s = current_s - card_s if 0.0 < current_s - card_s < _AGE_LIMIT_S else samples.size / self._rate
             self._zero_ns = now_ns - round(age_s * 1e9)
-        # Some sound systems leave the card's time at zero.
+        # Some sound systems leave the card's time at zero; that counts as no time.
         verdict = self._monitor.push(samples.size, now_ns, round(card_s * 1e9) if card_s > 0.0 else None)
         self._held.append(samples)
         if verdict.state is SoundState.SUSPECT:

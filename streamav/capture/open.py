@@ -1,6 +1,6 @@
-"""Makes the source that the settings describe.
+"""Builds the source that the settings describe.
 
-It opens nothing yet: a source opens its devices when its items are asked for.
+It opens nothing: a source opens its devices when its items are read.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["open_source"]
 def open_source(
     source: SourceSettings, capture: CaptureSettings, *, picture: tuple[int, int], frames_per_second: int, clock: Clock | None = None
 ) -> Source:
-    """Make the source of a run.
+    """Build the source of a run.
 
     Args:
         source: what to open: a file or URL, a camera with a microphone, or the embedded scene.
         capture: timeouts and reconnecting.
-        picture: height and width that the model looks at, pixels.
-        frames_per_second: F, instants of a second that are looked at.
-        clock: monotonic; None for the machine's.
+        picture: height and width that the model takes, pixels.
+        frames_per_second: F, instants of a second whose pictures are used.
+        clock: monotonic; None for the clock of the machine.
 
     Raises:
         SettingsError: when the settings name no source.

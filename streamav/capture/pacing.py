@@ -1,4 +1,4 @@
-"""The waiting that plays a file at its own pace. It knows no media."""
+"""Waits so that a file plays at its own pace. It handles no media."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["Pacer"]
 
 
 class Pacer:
-    """Holds items back until their time has come, counted from the first one.
+    """Waits until the time of an item has come, counted from the first item.
 
-    A consumer that is slow for a while is not waited for again: what is late is given at once, until it has caught up.
+    It makes up for a slow consumer: late items are passed on without a wait, until the consumer has caught up.
     """
 
     def __init__(self, clock: Clock, stop: Event) -> None:
-        """Keep the clock; the pace begins with the first call of wait_until()."""
+        """Keep the clock; the pace starts with the first call of wait_until()."""
         self._clock = clock
         self._stop = stop
         self._zero_ns: int | None = None

@@ -1,4 +1,4 @@
-"""A camera and a microphone as one source: two devices, two clocks, one media clock.
+"""Reads a camera and a microphone as one source: two devices with two clocks are put on one media clock.
 
 Both put their data on the computer's monotonic clock; the sound card's drift against it is measured and followed.
 """
@@ -33,7 +33,7 @@ _QUEUE_PICTURES = 32
 
 
 class PairSource:
-    """A camera with a microphone; when either goes, the source is lost, and both are opened again."""
+    """A camera with a microphone. When either device is lost, the source is lost, and both are opened again."""
 
     def __init__(
         self, camera: str, microphone: str, look: Look, *, settings: CaptureSettings | None = None, clock: Clock | None = None
@@ -43,9 +43,9 @@ class PairSource:
         Args:
             camera: a number, a path, or part of a name.
             microphone: "default", a number, or part of a name.
-            look: which pictures are wanted, and how large.
+            look: which pictures are used, and their size.
             settings: timeouts and reconnecting; None for the defaults.
-            clock: monotonic; None for the machine's.
+            clock: monotonic; None for the clock of the machine.
         """
         self._camera, self._microphone, self._look = camera, microphone, look
         self._settings = settings or CaptureSettings()
@@ -53,41 +53,41 @@ class PairSource:
         self._loop = LiveLoop(f"camera {camera} with microphone {microphone}", self._session, self._settings, self._clock)
         self._open_microphone: Microphone | None = None
         self.session = secrets.token_hex(8)
-        """A random word: what a camera sees does not come again."""
+        """A random word, because what a camera records cannot be played again."""
 
     @property
     def live(self) -> bool:
-        """True: the world does not wait."""
+        """Always True: both devices are live."""
         return True
 
     @property
     def skew_ms(self) -> int | None:
-        """How late the sound's time stamps are against the monotonic clock, ms; below 25 ms unless drift outruns correction."""
+        """Delay of the sound's time stamps against the monotonic clock, ms; below 25 ms unless drift is faster than its correction."""
         return self._open_microphone.skew_ms if self._open_microphone is not None else None
 
     def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
-        """Yield sound and pictures, and LOST and ONLINE when a device goes and comes back.
+        """Yield sound and pictures, and LOST and ONLINE when a device is lost and returns.
 
         Raises:
-            CaptureError: when a device cannot be opened at the start, or is lost and shall not be opened again.
+            CaptureError: when a device cannot be opened at the start, or is lost and must not be opened again.
         """
         return self._loop.items()
 
     def close(self) -> None:
-        """End items() within a tenth of a second."""
+        """Make items() end within a tenth of a second."""
         self._loop.close()
 
     def _session(self, origin: Callable[[], int], stop: threading.Event) -> Iterator[AudioBlock | VideoFrame]:
-        """Open both devices once and yield what they give until one of them fails."""
+        """Open both devices once and yield their data until one of them fails."""
         camera = Camera(self._camera, self._clock, timeout_s=self._settings.timeout_s)
         microphone = Microphone(self._microphone, self._clock, timeout_s=self._settings.timeout_s)
         microphone.open()
         try:
-            camera.open()  # read, and closed, by a thread of its own from here on
+            camera.open()  # from here on its own thread reads and closes it
             offset_ns = origin() - self._clock.monotonic_ns()
             pictures = _Pictures(camera, self._look, offset_ns, self._clock, stop)
             self._open_microphone = microphone
-            # Nothing is given before both devices gave something: one that is silent from its opening on has not worked.
+            # Nothing is yielded before both devices gave data: a device that is silent from the start never worked.
             began, held = False, list[AudioBlock]()
             for block in microphone.blocks(stop):
                 if block is not None:
@@ -103,11 +103,11 @@ class PairSource:
 
 
 class _Pictures:
-    """Reads the camera in a thread; the oldest picture is dropped when nobody fetches them."""
+    """Reads the camera in a thread; when the queue is full, the oldest picture is dropped."""
 
     def __init__(self, camera: Camera, look: Look, offset_ns: int, clock: Clock, stop: threading.Event) -> None:
         self._camera, self._look, self._offset_ns, self._clock, self._stop = camera, look, offset_ns, clock, stop
-        self._seen_ns = clock.monotonic_ns()  # arrival of the newest picture, or the opening
+        self._seen_ns = clock.monotonic_ns()  # arrival of the newest picture, or time of opening
         self._waiting: deque[VideoFrame] = deque(maxlen=_QUEUE_PICTURES)
         self._failure: CaptureError | None = None
         threading.Thread(target=self._read, name="capture camera", daemon=True).start()
@@ -124,7 +124,7 @@ class _Pictures:
                     self._waiting.append(VideoFrame(start_ns=shown_ns, pixels=scaler.scale(wanted)))
         except CaptureError as exc:
             self._failure = exc
-        except Exception as exc:  # noqa: BLE001 - a thread must not die unheard: the source is lost, and says why
+        except Exception as exc:  # noqa: BLE001 - a failure of the thread must be reported: the source is lost, with this reason
             self._failure = CaptureError(f"the camera's pictures cannot be used: {exc}")
         finally:
             self._camera.close()
@@ -140,7 +140,7 @@ class _Pictures:
             yield self._waiting.popleft()
 
     def check(self, timeout_s: float) -> None:
-        """Raise what ended the camera, or that it gave nothing for *timeout_s*.
+        """Raise the error that ended the camera, or an error when it gave nothing for *timeout_s*.
 
         Raises:
             CaptureError: when the camera failed, ended or is silent.
@@ -149,7 +149,7 @@ class _Pictures:
             raise self._failure
         if self._clock.monotonic_ns() - self._seen_ns > timeout_s * 1e9:
             msg = (
-                f"camera {self._camera.device!r} gave no picture for {timeout_s:g} s: another program may hold it, or its port cannot "
-                "carry its pictures; close that program, or plug the camera in elsewhere. `streamav devices` lists what there is"
+                f"camera {self._camera.device!r} gave no picture for {timeout_s:g} s: another program may use it, or its port may be too "
+                "slow for its pictures; close that program, or use another port. `streamav devices` lists the devices of this machine"
             )
             raise CaptureError(msg)

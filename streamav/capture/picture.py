@@ -1,6 +1,6 @@
-"""Chooses the decoded pictures that will be looked at, and scales those alone to the size the model takes.
+"""Chooses the decoded pictures that the model uses, and scales only those to the size of the model.
 
-A segment looks at F instants of a second; converting the other pictures of a 1080p stream would cost more than the networks.
+A segment uses the pictures at F instants. To convert the other pictures of a 1080p stream would cost more than the networks.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ FrameT = TypeVar("FrameT")
 
 
 class InstantSampler(Generic[FrameT]):
-    """Lets those pictures through that are on display at an instant k + i / F seconds; the others are dropped.
+    """Passes on the pictures that are on display at an instant k + i / F seconds; drops the others.
 
-    A picture is given at once when an instant lies within the time it is expected to stay; one that stays longer than
-    expected is given when the next one shows that it did. So none that is needed is lost, and few wait.
+    A picture is returned at once when an instant lies within the time that it is expected to stay. A picture that stays longer than
+    expected is returned when the next one arrives. So no needed picture is lost, and few are delayed.
     """
 
     def __init__(self, frames_per_second: int) -> None:
@@ -34,7 +34,7 @@ class InstantSampler(Generic[FrameT]):
         self._gap_ns = _SECOND_NS // 25
 
     def push(self, time_ns: int, frame: FrameT) -> list[tuple[int, FrameT]]:
-        """Take the next picture and give those that are now known to be needed, oldest first; out of order is dropped."""
+        """Take the next picture and return the pictures now known to be needed, oldest first; a picture out of order is dropped."""
         given: list[tuple[int, FrameT]] = []
         if self._last_ns is not None:
             if time_ns <= self._last_ns:
@@ -51,12 +51,12 @@ class InstantSampler(Generic[FrameT]):
         return given
 
     def flush(self) -> list[tuple[int, FrameT]]:
-        """Give the picture that is still on display when the source ends."""
+        """Return the picture that is still on display when the source ends."""
         held, self._held = self._held, None
         return [] if held is None else [held]
 
     def _next_instant_ns(self, time_ns: int) -> int:
-        """Give the first instant that is not before *time_ns*."""
+        """Return the first instant that is not before *time_ns*."""
         number = -(-time_ns * self._rate // _SECOND_NS)
         return number * _SECOND_NS // self._rate
 
@@ -64,8 +64,8 @@ class InstantSampler(Generic[FrameT]):
 class Scaler:
     """Converts decoded pictures to RGB of one size with swscale's bilinear filter, which averages when it shrinks.
 
-    The picture is squeezed to the size, whatever its shape, as the networks were trained; a display rotation by
-    quarters is undone first. Frames of another size or pixel format than before are followed.
+    The picture is stretched to the size without keeping its aspect ratio, as in training; a display rotation by quarter
+    turns is undone first. The size and pixel format of the frames may change.
     """
 
     def __init__(self, picture: tuple[int, int]) -> None:
@@ -73,10 +73,10 @@ class Scaler:
         from av.video.reformatter import VideoReformatter
 
         self._height, self._width = picture
-        self._reformatter = VideoReformatter()  # kept: it holds the tables of the scaler
+        self._reformatter = VideoReformatter()  # kept, because it holds the tables of the scaler
 
     def scale(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """Give the picture, shape (h, w, 3) uint8, RGB."""
+        """Return the picture, shape (h, w, 3) uint8, RGB."""
         turns = round(getattr(frame, "rotation", 0) / 90) % 4
         width, height = (self._height, self._width) if turns % 2 else (self._width, self._height)
         scaled = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation="BILINEAR")

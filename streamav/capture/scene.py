@@ -1,7 +1,7 @@
-"""Renders a scene with sound whose truth is known exactly, for demonstrations and tests without any media file.
+"""Renders a scene with sound and exactly known events, for demonstrations and tests without any media file.
 
-A script says what is heard and what is seen, when and where; an event is where both are of one kind. Everything is
-drawn and synthesized here from a seed, so the same script gives the same scene everywhere. It knows no segments.
+A script lists what is heard and what is seen, when and where; an event is where sound and picture are of one kind. Everything
+is drawn and synthesized here from a seed, so the same script gives the same scene on every machine. It uses no segments.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ __all__ = [
 ]
 
 KINDS: tuple[str, ...] = drawn_kinds()
-"""What can be seen and heard in a scene; each is also a label of the starter model."""
+"""Kinds of things that can be seen and heard in a scene; each is also a label of the starter model."""
 SCENE_FRAMES_PER_SECOND = 12
-"""Pictures a second of a scene: enough for movement to be seen, little to draw."""
+"""Pictures a second of a scene: enough to show movement, few enough to draw quickly."""
 _BLOCK_SAMPLES = SAMPLE_RATE_HZ // 10
 _PHRASE_S = 14.0
 _MURMUR_S = 60.0
-"""A longer scene repeats so much murmur; rendering it takes ten times its size in memory (38 MB a minute, measured)."""
+"""Length of the murmur, s; a longer scene repeats it. Rendering takes ten times its size in memory (38 MB a minute, measured)."""
 _EVENTS_OF_TURN = (1, 1, 2, 1)
 
 
@@ -61,13 +61,13 @@ class Cue:
 
     kind: str
     sound: tuple[float, float] | None = None
-    """Onset and offset of its sound, s; None: it is silent."""
+    """Onset and offset of its sound, s; None: it makes no sound."""
     picture: tuple[float, float] | None = None
-    """Onset and offset of its picture, s; None: it is out of sight."""
+    """Onset and offset of its picture, s; None: it is not visible."""
     place: tuple[float, float] = (0.5, 0.5)
     """x, y of its centre, 0 to 1 from the top left corner."""
     size: float = 0.6
-    """Its side, as a share of the picture's smaller side, above 0 to 1."""
+    """Length of its side as a share of the picture's smaller side, above 0 to 1."""
 
     def __post_init__(self) -> None:
         """Check the kind and both spans."""
@@ -90,7 +90,7 @@ class Script:
 
     @cached_property
     def truth(self) -> list[tuple[str, float, float]]:
-        """Label, onset and offset in s of every event: where a kind is heard and seen at once; by onset."""
+        """Label, onset and offset in s of every event, by onset; an event is where a kind is heard and seen at the same time."""
         events = []
         for cue in self.cues:
             if cue.sound is None or cue.picture is None:
@@ -102,19 +102,19 @@ class Script:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, in hex, of everything that decides the scene's truth and looks."""
+        """SHA-256, in hex, of everything that determines the events and the pictures of the scene."""
         return hashlib.sha256(repr((self.seconds, self.cues, self.seed)).encode()).hexdigest()
 
 
 def make_script(seconds: float = 60.0, seed: int = 0) -> Script:
-    """Write a script in which the plain, the partial and the misleading take turns.
+    """Build a script in which plain, partial and misleading events alternate.
 
-    One turn of 14 s after another: a plain event; a sound out of sight and a silent picture; two events close
-    together; the picture of one thing with the sound of another, then an event seen longer than heard.
+    Turns of 14 s follow one another: a plain event; a sound without a picture and a picture without a sound; two events close
+    together; the picture of one thing with the sound of another, then an event that is seen longer than it is heard.
 
     Args:
         seconds: length, at least 1.
-        seed: chooses order and looks of the kinds.
+        seed: chooses order and style of the kinds.
     """
     if not seconds >= 1.0:
         msg = f"a scene must last at least 1 s, got {seconds}"
@@ -125,7 +125,7 @@ def make_script(seconds: float = 60.0, seed: int = 0) -> Script:
     while start < seconds - 3.0:
         cues += [cue for cue in _phrase(turn % 4, start, order) if _starts_before(cue, seconds - 1.0)]
         used = _EVENTS_OF_TURN[turn % 4]
-        order = order[used:] + order[:used]  # every kind has its event before one comes again
+        order = order[used:] + order[:used]  # every kind has an event before any kind has its second one
         start, turn = start + _PHRASE_S, turn + 1
     return Script(seconds=seconds, cues=tuple(cues), seed=seed)
 
@@ -135,8 +135,8 @@ def _starts_before(cue: Cue, end_s: float) -> bool:
 
 
 def _phrase(turn: int, start: float, kinds: list[str]) -> list[Cue]:
-    """Give one of the four turns, moved to begin at *start* s; the first of *kinds* have the events, the last mislead."""
-    left, right = (0.32, 0.56), (0.68, 0.56)  # sides alternate, so that the place is worth finding
+    """Return one of the four turns, shifted to start at *start* s; the first *kinds* have the events, the last ones mislead."""
+    left, right = (0.32, 0.56), (0.68, 0.56)  # the side changes, so that the place is not always the same
 
     def span(onset: float, offset: float) -> tuple[float, float]:
         return start + onset, start + offset
@@ -170,12 +170,12 @@ def render_sound(script: Script) -> NDArray[np.float32]:
 
 
 def sound_blocks(script: Script, size: int = _BLOCK_SAMPLES) -> Iterator[NDArray[np.float32]]:
-    """Render the sound of a script block by block; a minute of murmur and the cues being heard are all that is in memory.
+    """Render the sound of a script block by block; memory holds one minute of murmur and the cues that are heard.
 
-    A scene longer than a minute has the same murmur in every minute. The murmur is periodic, so the joins cannot be heard.
+    A scene longer than a minute repeats the same murmur every minute. The murmur is periodic, so the joins cannot be heard.
 
     Args:
-        script: what happens.
+        script: the scene.
         size: samples of a block; the last one may be shorter. The sound does not depend on it.
 
     Yields:
@@ -192,13 +192,13 @@ def sound_blocks(script: Script, size: int = _BLOCK_SAMPLES) -> Iterator[NDArray
 
 
 def render_frame(script: Script, time_s: float, picture: tuple[int, int], backdrop: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-    """Render the picture of a script at one moment.
+    """Render the picture of a script at one time.
 
     Args:
-        script: what happens.
-        time_s: the moment, s.
+        script: the scene.
+        time_s: the time, s.
         picture: height and width in pixels.
-        backdrop: what `render_backdrop` gave for this script and size, to save drawing it again.
+        backdrop: result of `render_backdrop` for this script and size, to save drawing it again.
 
     Returns:
         Shape (h, w, 3) uint8, RGB.
@@ -206,7 +206,7 @@ def render_frame(script: Script, time_s: float, picture: tuple[int, int], backdr
     height, width = picture
     wide = render_backdrop(script, picture) if backdrop is None else backdrop
     margin_y, margin_x = (wide.shape[0] - height) // 2, (wide.shape[1] - width) // 2
-    down = margin_y + round(margin_y * np.sin(0.23 * time_s))  # the camera sways a little
+    down = margin_y + round(margin_y * np.sin(0.23 * time_s))  # the camera moves a little
     along = margin_x + round(margin_x * np.sin(0.31 * time_s + 1.0))
     frame = wide[down : down + height, along : along + width].copy()
     for number, cue in enumerate(script.cues):
@@ -218,7 +218,7 @@ def render_frame(script: Script, time_s: float, picture: tuple[int, int], backdr
 
 
 def render_backdrop(script: Script, picture: tuple[int, int]) -> NDArray[np.uint8]:
-    """Render what stands behind everything: a lit wall over a floor, with soft blotches, a tenth larger than the picture."""
+    """Render the background: a lit wall over a floor, with soft blotches, a tenth larger than the picture."""
     rng = np.random.default_rng([script.seed, 5])
     height, width = (side + 2 * max(1, side // 20) for side in picture)
     y, x = np.linspace(0.0, 1.0, height)[:, None, None], np.linspace(0.0, 1.0, width)[None, :, None]
@@ -232,7 +232,7 @@ def render_backdrop(script: Script, picture: tuple[int, int]) -> NDArray[np.uint
 
 
 def _paste(frame: NDArray[np.uint8], sprite: NDArray[np.uint8], left: int, top: int) -> None:
-    """Lay a cut-out picture over *frame*, in place; what sticks out is lost."""
+    """Paste a cut-out picture on *frame*, in place; parts outside of the frame are cut off."""
     top_cut, left_cut = max(0, -top), max(0, -left)
     target = frame[max(0, top) :, max(0, left) :][: max(0, sprite.shape[0] - top_cut), : max(0, sprite.shape[1] - left_cut)]
     part = sprite[top_cut:, left_cut:][: target.shape[0], : target.shape[1]].astype(np.float32)
@@ -241,7 +241,7 @@ def _paste(frame: NDArray[np.uint8], sprite: NDArray[np.uint8], left: int, top: 
 
 
 class SceneSource:
-    """A source that plays a script: 100-ms blocks of sound and 12 pictures a second."""
+    """A source that plays a script: blocks of sound of 100 ms and 12 pictures a second."""
 
     def __init__(
         self,
@@ -251,13 +251,13 @@ class SceneSource:
         speed: Literal["1", "max"] = "1",
         clock: Clock | None = None,
     ) -> None:
-        """Keep what to play; nothing is rendered before items() is called.
+        """Keep the script; nothing is rendered before items() is called.
 
         Args:
-            script: what happens.
+            script: the scene.
             picture: height and width of the pictures, pixels.
             speed: "1" at its own pace, "max" as fast as possible.
-            clock: what the pace is measured with; None for the machine's monotonic clock.
+            clock: clock for the pace; None for the machine's monotonic clock.
         """
         self.script = script
         self._picture = picture
@@ -266,7 +266,7 @@ class SceneSource:
 
     @property
     def live(self) -> bool:
-        """False: the scene waits for its viewer."""
+        """Always False: the scene waits for its consumer."""
         return False
 
     @property
@@ -276,7 +276,7 @@ class SceneSource:
 
     @property
     def skew_ms(self) -> int | None:
-        """None: sound and picture come from one clock, there is nothing to measure."""
+        """None: sound and picture come from one clock, so there is no delay to measure."""
         return None
 
     def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
@@ -297,11 +297,11 @@ class SceneSource:
             start = end
 
     def close(self) -> None:
-        """End items() before its next item."""
+        """Make items() end before its next item."""
         self._closed.set()
 
     def _wait(self, time_ns: int) -> bool:
-        """Wait until an item is due; False when the source was closed."""
+        """Wait until an item is due; return False when the source was closed."""
         if self._pacer is not None:
             self._pacer.wait_until(time_ns)
         return not self._closed.is_set()

@@ -1,6 +1,6 @@
 """Turns sound of any rate, layout and sample format into 16 kHz mono blocks whose times follow the count of samples.
 
-It knows no file and no device. Only where the time stamps leave the count by more than a tolerance does a new run begin.
+It uses no file and no device. A new run begins only where the time stamps differ from the count by more than a tolerance.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["Resampler", "sound_frame"]
 
 _JITTER_NS = 20_000_000
-"""Time stamps may leave the count of samples by so much: containers round them, cameras jitter."""
+"""Largest difference between time stamps and the count of samples: containers round time stamps, cameras have jitter."""
 
 
 class Resampler:
     """Resamples the frames of one stream with FFmpeg's swresample (its default filter; several channels are mixed down)."""
 
     def __init__(self) -> None:
-        """Begin without a run; the first frame begins one."""
+        """Start without a run; the first frame starts one."""
         self._resampler: av.AudioResampler | None = None
         self._key: tuple[str, str, int] | None = None
         self._anchor_ns = 0
@@ -33,7 +33,7 @@ class Resampler:
         self._given = 0  # samples at 16 kHz since the anchor
 
     def push(self, frame: av.AudioFrame, time_ns: int) -> list[AudioBlock]:
-        """Give what can be said after this frame, whose first sample has *time_ns*; a change of rate or layout is followed."""
+        """Take a frame whose first sample has *time_ns*; return the blocks that are ready. The rate or layout may change between frames."""
         key = (frame.format.name, frame.layout.name, frame.sample_rate)
         rest: list[AudioBlock] = []
         if self._resampler is None or key != self._key or abs(time_ns - self._expected_ns(frame.sample_rate)) > _JITTER_NS:
@@ -41,11 +41,11 @@ class Resampler:
             self._resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
             self._key, self._anchor_ns, self._taken, self._given = key, time_ns, 0, 0
         self._taken += frame.samples
-        frame.pts = None  # the count of samples is the clock, not the resampler's own
+        frame.pts = None  # the count of samples sets the time, not the clock of the resampler
         return rest + self._blocks(self._resampler.resample(frame))
 
     def flush(self) -> list[AudioBlock]:
-        """Give the last samples, which the filter still held, and end the run."""
+        """Return the last samples that the filter held, and end the run."""
         if self._resampler is None:
             return []
         rest = self._blocks(self._resampler.resample(None))

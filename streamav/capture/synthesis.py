@@ -1,6 +1,6 @@
-"""Synthesizes the sounds of the things in the rendered scene, each in many variants, in numpy alone.
+"""Synthesizes the sounds of the things in the rendered scene, each in many variants, with numpy only.
 
-It knows neither pictures nor scene. All sounds are our own; none is a recording.
+It handles neither pictures nor scene. All sounds are our own; none is a recording.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FADE_S = 0.01
 
 
 def synthesize(kind: str, seconds: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Synthesize one thing of a kind being heard for a while.
+    """Synthesize the sound of one thing of a kind.
 
     Args:
         kind: one of `streamav.capture.scene.KINDS`.
@@ -47,7 +47,7 @@ def synthesize(kind: str, seconds: float, rng: np.random.Generator) -> NDArray[n
         raise SettingsError(msg)
     sound = _SYNTHESIZERS[kind](count, rng)
     sound *= _RMS / max(float(np.sqrt(np.mean(sound**2))), 1e-9)
-    sound /= max(1.0, float(np.abs(sound).max()) / 0.95)  # ticks are peaky: they end below the RMS, not above 1
+    sound /= max(1.0, float(np.abs(sound).max()) / 0.95)  # ticks have high peaks: their RMS ends lower, so that no peak exceeds 1
     ramp = np.linspace(0.0, 1.0, round(_FADE_S * SAMPLE_RATE_HZ))
     sound[: ramp.size] *= ramp
     sound[-ramp.size :] *= ramp[::-1]
@@ -55,17 +55,17 @@ def synthesize(kind: str, seconds: float, rng: np.random.Generator) -> NDArray[n
 
 
 class Voice:
-    """One thing being heard from an onset to an offset: synthesized when its first sample is due, forgotten after its last."""
+    """The sound of one thing from an onset to an offset: synthesized when its first sample is due, freed after its last."""
 
     def __init__(self, kind: str, onset_s: float, offset_s: float, *, seed: Sequence[int]) -> None:
-        """Synthesize nothing yet; equal seeds give equal sounds. Kind and length are as in `synthesize`."""
+        """Keep kind, times and seed; nothing is synthesized yet. Equal seeds give equal sounds. Kind and length as in `synthesize`."""
         self._kind, self._seconds, self._seed = kind, offset_s - onset_s, seed
         self._start = round(onset_s * SAMPLE_RATE_HZ)
         self._stop = self._start + round(self._seconds * SAMPLE_RATE_HZ)
         self._samples: NDArray[np.float32] | None = None
 
     def mix_into(self, block: NDArray[np.float32], begin: int) -> None:
-        """Add what is heard from sample *begin* on to *block*, in place; blocks come in the order of their times.
+        """Add the sound from sample *begin* on to *block*, in place; blocks must come in the order of their times.
 
         Raises:
             SettingsError: when there is no such kind, or the sound is shorter than 0.1 s.
@@ -81,7 +81,7 @@ class Voice:
 
 
 def synthesized_kinds() -> tuple[str, ...]:
-    """Give the kinds that can be synthesized, in alphabetical order."""
+    """Return the kinds that can be synthesized, in alphabetical order."""
     return tuple(sorted(_SYNTHESIZERS))
 
 
@@ -93,7 +93,7 @@ def ambience(seconds: float, rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def _noise(count: int, rng: np.random.Generator, low_hz: float, high_hz: float, slope: float = 0.0) -> NDArray[np.float64]:
-    """Give noise between two frequencies whose amplitude falls as frequency to the power of -slope."""
+    """Return noise between two frequencies whose amplitude falls as frequency to the power of -slope."""
     hz = np.fft.rfftfreq(count, 1.0 / SAMPLE_RATE_HZ)
     gain = np.where((hz >= low_hz) & (hz <= high_hz), np.maximum(hz, low_hz) ** -slope, 0.0)
     noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(count)) * gain, count)
@@ -101,7 +101,7 @@ def _noise(count: int, rng: np.random.Generator, low_hz: float, high_hz: float, 
 
 
 def _tone(hz: NDArray[np.float64], harmonics: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give a tone of changing pitch, shape as *hz*; harmonics above 7.5 kHz are left out."""
+    """Return a tone of changing pitch, shape as *hz*; harmonics above 7.5 kHz are left out."""
     phase = 2.0 * np.pi * np.cumsum(hz) / SAMPLE_RATE_HZ
     sound = np.zeros_like(phase)
     for number, weight in enumerate(harmonics, start=1):
@@ -110,14 +110,14 @@ def _tone(hz: NDArray[np.float64], harmonics: NDArray[np.float64]) -> NDArray[np
 
 
 def _add(sound: NDArray[np.float64], at_s: float, part: NDArray[np.float64]) -> None:
-    """Mix *part* into *sound* from a moment on, cut where the sound ends."""
+    """Mix *part* into *sound* from *at_s* on, cut where the sound ends."""
     start = round(at_s * SAMPLE_RATE_HZ)
     room = sound[start : start + part.size]
     room += part[: room.size]
 
 
 def _siren(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Two tones in turn, or a wail that rises and falls."""
+    """Synthesize two tones in turn, or a wail that rises and falls."""
     time_s = np.arange(count) / SAMPLE_RATE_HZ
     low = float(rng.uniform(430.0, 700.0))
     if rng.random() < 0.5:  # noqa: PLR2004
@@ -132,7 +132,7 @@ def _siren(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _clock(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Ticks and tocks: short ringing clicks at an even pace."""
+    """Synthesize ticks: short ringing clicks of two pitches in turn at an even pace."""
     sound = 0.004 * rng.standard_normal(count)
     pace_hz, pitch = float(rng.uniform(2.0, 5.0)), float(rng.uniform(1_800.0, 4_500.0))
     decay_s, time_s = float(rng.uniform(0.004, 0.015)), np.arange(round(0.12 * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
@@ -146,7 +146,7 @@ def _clock(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _bird(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Phrases of chirps that glide between 2 and 7 kHz, with short rests."""
+    """Synthesize phrases of chirps that glide between 2 and 7 kHz, with short rests."""
     sound = 0.002 * rng.standard_normal(count)
     centre, at_s = float(rng.uniform(2_800.0, 5_200.0)), float(rng.uniform(0.0, 0.1))
     while at_s < count / SAMPLE_RATE_HZ:
@@ -161,7 +161,7 @@ def _bird(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _train(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Rumble, the double knock of wheels on rail joints, and now and then a horn of several notes."""
+    """Synthesize a rumble, the double knock of wheels on rail joints, and sometimes a horn of several notes."""
     seconds = count / SAMPLE_RATE_HZ
     sound = _noise(count, rng, 40.0, 900.0, slope=0.9) + 0.25 * _noise(count, rng, 900.0, 5_000.0, slope=0.5)
     time_s = np.arange(round(0.1 * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
@@ -181,7 +181,7 @@ def _train(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _helicopter(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """The thump of rotor blades, and the whine of a turbine behind it."""
+    """Synthesize the beat of rotor blades and the whine of a turbine."""
     time_s = np.arange(count) / SAMPLE_RATE_HZ
     blade_hz = float(rng.uniform(9.0, 18.0)) * (1.0 + 0.01 * np.sin(2 * np.pi * 0.3 * time_s))
     beat = 0.5 + 0.5 * np.sin(2 * np.pi * np.cumsum(blade_hz) / SAMPLE_RATE_HZ)

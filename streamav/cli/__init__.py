@@ -1,7 +1,7 @@
-"""The command line: one file per command, loaded when the command is called.
+"""Runs the command line: one file per command, loaded when the command is called.
 
-`main` turns every error of ours into one message on standard error and its exit status; nothing is printed to standard
-output but what a command was asked for.
+`main` turns every error of ours into one message on standard error and an exit status. Standard output holds only the
+result of a command.
 
 Exit status: 0 done, 1 bug, 2 settings, 3 source, 4 model, 5 broker, 6 engine, 7 data, 130 Ctrl-C.
 """
@@ -24,42 +24,42 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "Command", "main"]
 
 INTERRUPTED: Final = 130
-"""Exit status after Ctrl-C: 128 + SIGINT, as shells have it."""
+"""Exit status after Ctrl-C: 128 + SIGINT, as in shells."""
 USAGE_ERROR: Final[type] = typer.BadParameter.__mro__[1]
-"""Error of typer for arguments that it cannot read; its module has another name in every few versions."""
+"""Error of typer for arguments that it cannot read. Its module has different names in different versions of typer."""
 
 
 class Command(NamedTuple):
-    """Where a command is."""
+    """Where the code of a command is."""
 
     module: str
     attribute: str
-    """A typer.Typer with commands of its own, or a function."""
+    """Name in the module of a function, or of a typer.Typer with subcommands."""
     help: str
 
 
 COMMANDS: Final[dict[str, Command]] = {
-    "run": Command("streamav.cli.run", "run", "Watch and listen to a source, and publish what is heard and seen at once."),
-    "demo": Command("streamav.cli.demo", "demo", "Show everything at work on the embedded scene, with a private broker."),
-    "subscribe": Command("streamav.cli.subscribe", "subscribe", "Show the events that a broker delivers."),
+    "run": Command("streamav.cli.run", "run", "Detect audio-visual events live and publish them."),
+    "demo": Command("streamav.cli.demo", "demo", "Show the whole system on an embedded scene."),
+    "subscribe": Command("streamav.cli.subscribe", "subscribe", "Print the events that an MQTT broker delivers."),
     "devices": Command("streamav.cli.devices", "devices", "List cameras and microphones."),
     "config": Command("streamav.cli.config", "app", "Check a configuration file."),
     "models": Command("streamav.cli.models", "app", "List, describe, check, fetch, import and copy models."),
     "engines": Command("streamav.cli.engines", "app", "Build, list, verify and clear engines."),
-    "bench": Command("streamav.cli.bench", "bench", "Time the networks, or a whole run."),
-    "compose": Command("streamav.cli.compose", "compose", "Make labelled clips of sounds and photos, and their features."),
-    "train": Command("streamav.cli.train", "train", "Train a model on features, on your own clips, or on sounds and photos."),
-    "study": Command("streamav.cli.study", "study", "Compare VSCG, its parts and its neighbours, offline and as streams."),
-    "eval": Command("streamav.cli.evaluate", "evaluate", "Evaluate a model."),
-    "recordings": Command("streamav.cli.recordings", "recordings", "Run a model over labelled recordings and print a table."),
-    "tune": Command("streamav.cli.tune", "tune", "Find the detection settings that suit a model."),
-    "extract": Command("streamav.cli.extract", "extract", "Extract features from media files."),
+    "bench": Command("streamav.cli.bench", "bench", "Measure speed, latency and memory on this machine."),
+    "compose": Command("streamav.cli.compose", "compose", "Make labelled clips from sounds and photos."),
+    "train": Command("streamav.cli.train", "train", "Train a model on features, clips, or sounds and photos."),
+    "study": Command("streamav.cli.study", "study", "Train and compare VSCG, its variants and other networks."),
+    "eval": Command("streamav.cli.evaluate", "evaluate", "Compute the accuracy of a model on clips and on streams."),
+    "recordings": Command("streamav.cli.recordings", "recordings", "Run a model over labelled recordings and score it."),
+    "tune": Command("streamav.cli.tune", "tune", "Set thresholds for a limit of false alarms per hour."),
+    "extract": Command("streamav.cli.extract", "extract", "Compute features from media files."),
 }
-"""All commands, in the order in which they are listed."""
+"""All commands, in the order of the list in --help."""
 
 
 def _add(program: typer.Typer, name: str, place: Command) -> None:
-    """Add a command that loads the real one when it is called, and hands it all arguments; mistaken variables are refused before."""
+    """Add a command that loads the real one when it is called and passes all arguments on; wrong STREAMAV_* variables are refused first."""
     everything = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
     @program.command(name, help=place.help, context_settings=everything)
@@ -87,10 +87,10 @@ def _version(value: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and give its exit status.
+    """Run the command line and return its exit status.
 
     Args:
-        arguments: without the program's name; None for those of the process.
+        arguments: the arguments without the program's name; None for those of the process.
     """
     given = None if arguments is None else list(arguments)
     try:
@@ -112,22 +112,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _refuse(error: Any) -> int:  # noqa: ANN401 - typer's own class, without a name that stays
-    """Print an error of typer and return its exit status; it repeats an argument, which may be an address with its password."""
+def _refuse(error: Any) -> int:  # noqa: ANN401 - a class of typer whose name differs between versions
+    """Print an error of typer without secrets and return its exit status. The error repeats an argument, which may contain a password."""
     error.message = redact(error.message)
     error.show()
     return int(error.exit_code)
 
 
 def _program() -> typer.Typer:
-    """Make the program with the commands that this installation has; none of them is loaded yet."""
+    """Build the program with the commands of this installation, without loading them."""
     program = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
     @program.callback()
     def streamav(
-        version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+        version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
     ) -> None:
-        """Tell, live, what is heard and seen at once, with events over MQTT.
+        """Detect audio-visual events (heard and seen at the same time) live and publish them over MQTT.
+
+        Start with `streamav demo`. `streamav COMMAND --help` explains a command.
 
         Exit status: 0 done, 1 bug, 2 settings, 3 source, 4 model, 5 broker, 6 engine, 7 data, 130 Ctrl-C.
         """

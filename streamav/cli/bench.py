@@ -1,4 +1,4 @@
-"""`streamav bench`: times the networks of a model on every engine, or a whole run on a source.
+"""`streamav bench`: measures the networks of a model on every engine, a whole run, or the number of sources that one process carries.
 
 It reads options and prints; `streamav.bench` measures.
 """
@@ -27,7 +27,7 @@ _COLUMNS = {  # key of a row: heading
     "backend": "backend",
     "batch": "batch",
     "frame_ms": "ms/frame",
-    "second_ms": "ms/second",
+    "second_ms": "ms/segment",
     "window_ms": "ms/window",
     "event_p50_ms": "event p50",
     "event_p95_ms": "p95",
@@ -40,46 +40,57 @@ _COLUMNS = {  # key of a row: heading
     "ratio_to_reference": "ratio",
 }
 MOST_STREAMS = 256
-"""In one batch; their pictures alone take 0.6 GB in the paper's size."""
+"""Most streams in one batch; in the size of the paper's networks their pictures alone take 0.6 GB."""
 
 
 def bench(
     profile: Annotated[
-        str, typer.Option("--profile", help="Models to time, by comma: starter, edge, paper, or folders of bundles.")
+        str, typer.Option("--profile", help="Models to measure, separated by commas: starter, edge, paper, or folders of bundles.")
     ] = "starter",
     engine: Annotated[
         str | None,
         typer.Option(
             "--engine",
-            help="Recipes to time, by comma; unless given, those of cpu-fp32, cpu-int8, cuda-fp16, tensorrt-fp16 that run here.",
+            help="Engine recipes to measure, separated by commas; default: cpu-fp32, cpu-int8, cuda-fp16, tensorrt-fp16, if they run here.",
         ),
     ] = None,
-    batch: Annotated[str, typer.Option("--batch", help="Streams in one batch, by comma.")] = "1",
-    frames: Annotated[int, typer.Option("--frames", min=1, max=16, help="Pictures of one second.")] = 16,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads; one for each core that may be used.")] = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.0, help="About how long each engine is measured; at least one turn.")] = 1.5,
-    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with encoders that bundles do not hold.")] = None,
-    source: Annotated[str | None, typer.Option("--source", help="Time a whole run on a file, or on the embedded scene: scene.")] = None,
-    duration: Annotated[float, typer.Option("--duration", min=1.0, help="Seconds of media of a whole run.")] = 60.0,
-    check: Annotated[bool, typer.Option("--check", help="End with exit status 6 when a figure is beyond its documented bound.")] = False,
-    streams_most: Annotated[
-        int | None, typer.Option("--streams", min=1, max=64, help="Find how many sources one process carries, up to so many.")
+    batch: Annotated[str, typer.Option("--batch", help="Number of streams in one batch; several numbers separated by commas.")] = "1",
+    frames: Annotated[int, typer.Option("--frames", min=1, max=16, help="Pictures per segment.")] = 16,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, max=256, help="Number of threads; default: one for each usable core.")
     ] = None,
-    first: Annotated[int, typer.Option("--from", min=1, max=64, help="With --streams: how many sources to try first.")] = 1,
-    trial: Annotated[float, typer.Option("--trial", min=1.0, help="With --streams: measured seconds of each trial.")] = 20.0,
-    gather: Annotated[int, typer.Option("--gather", min=0, max=500, help="With --streams: model.gather_ms.")] = 0,
-    together: Annotated[bool, typer.Option("--together", help="With --streams: all seconds end at the same moment.")] = False,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.0, help="About how many seconds each engine is measured; at least one pass.")
+    ] = 1.5,
+    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the models do not contain.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="Measure a whole run on this file; the word scene means the embedded scene.")
+    ] = None,
+    duration: Annotated[float, typer.Option("--duration", min=1.0, help="With --source: seconds of media to run.")] = 60.0,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with status 6 when a figure exceeds its bound in docs/performance.md.")
+    ] = False,
+    streams_most: Annotated[
+        int | None, typer.Option("--streams", min=1, max=64, help="Find how many sources one process carries, up to this number.")
+    ] = None,
+    first: Annotated[int, typer.Option("--from", min=1, max=64, help="With --streams: number of sources in the first trial.")] = 1,
+    trial: Annotated[float, typer.Option("--trial", min=1.0, help="With --streams: seconds that each trial is measured.")] = 20.0,
+    gather: Annotated[int, typer.Option("--gather", min=0, max=500, help="With --streams: value of model.gather_ms (ms).")] = 0,
+    together: Annotated[bool, typer.Option("--together", help="With --streams: the segments of all sources end at the same time.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Time every network of a model for one second of input, beside plain eager float32 torch in the same process.
+    """Measure every network of a model for one segment of input, next to plain eager float32 torch in the same process.
 
-    Where a profile's weights are absent, random ones of the true shapes are timed, and the row says so. With --source it
-    times a whole run instead: real-time factor, latency and peak memory. With --streams it finds how many sources at the world's
-    pace one process carries (--source FILE: each decodes that file; else they play a scene rendered beforehand).
+    If the weights of a model are missing, random weights of the same shapes are measured, and the row is marked "random weights".
+
+    With --source it measures a whole run instead: real-time factor, latency and peak memory.
+
+    With --streams it finds how many real-time sources one process carries. With --source FILE each source decodes that file;
+    otherwise all play a scene that was rendered before.
     """
     count = threads or len(os.sched_getaffinity(0))
     if check and (streams_most is not None or source is not None):
-        msg = "--check is for the table of the networks, not for --source or --streams; leave it out"
+        msg = "--check works with the table of the networks only, got --source or --streams as well; leave out --check"
         raise SettingsError(msg)
     if streams_most is not None:
         from streamav.bench.trial import TrialRequest
@@ -142,7 +153,7 @@ _STREAM_COLUMNS = {
 
 
 def _print_search(asked: TrialRequest, first: int, *, as_json: bool) -> None:
-    """Search for the number of streams; print every trial as it ends, and the result."""
+    """Search for the number of streams; print every trial when it ends, and the result."""
     from streamav.bench.streams import search
 
     shown = 0
@@ -162,23 +173,25 @@ def _print_search(asked: TrialRequest, first: int, *, as_json: bool) -> None:
         return
     slope = found.memory_per_stream_mb
     typer.echo(
-        f"carries {'at least ' if found.open_ended else ''}{found.most} streams (nothing dropped, nothing thinned, p95 under 1 s)"
-        + ("" if slope is None else f"; {slope:.1f} MB for each further stream")
+        f"carries {'at least ' if found.open_ended else ''}{found.most} streams (no segment dropped, none thinned, p95 under 1 s)"
+        + ("" if slope is None else f"; {slope:.1f} MB for each additional stream")
     )
 
 
 def _print_table(rows: list[dict[str, Any]], threads: int, frames: int, took: float) -> None:
-    typer.echo(f"{_machine()}, {threads} threads, {frames} pictures a second; reference: eager float32 torch, in turns with each engine")
+    typer.echo(
+        f"{_machine()}, {threads} threads, {frames} pictures per segment; reference: eager float32 torch, run in turns with each engine"
+    )
     lines = [list(_COLUMNS.values())] + [[_cell(row[key]) for key in _COLUMNS] for row in rows]
     widths = [max(len(line[place]) for line in lines) for place in range(len(_COLUMNS))]
     for number, line in enumerate(lines):
         note = "" if number == 0 or rows[number - 1]["weights"] == "bundle" else "  random weights"
         typer.echo("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) + note)
-    typer.echo(f"{took} s; drift: largest difference of a probability; decisions: share of seconds decided alike (docs/performance.md)")
+    typer.echo(f"{took} s; drift: largest difference of a probability; decisions: share of equal decisions (docs/performance.md)")
 
 
 def _whole_run(source: str, model: str, recipe: str | None, weights: Path | None, sizes: tuple[int, float]) -> dict[str, Any]:
-    """Run a source as fast as the machine goes, or the scene for so long, and give the summary; *sizes* are threads and seconds."""
+    """Run a file or the scene as fast as possible and return the summary; *sizes* are the threads and the seconds of media."""
     import asyncio
 
     from streamav import app
@@ -193,7 +206,7 @@ def _whole_run(source: str, model: str, recipe: str | None, weights: Path | None
     if weights is not None:
         values["model.weights_dir"] = str(weights)
     options = settings_of(source=source, camera=None, mic=None, mqtt=None, values=values)
-    settings = load_settings(environment={}, options=options)  # as in every other measurement: no broker and no setting of a run
+    settings = load_settings(environment={}, options=options)  # no broker and no settings from the environment, as in every measurement
     application = app.build(settings, beside=False)
     summary = asyncio.run(app.run(application))
     return {"source": show_address(source), "engine": application.engine.name, "threads": threads, **asdict(summary)}
@@ -216,7 +229,7 @@ def _cell(value: object) -> str:
 
 
 def _machine() -> str:
-    """Name the processor and how many cores may be used."""
+    """Return the processor's name and the number of usable cores."""
     from streamav.engines.machine import processor_name
 
     return f"{processor_name()}, {len(os.sched_getaffinity(0))} cores"
@@ -224,16 +237,16 @@ def _machine() -> str:
 
 def _batch(text: str) -> int:
     if not text.strip().isdecimal() or not 1 <= int(text) <= MOST_STREAMS:
-        msg = f"--batch takes whole numbers of 1 to {MOST_STREAMS}, by comma, got {text!r}"
+        msg = f"--batch takes whole numbers from 1 to {MOST_STREAMS}, separated by commas, got {text!r}"
         raise SettingsError(msg)
     return int(text)
 
 
 def _recipe(name: str) -> str:
-    """Give the name of a recipe back.
+    """Return the name of a recipe after loading it.
 
     Raises:
-        EngineError: when there is none of that name, or it is wrong.
+        EngineError: when no recipe has that name, or it is wrong.
     """
     from streamav.engines.recipe import load_recipe
 

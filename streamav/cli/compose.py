@@ -1,4 +1,4 @@
-"""`streamav compose`: makes clips of sounds and photos with exact truth and writes their features in AVE's form.
+"""`streamav compose`: makes clips from sounds and photos with exact truth and writes their features in AVE's form.
 
 It reads options and shows progress; `streamav.training.composite` does the work.
 """
@@ -15,19 +15,19 @@ __all__ = ["compose"]
 
 def compose(
     material: Annotated[Path, typer.Option("--material", help="Folder with index.csv, sounds, photos, ambience and backdrops.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the features; a second call goes on where the first stopped.")],
-    model: Annotated[str, typer.Option("--model", help="Model whose encoders are used.")] = "starter",
-    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that a bundle does not hold.")] = None,
-    cache: Annotated[
-        Path | None, typer.Option("--cache", help="Folder for the decoded material; beside the features unless given.")
-    ] = None,
-    train: Annotated[int, typer.Option(min=1, help="Clips with an event to train on.")] = 1920,
-    held_out: Annotated[int, typer.Option("--held-out", min=1, help="Clips with an event in the val split, and in the test split.")] = 384,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything.")] = 0,
-    plain: Annotated[bool, typer.Option("--plain", help="No rooms, filters, night, blur or grain.")] = False,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the encoders.")] = 2,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the features; a second call continues where the first stopped.")],
+    model: Annotated[str, typer.Option("--model", help="Model whose encoders compute the features.")] = "starter",
+    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Folder for the decoded material; default: OUT.material.")] = None,
+    train: Annotated[int, typer.Option(min=1, help="Number of training clips with an event.")] = 1920,
+    held_out: Annotated[
+        int, typer.Option("--held-out", min=1, help="Number of clips with an event in the val split, and again in the test split.")
+    ] = 384,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random choices.")] = 0,
+    plain: Annotated[bool, typer.Option("--plain", help="Make clips without room echo, filters, night, blur and grain.")] = False,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Number of threads of the encoders.")] = 2,
 ) -> None:
-    """Compose labelled clips and extract their features; `streamav train --data OUT` trains on them."""
+    """Make labelled clips and compute their features; then `streamav train --data OUT` trains on them."""
     import torch
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -38,7 +38,7 @@ def compose(
     from streamav.training.composite.material import read_index
     from streamav.training.experiments.export import save_encoder_weights
 
-    read_index(material)  # what is wrong in it is told before the encoders are made ready
+    read_index(material)  # reports errors in it before the slow start of the encoders
     torch.set_num_threads(threads)
     bundle = find_bundle(model)
     encoders = bundle_encoders(bundle, weights)
@@ -48,5 +48,5 @@ def compose(
         task = bars.add_task("clips", total=None)
         folder = out.with_name(f"{out.name}.material") if cache is None else cache
         write(material, out, encoders, folder, counts, seed, lambda done, total: bars.update(task, completed=done, total=total))
-    save_encoder_weights(out, bundle)  # so that training makes a model that runs
+    save_encoder_weights(out, bundle)  # training then writes a complete model
     typer.echo(f"features in {out}; next: streamav train --data {out} --set train.pairs=true --out MODEL")

@@ -1,6 +1,6 @@
 """`streamav config`: checks a configuration without running it.
 
-It prints what the settings come to, secrets left out.
+It prints the resulting settings without secrets.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ def _config() -> None:
 def check(
     file: Annotated[Path, typer.Argument(help="TOML file.")],
     model: Annotated[str | None, typer.Option("--model", help="Check with this model, as `streamav run --model` does.")] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over the file; repeatable.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing when all is well.")] = False,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; overrides the file; repeatable.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing when the file is right.")] = False,
 ) -> None:
-    """Say whether a configuration file is right, with all its values; ends with 2 when it is not, with 4 when its model cannot be used.
+    """Check a configuration file and print all resulting settings.
 
-    Labels and thresholds are checked with the model that the file names, as streamav run does; what lies outside the file and the model,
-    such as cameras and the broker, is not looked at.
+    Labels and thresholds are checked with the model that the file names, as `streamav run` does. Cameras and the broker are not
+    checked.
+
+    Exit status: 0 the file is right, 2 it is wrong, 4 the model cannot be used.
     """
     from streamav.app import check_model
 
@@ -45,7 +47,7 @@ def check(
 
 
 def _shown(value: object, name: str = "") -> object:
-    """Return a value, or a tree of them, as it may be shown: addresses may hold passwords."""
+    """Return a value, or a tree of values, without secrets; addresses may contain passwords."""
     if isinstance(value, dict):
         return {key: _shown(inner, key) for key, inner in value.items()}
     if isinstance(value, list):

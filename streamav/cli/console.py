@@ -1,6 +1,6 @@
-"""Shows a run to the person at the terminal: log lines and events, all on standard error.
+"""Prints log lines and the events of a run to standard error, for a person at the terminal.
 
-It steers nothing: it is a sink among others.
+It is one sink among others and does not influence the run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _STYLES = {EventPhase.NEW: "bold green", EventPhase.UPDATE: "dim", EventPhase.EN
 
 
 def set_up_logging(*, verbose: bool) -> Console:
-    """Send log lines to standard error: warnings, or everything from INFO on when *verbose*; give the console they go to."""
+    """Send log lines to standard error, from WARNING on, with *verbose* our own from INFO on; return their console."""
     console = Console(stderr=True, soft_wrap=True)
     handler = RichHandler(console=console, show_path=False, markup=False, rich_tracebacks=False, log_time_format="%H:%M:%S")
     handler.setFormatter(_Redacting("%(message)s"))
@@ -36,17 +36,17 @@ def set_up_logging(*, verbose: bool) -> Console:
 
 
 class _Redacting(logging.Formatter):
-    """Takes what may be secret out of every line, whoever wrote it: libraries name addresses too."""
+    """Removes secrets from every line of the log, also from lines of libraries."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
 
 
 class ConsoleSink:
-    """Prints one line for each message about an event, and for each change of a source."""
+    """Prints one line for each message about an event and for each change of a source's state."""
 
     def __init__(self, console: Console, *, updates: bool) -> None:
-        """Take the console; *updates* false leaves out messages that only go on with an event."""
+        """Store the console; with *updates* false, update messages are not printed, except the one that confirms an event."""
         self._console = console
         self._updates = updates
         self._confirmed: set[str] = set()
@@ -55,7 +55,7 @@ class ConsoleSink:
         """Do nothing."""
 
     def event(self, event: Event, latency_s: float) -> None:
-        """Print one line: begin, confirmation, end; updates only when they were asked for."""
+        """Print one line for begin, confirmation and end of an event, and for updates if they were asked for."""
         news = event.confirmed and event.id not in self._confirmed
         if event.phase is EventPhase.UPDATE and not (news or self._updates):
             return
@@ -75,14 +75,14 @@ class ConsoleSink:
         )
 
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
-        """Print the state and why."""
+        """Print the state and the reason."""
         self._console.print(f"{escape(source)}: {state.value.replace('_', ' ')} ({escape(redact(reason))})", highlight=False, style="cyan")
 
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
-        """Ignore it: the summary at the end says as much."""
+        """Ignore it: the summary at the end holds the same figures."""
 
     def scores(self, source: str, scores: FinalScores) -> None:
-        """Ignore them: a line a second would hide the events."""
+        """Ignore them: one line per second would hide the events."""
 
     async def close(self) -> None:
         """Do nothing."""

@@ -1,7 +1,7 @@
 """`streamav demo`, which `make run` calls: the embedded scene, a private broker, `streamav run` and `streamav subscribe`.
 
-It starts the three as programs of their own, shows what they print, and compares what arrived with what the scene holds.
-It looks into none of them.
+It starts broker, run and subscriber as separate programs, shows what they print, and compares the events that arrived with the
+events of the scene. It uses only their options, output and files.
 """
 
 from __future__ import annotations
@@ -32,36 +32,41 @@ __all__ = ["Found", "compare", "demo", "run_options"]
 
 _INTERRUPTED: Final = 130
 _LEAST_FOUND: Final = 0.75
-"""Share of the scene's events that must arrive for the demonstration to have worked."""
+"""The demonstration succeeds when at least this share of the scene's events arrives."""
 _LEAST_OVERLAP: Final = 1 / 3
-"""Shared time over the time that either covers, from which an event counts as found."""
+"""An event counts as found from this overlap on: shared time divided by the time that either of the two covers."""
 _START_S: Final = 10.0
 _READY_S: Final = 120.0
-"""What the first start may take: engines are built once."""
+"""Longest time of the first start (s): it builds the engines."""
 _END_S: Final = 15.0
 _DRAIN_S: Final = 1.0
 
 
 def demo(
-    seconds: Annotated[float, typer.Option("--seconds", min=12.0, max=3600.0, help="Length of the scene.")] = 60.0,
-    model: Annotated[str | None, typer.Option("--model", help="starter, or the folder of another bundle.")] = None,
-    speed: Annotated[Literal["1", "max"] | None, typer.Option("--speed", help="1 for its own pace, max for as fast as possible.")] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=12.0, max=3600.0, help="Length of the scene in seconds.")] = 60.0,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name of a model, or the folder of a bundle; default: as in the settings (starter).")
+    ] = None,
+    speed: Annotated[Literal["1", "max"] | None, typer.Option("--speed", help="1: real time; max: as fast as possible.")] = None,
 ) -> None:
-    """Show everything at work on the embedded scene, with a private broker.
+    """Show the whole system on the embedded scene, with a private MQTT broker.
 
-    The run takes its settings from STREAMAV_* variables as always, except those of the broker and the state folder.
+    It starts a broker (mosquitto), `streamav run` and `streamav subscribe`, shows their output, and compares the events that
+    arrived with the events of the scene. The run reads its settings from STREAMAV_* variables as always, except those of the
+    broker and the state folder.
 
-    Exit status: 0 when at least three quarters of the scene's events arrived at the subscriber and both programs ended as
-    they should, 1 when not, 5 without the program mosquitto, 130 after Ctrl-C; else that of `streamav run`.
+    Exit status: 0 at least three quarters of the scene's events arrived at the subscriber and every message was valid, 1 fewer
+    arrived, a message was invalid or a program did not end, 5 mosquitto is not installed or does not start, 130 Ctrl-C; else
+    that of `streamav run`.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else what was started would be left behind
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # otherwise the started programs would keep running
     with tempfile.TemporaryDirectory(prefix="streamav-demo-") as folder, contextlib.ExitStack() as stack:
         try:
             status = _show(Path(folder), stack, seconds, model, speed)
         except KeyboardInterrupt:
             status = _INTERRUPTED
         except subprocess.TimeoutExpired as exc:
-            _say(f"a program did not end: {exc}")
+            _say(f"a program did not end in time: {exc}")
             status = 1
     raise typer.Exit(status)
 
@@ -70,10 +75,10 @@ def _show(folder: Path, stack: contextlib.ExitStack, seconds: float, model: str 
     from streamav.capture.scene import make_script
 
     truth = make_script(seconds).truth
-    _say(f"a scene of {seconds:.0f} s with {len(truth)} events; sounds without their picture and pictures without their sound are none")
+    _say(f"a scene of {seconds:.0f} s with {len(truth)} events; sound without its picture and picture without its sound are not events")
     port = _start_broker(folder, stack)
     url = f"mqtt://127.0.0.1:{port}/streamav"
-    _say(f"mosquitto listens on 127.0.0.1:{port}, for this demonstration only")
+    _say(f"the broker mosquitto listens on 127.0.0.1:{port}, for this demonstration only")
     listener = _start(stack, "subscribe", [url, "--summary", str(folder / "seen.json")], folder)
     listener.wait_for("listening", _START_S)
     runner = _start(stack, "run", [*run_options(seconds, model, speed), "--mqtt", url, "--summary", str(folder / "run.json")], folder)
@@ -88,7 +93,7 @@ def _show(folder: Path, stack: contextlib.ExitStack, seconds: float, model: str 
 
 
 def run_options(seconds: float, model: str | None, speed: str | None) -> list[str]:
-    """Return the options of `streamav run` for the scene; a model or speed that was not named is left to its settings."""
+    """Return the options of `streamav run` for the scene; without a model or speed its settings decide."""
     options = ["--source", "scene", "--id", "scene", "--duration", f"{seconds:g}"]
     options += [] if model is None else ["--model", model]
     return options + ([] if speed is None else ["--speed", speed])
@@ -99,7 +104,7 @@ def run_options(seconds: float, model: str | None, speed: str | None) -> list[st
 
 @dataclass
 class _Program:
-    """A program whose lines are shown with its name before them."""
+    """A running program; its output lines are shown with its name before them."""
 
     name: str
     process: subprocess.Popen[str]
@@ -107,7 +112,7 @@ class _Program:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def show(self, stream: IO[str]) -> None:
-        """Pass on what the program prints, until it ends."""
+        """Print the output of the program until it ends."""
         for line in stream:
             _say(line.rstrip(), self.name)
             with self.changed:
@@ -115,12 +120,12 @@ class _Program:
                 self.changed.notify_all()
 
     def wait_for(self, word: str, limit_s: float) -> None:
-        """Wait until a line holds *word*; give up quietly, the rest of the demonstration will tell."""
+        """Wait until a line contains *word*, at most *limit_s* seconds; a missing line shows later as missed events."""
         with self.changed:
             self.changed.wait_for(lambda: any(word in line for line in self.lines), limit_s)
 
     def end(self) -> None:
-        """Ask the program to end, then make it."""
+        """Send SIGTERM to the program, and kill it when it does not end in time."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -131,7 +136,7 @@ class _Program:
 
 
 def _start(stack: contextlib.ExitStack, command: str, arguments: Sequence[str], folder: Path) -> _Program:
-    """Start `streamav COMMAND`; Ctrl-C reaches it too, as it would in a terminal of its own."""
+    """Start `streamav COMMAND`; Ctrl-C at the terminal reaches it too."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_MQTT_")}
     environment |= {"STREAMAV_STATE_DIR": str(folder / "state"), "PYTHONUNBUFFERED": "1", "COLUMNS": "160"}
     process = subprocess.Popen(  # noqa: S603 - our own program
@@ -152,21 +157,23 @@ def _start(stack: contextlib.ExitStack, command: str, arguments: Sequence[str], 
 
 
 def _start_broker(folder: Path, stack: contextlib.ExitStack) -> int:
-    """Start mosquitto on a free loopback port and give the port.
+    """Start mosquitto on a free loopback port and return the port.
 
     Raises:
         BrokerError: when it is not installed or does not start.
     """
     path = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin")
     if path is None:
-        msg = "the demonstration needs the program mosquitto; run: apt-get install mosquitto (or brew install mosquitto)"
+        msg = (
+            "the demonstration needs the program mosquitto, which was not found; run: apt-get install mosquitto (or brew install mosquitto)"
+        )
         raise BrokerError(msg)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     lines = [f"listener {port} 127.0.0.1", "allow_anonymous true", "persistence false"]
     if os.geteuid() == 0:
-        lines.append("user root")  # else it drops to a user who may not read the folder
+        lines.append("user root")  # otherwise it changes to a user that cannot read the folder
     configuration = folder / "mosquitto.conf"
     configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
     process = subprocess.Popen(  # noqa: S603 - found above
@@ -174,7 +181,7 @@ def _start_broker(folder: Path, stack: contextlib.ExitStack) -> int:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         text=True,
-        start_new_session=True,  # Ctrl-C must not take the broker away before the others have said goodbye
+        start_new_session=True,  # Ctrl-C must not stop the broker before the others have disconnected
     )
     stack.callback(_Program("mosquitto", process).end)
     give_up_s = time.monotonic() + _START_S
@@ -182,7 +189,7 @@ def _start_broker(folder: Path, stack: contextlib.ExitStack) -> int:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
             return port
         time.sleep(0.02)
-    msg = f"mosquitto did not start on 127.0.0.1:{port}"
+    msg = f"mosquitto must start within ten seconds (run it by hand to see its errors), but it does not listen on 127.0.0.1:{port}"
     raise BrokerError(msg)
 
 
@@ -191,24 +198,24 @@ def _start_broker(folder: Path, stack: contextlib.ExitStack) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What became of one event of the scene."""
+    """One event of the scene and the event that was found for it."""
 
     label: str
     onset_s: float
     offset_s: float
     seen_s: tuple[float, float] | None
-    """Start and end as the subscriber had them; None when nothing fits."""
+    """Start and end that the subscriber received; None when no event matches."""
 
 
 def compare(truth: Sequence[tuple[str, float, float]], seen: Sequence[dict[str, object]]) -> tuple[list[Found], int]:
-    """Match the truth with the confirmed events that arrived.
+    """Match the true events with the confirmed events that arrived.
 
     Args:
-        truth: label, onset and offset of each event, s.
-        seen: events with label, media_start_s, media_end_s and confirmed; each fits at most one event of the truth.
+        truth: label, onset and offset of each event, in seconds.
+        seen: events with label, media_start_s, media_end_s and confirmed; each is matched with at most one true event.
 
     Returns:
-        What became of each event of the truth, and how many confirmed events fit none.
+        Each true event with its match, and the number of confirmed events without a match.
     """
     left = [event for event in seen if event.get("confirmed") and event.get("media_end_s") is not None]
     found = []
@@ -226,14 +233,14 @@ def _span(event: dict[str, object]) -> tuple[float, float]:
 
 
 def _overlap(event: dict[str, object], onset_s: float, offset_s: float) -> float:
-    """Give shared time over the time that either covers: an event that never ends is no find."""
+    """Return the shared time divided by the time that either covers; an event that is far too long does not count as found."""
     start_s, end_s = _span(event)
     shared_s = min(end_s, offset_s) - max(start_s, onset_s)
     return max(0.0, shared_s) / (max(end_s, offset_s) - min(start_s, onset_s))
 
 
 def _sum_up(truth: Sequence[tuple[str, float, float]], seen: dict[str, object], run: dict[str, object]) -> int:
-    """Print what became of the scene's events, and the measurements; give the exit status."""
+    """Print the scene's events with their matches, and the measurements; return the exit status."""
     events = seen["events"]
     found, others = compare(truth, events if isinstance(events, list) else [])
     _say("")
@@ -241,16 +248,19 @@ def _sum_up(truth: Sequence[tuple[str, float, float]], seen: dict[str, object], 
         told = "missed" if one.seen_s is None else f"found {one.seen_s[0]:5.1f} - {one.seen_s[1]:5.1f} s"
         _say(f"  {one.label:<12} {one.onset_s:5.1f} - {one.offset_s:5.1f} s   {told}")
     hits = sum(one.seen_s is not None for one in found)
-    _say(f"{hits} of {len(found)} events found, {others} that are not in the scene, {run['retracted']} retracted")
+    _say(f"{hits} of {len(found)} events found, {others} false events, {run['retracted']} retracted")
     arrival = seen["arrival_latency_s"]
     if isinstance(arrival, dict) and arrival.get("p50") is not None:
-        _say(f"end of a second to the subscriber: p50 {arrival['p50']:.3f} s, p95 {arrival['p95']:.3f} s")
-    for key, words in (("latency_p50_s", "end of a second to the hand-over, p50"), ("latency_p95_s", "p95")):
+        _say(f"latency from the end of a segment to the subscriber: p50 {arrival['p50']:.3f} s, p95 {arrival['p95']:.3f} s")
+    for key, words in (
+        ("latency_p50_s", "latency from the end of a segment to the hand-over of its events, p50"),
+        ("latency_p95_s", "p95"),
+    ):
         if run[key] is not None:
             _say(f"{words}: {run[key]:.3f} s")
     _say(
-        f"real-time factor {run['realtime_factor']:.3f}, {run['dropped_segments']} s dropped, peak memory {run['peak_memory_mb']:.0f} MB, "
-        f"{seen['messages']} messages, {seen['invalid']} invalid"
+        f"real-time factor {run['realtime_factor']:.3f}, {run['dropped_segments']} segments dropped, "
+        f"peak memory {run['peak_memory_mb']:.0f} MB, {seen['messages']} messages, {seen['invalid']} invalid"
     )
     return 0 if found and hits >= _LEAST_FOUND * len(found) and not seen["invalid"] else 1
 

@@ -1,6 +1,6 @@
-"""`streamav devices`: lists cameras and microphones as --camera and --mic take them.
+"""`streamav devices`: lists cameras and microphones with the ids that --camera and --mic take.
 
-It opens none of them.
+It does not open them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["devices"]
 
 
 def devices(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False) -> None:
-    """List cameras and microphones."""
+    """List cameras and microphones, with the values for --camera and --mic of `streamav run`."""
     from streamav.capture import list_cameras, list_microphones
 
     cameras = list_cameras()

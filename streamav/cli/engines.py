@@ -1,6 +1,6 @@
 """`streamav engines`: builds, lists, verifies and clears the engines on disk.
 
-It prints; the work is done by `streamav.engines`.
+It reads options and prints; `streamav.engines` does the work.
 """
 
 from __future__ import annotations
@@ -22,26 +22,33 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="Build, list, verify and clear engines.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="Build, list, verify and clear engines, which run the networks."
+)
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 @app.command()
 def build(
-    model: Annotated[str, typer.Option("--model", help="starter, edge, paper, or the folder of a bundle.")] = "starter",
-    engine: Annotated[EngineChoice, typer.Option("--engine")] = "auto",
-    precision: Annotated[PrecisionChoice, typer.Option("--precision")] = "auto",
-    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with encoders that the bundle does not hold.")] = None,
+    model: Annotated[str, typer.Option("--model", help="Name of a model (starter, edge, paper), or the folder of a bundle.")] = "starter",
+    engine: Annotated[EngineChoice, typer.Option("--engine", help="Engine to build; auto tries the fastest first.")] = "auto",
+    precision: Annotated[
+        PrecisionChoice, typer.Option("--precision", help="Precision of the networks' numbers; auto is the engine's default.")
+    ] = "auto",
+    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
     calibration: Annotated[
         list[str] | None,
-        typer.Option("--calibration", help="Recording, folder or address to fit int8 to and to check the engine on; repeatable."),
+        typer.Option("--calibration", help="Recording, folder or address whose pictures calibrate int8 and check the engine; repeatable."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Build anew what is there already; --calibration does so too.")] = False,
-    cache: Annotated[Path | None, typer.Option("--cache", help="Folder of built engines, instead of the user's.")] = None,
-    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True, help="End when standard input is closed.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Build again even if the engine exists; --calibration does this too.")] = False,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Folder of built engines; default: the user's cache.")] = None,
+    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True, help="Exit when standard input is closed.")] = False,
 ) -> None:
-    """Build the engine of a model now, so that no run has to wait for it; exit status 6 when it cannot be built or is refused."""
+    """Build the engine of a model now, so that no run waits for it.
+
+    Exit status: 0 done, 4 model, 6 the engine cannot be built or differs too much from the float32 reference.
+    """
     if with_parent:
         from streamav.engines.builder import end_with_parent
 
@@ -62,14 +69,17 @@ def build(
         rebuild(bundle, settings, kept)
     opened = open_engine(bundle, settings, kept)
     if engine == "auto" and opened.name.startswith("torch"):
-        msg = f"nothing could be built for model {model}, plain torch would run it; why is said above"
+        msg = f"no engine could be built for model {model}, so plain torch would run it; the reasons are printed above"
         raise EngineError(msg)
     typer.echo(f"{opened.name} is ready for model {model}")
 
 
 @app.command("list")
 def list_(as_json: _Json = False) -> None:
-    """List the engines on disk, how far each is from the float32 reference, and whether it would be used; and what cannot run here."""
+    """List the engines on disk, and whether a run would use them.
+
+    Each engine is shown with its differences from the float32 reference. The list ends with the engines that cannot run here.
+    """
     from streamav.engines import EngineCache
     from streamav.engines.upkeep import describe, unusable_here
 
@@ -86,16 +96,20 @@ def list_(as_json: _Json = False) -> None:
     for info in found:
         _print_engine(info)
     for key, reason in damaged.items():
-        typer.echo(f"{key}  damaged, built again when it is needed: {reason}")
+        typer.echo(f"{key}  damaged; it is built again when a run needs it: {reason}")
     if unusable:
-        typer.echo("engines this machine cannot run:")
+        typer.echo("engines that this machine cannot run:")
         for name, problem in unusable.items():
             typer.echo(f"  {name:<14} {problem}")
 
 
 @app.command()
 def verify(as_json: _Json = False) -> None:
-    """Compare every engine that would be used with the reference's stored answers again; exit status 6 when one fails or is damaged."""
+    """Compare engines with the float32 reference again.
+
+    Every engine that a run would use is compared with the stored outputs of the reference. Exit status: 0 all passed, 6 one
+    failed or is damaged.
+    """
     from streamav.engines import EngineCache
     from streamav.engines.upkeep import describe
 
@@ -109,7 +123,7 @@ def verify(as_json: _Json = False) -> None:
             {"key": info.key, "model": info.model, "recipe": info.recipe, "parity": parity, "problem": problem, "stale": info.stale}
         )
         if not as_json:
-            verdict = problem or ("passed" if info.stale is None else f"stale, not run: {info.stale}")
+            verdict = problem or ("passed" if info.stale is None else f"stale, not checked: {info.stale}")
             typer.echo(f"{info.key}  {info.model:<16} {info.recipe:<14} {verdict}")
     for path, reason in cache.damaged():
         rows.append({"key": path.name[:16], "model": None, "recipe": None, "parity": None, "problem": f"damaged: {reason}", "stale": None})
@@ -119,16 +133,16 @@ def verify(as_json: _Json = False) -> None:
         typer.echo(json.dumps({"engines": rows}))
     failed = sum(row["problem"] is not None for row in rows)
     if failed:
-        msg = f"{failed} of {len(rows)} engines failed; run: streamav engines clear   (they are built again when they are needed)"
+        msg = f"{failed} of {len(rows)} engines failed; run: streamav engines clear   (each engine is built again when a run needs it)"
         raise EngineError(msg)
 
 
 @app.command()
 def clear(
-    stale: Annotated[bool, typer.Option("--stale", help="Only those that this version on this machine would not use.")] = False,
-    model: Annotated[str | None, typer.Option("--model", help="Only those of the model of this name.")] = None,
+    stale: Annotated[bool, typer.Option("--stale", help="Remove only engines that this version would not use on this machine.")] = False,
+    model: Annotated[str | None, typer.Option("--model", help="Remove only the engines of this model.")] = None,
 ) -> None:
-    """Remove engines from the disk; each is built again when it is needed."""
+    """Remove engines; a run builds them again when it needs them."""
     from streamav.engines import EngineCache
     from streamav.engines.upkeep import clear as remove
 
@@ -137,7 +151,7 @@ def clear(
 
 
 def _print_engine(info: EngineInfo) -> None:
-    """Print what it is and costs, how far it is from the reference, and what runs its networks."""
+    """Print an engine's name, size and speed, its differences from the reference, and what runs its networks."""
     verdict = "passed" if info.parity.get("passed") is True else "FAILED, not used"
     relative = info.parity.get("relative")
     worst = (
@@ -147,11 +161,11 @@ def _print_engine(info: EngineInfo) -> None:
     state = "current" if info.stale is None else f"stale: {info.stale}"
     typer.echo(
         f"{info.key}  {info.model:<16} {info.recipe:<14} {info.size_mb:8.1f} MB  built in {info.build_s:.1f} s  "
-        f"{second} ms a second  {state}"
+        f"{second} ms per segment  {state}"
     )
     typer.echo(
         f"{'':16}  parity {verdict}: relative error {_number(worst)}, probability error {_number(info.parity.get('probability'))}, "
-        f"decisions alike {_number(info.parity.get('decisions'))} ({_number(info.parity.get('relevant'))} of them relevant), "
+        f"equal decisions {_number(info.parity.get('decisions'))} ({_number(info.parity.get('relevant'))} of them relevant), "
         f"on {info.details.get('compared_on', 'drawn samples')}"
     )
     runtimes, lowered = info.details.get("runtimes"), info.details.get("lowered")
@@ -162,7 +176,7 @@ def _print_engine(info: EngineInfo) -> None:
 
 
 def _verify(entry: Entry) -> tuple[str | None, dict[str, object] | None]:
-    """Give what is wrong with an engine, or None, and its parity where it could be run."""
+    """Return the problem of an engine, or None, and its parity if it could be run."""
     from streamav.engines.upkeep import verify as run_again
 
     try:

@@ -1,6 +1,6 @@
-"""`streamav eval`: scores a model on the clips of an AVE-shaped folder, and on streams laid out of them.
+"""`streamav eval`: scores a model on the clips of a folder in AVE's form, and on streams made of these clips.
 
-It reads options and prints; `streamav.training.streams.run` runs the model and `streamav.evaluation` scores it.
+It reads options and prints; `streamav.training.streams.evaluate` runs and scores the model.
 """
 
 from __future__ import annotations
@@ -8,60 +8,60 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streamav.errors import DataError, SettingsError
+from streamav.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamav.bundle import Bundle
-    from streamav.evaluation.ages import Combination
     from streamav.evaluation.manifest import Manifest
-    from streamav.evaluation.protocol import FixedThresholds, Row
-    from streamav.networks.options import Decision
-    from streamav.networks.vscg import VSCG
-    from streamav.training.data.folder import AveData
+    from streamav.training.streams.evaluate import Figures
 
-__all__ = ["evaluate", "localizer_of", "streams_of"]
-
-Figures = dict[str, object]
+__all__ = ["evaluate"]
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option("--data", help="Folder of AVE-named HDF5 features.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder of HDF5 features with AVE's file names.")],
     model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")],
-    split: Annotated[Literal["val", "test"], typer.Option(help="Tune on val; read test once.")] = "test",
-    protocol: Annotated[Literal["clips", "stream", "both"], typer.Option(help="Clips of ten seconds as the paper, or streams.")] = "both",
-    streams: Annotated[int, typer.Option(min=1, max=1000, help="How many streams a seed.")] = 10,
-    minutes: Annotated[float, typer.Option(min=0.5, help="Length of each.")] = 30.0,
+    split: Annotated[Literal["val", "test"], typer.Option(help="Split to score. Try things on val; use test once, at the end.")] = "test",
+    protocol: Annotated[
+        Literal["clips", "stream", "both"], typer.Option(help="clips: ten-second clips as in the paper; stream: long streams; or both.")
+    ] = "both",
+    streams: Annotated[int, typer.Option(min=1, max=1000, help="Number of streams per seed.")] = 10,
+    minutes: Annotated[float, typer.Option(min=0.5, help="Length of each stream in minutes.")] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="First seed of the streams.")] = 0,
-    seeds: Annotated[int | None, typer.Option(min=1, max=100, help="How many seeds; 3, with --manifest 1.")] = None,
-    manifest: Annotated[Path | None, typer.Option(help="Use these streams; written where the file is not there yet.")] = None,
-    how: Annotated[Literal["hamming", "mean", "newest"], typer.Option("--aggregation", help="How windows are combined.")] = "hamming",
+    seeds: Annotated[int | None, typer.Option(min=1, max=100, help="Number of seeds; default: 3, or 1 with --manifest.")] = None,
+    manifest: Annotated[Path | None, typer.Option(help="JSON file of the streams: read if it exists, else written.")] = None,
+    how: Annotated[
+        Literal["hamming", "mean", "newest"], typer.Option("--aggregation", help="How the scores of several windows are combined.")
+    ] = "hamming",
     thresholds: Annotated[
-        Literal["tuned", "card"] | None, typer.Option(help="Tuned on val streams (for the test split), or the card's (for val).")
+        Literal["tuned", "card"] | None,
+        typer.Option(help="tuned: set on val streams (default for test); card: those of the model's card (default for val)."),
     ] = None,
-    alarms: Annotated[float, typer.Option("--alarms-per-hour", min=0.0, help="Tuning: most false alarms in an hour of background.")] = 6.0,
-    baselines: Annotated[bool, typer.Option(help="Score the last label again and the offline oracle too.")] = True,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for report.md, report.json and the streams.")] = None,
+    alarms: Annotated[
+        float, typer.Option("--alarms-per-hour", min=0.0, help="For tuned thresholds: most false alarms per hour of background.")
+    ] = 6.0,
+    baselines: Annotated[bool, typer.Option(help="Also score two baselines: the last label repeated, and the offline oracle.")] = True,
+    out: Annotated[Path | None, typer.Option("--out", help="New folder for report.md, report.json and the streams.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Score a model offline, with the protocol of the paper and the one for streams."""
+    """Compute the accuracy of a model on features: on clips as in the paper, and on streams."""
     from streamav.bundle import find_bundle
     from streamav.evaluation.report import report_lines
     from streamav.training.data.folder import AveOptions, open_ave
+    from streamav.training.streams.evaluate import StreamEvaluation, clip_figures, localizer_of, streams_of
 
     count = seeds or (3 if manifest is None else 1)
     if manifest is not None and count > 1:
-        msg = f"--manifest holds the streams of one seed, got --seeds {count}; leave one of them out"
+        msg = f"--manifest holds the streams of one seed, got --seeds {count}; leave out one of the two options"
         raise SettingsError(msg)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        msg = f"--out must be free, but {out} holds something; name another folder"
+        msg = f"--out must be a new or empty folder, got {out}; name another folder"
         raise SettingsError(msg)
     bundle = find_bundle(model)
     folder = open_ave(data, AveOptions(check=False))
@@ -70,9 +70,9 @@ def evaluate(
     figures: Figures = {"model": bundle.card.name, "sha256": bundle.sha256, "data": str(data), "split": split, "command": command}
     manifests: list[Manifest] = []
     if protocol in {"clips", "both"}:
-        figures["clips"] = _clips(network, folder, split)
+        figures["clips"] = clip_figures(network, folder, split)
     if protocol in {"stream", "both"}:
-        plan = _Plan(network, bundle, folder, how, thresholds or ("tuned" if split == "test" else "card"), alarms, baselines)
+        plan = StreamEvaluation(network, bundle, folder, how, thresholds or ("tuned" if split == "test" else "card"), alarms, baselines)
         manifests = [streams_of(folder, split, (streams, minutes, seed + number), manifest) for number in range(count)]
         tuning = streams_of(folder, "val", (streams, minutes, seed), None) if plan.thresholds == "tuned" else None
         figures["stream"] = plan.figures(manifests, tuning)
@@ -82,168 +82,8 @@ def evaluate(
     typer.echo(json.dumps(figures, indent=1) if as_json else "\n".join(lines))
 
 
-def localizer_of(bundle: Bundle, data: AveData) -> VSCG:
-    """Make the localizer of a bundle and check that the folder's features are its own."""
-    from streamav.engines.modules import build_localizer
-
-    network = build_localizer(bundle)
-    options = network.options
-    got = (int(data.val.audio.shape[2]), int(data.val.visual.shape[4]), int(data.val.visual.shape[2]), len(data.classes))
-    wanted = (options.audio_size, options.visual_size, options.grid, options.classes)
-    if got != wanted:
-        msg = f"the model takes features and classes of sizes {wanted} (audio, visual, grid, classes), the folder has {got}"
-        raise DataError(msg)
-    if bundle.card.slugs != tuple(entry.slug for entry in data.classes):  # names for people may differ
-        msg = "the model's classes must be those of the folder, in the same order"
-        raise DataError(msg)
-    return network.eval()
-
-
-def _clips(network: VSCG, data: AveData, split: str) -> Figures:
-    """Score whole clips: accuracy as the paper, and what accuracy hides."""
-    import numpy as np
-
-    from streamav.evaluation.bootstrap import bootstrap
-    from streamav.evaluation.events import Collar, EventCounts, Overlap, count_events, spans_of_labels
-    from streamav.evaluation.segments import score_segments
-    from streamav.training.fit.selection import answers
-
-    part = data.val if split == "val" else data.test
-    options = network.options
-    said = answers(network, part.batches(64), options.decision, options.decision_threshold)
-    background = part.background
-    right = (said.truth == said.decided).sum(axis=1).astype(float)
-    spread = bootstrap(right, np.full(len(right), float(said.truth.shape[1])))
-    found = [(truth, spans_of_labels(label, background)) for truth, label in zip(said.truth, said.decided, strict=True)]
-    wanted: dict[str, Collar | Overlap] = {
-        "event_f1": Collar(),
-        "event_f1_collar_2": Collar(onset=2.0, offset=2.0),
-        "event_f1_overlap": Overlap(),
-    }
-    events = {
-        name: sum((count_events(truth, spans, background, one) for truth, spans in found), EventCounts()).f1 for name, one in wanted.items()
-    }
-    scores = score_segments(said.truth, said.decided, background)
-    return {
-        "decision": options.decision,
-        "clips": len(part),
-        **scores.to_dict(),
-        "accuracy_95": [spread.low, spread.high],
-        **events,
-        "right_class_never_background": 1.0 - scores.always_background,
-    }
-
-
-def streams_of(data: AveData, split: str, size: tuple[int, float, int], path: Path | None) -> Manifest:
-    """Read the streams from a file, or draw them and, where a file is named, write them."""
-    from streamav.evaluation.manifest import ManifestOptions, parse_manifest
-    from streamav.training.streams.run import manifest_of
-
-    if path is not None and path.is_file():
-        found = parse_manifest(path.read_text(encoding="utf-8"), str(path))
-        if found.split != split:
-            msg = f"{path} must hold streams of the {split} split, got {found.split}"
-            raise DataError(msg)
-        return found
-    count, minutes, seed = size
-    made = manifest_of(data, split, ManifestOptions(streams=count, seconds=round(60 * minutes), seed=seed))
-    if path is not None:
-        path.write_text(made.to_json(), encoding="utf-8")
-    return made
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What is scored on streams, and with which thresholds."""
-
-    network: VSCG
-    bundle: Bundle
-    data: AveData
-    how: Combination
-    thresholds: Literal["tuned", "card"]
-    alarms: float
-    baselines: bool
-
-    def figures(self, manifests: Sequence[Manifest], tuning: Manifest | None) -> Figures:
-        """Fix all thresholds, then score the streams of every seed: per segment, the paper's one class a window, and the baselines."""
-        heads = self._heads()
-        systems = {system: self._fixed(tuning, head) for system, head in heads.items()}
-        if self.baselines:
-            systems["offline_oracle"] = self._fixed(tuning, heads["per_segment"], aligned=True)
-        tables: dict[str, list[Row]] = {}
-        shared: list[Row] = []
-        found: Figures = {
-            "aggregation": self.how,
-            "thresholds": self._told(systems, manifests[0].split, tuning),
-            "manifests": [{"split": one.split, "seed": one.seed, "streams": len(one.streams)} for one in manifests],
-        }
-        ages: Figures = {}
-        gaps: dict[str, Figures] = {}
-        for system, head in heads.items():
-            rows, more = self._scored(system, head, manifests, systems)
-            found[system], ages[system], by_latency = more
-            for latency, figures in by_latency.items():
-                gaps.setdefault(latency, {})[system] = figures
-            for row in rows:
-                (tables.setdefault(str(row.pooled.latency), []) if row.system == system else shared).append(row)
-        found |= {"ages_over_seeds": ages, "gaps": gaps}
-        found["tables"] = {latency: [row.to_dict() for row in [*rows, *shared]] for latency, rows in tables.items()}
-        return found
-
-    def _scored(
-        self, system: str, head: Decision, manifests: Sequence[Manifest], systems: dict[str, FixedThresholds]
-    ) -> tuple[list[Row], tuple[object, object, dict[str, object]]]:
-        """Score one head, and with the first the baselines; give rows, and figures over all streams, by age and by kind of gap."""
-        from streamav.evaluation.gaps import score_gaps
-        from streamav.evaluation.protocol import aligned_row, head_rows, over_seeds, persistence_row
-        from streamav.evaluation.scores import LATENCIES
-        from streamav.training.streams.run import run_aligned, run_streams
-
-        fixed = systems[system]
-        seeds = [list(run_streams(self.network, self.data.val, one, head)) for one in manifests]
-        pooled, single, rows = head_rows(system, seeds, fixed, self.how)
-        if self.baselines and system == "per_segment":
-            rows.append(persistence_row(seeds, fixed.by_latency[LATENCIES[0]], self.how))
-            whole = [list(run_aligned(self.network, self.data.val, one, head)) for one in manifests]
-            rows.append(aligned_row(whole, systems["offline_oracle"].by_latency[LATENCIES[0]]))
-        ages = [over_seeds(same) for same in zip(*(one.ages for one in single), strict=True)]
-        every = [stream for some in seeds for stream in some]
-        kinds = [one.kinds(number) for one in manifests for number in range(len(one.streams))]
-        gaps: dict[str, object] = {
-            str(latency): [asdict(gap) for gap in score_gaps(every, kinds, latency, one, self.how)]
-            for latency, one in fixed.by_latency.items()
-        }
-        return rows, (pooled.to_dict(), ages, gaps)
-
-    def _heads(self) -> dict[str, Decision]:
-        heads: dict[str, Decision] = {"per_segment": "argmax29"}
-        if self.network.options.supervision != "weakly":
-            heads["two_stage"] = "two_stage"
-        return heads
-
-    def _fixed(self, tuning: Manifest | None, head: Decision, *, aligned: bool = False) -> FixedThresholds:
-        """Take the card's thresholds, or tune them on validation streams that the same head has judged in the same way."""
-        from streamav.evaluation.protocol import FixedThresholds, tuned
-        from streamav.evaluation.scores import LATENCIES
-        from streamav.training.streams.run import run_aligned, run_streams
-
-        if tuning is None:
-            return FixedThresholds(source="card", by_latency=dict.fromkeys(LATENCIES, self.bundle.card.thresholds()), within_limit={})
-        if aligned:
-            oracle = [one.windows() for one in run_aligned(self.network, self.data.val, tuning, head)]
-            return tuned(oracle, self.alarms, self.how, LATENCIES[:1])
-        return tuned(list(run_streams(self.network, self.data.val, tuning, head)), self.alarms, self.how)
-
-    def _told(self, systems: dict[str, FixedThresholds], split: str, tuning: Manifest | None) -> Figures:
-        told: Figures = {"chosen": self.thresholds, "systems": {name: one.to_dict() for name, one in systems.items()}}
-        if tuning is not None:
-            told |= {"split": tuning.split, "seed": tuning.seed, "streams": len(tuning.streams), "alarms_per_hour": self.alarms}
-            told["optimistic"] = tuning.split == split
-        return told
-
-
 def _write(out: Path, figures: Figures, lines: list[str], manifests: Sequence[Manifest]) -> None:
-    """Write the report as Markdown and JSON, and the streams, so that they can be scored again."""
+    """Write the report as Markdown and JSON, and the streams, which can then be scored again."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (out / "report.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`streamav extract`: turns media files with labels into AVE-named HDF5 features with a model's encoders.
+"""`streamav extract`: computes features of labelled media files with a model's encoders, as HDF5 files with AVE's names.
 
 It reads options and shows progress; `streamav.training.clips.ave_media` (AVE's annotations) and `features` (own clips) do the work.
 """
@@ -27,30 +27,43 @@ __all__ = ["extract", "extract_own_clips"]
 
 def extract(
     media: Annotated[Path, typer.Option("--media", help="Folder of the media files.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the features; a second call goes on where the first stopped.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the features; a second call continues where the first stopped.")],
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="CSV: file,label,onset_s,offset_s[,split][,group]; MEDIA/labels.csv where it is there.")
+        Path | None,
+        typer.Option(
+            "--labels", help="Table of own clips, CSV: file,label,onset_s,offset_s[,split][,group]; default: MEDIA/labels.csv if it exists."
+        ),
     ] = None,
     annotations: Annotated[
         Path | None, typer.Option("--annotations", help="AVE's Annotations.txt: category&video id&quality&start&end.")
     ] = None,
-    model: Annotated[str, typer.Option("--model", help="Model whose encoders are used.")] = "starter",
-    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that a bundle does not hold.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, max=256, help="Threads of the CPU engine; with --ray, of each actor.")] = None,
-    stride: Annotated[int, typer.Option(min=1, max=10, help="With --labels: seconds from one training row of a file to the next.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="With --labels: of the deal to splits, where the table names none.")] = 0,
+    model: Annotated[str, typer.Option("--model", help="Model whose encoders compute the features.")] = "starter",
+    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Number of threads of the CPU engine; with --ray, of each actor.")
+    ] = None,
+    stride: Annotated[
+        int, typer.Option(min=1, max=10, help="With --labels: seconds from the start of one training row of a file to the next.")
+    ] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="With --labels: seed of the division into splits, if the table has none.")] = 0,
     float32: Annotated[bool, typer.Option("--float32", help="With --labels: store float32 instead of float16.")] = False,
-    ray: Annotated[str | None, typer.Option("--ray", help="Work through Ray Data: local, auto, or HOST:PORT of a cluster.")] = None,
-    skip: Annotated[bool, typer.Option("--skip", help="End well although some clips cannot be read.")] = False,
+    ray: Annotated[
+        str | None, typer.Option("--ray", help="Work in parallel with Ray Data: local, auto, or HOST:PORT of a cluster.")
+    ] = None,
+    skip: Annotated[bool, typer.Option("--skip", help="Exit with status 0 even if some clips cannot be read.")] = False,
 ) -> None:
-    """Extract features from media files; ends with 7 when a clip cannot be read, after all the others."""
+    """Compute features from media files with a model's encoders.
+
+    Give a table of your own clips (--labels) or AVE's annotations (--annotations). When a clip cannot be read, all others are
+    still extracted, and the exit status is 7.
+    """
     from streamav.bundle import find_bundle
     from streamav.config import ModelSettings
 
     if labels is None and annotations is None and (media / "labels.csv").is_file():
         labels = media / "labels.csv"
     if (labels is None) == (annotations is None):
-        msg = "give either --labels (own clips; MEDIA/labels.csv is taken by itself) or --annotations (AVE's), not both and not none"
+        msg = "give exactly one of --labels (own clips; default: MEDIA/labels.csv if it exists) and --annotations (AVE's annotations)"
         raise SettingsError(msg)
     bundle = find_bundle(model)
     settings = ModelSettings(name=model, weights_dir=weights, threads=threads)
@@ -68,10 +81,10 @@ def extract(
 def extract_own_clips(
     media: Path, labels: Path, out: Path, model: tuple[Bundle, ModelSettings], options: ClipOptions, *, ray: str | None, skip: bool
 ) -> ClipExtraction:
-    """Extract own clips with progress on standard error.
+    """Extract features of own clips and show progress on standard error.
 
     Raises:
-        DataError: when the table is wrong, or files cannot be read and are not to be skipped.
+        DataError: when the table is wrong, or when files cannot be read and *skip* is false.
     """
     from streamav.training.clips.encode import media_seconds
     from streamav.training.clips.features import extract_clips
@@ -112,12 +125,12 @@ def _extract_ave(media: Path, annotations: Path, out: Path, model: tuple[Bundle,
 
 
 def _refuse(failed: int) -> None:
-    msg = f"{failed} clips could not be read; run the command again when they are there, or add --skip"
+    msg = f"{failed} clips could not be read; correct them and run the command again, or add --skip"
     raise DataError(msg)
 
 
 def _worker(model: tuple[Bundle, ModelSettings], ray: str | None, tick: Callable[[int, int], None] | None) -> MediaWorker:
-    """Choose who encodes: this process, or Ray's actors."""
+    """Return what computes the features: this process, or Ray's actors."""
     if ray is None:
         from streamav.training.clips.ave_media import local_worker
 
@@ -130,7 +143,7 @@ def _worker(model: tuple[Bundle, ModelSettings], ray: str | None, tick: Callable
 
 @contextmanager
 def _bar(unit: str) -> Iterator[Callable[[float, float, str], None]]:
-    """Show a bar with the time left on standard error; the callable takes done, total and a note."""
+    """Show a progress bar with the time left on standard error; yield its update: a callable that takes done, total and a note."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 

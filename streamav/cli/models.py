@@ -1,6 +1,6 @@
-"""`streamav models`: list, describe, check, fetch, import and copy models.
+"""`streamav models`: lists, describes, checks, fetches, imports and copies models.
 
-It prints; what it prints is found out by `streamav.bundle` and `streamav.networks`. torch is loaded only where weights are looked into.
+It reads options and prints; `streamav.bundle` and `streamav.networks` do the work. torch is loaded only by commands that check weights.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ app = typer.Typer(help="List, describe, check, fetch, import and copy models.", 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Name = Annotated[str, typer.Argument(help="Name of a model, or the folder of a bundle.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder to make.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the new bundle.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a bundle that exists already.")]
 
 
 @app.command("list")
 def list_models(as_json: Json = False) -> None:
-    """List the models that can be asked for by name."""
+    """List the models that have a name, with the encoders that must be fetched for them."""
     from streamav.bundle import bundle_names, load_bundle
 
     rows: list[dict[str, object]] = []
@@ -73,10 +73,13 @@ def info(name: Name, as_json: Json = False) -> None:
 @app.command()
 def verify(
     name: Name,
-    folder: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that a bundle does not hold.")] = None,
+    folder: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check that a model is whole: card, hashes, every weight of every network; ends with 4 when it is not."""
+    """Check that a model is complete: card, hashes, and every weight of every network.
+
+    Exit status: 0 complete, 4 not complete.
+    """
     from streamav.bundle import find_bundle
 
     bundle = find_bundle(name)
@@ -85,20 +88,22 @@ def verify(
     if as_json:
         _print_json({"name": bundle.card.name, "path": str(bundle.path), "sha256": bundle.sha256, "checked": checked, "missing": missing})
         return
-    _say(f"{bundle.card.name} is whole: {bundle.path}")
+    _say(f"{bundle.card.name} is complete: {bundle.path}")
     _say(f"weights {bundle.sha256}; networks checked: {', '.join(checked)}")
     for network in missing:
-        _say(f"not here yet: {network}; run: streamav models pull {network}")
+        _say(f"encoder not fetched yet: {network}; run: streamav models pull {network}")
 
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="paper, edge, vgg19, vggish, mobilenetv2 or yamnet.")],
-    source: Annotated[str | None, typer.Option("--from", help="File, folder or address to take it from instead.")] = None,
-    folder: Annotated[Path | None, typer.Option("--to", help="Folder to put it into instead of the user's own.")] = None,
+    name: Annotated[str, typer.Argument(help="A model (paper, edge) or one encoder (vgg19, vggish, mobilenetv2, yamnet).")],
+    source: Annotated[
+        str | None, typer.Option("--from", help="File, folder or web address to take it from; default: its public address.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option("--to", help="Folder to put it into; default: the user's folder for encoders.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Fetch the public encoders of a profile, or one of them, once; what broke off goes on where it stopped."""
+    """Fetch the public encoders of a model, or one encoder; an interrupted download continues where it stopped."""
     from streamav.bundle.catalogue import encoders_of
     from streamav.networks.encoders import load_encoder
 
@@ -121,11 +126,11 @@ def pull(
 def import_checkpoint(
     file: Annotated[Path, typer.Argument(help="Checkpoint of the VSCG authors: a whole-module pickle or a state_dict (.pt).")],
     out: Out,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the new model; default: that of the folder.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the new model; default: the name of the folder.")] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Turn a checkpoint of the VSCG authors into a bundle; nothing in the file is run."""
+    """Convert a checkpoint of the VSCG authors into a bundle; code in the file is never run."""
     from streamav.bundle import write_bundle
     from streamav.bundle.card import card_name
     from streamav.bundle.paper import imported_card
@@ -139,12 +144,12 @@ def import_checkpoint(
         _print_json({"path": str(bundle.path), "supervision": model.options.supervision, "sha256": bundle.sha256})
         return
     _say(f"{bundle.path}: the authors' {model.options.supervision} supervised network")
-    _say(f"it needs two encoders: streamav models pull {card.profile}")
+    _say(f"it needs two encoders; run: streamav models pull {card.profile}")
 
 
 @app.command()
 def export(name: Name, out: Out, force: Force = False) -> None:
-    """Copy a model's bundle to a folder."""
+    """Copy the bundle of a model to a folder."""
     from streamav.bundle import find_bundle
     from streamav.bundle.store import copy_bundle
 
@@ -167,7 +172,11 @@ def _pull_one(entry: PublicFile, source: str | None, folder: Path | None, *, qui
 
 
 def _check_networks(bundle: Bundle, folder: Path | None) -> list[str]:
-    """Raise ModelError unless the weights fit the networks that the card names; give the networks that were checked."""
+    """Check that the weights fit the networks that the card names, and return the checked networks.
+
+    Raises:
+        ModelError: when the weights do not fit.
+    """
     from streamav.engines.modules import build_modules
     from streamav.networks.options import VSCGOptions
     from streamav.networks.state import checked_state
@@ -182,7 +191,7 @@ def _check_networks(bundle: Bundle, folder: Path | None) -> list[str]:
 
 
 def _missing(card: ModelCard, folder: Path | None = None) -> list[str]:
-    """Name the external encoders that are not in *folder*, or in the user's own."""
+    """Return the external encoders that are not in *folder*; None is the user's folder for encoders."""
     from streamav.bundle.catalogue import encoder_file
 
     missing: list[str] = []
@@ -210,7 +219,7 @@ def _facts(bundle: Bundle) -> list[tuple[object, ...]]:
         ("pictures", f"{visual.picture[0]} x {visual.picture[1]}, {visual.frames_per_second} a second"),
         (
             "detection",
-            f"on {detection.on}, off {detection.off}, confirmed by {detection.min_segments} s, pauses up to {detection.gap_segments} s",
+            f"on {detection.on}, off {detection.off}, confirmed after {detection.min_segments} s, pauses up to {detection.gap_segments} s",
         ),
         ("latency", f"{detection.latency_segments} s"),
         (f"{len(card.classes)} classes", ", ".join(card.slugs)),
@@ -225,7 +234,7 @@ def _words(value: object) -> list[str]:
 
 
 def _table(heads: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
-    """Print a table, or plain lines with tabs where the output is no terminal."""
+    """Print a table, or lines with tabs when standard output is not a terminal."""
     from rich.console import Console
     from rich.table import Table
 

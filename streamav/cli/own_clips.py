@@ -1,4 +1,4 @@
-"""`streamav train` on a folder of a user's own clips (labels.csv), or on their features: extract, train, set thresholds, write the bundle.
+"""Runs `streamav train` on a folder of own clips (labels.csv) or on their features: extract, train, set thresholds, write the bundle.
 
 It shows progress; `streamav.training.clips.plan` does the work.
 """
@@ -28,31 +28,31 @@ __all__ = ["OwnClips", "is_own_clips", "train_own_clips"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnClips:
-    """What the command was asked for."""
+    """The options of the command."""
 
     data: Path
     out: Path
     encoders: str | None
-    """Name or folder of the model whose encoders are used; None for the starter, or for what the features say."""
+    """Name or folder of the model whose encoders are used; None: the one that made the features, or the starter for clips."""
     weights: Path | None
-    """Folder with the encoders that the model does not hold."""
+    """Folder with the encoders that the model does not contain."""
     features: Path | None
-    """Folder for the features; None for beside *out*."""
+    """Folder for the features; None: `OUT.features`, next to *out*."""
     seeds: Sequence[int]
     changes: Mapping[str, Mapping[str, object]]
-    """Plain values by section."""
+    """Values of --set and of other options, by section."""
     reading: AveOptions
-    """How features are read."""
+    """Options for reading the features."""
     device: str
     resume: bool
     force: bool
     board: Path | None
-    """Folder for TensorBoard; None for none."""
+    """Folder for TensorBoard files; None: write none."""
     command: str
 
 
 def is_own_clips(data: Path) -> bool:
-    """Tell whether a folder holds clips with a table, or features that were made of such a folder."""
+    """Return whether a folder holds clips with a table, or features made from such a folder."""
     from streamav.training.clips.features import EXTRACTION_FILE
     from streamav.training.clips.table import LABELS_FILE
     from streamav.training.data.folder import is_ave_folder
@@ -61,7 +61,7 @@ def is_own_clips(data: Path) -> bool:
 
 
 def train_own_clips(asked: OwnClips) -> None:
-    """Go from clips to a bundle.
+    """Train on own clips and write a bundle.
 
     Raises:
         DataError: when the table or a clip is wrong.
@@ -74,13 +74,15 @@ def train_own_clips(asked: OwnClips) -> None:
     from streamav.training.experiments.run import check_out, state_folder, warn_of_missing_classes
 
     state = state_folder(asked.out)
-    # A command that was killed while it wrote its results may leave some of them behind.
+    # A command that was killed while it wrote its results may leave a part of them.
     replace = asked.force or (asked.resume and state.is_dir())
     check_out(asked.out, force=replace)
     folder, source = _features(asked)
     data = open_ave(folder, asked.reading)
     experiment = plan(data, source, asked.changes)
-    warn_of_missing_classes(data, "name split=val or split=train for a recording of each in labels.csv, or add recordings of it", _say)
+    warn_of_missing_classes(
+        data, "give one recording of each class split=val or split=train in labels.csv, or add recordings of the class", _say
+    )
     _say(f"training on {len(data.train)} rows of {len(data.classes)} classes, {experiment.train.epochs} epochs")
     steps = -(-len(data.train) // experiment.train.batch)
     with training_progress(asked.seeds, steps, experiment.train.epochs) as shown:
@@ -108,7 +110,7 @@ def train_own_clips(asked: OwnClips) -> None:
 
 
 def _features(asked: OwnClips) -> tuple[Path, Bundle]:
-    """Extract what is not extracted yet; give the folder of features and the model of the encoders."""
+    """Extract the features that are missing; return the folder of features and the model of the encoders."""
     from streamav.bundle import find_bundle
     from streamav.cli.extract import extract_own_clips
     from streamav.config import ModelSettings
@@ -120,12 +122,15 @@ def _features(asked: OwnClips) -> tuple[Path, Bundle]:
     source = find_bundle(asked.encoders or (made_with[0] if made_with else "starter"))
     if made_with is not None:
         if source.sha256 != made_with[1]:
-            msg = f"the features in {asked.data} were made with the encoders of {made_with[0]}, and {source.path} is another model"
+            msg = (
+                f"the features in {asked.data} were made with the encoders of {made_with[0]}, and {source.path} is another model; "
+                "name the right one with --encoders, or extract the features again"
+            )
             raise SettingsError(msg)
         return asked.data, source
     folder = asked.features or asked.out.absolute().with_name(f"{asked.out.name}.features")
     settings = ModelSettings(name=asked.encoders or "starter", weights_dir=asked.weights)
-    _say(f"features: {folder} (kept: a second training reads them, a changed {LABELS_FILE} extracts what is new)")
+    _say(f"features: {folder} (they are kept: a second training reads them; a changed {LABELS_FILE} extracts only what is new)")
     extract_own_clips(asked.data, asked.data / LABELS_FILE, folder, (source, settings), ClipOptions(stride=5), ray=None, skip=False)
     return folder, source
 
@@ -135,23 +140,23 @@ def _say(text: str) -> None:
 
 
 def _say_of_thresholds(found: tuple[Tried, bool] | None) -> None:
-    """Say what the thresholds come to on validation streams, or that none were found there."""
+    """Print the scores of the thresholds on validation streams, or a warning when none were found."""
     from streamav.training.experiments.export import UNTUNED
 
     if found is None:
         _say(
-            f"warning: no thresholds find an event on the validation streams, so the model keeps middling ones (on {UNTUNED.on}, "
-            f"off {UNTUNED.off}); add clips or train longer, then set them with streamav tune"
+            f"warning: no thresholds find an event on the validation streams, so the model keeps default thresholds (on {UNTUNED.on}, "
+            f"off {UNTUNED.off}); add clips or train longer, then set thresholds with streamav tune"
         )
         return
     counts, kept = found[0].counts, found[1]
-    limit = "" if kept else ", more than the six an hour of background that were asked for"
+    limit = "" if kept else ", above the limit of six per hour of background"
     alarms = counts.background_false_alarms_per_hour
-    _say(f"validation streams: event-F1 {counts.f1:.2f}, {alarms:.1f} false alarms an hour{limit}")
+    _say(f"validation streams: event-F1 {counts.f1:.2f}, {alarms:.1f} false alarms per hour{limit}")
 
 
 def _tell(outcome: Outcome) -> None:
-    """Print the scores, the command's one result, on standard output."""
+    """Print the scores, the only result of the command, to standard output."""
     scores = outcome.chosen.scores.to_dict()
     told = ", ".join(f"{name.replace('_', ' ')} {100 * scores[name]:.1f} %" for name in ("accuracy", "macro_f1", "background_recall"))
     typer.echo(f"own clips: validation accuracy {100 * outcome.chosen.result.best_score:.1f} %; test {told}")

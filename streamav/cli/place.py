@@ -1,6 +1,6 @@
-"""Names the part of the picture where something is, for people at a terminal.
+"""Names the part of the picture where an event is, for a person at a terminal.
 
-It knows neither attention nor messages, only the place that either of them gives.
+It takes the place of an event or of a message and computes no place itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ACROSS = ("left", "centre", "right")
 
 
 def words_of_place(place: Location | LocationEntry | None) -> str:
-    """Return the third from the top and the third from the left, such as "middle centre", or "somewhere" where no place is known."""
+    """Return the third of the height and of the width, for example "middle centre"; "somewhere" when no place is known."""
     if place is None or place.box is None:
         return "somewhere"
     x, y = place.peak

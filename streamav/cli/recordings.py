@@ -1,6 +1,6 @@
-"""`streamav recordings`: runs a model over labelled recordings as a user would, and prints a table of truth and events.
+"""`streamav recordings`: runs a model over labelled recordings, as `streamav run` does, and prints a table of truth and events.
 
-It reads labels, runs `streamav.app` on each file as fast as it goes, and scores with `streamav.evaluation`.
+It reads labels, runs `streamav.app` on each file as fast as possible, and scores with `streamav.evaluation`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["FoundSpans", "Span", "labels_of", "read_labels", "recordings"]
 
 _COLUMNS = {"file", "class_slug", "onset_s", "offset_s"}
 _MOST_NAMED = 10
-"""Files that an error names."""
+"""Most files that an error names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ class FoundSpans:
     async def start(self) -> None:
         """Do nothing."""
 
-    def event(self, event: Event, latency_s: float) -> None:  # noqa: ARG002 - the role names it
-        """Keep an event that ended and was confirmed."""
+    def event(self, event: Event, latency_s: float) -> None:  # noqa: ARG002 - the protocol requires it
+        """Keep the event if it ended and was confirmed."""
         if event.phase is EventPhase.END and event.confirmed and event.end_ns is not None:
             self.spans.append(Span(event.label, event.start_ns / SEGMENT_NS, event.end_ns / SEGMENT_NS, event.top_score))
 
@@ -70,20 +70,26 @@ class FoundSpans:
 
 
 def recordings(
-    folder: Annotated[Path, typer.Argument(help="Folder with the files and labels.csv (file, class_slug, onset_s, offset_s).")],
+    folder: Annotated[Path, typer.Argument(help="Folder with the recordings and labels.csv (file, class_slug, onset_s, offset_s).")],
     model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")] = "starter",
-    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that a bundle does not hold.")] = None,
-    latency: Annotated[int | None, typer.Option("--latency", min=1, max=10, help="As of streamav run.")] = None,
-    engine: Annotated[EngineChoice, typer.Option("--engine")] = "auto",
-    precision: Annotated[PrecisionChoice, typer.Option("--precision")] = "auto",
+    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
+    latency: Annotated[
+        int | None, typer.Option("--latency", min=1, max=10, help="Seconds until a score is final, as in streamav run.")
+    ] = None,
+    engine: Annotated[
+        EngineChoice, typer.Option("--engine", help="Engine that runs the networks; auto is the fastest that works here.")
+    ] = "auto",
+    precision: Annotated[
+        PrecisionChoice, typer.Option("--precision", help="Precision of the networks' numbers; auto is the engine's default.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Run a model over labelled recordings and print truth, events and per-second accuracy as a Markdown table."""
+    """Run a model over labelled recordings and print truth, events and accuracy per second as a Markdown table."""
     from streamav.bundle import find_bundle
 
     truth = read_labels(folder / "labels.csv")
     if missing := sorted(name for name in truth if not (folder / name).is_file()):
-        msg = f"{folder / 'labels.csv'} must name files in {folder}, and {len(missing)} are not there: {', '.join(missing[:_MOST_NAMED])}"
+        msg = f"{folder / 'labels.csv'} must name files in {folder}, and {len(missing)} are missing: {', '.join(missing[:_MOST_NAMED])}"
         raise DataError(msg)
     settings = ModelSettings(name=model, weights_dir=weights, engine=engine, precision=precision)
     known = set(find_bundle(model).card.slugs)
@@ -106,15 +112,15 @@ def recordings(
     typer.echo("| recording | truth | events found | seconds right |\n|---|---|---|---|")
     for row in rows:
         typer.echo(f"| {row['file']} | {row['truth']} | {row['events']} | {row['right']} of {row['seconds']} |")
-    typer.echo(f"\n{right} of {seconds} seconds right ({right / seconds:.1%}); always saying background: {quiet / seconds:.1%}.")
+    typer.echo(f"\n{right} of {seconds} seconds right ({right / seconds:.1%}); always answering background: {quiet / seconds:.1%}.")
 
 
 def read_labels(file: Path) -> dict[str, list[Span]]:
-    """Read labels.csv: the spans of each file; a row without times gives the file without a span.
+    """Read labels.csv and return the spans of each file; a row without times adds the file without a span.
 
     Raises:
-        DataError: when the file or a column is missing, when it has no row, or when a row names no file or a time that is not a
-            number; the message names the row.
+        DataError: when the file or a column is missing, when it has no row, or when a row names no file or has wrong times; the
+            message names the row.
     """
     columns, rows = read_table(file)
     if not set(columns) >= _COLUMNS:
@@ -129,7 +135,7 @@ def read_labels(file: Path) -> dict[str, list[Span]]:
         if row["onset_s"] and row["offset_s"]:
             spans.append(_span(row, f"{file}, line {line}"))
     if not truth:
-        msg = f"{file} must have a row for each recording, got none; a recording in which nothing happens is a row without times"
+        msg = f"{file} must have a row for each recording, got none; write a recording without events as a row without times"
         raise DataError(msg)
     return truth
 
@@ -147,7 +153,7 @@ def _span(row: dict[str, str], where: str) -> Span:
 
 
 def labels_of(spans: Sequence[Span], seconds: int) -> list[str | None]:
-    """Give the label of each second: of the spans that cover at least half of it the surest one, None for background."""
+    """Return the label of each segment: of the spans that cover at least half of it the one with the best score; None is background."""
     labels: list[str | None] = []
     for second in range(seconds):
         over = [span for span in spans if min(span.offset_s, second + 1) - max(span.onset_s, second) >= 0.5]  # noqa: PLR2004 - half

@@ -1,6 +1,6 @@
-"""`streamav run`: the main job, from one source or several to events.
+"""`streamav run`: detects events in one source or several and publishes them.
 
-It turns options into settings and prints; everything else is done by `streamav.app`.
+It turns options into settings and prints; `streamav.app` does everything else.
 """
 
 from __future__ import annotations
@@ -40,38 +40,57 @@ _log = logging.getLogger(__name__)
 
 def run(
     source: Annotated[
-        str | None, typer.Option("--source", help="File, rtsp://, http://, udp://, tcp:// ..., or the word scene for the embedded one.")
+        str | None,
+        typer.Option("--source", help="File, or address (rtsp://, http://, udp://, tcp:// ...); the word scene means the embedded scene."),
     ] = None,
-    camera: Annotated[str | None, typer.Option("--camera", help="Camera: a number, a path, or part of its name.")] = None,
-    mic: Annotated[str | None, typer.Option("--mic", help='Microphone: "default", a number, or part of its name.')] = None,
+    camera: Annotated[
+        str | None, typer.Option("--camera", help="Camera: a number, a path, or a part of its name (see streamav devices).")
+    ] = None,
+    mic: Annotated[
+        str | None, typer.Option("--mic", help='Microphone: "default", a number, or a part of its name (see streamav devices).')
+    ] = None,
     mqtt: Annotated[
         str | None,
-        typer.Option("--mqtt", help="Broker: mqtt://[user@]host[:port][/base], or mqtts:// for TLS; what it leaves out is as configured."),
+        typer.Option(
+            "--mqtt", help="MQTT broker: mqtt://[user@]host[:port][/base], or mqtts:// for TLS; parts left out are taken from the settings."
+        ),
     ] = None,
-    jsonl: Annotated[str | None, typer.Option("--jsonl", help='File for events, one JSON object a line; "-" for standard output.')] = None,
-    name: Annotated[str | None, typer.Option("--id", help="Id of the source, a topic level.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="starter, edge, paper, or the folder of a bundle.")] = None,
-    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with encoders that the bundle does not hold.")] = None,
-    engine: Annotated[EngineChoice | None, typer.Option("--engine", help="What runs the networks.")] = None,
+    jsonl: Annotated[
+        str | None, typer.Option("--jsonl", help='File for events, one JSON object per line; "-" for standard output.')
+    ] = None,
+    name: Annotated[str | None, typer.Option("--id", help="Id of the source: its name in the MQTT topics.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Name of a model (starter, edge, paper), or the folder of a bundle.")] = None,
+    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
+    engine: Annotated[
+        EngineChoice | None, typer.Option("--engine", help="Engine that runs the networks; auto is the fastest that works here.")
+    ] = None,
     precision: Annotated[
-        PrecisionChoice | None, typer.Option("--precision", help="Of the networks' numbers; auto is the engine's best.")
+        PrecisionChoice | None, typer.Option("--precision", help="Precision of the networks' numbers; auto is the engine's default.")
     ] = None,
     latency: Annotated[
-        int | None, typer.Option("--latency", min=1, max=10, help="Seconds until a score is final: 1 is quick, 10 is certain.")
+        int | None, typer.Option("--latency", min=1, max=10, help="Seconds until a score is final: 1 is fastest, 10 is most certain.")
     ] = None,
-    duration: Annotated[float | None, typer.Option("--duration", min=0.1, help="Stop after so many whole seconds of media.")] = None,
-    speed: Annotated[Literal["1", "max"] | None, typer.Option("--speed", help="A file at its own pace, or as fast as possible.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings; options win over it.")] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over everything else; repeatable.")] = None,
-    report: Annotated[Path | None, typer.Option("--summary", help="At the end write how the run went to this JSON file.")] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more, and show updates of events.")] = False,
+    duration: Annotated[
+        float | None, typer.Option("--duration", min=0.1, help="Stop after this many seconds of media (whole segments).")
+    ] = None,
+    speed: Annotated[
+        Literal["1", "max"] | None, typer.Option("--speed", help="For a file: 1 is its own pace, max is as fast as possible.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings; options override it.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; overrides everything else; repeatable.")] = None,
+    report: Annotated[
+        Path | None, typer.Option("--summary", help="Write counts, latencies and speed of the run to this JSON file at the end.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more log lines, and updates of events.")] = False,
 ) -> None:
-    """Watch and listen to a source, and publish what is heard and seen at once.
+    """Detect events that are heard and seen at the same time in a source, and publish them.
 
-    A configuration file may name several sources ([[sources]]); options that choose one source are then refused.
+    Name a source with --source, or with --camera and --mic. A configuration file may name several sources ([[sources]]);
+    options for one source are then refused.
 
-    The password of the broker comes from STREAMAV_MQTT_PASSWORD or a file (mqtt.password_file). Ctrl-C or SIGTERM ends the
-    run in order; a second one at once. Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker, 6 engine, 130 Ctrl-C.
+    The broker's password comes from STREAMAV_MQTT_PASSWORD or from a file (mqtt.password_file). Ctrl-C or SIGTERM ends open
+    events, then the run; a second one ends the run at once. Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker,
+    6 engine, 130 Ctrl-C.
     """
     began_s = time.monotonic()
     console = set_up_logging(verbose=verbose)
@@ -95,8 +114,8 @@ def run(
     settings = load_settings(config, overrides or (), options=options)
     if any(has_secret(text) for text in (source or "", *(overrides or ()))):
         _log.warning(
-            "an address on the command line holds a password, which other users of the machine can read in the list of processes: "
-            "put the address into STREAMAV_SOURCE_URI, or into the file that --config names"
+            "an address on the command line contains a password, and other users of the machine can read it in the list of processes: "
+            "put the address into STREAMAV_SOURCE_URI, or into the file of --config"
         )
     raise typer.Exit(_run(settings, console, report, verbose=verbose, began_s=began_s))
 
@@ -104,15 +123,15 @@ def run(
 def settings_of(
     *, source: str | None, camera: str | None, mic: str | None, mqtt: str | None, values: dict[str, object]
 ) -> dict[str, object]:
-    """Give the nested settings that the options name; what was not given is left out.
+    """Return the nested settings that the options name; options that were not given are left out.
 
     Raises:
-        SettingsError: when the broker's URL is none.
+        SettingsError: when the broker's URL is wrong.
     """
     named = dict(values)
     if source is not None:
         named["source.scene" if source == "scene" else "source.uri"] = True if source == "scene" else source
-    if source is not None or camera is not None or mic is not None:  # another source than the file's: nothing of it may stay
+    if source is not None or camera is not None or mic is not None:  # replaces the source of the file completely
         given = {"scene", "uri"} if source is None else {"camera", "mic"}
         if source is None or (camera is None and mic is None):
             named |= {
@@ -138,29 +157,29 @@ def settings_of(
 
 
 def _run(settings: Settings, console: Console, report: Path | None, *, verbose: bool, began_s: float) -> int:
-    """Make the run, run it, say how it went; give the exit status."""
+    """Build the run, run it, and print its summary; return the exit status."""
     from streamav import app
 
     sinks: list[Sink] = [ConsoleSink(console, updates=verbose)] if verbose or settings.jsonl != "-" else []
     _check_named(settings)
     application = app.build(settings, sinks)
     if settings.mqtt is None:
-        console.print("no broker was named (--mqtt): events go to " + ("the terminal" if settings.jsonl is None else settings.jsonl))
+        console.print("no broker is named (--mqtt), so events go to " + ("the terminal" if settings.jsonl is None else settings.jsonl))
     card = application.bundle.card
     console.print(
         f"ready after {time.monotonic() - began_s:.1f} s: {_named(list(application.sources))}, model {card.name} {card.version} "
-        f"({len(card.classes)} classes), engine {_engine_words(application.engine)}; the first ten seconds only warm up",
+        f"({len(card.classes)} classes), engine {_engine_words(application.engine)}; the first scores come after ten seconds (warm-up)",
         highlight=False,
     )
     asked: list[int] = []
 
     def note(number: int) -> None:
         asked.append(number)
-        console.print("ending; once more ends at once")
+        console.print("ending the run; a second signal ends it at once")
 
     try:
         asyncio.run(app.run(application, on_interrupt=note))
-    finally:  # a source that failed ends the run with its error: how the others went is said all the same
+    finally:  # a failed source ends the run with its error; the summary is printed all the same
         summary = application.pipeline.summary
         if summary is not None and (summary.media_s or not _failed(summary)):
             _tell(console, summary, application.engine.name)
@@ -172,7 +191,7 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
 def _check_named(settings: Settings) -> None:
     for number, one in enumerate(settings.each_source()):
         if one.uri is None and one.camera is None and one.mic is None and not one.scene:
-            msg = "a source must be named: --source FILE or URL, --source scene, or --camera 0 --mic default"
+            msg = "a source must be named, got none; add --source FILE or URL, --source scene, or --camera 0 --mic default"
             if settings.sources:
                 msg = f"sources.{number} ({one.id}) must name a source: uri, camera and mic, or scene"
             raise SettingsError(msg)
@@ -189,11 +208,11 @@ def _failed(summary: RunSummary) -> bool:
 def _engine_words(engine: Engine) -> str:
     from streamav.engines import SwapEngine
 
-    return f"{engine.name} until {engine.coming} is made" if isinstance(engine, SwapEngine) else engine.name
+    return f"{engine.name} until {engine.coming} is built" if isinstance(engine, SwapEngine) else engine.name
 
 
 def _tell(console: Console, summary: RunSummary, engine: str) -> None:
-    """Print how the run went, on standard error; *engine* is the one that ran at its end."""
+    """Print the summary of the run on standard error; *engine* is the one that ran at the end."""
     parts = [f"{summary.media_s:.0f} s of media in {summary.wall_s:.1f} s on {engine}", *_counts(summary)]
     if summary.realtime_factor is not None:
         parts.append(f"real-time factor {summary.realtime_factor:.3f}")
@@ -205,15 +224,15 @@ def _tell(console: Console, summary: RunSummary, engine: str) -> None:
 
 
 def _counts(part: RunSummary | SourceSummary) -> list[str]:
-    """Put into words what a run and each of its sources have both."""
+    """Return the counts that a run and each of its sources share, in words."""
     words = [f"{part.events} events"]
     if part.retracted:
         words.append(f"{part.retracted} retracted")
     if part.latency_p50_s is not None and part.latency_p95_s is not None:
         words.append(f"latency {part.latency_p50_s:.2f} s (p95 {part.latency_p95_s:.2f} s)")
-    words.append(f"{part.dropped_segments} s dropped")
+    words.append(f"{part.dropped_segments} segments dropped")
     if part.thinned_segments:
-        words.append(f"{part.thinned_segments} s looked at coarsely")
+        words.append(f"{part.thinned_segments} segments with fewer pictures")
         if isinstance(part, SourceSummary) and part.looked_frames_per_second is not None:
-            words[-1] += f" ({part.looked_frames_per_second:.1f} frames a second on average)"
+            words[-1] += f" ({part.looked_frames_per_second:.1f} frames per second on average)"
     return words

@@ -1,6 +1,6 @@
-"""`streamav study`: compares VSCG, its parts and its neighbours on one folder of features, offline and as streams.
+"""`streamav study`: compares VSCG, its variants and other networks on one folder of features, on clips and on streams.
 
-It reads options and prints the table; `streamav.training.experiments.study` trains and judges.
+It reads options and prints the table; `streamav.training.experiments.study` trains and scores.
 """
 
 from __future__ import annotations
@@ -17,19 +17,24 @@ __all__ = ["study"]
 
 def study(
     data: Annotated[
-        Path, typer.Option("--data", help="Folder of AVE-named features that tells what is heard and seen (streamav compose).")
+        Path, typer.Option("--data", help="Folder of features made by streamav compose: it holds what each segment plays and shows.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the results; rows that are there are not run again.")],
-    rows: Annotated[str, typer.Option("--rows", help="Keys of rows by comma; all unless given.")] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each row.")] = 5,
-    epochs: Annotated[int, typer.Option(min=1, help="Of every row.")] = 12,
-    batch: Annotated[int, typer.Option(min=1, help="Of every row.")] = 64,
-    components: Annotated[int, typer.Option(min=0, help="Principal components kept of the visual features; 0 for all of them.")] = 256,
-    streams: Annotated[int, typer.Option(min=1, help="Streams of each manifest.")] = 6,
-    minutes: Annotated[float, typer.Option(min=0.5, help="Length of each stream.")] = 15.0,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of torch.")] = 2,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results; rows that exist there are not run again.")],
+    rows: Annotated[str, typer.Option("--rows", help="Keys of the rows to run, separated by commas; default: all.")] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of trainings (seeds) of each row.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs of each training.")] = 12,
+    batch: Annotated[int, typer.Option(min=1, help="Number of clips in one training step.")] = 64,
+    components: Annotated[
+        int, typer.Option(min=0, help="Number of principal components of the visual features to keep; 0 keeps the features as they are.")
+    ] = 256,
+    streams: Annotated[int, typer.Option(min=1, help="Number of test streams, and of validation streams.")] = 6,
+    minutes: Annotated[float, typer.Option(min=0.5, help="Length of each stream in minutes.")] = 15.0,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Number of threads of torch.")] = 2,
 ) -> None:
-    """Train every row from every seed, select on val clips, and print what test clips and test streams say."""
+    """Train every network of the study (a row of its table) with every seed, and print the scores on test clips and test streams.
+
+    Val clips select the weights, and val streams fix the thresholds.
+    """
     import torch
 
     from streamav.errors import SettingsError
@@ -47,7 +52,7 @@ def study(
     folder = open_ave(data, AveOptions(check=False))
     folder = shortened(folder, components_of(folder, components)) if components else folder
     decay = [max(1, epochs * share // 100) for share in (60, 85)]
-    # One schedule for all rows, in place of each network's own.
+    # All rows use this schedule instead of the one of their network.
     train: dict[str, object] = {"epochs": epochs, "batch": batch, "learning_rate": 1e-3, "clip_norm": 0.0}
     train |= {"decay": 0.3, "decay_epochs": decay, "select_every": 2, "weight_average": 0.98}
     chosen = [row for row in ROWS if not wanted or row.key in wanted]

@@ -1,6 +1,6 @@
-"""`streamav subscribe`: shows the events that a broker delivers, and how long they took.
+"""`streamav subscribe`: prints the events that a broker delivers, and their latencies.
 
-It is a consumer like any other: it knows the contract and nothing of the process that publishes.
+It is a consumer like any other: it uses only the message contract, not the process that publishes.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 __all__ = ["broker_of", "subscribe"]
 
 LOCAL_HOST = "127.0.0.1"
-"""Where a broker is looked for when none is named."""
+"""Host of the broker when none is named."""
 MOST_OF_CLIENT_ID = 45
-"""Letters of a configured client id that go before our own part, so that the whole has at most 64."""
+"""Length to which a configured client id is cut before our own part is added; the whole then has at most 64 letters."""
 MAX_PAUSE_S = 5.0
-"""Longest pause between attempts to connect: a person waits at the terminal (our choice)."""
+"""Longest pause between attempts to connect (s): short, because a person waits at the terminal (our choice)."""
 _STYLES = {"new": "bold green", "update": "dim", "end": "bold"}
 
 
@@ -50,21 +50,21 @@ def subscribe(
     url: Annotated[
         str | None,
         typer.Argument(
-            help="mqtt://[user@]host[:port][/base], or mqtts:// for TLS; what it leaves out is as configured, else as here: "
+            help="MQTT broker: mqtt://[user@]host[:port][/base], or mqtts:// for TLS; parts left out come from the settings, else from "
             f"{EXAMPLE_URL}.",
             show_default=False,
         ),
     ] = None,
-    raw: Annotated[bool, typer.Option("--json", help="Print the messages as they are, one a line.")] = False,
-    count: Annotated[int | None, typer.Option("--count", min=1, help="End after so many messages.")] = None,
-    seconds: Annotated[float | None, typer.Option("--for", min=0.1, help="End after so many seconds.")] = None,
-    summary: Annotated[Path | None, typer.Option("--summary", help="At the end write events and latencies to this JSON file.")] = None,
+    raw: Annotated[bool, typer.Option("--json", help="Print the JSON messages unchanged, one per line.")] = False,
+    count: Annotated[int | None, typer.Option("--count", min=1, help="Exit after this many messages.")] = None,
+    seconds: Annotated[float | None, typer.Option("--for", min=0.1, help="Exit after this many seconds.")] = None,
+    summary: Annotated[Path | None, typer.Option("--summary", help="Write events and latencies to this JSON file at the end.")] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", help="TOML file, such as that of streamav run; its section mqtt is used.")
+        Path | None, typer.Option("--config", help="TOML file, for example the one of streamav run; only its section mqtt is used.")
     ] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="mqtt.key=value, over everything else; repeatable.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="mqtt.key=value; overrides everything else; repeatable.")] = None,
 ) -> None:
-    """Show the events a broker delivers.
+    """Print the events that an MQTT broker delivers, one line each.
 
     The password comes from STREAMAV_MQTT_PASSWORD or from a file (mqtt.password_file), never from the command line.
     """
@@ -74,14 +74,14 @@ def subscribe(
     began_s = time.monotonic()
     try:
         asyncio.run(_listen(mqtt, subscriber, printer.say, seconds))
-    except BrokenPipeError:  # who read our output has enough; what Python still holds for it goes to /dev/null
+    except BrokenPipeError:  # the reader of our output closed it; what Python still holds goes to /dev/null
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if summary is not None:
         summary.write_text(json.dumps(subscriber.summary(time.monotonic() - began_s), indent=1) + "\n", encoding="utf-8")
 
 
 def broker_of(url: str | None, config: Path | None, overrides: Sequence[str], environment: Mapping[str, str] | None = None) -> MqttSettings:
-    """Return the broker to listen to: this machine's, unless file, environment (None: the process's), URL or *overrides* name another.
+    """Return the settings of the broker: 127.0.0.1, unless file, environment (None: the process's), URL or *overrides* name another.
 
     Raises:
         SettingsError: when one of them is wrong.
@@ -95,11 +95,11 @@ def broker_of(url: str | None, config: Path | None, overrides: Sequence[str], en
 
 
 async def _listen(settings: MqttSettings, subscriber: Subscriber, say: Callable[[str], None], seconds: float | None) -> None:
-    """Receive until enough, the time is over, or the user ends it with Ctrl-C or SIGTERM."""
+    """Receive until the count is reached, the time is over, or Ctrl-C or SIGTERM arrives."""
     from streamav.publish.client import Credentials
 
     random = SystemRandom()
-    # Never the configured id alone: the file may be that of a run, and two clients of one id throw each other out.
+    # Never use the configured id alone: a run may use the same file, and a broker disconnects one of two clients with the same id.
     client_id = f"{(settings.client_id or 'streamav')[:MOST_OF_CLIENT_ID]}-subscribe-{random.getrandbits(32):08x}"
     backoff = Backoff(settings.backoff.min_s, min(settings.backoff.max_s, MAX_PAUSE_S), random)
     work = asyncio.create_task(_receive_for_ever(settings, Credentials(settings), client_id, subscriber, say, backoff))
@@ -124,10 +124,10 @@ async def _receive_for_ever(
     say: Callable[[str], None],
     backoff: Backoff,
 ) -> None:
-    """Connect, receive until enough, and connect again when the connection is lost.
+    """Connect and receive until the count is reached; connect again when the connection is lost.
 
     Raises:
-        BrokerError: when the broker refuses for good.
+        BrokerError: when a new attempt cannot succeed, for example after a wrong password.
     """
     from streamav.publish.client import ConnectionFailedError, open_client
 
@@ -137,7 +137,7 @@ async def _receive_for_ever(
         try:
             async with open_client(settings, credentials, client_id, None) as client:
                 if not await client.subscribe(Topics(settings.base).any_event):
-                    say("the broker refuses the subscription: its access list must let us read the events")
+                    say("the broker refused the subscription; its access list must allow this user to read the events")
                 say(f"listening to {broker}")
                 said = None
                 backoff.reset()
@@ -156,7 +156,7 @@ async def _receive_for_ever(
 
 
 class _Printer:
-    """Messages to standard output, everything else to standard error."""
+    """Prints messages to standard output and everything else to standard error."""
 
     def __init__(self, *, raw: bool) -> None:
         from rich.console import Console
@@ -166,7 +166,7 @@ class _Printer:
         self._error: Console = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """Say something about the connection."""
+        """Print a line about the connection."""
         self._error.print(text, style="dim", markup=False)
 
     def show(self, message: EventMessage, data: bytes, latency_s: float | None) -> None:
@@ -179,7 +179,7 @@ class _Printer:
 
 
 def _line(message: EventMessage, latency_s: float | None) -> str:
-    """Say a message in words: when, where, what, how sure, how long, which place in the picture."""
+    """Return a message as one line: time, source, phase, label, score, duration, place in the picture, latency."""
     parts = [
         message.start_time[11:23],
         f"{message.source:<10}",
@@ -198,7 +198,7 @@ def _line(message: EventMessage, latency_s: float | None) -> str:
 
 
 def _place(message: EventMessage) -> str:
-    """Return the place in words, and where it is known the point between 0 and 1 from the top left corner."""
+    """Return the place in words and, if known, its point: x and y from 0 to 1, from the top left corner."""
     words = words_of_place(message.location)
     if message.location is None or message.location.box is None:
         return words

@@ -1,6 +1,6 @@
-"""`streamav train`: trains a model on a folder of features or of composite material, and writes a bundle that `streamav run` takes.
+"""`streamav train`: trains a model on features, own clips or composite material, and writes a bundle for `streamav run`.
 
-It reads options and shows progress; the work is done by `streamav.training`, which is loaded only when the command runs.
+It reads options and shows progress; `streamav.training` does the work and is loaded only when the command runs.
 """
 
 from __future__ import annotations
@@ -30,39 +30,57 @@ Network = Literal["vscg", "pspnet", "avel", "cmbs"]
 def train(
     context: typer.Context,
     data: Annotated[
-        Path, typer.Option("--data", help="Folder of AVE-named features, of own clips (labels.csv), or of composites (index.csv).")
+        Path,
+        typer.Option(
+            "--data", help="Folder of features with AVE's file names, of own clips (labels.csv), or of sounds and photos (index.csv)."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Bundle to write; with --table, the folder of the tables.")],
-    supervision: Annotated[Literal["fully", "weakly"], typer.Option(help="Labels of every second, or tags of whole clips.")] = "fully",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training clips; 300 unless a baseline has its own.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of first weights, shuffling and dropout.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Train from so many seeds, counted up from --seed; 5 to report.")] = 1,
-    network: Annotated[Network, typer.Option(help="vscg, or a baseline to compare with.")] = "vscg",
-    loss: Annotated[str | None, typer.Option(help="npf, ce, ce_avps, bce, smooth, soft_margin or cmbs.")] = None,
-    table: Annotated[Literal["III", "IV", "V"] | None, typer.Option(help="Train every row of one of the paper's tables.")] = None,
-    compatible: Annotated[
-        bool, typer.Option("--compatible/--corrected", help="As the authors' code, bugs included, or as the paper says.")
-    ] = False,
-    batch: Annotated[int | None, typer.Option(min=1, help="Clips of a step.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value; sections: train, network, loss, targets, data.")
+    out: Annotated[Path, typer.Option("--out", help="Folder for the trained model (bundle); with --table, for the tables.")],
+    supervision: Annotated[
+        Literal["fully", "weakly"], typer.Option(help="fully: learn from labels of every segment; weakly: from labels of whole clips.")
+    ] = "fully",
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Passes over the training clips; default: depends on network and data; 300 for vscg on features."),
     ] = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks run.")] = "cpu",
+    seed: Annotated[int, typer.Option(min=0, help="First seed: of initial weights, shuffling and dropout.")] = 0,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Number of seeds to train with, counted up from --seed; use 5 for reported figures.")
+    ] = 1,
+    network: Annotated[Network, typer.Option(help="vscg, or another network for comparison.")] = "vscg",
+    loss: Annotated[
+        str | None, typer.Option(help="Loss: npf, ce, ce_avps, bce, smooth, soft_margin or cmbs; default: the one of the network.")
+    ] = None,
+    table: Annotated[Literal["III", "IV", "V"] | None, typer.Option(help="Train every row of this table of the paper.")] = None,
+    compatible: Annotated[
+        bool, typer.Option("--compatible/--corrected", help="Compute as the authors' code does, with its bugs, or as the paper describes.")
+    ] = False,
+    batch: Annotated[int | None, typer.Option(min=1, help="Number of clips in one training step.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value; sections: train, network, loss, targets, data; repeatable.")
+    ] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Device that trains the networks.")] = "cpu",
     encoders: Annotated[
-        str | None, typer.Option("--encoders", help="Model whose encoders made the features, or make them of own clips.")
+        str | None, typer.Option("--encoders", help="Model whose encoders made the features, or compute the features of own clips.")
     ] = None,
     test_selected: Annotated[
-        bool, typer.Option("--test-selected", help="Also report the paper's figure: the best of all looks at the test split.")
+        bool,
+        typer.Option("--test-selected", help="Also report the best test accuracy of all epochs, as the paper does; for comparison only."),
     ] = False,
-    tensorboard: Annotated[Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard's event files.")] = None,
-    weights: Annotated[Path | None, typer.Option("--weights", help="Own clips: folder with encoders that the model lacks.")] = None,
-    features: Annotated[Path | None, typer.Option("--features", help="Own clips: folder for features; OUT.features.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run with the same --out was killed.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
+    tensorboard: Annotated[Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard files.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Own clips: folder with the encoders that the model does not contain.")
+    ] = None,
+    features: Annotated[Path | None, typer.Option("--features", help="Own clips: folder for the features; default: OUT.features.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a training with the same --out that was interrupted.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists already.")] = False,
 ) -> None:
-    """Train a model; weights are selected on the validation split and the test split is read once, at the end.
+    """Train a model. The validation split selects the weights; the test split is used once, at the end.
 
-    Several processes share every batch when torchrun starts them: torchrun --nproc-per-node 2 -m streamav train ...
+    The kind of --data decides what is trained: features train a localizer, own clips are extracted first, and sounds and photos
+    train encoders and localizer (hours of work).
+
+    Several processes share every batch if torchrun starts them: torchrun --nproc-per-node 2 -m streamav train ...
     """
     kind = kind_of(data, table=table, network=network)
     check_options(context, kind, data)
@@ -118,24 +136,24 @@ def train(
 
 
 def _train_starter(data: Path, out: Path, *, force: bool) -> None:
-    """Hand over to the training of encoders and head from composite material."""
+    """Train encoders and localizer on composite material."""
     from importlib import import_module
 
     from streamav.cli.console import set_up_logging
     from streamav.training.experiments.run import check_out
 
     check_out(out, force=force)
-    set_up_logging(verbose=True)  # hours of work: every stage tells how far it is
+    set_up_logging(verbose=True)  # hours of work: every stage logs its progress
     try:
         starter = import_module("streamav.training.starter.profiles")
     except ImportError as exc:
-        msg = f"{data} holds composite material (index.csv), and the training of encoders is not part of this installation: {exc}"
+        msg = f"{data} holds composite material (index.csv), and a module that trains the encoders cannot be loaded: {exc}"
         raise SettingsError(msg) from exc
     starter.make_profile("starter", starter.ProfileRun(data=data, out=out))
 
 
 def _sections(settings: Sequence[str]) -> dict[str, dict[str, object]]:
-    """Read section.key=value strings; a value is read as TOML, or as a bare string where that fails."""
+    """Return the values of section.key=value strings by section; a value is read as TOML, or as a plain string if that fails."""
     tree: dict[str, dict[str, object]] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
@@ -144,7 +162,7 @@ def _sections(settings: Sequence[str]) -> dict[str, dict[str, object]]:
             msg = f"--set takes section.key=value, got {setting!r}"
             raise SettingsError(msg)
         if (section, key) == ("train", "seed"):
-            msg = "--set takes no train.seed: each run has a seed of its own; use --seed and --seeds"
+            msg = "--set does not take train.seed, because each run has its own seed; use --seed and --seeds"
             raise SettingsError(msg)
         try:
             value: object = tomllib.loads(f"value = {text}")["value"]
@@ -162,14 +180,14 @@ def _ave_options(values: dict[str, object]) -> AveOptions:
     known = [field.name for field in fields(AveOptions)]
     for key, value in values.items():
         if key not in known or not isinstance(value, bool):
-            msg = f"data settings are {', '.join(known)}, each true or false; got {key}={value!r}"
+            msg = f"settings of data are {', '.join(known)}, each true or false; got {key}={value!r}"
             raise SettingsError(msg)
-    return AveOptions(**values)  # type: ignore[arg-type] # all are booleans, as just checked
+    return AveOptions(**values)  # type: ignore[arg-type] # all are booleans, checked above
 
 
 def _check_device(device: str) -> None:
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
-        msg = "--device cuda needs an NVIDIA GPU and a CUDA build of torch, and there is none; use --device cpu"
+        msg = "--device cuda needs an NVIDIA GPU and a CUDA build of torch, and torch finds none; use --device cpu"
         raise SettingsError(msg)

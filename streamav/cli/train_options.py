@@ -1,6 +1,6 @@
-"""Which options of `streamav train` each kind of data takes; an option that would have no effect is refused by name.
+"""Lists the options of `streamav train` that each kind of data takes, and refuses options that would have no effect.
 
-It trains nothing. A new option must stand in `TAKES`, or it is refused for every kind.
+It trains nothing. A new option must be added to `TAKES`; otherwise it is refused for every kind.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KINDS: Final[Mapping[Kind, str]] = {
     "clip_features": "the features of own clips (extraction.json)",
     "material": "composite material (index.csv)",
 }
-"""What messages call each kind."""
+"""The name of each kind in messages."""
 _ALL = frozenset(get_args(Kind))
 _FEATURES: frozenset[Kind] = frozenset({"features", "baseline", "table"})
 _CLIPS: frozenset[Kind] = frozenset({"clips", "clip_features"})
@@ -59,10 +59,10 @@ TAKES: Final[Mapping[str, frozenset[Kind]]] = {
 
 
 def kind_of(data: Path, *, table: str | None, network: str) -> Kind:
-    """Return what *data* holds, and for features what is made of them.
+    """Return the kind of *data*, for features also by what is trained on them.
 
     Raises:
-        DataError: when *data* is no folder.
+        DataError: when *data* is not a folder.
     """
     from streamav.cli.own_clips import is_own_clips
     from streamav.training.clips.features import EXTRACTION_FILE
@@ -80,10 +80,10 @@ def kind_of(data: Path, *, table: str | None, network: str) -> Kind:
 
 
 def check_options(context: typer.Context, kind: Kind, data: Path) -> None:
-    """Refuse options that were given and would have no effect, and several processes where one must work alone.
+    """Refuse options that were given but would have no effect, and torchrun for data that one process trains on.
 
     Raises:
-        SettingsError: names each option, the kind of data, and what takes the option.
+        SettingsError: the message names each option, the kind of data, and the kinds that take the option.
     """
     refused = []
     for parameter in context.command.params:
@@ -94,11 +94,11 @@ def check_options(context: typer.Context, kind: Kind, data: Path) -> None:
             flag = "/".join([*parameter.opts, *parameter.secondary_opts])
             refused.append(f"{flag} (it is for {', '.join(words for one, words in KINDS.items() if one in takes)})")
     if refused:
-        msg = f"{data} is {KINDS[kind]}, which does not take {'; '.join(refused)}; leave it away"
+        msg = f"{data} is {KINDS[kind]}, which does not take {'; '.join(refused)}; leave it out"
         raise SettingsError(msg)
     if os.environ.get("WORLD_SIZE", "1") != "1" and kind not in _FEATURES:
         msg = (
-            f"torchrun shares the training on a folder of features, and {data} is {KINDS[kind]}, which one process trains on; "
+            f"torchrun works only for training on a folder of features, and {data} is {KINDS[kind]}, which one process trains on; "
             "call streamav train without torchrun"
         )
         raise SettingsError(msg)

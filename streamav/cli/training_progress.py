@@ -1,6 +1,6 @@
-"""Shows how far a training is: a bar with the time left at a terminal, and lines elsewhere; all on standard error.
+"""Shows the progress of a training on standard error: a bar with the time left at a terminal, else lines.
 
-The time left is that of all seeds and epochs together. It steers nothing.
+The time left covers all seeds and epochs. The display does not influence the training.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ConsoleTeller", "Several", "TrainingProgress", "training_progress", "watchers"]
 
 _LINE_EVERY_S = 60.0
-"""Lines come with each look at the validation split, and at least about so often."""
+"""A line is printed after each validation, and about this often (s) at least."""
 
 
 @contextmanager
@@ -34,10 +34,10 @@ def training_progress(seeds: Sequence[int], steps: int, epochs: int, console: Co
     """Show the training of some seeds while the context lasts.
 
     Args:
-        seeds: in the order in which they are trained.
-        steps: of an epoch.
-        epochs: of a seed.
-        console: where to; None for standard error.
+        seeds: in the order of training.
+        steps: number of steps in an epoch.
+        epochs: number of epochs of each seed.
+        console: output; None for standard error.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
@@ -52,7 +52,7 @@ def training_progress(seeds: Sequence[int], steps: int, epochs: int, console: Co
 
 
 class TrainingProgress:
-    """How far all seeds together are, and how long the rest will take at the pace so far."""
+    """Computes and shows the progress of all seeds, and the time left at the pace so far."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class TrainingProgress:
         clock: Callable[[], float] = time.monotonic,
         say: Callable[[str], None] = lambda text: typer.echo(text, err=True),
     ) -> None:
-        """Show on *bars*, or, without them, in lines given to *say*; *clock* gives seconds."""
+        """Show progress on *bars*, or without them as lines passed to *say*; *clock* returns seconds."""
         self._seeds = list(seeds)
         self._steps = steps
         self._epochs = epochs
@@ -79,11 +79,11 @@ class TrainingProgress:
         )
 
     def watcher(self, seed: int) -> Watcher:
-        """Make what watches the run of one seed."""
+        """Return the watcher of one seed's training."""
         return _SeedProgress(self, seed)
 
     def stepped(self, seed: int, report: StepReport, note: str) -> None:
-        """Take note of a step of a seed."""
+        """Record and show a step of a seed."""
         now = self._clock()
         if not self._taken:
             self._began_s = now
@@ -94,7 +94,7 @@ class TrainingProgress:
             self._bars.update(self._task, completed=done, left=self._left(done), note=text)
 
     def ended(self, seed: int, record: EpochRecord, note: str) -> None:
-        """Take note of an epoch of a seed."""
+        """Print a line about an epoch of a seed, if one is due."""
         now = self._clock()
         if self._bars is not None or (record.validation is None and now - self._said_s < _LINE_EVERY_S):
             return
@@ -103,7 +103,7 @@ class TrainingProgress:
         self._say(f"seed {seed}, epoch {record.epoch} of {self._epochs}, loss {record.loss:.3f}{note}{', ' if left else ''}{left}")
 
     def _left(self, done: int) -> str:
-        """Tell the time left; nothing before there is a pace. Steps of a run before a kill do not count for it."""
+        """Return the time left as text, or "" before two steps are done; steps before a resumed run do not count for the pace."""
         took_s = self._clock() - self._began_s
         if self._taken < 2 or took_s <= 0.0:  # noqa: PLR2004 - from the first step to the second
             return ""
@@ -112,7 +112,7 @@ class TrainingProgress:
 
 
 class _SeedProgress:
-    """Watches one seed and remembers its last validation accuracy."""
+    """Watches one seed and stores its last validation accuracy."""
 
     def __init__(self, progress: TrainingProgress, seed: int) -> None:
         self._progress = progress
@@ -120,25 +120,25 @@ class _SeedProgress:
         self._note = ""
 
     def step(self, report: StepReport) -> None:
-        """Pass a step on."""
+        """Show a step."""
         self._progress.stepped(self._seed, report, self._note)
 
     def epoch(self, record: EpochRecord) -> None:
-        """Pass an epoch on."""
+        """Show an epoch, and store its validation accuracy if it has one."""
         if record.validation is not None:
             self._note = f", validation {100 * record.validation['accuracy']:.1f} %"
         self._progress.ended(self._seed, record, self._note)
 
 
 class ConsoleTeller:
-    """Tells a person how a training goes: progress on standard error, the scores on standard output."""
+    """Prints the progress of a training to standard error and the scores to standard output."""
 
     def say(self, text: str) -> None:
         """Print a line on standard error."""
         typer.echo(text, err=True)
 
     def outcome(self, outcome: Outcome) -> None:
-        """Print the test scores, the command's one result, on standard output."""
+        """Print the test scores, the only result of the command, to standard output."""
         told = {name: f"{100 * mean:.2f}" for name, (mean, _) in outcome.summary().items()}
         typer.echo(
             f"{outcome.experiment.name}: validation accuracy {100 * outcome.chosen.result.best_score:.2f} %, "
@@ -152,13 +152,13 @@ class ConsoleTeller:
 
     @contextmanager
     def watch(self, seeds: Sequence[int], steps: int, epochs: int, board: Path | None) -> Iterator[Callable[[int], Watcher]]:
-        """Show the training of some seeds while the context lasts; yield what makes the watcher of each seed."""
+        """Show the training of some seeds while the context lasts; yield a function that makes the watcher of a seed."""
         with training_progress(seeds, steps, epochs) as shown:
             yield watchers(shown, board)
 
 
 def watchers(shown: TrainingProgress, board: Path | None) -> Callable[[int], Watcher]:
-    """Return what makes the watcher of a seed: progress, and TensorBoard's files below *board* where there is one."""
+    """Return a function that makes the watcher of a seed: it shows progress and, with *board*, writes TensorBoard files below it."""
     from streamav.training.fit.board import Board
 
     def make(seed: int) -> Watcher:
@@ -169,17 +169,17 @@ def watchers(shown: TrainingProgress, board: Path | None) -> Callable[[int], Wat
 
 
 class Several:
-    """Watchers seen as one."""
+    """Passes steps and epochs to several watchers."""
 
     def __init__(self, *watchers: Watcher) -> None:
         self._watchers = watchers
 
     def step(self, report: StepReport) -> None:
-        """Tell all of a step."""
+        """Pass a step to all watchers."""
         for one in self._watchers:
             one.step(report)
 
     def epoch(self, record: EpochRecord) -> None:
-        """Tell all of an epoch."""
+        """Pass an epoch to all watchers."""
         for one in self._watchers:
             one.epoch(record)

@@ -1,6 +1,6 @@
-"""`streamav tune`: finds the thresholds of every class for a budget of false alarms an hour.
+"""`streamav tune`: finds the thresholds of every class for a budget of false alarms per hour.
 
-It reads options, prints and writes; `streamav.evaluation` chooses, on validation streams or on the user's own quiet recordings.
+It reads options, prints and writes; `streamav.evaluation` chooses the thresholds, on validation streams or on own quiet recordings.
 """
 
 from __future__ import annotations
@@ -33,40 +33,53 @@ _STREAMS_LATENCY = 2
 
 def tune(
     model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")],
-    data: Annotated[Path | None, typer.Option("--data", help="Folder of AVE-named HDF5 features; its validation split is used.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of HDF5 features with AVE's file names; its validation split is used.")
+    ] = None,
     quiet: Annotated[
         list[str] | None,
-        typer.Option("--quiet", help="Recording, or folder of recordings, in which nothing of interest happens; repeatable."),
+        typer.Option("--quiet", help="Recording, or folder of recordings, without any event; repeatable."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Write a copy of the bundle with the new settings.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="Write the settings as TOML for streamav run --config.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="New folder for a copy of the model with the new settings.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="New TOML file for the settings, for streamav run --config.")] = None,
     picture: Annotated[Path | None, typer.Option("--curve", help="Draw the curve into this PNG file (needs matplotlib).")] = None,
     latency: Annotated[
         int | None,
         typer.Option(
-            "--latency", min=1, max=10, help="Latency to tune for, as of streamav run; 2 on streams, the model's on quiet recordings."
+            "--latency",
+            min=1,
+            max=10,
+            help="Latency to tune for, as in streamav run; default: 2 on streams, the model's own on quiet recordings.",
         ),
     ] = None,
     alarms: Annotated[
         float | None,
-        typer.Option("--alarms-per-hour", min=0.0, help="Budget of false alarms an hour; 6 on streams, 1 on quiet recordings."),
+        typer.Option(
+            "--alarms-per-hour", min=0.0, help="Budget: most false alarms per hour; default: 6 on streams, 1 on quiet recordings."
+        ),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option("--class", help="Only this class may get settings of its own; repeatable. All without.")
+        list[str] | None, typer.Option("--class", help="Class that may get its own settings; repeatable; default: all classes.")
     ] = None,
-    least: Annotated[int, typer.Option("--least-events", min=1, help="True events that give a class settings of its own.")] = 10,
-    streams: Annotated[int, typer.Option(min=1, max=1000, help="How many streams.")] = 10,
-    minutes: Annotated[float, typer.Option(min=0.5, help="Length of each.")] = 30.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the streams.")] = 0,
-    weights: Annotated[Path | None, typer.Option("--weights", help="With --quiet: folder with encoders that the bundle lacks.")] = None,
-    engine: Annotated[EngineChoice, typer.Option(help="With --quiet: what runs the networks.")] = "auto",
+    least: Annotated[
+        int, typer.Option("--least-events", min=1, help="Number of true events that a class needs to get its own settings.")
+    ] = 10,
+    streams: Annotated[int, typer.Option(min=1, max=1000, help="With --data: number of streams.")] = 10,
+    minutes: Annotated[float, typer.Option(min=0.5, help="With --data: length of each stream in minutes.")] = 30.0,
+    seed: Annotated[int, typer.Option(min=0, help="With --data: seed of the streams.")] = 0,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="With --quiet: folder with the encoders that the model does not contain.")
+    ] = None,
+    engine: Annotated[EngineChoice, typer.Option(help="With --quiet: engine that runs the networks.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Find the detection settings of every class for a budget of false alarms an hour.
+    """Find the detection settings of every class for a budget of false alarms per hour.
 
-    On validation streams (--data) those with the best event-F1; on your own quiet recordings (--quiet) the present ones, raised as little
-    as keeps the budget. Exit status: 2 an option or file name is wrong, 3 a recording cannot be read, 4 model, 7 nothing to tune on, or
-    no settings keep the budget (nothing is written then).
+    With validation streams (--data) it chooses the settings with the best event-F1 within the budget. With your own quiet
+    recordings (--quiet) it raises the present thresholds only as far as the budget requires.
+
+    Exit status: 0 done, 2 an option or file name is wrong, 3 a recording cannot be read, 4 model, 7 nothing to tune on, or no
+    settings keep the budget (nothing is written then).
     """
     from streamav.bundle import find_bundle
     from streamav.config import ModelSettings
@@ -74,7 +87,7 @@ def tune(
     from streamav.training.streams.tuning import Asked
 
     if (data is None) == (not quiet):
-        msg = "tune on validation streams (--data) or on quiet recordings (--quiet); for both, tune twice: --out first, then --model"
+        msg = "give either --data (validation streams) or --quiet (recordings); for both, tune twice: the second --model is the first --out"
         raise SettingsError(msg)
     if alarms is not None and not math.isfinite(alarms):
         msg = f"--alarms-per-hour must be a number of at least 0, got {alarms}"
@@ -99,15 +112,15 @@ def tune(
 
 
 def _check_places(out: Path | None, config: Path | None, picture: Path | None) -> None:
-    """Refuse before the long work what would fail after it."""
+    """Refuse wrong output places before the long work starts."""
     if out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        msg = f"the bundle's folder must not exist yet, got {out}; choose another folder"
+        msg = f"--out must be a new or empty folder, got {out}; choose another folder"
         raise ModelError(msg)
     if config is not None and (config.exists() or not config.absolute().parent.is_dir()):
-        msg = f"the configuration file must not exist yet, and its folder must, got {config}; choose another name"
+        msg = f"--config must be a new file in an existing folder, got {config}; choose another name"
         raise SettingsError(msg)
     if picture is not None and not picture.absolute().parent.is_dir():
-        msg = f"the folder of the picture must exist, got {picture}"
+        msg = f"--curve must be a file in an existing folder, got {picture}"
         raise SettingsError(msg)
     if picture is not None and find_spec("matplotlib") is None:
         package = "matplotlib"
@@ -115,7 +128,7 @@ def _check_places(out: Path | None, config: Path | None, picture: Path | None) -
 
 
 def _class_ids(card: ModelCard, names: Sequence[str] | None) -> tuple[int, ...] | None:
-    """Give the class_ids of the classes that may get settings of their own, or None for all.
+    """Return the class_ids of the classes that may get their own settings, or None for all.
 
     Raises:
         SettingsError: when the model has no such class.
@@ -123,27 +136,27 @@ def _class_ids(card: ModelCard, names: Sequence[str] | None) -> tuple[int, ...] 
     for name in names or ():
         if name not in card.slugs:
             near = difflib.get_close_matches(name, card.slugs, n=1, cutoff=0.0)[0]
-            msg = f"--class {name}: model {card.name} has no such class; the nearest is {near}, all are: {', '.join(card.slugs)}"
+            msg = f"--class {name}: model {card.name} has no such class; the nearest is {near}, all classes are: {', '.join(card.slugs)}"
             raise SettingsError(msg)
     return tuple(sorted({card.slugs.index(name) for name in names})) if names else None
 
 
 def _from_streams(bundle: Bundle, data: Path, asked: Asked, size: tuple[int, float, int]) -> Outcome:
-    """Run the model over streams laid out of the validation split, and tune on them."""
-    from streamav.cli.evaluate import localizer_of, streams_of
-    from streamav.evaluation.tuning.classes import final_seconds
+    """Run the model over streams made of the validation split, and tune on them."""
+    from streamav.evaluation.tuning.classes import final_segments
     from streamav.training.data.folder import AveOptions, open_ave
+    from streamav.training.streams.evaluate import localizer_of, streams_of
     from streamav.training.streams.run import run_streams
     from streamav.training.streams.tuning import tuned_on_streams
 
     folder = open_ave(data, AveOptions(check=False))
     network = localizer_of(bundle, folder)
     manifest = streams_of(folder, "val", size, None)
-    return tuned_on_streams(bundle.card, final_seconds(run_streams(network, folder.val, manifest, "argmax29"), asked.latency), asked)
+    return tuned_on_streams(bundle.card, final_segments(run_streams(network, folder.val, manifest, "argmax29"), asked.latency), asked)
 
 
 def _from_quiet(bundle: Bundle, named: Sequence[str], asked: Asked, settings: ModelSettings) -> Outcome:
-    """Run the model over recordings in which nothing happens, and raise its thresholds."""
+    """Run the model over recordings without events, and raise its thresholds."""
     from streamav.app import localizer_head
     from streamav.offline import OfflineRun, find_recordings
     from streamav.training.streams.tuning import raised_on_quiet
@@ -158,14 +171,14 @@ def _from_quiet(bundle: Bundle, named: Sequence[str], asked: Asked, settings: Mo
 
 
 def _lasting_name(model: str) -> str:
-    """Give what names the model from any folder."""
+    """Return a name of the model that is valid in any working folder."""
     from streamav.bundle import bundle_names
 
     return model if model in bundle_names() else str(Path(model).absolute())
 
 
 def _tell(found: Outcome, *, as_json: bool) -> None:
-    """Print the settings, the curve and how sure it is."""
+    """Print the settings, the curve and the remarks on uncertainty."""
     if as_json:
         tree = {**found.figures, "curve": [_finite(point) for point in found.points], "remarks": found.remarks}
         typer.echo(json.dumps(tree, indent=1))
@@ -184,12 +197,12 @@ def _tell(found: Outcome, *, as_json: bool) -> None:
         settings.add_row(name, *(f"{one[field]:g}" for field in FIELDS))
     console.print(settings)
     if found.points:
-        curve = Table(*(name.replace("_", " ") for name in found.points[0]), title="what a budget buys")
+        curve = Table(*(name.replace("_", " ") for name in found.points[0]), title="results for each budget")
         for point in found.points:
             curve.add_row(*("-" if math.isnan(value) else f"{value:.3g}" for value in point.values()))
         console.print(curve)
     for name, values in found.curve.lines.items():
-        typer.echo(f"{name} over false alarms, few to many: {sparkline(values)}  {min(values):.3g} to {max(values):.3g}")
+        typer.echo(f"{name} from few to many false alarms: {sparkline(values)}  {min(values):.3g} to {max(values):.3g}")
     for remark in found.remarks:
         typer.echo(remark)
 

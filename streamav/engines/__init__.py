@@ -1,6 +1,6 @@
-"""Runs a model's networks by name on what the machine has; how each engine is made is in `engines/*.toml`.
+"""Runs a model's networks by name on the hardware of this machine. How each engine is made is in `engines/*.toml`.
 
-Importing this package imports no torch and no ONNX Runtime: that happens when an engine is opened.
+Importing this package imports neither torch nor ONNX Runtime. They are imported when an engine is opened.
 """
 
 from __future__ import annotations

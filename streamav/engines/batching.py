@@ -1,6 +1,6 @@
-"""Cuts long batches of a network into pieces: of bounded size, so that memory is bounded, or one for each core.
+"""Cuts long batches of a network into pieces: pieces of bounded size, to bound the memory, or one piece for each core.
 
-It knows no library: it wraps any network.
+It wraps any network and depends on no inference library.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 __all__ = ["BoundedNetworks", "MicroBatches", "NamedNetworks", "ParallelBatches", "most_at_once"]
 
 LEAST_SHARE = 2
-"""Inputs that a second thread must be given to be worth waking."""
+"""A second thread is used only when it gets at least this many inputs; with fewer, waking it costs more than it gives."""
 
 
 def most_at_once(batch: Batch, name: str, picture: tuple[int, ...]) -> int:
-    """Give how many inputs of a network run at once; *picture* is the height and width of what the visual encoder takes."""
+    """Return how many inputs of a network run at once; *picture* is the height and width of the visual encoder's input."""
     most, pixels = _bounds(batch, name)
     return _fitting(most, pixels, picture)
 
 
 class MicroBatches:
-    """A network that hands at most so many inputs at once to the one inside."""
+    """Runs the wrapped network on at most `most` inputs at once."""
 
     def __init__(self, network: Network, most: int, pixels: int | None = None) -> None:
         """Wrap *network*.
 
         Args:
             network: takes a batch of any size.
-            most: inputs at once, at least 1.
-            pixels: for pictures, also at most so many pixels at once (but one picture in any case).
+            most: largest number of inputs at once, at least 1.
+            pixels: for pictures, also the largest number of pixels at once (but one picture runs in any case).
         """
         self._network = network
         self._most = most
@@ -57,10 +57,10 @@ class MicroBatches:
 
 
 class ParallelBatches:
-    """A network of one thread whose batches are shared out to several threads; results do not depend on how many."""
+    """Shares the batches of a one-thread network out to several threads; the results do not depend on the number of threads."""
 
     def __init__(self, network: Network, threads: int) -> None:
-        """Wrap *network*, which may be called from several threads at once."""
+        """Wrap *network*; it must allow calls from several threads at once."""
         self._network = network
         self._threads = threads
         self._pool = ThreadPoolExecutor(max(1, threads - 1), "networks")
@@ -71,7 +71,7 @@ class ParallelBatches:
         if count <= 1:
             return self._network(*inputs)
         *others, own = _pieces(inputs, count)
-        # The caller works too: its core is awake, and one thread less has to be woken and find a core.
+        # The calling thread takes one piece itself: it already runs on a core, and one thread less has to be woken.
         started = [self._pool.submit(self._network, *piece) for piece in others]
         last = self._network(*own)
         return _joined([*(one.result() for one in started), last])
@@ -81,11 +81,11 @@ class NamedNetworks:
     """The networks of a model by name."""
 
     def __init__(self, networks: Mapping[str, Network]) -> None:
-        """Give *networks* as they are."""
+        """Use *networks* as they are."""
         self._networks = networks
 
     def network(self, name: str) -> Network:
-        """Give the named network.
+        """Return the named network.
 
         Raises:
             EngineError: when there is no such network.
@@ -100,17 +100,17 @@ class BoundedNetworks(NamedNetworks):
     """The networks of a model by name, each with the bounds that a recipe sets for its batches."""
 
     def __init__(self, networks: Mapping[str, Network], batch: Batch) -> None:
-        """Wrap every one of *networks*; only pictures are bounded by their pixels too."""
+        """Wrap every one of *networks*; only the visual encoder is also bounded by pixels."""
         super().__init__({name: MicroBatches(network, *_bounds(batch, name)) for name, network in networks.items()})
 
 
 def _bounds(batch: Batch, name: str) -> tuple[int, int | None]:
-    """Give the most inputs of a network at once, and the most pixels of all pictures together, for the one that takes pictures."""
+    """Return the most inputs of a network at once, and the most pixels of all pictures together (None if it takes no pictures)."""
     return getattr(batch, name), batch.visual_pixels if name == "visual" else None
 
 
 def _fitting(most: int, pixels: int | None, picture: tuple[int, ...]) -> int:
-    """Give at most *most*, and as many pictures as *pixels* allow, but one in any case."""
+    """Return *most*, or less when *pixels* allow fewer pictures, but at least 1."""
     if pixels is None:
         return most
     height, width = picture
@@ -118,7 +118,7 @@ def _fitting(most: int, pixels: int | None, picture: tuple[int, ...]) -> int:
 
 
 def _pieces(inputs: tuple[NDArray[np.generic], ...], count: int) -> list[tuple[NDArray[np.generic], ...]]:
-    """Cut a batch into *count* pieces of nearly equal size: 17 in two are 8 and 9, not 16 and 1."""
+    """Cut a batch into *count* pieces of nearly equal size: 17 inputs in two pieces are 8 and 9, not 16 and 1."""
     ends = [len(inputs[0]) * place // count for place in range(count + 1)]
     return [tuple(array[a:b] for array in inputs) for a, b in itertools.pairwise(ends)]
 

@@ -1,6 +1,7 @@
-"""Builds one engine in a process of its own, of lower priority, which nothing can keep alive longer than this one.
+"""Builds one engine in a separate process of lower priority, which always ends when this process ends.
 
-A builder that crashes, hangs or babbles cannot harm the process that wants the engine: it learns one sentence, within bounds.
+A builder that crashes, hangs or prints without end cannot harm the process that wants the engine. That process gets one sentence of
+bounded length.
 """
 
 from __future__ import annotations
@@ -27,19 +28,20 @@ if TYPE_CHECKING:
 __all__ = ["BUILD_LIMIT_S", "build_command", "builder_environment", "end_with_parent", "run_builder"]
 
 BUILD_LIMIT_S = 3600.0
-"""A build that takes longer is given up (our choice; TensorRT may take minutes for each large network)."""
+"""A build that takes longer is stopped, s (our choice; TensorRT may take minutes for each large network)."""
 _NICENESS = 5
-"""How far the builder steps back behind the run: a third of its share of a busy core (Linux: 1.25 a step); more would starve it there."""
+"""Nice value of the builder. It gets a third of the run's share of a busy core (Linux: a factor of 1.25 a step); a higher value would
+starve it there."""
 _STEP_S = 0.1
-"""How soon the end of the run is noticed."""
+"""How often the builder's end and the stop event are checked, s."""
 _FOR_BUILDER = frozenset({HOME})
-"""Where models and engines lie; all else a builder needs is on its command line."""
+"""The folder of models and engines; everything else that a builder needs is on its command line."""
 _TAIL_BYTES = 4096
 _REASON_LETTERS = 300
 
 
 def build_command(request: EngineRequest, cache: EngineCache) -> list[str]:
-    """Give the command line that makes an engine and puts it into *cache*; it ends when its standard input is closed."""
+    """Return the command line that makes an engine and puts it into *cache*; the command ends when its standard input is closed."""
     command = [sys.executable, "-m", "streamav", "engines", "build", "--model", str(request.bundle.path.resolve())]
     command += ["--engine", request.recipe.engine, "--precision", request.recipe.precision]
     command += ["--cache", str(cache.folder.resolve()), "--with-parent"]
@@ -49,24 +51,24 @@ def build_command(request: EngineRequest, cache: EngineCache) -> list[str]:
 
 
 def builder_environment() -> dict[str, str]:
-    """Give the environment of a builder: ours without what it has no business with, the broker's password and addresses of sources.
+    """Return this process's environment without streamav's settings (broker's password, source URLs), except the home folder.
 
-    `python -m` would also import what lies in the working folder; where this process does not, the builder does not either.
+    `python -m` also imports modules from the working folder. The builder does so only if this process does.
     """
     kept = {name: value for name, value in os.environ.items() if name in _FOR_BUILDER or not name.startswith(PREFIX)}
     return kept if {"", str(Path.cwd())} & {*sys.path} else kept | {"PYTHONSAFEPATH": "1"}
 
 
 def run_builder(command: Sequence[str], stop: threading.Event, limit_s: float = BUILD_LIMIT_S) -> str | None:
-    """Run a builder until it ends; give what went wrong, in half a sentence, or None.
+    """Run a builder until it ends; return the reason of a failure in half a sentence, or None after success.
 
     Args:
-        command: the builder.
+        command: the builder's command line.
         stop: once set, the builder is killed.
-        limit_s: after so many seconds it is killed.
+        limit_s: the builder is killed after this time, seconds.
     """
     try:
-        # A session of its own: Ctrl-C at the terminal is for the run, which then ends the builder and whatever that one started.
+        # A new session, so that Ctrl-C at the terminal reaches only the run. The run then ends the builder and its child processes.
         process = subprocess.Popen(  # noqa: S603 - our own program
             command,
             stdin=subprocess.PIPE,
@@ -92,7 +94,7 @@ def run_builder(command: Sequence[str], stop: threading.Event, limit_s: float = 
 
 
 def end_with_parent() -> None:
-    """End this process at once when its standard input is closed, which it is when the process that holds it dies in any way."""
+    """End this process at once when its standard input is closed; that happens when the process that holds it ends in any way."""
 
     def watch() -> None:
         # os.read, not sys.stdin: a thread that waits inside sys.stdin would break the interpreter's orderly end.
@@ -116,7 +118,7 @@ def _wait(process: subprocess.Popen[bytes], stop: threading.Event, limit_s: floa
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End the builder and its children; the cache is made for that: no lock stays, no half entry is seen."""
+    """End the builder and its children. This is safe for the cache: no lock stays and no half entry is seen."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -126,7 +128,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _keep_tail(stream: IO[bytes], tail: bytearray) -> None:
-    """Read all that comes and keep the end of it."""
+    """Read the whole output and keep only its end."""
     with stream, contextlib.suppress(OSError, ValueError):
         while piece := stream.read(_TAIL_BYTES):
             tail += piece
@@ -141,5 +143,5 @@ def _reason(status: int, tail: bytes) -> str | None:
             return f"the builder was ended by {signal.Signals(-status).name}"
         return f"the builder was ended by signal {-status}"
     lines = ["".join(letter if letter.isprintable() else " " for letter in line) for line in tail.decode(errors="replace").splitlines()]
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
     return f"the builder ended with status {status}: {said[-_REASON_LETTERS:]}"

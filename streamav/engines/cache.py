@@ -1,7 +1,7 @@
-"""Keeps built engines on disk: one folder each, under a key of everything that went into it, whole or not there at all.
+"""Keeps built engines on disk: one folder for each engine, named by a key of everything it was made from. A folder is complete or absent.
 
-It knows no network and no library: what is inside an entry is the business of the engine that asked for it. Two
-processes never build the same entry twice, and an entry that is damaged, foreign or of another format is built again.
+It depends on no network and no library: the content of an entry is defined by the engine that asked for it. Two
+processes never build the same entry twice. An entry that is damaged, of another user or of another format is built again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "EngineCache", "Entry", "EntryKey", "cache_folder"]
 
 FORMAT = 1
-"""Version of the entries' layout; another one is built again."""
+"""Version of the entries' layout; an entry with another version is built again."""
 ENTRY_FILE = "entry.json"
 _MAX_ENTRY_BYTES = 1 << 20
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Give the folder of built engines: $STREAMAV_HOME/engines, else streamav/engines in $XDG_CACHE_HOME or ~/.cache."""
+    """Return the folder of built engines: $STREAMAV_HOME/engines, else streamav/engines in $XDG_CACHE_HOME or ~/.cache."""
     home = os.environ.get(HOME)
     if home:
         return Path(home) / "engines"
@@ -46,74 +46,74 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class EntryKey:
-    """Everything that an engine was made from: when one part differs, it is another engine."""
+    """Everything that an engine was made from. If one part differs, it is another engine."""
 
     engine: str
     precision: str
     parts: Mapping[str, str]
-    """Weights hash, networks, recipe, library versions, processor or GPU; names and values are free."""
+    """Weights hash, networks, recipe, library versions, processor or GPU; names and values are free text."""
 
     @property
     def tree(self) -> dict[str, JsonValue]:
-        """Give the key as JSON values."""
+        """Return the key as JSON values."""
         return {"format": FORMAT, "engine": self.engine, "precision": self.precision, "parts": dict(sorted(self.parts.items()))}
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the key, 64 hexadecimal digits."""
+        """Return the SHA-256 of the key, 64 hexadecimal digits."""
         return hashlib.sha256(json.dumps(self.tree, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One built engine on disk, whose files have the hashes they had when they were made."""
+    """One built engine on disk; its files still have the hashes that they had when they were made."""
 
     path: Path
     digest: str
     key: Mapping[str, JsonValue]
     facts: Mapping[str, JsonValue] = field(default_factory=dict)
-    """What the builder wrote down: parity, seconds, model name."""
+    """What was recorded when the engine was made: parity, seconds, model name."""
     size_bytes: int = 0
 
 
 class _UnusableError(Exception):
-    """An entry cannot be used; the text says why."""
+    """An entry cannot be used; the text is the reason."""
 
 
 class EngineCache:
     """A folder of built engines."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Use *folder*, or the user's cache folder when it is None; nothing is made until something is built."""
+        """Use *folder*, or the user's cache folder when it is None; no folder is made before something is built."""
         self.folder = cache_folder() if folder is None else folder
         self._told: set[tuple[Path, str]] = set()
 
     def find(self, key: EntryKey) -> Entry | None:
-        """Give the entry of a key, or None when there is none that can be used; a damaged one is named in the log."""
+        """Return the entry of a key, or None when there is no usable one; the log names a damaged one."""
         path = self.folder / key.digest
         try:
             return _read(path, key)
         except _UnusableError as exc:
             if isinstance(exc.__cause__, FileNotFoundError) and not path.is_dir():
                 return None
-            if (path, str(exc)) not in self._told:  # it is looked for more than once on the way to being built again
+            if (path, str(exc)) not in self._told:  # find() is called more than once before the entry is built again
                 self._told.add((path, str(exc)))
                 log.warning("engine cache: %s is built again: %s", path, exc)
             return None
 
     def peek(self, key: EntryKey) -> Entry | None:
-        """Give the entry of a key without hashing its files, or None; enough to choose by, not to use."""
+        """Return the entry of a key without hashing its files, or None. This is enough to rank engines, but not to run one."""
         with contextlib.suppress(_UnusableError):
             return _read(self.folder / key.digest, key, whole=False)
         return None
 
     def get(self, key: EntryKey, build: Callable[[Path], Mapping[str, JsonValue]], *, anew: bool = False) -> Entry:
-        """Give the entry of a key, building it when it is not there or cannot be used.
+        """Return the entry of a key; build it first when it is absent or unusable.
 
         Args:
             key: what the engine is made from.
-            build: writes the engine's files into the folder it is given and returns facts for the entry.
-            anew: True builds in any case; what was there stays until its successor is whole.
+            build: writes the engine's files into the given folder and returns facts for the entry.
+            anew: True builds in any case; the old entry stays until the new one is complete.
 
         Raises:
             EngineError: when the folder cannot be written. What *build* raises passes through; nothing is left behind.
@@ -124,17 +124,17 @@ class EngineCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._lock(key.digest):
-                remove_leftovers(self.folder / key.digest)  # of a killed build; the lock is held, so nobody is at work there
+                remove_leftovers(self.folder / key.digest)  # of a killed build; the lock is held, so no other build is running
                 return (None if anew else self.find(key)) or self._build(key, build)
         except OSError as exc:
-            msg = f"the engine cache {self.folder} must be a folder that can be written: {exc}; set STREAMAV_HOME to another place"
+            msg = f"the engine cache {self.folder} must be a writable folder: {exc}; set STREAMAV_HOME to another place"
             raise EngineError(msg) from exc
 
     def entries(self) -> list[Entry]:
-        """List all whole entries, oldest first; those that cannot be used are left out."""
+        """List all complete entries, oldest first; unusable ones are left out."""
         found = []
         for path in self.folder.glob("*/" + ENTRY_FILE):
-            with contextlib.suppress(_UnusableError, FileNotFoundError):  # another process may remove or replace it meanwhile
+            with contextlib.suppress(_UnusableError, FileNotFoundError):  # another process may remove or replace it at the same time
                 found.append((path.stat().st_mtime, _read(path.parent, None)))
         return [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
 
@@ -149,7 +149,7 @@ class EngineCache:
         return found
 
     def clear(self) -> int:
-        """Remove every entry and what a killed build left; give the number of folders removed.
+        """Remove every entry and the leftovers of killed builds; return the number of folders removed.
 
         Raises:
             EngineError: when one cannot be removed.
@@ -169,12 +169,12 @@ class EngineCache:
 
     @contextlib.contextmanager
     def _lock(self, digest: str) -> Iterator[None]:
-        """Hold the lock of one key; the system lets it go when the process dies, so it never goes stale."""
+        """Hold the lock of one key; the system releases it when the process dies, so a lock is never left over."""
         with (self.folder / f"{digest[:16]}.lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                log.info("engine cache: another process builds this engine; waiting for it")
+                log.info("engine cache: another process builds this engine; waiting until it is done")
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -196,9 +196,9 @@ def _remove(path: Path) -> None:
     try:
         shutil.rmtree(path)
     except FileNotFoundError:
-        return  # somebody else was quicker
+        return  # another process removed it first
     except OSError as exc:
-        msg = f"the engine at {path} cannot be removed: {exc}; the folder must be one that you may write to"
+        msg = f"the engine at {path} cannot be removed: {exc}; you must have write permission for its folder"
         raise EngineError(msg) from exc
 
 
@@ -216,7 +216,7 @@ def _read(path: Path, key: EntryKey | None, *, whole: bool = True) -> Entry:
             msg = f"its format is {tree['format']}, not {FORMAT}"
             raise _UnusableError(msg)
         if digest != path.name or (key is not None and stored != key.tree):
-            msg = "it was made from something else"
+            msg = "its stored key does not match its folder name"
             raise _UnusableError(msg)
         for name, want in files.items() if whole else ():
             if file_sha256(path / Path(name).name) != want:

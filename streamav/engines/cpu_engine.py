@@ -1,8 +1,8 @@
-"""Runs a model's networks on the CPU from ONNX files: each in ONNX Runtime or in OpenVINO, whichever was faster on this machine.
+"""Runs a model's networks on the CPU from ONNX files: each network in ONNX Runtime or OpenVINO, whichever is faster on this machine.
 
-Both run the same files, exported (and quantised) once and kept in the engine cache. When the files are there no torch is
-imported: a start takes a fraction of a second and a fraction of the memory. Which runtime wins depends on processor and
-network (docs/adr/0011): so it is measured where the engine is made, and written down.
+Both runtimes run the same files, which are exported (and quantised) once and kept in the engine cache. When the files are there, torch is
+not imported: a start takes a fraction of a second and a fraction of the memory. Which runtime is faster depends on the processor and
+the network (docs/adr/0011). It is therefore measured when the engine is made, and recorded with the engine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from streamav.engines.openvino_network import OpenVinoNetwork, openvino_problem
 from streamav.engines.parity import relative_l2
 from streamav.engines.recipe import NETWORK_NAMES, load_recipe
 from streamav.engines.samples import make_samples
-from streamav.engines.speed import best_ms, second_of, timed_inputs
+from streamav.engines.speed import best_ms, segment_ms_of, timed_inputs
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 __all__ = ["CpuEngine", "CpuMaker"]
 
 ONE_THREAD = frozenset({"encode_segment", "localize_window"})
-"""Networks of many small steps: waking a second thread at each costs ONNX Runtime more than it gives, so batches are shared out whole."""
+"""Networks of many small steps. Waking a second thread at each step costs ONNX Runtime more than it gives, so threads take whole inputs."""
 LIBRARIES = ("onnxruntime", "openvino", "torch", "numpy")
 RUNTIMES = ("onnxruntime", "openvino")
 _CALIBRATION_SEGMENTS = 12
 _CALIBRATION_SEED = 20_231
-"""Other drawings than those of the comparison."""
+"""Seed of the calibration samples: not the samples of the comparison."""
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +60,10 @@ class CpuEngine(BoundedNetworks):
         """Load the networks.
 
         Args:
-            folder: holds one .onnx file a network.
-            recipe: how much runs at once, and in which precision.
-            threads: of the two encoders.
-            runtimes: by network, onnxruntime or openvino.
+            folder: holds one .onnx file for each network.
+            recipe: batch bounds and precision.
+            threads: number of threads of each of the two encoders.
+            runtimes: "onnxruntime" or "openvino" for each network.
             lowered: networks that run in the recipe's precision; the others run in float32.
         """
         self.name = f"{runtimes['visual']}-{recipe.precision}"
@@ -76,18 +76,18 @@ class CpuMaker:
     """Fills the role Maker with ONNX files."""
 
     def problem(self, recipe: Recipe) -> str | None:
-        """Say why it cannot be used: bfloat16 needs OpenVINO and a processor that has it."""
+        """Return why the engine cannot be used, or None: bfloat16 needs OpenVINO and a processor that computes in bfloat16."""
         return openvino_problem("bf16") if recipe.precision == "bf16" else None
 
     def parts(self, request: EngineRequest) -> dict[str, str]:  # noqa: ARG002 - the role's signature
-        """Give the versions of the libraries, and the processor, on which it depends which runtime is faster."""
+        """Return the versions of the libraries, and the processor; the choice of the faster runtime depends on them."""
         return {"libraries": library_versions(LIBRARIES), "processor": instructions()}
 
     def compile(self, request: EngineRequest, modules: Mapping[str, nn.Module], answers: Answers, folder: Path) -> dict[str, JsonValue]:
-        """Export the four networks, lower the encoders' precision where the recipe says so, and find the faster runtime of each.
+        """Export the four networks, lower the encoders' precision if the recipe asks for it, and find the faster runtime of each network.
 
         Raises:
-            EngineError: when a network holds something that ONNX cannot say.
+            EngineError: when a network holds something that ONNX cannot express.
         """
         self._export(request, modules, answers, folder)
         facts = _lower(request, answers, folder) if request.recipe.lowered else {}
@@ -96,11 +96,11 @@ class CpuMaker:
         return facts | {
             "runtimes": {name: min(times, key=lambda one: times[one]) for name, times in found.items()},
             "runtime_ms": {name: dict(times) for name, times in found.items()},
-            "second_ms": round(second_of(least, request.bundle.card.visual.frames_per_second), 3),
+            "second_ms": round(segment_ms_of(least, request.bundle.card.visual.frames_per_second), 3),
         }
 
     def _export(self, request: EngineRequest, modules: Mapping[str, nn.Module], answers: Answers, folder: Path) -> None:
-        """Write the float32 files, or take those of the float32 engine of the same model where it lies in the same cache."""
+        """Write the float32 files, or copy those of the float32 engine of the same model when the same cache holds it."""
         exact = replace(request, recipe=load_recipe("cpu-fp32"), calibration=None)
         ready = EngineCache(folder.parent).find(engine_key(self, exact)) if request.recipe.lowered else None
         if ready is not None:
@@ -113,7 +113,7 @@ class CpuMaker:
             export_onnx(modules[name], answers.inputs[name], folder / f"{name}.onnx", len(answers.outputs[name]))
 
     def load(self, request: EngineRequest, folder: Path, facts: Mapping[str, JsonValue]) -> CpuEngine:
-        """Open the files.
+        """Load the files.
 
         Raises:
             EngineError: when a runtime refuses one, or the facts do not name the runtimes.
@@ -135,7 +135,7 @@ def _load(path: Path, runtime: str, threads: int, hint: Hint) -> Network:
 
 
 def _lower(request: EngineRequest, answers: Answers, folder: Path) -> dict[str, JsonValue]:
-    """Lower the precision of the recipe's encoders, but of those that would answer too differently: they stay float32."""
+    """Lower the precision of the recipe's encoders; an encoder whose error exceeds `lowered_l2` stays float32."""
     recipe, threads = request.recipe, _threads(request)
     fit = _fit(request) if recipe.precision == "int8" else None
     kept: list[JsonValue] = []
@@ -158,13 +158,13 @@ def _lower(request: EngineRequest, answers: Answers, folder: Path) -> dict[str, 
         else:
             made.unlink(missing_ok=True)
             what = (name, recipe.precision, error, recipe.lowered_l2)
-            log.warning("engine: %s stays float32: %s is off by %.3f (relative L2), %.3f is allowed", *what)
+            log.warning("engine: network %s stays float32: in %s its relative L2 error is %.3f, at most %.3f is allowed", *what)
     calibration: dict[str, JsonValue] = {} if fit is None else {"calibration": _calibration_facts(request.calibration, fit)}
     return {"lowered": kept, "lowered_l2": errors, **calibration}
 
 
 def _fit(request: EngineRequest) -> Samples:
-    """Give what activations are measured on."""
+    """Return the samples on which the ranges of activations are measured."""
     if request.calibration is not None:
         return request.calibration.fit
     card = request.bundle.card
@@ -177,10 +177,10 @@ def _calibration_facts(calibration: Calibration | None, fit: Samples) -> dict[st
 
 
 def _runtimes(request: EngineRequest, answers: Answers, folder: Path, lowered: Collection[str]) -> dict[str, dict[str, float]]:
-    """Time each network in each runtime that is there; give milliseconds for each input, by network and runtime."""
+    """Time each network in each runtime that is present; return milliseconds for each input, by network and runtime."""
     problem = openvino_problem()
     if problem is not None:
-        log.info("engine: %s; ONNX Runtime runs everything", problem)
+        log.info("engine: %s; ONNX Runtime runs all networks", problem)
     times, threads = {}, _threads(request)
     for name in NETWORK_NAMES:
         hint = _hint(request.recipe, name in lowered)
@@ -195,7 +195,7 @@ def _hint(recipe: Recipe, lowered: bool) -> Hint:  # noqa: FBT001 - a property o
 
 
 def _names(facts: Mapping[str, JsonValue]) -> frozenset[str]:
-    """Give the networks that run in the recipe's precision."""
+    """Return the networks that run in the recipe's precision."""
     lowered = facts.get("lowered")
     return frozenset(map(str, lowered)) if isinstance(lowered, list) else frozenset()
 

@@ -1,7 +1,7 @@
-"""Speaks to an NVIDIA GPU through torch.cuda: one stream, page-locked memory, captured graphs.
+"""Runs work on an NVIDIA GPU through torch.cuda: one stream, page-locked memory, captured graphs.
 
-Not run on a GPU: the machine it was written on has none. Its calls are checked against torch's signatures and run with
-stand-ins; `make test-gpu` holds what is to be run on a GPU.
+Not run on a GPU: the machine on which it was written has none. Its calls are checked against torch's signatures and run with
+stand-ins; `make test-gpu` runs the tests that need a GPU.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["CudaDevice"]
 
 WARM_UPS = 3
-"""Plain runs before a capture: cuDNN chooses its algorithms and libraries take their workspaces, which a capture must not do.
+"""Plain runs before a capture: cuDNN chooses algorithms and libraries allocate workspaces, which must not happen in a capture.
 
 Source: pytorch/pytorch docs/source/notes/cuda.rst, "CUDA Graphs", whose examples warm up three times on a side stream.
 """
@@ -31,22 +31,22 @@ log = logging.getLogger(__name__)
 
 
 class CudaDevice:
-    """The role Device on one GPU."""
+    """Fills the role Device with one GPU."""
 
     def __init__(self, device: torch.device | None = None) -> None:
         """Use *device*, or the GPU that is torch's current one."""
         self._device = torch.device("cuda", torch.cuda.current_device()) if device is None else device
         self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        # One pool for all graphs: what one needs while it runs, the next may use after it, since all run in one stream.
+        # One memory pool for all graphs: all graphs run in one stream, so that each may use the memory of the one before.
         self._pool = torch.cuda.graph_pool_handle()
         self._uncaptured: set[str] = set()
         self.graphs = 0
-        """How many graphs have been captured."""
+        """Number of graphs captured so far."""
 
     def place(self, module: nn.Module) -> nn.Module:
         """Move a module to the GPU."""
         module = module.to(self._device)
-        torch.cuda.synchronize(self._device)  # torch's own stream did it; ours would not wait for that one
+        torch.cuda.synchronize(self._device)  # torch copies in its own stream; ours would not wait for it
         return module
 
     def pinned(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -56,12 +56,12 @@ class CudaDevice:
     def memory(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return zeros on the GPU."""
         zeros = torch.zeros(shape, dtype=dtype, device=self._device)
-        torch.cuda.synchronize(self._device)  # as in place()
+        torch.cuda.synchronize(self._device)  # for the same reason as in place()
         return zeros
 
     def prepare(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> Program:
-        """Capture a graph of *module*; when that fails, say so once for each network and launch it plainly from then on."""
-        # The with leaves the stream even when a failed capture does not (torch.cuda.graph.__exit__).
+        """Capture a graph of *module*; when that fails, warn once for each network and launch it without a graph from then on."""
+        # This `with` leaves the stream also after a failed capture; torch.cuda.graph.__exit__ does not.
         with torch.cuda.stream(self._stream), _ieee_float32():
             for _ in range(WARM_UPS):
                 _answers(module, inputs)
@@ -71,7 +71,7 @@ class CudaDevice:
                 except RuntimeError as exc:
                     self._uncaptured.add(name)
                     self._pool = torch.cuda.graph_pool_handle()  # torch leaves the old one open (CUDAGraph.cpp, capture_end)
-                    log.warning("engine: network %s runs without CUDA graphs, its capture failed: %s", name, exc)
+                    log.warning("engine: network %s runs without CUDA graphs, since its capture failed: %s", name, exc)
 
         def launch() -> tuple[Tensor, ...]:
             with torch.cuda.stream(self._stream), _ieee_float32():
@@ -80,19 +80,19 @@ class CudaDevice:
         return launch
 
     def copy(self, target: Tensor, source: Tensor) -> None:
-        """Copy without waiting; the host's side is page-locked."""
+        """Start a copy and return without waiting for its end; the host's side is page-locked."""
         with torch.cuda.stream(self._stream):
             target.copy_(source, non_blocking=True)
 
     def wait(self) -> None:
-        """Make the host wait, asleep, so that capture and other sources have the core; spinning would save microseconds."""
+        """Block the host until the stream's work is done, asleep, so that capture has the core; spinning would save only microseconds."""
         event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         event.record(self._stream)
         event.synchronize()
 
     def _captured(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Program:
         graph = torch.cuda.CUDAGraph()
-        # A pool asks for the same stream each time. "thread_local": what other threads do on the GPU does not spoil the capture.
+        # A shared pool needs the same stream in each capture. "thread_local": GPU work of other threads does not break the capture.
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             outputs = _answers(module, inputs)
         self.graphs += 1
@@ -109,9 +109,9 @@ class CudaDevice:
 def _ieee_float32() -> Iterator[None]:
     """Compute float32 in float32, not in TF32 (10 bits), and let cuDNN measure which algorithm is fastest.
 
-    torch's default is TF32 in convolutions and float32 elsewhere. A recipe that says fp32 means it; one that may round takes
-    fp16, which has the same 10 bits at twice the speed (NVIDIA's figures for tensor cores). Chosen when a graph is captured
-    and frozen in it. The flags are the process's: other threads that compute in these moments see them.
+    torch's default is TF32 in convolutions and float32 elsewhere. A recipe with fp32 asks for float32; a recipe that may round uses
+    fp16, which has the same 10 bits at twice the speed (NVIDIA's figures for tensor cores). The choice is made when a graph is captured
+    and stays in the graph. The flags hold for the whole process: other threads that compute at the same time see them too.
     """
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False

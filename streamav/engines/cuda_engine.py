@@ -1,7 +1,7 @@
 """Runs a model's networks on an NVIDIA GPU with torch alone: captured CUDA graphs, encoders in half precision.
 
-Not run on a GPU (docs/cuda.md says what was checked instead). Importing this module imports no torch, so that asking
-whether there is a GPU costs nothing where there is none.
+Not run on a GPU (docs/cuda.md lists what was checked instead). Importing this module imports no torch, so that the check for a GPU
+costs nothing on a machine without one.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ __all__ = ["CudaEngine", "CudaMaker", "cuda_problem", "open_eager_cuda"]
 
 
 class CudaEngine(NamedNetworks):
-    """The four networks of a model on a GPU; windows have ten segments. Calls of several threads go one after another."""
+    """The four networks of a model on a GPU; windows have ten segments. Calls from several threads run one after another."""
 
     def __init__(self, modules: Mapping[str, nn.Module], card: ModelCard, recipe: Recipe, device: Device) -> None:
-        """Bring the modules to the device.
+        """Move the modules to the device.
 
         Args:
             modules: the four float32 torch modules, on the CPU, in evaluation mode; they are changed.
-            card: of their model, which says what their inputs are.
-            recipe: precision, and how much runs at once.
-            device: does the work.
+            card: of their model; it defines their inputs.
+            recipe: precision and batch bounds.
+            device: runs the networks.
         """
         from streamav.engines.cuda_graphs import GraphedNetwork
         from streamav.engines.cuda_modules import lower
@@ -60,7 +60,7 @@ class CudaEngine(NamedNetworks):
         self._frames = card.visual.frames_per_second
 
     def warm_up(self) -> None:
-        """Capture the graphs that a second of one stream needs; those of larger batches come with the first such batch.
+        """Capture the graphs that one segment of one stream needs; graphs of larger batches are captured with the first such batch.
 
         Raises:
             EngineError: when the device fails.
@@ -70,14 +70,14 @@ class CudaEngine(NamedNetworks):
 
 
 class CudaMaker:
-    """Fills the role Maker: nothing is written but the reference's answers, since graphs live in the process."""
+    """Fills the role Maker: only the reference's answers are stored, since graphs exist in the process only."""
 
     def __init__(self, open_device: Callable[[], Device] | None = None) -> None:
-        """Use what *open_device* gives instead of a GPU; None for the GPU."""
+        """Use the device that *open_device* returns; None uses the GPU."""
         self._open_device = open_device
 
     def problem(self, recipe: Recipe) -> str | None:
-        """Say why this machine cannot run it, or None when it can."""
+        """Return why this machine cannot run the engine, or None when it can."""
         return cuda_problem(recipe.precision) if self._open_device is None else None
 
     def parts(self, request: EngineRequest) -> dict[str, str]:  # noqa: ARG002 - the role's signature
@@ -101,10 +101,10 @@ class CudaMaker:
         return {}
 
     def load(self, request: EngineRequest, folder: Path, facts: Mapping[str, JsonValue]) -> CudaEngine:  # noqa: ARG002 - the role's
-        """Build the modules from the bundle, bring them to the GPU and capture the graphs of one stream.
+        """Build the modules from the bundle, move them to the GPU and capture the graphs of one stream.
 
         Raises:
-            EngineError: when the GPU fails, for want of memory for example.
+            EngineError: when the GPU fails, for example when it has too little memory.
             ModelError: when weights are missing or do not fit.
         """
         from streamav.engines.modules import build_modules
@@ -112,20 +112,20 @@ class CudaMaker:
         modules = build_modules(request.bundle, request.settings.weights_dir)
         try:
             engine = CudaEngine(modules, request.bundle.card, request.recipe, (self._open_device or _gpu)())
-        except RuntimeError as exc:  # torch's errors of CUDA, out of memory among them, are of this type
-            msg = f"the model {request.bundle.card.name} cannot be brought to the GPU: {exc}"
+        except RuntimeError as exc:  # torch raises this type for errors of CUDA, also for too little memory
+            msg = f"the model {request.bundle.card.name} cannot be moved to the GPU: {exc}"
             raise EngineError(msg) from exc
         engine.warm_up()
         return engine
 
 
 def cuda_problem(precision: Precision = "fp32") -> str | None:
-    """Say in half a sentence why CUDA cannot be used here and what to do, or None when it can; never raises.
+    """Return in half a sentence why CUDA cannot be used here and what to do, or None when it can; never raises.
 
     torch is imported only where a driver is loaded.
     """
     if not NVIDIA_DRIVER.exists():
-        return "no NVIDIA driver is loaded here (in a container: start it with the GPU); use --engine cpu"
+        return "no NVIDIA driver is loaded here (a container must be started with the GPU); use --engine cpu"
     try:
         import torch
     except (ImportError, OSError) as exc:
@@ -133,7 +133,7 @@ def cuda_problem(precision: Precision = "fp32") -> str | None:
     if torch.version.cuda is None:
         return f"torch {torch.__version__} was built without CUDA; install the CUDA build of the same version"
     if not torch.cuda.is_available():
-        hint = f"see whether CUDA_VISIBLE_DEVICES hides it and the driver is new enough for CUDA {torch.version.cuda}"
+        hint = f"check that CUDA_VISIBLE_DEVICES does not hide it and that the driver is new enough for CUDA {torch.version.cuda}"
         return f"torch sees no GPU; {hint}"
     if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return f"{torch.cuda.get_device_name()} has no bfloat16; use --precision fp16"
@@ -141,9 +141,9 @@ def cuda_problem(precision: Precision = "fp32") -> str | None:
 
 
 def open_eager_cuda(bundle: Bundle, settings: ModelSettings) -> TorchEngine:
-    """Open plain eager float32 torch on the GPU: what CUDA's rows of a benchmark are measured against, never a run's engine.
+    """Open plain eager float32 torch on the GPU: the reference of CUDA's rows in the benchmark, never the engine of a run.
 
-    torch's own defaults hold, so that its convolutions may use TF32: it is what somebody gets who only writes `.to("cuda")`.
+    torch's own defaults hold, so that its convolutions may use TF32: this is the speed of a model after `.to("cuda")` and no other change.
 
     Raises:
         EngineError: when there is no GPU.
@@ -168,7 +168,7 @@ def _gpu() -> Device:
 
 
 def _ports(card: ModelCard) -> dict[str, tuple[Port, ...]]:
-    """Return shape and type of one input of each network."""
+    """Return the shape and type of each input of each network."""
     import torch
 
     from streamav.networks.options import VSCGOptions

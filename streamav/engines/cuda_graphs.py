@@ -1,7 +1,7 @@
-"""Runs one network on a GPU: page-locked rows in, the captured graph of the batch's size, page-locked rows out.
+"""Runs one network on a GPU: page-locked input rows, the captured graph of the batch's size, page-locked output rows.
 
-All work is one stream, in order, and the host waits once for each piece of a batch. What a copy or a graph is, is the
-business of the `Device` (`cuda_device.py`).
+All work runs in order in one stream, and the host waits once for each piece of a batch. How a copy or a graph is done is defined by
+the `Device` (`cuda_device.py`).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     Program = Callable[[], tuple[Tensor, ...]]
-    """Runs a network on its own input memory; what it returns holds until the next program of the device runs."""
+    """Runs a network on its own input memory; the returned tensors are valid until the next program of the device runs."""
 
 __all__ = ["Device", "GraphedNetwork", "Port", "bucket_sizes"]
 
 Port = tuple[tuple[int, ...], "torch.dtype"]
-"""Shape of one input without the batch axis, and its type: uint8 or float32."""
+"""Shape of one input without the batch axis, and its type (uint8 or float32)."""
 
 
 class Device(Protocol):
-    """Memory and work of a GPU. Copies and programs are done in the order in which they are given, at the latest when wait() returns."""
+    """Memory and work of a GPU. Copies and programs run in the order of the calls, and are done at the latest when wait() returns."""
 
     def place(self, module: nn.Module) -> nn.Module:
         """Move a module's weights to the device and return it."""
@@ -43,13 +43,13 @@ class Device(Protocol):
         """Return zeros on the device."""
 
     def prepare(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> Program:
-        """Make *module* ready to run on whatever then lies in *inputs*."""
+        """Return a program that runs *module* on the contents that *inputs* have at the time of the run."""
 
     def copy(self, target: Tensor, source: Tensor) -> None:
         """Copy between host and device."""
 
     def wait(self) -> None:
-        """Block the host until all that was given is done."""
+        """Block the host until all copies and programs are done."""
 
 
 def bucket_sizes(most: int) -> tuple[int, ...]:
@@ -58,24 +58,24 @@ def bucket_sizes(most: int) -> tuple[int, ...]:
 
 
 class GraphedNetwork:
-    """A network (role Network) with one program for each batch size of `bucket_sizes`; longer batches are cut into pieces.
+    """Fills the role Network with one program for each batch size of `bucket_sizes`; longer batches are cut into pieces.
 
-    A piece is padded up to its program's size with the rows that an earlier batch left there (zeros at first). The networks
-    treat each row alone, so these rows change nothing, and they are never returned.
+    A piece is padded up to its program's size with the rows of earlier batches (zeros at first). The networks compute each row
+    independently, so these rows change no result, and they are never returned.
     """
 
     def __init__(
         self, name: str, module: nn.Module, ports: Sequence[Port], most: int, device: Device, lock: AbstractContextManager[object]
     ) -> None:
-        """Put the module on the device; programs are prepared when a batch first needs one.
+        """Move the module to the device; a program is prepared when a batch first needs it.
 
         Args:
-            name: of the network, for messages.
+            name: name of the network, for messages.
             module: returns one or several float32 tensors.
-            ports: one for each input.
-            most: inputs at once, at least 1.
-            device: does the work.
-            lock: shared by all networks of the device; graphs share memory, so that one call runs at a time.
+            ports: shape and type of each input.
+            most: largest number of inputs at once, at least 1.
+            device: runs the network.
+            lock: shared by all networks of the device; graphs share memory, so only one call may run at a time.
         """
         self._name, self._ports, self._most = name, tuple(ports), most
         self._device, self._lock = device, lock
@@ -89,14 +89,14 @@ class GraphedNetwork:
         """Run the network on a batch of any size.
 
         Raises:
-            EngineError: when the inputs have not the shapes and types that the network takes, or the device fails.
+            EngineError: when the inputs do not have the shapes and types that the network takes, or the device fails.
         """
         self._check(inputs)
         firsts = range(0, len(inputs[0]), self._most)
         with self._lock, torch.inference_mode():
             try:
                 pieces = [self._run([array[first : first + self._most] for array in inputs]) for first in firsts]
-            except RuntimeError as exc:  # torch's errors of CUDA, out of memory among them, are of this type
+            except RuntimeError as exc:  # torch raises this type for errors of CUDA, also for too little memory
                 with contextlib.suppress(RuntimeError):
                     self._device.wait()  # the buffers are free for the next call
                 msg = f"network {self._name} failed on the device, in pieces of at most {self._most} inputs: {exc}"
@@ -104,7 +104,7 @@ class GraphedNetwork:
         return pieces[0] if len(pieces) == 1 else tuple(np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
 
     def warm_up(self, count: int) -> None:
-        """Prepare the programs that a batch of *count* inputs will need.
+        """Prepare the programs that a batch of *count* inputs needs.
 
         Raises:
             EngineError: when the device fails.

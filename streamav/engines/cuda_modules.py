@@ -1,9 +1,9 @@
-"""Makes torch modules fit for a GPU: batch norms folded away, encoders in the recipe's precision, float32 at every border.
+"""Prepares torch modules for a GPU: folds batch norms, brings encoders to the recipe's precision, keeps float32 at every border.
 
-The localizer stays in float32 in every recipe. It costs next to nothing there (the window part is many small steps whose
-time is their number, and one attention is 26 MFLOP), and it decides by hard comparison: positive sample propagation keeps
-a pair whose share exceeds 0.99 / 10 where an even share is 1 / 10; the two are two steps of bfloat16 apart.
-It knows no device.
+The localizer stays in float32 in every recipe. float32 costs almost nothing there: the window part is many small steps, whose
+number decides the time, and one attention is 26 MFLOP. And it decides by hard comparison: positive sample propagation keeps
+a pair whose share exceeds 0.99 / 10, where an even share is 1 / 10; the two numbers are two steps of bfloat16 apart.
+It moves nothing to a device.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ _TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def lower(modules: Mapping[str, nn.Module], precision: Precision) -> dict[str, nn.Module]:
-    """Give the four modules in a precision; *modules* are changed.
+    """Return the four modules in the given precision; *modules* are changed.
 
     Args:
         modules: float32, in evaluation mode.
-        precision: fp32, fp16 or bf16, of the two encoders but those of `FLOAT32_ALWAYS`.
+        precision: fp32, fp16 or bf16; it holds for the two encoders, except those of `FLOAT32_ALWAYS`.
 
     Raises:
         EngineError: when the precision is another one.
     """
     if precision not in _TYPES:
-        msg = f"the engine cuda runs in {', '.join(_TYPES)}, got {precision}; change the recipe"
+        msg = f"the engine cuda must run in {', '.join(_TYPES)}, got {precision}; change the recipe"
         raise EngineError(msg)
     return {name: _lowered(module, _TYPES[precision]) if name in ENCODERS else module for name, module in modules.items()}
 
 
 def fold_norms(module: nn.Module) -> None:
-    """Fold each batch norm into the convolution right before it: one pass over memory less for each.
+    """Fold each batch norm into the convolution directly before it. This saves one pass over memory for each.
 
-    A norm that directly follows a convolution among a module's children is taken for that convolution's, as it is in all
-    our encoders; the comparison with the reference would show one that is not.
+    A norm that directly follows a convolution among a module's children is assumed to belong to that convolution. This holds in all
+    our encoders; the comparison with the reference would detect an exception.
     """
     for (name, convolution), (norm_name, norm) in itertools.pairwise(list(module.named_children())):
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
@@ -60,7 +60,7 @@ def fold_norms(module: nn.Module) -> None:
 
 
 class _FloatOutput(nn.Module):
-    """An encoder whose answer is float32."""
+    """Converts the output of an encoder to float32."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -72,11 +72,11 @@ class _FloatOutput(nn.Module):
 
 
 def _lowered(encoder: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Bring the layers that hold weights to *dtype*; what comes before the first of them (pixels to numbers) stays float32."""
+    """Convert the layers that hold weights to *dtype*; what comes before the first of them (pixels to numbers) stays float32."""
     fold_norms(encoder)
     if isinstance(encoder, FLOAT32_ALWAYS):
         dtype = torch.float32
-    # Half precision is fast on tensor cores, which want channels last; without them (float32) cuDNN is made for channels first.
+    # Tensor cores are fast in half precision with channels last; without them (float32) cuDNN is optimised for channels first.
     layout = torch.contiguous_format if dtype == torch.float32 else torch.channels_last
     for layer in encoder.modules():
         if isinstance(layer, nn.Conv2d):
@@ -89,7 +89,7 @@ def _lowered(encoder: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 class _Takes:
-    """Gives a layer its input in a type and a layout; does nothing to what has both."""
+    """Converts the input of a layer to a type and a layout; an input that has both is not changed."""
 
     def __init__(self, dtype: torch.dtype, layout: torch.memory_format | None) -> None:
         self._dtype = dtype

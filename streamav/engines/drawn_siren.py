@@ -1,7 +1,7 @@
-"""Draws a siren that is seen and heard at once, so that the samples of an engine's comparison hold an event.
+"""Draws a siren that is seen and heard at the same time, so that the samples of an engine's comparison hold an event.
 
-Without one a model that is sure of itself calls every sample background, and no wrong decision could show. It is plain
-enough for numpy alone, and the starter model is sure of it (tests/unit/test_samples.py).
+Without an event, a model would score every sample as background with certainty, and no wrong decision could be found. The drawing
+needs numpy only, and the starter model detects it with certainty (tests/unit/test_samples.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PARTIALS = 8
 
 
 def siren_picture(picture: NDArray[np.uint8], second: int) -> NDArray[np.uint8]:
-    """Draw a van with a blue stripe and two blue lamps that are lit in turn over a picture (h, w, 3)."""
+    """Draw a van with a blue stripe and two blue lamps, lit in turn, over a picture (h, w, 3)."""
     drawn = picture.copy()
     y, x = (axis / (side - 1) for axis, side in zip(np.indices(picture.shape[:2]), picture.shape[:2], strict=True))
 
@@ -40,7 +40,7 @@ def siren_picture(picture: NDArray[np.uint8], second: int) -> NDArray[np.uint8]:
 
 
 def siren_sound(shape: tuple[int, int], second: int) -> NDArray[np.float64]:
-    """Return the mel magnitudes of a wail between 600 and 1,300 Hz every 1.3 s, by frame (10 ms) and band."""
+    """Return the mel magnitudes of a wail between 600 and 1,300 Hz with a period of 1.3 s, by frame (10 ms) and band."""
     frame, band = np.indices(shape, dtype=np.float64)
     hz = 950.0 - 350.0 * np.cos(2 * np.pi * (frame / 100 + second) / 1.3)
     sound = np.zeros(shape)

@@ -1,4 +1,4 @@
-"""What this machine has on which an engine depends: versions of libraries, the processor, NVIDIA's driver. It knows no engine."""
+"""Reads what an engine depends on in this machine: versions of libraries, the processor, NVIDIA's driver. It depends on no engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def library_version(package: str) -> str:
-    """Give the version of an installed package, or the word absent."""
+    """Return the version of an installed package, or "absent"."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -25,24 +25,24 @@ def library_version(package: str) -> str:
 
 
 def library_versions(packages: Iterable[str]) -> str:
-    """Give names and versions of packages in one line."""
+    """Return names and versions of packages in one line."""
     return " ".join(f"{name} {library_version(name)}" for name in packages)
 
 
 def instructions() -> str:
-    """Name the processor by what it can do: its model may differ, its instructions are what counts."""
+    """Return the processor's vector instruction sets, not its model: the instruction sets decide which engine runs and how fast."""
     flags = (_cpuinfo("flags", "Features") or "unknown").split()
     vectors = ("avx", "amx", "fma", "asimd", "sve", "i8mm", "bf16", "unknown")
     return " ".join(sorted(flag for flag in flags if flag.startswith(vectors)))
 
 
 def processor_name() -> str:
-    """Give the processor's name for people."""
+    """Return the processor's model name, for display."""
     return _cpuinfo("model name") or "processor"
 
 
 def _cpuinfo(*names: str) -> str | None:
-    """Give what Linux says of the first core under one of these names; None where it says nothing."""
+    """Return the first field of /proc/cpuinfo with one of these names; None when there is none."""
     try:
         with _CPUINFO.open(encoding="ascii", errors="replace") as file:
             return next((line.partition(":")[2].strip() for line in file if line.startswith(names)), None)

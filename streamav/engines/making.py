@@ -1,7 +1,7 @@
-"""Makes an engine in steps that are the same for all of them: find it, or compile, compare with the reference, write down, load.
+"""Makes an engine in the same steps for every kind: find it in the cache, or compile, compare with the reference, record, load.
 
-What differs between TensorRT, CUDA and the CPU is a `Maker`. The comparison with the reference is here and nowhere else, so
-that no engine can be used that did not pass it.
+What differs between TensorRT, CUDA and the CPU is a `Maker`. The comparison with the reference is only here, so that no engine can
+be used that did not pass it.
 """
 
 from __future__ import annotations
@@ -55,60 +55,60 @@ __all__ = [
 ANSWERS_FILE = "reference.npz"
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FORMING = ("drawn_siren.py", "modules.py", "onnx_export.py", "quantisation.py", "samples.py", "tensorrt_export.py", "unrolling.py")
-"""Our code beside the networks' on which an engine's files and its stored reference depend."""
+"""Our code outside `networks/` on which an engine's files and its stored reference depend."""
 _DIFFERS = "differs from the float32 reference by more than its recipe allows"
 _LARGE_BYTES = 64 << 20
-"""Weights above it take long to export: 11 MB delayed a start by 1 to 2 s, 362 MB by 25 s or more (docs/engines.md, first start)."""
+"""Larger weights take long to export: 11 MB delayed a start by 1 to 2 s, 362 MB by 25 s or more (docs/engines.md, first start)."""
 
 log = logging.getLogger(__name__)
 
 _last_answers: dict[str, Answers] = {}
-"""The reference's answers for the model that an engine was made of last, by what the model is."""
+"""The reference's answers for the model of the engine that was made last, by a key of all that defines the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRequest:
-    """What an engine is made of and for."""
+    """What an engine is made from: model, settings, recipe and calibration."""
 
     bundle: Bundle
     settings: ModelSettings
     """Threads, and the folder of encoders that the bundle does not hold."""
     recipe: Recipe
     calibration: Calibration | None = None
-    """Recorded material; None for what `samples` draws. No part of the key: an engine stays until it is made anew."""
+    """Recorded material; None for the drawn samples of `samples`. It is no part of the key: an engine is kept until it is made anew."""
 
 
 class Maker(Protocol):
-    """One way to make engines; filled by an object of the module of that engine."""
+    """One way to make engines; each engine's module has a class that fills this role."""
 
     def problem(self, recipe: Recipe) -> str | None:
-        """Say why this machine cannot run such an engine, in half a sentence, or None when it can. Quick; never raises."""
+        """Return why this machine cannot run such an engine, in half a sentence, or None when it can. Quick; never raises."""
 
     def parts(self, request: EngineRequest) -> Mapping[str, str]:
-        """Give what belongs to the key besides model, recipe and networks: versions of libraries, processor or GPU."""
+        """Return the parts of the key besides model, recipe and networks: versions of libraries, processor or GPU."""
 
     def compile(self, request: EngineRequest, modules: Mapping[str, nn.Module], answers: Answers, folder: Path) -> Mapping[str, JsonValue]:
-        """Write the engine's files into *folder* and give facts to keep (may be none of both).
+        """Write the engine's files into *folder* and return facts to keep; there may be no files and no facts.
 
-        Where compiling times the networks anyway, the fact second_ms spares them from being timed again.
+        If compiling times the networks anyway, it returns the fact second_ms, and they are not timed again.
 
         Args:
-            request: what is wanted.
-            modules: the four float32 torch modules by name, on the CPU, in evaluation mode; may be changed.
+            request: the model, settings and recipe of the engine.
+            modules: the four float32 torch modules by name, on the CPU, in evaluation mode; they may be changed.
             answers: inputs and float32 outputs of each network on the samples.
-            folder: empty, of the cache.
+            folder: an empty folder of the cache.
 
         Raises:
             EngineError: when it cannot be made.
         """
 
     def load(self, request: EngineRequest, folder: Path, facts: Mapping[str, JsonValue]) -> Engine:
-        """Open what compile() made.
+        """Load the engine that compile() made.
 
         Args:
             request: as in compile().
-            folder: of the entry.
-            facts: what compile() gave.
+            folder: folder of the entry.
+            facts: the facts that compile() returned.
 
         Raises:
             EngineError: when it cannot be loaded.
@@ -116,7 +116,7 @@ class Maker(Protocol):
 
 
 def is_slow(request: EngineRequest) -> bool:
-    """Say whether making an engine takes so long (more than some three seconds) that a live run should begin on another one.
+    """Return whether making an engine takes so long (more than some three seconds) that a live run should begin on another engine.
 
     TensorRT, int8 (it calibrates) and, on the CPU, large models are slow.
     """
@@ -125,7 +125,7 @@ def is_slow(request: EngineRequest) -> bool:
 
 
 def engine_key(maker: Maker, request: EngineRequest) -> EntryKey:
-    """Give the key of an engine: weights, networks and their code, recipe, versions, and what the maker adds.
+    """Return the key of an engine: weights, networks and their code, recipe, versions, and the parts that the maker adds.
 
     Raises:
         ModelError: when an external encoder is missing.
@@ -136,7 +136,7 @@ def engine_key(maker: Maker, request: EngineRequest) -> EntryKey:
 
 
 def is_made(maker: Maker, request: EngineRequest, cache: EngineCache) -> bool:
-    """Say whether an engine lies ready in the cache (whatever its comparison said).
+    """Return whether the cache holds an engine, whether it passed its comparison or not.
 
     Raises:
         ModelError: when an external encoder is missing.
@@ -145,10 +145,10 @@ def is_made(maker: Maker, request: EngineRequest, cache: EngineCache) -> bool:
 
 
 def open_made(maker: Maker, request: EngineRequest, cache: EngineCache) -> Engine:
-    """Open an engine, making and comparing it first when it is not in the cache.
+    """Open an engine; make it and compare it first when it is not in the cache.
 
     Raises:
-        EngineError: when this machine cannot run it, it cannot be made, or it differs from torch by more than the recipe allows.
+        EngineError: when this machine cannot run it, when it cannot be made, or when it differs from torch by more than the recipe allows.
         ModelError: when weights are missing or do not fit.
     """
     entry = made(maker, request, cache)
@@ -156,10 +156,10 @@ def open_made(maker: Maker, request: EngineRequest, cache: EngineCache) -> Engin
 
 
 def made(maker: Maker, request: EngineRequest, cache: EngineCache, *, anew: bool = False) -> Entry:
-    """Give the entry of an engine that passed its comparison, making it first when it is not in the cache; nothing is loaded.
+    """Return the entry of an engine that passed its comparison; make it first when it is not in the cache. Nothing is loaded.
 
-    With *anew* it is made in any case. What lies in the cache stays there until its successor is whole, and one that passed its
-    comparison stays for good when its successor does not pass.
+    With *anew* it is made in any case. The old entry stays until the new one is complete. An old entry that passed its
+    comparison is not replaced by a new one that did not pass.
 
     Raises:
         EngineError: as `open_made`.
@@ -174,7 +174,7 @@ def made(maker: Maker, request: EngineRequest, cache: EngineCache, *, anew: bool
         facts = _make(maker, request, folder)
         before = cache.find(key) if anew else None
         if before is not None and has_passed(before.facts) and not has_passed(facts):
-            msg = f"the engine made anew {_DIFFERS}: {facts['parity']}; the engine that passed before stays"
+            msg = f"the engine made anew {_DIFFERS}: {facts['parity']}; the earlier engine, which passed, stays"
             raise EngineError(msg)
         return facts
 
@@ -184,15 +184,15 @@ def made(maker: Maker, request: EngineRequest, cache: EngineCache, *, anew: bool
 
 
 def open_ready(maker: Maker, request: EngineRequest, cache: EngineCache) -> Engine:
-    """Open an engine that another process made, and compare it once more in this one, which also warms it up; nothing is made.
+    """Open an engine that another process made, and compare it once more in this process, which also warms it up; nothing is made.
 
     Raises:
-        EngineError: when it is not there, cannot be loaded, or differs from torch by more than the recipe allows.
+        EngineError: when it is absent, cannot be loaded, or differs from torch by more than the recipe allows.
         ModelError: when an external encoder is missing.
     """
     entry = cache.find(engine_key(maker, request))
     if entry is None:
-        msg = f"no usable {request.recipe.name} for model {request.bundle.card.name} lies in {cache.folder}"
+        msg = f"no usable engine {request.recipe.name} for model {request.bundle.card.name} is in {cache.folder}"
         raise EngineError(msg)
     _check_passed(entry)
     engine, parity = run_again(maker, request, entry)
@@ -203,7 +203,7 @@ def open_ready(maker: Maker, request: EngineRequest, cache: EngineCache) -> Engi
 
 
 def run_again(maker: Maker, request: EngineRequest, entry: Entry) -> tuple[Engine, Parity]:
-    """Load an engine and compare it once more with the reference's answers that lie beside it.
+    """Load an engine and compare it once more with the reference's answers that are stored beside it.
 
     Raises:
         EngineError: when it cannot be loaded or run, or the answers are damaged.
@@ -213,11 +213,11 @@ def run_again(maker: Maker, request: EngineRequest, entry: Entry) -> tuple[Engin
 
 
 def _make(maker: Maker, request: EngineRequest, folder: Path) -> dict[str, JsonValue]:
-    """Compile into *folder*, compare with the reference, and write down what came out."""
+    """Compile into *folder*, compare with the reference, and return the facts of the entry."""
     from streamav.engines.modules import build_modules
 
     bundle, recipe = request.bundle, request.recipe
-    log.info("engine: making %s for model %s; this is done once", recipe.name, bundle.card.name)
+    log.info("engine: making %s for model %s; this is done only once", recipe.name, bundle.card.name)
     began = time.perf_counter()
     modules = build_modules(bundle, request.settings.weights_dir)
     answers = _reference_answers(request, modules)
@@ -229,10 +229,11 @@ def _make(maker: Maker, request: EngineRequest, folder: Path) -> dict[str, JsonV
     if request.calibration is not None:
         compared_on = request.calibration.source
     if drawn is not None and parity.passed and not (other := compare(engine, drawn, recipe.tolerance)).passed:
-        # A quiet or dark clip fits ranges that hold nothing else, and would check them with more of the same.
+        # A quiet or dark clip fits ranges that suit only such clips, and the checking half of the same clip would not show it.
         parity, compared_on = other, f"drawn samples, besides {compared_on}"
         log.warning(
-            "engine: %s is right on the recordings and wrong elsewhere; they must hold sounds and pictures of all kinds", recipe.name
+            "engine: %s passes on the recordings, not on the drawn samples; give recordings with all kinds of sounds and pictures",
+            recipe.name,
         )
     seconds = time.perf_counter() - began
     log.info(
@@ -252,7 +253,7 @@ def _make(maker: Maker, request: EngineRequest, folder: Path) -> dict[str, JsonV
 
 
 def _reference_answers(request: EngineRequest, modules: Mapping[str, nn.Module]) -> Answers:
-    """Ask the reference; where several engines of one model are made one after another, it is asked once."""
+    """Run the reference; when several engines of one model are made one after another, it runs once."""
     from streamav.engines.torch_engine import TorchEngine
 
     bundle, recorded = request.bundle, request.calibration
@@ -267,7 +268,7 @@ def _reference_answers(request: EngineRequest, modules: Mapping[str, nn.Module])
 
 
 def _model_parts(request: EngineRequest) -> dict[str, str]:
-    """Give all that makes a model what it is: weights, networks and their options, and the files of external encoders.
+    """Return all that defines a model: weights, networks and their options, and the files of external encoders.
 
     Raises:
         ModelError: when an external encoder is missing.
@@ -294,19 +295,19 @@ def _check_passed(entry: Entry) -> None:
 
 
 def has_passed(facts: Mapping[str, JsonValue]) -> bool:
-    """Say whether the facts of an entry tell that it passed its comparison."""
+    """Return whether an entry passed its comparison, according to its facts."""
     parity = facts.get("parity")
     return isinstance(parity, dict) and parity.get("passed") is True
 
 
 @functools.lru_cache(maxsize=16)
-def _encoder_sha256(path: Path, modified_ns: int, size: int) -> str:  # noqa: ARG001 - another date or size is another file
-    """Hash an external encoder once a process: its hash is in the key of every engine that is looked at."""
+def _encoder_sha256(path: Path, modified_ns: int, size: int) -> str:  # noqa: ARG001 - another date or size means another file
+    """Hash an external encoder once for each process: its hash is in the key of every engine that is looked up."""
     return file_sha256(path)
 
 
 def _weights_bytes(request: EngineRequest) -> int:
-    """Add up the files of a model and of the encoders that it names; those that are missing count nothing."""
+    """Add up the sizes of a model's files and of its external encoders, bytes; missing files count 0."""
     card, size = request.bundle.card, sum(path.stat().st_size for path in request.bundle.path.glob("*"))
     for part in (card.audio, card.visual):
         if part.external:
@@ -316,10 +317,10 @@ def _weights_bytes(request: EngineRequest) -> int:
 
 
 def _code_sha256(package: Path = _PACKAGE) -> str:
-    """Hash the code of the networks and of what forms them, so that a change of it makes other engines.
+    """Hash the code of the networks and of what converts them, so that a change of the code makes other engines.
 
-    The modules of `networks/` count, those of `networks/files/` do not: they only read weight files, whose contents (or the weights
-    that came of them) are in the key themselves. What reading means for a network, names and layouts, is in its own module.
+    The modules of `networks/` are in the key, those of `networks/files/` are not: they only read weight files, whose contents (or the
+    weights read from them) are in the key themselves. How the names and layouts of a file map to a network is in the network's own module.
     """
     paths = [*sorted((package / "networks").glob("*.py")), *(package / "engines" / name for name in _FORMING)]
     return "".join(file_sha256(path)[:8] for path in paths)

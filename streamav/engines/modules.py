@@ -1,6 +1,6 @@
 """Builds the four torch modules of a bundle with their weights: the float32 reference from which every engine is made.
 
-It knows no engine; modules are in evaluation mode, on the CPU, and want no gradients.
+The modules are on the CPU, in evaluation mode, and compute no gradients. This module depends on no engine.
 """
 
 from __future__ import annotations
@@ -39,46 +39,46 @@ _ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "vgg19": VGG19,
 }
 FLOAT32_ALWAYS = (MobileNetV2,)
-"""Encoders that half precision would spoil.
+"""Encoders that are too inaccurate in half precision.
 
 MobileNetV2 with its public weights, encoders emulated on a CPU, the samples of `samples.py`: relative L2 error of its grid
 0.04 to 0.05 in fp16 and 0.23 to 0.34 in bf16, single cells off by half and by all of the largest value, with or without
-batch norms folded; most of it comes from rounding the weights, so that TF32 is no way out. It is small: 0.6 GFLOP a
-picture (0.3 G multiply-adds, arXiv 1801.04381, Table 4), and its depthwise layers are no work for tensor cores.
+batch norms folded. Most of the error comes from rounding the weights, so TF32 would not help. The network is small: 0.6 GFLOP a
+picture (0.3 G multiply-adds, arXiv 1801.04381, Table 4), and tensor cores do not speed up its depthwise layers.
 """
 _SIZED = frozenset({"compact_audio", "compact_visual"})
-"""Encoders whose feature size is an argument."""
+"""Encoders that take their feature size as an argument."""
 
 
 class EncodeSegment(nn.Module):
-    """The part of the localizer that looks at one segment alone."""
+    """Computes the localizer's part for one segment alone."""
 
     def __init__(self, localizer: VSCG) -> None:
         super().__init__()
         self.localizer = localizer
 
     def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give a (B, D), v (B, D), attention (B, G, G) of audio (B, A), visual (B, G, G, V)."""
+        """Return a (B, D), v (B, D) and attention (B, G, G) of audio (B, A) and visual (B, G, G, V)."""
         return self.localizer.encode_segment(audio, visual)
 
 
 class LocalizeWindow(nn.Module):
-    """The part of the localizer that looks at a whole window; every kind of supervision gives the same four outputs."""
+    """Computes the localizer's part for a whole window; the four outputs are the same for every kind of supervision."""
 
     def __init__(self, localizer: VSCG) -> None:
         super().__init__()
         self.localizer = localizer
 
     def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Give relevance_logits (B, T), class_logits (B, C), segment_logits (B, T, C + 1), similarity (B, T) of a, v (B, T, D).
+        """Return relevance_logits (B, T), class_logits (B, C), segment_logits (B, T, C + 1), similarity (B, T) of a, v (B, T, D).
 
-        A weakly supervised network has no heads for the first two. They are what its scores say: the relevance is the
-        probability of any class but background, the window's class the probabilities of the window without background.
+        A weakly supervised network has no heads for the first two. They follow from its segment scores: the relevance is the
+        probability of any class but background, the window's class has the probabilities of the window without background.
         """
         output = self.localizer.localize_window(audio, visual)
         segments, similarity = output.segment_logits, output.similarity
         if segments is None or similarity is None:
-            msg = "the localizer must score segments and compare sound with picture; this one does not"
+            msg = "the localizer must return segment logits and similarity; this one does not"
             raise ModelError(msg)
         relevance, classes = output.relevance_logits, output.class_logits
         if relevance is None:
@@ -112,7 +112,7 @@ def build_modules(bundle: Bundle, weights_dir: Path | None = None) -> dict[str, 
 
 
 def build_localizer(bundle: Bundle) -> VSCG:
-    """Build the localizer of a bundle with its weights, in training mode as torch makes it.
+    """Build the localizer of a bundle with its weights, in training mode (torch's default).
 
     Raises:
         ModelError: when its options are wrong or its weights do not fit.
@@ -135,7 +135,7 @@ def _encoder(bundle: Bundle, part: str, card: AudioCard | VisualCard, weights_di
 
 
 def make_encoder(card: AudioCard | VisualCard) -> nn.Module:
-    """Make the encoder that a card names, with fresh random weights, in evaluation mode.
+    """Build the encoder that a card names, with fresh random weights, in evaluation mode.
 
     Raises:
         ModelError: when the card's options are not arguments of the network.

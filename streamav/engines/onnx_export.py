@@ -1,8 +1,8 @@
-"""Turns torch modules into ONNX files with a free batch axis; needed once for each model, never while it runs.
+"""Exports torch modules as ONNX files with a free batch axis; this is done once for each model, never during a run.
 
-It uses torch's older exporter, by tracing: on these networks, which have no branch that depends on data, it gives the same
-operators as the newer one, in a fiftieth of the time, which is what a user waits for at the first start. The parity check
-that follows every export would notice if a trace had frozen something.
+It uses torch's older exporter, which traces the module. These networks have no branch that depends on data, so tracing gives the same
+operators as the newer exporter, in a fiftieth of the time, and the user waits for the export at the first start. The comparison
+that follows every export would detect a value that the trace froze.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["export_onnx"]
 
 OPSET = 18
-"""Version of the operators; LSTM and GRU have been the same since 14."""
+"""Version of the ONNX operators; LSTM and GRU have been the same since 14."""
 
 
 def export_onnx(module: nn.Module, example: Sequence[NDArray[np.generic]], path: Path, outputs: int) -> None:
@@ -33,18 +33,18 @@ def export_onnx(module: nn.Module, example: Sequence[NDArray[np.generic]], path:
 
     Args:
         module: in evaluation mode, on the CPU.
-        example: inputs; a batch of two is traced, since a batch of one is easily taken for a constant.
-        path: file to write.
-        outputs: how many arrays the module gives.
+        example: inputs; two of them are traced, since a batch of one is easily taken for a constant.
+        path: the file to write.
+        outputs: number of arrays that the module returns.
 
     Raises:
-        EngineError: when the module holds something that ONNX cannot say.
+        EngineError: when the module holds something that ONNX cannot express.
     """
     tensors = tuple(torch.tensor(array[:2]) for array in example)
     inputs = [f"in{place}" for place in range(len(tensors))]
     results = [f"out{place}" for place in range(outputs)]
     try:
-        # Its warnings are of itself (it is the older one) and of shapes that are checked in Python, which are constants here.
+        # The exporter warns that it is the older one, and about shapes that are checked in Python; these shapes are constants here.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(

@@ -1,4 +1,4 @@
-"""One ONNX file in ONNX Runtime on the CPU. It knows no model and no other runtime."""
+"""Runs one ONNX file in ONNX Runtime on the CPU. It depends on no model and no other runtime."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["OnnxNetwork"]
 
 
 class OnnxNetwork:
-    """One ONNX file, loaded; may be called from several threads at once."""
+    """A loaded ONNX file; it may be called from several threads at once."""
 
     def __init__(self, path: Path, threads: int) -> None:
         """Load *path* with *threads* threads.
@@ -30,7 +30,7 @@ class OnnxNetwork:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Spinning threads take the cores from capture and from other sources between two runs.
+        # Spinning threads would take the cores from capture and from other sources between two runs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._name = path.stem
         try:
@@ -44,10 +44,10 @@ class OnnxNetwork:
         """Run the network.
 
         Raises:
-            EngineError: when the inputs have not the shapes and types that the network takes.
+            EngineError: when the inputs do not have the shapes and types that the network takes.
         """
         try:
-            # Copies only what is not contiguous.
+            # Only arrays that are not contiguous are copied.
             feed = {name: np.ascontiguousarray(array) for name, array in zip(self._inputs, inputs, strict=True)}
             return tuple(self._session.run(None, feed))
         except Exception as exc:  # its exceptions have no common base but Exception

@@ -1,6 +1,6 @@
-"""One ONNX file in OpenVINO on the CPU, in float32, bfloat16, or as its quantised numbers say. It knows no model and no other runtime.
+"""Runs one ONNX file in OpenVINO on the CPU in float32, bfloat16, or int8 where the file is quantised.
 
-The package is asked for when the first network is loaded, and its telemetry is kept out: `import openvino` alone would report
+The package is imported when the first network is loaded, and its telemetry is disabled: `import openvino` alone would report
 to a server and leave an identifier in the user's home (2026.4.1, seen with strace).
 """
 
@@ -30,10 +30,10 @@ _TELEMETRY = "openvino_telemetry"
 
 @functools.cache
 def openvino_problem(hint: Hint = "f32") -> str | None:
-    """Say why OpenVINO cannot be used here, in half a sentence, or None when it can.
+    """Return why OpenVINO cannot be used here, in half a sentence, or None when it can.
 
     Args:
-        hint: bf16 asks also for a processor that computes in it.
+        hint: "bf16" also requires a processor that computes in bfloat16.
     """
     try:
         core = _core()
@@ -41,23 +41,23 @@ def openvino_problem(hint: Hint = "f32") -> str | None:
     except ImportError as exc:
         return f"the package openvino cannot be imported: {exc}; run: pip install openvino"
     except RuntimeError as exc:
-        return f"OpenVINO finds no CPU that it knows: {exc}"
+        return f"OpenVINO does not support this CPU: {exc}"
     if hint == "bf16" and "BF16" not in able:
         return "this processor does not compute in bfloat16 (it has neither AVX512-BF16 nor AMX)"
     return None
 
 
 class OpenVinoNetwork:
-    """One ONNX file, compiled for this processor; calls from several threads wait for each other."""
+    """An ONNX file compiled for this processor; calls from several threads run one after another."""
 
     def __init__(self, path: Path, threads: int, hint: Hint = "f32") -> None:
         """Compile *path*.
 
         Args:
-            path: ONNX file; what is quantised in it runs in int8.
-            threads: of each run.
-            hint: how float numbers are computed: exactly as float32, or in bfloat16. On a processor with AMX OpenVINO would
-                take bfloat16 by itself; here nobody gets it without asking.
+            path: the ONNX file; its quantised parts run in int8.
+            threads: number of threads of each run.
+            hint: precision of float numbers: exact float32, or bfloat16. On a processor with AMX OpenVINO would
+                choose bfloat16 by itself; here it is used only on request.
 
         Raises:
             EngineError: when OpenVINO refuses the file.
@@ -66,7 +66,7 @@ class OpenVinoNetwork:
             "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
-            # Pinned threads would fight with those of capture, and with a second process, for the same cores.
+            # Pinned threads would compete with those of capture, and with a second process, for the same cores.
             "ENABLE_CPU_PINNING": False,
         }
         self._name = path.stem
@@ -81,13 +81,13 @@ class OpenVinoNetwork:
         """Run the network.
 
         Raises:
-            EngineError: when the inputs have not the shapes and types that the network takes.
+            EngineError: when the inputs do not have the shapes and types that the network takes.
         """
         arrays = [np.ascontiguousarray(array) for array in inputs]
         try:
             with self._lock:
                 results = self._request.infer(arrays, share_inputs=True)
-                # Its own copies: the request's memory is written again by the next run.
+                # Copies, since the next run overwrites the request's memory.
                 return tuple(np.array(results[place], dtype=np.float32) for place in range(len(results)))
         except (RuntimeError, TypeError, ValueError) as exc:
             shapes = [f"{array.dtype} {array.shape}" for array in inputs]
@@ -97,7 +97,7 @@ class OpenVinoNetwork:
 
 @functools.cache
 def _core() -> Any:  # noqa: ANN401 - the package ships no types
-    """Give the one entrance to the library of this process."""
+    """Return the one openvino.Core of this process."""
     with _telemetry_kept_out():
         import openvino
 
@@ -106,10 +106,10 @@ def _core() -> Any:  # noqa: ANN401 - the package ships no types
 
 @contextlib.contextmanager
 def _telemetry_kept_out() -> Iterator[None]:
-    """Make the telemetry package look absent while OpenVINO is imported; OpenVINO then takes a stub of its own that does nothing."""
+    """Hide the telemetry package while OpenVINO is imported; OpenVINO then uses its own stub, which does nothing."""
     present = _TELEMETRY in sys.modules
     if not present:
-        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # what makes an import fail
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # None makes the import fail
     try:
         yield
     finally:

@@ -1,6 +1,6 @@
-"""Compares an engine with the reference: each network on the same inputs, and all of them from pictures and sound to scores.
+"""Compares an engine with the reference: each network on the same inputs, and all four from pictures and sound to scores.
 
-Pure numpy: it knows no library and no file format but .npz, in which the reference's answers are kept beside an engine.
+It uses numpy only. The only file format is .npz, in which the reference's answers are kept beside an engine.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = ["Answers", "Parity", "answer", "compare", "load_answers", "relative_l
 
 _TINY = 1e-6
 _RELEVANT = 0.5
-"""From here on a segment is relevant, for the comparison; a run has thresholds of its own."""
+"""Relevance above which a segment counts as relevant in the comparison; a run has its own thresholds."""
 _TIE = 2e-3
-"""Probabilities that are nearer than this are a tie, which float32 itself may decide either way (twice cpu-fp32's tolerance)."""
+"""Two probabilities that differ by less are a tie; float32 itself may decide it either way (twice cpu-fp32's tolerance)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Answers:
-    """What an engine says of samples: inputs and outputs of each network, in the chain from pictures and sound to scores."""
+    """An engine's answers to samples: inputs and outputs of each network, in the chain from pictures and sound to scores."""
 
     samples: Samples
     inputs: Mapping[str, tuple[NDArray[np.generic], ...]]
@@ -44,17 +44,17 @@ class Answers:
 
     @property
     def relevance(self) -> NDArray[np.float32]:
-        """Shape (W, T), range 0 to 1."""
+        """Return the relevance, shape (W, T), range 0 to 1."""
         return _sigmoid(self.outputs["localize_window"][0])
 
     @property
     def classes(self) -> NDArray[np.float32]:
-        """Shape (W, C), rows sum to 1: probabilities of the whole window's class."""
+        """Return the class probabilities of each window, shape (W, C), rows sum to 1."""
         return _softmax(self.outputs["localize_window"][1])
 
     @property
     def segments(self) -> NDArray[np.float32]:
-        """Shape (W, T, C + 1), rows sum to 1: probabilities of each segment's class."""
+        """Return the class probabilities of each segment, shape (W, T, C + 1), rows sum to 1."""
         return _softmax(self.outputs["localize_window"][2])
 
 
@@ -65,17 +65,17 @@ class Parity:
     relative: dict[str, float]
     """By network: largest error of an output over the largest absolute value of that output."""
     l2: dict[str, float]
-    """By network: Euclidean norm of an output's error over that of the output; of several outputs the largest."""
+    """By network: Euclidean norm of an output's error over that of the output; the largest of several outputs."""
     probability: float
     """Largest difference of a probability after the whole chain."""
     decisions: float
-    """Share of the segments whose class and relevance are decided alike; ties of the reference are left out."""
+    """Share of the segments whose class and relevance are decided as in the reference; the reference's ties count as equal."""
     relevant: float
-    """Share of the segments that the reference calls relevant; where it is 0, `decisions` compared background only."""
+    """Share of the segments that the reference finds relevant; if it is 0, `decisions` compared only background."""
     passed: bool
 
     def tree(self) -> dict[str, JsonValue]:
-        """Give it as JSON values."""
+        """Return it as JSON values."""
         return asdict(self)
 
 
@@ -103,12 +103,12 @@ def compare(engine: Engine, reference: Answers, tolerance: Tolerance) -> Parity:
     """Compare an engine with the reference's answers.
 
     Raises:
-        EngineError: when an output of the engine is not finite or has another shape.
+        EngineError: when an output of the engine is not finite or has another shape than the reference's.
     """
     own = answer(engine, reference.samples)
     relative, l2 = {}, {}
     for name in NETWORK_NAMES:
-        # The encoders have the same inputs in the chain and alone.
+        # In the chain the encoders have the same inputs as alone.
         got = own.outputs[name] if name in {"visual", "audio"} else engine.network(name)(*reference.inputs[name])
         relative[name], l2[name] = _errors(name, got, reference.outputs[name])
     probability = max(
@@ -123,7 +123,7 @@ def compare(engine: Engine, reference: Answers, tolerance: Tolerance) -> Parity:
 
 
 def relative_l2(got: NDArray[np.float32], want: NDArray[np.float32]) -> float:
-    """Give the Euclidean norm of the error over that of what is wanted; 0 is equal."""
+    """Return the Euclidean norm of the error over that of *want*; 0 means equal."""
     return float(np.linalg.norm(got - want)) / max(float(np.linalg.norm(want)), _TINY)
 
 
@@ -161,7 +161,7 @@ def _numbered(arrays: dict[str, NDArray[np.float32]], prefix: str) -> tuple[NDAr
 
 
 def _errors(name: str, got: tuple[NDArray[np.float32], ...], want: tuple[NDArray[np.float32], ...]) -> tuple[float, float]:
-    """Give the largest error over the largest value, and the norm of the error over the norm; the worst output counts."""
+    """Return the largest error over the largest value, and the norm of the error over the norm; both of the worst output."""
     if [array.shape for array in got] != [array.shape for array in want]:
         msg = f"network {name} must give shapes {[array.shape for array in want]}, got {[array.shape for array in got]}"
         raise EngineError(msg)
@@ -171,7 +171,7 @@ def _errors(name: str, got: tuple[NDArray[np.float32], ...], want: tuple[NDArray
 
 
 def _agreeing(own: Answers, reference: Answers) -> float:
-    """Give the share of segments decided alike, leaving out those where the reference's best two are nearer than a tie."""
+    """Return the share of segments decided as in the reference; where its best two are nearer than a tie, the decision counts as equal."""
     ranked = np.sort(reference.segments, axis=-1)
     clear = ranked[..., -1] - ranked[..., -2] > _TIE
     same_class = own.segments.argmax(-1) == reference.segments.argmax(-1)

@@ -1,7 +1,7 @@
-"""Makes int8 ONNX files of float32 ones: weights by channel, activations by their range over calibration inputs.
+"""Makes int8 ONNX files from float32 files: weights by channel, activations by their range over calibration inputs.
 
-ONNX Runtime's own quantiser does the work; both CPU runtimes run its files. NNCF, which OpenVINO recommends, was rejected: it
-makes files that only OpenVINO runs, and brings pandas, scikit-learn and telemetry along.
+ONNX Runtime's own quantiser does the work; both CPU runtimes run its files. NNCF, which OpenVINO recommends, was rejected: its
+files run in OpenVINO only, and it needs pandas, scikit-learn and a telemetry package.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import warnings
 from typing import TYPE_CHECKING
 
-import streamav.engines.onnx_runtime  # noqa: F401 - it keeps the library's telemetry off, and must come before it
+import streamav.engines.onnx_runtime  # noqa: F401 - turns the library's telemetry off, so it must come first
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ _PIECE = 2
 
 
 class _Feeds:
-    """Hands inputs to the quantiser, piece by piece."""
+    """Passes inputs to the quantiser in pieces."""
 
     def __init__(self, inputs: NDArray[np.generic]) -> None:
-        # Pieces of one size: the quantiser cannot put ranges of unequal batches together.
+        # All pieces have the same size: the quantiser cannot merge ranges of unequal batches.
         self._pieces = iter(inputs[first : first + _PIECE] for first in range(0, len(inputs) - _PIECE + 1, _PIECE))
 
     def get_next(self) -> dict[str, NDArray[np.generic]] | None:
@@ -40,20 +40,20 @@ class _Feeds:
 
 
 def quantise(source: Path, target: Path, inputs: NDArray[np.generic]) -> None:
-    """Write *target*, the network of *source* with int8 weights and uint8 activations.
+    """Write *target*: the network of *source* with int8 weights and uint8 activations.
 
     Args:
-        source: ONNX file with one input, in0.
-        target: ONNX file to write, in QDQ format.
-        inputs: what ranges are measured on (smallest and greatest value of each activation), first axis is the batch, at least 2.
+        source: an ONNX file with one input, in0.
+        target: the ONNX file to write, in QDQ format.
+        inputs: inputs on which the smallest and largest value of each activation are measured; the first axis is the batch, at least 2.
 
     Raises:
-        EngineError: when there are too few inputs, or the quantiser cannot do it.
+        EngineError: when there are too few inputs, or the quantiser fails.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     if len(inputs) < _PIECE:
-        msg = f"calibration takes at least {_PIECE} inputs, got {len(inputs)}; give a longer clip"
+        msg = f"calibration needs at least {_PIECE} inputs, got {len(inputs)}; give a longer clip"
         raise EngineError(msg)
     with _quiet():
         try:
@@ -63,7 +63,7 @@ def quantise(source: Path, target: Path, inputs: NDArray[np.generic]) -> None:
                 _Feeds(inputs),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
-                # Unsigned activations times signed weights: the one pair for which every x86 processor has instructions.
+                # Unsigned activations times signed weights: the only pair for which every x86 processor has instructions.
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
@@ -75,7 +75,7 @@ def quantise(source: Path, target: Path, inputs: NDArray[np.generic]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the quantiser from speaking to the root logger (and from setting it up), and its warnings of itself away."""
+    """Suppress the quantiser's messages to the root logger (which it would also set up) and its Python warnings."""
     root, nowhere = logging.getLogger(), logging.NullHandler()
     before = root.level
     root.addHandler(nowhere)

@@ -1,6 +1,6 @@
 """Reads the recipes of engines: precision, how many inputs run at once, and how far an engine may be from the reference.
 
-It knows no network and builds nothing; the files are `engines/*.toml`, described in `engines/README.md`.
+It builds nothing. The files are `engines/*.toml`, described in `engines/README.md`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 NETWORK_NAMES = ("visual", "audio", "encode_segment", "localize_window")
-"""The four networks of a model, in the order in which a second goes through them."""
+"""The four networks of a model, in the order in which a segment passes through them."""
 
 EngineName = Literal["torch", "cpu", "cuda", "tensorrt"]
 NetworkName = Literal["visual", "audio", "encode_segment", "localize_window"]
@@ -45,12 +45,12 @@ class _Part(BaseModel):
 
 
 class Batch(_Part):
-    """Most inputs that each network takes at once; a longer batch is cut up, which keeps memory bounded."""
+    """Largest number of inputs that each network takes at once; a longer batch is cut into pieces, which bounds the memory."""
 
     visual: Count
     """Pictures."""
     visual_pixels: Annotated[int, Field(ge=1)]
-    """Pixels of all pictures together; large networks take large pictures."""
+    """Pixels of all pictures together, since large networks take large pictures."""
     audio: Count
     """Log-mel patches."""
     encode_segment: Count
@@ -60,7 +60,7 @@ class Batch(_Part):
 
 
 class UsualBatch(_Part):
-    """Batch for which a builder tunes each network; more and less run too."""
+    """Batch size for which a builder tunes each network; other sizes run too."""
 
     visual: Count
     audio: Count
@@ -69,14 +69,14 @@ class UsualBatch(_Part):
 
 
 class Tolerance(_Part):
-    """How far an engine may be from float32 torch on the same inputs; beyond it, it is not used."""
+    """How far an engine may be from float32 torch on the same inputs; an engine beyond it is not used."""
 
     relative: Annotated[float, Field(gt=0.0)]
     """Largest error of any output of any network, over the largest absolute value of that output."""
     probability: Annotated[float, Field(gt=0.0, le=1.0)]
     """Largest difference of any relevance or class probability, from pictures and sound to scores."""
     decisions: Annotated[float, Field(ge=0.0, le=1.0)]
-    """Least share of segments whose class and whose relevance against one half are the same."""
+    """Smallest share of segments whose class is the same and whose relevance is on the same side of one half."""
 
 
 class Recipe(_Part):
@@ -90,39 +90,39 @@ class Recipe(_Part):
     batch: Batch
     tolerance: Tolerance
     usual_batch: UsualBatch | None = None
-    """None for the largest."""
+    """None for the largest batch."""
     float32: tuple[NetworkName, ...] = ()
-    """Networks that stay float32 whatever the precision."""
+    """Networks that stay float32, whatever the precision is."""
     workspace_bytes: Annotated[int, Field(ge=0)] = 0
-    """Memory a builder may use beyond the network's own; 0 leaves it to the builder."""
+    """Memory that a builder may use in addition to the network's own, bytes; 0 lets the builder choose."""
     lowered: tuple[Literal["visual", "audio"], ...] = ()
     """On the CPU: networks that run in the recipe's precision; the rest stays float32."""
     lowered_l2: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
-    """Largest relative L2 error of such a network's output against float32; one that is off by more stays float32."""
+    """Largest relative L2 error of such a network's output against float32; a network with a larger error stays float32."""
 
     @property
     def sha256(self) -> str:
-        """Hash of what the recipe says, 64 hexadecimal digits."""
+        """Return the hash of the recipe's values without the description, 64 hexadecimal digits."""
         return hashlib.sha256(self.model_dump_json(exclude={"description"}).encode()).hexdigest()
 
 
 def _folder() -> Path:
-    """Give the folder of the recipes: inside an installed package, or at the root of a working tree."""
+    """Return the folder of the recipes: inside an installed package, or at the root of a working tree."""
     packaged = Path(str(resources.files("streamav"))) / "engines" / "recipes"
     return packaged if packaged.is_dir() else Path(__file__).resolve().parents[2] / "engines"
 
 
 def recipe_names() -> tuple[str, ...]:
-    """Give the names of all recipes, sorted."""
+    """Return the names of all recipes, sorted."""
     return tuple(sorted(path.stem for path in _folder().glob("*.toml")))
 
 
 def find_recipe(name: str) -> Recipe | None:
-    """Read one recipe that nobody asked for by name: one that is wrong is a warning and gives None, since others remain."""
+    """Read one recipe that was not asked for by name. A wrong recipe file gives one warning and None, since other recipes remain."""
     try:
         return load_recipe(name)
     except EngineError as exc:
-        log.warning("engine: %s is passed over: %s", name, exc)
+        log.warning("engine: %s is skipped: %s", name, exc)
         return None
 
 
@@ -133,10 +133,10 @@ def load_recipe(name: str) -> Recipe:
         name: engine and precision, such as "cpu-fp32".
 
     Raises:
-        EngineError: when there is none of that name, or it is wrong.
+        EngineError: when there is no recipe of that name, or it is wrong.
     """
     if name not in recipe_names():
-        msg = f"no engine recipe {name!r}; there are: {', '.join(recipe_names()) or 'none'}"
+        msg = f"there is no engine recipe {name!r}; choose one of: {', '.join(recipe_names()) or 'none'}"
         raise EngineError(msg)
     path = _folder() / f"{name}.toml"
     try:

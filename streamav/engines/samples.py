@@ -1,8 +1,8 @@
-"""Makes the pictures and sounds on which engines are compared with the reference: seeded, the same on every machine.
+"""Makes the pictures and sounds on which engines are compared with the reference; they are seeded and the same on every machine.
 
-They are drawn and synthesized, not recorded, and hold no noise-free symmetry that would hide a swapped axis. Half of the
-segments hold an event, so that decisions can go wrong.
-They know no file; recorded material, where a user gives some, takes their place as a `Calibration`.
+They are drawn and synthesized, not recorded, and have no exact symmetry that would hide a swapped axis. Half of the
+segments hold an event, so that a decision can be wrong.
+This module reads no file; recorded material of a user replaces the samples as a `Calibration`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["SAMPLE_SEGMENTS", "Calibration", "Samples", "make_samples"]
 
 SAMPLE_SEGMENTS = 12
-"""Segments of the samples: three windows of ten, each a second later than the one before."""
+"""Number of segments of the samples: three windows of ten, each one segment later than the one before."""
 PATCH = (96, 64)
 """Frames and bands of a log-mel patch. Source: VGGish."""
 
 
 _EVENT_SEGMENTS = (0, 1, 2, 6, 7, 8)
-"""Of every twelve segments, those in which a siren is seen and heard; the others hold no event, and some are dark or silent."""
+"""Of every twelve segments, those in which a siren is seen and heard. The others hold no event; some of them are dark or silent."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -40,20 +40,20 @@ class Samples:
     """Shape (S, 96, 64), natural logarithm of mel magnitudes plus offset."""
 
     def windows(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give every window of ten consecutive segments: (S, ...) becomes (S - 9, 10, ...)."""
+        """Return every window of ten consecutive segments: (S, ...) becomes (S - 9, 10, ...)."""
         return np.stack([values[first : first + WINDOW_SEGMENTS] for first in range(len(values) - WINDOW_SEGMENTS + 1)])
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Calibration:
-    """Recorded material of a user: one part to fit an engine's numbers, another to compare it with the reference."""
+    """Recorded material of a user: one part fits an engine's numbers, another part is compared with the reference."""
 
     fit: Samples
-    """What ranges of activations are measured on."""
+    """The samples on which ranges of activations are measured."""
     check: Samples
-    """What the engine is compared on, at least ten consecutive segments; it is stored beside the engine."""
+    """The samples on which the engine is compared, at least ten consecutive segments; they are stored beside the engine."""
     source: str
-    """What it is, for people: "14 files, 70 of 141 segments"."""
+    """Description for display: "14 files, 70 of 141 segments"."""
 
 
 def make_samples(picture: tuple[int, int], log_mel_offset: float, segments: int = SAMPLE_SEGMENTS, seed: int = 20_230) -> Samples:
@@ -62,8 +62,8 @@ def make_samples(picture: tuple[int, int], log_mel_offset: float, segments: int 
     Args:
         picture: height and width of the pictures, pixels.
         log_mel_offset: the front end's offset, above 0; patches do not go below its logarithm.
-        segments: S, at least ten.
-        seed: of all that is random.
+        segments: number of segments S, at least ten.
+        seed: seed of all random numbers.
     """
     generator = np.random.default_rng(seed)
     pictures = np.stack([_picture(generator, picture, index) for index in range(segments)])
@@ -75,7 +75,7 @@ def make_samples(picture: tuple[int, int], log_mel_offset: float, segments: int 
 
 
 def _seen(drawn: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Soften edges as a lens does and add sensor noise: flat colours with sharp edges cost int8 more than any camera's picture does."""
+    """Soften edges as a lens does, and add sensor noise: flat colours with sharp edges cost int8 more accuracy than photos."""
     padded = np.pad(drawn.astype(np.float64), ((1, 1), (1, 1), (0, 0)), mode="edge")
     sides = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
     soft = (sides + 4 * padded[1:-1, 1:-1]) / 8
@@ -83,7 +83,7 @@ def _seen(drawn: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[n
 
 
 def _picture(generator: np.random.Generator, size: tuple[int, int], index: int) -> NDArray[np.uint8]:
-    """Draw a sloped background, blobs of colour, stripes and sensor noise; one in six is nearly dark."""
+    """Draw a sloped background, blobs of colour, stripes and sensor noise; one picture in six is nearly dark."""
     height, width = size
     y, x = np.mgrid[0 : 1 : complex(0, height), 0 : 1 : complex(0, width)]
     slope = generator.uniform(-80, 80, (2, 3))
@@ -99,7 +99,7 @@ def _picture(generator: np.random.Generator, size: tuple[int, int], index: int) 
 
 
 def _patch(generator: np.random.Generator, offset: float, index: int) -> NDArray[np.float32]:
-    """Synthesize mel magnitudes: a noise floor, moving partials and a click; one in six is digital silence."""
+    """Synthesize mel magnitudes: a noise floor, moving partials and a click; one patch in six is digital silence."""
     frames, bands = PATCH
     if index % 6 == 3:  # noqa: PLR2004 - one of six
         return np.full(PATCH, np.log(offset), np.float32)

@@ -1,6 +1,6 @@
-"""Chooses and opens the engine of a run: the fastest one that is present and passed its comparison with the reference.
+"""Chooses and opens the engine of a run: the fastest engine that is present and passed its comparison with the reference.
 
-It imports an engine only when it is about to open it.
+An engine's module is imported only when the engine is needed.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ __all__ = ["DEFAULT_PRECISION", "engine_candidates", "maker_of", "open_engine", 
 log = logging.getLogger(__name__)
 
 DEFAULT_PRECISION = {
-    "tensorrt": "fp16",  # twice the operations of tf32 (NVIDIA data sheets) with its ten bits of mantissa; bf16 has seven
-    "cuda": "fp16",  # likewise
-    "cpu": "fp32",  # right everywhere; int8 needs calibration on real frames, and bf16 pays on few processors
-    "torch": "fp32",  # it is the reference
+    "tensorrt": "fp16",  # twice the operations of tf32 (NVIDIA data sheets) with the same ten bits of mantissa; bf16 has seven
+    "cuda": "fp16",  # as for tensorrt
+    "cpu": "fp32",  # accurate on every model; int8 needs calibration on real frames, and bf16 is faster on few processors
+    "torch": "fp32",  # the reference
 }
-"""What `--precision auto` means for each engine; the engines stand in the order in which `--engine auto` prefers them."""
+"""The precision that `--precision auto` means for each engine; the engines are in the order in which `--engine auto` prefers them."""
 _DEVICES = (("tensorrt", "cuda"), ("cpu",), ("torch",))
-"""Engines that share a device, best device first; between engines of one device measured times decide, where there are any."""
+"""Engines that share a device, best device first. Between engines of one device the measured times decide, where there are any."""
 
 
 def engine_candidates(settings: ModelSettings) -> tuple[str, ...]:
-    """Give the names of the recipes that may be built for these settings, best first, whatever this machine has.
+    """Return the names of the recipes that may be built for these settings, best first, whatever hardware this machine has.
 
     Raises:
         EngineError: when there is no recipe for the engine and precision that the settings name.
@@ -64,9 +64,9 @@ def open_engine(
     Args:
         bundle: the model.
         settings: engine, precision, threads and the folder of external encoders.
-        cache: where built engines are kept; None for the user's cache.
-        beside: True gives a SwapEngine on the best engine that is ready or quick to make when the wanted one must be made and that
-            is slow; False waits for the wanted one.
+        cache: cache of built engines; None for the user's cache.
+        beside: True returns a SwapEngine when the wanted engine must be made and that is slow; it begins on the best engine that is ready
+            or quick to make. False waits for the wanted engine.
 
     Raises:
         EngineError: when no engine can run the model as asked.
@@ -83,14 +83,15 @@ def open_engine(
 
 
 def ranked(bundle: Bundle, settings: ModelSettings, cache: EngineCache) -> tuple[Recipe, ...]:
-    """Give the recipes to try, best first.
+    """Return the recipes to try, best first.
 
-    One that is asked for by name is the only one. `auto` takes, device by device, what lies ready and passed, the fastest by its own
-    record first; for an engine of which nothing lies ready, what is built by default. Other precisions are used where somebody built
-    them, never built unasked.
+    An engine asked for by name is the only one. `auto` goes through the devices, best first. On each device it tries the engines that are
+    built and passed, fastest first by their recorded time, and the default precision of each engine of which nothing is built. Such an
+    engine comes before the built ones if it is preferred to all of them, else after them. Other precisions are used when a user built
+    them; they are never built without a request.
 
     Raises:
-        EngineError: when there is no such engine, or this machine has none of them.
+        EngineError: when there is no such engine, or this machine can run none of them.
         ModelError: when an external encoder is missing.
     """
     defaults = engine_candidates(settings)
@@ -109,16 +110,16 @@ def ranked(bundle: Bundle, settings: ModelSettings, cache: EngineCache) -> tuple
             (later if ready else sooner).extend(unmade)
         found += [*sooner, *(recipe for _, recipe in sorted(ready, key=lambda pair: pair[0])), *later]
     if not found:
-        msg = f"this machine can run none of: {', '.join(defaults)}; see: streamav engines list"
+        msg = f"this machine can run none of: {', '.join(defaults)}; for the reasons run: streamav engines list"
         raise EngineError(msg)
     return tuple(found)
 
 
 def rebuild(bundle: Bundle, settings: ModelSettings, cache: EngineCache, calibration: Calibration | None = None) -> None:
-    """Build the engine that `open_engine` would take first anew, on recorded material where there is some.
+    """Build anew the engine that `open_engine` would try first, on recorded material when there is some.
 
     Raises:
-        EngineError: as ranked(), or when it cannot be made, or differs from torch by more than its recipe allows.
+        EngineError: as in ranked(), or when it cannot be made, or differs from torch by more than its recipe allows.
         ModelError: when weights are missing or do not fit the networks.
     """
     recipe = ranked(bundle, settings, cache)[0]
@@ -129,7 +130,7 @@ def rebuild(bundle: Bundle, settings: ModelSettings, cache: EngineCache, calibra
 
 
 def problem_of(recipe: Recipe) -> str | None:
-    """Say why this machine cannot run the engine of a recipe, or None when it can."""
+    """Return why this machine cannot run the engine of a recipe, or None when it can."""
     if recipe.engine == "torch":
         return None
     try:
@@ -139,7 +140,7 @@ def problem_of(recipe: Recipe) -> str | None:
 
 
 def maker_of(recipe: Recipe) -> Maker:
-    """Give what makes the engine of a recipe; its module is imported here.
+    """Return the maker of a recipe's engine; its module is imported here.
 
     Raises:
         EngineError: when there is no such engine, or its packages cannot be imported.
@@ -161,13 +162,13 @@ def maker_of(recipe: Recipe) -> Maker:
 
 
 def _open_first(recipes: Sequence[Recipe], bundle: Bundle, settings: ModelSettings, cache: EngineCache) -> Engine:
-    """Open the first that can be opened; what was refused on the way, and why, is one warning each."""
+    """Open the first engine that can be opened; warn once, with the reason, for each engine that failed before it."""
     problems = []
     for recipe in recipes:
         try:
             engine = _open(recipe, bundle, settings, cache)
         except EngineError as exc:
-            if len(recipes) == 1:  # asked for by name: nothing else is tried, so the error is the only sentence
+            if len(recipes) == 1:  # asked for by name: nothing else is tried, so the error alone is enough
                 msg = f"{recipe.name} cannot run model {bundle.card.name}: {exc}"
                 raise EngineError(msg) from exc
             problems.append(f"{recipe.name}: {exc}")
@@ -188,9 +189,9 @@ def _open(recipe: Recipe, bundle: Bundle, settings: ModelSettings, cache: Engine
 
 
 def _coming(recipe: Recipe, bundle: Bundle, settings: ModelSettings, cache: EngineCache) -> Coming | None:
-    """Give what must be made, slowly, before the engine of *recipe* can run; None when there is nothing to wait for."""
+    """Return the slow build that is needed before the engine of *recipe* can run; None when no slow build is needed."""
     if recipe.engine == "torch" or problem_of(recipe) is not None:
-        return None  # a problem of an engine asked for by name is told when it is opened
+        return None  # a problem of an engine asked for by name is raised when it is opened
     maker, request = maker_of(recipe), EngineRequest(bundle=bundle, settings=settings, recipe=recipe)
     if not is_slow(request) or is_made(maker, request, cache):
         return None
@@ -198,7 +199,7 @@ def _coming(recipe: Recipe, bundle: Bundle, settings: ModelSettings, cache: Engi
 
 
 def _stand_ins(recipes: Sequence[Recipe], bundle: Bundle, settings: ModelSettings, cache: EngineCache) -> list[Recipe]:
-    """Give what may run until recipes[0] is made: ready or quick to make, and of no better device than what was asked for."""
+    """Return the recipes that may run until recipes[0] is made: ready or quick to make, and on no better device than asked for."""
     wanted, others = recipes[0], recipes[1:]
     if settings.engine != "auto":
         free = settings.model_copy(update={"engine": "auto", "precision": "auto"})
@@ -210,7 +211,7 @@ def _stand_ins(recipes: Sequence[Recipe], bundle: Bundle, settings: ModelSetting
 def _present(engine: str, settings: ModelSettings) -> list[Recipe]:
     """Return the recipes of an engine, in the precision asked for, that this machine can run."""
     found: list[Recipe] = []
-    wanted = [name for name in recipe_names() if name.split("-")[0] == engine]  # a file's name says its engine and precision
+    wanted = [name for name in recipe_names() if name.split("-")[0] == engine]  # a file is named by its engine and precision
     for recipe in filter(None, map(find_recipe, wanted)):
         if settings.precision not in {"auto", recipe.precision}:
             continue
@@ -219,12 +220,12 @@ def _present(engine: str, settings: ModelSettings) -> list[Recipe]:
             found.append(recipe)
             continue
         told = recipe.engine == "tensorrt" and recipe.precision == DEFAULT_PRECISION["tensorrt"] and NVIDIA_DRIVER.exists()
-        log.log(logging.INFO if told else logging.DEBUG, "engine: %s is passed over: %s", recipe.name, problem)
+        log.log(logging.INFO if told else logging.DEBUG, "engine: %s is skipped: %s", recipe.name, problem)
     return found
 
 
 def _recorded_ms(recipe: Recipe, bundle: Bundle, settings: ModelSettings, cache: EngineCache) -> float | None:
-    """Give the time of one second that was noted when an engine was made; None when it was not, or did not pass."""
+    """Return the recorded time of one segment, ms; None when the engine was not made or did not pass, inf when it was not timed."""
     if recipe.engine == "torch":
         return None
     request = EngineRequest(bundle=bundle, settings=settings, recipe=recipe)
@@ -236,5 +237,5 @@ def _recorded_ms(recipe: Recipe, bundle: Bundle, settings: ModelSettings, cache:
 
 
 def _refuse(engine: str, precision: str) -> tuple[str, ...]:
-    msg = f"there is no engine {engine} with precision {precision}; there are: {', '.join(recipe_names())}"
+    msg = f"there is no engine {engine} with precision {precision}; choose one of: {', '.join(recipe_names())}"
     raise EngineError(msg)

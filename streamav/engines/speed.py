@@ -1,4 +1,4 @@
-"""Times an engine's networks where it is made, so that the fastest can be chosen. It knows no library."""
+"""Times an engine's networks on the machine where the engine is made, so that the fastest engine can be chosen."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from streamav.engines.parity import Answers
     from streamav.protocols import Engine, Network
 
-__all__ = ["best_ms", "second_ms", "second_of", "timed_inputs"]
+__all__ = ["best_ms", "second_ms", "segment_ms_of", "timed_inputs"]
 
 TIMED_PICTURES = 4
-"""Pictures at once where a visual encoder is timed: what memory bounds allow VGG-19."""
+"""Batch size for timing a visual encoder: the number of pictures that the memory bounds allow VGG-19."""
 _TIMED_RUNS = 5
 _TIMED_S = 0.4
 
 
 def timed_inputs(answers: Answers, name: str) -> list[NDArray[np.generic]]:
-    """Give what a network is timed on: a few pictures at once, or one input of any other."""
+    """Return the inputs on which a network is timed: a few pictures at once, or one input of any other network."""
     return [array[: TIMED_PICTURES if name == "visual" else 1] for array in answers.inputs[name]]
 
 
 def best_ms(network: Network, inputs: Sequence[NDArray[np.generic]]) -> float:
-    """Give the least time of a few runs, in milliseconds for each input: the load of others only ever adds.
+    """Return the shortest time of a few runs, in milliseconds for each input. The shortest, since load of other programs only adds time.
 
-    Slow networks run twice, the first time to warm up.
+    Slow networks run twice; the first run is a warm-up.
     """
     network(*inputs)
     best, end = float("inf"), time.perf_counter() + _TIMED_S
@@ -43,11 +43,11 @@ def best_ms(network: Network, inputs: Sequence[NDArray[np.generic]]) -> float:
     return 1e3 * best / len(inputs[0])
 
 
-def second_of(times_ms: Mapping[str, float], frames: int) -> float:
-    """Give the time of one second of one stream, milliseconds, of those of one input of each network: the pictures count *frames* times."""
+def segment_ms_of(times_ms: Mapping[str, float], frames: int) -> float:
+    """Return the time of one segment of one stream, ms, from the times of one input of each network; a segment has *frames* pictures."""
     return sum(times_ms.values()) + times_ms["visual"] * (frames - 1)
 
 
 def second_ms(engine: Engine, answers: Answers, frames: int) -> float:
-    """Time all four networks of an engine and give one second of one stream, milliseconds."""
-    return second_of({name: best_ms(engine.network(name), timed_inputs(answers, name)) for name in answers.inputs}, frames)
+    """Time all four networks of an engine; return the time of one segment of one stream, ms."""
+    return segment_ms_of({name: best_ms(engine.network(name), timed_inputs(answers, name)) for name in answers.inputs}, frames)

@@ -1,6 +1,6 @@
-"""Everything that is done with Torch-TensorRT, in one small object, and the question whether it can be used here.
+"""Wraps all calls of Torch-TensorRT in one small object, and checks whether it can be used here.
 
-**Not run on TensorRT**: its libraries and a GPU were not at hand where this was written. What is passed to the package is checked against
+**Not run on TensorRT**: its libraries and a GPU were not available where this was written. All arguments passed to it are checked against
 the signatures of torch-tensorrt 2.11 to 2.13 by a test (tests/unit/test_tensorrt_facts.py), which reads this file.
 """
 
@@ -27,41 +27,41 @@ if TYPE_CHECKING:
 __all__ = ["Compiler", "TorchTensorRT", "tensorrt_problem"]
 
 OLDEST, NEWEST = (2, 11), (2, 13)
-"""Versions of torch-tensorrt whose signatures and converters were read."""
+"""Oldest and newest version of torch-tensorrt whose signatures and converters were read."""
 BFLOAT16_FROM = (8, 0)
 """Compute capability from which a GPU multiplies bfloat16. Source: NVIDIA TensorRT support matrix (Ampere and later)."""
 _INSTALL = "pip install 'streamav[tensorrt]' --extra-index-url https://pypi.nvidia.com"
 
 
 class Compiler(Protocol):
-    """What the engine needs of a compiler; tests fill it with one that needs no GPU."""
+    """The compiler that the engine needs; tests fill this role with a compiler that needs no GPU."""
 
     @property
     def device(self) -> str:
-        """Where engines run, as torch names it."""
+        """Return the device on which engines run, by torch's name."""
 
     def problem(self, precision: Precision) -> str | None:
-        """Say why it cannot be used here, in half a sentence, or None."""
+        """Return why it cannot be used here, in half a sentence, or None when it can."""
 
     def parts(self) -> dict[str, str]:
-        """Give the versions and the GPU that an engine depends on."""
+        """Return the versions and the GPU on which an engine depends."""
 
     def build(self, program: ExportedProgram, batches: tuple[int, int, int], workspace_bytes: int) -> bytes:
-        """Make one engine of a program.
+        """Build one engine from a program.
 
         Args:
-            program: all inputs of one floating type, first axis the batch.
-            batches: least, usual and largest batch.
-            workspace_bytes: memory for the builder, 0 for its own choice.
+            program: all its inputs have one floating type; the first axis is the batch.
+            batches: smallest, usual and largest batch.
+            workspace_bytes: memory for the builder; 0 lets it choose.
         """
 
     def open(self, data: bytes, inputs: Sequence[str], outputs: int) -> Callable[..., Tensor | Sequence[Tensor]]:
         """Load an engine.
 
         Args:
-            data: what build() gave.
+            data: the bytes that build() returned.
             inputs: names of the program's inputs, in order.
-            outputs: how many arrays it gives.
+            outputs: number of arrays that the engine returns.
         """
 
 
@@ -71,7 +71,7 @@ class TorchTensorRT:
     device = "cuda"
 
     def problem(self, precision: Precision) -> str | None:
-        """Say what is missing: package, driver, GPU, libraries, or bfloat16 in the GPU."""
+        """Return what is missing, or None: package, driver, GPU, libraries, or bfloat16 in the GPU."""
         problem = tensorrt_problem()
         if problem is None and precision == "bf16":
             import torch
@@ -79,11 +79,11 @@ class TorchTensorRT:
             capability = torch.cuda.get_device_capability()
             if capability < BFLOAT16_FROM:
                 name = torch.cuda.get_device_name()
-                return f"bfloat16 needs a GPU of compute capability 8.0, {name} has {capability[0]}.{capability[1]}; choose precision fp16"
+                return f"bfloat16 needs a GPU of compute capability 8.0, {name} has {capability[0]}.{capability[1]}; use --precision fp16"
         return problem
 
     def parts(self) -> dict[str, str]:
-        """Give versions of torch, torch-tensorrt and TensorRT, and the GPU's capability and name: an engine runs nowhere else."""
+        """Return the versions of torch, torch-tensorrt and TensorRT, and the GPU's capability and name: an engine fits no others."""
         import torch
 
         major, minor = torch.cuda.get_device_capability()
@@ -94,7 +94,7 @@ class TorchTensorRT:
         }
 
     def build(self, program: ExportedProgram, batches: tuple[int, int, int], workspace_bytes: int) -> bytes:
-        """Convert the whole program into one serialized engine; an operator without a converter is an error, not a second engine."""
+        """Convert the whole program into one serialized engine; an operator without a converter is an error."""
         import torch
         import torch_tensorrt
 
@@ -108,19 +108,19 @@ class TorchTensorRT:
             )
             for value in values
         ]
-        # The package's own choice for timings is a folder in /tmp with a known name, which another user may have filled.
+        # The package stores timings in a folder of /tmp with a known name, which another user could have filled.
         with tempfile.TemporaryDirectory() as folder:
             engine: bytes = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
                 program,
                 arg_inputs=shapes,
                 workspace_size=workspace_bytes,
-                disable_tf32=values[0].dtype == torch.float32,  # what is float32 stays float32
+                disable_tf32=values[0].dtype == torch.float32,  # float32 must not become TF32
                 timing_cache_path=str(Path(folder) / "timing.bin"),
             )
         return bytes(engine)
 
     def open(self, data: bytes, inputs: Sequence[str], outputs: int) -> Callable[..., Tensor | Sequence[Tensor]]:
-        """Load an engine; the bytes are TensorRT's own format, in which there is no Python code."""
+        """Load an engine; the bytes are TensorRT's own format, which contains no Python code."""
         from torch_tensorrt.dynamo.runtime import TorchTensorRTModule
 
         module: Callable[..., Tensor | Sequence[Tensor]] = TorchTensorRTModule(
@@ -133,9 +133,9 @@ class TorchTensorRT:
 
 @functools.cache
 def tensorrt_problem() -> str | None:
-    """Say why TensorRT cannot be used here, in half a sentence, or None when it can; the answer is kept.
+    """Return why TensorRT cannot be used here, in half a sentence, or None when it can; the result is cached.
 
-    What is cheap is asked first: without a driver nothing is imported.
+    Cheap checks come first: without a driver nothing is imported.
     """
     if importlib.util.find_spec("torch_tensorrt") is None:
         return f"the package torch-tensorrt is not installed; on a machine with an NVIDIA GPU run: {_INSTALL}"
@@ -150,10 +150,10 @@ def tensorrt_problem() -> str | None:
         versions = f"torch-tensorrt {'.'.join(map(str, own))} and torch {'.'.join(map(str, torchs))}"
         return f"torch-tensorrt must be 2.11 to 2.13 and torch of the same version, got {versions}; run: {_INSTALL}"
     try:
-        # It prints when it fails, and standard output belongs to events.
+        # The import prints when it fails, and standard output is reserved for events.
         with contextlib.redirect_stdout(io.StringIO()):
             import torch_tensorrt  # noqa: F401
-    except Exception as exc:  # noqa: BLE001 - a bare Exception when libnvinfer is missing, an OSError when the GPU part of torch is
+    except Exception as exc:  # noqa: BLE001 - a bare Exception without libnvinfer, an OSError without the GPU part of torch
         return f"torch-tensorrt cannot be loaded ({' '.join(str(exc).split())}); TensorRT's libraries are NVIDIA's own, run: {_INSTALL}"
     return None
 
@@ -163,5 +163,5 @@ def _names(program: ExportedProgram) -> list[str]:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """Give (2, 13) for 2.13.0+cpu, and nothing for what is no version."""
+    """Return (2, 13) for "2.13.0+cpu", and an empty tuple for text that is no version."""
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())

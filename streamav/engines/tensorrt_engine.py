@@ -1,7 +1,7 @@
 """Builds and loads TensorRT engines, one for each network of a model, kept in the engine cache.
 
-**Not run on TensorRT**: checked statically and with a stand-in compiler (docs/tensorrt.md says what by what). What is made here is compared
-with eager float32 torch on the machine that runs it before it is used, as every engine is. torch is imported only to build or to load.
+**Not run on TensorRT**: checked statically and with a stand-in compiler (docs/tensorrt.md lists the checks). As with every engine, the
+result is compared with eager float32 torch on the user's machine before it is used. torch is imported only to build or to load.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ __all__ = ["TensorRTMaker", "tensorrt_problem"]
 
 
 class TensorRTMaker:
-    """Fills the role Maker: exported programs, built into one TensorRT engine a network."""
+    """Fills the role Maker: exports each network as a program and builds one TensorRT engine from it."""
 
     def __init__(self, compiler: Compiler | None = None) -> None:
         """Use *compiler*, or Torch-TensorRT."""
         self._compiler: Compiler = TorchTensorRT() if compiler is None else compiler
 
     def problem(self, recipe: Recipe) -> str | None:
-        """Say what is missing on this machine, in half a sentence, or None."""
+        """Return what is missing on this machine, in half a sentence, or None."""
         return self._compiler.problem(recipe.precision)
 
     def parts(self, request: EngineRequest) -> dict[str, str]:  # noqa: ARG002 - the role's signature
-        """Give versions of torch, torch-tensorrt and TensorRT, compute capability and name of the GPU."""
+        """Return the versions of torch, torch-tensorrt and TensorRT, and compute capability and name of the GPU."""
         return self._compiler.parts()
 
     def compile(self, request: EngineRequest, modules: Mapping[str, nn.Module], answers: Answers, folder: Path) -> dict[str, JsonValue]:
@@ -60,7 +60,7 @@ class TensorRTMaker:
         return {"networks": forms}
 
     def load(self, request: EngineRequest, folder: Path, facts: Mapping[str, JsonValue]) -> TensorRTEngine:
-        """Open the engines on the GPU.
+        """Load the engines on the GPU.
 
         Raises:
             EngineError: when TensorRT refuses one.
@@ -74,7 +74,7 @@ class TensorRTMaker:
                 form = Form.model_validate(cast("Mapping[str, JsonValue]", facts["networks"])[name])
                 run = self._compiler.open(path.read_bytes(), [port.name for port in form.inputs], form.outputs)
             except (KeyError, TypeError, ValidationError) as exc:
-                msg = f"the engine at {folder} does not say how {name} is run: {exc}; run: streamav engines clear"
+                msg = f"the engine at {folder} must hold the inputs and outputs of network {name}: {exc}; run: streamav engines clear"
                 raise EngineError(msg) from exc
             except Exception as exc:  # the package's errors have no common base but Exception
                 msg = f"TensorRT cannot load {path}: {exc}"

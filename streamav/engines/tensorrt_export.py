@@ -1,10 +1,10 @@
-"""Turns a network into the exported program that a converter takes: one precision throughout, unrolled, with a free batch axis.
+"""Exports a network as the program that a converter takes: one precision throughout, unrolled, with a free batch axis.
 
-The precision is in the program itself, since Torch-TensorRT 2.13 ignores every argument that once set it. Numbers cross the
-program's border in that precision too: casting from uint8 and to float32 stays outside, where it costs one small kernel, because
-TensorRT takes uint8 only directly before a cast, and the converter of a cast at the border knows no free batch axis.
+The precision is in the program itself, since Torch-TensorRT 2.13 ignores every argument that once set it. The program's inputs and
+outputs have that precision too. The casts from uint8 and to float32 stay outside, where each costs one small kernel: TensorRT takes
+uint8 only directly before a cast, and the package's converter for a cast at the border supports no free batch axis.
 
-It knows no TensorRT and runs anywhere.
+It does not need TensorRT and runs on every machine.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 __all__ = ["DTYPES", "export_network", "input_names", "output_count"]
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-"""Recipe precisions and what they are in torch."""
+"""torch's type for each recipe precision."""
 _TRACED = 2
-"""Inputs that are traced: torch.export takes a batch of one for a constant."""
+"""Number of inputs that are traced: torch.export takes a batch of one for a constant."""
 
 
 def export_network(module: nn.Module, example: Sequence[NDArray[np.generic]], dtype: torch.dtype, most: int) -> ExportedProgram:
     """Export a network for batches of 1 to *most*.
 
     Args:
-        module: float32, in evaluation mode, on the CPU; is left as it is.
+        module: float32, in evaluation mode, on the CPU; it is not changed.
         example: inputs as the network takes them, at least two (one when *most* is 1).
-        dtype: of weights, inputs and outputs of the program.
+        dtype: type of the weights, inputs and outputs of the program.
         most: largest batch.
 
     Raises:
@@ -49,14 +49,14 @@ def export_network(module: nn.Module, example: Sequence[NDArray[np.generic]], dt
     count = min(most, _TRACED)
     tensors = tuple(torch.tensor(array[:count]) for array in example)
     try:
-        # Its warnings are of itself, of other versions and of constants that are meant.
+        # The exporter warns about itself, about other versions and about intended constants.
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             plain = _export(unroll(copy.deepcopy(module)).requires_grad_(requires_grad=False), tensors, most)
             graph = plain.module(check_guards=False)
             changed = _separate_outputs(graph)
             if not changed and all(tensor.dtype == dtype == torch.float32 for tensor in tensors):
-                return plain  # it is so already
+                return plain  # it already has the form that a converter takes
             graph = _typed(graph, dtype)
             return _export(graph, tuple(tensor.to(dtype) for tensor in tensors), most)
     except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as exc:
@@ -65,12 +65,12 @@ def export_network(module: nn.Module, example: Sequence[NDArray[np.generic]], dt
 
 
 def input_names(program: ExportedProgram) -> list[str]:
-    """Give the names of the program's inputs, in order; a converter gives the engine's the same."""
+    """Return the names of the program's inputs, in order; the converted engine has the same names."""
     return [name for name in program.graph_signature.user_inputs if isinstance(name, str)]
 
 
 def output_count(program: ExportedProgram) -> int:
-    """Give how many arrays the program gives."""
+    """Return how many arrays the program returns."""
     return len(program.graph_signature.user_outputs)
 
 
@@ -80,9 +80,9 @@ def _export(module: nn.Module, tensors: tuple[Tensor, ...], most: int) -> Export
 
 
 def _separate_outputs(graph: fx.GraphModule) -> int:
-    """Multiply by one what is handed through, since an engine's input cannot be its output; give how many there were.
+    """Multiply each input that is also an output by one, since an engine's input cannot be its output; return how many there were.
 
-    The package would clone it, with a converter that knows no free batch axis. The front "linear_v" hands its sound through.
+    The package would clone it with a converter that supports no free batch axis. The front "linear_v" returns its sound unchanged.
     """
     (output,) = graph.graph.find_nodes(op="output")
     through = [node for node in output.all_input_nodes if node.op == "placeholder"]
@@ -95,7 +95,7 @@ def _separate_outputs(graph: fx.GraphModule) -> int:
 
 
 def _typed(graph: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
-    """Make every floating number of a float32 graph one of *dtype*, and forget the types and shapes that it was traced with."""
+    """Convert every floating number of a float32 graph to *dtype*, and delete the types and shapes that it was traced with."""
     for node in list(graph.graph.nodes):
         if node.target is torch.ops.aten._assert_tensor_metadata.default:  # noqa: SLF001 - its public name
             graph.graph.erase_node(node)

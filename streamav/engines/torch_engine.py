@@ -30,7 +30,7 @@ class TorchNetwork:
     """One torch module behind the numpy interface of a network."""
 
     def __init__(self, name: str, module: nn.Module, device: str = "cpu") -> None:
-        """Put *module* onto *device*."""
+        """Move *module* to *device*."""
         self._name = name
         self._module = module.to(device)
         self._device = device
@@ -40,10 +40,10 @@ class TorchNetwork:
         """Run the module.
 
         Raises:
-            EngineError: when the inputs have not the shapes that the module takes.
+            EngineError: when the inputs do not have the shapes that the module takes.
         """
         try:
-            # torch has no read-only tensors and warns of read-only arrays; inference never writes to its inputs.
+            # torch has no read-only tensors and warns about read-only arrays, so torch.tensor copies; inference never writes to its inputs.
             tensors = [torch.tensor(array).to(self._device) for array in inputs]
             outputs = self._module(*tensors)
         except (RuntimeError, TypeError, ValueError) as exc:
@@ -62,7 +62,7 @@ class TorchEngine(BoundedNetworks):
 
 
 def open_torch_engine(bundle: Bundle, settings: ModelSettings) -> TorchEngine:
-    """Build the modules of a bundle and run them on the CPU, on `settings.threads` threads (of the whole process).
+    """Open eager torch on the CPU with the modules of a bundle, on `settings.threads` threads (set for the whole process).
 
     Raises:
         ModelError: when weights are missing or do not fit.

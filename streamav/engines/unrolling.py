@@ -1,6 +1,6 @@
-"""Writes recurrent layers out step by step, for converters that know no LSTM or GRU; the numbers stay the same.
+"""Replaces recurrent layers by their single steps, for converters that do not support LSTM or GRU; the results stay the same.
 
-It takes the weights of torch's own layers as they are, and knows no engine.
+It uses the weights of torch's own layers unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["UnrolledGRU", "UnrolledLSTM", "unroll"]
 
 
 class _Unrolled(nn.Module):
-    """One layer in one or both directions, batch first; a window's ten segments become ten steps in the graph."""
+    """One layer in one or both directions, batch first; the ten segments of a window become ten steps in the graph."""
 
     def __init__(self, layer: nn.LSTM | nn.GRU) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class _Unrolled(nn.Module):
             self.register_parameter(name, weight)
 
     def run(self, inputs: Tensor, start: Callable[[int], Tensor | None]) -> Tensor:
-        """Give (B, T, directions * hidden) from inputs (B, T, size), each direction from the state *start* gives, None for zeros."""
+        """Return (B, T, directions * hidden) from inputs (B, T, size); *start* returns the first state of a direction, None for zeros."""
         outputs = []
         for direction, suffix in enumerate(self.suffixes):
             weights = [cast("Tensor", getattr(self, f"{name}_l0{suffix}")) for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")]
@@ -45,19 +45,19 @@ class _Unrolled(nn.Module):
         return torch.cat(outputs, dim=-1)
 
     def steps(self, driven: list[Tensor], weight: Tensor, bias: Tensor, state: Tensor | None) -> list[Tensor]:
-        """Give the state (B, hidden) after each step, from what the input contributes to the gates of each."""
+        """Return the state (B, hidden) after each step; *driven* holds the input's contribution to the gates of each step."""
         raise NotImplementedError
 
 
 class UnrolledLSTM(_Unrolled):
-    """`nn.LSTM` from a state of zeros. Source: the equations in the documentation of torch.nn.LSTM; gates in the order i, f, g, o."""
+    """Computes `nn.LSTM` from zeros. Source: the equations in the documentation of torch.nn.LSTM; gates in the order i, f, g, o."""
 
     def forward(self, inputs: Tensor) -> tuple[Tensor]:
-        """Give (outputs,), like the first of what `nn.LSTM` gives."""
+        """Return (outputs,), the first return value of `nn.LSTM`."""
         return (self.run(inputs, lambda _: None),)
 
     def steps(self, driven: list[Tensor], weight: Tensor, bias: Tensor, state: Tensor | None) -> list[Tensor]:
-        """Run the cell over all steps; the first one has neither state nor memory."""
+        """Run the cell over all steps; the first step has neither state nor memory."""
         states: list[Tensor] = []
         memory: Tensor | None = None
         for share in driven:
@@ -71,10 +71,10 @@ class UnrolledLSTM(_Unrolled):
 
 
 class UnrolledGRU(_Unrolled):
-    """`nn.GRU`. Source: the equations in the documentation of torch.nn.GRU; gates in the order r, z, n."""
+    """Computes `nn.GRU`. Source: the equations in the documentation of torch.nn.GRU; gates in the order r, z, n."""
 
     def forward(self, inputs: Tensor, start: Tensor | None = None) -> tuple[Tensor]:
-        """Give (outputs,), like the first of what `nn.GRU` gives, from *start* (directions, B, hidden) or zeros."""
+        """Return (outputs,), the first return value of `nn.GRU`, from *start* (directions, B, hidden) or zeros."""
         return (self.run(inputs, lambda direction: None if start is None else start[direction]),)
 
     def steps(self, driven: list[Tensor], weight: Tensor, bias: Tensor, state: Tensor | None) -> list[Tensor]:
@@ -91,10 +91,10 @@ class UnrolledGRU(_Unrolled):
 
 
 def unroll(module: nn.Module) -> nn.Module:
-    """Put unrolled layers in the place of every LSTM and GRU inside *module*, which is changed and given back.
+    """Replace every LSTM and GRU inside *module* by an unrolled layer; *module* is changed and returned.
 
     Raises:
-        EngineError: when one is of a kind that no network of ours has (several layers, a projection).
+        EngineError: when a layer is of a kind that our networks do not use (several layers, a projection).
     """
     if isinstance(module, nn.LSTM):
         return UnrolledLSTM(module).eval()

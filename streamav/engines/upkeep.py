@@ -1,6 +1,6 @@
-"""Looks after the engines on disk: what they are, whether this version and machine would use them, whether they still answer alike.
+"""Describes, verifies and removes the engines on disk, and finds out whether this version and machine would use them.
 
-It builds nothing (`open_engine` does) and knows no command line.
+It builds nothing (`open_engine` does).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DETAILS = ("runtimes", "runtime_ms", "lowered", "lowered_l2", "calibration", "c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
-    """One built engine, for people and scripts."""
+    """One built engine, as `streamav engines list` shows it."""
 
     key: str
     """First sixteen digits of the key's hash; also the start of its folder's name."""
@@ -42,19 +42,19 @@ class EngineInfo:
     size_mb: float
     build_s: float
     second_ms: float | None
-    """One second of one stream, all networks, as it was measured when the engine was made."""
+    """Time of one segment of one stream in all networks, ms, measured when the engine was made."""
     parity: Mapping[str, JsonValue]
-    """As it was found when the engine was built."""
+    """Result of the comparison when the engine was built."""
     weights: str
     """Start of the hash of the model's weights."""
     details: Mapping[str, JsonValue]
-    """What else its maker wrote down: runtimes and times, what has the recipe's precision, what it was calibrated and compared on."""
+    """Further facts of its maker: runtimes and times, the networks in the recipe's precision, what it was calibrated and compared on."""
     stale: str | None
     """Why this version on this machine would not use it, or None when it would."""
 
 
 def describe(entry: Entry) -> EngineInfo:
-    """Say what an entry of the cache is."""
+    """Return the description of an entry of the cache."""
     facts = entry.facts
     parity, second_ms = facts.get("parity"), _number(facts.get("second_ms"))
     return EngineInfo(
@@ -75,14 +75,14 @@ def verify(entry: Entry, threads: int | None = None) -> Parity:
     """Run a built engine again on the samples it was built with, and compare it with the reference's stored answers.
 
     Raises:
-        EngineError: when it cannot be loaded or run, its recipe is gone, or its model is.
+        EngineError: when it cannot be loaded or run, or its recipe or its model is gone.
     """
     request = _request(entry, threads)
     return run_again(maker_of(request.recipe), request, entry)[1]
 
 
 def unusable_here() -> dict[str, str]:
-    """Return the recipes whose engines this machine cannot run, each with the reason; a file that is wrong is one of them."""
+    """Return the recipes whose engines this machine cannot run, each with the reason; wrong recipe files are among them."""
     problems: dict[str, str] = {}
     for name in recipe_names():
         try:
@@ -95,9 +95,9 @@ def unusable_here() -> dict[str, str]:
 
 
 def clear(cache: EngineCache, *, stale: bool = False, model: str | None = None) -> int:
-    """Remove engines: all, or those that are stale or damaged, or those of one model, or those that are both; give how many.
+    """Remove engines: all, the stale or damaged ones, those of one model, or the stale ones of one model; return how many.
 
-    A damaged one does not tell its model, so it is removed only where no model is named.
+    The model of a damaged engine is unknown, so damaged engines are removed only when no model is named.
     """
     if not stale and model is None:
         return cache.clear()
@@ -113,7 +113,7 @@ def clear(cache: EngineCache, *, stale: bool = False, model: str | None = None) 
 
 
 def _stale(entry: Entry) -> str | None:
-    """Compare the entry's key with the one that the same engine would have now."""
+    """Return why the entry is stale, or None: compare its key with the key that the same engine would have now."""
     try:
         request = _request(entry)
         problem = problem_of(request.recipe)
@@ -130,7 +130,7 @@ def _stale(entry: Entry) -> str | None:
 
 
 def _request(entry: Entry, threads: int | None = None) -> EngineRequest:
-    """Give the request that an entry was made for.
+    """Return the request that an entry was made for.
 
     Raises:
         EngineError: when its recipe or its model is gone.

@@ -1,1 +1,1 @@
-"""Scores of answers against labels: segments, events, streams; pure numpy, no clock, no torch."""
+"""Compares predictions with labels: segments, events and streams. Pure numpy, no clock, no torch."""

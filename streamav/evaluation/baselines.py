@@ -1,6 +1,6 @@
-"""Answers for streams that need no training of their own: the last label again, and what is said of clips whose bounds are known.
+"""Two baselines on streams that need no training of their own: repeat the last label, and score clips whose bounds are known.
 
-It is pure, and gives scores as `scores.score_answers` takes them.
+It is pure, and returns scores as `scores.score_answers` takes them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamav.evaluation.ages import Combination, at_age, scored_seconds
+from streamav.evaluation.ages import Combination, at_age, scored_segments
 from streamav.evaluation.counting import ScoredStream
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ __all__ = ["AlignedStream", "persistence"]
 
 
 def persistence(stream: ScoredStream, how: Combination = "hamming") -> NDArray[np.float64]:
-    """Say of every second what was said of the one before it when that was the newest; latency 0.
+    """Predict for every segment the scores that the segment before it had at age 0; latency 0.
 
-    What it reaches is owed to events that last, not to having looked. Before anything was said, background is.
+    The baseline never uses the segment itself, so it is right only where an event or background lasts. The first row is background.
 
     Returns:
-        Shape (S', C + 1), one row for each of `scored_seconds`.
+        Shape (S', C + 1), one row for each of `scored_segments`.
     """
     newest = at_age(stream.windows, 0, how)
     first = np.eye(newest.shape[1])[-1:]
@@ -34,21 +34,21 @@ def persistence(stream: ScoredStream, how: Combination = "hamming") -> NDArray[n
 
 @dataclass(frozen=True, eq=False, slots=True)
 class AlignedStream:
-    """One stream of which the cuts are known: each piece was judged in a window of its whole clip, as offline."""
+    """One stream with known cuts: each piece was scored in a window of its whole clip, as offline."""
 
     scores: NDArray[np.floating]
     """Shape (S, C + 1)."""
     truth: NDArray[np.int64]
     """Shape (S,)."""
     segments: int
-    """T, seconds of a window."""
+    """T, segments of a window."""
 
     def answers(self) -> NDArray[np.floating]:
-        """Give the rows of `scored_seconds`, the seconds that a live run is scored on."""
-        inside = scored_seconds(len(self.truth), self.segments)
+        """Return the rows of `scored_segments`, the segments that a live run is evaluated on."""
+        inside = scored_segments(len(self.truth), self.segments)
         return self.scores[inside.start : inside.stop]
 
     def windows(self) -> ScoredStream:
-        """Give a stream whose windows all say the same of a second, so that thresholds can be tuned on it."""
+        """Return a stream whose windows all hold the same scores for a segment, so that thresholds can be tuned on it."""
         places = np.arange(len(self.truth) - self.segments + 1)[:, None] + np.arange(self.segments)
         return ScoredStream(self.scores[places], self.truth)

@@ -1,11 +1,11 @@
-"""Events as a live run tells them: of a whole stream at once, and counted for many thresholds.
+"""Finds the events that a live run would report, over a whole stream at once, and counts them for many thresholds.
 
-`streamav.tracker` follows one segment after another; this is the same rule over whole streams, and a test holds the two equal. All
-that is measured or tuned offline takes its events from here. It is pure and chooses nothing.
+`streamav.tracker` works segment by segment; this module applies the same rule to whole streams, and a test checks that both agree. All
+offline evaluation and tuning takes its events from here. It is pure and chooses no thresholds.
 
     probability   .1  .4  .7  .8  .4  .1  .4  .1  .1     on 0.6, off 0.35, gap 1
-    at least off      [-----------------]   [--]         joined over pauses of at most `gap`
-    run                   [-----------------]            from the first segment at `on`; two segments hold
+    at least off      [-----------------]   [--]         joined over pauses of at most `gap` segments
+    run                   [-----------------]            from the first segment at `on`; two segments reach `on`
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 __all__ = [
     "APART",
     "ByClass",
+    "FinalSegments",
     "OperatingTable",
     "Runs",
-    "ScoredSeconds",
     "ScoredStream",
     "of_classes",
     "operating_table",
@@ -37,14 +37,14 @@ __all__ = [
 ]
 
 APART = LONGEST + 4
-"""Segments put between two streams: more than the longest pause inside an event and any onset collar."""
+"""Segments inserted between two streams: more than the longest pause inside an event and any onset collar."""
 ByClass = Thresholds | Sequence[Thresholds]
-"""Thresholds of all classes alike, or C of them by class_id."""
+"""One set of thresholds for all classes, or C sets by class_id."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ScoredStream:
-    """One stream with what every window said."""
+    """One stream with the scores of every window."""
 
     windows: NDArray[np.floating]
     """Shape (S - T + 1, T, C + 1): probabilities of the window that begins at segment k."""
@@ -53,8 +53,8 @@ class ScoredStream:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class ScoredSeconds:
-    """One stream: what was finally said of each second, and what is true."""
+class FinalSegments:
+    """One stream: final scores and true label of each segment."""
 
     scores: NDArray[np.floating]
     """Shape (S, C + 1): probabilities, background last."""
@@ -64,29 +64,29 @@ class ScoredSeconds:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Runs:
-    """R runs of one class in time order; arrays have shape (R,) but for `loud`."""
+    """R runs of one class in time order; all arrays except `loud` have shape (R,)."""
 
     start: NDArray[np.int64]
     end: NDArray[np.int64]
     """Exclusive."""
     held: NDArray[np.int64]
-    """Segments at or above `on`; `min_segments` of them confirm an event."""
+    """Number of segments at or above `on`; `min_segments` of them confirm an event."""
     before: NDArray[np.int64]
-    """How many of `loud` lie in earlier runs."""
+    """How many segments of `loud` lie in earlier runs."""
     loud: NDArray[np.int64]
-    """Shape (sum of `held`,): the segments at or above `on` of all runs."""
+    """Shape (sum of `held`,): the segments at or above `on` in all runs."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class OperatingTable:
-    """What each of P settings comes to for each of C classes."""
+    """Event counts of each of P settings for each of C classes."""
 
     options: tuple[Thresholds, ...]
-    """P settings."""
+    """The P settings."""
     true: NDArray[np.int64]
-    """Shape (C,): true events."""
+    """Shape (C,): number of true events."""
     said: NDArray[np.int64]
-    """Shape (C, P), as the next three."""
+    """Shape (C, P): number of predicted events; the next three have the same shape."""
     hits: NDArray[np.int64]
     false_alarms: NDArray[np.int64]
     background_false_alarms: NDArray[np.int64]
@@ -94,19 +94,19 @@ class OperatingTable:
     background_seconds: int
 
     def __add__(self, other: OperatingTable) -> OperatingTable:
-        """Give what the same settings come to on the streams of both tables.
+        """Return the counts of the same settings on the streams of both tables.
 
         Raises:
             DataError: when the settings or the classes are not the same.
         """
         if self.options != other.options or len(self.true) != len(other.true):
-            msg = f"tables can be added when their settings and classes are the same, got {len(self.true)} and {len(other.true)} classes"
+            msg = f"tables to add must have the same settings and classes, got {len(self.true)} and {len(other.true)} classes"
             raise DataError(msg)
         names = ("true", "said", "hits", "false_alarms", "background_false_alarms", "seconds", "background_seconds")
         return OperatingTable(options=self.options, **{name: getattr(self, name) + getattr(other, name) for name in names})
 
     def counts(self, chosen: Sequence[int]) -> EventCounts:
-        """Add up the events when class c has setting number chosen[c]."""
+        """Return the counts over all classes when class c has setting number chosen[c]."""
         rows = np.arange(len(self.true))
         columns = np.asarray(chosen, dtype=np.int64)
         return EventCounts(
@@ -121,16 +121,16 @@ class OperatingTable:
 
 
 def runs_of_column(column: NDArray[np.floating], on: float, off: float, gap: int, near: NDArray[np.int64] | None = None) -> Runs:
-    """Find the runs of one class, of whatever length.
+    """Find the runs of one class, of any length.
 
     Args:
-        column: shape (S,): probability of the class; below 0 where there is no stream.
-        on: a run begins at this probability.
-        off: it goes on at this one; at most *on*.
-        gap: longest pause below *off* inside it, seconds.
-        near: seconds that may be at *off* or more; None to look at all.
+        column: shape (S,): probability of the class; below 0 between streams.
+        on: a run begins at this probability or more.
+        off: a run goes on at this probability or more; at most *on*.
+        gap: longest pause below *off* inside a run, in segments.
+        near: the segments that may reach *off*; None to check all segments.
     """
-    column = np.asarray(column, dtype=np.float64)  # the tracker compares so; float32 would round the thresholds
+    column = np.asarray(column, dtype=np.float64)  # as in the tracker; float32 would round the thresholds
     segments = np.flatnonzero(column >= off) if near is None else near[column[near] >= off]
     if not segments.size:
         return Runs(*(np.zeros(0, dtype=np.int64) for _ in range(5)))
@@ -148,24 +148,24 @@ def of_classes(thresholds: ByClass, classes: int) -> tuple[Thresholds, ...]:
     """Return the thresholds of each class.
 
     Raises:
-        DataError: when there are not as many as classes.
+        DataError: when the number of thresholds is not the number of classes.
     """
     found = (thresholds,) * classes if isinstance(thresholds, Thresholds) else tuple(thresholds)
     if len(found) != classes:
-        msg = f"thresholds must be one for all classes, or {classes}, one for each; got {len(found)}"
+        msg = f"thresholds must be one set for all classes, or one set for each of {classes} classes; got {len(found)}"
         raise DataError(msg)
     return found
 
 
 def said_events(scores: NDArray[np.floating], thresholds: ByClass) -> list[SaidEvent]:
-    """Return the events of one stream that a live run ends with as confirmed, in time order.
+    """Return the confirmed events of one stream that a live run would report, in time order.
 
     Args:
         scores: shape (S, C + 1): final probabilities of every segment, background last.
-        thresholds: of all classes alike, or of each.
+        thresholds: one set for all classes, or one set for each class.
 
     Raises:
-        DataError: when there are not as many thresholds as classes.
+        DataError: when the number of thresholds is not the number of classes.
     """
     found: list[SaidEvent] = []
     for label, one in enumerate(of_classes(thresholds, scores.shape[1] - 1)):
@@ -177,16 +177,16 @@ def said_events(scores: NDArray[np.floating], thresholds: ByClass) -> list[SaidE
     return sorted(found, key=lambda event: (event.start, event.label))
 
 
-def operating_table(streams: Sequence[ScoredSeconds], options: Sequence[Thresholds], collar: Collar | None = None) -> OperatingTable:
-    """Count what every setting comes to for every class.
+def operating_table(streams: Sequence[FinalSegments], options: Sequence[Thresholds], collar: Collar | None = None) -> OperatingTable:
+    """Count the events of every setting for every class.
 
     Args:
-        streams: with scores of the latency that is tuned for.
-        options: settings to look at.
-        collar: how far an event may be off; None for 1 s at the onset and max(1 s, 20 %) at the end.
+        streams: with final scores at the latency that is tuned for.
+        options: the settings to count.
+        collar: how far onset and offset of an event may be off; None for 1 s at the onset and max(1 s, 20 %) at the offset.
 
     Raises:
-        DataError: when there is no stream, no setting, or streams differ in their classes.
+        DataError: when there is no stream, no setting, or the streams differ in their classes.
     """
     classes = {stream.scores.shape[1] - 1 for stream in streams}
     if len(classes) != 1 or not options:
@@ -225,18 +225,18 @@ def operating_table(streams: Sequence[ScoredSeconds], options: Sequence[Threshol
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Counter:
-    """Compares the runs of one class with its true events, as `events.count_events` does."""
+    """Compares the runs of one class with its true events, in the same way as `events.count_events`."""
 
     events: NDArray[np.int64]
-    """Shape (E, 2): start and end of the true events."""
+    """Shape (E, 2): start and end (exclusive) of the true events, in segments."""
     mine: NDArray[np.int64]
-    """Shape (S + 1,): seconds of this class before each second."""
+    """Shape (S + 1,): number of true segments of this class before each segment."""
     quiet: NDArray[np.int64]
-    """Shape (S + 1,): seconds of background before each second."""
+    """Shape (S + 1,): number of background segments before each segment."""
     collar: Collar
 
     def count(self, runs: Runs, least: int) -> tuple[int, int, int, int]:
-        """Give events said, hits, false alarms, and false alarms in background alone."""
+        """Return the numbers of predicted events, hits, false alarms, and false alarms that lie in background alone."""
         kept = runs.held >= least
         start, end = runs.start[kept], runs.end[kept]
         alarms = self.mine[start] == self.mine[end]
@@ -261,8 +261,8 @@ class _Counter:
         return most_pairs([places[event][near[event]].tolist() for event in range(len(begin))], len(start))
 
 
-def _laid_out(streams: Sequence[ScoredSeconds], background: int) -> tuple[NDArray[np.floating], NDArray[np.int64], NDArray[np.bool_]]:
-    """Lay the streams end to end with room between them; return scores (S, C + 1), truth (S,) and which seconds are of a stream (S,)."""
+def _laid_out(streams: Sequence[FinalSegments], background: int) -> tuple[NDArray[np.floating], NDArray[np.int64], NDArray[np.bool_]]:
+    """Join the streams with gaps between them; return scores (S, C + 1), truth (S,) and whether a segment belongs to a stream (S,)."""
     scores, truth, inside = [], [], []
     for stream in streams:
         size = len(stream.truth)

@@ -1,6 +1,6 @@
-"""Events against events: matching within collars, false alarms, onset latency.
+"""Compares predicted events with true events: matching within collars, false alarms, onset latency.
 
-It is pure, counts in segments of one second, and knows no scores, windows or networks. A span covers segments start to end - 1.
+It is pure, counts in segments of one second, and uses no scores, windows or networks. A span covers segments start to end - 1.
 """
 
 from __future__ import annotations
@@ -41,26 +41,26 @@ class Span:
 
 @dataclass(frozen=True, slots=True, order=True)
 class SaidEvent(Span):
-    """One event that a model said."""
+    """One event that a model predicted."""
 
     confirmed: int
-    """Segment that confirms it, start to end - 1."""
+    """Segment that confirms the event, start to end - 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collar:
-    """How far an event may be off and still be found."""
+    """How far onset and offset of a predicted event may be off, so that the true event still counts as found."""
 
     onset: float = 1.0
     """Seconds."""
     offset: float = 1.0
-    """Seconds, or `offset_share` of the true event's length where that is more."""
+    """Seconds, or `offset_share` of the true event's length if that is more."""
     offset_share: float = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overlap:
-    """How much of an event must be met for it to be found.
+    """How much of a true event a predicted event must cover, so that the true event counts as found.
 
     Source: intersection over union of at least 0.5, as event-F1 is defined for audio-visual video parsing (Tian, Li and Xu, Unified
     Multisensory Perception, ECCV 2020, section 5.1) and kept by OV-AVEBench.
@@ -72,48 +72,48 @@ class Overlap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventCounts:
-    """Counts that may be added over streams."""
+    """Counts of events; the counts of several streams can be added."""
 
     true: int = 0
     said: int = 0
     hits: int = 0
     detected: int = 0
-    """True events that a said event of their class touches, however little."""
+    """True events that overlap a predicted event of their class by any amount."""
     false_alarms: int = 0
-    """Said events that touch no true event of their class."""
+    """Predicted events that overlap no true event of their class."""
     background_false_alarms: int = 0
-    """Of these, those that lie in background alone."""
+    """The false alarms that lie in background alone."""
     seconds: int = 0
     background_seconds: int = 0
 
     def __add__(self, other: EventCounts) -> EventCounts:
-        """Add two streams."""
+        """Add the counts of two streams."""
         return EventCounts(**{name: getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__})
 
     @property
     def f1(self) -> float:
-        """Event-F1, 0 to 1; NaN when there is no event on either side."""
+        """Event-F1, 0 to 1; NaN when there is neither a true nor a predicted event."""
         total = self.true + self.said
         return 2.0 * self.hits / total if total else float("nan")
 
     @property
     def detection_rate(self) -> float:
-        """Share of true events that are touched; NaN when there is none."""
+        """Share of true events that overlap a predicted event of their class; NaN when there is no true event."""
         return self.detected / self.true if self.true else float("nan")
 
     @property
     def false_alarms_per_hour(self) -> float:
-        """False alarms for each hour of stream."""
+        """False alarms per hour of stream."""
         return 3600.0 * self.false_alarms / self.seconds if self.seconds else float("nan")
 
     @property
     def background_false_alarms_per_hour(self) -> float:
-        """False alarms in background for each hour of background."""
+        """False alarms in background per hour of background."""
         return 3600.0 * self.background_false_alarms / self.background_seconds if self.background_seconds else float("nan")
 
 
 def spans_of_labels(labels: NDArray[np.int64], background: int) -> list[Span]:
-    """Give the runs of equal labels that are not background."""
+    """Return the runs of equal labels that are not background."""
     edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
     return [Span(int(labels[start]), start, end) for start, end in pairwise(edges) if end > start and labels[start] != background]
 
@@ -122,16 +122,16 @@ def count_events(truth: NDArray[np.int64], said: Sequence[Span], background: int
     """Compare the events of one stream.
 
     Args:
-        truth: shape (S,): label of each second.
-        said: events that were found.
+        truth: shape (S,): label of each segment.
+        said: the predicted events.
         background: C.
-        collar: how far an event may be off, or how much of it must be met.
+        collar: how far onset and offset may be off, or how much of the event must be covered.
 
     Source: Mesaros, Heittola and Virtanen, Metrics for Polyphonic Sound Event Detection, 2016, section 3.2; matching as in sed_eval
-    (one to one, as many as possible).
+    (one to one, as many matches as possible).
     """
     true = spans_of_labels(truth, background)
-    loud = np.append(0, np.cumsum(truth != background))  # seconds that are no background before each second
+    loud = np.append(0, np.cumsum(truth != background))  # number of event segments before each segment
     one, other = _columns(true), _columns(said)
     touching = _touching(one, other)  # (true, said)
     alarm = ~touching.any(axis=0)
@@ -149,16 +149,16 @@ def count_events(truth: NDArray[np.int64], said: Sequence[Span], background: int
 
 
 def onset_latencies(truth: NDArray[np.int64], said: Sequence[SaidEvent], background: int, latency: int) -> tuple[list[int], int]:
-    """Return, for each true event that is ever named, the seconds from its onset until then, and how many true events are not.
+    """Return the onset latency in seconds of each true event that is detected, and how many true events are not detected.
 
-    A true event is named once an event of its class that touches it is confirmed, or goes on into it. A segment is final L seconds
-    after its start, so the segment itself is within.
+    A true event is detected when a predicted event of its class that overlaps it is confirmed, or at its onset when that event was
+    confirmed before. A segment is final L seconds after its start, so the latency includes the segment itself.
 
     Args:
         truth: shape (S,): label of each segment.
-        said: events that were found.
+        said: the predicted events.
         background: C.
-        latency: L of the answers; 0 where they do not wait for the segment itself.
+        latency: L of the predictions; 0 when they do not wait for the segment itself.
     """
     latencies, missed = [], 0
     for true in spans_of_labels(truth, background):
@@ -172,19 +172,19 @@ def onset_latencies(truth: NDArray[np.int64], said: Sequence[SaidEvent], backgro
 
 
 def _columns(spans: Sequence[Span]) -> NDArray[np.int64]:
-    """Give labels, starts and ends, shape (3, n)."""
+    """Return labels, starts and ends, shape (3, n)."""
     return np.array([(span.label, span.start, span.end) for span in spans], dtype=np.int64).reshape(-1, 3).T
 
 
 def _touching(true: NDArray[np.int64], said: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell which are of one class and share a second, shape (true, said)."""
+    """Return which pairs have the same class and share a segment, shape (true, said)."""
     label, start, end = true[:, :, None]
     touching: NDArray[np.bool_] = (label == said[0]) & (start < said[2]) & (said[1] < end)
     return touching
 
 
 def _near(true: NDArray[np.int64], said: NDArray[np.int64], touching: NDArray[np.bool_], wanted: Collar | Overlap) -> NDArray[np.bool_]:
-    """Tell which may be a hit, shape (true, said)."""
+    """Return which pairs may be a hit, shape (true, said)."""
     label, start, end = true[:, :, None]
     near: NDArray[np.bool_]
     if isinstance(wanted, Overlap):
@@ -197,11 +197,11 @@ def _near(true: NDArray[np.int64], said: NDArray[np.int64], touching: NDArray[np
 
 
 def most_pairs(candidates: list[list[int]], size: int) -> int:
-    """Give the size of the largest one-to-one matching (Kuhn's augmenting paths; collars keep the lists short).
+    """Return the size of the largest one-to-one matching (Kuhn's augmenting paths; collars keep the lists short).
 
     Args:
-        candidates: for each of one side, the numbers of those of the other side that it may be matched with.
-        size: how many the other side has.
+        candidates: for each item of one side, the numbers of the items of the other side that it may be matched with.
+        size: number of items on the other side.
     """
     owner = [-1] * size
 

@@ -1,6 +1,6 @@
-"""How each kind of gap is taken: quiet, mismatched, heard only, seen only, and the background within clips.
+"""Computes recall and false alarms for each kind of background: quiet, mismatched, heard only, seen only, and inside clips.
 
-It is pure: labels, kinds and found events in, numbers out.
+It is pure: it takes labels, kinds and scores and returns numbers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamav.evaluation.ages import Combination, at_latency, scored_seconds
+from streamav.evaluation.ages import Combination, at_latency, scored_segments
 from streamav.evaluation.counting import ByClass, said_events
 from streamav.evaluation.events import spans_of_labels
 
@@ -27,31 +27,31 @@ __all__ = ["GapScores", "score_gaps"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GapScores:
-    """The background seconds of one kind."""
+    """Figures over the background segments of one kind."""
 
     kind: str
     seconds: int
     background_recall: float
-    """Share of them that are called background, by the most probable label."""
+    """Share of these segments whose most probable label is background."""
     false_alarms_per_hour: float
-    """Said events that touch no true event of their class and begin in this kind of background, for each hour of it."""
+    """Predicted events that overlap no true event of their class and begin in this kind of background, per hour of it."""
 
 
 def score_gaps(
     streams: Sequence[ScoredStream], kinds: Sequence[Sequence[Kind]], latency: int, thresholds: ByClass, how: Combination = "hamming"
 ) -> list[GapScores]:
-    """Score background by where it comes from; kinds that do not occur are left out.
+    """Score the background segments of each kind; kinds that do not occur are left out.
 
     Args:
-        streams: what windows said.
-        kinds: of each stream, for each of its S seconds the kind of piece it lies in (`Manifest.kinds`).
+        streams: with the scores of every window.
+        kinds: for each stream, the kind of piece of each of its S segments (`Manifest.kinds`).
         latency: L, 1 to T.
-        thresholds: of all classes alike, or of each.
+        thresholds: one set for all classes, or one set for each class.
         how: how windows are combined.
     """
     names, right, begun = [], [], []
     for stream, kind in zip(streams, kinds, strict=True):
-        inside = scored_seconds(len(stream.truth), stream.windows.shape[1])
+        inside = scored_segments(len(stream.truth), stream.windows.shape[1])
         truth, scores = stream.truth[inside.start : inside.stop], at_latency(stream.windows, latency, how)
         background = scores.shape[1] - 1
         quiet = truth == background
@@ -71,7 +71,7 @@ def score_gaps(
 
 
 def _alarms(truth: NDArray[np.int64], scores: NDArray[np.float64], thresholds: ByClass) -> NDArray[np.int64]:
-    """Count the false alarms that begin in each second."""
+    """Return the number of false alarms that begin in each segment, shape (S,)."""
     true = spans_of_labels(truth, scores.shape[1] - 1)
     begun = np.zeros(len(truth), dtype=np.int64)
     for span in said_events(scores, thresholds):

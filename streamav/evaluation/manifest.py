@@ -1,7 +1,7 @@
-"""Lays labelled clips end to end into streams, as the AVE-Stream protocol says: clips at any phase between stretches of background.
+"""Joins labelled clips end to end into streams by the AVE-Stream protocol: clips with a random start, between gaps of background.
 
-It holds no features: a manifest names rows and seconds, so that one seed makes the same streams everywhere. Features of one second
-carry nothing of the next, so laying them end to end is exactly laying the media end to end.
+It holds no features: a manifest names rows and segments, so that one seed gives the same streams everywhere. The features of a segment
+do not depend on other segments, so joined features are exactly the features of the joined media.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Kind", "Manifest", "ManifestOptions", "Piece", "StreamSeconds", "make_manifest", "parse_manifest"]
+__all__ = ["Kind", "Manifest", "ManifestOptions", "Piece", "StreamSegments", "make_manifest", "parse_manifest"]
 
 Kind = Literal["clip", "quiet", "mismatch", "heard_only", "seen_only"]
 _SCHEMA = "streamav.ave-stream/1"
@@ -27,27 +27,27 @@ _SCHEMA = "streamav.ave-stream/1"
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of a stream: seconds of one row, or the sound of one with the picture of another."""
+    """A part of a stream: segments of one row, or the sound of one row with the picture of another."""
 
     kind: Kind
     audio_row: int
     """Row of the data set, or -1 for silence."""
     visual_row: int
-    """Row of the data set, or -1 for nothing to be seen."""
+    """Row of the data set, or -1 for no picture."""
     start: int
-    """First second within the rows."""
+    """First segment within the rows."""
     length: int
-    """Seconds, 1 to T."""
+    """Segments, 1 to T."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class StreamSeconds:
-    """One stream, second by second; all of shape (S,)."""
+class StreamSegments:
+    """One stream, segment by segment; all arrays have shape (S,)."""
 
     audio_rows: NDArray[np.int64]
-    audio_seconds: NDArray[np.int64]
+    audio_segments: NDArray[np.int64]
     visual_rows: NDArray[np.int64]
-    visual_seconds: NDArray[np.int64]
+    visual_segments: NDArray[np.int64]
     labels: NDArray[np.int64]
     """0 to C; C is background."""
 
@@ -58,15 +58,15 @@ class ManifestOptions:
 
     streams: int = 10
     seconds: int = 1800
-    """At least so long is each stream; the last piece is whole."""
+    """Least length of each stream; the last piece is not cut."""
     seed: int = 0
     cut_share: float = 0.15
-    """Share of clips that follow the one before without a gap."""
+    """Share of clips that follow the clip before without a gap."""
     mean_gap: float = 8.0
     """Mean of the geometric part of a gap, seconds."""
     longest_gap: int = 30
     shortest_clip: int = 6
-    """Clips are cropped at random to this many seconds or more."""
+    """Clips are cropped at random to this many segments or more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,39 +78,39 @@ class Manifest:
     streams: tuple[tuple[Piece, ...], ...]
 
     def to_json(self) -> str:
-        """Give the manifest as JSON text."""
+        """Return the manifest as JSON text."""
         pieces = [[list(asdict(piece).values()) for piece in stream] for stream in self.streams]
         return json.dumps({"schema": _SCHEMA, "split": self.split, "seed": self.seed, "streams": pieces}) + "\n"
 
     def kinds(self, stream: int) -> list[Kind]:
-        """Give, for each second of one stream, the kind of piece it lies in."""
+        """Return, for each segment of one stream, the kind of piece that it lies in."""
         return [piece.kind for piece in self.streams[stream] for _ in range(piece.length)]
 
-    def seconds(self, stream: int, labels: NDArray[np.int64], background: int) -> StreamSeconds:
-        """Spell one stream out; only what is heard and seen of the same clip keeps its label.
+    def seconds(self, stream: int, labels: NDArray[np.int64], background: int) -> StreamSegments:
+        """Return one stream segment by segment; a label stays only where sound and picture come from the same clip.
 
         Args:
-            stream: its number.
-            labels: shape (n, T): of every row of the data set.
+            stream: number of the stream.
+            labels: shape (n, T): labels of every row of the data set.
             background: C.
 
         Raises:
-            DataError: when a piece names a row or second that the data set does not have.
+            DataError: when a piece names a row or segment that the data set does not have.
         """
         columns: list[list[int]] = [[], [], [], [], []]
         for number, piece in enumerate(self.streams[stream]):
             rows, segments = labels.shape
             inside = max(piece.audio_row, piece.visual_row) < rows and piece.start >= 0 and 1 <= piece.length <= segments - piece.start
             if not inside:
-                msg = f"piece {number} of stream {stream} must lie within {rows} rows of {segments} seconds, got {piece}"
+                msg = f"piece {number} of stream {stream} must lie within {rows} rows of {segments} segments, got {piece}"
                 raise DataError(msg)
-            for second in range(piece.start, piece.start + piece.length):
-                label = int(labels[piece.audio_row, second]) if piece.kind == "clip" else background
-                for column, value in zip(columns, (piece.audio_row, second, piece.visual_row, second, label), strict=True):
+            for segment in range(piece.start, piece.start + piece.length):
+                label = int(labels[piece.audio_row, segment]) if piece.kind == "clip" else background
+                for column, value in zip(columns, (piece.audio_row, segment, piece.visual_row, segment, label), strict=True):
                     column.append(value)
         arrays = [np.array(column, dtype=np.int64) for column in columns]
-        return StreamSeconds(
-            audio_rows=arrays[0], audio_seconds=arrays[1], visual_rows=arrays[2], visual_seconds=arrays[3], labels=arrays[4]
+        return StreamSegments(
+            audio_rows=arrays[0], audio_segments=arrays[1], visual_rows=arrays[2], visual_segments=arrays[3], labels=arrays[4]
         )
 
 
@@ -125,12 +125,12 @@ def make_manifest(
     """Draw the streams of a split.
 
     Args:
-        split: its name, for the record.
+        split: name of the split, stored in the manifest.
         rows: shape (m,): rows of the split.
-        classes: shape (m,): the event class of each of them, so that a mismatch is of two classes.
-        segments: T, seconds of a clip.
+        classes: shape (m,): the event class of each row, so that a mismatch joins two different classes.
+        segments: T, segments of a clip.
         options: how streams are laid out.
-        quiet_rows: rows of background-only clips; without them quiet gaps are silent and empty.
+        quiet_rows: rows of background-only clips; without them quiet gaps have no sound and no picture.
 
     Raises:
         DataError: when the split is empty.
@@ -148,21 +148,21 @@ def parse_manifest(text: str, where: str) -> Manifest:
 
     Args:
         text: content of a manifest file.
-        where: its place, for messages.
+        where: path of the file, for messages.
 
     Raises:
-        DataError: when it is not a manifest.
+        DataError: when the text is not a manifest.
     """
     try:
         tree = json.loads(text)
         return _manifest(tree)
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        msg = f"{where} must be a manifest of streams: {exc}"
+        msg = f"{where} must be a manifest of streams, as streamav eval writes it: {exc}"
         raise DataError(msg) from exc
 
 
 def _manifest(tree: dict[str, Any]) -> Manifest:
-    """Build a manifest of JSON values, raising whatever comes of wrong ones."""
+    """Build a manifest from JSON values; wrong values raise ValueError, KeyError or TypeError."""
     if tree["schema"] != _SCHEMA:
         msg = f"schema must be {_SCHEMA}, got {tree['schema']!r}"
         raise ValueError(msg)
@@ -180,7 +180,7 @@ def _piece(values: list[object]) -> Piece:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Layout:
-    """Draws pieces."""
+    """Draws the pieces of a stream."""
 
     rows: NDArray[np.int64]
     classes: NDArray[np.int64]
@@ -189,7 +189,7 @@ class _Layout:
     quiet_rows: NDArray[np.int64]
 
     def stream(self, random: np.random.Generator) -> Iterator[Piece]:
-        """Draw one stream: gap, clip, gap, clip; all clips once before any comes again."""
+        """Draw one stream: gap, clip, gap, clip; every clip is used once before any clip is used again."""
         total = 0
         order: list[int] = []
         while total < self.options.seconds:
@@ -230,6 +230,6 @@ class _Layout:
         if kind == "seen_only":
             return Piece(kind, quiet, row, start, length)
         others = np.flatnonzero(self.classes != self.classes[first])
-        if not len(others):  # one class cannot disagree with itself
+        if not len(others):  # with one class there is no mismatch
             return Piece("heard_only", row, quiet, start, length)
         return Piece("mismatch", row, int(self.rows[random.choice(others)]), start, length)

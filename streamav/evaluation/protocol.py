@@ -1,6 +1,6 @@
-"""The AVE-Stream protocol: thresholds fixed on validation streams, then test streams of several seeds scored once with them.
+"""The AVE-Stream protocol: fixes thresholds on validation streams, then scores test streams of several seeds once with them.
 
-It is pure: windows' probabilities in, figures out. `report` writes them; who runs the network is told nothing of the truth.
+It is pure: it takes probabilities of windows and returns figures. The module `report` writes the figures.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ __all__ = ["FixedThresholds", "Row", "aligned_row", "head_rows", "measure", "ove
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedThresholds:
-    """Thresholds of one head at each latency, and where they come from."""
+    """Thresholds of one head at each latency, and their source."""
 
     source: str
-    """`card`, `given`, or `tuned` (on the streams of `split`)."""
+    """`card`, `given`, or `tuned` (on validation streams)."""
     by_latency: Mapping[int, ByClass]
     within_limit: Mapping[int, bool]
-    """Whether they kept false alarms within the limit on the streams they were tuned on; empty where nothing was tuned."""
+    """Latency -> whether the thresholds kept the limit of false alarms on the streams they were tuned on; empty if nothing was tuned."""
 
     def to_dict(self) -> dict[str, object]:
-        """Give them for JSON, by latency."""
+        """Return the thresholds as JSON values, by latency."""
         told: dict[str, object] = {"source": self.source}
         for latency, found in self.by_latency.items():
             one: dict[str, object] = asdict(found) if isinstance(found, Thresholds) else {"classes": [asdict(each) for each in found]}
@@ -49,16 +49,16 @@ class FixedThresholds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One system in the table of one latency."""
+    """The figures of one system in the table of one latency."""
 
     system: str
     pooled: LatencyScores
-    """Over the streams of all seeds, with its bootstrap."""
+    """Figures over the streams of all seeds, with their bootstrap."""
     seeds: tuple[LatencyScores, ...]
-    """Of each seed's streams."""
+    """Figures of the streams of each seed."""
 
     def to_dict(self) -> dict[str, object]:
-        """Give the figures for JSON; what is not a number is None."""
+        """Return the figures as JSON values; NaN becomes None."""
         return {"system": self.system, "pooled": plain_figures(self.pooled), "over_seeds": over_seeds(self.seeds)}
 
 
@@ -68,19 +68,19 @@ def tuned(
     how: Combination = "hamming",
     latencies: Sequence[int] = LATENCIES,
 ) -> FixedThresholds:
-    """Find the thresholds of every latency on validation streams; one set for all classes (`tuning.classes.tune_general`).
+    """Tune the thresholds of every latency on validation streams, one set for all classes (`tuning.classes.tune_general`).
 
     Args:
-        streams: of the validation split.
+        streams: streams of the validation split.
         alarms_per_hour: most false alarms in an hour of background.
         how: how windows are combined.
-        latencies: those beyond T are left out.
+        latencies: latencies to tune for; those above T are left out.
 
     Raises:
-        DataError: when there is no stream, or no event in them.
+        DataError: when there is no stream, or the streams hold no event.
     """
     if not streams:
-        msg = "thresholds are tuned on at least one validation stream, got none"
+        msg = "tuning thresholds needs at least one validation stream, got none"
         raise DataError(msg)
     found = {one: tune_general(streams, one, alarms_per_hour, how) for one in latencies if one <= streams[0].windows.shape[1]}
     return FixedThresholds(
@@ -96,16 +96,16 @@ def head_rows(
     """Score a head on the streams of every seed.
 
     Args:
-        system: what the rows are called.
-        seeds: for each seed of the manifest its streams.
-        thresholds: fixed beforehand.
+        system: name of the rows.
+        seeds: the streams of each seed.
+        thresholds: thresholds that were fixed before.
         how: how windows are combined.
 
     Returns:
-        The result over all streams, that of each seed, and a row for each latency.
+        The result over all streams, the result of each seed, and a row for each latency.
 
     Raises:
-        DataError: when there is no stream, or one is too short.
+        DataError: when there is no stream, or a stream is too short.
     """
     fixed, latencies = thresholds.by_latency, tuple(thresholds.by_latency)
     pooled = score_streams([stream for streams in seeds for stream in streams], fixed, how, latencies=latencies)
@@ -118,13 +118,13 @@ def head_rows(
 
 
 def persistence_row(seeds: Sequence[Sequence[ScoredStream]], thresholds: ByClass, how: Combination = "hamming") -> Row:
-    """Score the last label said again, with the thresholds of latency 1; the same at every latency, as it waits for nothing."""
+    """Score the baseline that repeats the last label, with the thresholds of latency 1; it does not wait, so all latencies are equal."""
     parts = [([*map(_truth, streams)], [persistence(stream, how) for stream in streams]) for streams in seeds]
     return _row("last label again", parts, 0, thresholds)
 
 
 def aligned_row(seeds: Sequence[Sequence[AlignedStream]], thresholds: ByClass) -> Row:
-    """Score the offline oracle; its answers count as given when the window of the clip has ended."""
+    """Score the offline oracle; its predictions count from the end of the clip's window (latency T)."""
     parts = [([*map(_truth, (one.windows() for one in streams))], [one.answers() for one in streams]) for streams in seeds]
     return _row("offline oracle windows", parts, seeds[0][0].segments, thresholds)
 
@@ -138,21 +138,21 @@ def measure(
     alarms_per_hour: float = 6.0,
     how: Combination = "hamming",
 ) -> dict[str, object]:
-    """Give every figure of one model at one latency as plain values: the whole protocol in one call.
+    """Return every figure of one model at one latency as plain values: the whole protocol in one call.
 
     Args:
         test: streams to score.
         latency: L, 1 to T.
-        val: streams to tune thresholds on; needed where *thresholds* are not given, else not looked at.
-        thresholds: fixed before; of all classes alike, or of each.
-        alarms_per_hour: most false alarms in an hour of background, while tuning.
+        val: streams to tune thresholds on; needed when *thresholds* are not given, otherwise unused.
+        thresholds: thresholds that were fixed before: one set for all classes, or one set for each class.
+        alarms_per_hour: most false alarms per hour of background, for tuning.
         how: how windows are combined.
 
     Returns:
         The figures of `StreamResult` (`ages` of all ages), those of `LatencyScores` at *latency*, and `thresholds`.
 
     Raises:
-        DataError: when there is no stream, one is too short, or there are neither thresholds nor streams to tune them on.
+        DataError: when there is no stream, a stream is too short, or there are neither thresholds nor streams to tune them on.
     """
     if test and not 1 <= latency <= test[0].windows.shape[1]:
         msg = f"latency must be 1 to {test[0].windows.shape[1]}, the length of a window, got {latency}"
@@ -166,7 +166,7 @@ def measure(
 
 
 def over_seeds(results: Sequence[LatencyScores] | Sequence[AgeScores]) -> dict[str, list[float | None]]:
-    """Give mean and standard deviation (n - 1) over seeds of every figure; None where it is not a number for any seed."""
+    """Return mean and standard deviation (n - 1) over seeds of every figure; None for a figure that is not a number for some seed."""
     figures = [plain_figures(one) for one in results]
     found: dict[str, list[float | None]] = {}
     for name in figures[0]:
@@ -190,7 +190,7 @@ def _row(
     latency: int,
     thresholds: ByClass,
 ) -> Row:
-    """Score answers of every seed, and of all together."""
+    """Score the predictions of every seed, and of all seeds together."""
     pooled = score_answers([one for truth, _ in parts for one in truth], [one for _, said in parts for one in said], latency, thresholds)
     single = (pooled,) if len(parts) == 1 else tuple(score_answers(truth, said, latency, thresholds) for truth, said in parts)
     return Row(system=system, pooled=pooled, seeds=single)

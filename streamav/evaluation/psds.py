@@ -1,9 +1,9 @@
-"""The polyphonic sound detection score (PSDS) of streams: the area under the curve of events found against false alarms.
+"""Computes the polyphonic sound detection score (PSDS) of streams: the area under the curve of events found against false alarms.
 
-It is pure, needs no threshold (every threshold is looked at), and counts in whole seconds.
+It is pure, needs no threshold (it covers all thresholds), and counts in whole segments.
 
-Every run of seconds at or above some threshold is found at once: it is bounded by two lower seconds, lasts from its own lowest
-score down to the higher of these two, and is counted in that range of thresholds alone.
+It finds every run of segments at or above any threshold at once. A run ends on each side at a segment with a lower score. The run exists
+for thresholds from its own lowest score down to the higher of these two scores, and is counted in that range of thresholds only.
 
     score   .2 .9 .7 .8 .1         run [1, 2) for thresholds in (.7, .9], run [1, 4) for (.2, .7], run [3, 4) for (.7, .8], ...
 
@@ -33,37 +33,40 @@ __all__ = ["PSDS1", "PSDS2", "PsdsOptions", "psds"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PsdsOptions:
-    """When an event counts as found and what false alarms cost."""
+    """The criteria of the score: when an event counts as found, and the cost of false alarms."""
 
     detection: float
-    """Share of a said event that must lie in true events of its class (DTC); below it the said event is a false alarm."""
+    """Share of a predicted event that must lie in true events of its class (DTC); with less the predicted event is a false alarm."""
     truth: float
-    """Share of a true event that must be covered by said events that are no false alarms (GTC)."""
+    """Share of a true event that predicted events that are not false alarms must cover (GTC)."""
     cross: float = 1.0
-    """Share of a false alarm that must lie in another class to be a confusion with it (CTTC); unused at `cross_weight` 0."""
+    """Share of a false alarm that must lie in true events of another class to be a confusion (CTTC); unused at `cross_weight` 0."""
     cross_weight: float = 0.0
-    """Weight of confusions beside false alarms (alpha_CT)."""
+    """Weight of confusions, added to false alarms (alpha_CT)."""
     instability_weight: float | None = None
-    """Weight of the deviation over classes (alpha_ST); None for 1 / sqrt(K - 1), the most at which finding more never costs."""
+    """Weight of the deviation over classes (alpha_ST).
+
+    None for 1 / sqrt(K - 1), the largest weight at which finding more events never lowers the score.
+    """
     most_alarms_per_hour: float = 100.0
 
 
 PSDS1 = PsdsOptions(detection=0.7, truth=0.7)
-"""Asks for exact times. Source: DCASE task 4, scenario 1; sed_scores_eval tests/test_intersection_based/test_psds.py."""
+"""Requires exact times. Source: DCASE task 4, scenario 1; sed_scores_eval tests/test_intersection_based/test_psds.py."""
 PSDS2 = PsdsOptions(detection=0.1, truth=0.1, cross=0.3, cross_weight=0.5)
-"""Asks for the right class. Source: the same, scenario 2."""
+"""Requires the right class. Source: the same, scenario 2."""
 
 _DECIMALS = 6
-"""Shares of lengths are compared after rounding, as 0.7 * 10 may come out above 7."""
+"""Shares of lengths are rounded to this many decimals before a comparison, because 0.7 * 10 may be above 7."""
 
 
 def psds(truth: Sequence[NDArray[np.int64]], scores: Sequence[NDArray[np.floating]], *options: PsdsOptions) -> tuple[float, ...]:
-    """Score streams under each of *options*; classes without a true event are left out.
+    """Compute the PSDS of streams for each of *options*; classes without a true event are left out.
 
     Args:
-        truth: of each stream, shape (S,): label of each second, C for background.
+        truth: of each stream, shape (S,): label of each segment, C for background.
         scores: of each stream, shape (S, C + 1): probabilities, background last.
-        options: criteria, `PSDS1` and `PSDS2` for instance.
+        options: criteria, for example `PSDS1` and `PSDS2`.
 
     Returns:
         For each of *options* a score, 0 to 1; NaN when there is no true event.
@@ -95,18 +98,18 @@ class _Runs:
     start: NDArray[np.int64]
     end: NDArray[np.int64]
     born: NDArray[np.floating]
-    """Highest threshold at which the run is there."""
+    """Highest threshold at which the run exists."""
     gone: NDArray[np.floating]
-    """Threshold at which it has become part of a longer one."""
+    """Threshold at which the run has become part of a longer run."""
     shared: NDArray[np.int64]
-    """Shape (n, K): seconds in true events of each class that occurs."""
+    """Shape (n, K): segments in true events of each class that occurs."""
     place: int
-    """Of the own class among these."""
+    """Column of the own class in `shared`."""
     events: Sequence[Span]
 
     @classmethod
     def of(cls, column: NDArray[np.floating], sums: NDArray[np.int64], place: int, events: Sequence[Span]) -> _Runs:
-        """Find the runs of a column (S,); *sums* (S + 1, K) count the true seconds before each second."""
+        """Find the runs of a column (S,); *sums* (S + 1, K) holds the number of true segments before each segment."""
         left, right = _bounds(column.tolist())
         _, first = np.unique(left * (len(column) + 2) + right, return_index=True)  # equal scores bound the same run
         left, right = left[first], right[first]
@@ -116,29 +119,29 @@ class _Runs:
 
 
 def _bounds(values: list[float]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give, for each second, the nearest second before and after it whose score is lower (-1 and S where there is none)."""
+    """Return, for each segment, the nearest segment before and after it with a lower score (-1 and S when there is none)."""
     left, right = [-1] * len(values), [len(values)] * len(values)
-    open_seconds: list[int] = []  # of scores that do not fall
-    for second, value in enumerate(values):
-        while open_seconds and values[open_seconds[-1]] > value:
-            right[open_seconds.pop()] = second
-        if open_seconds:
-            top = open_seconds[-1]
-            left[second] = top if values[top] < value else left[top]
-        open_seconds.append(second)
+    open_segments: list[int] = []  # their scores never fall
+    for segment, value in enumerate(values):
+        while open_segments and values[open_segments[-1]] > value:
+            right[open_segments.pop()] = segment
+        if open_segments:
+            top = open_segments[-1]
+            left[segment] = top if values[top] < value else left[top]
+        open_segments.append(segment)
     return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Curve:
-    """Share of true events found, at each rate of false alarms (an hour, rising from 0)."""
+    """Share of true events found at each rate of false alarms (per hour, rising from 0)."""
 
     rate: NDArray[np.float64]
     found: NDArray[np.float64]
 
 
 def _curve(parts: Sequence[_Runs], options: PsdsOptions, hours: float, others: NDArray[np.float64]) -> _Curve:
-    """Give the curve of one class; *others* (K,) is what a confusion with each other class adds to the rate."""
+    """Return the curve of one class; *others* (K,) holds the rate that one confusion with each other class adds."""
     thresholds, alarms, hits = [], [], []
     for runs in parts:
         length = runs.end - runs.start
@@ -162,7 +165,7 @@ def _curve(parts: Sequence[_Runs], options: PsdsOptions, hours: float, others: N
 
 
 def _found(runs: _Runs, event: Span, relevant: NDArray[np.bool_], share: float) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
-    """Give the thresholds at which an event begins (+1) or ceases (-1) to be covered enough by relevant runs."""
+    """Return the thresholds at which relevant runs begin (+1) or cease (-1) to cover enough of an event."""
     covered = np.minimum(runs.end, event.end) - np.maximum(runs.start, event.start)
     touching = relevant & (covered > 0)
     at = np.concatenate([runs.born[touching], runs.gone[touching]])
@@ -172,7 +175,7 @@ def _found(runs: _Runs, event: Span, relevant: NDArray[np.bool_], share: float) 
 
 
 def _summed(thresholds: NDArray[np.floating], changes: NDArray[np.number]) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
-    """Add up changes from the highest threshold down; what happens below every score is left out."""
+    """Return the running sums of changes from the highest threshold down; changes at minus infinity are left out."""
     at, inverse = np.unique(thresholds, return_inverse=True)
     total = np.bincount(inverse, weights=changes, minlength=len(at))[::-1].cumsum()
     seen = np.isfinite(at[::-1])
@@ -180,7 +183,7 @@ def _summed(thresholds: NDArray[np.floating], changes: NDArray[np.number]) -> tu
 
 
 def _staircase(rate: NDArray[np.float64], found: NDArray[np.float64], most: float) -> _Curve:
-    """Give the most that is found at no more than each rate, beginning with nothing said: nothing found at rate 0."""
+    """Return the most events found at or below each rate up to *most*; the curve starts with nothing found at rate 0."""
     rate, found = np.append(0.0, rate), np.append(0.0, found)
     order = np.argsort(rate, kind="stable")
     rate, found = rate[order], np.maximum.accumulate(found[order])
@@ -189,7 +192,7 @@ def _staircase(rate: NDArray[np.float64], found: NDArray[np.float64], most: floa
 
 
 def _area(curves: Sequence[_Curve], options: PsdsOptions) -> float:
-    """Give the area under mean minus weighted deviation over the classes, of all that could be."""
+    """Return the area under the mean minus the weighted deviation over the classes, as a share of the largest possible area."""
     weight = options.instability_weight
     if weight is None:
         weight = 1.0 / math.sqrt(len(curves) - 1) if len(curves) > 1 else 0.0

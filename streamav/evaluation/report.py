@@ -1,6 +1,6 @@
-"""Writes the figures of an evaluation as Markdown: clips, one table of streams for each latency, one of each head by age.
+"""Writes the figures of an evaluation as Markdown: clips, one table of streams for each latency, one table by age for each head.
 
-It computes nothing: every number comes from the figures, which are also the JSON of the report.
+It computes nothing: every number comes from the figures, which are also the JSON report.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ _HEADS = ("per_segment", "two_stage")
 
 
 def report_lines(figures: Mapping[str, Any]) -> list[str]:
-    """Give the lines of the report.
+    """Return the lines of the report.
 
     Args:
-        figures: what `streamav eval --json` prints.
+        figures: the figures that `streamav eval --json` prints.
     """
     lines = [f"# {figures['model']} on {figures['split']}", ""]
     lines += [f"Made by `{figures['command']}`; weights `{figures['sha256'][:12]}`.", ""]
@@ -72,7 +72,7 @@ def report_lines(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _streams(stream: Figures) -> list[str]:
-    """Tell what was scored and how, then every table."""
+    """Return the lines on streams: what was scored and how, then every table."""
     seeds = ", ".join(str(one["seed"]) for one in stream["manifests"])
     heads = {name: stream[name] for name in _HEADS if name in stream}
     first = heads["per_segment"]
@@ -96,7 +96,7 @@ def _streams(stream: Figures) -> list[str]:
 
 
 def _gaps(systems: Mapping[str, Sequence[Figures]]) -> list[str]:
-    """Tell how each kind of background is taken."""
+    """Return the table of recall and false alarms for each kind of background."""
     kinds = [gap["kind"] for gap in next(iter(systems.values()))]
     columns = ["background", "seconds", *(f"{name}: {figure}" for name in systems for figure in ("recall", "false alarms/h"))]
     rows = []
@@ -109,16 +109,16 @@ def _gaps(systems: Mapping[str, Sequence[Figures]]) -> list[str]:
 
 
 def _told_thresholds(thresholds: Figures) -> list[str]:
-    """Say where thresholds come from."""
+    """Return the lines that state the source of the thresholds."""
     if thresholds["chosen"] == "card":
-        return ["Thresholds are those of the model's card, class by class, for every head and latency."]
+        return ["Thresholds are those of the model's card, for each class, for every head and latency."]
     where = f"{thresholds['split']} streams (seed {thresholds['seed']}), for each system and latency"
-    limit = f"at most {thresholds['alarms_per_hour']:g} false alarms an hour of background"
-    lines = [f"Thresholds were tuned on {where}: the best event-F1 with {limit}; then they were kept.", ""]
+    limit = f"at most {thresholds['alarms_per_hour']:g} false alarms per hour of background"
+    lines = [f"Thresholds were tuned on {where}: the best event-F1 with {limit}. They were not changed afterwards.", ""]
     if thresholds["optimistic"]:
-        lines.append("**The same split is scored here, so figures that rest on thresholds are optimistic.**")
+        lines.append("**The same split is scored here, so figures that depend on thresholds are optimistic.**")
         lines.append("")
-    lines.append("On/off, segments that confirm an event, longest pause, at each latency:")
+    lines.append("`on`/`off`, segments that confirm an event, longest pause, at each latency:")
     lines.append("")
     for system, found in thresholds["systems"].items():
         told = [f"{latency}: {_brief(one)}" for latency, one in found.items() if isinstance(one, dict)]
@@ -130,17 +130,17 @@ def _told_thresholds(thresholds: Figures) -> list[str]:
         if isinstance(one, dict) and one.get("within_limit") is False
     ]
     if lost:
-        lines += ["", f"No thresholds kept the limit there for {', '.join(lost)}; those nearest to it were taken."]
+        lines += ["", f"No thresholds kept the limit for {', '.join(lost)}; those with the fewest false alarms were taken."]
     return lines
 
 
 def _brief(one: Figures) -> str:
-    """Say thresholds in short: on, off, segments that confirm an event, and longest pause."""
+    """Return thresholds as a short text: on, off, segments that confirm an event, and longest pause."""
     return f"{one['on']:g}/{one['off']:g}, {one['min_segments']}, {one['gap_segments']} s"
 
 
 def _cell(over: Sequence[float | None], pooled: Mapping[str, Any], name: str) -> str:
-    """Give mean, deviation and, where there is one, the interval."""
+    """Return the text of a cell: mean, deviation and the interval, if there is one."""
     mean, deviation = over
     low, high = pooled.get(f"{name}_low"), pooled.get(f"{name}_high")
     digits = 1 if name in _COARSE else 3
@@ -157,7 +157,7 @@ def _number(value: object, digits: int = 3) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Give a Markdown table whose columns also line up as plain text."""
+    """Return the lines of a Markdown table whose columns also line up as plain text."""
     widths = [max(3, *(len(row[place]) for row in [head, *rows])) for place in range(len(head))]
     padded = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
     return [f"| {padded[0]} |", "|" + "|".join("-" * (width + 2) for width in widths) + "|", *(f"| {row} |" for row in padded[1:])]

@@ -1,6 +1,6 @@
-"""The figures of a stream evaluation: accuracy and flips by age, and for each latency events, false alarms, onset latency and PSDS.
+"""Computes the figures of a stream evaluation: accuracy and flips by age; events, false alarms, onset latency and PSDS by latency.
 
-It is pure: windows' probabilities and labels in, numbers out.
+It is pure: it takes probabilities of windows and labels and returns numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamav.errors import DataError
-from streamav.evaluation.ages import Combination, at_age, at_latency, scored_seconds
+from streamav.evaluation.ages import Combination, at_age, at_latency, scored_segments
 from streamav.evaluation.bootstrap import Interval, bootstrap
 from streamav.evaluation.counting import ByClass, ScoredStream, said_events
 from streamav.evaluation.events import Collar, EventCounts, Overlap, count_events, onset_latencies, spans_of_labels
@@ -42,7 +42,7 @@ LATENCIES = (1, 2, 3, 5, 10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgeScores:
-    """Labels said at one age (most probable of C + 1)."""
+    """Figures of the predicted labels at one age; the label is the most probable of C + 1."""
 
     age: int
     accuracy: float
@@ -52,71 +52,71 @@ class AgeScores:
     macro_f1: float
     background_recall: float
     flips: float
-    """Share of seconds whose label changes until the next age; NaN at the last."""
+    """Share of segments whose label changes until the next age; NaN at the last age."""
     flips_to_right: float
-    """Share that becomes right."""
+    """Share of segments whose label changes from wrong to right."""
     flips_to_wrong: float
-    """Share that was right and becomes wrong."""
+    """Share of segments whose label changes from right to wrong."""
     revisions: float
-    """How often the label of a second has changed from age 0 to this age, on average."""
+    """Mean number of label changes of a segment from age 0 to this age."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyScores:
-    """Events at one latency."""
+    """Figures of the predicted events at one latency."""
 
     latency: int
-    """L, 1 to T; 0 for an answer that does not wait for the segment itself."""
+    """L, 1 to T; 0 for a prediction that does not wait for the segment itself."""
     event_f1: float
-    """Onset collar 1 s, offset max(1 s, 20 %); events as the live tracker forms them."""
+    """Onset collar 1 s, offset collar max(1 s, 20 %); events by the rule of the live tracker."""
     event_f1_low: float
     """95 % bootstrap over streams."""
     event_f1_high: float
     event_f1_collar_2: float
-    """Onset collar 2 s, offset max(2 s, 20 %)."""
+    """Onset collar 2 s, offset collar max(2 s, 20 %)."""
     event_f1_overlap: float
     """Intersection over union of at least 0.5."""
     event_f1_argmax: float
-    """Of runs of equal most probable labels, collar 1 s."""
+    """Event-F1 of runs of equal most probable labels, collar 1 s."""
     false_alarms_per_hour: float
-    """Said events that touch no true event of their class."""
+    """Predicted events that overlap no true event of their class, per hour of stream."""
     false_alarms_per_hour_low: float
     """95 % bootstrap over streams."""
     false_alarms_per_hour_high: float
     background_false_alarms_per_hour: float
-    """Of these, those in background alone, for each hour of background."""
+    """False alarms that lie in background alone, per hour of background."""
     false_alarms_per_hour_at_90: float
-    """At the highest `on` that touches 90 % of the true events; NaN where none does. Of the scores shown, whatever the thresholds."""
+    """False alarms per hour at the highest `on` that detects 90 % of the true events, found on these streams; NaN when none does."""
     onset_latency_median: float
-    """Seconds from the true onset until an event of its class is confirmed: the latency is within, and the segments that confirm it."""
+    """Seconds from the true onset until an event of its class is confirmed; includes the latency and the segments that confirm it."""
     onset_latency_p95: float
     detection_rate: float
-    """Share of true events that an event of their class touches."""
+    """Share of true events that overlap a predicted event of their class."""
     psds1: float
-    """0 to 1, needs no thresholds; asks for exact times."""
+    """0 to 1, needs no thresholds; requires exact times."""
     psds2: float
-    """0 to 1, needs no thresholds; asks for the right class."""
+    """0 to 1, needs no thresholds; requires the right class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamResult:
-    """Everything that is reported of one model on one set of streams."""
+    """All figures of one model on one set of streams."""
 
     streams: int
     seconds: int
-    """Scored seconds in all."""
+    """Length of the scored streams, seconds."""
     events: int
     always_background: float
-    """Accuracy of saying background throughout."""
+    """Accuracy of always predicting background."""
     accuracy_area: float
-    """Mean over all ages."""
+    """Mean accuracy over all ages; the next two are means over all ages too."""
     macro_f1_area: float
     background_recall_area: float
     ages: tuple[AgeScores, ...]
     latencies: tuple[LatencyScores, ...]
 
     def to_dict(self) -> dict[str, object]:
-        """Give the figures for JSON; what is not a number is None."""
+        """Return the figures as JSON values; NaN becomes None."""
         return plain_figures(self)
 
 
@@ -130,14 +130,14 @@ def score_streams(
     """Score streams at every age and latency.
 
     Args:
-        streams: each of at least 2 T seconds.
-        thresholds: fixed on the validation streams; for all latencies, or by latency.
+        streams: each of at least 2 T segments.
+        thresholds: thresholds fixed on the validation streams, for all latencies or by latency.
         how: how windows are combined.
-        seed: of the bootstrap over streams.
-        latencies: at which events are scored; those beyond T are left out.
+        seed: seed of the bootstrap over streams.
+        latencies: latencies at which events are scored; those above T are left out.
 
     Raises:
-        DataError: when there is no stream, or one is too short.
+        DataError: when there is no stream, or a stream is too short.
     """
     truth = scored_truth(streams)
     segments, outputs = streams[0].windows.shape[1:]
@@ -163,23 +163,23 @@ def score_streams(
 
 
 def scored_truth(streams: Sequence[ScoredStream]) -> list[NDArray[np.int64]]:
-    """Give, for each stream, the labels of the seconds that every age has scores for.
+    """Return, for each stream, the labels of the segments that have scores at every age.
 
     Raises:
-        DataError: when there is no stream, or one is too short.
+        DataError: when there is no stream, or a stream is too short.
     """
     truth = []
     for stream in streams:
-        inside = scored_seconds(len(stream.truth), stream.windows.shape[1])
+        inside = scored_segments(len(stream.truth), stream.windows.shape[1])
         truth.append(stream.truth[inside.start : inside.stop])
     if not truth or any(len(labels) == 0 for labels in truth):
-        msg = "a stream evaluation needs at least one stream, each of at least two windows' length"
+        msg = "a stream evaluation needs at least one stream, and each stream must be at least two windows long: use more or longer streams"
         raise DataError(msg)
     return truth
 
 
 def _ages(truth: list[NDArray[np.int64]], said: dict[int, list[NDArray[np.int64]]], background: int, seed: int) -> tuple[AgeScores, ...]:
-    """Score the labels of every age; *said* holds them by age and stream."""
+    """Score the predicted labels of every age; *said* holds them by age and stream."""
     found: list[AgeScores] = []
     revisions = 0.0
     whole = np.concatenate(truth)
@@ -210,7 +210,7 @@ def _ages(truth: list[NDArray[np.int64]], said: dict[int, list[NDArray[np.int64]
 
 
 def _flips(truth: NDArray[np.int64], now: NDArray[np.int64], later: NDArray[np.int64] | None) -> tuple[float, float, float]:
-    """Give the shares of seconds whose label changes, becomes right, and becomes wrong."""
+    """Return the shares of segments whose label changes, becomes right, and becomes wrong."""
     if later is None:
         return float("nan"), float("nan"), float("nan")
     right = now == truth
@@ -220,14 +220,14 @@ def _flips(truth: NDArray[np.int64], now: NDArray[np.int64], later: NDArray[np.i
 def score_answers(
     truth: Sequence[NDArray[np.int64]], scores: Sequence[NDArray[np.floating]], latency: int, thresholds: ByClass, seed: int = 0
 ) -> LatencyScores:
-    """Score what was said of every second, from wherever it comes.
+    """Score the final scores of every segment, from any source.
 
     Args:
-        truth: of each stream, shape (S,): label of each second, C for background.
+        truth: of each stream, shape (S,): label of each segment, C for background.
         scores: of each stream, shape (S, C + 1): probabilities, background last.
-        latency: L of the answers; 0 where they do not wait for the segment itself.
-        thresholds: of all classes alike, or of each.
-        seed: of the bootstrap over streams.
+        latency: L of the scores; 0 when they do not wait for the segment itself.
+        thresholds: one set for all classes, or one set for each class.
+        seed: seed of the bootstrap over streams.
     """
     background = scores[0].shape[1] - 1
     found = [said_events(score, thresholds) for score in scores]
@@ -271,7 +271,7 @@ def _ratio_spread(above: Sequence[int], below: Sequence[int], seed: int) -> Inte
 
 
 def plain_figures(result: AgeScores | LatencyScores | StreamResult) -> dict[str, object]:
-    """Give figures for JSON; what is not a number is None."""
+    """Return figures as JSON values; NaN and infinity become None."""
     return {name: _plain(value) for name, value in asdict(result).items()}
 
 

@@ -1,6 +1,6 @@
-"""Scores labels second by second against the truth, beside what answers without looking would reach.
+"""Scores predicted labels against the truth, segment by segment, and computes two baselines that ignore the input.
 
-It is pure: labels in, numbers out; events and streams are in `events` and `scores`.
+It is pure: it takes labels and returns numbers. The modules `events` and `scores` score events and streams.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ __all__ = ["SegmentScores", "score_segments"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentScores:
-    """How well seconds are labelled, each 0 to 1."""
+    """Figures of the labels of segments, each 0 to 1."""
 
     accuracy: float
-    """Share of seconds with the right one of C + 1 labels."""
+    """Share of segments with the right label of C + 1."""
     macro_f1: float
-    """Mean F1 of the foreground classes that occur in truth or answer; NaN when none does."""
+    """Mean F1 of the foreground classes that occur in truth or prediction; NaN when none does."""
     background_recall: float
-    """Share of background seconds called background; NaN when there is none."""
+    """Share of background segments that are labelled background; NaN when there is no background."""
     event_recall: float
-    """Share of event seconds called by their class; NaN when there is none."""
+    """Share of event segments that are labelled with their class; NaN when there is no event."""
     always_background: float
-    """Accuracy of always saying background."""
+    """Accuracy of always predicting background."""
     majority: float
-    """Accuracy of always saying the most frequent label."""
+    """Accuracy of always predicting the most frequent label."""
 
     def to_dict(self) -> dict[str, float]:
-        """Give the scores by name."""
+        """Return the scores by name."""
         return asdict(self)
 
 
 def score_segments(truth: NDArray[np.int64], said: NDArray[np.int64], background: int) -> SegmentScores:
-    """Compare two labellings.
+    """Compare predicted labels with the truth.
 
     Args:
         truth: any shape, at least one entry, 0 to *background*.
-        said: the same shape.
+        said: predicted labels, the same shape.
         background: C.
 
     Raises:
-        DataError: when the shapes differ, there is nothing to score, or a label is out of range.
+        DataError: when the shapes differ, the arrays are empty, or a label is out of range.
     """
     if truth.shape != said.shape or truth.size == 0:
-        msg = f"truth and answer must have one shape and at least one second, got {truth.shape} and {said.shape}"
+        msg = f"true and predicted labels must have the same shape and at least one segment, got {truth.shape} and {said.shape}"
         raise DataError(msg)
     low, high = min(truth.min(), said.min()), max(truth.max(), said.max())
     if low < 0 or high > background:
@@ -71,7 +71,7 @@ def score_segments(truth: NDArray[np.int64], said: NDArray[np.int64], background
 
 
 def _macro_f1(truth: NDArray[np.int64], said: NDArray[np.int64], background: int) -> float:
-    """Average 2 TP / (true + said) over the foreground classes that occur."""
+    """Return the mean of 2 TP / (true + predicted) over the foreground classes that occur."""
     scores = []
     for label in range(background):
         true, claimed = truth == label, said == label

@@ -1,4 +1,4 @@
-"""From a segment to its features: sound and pictures through the encoders, once a second."""
+"""Computes the features of segments: sound and pictures run through the encoders once for each segment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From one second of sound to what the audio encoder takes, and how loud that second was. Pure numpy."""
+"""Computes the input of the audio encoder from the sound of segments, and the level of the sound. Pure numpy."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["level_dbfs", "patches"]
 
 
 def patches(segments: Sequence[Segment], offset: float) -> NDArray[np.float32]:
-    """Give the log-mel patches of B segments, shape (B, 96, 64), float32.
+    """Return the log-mel patches of B segments, shape (B, 96, 64), float32.
 
     Args:
         segments: at least one.
-        offset: of the front end, as the model card says.
+        offset: offset of the front end, from the model card.
     """
     options = LogMelOptions(offset=offset)
     return np.stack([log_mel(segment.audio, options) for segment in segments])
 
 
 def level_dbfs(samples: NDArray[np.float32]) -> float | None:
-    """Give the RMS level in dB relative to full scale (a square wave of amplitude 1), at most 0; None in digital silence.
+    """Return the RMS level in dB relative to full scale (a square wave of amplitude 1), at most 0; None in digital silence.
 
     Args:
         samples: shape (n,), range [-1, 1].

@@ -1,6 +1,6 @@
-"""Turns segments into features with the two encoders of an engine, all segments that are ready as one batch.
+"""Turns segments into features with the two encoders of an engine; all segments that are ready run as one batch.
 
-It knows the role Engine and the model card; no torch, no device, no source.
+It uses the role Engine and the model card: no torch, no device, no source.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["SegmentExtractor"]
 
 
 class SegmentExtractor:
-    """Fills the role Extractor."""
+    """Implements the role Extractor."""
 
     def __init__(self, engine: Engine, card: ModelCard) -> None:
         """Take both encoders from *engine*.
@@ -43,7 +43,7 @@ class SegmentExtractor:
         """Return the features of one or more segments, possibly of several sources, as one batch.
 
         Raises:
-            ShapeError: when pictures do not have the size that the model takes, or an encoder gives another shape than its card says.
+            ShapeError: when pictures do not have the size of the model, or an encoder returns another shape than its card states.
             EngineError: when a network fails.
         """
         if not segments:

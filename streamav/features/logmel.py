@@ -1,6 +1,6 @@
-"""Turns one second of sound into the log-mel patch that the audio encoders look at.
+"""Turns the sound of one segment into the log-mel patch that the audio encoders take.
 
-Pure numpy: it knows no network, device or file. VGGish takes offset 0.01, YAMNet and the compact encoder take 0.001.
+Pure numpy: it uses no network, device or file. VGGish takes offset 0.01, YAMNet and the compact encoder take 0.001.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _LOW_HZ, _HIGH_HZ = 125.0, 7500.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogMelOptions:
-    """What differs between the log-mel front ends."""
+    """Options that differ between the log-mel front ends."""
 
     offset: float = 0.01
-    """Added to every mel magnitude before the logarithm, above 0: the smaller, the quieter the sound that still shows."""
+    """Added to every mel magnitude before the logarithm, above 0. A smaller offset lets quieter sounds show."""
 
     def __post_init__(self) -> None:
         """Check the offset."""
@@ -45,15 +45,15 @@ class LogMelOptions:
 
 
 def _mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the HTK mel of frequencies in Hz. Source: The HTK Book, section 5.4 (2595 log10 is 1127 ln)."""
+    """Return the HTK mel of frequencies in Hz. Source: The HTK Book, section 5.4 (2595 log10 is 1127 ln)."""
     return np.asarray(1127.0 * np.log1p(hz / 700.0), dtype=np.float64)
 
 
 @cache
 def mel_bank() -> NDArray[np.float64]:
-    """Give the weights from magnitude bins to mel bands, shape (257, 64), range 0 to 1, read-only.
+    """Return the weights from magnitude bins to mel bands, shape (257, 64), range 0 to 1, read-only.
 
-    The triangles are straight lines on the mel axis, not in Hz as librosa's are; the constant part weighs nothing.
+    The triangles are straight lines on the mel axis, not in Hz as in librosa; the constant part has weight zero.
 
     Source: tensorflow/models:research/audioset/vggish/mel_features.py, spectrogram_to_mel_matrix.
     """
@@ -71,23 +71,23 @@ def mel_bank() -> NDArray[np.float64]:
 
 @cache
 def _hann() -> NDArray[np.float64]:
-    """Give the periodic Hann window, shape (400,)."""
+    """Return the periodic Hann window, shape (400,)."""
     window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(_FRAME_SAMPLES) / _FRAME_SAMPLES)
     return np.asarray(window, dtype=np.float64)
 
 
 @cache
 def _blas() -> ThreadpoolController:
-    """Give what sets the threads of numpy's linear algebra."""
+    """Return the controller that sets the threads of numpy's linear algebra."""
     return ThreadpoolController()
 
 
 def log_mel(samples: NDArray[np.float32], options: LogMelOptions) -> NDArray[np.float32]:
-    """Give the log-mel patch of one segment.
+    """Return the log-mel patch of one segment.
 
     Args:
         samples: shape (16000,), mono, 16 kHz, range [-1, 1].
-        options: the front end's offset.
+        options: offset of the front end.
 
     Returns:
         Shape (96, 64), float32: time by mel band, natural logarithm of magnitude (not power) plus offset.
@@ -102,7 +102,7 @@ def log_mel(samples: NDArray[np.float32], options: LogMelOptions) -> NDArray[np.
         raise ShapeError(msg)
     frames = np.lib.stride_tricks.sliding_window_view(samples, _FRAME_SAMPLES)[::_HOP_SAMPLES][:PATCH_FRAMES]
     magnitude = np.abs(np.fft.rfft(frames * _hann(), _FFT_SAMPLES))
-    # OpenBLAS would wake a second thread for this small product, which then spins for some 60 ms: longer than the networks take.
+    # For this small product OpenBLAS would wake a second thread, which then spins for about 60 ms: longer than the networks take.
     with _blas().limit(limits=1, user_api="blas"):
         mel = magnitude @ mel_bank()
     return np.log(mel + options.offset).astype(np.float32)

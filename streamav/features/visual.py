@@ -1,6 +1,6 @@
-"""From the pictures of seconds to what the visual encoder takes, and back to one grid a second. Pure numpy.
+"""Selects the pictures of segments for the visual encoder, and averages its grids to one grid a segment. Pure numpy.
 
-A camera slower than the model's frames a second shows each picture in several frames: such a picture is looked at once and
+A camera slower than the model's frames a second shows each picture in several frames. Such a picture is encoded once and
 counts as often as it was shown.
 """
 
@@ -21,14 +21,14 @@ __all__ = ["Pictures", "mean_grids", "pictures"]
 
 
 class Pictures(NamedTuple):
-    """What there is to see in B segments, one after another."""
+    """The pictures of B segments, one after another."""
 
     pixels: NDArray[np.uint8]
     """Shape (n, h, w, 3): no picture equals the one before it in the same segment."""
     counts: list[int]
     """Pictures of each segment: B numbers of at least 1 that sum to n."""
     shown: NDArray[np.int64]
-    """In how many frames each picture was on display, shape (n,), at least 1."""
+    """Number of frames in which each picture was on display, shape (n,), at least 1."""
 
 
 def pictures(segments: Sequence[Segment]) -> Pictures:

@@ -1,3 +1,3 @@
-"""The bundles that come with the package, one folder each; no code."""
+"""The bundles of the package, one folder each; this package has no code."""
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The compact encoders of the starter model: small convolutional networks for one second of sound and for one picture.
+"""The compact encoders of the starter model: small convolutional networks for the sound of one segment and for one picture.
 
-They know only their inputs' shapes; what they were trained on and how a window is scored is elsewhere.
-All convolutions are dense: measured on two x86 cores, depthwise ones cost more time for the same accuracy, above all in training.
+This module holds the networks only: training and the scoring of windows are elsewhere.
+All convolutions are dense: on two x86 cores, depthwise convolutions needed more time for the same accuracy, above all in training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["COMPACT_GRID", "COMPACT_SIDE", "CompactAudio", "CompactVisual"]
 COMPACT_SIDE = 112
 """Side, in pixels, of the pictures that CompactVisual takes."""
 COMPACT_GRID = 7
-"""G: side of the grid that CompactVisual gives."""
+"""G: side of the grid that CompactVisual returns."""
 # Mean and scale that bring log-mel values (offset 0.001: -6.9 to about 4) and pixels (0 to 255) near unit size.
 _MEL_MEAN, _MEL_SCALE = -3.0, 0.4
 _PIXEL_MEAN, _PIXEL_SCALE = 116.0, 1.0 / 64.0
@@ -48,7 +48,7 @@ class _Block(nn.Module):
 
 
 def _trunk(inputs: int, stem: int, stages: Sequence[tuple[int, int, int]], outputs: int) -> nn.Sequential:
-    """Chain a stem of stride 2, blocks given as (channels, expansion, stride) and a last 1 x 1 convolution."""
+    """Build a chain of a stem with stride 2, blocks given as (channels, expansion, stride), and a last 1 x 1 convolution."""
     layers: list[nn.Module] = _convolution(inputs, stem, 3, 2)
     channels = stem
     for width, expansion, stride in stages:
@@ -58,7 +58,7 @@ def _trunk(inputs: int, stem: int, stages: Sequence[tuple[int, int, int]], outpu
 
 
 class CompactAudio(nn.Module):
-    """One second of sound, as a log-mel patch, to one vector."""
+    """Encodes the sound of one segment, given as a log-mel patch, as one vector."""
 
     def __init__(self, size: int = 128) -> None:
         super().__init__()
@@ -67,19 +67,19 @@ class CompactAudio(nn.Module):
         self.embedding = nn.Linear(256, size)
 
     def features(self, patch: Tensor) -> Tensor:
-        """Give the 256 pooled features that distillation looks at, shape (B, 256), of patches (B, 96, 64)."""
+        """Return the 256 pooled features that distillation compares, shape (B, 256), from patches of shape (B, 96, 64)."""
         grid: Tensor = self.trunk((patch.unsqueeze(1) - _MEL_MEAN) * _MEL_SCALE)
-        # Mean over time keeps how much of the second sounds; the maximum keeps short sounds from drowning.
+        # The mean over time shows how long the sound lasts in the segment; the maximum keeps short sounds visible.
         rows = grid.mean(dim=3)
         return 0.5 * (rows.mean(dim=2) + rows.amax(dim=2))
 
     def forward(self, patch: Tensor) -> Tensor:
-        """Give the embedding, shape (B, A), of log-mel patches (offset 0.001), shape (B, 96, 64), float32."""
+        """Return the embedding, shape (B, A), from log-mel patches (offset 0.001) of shape (B, 96, 64), float32."""
         return torch.tanh(self.embedding(self.features(patch)))
 
 
 class CompactVisual(nn.Module):
-    """One RGB picture to a 7 x 7 grid of vectors."""
+    """Encodes one RGB picture as a 7 x 7 grid of vectors."""
 
     def __init__(self, size: int = 256) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class CompactVisual(nn.Module):
         self.trunk = _trunk(3, 24, stages, size)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Give the grid, shape (B, 7, 7, V), at least 0, of RGB pictures (B, 112, 112, 3), uint8."""
+        """Return the grid, shape (B, 7, 7, V), values at least 0, from RGB pictures of shape (B, 112, 112, 3), uint8."""
         x = (pictures.permute(0, 3, 1, 2).to(torch.float32) - _PIXEL_MEAN) * _PIXEL_SCALE
         grid: Tensor = self.trunk(x)
         return grid.permute(0, 2, 3, 1)

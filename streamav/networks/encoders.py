@@ -1,6 +1,6 @@
-"""Loads a public encoder by name from a weights file in any layout we know, ready to run.
+"""Loads a public encoder by name from a weights file in any supported layout.
 
-It does not find or fetch files (`streamav.bundle`), and knows no engine.
+It does not find or download files (`streamav.bundle` does), and it does not depend on an engine.
 """
 
 from __future__ import annotations
@@ -31,28 +31,29 @@ __all__ = ["load_encoder", "read_encoder"]
 
 _NETWORKS: dict[str, Callable[[], nn.Module]] = {"vgg19": VGG19, "vggish": VGGish, "mobilenetv2": MobileNetV2, "yamnet": Yamnet}
 YAMNET_EPSILON = 1e-4
-"""Of its batch norms, which have no scale. Source: tensorflow/models research/audioset/yamnet/params.py."""
+"""Epsilon of YAMNet's batch norms, which have no scale. Source: tensorflow/models research/audioset/yamnet/params.py."""
 YAMNET_LAYERS = 14
 
 
 def load_encoder(network: str, path: Path) -> nn.Module:
-    """Load an encoder in eval mode; arguments and errors as `read_encoder`."""
+    """Load an encoder in eval mode; arguments and errors are those of `read_encoder`."""
     state = read_encoder(network, path)
     module = _NETWORKS[network]()
-    module.load_state_dict(state, strict=False)  # public files lack batch norm's counters, nothing else
+    module.load_state_dict(state, strict=False)  # public files lack batch norm's counters; checked_state checks all other names
     return module.eval()
 
 
 def read_encoder(network: str, path: Path) -> dict[str, Tensor]:
-    """Read public weights as a state_dict of the network, names and shapes checked.
+    """Read public weights as a state_dict of the network and check names and shapes.
 
     Args:
         network: "vgg19", "vggish", "mobilenetv2" or "yamnet".
-        path: weights in a layout of `read_vgg19` or `read_vggish`; for the two others the Keras .h5 file of their publisher, or
-            a .safetensors file with the names of the former (MobileNetV2) or of TensorFlow Lite's layers (YAMNet).
+        path: the weights file. VGG-19 and VGGish: a layout that `read_vgg19` or `read_vggish` reads. MobileNetV2 and YAMNet: the
+            publisher's Keras .h5 file, or a .safetensors file with Keras' names (MobileNetV2) or the names of TensorFlow Lite's
+            layers (YAMNet).
 
     Raises:
-        ModelError: when the name is unknown or the file is damaged, of another layout, or has wrong shapes.
+        ModelError: when the name is unknown, or the file is damaged, has another layout, or has wrong shapes.
     """
     match network:
         case "vgg19":
@@ -76,7 +77,7 @@ def _tensors(arrays: dict[str, NDArray[np.float32]]) -> dict[str, Tensor]:
 
 
 def _plain(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Read a .safetensors file; nothing when the file is another kind."""
+    """Read a .safetensors file; return an empty dictionary for any other kind of file."""
     if path.suffix != ".safetensors":
         return {}
     try:
@@ -87,7 +88,7 @@ def _plain(path: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def _keras(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Read a Keras file; its paths repeat the layer's name (Conv1/Conv1/kernel:0), ours do not (Conv1/kernel)."""
+    """Read a Keras file and shorten its names: they repeat the layer's name (Conv1/Conv1/kernel:0), the result does not (Conv1/kernel)."""
     arrays = read_keras_h5(path, lambda _: True)
     named: dict[str, NDArray[np.float32]] = {}
     for name, array in arrays.items():

@@ -1,6 +1,6 @@
-"""MobileNetV2 without its classifier, the public visual encoder: RGB pictures in, 7 x 7 x 1280 out.
+"""MobileNetV2 without its classifier, a public visual encoder: RGB pictures in, a grid of 7 x 7 x 1280 out.
 
-It loads the Keras layout; it does not know ImageNet's classes nor how a picture is scaled to 224 x 224.
+It reads arrays in Keras' layout. ImageNet's classes and the scaling of pictures to 224 x 224 are not part of it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["MOBILENETV2_CHANNELS", "MOBILENETV2_SIDE", "MobileNetV2", "mobilenet
 MOBILENETV2_SIDE = 224
 """Side, in pixels, of the pictures it takes."""
 MOBILENETV2_CHANNELS = 1280
-"""V: channels of the grid it gives."""
+"""V: channels of the grid it returns."""
 _BATCH_NORM_EPSILON = 1e-3  # Keras; torch's default is 1e-5
-# (expansion, output channels, blocks, stride of the first). Source: arXiv 1801.04381, Table 2.
+# (expansion, output channels, blocks, stride of the first block). Source: arXiv 1801.04381, Table 2.
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
 class _Convolution(nn.Module):
-    """Convolution and batch norm, padded as Keras pads: stride 2 pads bottom and right only."""
+    """Convolution and batch norm with Keras' padding: with stride 2, bottom and right only."""
 
     def __init__(self, inputs: int, outputs: int, *, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class MobileNetV2(nn.Module):
         self.head = _Convolution(channels, MOBILENETV2_CHANNELS)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Give the grid, shape (B, 7, 7, 1280), range 0 to 6, of RGB pictures of shape (B, 224, 224, 3), uint8."""
+        """Return the grid, shape (B, 7, 7, 1280), range 0 to 6, from RGB pictures of shape (B, 224, 224, 3), uint8."""
         x = pictures.permute(0, 3, 1, 2).to(self.head.convolution.weight.dtype) / 127.5 - 1.0
         x = functional.relu6(self.stem(x))
         y = functional.relu6(self.head(self.blocks(x)))
@@ -85,7 +85,7 @@ _NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "movi
 
 
 def _keras_names() -> list[tuple[str, str, str, str]]:
-    """Give (our prefix, Keras layer, Keras batch norm, kernel name) of every convolution."""
+    """Return (our prefix, Keras layer, Keras batch norm, kernel name) of every convolution."""
     names = [("stem", "Conv1", "bn_Conv1", "kernel")]
     for n in range(17):
         block = "expanded_conv" if n == 0 else f"block_{n}"
@@ -97,10 +97,13 @@ def _keras_names() -> list[tuple[str, str, str, str]]:
 
 
 def mobilenetv2_state(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn the arrays of Keras into a state_dict of `MobileNetV2` (load it with strict=False: torch counts batches, Keras does not).
+    """Convert Keras' arrays into a state_dict of `MobileNetV2`.
+
+    Load it with strict=False: torch's batch norms have a counter of batches, Keras' do not.
 
     Args:
-        arrays: kernels (h, w, in, out), depthwise kernels (3, 3, C, 1), and gamma, beta, moving_mean, moving_variance of each batch norm.
+        arrays: kernels (h, w, in, out), depthwise kernels (3, 3, C, 1), and gamma, beta, moving_mean and moving_variance of each
+            batch norm.
 
     Raises:
         ModelError: when an array is missing.

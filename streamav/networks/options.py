@@ -1,6 +1,6 @@
-"""Every size and switch of the VSCG network, as one frozen value that goes into model cards and back.
+"""Defines every size and switch of the VSCG network as one frozen value, which model cards store as JSON.
 
-It knows no torch and no training: weights of losses and kinds of targets are in streamav.training.fit.losses.
+It imports no torch. Weights of losses and kinds of targets are in streamav.training.fit.losses.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Decision = Literal["two_stage", "argmax29"]
 LAYER_NORM_EPS = 1e-6
 """Epsilon of every layer normalisation. Source: Bravo5542/VSCG vscgfully_model.py:100, 160."""
 REFERENCE_PSP_THRESHOLD = 0.099
-"""Absolute pruning threshold of the authors' code, made for T = 10. Source: Bravo5542/VSCG vscgfully_model.py:295."""
+"""Absolute pruning threshold of the authors' code, chosen for T = 10. Source: Bravo5542/VSCG vscgfully_model.py:295."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "supervision": get_args(Supervision),
@@ -56,14 +56,14 @@ _RATES = ("psp_dropout", "project1_dropout", "post_gru_dropout")
 
 @dataclass(frozen=True, kw_only=True)
 class VSCGOptions:
-    """Sizes and switches of one VSCG network; the defaults are the corrected, fully supervised one.
+    """Sizes and switches of one VSCG network; the defaults are those of the corrected, fully supervised network.
 
     Raises:
-        SettingsError: when a size is below 1, a rate outside [0, 1), or a switch has an unknown value.
+        SettingsError: when a size is below 1, a rate is outside [0, 1), or a switch has an unknown value.
     """
 
     supervision: Supervision = "fully"
-    """Which heads there are: relevance, class and segment (fully), or a gated segment score (weakly)."""
+    """Which heads the network has. fully: relevance, window class and segment class; weakly: a gated score per segment."""
     audio_size: int = 128
     """A: size of an audio feature."""
     visual_size: int = 512
@@ -73,7 +73,7 @@ class VSCGOptions:
     classes: int = 28
     """C: foreground classes, without background."""
     hidden: int = 128
-    """Units of each direction of the recurrent layers; streams are twice as wide."""
+    """Units of each direction of the recurrent layers; the streams have twice this size."""
     attention_size: int = 512
     """Width of the attention's hidden layers."""
     front_size: int = 256
@@ -81,38 +81,39 @@ class VSCGOptions:
     head_size: int = 64
     """Inner width of the per-segment head."""
     front: Front = "fa_fv"
-    """fa_fv: two linear maps a modality, sound before and picture after the attention; linear_v: picture only."""
+    """fa_fv: two linear maps per modality, for the sound before the attention and for the picture after it; linear_v: one linear map, for
+    the picture only."""
     swap_av: bool = False
-    """True feeds the picture to the branch named audio and the sound to the branch named visual (reference bug B4)."""
+    """True: the picture goes into the branch named audio and the sound into the branch named visual (bug B4 of the authors' code)."""
     psp_threshold: float | None = None
-    """Pairs whose share is not above this are pruned, 0 to 1; None stands for 0.99 / T."""
+    """Pairs of segments whose share is not above this value are pruned, 0 to 1; None stands for 0.99 / T."""
     psp_renorm: bool = True
     """True: rows are normalised again after pruning."""
     psp_dropout: float = 0.2
-    """Rate on the four branches of PSP."""
+    """Dropout rate of the four branches of PSP."""
     project1_dropout: float = 0.2
-    """Rate of the projection after PSP."""
+    """Dropout rate of the projection after PSP."""
     escm: bool = True
-    """False leaves the event semantic consistency module out (Table III, w/o ESCM)."""
+    """False: the network has no event semantic consistency module (Table III, w/o ESCM)."""
     pool: Pool = "adaptive"
-    """adaptive: any window length; floor: 8 to 11 segments only, as in the authors' code (bug B6)."""
+    """adaptive: any window length; floor: windows of 8 to 11 segments only, as in the authors' code (bug B6)."""
     prior: Prior = "mean"
-    """Where the initial states of the two GRUs come from (Eq. 9-11 and Table III)."""
+    """How the initial states of the two GRUs are computed (Eq. 9-11 and Table III)."""
     post_gru: PostGru = "project_norm"
-    """What follows the GRUs: linear, ReLU, dropout, normalisation (Eq. 12-13), or dropout and normalisation only."""
+    """Layers after the GRUs. project_norm: linear, ReLU, dropout, normalisation (Eq. 12-13); dropout_norm: the last two only."""
     post_gru_dropout: float = 0.1
     segment_head: SegmentHead = "trained"
-    """Whether the weights of the per-segment head mean anything; the head is always there."""
+    """Whether the per-segment head was trained; the network always has this head."""
     weak_gate_relu: bool = True
-    """True: the gate of the weakly supervised head is sigmoid(ReLU(x)), never below 0.5, as in the authors' code."""
+    """True: the gate of the weakly supervised head is sigmoid(ReLU(x)), which is at least 0.5, as in the authors' code."""
     background_contrast: bool = False
-    """True adds CACE-Net's background-event contrast layer to the fully supervised heads."""
+    """True: the fully supervised heads have CACE-Net's background-event contrast layer."""
     feature_noise: float = 0.0
-    """In training only: standard deviation of noise added to the encoded segments, where their own is 1; 0 for none."""
+    """Noise added to the encoded segments in training only; its standard deviation, relative to theirs. 0 adds none."""
     decision: Decision = "two_stage"
-    """How labels are decided offline: relevance and window class, or the best of C + 1 in each segment."""
+    """How labels are decided offline. two_stage: by relevance and window class; argmax29: by the highest score of each segment."""
     decision_threshold: float = 0.7
-    """Relevance above which a segment is an event in `two_stage`, 0 to 1 (section III-E)."""
+    """Relevance above which `two_stage` labels a segment as an event, 0 to 1 (section III-E)."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -131,7 +132,7 @@ class VSCGOptions:
 
     @property
     def segment_size(self) -> int:
-        """Size of the two vectors that stand for one segment after `encode_segment`."""
+        """Size of each of the two vectors that `encode_segment` returns for a segment."""
         return self.hidden if self.front == "fa_fv" else self.audio_size
 
     @property
@@ -141,9 +142,9 @@ class VSCGOptions:
 
     @classmethod
     def corrected(cls, supervision: Supervision = "fully", **dims: int) -> VSCGOptions:
-        """Give the network we train: the paper where it speaks, without the bugs of the authors' code.
+        """Return the options of the network that this project trains: as in the paper, without the bugs of the authors' code.
 
-        Sizes are given by keyword: audio_size, visual_size, grid, classes, hidden, attention_size, ...
+        Sizes are keyword arguments: audio_size, visual_size, grid, classes, hidden, attention_size, ...
         """
         if supervision == "fully":
             return cls.from_dict({"supervision": supervision, **dims})
@@ -159,7 +160,7 @@ class VSCGOptions:
 
     @classmethod
     def reference(cls, supervision: Supervision = "fully") -> VSCGOptions:
-        """Give the network of the authors' code, its bugs included, for their checkpoints and published numbers.
+        """Return the options of the authors' network, its bugs included, for their checkpoints and published numbers.
 
         Source: Bravo5542/VSCG vscgfully_model.py and vscgweakly_model.py at 49156ee.
         """
@@ -170,25 +171,25 @@ class VSCGOptions:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> VSCGOptions:
-        """Make options of plain values, such as those `dataclasses.asdict` gave.
+        """Build options from plain values, such as those `dataclasses.asdict` returns.
 
         Raises:
-            SettingsError: for a key that is no option (the nearest one is named) or a value out of range.
+            SettingsError: for a key that is not an option (the message names the nearest option) or a value out of range.
         """
         refuse_unknown(values, [field.name for field in fields(cls)], "the network")
         return cls(**values)  # type: ignore[arg-type]
 
 
 def refuse_unknown(values: Iterable[str], known: Sequence[str], owner: str) -> None:
-    """Check the keys of plain values that are to become options.
+    """Raise unless every key of plain values is the name of an option.
 
     Args:
         values: the keys given.
-        known: the keys that there are.
-        owner: whose options they are, for the message.
+        known: the names of the options.
+        owner: what the options belong to, for the message.
 
     Raises:
-        SettingsError: for the first key that is not known; the nearest one is named.
+        SettingsError: for the first key that is not an option; the message names the nearest option.
     """
     for key in values:
         if key not in known:
@@ -199,7 +200,7 @@ def refuse_unknown(values: Iterable[str], known: Sequence[str], owner: str) -> N
 
 
 def _check_range(name: str, value: object, low: float, below: float | None) -> None:
-    """Raise SettingsError unless *value* is a number of [low, below), whole when there is no upper end."""
+    """Raise SettingsError unless *value* is a number in [low, below); without an upper end (*below* None) it must be a whole number."""
     whole = below is None
     kind: tuple[type, ...] = (int,) if whole else (int, float)
     fits = isinstance(value, kind) and not isinstance(value, bool) and value >= low and (below is None or value < below)  # type: ignore[operator]

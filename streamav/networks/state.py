@@ -1,6 +1,6 @@
-"""Puts arrays that came from a file into a module, names and shapes checked first.
+"""Loads arrays into a module as its weights, after a check of names, shapes and numbers.
 
-It knows no file and no particular network.
+It opens no file and works with any network.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["checked_state", "load_arrays"]
 
 _COUNTER = "num_batches_tracked"
-"""Batch norm counts batches while it is trained; nothing reads the count afterwards, and public files lack it."""
+"""Batch norm's counter of training batches. It is not used after training, and public files do not have it."""
 
 
 def checked_state(arrays: Mapping[str, NDArray[np.generic]], module: nn.Module, what: str) -> dict[str, Tensor]:
-    """Turn arrays into a state_dict of *module*, as float32.
+    """Check arrays and return them as a float32 state_dict of *module*.
 
     Args:
         arrays: by the names of the state_dict.
-        module: says which names and shapes there must be; may live on the meta device.
+        module: defines the names and shapes; may be on the meta device.
         what: what the arrays are and where they come from, for messages.
 
     Raises:
@@ -51,7 +51,7 @@ def checked_state(arrays: Mapping[str, NDArray[np.generic]], module: nn.Module, 
 
 
 def load_arrays(module: nn.Module, arrays: Mapping[str, NDArray[np.generic]], what: str) -> None:
-    """Put arrays into *module* as its weights, all of them.
+    """Load arrays into *module* as all of its weights.
 
     Raises:
         ModelError: as `checked_state`.

@@ -1,7 +1,7 @@
 """VGG-19 up to pool5, the visual network of AVE's features, and readers of its public Caffe weights.
 
-It takes whole pictures of 224 x 224 and does the Caffe preprocessing itself. It knows two file layouts: Keras and the
-Caffe port for PyTorch. The weights of torchvision have the same names and other values, and are not these.
+It takes pictures of 224 x 224 and includes the Caffe preprocessing. It reads two file layouts: Keras and the Caffe port for
+PyTorch. torchvision's weights have the same tensor names but other values; they are refused.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 __all__ = ["VGG19", "read_vgg19"]
 
 BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
-"""Channels and convolutions of each block; 2 x 2 max-pooling after each (Simonyan & Zisserman 2015, table 1, column E)."""
+"""Channels and number of convolutions of each block; 2 x 2 max-pooling follows each (Simonyan & Zisserman 2015, table 1, column E)."""
 PICTURE = 224
 MEAN_BGR = (103.939, 116.779, 123.68)
-"""Subtracted from blue, green and red, which run from 0 to 255. Source: Keras applications/imagenet_utils.py, mode "caffe"."""
+"""Subtracted from blue, green and red, which are in the range 0 to 255. Source: Keras applications/imagenet_utils.py, mode "caffe"."""
 CAFFE_PORT_LAYERS = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
-"""Places of the 16 convolutions in the `features` of torchvision's and jcjohnson/pytorch-vgg's VGG-19."""
+"""Indices of the 16 convolutions in the `features` of torchvision's and jcjohnson/pytorch-vgg's VGG-19."""
 TORCHVISION_HASH = "dcbb9e9d"
-"""Start of the SHA-256 of torchvision's vgg19 file, as its name vgg19-dcbb9e9d.pth says."""
+"""Start of the SHA-256 of torchvision's vgg19 file, as in its file name vgg19-dcbb9e9d.pth."""
 
 
 class VGG19(nn.Module):
-    """VGG-19 without its classifier: 16 convolutions of 3 x 3, ReLU after each, 5 poolings; 20,024,384 parameters."""
+    """VGG-19 without its classifier: 16 convolutions of 3 x 3 with ReLU, 5 poolings; 20,024,384 parameters."""
 
     mean: Tensor
 
@@ -52,13 +52,13 @@ class VGG19(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN_BGR).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Give the pool5 map of each picture.
+        """Return the pool5 map of each picture.
 
         Args:
             pictures: uint8 (B, 224, 224, 3), RGB, 0 to 255.
 
         Returns:
-            float32 (B, 7, 7, 512), at least 0; rows from the top, columns from the left, channels last as in AVE's files.
+            float32 (B, 7, 7, 512), values at least 0; rows from the top, columns from the left, channels last as in AVE's files.
 
         Raises:
             ShapeError: when the pictures have another shape or type.
@@ -77,13 +77,13 @@ class VGG19(nn.Module):
 
 
 def read_vgg19(path: Path) -> dict[str, Tensor]:
-    """Read public Caffe weights of VGG-19 as a state_dict of `VGG19`; a classifier in the file is not read.
+    """Read public Caffe weights of VGG-19 as a state_dict of `VGG19`; a classifier in the file is skipped.
 
     Args:
         path: vgg19_weights_tf_dim_ordering_tf_kernels.h5 or ..._notop.h5 (Keras), or the Caffe port vgg19-d01eb7cb.pth (jcjohnson).
 
     Raises:
-        ModelError: when the file is damaged, of another layout, has wrong shapes, or holds torchvision's weights.
+        ModelError: when the file is damaged, has another layout or wrong shapes, or holds torchvision's weights.
     """
     if path.suffix in (".h5", ".hdf5"):
         return _from_keras(path)
@@ -94,7 +94,7 @@ def read_vgg19(path: Path) -> dict[str, Tensor]:
 
 
 def _from_keras(path: Path) -> dict[str, Tensor]:
-    """Read groups block1_conv1 ... block5_conv4, each with one kernel (h, w, in, out) and one bias, whatever these are called."""
+    """Read groups block1_conv1 ... block5_conv4, each with one kernel (h, w, in, out) and one bias of any name."""
     pattern = re.compile(r"(?:^|/)block(\d)_conv(\d)/")
     arrays = read_keras_h5(path, lambda name: pattern.search(name) is not None)
     layers = [f"block{block}_conv{number + 1}" for block, (_, count) in enumerate(BLOCKS, start=1) for number in range(count)]
@@ -113,7 +113,7 @@ def _from_caffe_port(path: Path) -> dict[str, Tensor]:
     if file_sha256(path).startswith(TORCHVISION_HASH):
         msg = (
             f"VGG-19 weights must be Caffe's (Keras .h5, or vgg19-d01eb7cb.pth), got torchvision's in {path}: "
-            "they expect other pictures and their features do not match AVE's"
+            "they need another preprocessing of pictures, and their features do not match AVE's"
         )
         raise ModelError(msg)
     state: dict[str, NDArray[np.generic]] = {}
@@ -128,7 +128,7 @@ def _from_caffe_port(path: Path) -> dict[str, Tensor]:
 
 
 def _checked(state: Mapping[str, NDArray[np.generic]], path: Path) -> dict[str, Tensor]:
-    """Raise unless *state* has the names and shapes of VGG19."""
+    """Return *state* as tensors; raise unless it has the names and shapes of VGG19."""
     with torch.device("meta"):
         network = VGG19()
     return checked_state(state, network, f"{path} as VGG-19 weights")

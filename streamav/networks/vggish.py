@@ -1,7 +1,7 @@
 """VGGish, the audio network of AVE's features, and readers of its public weights.
 
-It takes log-mel patches and gives raw embeddings: after the last ReLU, without PCA and without 8-bit quantisation.
-It does not know how a patch is made (`streamav.features.logmel`, offset 0.01).
+It takes log-mel patches and returns raw embeddings: the output of the last ReLU, without PCA and without 8-bit quantisation.
+The patches are computed in `streamav.features.logmel` (offset 0.01).
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ class VGGish(nn.Module):
         self.dense = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in itertools.pairwise(DENSE))
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Give the raw embedding of each patch.
+        """Return the raw embedding of each patch.
 
         Args:
             patches: float (B, 96, 64): log-mel frames of 10 ms by bands, natural logarithm, offset 0.01.
 
         Returns:
-            float32 (B, 128), at least 0.
+            float32 (B, 128), values at least 0.
 
         Raises:
             ShapeError: when the patches have another shape.
@@ -71,7 +71,7 @@ class VGGish(nn.Module):
             x = torch.relu(layer(x))
             if place in POOL_AFTER:
                 x = torch.max_pool2d(x, 2)
-        # (B, 512, 6, 4) -> (B, 6, 4, 512): the weights come from TensorFlow, which flattens channels last
+        # (B, 512, 6, 4) -> (B, 6, 4, 512): the weights come from TensorFlow, which flattens with channels last
         x = x.permute(0, 2, 3, 1).flatten(1)
         for layer in self.dense:
             x = torch.relu(layer(x))
@@ -82,12 +82,12 @@ def read_vggish(path: Path) -> dict[str, Tensor]:
     """Read public weights of VGGish as a state_dict of `VGGish`.
 
     Args:
-        path: torchvggish's vggish-10086976.pth, or an .npz with the variables of TensorFlow's vggish_model.ckpt under their own
-            names (vggish/conv1/weights, vggish/conv1/biases ... vggish/fc2/biases; a trailing ":0" is ignored).
-            The checkpoint itself is not read.
+        path: torchvggish's vggish-10086976.pth, or an .npz that holds the variables of TensorFlow's vggish_model.ckpt under their
+            own names (vggish/conv1/weights, vggish/conv1/biases ... vggish/fc2/biases; a trailing ":0" is ignored).
+            The TensorFlow checkpoint itself is not supported.
 
     Raises:
-        ModelError: when the file is damaged, of another layout, or has wrong shapes.
+        ModelError: when the file is damaged, or has another layout or wrong shapes.
     """
     if path.suffix in (".pth", ".pt"):
         return _from_torchvggish(path)
@@ -126,14 +126,14 @@ def _layer_names() -> list[str]:
 
 
 def _checked(state: Mapping[str, NDArray[np.generic]], path: Path) -> dict[str, Tensor]:
-    """Raise unless *state* has the names and shapes of VGGish."""
+    """Return *state* as tensors; raise unless it has the names and shapes of VGGish."""
     with torch.device("meta"):
         network = VGGish()
     return checked_state(state, network, f"{path} as VGGish weights")
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Read the arrays under vggish/; pickled ones are refused, and so is an archive that unpacks to more than MAX_BYTES."""
+    """Read the arrays under vggish/; refuse pickled arrays and an archive that unpacks to more than MAX_BYTES."""
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())

@@ -1,10 +1,10 @@
-"""VSCG: says of every segment of a window whether and what audio-visual event it holds.
+"""VSCG: scores for every segment of a window whether it holds an audio-visual event, and of which class.
 
-One implementation for every setting of `VSCGOptions`, split in two: `encode_segment` looks at one second alone and is run
-once for it, `localize_window` looks at the vectors of a window and is run each second again. It knows no streams and no losses.
+One implementation covers every setting of `VSCGOptions`. It has two parts: `encode_segment` takes one segment alone and runs once for
+each segment; `localize_window` takes the vectors of a window and runs again for each new segment. Streams and losses are elsewhere.
 
 Source: Jiang et al., "Leveraging the Video-level Semantic Consistency of Event for Audio-visual Event Localization",
-IEEE TMM 2023, arXiv 2210.05242. Sections and equations named below are that paper's.
+IEEE TMM 2023, arXiv 2210.05242. Sections and equations named below are those of this paper.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ VSCGOutput = LocalizerOutput
 
 
 class VSCG(nn.Module):
-    """The whole network; audio is sound and visual is picture in every argument and output, whatever `swap_av` says."""
+    """The whole network. In every argument and output, audio is sound and visual is picture, with `swap_av` too."""
 
     def __init__(self, options: VSCGOptions) -> None:
-        """Make the layers that *options* ask for and no others."""
+        """Build the layers that *options* need, and no others."""
         super().__init__()
         self.options = options
         size = options.segment_size
@@ -66,7 +66,7 @@ class VSCG(nn.Module):
             visual: (B, T, G, G, V) float32, the visual feature grids.
 
         Raises:
-            ShapeError: when the two do not have the shapes that the options ask for.
+            ShapeError: when audio or visual does not have the shape that the options define.
         """
         batch, segments = self._check(audio, visual)
         heard, seen, attention = self.encode_segment(audio.flatten(0, 1), visual.flatten(0, 1))
@@ -76,7 +76,7 @@ class VSCG(nn.Module):
         return self.localize_window(heard, seen)._replace(attention=attention.view(batch, segments, *attention.shape[1:]))
 
     def encode_segment(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give a sound and a picture vector, (B, segment_size) each, and the attention (B, G, G) of B single segments.
+        """Encode B single segments: return a sound and a picture vector, (B, segment_size) each, and the attention (B, G, G).
 
         Args:
             audio: (B, A) float32.
@@ -87,9 +87,9 @@ class VSCG(nn.Module):
         return heard, self.visual_front(attended), attention
 
     def localize_window(self, audio: Tensor, visual: Tensor) -> VSCGOutput:
-        """Score B windows of encoded segments, (B, T, segment_size) each; the attention is left None."""
+        """Score B windows of encoded segments, audio and visual (B, T, segment_size); the attention in the output is None."""
         if self.options.swap_av:
-            audio, visual = visual, audio  # bug B4: the authors hand (video, audio) to a branch pair named (audio, video)
+            audio, visual = visual, audio  # bug B4: the authors pass (video, audio) to two branches named (audio, video)
         heard, seen = self.psp(*self.lstm(audio, visual))
         if self.escm is None:
             fused = (seen + heard) * 0.5
@@ -99,7 +99,7 @@ class VSCG(nn.Module):
         return output
 
     def _check(self, audio: Tensor, visual: Tensor) -> tuple[int, int]:
-        """Give B and T, or raise ShapeError."""
+        """Return B and T; raise ShapeError for wrong shapes."""
         options = self.options
         cell = (options.grid, options.grid, options.visual_size)
         windows = tuple(audio.shape[:2])
@@ -113,7 +113,7 @@ class VSCG(nn.Module):
 
 
 def _disturbed(stream: Tensor, noise: float) -> Tensor:
-    """Give (B, D) with noise of *noise* times its own standard deviation."""
+    """Return the stream (B, D) with added noise; its standard deviation is *noise* times that of the stream."""
     return stream + noise * stream.detach().std() * torch.randn_like(stream) if noise > 0 else stream
 
 

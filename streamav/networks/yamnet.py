@@ -1,7 +1,7 @@
-"""YAMNet, the public audio encoder: a log-mel patch in, 1024 numbers out.
+"""YAMNet, a public audio encoder: a log-mel patch in, a vector of 1024 numbers out.
 
-It loads the float arrays with batch norm folded in, in TensorFlow Lite's layout; it does not know how a patch is made
-(`streamav.features.logmel`, offset 0.001) nor the names of the 521 AudioSet classes.
+It reads float arrays in TensorFlow Lite's layout, with batch norm folded into the convolutions. The patches are computed in
+`streamav.features.logmel` (offset 0.001). The names of the 521 AudioSet classes are not part of it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LAYERS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1)
 
 
 class _SamePad(nn.Module):
-    """Pads by TensorFlow's rule SAME for a 3 x 3 kernel: with stride 2 and an even side, only bottom and right."""
+    """Pads by TensorFlow's rule SAME for a 3 x 3 kernel: with stride 2 and an even side, at the bottom and right only."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -58,17 +58,17 @@ class Yamnet(nn.Module):
         self.classifier = nn.Linear(YAMNET_EMBEDDING, YAMNET_CLASSES)
 
     def forward(self, patch: Tensor) -> Tensor:
-        """Give the embedding, shape (B, 1024), range 0 to 6, of log-mel patches (offset 0.001) of shape (B, 96, 64)."""
+        """Return the embedding, shape (B, 1024), range 0 to 6, from log-mel patches (offset 0.001) of shape (B, 96, 64)."""
         features: Tensor = self.layers(patch.unsqueeze(1))  # (B, 1024, 3, 2)
         return features.mean(dim=(2, 3))
 
     def scores(self, embedding: Tensor) -> Tensor:
-        """Give the 521 AudioSet scores, shape (B, 521), range 0 to 1, of embeddings of shape (B, 1024)."""
+        """Return the 521 AudioSet scores, shape (B, 521), range 0 to 1, from embeddings of shape (B, 1024)."""
         return torch.sigmoid(self.classifier(embedding))
 
 
 def yamnet_state(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn the stored arrays into a state_dict of `Yamnet`.
+    """Convert the stored arrays into a state_dict of `Yamnet`.
 
     Args:
         arrays: `01_CONV_2D_w` (out, h, w, in), `02_DEPTHWISE_CONV_2D_w` (1, h, w, C) ... `28_FULLY_CONNECTED_w`, each with its `_b`.

@@ -1,4 +1,4 @@
-"""The loop that drives the stages over roles: it knows no device, file, broker, network library or GPU."""
+"""Drives the stages through their roles. It uses no device, file, broker, network library or GPU."""
 
 from __future__ import annotations
 

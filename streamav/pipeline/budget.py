@@ -1,11 +1,11 @@
-"""Chooses how many frames of a second are looked at, so that the networks keep up with the world.
+"""Chooses how many frames of a segment the networks process, so that they keep up with live sources.
 
-Pure: it is told what turns cost and what time it is; it knows no segment, source or clock.
+Pure: it takes the cost of turns and the time; it uses no segment, source or clock.
 
-    cost of a turn    = a x segments + f x frames                      s; a and f are learned from the turns
-    load with k frames = live x (a + f k) + replays x (a + f F)        s of work in one s of the world
+    cost of a turn     = a x segments + f x frames                     s; a and f are learned from the turns
+    load with k frames = live x (a + f k) + replays x (a + f F)        s of work in one second
 
-The load shall be at most 0.8: the rest is for capture, and for what no mean foresees.
+The load should be at most 0.8. The rest is for capture, and for work that a mean does not predict.
 """
 
 from __future__ import annotations
@@ -18,69 +18,69 @@ from streamav.errors import ShapeError
 __all__ = ["BudgetChange", "Demand", "FrameBudget", "TurnCost"]
 
 LIMIT = 0.8
-"""Greatest load that is planned for."""
+"""Largest planned load."""
 RAISE_LIMIT = 0.75
-"""Greatest load that is planned for when more frames are to be looked at: below LIMIT, so that noise does not take them away again."""
+"""Largest planned load when frames are added. It is below LIMIT, so that noise does not take the frames away again."""
 CATCH_UP = 0.5
-"""Greatest load that is planned for while seconds wait: they are worked off as fast as new ones come."""
+"""Largest planned load while segments wait in a queue. Half of the time is then left to work them off."""
 HOLD_S = 10.0
-"""So long must everything be well before more frames are looked at; doubled each time that was too early, up to MOST_HOLD_S."""
+"""Frames are added after the load was low for this time, s. It is doubled each time that was too early, up to MOST_HOLD_S."""
 MOST_HOLD_S = 320.0
 TRIAL_S = 60.0
-"""Frames that are taken away within this time after they were given were given too early."""
+"""If frames are taken away within this time after they were added, they were added too early, s."""
 _LEVELS = (1, 2, 4, 8, 16, 32)
-_FIRST_SECONDS = 2
-"""So many turns of each source are measured before frames are taken away, unless seconds wait already: one may be an accident."""
+_FIRST_TURNS = 2
+"""Turns of each source that are measured before frames are taken away, as a single turn may be an outlier. Not used while segments wait."""
 
-# How the cost is followed (our choices; shares of the cost itself)
+# How the cost is estimated (our choices; shares of the cost itself)
 _FIXED_SHARE = 0.1
-"""What is believed of `a` before frames have ever changed."""
+"""First estimate of `a`, before the number of frames has ever changed."""
 _SHARE_DOUBT = 0.3
 _NOISE = 0.2
 _SPEED_DRIFT = 0.03
-"""How much the speed of a machine is believed to change in a second of the world; it grows with the root of time."""
+"""How much the speed of the machine may change in one second; the doubt grows with the root of time."""
 _BEHIND_DRIFT = 0.5
-"""The same while seconds wait: then what is believed is wrong."""
+"""The same while segments wait, because then the estimate is wrong."""
 _SHARE_DRIFT = 0.01
 _MOST_SURPRISE = 3.0
-"""A single turn changes what is believed by no more than if it had been off by so many standard deviations, unless seconds wait."""
+"""A turn changes the estimate at most as if it had been off by this many standard deviations, unless segments wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What the world asks of the machine in one second."""
+    """Work that the sources demand of the machine in one second."""
 
     live: int
-    """Sources of which fewer frames may be looked at."""
+    """Live sources, of which fewer frames may be processed."""
     replays: int = 0
-    """Sources at the world's pace of which all frames are looked at."""
+    """Sources that play at real-time pace and of which all frames are processed."""
     behind: bool = False
-    """True when seconds of a live source wait."""
+    """True when segments of a live source wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetChange:
-    """A decision, with the numbers that led to it."""
+    """A decision and the numbers behind it."""
 
     before: int
     after: int
     load_before: float
-    """Load that was foreseen with the frames of before."""
+    """Predicted load with the frames before the change."""
     load: float
-    """Load that is foreseen now."""
+    """Predicted load with the frames after the change."""
 
 
 class TurnCost:
-    """Follows a and f by a Kalman filter of two states.
+    """Estimates a and f with a Kalman filter of two states.
 
-    With one number of frames only their sum can be seen. So a change of the cost is then taken for one of the machine's
-    speed, which scales both, and the first turn with another number of frames tells them apart.
+    While the number of frames is constant, only their sum can be observed. A change of the cost is then treated as a change of the
+    machine's speed, which scales both. The first turn with another number of frames separates them.
     """
 
     def __init__(self) -> None:
-        """Begin without knowing anything."""
+        """Start without an estimate."""
         self.segment_s = 0.0
-        """a: seconds of work for a segment, whatever its frames."""
+        """a: seconds of work for a segment, independent of its frames."""
         self.frame_s = 0.0
         """f: seconds of work for a frame."""
         self.turns = 0
@@ -88,22 +88,22 @@ class TurnCost:
         self._mean_frames = 1.0
 
     def learn(self, cost_s: float, segments: int, frames: int, *, share: float = 1.0, trust: bool = False) -> None:
-        """Take what a turn cost.
+        """Update the estimate with the cost of one turn.
 
         Args:
-            cost_s: above 0.
-            segments: at least 1.
-            frames: at least 1, of all segments together.
-            share: of a second of the world that passed since the turn before.
-            trust: believe a surprise at once.
+            cost_s: cost of the turn, s, above 0.
+            segments: segments of the turn, at least 1.
+            frames: frames of all its segments together, at least 1.
+            share: time since the turn before, as a share of one second.
+            trust: True accepts a large deviation at once.
         """
         self.turns += 1
         self._mean_frames = frames / segments
         expected_s = self.segment_s * segments + self.frame_s * frames
         if expected_s <= 0.0:
-            second_s = cost_s / segments
-            self.segment_s = _FIXED_SHARE * second_s
-            self.frame_s = (1.0 - _FIXED_SHARE) * second_s / self._mean_frames
+            each_s = cost_s / segments
+            self.segment_s = _FIXED_SHARE * each_s
+            self.frame_s = (1.0 - _FIXED_SHARE) * each_s / self._mean_frames
             self._doubt = (0.0, 0.0, 0.0)
             self._widen(_NOISE, _SHARE_DOUBT)
             return
@@ -118,27 +118,27 @@ class TurnCost:
         self.frame_s = max(0.0, self.frame_s + gain_f * off)
         self._doubt = (aa - gain_a * along_a, af - gain_a * along_f, ff - gain_f * along_f)
 
-    def second_s(self, frames: int) -> float:
-        """Give the work for one second of one source with so many frames, s."""
+    def work_s(self, frames: int) -> float:
+        """Return the work for one segment with *frames* frames, s."""
         return self.segment_s + self.frame_s * frames
 
     def _widen(self, speed: float, share: float) -> None:
-        """Add doubt: of the speed, along (a, f), and of a's share, along (1, -1 / frames) times the cost of a second."""
-        second_s = self.segment_s + self.frame_s * self._mean_frames
+        """Add doubt: of the speed, along (a, f), and of a's share, along (1, -1 / frames) times the cost of a segment."""
+        each_s = self.segment_s + self.frame_s * self._mean_frames
         aa, af, ff = self._doubt
         step_a, step_f = speed * self.segment_s, speed * self.frame_s
         aa, af, ff = aa + step_a**2, af + step_a * step_f, ff + step_f**2
-        if aa < (_SHARE_DOUBT * second_s) ** 2:
-            step_a, step_f = share * second_s, -share * second_s / self._mean_frames
+        if aa < (_SHARE_DOUBT * each_s) ** 2:
+            step_a, step_f = share * each_s, -share * each_s / self._mean_frames
             aa, af, ff = aa + step_a**2, af + step_a * step_f, ff + step_f**2
         self._doubt = (aa, af, ff)
 
 
 class FrameBudget:
-    """Says how many frames of each live second are looked at: the same for every source, so none pays for another."""
+    """Chooses how many frames of each live segment are processed. The number is the same for every source, which is fair to all."""
 
     def __init__(self, most: int) -> None:
-        """Begin with all frames.
+        """Start with all frames.
 
         Args:
             most: F, frames of a segment.
@@ -150,9 +150,9 @@ class FrameBudget:
             msg = f"the frames of a segment must be at least 1, got {most}"
             raise ShapeError(msg)
         self.levels = (*(level for level in _LEVELS if level < most), most)
-        """What may be chosen, ascending."""
+        """Numbers of frames that may be chosen, ascending."""
         self.frames = most
-        """What is chosen."""
+        """Number of frames that is chosen."""
         self.cost = TurnCost()
         self._behind = False
         self._sources = 1
@@ -161,16 +161,16 @@ class FrameBudget:
         self._well_since_s: float | None = None
 
     def spent(self, cost_s: float, segments: int, frames: int) -> None:
-        """Take what a turn cost; see TurnCost.learn()."""
+        """Record the cost of a turn; see TurnCost.learn()."""
         if cost_s > 0.0 and segments > 0 and frames > 0:
             self.cost.learn(cost_s, segments, frames, share=min(1.0, segments / self._sources), trust=self._behind)
 
     def load(self, frames: int, demand: Demand) -> float:
-        """Give the seconds of work that a second of the world brings when so many frames are looked at."""
-        return demand.live * self.cost.second_s(frames) + demand.replays * self.cost.second_s(self.levels[-1])
+        """Return the predicted load, seconds of work in one second, with *frames* frames of each live segment."""
+        return demand.live * self.cost.work_s(frames) + demand.replays * self.cost.work_s(self.levels[-1])
 
     def choose(self, demand: Demand, now_s: float) -> BudgetChange | None:
-        """Choose anew: fewer frames at once, more only after a while; None when nothing changes."""
+        """Choose again: fewer frames at once, more frames only after a while. Return None when nothing changes."""
         self._behind, self._sources = demand.behind, max(1, demand.live + demand.replays)
         if self.cost.turns == 0 or demand.live == 0:
             return None
@@ -178,7 +178,7 @@ class FrameBudget:
         fitting = max((level for level in self.levels if self.load(level, demand) <= limit), default=self.levels[0])
         if fitting < self.frames:
             self._well_since_s = None
-            return self._lower(fitting, demand, now_s) if demand.behind or self.cost.turns >= _FIRST_SECONDS * self._sources else None
+            return self._lower(fitting, demand, now_s) if demand.behind or self.cost.turns >= _FIRST_TURNS * self._sources else None
         above = next((level for level in self.levels if level > self.frames), None)
         if above is None or demand.behind or self.load(above, demand) > RAISE_LIMIT:
             self._well_since_s = None

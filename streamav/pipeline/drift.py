@@ -1,10 +1,10 @@
-"""Follows the clock of a live source: how far the machine's monotonic clock is ahead of the media clock, by when media arrive.
+"""Follows the clock of a live source: by how much the machine's monotonic clock is ahead of the media clock.
 
-Pure: times in, an offset out. Nothing arrives before it has happened, so of all arrivals the least delayed one tells the
-truth, and no delay can make it too small. The least of five minutes is that of the source's clock plus the shortest way
-here; it moves when the source's clock runs fast or slow, and stays where it is through jitter and bursts.
+Pure: it takes times and returns an offset. No item arrives before it was recorded, so the arrival with the least delay is the
+most exact one, and no delay can make it too small. The least delay of five minutes is the offset of the source's clock plus the
+shortest transport time. It changes when the source's clock runs fast or slow, and is not changed by jitter and bursts.
 
-    arrival - media   .  :.  . .:      :::::...    . :  .       a burst: late, all of it above the least
+    arrival - media   .  :.  . .:      :::::...    . :  .       a burst: late, all of it above the least delay
     followed          --------------------------------------
 """
 
@@ -17,23 +17,23 @@ __all__ = ["ArrivalOffset"]
 
 _STRETCH_NS: Final = 30_000_000_000
 _STRETCHES: Final = 10
-"""The least of 4.5 to 5 minutes counts: a camera that is 100 ppm slow is followed 30 ms late at most."""
+"""The least delay of 4.5 to 5 minutes is used: a camera that is 100 ppm slow is followed at most 30 ms late."""
 _RISE_PPM: Final = 200
-"""A source's clock is off by some 100 ppm at worst. A least delay that grows faster is a slow network, not a slow clock."""
+"""A source's clock is off by about 100 ppm at worst. A least delay that grows faster means a slower network, not a slow clock."""
 
 
 class ArrivalOffset:
-    """Arrival minus media time of what was delayed least, ns; it falls at once and rises by at most 200 ppm."""
+    """Arrival minus media time of the least delayed item, ns. It falls at once and rises by at most 200 ppm."""
 
     def __init__(self) -> None:
-        """Begin without any arrival."""
+        """Start without any arrival."""
         self._least: deque[int] = deque(maxlen=_STRETCHES)
         self._stretch = 0
         self._offset_ns: int | None = None
         self._moved_ns = 0
 
     def push(self, now_ns: int, media_ns: int) -> int:
-        """Note that media up to *media_ns* arrived at *now_ns* by the monotonic clock, and return the offset."""
+        """Record that media up to *media_ns* arrived at *now_ns* by the monotonic clock, and return the offset."""
         offset_ns, stretch = now_ns - media_ns, now_ns // _STRETCH_NS
         if not self._least or stretch != self._stretch:
             self._least.append(offset_ns)

@@ -1,6 +1,6 @@
-"""Reads one source in a thread of its own, cuts it into segments and puts them into the inbox.
+"""Reads one source in its own thread, cuts it into segments and puts them into the inbox.
 
-It knows the role Source and the segmenter; what a segment is good for it does not know.
+It uses the role Source and the segmenter; it does not process segments.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSetup:
-    """One source and how it is treated."""
+    """One source and its options."""
 
     id: str
     """Topic level."""
@@ -38,12 +38,12 @@ class SourceSetup:
     segmenter: SegmenterOptions
     labels: tuple[LabelOptions, ...]
     latency_segments: int
-    """L: a second is final at age L - 1."""
+    """L: a segment is final at age L - 1."""
     queue_segments: int = 4
     paced: bool = True
-    """True when media time passes as fast as the world's: live, or a file at its own pace."""
+    """True when media time passes in real time: a live source, or a file at its own pace."""
     duration_s: float | None = None
-    """Stop after so many seconds of media, rounded to whole segments (half a second counts as one); None for no limit."""
+    """Stop after this many seconds of media, rounded to whole segments (half a second counts as one); None for no limit."""
 
 
 class Feed:
@@ -62,14 +62,14 @@ class Feed:
         self.frames = 0
         """Pictures that arrived since the start."""
         self.began = False
-        """True once anything arrived: the source could be opened."""
+        """True once anything arrived; the source could be opened."""
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Make the thread end soon; returns at once."""
+        """Make the thread end soon; return at once."""
         self._stopped = True
         self._setup.source.close()
         self.inbox.close()
@@ -80,7 +80,7 @@ class Feed:
         return self._stopped
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the end of the thread; False when it did not come (a driver that hangs)."""
+        """Wait for the end of the thread; return False when it did not end in time (a driver that hangs)."""
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
@@ -89,7 +89,7 @@ class Feed:
         error: Exception | None = None
         try:
             self._read()
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the loop must hear of it and raise it where it can be seen
+        except Exception as exc:  # noqa: BLE001 - any error must reach the loop, which raises it in the caller
             error = None if self._stopped else exc
         finally:
             self._setup.source.close()
@@ -111,7 +111,7 @@ class Feed:
         self._put(self._segmenter.close())
 
     def _note(self, state: SourceState) -> bool:
-        """Pass a change on behind the segments that came before it; False when no more are wanted."""
+        """Pass a change of state on behind the segments before it; return False when no more segments are needed."""
         if state is SourceState.LOST:
             self.world.lost()
             if not self._put(self._segmenter.reset()):
@@ -120,10 +120,10 @@ class Feed:
         return True
 
     def _put(self, segments: list[Segment]) -> bool:
-        """Hand segments over; False when no more are wanted: after stop(), or once the limit is reached.
+        """Hand segments over; return False when no more are needed: after stop(), or once the limit is reached.
 
-        The limit counts finished segments, not items: sound and pictures of a source are interleaved, so the first item
-        beyond the limit says nothing about what is still to come of the other kind.
+        The limit counts finished segments, not items. Sound and pictures of a source are interleaved, so after the first item beyond
+        the limit, earlier items of the other kind may still arrive.
         """
         for segment in segments:
             if self._limit is not None and segment.index >= self._limit:

@@ -1,7 +1,7 @@
-"""Says how long a second that has come may wait for those of other sources, so that they are run as one batch.
+"""Computes how long a segment may wait for the segments of other sources, so that they are run as one batch.
 
-Pure: it is told when seconds came, and knows no queue and no clock. A source whose second is overdue is not waited for:
-after its first missing second a stalled one costs the others nothing.
+Pure: it takes the times at which segments arrived, and uses no queue and no clock. It does not wait for a source whose segment is
+overdue: after its first missing segment, a stalled source costs the others nothing.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ if TYPE_CHECKING:
 __all__ = ["DueTimes"]
 
 _JITTER_NS = 20_000_000
-"""So much later than expected may a second come and still be waited for (our choice)."""
+"""A segment may arrive this much later than expected and is still waited for (our choice)."""
 
 
 class DueTimes:
-    """When the next second of each source is due: one second after its last one came."""
+    """Computes when the next segment of each source is due: one second after its last segment arrived."""
 
     def __init__(self, bound_ns: int) -> None:
-        """Begin without knowing any source.
+        """Start without any source.
 
         Args:
-            bound_ns: longest wait, counted from when the first second of a batch came; 0 for none.
+            bound_ns: longest wait, counted from the arrival of the first segment of a batch; 0 for none.
         """
         self._bound_ns = bound_ns
         self._due_ns: dict[str, int] = {}
 
     def came(self, source: str, given_ns: int) -> None:
-        """Note that a second of *source* came."""
+        """Record that a segment of *source* arrived at *given_ns*."""
         self._due_ns[source] = given_ns + SEGMENT_NS
 
     def wait_ns(self, first_ns: int, now_ns: int, absent: Iterable[str]) -> int:
-        """Give how long to wait from now on; 0 when nobody is due.
+        """Return how long to wait from now on, ns; 0 when no segment is due.
 
         Args:
-            first_ns: when the first second of the batch came.
+            first_ns: arrival of the first segment of the batch.
             now_ns: the time.
-            absent: sources without a second in the batch.
+            absent: sources without a segment in the batch.
         """
         end_ns = first_ns + self._bound_ns
         if now_ns >= end_ns:

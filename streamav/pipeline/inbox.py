@@ -1,7 +1,7 @@
-"""Hands the segments of one source from its capture thread to the inference worker, and never grows.
+"""Hands the segments of one source from its capture thread to the inference worker; its size is bounded.
 
-It knows neither of the two. Full, it drops its oldest segment and counts it (live), or makes the giver wait (replay).
-Several inboxes share one condition, so that the worker can wait for whichever is filled first.
+It does not depend on either thread. When it is full, it drops its oldest segment and counts it (live), or makes put() wait (replay).
+Several inboxes share one condition, so that the worker can wait for the first one that gets a segment.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ __all__ = ["Finished", "Given", "Inbox"]
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Nothing more will come."""
+    """Marks the end of a source; no item follows."""
 
     error: Exception | None = None
-    """What ended it; None at the end of a file, or after close()."""
+    """The error that ended it; None at the end of a file, or after close()."""
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One thing out of an inbox."""
+    """One item taken from an inbox."""
 
     item: Segment | SourceState | Finished
     given_ns: int
-    """When it was put in, monotonic."""
+    """Monotonic time at which it was put in, ns."""
     backlog: int
     """Segments that still wait behind it."""
 
 
 class Inbox:
-    """A bounded queue of segments with notes between them; the notes are few, keep their place and are never dropped."""
+    """A bounded queue of segments with notes between them. The notes are few, keep their place and are never dropped."""
 
     def __init__(self, ready: Condition, bound: int, *, waits: bool) -> None:
-        """Make it empty.
+        """Create an empty inbox.
 
         Args:
-            ready: told whenever something changes; shared between the inboxes of one worker.
+            ready: notified at every change; shared by the inboxes of one worker.
             bound: segments that may wait, at least 1.
-            waits: True: put() waits while it is full; False: the oldest segment is dropped.
+            waits: True makes put() wait while the inbox is full; False drops the oldest segment.
         """
         self._ready = ready
         self._bound = bound
@@ -58,7 +58,7 @@ class Inbox:
         """Segments dropped since the start."""
 
     def put(self, segment: Segment, now_ns: int) -> bool:
-        """Add a segment; False when the inbox was closed and did not take it."""
+        """Add a segment; return False when the inbox was closed and did not take it."""
         with self._ready:
             while self._waits and self._segments >= self._bound and not self._closed:
                 self._ready.wait()
@@ -72,13 +72,13 @@ class Inbox:
             return True
 
     def tell(self, note: SourceState | Finished, now_ns: int) -> None:
-        """Add a note behind all segments; it always has room."""
+        """Add a note behind all segments. Notes do not count against the bound."""
         with self._ready:
             self._things.append((note, now_ns))
             self._ready.notify_all()
 
     def take(self) -> Given | None:
-        """Give the oldest thing, or None; never waits. The caller holds the condition."""
+        """Return the oldest item, or None; never wait. The caller holds the condition."""
         if not self._things:
             return None
         item, given_ns = self._things.popleft()
@@ -87,7 +87,7 @@ class Inbox:
         return Given(item, given_ns, self._segments)
 
     def close(self) -> None:
-        """Take no more segments; what is inside stays."""
+        """Refuse further segments; the items inside stay."""
         with self._ready:
             self._closed = True
             self._ready.notify_all()

@@ -1,6 +1,6 @@
-"""One source on its way through the loop: what it is made of, and what of it goes to the sinks.
+"""Holds everything about one source in the loop, and hands its results to the sinks.
 
-The worker fills a lane, the loop empties it; the two take turns, so nothing here is locked.
+The worker fills a lane and the loop empties it. They never run at the same time, so no lock is needed.
 """
 
 from __future__ import annotations
@@ -41,32 +41,32 @@ class Lane:
     finished: bool = False
     error: Exception | None = None
     events: list[Event] = field(default_factory=list)
-    """What a turn brought and the sinks do not have yet."""
+    """Events of a turn that the sinks have not received yet."""
     finals: list[SegmentScores] = field(default_factory=list)
-    """Scores that became final in a turn; the sinks do not have them yet."""
+    """Scores that became final in a turn and that the sinks have not received yet."""
     newest: Segment | None = None
-    """Segment of the last turn, until its latency is noted."""
+    """Segment of the last turn, until its latency is recorded."""
     level_dbfs: float | None = None
     given_ns: int = 0
     frames_told: int = 0
 
     @property
     def thinned(self) -> bool:
-        """True when fewer frames of it may be looked at: the world does not wait for it."""
+        """True for a live source: fewer frames of its segments may be processed."""
         return self.setup.source.live
 
     @property
     def running(self) -> bool:
-        """True while seconds are to be expected."""
+        """True while further segments are expected."""
         return not self.finished and self.stages.state is not SourceState.LOST
 
     @property
     def refused(self) -> bool:
-        """True when it could not even be opened."""
+        """True when the source could not even be opened."""
         return self.error is not None and not self.feed.began
 
     def hand_over(self, sink: Sink) -> None:
-        """Give the sink what a turn brought: before a source is called lost its events end, once it is online they begin."""
+        """Hand the results of a turn to the sink. Events end before a source is reported lost and begin after it is reported online."""
         events, self.events = self.events, []
         changes, self.stages.changes = self.stages.changes, []
         events_first = any(state in {SourceState.LOST, SourceState.WARMING_UP} for state, _ in changes)
@@ -86,7 +86,7 @@ class Lane:
             self.newest = None
 
     def telemetry(self, elapsed_s: float) -> Telemetry:
-        """Say how the source has been doing for the last *elapsed_s* seconds."""
+        """Return the telemetry of the source for the last *elapsed_s* seconds."""
         frames, self.frames_told = self.feed.frames - self.frames_told, self.feed.frames
         factor, looked = self.meter.lately()
         return Telemetry(
@@ -127,7 +127,7 @@ class Lane:
 
 
 def make_lane(setup: SourceSetup, clock: Clock, ready: threading.Condition) -> Lane:
-    """Make the lane of a source; nothing is read yet, but of a file its content is hashed.
+    """Build the lane of a source. Nothing is read yet, except that the content of a file is hashed.
 
     Raises:
         CaptureError: when the file cannot be read.
@@ -140,12 +140,12 @@ def make_lane(setup: SourceSetup, clock: Clock, ready: threading.Condition) -> L
 
 
 def failure_of(lanes: Sequence[Lane]) -> Exception | None:
-    """Give the error that ends a run of these sources: that of the one that failed, or one that names all that did."""
+    """Return the error that ends a run: the error of the one failed source, or one that names all failed sources; None for none."""
     failed = [(lane.setup.id, lane.error) for lane in lanes if lane.error is not None]
     if not failed:
         return None
     worst = next((error for _, error in failed if not isinstance(error, CaptureError)), failed[0][1])
-    if len(lanes) == 1 or not isinstance(worst, CaptureError):  # a fault of ours keeps its traceback
+    if len(lanes) == 1 or not isinstance(worst, CaptureError):  # a bug keeps its traceback
         return worst
     combined = CaptureError("; ".join(f"source {name}: {error}" for name, error in failed))
     combined.__cause__ = worst

@@ -1,10 +1,10 @@
-"""Drives everything: capture threads feed one inference worker, whose events go to the sinks on the asyncio loop.
+"""Drives a run: capture threads feed one inference worker, whose events go to the sinks on the asyncio loop.
 
     capture thread of each source            inference worker                              asyncio loop
     Source -> Segmenter -> [inbox] ---->  Extractor -> stages -> Localizer -> stages  -->  Sink
 
-The worker takes at most one segment of each source at a time and runs them as one batch (worker). The loop hands over what came
-of it before it asks for the next turn, so nothing piles up between the two.
+The worker takes at most one segment of each source at a time and runs them as one batch (worker). The loop hands over the results of
+a turn before it starts the next one, so nothing accumulates between the two.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 TELEMETRY_S = 10.0
 """MQTT contract, section 3.1."""
 _GRACE_S = 3.0
-"""How long a capture thread may take to end after stop()."""
+"""How long a capture thread may take to end after stop(), s."""
 
 
 class Pipeline:
@@ -58,15 +58,15 @@ class Pipeline:
 
         Args:
             setups: one or more sources with different ids.
-            extractor: for all of them.
-            localizer: for all of them.
-            sink: where events go; FanOut makes one of several.
-            clock: None for the machine's.
-            gather_s: longest wait of a second for those of other sources that are due, s; 0 for none.
+            extractor: extractor for all sources.
+            localizer: localizer for all sources.
+            sink: receives the events; FanOut combines several sinks into one.
+            clock: None for the clock of the machine.
+            gather_s: longest wait of a segment for the segments of other sources that are due, s; 0 for none.
 
         Raises:
             CaptureError: when a file cannot be read.
-            ShapeError: when there is no source, or two have one id.
+            ShapeError: when there is no source, or two have the same id.
         """
         if not setups or len({setup.id for setup in setups}) < len(setups):
             msg = f"a run needs sources with different ids, got {[setup.id for setup in setups]}"
@@ -79,7 +79,7 @@ class Pipeline:
         self._stop_ns: int | None = None
         self._told_ns = 0
         self.summary: RunSummary | None = None
-        """How the run went, once it has ended, also with an error."""
+        """Summary of the run, once it has ended, also with an error."""
 
     def _lane(self, setup: SourceSetup, ready: threading.Condition, *, alone: bool) -> Lane:
         try:
@@ -100,12 +100,12 @@ class Pipeline:
     async def run(self) -> RunSummary:
         """Run until all sources have ended or stop() was called.
 
-        A source that cannot be opened ends the run. One that fails later ends alone; the others go on, and then its error
-        is raised.
+        A source that cannot be opened ends the run. A source that fails later ends alone. The others go on until they end, and then its
+        error is raised.
 
         Raises:
-            CaptureError: when a source cannot be opened or was lost for good; of several sources it names which.
-            StreamavError: whatever an engine raises.
+            CaptureError: when a source cannot be opened or is lost for good; with several sources the message names it.
+            StreamavError: any error of an engine.
         """
         start_ns = self._told_ns = self._clock.monotonic_ns()
         worker = ThreadPoolExecutor(1, "inference")
@@ -134,21 +134,21 @@ class Pipeline:
             if any(lane.refused for lane in self._lanes):
                 self.stop()
             if self._stop_ns is not None and self._clock.monotonic_ns() - self._stop_ns > _GRACE_S * NS:
-                _log.warning("a source does not end, it is left behind")
+                _log.warning("a source does not stop in time, its thread is abandoned")
                 return
 
     async def _finish(self) -> None:
-        """Leave nothing open: threads, events, sinks, whatever happened."""
+        """Close threads, events and sinks, also after an error."""
         self.stop()
         for lane in self._lanes:
-            if not lane.finished:  # after an error or a cancellation; a source that ended by itself has ended its events
+            if not lane.finished:  # after an error or a cancellation; a finished source has already ended its events
                 lane.events += lane.stages.interrupt(EndReason.SHUTDOWN)
                 lane.hand_over(self._sink)
         await asyncio.gather(*(asyncio.to_thread(lane.feed.join, _GRACE_S) for lane in self._lanes))
         await self._sink.close()
 
     def _tell(self) -> None:
-        """Say every ten seconds how the sources are doing."""
+        """Send the telemetry of the sources every ten seconds."""
         now_ns = self._clock.monotonic_ns()
         elapsed_s = (now_ns - self._told_ns) / NS
         if elapsed_s < TELEMETRY_S:

@@ -1,6 +1,6 @@
-"""Measures a run: which moment of the world a media time is, how late events are, how fast the machine is.
+"""Measures a run: the wall-clock time of media times, the latency of events, the speed of the machine.
 
-It changes nothing: no stage behaves differently because of what is measured here.
+It changes nothing: no stage depends on a measurement of this module.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ __all__ = ["Meter", "RunSummary", "SourceSummary", "WorldTime", "resident_mb"]
 
 NS = 1_000_000_000
 _KEPT_LATENCIES = 20_000
-"""Newest latencies that the percentiles are taken of: hours of one source."""
+"""Number of newest latencies from which the percentiles are computed: hours of one source."""
 
 
 class WorldTime:
     """Maps the media clock of one source to the clocks of the machine.
 
-    A live source is followed (`ArrivalOffset`): its clock is not the machine's, and the difference grows by up to 10 s a day.
-    A file is mapped once: at its own pace by its least delay until then, as fast as possible by the time at which it was opened.
-    One thread tells of arrivals and losses, others may ask at the same time.
+    The clock of a live source differs from the machine's by up to 10 s a day, so it is followed (`ArrivalOffset`). A file is mapped
+    once: at its own pace by its least delay until then, as fast as possible by the time at which it was opened.
+    One thread reports arrivals and losses; other threads may read at the same time.
     """
 
     def __init__(self, clock: Clock, *, paced: bool, live: bool) -> None:
-        """Begin without knowing anything.
+        """Start without any arrival.
 
         Args:
             clock: the machine's clocks.
-            paced: True when media time passes as fast as the world's (live, or a file at its own pace).
-            live: True when the source has a clock of its own.
+            paced: True when media time passes in real time (live, or a file at its own pace).
+            live: True when the source has its own clock.
         """
         self._clock = clock
         self._paced, self._live = paced, live
@@ -52,7 +52,7 @@ class WorldTime:
         self._epoch_ns: int | None = None
 
     def arrived(self, end_ns: int) -> None:
-        """Note that media up to *end_ns* is here."""
+        """Record that media up to *end_ns* has arrived."""
         now_ns = self._clock.monotonic_ns()
         if self._live:
             self._offset_ns = self._arrivals.push(now_ns, end_ns)
@@ -60,15 +60,15 @@ class WorldTime:
             self._offset_ns = now_ns - end_ns
 
     def lost(self) -> None:
-        """Note that a live source was lost: its clock may stand anywhere when it is back, and what the wall clock says is asked anew."""
+        """Record that a live source was lost. On return its clock may have any value, so both it and the wall clock are read again."""
         self._arrivals = ArrivalOffset()
         self._wall_ns = None
 
     def epoch_ns(self) -> int:
         """Return UTC of the media clock's zero, ns since 1970.
 
-        Of a file it is fixed by the first call. Of a live source it follows the source's clock. In neither does a jump of the
-        wall clock move it, unless a live source was lost in between.
+        For a file it is fixed by the first call. For a live source it follows the source's clock. A jump of the wall clock changes
+        neither, unless a live source was lost in between.
         """
         if self._epoch_ns is not None:
             return self._epoch_ns
@@ -81,11 +81,11 @@ class WorldTime:
         return epoch_ns
 
     def latency_s(self, end_ns: int, given_ns: int) -> float:
-        """Give the time from the end of a second until now.
+        """Return the time from the end of a segment until now, s.
 
         Args:
-            end_ns: its end on the media clock.
-            given_ns: when it was complete, monotonic: counts where media time has no pace of its own.
+            end_ns: end of the segment on the media clock.
+            given_ns: monotonic time at which it was complete; used where media time does not pass in real time.
         """
         offset_ns = self._offset_ns
         since_ns = given_ns if not self._paced or offset_ns is None else offset_ns + end_ns
@@ -94,29 +94,29 @@ class WorldTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSummary:
-    """What came of one source."""
+    """Results of one source."""
 
     id: str
     media_s: float
-    """Seconds of media that were looked at."""
+    """Seconds of media that were processed."""
     events: int
     """Events that were confirmed."""
     retracted: int
-    """Events that were announced and taken back."""
+    """Events that were announced and retracted."""
     dropped_segments: int
     thinned_segments: int
-    """Segments of which fewer frames were looked at because the machine cannot carry all."""
+    """Segments of which fewer frames were processed because the machine could not process all."""
     looked_frames_per_second: float | None
-    """Frames that were looked at in a second, on average; None when there was no second."""
+    """Frames that were processed of a segment, on average; None when there was no segment."""
     latency_p50_s: float | None
-    """End of a second until its events are handed over; None when nothing was scored."""
+    """From the end of a segment to the hand-over of its events; None when nothing was scored."""
     latency_p95_s: float | None
     error: str | None
-    """What ended it before its time."""
+    """The error that ended it early."""
 
     @classmethod
     def of(cls, name: str, meter: Meter, dropped: int, error: Exception | None) -> SourceSummary:
-        """Read a meter."""
+        """Build the summary of a source from its meter."""
         p50, p95, _ = _percentiles(list(meter.latencies_s))
         return cls(
             id=name,
@@ -134,35 +134,35 @@ class SourceSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """What a run came to, all sources together."""
+    """Results of a run, all sources together."""
 
     media_s: float
-    """Seconds of media that were looked at."""
+    """Seconds of media that were processed."""
     wall_s: float
     events: int
     """Events that were confirmed."""
     retracted: int
-    """Events that were announced and taken back."""
+    """Events that were announced and retracted."""
     dropped_segments: int
     thinned_segments: int
-    """Segments of which fewer frames were looked at because the machine cannot carry all."""
+    """Segments of which fewer frames were processed because the machine could not process all."""
     latency_p50_s: float | None
-    """End of a second until its events are handed over; None when nothing was scored."""
+    """From the end of a segment to the hand-over of its events; None when nothing was scored."""
     latency_p95_s: float | None
     latency_p99_s: float | None
     realtime_factor: float | None
-    """Processing time over media time, for one source; below 1 divided by the number of sources keeps up."""
+    """Processing time over media time, of one source; the run keeps up below 1 divided by the number of sources."""
     peak_memory_mb: float
-    """Greatest resident memory of this process, 10^6 bytes."""
+    """Largest resident memory of this process, 10^6 bytes."""
     sources: tuple[SourceSummary, ...]
-    """Each source by itself."""
+    """Results of each source."""
 
 
 class Meter:
     """Counters of one source."""
 
     def __init__(self) -> None:
-        """Begin at zero."""
+        """Start at zero."""
         self.segments = 0
         self.thinned = 0
         self.looked_frames = 0
@@ -173,7 +173,7 @@ class Meter:
         self._mark = (0, 0, 0)
 
     def lately(self) -> tuple[float, float]:
-        """Give the real-time factor and the frames of a second that were looked at, since the last call."""
+        """Return the real-time factor and the processed frames of a segment, since the last call."""
         now = (self.segments, self.busy_ns, self.looked_frames)
         segments, busy_ns, frames = (new - old for new, old in zip(now, self._mark, strict=True))
         self._mark = now
@@ -181,7 +181,7 @@ class Meter:
 
 
 def summary(sources: Sequence[SourceSummary], meters: Sequence[Meter], wall_s: float) -> RunSummary:
-    """Add up all sources."""
+    """Return the summary of all sources together."""
     p50, p95, p99 = _percentiles([value for meter in meters for value in meter.latencies_s])
     segments = sum(meter.segments for meter in meters)
     return RunSummary(
@@ -201,7 +201,7 @@ def summary(sources: Sequence[SourceSummary], meters: Sequence[Meter], wall_s: f
 
 
 def _percentiles(latencies: list[float]) -> tuple[float | None, float | None, float | None]:
-    """Give the 50th, 95th and 99th percentile."""
+    """Return the 50th, 95th and 99th percentile."""
     if not latencies:
         return None, None, None
     p50, p95, p99 = (float(value) for value in np.percentile(latencies, (50, 95, 99)))
@@ -209,7 +209,7 @@ def _percentiles(latencies: list[float]) -> tuple[float | None, float | None, fl
 
 
 def resident_mb(line: Literal["VmHWM", "VmRSS"]) -> float | None:
-    """Give what Linux says of this process's resident memory: its greatest (VmHWM) or that of now (VmRSS), 10^6 bytes; None elsewhere."""
+    """Return this process's resident memory from Linux, largest (VmHWM) or current (VmRSS), 10^6 bytes; None on other systems."""
     try:
         text = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -218,9 +218,9 @@ def resident_mb(line: Literal["VmHWM", "VmRSS"]) -> float | None:
 
 
 def _peak_memory_mb() -> float:
-    """Give the greatest resident memory of this process.
+    """Return the largest resident memory of this process.
 
-    getrusage, for systems other than Linux, may hold the peak of the process that started this one (in KiB, on macOS in bytes).
+    getrusage, used on systems other than Linux, may report the peak of the parent process (in KiB, on macOS in bytes).
     """
     known = resident_mb("VmHWM")
     if known is not None:

@@ -1,6 +1,6 @@
-"""The stages of one source behind the extractor: window, aggregation, tracker, and the state of the source.
+"""Runs the stages of one source behind the extractor: window, aggregation, tracker, and the state of the source.
 
-It knows no thread and no network; the loop calls it from one place at a time.
+It uses no thread and no network; only one thread may call it at a time.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = ["SourceStages"]
 _log = logging.getLogger(__name__)
 
 _UNWELL_SEGMENTS = 3
-"""So many seconds in a row without any sound make a source degraded."""
+"""This many segments in a row without any sound, or without any picture, make a source degraded."""
 _WELL_SEGMENTS = 10
-"""So many good seconds in a row make it online again."""
+"""This many good segments in a row make it online again."""
 
 
 class SourceStages:
-    """From features to events, for one source."""
+    """Turns features into events, for one source."""
 
     def __init__(
         self,
@@ -40,14 +40,14 @@ class SourceStages:
         epoch_ns: Callable[[], int],
         on_final: Callable[[SegmentScores], None] | None = None,
     ) -> None:
-        """Begin empty.
+        """Start empty.
 
         Args:
-            options: of the tracker, all but the epoch.
+            options: options of the tracker, except for the epoch.
             latency_segments: L: a segment is final at age L - 1.
-            epoch_ns: UTC, ns since 1970, of the media clock's zero; asked whenever there are scores, for the
+            epoch_ns: returns UTC, ns since 1970, of the media clock's zero; called for every set of scores, for the
                 events that they open.
-            on_final: told the scores of each segment once they are final; None: nobody.
+            on_final: receives the scores of each segment once they are final; None for no receiver.
         """
         self._options = options
         self._epoch_ns = epoch_ns
@@ -56,18 +56,18 @@ class SourceStages:
         self._aggregation = Aggregation(latency_segments)
         self._tracker: Tracker | None = None
         self._last: SegmentFeatures | None = None
-        self._silent = 0
+        self._silent = self._unseen = 0
         self._well = 0
         self.state = SourceState.WARMING_UP
         """State that was announced last."""
         self.changes: list[tuple[SourceState, str]] = []
-        """Changes of the state with their reasons; whoever publishes them takes them out."""
+        """Changes of the state with their reasons; the publisher removes them."""
 
     def push(self, features: SegmentFeatures) -> tuple[Window | None, list[Event]]:
-        """Take the features of the next segment; give the window to score, and what a break in the source ended.
+        """Take the features of the next segment; return the window to score, and the events that a break in the source ended.
 
-        A segment that was dropped on the way stands in the window with the features of the one before it: restarting the
-        window would cost ten more seconds. Where a whole window is missing, a new stretch begins.
+        A dropped segment gets the features of the segment before it in the window: restarting the window would cost ten more
+        segments. When a whole window is missing, a new stretch begins.
         """
         events: list[Event] = []
         missing = 0 if self._last is None else features.index - self._last.index - 1
@@ -84,24 +84,24 @@ class SourceStages:
         return window, events
 
     def last_window(self) -> Window | None:
-        """Give the one short window of a source that ended before its tenth second."""
+        """Return the one short window of a source that ended before its tenth segment, else None."""
         self._last = None
         return self._ring.close()
 
     def score(self, scores: WindowScores) -> list[Event]:
-        """Take the scores of the window that push() or last_window() gave."""
+        """Take the scores of the window that push() or last_window() returned; return the events."""
         return self._follow(self._aggregation.push(scores))
 
     def interrupt(self, reason: EndReason) -> list[Event]:
         """End all events and forget the window; the next segment begins a new stretch."""
         self._ring.reset()
-        self._last, self._silent = None, 0
+        self._last, self._silent, self._unseen = None, 0, 0
         rest = self._aggregation.close()
         self._tell(rest)
         return self._track().close(rest, reason) if rest or self._tracker is not None else []
 
     def announce(self, state: SourceState, reason: str) -> None:
-        """Change the state of the source, unless it is that already."""
+        """Change the state of the source, unless it already has this state."""
         if state is not self.state:
             self.state = state
             self.changes.append((state, reason))
@@ -125,14 +125,19 @@ class SourceStages:
         return self._tracker
 
     def _judge(self, quality: Quality, dropped: int) -> None:
-        """Find the state of the source from what arrives (MQTT contract, section 6)."""
+        """Determine the state of the source from what arrives (MQTT contract, section 6)."""
         self._silent = self._silent + 1 if quality.missing_samples >= SAMPLES_PER_SEGMENT else 0
-        unwell = dropped > 0 or self._silent >= _UNWELL_SEGMENTS
+        self._unseen = self._unseen + 1 if quality.picture_missing else 0
+        unwell = dropped > 0 or max(self._silent, self._unseen) >= _UNWELL_SEGMENTS
         self._well = 0 if unwell else self._well + 1
         if not self._ring.full:
-            self.announce(SourceState.WARMING_UP, "fewer than ten seconds so far")
+            self.announce(SourceState.WARMING_UP, "fewer than ten segments so far")
         elif unwell:
-            reason = f"{dropped} s skipped, the machine is behind" if dropped else f"no sound for {self._silent} s"
-            self.announce(SourceState.DEGRADED, reason)
-        elif self.state is not SourceState.DEGRADED or self._well >= _WELL_SEGMENTS:
+            self.announce(SourceState.DEGRADED, f"{dropped} s skipped, the machine is behind" if dropped else self._lacking())
+        elif not quality.one_sided and (self.state is not SourceState.DEGRADED or self._well >= _WELL_SEGMENTS):
             self.announce(SourceState.ONLINE, "sound and picture arrive")
+
+    def _lacking(self) -> str:
+        """Return what has not arrived, and for how long."""
+        lacks = {"sound": self._silent, "picture": self._unseen}
+        return " and ".join(f"no {what} for {seconds} s" for what, seconds in lacks.items() if seconds >= _UNWELL_SEGMENTS)

@@ -1,9 +1,9 @@
-"""The inference worker: takes what came of the sources, runs it as one batch, and leaves events in their lanes.
+"""Runs the inference: takes the segments of the sources, runs them as one batch, and leaves the events in their lanes.
 
-Synchronous; it knows no thread but the condition it waits on, and no sink. Who goes into a turn:
+Synchronous. It uses no thread except for the condition on which it waits, and no sink. The sources of a turn:
 
-    paced sources (live, or a file at its own pace)   the oldest second of each, so that none waits behind another's backlog
-    replays as fast as possible                        when no paced one has anything, or were passed over for eight turns
+    paced sources (live, or a file at its own pace)   the oldest segment of each, so that none waits for the backlog of another
+    replays as fast as possible                        when no paced source has anything, or after eight turns without a replay
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ __all__ = ["Worker"]
 _log = logging.getLogger(__name__)
 
 _TURN_S = 0.2
-"""Longest wait for something to do, so that stop() is noticed."""
+"""Longest wait for something to do, so that stop() takes effect, s."""
 _PASSED_OVER = 8
-"""So many turns in a row may replays be passed over: even beside a machine's fill of live sources they come to their end."""
+"""Replays are skipped at most this many turns in a row, so that they reach their end even when live sources fill the machine."""
 
 
 class Worker:
-    """Takes turns; each is one batch."""
+    """Runs turns; each turn is one batch."""
 
     def __init__(
         self,
@@ -50,15 +50,15 @@ class Worker:
         ready: threading.Condition,
         gather_ns: int = 0,
     ) -> None:
-        """Take the sources and the networks.
+        """Keep the sources and the networks.
 
         Args:
             lanes: one for each source.
-            extractor: for all of them.
-            localizer: for all of them.
-            clock: of the run.
-            ready: told whenever something comes.
-            gather_ns: longest wait of a second for those of other sources that are due.
+            extractor: extractor for all sources.
+            localizer: localizer for all sources.
+            clock: clock of the run.
+            ready: notified whenever an item arrives.
+            gather_ns: longest wait of a segment for the segments of other sources that are due, ns.
         """
         self._lanes = lanes
         self._extractor = extractor
@@ -71,7 +71,7 @@ class Worker:
         self.budget = FrameBudget(max(lane.setup.segmenter.frames_per_second for lane in lanes))
 
     def turn(self) -> None:
-        """Wait for something to come, and take it through the stages."""
+        """Wait for items and run them through the stages."""
         given = self._take()
         begin_ns = self._clock.monotonic_ns()
         self._choose_frames(given, begin_ns)
@@ -90,10 +90,10 @@ class Worker:
         if segments:
             self._count(segments, self._clock.monotonic_ns() - begin_ns)
 
-    # What goes into a turn
+    # What a turn consists of
 
     def _take(self) -> list[tuple[Lane, Given]]:
-        """Take at most one thing of each source; wait a little when there is nothing."""
+        """Take at most one item of each source; wait a short time when there is none."""
         with self._ready:
             taken = self._pick()
             if not taken:
@@ -116,7 +116,7 @@ class Worker:
         return [(lane, one) for lane in lanes if not lane.finished and (one := lane.feed.inbox.take()) is not None]
 
     def _gather(self, taken: list[tuple[Lane, Given]]) -> None:
-        """Wait for the seconds of other sources that are due; never longer than the bound, never for one that is overdue."""
+        """Wait for the segments of other sources that are due; never longer than the bound, and never for an overdue one."""
         came = [one.given_ns for lane, one in taken if isinstance(one.item, Segment) and lane.setup.paced]
         if not came:
             return
@@ -133,10 +133,10 @@ class Worker:
             if isinstance(one.item, Segment):
                 self._due.came(lane.setup.id, one.given_ns)
 
-    # How much of it is looked at
+    # How many frames are processed
 
     def _choose_frames(self, given: list[tuple[Lane, Given]], now_ns: int) -> None:
-        """Look at fewer frames when the machine cannot carry them: better a coarser second than a lost one."""
+        """Choose fewer frames when the machine cannot process them all: fewer frames are better than a lost segment."""
         running = [lane for lane in self._lanes if lane.running and lane.setup.paced]
         live = sum(lane.thinned for lane in running)
         backlogs = [(one.backlog, lane.setup.queue_segments) for lane, one in given if lane.thinned]
@@ -144,7 +144,7 @@ class Worker:
         change = self.budget.choose(Demand(live=live, replays=len(running) - live, behind=behind), now_ns / NS)
         if change is not None:
             _log.warning(
-                "frames looked at changed frames=%d before=%d of=%d load=%.2f load_before=%.2f sources=%d backlog=%d",
+                "frames per segment changed frames=%d before=%d of=%d load=%.2f load_before=%.2f sources=%d backlog=%d",
                 change.after,
                 change.before,
                 self.budget.levels[-1],
@@ -167,7 +167,7 @@ class Worker:
             lane.meter.segments += 1
             lane.meter.busy_ns += busy_ns // len(segments)
 
-    # What becomes of it
+    # What happens with the results
 
     def _windows(self, segments: list[tuple[Lane, Segment]], features: list[SegmentFeatures]) -> list[tuple[Lane, Window]]:
         windows = []
@@ -180,7 +180,7 @@ class Worker:
         return windows
 
     def _note(self, lane: Lane, given: Given) -> Window | None:
-        """Follow what is no segment; a source that ends early has one short window left."""
+        """Handle an item that is not a segment; return the one short window of a source that ended early, else None."""
         if given.item is SourceState.LOST:
             lane.events += lane.stages.interrupt(EndReason.SOURCE_LOST)
             lane.stages.announce(SourceState.LOST, "no more data, trying again")

@@ -1,6 +1,6 @@
-"""Hands events on: MQTT messages and JSON lines.
+"""Publishes events as MQTT messages and as JSON lines.
 
-It neither decides what an event is nor when one ends; that is the tracker's part. The MQTT sink is imported from
+It does not decide what an event is or when an event ends; the tracker does. The MQTT sink is imported from
 `streamav.publish.mqtt`, so that a run without a broker loads no MQTT library.
 """
 

@@ -1,6 +1,6 @@
-"""One connection to an MQTT broker, with the traps of the client library taken out.
+"""Opens one connection to an MQTT broker and works around the defects of the client library.
 
-The only module that knows aiomqtt and paho. It neither reconnects nor remembers anything.
+It is the only module that uses aiomqtt and paho. It does not reconnect and keeps no state between connections.
 """
 
 from __future__ import annotations
@@ -29,57 +29,57 @@ if TYPE_CHECKING:
 __all__ = ["Client", "ConnectionFailedError", "Credentials", "open_client"]
 
 WILL_DELAY_S = 5
-"""MQTT 5: so long after a lost connection the will is published, unless we are back before (contract: 5 to 10 s)."""
+"""MQTT 5: the broker publishes the will this long after it lost the connection, unless we reconnect before (contract: 5 to 10 s)."""
 MAX_QUEUED_INCOMING = 1000
-"""Messages that wait to be read; beyond it the client library discards with a warning. Its own default has no bound."""
+"""Most received messages that wait to be read; the client library discards further ones and warns. Its own default has no bound."""
 MAX_PACKET_BYTES = MAX_MESSAGE_BYTES + 128 * 1024
-"""MQTT 5: the broker sends us nothing larger. A message of the contract, its topic and properties are below it."""
+"""MQTT 5: the broker sends us no larger packet. A message of the contract with its topic and properties is smaller."""
 
 _FATAL = {
-    0x84: "the broker does not speak this MQTT version: set mqtt.protocol to 3.1.1 or 5",
-    0x85: "the broker refuses the client id: set mqtt.client_id",
-    0x86: "the broker refuses user name or password: check mqtt.username and STREAMAV_MQTT_PASSWORD or mqtt.password_file",
+    0x84: "the broker does not support this MQTT version: set mqtt.protocol to 3.1.1 or 5",
+    0x85: "the broker refuses the client id: set another mqtt.client_id",
+    0x86: "the broker refuses the user name or password: check mqtt.username and STREAMAV_MQTT_PASSWORD or mqtt.password_file",
     0x87: "the broker refuses the login: check mqtt.username, STREAMAV_MQTT_PASSWORD or mqtt.password_file, and the broker's access list",
-    0x8A: "the broker has banned this client: ask who runs it",
-    0x8C: "the broker wants another way of authentication, which streamav does not offer",
+    0x8A: "the broker has banned this client: ask the operator of the broker",
+    0x8C: "the broker requires an authentication method that streamav does not support: allow user name and password at the broker",
 }
-"""Reasons that trying again does not cure, by reason code, with what to do.
+"""Failures that a new attempt does not solve: reason code to error sentence.
 
-Source: MQTT 5.0, section 3.2.2.2; paho gives the codes of 3.1.1 as these.
+Source: MQTT 5.0, section 3.2.2.2; paho converts the codes of 3.1.1 to these.
 """
 _TAKEN_OVER = 0x8E
 """Source: MQTT 5.0, section 3.14.2.1: session taken over."""
 _UNSPECIFIED = 0x80
-"""What paho reports of a socket that the other side closed."""
+"""The code that paho reports when the other side closed the socket."""
 _FIRST_REFUSAL = 0x80
 """Source: MQTT 5.0, section 2.4: reason codes from 0x80 on are failures."""
 
 _log = logging.getLogger(__name__)
-# paho and aiomqtt log what we say better ourselves, and a password never; only their warnings are let through.
+# paho and aiomqtt log the same facts less clearly than we do, so only their warnings are logged. They never log a password.
 _library_log = logging.getLogger(f"{__name__}.library")
 
 
 class ConnectionFailedError(Exception):
-    """The connection cannot be made, or is lost; never leaves streamav."""
+    """The connection cannot be made, or is lost; it is always caught inside streamav."""
 
     def __init__(self, failure: Failure) -> None:
-        """Take what happened."""
+        """Store the failure."""
         super().__init__(failure.reason)
         self.failure = failure
 
 
 class Credentials:
-    """What is secret about a connection, checked once before the first attempt; nothing of it is ever printed."""
+    """Password and certificates of a connection, checked once before the first attempt; they are never printed."""
 
     def __init__(self, settings: MqttSettings) -> None:
-        """Read password file and certificates.
+        """Read the password file and the certificates.
 
         Raises:
-            SettingsError: when a file of the settings is missing or not what it should be.
+            SettingsError: when a file that the settings name is missing or cannot be used.
         """
         self.password = _password(settings)
         if self.password is not None and settings.username is None:  # MQTT 3.1.1, section 3.1.2.9: no password without a user name
-            _log.warning("a password for the broker is set without mqtt.username, so it is not sent")
+            _log.warning("a password for the broker is set without mqtt.username, so the password is not sent")
         self.tls = None if settings.tls is None else _tls_context(settings.tls)
 
     def __repr__(self) -> str:
@@ -87,22 +87,22 @@ class Credentials:
 
 
 class Client:
-    """A connection that stands. All methods raise ConnectionFailedError when it no longer does."""
+    """An open connection. All methods raise ConnectionFailedError when the connection is lost."""
 
     def __init__(self, client: aiomqtt.Client, *, version_5: bool) -> None:
-        """Take the connected client."""
+        """Store the connected client."""
         self._client = client
         self._version_5 = version_5
 
     async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:
-        """Publish; at QoS 1 return when the broker has acknowledged.
+        """Publish a message; at QoS 1 return after the broker has acknowledged it.
 
         Args:
-            topic: where.
-            payload: bytes.
+            topic: topic of the message.
+            payload: bytes of the message.
             qos: 0 or 1.
-            retain: whether the broker keeps it.
-            schema: name of the schema for MQTT 5 consumers; the bytes are the same without it.
+            retain: whether the broker keeps the message.
+            schema: name of the schema for MQTT 5 consumers; it does not change the payload.
         """
         properties = None
         if schema is not None and self._version_5:
@@ -113,18 +113,18 @@ class Client:
             await self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
 
     async def subscribe(self, topic: str) -> bool:
-        """Subscribe at QoS 1; False when the broker refuses (many brokers grant, and then deliver nothing)."""
+        """Subscribe at QoS 1; return False when the broker refuses. Many brokers accept the subscription but deliver nothing."""
         with _translated():
             granted = await self._client.subscribe(topic, qos=1)
         return all(_number(code) < _FIRST_REFUSAL for code in granted)
 
     async def unsubscribe(self, topic: str) -> None:
-        """Unsubscribe."""
+        """Unsubscribe from a topic."""
         with _translated():
             await self._client.unsubscribe(topic)
 
     async def messages(self) -> AsyncIterator[tuple[str, bytes]]:
-        """Yield topic and payload of what arrives; ends only by the loss of the connection, which raises."""
+        """Yield topic and payload of each message that arrives; only the loss of the connection ends it, with an error."""
         with _translated():
             async for message in self._client.messages:
                 yield str(message.topic), message.payload
@@ -132,16 +132,16 @@ class Client:
 
 @asynccontextmanager
 async def open_client(settings: MqttSettings, credentials: Credentials, client_id: str, will_topic: str | None) -> AsyncIterator[Client]:
-    """Connect, give the connection, and disconnect.
+    """Connect, yield the connection, and disconnect.
 
-    Leaving the block, by whatever way, sends a clean DISCONNECT, and the broker then throws the will away: who announced itself as online
-    must publish offline before it leaves.
+    Leaving the block always sends a clean DISCONNECT, also after an error. The broker then discards the will. A client that published
+    "online" must therefore publish "offline" before it leaves the block.
 
     Args:
         settings: broker, user, protocol, times.
         credentials: password and certificates.
-        client_id: our name with the broker; a second client of the same name throws us out.
-        will_topic: where the broker says "offline", retained, when we vanish; None for no will.
+        client_id: our id at the broker; the broker disconnects us when a second client connects with the same id.
+        will_topic: topic where the broker publishes "offline", retained, when our connection breaks; None for no will.
 
     Raises:
         ConnectionFailedError: when the connection cannot be made.
@@ -162,20 +162,20 @@ async def open_client(settings: MqttSettings, credentials: Credentials, client_i
             with _translated():
                 await client.__aexit__(None, None, None)
         except ConnectionFailedError as exc:
-            _log.debug("connection was already gone reason=%s", exc)
+            _log.debug("connection was already lost reason=%s", exc)
         finally:
             _silence(client)
 
 
 def _make(settings: MqttSettings, credentials: Credentials, client_id: str, will_topic: str | None, *, version_5: bool) -> aiomqtt.Client:
-    """Make a client that has not connected yet; always a clean session, so that nothing old reaches us late."""
+    """Build a client that has not connected yet; the session is always clean, so that no old message arrives."""
     connect, will_properties = None, None
     if version_5:
         connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho's
         will_properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call] # paho's
         connect.MaximumPacketSize = MAX_PACKET_BYTES
         if will_topic is not None:
-            connect.SessionExpiryInterval = WILL_DELAY_S + 1  # the will is sent at the latest when the session ends
+            connect.SessionExpiryInterval = WILL_DELAY_S + 1  # the broker sends the will when the session ends, if not before
         will_properties.WillDelayInterval = WILL_DELAY_S
     return aiomqtt.Client(
         settings.host,
@@ -199,21 +199,21 @@ def _make(settings: MqttSettings, credentials: Credentials, client_id: str, will
 def _abandon(client: aiomqtt.Client) -> None:
     """Close the socket of a failed attempt.
 
-    aiomqtt 2.5 leaves it open: a broker that answers late would accept a ghost with our client id, which then throws the next attempt out.
+    aiomqtt 2.5 leaves it open. A broker that answers late would accept this old connection under our client id and then close the next one.
     """
-    client._client.disconnect()  # noqa: SLF001 - aiomqtt gives no way to it
+    client._client.disconnect()  # noqa: SLF001 - aiomqtt has no public method for it
 
 
 def _silence(client: aiomqtt.Client) -> None:
-    """Look at how the connection ended, else asyncio logs "Future exception was never retrieved" for what we know already."""
-    ended = client._disconnected  # noqa: SLF001 - aiomqtt gives no way to it
+    """Retrieve the exception that ended the connection; otherwise asyncio logs "Future exception was never retrieved"."""
+    ended = client._disconnected  # noqa: SLF001 - aiomqtt has no public attribute for it
     if ended.done() and not ended.cancelled():
         ended.exception()
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn the errors of the client library into ConnectionFailedError."""
+    """Convert errors of the client library into ConnectionFailedError."""
     try:
         yield
     except (aiomqtt.MqttError, OSError, ValueError) as exc:
@@ -221,32 +221,32 @@ def _translated() -> Iterator[None]:
 
 
 def _refusal(exc: Exception) -> Failure | None:
-    """Say what the broker means by its reason code, or None where it gave none that tells."""
+    """Return the failure that the broker's reason code stands for; None when there is no code or it is not one of ours."""
     code = _reason_code(exc) or _reason_code(exc.__cause__)
     if code in _FATAL:
         return Failure(reason=_FATAL[code], fatal=True)
     if code == _TAKEN_OVER:
         return Failure(reason="another client uses our client id", thrown_out=True)
-    if code == _UNSPECIFIED:  # an MQTT 3.1.1 broker closes without a word, also when another client takes our id
+    if code == _UNSPECIFIED:  # an MQTT 3.1.1 broker closes without a reason, also when another client connects with our id
         return Failure(reason="the broker closed the connection", thrown_out=True)
     return None
 
 
 def _obstacle(exc: Exception) -> Failure:
-    """Say what stands between us and the broker, and whether it can mend itself."""
-    cause = exc.__context__ if exc.__context__ is not None else exc  # aiomqtt hides it behind "from None"
+    """Return the failure of an attempt that got no reason code: TLS, name resolution, network or settings."""
+    cause = exc.__context__ if exc.__context__ is not None else exc  # aiomqtt raises "from None", which hides the cause
     if isinstance(cause, ssl.SSLCertVerificationError):
         reason = f"the certificate of the broker is not trusted: {cause.verify_message}; check mqtt.tls.ca and mqtt.host"
         return Failure(reason=reason, fatal=True)
     if isinstance(cause, ssl.SSLError):
         return Failure(reason=f"TLS with the broker failed: {cause.reason or cause}; check mqtt.port and mqtt.tls", fatal=True)
     if isinstance(cause, socket.gaierror):
-        return Failure(reason="the name of the broker is not known")
+        return Failure(reason="the host name of the broker cannot be resolved: check mqtt.host")
     return Failure(reason=str(exc) or type(exc).__name__, fatal=isinstance(exc, ValueError))
 
 
 def _number(code: object) -> int:
-    """Give a reason code as a number: a ReasonCode, or with MQTT 3.1.1 in some versions of paho an int."""
+    """Return a reason code as a number; it is a ReasonCode, or an int with MQTT 3.1.1 in some versions of paho."""
     return code.value if isinstance(code, ReasonCode) else int(str(code))
 
 
@@ -257,7 +257,7 @@ def _reason_code(exc: BaseException | None) -> int | None:
 
 
 def _password(settings: MqttSettings) -> str | None:
-    """Give the password from the environment or the file, or None."""
+    """Return the password from the environment or the file; None when neither is set."""
     if settings.password is not None:
         return settings.password.get_secret_value()
     if settings.password_file is None:
@@ -265,12 +265,12 @@ def _password(settings: MqttSettings) -> str | None:
     try:
         return settings.password_file.read_text(encoding="utf-8-sig").rstrip("\r\n")
     except (OSError, UnicodeDecodeError):
-        msg = f"mqtt.password_file must be a readable text file with nothing but the password, got {settings.password_file}"
+        msg = f"mqtt.password_file must be a readable text file that holds only the password, got {settings.password_file}"
         raise SettingsError(msg) from None
 
 
 def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
-    """Make the TLS side of the connection.
+    """Build the TLS context of the connection.
 
     Raises:
         SettingsError: when one of the files cannot be used.
@@ -278,7 +278,7 @@ def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca)
     except OSError as exc:  # ssl.SSLError is one
-        msg = f"mqtt.tls.ca must be a PEM file with the certificate of the authority, got {tls.ca}: {exc.strerror or exc}"
+        msg = f"mqtt.tls.ca must be a PEM file with the certificate of the certificate authority, got {tls.ca}: {exc.strerror or exc}"
         raise SettingsError(msg) from None
     if tls.cert is not None:
         try:

@@ -1,6 +1,6 @@
-"""The rule for subscribers: keep the greatest `seq` of each `id`, drop everything else.
+"""Implements the rule for subscribers: keep the message with the greatest `seq` of each `id`, drop every other message.
 
-Pure: it is told messages and reads no clock. Nothing more is needed to be exact under duplicates, reordering and loss.
+It is pure: it takes messages and reads no clock. The rule is enough to be exact under duplicates, reordering and loss.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 __all__ = ["MOST_EVENTS", "Consumer"]
 
 MOST_EVENTS = 10_000
-"""Events that are remembered unless said otherwise (our choice: about three hours of one new event a second)."""
+"""Most events that are kept, by default (our choice: about three hours at one new event per second)."""
 
 Kept = TypeVar("Kept")
 
 
 class Consumer(Generic[Kept]):
-    """What a subscriber knows about events; bounded, the event whose last news is oldest is forgotten first."""
+    """Keeps the newest message of each event. Its size is bounded: the event whose last message is oldest is removed first."""
 
     def __init__(self, keep: Callable[[EventMessage], Kept], max_events: int = MOST_EVENTS) -> None:
-        """Take what is kept of the newest message of an event, and how many events are remembered."""
+        """Store the function that returns what to keep of a message, and the largest number of events."""
         self._keep = keep
         self._max_events = max_events
         self._events: OrderedDict[str, tuple[int, Kept]] = OrderedDict()
         self.dropped = 0
-        """Messages that were older than, or the same as, one already known."""
+        """Messages that were older than a known message of the same event, or equal to it."""
 
     @property
     def events(self) -> list[Kept]:
-        """What is kept of each event, in the order of their ids, which is the order of their starts."""
+        """What is kept of each event, sorted by id, which is the order of their starts."""
         return [self._events[key][1] for key in sorted(self._events)]
 
     def take(self, message: EventMessage) -> bool:
-        """Take a message; return False when it says nothing new and must be dropped."""
+        """Take a message; return False when it holds nothing new and the caller must drop it."""
         known = self._events.get(message.id)
         if known is not None and message.seq <= known[0]:
             self.dropped += 1

@@ -1,6 +1,6 @@
-"""Gives everything to several sinks and keeps the fault of one from the others.
+"""Passes every call on to several sinks; an error in one sink does not affect the others.
 
-It knows no sink by name.
+It does not depend on the type of a sink.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ _log = logging.getLogger(__name__)
 
 
 class FanOut:
-    """A sink made of sinks."""
+    """A sink that passes every call on to several sinks."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
-        """Take the sinks, in the order in which they are served."""
+        """Store the sinks, in the order in which they are called."""
         self._sinks = tuple(sinks)
         self._blamed: set[int] = set()
         self.failures = 0
-        """Calls of a sink that raised, since the start."""
+        """How many calls of a sink raised an error since the start."""
 
     async def start(self) -> None:
-        """Start all; an error of one does not keep the others from starting."""
+        """Start all sinks; an error in one does not stop the others from starting."""
         results = await asyncio.gather(*(sink.start() for sink in self._sinks), return_exceptions=True)
         self._note(results)
 
     def event(self, event: Event, latency_s: float) -> None:
-        """Give a message about an event to all."""
+        """Pass a message about an event on to all sinks."""
         self._each(lambda sink: sink.event(event, latency_s))
 
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
-        """Give a change of a source's state to all."""
+        """Pass a change of a source's state on to all sinks."""
         self._each(lambda sink: sink.source_state(source, state, reason))
 
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
-        """Give telemetry to all."""
+        """Pass telemetry on to all sinks."""
         self._each(lambda sink: sink.telemetry(source, telemetry))
 
     def scores(self, source: str, scores: FinalScores) -> None:
-        """Hand the final scores of a segment on to all."""
+        """Pass the final scores of a segment on to all sinks."""
         self._each(lambda sink: sink.scores(source, scores))
 
     async def close(self) -> None:
-        """Close all at the same time."""
+        """Close all sinks at the same time."""
         results = await asyncio.gather(*(sink.close() for sink in self._sinks), return_exceptions=True)
         self._note(results)
 
@@ -60,7 +60,7 @@ class FanOut:
         for position, sink in enumerate(self._sinks):
             try:
                 call(sink)
-            except Exception as exc:  # noqa: BLE001 - a broken sink must not take the others, or the loop, with it
+            except Exception as exc:  # noqa: BLE001 - a broken sink must not stop the others, or the loop
                 self._blame(position, exc)
 
     def _note(self, results: Sequence[object]) -> None:
@@ -71,8 +71,10 @@ class FanOut:
                 raise result
 
     def _blame(self, position: int, exc: Exception) -> None:
-        """Count a failure, and tell of the first of each sink."""
+        """Count a failure, and log the first one of each sink."""
         self.failures += 1
         if position not in self._blamed:
             self._blamed.add(position)
-            _log.error("sink failed, further failures are only counted sink=%s", type(self._sinks[position]).__name__, exc_info=exc)
+            _log.error(
+                "sink failed, its further failures are counted but not logged sink=%s", type(self._sinks[position]).__name__, exc_info=exc
+            )

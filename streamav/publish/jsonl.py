@@ -1,6 +1,7 @@
-"""Writes events as JSON lines, each flushed at once, to a file or to standard output.
+"""Writes events as JSON lines to a file or to standard output; each line is flushed at once.
 
-It writes nothing but events. A reader that is slow makes the run wait, as in any pipe; one that is gone ends the writing, not the run.
+It writes events only. A slow reader makes the run wait, as in any pipe. When the reader has closed the pipe, the writing stops but
+the run goes on.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ _log = logging.getLogger(__name__)
 
 
 class JsonlSink:
-    """A sink of `streamav.event/1` objects, one a line."""
+    """Writes `streamav.event/1` objects, one per line."""
 
     def __init__(self, target: str | Path, model: Callable[[], ModelEntry], on_gone: Callable[[], None] | None = None) -> None:
         """Open the target.
 
         Args:
-            target: file to append to, or "-" for standard output. A new file can be read by its owner alone (mode 0600).
-            model: says what computes at the moment of an event.
-            on_gone: called once when nobody reads any more, or the disk is full; None to only say so in the log.
+            target: file to append to, or "-" for standard output. Only the owner can read a new file (mode 0600).
+            model: returns which model and backend compute at the moment of an event.
+            on_gone: called once when writing fails (the reader is gone, the disk is full); None to log it only.
 
         Raises:
             SettingsError: when the file cannot be opened for writing.
@@ -52,17 +53,17 @@ class JsonlSink:
         if self._standard:
             return sys.stdout.buffer
         try:
-            # A new file is for its owner alone: events tell who was at home. One that is there keeps its mode.
+            # Only the owner can read a new file, because events show who was at home. An existing file keeps its mode.
             return open(target, "ab", opener=lambda path, flags: os.open(path, flags, PRIVATE_FILE))
         except OSError as exc:
-            msg = f"the file for events, {target}, cannot be written: {exc.strerror}"
+            msg = f"the file for events must be writable, got {target}: {exc.strerror}"
             raise SettingsError(msg) from exc
 
     async def start(self) -> None:
-        """Do nothing: the target is open."""
+        """Do nothing: the target is already open."""
 
     def event(self, event: Event, latency_s: float) -> None:
-        """Write one line."""
+        """Write one message as one line."""
         if self._stream is None:
             return
         try:
@@ -73,26 +74,26 @@ class JsonlSink:
             self._give_up(exc)
 
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
-        """Ignore it: the file holds events only."""
+        """Ignore the state: the file holds events only."""
 
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
-        """Ignore it: the file holds events only."""
+        """Ignore telemetry: the file holds events only."""
 
     def scores(self, source: str, scores: FinalScores) -> None:
-        """Ignore them: the file holds events only."""
+        """Ignore the scores: the file holds events only."""
 
     async def close(self) -> None:
-        """Close the file; standard output stays open."""
+        """Close the file; leave standard output open."""
         stream, self._stream = self._stream, None
         if stream is None or self._standard:
             return
         try:
             stream.close()
         except OSError as exc:
-            _log.warning("events file not closed properly target=%s reason=%s", self._target, exc)
+            _log.warning("the events file could not be closed properly target=%s reason=%s", self._target, exc)
 
     def _give_up(self, exc: OSError) -> None:
-        """Stop writing; what Python still holds for standard output goes to /dev/null, else it would complain at exit."""
+        """Stop writing; point standard output at /dev/null, because Python reports an error at exit for what it has not flushed."""
         self._stream = None
         _log.warning("events are no longer written target=%s reason=%s", self._target, exc.strerror or exc)
         if self._standard:

@@ -1,6 +1,7 @@
-"""Knows what the broker should hold now: states of sources and classes, last events, and which events go on.
+"""Keeps what the broker should hold now: states of sources and classes, last events, and which events are open.
 
-Pure: it decides what to say, never when or whether it arrives; it reads no clock and knows no connection (docs/mqtt.md, life of an event).
+It is pure: it decides what to publish (docs/mqtt.md, life of an event). It does not decide when to publish, does not check that a message
+arrives, reads no clock and uses no connection.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _UNAVAILABLE = frozenset({SourceState.LOST, SourceState.DISABLED})
 
 @dataclass(frozen=True, slots=True)
 class Retained:
-    """A value the broker keeps for those who come later; only the newest of a topic counts."""
+    """A value that the broker keeps for later subscribers; only the newest value of a topic counts."""
 
     topic: str
     payload: bytes
@@ -36,7 +37,7 @@ class Retained:
 
 @dataclass(slots=True)
 class _Open:
-    """An event that goes on."""
+    """An event that has not ended."""
 
     event: Event
     taken_s: float
@@ -44,19 +45,19 @@ class _Open:
     sequence: int
     told: bool
     model: ModelEntry
-    """What computed it: a reminder says what its message said, whatever runs by then."""
+    """What computed the newest message; a reminder repeats it, also when another engine runs by then."""
 
 
 class Ledger:
-    """Turns what the pipeline says into parcels for the outbox and retained values."""
+    """Turns events and states of the pipeline into parcels for the outbox and retained values."""
 
     def __init__(self, topics: Topics, model: Callable[[], ModelEntry], sources: Mapping[str, Sequence[str]], *, provisional: bool) -> None:
-        """Begin without events.
+        """Start without events.
 
         Args:
-            topics: below the base of the service.
-            model: says what computes now.
-            sources: for each source id the labels that may be published.
+            topics: topics below the base of the service.
+            model: returns which model and backend compute now.
+            sources: source id -> labels that may be published.
             provisional: whether unconfirmed events are published.
         """
         self._topics = topics
@@ -69,7 +70,7 @@ class Ledger:
         self._last: dict[str, Retained] = {}
 
     def info(self) -> Retained:
-        """Return what the service says of itself now."""
+        """Return the info value of the service: version, model, backend, sources."""
         model = self._model()
         said = {
             "version": __version__,
@@ -80,29 +81,29 @@ class Ledger:
         return Retained(self._topics.info, _json(said))
 
     def retained(self) -> list[Retained]:
-        """Give every retained value but the service's own, in the order in which they are sent after a connect."""
+        """Return all retained values of classes and sources (not status and info), in the order in which they are sent after a connect."""
         values = [value for pair in self._classes.values() for value in pair]
         for source, state in self._states.items():
             values += self._state_values(source, state)
         return values + list(self._last.values())
 
     def farewell(self) -> list[Retained]:
-        """Give the retained values of a service that ends: every class off, every source unavailable."""
+        """Return the retained values of a service that ends: every class off, every source unavailable."""
         values = [value for source, label in self._classes for value in self._class_values(source, label, None)]
         return values + [Retained(self._topics.availability(source), b"offline") for source in self._states]
 
     def source_state(self, source: str, state: SourceState) -> list[Retained]:
-        """Take a change of a source's state."""
+        """Store a change of a source's state and return the retained values it changes."""
         self._states[source] = state
         return self._state_values(source, state)
 
     def event(self, event: Event, latency_s: float, now_s: float) -> tuple[list[Parcel], list[Retained]]:
-        """Take one message of the tracker; give what to queue and what to retain.
+        """Take one message of the tracker; return the parcels to queue and the retained values that change.
 
         Args:
             event: the message.
-            latency_s: end of its newest segment to now, seconds.
-            now_s: any clock that only goes on, seconds.
+            latency_s: from the end of its newest segment to now, seconds.
+            now_s: time of any monotonic clock, seconds.
         """
         model = self._model()
         known = self._open.get(event.id)
@@ -114,7 +115,7 @@ class Ledger:
             return [], []
         wire = event
         if not told and event.phase is EventPhase.UPDATE and not self._provisional:
-            wire = replace(event, phase=EventPhase.NEW)  # the first that anybody hears of it
+            wire = replace(event, phase=EventPhase.NEW)  # the first published message of this event
         parcels = []
         if not told and event.phase is EventPhase.END and not self._provisional:
             opening = replace(event, phase=EventPhase.NEW, end_ns=None, end_reason=None, newest_end_ns=event.end_ns or event.newest_end_ns)
@@ -129,14 +130,14 @@ class Ledger:
         return parcels, self._consequences(event, message)
 
     def left_open(self, message: EventMessage) -> tuple[list[Parcel], list[Retained]]:
-        """Take the `end` of an event that an earlier run left open."""
+        """Take the `end` of an event that an earlier run left open; return the parcels to queue and the retained values that change."""
         values = list(self._class(message.source, message.label, None))
         if message.confirmed:
             values.append(self._remember_last(message))
         return [self._parcel(message)], values
 
     def reminders(self, now_s: float, waiting: frozenset[str]) -> list[Parcel]:
-        """Give an update for each published event that goes on, but for those whose messages wait in the outbox."""
+        """Return an update for each published event that is open, except events that have messages waiting in the outbox."""
         parcels = []
         for event_id, known in self._open.items():
             if known.told and event_id not in waiting:
@@ -153,7 +154,7 @@ class Ledger:
             self._open[event.id] = known
 
     def _consequences(self, event: Event, message: EventMessage) -> list[Retained]:
-        """Give the retained values that a message about an event changes; those that are not confirmed change none."""
+        """Return the retained values that a message about an event changes; an event that is not confirmed changes none."""
         key = (event.source, event.label)
         if not event.confirmed or event.end_reason is EndReason.RETRACTED:
             return []
@@ -163,7 +164,7 @@ class Ledger:
             self._on[key] = event.id
             return list(self._class(*key, message))
         values = [self._remember_last(message)]
-        if self._on.get(key, event.id) == event.id:  # no younger event of the same label holds it on
+        if self._on.get(key, event.id) == event.id:  # no later event of the same label keeps the class on
             self._on.pop(key, None)
             values = [*self._class(*key, None), *values]
         return values
@@ -173,7 +174,7 @@ class Ledger:
         return values
 
     def _class_values(self, source: str, label: str, message: EventMessage | None) -> tuple[Retained, Retained]:
-        """Give attributes and state of a class; the attributes go first, so that they are there when the state changes."""
+        """Return attributes and state of a class; the attributes are sent first, so that they are current when the state changes."""
         attributes: dict[str, object] = {
             "score": 0.0 if message is None else message.score,
             "event_id": None if message is None else message.id,
@@ -201,7 +202,7 @@ class Ledger:
         return Parcel(event_id=message.id, topic=self._topics.event(message.source), payload=message.to_bytes(), message=message)
 
     def _companion(self, message: EventMessage) -> Parcel:
-        """Give the small message for Home Assistant's event entity, sent once for each confirmed event."""
+        """Return the small message for Home Assistant's event entity, which is sent once for each confirmed event."""
         payload: dict[str, object] = {
             "event_type": message.label,
             "id": message.id,
@@ -215,7 +216,7 @@ class Ledger:
 
 
 def telemetry_payload(telemetry: Telemetry) -> bytes:
-    """Give the JSON of the telemetry topic: fps, rms_dbfs, latency_s, av_skew_ms, rtf, dropped, looked_fps, thinned."""
+    """Return the JSON of the telemetry topic: fps, rms_dbfs, latency_s, av_skew_ms, rtf, dropped, looked_fps, thinned."""
     return _json(
         {
             "fps": round(telemetry.frames_per_second, 2),

@@ -1,6 +1,6 @@
-"""Turns an event into the bytes of `streamav.event/1` and strange bytes back into a checked message.
+"""Encodes an event as the bytes of `streamav.event/1`, and decodes and checks bytes from outside.
 
-Pure: it knows no clock, broker, file or thread. What the keys mean stands in docs/mqtt.md, and a contract test freezes it.
+It is pure: it uses no clock, broker, file or thread. docs/mqtt.md explains the keys, and a contract test keeps them from changing.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ __all__ = [
 ]
 
 SCHEMA = "streamav.event/1"
-"""Name and major version of the contract: within it keys are only ever added."""
+"""Name and major version of the contract; within one major version keys are added, never changed or removed."""
 MAX_MESSAGE_BYTES = 256 * 1024
-"""Greatest size of a message, in bytes; brokers and consumers may rely on it."""
+"""Largest size of a message, in bytes; brokers and consumers may rely on it."""
 MAX_SEGMENTS = 10
-"""Entries of `segments`: at most one window."""
+"""Most entries of `segments`: one window."""
 
 _SCORE_DECIMALS = 4
 _LEVEL_DECIMALS = 1
@@ -43,7 +43,7 @@ _TIME_PATTERN = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$"
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
 Similarity = Annotated[float, Field(ge=-1.0, le=1.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-"""A place in the picture, 0 to 1 from the left or from the top."""
+"""A coordinate in the picture, 0 to 1, from the left or from the top."""
 UtcTime = Annotated[str, Field(pattern=_TIME_PATTERN)]
 """RFC 3339 in UTC with milliseconds and a Z."""
 Text = Annotated[str, Field(max_length=1000)]
@@ -51,17 +51,17 @@ TopicLevel = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
 class MessageError(StreamavError):
-    """Bytes that claim to be a `streamav.event/1` message are not one."""
+    """The bytes are not a valid `streamav.event/1` message."""
 
 
 class _Wire(BaseModel):
-    """Frozen part of a message: types are not converted, unknown keys are ignored (a newer minor version may add some)."""
+    """Immutable part of a message; types are not converted, unknown keys are ignored (a newer minor version may add some)."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False, populate_by_name=True)
 
 
 class SegmentEntry(_Wire):
-    """One second of an event."""
+    """One segment of an event."""
 
     ts: float
     """Start, seconds since 1970."""
@@ -70,10 +70,10 @@ class SegmentEntry(_Wire):
 
 
 class LocationEntry(_Wire):
-    """Where in the picture."""
+    """Where in the picture the event is."""
 
     grid: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-    """Rows and columns of the attention."""
+    """Rows and columns of the attention grid."""
     peak: tuple[Share, Share]
     """x, y."""
     box: tuple[Share, Share, Share, Share] | None
@@ -81,21 +81,21 @@ class LocationEntry(_Wire):
 
 
 class AudioEntry(_Wire):
-    """The sound of the newest second."""
+    """The sound of the newest segment."""
 
     rms_dbfs: Annotated[float, Field(le=0.0)] | None
 
 
 class ModelEntry(_Wire):
-    """What computed the event: the model of the run, and what runs it, which may change once in a run."""
+    """What computed the event: the model of the run, and the backend that runs it, which may change once in a run."""
 
     name: Text
     version: Text
-    """Of the model."""
+    """Version of the model."""
     sha256: Text
     """Hash of the weights, hex."""
     backend: Text
-    """Such as "onnxruntime-fp32" or "tensorrt-fp16"."""
+    """For example "onnxruntime-fp32" or "tensorrt-fp16"."""
 
 
 class EventMessage(_Wire):
@@ -136,7 +136,7 @@ class EventMessage(_Wire):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        """Check what one field alone cannot show."""
+        """Check the fields that depend on each other."""
         ends = (self.end_time, self.end_ts, self.media_end_s, self.end_reason)
         if len({value is None for value in ends}) != 1:
             msg = "end_time, end_ts, media_end_s and end_reason must be null together or set together"
@@ -151,26 +151,26 @@ class EventMessage(_Wire):
 
     @property
     def active(self) -> bool:
-        """True while the event has not ended; never told by `type`."""
+        """True while the event has not ended; read from `end_time`, not from `type`."""
         return self.end_time is None
 
     def to_bytes(self) -> bytes:
-        """Give UTF-8 JSON without white space, every key present, in the order of the fields."""
+        """Return UTF-8 JSON without white space, with every key, in the order of the fields."""
         tree = self.model_dump(by_alias=True)
         return json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def describe(event: Event, model: ModelEntry, latency_s: float, sequence: int | None = None) -> EventMessage:
-    """Return everything that goes over the wire about *event*.
+    """Return the message that describes *event*.
 
     Args:
-        event: what the tracker says.
+        event: the tracker's message.
         model: what computed it.
-        latency_s: end of the newest segment of the event to now, seconds.
-        sequence: number of the message where the publisher counts by itself; None for the event's own.
+        latency_s: from the end of the newest segment of the event to now, seconds.
+        sequence: `seq` of the message when the publisher counts by itself; None for the event's own number.
 
     Raises:
-        ShapeError: when a value is out of its range or not finite: a bug of the caller.
+        ShapeError: when a value is out of its range or not finite, which is a bug of the caller.
     """
     end_ms = None if event.end_ns is None else _milliseconds(event.epoch_ns + event.end_ns)
     start_ms = _milliseconds(event.epoch_ns + event.start_ns)
@@ -220,10 +220,10 @@ def encode(event: Event, model: ModelEntry, latency_s: float) -> bytes:
 
 
 def decode(data: bytes) -> EventMessage:
-    """Read a message that comes from outside and may be anything.
+    """Decode and check bytes from outside; they may be anything.
 
     Raises:
-        MessageError: when it is over 256 kB, no JSON, or breaks the contract; the message names the first key that does.
+        MessageError: when the bytes are over 256 KiB, not JSON, or break the contract; the error names the first wrong key.
     """
     if len(data) > MAX_MESSAGE_BYTES:
         msg = f"a message must have at most {MAX_MESSAGE_BYTES} bytes, got {len(data)}"
@@ -236,9 +236,9 @@ def decode(data: bytes) -> EventMessage:
 
 
 def ended_by_restart(message: EventMessage) -> EventMessage:
-    """Give the `end` of an event that a crash left open, made from the last message that may have been published.
+    """Return the `end` of an event that a crash left open, built from the last message that may have been published.
 
-    A message that is itself an `end` comes back unchanged: sent again it is a duplicate, which consumers drop by `seq`.
+    A message that is already an `end` is returned unchanged: sent again it is a duplicate, which consumers drop by its `seq`.
     """
     if not message.active:
         return message
@@ -277,7 +277,7 @@ def _location(location: Location | None) -> LocationEntry | None:
 
 
 def _milliseconds(epoch_ns: int) -> int:
-    """Cut an instant to the millisecond that both `*_time` and `*_ts` name."""
+    """Return a UTC time in whole milliseconds, rounded down; `*_time` and `*_ts` both use it, so they name the same instant."""
     return epoch_ns // 1_000_000
 
 
@@ -286,7 +286,7 @@ def _seconds(span_ns: int) -> float:
 
 
 def _rounded(value: float, decimals: int = _SCORE_DECIMALS) -> float:
-    """Round, as a plain float (numpy scalars are no JSON), and never to minus zero."""
+    """Return the value rounded, as a plain float (numpy scalars are not JSON), and never as minus zero."""
     return round(float(value), decimals) + 0.0
 
 
@@ -296,7 +296,7 @@ def _rfc3339(epoch_ms: int) -> str:
 
 
 def _explain(exc: ValidationError) -> str:
-    """Name the first thing that is wrong, without repeating hostile input at length."""
+    """Return the first error with its key and its input, cut to 80 characters because the input may be hostile."""
     error = exc.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in error["loc"]) or "the whole"
+    where = ".".join(str(part) for part in error["loc"]) or "the whole message"
     return f"{where}: {error['msg']} (got {repr(error['input'])[:80]})"

@@ -1,7 +1,7 @@
-"""The MQTT sink: takes what the run says, and keeps connecting to one broker as long as the run lasts.
+"""The MQTT sink: publishes events and states of a run, and connects to one broker again and again as long as the run lasts.
 
-It decides neither what an event is nor what its bytes are (message, ledger). What waits for the broker is kept within bounds (pending,
-outbox); what is said on a connection that stands is the part of the session.
+It does not decide what an event is (tracker) or what its bytes are (message, ledger). The modules pending and outbox bound what waits for
+the broker. The module session decides what is sent on an open connection.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MqttIdentity:
-    """Who publishes."""
+    """The identity of the service that publishes."""
 
     model: Callable[[], ModelEntry]
-    """Says what computes now."""
+    """Returns which model and backend compute now."""
     sources: Mapping[str, Sequence[str]]
-    """For each source id the labels that it may publish."""
+    """Source id -> labels that the source may publish."""
 
 
 class MqttSink:
-    """Publishes to one broker; implements protocols.Sink. Its methods belong to the thread of the event loop."""
+    """Publishes to one broker; implements protocols.Sink. Call its methods in the thread of the event loop only."""
 
     def __init__(
         self,
@@ -66,19 +66,19 @@ class MqttSink:
         connect: Callable[[str], AbstractAsyncContextManager[Connection]] | None = None,
         close_limit_s: float = 5.0,
     ) -> None:
-        """Make a sink that does nothing yet.
+        """Build a sink; it does not connect before `start`.
 
         Args:
             settings: broker and behaviour.
-            identity: who publishes.
-            state_dir: folder for journal and client id; None for the user's own.
-            random: where chance comes from (pauses, client id).
-            monotonic: clock that only goes on, seconds.
+            identity: model and sources of the service.
+            state_dir: folder for the journal and the client id; None for the user's own.
+            random: random generator for pauses and client id; None for the one of the operating system.
+            monotonic: monotonic clock, seconds.
             connect: opens a connection under a client id; None for a real one.
-            close_limit_s: what closing may take, seconds.
+            close_limit_s: longest time that closing may take, seconds.
 
         Raises:
-            SettingsError: when password file or certificates cannot be used.
+            SettingsError: when the password file or the certificates cannot be used.
         """
         self._settings = settings
         self._monotonic = monotonic
@@ -100,10 +100,10 @@ class MqttSink:
         """What the sink has done since it was made."""
         return self._pending.counters
 
-    # What the loop calls
+    # Called by the event loop
 
     async def start(self) -> None:
-        """Take up what the last run left open and begin to connect; returns at once."""
+        """Queue the `end` of the events that the last run left open, and start to connect; return at once."""
         owned = self._folder.acquire()
         self._client_id = self._settings.client_id or self._folder.client_id()
         self._journal = Journal(self._folder.journal_path if owned else None)
@@ -119,22 +119,22 @@ class MqttSink:
         self._pending.follow_info()
 
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
-        """Publish a change of a source's state; the reason stays in the log, the topic holds one word."""
+        """Publish a change of a source's state; the reason is only logged, because the topic holds one word."""
         _log.debug("source state source=%s state=%s reason=%s", source, state.value, reason)
         self._pending.put([], self._ledger.source_state(source, state))
 
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
-        """Publish telemetry at QoS 0; without a connection it is gone."""
+        """Publish telemetry at QoS 0; without a connection it is discarded."""
         self._pending.follow_info()
         self._pending.put_fleeting(self._topics.telemetry(source), telemetry_payload(telemetry))
 
     def scores(self, source: str, scores: FinalScores) -> None:
-        """Publish the final scores of a segment at QoS 0, where mqtt.scores asks for it; without a connection they are gone."""
+        """Publish the final scores of a segment at QoS 0 when mqtt.scores is true; without a connection they are discarded."""
         if self._settings.scores:
             self._pending.put_fleeting(self._topics.scores(source), scores_payload(scores))
 
     async def close(self) -> None:
-        """Send what waits, say offline, disconnect; all within the limit."""
+        """Send what waits, publish offline and disconnect, all within the limit."""
         self._pending.closing.set()
         self._pending.wake.set()
         if self._task is not None:
@@ -144,13 +144,13 @@ class MqttSink:
                 await asyncio.wait([task], timeout=FAREWELL_S + 1.0)
             self._task = None
         if left := len(self._pending.outbox):
-            _log.warning("messages were not delivered; open events will be ended as restart at the next start messages=%d", left)
+            _log.warning("messages were not delivered; the next start ends the open events with the reason restart messages=%d", left)
         self._folder.release()
 
-    # The one task
+    # The background task
 
     async def _run(self) -> None:
-        """Connect, work until the connection is lost, wait, and again; a sink that is closed while away tries once more."""
+        """Connect, work until the connection is lost, wait, and repeat; a sink closed without a connection tries once more."""
         pauses, closing = self._settings.backoff, self._pending.closing
         patience = Patience(self._pending.broker, self._client_id, Backoff(pauses.min_s, pauses.max_s, self._random))
         while not self._pending.said_farewell:
@@ -173,9 +173,9 @@ class MqttSink:
                 return 0.0
         except ConnectionFailedError as exc:
             failure = exc.failure
-        except Exception as exc:  # noqa: BLE001 - no fault of publishing may end the run
-            _log.exception("publishing failed by a fault of streamav, connecting again")
-            failure = Failure(reason=f"internal fault {type(exc).__name__}")
+        except Exception as exc:  # noqa: BLE001 - no error in publishing may end the run
+            _log.exception("publishing failed because of an error in streamav, connecting again")
+            failure = Failure(reason=f"internal error {type(exc).__name__}")
         finally:
             self.counters.connected = False
         now_s = self._monotonic()

@@ -1,6 +1,6 @@
-"""Keeps, within bounds, what waits for the broker; what must go is whole events, never half of one.
+"""Keeps the messages that wait for the broker, within bounds. When it is full it drops whole events rather than parts of one.
 
-It knows no connection, clock or thread: the one task that publishes asks for the head and says when the broker has acknowledged it.
+It uses no connection, clock or thread. The one task that publishes reads the head and removes it when the broker has acknowledged it.
 """
 
 from __future__ import annotations
@@ -17,53 +17,53 @@ if TYPE_CHECKING:
 __all__ = ["Outbox", "Parcel"]
 
 PARCEL_OVERHEAD_BYTES = 200
-"""Counted for each parcel beside topic and payload: roughly what the Python objects around them take (an estimate)."""
+"""Bytes counted for each parcel in addition to topic and payload: an estimate of the size of the Python objects around them."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Parcel:
-    """One message on its way to the broker; two parcels are never equal."""
+    """One message that waits for the broker; two parcels are never equal."""
 
     event_id: str
     topic: str
     payload: bytes
     message: EventMessage | None
-    """What the payload says, or None for a companion message about the event."""
+    """The message in the payload; None for a companion message about the event."""
 
     @property
     def size(self) -> int:
-        """Bytes it is counted with."""
+        """Bytes that count towards the bound."""
         return len(self.topic) + len(self.payload) + PARCEL_OVERHEAD_BYTES
 
     @property
     def is_update(self) -> bool:
-        """True when a later message of the same event says all that this one says."""
+        """True when a later message of the same event holds everything that this one holds."""
         return self.message is not None and self.message.type == "update"
 
     @property
     def is_end(self) -> bool:
-        """True when the event is over with this message."""
+        """True when this message ends the event."""
         return self.message is not None and self.message.type == "end"
 
 
 class Outbox:
     """A queue bounded in messages and bytes.
 
-    When it is full, first the updates go that a later message of the same event makes superfluous, then the oldest event of which nothing
-    was published yet, as a whole. An event whose beginning is out keeps its end as long as anything else can go.
+    When it is full, it first removes updates that a later message of the same event replaces. Then it drops the oldest event of which
+    nothing was published yet, as a whole. The `end` of an event whose beginning is published is dropped only when nothing else is left.
     """
 
     def __init__(self, max_messages: int, max_bytes: int) -> None:
-        """Take the bounds."""
+        """Store the bounds."""
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._parcels: deque[Parcel] = deque()
         self._bytes = 0
         self._announced: set[str] = set()
         self.merged = 0
-        """Updates left out because a later message says the same and more."""
+        """Updates removed because a later message holds the same and more."""
         self.dropped = 0
-        """Messages lost."""
+        """Messages that were lost."""
 
     def __len__(self) -> int:
         return len(self._parcels)
@@ -80,26 +80,26 @@ class Outbox:
 
     @property
     def event_ids(self) -> frozenset[str]:
-        """Events of which a message waits."""
+        """Ids of the events that have a waiting message."""
         return frozenset(parcel.event_id for parcel in self._parcels)
 
     def announce(self, event_ids: Iterable[str]) -> None:
-        """Say of which events an earlier run has published the beginning."""
+        """Mark the events whose beginning an earlier run has published."""
         self._announced.update(event_ids)
 
     def put(self, parcel: Parcel) -> None:
-        """Append a parcel, and make room for it where needed."""
+        """Append a parcel, and make room for it when needed."""
         self._parcels.append(parcel)
         self._bytes += parcel.size
         if self._full:
             self._merge_updates()
         while self._full and len(self._parcels) > 1:
             self._drop_one_event()
-        if self._full:  # a single parcel beyond the bound in bytes
+        if self._full:  # a single parcel is larger than the bound in bytes
             self._remove(set(self._parcels))
 
     def acknowledge(self, parcel: Parcel) -> None:
-        """Remove a parcel that the broker has; it may have been dropped while it was on its way."""
+        """Remove a parcel that the broker has acknowledged; it may have been dropped in the meantime."""
         if parcel.is_end:
             self._announced.discard(parcel.event_id)
         elif parcel.message is not None:
@@ -113,7 +113,7 @@ class Outbox:
         return len(self._parcels) > self._max_messages or self._bytes > self._max_bytes
 
     def _merge_updates(self) -> None:
-        """Leave out updates that a later message of the same event supersedes."""
+        """Remove updates that a later message of the same event replaces."""
         later: set[str] = set()
         superseded: set[Parcel] = set()
         for parcel in reversed(self._parcels):
@@ -125,14 +125,14 @@ class Outbox:
         self._keep(superseded)
 
     def _drop_one_event(self) -> None:
-        """Drop the oldest event that nobody has heard of; among those, one that is over before one that goes on."""
+        """Drop the oldest event of which nothing was published; an ended event is dropped before an open one."""
         ended = {parcel.event_id for parcel in self._parcels if parcel.is_end}
         ids = list(dict.fromkeys(parcel.event_id for parcel in self._parcels))
         unheard = [event_id for event_id in ids if event_id not in self._announced]
         complete = [event_id for event_id in unheard if event_id in ended]
         victims = complete[:1] or unheard[:1]
         doomed = {parcel for parcel in self._parcels if parcel.event_id in victims}
-        if not doomed:  # only events that were announced: their ends go last
+        if not doomed:  # all events are announced: their ends are dropped last
             doomed = {next((parcel for parcel in self._parcels if not parcel.is_end), self._parcels[0])}
         self._remove(doomed)
 

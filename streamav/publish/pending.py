@@ -1,6 +1,6 @@
-"""What there is to say to one broker: the sink puts it in, the session that stands takes it out.
+"""Holds what is to be published to one broker: the sink puts it in, the session of the open connection takes it out.
 
-It outlives the connections. It belongs to the thread of the event loop, so nothing here is locked; it opens and sends nothing.
+It lasts longer than one connection. Only the thread of the event loop uses it, so it has no locks. It opens and sends nothing.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 __all__ = ["MqttCounters", "Pending"]
 
 MOST_FLEETING = 1000
-"""Values of QoS 0 that wait at most (our choice: 15 s of the scores of 64 sources)."""
+"""Most values of QoS 0 that wait (our choice: 15 s of the scores of 64 sources)."""
 REPORT_DROPS_S = 60.0
-"""Lost messages are told at most so often, seconds (contract, section 9)."""
+"""Shortest time between two log lines about lost messages, seconds (contract, section 9)."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class MqttCounters:
-    """What the sink has done since it was made."""
+    """What the sink has done since it was built."""
 
     connected: bool = False
     connects: int = 0
@@ -38,44 +38,44 @@ class MqttCounters:
     published: int = 0
     """Messages about events that the broker has acknowledged."""
     failed: int = 0
-    """Publishes that ended in an error; those of events were tried again."""
+    """Publishes of messages about events that ended in an error and were tried again."""
     queue_depth: int = 0
     dropped: int = 0
-    """Messages about events that the full outbox lost."""
+    """Messages about events that the full outbox dropped."""
     merged: int = 0
-    """Updates that the full outbox left out because a later message says the same."""
+    """Updates that the full outbox removed because a later message holds the same."""
     probe_failures: int = 0
-    """Connects after which our own probe did not come back."""
+    """Connects after which the broker did not deliver our own probe."""
 
 
 @dataclass(slots=True)
 class Pending:
-    """Messages about events in order, the newest of every other value, and whether the sink wants to end."""
+    """Messages about events in order, the newest of every other value, and whether the sink is closing."""
 
     broker: str
-    """What the log calls it."""
+    """Name of the broker in the log."""
     ledger: Ledger
     outbox: Outbox
     monotonic: Callable[[], float]
-    """Clock that only goes on, seconds."""
+    """Monotonic clock, seconds."""
     counters: MqttCounters = field(default_factory=MqttCounters)
     changed: dict[str, bytes] = field(default_factory=dict)
-    """Retained values that the broker does not have yet, by topic; lost with the connection, since the next greeting sends them all."""
+    """Topic -> retained value that the broker does not have yet; cleared at each connect, because the greeting sends all of them."""
     ended: list[str] = field(default_factory=list)
-    """Events whose ends the broker has; the journal does not know yet."""
+    """Ids of events whose end the broker has acknowledged but the journal still holds."""
     fleeting: deque[tuple[str, bytes]] = field(default_factory=lambda: deque(maxlen=MOST_FLEETING))
-    """Topics and values of QoS 0, oldest first; gone without a connection, and the oldest with a slow one."""
+    """Topics and values of QoS 0, oldest first; discarded without a connection, the oldest also when the connection is slow."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there is something to do."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the session shall end once nothing waits."""
+    """Set when the session must end as soon as nothing waits."""
     said_farewell: bool = False
-    """True once the broker knows that the service is gone."""
+    """True after the session has published that the service is offline."""
     _told_info: bytes = b""
     _told_drops: tuple[int, float] = (0, float("-inf"))
 
     def put(self, parcels: Sequence[Parcel], values: Sequence[Retained]) -> None:
-        """Take messages about events, and retained values that changed."""
+        """Queue messages about events, and store retained values that changed."""
         for parcel in parcels:
             self.outbox.put(parcel)
         for value in values:
@@ -84,13 +84,13 @@ class Pending:
         self.wake.set()
 
     def put_fleeting(self, topic: str, payload: bytes) -> None:
-        """Take a value of QoS 0; without a connection it is gone."""
+        """Queue a value of QoS 0; without a connection it is discarded."""
         if self.counters.connected:
             self.fleeting.append((topic, payload))
             self.wake.set()
 
     def begin(self) -> Sequence[Retained]:
-        """Begin with a fresh connection: return every retained value but the status, in the order in which they are sent."""
+        """Start on a new connection: return every retained value except the status, in the order in which they are sent."""
         self.changed.clear()
         self.fleeting.clear()
         info = self.ledger.info()
@@ -98,18 +98,18 @@ class Pending:
         return [info, *self.ledger.retained()]
 
     def follow_info(self) -> None:
-        """Say what computes once it changes (contract, section 3.1); to be called with each event and with telemetry."""
+        """Publish the info value when it has changed (contract, section 3.1); called with each event and with telemetry."""
         info = self.ledger.info()
         if info.payload != self._told_info:
             self._told_info = info.payload
             self.put([], [info])
 
     def count(self) -> None:
-        """Bring the counters up to date, and say at most once a minute that messages were lost."""
+        """Update the counters, and log lost messages at most once a minute."""
         self.counters.queue_depth = len(self.outbox)
         self.counters.dropped = self.outbox.dropped
         self.counters.merged = self.outbox.merged
         told, when_s = self._told_drops
         if self.outbox.dropped > told and self.monotonic() - when_s >= REPORT_DROPS_S:
-            _log.warning("the outbox is full, whole events are lost messages=%d", self.outbox.dropped - told)
+            _log.warning("the outbox is full, whole events were dropped messages=%d", self.outbox.dropped - told)
             self._told_drops = (self.outbox.dropped, self.monotonic())

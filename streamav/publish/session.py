@@ -1,7 +1,7 @@
-"""One connection at work: what is said on it, and in which order, until the sink is closed or the connection is lost.
+"""Publishes on one open connection, in a fixed order, until the sink is closed or the connection is lost.
 
-Order: status online, info, class and source states, updates of events that go on, then the outbox; status offline is the last word.
-It neither connects nor tries again, and does not know the client library.
+Order: status online, info, class and source states, updates of open events, then the outbox; status offline is the last message.
+It does not connect, does not try again, and does not use the client library.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ if TYPE_CHECKING:
 __all__ = ["FAREWELL_S", "Connection", "Session"]
 
 FAREWELL_S = 2.0
-"""What `offline` may take when something has gone wrong, seconds (our choice)."""
+"""Longest time for publishing `offline` after an error, seconds (our choice)."""
 
 _log = logging.getLogger(__name__)
 
 
 class Connection(Protocol):
-    """What a session needs of a connection that stands; every method raises ConnectionFailedError when it does not."""
+    """What a session needs of an open connection; every method raises ConnectionFailedError when the connection is lost."""
 
     async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:
-        """Publish; at QoS 1 return when it is acknowledged."""
+        """Publish a message; at QoS 1 return after the broker has acknowledged it."""
 
     async def subscribe(self, topic: str) -> bool:
-        """Subscribe; False when refused."""
+        """Subscribe to a topic; return False when the broker refuses."""
 
     async def unsubscribe(self, topic: str) -> None:
-        """Unsubscribe."""
+        """Unsubscribe from a topic."""
 
     def messages(self) -> AsyncIterator[tuple[str, bytes]]:
-        """Yield what arrives."""
+        """Yield topic and payload of each message that arrives."""
 
 
 class Session:
-    """Publishes on one connection what is pending."""
+    """Publishes everything that is pending on one connection."""
 
     def __init__(self, connection: Connection, pending: Pending, journal: Journal, topics: Topics, probe_limit_s: float) -> None:
-        """Take the connection and what there is to say on it.
+        """Store the connection and what is to be published on it.
 
         Args:
-            connection: stands.
-            pending: is emptied.
-            journal: learns of each event that may be out, and of each that is over.
-            topics: of the service.
-            probe_limit_s: how long our own probe may take to come back, seconds.
+            connection: an open connection.
+            pending: what waits to be published; the session empties it.
+            journal: gets each message before it is published, and each event that has ended.
+            topics: topics of the service.
+            probe_limit_s: longest time until the broker delivers our own probe, seconds.
         """
         self._connection = connection
         self._pending = pending
@@ -67,10 +67,10 @@ class Session:
         self._probed = asyncio.Event()
 
     async def run(self, probe_text: bytes) -> None:
-        """Do everything that is done while connected; whatever happens, the last word is offline.
+        """Publish until the sink is closed; publish `offline` at the end, also after an error.
 
         Args:
-            probe_text: differs from session to session.
+            probe_text: payload of the probe, different in each session.
 
         Raises:
             ConnectionFailedError: when the connection is lost.
@@ -90,14 +90,14 @@ class Session:
                 raise
             raise _most_telling(failures) from None
         finally:
-            # Leaving the connection disconnects cleanly, and then the broker throws the will away: so offline is said here.
+            # Leaving the connection disconnects cleanly, and the broker then discards the will, so `offline` is published here.
             if not self._pending.said_farewell:
                 with suppress(ConnectionFailedError, TimeoutError):
                     async with asyncio.timeout(FAREWELL_S):
                         await self._retain(self._topics.status, b"offline")
 
     async def _greet(self) -> None:
-        """Bring the broker up to date; the outbox comes after it."""
+        """Publish all retained values and the updates of open events; the outbox follows after it."""
         counters = self._pending.counters
         await self._retain(self._topics.status, b"online")
         for value in self._pending.begin():
@@ -109,7 +109,7 @@ class Session:
             await self._publish_event(parcel)
 
     async def _pump(self) -> None:
-        """Publish one after the other, events before the states they lead to, until the sink is closed and nothing waits."""
+        """Publish one message after the other until the sink is closed and nothing waits; events go before the states they change."""
         pending = self._pending
         while True:
             pending.wake.clear()
@@ -131,7 +131,7 @@ class Session:
             pending.count()
 
     async def _publish_event(self, parcel: Parcel) -> None:
-        """Publish a message about an event, after noting in the journal that it may be out."""
+        """Publish a message about an event, after writing it to the journal."""
         if parcel.message is not None:
             await asyncio.to_thread(self._journal.note, parcel.message)
         try:
@@ -143,7 +143,7 @@ class Session:
         self._pending.counters.published += 1
 
     async def _publish_changes(self) -> None:
-        """Publish retained values that changed, and those of QoS 0."""
+        """Publish retained values that changed, and the values of QoS 0."""
         changed, fleeting = self._pending.changed, self._pending.fleeting
         while changed:
             topic = next(iter(changed))
@@ -154,7 +154,7 @@ class Session:
             await self._connection.publish(topic, payload, qos=0, retain=False)
 
     async def _say_farewell(self) -> None:
-        """Leave the broker in the state of a service that is not there."""
+        """Publish the retained values of a service that has ended: classes off, sources unavailable, status offline."""
         for value in self._pending.ledger.farewell():
             await self._retain(value.topic, value.payload)
         await self._retain(self._topics.status, b"offline")
@@ -164,23 +164,23 @@ class Session:
         await self._connection.publish(topic, payload, qos=1, retain=True)
 
     async def _read(self, probe_text: bytes) -> None:
-        """Notice the probe, and above all the loss of the connection while there is nothing to publish."""
+        """Read incoming messages to see the probe, and to notice the loss of the connection while there is nothing to publish."""
         async for topic, payload in self._connection.messages():
             if topic == self._topics.probe and payload == probe_text:
                 self._probed.set()
 
     async def _probe(self, text: bytes) -> None:
-        """Find out whether what we publish arrives: a broker that denies it says nothing to the publisher."""
+        """Check that the broker delivers what we publish; a broker that denies a message does not report it to the publisher."""
         granted = await self._connection.subscribe(self._topics.probe)
         await self._connection.publish(self._topics.probe, text, qos=1, retain=False)
         try:
             if not granted:
-                raise TimeoutError  # noqa: TRY301 - a refusal and silence mean the same
+                raise TimeoutError  # noqa: TRY301 - a refusal means the same as no answer
             await asyncio.wait_for(self._probed.wait(), self._probe_limit_s)
         except TimeoutError:
             self._pending.counters.probe_failures += 1
             _log.warning(
-                "the broker accepts our messages but did not give the probe back: its access list must let us write %s/# and read %s",
+                "the broker accepts our messages but did not deliver the probe: its access list must let us write %s/# and read %s",
                 self._topics.base,
                 self._topics.probe,
             )
@@ -188,7 +188,7 @@ class Session:
 
 
 def _most_telling(group: ExceptionGroup[ConnectionFailedError]) -> ConnectionFailedError:
-    """Return the failure that says most of those that came together: a reason of the broker's before a plain loss."""
+    """Return the most informative failure of a group: a fatal one first, then one where the broker closed the connection."""
     failures: list[ConnectionFailedError] = []
     for exc in group.exceptions:
         failures += [_most_telling(exc)] if isinstance(exc, ExceptionGroup) else [exc]

@@ -1,7 +1,7 @@
-"""What one subscriber has received: which messages are news, how late they were, and a summary.
+"""Keeps what one subscriber has received: which messages are new, their latency, and a summary.
 
-It knows no connection and reads no clock. Its memory is bounded, whatever is sent to it: of the events it keeps outlines of the newest,
-of the latencies the newest.
+It uses no connection and reads no clock. Its memory is bounded for any input: it keeps outlines of the newest events, and the newest
+latencies.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["MOST_LATENCIES", "Latencies", "Subscriber"]
 
 MOST_LATENCIES = 10_000
-"""Latencies that median and 95th percentile are taken of, the newest ones (our choice)."""
+"""How many of the newest latencies the median and the 95th percentile are computed from (our choice)."""
 _OUTLINE = {"id", "seq", "source", "label", "start_time", "end_time", "start_ts", "end_ts", "media_start_s", "media_end_s"}
 _OUTLINE |= {"duration_s", "top_score", "confirmed", "end_reason", "location"}
 
 
 class Latencies:
-    """How late messages were, in seconds: all are counted, the newest are kept."""
+    """Latencies of messages in seconds: all are counted, only the newest are kept."""
 
     def __init__(self) -> None:
         self._newest: deque[float] = deque(maxlen=MOST_LATENCIES)
@@ -36,13 +36,13 @@ class Latencies:
         self._greatest: float | None = None
 
     def add(self, latency_s: float) -> None:
-        """Take one more."""
+        """Add one latency in seconds."""
         self._newest.append(latency_s)
         self._count += 1
         self._greatest = latency_s if self._greatest is None else max(self._greatest, latency_s)
 
     def summary(self) -> dict[str, float | int | None]:
-        """Return count and maximum of all, median and 95th percentile (inclusive) of the newest; None without any."""
+        """Return count and maximum of all, median and 95th percentile (inclusive) of the newest; None for each without any latency."""
         if self._greatest is None:
             return {"count": 0, "p50": None, "p95": None, "max": None}
         values = list(self._newest)
@@ -57,28 +57,28 @@ class Latencies:
 
 @dataclass
 class Subscriber:
-    """Takes messages as they arrive."""
+    """Checks and counts messages as they arrive."""
 
     show: Callable[[EventMessage, bytes, float | None], None]
-    """Called with each message that says something new, its bytes, and its latency in seconds."""
+    """Called with each new message, its bytes, and its latency in seconds (None for an ended event)."""
     count: int | None = None
-    """End after so many messages; None for no end."""
+    """Number of messages to show before the end; None for no end."""
     consumer: Consumer[dict[str, Any]] = field(default_factory=lambda: Consumer(_outline))
     shown: int = 0
     invalid: int = 0
     """Messages that break the contract."""
     arrival: Latencies = field(default_factory=Latencies)
-    """For each message about an event that goes on: end of its newest segment to its arrival here, on UTC."""
+    """For each message about an open event: from the end of its newest segment to its arrival here, in UTC."""
     publisher: Latencies = field(default_factory=Latencies)
-    """The same as the publisher says it, up to the hand-over to its client."""
+    """For the same messages: `latency_s` as the message holds it, up to the hand-over of the message to the publisher."""
 
     @property
     def done(self) -> bool:
-        """True when no more is wanted."""
+        """True when `count` messages have been shown."""
         return self.count is not None and self.shown >= self.count
 
     def take(self, data: bytes, now_s: float) -> str | None:
-        """Take one message that arrived at *now_s* (seconds since 1970); return what is wrong with it, or None."""
+        """Take one message that arrived at *now_s* (seconds since 1970); return its error as a sentence, or None."""
         try:
             message = decode(data)
         except MessageError as exc:
@@ -87,7 +87,7 @@ class Subscriber:
         if not self.consumer.take(message):
             return None
         latency_s = None
-        if message.active:  # an end comes later than its last segment by the pause that ended it
+        if message.active:  # an `end` arrives later than its last segment, by the length of the pause that ended the event
             latency_s = now_s - (message.start_ts + message.duration_s)
             self.arrival.add(latency_s)
             self.publisher.add(message.latency_s)
@@ -96,7 +96,7 @@ class Subscriber:
         return None
 
     def summary(self, seconds: float) -> dict[str, object]:
-        """Return what was seen in so many seconds as JSON values."""
+        """Return what was received in *seconds*, as JSON values."""
         return {
             "seconds": round(seconds, 3),
             "messages": self.shown,
@@ -109,5 +109,5 @@ class Subscriber:
 
 
 def _outline(message: EventMessage) -> dict[str, Any]:
-    """Return of the last message of an event what a comparison with the truth needs: of bounded size, without free texts."""
+    """Return the keys of a message that a comparison with the truth needs; their size is bounded, free texts are left out."""
     return message.model_dump(include=_OUTLINE)

@@ -1,6 +1,6 @@
-"""Names the topics of the MQTT contract.
+"""Builds the topics of the MQTT contract (docs/mqtt.md, topics).
 
-Pure: it knows no payload, quality of service or connection (docs/mqtt.md, topics).
+It is pure: it builds no payload and uses no connection.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ __all__ = ["Topics"]
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Topics below one base; every level matches `[a-zA-Z0-9_-]+` as long as base, sources and labels do (checked by the settings)."""
+    """Topics below one base. Every level matches `[a-zA-Z0-9_-]+` when base, sources and labels do; the settings check that."""
 
     base: str = "streamav"
 
     @property
     def status(self) -> str:
-        """Service: online or offline; the will goes here."""
+        """Status of the service, online or offline; the will is published here."""
         return f"{self.base}/status"
 
     @property
     def info(self) -> str:
-        """Service: version, model, backend, sources."""
+        """Version, model, backend and sources of the service."""
         return f"{self.base}/info"
 
     @property
     def probe(self) -> str:
-        """Where the service proves that it may publish and subscribe."""
+        """Topic with which the service checks that it may publish and subscribe."""
         return f"{self.base}/doctor/probe"
 
     @property
@@ -37,37 +37,37 @@ class Topics:
         return f"{self.base}/+/event"
 
     def source_status(self, source: str) -> str:
-        """One of the words of SourceState."""
+        """Return the topic of a source's state: one of the words of SourceState."""
         return f"{self.base}/{source}/status"
 
     def availability(self, source: str) -> str:
-        """Source: online or offline, for Home Assistant."""
+        """Return the topic of a source's availability, online or offline, for Home Assistant."""
         return f"{self.base}/{source}/availability"
 
     def event(self, source: str) -> str:
-        """Messages of `streamav.event/1`."""
+        """Return the topic of `streamav.event/1` messages."""
         return f"{self.base}/{source}/event"
 
     def ha_event(self, source: str) -> str:
-        """Small companion message for Home Assistant's event entity."""
+        """Return the topic of the small companion message for Home Assistant's event entity."""
         return f"{self.base}/{source}/ha_event"
 
     def class_state(self, source: str, label: str) -> str:
-        """ON or OFF, from confirmed events only."""
+        """Return the topic of a class's state, ON or OFF, from confirmed events only."""
         return f"{self.base}/{source}/class/{label}/state"
 
     def class_attributes(self, source: str, label: str) -> str:
-        """What stands behind the state."""
+        """Return the topic of the attributes that belong to a class's state: score, event id, since, zone."""
         return f"{self.base}/{source}/class/{label}/attributes"
 
     def last_event(self, source: str) -> str:
-        """The last confirmed event that ended."""
+        """Return the topic of the last confirmed event that ended."""
         return f"{self.base}/{source}/last_event"
 
     def telemetry(self, source: str) -> str:
-        """How the source is doing."""
+        """Return the topic of a source's telemetry."""
         return f"{self.base}/{source}/telemetry"
 
     def scores(self, source: str) -> str:
-        """Final scores of each segment, for debugging."""
+        """Return the topic of the final scores of each segment, for debugging."""
         return f"{self.base}/{source}/scores"

@@ -1,6 +1,6 @@
-"""Reads `mqtt://user@host:1883/base` into the settings of the MQTT connection that are written in it.
+"""Reads the MQTT settings that a URL such as `mqtt://user@host:1883/base` holds.
 
-It neither resolves names nor connects, and fills nothing in.
+It does not resolve names, does not connect, and adds no defaults.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from streamav.setting_names import WHERE_PASSWORDS_GO
 __all__ = ["EXAMPLE_URL", "parse_broker_url"]
 
 EXAMPLE_URL = "mqtt://127.0.0.1:1883/streamav"
-"""What a URL looks like, for messages."""
+"""Example of a URL, for messages."""
 _NO_PASSWORD = f"the broker URL must not hold a password: other users of the machine can read it. {WHERE_PASSWORDS_GO}"
 
 
 def parse_broker_url(url: str) -> dict[str, object]:
-    """Return the keys of MqttSettings that are written in *url*: host, and where present port, username, base and tls.
+    """Return the keys of MqttSettings that *url* holds: host, and port, username, base and tls when they are present.
 
-    `mqtts://` switches TLS on. `mqtt://` says nothing about TLS: where TLS is configured, it stays, and so does a configured port.
+    `mqtts://` turns TLS on. `mqtt://` does not turn TLS off: configured TLS stays, and a configured port stays when the URL has none.
 
     Args:
         url: `mqtt://[user@]host[:port][/base]`, or `mqtts://` for TLS. A bare `host[:port]` is taken as `mqtt://`.
 
     Raises:
-        SettingsError: when it is no such URL, or holds a password: the list of processes shows it to every user of the machine.
+        SettingsError: when it is not such a URL, or holds a password, which the list of processes would show to every user.
     """
     text = url if "://" in url else f"mqtt://{url}"
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as exc:
-        if "@" in url:  # urlsplit takes for the port what may be the beginning of a password with a slash
+        if "@" in url:  # the port in the error may be part of a password that contains a slash
             raise SettingsError(_NO_PASSWORD) from None
         msg = f"the broker must be a URL like {EXAMPLE_URL}: {exc}"
         raise SettingsError(msg) from None

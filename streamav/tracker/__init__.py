@@ -1,6 +1,6 @@
-"""Turns scores of seconds into events: when each label begins, goes on and ends, and where it is.
+"""Turns scores of segments into events: the onset, the updates and the offset of each label, and its place in the picture.
 
-Pure: it knows no clock, thread, broker or picture. Labels are independent of each other: several may be active at once.
+It is pure: it uses no clock, thread, broker or picture. Labels are independent of each other, so several may be active at once.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Gives events identities that sort by time and are the same in every replay.
+"""Computes event ids that sort by time and are the same in every replay.
 
-It knows no clock and no chance: time and seed are given.
+It uses no clock and no random numbers: the caller gives time and seed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 def ulid(time_ms: int, seed: str) -> str:
-    """Give an identity that sorts by time: 48 bits of *time_ms*, 80 bits of the SHA-256 of *seed*, 26 characters.
+    """Return an id of 26 characters that sorts by time: 48 bits of *time_ms*, then 80 bits of the SHA-256 of *seed*.
 
     Source: github.com/ulid/spec, with the random part replaced by a hash (MQTT contract, section 5.4).
     """

@@ -1,6 +1,6 @@
-"""What a label may do when, and which message tells of it: one table.
+"""The state machine of one label as one table: which change may happen in which state, and which message reports it.
 
-It knows no score and no message's content.
+It uses no scores and builds no messages.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["TRANSITIONS", "Happening", "State"]
 
 
 class State(Enum):
-    """What is published of a label."""
+    """Which event of a label is open."""
 
     NOTHING = "nothing"
     PROVISIONAL = "provisional"
@@ -25,16 +25,16 @@ class State(Enum):
 
 
 class Happening(Enum):
-    """What a second can bring to a label."""
+    """What can happen to a label when a segment arrives."""
 
     SEEN = "seen"
-    """There is a run; too few of its seconds are final."""
+    """There is a run, but fewer than `min_segments` of its segments at or above `on` are final."""
     HELD = "held"
-    """There is a run, and enough of its seconds are final."""
+    """There is a run, and `min_segments` of its segments at or above `on` are final."""
     FELL = "fell"
-    """The seconds that were claimed are final and do not hold."""
+    """The segments that the open event claimed are final and do not confirm it."""
     PASSED = "passed"
-    """A run that held is over, and so is the longest pause."""
+    """A confirmed run is over: the pause after it is longer than `gap_segments`."""
     STOPPED = "stopped"
     """The source stops while there is a run."""
 
@@ -57,4 +57,4 @@ TRANSITIONS: Final[Mapping[State, Mapping[Happening, tuple[State, EventPhase]]]]
         Happening.STOPPED: (State.NOTHING, EventPhase.END),
     },
 }
-"""state -> what happens -> next state and kind of message; what is not listed cannot happen."""
+"""state -> what happens -> next state and kind of message; a combination that is not listed cannot happen."""

@@ -1,6 +1,6 @@
-"""How classes become events: the thresholds of each label, and whose events they are.
+"""Options of the tracker: the thresholds of each label, and the source of the events.
 
-It knows no score.
+It uses no scores.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["LabelOptions", "TrackerOptions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelOptions:
-    """How one class becomes events."""
+    """How the scores of one class become events."""
 
     label: str
-    """Slug."""
+    """Slug of the class, as in topics."""
     label_name: str
     class_id: int
     """Column of class_probabilities."""
@@ -29,7 +29,7 @@ class LabelOptions:
     """Only final segments count for `min_segments`."""
 
     def __post_init__(self) -> None:
-        """Check the column.
+        """Check `class_id`.
 
         Raises:
             ShapeError: when it is negative.
@@ -41,13 +41,13 @@ class LabelOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackerOptions:
-    """What is the same for all events of one source."""
+    """Options that are the same for all events of one source."""
 
     source: str
     session: str
-    """Goes into event ids: content hash of a file, random word of a live source."""
+    """Part of event ids: the content hash of a file, a random word for a live source."""
     labels: tuple[LabelOptions, ...]
     epoch_ns: int = 0
-    """UTC, ns since 1970, of the media clock's zero, until `Tracker.follow` says otherwise."""
+    """UTC of the media clock's zero, in ns since 1970, until `Tracker.follow` changes it."""
     media_ids: bool = False
-    """True: ids carry media time instead of UTC, so that a replay gives the same ids whenever it runs."""
+    """True: ids hold media time instead of UTC, so that a replay gives the same ids at any time."""

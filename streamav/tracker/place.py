@@ -1,6 +1,6 @@
-"""Finds the place in the picture that attention points to.
+"""Finds the place in the picture where the attention is strongest.
 
-It knows no label and no picture.
+It uses attention grids only, no labels and no picture.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 __all__ = ["locate"]
 
 _FLAT: Final = 1.2
-"""Attention whose strongest cell has less than this times the mean of all cells says nothing about the place."""
+"""The attention is flat, and gives no box, when its strongest cell is below this factor times the mean of all cells."""
 _NEAR_PEAK: Final = 0.5
-"""A cell belongs to the place when it has at least this share of the strongest cell (half maximum)."""
+"""A cell belongs to the place when it reaches at least this share of the strongest cell (half maximum)."""
 
 
 def locate(attention: Sequence[NDArray[np.float32]]) -> Location | None:
-    """Give the place that the mean of some attention grids points to, or None without any grid.
+    """Return the place where the mean of some attention grids is strongest, or None without any grid.
 
     Args:
         attention: grids of shape (G, G), each summing to 1.
 
     Returns:
-        Centre of the strongest cell, and the box of the cells around it that have at least half its strength; no box where
+        Centre of the strongest cell, and the box of the cells around it that reach at least half its strength; no box when
         the attention is flat.
     """
     if not attention:
@@ -49,7 +49,7 @@ def locate(attention: Sequence[NDArray[np.float32]]) -> Location | None:
 
 
 def _blob(strong: NDArray[np.bool_], seed: tuple[int, int]) -> set[tuple[int, int]]:
-    """Give the strong cells that hang together with *seed* by their sides."""
+    """Return the strong cells that are connected with *seed* by their sides."""
     found, edge = {seed}, [seed]
     while edge:
         row, column = edge.pop()

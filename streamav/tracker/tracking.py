@@ -1,12 +1,12 @@
-"""Follows each label through the seconds: runs of high probability, and the events that are told of them.
+"""Follows each label from segment to segment: finds runs of high probability and reports them as events.
 
-It knows no clock and no source; what a label may do when stands in `lifecycle`.
+It uses no clock and no source. The module `lifecycle` holds the state machine of a label.
 
     probability   .1  .7  .8  .4  .1  .6  .2  .1      on 0.6, off 0.35, gap 1
-    run               [----------(gap)--]             begins at `on`, goes on while at least `off`, bridges short pauses
+    run               [----------(gap)--]             begins at `on`, goes on while at least `off`, continues over short pauses
 
-A run in segments that may still change is provisional; it is confirmed once `min_segments` of its segments are final and
-at or above `on`. `streamav.evaluation.counting` finds the confirmed runs of a whole stream at once; a test holds the two equal.
+A run is provisional while its segments may still change. It is confirmed as soon as `min_segments` of its segments are final and
+at or above `on`. `streamav.evaluation.counting` finds the confirmed runs of a whole stream at once; a test checks that both agree.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _NS_PER_MS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Second:
-    """One second as one label sees it."""
+class _LabelSegment:
+    """One segment with the probability of one label."""
 
     index: int
     probability: float
@@ -43,17 +43,17 @@ class _Second:
 
 @dataclass(slots=True)
 class _Run:
-    """Consecutive seconds of one label, from the first at `on` to the last at `off` or more, pauses included."""
+    """Consecutive segments of one label, from the first at `on` or more to the last at `off` or more, pauses included."""
 
     start: int
     last: int
-    """Newest second that is not a pause."""
+    """Newest segment that is not a pause."""
     held: int = 0
-    """Seconds of at least `on`."""
-    recent: tuple[_Second, ...] = ()
-    """The last ten seconds of the run."""
-    pause: tuple[_Second, ...] = ()
-    """Seconds below `off` since `last`."""
+    """Number of segments at or above `on`."""
+    recent: tuple[_LabelSegment, ...] = ()
+    """The last ten segments of the run."""
+    pause: tuple[_LabelSegment, ...] = ()
+    """Segments below `off` since `last`."""
 
 
 @dataclass(slots=True)
@@ -62,35 +62,35 @@ class _Label:
 
     options: LabelOptions
     final: _Run | None = None
-    """The run that the final seconds have led to."""
+    """The open run in the final segments."""
     state: State = State.NOTHING
     event_id: str = ""
     sequence: int = 0
     epoch_ns: int = 0
-    """UTC of the media clock's zero when the open event began; every message of it says the same."""
+    """UTC of the media clock's zero when the open event began, in ns since 1970; the same in all its messages."""
     start: int = 0
-    """First second that the open event claims."""
+    """First segment of the open event."""
     shown: _Run | None = None
     """The run that the newest message of the open event described."""
     top: float = 0.0
     said: Event | None = None
     openings: dict[int, int] = field(default_factory=dict)
-    """How many events were opened at a second that may still change."""
+    """Start segment -> how many events were opened there; only for recent segments, which may still change."""
 
 
 class Tracker:
-    """Events of one source out of the scores of its seconds."""
+    """Turns the scores of one source's segments into events."""
 
     def __init__(self, options: TrackerOptions) -> None:
-        """Begin with no event."""
+        """Start without events."""
         self._options = options
         self._epoch_ns = options.epoch_ns
         self._labels = [_Label(label) for label in options.labels]
         self._newest = -1
-        self._frontier = -1  # newest final second
+        self._frontier = -1  # newest final segment
 
     def push(self, scores: Sequence[SegmentScores]) -> list[Event]:
-        """Take what one window made known, oldest second first, and give the messages, at most one update for each event."""
+        """Take the scores after one window, oldest segment first, and return the messages, at most one update for each event."""
         if not scores:
             return []
         self._newest = max(self._newest, scores[-1].index)
@@ -104,14 +104,14 @@ class Tracker:
         return events
 
     def follow(self, epoch_ns: int) -> None:
-        """Take *epoch_ns* for UTC of the media clock's zero in events that open from now on; an open event keeps what it began with."""
+        """Use *epoch_ns* as UTC of the media clock's zero for new events; an open event keeps its own value."""
         self._epoch_ns = epoch_ns
 
     def close(self, rest: Sequence[SegmentScores] = (), reason: EndReason = EndReason.ENDED) -> list[Event]:
-        """End all events; `rest` are the seconds that only now became final. Afterwards a new stretch may begin.
+        """End all events; `rest` holds the segments that became final just now. A new stretch of segments may begin afterwards.
 
-        An event that `rest` or the end of the source leaves unconfirmed ends as retracted, unless something stopped it
-        from outside (lost, shut down): then nobody knows whether it would have held, and that reason is given.
+        An event that is still unconfirmed ends as retracted when the source has ended. When the source was lost or the run shut down, it
+        is unknown whether the event would have been confirmed, so it ends with that reason.
         """
         if rest:
             self._newest = max(self._newest, rest[-1].index)
@@ -131,7 +131,7 @@ class Tracker:
     # Runs
 
     def _settle(self, label: _Label, finals: Sequence[SegmentScores]) -> list[Event]:
-        """Follow the final seconds and end what they end."""
+        """Follow the run through the final segments; return the messages of events that end there."""
         events: list[Event] = []
         for scores in finals:
             before = label.final
@@ -141,7 +141,7 @@ class Tracker:
         return events
 
     def _over(self, label: _Label, run: _Run) -> list[Event]:
-        """End the event of a run that is over; one that nobody was told of is told now, if it held."""
+        """End the event of a run that is over; a run with no message yet that is confirmed is reported now, with `new` and `end`."""
         held = run.held >= label.options.thresholds.min_segments
         if not held:
             claimed = label.state is State.PROVISIONAL and run.last >= label.start
@@ -150,12 +150,12 @@ class Tracker:
         return [*events, self._say(label, Happening.PASSED, run, EndReason.ENDED)]
 
     def _look(self, label: _Label, tail: Sequence[SegmentScores]) -> list[Event]:
-        """Open, update or retract the event of the newest run, which the seconds that are not final yet may prolong or begin."""
+        """Open, update or retract the event of the newest run, which may include segments that are not final yet."""
         run = None if label.final is None else copy(label.final)
         for scores in tail:
             following = _followed(run, scores, label.options)
             if run is not None and following is None:
-                break  # it may be over; the next one waits until that is final
+                break  # the run may be over; a next run waits until these segments are final
             run = following
         events = [self._say(label, Happening.FELL, label.shown, EndReason.RETRACTED)] if self._fell(label, run) else []
         if run is None:
@@ -169,7 +169,7 @@ class Tracker:
         return [*events, event]
 
     def _fell(self, label: _Label, run: _Run | None) -> bool:
-        """Tell whether the onset that the open event claimed is final and did not hold, nor did it just turn out to be a little later."""
+        """Return whether the open provisional event must be retracted: its onset is final, not confirmed, and did not only move later."""
         if label.state is not State.PROVISIONAL or label.final is not None or self._frontier < label.start:
             return False
         return run is None or label.shown is None or run.start > label.shown.last + 1
@@ -184,9 +184,9 @@ class Tracker:
     # Messages
 
     def _say(self, label: _Label, happening: Happening, run: _Run | None, reason: EndReason | None = None) -> Event:
-        """Make one transition and the message that tells of it."""
+        """Make one transition and return the message that reports it."""
         if run is None:
-            msg = f"label {label.options.label} has no run to speak of at {happening}"
+            msg = f"label {label.options.label} must have a run to report (a bug in streamav), got none at {happening}"
             raise ShapeError(msg)
         state, phase = TRANSITIONS[label.state][happening]
         if phase is EventPhase.NEW:
@@ -195,11 +195,11 @@ class Tracker:
         confirmed = confirmed or (happening is Happening.STOPPED and self._holds(label))
         label.state, label.start, label.shown = state, run.start, run
         label.sequence += 1
-        label.top = max(label.top, *(second.probability for second in run.recent))
+        label.top = max(label.top, *(one.probability for one in run.recent))
         return self._event(label, run, phase, confirmed=confirmed, reason=reason)
 
     def _open(self, label: _Label, run: _Run) -> None:
-        """Give a new event its identity."""
+        """Start a new event: set its id and reset the counters of its messages."""
         options = self._options
         label.openings = {start: count for start, count in label.openings.items() if start > self._newest - 2 * WINDOW_SEGMENTS}
         again = label.openings.get(run.start, 0)
@@ -241,21 +241,21 @@ class Tracker:
 
 
 def _followed(run: _Run | None, scores: SegmentScores, options: LabelOptions) -> _Run | None:
-    """Give the run after one more second: the same object prolonged, a new one, or None when there is none (any more)."""
+    """Return the run after one more segment: the run extended, a new run, or None when there is no run (any more)."""
     probability, thresholds = float(scores.class_probabilities[options.class_id]), options.thresholds
-    second = _Second(scores.index, probability, scores)
+    segment = _LabelSegment(scores.index, probability, scores)
     if run is None:
-        return _Run(scores.index, scores.index, 1, (second,)) if probability >= thresholds.on else None
+        return _Run(scores.index, scores.index, 1, (segment,)) if probability >= thresholds.on else None
     if probability >= thresholds.off:
-        recent = (*run.recent, *run.pause, second)[-WINDOW_SEGMENTS:]
+        recent = (*run.recent, *run.pause, segment)[-WINDOW_SEGMENTS:]
         return _Run(run.start, scores.index, run.held + (probability >= thresholds.on), recent)
     if len(run.pause) >= thresholds.gap_segments:
         return None
-    return _Run(run.start, run.last, run.held, run.recent, (*run.pause, second))
+    return _Run(run.start, run.last, run.held, run.recent, (*run.pause, segment))
 
 
 def _same(event: Event, said: Event | None) -> bool:
-    """Tell whether a message would say nothing that the one before it did not say."""
+    """Return whether a message would repeat the message before it."""
     return said is not None and (
         (event.start_ns, event.segments, event.confirmed, event.location) == (said.start_ns, said.segments, said.confirmed, said.location)
     )

@@ -1,1 +1,1 @@
-"""Training: data, losses, the loop, and the making of the starter model."""
+"""Training: data, losses, the training loop, and the construction of the starter model."""

@@ -1,6 +1,6 @@
 """Settings of a training run, with the values of the paper and its reference code as defaults.
 
-They say nothing of the network (`networks.options`) and nothing of the loss (`losses`).
+The settings of the network are in `networks.options`, those of the loss in `losses`.
 """
 
 from __future__ import annotations
@@ -27,47 +27,49 @@ DECAY_EPOCHS_WEAKLY = (80, 180, 240, 300)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions:
-    """How long, how fast, from which seed, and what is selected."""
+    """Number of epochs, learning rate, seed, batches and selection of a training run."""
 
     epochs: int = 300
     batch: int = 128
     learning_rate: float = 1e-3
-    """Of Adam."""
+    """Learning rate of Adam in the first epoch."""
     decay: float = 0.8
-    """The learning rate is multiplied by it after each epoch of `decay_epochs`. Source: VSCG Optim.py:25."""
+    """The learning rate is multiplied by this factor after each epoch of `decay_epochs`. Source: VSCG Optim.py:25."""
     decay_epochs: tuple[int, ...] = DECAY_EPOCHS_FULLY
     select_every: int = 5
-    """Epochs between two looks at the validation set."""
+    """The validation set is scored every this many epochs, and after the last one."""
     seed: int = 0
     weight_average: float = 0.0
-    """Decay of the exponential moving average of the weights, per step; 0 for none. With it, the average is what is selected."""
+    """Decay of the exponential moving average of the weights, per step; 0 for no average. With an average, its weights are selected."""
     patience_epochs: int = 0
-    """Stop after so many epochs without a higher validation accuracy; 0 for never."""
+    """Stop after this many epochs without a higher validation accuracy; 0 never stops early."""
     clip_norm: float = 0.0
-    """Largest norm of all gradients together; 0 for none."""
+    """Largest norm of all gradients together; 0 for no limit."""
     shifted_share: float = 0.0
-    """Part of each batch that is cut from a stream of clips at any phase (0 to 1; vscg regime B: 0.5)."""
+    """Share of each batch whose windows are cut from a stream of clips at any phase (0 to 1; VSCG regime B: 0.5)."""
     pairs: bool = False
-    """Train on windows put together of the sound of one clip and the picture of another (see `pairing`); the data must tell what is
-    heard and seen."""
+    """Train on windows that join the sound of one clip with the picture of another (see `pairing`). The data must hold the class heard
+    and the class seen in each segment."""
     input_noise: float = 0.0
-    """With `pairs`: standard deviation of noise on the features, as a share of their own."""
+    """With `pairs`: standard deviation of the noise added to the features, as a share of the features' own standard deviation."""
     decision: Decision = "two_stage"
-    """How the validation accuracy that selects is decided."""
+    """How the class of a segment is decided for the validation accuracy, which selects the weights."""
     threshold: float = 0.7
-    """Of the two-stage decision. Source: VSCG section III-E."""
+    """Relevance threshold of the two-stage decision. Source: VSCG section III-E."""
     gradient_share: float = 1.0
-    """Share of the grid cells that the gradient of the attention's wide layer is estimated from, without bias, in training on a CPU
-    (see `fast_attention`): with 0.25 a float32 step takes less than half the time. 1, the default, takes all."""
+    """Share of the grid cells from which the gradient of the attention's wide layer is estimated, without bias, in training on a CPU
+    (see `fast_attention`). With 0.25, a float32 step takes less than half the time. The default, 1, uses all cells."""
     precision: Precision = "auto"
-    """Of a step's large products: float32, bfloat16, float16 (GPU only), or auto for what the machine is fastest in (see `precision`).
-    Weights, gradients and loss are float32 in each. Scores for selection are computed in float32, as the network will be used."""
+    """Number type of a step's large products: float32, bfloat16, float16 (GPU only), or auto for the type in which the machine is
+    fastest (see `precision`). Weights, gradients and loss are float32 in every precision. Scores for selection are computed in
+    float32, as in later use of the network."""
     device_features: bool = True
-    """With a GPU, keep all features in its memory where they fit."""
+    """On a GPU, keep all features in its memory if they fit."""
     test_selected: bool = False
-    """Also score the test split at every look, for the figure that the paper reports (its best look); it selects nothing."""
+    """Also score the test split whenever the validation set is scored. The best test score is what the paper reports. It selects
+    nothing."""
     prefetch: bool = True
-    """Gather the next batch while the current one is computed; one more batch in memory."""
+    """Gather the next batch while the current one is computed. This keeps one more batch in memory."""
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -96,11 +98,11 @@ class TrainOptions:
                 raise SettingsError(msg)
 
     def learning_rate_at(self, epoch: int) -> float:
-        """Give the learning rate of an epoch, counted from 1."""
+        """Return the learning rate of an epoch, counted from 1."""
         return self.learning_rate * self.decay ** sum(epoch > turn for turn in self.decay_epochs)
 
     def to_dict(self) -> dict[str, object]:
-        """Give the settings as plain values that JSON can hold."""
+        """Return the settings as plain values that JSON can hold."""
         return asdict(self) | {"decay_epochs": list(self.decay_epochs)}
 
     @classmethod

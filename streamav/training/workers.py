@@ -1,6 +1,6 @@
-"""The processes that train together, as one of them sees them; `torchrun` starts them, on one machine or more.
+"""Connects the processes that train one network together; `torchrun` starts them, on one machine or several.
 
-It knows no data, no network and no files.
+Data, networks and files are not handled here.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ if TYPE_CHECKING:
 __all__ = ["ALONE", "Workers", "open_workers"]
 
 _PATIENCE = timedelta(hours=2)
-"""How long a process waits for the others: the first one checks every row of the features before the others begin."""
+"""How long a process waits for the others; the first process checks every row of the features before the others begin."""
 Told = TypeVar("Told")
 
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """The processes that train together, seen from one of them."""
+    """The group of processes that train together, and the place of this process in it."""
 
     rank: int = 0
-    """Which one this is, from 0."""
+    """Number of this process, from 0."""
     size: int = 1
-    """How many there are; 1 for a training that is not shared."""
+    """Number of processes; 1 for training in a single process."""
     device: str = "cpu"
-    """Where this one computes."""
+    """Device on which this process computes."""
 
     @property
     def first(self) -> bool:
-        """Whether this process writes, prints and selects."""
+        """Whether this is the first process, which writes, prints and selects."""
         return self.rank == 0
 
     def from_first(self, make: Callable[[], Told]) -> Told:
-        """Let the first process make something, and give it to all."""
+        """Call *make* in the first process and return its result in every process."""
         if self.size == 1:
             return make()
         carried = [make() if self.first else None]
         distributed.broadcast_object_list(carried, src=0, device=torch.device(self.device))
-        return carried[0]  # type: ignore[return-value] # what the first has made
+        return carried[0]  # type: ignore[return-value] # the result of the first process
 
     def agree(self, value: str, what: str) -> None:
         """Raise DataError unless every process has the same *value*."""
         if self.from_first(lambda: value) != value:
-            msg = f"{what} must be the same in every process, and process {self.rank} has another; give every machine the same files"
+            msg = f"{what} must be the same in every process, but process {self.rank} differs; give every machine the same files"
             raise DataError(msg)
 
     def wait(self) -> None:
-        """Wait until every process has come here."""
+        """Wait until every process has called this method."""
         if self.size > 1:
             distributed.barrier(device_ids=[torch.device(self.device).index or 0] if self.device.startswith("cuda") else None)
 
@@ -67,10 +67,10 @@ ALONE = Workers()
 
 @contextmanager
 def open_workers(device: str) -> Iterator[Workers]:
-    """Join the processes that torchrun started, or work alone where it did not.
+    """Join the group of processes that torchrun started; without torchrun, yield a group of one process.
 
     Args:
-        device: "cpu" or "cuda"; each process of a machine takes the GPU of its own number there.
+        device: "cpu" or "cuda"; with "cuda", each process uses the GPU whose number is the process's local rank on its machine.
 
     Raises:
         SettingsError: when there are more processes than GPUs, or torchrun's variables are wrong.
@@ -88,12 +88,12 @@ def open_workers(device: str) -> Iterator[Workers]:
         device = f"cuda:{local}"
     distributed.init_process_group("nccl" if device != "cpu" else "gloo", timeout=_PATIENCE)
     yield Workers(rank, size, device)
-    # Not in a `finally`: after an error the others are still busy, and torchrun ends them.
+    # Not in a `finally` block: after an error the other processes are still at work, and torchrun ends them.
     distributed.destroy_process_group()
 
 
 def _variable(name: str, default: int) -> int:
-    """Read a whole number that torchrun has set."""
+    """Read a whole number from an environment variable that torchrun sets."""
     text = os.environ.get(name, str(default))
     if not text.isdigit():
         msg = f"the variable {name}, which torchrun sets, must be a whole number, got {text[:40]!r}"

@@ -1,4 +1,4 @@
-"""Who may import whom, and what is not loaded before it is needed."""
+"""Tests of the imports between packages, and of modules that are imported late."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEAVY = ("torch", "onnxruntime", "av", "sounddevice", "aiomqtt", "h5py", "matplo
 
 
 def test_import_contracts_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The layers, the pure stages, the loop's ignorance: all contracts of pyproject.toml."""
+    """All import contracts of pyproject.toml hold: the layers, the pure stages, the loop."""
     from importlinter.cli import lint_imports
 
     monkeypatch.chdir(ROOT)
@@ -37,7 +37,7 @@ def test_import_contracts_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_is_heavy_is_loaded_late(code: str) -> None:
-    """Help and the package itself load no torch, no media library, no MQTT client."""
+    """Importing the package and showing help import no torch, no media library and no MQTT client."""
     check = f"{code}\nimport sys\nfound = [name for name in {HEAVY!r} if name in sys.modules]\nassert not found, found"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
@@ -55,7 +55,7 @@ def test_public_names_are_declared_and_exist(name: str) -> None:
     except ModuleNotFoundError as exc:
         pytest.skip(f"an optional package is missing: {exc.name}")
     if not (module.__doc__ or "").strip():
-        pytest.fail(f"{name} does not say what it does")
+        pytest.fail(f"{name} has no docstring")
     public = [
         key
         for key, value in vars(module).items()
@@ -78,6 +78,6 @@ def test_public_names_are_declared_and_exist(name: str) -> None:
     ],
 )
 def test_what_files_does_is_done_nowhere_else(what: str, use: str) -> None:
-    """One place renames into place, hashes files, makes slugs and knows the endings of media files."""
+    """Only streamav.files renames files into place, hashes files, makes slugs and lists the endings of media files."""
     found = [path for path in sorted((ROOT / "streamav").rglob("*.py")) if path.name != "files.py" and re.search(what, path.read_text())]
     assert not found, f"use streamav.files.{use}"

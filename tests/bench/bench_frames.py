@@ -1,4 +1,4 @@
-"""How far the features and decisions of a second drift when fewer than sixteen of its frames are looked at.
+"""Measures how the features and decisions of a segment change when fewer than sixteen of its frames are used.
 
 Run: python -m tests.bench.bench_frames FOLDER [--model starter] [--weights DIR]   (recordings; prints a Markdown table)
 """
@@ -57,7 +57,7 @@ def main() -> None:
 def measured(
     engine: Engine, card: ModelCard, recordings: list[list[Segment]], frames: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give the visual features of all seconds, and the class probabilities of every window of ten of them."""
+    """Return the visual features of all segments, and the class probabilities of every window of ten segments."""
     extractor, localizer = SegmentExtractor(engine, card), VscgLocalizer(engine, localizer_head(card))
     grids, scores = [], []
     for segments in recordings:

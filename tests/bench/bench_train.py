@@ -1,7 +1,7 @@
-"""Times a fully supervised training step of VSCG on features of AVE's shape, the loading beside it, and looks at its accuracy.
+"""Times a fully supervised training step of VSCG on features of AVE's shape and the loading of batches, and measures its accuracy.
 
-Run by `make bench-train`. All steps are measured in turns in one process, so that what else the machine does meets each alike; CPU
-seconds (user and system, all threads) stand beside wall seconds, since they say more on a machine that is shared.
+Run by `make bench-train`. All steps are measured in turns in one process, so that other load on the machine affects each equally. CPU
+seconds (user and system, all threads) are reported beside wall seconds, since they are more reliable on a shared machine.
 
     make bench-train                        # a file of 256 clips
     make bench-train ARGS="--full --json"   # a file of AVE's 4143 clips, 4.2 GB in the temporary folder, removed at the end
@@ -45,11 +45,11 @@ from streamav.training.options import TrainOptions
 from streamav.training.precision import MixedStep, Precision, resolved
 
 CLIPS = 4143
-"""Of AVE's feature file. Source: the shape of the published visual_feature.h5."""
+"""Shape of AVE's feature file. Source: the shape of the published visual_feature.h5."""
 
 
 def write_features(path: Path, clips: int) -> None:
-    """Write *clips* rows of AVE's shape, half of the numbers zero, as after a ReLU; 64 different rows over and over."""
+    """Write *clips* rows of AVE's shape; half of the numbers are zero, as after a ReLU, and 64 different rows are repeated."""
     block = np.maximum(np.random.default_rng(0).standard_normal((64, 10, 7, 7, 512), dtype=np.float32), 0)
     with h5py.File(path, "w") as file:
         rows = file.create_dataset("avadataset", (clips, *block.shape[1:]), "float32")
@@ -58,7 +58,7 @@ def write_features(path: Path, clips: int) -> None:
 
 
 def features(visual: FeatureRows) -> FeatureSet:
-    """Put labels and sound beside *visual*."""
+    """Write labels and sound features beside *visual*."""
     random = np.random.default_rng(1)
     clips = visual.shape[0]
     labels = random.integers(0, CLASSES + 1, (clips, 10))
@@ -68,7 +68,7 @@ def features(visual: FeatureRows) -> FeatureSet:
 
 
 def stepper(precision: Precision, device: torch.device, *, share: float = 1.0, eager: bool = False) -> Callable[[Batch], float]:
-    """Give a function that takes one step; *eager* for the plain layers in float32."""
+    """Return a function that runs one training step; *eager* uses the plain layers in float32."""
     torch.manual_seed(0)
     network = VSCG(VSCGOptions.corrected()).to(device).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=not eager)
@@ -87,7 +87,7 @@ def stepper(precision: Precision, device: torch.device, *, share: float = 1.0, e
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Give wall and CPU seconds of *work*."""
+    """Return the wall and CPU seconds of *work*."""
     began, used = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - began, time.process_time() - used
@@ -99,7 +99,7 @@ def medians(measured: list[tuple[float, float]]) -> dict[str, float]:
 
 
 def peak_memory() -> float:
-    """Give the most memory this process has held so far, in GB; pages of files that the system caches do not count."""
+    """Return the largest memory of this process so far, GB; file pages that the system caches do not count."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)  # kB on Linux
 
 
@@ -112,13 +112,13 @@ def gigaflops(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def floor(batch: Batch, precision: Precision, device: torch.device) -> dict[str, float]:
-    """Count the products of a step, and say how long they take at the measured peak; the recurrent layers are not counted."""
+    """Count the operations of a step's products, and return how long they take at the measured peak; recurrent layers are not counted."""
     plain = stepper("float32", device, eager=True)
     with FlopCounterMode(display=False) as counter:
         plain(batch)
     whole = counter.get_total_flops() / 1e9
     segments, cells, narrow, wide = batch.labels.numel(), 49, 49, 512
-    # Forward and the gradient of the weights for the wide layer; those and the gradient of the keys for the narrow one.
+    # The wide layer has the forward product and the gradient of the weights; the narrow one also has the gradient of the keys.
     large = 2 * segments * cells * wide * (2 * wide + 3 * narrow) / 1e9
     slow, fast = (gigaflops(getattr(torch, kind), device) for kind in ("float32", precision))
     return {
@@ -181,7 +181,7 @@ def timing(arguments: argparse.Namespace) -> dict[str, object]:
 def _along(
     step: Callable[[Batch], float], data: FeatureSet, arguments: argparse.Namespace, device: torch.device
 ) -> Iterator[tuple[float, float]]:
-    """Take steps while the next batch is read, as training does, and give what each took."""
+    """Run steps while the next batch is read, as training does, and return the time of each."""
 
     def whole_batches() -> Iterator[Batch]:
         for epoch in range(1, arguments.steps + 2):
@@ -194,7 +194,7 @@ def _along(
 
 
 def accuracy(arguments: argparse.Namespace) -> dict[str, object]:
-    """Train the same network from the same seeds in eager float32 and the fast way, and give the accuracies in percent."""
+    """Train the same network from the same seeds in eager float32 and in the fast way, and return the accuracies in percent."""
     kinds: dict[str, dict[str, object]] = {"eager float32": {"precision": "float32"}, "fast": {"precision": arguments.precision}}
     device = torch.device(arguments.device)
     rows = {
@@ -218,7 +218,7 @@ def accuracy(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def _trained(seed: int, values: dict[str, object], arguments: argparse.Namespace, *, eager: bool) -> tuple[float, float]:
-    """Train once, and give validation and test accuracy in percent of the weights that validation chose."""
+    """Train once, and return validation and test accuracy in percent, with the weights of the best validation accuracy."""
     made = make_clips(arguments.clips, seed, classes=8)
     random = np.random.default_rng([seed, 1])
     for array in (made.audio, made.visual):  # without noise every answer is right after some epochs, which compares nothing
@@ -248,11 +248,11 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
     parser.add_argument("--clips", type=int, default=256, help="rows of the feature file, or clips to train on with --accuracy")
-    parser.add_argument("--full", action="store_true", help=f"a file of {CLIPS} rows")
-    parser.add_argument("--accuracy", action="store_true", help="train both ways instead of timing")
+    parser.add_argument("--full", action="store_true", help=f"use a feature file of {CLIPS} rows")
+    parser.add_argument("--accuracy", action="store_true", help="train both ways and compare the accuracies, instead of timing")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--noise", type=float, default=1.0, help="standard deviation of what --accuracy adds to its features")
+    parser.add_argument("--noise", type=float, default=1.0, help="standard deviation of the noise that --accuracy adds to its features")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -1,6 +1,6 @@
-"""What the CUDA engine must do on a GPU: `make test-gpu`. None of it has been run: there was no GPU where it was written.
+"""Tests of the CUDA engine on a GPU: `make test-gpu`. None of them has been run: there was no GPU where they were written.
 
-`make test-gpu ARGS="-s"` shows the errors and times that are printed; times are never asserted.
+`make test-gpu ARGS="-s"` prints the errors and times; times are never asserted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Kind = TypeVar("Kind", bound=np.generic)
 
 @pytest.fixture(scope="module", params=["starter", "paper"])
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The starter as it is, and the paper's networks with random weights."""
+    """Return the starter unchanged, and the paper's networks with random weights."""
     from streamav.bench.random_models import write_random_bundle
 
     if request.param == "starter":
@@ -58,7 +58,7 @@ def asked(bundle: Bundle, name: str) -> EngineRequest:
 
 
 def usable(name: str) -> Recipe:
-    """Give a recipe, or skip where the GPU has not its precision."""
+    """Return a recipe; skip the test when the GPU does not support its precision."""
     recipe = load_recipe(name)
     problem = CudaMaker().problem(recipe)
     if problem is not None:
@@ -72,7 +72,7 @@ def engine_of(bundle: Bundle, recipe: Recipe, device: CudaDevice | None = None) 
 
 @cache
 def reference(path: Path) -> Answers:
-    """Give what eager float32 torch on the CPU answers."""
+    """Return the answers of eager float32 torch on the CPU."""
     from streamav.bundle import load_bundle
 
     bundle = load_bundle(path)
@@ -81,13 +81,13 @@ def reference(path: Path) -> Answers:
 
 
 def rows_of(arrays: tuple[NDArray[Kind], ...], count: int) -> tuple[NDArray[Kind], ...]:
-    """Give *count* rows, beginning again after the last."""
+    """Return *count* rows; after the last row the first one follows again."""
     return tuple(array[np.arange(count) % len(array)] for array in arrays)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_precision_passes_its_comparison(name: str, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Made as any engine is: within the recipe's tolerance of float32 torch on the CPU. Errors and times are printed."""
+    """The engine stays within the recipe's tolerance of float32 torch on the CPU; errors and times are printed."""
     usable(name)
     cache = EngineCache(tmp_path)
     engine = open_made(CudaMaker(), asked(bundle, name), cache)
@@ -97,12 +97,12 @@ def test_every_precision_passes_its_comparison(name: str, bundle: Bundle, tmp_pa
         answers = load_answers(entry.path / ANSWERS_FILE)
         times = [second_ms(each, answers, bundle.card.visual.frames_per_second) for each in (engine, eager)]
         print(f"\n{bundle.card.name} {engine.name}: {entry.facts['parity']}")  # noqa: T201 - to be read by people
-        print(f"one second of one stream: {times[0]:.2f} ms, eager torch on the same GPU {times[1]:.2f} ms")  # noqa: T201
+        print(f"one segment of one stream: {times[0]:.2f} ms, eager torch on the same GPU {times[1]:.2f} ms")  # noqa: T201
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_batch_size_is_a_captured_graph_and_right(name: str, bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
-    """Each bucket, filled and padded, gives the reference's rows; there are as many graphs as programs, and no fallback."""
+    """Each batch size, filled and padded, gives the reference's rows; there are as many graphs as programs, and no fallback."""
     recipe = usable(name)
     device = CudaDevice()
     engine = engine_of(bundle, recipe, device)
@@ -125,7 +125,7 @@ def test_every_batch_size_is_a_captured_graph_and_right(name: str, bundle: Bundl
 
 
 def test_graphs_and_plain_launches_agree(bundle: Bundle) -> None:
-    """Where nothing can be captured the answers are the same, to float32's rounding."""
+    """When no capture is possible, the answers are the same to float32's rounding."""
     recipe, wanted = load_recipe("cuda-fp32"), reference(bundle.path)
     plain = CudaDevice()
     plain._uncaptured.update(NETWORK_NAMES)
@@ -138,7 +138,7 @@ def test_graphs_and_plain_launches_agree(bundle: Bundle) -> None:
 
 
 def test_memory_is_bounded(bundle: Bundle) -> None:
-    """Two hundred turns of changing batches take no byte more than the first of them did."""
+    """Two hundred turns of changing batches allocate no memory after the first of them."""
     engine = engine_of(bundle, usable("cuda-fp16"))
     wanted = reference(bundle.path)
     counts = (1, 3, 16, 33)
@@ -155,7 +155,7 @@ def test_memory_is_bounded(bundle: Bundle) -> None:
 
 
 def test_another_thread_may_call(bundle: Bundle) -> None:
-    """Loaded and warmed up here, called there, with graphs that are captured there: the same answers."""
+    """An engine that is loaded and warmed up in one thread gives the same answers in another, which also captures graphs."""
     engine = engine_of(bundle, load_recipe("cuda-fp32"))
     engine.warm_up()
     wanted = reference(bundle.path)
@@ -176,7 +176,7 @@ def test_another_thread_may_call(bundle: Bundle) -> None:
 
 
 def test_nothing_synchronizes_behind_our_back(bundle: Bundle) -> None:
-    """Once graphs are captured, no call of torch inside a batch waits for the GPU (torch's own debug mode would raise)."""
+    """After the capture no call of torch inside a batch waits for the GPU; torch's own debug mode would raise."""
     engine = engine_of(bundle, load_recipe("cuda-fp32"))
     wanted = reference(bundle.path)
     for network in NETWORK_NAMES:
@@ -191,7 +191,7 @@ def test_nothing_synchronizes_behind_our_back(bundle: Bundle) -> None:
 
 
 def test_the_bench_has_rows_for_cuda(tmp_path: Path) -> None:
-    """`streamav bench` times this engine as any other."""
+    """`streamav bench` times this engine like any other."""
     usable("cuda-fp16")
     command = [
         sys.executable, "-m", "streamav", "bench", "--json", "--seconds", "1",

@@ -1,4 +1,4 @@
-"""The TensorRT engine on a real GPU. Not run where it was written: TensorRT's libraries were not at hand."""
+"""Tests of the TensorRT engine on a real GPU. Not run where they were written: TensorRT's libraries were not available."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.slow, pytest.mark.timeout(900)]
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_the_starter_is_built_compared_and_opened_again(precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The build passes its comparison, the second open builds nothing, and every batch up to beyond the largest gives numbers."""
+    """The build passes its comparison, the second open builds nothing, and every batch, also above the largest, gives finite numbers."""
     problem = tensorrt_problem()
     if problem is not None:
         pytest.skip(problem)

@@ -18,7 +18,7 @@ from streamav.publish.mqtt import MqttIdentity, MqttSink
 
 
 async def main() -> None:
-    """Publish and wait for ever."""
+    """Publish one open event and wait for ever."""
     host, port, protocol, state_dir = sys.argv[1:]
     settings = MqttSettings.model_validate({"host": host, "port": int(port), "protocol": protocol, "keepalive_s": 2, "timeout_s": 2})
     sink = MqttSink(settings, MqttIdentity(model=lambda: MODEL, sources={"porch": ["bark"]}), Path(state_dir))

@@ -1,4 +1,4 @@
-"""A run that begins on one engine while another is built beside it by a real process, and changes over."""
+"""Tests of a run that begins on one engine while a real process builds another, and then changes over."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from streamav.types import SAMPLE_RATE_HZ, SEGMENT_NS, AudioBlock, Event, VideoF
 pytestmark = pytest.mark.slow  # builds an engine
 
 SECONDS = 30
-"""Length of the source; in its middle it waits until the other engine is ready or the test goes on."""
+"""Length of the source; it waits in its middle until the other engine is ready or the test continues."""
 CPU = {"onnxruntime-fp32", "openvino-fp32"}
-"""What the CPU engine calls itself, by the runtime of its visual encoder."""
+"""Names of the CPU engine, by the runtime of its visual encoder."""
 
 
 def items(gate: threading.Event) -> list[AudioBlock | VideoFrame | threading.Event]:
-    """Give seconds of noise and pictures; the source waits at *gate* in its middle."""
+    """Return seconds of noise and pictures; the source waits at *gate* in its middle."""
     generator = np.random.default_rng(3)
     found: list[AudioBlock | VideoFrame | threading.Event] = []
     for index in range(SECONDS):
@@ -43,7 +43,7 @@ def items(gate: threading.Event) -> list[AudioBlock | VideoFrame | threading.Eve
 
 
 class Rig:
-    """Runs of the tiny model on the same seconds, in a home of their own."""
+    """Runs the tiny model on the same seconds, with a home folder of its own."""
 
     def __init__(self, model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.model, self.folder, self.monkeypatch = model, folder, monkeypatch
@@ -81,16 +81,16 @@ def rig(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R
 
 
 def after_the_build(application: app.Application, gate: threading.Event) -> None:
-    """Let the source go on once the other engine is ready."""
+    """Open the gate when the other engine is ready."""
     if isinstance(application.engine, SwapEngine):
         application.engine.wait(90)
     gate.set()
 
 
 def test_a_run_changes_over_without_losing_a_second(rig: Rig) -> None:
-    """The first events are computed by torch, the later ones by the engine that a real builder made meanwhile; each second is told.
+    """The first events come from torch and the later ones from the engine of a real builder; each segment has its event.
 
-    Nothing but the name of what computed it and the last digits differ from a run on one engine.
+    Only the name of the engine and the last digits differ from a run on one engine.
     """
     changing, events, summary = rig.run("changing", meanwhile=after_the_build)
     plain, _, _ = rig.run("plain", engine="torch")
@@ -114,13 +114,13 @@ def test_a_run_changes_over_without_losing_a_second(rig: Rig) -> None:
         assert one.score == pytest.approx(other.score, abs=2e-3)
     assert summary.media_s == SECONDS
     assert summary.dropped_segments == 0
-    # What was built stays: the next run begins on it.
+    # The built engine stays: the next run begins on it.
     again, _, _ = rig.run("again")
     assert {message.model.backend for message in again} == {backends[first]}
 
 
 def test_a_build_never_stands_in_the_way(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A builder that hangs delays no label, and is gone when the run ends."""
+    """A builder that hangs delays no label, and has ended when the run ends."""
     import sys
 
     note = rig.folder / "pid"
@@ -139,7 +139,7 @@ def test_a_build_never_stands_in_the_way(rig: Rig, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_replay_at_full_speed_waits(rig: Rig) -> None:
-    """Its results do not depend on how long a build takes: every event is computed by the wanted engine."""
+    """The results of a replay do not depend on the build time: the wanted engine computes every event."""
 
     def at_once(application: app.Application, gate: threading.Event) -> None:
         assert not isinstance(application.engine, SwapEngine)

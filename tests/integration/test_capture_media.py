@@ -1,4 +1,4 @@
-"""Files and filter graphs through the real demuxer: made here by PyAV, some of them damaged on purpose."""
+"""Tests files and filter graphs with the real demuxer; PyAV writes the files, and some are damaged on purpose."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import socket
 import threading
 from contextlib import suppress
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import av
 import numpy as np
 import pytest
 from rigs.roles import FakeClock, make_feed, read_feed
+from rigs.wrong_stamps import restamp_ts
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
@@ -24,6 +25,7 @@ from streamav.segmenter import Segmenter, SegmenterOptions
 from streamav.types import AudioBlock, Segment, VideoFrame
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -40,12 +42,12 @@ def segments_of(source: MediaSource) -> list[Segment]:
 
 
 def shade(frame: int) -> int:
-    """Brightness of picture number *frame*: told apart even after coding."""
+    """Return the brightness of picture number *frame*, which can be recognised after coding."""
     return 40 + (frame * 7) % 170
 
 
 def click_track(seconds: float, rate_hz: int) -> NDArray[np.int16]:
-    """A beep of 1 kHz in the first 100 ms of every second."""
+    """Return a beep of 1 kHz in the first 100 ms of every second."""
     time_s = np.arange(round(seconds * rate_hz)) / rate_hz
     return (12_000 * np.sin(2 * np.pi * 1_000 * time_s) * (time_s % 1.0 < 0.1)).astype(np.int16)
 
@@ -54,19 +56,19 @@ def write(
     path: Path,
     seconds: float = 4.0,
     *,
-    pictures: bool = True,
+    pictures: float | bool = True,
     sound: bool = True,
     rate_hz: int = 44_100,
     start_s: float = 0.0,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Write a clip of 25 flat pictures a second, of growing brightness, with a beep at every second."""
+    """Write a clip of 25 flat pictures a second, of growing brightness, for *pictures* seconds, with a beep at every second."""
     with av.open(str(path), "w", options=options or {}) as out:
         video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast", "g": "25", "bf": "0"}) if pictures else None
         audio = out.add_stream("aac", rate=rate_hz) if sound else None
         if video is not None:
             video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        for number in range(round(seconds * 25)) if video is not None else ():
+        for number in range(round((seconds if pictures is True else pictures) * 25)) if video is not None else ():
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade(number), np.uint8), format="rgb24")
             frame.pts, frame.time_base = number + round(start_s * 25), Fraction(1, 25)
             if video is not None:
@@ -85,7 +87,7 @@ def write(
 
 
 def assert_in_step(segments: list[Segment]) -> None:
-    """Every second must begin with its beep, to 5 ms, and show the pictures of its own four instants."""
+    """Check that every segment begins with its beep, to 5 ms, and shows the pictures of its own four instants."""
     for segment in segments:
         loud = np.flatnonzero(np.abs(segment.audio) > 0.1)
         assert loud[0] <= 80
@@ -95,9 +97,17 @@ def assert_in_step(segments: list[Segment]) -> None:
             assert float(frame.mean()) == pytest.approx(shown, abs=5)
 
 
+def assert_same(segments: list[Segment], others: list[Segment]) -> None:
+    """Every second must have the same sound, pictures and quality."""
+    assert [one.quality for one in segments] == [other.quality for other in others]
+    for one, other in zip(segments, others, strict=True):
+        assert np.array_equal(one.audio, other.audio)
+        assert np.array_equal(one.frames, other.frames)
+
+
 def write_apart(path: Path, sound_after_s: float) -> Path:
-    """Write 4 s in a file that holds sound so much later than the pictures of the same time (negative: earlier)."""
-    with av.open(str(path), "w", options={"max_interleave_delta": "1"}) as out:  # 1 us: packets stay in the order in which they are given
+    """Write 4 s to a file that holds sound this much later than the pictures of the same time (negative: earlier)."""
+    with av.open(str(path), "w", options={"max_interleave_delta": "1"}) as out:  # 1 us: packets stay in the given order
         video, audio = out.add_stream("mpeg4", rate=25), out.add_stream("pcm_s16le", rate=16_000, layout="mono")
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         packets: list[tuple[float, Any]] = []
@@ -128,14 +138,32 @@ def test_sound_and_picture_stay_in_step(tmp_path: Path, suffix: str, rate_hz: in
 
 
 def test_a_recording_that_does_not_begin_at_zero(tmp_path: Path) -> None:
-    """The earliest time stamp is the media clock's zero, whatever it is."""
+    """The earliest time stamp of a file is the zero of the media clock, for any value."""
     segments = segments_of(MediaSource(str(write(tmp_path / "late.mkv", start_s=100.0)), LOOK, speed="max"))
     assert [segment.index for segment in segments] == [0, 1, 2, 3]
     assert_in_step(segments)
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_short_pictures_beside_long_sound_end(tmp_path: Path, suffix: str) -> None:
+    """Pictures that end at 3 s stand for the seconds up to 5 s; after them the sound is heard alone, and the segments say so."""
+    path = write(tmp_path / f"clip.{suffix}", 9.0, pictures=3.0)
+    segments = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert [segment.quality.one_sided for segment in segments] == [False] * 5 + [True] * 4
+    assert all(segment.audio.any() for segment in segments)
+
+
+def test_short_sound_beside_long_pictures_ends(tmp_path: Path) -> None:
+    """Seconds without any sound are only seen, and the segments say so."""
+    path = write(tmp_path / "clip.mkv", 3.0, pictures=8.0)
+    segments = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert [segment.quality.one_sided for segment in segments[:3] + segments[4:]] == [False] * 3 + [
+        True
+    ] * 4  # the encoder's rest is in the fourth
+
+
 def test_two_recordings_joined_are_one_stream(tmp_path: Path) -> None:
-    """Where the time stamps begin anew in the middle of a file, the media clock goes on."""
+    """Where the time stamps start again in the middle of a file, the media clock goes on."""
     first, second = write(tmp_path / "a.ts", 3.0), write(tmp_path / "b.ts", 3.0)
     joined = tmp_path / "joined.ts"
     joined.write_bytes(first.read_bytes() + second.read_bytes())
@@ -144,14 +172,140 @@ def test_two_recordings_joined_are_one_stream(tmp_path: Path) -> None:
     assert sum(segment.quality.missing_samples for segment in segments) < 4_800
 
 
+WRONG = {
+    "one 4 s early": lambda number: -4.0 if number == 120 else 0.0,
+    "one 37 s ahead": lambda number: 37.0 if number == 120 else 0.0,
+    "one in fifty 4 s back": lambda number: -4.0 if number % 50 == 20 else 0.0,
+    "the first 4 s early": lambda number: -4.0 if number == 0 else 0.0,
+    "the last 37 s ahead": lambda number: 37.0 if number == 199 else 0.0,
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_time_stamps_of_pictures_change_nothing(tmp_path: Path, wrong: str) -> None:
+    """MPEG-TS with some pictures stamped wrongly gives the segments of the same recording stamped rightly."""
+    path = write(tmp_path / "clip.ts", 8.0)
+    right = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert restamp_ts(path, "picture", WRONG[wrong]) in {1, 4}
+    segments = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert len(segments) == 8
+    assert_same(segments, right)
+
+
+def heard_live(path: Path) -> list[Segment]:
+    """Send a file over TCP and return the segments of the live source that receives it, up to its loss."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def send() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(path.read_bytes())
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        settings = CaptureSettings(timeout_s=3.0, reconnect_min_s=0.05, reconnect_max_s=0.1)
+        source = MediaSource(f"tcp://127.0.0.1:{server.getsockname()[1]}", LOOK, settings=settings)
+        segmenter = Segmenter(SegmenterOptions(frames_per_second=F, picture=LOOK.picture, patience_s=1.5))
+        segments: list[Segment] = []
+        for item in source.items():
+            if isinstance(item, AudioBlock | VideoFrame):
+                segments += segmenter.push(item)
+            else:
+                source.close()
+        sender.join()
+    return segments + segmenter.close()
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_time_stamps_of_a_live_stream_change_nothing(tmp_path: Path, wrong: str) -> None:
+    """The same over TCP: segments are those of the stream stamped rightly, and none lacks its sound or its picture."""
+    path = write(tmp_path / "clip.ts", 8.0)
+    right = heard_live(path)
+    assert restamp_ts(path, "picture", WRONG[wrong]) in {1, 4}
+    segments = heard_live(path)
+    assert len(segments) == 8
+    assert_same(segments, right)
+    assert not any(segment.quality.one_sided for segment in segments)
+
+
+@pytest.mark.parametrize("off_s", [-4.0, 37.0])
+def test_wrong_time_stamps_of_sound_change_nothing(tmp_path: Path, off_s: float) -> None:
+    """A PES packet of sound holds some 0.2 s of it under one time stamp: a wrong one moves no sample."""
+    path = write(tmp_path / "clip.ts", 8.0)
+    right = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert restamp_ts(path, "sound", lambda number: off_s if number % 12 == 5 else 0.0) >= 1
+    assert_same(segments_of(MediaSource(str(path), LOOK, speed="max")), right)
+
+
+@pytest.mark.parametrize("kind", ["sound", "picture"])
+@pytest.mark.parametrize("off_s", [-20.0, 20.0])
+def test_a_lasting_step_of_one_kind_is_taken_out(tmp_path: Path, kind: Literal["sound", "picture"], off_s: float) -> None:
+    """When the time stamps of one stream step and stay, sound and picture stay in step and the total stays."""
+    path = write(tmp_path / "clip.ts", 8.0)
+    right = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert restamp_ts(path, kind, lambda number: off_s if number >= (10 if kind == "sound" else 90) else 0.0) > 3
+    segments = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert len(segments) == 8
+    for one, other in zip(segments, right, strict=True):
+        assert one.quality.missing_samples <= 1_600
+        assert np.abs(np.flatnonzero(np.abs(one.audio) > 0.1)[0] - np.flatnonzero(np.abs(other.audio) > 0.1)[0]) <= 1_600
+        assert np.abs(one.frames.mean(axis=(1, 2, 3)) - other.frames.mean(axis=(1, 2, 3))).max() <= 7 * 3  # a tenth of a second of shades
+
+
+@pytest.mark.parametrize("every", [60, 50])
+def test_wrong_display_times_in_an_mp4_change_nothing(tmp_path: Path, every: int) -> None:
+    """MP4 with one picture, or one in fifty, displayed 37 s too late gives the segments of the same recording stamped rightly."""
+    right = write(tmp_path / "right.mp4", 8.0)
+    with av.open(str(right)) as whole, av.open(str(tmp_path / "wrong.mp4"), "w") as out:
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in (*whole.streams.video, *whole.streams.audio)}
+        numbers = dict.fromkeys(streams, -1)
+        for packet in whole.demux():
+            if packet.dts is None or packet.pts is None or packet.time_base is None:
+                continue
+            index = packet.stream.index
+            numbers[index] += 1
+            if packet.stream.type == "video" and numbers[index] % 100 % every == 20:
+                packet.pts += round(37 / packet.time_base)
+            packet.stream = streams[index]
+            out.mux(packet)
+    segments = segments_of(MediaSource(str(tmp_path / "wrong.mp4"), LOOK, speed="max"))
+    assert_in_step(segments)
+    assert_same(segments, segments_of(MediaSource(str(right), LOOK, speed="max")))
+
+
+@pytest.mark.parametrize("times_s", [range(20), [0, 5, 12, 13, 19], [0.2 * n + (n % 7 > 4) * 0.15 + n // 9 * 1.7 for n in range(50)]])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_pictures_at_a_slow_or_irregular_rate_keep_their_times(tmp_path: Path, suffix: str, times_s: Sequence[float]) -> None:
+    """Frame threads and reordering give such pictures seconds late; that is no reason to doubt their time stamps."""
+    path = tmp_path / f"slow.{suffix}"
+    with av.open(str(path), "w") as out:
+        video, audio = out.add_stream("libx264", rate=25, options={"bf": "3", "preset": "veryfast"}), out.add_stream("aac", rate=16_000)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        packets: list[Any] = []
+        for number, time_s in enumerate(times_s):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade(number), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(time_s * 1_000), Fraction(1, 1_000)
+            packets += video.encode(frame)
+        samples = click_track(21.0, 16_000)
+        for first in range(0, samples.size, 1_024):
+            part = av.AudioFrame.from_ndarray(samples[None, first : first + 1_024], format="s16", layout="mono")
+            part.sample_rate, part.time_base, part.pts = 16_000, Fraction(1, 16_000), first
+            packets += audio.encode(part)
+        for packet in sorted([*packets, *video.encode(None), *audio.encode(None)], key=lambda one: one.dts * one.time_base):
+            out.mux(packet)
+    look = Look(picture=(24, 32), frames_per_second=50)
+    shown = [item.start_ns / 1e9 for item in MediaSource(str(path), look, speed="max").items() if isinstance(item, VideoFrame)]
+    assert shown == pytest.approx(list(times_s), abs=0.041)
+
+
 def test_only_pictures_that_are_looked_at_are_converted(tmp_path: Path) -> None:
-    """Of 100 pictures, few more than the 16 that segments show are given."""
+    """Of 100 pictures, few more than the 16 that segments show are converted."""
     source = MediaSource(str(write(tmp_path / "clip.mp4")), LOOK, speed="max")
     assert sum(isinstance(item, VideoFrame) for item in source.items()) <= 24
 
 
 def test_a_filter_graph_is_a_source_and_the_same_every_time() -> None:
-    """Test sources give whole segments, twice the same."""
+    """Filter graphs give whole segments, the same every time."""
     source = MediaSource(LAVFI, LOOK, speed="max")
     first, second = segments_of(source), segments_of(MediaSource(LAVFI, LOOK, speed="max"))
     assert [segment.index for segment in first] == [0, 1, 2]
@@ -161,7 +315,7 @@ def test_a_filter_graph_is_a_source_and_the_same_every_time() -> None:
 
 @pytest.mark.parametrize("sound_after_s", [-0.7, 0.0, 0.7])
 def test_a_limited_run_of_a_file_ends_with_a_whole_second(tmp_path: Path, sound_after_s: float) -> None:
-    """With --duration 2 sound and pictures are complete up to 2 s, whichever of them the file holds first, as in the whole file."""
+    """With --duration 2, sound and pictures are complete up to 2 s, whichever of them the file holds first, as in the whole file."""
     path = str(write_apart(tmp_path / "clip.mkv", sound_after_s))
     options = SegmenterOptions(frames_per_second=F, picture=LOOK.picture)
     limited = read_feed(make_feed(MediaSource(path, LOOK, speed="max"), options, 2.0))
@@ -176,7 +330,7 @@ def test_a_limited_run_of_a_file_ends_with_a_whole_second(tmp_path: Path, sound_
 
 
 def test_its_own_pace_and_full_speed_give_the_same(tmp_path: Path) -> None:
-    """A file played at its own pace takes its own time, no item comes early, and the segments are those of full speed."""
+    """A file at its own pace takes its own time, no item comes early, and the segments are those of full speed."""
     path, clock = str(write(tmp_path / "clip.mp4")), FakeClock(step_ns=0)
     paced = segments_of(MediaSource(path, LOOK, speed="1", clock=clock))
     fast = segments_of(MediaSource(path, LOOK, speed="max"))
@@ -190,7 +344,7 @@ def test_its_own_pace_and_full_speed_give_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "tcp", "rtsp"])
 def test_a_network_stream_that_never_gives_a_packet_is_refused(scheme: str) -> None:
-    """A peer that takes the connection and says nothing is an error at the start that says what to check."""
+    """A peer that accepts the connection and sends nothing is an error at the start that states what to check."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings = CaptureSettings(timeout_s=0.5, reconnect_min_s=0.05, reconnect_max_s=0.1)
         source = MediaSource(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/live", LOOK, settings=settings)
@@ -202,7 +356,7 @@ def test_a_network_stream_that_never_gives_a_packet_is_refused(scheme: str) -> N
 
 
 def test_the_session_of_a_file_is_its_content(tmp_path: Path) -> None:
-    """A copy under another name has the same session, another recording another one."""
+    """A copy under another name has the same session, and another recording has another one."""
     one = write(tmp_path / "one.mp4")
     (tmp_path / "copy.mp4").write_bytes(one.read_bytes())
     other = write(tmp_path / "other.mp4", 2.0)
@@ -212,14 +366,14 @@ def test_the_session_of_a_file_is_its_content(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("lacking", "word"), [("sound", "no sound"), ("pictures", "no picture")])
 def test_a_file_with_half_of_what_is_needed_is_refused(tmp_path: Path, lacking: str, word: str) -> None:
-    """Without sound, or without pictures, the message says which and what to do."""
+    """Without sound, or without pictures, the error names what is missing and what to do."""
     path = write(tmp_path / "half.mp4", **{lacking: False})  # type: ignore[arg-type]
     with pytest.raises(MissingModalityError, match=word):
         list(MediaSource(str(path), LOOK).items())
 
 
 def test_an_mp4_cut_off_before_its_index_is_refused(tmp_path: Path) -> None:
-    """An MP4 without its moov box cannot be read, and the message says why."""
+    """An MP4 without its moov box cannot be read, and the error states why."""
     path = write(tmp_path / "clip.mp4")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(CaptureError, match="index"):
@@ -227,7 +381,7 @@ def test_an_mp4_cut_off_before_its_index_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_cut_off_behind_its_index_is_played_as_far_as_it_goes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With the index in front, the rest that is there is played, and the early end is logged."""
+    """If the index is in front, the remaining part is played, and the early end is logged."""
     path = write(tmp_path / "clip.mp4", 6.0, options={"movflags": "faststart"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     with caplog.at_level(logging.WARNING):
@@ -238,7 +392,7 @@ def test_a_file_cut_off_behind_its_index_is_played_as_far_as_it_goes(tmp_path: P
 
 @pytest.mark.parametrize("suffix", ["mkv", "ts", "mp4"])
 def test_damage_in_the_middle_is_skipped(tmp_path: Path, suffix: str) -> None:
-    """Bytes overwritten in the middle cost some pictures and sound, not the run, and not the seconds before and after."""
+    """Bytes overwritten in the middle cost some pictures and sound, but not the run and not the segments before and after."""
     path = write(tmp_path / f"clip.{suffix}", 8.0)
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
@@ -251,9 +405,9 @@ def test_damage_in_the_middle_is_skipped(tmp_path: Path, suffix: str) -> None:
         assert_in_step([*segments[:2], segments[7]])
 
 
-@pytest.mark.parametrize(("content", "word"), [(None, "no such file"), (b"", "no media file"), (b"hello" * 100, "no media file")])
+@pytest.mark.parametrize(("content", "word"), [(None, "no such file"), (b"", "not a media file"), (b"hello" * 100, "not a media file")])
 def test_what_is_no_media_file_is_refused(tmp_path: Path, content: bytes | None, word: str) -> None:
-    """A missing, an empty and a text file each get one clear sentence."""
+    """A missing, an empty and a text file each give one clear error."""
     path = tmp_path / "clip.mp4"
     if content is not None:
         path.write_bytes(content)
@@ -262,13 +416,13 @@ def test_what_is_no_media_file_is_refused(tmp_path: Path, content: bytes | None,
 
 
 def test_a_missing_file_has_no_session(tmp_path: Path) -> None:
-    """Asking for the content hash of a file that is not there is the same error."""
+    """The session of a missing file raises the same error."""
     with pytest.raises(CaptureError, match="no such file"):
         _ = MediaSource(str(tmp_path / "no.mp4"), LOOK).session
 
 
 def test_closing_ends_a_file() -> None:
-    """No item comes after close()."""
+    """No item is yielded after close()."""
     source = MediaSource(LAVFI, LOOK, speed="max")
     taken = []
     for item in source.items():
@@ -279,7 +433,7 @@ def test_closing_ends_a_file() -> None:
 
 
 def write_titled(path: Path, seconds: float = 4.0) -> Path:
-    """Write a recording whose title is Latin-1, as old recorders have it, and no UTF-8."""
+    """Write a recording with a title in Latin-1, as old recorders write it."""
     write(path, seconds)
     with av.open(str(path)) as source, av.open(str(path.with_name(f"titled{path.suffix}")), "w") as out:
         streams = {one.index: out.add_stream_from_template(one) for one in source.streams}
@@ -296,13 +450,13 @@ def write_titled(path: Path, seconds: float = 4.0) -> Path:
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
 def test_a_title_in_any_encoding_is_no_obstacle(tmp_path: Path, suffix: str) -> None:
-    """What a recorder writes about a recording, in whatever encoding, does not keep it from being played."""
+    """A recording is played, whatever the encoding of its metadata."""
     segments = segments_of(MediaSource(str(write_titled(tmp_path / f"clip.{suffix}")), LOOK, speed="max"))
     assert [segment.index for segment in segments] == [0, 1, 2, 3]
 
 
 def test_a_title_in_any_encoding_is_no_obstacle_over_a_network(tmp_path: Path) -> None:
-    """A live stream with such a title is played, and nobody is told to check a password."""
+    """A live stream with such a title is played, and no error tells the user to check a password."""
     content = write_titled(tmp_path / "clip.mkv").read_bytes()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -316,12 +470,12 @@ def test_a_title_in_any_encoding_is_no_obstacle_over_a_network(tmp_path: Path) -
         source = MediaSource(f"tcp://127.0.0.1:{server.getsockname()[1]}", LOOK, settings=settings)
         got: list[object] = []
         with pytest.raises(CaptureError, match="was lost"):
-            got.extend(source.items())  # CPython keeps what came before the error
+            got.extend(source.items())  # CPython keeps the items before the error
         assert sum(isinstance(item, VideoFrame) for item in got) >= 12
 
 
 def test_a_pipe_is_played_to_its_end(tmp_path: Path) -> None:
-    """What cannot be read twice is not read for its session, which is then a random word, a new one for each run."""
+    """A source that cannot be read twice is not read for its session; the session is a random word, new for each run."""
     content = write(tmp_path / "clip.ts", 4.0).read_bytes()
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -340,7 +494,7 @@ def test_a_pipe_is_played_to_its_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["2026-09-14T10:22:31.mp4", "http:clip.mp4", "lavfi.mp4", "~clip.mp4", "-clip.mp4", "a b?c=d&e.mp4"])
 def test_any_name_of_a_file_may_be_given_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """A colon makes no protocol of a name, and a tilde no home of another user."""
+    """A file name may contain a colon or begin with a tilde; it is not taken as a protocol or as a home folder."""
     write(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     source = MediaSource(name, LOOK, speed="max")
@@ -349,7 +503,7 @@ def test_any_name_of_a_file_may_be_given_relative(tmp_path: Path, monkeypatch: p
 
 
 def test_a_folder_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    """Its content is asked for first, and then it is opened: both say that a file must be named."""
+    """The session and the items both raise an error that tells the user to name a file."""
     with pytest.raises(CaptureError, match="is a folder; give the path of one media file in it"):
         _ = MediaSource(str(tmp_path), LOOK).session
     with pytest.raises(CaptureError, match="is a folder; give the path of one media file in it"):
@@ -358,7 +512,7 @@ def test_a_folder_is_refused_with_what_to_do(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hole", ["zeros", "cut"])
 def test_a_fragmented_file_with_a_hole_is_played_up_to_it(tmp_path: Path, caplog: pytest.LogCaptureFixture, hole: str) -> None:
-    """What was played was not damaged; the log says from where on the file is."""
+    """Only the part before the damage is played, and the log names the time of the damage."""
     path = write(tmp_path / "clip.mp4", 12.0, options={"movflags": "frag_keyframe+empty_moov+default_base_moof"})
     content = path.read_bytes()
     parts = [place for place in range(len(content)) if content[place : place + 4] == b"moof"]
@@ -368,6 +522,6 @@ def test_a_fragmented_file_with_a_hole_is_played_up_to_it(tmp_path: Path, caplog
         segments = segments_of(MediaSource(str(path), LOOK, speed="max"))
     assert [segment.index for segment in segments] == [0, 1, 2, 3]
     assert "damaged data skipped" in caplog.text
-    told = re.search(r"file is damaged, its rest is left out source=\S+ at_s=(\S+)", caplog.text)
+    told = re.search(r"the file is damaged, its rest is skipped source=\S+ at_s=(\S+)", caplog.text)
     assert told is not None
     assert float(told[1]) == pytest.approx(4.0, abs=0.1)

@@ -1,4 +1,4 @@
-"""Promises of extraction from a user's own clips and of training on them, with real media files."""
+"""Tests of extraction from a user's own clips, with real media files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROWS = (
 
 
 class Model(Bundle):
-    """A bundle without weights, whose encoders are a formula."""
+    """A bundle without weights; its encoders are a formula."""
 
     @property
     def sha256(self) -> str:
@@ -40,7 +40,7 @@ class Model(Bundle):
 
 
 class Worker:
-    """Encodes with the formula, counts what it was asked for, and may be killed after some files."""
+    """Encodes with the formula, keeps the names of the files it encodes, and can be killed after some files."""
 
     def __init__(self, kill_after: int | None = None) -> None:
         self.asked: list[str] = []
@@ -75,7 +75,7 @@ def extract(clips: Path, out: Path, worker: Worker, rows: Sequence[str] = ROWS, 
 
 
 def test_clips_become_a_folder_that_training_reads(clips: Path, tmp_path: Path) -> None:
-    """Every second of every file is in a row of its split, with its features and label; short files repeat, long ones give several rows."""
+    """Every segment of every file is in a row of its split, with features and label; short files repeat, long ones give several rows."""
     found = extract(clips, tmp_path, Worker())
     assert found.rows == {"train": 6, "val": 1, "test": 2}
     data = open_ave(tmp_path)
@@ -105,7 +105,7 @@ def test_clips_become_a_folder_that_training_reads(clips: Path, tmp_path: Path) 
 
 
 def test_a_killed_extraction_goes_on_where_it_was(clips: Path, tmp_path: Path) -> None:
-    """Files that were done are not encoded again, a half-written one is, and the result is that of a run in one go, bit for bit."""
+    """Finished files are not encoded again, a half-written one is, and the result equals that of one run, bit for bit."""
     whole = tmp_path / "whole"
     extract(clips, whole, Worker())
     out = tmp_path / "out"
@@ -127,7 +127,7 @@ def test_a_killed_extraction_goes_on_where_it_was(clips: Path, tmp_path: Path) -
 
 
 def test_half_written_feature_files_are_made_anew(clips: Path, tmp_path: Path) -> None:
-    """A damaged HDF5 file costs no encoding: it is put together again of the seconds that are kept."""
+    """A damaged HDF5 file is built again from the stored features of each file, without encoding."""
     extract(clips, tmp_path, Worker())
     path = tmp_path / "visual_feature.h5"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -138,7 +138,7 @@ def test_half_written_feature_files_are_made_anew(clips: Path, tmp_path: Path) -
 
 
 def test_a_changed_table_encodes_what_is_new(clips: Path, tmp_path: Path) -> None:
-    """New labels of known files and another stride cost no encoding; a new file costs its own."""
+    """New labels of known files and another stride need no encoding; only a new file is encoded."""
     extract(clips, tmp_path, Worker(), ROWS[:3] + ROWS[4:])
     again = Worker()
     rows = ("one.mp4,bark,1,4,train", "one.mp4,hoot,5,8,train", *ROWS[1:])
@@ -149,15 +149,15 @@ def test_a_changed_table_encodes_what_is_new(clips: Path, tmp_path: Path) -> Non
 
 
 def test_an_event_beyond_the_end_is_told_before_anything_is_encoded(clips: Path, tmp_path: Path) -> None:
-    """The message names file and row."""
+    """An event beyond the end of its file raises an error with file and row, and no file is encoded."""
     worker = Worker()
-    with pytest.raises(DataError, match=r"row 3: two\.mp4 lasts 4\.\d s, and its event must end by then, got offset_s 9"):
+    with pytest.raises(DataError, match=r"row 3: the event must end within two\.mp4, which lasts 4\.\d s, got offset_s 9"):
         extract(clips, tmp_path, worker, ("one.mp4,bark,1,4,train", "two.mp4,meow,0,9,train", *ROWS[2:]))
     assert worker.asked == []
 
 
 def test_a_file_that_cannot_be_read_is_told_with_its_row(clips: Path, tmp_path: Path) -> None:
-    """The others are encoded; no folder is put together of a part unless that is asked for."""
+    """The other files are encoded; the folder of features is built without the bad file only with `skip`."""
     (clips / "bad.mp4").write_bytes(b"no media")
     rows = (*ROWS, "bad.mp4,bark,0,1,train")
     found = extract(clips, tmp_path, Worker(), rows)
@@ -170,7 +170,7 @@ def test_a_file_that_cannot_be_read_is_told_with_its_row(clips: Path, tmp_path: 
 
 
 def test_features_of_another_model_are_not_mixed(clips: Path, tmp_path: Path) -> None:
-    """One folder holds features of one model and one type of number."""
+    """One folder holds features of one model and one number type."""
     extract(clips, tmp_path, Worker())
     with pytest.raises(DataError, match="choose another folder"):
         extract(clips, tmp_path, Worker(), dtype="float32")
@@ -181,8 +181,8 @@ def test_features_of_another_model_are_not_mixed(clips: Path, tmp_path: Path) ->
 
 
 def test_a_class_without_a_whole_half_second_is_told(clips: Path, tmp_path: Path) -> None:
-    """An event too short to fill half a second teaches nothing."""
-    with pytest.raises(DataError, match="row 2: class bark must fill at least half of one second of a training file"):
+    """A class whose events fill no half segment of a training file is refused."""
+    with pytest.raises(DataError, match=r"row 2: class bark must fill at least half of one segment \(1 s\) of a training file"):
         extract(clips, tmp_path, Worker(), ("one.mp4,bark,1.8,2.2,train", *ROWS[1:]))
 
 
@@ -191,5 +191,5 @@ def test_a_class_without_a_whole_half_second_is_told(clips: Path, tmp_path: Path
     [(1, 10, [0]), (10, 10, [0]), (11, 10, [0, 1]), (20, 10, [0, 10]), (24, 10, [0, 10, 14]), (14, 3, [0, 3, 4]), (12, 1, [0, 1, 2])],
 )
 def test_rows_cover_every_second(seconds: int, stride: int, starts: list[int]) -> None:
-    """What is left at the end is joined to a last row that overlaps the one before."""
+    """Segments left at the end of a file are in a last row that overlaps the row before."""
     assert row_starts(seconds, stride) == starts

@@ -1,4 +1,4 @@
-"""Promises of `streamav eval` on streams, end to end on a tiny folder of AVE's form."""
+"""Tests of `streamav eval` on streams, end to end on a tiny folder in AVE's format."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def network() -> VSCG:
 
 
 def test_offline_windows_on_streams_give_the_offline_number(folder: Path, network: VSCG) -> None:
-    """Track S1: on streams of whole clips, windows that are aligned to them score exactly the accuracy of the clips."""
+    """On streams of whole clips, windows aligned to the clips give exactly the accuracy of the clips (track S1)."""
     data = open_ave(folder)
     stream = Manifest(split="test", seed=0, streams=(tuple(Piece("clip", int(row), int(row), 0, 10) for row in data.test.rows),))
     aligned = next(run_aligned(network, data.test, stream, "argmax29"))
@@ -62,7 +62,7 @@ def test_offline_windows_on_streams_give_the_offline_number(folder: Path, networ
 
 
 def test_the_oracle_judges_a_piece_in_its_whole_clip(folder: Path, network: VSCG) -> None:
-    """Cropped pieces and gaps between them keep the scores of the windows that they were cut from; the streams' labels are the same."""
+    """Cropped pieces and gaps keep the scores of the windows they were cut from, and the labels of the streams are the same."""
     data = open_ave(folder)
     made = manifest_of(data, "test", ManifestOptions(streams=1, seconds=150, seed=3))
     aligned = next(run_aligned(network, data.val, made, "argmax29"))
@@ -90,7 +90,7 @@ def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_report_of_several_seeds_with_thresholds_of_validation_streams(
     folder: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Thresholds are tuned on val streams before any test stream is scored; a table for each latency, baselines in each, files in --out."""
+    """The report tunes thresholds on val streams and has a table with baselines for each latency; --out holds the files."""
     order: list[str] = []
     for name in ("run_streams", "run_aligned"):
         original = getattr(streaming, name)
@@ -104,7 +104,7 @@ def test_a_report_of_several_seeds_with_thresholds_of_validation_streams(
     arguments = ["--data", folder, "--model", model, "--protocol", "stream", "--streams", 1, "--minutes", 1, "--seeds", 2]
     result = invoke(evaluate, *arguments, "--json", "--out", out)
     assert result.exit_code == 0, result.output
-    assert order == ["val"] * 3 + ["test"] * 6  # two heads and the oracle; then each on the streams of two seeds
+    assert order == ["val"] * 3 + ["test"] * 6  # two heads and the oracle on val, then each of them on the streams of two seeds
     figures = json.loads(result.stdout)
     assert figures == json.loads((out / "report.json").read_text(encoding="utf-8"))
     stream = figures["stream"]
@@ -126,7 +126,7 @@ def test_a_report_of_several_seeds_with_thresholds_of_validation_streams(
 
 @pytest.mark.slow
 def test_the_thresholds_of_a_card_are_those_of_its_classes(folder: Path, model: Path, tmp_path: Path) -> None:
-    """What tune writes for single classes is what --thresholds card scores: general thresholds that nothing reaches then say nothing."""
+    """--thresholds card scores with the settings of single classes that tune writes."""
     bundle = load_bundle(model)
     general = DetectionCard(on=1.0, off=1.0)
     classes = {slug: PartialThresholds(on=0.001, off=0.001) for slug in bundle.card.slugs}
@@ -146,7 +146,7 @@ def test_the_thresholds_of_a_card_are_those_of_its_classes(folder: Path, model: 
 
 
 def test_what_cannot_be_reported_is_refused_before_anything_is_run(tmp_path: Path) -> None:
-    """A manifest is one seed's, and a report is not written over something else."""
+    """A manifest with several seeds, and an --out folder that holds other files, are refused before anything runs."""
     (tmp_path / "precious.txt").write_text("x", encoding="utf-8")
     arguments = ["--data", tmp_path, "--model", "starter"]
     seeds = invoke(evaluate, *arguments, "--manifest", tmp_path / "m.json", "--seeds", 2).exception
@@ -154,4 +154,4 @@ def test_what_cannot_be_reported_is_refused_before_anything_is_run(tmp_path: Pat
     assert isinstance(seeds, SettingsError)
     assert "one seed" in str(seeds)
     assert isinstance(taken, SettingsError)
-    assert "must be free" in str(taken)
+    assert "must be a new or empty folder" in str(taken)

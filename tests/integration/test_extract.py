@@ -1,4 +1,4 @@
-"""Promises of `streamav extract`, with real media files and an encoder that is a formula."""
+"""Tests of `streamav extract`, with real media files and an encoder that is a formula."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(media: Path, engine: Formula, monkeypatch: pytest.MonkeyPatch) -> extrac
 
 
 def test_features_of_real_files_are_resumed_clip_by_clip(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clip that is missing is named and the others are extracted; once it is there a second call computes it alone."""
+    """A missing clip is named and the others are extracted; when it exists, a second call encodes only this clip."""
     out = media.parent / "out"
     engine = Formula()
     first = run(media, engine, monkeypatch)
@@ -49,7 +49,7 @@ def test_features_of_real_files_are_resumed_clip_by_clip(media: Path, monkeypatc
 
 
 def test_a_short_or_broken_clip_is_named(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clip under ten seconds and a file that is no media are failures with a reason, not features."""
+    """A clip under ten seconds and a file that is no media give a reason and no features."""
     write_clip(media / "one.mp4", 4, 40)
     (media / "two.mp4").write_bytes(b"no media")
     result = run(media, Formula(), monkeypatch)
@@ -59,7 +59,7 @@ def test_a_short_or_broken_clip_is_named(media: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_folder_of_other_clips_is_refused(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of two lists of clips are never mixed in one folder."""
+    """One folder never holds rows of two lists of clips."""
     run(media, Formula(), monkeypatch)
     (media.parent / "Annotations.txt").write_text("Bark&one&good&0&4\n", encoding="utf-8")
     with pytest.raises(DataError, match="another"):
@@ -67,7 +67,7 @@ def test_a_folder_of_other_clips_is_refused(media: Path, monkeypatch: pytest.Mon
 
 
 def test_a_half_written_file_is_found_and_made_anew(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A feature file that was cut off is not taken for a whole one: all rows are extracted again, into whole files."""
+    """If a feature file is cut off, all rows are extracted again into complete files."""
     write_clip(media / "two.mp4", 10, 120)
     run(media, Formula(), monkeypatch)
     path = media.parent / "out" / "visual_feature.h5"

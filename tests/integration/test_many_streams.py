@@ -1,4 +1,4 @@
-"""Several sources in one process: real media, real networks (of random weights), a real broker, a source that really stops."""
+"""Tests several sources in one process: real media, real networks (random weights), a real broker, a source that really stops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rigs.mosquitto import Broker, spare_port
 
 from streamav.publish import EventMessage, decode
 
-pytestmark = pytest.mark.slow  # whole programs, at the world's pace
+pytestmark = pytest.mark.slow  # whole programs, in real time
 
 CLIP = "lavfi:testsrc=size=64x48:rate=12:duration={0}[out0];sine=frequency=440:sample_rate=16000:duration={0}[out1]"
 
@@ -35,12 +35,12 @@ for number in range(25 * 600):
     out.mux(sound.encode(heard))
     time.sleep(max(0.0, began + number / 25 - time.monotonic()))
 """
-"""A network camera: MPEG-TS to the first who connects, at its own pace."""
+"""A network camera: MPEG-TS to the first client, at its own pace."""
 
 
 @pytest.fixture
 def camera() -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Give the port of a camera, and its process."""
+    """Return the port of a camera, and its process."""
     port = spare_port()
     process = subprocess.Popen([sys.executable, "-c", CAMERA, str(port)], stderr=subprocess.DEVNULL)
     time.sleep(0.5)
@@ -50,7 +50,7 @@ def camera() -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
 
 
 class Program:
-    """The program with a home of its own, and a configuration of several sources."""
+    """The program with its own home folder, and a configuration of several sources."""
 
     def __init__(self, home: Path, folder: Path, model: Path) -> None:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")}
@@ -58,7 +58,7 @@ class Program:
         self.folder, self.model = folder, model
 
     def config(self, **sources: str) -> Path:
-        """Write a file with a source for each name, of the lines that are given."""
+        """Write a file with a source for each name, with the given lines."""
         file = self.folder / "many.toml"
         tables = "".join(f'[[sources]]\nid = "{name}"\n{lines}\n' for name, lines in sources.items())
         file.write_text(f'{tables}[model]\nname = "{self.model}"\n', encoding="utf-8")
@@ -95,7 +95,7 @@ def messages(text: str) -> list[EventMessage]:
 
 
 def test_a_camera_that_stops_ends_alone(program: Program, camera: tuple[int, subprocess.Popen[bytes]], tmp_path: Path) -> None:
-    """Frozen by SIGSTOP, it is lost; the files beside it come to their end with every second, and the status names the camera."""
+    """A camera frozen by SIGSTOP is lost; the files run to their end with every segment, and the error names the camera."""
     port, process = camera
     once = "\n[sources.capture]\ntimeout_s = 1.0\nreconnect = false"
     file = program.config(
@@ -122,7 +122,7 @@ def test_a_camera_that_stops_ends_alone(program: Program, camera: tuple[int, sub
     [('uri = "missing.mp4"', "missing.mp4"), ('camera = "no-such-camera"\nmic = "no-such-microphone"', "cannot be opened")],
 )
 def test_a_source_that_cannot_be_opened_ends_the_run(program: Program, lines: str, words: str) -> None:
-    """Status 3, and the sentence names the source."""
+    """The exit code is 3, and the error names the source."""
     done = program("run", "--config", program.config(attic=f'uri = "{CLIP.format(60)}"', gate=lines))
     assert done.returncode == 3, done.stderr
     assert "source gate: " in done.stderr.splitlines()[-1]
@@ -131,7 +131,7 @@ def test_a_source_that_cannot_be_opened_ends_the_run(program: Program, lines: st
 
 @pytest.mark.broker
 def test_each_source_has_its_own_topics(program: Program, tmp_path: Path) -> None:
-    """Events, states and availability under each id, from one connection; JSON lines and terminal name the source too."""
+    """Events, states and availability have topics under each id, over one connection; JSON lines and terminal name the source too."""
     broker = Broker(tmp_path / "broker").start()
     try:
         url = f"mqtt://127.0.0.1:{broker.port}/house"
@@ -154,7 +154,7 @@ def test_each_source_has_its_own_topics(program: Program, tmp_path: Path) -> Non
 
 
 def test_how_many_streams_a_machine_carries_is_found(program: Program) -> None:
-    """`streamav bench --streams 2 --json`: each trial with its numbers, and the greatest number carried."""
+    """`streamav bench --streams 2 --json` lists each trial with its numbers, and the largest number carried."""
     done = program("bench", "--streams", "2", "--trial", "2", "--profile", program.model, "--threads", "1", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["streams"]
@@ -169,7 +169,7 @@ def test_how_many_streams_a_machine_carries_is_found(program: Program) -> None:
 
 
 def test_a_file_can_be_decoded_by_every_stream(program: Program) -> None:
-    """`--source`: each stream decodes it anew, over and over."""
+    """With `--source` each stream decodes the file itself, in a loop."""
     done = program(
         "bench", "--streams", "1", "--trial", "1", "--source", CLIP.format(3), "--profile", program.model, "--threads", "1", "--json"
     )

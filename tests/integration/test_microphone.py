@@ -1,4 +1,4 @@
-"""The microphone against a real sound server: PortAudio over PulseAudio's null sink, no sound card needed."""
+"""Tests the microphone with a real sound server: PortAudio over PulseAudio's null sink, without a sound card."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from rigs.microphone import VirtualMicrophone
 from rigs.roles import write_tiny_bundle
-from rigs.services import VirtualMicrophone
 
 from streamav.capture.devices import list_microphones
 from streamav.capture.look import Look
@@ -45,7 +45,7 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualMicrophone]:
 
 
 def noise(seconds: float, rate_hz: int, seed: int = 0) -> NDArray[np.float32]:
-    """Noise below 4 kHz, so that it survives the resampling at both rates; the same sound at every rate."""
+    """Return noise below 4 kHz, so that it survives the resampling at both rates; the same sound at every rate."""
     spectrum = np.random.default_rng(seed).standard_normal((round(4_000 * seconds), 2)) @ np.array([1.0, 1.0j])
     full = np.zeros(round(rate_hz * seconds) // 2 + 1, complex)
     full[: spectrum.size] = spectrum
@@ -54,7 +54,7 @@ def noise(seconds: float, rate_hz: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def record(microphone: Microphone, seconds: float, act: Callable[[float], None] = lambda _: None) -> list[AudioBlock]:
-    """Collect blocks for some seconds, calling *act* with the time since the opening again and again."""
+    """Collect blocks for some seconds, and call *act* with the time since the opening again and again."""
     blocks: list[AudioBlock] = []
     stop, start = threading.Event(), time.monotonic()
     for block in microphone.blocks(stop):
@@ -68,7 +68,7 @@ def record(microphone: Microphone, seconds: float, act: Callable[[float], None] 
 
 
 def once(when_s: float, act: Callable[[], object]) -> Callable[[float], None]:
-    """Do something when its time has come, and never again."""
+    """Run a function once when its time has come."""
     done: list[object] = []
 
     def check(since_s: float) -> None:
@@ -80,7 +80,7 @@ def once(when_s: float, act: Callable[[], object]) -> Callable[[float], None]:
 
 
 def test_a_known_sound_is_found_where_it_was_played(rig: VirtualMicrophone) -> None:
-    """What is played is heard, unchanged, between a block before and 0.3 s after the player's start."""
+    """The played sound is heard unchanged, from a block before to 0.3 s after the player's start."""
     microphone = Microphone("pulse", SystemClock())
     microphone.open()
     played: list[int] = []
@@ -107,7 +107,7 @@ def test_a_known_sound_is_found_where_it_was_played(rig: VirtualMicrophone) -> N
 
 
 def test_a_suspended_source_leaves_a_gap_as_long_as_the_loss(rig: VirtualMicrophone) -> None:
-    """Two seconds that the sound server swallowed are missing in the time stamps, to within two blocks."""
+    """Two seconds that the sound server dropped are missing in the time stamps, to within two blocks."""
     microphone = Microphone("pulse", SystemClock())
     microphone.open()
     suspend, resume = (
@@ -130,7 +130,7 @@ def test_a_suspended_source_leaves_a_gap_as_long_as_the_loss(rig: VirtualMicroph
 
 
 def test_a_killed_sound_server_ends_the_microphone(rig: VirtualMicrophone) -> None:
-    """When the server dies, the microphone says so within a second instead of waiting for ever."""
+    """When the server dies, the microphone raises an error within a second."""
     microphone = Microphone("pulse", SystemClock(), timeout_s=5.0)
     microphone.open()
     killed: list[float] = []
@@ -148,16 +148,16 @@ def test_a_killed_sound_server_ends_the_microphone(rig: VirtualMicrophone) -> No
 
 
 def test_a_microphone_that_is_not_there_is_refused(rig: VirtualMicrophone) -> None:
-    """An unknown name says where to find the known ones."""
+    """The error for an unknown name names the command that lists the devices."""
     with pytest.raises(CaptureError, match="streamav devices"):
         Microphone("no such microphone", SystemClock()).open()
     assert any(device.name == "pulse" for device in list_microphones())
 
 
 def test_camera_and_microphone_share_one_clock_and_come_back_after_a_loss(rig: VirtualMicrophone) -> None:
-    """Both devices give whole segments; a dead sound server is LOST, its return ONLINE, and time goes on meanwhile.
+    """Both devices give whole segments; a dead sound server is LOST, its return ONLINE, and the media time goes on.
 
-    The camera is a paced stand-in: a machine without /dev/video0 has no other.
+    A paced filter graph replaces the camera, because the test machine may have none.
     """
     settings = CaptureSettings(timeout_s=2.0, reconnect_min_s=0.2, reconnect_max_s=0.5)
     source = PairSource(CAMERA, "pulse", LOOK, settings=settings)
@@ -183,7 +183,7 @@ def test_camera_and_microphone_share_one_clock_and_come_back_after_a_loss(rig: V
     assert states == [SourceState.LOST, SourceState.ONLINE]
     indices = [segment.index for segment in segments]
     assert indices == sorted(set(indices))
-    assert indices[-1] + 1 == pytest.approx(since, abs=2.0)  # the media clock follows the real one over the loss
+    assert indices[-1] + 1 == pytest.approx(since, abs=2.0)  # the media clock follows the real one during the loss
     whole = [segment for segment in segments[:2] if segment.quality.missing_samples < 3_200]
     assert len(whole) == 2
     assert all(segment.frames.any() for segment in segments[:2])
@@ -217,7 +217,7 @@ def test_a_suspended_microphone_is_refused_at_the_start(rig: VirtualMicrophone, 
 def test_two_clocks_agree_on_what_happened_when(rig: VirtualMicrophone) -> None:
     """A sound that is played when the camera shows a given picture is heard at that picture's media time.
 
-    Bounds: the sound card's time moves by a block (0.1 s early), and the player needs its time to start (0.4 s late).
+    Bounds: the sound card's time varies by a block (0.1 s early), and the player needs time to start (0.4 s late).
     """
     source = PairSource(CAMERA, "pulse", LOOK)
     sounds: list[AudioBlock] = []

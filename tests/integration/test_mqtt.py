@@ -1,4 +1,4 @@
-"""The MQTT sink against a real Mosquitto: contract, faults of broker and process, logins, TLS."""
+"""Tests of the MQTT sink against a real Mosquitto: contract, failures of broker and process, logins, TLS."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Heard = list[tuple[str, bytes, int, bool]]
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
-    """Give a running broker without passwords."""
+    """Return a running broker without passwords."""
     need_mosquitto()
     one = Broker(tmp_path / "broker").start()
     yield one
@@ -51,7 +51,7 @@ def make_sink(broker: Broker, state_dir: Path, **changes: object) -> MqttSink:
 
 
 async def until(condition: Callable[[], bool], within_s: float = 15.0) -> None:
-    """Wait for *condition*; real processes answer when they like."""
+    """Wait until *condition* holds; other processes answer after an unknown time."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - conditions are about other processes
             await asyncio.sleep(0.02)
@@ -59,7 +59,7 @@ async def until(condition: Callable[[], bool], within_s: float = 15.0) -> None:
 
 @asynccontextmanager
 async def listening(port: int, topic: str = "streamav/#", **options: object) -> AsyncIterator[Heard]:
-    """Subscribe at QoS 1 with a client of its own, and give the list of what arrives."""
+    """Subscribe at QoS 1 with a separate client, and return the list of what arrives."""
     heard: Heard = []
 
     async def read(client: aiomqtt.Client) -> None:
@@ -75,7 +75,7 @@ async def listening(port: int, topic: str = "streamav/#", **options: object) -> 
 
 @asynccontextmanager
 async def collecting(port: int) -> AsyncIterator[Heard]:
-    """Listen to events with a session that outlives the broker's restarts, connecting again as often as needed."""
+    """Collect events with a session that survives restarts of the broker, connecting again as often as needed."""
     heard: Heard = []
 
     async def read_for_ever() -> None:
@@ -99,7 +99,7 @@ def events(heard: Heard) -> list[EventMessage]:
 
 
 async def retained(port: int) -> dict[str, bytes]:
-    """Give what a fresh subscriber is told at once, without the base."""
+    """Return what a new subscriber receives at once, without the base."""
     async with listening(port) as heard:
         await asyncio.sleep(0.3)
     assert all(flag for *_, flag in heard)
@@ -108,7 +108,7 @@ async def retained(port: int) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_what_subscribers_are_told(broker: Broker, tmp_path: Path, protocol: str) -> None:
-    """Topics, QoS and retain are those of the contract; a fresh subscriber finds exactly the retained ones; both protocols alike."""
+    """Topics, QoS and retain are those of the contract, and a new subscriber gets exactly the retained ones, with both protocols."""
     sink = make_sink(broker, tmp_path / "state", protocol=protocol)
     async with listening(broker.port) as heard:
         await sink.start()
@@ -139,7 +139,7 @@ async def test_what_subscribers_are_told(broker: Broker, tmp_path: Path, protoco
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_scores_for_debugging(broker: Broker, tmp_path: Path, protocol: str) -> None:
-    """With `mqtt.scores` each segment's scores arrive on `<source>/scores` at QoS 0; a later subscriber is not told of them."""
+    """With `mqtt.scores` the scores of each segment arrive on `<source>/scores` at QoS 0; a later subscriber does not get them."""
     sink = make_sink(broker, tmp_path / "state", protocol=protocol, scores=True)
     async with listening(broker.port, "streamav/porch/scores") as heard:
         await sink.start()
@@ -154,7 +154,7 @@ async def test_scores_for_debugging(broker: Broker, tmp_path: Path, protocol: st
 
 
 async def test_both_protocols_send_the_same_bytes(broker: Broker, tmp_path: Path) -> None:
-    """What version 5 adds (content type, schema) stands beside the payload, never in it; and it arrives."""
+    """Content type and schema of version 5 arrive as properties; the payload is the same with both protocols."""
     payloads = {}
     for protocol in PROTOCOLS:
         sink = make_sink(broker, tmp_path / protocol, protocol=protocol, client_id=f"one-{protocol[0]}")
@@ -173,7 +173,7 @@ async def test_both_protocols_send_the_same_bytes(broker: Broker, tmp_path: Path
 
 
 async def test_a_broker_that_comes_late_gets_everything(broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Absent at the start: nothing fails, it is said once, and what happened meanwhile arrives in order."""
+    """When the broker starts late, its absence is logged once and all events arrive in order."""
     broker.stop()
     sink = make_sink(broker, tmp_path / "state")
     await sink.start()
@@ -186,11 +186,11 @@ async def test_a_broker_that_comes_late_gets_everything(broker: Broker, tmp_path
         await until(lambda: len(events(heard)) >= 20)
         await sink.close()
     assert [(m.id, m.seq) for m in events(heard)] == [(ulid(number), seq) for number in range(1, 6) for seq in range(1, 5)]
-    assert sum("broker away" in record.message for record in caplog.records) == 1
+    assert sum("broker not reached" in record.message for record in caplog.records) == 1
 
 
 async def test_a_broker_killed_in_mid_stream_costs_nothing(tmp_path: Path) -> None:
-    """40 messages, the broker down in their midst: all arrive, each event has one new and one end, seq rises."""
+    """When the broker is down in the middle of 40 messages, all arrive, each event has one new and one end, and seq rises."""
     broker = Broker(tmp_path / "broker", persistent=True).start()
     sink = make_sink(broker, tmp_path / "state")
     try:
@@ -220,7 +220,7 @@ async def test_a_broker_killed_in_mid_stream_costs_nothing(tmp_path: Path) -> No
 
 
 async def test_a_frozen_broker_is_noticed_and_nothing_is_lost(broker: Broker, tmp_path: Path) -> None:
-    """SIGSTOP: the publish times out, we come back after SIGCONT, and all events are there."""
+    """With a frozen broker (SIGSTOP) the publish times out; after SIGCONT the sink reconnects and all events arrive."""
     sink = make_sink(broker, tmp_path / "state")
     async with collecting(broker.port) as heard:
         await sink.start()
@@ -243,7 +243,7 @@ async def test_a_frozen_broker_is_noticed_and_nothing_is_lost(broker: Broker, tm
 
 
 async def test_closing_is_bounded_while_the_broker_is_frozen(broker: Broker, tmp_path: Path) -> None:
-    """The run ends in time even when nothing is acknowledged any more."""
+    """Closing ends in time even when the broker acknowledges nothing any more."""
     sink = make_sink(broker, tmp_path / "state")
     await sink.start()
     await until(lambda: sink.counters.connected)
@@ -257,7 +257,7 @@ async def test_closing_is_bounded_while_the_broker_is_frozen(broker: Broker, tmp
 
 @pytest.mark.parametrize("protocol", ["3.1.1", pytest.param("5", marks=pytest.mark.slow)])
 async def test_the_will_after_kill_9(broker: Broker, tmp_path: Path, protocol: str) -> None:
-    """A killed process is offline (with version 5 after the delay of the will), and the next start ends its event as restart."""
+    """A killed process becomes offline (with version 5 after the delay of the will), and the next start ends its event as restart."""
     program = Path(__file__).with_name("publisher.py")
     arguments = [sys.executable, str(program), "127.0.0.1", str(broker.port), protocol, str(tmp_path / "state")]
     async with listening(broker.port) as heard:
@@ -279,7 +279,7 @@ async def test_the_will_after_kill_9(broker: Broker, tmp_path: Path, protocol: s
 
 
 async def test_no_will_after_a_clean_stop(broker: Broker, tmp_path: Path) -> None:
-    """We say offline ourselves, after the end as shutdown; the broker sends no will."""
+    """After a clean stop the service publishes offline itself, after the end as shutdown; the broker sends no will."""
     sink = make_sink(broker, tmp_path / "state")
     async with listening(broker.port) as heard:
         await sink.start()
@@ -293,20 +293,20 @@ async def test_no_will_after_a_clean_stop(broker: Broker, tmp_path: Path) -> Non
 
 
 async def test_a_short_drop_out_sends_no_will(broker: Broker, tmp_path: Path) -> None:
-    """Version 5 delays the will, so that subscribers do not see a service flap that is back at once."""
+    """With version 5 the will is delayed, so subscribers do not see offline when the service reconnects at once."""
     sink = make_sink(broker, tmp_path / "state", protocol="5", client_id="flapper")
     async with listening(broker.port, "streamav/status") as heard:
         await sink.start()
         await until(lambda: sink.counters.connected)
         async with aiomqtt.Client("127.0.0.1", broker.port, identifier="flapper", protocol=aiomqtt.ProtocolVersion.V5):
-            await asyncio.sleep(0)  # takes the name over: our connection is cut without a word of ours
+            await asyncio.sleep(0)  # takes the client id over: the broker closes our connection, and we send no DISCONNECT
         await until(lambda: sink.counters.connects >= 2 and sink.counters.connected)
         await sink.close()
     assert [payload for _, payload, *_ in heard].count(b"offline") == 1
 
 
 async def test_two_services_with_one_name_are_told(broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Both would throw each other out for ever: after three times within a minute it is an error, with what to do."""
+    """Two services with one client id: after three takeovers within a minute there is an error with what to do."""
     sinks = [make_sink(broker, tmp_path / str(n), client_id="same") for n in range(2)]
     for sink in sinks:
         await sink.start()
@@ -317,7 +317,7 @@ async def test_two_services_with_one_name_are_told(broker: Broker, tmp_path: Pat
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_a_wrong_password_is_said_once_and_makes_no_storm(tmp_path: Path, caplog: pytest.LogCaptureFixture, protocol: str) -> None:
-    """One line of the log, attempts at the cap only, the password nowhere; repaired at the broker, it connects."""
+    """A wrong password is logged once, attempts follow at the longest pause, the password is not logged, and a repaired login connects."""
     caplog.set_level(logging.DEBUG)
     need_mosquitto()
     wrong = "a barking cat"
@@ -341,7 +341,7 @@ async def test_a_wrong_password_is_said_once_and_makes_no_storm(tmp_path: Path, 
 
 
 async def test_a_password_from_a_file(tmp_path: Path) -> None:
-    """Its line end is no part of it; a file that is missing is a wrong setting, said before the run."""
+    """The line end of the password file is not part of the password; a missing file is a SettingsError before the run."""
     need_mosquitto()
     broker = Broker(tmp_path / "broker", passwords=True).start()
     secret = tmp_path / "password"
@@ -358,7 +358,7 @@ async def test_a_password_from_a_file(tmp_path: Path) -> None:
 
 
 async def test_an_access_list_that_denies_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The broker acknowledges what it throws away; only the probe that does not come back tells."""
+    """The broker acknowledges denied messages; only the missing probe shows the denial."""
     need_mosquitto()
     broker = Broker(tmp_path / "broker", passwords=True, publisher_may_write=False).start()
     sink = make_sink(broker, tmp_path / "state", username=USER, password=SecretStr(PASSWORD).get_secret_value())
@@ -374,7 +374,7 @@ async def test_an_access_list_that_denies_is_noticed(tmp_path: Path, caplog: pyt
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves a refused TLS socket to the collector
 async def test_tls(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The right authority and name connect; a wrong authority and a wrong name are refused in words; insecure warns."""
+    """The right authority and host name connect; a wrong authority and a wrong name are refused with a reason; insecure warns."""
     need_mosquitto()
     folder = tmp_path / "pem"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""`streamav subscribe` as users run it, against a real Mosquitto."""
+"""Tests of `streamav subscribe` with a real Mosquitto."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def heard_by(broker: Broker, name: str = "streamav-subscribe-") -> None:
 
 
 async def publish_when_heard(broker: Broker, state_dir: Path, heard: str = "streamav-subscribe-") -> None:
-    """Publish one event once the command has subscribed."""
+    """Publish one event after the command has subscribed."""
     await heard_by(broker, heard)
     settings = MqttSettings(host="127.0.0.1", port=broker.port, base=broker.base, backoff=BackoffSettings(min_s=0.05, max_s=0.2))
     sink = MqttSink(settings, MqttIdentity(model=lambda: MODEL, sources={"porch": ["bark"]}), state_dir)
@@ -50,7 +50,7 @@ async def publish_when_heard(broker: Broker, state_dir: Path, heard: str = "stre
 
 @pytest.mark.parametrize("raw", [False, True])
 async def test_events_are_shown_and_summed_up(tmp_path: Path, raw: bool) -> None:
-    """A line for each message, as words or as it is; the summary holds the event and the latencies; standard output holds nothing else."""
+    """Each message is one line, readable or raw; the summary holds event and latencies; standard output holds nothing else."""
     need_mosquitto()
     broker = Broker(tmp_path / "broker").start()
     try:
@@ -75,7 +75,7 @@ async def test_events_are_shown_and_summed_up(tmp_path: Path, raw: bool) -> None
 
 
 async def test_the_broker_of_the_file_is_listened_to(tmp_path: Path) -> None:
-    """`--config F mqtt://localhost` keeps port, TLS and base of F: the file of a run serves its subscriber, client id and all."""
+    """`--config F mqtt://localhost` keeps port, TLS and base of F: a subscriber can use the file of a run, also its client id."""
     need_mosquitto()
     certificates = make_certificates(tmp_path)
     broker = Broker(tmp_path / "broker", certificates=certificates, base="house").start()
@@ -93,7 +93,7 @@ async def test_the_broker_of_the_file_is_listened_to(tmp_path: Path) -> None:
 
 
 async def test_a_message_beyond_the_contract_s_size_is_not_even_received(tmp_path: Path) -> None:
-    """With MQTT 5 the broker keeps it from us, so that what waits to be read is bounded in bytes too; what follows arrives."""
+    """With MQTT 5 the broker does not send a message that is too large, so unread data are bounded in bytes; later messages arrive."""
     need_mosquitto()
     broker = Broker(tmp_path / "broker").start()
     try:
@@ -114,7 +114,7 @@ async def test_a_message_beyond_the_contract_s_size_is_not_even_received(tmp_pat
 
 
 async def test_a_refused_login_ends_with_the_reason(tmp_path: Path) -> None:
-    """No retry for ever where nobody can repair it: the error says what to do."""
+    """A refusal that a retry cannot repair ends the command, and the error states what to do."""
     need_mosquitto()
     broker = Broker(tmp_path / "broker", passwords=True).start()
     try:
@@ -127,7 +127,7 @@ async def test_a_refused_login_ends_with_the_reason(tmp_path: Path) -> None:
 
 
 async def test_a_reader_that_goes_away_ends_it_cleanly(tmp_path: Path) -> None:
-    """`streamav subscribe --json | head -1` ends without complaint."""
+    """`streamav subscribe --json | head -1` ends without an error."""
     need_mosquitto()
     broker = Broker(tmp_path / "broker").start()
     try:

@@ -1,4 +1,4 @@
-"""Promises of the way from a folder of a user's own clips to a model that runs live, whole programs with the starter's encoders."""
+"""Tests of whole programs, from a folder of a user's own clips to a model that runs live, with the starter's encoders."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from streamav.training.experiments.export import UNTUNED
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # whole programs, many seconds each
 
 CLASSES = {"my_alarm": "siren", "my_clock": "clock"}
-"""Own classes, and what of the embedded scene stands for them."""
+"""Own classes, and the kinds of the embedded scene that represent them."""
 CLIPS = 6
-"""Of each class; 8 s each."""
+"""Clips of each class, 8 s each."""
 
 
 def write_scene(path: Path, script: Script) -> None:
@@ -54,7 +54,7 @@ def write_scene(path: Path, script: Script) -> None:
 
 
 def scene(kind: str, seed: int) -> tuple[Script, float, float]:
-    """Make a scene of 8 s with one event, and its onset and offset."""
+    """Make a scene of 8 s with one event; return it with the event's onset and offset."""
     onset = 1.0 + seed % 3
     offset = onset + 4.0
     return Script(seconds=8.0, cues=(Cue(kind=kind, sound=(onset, offset), picture=(onset, offset)),), seed=seed), onset, offset
@@ -88,7 +88,7 @@ def features(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_from_a_folder_of_clips_to_a_model_that_runs(folder: Path, tmp_path: Path) -> None:
-    """One command gives a bundle with its encoders inside, and a clip that was never seen is told by its own class at its own time."""
+    """One command writes a bundle with its encoders inside; the model finds class and time of the event in new clips."""
     out = tmp_path / "mine"
     result = invoke(train, "--data", folder, "--encoders", "starter", "--out", out, "--epochs", 60, "--batch", 8)
     assert result.exit_code == 0, result.output
@@ -111,7 +111,7 @@ def test_from_a_folder_of_clips_to_a_model_that_runs(folder: Path, tmp_path: Pat
 
 
 def test_features_that_are_there_are_trained_on(features: Path, tmp_path: Path) -> None:
-    """The folder that `streamav extract` made is taken as the clips are; what own clips cannot be trained with is refused."""
+    """`train` takes the folder of `streamav extract` like the clips themselves; options that own clips do not allow are refused."""
     result = invoke(train, "--data", features, "--out", tmp_path / "mine", "--epochs", 2)
     assert result.exit_code == 0, result.output
     assert load_bundle(tmp_path / "mine").card.slugs == ("my_alarm", "my_clock")
@@ -120,7 +120,7 @@ def test_features_that_are_there_are_trained_on(features: Path, tmp_path: Path) 
 
 
 def test_thresholds_are_not_taken_from_streams_where_nothing_was_found(folder: Path, tmp_path: Path) -> None:
-    """Where validation has no event, the missing classes are named, and the model keeps middling thresholds and says so."""
+    """If validation has no event, the missing classes are named, and the model keeps the default thresholds and reports this."""
     own = tmp_path / "clips"
     own.mkdir()
     lines = ["file,label,onset_s,offset_s,split"]
@@ -140,7 +140,7 @@ def test_thresholds_are_not_taken_from_streams_where_nothing_was_found(folder: P
 
 
 def test_one_of_two_kinds_of_labels_is_needed(folder: Path, tmp_path: Path) -> None:
-    """Neither and both are refused; a table with a mistake ends with the error for data."""
+    """No labels and two kinds of labels are refused; a table with a mistake raises DataError."""
     (tmp_path / "media").mkdir()
     assert isinstance(invoke(extract, "--media", tmp_path / "media", "--out", tmp_path / "out").exception, SettingsError)
     both = invoke(extract, "--media", folder, "--out", tmp_path, "--labels", folder / "labels.csv", "--annotations", folder / "labels.csv")
@@ -152,10 +152,10 @@ def test_one_of_two_kinds_of_labels_is_needed(folder: Path, tmp_path: Path) -> N
 
 @pytest.mark.filterwarnings("ignore")  # of Ray's own modules and sockets
 def test_ray_gives_the_same_features(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A local Ray gives every number bit for bit as this process does, and tells the file that cannot be read in the same words."""
+    """A local Ray gives the same numbers as this process, bit for bit, and the same message for a file that cannot be read."""
     if not os.environ.get("CI") and importlib.util.find_spec("ray") is None:  # in CI it must be there
         pytest.skip("the extra ray is not installed")
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray's 15 would starve on a busy machine
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # with Ray's default of 15, its processes get no time on a busy machine
     table = (folder / "labels.csv").read_text(encoding="utf-8")
     (folder / "bad.mp4").write_bytes(b"no media")
     (folder / "worse.csv").write_text(table + "bad.mp4,none,,\n", encoding="utf-8")
@@ -175,7 +175,7 @@ def test_ray_gives_the_same_features(folder: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_without_ray_the_message_says_what_to_install(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The extra is named, and nothing has been encoded by then."""
+    """Without ray, the error names the extra to install."""
     monkeypatch.setitem(sys.modules, "ray", None)
     result = invoke(extract, "--media", folder, "--out", tmp_path / "out", "--ray", "local")
     assert isinstance(result.exception, MissingExtraError)

@@ -1,4 +1,4 @@
-"""The making of the profiles, from material to a bundle that runs, at a thousandth of its size."""
+"""Tests of making the profiles, from material to a bundle that runs, with very few examples and steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streamav.training.starter.distillation import Steps
 from streamav.training.starter.encoders import EncoderPlan
 from streamav.training.starter.picture_examples import PictureCounts
 from streamav.training.starter.profiles import ProfileRun, make_profile
-from streamav.training.starter.sound_examples import SecondCounts
+from streamav.training.starter.sound_examples import SegmentCounts
 from streamav.training.streams.judge import StreamPlan
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ CHANGES: Mapping[str, Mapping[str, object]] = {
 
 def _run(folder: Path, teachers: Path) -> ProfileRun:
     views = PictureCounts(per_class=2, most_per_photo=2, none=2, mixed=2, drawn=1)
-    seconds = SecondCounts(per_class=2, none=2, mixed=2, drawn=1)
+    seconds = SegmentCounts(per_class=2, none=2, mixed=2, drawn=1)
     plan = EncoderPlan(
         pictures=views,
         pictures_val=views,
@@ -56,7 +56,7 @@ def _run(folder: Path, teachers: Path) -> ProfileRun:
 
 
 def test_training_asks_for_the_teachers_before_any_work(tmp_path: Path) -> None:
-    """Without the public weights the command ends at once and names the file and the folder; an unknown profile names the known."""
+    """Missing public weights and an unknown profile raise an error before any file is written; it names the file or the known profiles."""
     with pytest.raises(DataError, match=r"yamnet\.safetensors"):
         make_profile("starter", _run(tmp_path, tmp_path))
     with pytest.raises(SettingsError, match="starter, edge"):
@@ -69,7 +69,7 @@ def test_training_asks_for_the_teachers_before_any_work(tmp_path: Path) -> None:
 def test_a_starter_is_made_from_material_and_runs(
     tmp_path: Path, shared_data: Path, engine_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Material becomes a whole bundle with figures in its card; a second call makes no stage again; the model runs."""
+    """The result is a complete bundle with figures in its card; a second call repeats no stage; the model runs."""
     write_material(tmp_path, LABELS)
     run = _run(tmp_path, shared_data / "weights")
     make_profile("starter", run)
@@ -89,7 +89,7 @@ def test_a_starter_is_made_from_material_and_runs(
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a dozen exports to ONNX
 def test_an_edge_model_holds_its_head_alone(tmp_path: Path, shared_data: Path, engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bundle names its public encoders and does not hold them; with --weights it runs, composes, and without ends with what to do."""
+    """The bundle names its public encoders but does not hold them; it runs and composes with --weights, and ends with code 4 without."""
     write_material(tmp_path, LABELS)
     weights = shared_data / "weights"
     run = replace(_run(tmp_path, weights), seeds=1)

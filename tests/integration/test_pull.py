@@ -1,4 +1,4 @@
-"""Public files are fetched once and whole, from a real HTTP server on loopback that breaks off, lies and refuses."""
+"""Tests of pulling public files once and completely, from a real HTTP server on the loopback interface with faults."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ ENTRY = PublicFile(
 
 @dataclass
 class Server:
-    """A file server with faults, and what it was asked."""
+    """A file server with faults; it records the requests."""
 
     data: bytes = DATA
     cut_after: list[int] = field(default_factory=list)
-    """Bytes after which each of the next answers breaks off."""
+    """Number of bytes after which each of the next responses breaks off."""
     ranges: bool = True
     length: bool = True
     redirect: str | None = None
     etag: str = '"one"'
     asked: list[str | None] = field(default_factory=list)
-    """Range headers, in order."""
+    """Range headers of the requests, in order."""
     url: str = ""
 
 
@@ -81,11 +81,11 @@ def server() -> Iterator[Server]:
             if state.length:
                 self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            with contextlib.suppress(ConnectionError):  # whoever is told too much hangs up
+            with contextlib.suppress(ConnectionError):  # a client that gets too many bytes closes the connection
                 self.wfile.write(body[: state.cut_after.pop(0)] if state.cut_after else body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
         state.url = f"http://127.0.0.1:{httpd.server_address[1]}/weights.h5"
@@ -101,7 +101,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_file_is_fetched_once(server: Server, tmp_path: Path) -> None:
-    """The file comes whole, progress ends at its size, and a second call asks nobody."""
+    """The file is complete, the progress ends at its size, and a second call sends no request."""
     entry = replace(ENTRY, url=server.url)
     seen: list[tuple[int, int | None]] = []
     path = pull(entry, folder=tmp_path, progress=lambda done, total: seen.append((done, total)))
@@ -113,14 +113,14 @@ def test_a_file_is_fetched_once(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_broken_connection_is_taken_up_where_it_stopped(server: Server, tmp_path: Path) -> None:
-    """Cut in mid-file twice, the rest is asked for by range, and the whole is right."""
+    """After two broken connections the rest is requested by range, and the file is correct."""
     server.cut_after = [1_000_000, 500_000]
     assert pull(ENTRY, source=server.url, folder=tmp_path).read_bytes() == DATA
     assert server.asked == [None, "bytes=1000000-", "bytes=1500000-"]
 
 
 def test_the_next_call_goes_on_too(server: Server, tmp_path: Path) -> None:
-    """When nothing more comes the call ends with an error that says so, and the next one goes on from there."""
+    """When no more bytes arrive the call ends with an error, and the next call resumes there."""
     server.cut_after = [1_000_000, 0]
     with pytest.raises(ModelError, match=r"stopped after 1000000 of 3000000 bytes .* run the same command again"):
         pull(ENTRY, source=server.url, folder=tmp_path)
@@ -131,7 +131,7 @@ def test_the_next_call_goes_on_too(server: Server, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["another file", "no ranges", "part too long"])
 def test_a_part_of_something_else_is_not_gone_on_with(server: Server, tmp_path: Path, change: str) -> None:
-    """A changed file, a server without ranges and a part that is too long all make it begin again."""
+    """A changed file, a server without ranges and a part that is too long make the download start again."""
     server.cut_after = [1_000_000, 0]
     with pytest.raises(ModelError):
         pull(ENTRY, source=server.url, folder=tmp_path)
@@ -149,7 +149,7 @@ def test_a_part_of_something_else_is_not_gone_on_with(server: Server, tmp_path: 
 
 @pytest.mark.parametrize("length", [True, False])
 def test_a_wrong_file_is_removed(server: Server, tmp_path: Path, length: bool) -> None:
-    """A file with another hash and a file that is too large, said or not, give an error and stay nowhere."""
+    """A file with another hash and a file that is too large, declared or not, give an error and leave no file."""
     server.length = length
     server.data = DATA[:-1] + b"x"
     with pytest.raises(ModelError, match="SHA-256"):
@@ -161,7 +161,7 @@ def test_a_wrong_file_is_removed(server: Server, tmp_path: Path, length: bool) -
 
 
 def test_an_unknown_hash_is_remembered(server: Server, tmp_path: Path) -> None:
-    """A file of which no hash is known must be the same at the next pull."""
+    """A file without a known hash must be the same at the next pull."""
     entry = replace(ENTRY, sha256=None, url=server.url)
     pull(entry, folder=tmp_path)
     server.data = DATA[::-1]
@@ -172,14 +172,14 @@ def test_an_unknown_hash_is_remembered(server: Server, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["file:///etc/hostname", "ftp://127.0.0.1/x", "data://text/plain,x"])
 def test_only_http_is_opened(source: str, tmp_path: Path) -> None:
-    """Other schemes are refused before anything is opened."""
+    """Other schemes than http and https are refused before a connection is opened."""
     with pytest.raises(ModelError, match="https://"):
         pull(ENTRY, source=source, folder=tmp_path)
 
 
 @pytest.mark.parametrize("target", ["file:///etc/hostname", "ftp://127.0.0.1/x"])
 def test_redirects_stay_on_http(server: Server, tmp_path: Path, target: str) -> None:
-    """A server cannot send us to a local file."""
+    """A redirect to a local file is refused."""
     server.redirect = target
     with pytest.raises(ModelError, match=r"(?i)redirect"):
         pull(ENTRY, source=server.url, folder=tmp_path)
@@ -187,14 +187,14 @@ def test_redirects_stay_on_http(server: Server, tmp_path: Path, target: str) -> 
 
 
 def test_offline_and_missing_say_what_to_do(server: Server, tmp_path: Path) -> None:
-    """A dead port and a 404 name the address and the way out."""
+    """A closed port and a status 404 give an error with the address and the option --from FILE."""
     for address in ("http://127.0.0.1:9/weights.h5", server.url.replace("weights", "nothing")):
         with pytest.raises(ModelError, match="--from FILE"):
             pull(ENTRY, source=address, folder=tmp_path)
 
 
 def test_local_files_and_folders(tmp_path: Path) -> None:
-    """A file, or a folder that holds it, is copied and checked; another layout keeps a name the engines look for."""
+    """A file, or a folder that holds it, is copied and checked; a file of another layout gets a name that the engines search."""
     source, home = tmp_path / "source", tmp_path / "home"
     source.mkdir()
     (source / "weights.h5").write_bytes(DATA)
@@ -206,7 +206,7 @@ def test_local_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_the_catalogue_is_complete() -> None:
-    """Every profile's encoders are known, by https, and all but one have a hash from their publishers or users."""
+    """The encoders of every profile have an https address, and all but one have a published hash."""
     assert {entry.network for name in PROFILES for entry in encoders_of(name)} == ENCODERS.keys()
     assert all(entry.url.startswith("https://") and entry.url.endswith(entry.file) for entry in ENCODERS.values())
     assert [entry.network for entry in ENCODERS.values() if entry.sha256 is None and entry.md5 is None] == ["mobilenetv2"]

@@ -1,4 +1,4 @@
-"""Network streams that die, hang and come back: RTSP against a real server, MPEG-TS pushed by a real ffmpeg."""
+"""Tests network streams that die, hang and return: RTSP with a real server, MPEG-TS sent by a real ffmpeg."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from rigs.services import RtspServer, free_port, need
+from rigs.rtsp_server import RtspServer
+from rigs.services import free_port, need
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
@@ -33,7 +34,7 @@ def server() -> Iterator[RtspServer]:
 
 
 def follow(source: MediaSource, seconds: float) -> Iterator[Segment | SourceState]:
-    """Yield segments and states for at most some seconds."""
+    """Yield segments and states for at most this many seconds."""
     timer = threading.Timer(seconds, source.close)
     timer.start()
     segmenter = Segmenter(SegmenterOptions(frames_per_second=4, picture=LOOK.picture, patience_s=1.5))
@@ -47,7 +48,7 @@ def follow(source: MediaSource, seconds: float) -> Iterator[Segment | SourceStat
 
 
 def test_a_stream_gives_sound_and_picture_of_the_same_seconds(server: RtspServer) -> None:
-    """After the first second, segments are whole: nothing is missing, and the tone is there."""
+    """After the first segment, segments are whole: nothing is missing, and the tone is there."""
     source = MediaSource(server.url, LOOK, settings=SETTINGS)
     segments = []
     for item in follow(source, 20.0):
@@ -63,7 +64,7 @@ def test_a_stream_gives_sound_and_picture_of_the_same_seconds(server: RtspServer
 
 @pytest.mark.parametrize("fault", ["kill", "stop"])
 def test_a_dead_or_hanging_server_is_lost_and_comes_back(server: RtspServer, fault: str) -> None:
-    """A killed server looks like the end of a file, a stopped one like nothing at all; both are LOST, then ONLINE."""
+    """A killed server ends the stream, a stopped one sends nothing; both are LOST, then ONLINE."""
     source = MediaSource(server.url, LOOK, settings=SETTINGS)
     states: list[tuple[SourceState, float]] = []
     segments: list[Segment] = []
@@ -100,7 +101,7 @@ def test_closing_does_not_wait_for_a_hanging_server(server: RtspServer) -> None:
 
 
 def test_a_server_that_is_not_there_is_refused_at_the_start() -> None:
-    """The first attempt fails with a message that does not tell the password."""
+    """The first attempt fails with an error that does not show the password."""
     source = MediaSource(f"rtsp://user:secret@127.0.0.1:{free_port()}/live", LOOK, settings=SETTINGS)
     with pytest.raises(CaptureError, match="refused") as caught:
         list(source.items())
@@ -108,7 +109,7 @@ def test_a_server_that_is_not_there_is_refused_at_the_start() -> None:
 
 
 def test_without_reconnecting_a_loss_ends_the_run(server: RtspServer) -> None:
-    """capture.reconnect = false: LOST, then a CaptureError."""
+    """With capture.reconnect = false the state is LOST, then a CaptureError is raised."""
     source = MediaSource(server.url, LOOK, settings=SETTINGS.model_copy(update={"reconnect": False}))
     seen: list[object] = []
 
@@ -123,21 +124,22 @@ def test_without_reconnecting_a_loss_ends_the_run(server: RtspServer) -> None:
     assert seen[-1] is SourceState.LOST
 
 
+@pytest.mark.parametrize("key_frame_every", ["25", "1000"])
 @pytest.mark.parametrize("scheme", ["udp", "tcp"])
-def test_a_pushed_transport_stream_is_a_live_source(scheme: str) -> None:
-    """MPEG-TS over UDP or TCP gives whole seconds, and its end is a loss, not the end of the run."""
+def test_a_pushed_transport_stream_is_a_live_source(scheme: str, key_frame_every: str) -> None:
+    """MPEG-TS over UDP or TCP gives whole segments, however rare its key frames, and its end is a loss, not the end of the run."""
     need("ffmpeg", "ffmpeg")
     port = free_port()
     ours = f"udp://127.0.0.1:{port}?fifo_size=100000&overrun_nonfatal=1" if scheme == "udp" else f"tcp://127.0.0.1:{port}?listen=1"
     theirs = f"{scheme}://127.0.0.1:{port}" + ("?pkt_size=1316" if scheme == "udp" else "")
     graph = "testsrc=size=64x48:rate=25:duration=6[out0];sine=frequency=440:sample_rate=48000:duration=6[out1]"
-    codecs = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "mpegts"]
+    codecs = ["-c:v", "libx264", "-preset", "ultrafast", "-g", key_frame_every, "-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "mpegts"]
     pusher: list[subprocess.Popen[bytes]] = []
 
     def push() -> None:
         pusher.append(subprocess.Popen(["ffmpeg", "-nostdin", "-loglevel", "quiet", "-re", "-f", "lavfi", "-i", graph, *codecs, theirs]))
 
-    starter = threading.Timer(0.5, push)  # whoever listens must be there first
+    starter = threading.Timer(0.5, push)  # the receiver must be there first
     starter.start()
     source = MediaSource(ours, LOOK, settings=CaptureSettings(timeout_s=3.0, reconnect_min_s=0.2, reconnect_max_s=0.5))
     segments: list[Segment] = []
@@ -152,3 +154,4 @@ def test_a_pushed_transport_stream_is_a_live_source(scheme: str) -> None:
     assert len(segments) >= 4
     whole = segments[1:-1]
     assert all(segment.quality.missing_samples == 0 and segment.audio.std() > 0.05 for segment in whole)
+    assert all(segment.quality.repeated_frames == 0 and segment.frames.any() for segment in whole)

@@ -1,4 +1,4 @@
-"""`streamav run` as a program of its own: real media, real networks (of random weights), a real broker."""
+"""Tests of `streamav run` as a separate program: real media, real networks (random weights), a real broker."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ pytestmark = pytest.mark.slow  # whole programs, some seconds each
 
 CLIP = "lavfi:testsrc=size=64x48:rate=12:duration={0}[out0];sine=frequency=440:sample_rate=16000:duration={0}[out1]"
 WALL = {"start_time", "end_time", "start_ts", "end_ts", "latency_s", "segments"}
-"""Fields that the hour of the run decides; `segments` has such times inside."""
+"""Fields that depend on the time of the run; `segments` contains such times."""
 
 
 class Streamav:
-    """The program with a home of its own."""
+    """The program with its own home folder."""
 
     def __init__(self, home: Path, state: Path) -> None:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")}
@@ -65,12 +65,12 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 
 def messages(text: str) -> list[EventMessage]:
-    """Read events, one a line; anything else fails."""
+    """Read events, one per line; anything else fails."""
     return [decode(line.encode()) for line in text.splitlines()]
 
 
 def timeless(text: str) -> list[dict[str, object]]:
-    """Read events without what the wall clock says."""
+    """Read events without the fields that depend on the wall clock."""
     found = []
     for line in text.splitlines():
         tree = json.loads(line)
@@ -80,7 +80,7 @@ def timeless(text: str) -> list[dict[str, object]]:
 
 
 def wait_for(process: subprocess.Popen[str], word: str) -> list[str]:
-    """Read standard error until a line holds *word*."""
+    """Read standard error until a line contains *word*."""
     lines: list[str] = []
     assert process.stderr is not None
     for line in process.stderr:
@@ -91,20 +91,20 @@ def wait_for(process: subprocess.Popen[str], word: str) -> list[str]:
 
 
 def test_a_file_becomes_lines_of_events_and_nothing_else(streamav: Streamav, model: tuple[str, str]) -> None:
-    """Standard output holds whole messages only; standard error says how it went; the status is 0."""
+    """Standard output holds complete messages only, standard error the summary; the exit status is 0."""
     done = streamav("run", "--source", CLIP.format(14), *model, "--speed", "max", "--jsonl", "-", "--id", "lab")
     assert done.returncode == 0, done.stderr
     found = messages(done.stdout)
     assert [found[0].type, found[-1].type, found[-1].end_reason] == ["new", "end", "ended"]
     assert {message.source for message in found} == {"lab"}
     assert found[-1].media_end_s == 14.0
-    assert "no broker was named" in done.stderr
+    assert "no broker is named" in done.stderr
     assert "14 s of media" in done.stderr
 
 
 @pytest.mark.slow
 def test_a_run_at_its_own_pace_gives_what_a_fast_one_gives(streamav: Streamav, model: tuple[str, str]) -> None:
-    """Live equals offline: the same messages, ids included, but for what the wall clock says."""
+    """A live run and an offline run give the same messages and ids, except fields that depend on the wall clock."""
     runs = [
         streamav("run", "--source", CLIP.format(13), *model, "--speed", speed, "--jsonl", "-", "--latency", "3")
         for speed in ("1", "max", "max")
@@ -117,7 +117,7 @@ def test_a_run_at_its_own_pace_gives_what_a_fast_one_gives(streamav: Streamav, m
 
 @pytest.mark.broker
 def test_events_reach_a_subscriber_over_a_real_broker(streamav: Streamav, model: tuple[str, str], broker: Broker, tmp_path: Path) -> None:
-    """File, pipeline, Mosquitto, subscriber: what arrives is what was written, byte for byte but for the latency."""
+    """The messages that arrive through Mosquitto equal the written JSON lines, byte for byte except the latency."""
     url = f"mqtt://127.0.0.1:{broker.port}/house"
     written = tmp_path / "events.jsonl"
     listener = streamav.start("subscribe", url, "--json", "--for", "60")
@@ -137,7 +137,7 @@ def test_events_reach_a_subscriber_over_a_real_broker(streamav: Streamav, model:
 
 @pytest.mark.broker
 async def test_scores_reach_a_subscriber_over_a_real_broker(streamav: Streamav, model: tuple[str, str], broker: Broker) -> None:
-    """`--set mqtt.scores=true`: one message for each second from the connection on, in order, with a score of every label."""
+    """`--set mqtt.scores=true` publishes one message for each segment after the connection, in order, with all scores."""
     heard: list[dict[str, Any]] = []
 
     async def listen() -> None:
@@ -165,7 +165,7 @@ async def test_scores_reach_a_subscriber_over_a_real_broker(streamav: Streamav, 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_a_signal_ends_the_run_in_order(streamav: Streamav, model: tuple[str, str], number: signal.Signals, status: int) -> None:
-    """Open events end as shut down, the summary is printed, and the status says whether a person ended it."""
+    """A signal ends open events as shut down and prints the summary; the exit status shows whether it was Ctrl-C."""
     process = streamav.start("run", "--source", CLIP.format(600), *model, "--jsonl", "-", "--set", "capture.queue_segments=1", "--verbose")
     wait_for(process, "new")
     process.send_signal(number)
@@ -178,7 +178,7 @@ def test_a_signal_ends_the_run_in_order(streamav: Streamav, model: tuple[str, st
 
 
 def test_a_reader_that_goes_away_ends_the_run(streamav: Streamav, model: tuple[str, str]) -> None:
-    """`streamav run --jsonl - | head -1` ends soon, and without a traceback."""
+    """`streamav run --jsonl - | head -1` ends soon and without a traceback."""
     with streamav.start("run", "--source", CLIP.format(3000), *model, "--jsonl", "-", "--speed", "max") as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -229,7 +229,7 @@ def truncated(folder: Path) -> Path:
 def test_media_that_cannot_be_used_end_with_3(
     streamav: Streamav, model: tuple[str, str], tmp_path: Path, make: Callable[[Path], Path], words: str
 ) -> None:
-    """One clear message, no traceback, no event."""
+    """A wrong source gives one clear message, no traceback and no event."""
     done = streamav("run", "--source", str(make(tmp_path)), *model, "--speed", "max", "--jsonl", "-")
     assert done.returncode == 3, done.stderr
     assert words in done.stderr
@@ -243,7 +243,7 @@ def test_media_that_cannot_be_used_end_with_3(
     ids=["unplugged", "no microphone", "no camera"],
 )
 def test_a_device_that_is_not_there_ends_with_3(streamav: Streamav, model: tuple[str, str], arguments: tuple[str, ...], words: str) -> None:
-    """The message names what is missing."""
+    """The message for a missing camera or microphone names it, and the run exits with 3."""
     done = streamav("run", *arguments, *model)
     assert done.returncode == 3, done.stderr
     assert words in done.stderr
@@ -251,7 +251,7 @@ def test_a_device_that_is_not_there_ends_with_3(streamav: Streamav, model: tuple
 
 
 def test_a_damaged_bundle_ends_with_4(streamav: Streamav, tiny_bundle: Path, tmp_path: Path) -> None:
-    """Missing, truncated and foreign models are told before anything is opened."""
+    """A missing or truncated model exits with 4 and without a traceback."""
     broken = tmp_path / "broken"
     broken.mkdir()
     for file in tiny_bundle.iterdir():
@@ -275,7 +275,7 @@ def test_a_damaged_bundle_ends_with_4(streamav: Streamav, tiny_bundle: Path, tmp
     ids=["unknown", "label", "password", "folder", "file"],
 )
 def test_a_wrong_setting_ends_with_2(streamav: Streamav, model: tuple[str, str], arguments: tuple[str, ...]) -> None:
-    """One sentence; a password is not repeated."""
+    """A wrong setting exits with 2, without a traceback; a password is not repeated."""
     done = streamav("run", "--source", "scene", "--speed", "max", *model, *arguments)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -283,7 +283,7 @@ def test_a_wrong_setting_ends_with_2(streamav: Streamav, model: tuple[str, str],
 
 
 def test_without_its_broker_a_run_goes_on(streamav: Streamav, model: tuple[str, str], tmp_path: Path) -> None:
-    """Nobody listens on the port: said once, all events still go to the file, the status is 0."""
+    """Without a broker on the port there is one warning; all events go to the file, and the exit status is 0."""
     url = f"mqtt://127.0.0.1:{spare_port()}"
     events = tmp_path / "events.jsonl"
     done = streamav("run", "--source", CLIP.format(12), *model, "--speed", "max", "--mqtt", url, "--jsonl", str(events))
@@ -294,7 +294,7 @@ def test_without_its_broker_a_run_goes_on(streamav: Streamav, model: tuple[str, 
 
 @pytest.mark.broker
 def test_a_login_that_is_refused_is_said_once_and_the_run_goes_on(streamav: Streamav, model: tuple[str, str], tmp_path: Path) -> None:
-    """The message says what to do; the password is in none of it."""
+    """The message states what to do and does not contain the password."""
     broker = Broker(tmp_path / "broker", passwords=True).start()
     try:
         streamav.environment["STREAMAV_MQTT_PASSWORD"] = "hunter2"  # noqa: S105 - the wrong one
@@ -310,7 +310,7 @@ def test_a_login_that_is_refused_is_said_once_and_the_run_goes_on(streamav: Stre
 @pytest.mark.slow
 @pytest.mark.broker
 def test_the_demonstration_runs_and_ends(streamav: Streamav, model: tuple[str, str]) -> None:
-    """Broker, run and subscriber start, are shown, and are compared with the truth; random weights find nothing: status 1."""
+    """The demo starts broker, run and subscriber and compares events with the truth; random weights find none, so it exits with 1."""
     done = streamav("demo", "--seconds", "13", "--speed", "max", *model)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "0 of 1 events found" in done.stdout
@@ -321,7 +321,7 @@ def test_the_demonstration_runs_and_ends(streamav: Streamav, model: tuple[str, s
 @pytest.mark.slow
 @pytest.mark.broker
 def test_ctrl_c_ends_the_demonstration_and_leaves_nothing_behind(streamav: Streamav, model: tuple[str, str]) -> None:
-    """130, and no program of it is left."""
+    """Ctrl-C ends the demo with 130 and leaves no program running."""
     command = [sys.executable, "-m", "streamav", "demo", *model]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=streamav.environment, start_new_session=True
@@ -342,7 +342,7 @@ def test_ctrl_c_ends_the_demonstration_and_leaves_nothing_behind(streamav: Strea
 
 
 def test_a_run_without_a_home_works(streamav: Streamav, model: tuple[str, str], tmp_path: Path) -> None:
-    """In a container HOME may be missing and the user's number unknown: models, engines and state then lie among the temporary files."""
+    """In a container HOME may be missing and the user number unknown; models, engines and state are then in the temporary folder."""
     unknown = (
         "import pwd, sys\ndef nobody(uid): raise KeyError(uid)\npwd.getpwuid = nobody\nfrom streamav.cli import main\nsys.exit(main())"
     )

@@ -1,4 +1,4 @@
-"""Secrets planted in every place of every input, and looked for in everything that a run gives out: the whole program, a real broker."""
+"""Secrets are put into every part of every input and searched in every output: the whole program with a real broker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from rigs.media_clips import write_clip
 from rigs.mosquitto import Broker
 
-SECRET = "Xq7zWv"  # noqa: S105 - what is looked for
+SECRET = "Xq7zWv"  # noqa: S105 - the planted secret
 CLIP = "lavfi:testsrc=size=64x48:rate=12:duration=13[out0];sine=frequency=440:sample_rate=16000:duration=13[out1]"
 ADDRESSES = [
     f"rtsp://admin:p@{SECRET}@127.0.0.1:1/live",
@@ -42,7 +42,7 @@ def quoted(text: str) -> str:
 @pytest.mark.slow
 @pytest.mark.broker
 async def test_nothing_that_a_run_gives_out_holds_a_secret(tmp_path: Path, engine_home: Path, tiny_bundle: Path) -> None:
-    """Messages, retained states, events, journal, summary, log, and the list of processes: none holds a password of camera or broker."""
+    """No message, retained state, event, journal, summary, log or list of processes contains a password of a camera or the broker."""
     write_clip(tmp_path / "clip.ts", 13.0, 100)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _server_of((tmp_path / "clip.ts").read_bytes()))
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -82,7 +82,7 @@ async def test_nothing_that_a_run_gives_out_holds_a_secret(tmp_path: Path, engin
         env=clean | {"STREAMAV_HOME": str(engine_home), "STREAMAV_STATE_DIR": str(out["state"]), "COLUMNS": "1000"},
     )
     talk = asyncio.create_task(process.communicate())
-    while not talk.done():  # while it runs: what it and its children are called
+    while not talk.done():  # the names of the process and its children while it runs
         given.extend(await asyncio.to_thread(_names_of, process.pid))
         await asyncio.sleep(0.2)
     given.extend(await talk)
@@ -94,7 +94,7 @@ async def test_nothing_that_a_run_gives_out_holds_a_secret(tmp_path: Path, engin
     files = [out["state"], *out["state"].rglob("*"), out["events.jsonl"], out["summary.json"]]
     given.extend(str(path).encode() for path in files)
     given.extend(path.read_bytes() for path in files if path.is_file())
-    assert f"...@127.0.0.1:{server.server_port}/.../live".encode() in b"".join(given), "the camera is still known by its address"
+    assert f"...@127.0.0.1:{server.server_port}/.../live".encode() in b"".join(given), "the address of the camera is shown"
     assert out["events.jsonl"].stat().st_size, given[-20:]
     assert [one for one in given if SECRET.encode() in one] == []
     private = [path for path in files if path.name != "summary.json"]
@@ -104,7 +104,7 @@ async def test_nothing_that_a_run_gives_out_holds_a_secret(tmp_path: Path, engin
 
 def _server_of(content: bytes) -> type[BaseHTTPRequestHandler]:
     class Camera(BaseHTTPRequestHandler):
-        """Gives the same recording under every address, and ends."""
+        """Sends the same recording for every path, and closes."""
 
         def do_GET(self) -> None:
             self.send_response(200)
@@ -112,13 +112,13 @@ def _server_of(content: bytes) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Print nothing."""
 
     return Camera
 
 
 def _names_of(parent: int) -> list[bytes]:
-    """Return what a process, its children and their threads are called."""
+    """Return the names of a process, its children and their threads."""
     own = [path for path in Path("/proc").glob("[0-9]*") if _belongs(path, parent)]
     return [_read(name) for path in own for name in (path / "cmdline", *path.glob("task/*/comm"))]
 
@@ -131,7 +131,7 @@ def _belongs(process: Path, parent: int) -> bool:
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except OSError:  # it has ended
+    except OSError:  # the process has ended
         return b""
 
 
@@ -162,7 +162,7 @@ def _read(path: Path) -> bytes:
     ],
 )
 def test_what_is_refused_is_refused_without_its_secret(arguments: list[str], tmp_path: Path, engine_home: Path, tiny_bundle: Path) -> None:
-    """Whatever is wrong with an argument, the message repeats no password of it."""
+    """An error message about an argument never repeats the password in it."""
     model = ("--model", str(tiny_bundle)) if arguments[0] in {"run", "engines"} else ()
     done = streamav(*arguments, *model, STREAMAV_HOME=str(engine_home), STREAMAV_STATE_DIR=str(tmp_path))
     assert done.returncode in {2, 3}
@@ -172,7 +172,7 @@ def test_what_is_refused_is_refused_without_its_secret(arguments: list[str], tmp
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_a_checked_configuration_is_shown_without_its_secrets(address: str, tmp_path: Path) -> None:
-    """`config check` shows every value but those that are secret."""
+    """`config check` shows every value that is not secret."""
     file = tmp_path / "run.toml"
     file.write_text(
         f"[source]\nuri = {quoted(address)}\n[mqtt]\nhost = 'broker.local'\nusername = 'me'\npassword = '{SECRET}'\n", encoding="utf-8"
@@ -186,7 +186,7 @@ def test_a_checked_configuration_is_shown_without_its_secrets(address: str, tmp_
 
 @pytest.mark.slow
 def test_a_password_on_the_command_line_is_warned_of(tmp_path: Path, engine_home: Path, tiny_bundle: Path) -> None:
-    """The list of processes shows it; the environment does not, and is not warned of."""
+    """A password on the command line causes a warning, because the list of processes shows it; one in the environment causes none."""
     home = {"STREAMAV_HOME": str(engine_home), "STREAMAV_STATE_DIR": str(tmp_path)}
     command = ("run", "--model", str(tiny_bundle))
     told = streamav(*command, "--source", ADDRESSES[0], **home)

@@ -1,4 +1,4 @@
-"""The model in the package, as a user gets it."""
+"""Tests of the models in the package, as a user gets them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow  # loads the real networks
 
 
 def test_the_bundle_is_whole_and_small() -> None:
-    """The packaged model passes its hashes, takes at most 12 MB, and says what it was trained on and may be used for."""
+    """The packaged model is complete, takes at most 12 MB, and its card names the training data and the permitted use."""
     bundle = find_bundle("starter")
 
     size = sum(file.stat().st_size for file in Path(bundle.path).iterdir())
@@ -29,7 +29,7 @@ def test_the_bundle_is_whole_and_small() -> None:
 
 
 def test_edge_is_a_localizer_alone() -> None:
-    """The packaged edge model is whole and small, names its public encoders without holding them, and says what it may be used for."""
+    """The packaged edge model is complete and small, names its public encoders without holding them, and names the permitted use."""
     bundle = find_bundle("edge")
 
     assert sum(file.stat().st_size for file in Path(bundle.path).iterdir()) <= 8_000_000
@@ -44,7 +44,7 @@ def test_edge_is_a_localizer_alone() -> None:
 
 
 def test_the_embedded_scene_is_understood(engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every event of the embedded scene is found by its name over at least half of its time, and nothing else is."""
+    """Every event of the embedded scene is found with its label over at least half of its time, and no other event is found."""
     monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
     found = FoundSpans()
     settings = Settings(source=SourceSettings(scene=True, speed="max", duration_s=60.0), model=ModelSettings(name="starter"))

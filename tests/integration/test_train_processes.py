@@ -1,4 +1,4 @@
-"""Promises of `streamav train` as a program of its own: killed and resumed, shared by several processes, its bundle run."""
+"""Promises of `streamav train` as a separate program: killed and resumed, and shared by several processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # whole programs, sev
 SMALL = [
     "--batch", "3", "--set", "train.select_every=1", "--set", "train.shifted_share=0.5", "--set", "network.hidden=16",
     "--set", "network.attention_size=16", "--set", "network.front_size=16",
-    "--set", "train.precision=float32",  # in bfloat16 the rounding hangs on which clips share a product
+    "--set", "train.precision=float32",  # in bfloat16 the rounding depends on the clips that share a product
 ]  # fmt: skip
 PLAIN = [sys.executable, "-m", "streamav", "train"]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "streamav", "train"]
@@ -29,12 +29,12 @@ TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-p
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("ave")
-    write_ave_folder(place, 12, dtype="float16")  # seven to train on: batches of three, three and one
+    write_ave_folder(place, 12, dtype="float16")  # seven clips for training: batches of three, three and one
     return place
 
 
 def environment() -> dict[str, str]:
-    # Without a network the name of this machine may have no address; the loopback has one.
+    # Without a network, this machine's host name may have no address; the loopback interface has one.
     return {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
 
 
@@ -57,7 +57,7 @@ def assert_near(first: Path, second: Path) -> None:
 
 
 def kill_after_an_epoch(program: Sequence[str], out: Path, *arguments: object) -> None:
-    """Start a training and end it with SIGKILL as soon as it has written its first state, whatever it does then."""
+    """Start a training and end it with SIGKILL as soon as it has written its first state."""
     state = out.with_name(out.name + ".training") / "seed-0" / "training.safetensors"
     command = [*program, *(str(argument) for argument in arguments), "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment()) as process:
@@ -71,9 +71,9 @@ def kill_after_an_epoch(program: Sequence[str], out: Path, *arguments: object) -
 
 @pytest.mark.parametrize("supervision", ["fully", "weakly"])
 def test_two_processes_train_what_one_trains(folder: Path, tmp_path: Path, supervision: str) -> None:
-    """Two gloo processes under torchrun, dropout and uneven last batches included, give the weights of one, up to rounding.
+    """Two gloo processes under torchrun give the weights of one process up to rounding, with dropout and a small last batch.
 
-    The last batch has one clip, so that the second process has none; only the first one writes and speaks.
+    The last batch has one clip, so the second process has none. Only the first process writes and prints.
     """
     arguments = ["--data", folder, "--epochs", 3, "--supervision", supervision, *SMALL]
     call(PLAIN, *arguments, "--out", tmp_path / "one")
@@ -84,7 +84,7 @@ def test_two_processes_train_what_one_trains(folder: Path, tmp_path: Path, super
 
 
 def test_a_killed_program_goes_on_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
-    """A program ended by SIGKILL and called again with --resume writes, byte for byte, the weights of an undisturbed one."""
+    """A program that was ended by SIGKILL and run again with --resume writes the same weights, byte for byte, as an undisturbed one."""
     arguments = ["--data", folder, "--epochs", 30, *SMALL, "--set", "train.weight_average=0.5"]
     call(PLAIN, *arguments, "--out", tmp_path / "whole")
     kill_after_an_epoch(PLAIN, tmp_path / "killed", *arguments)
@@ -93,7 +93,7 @@ def test_a_killed_program_goes_on_to_the_same_weights(folder: Path, tmp_path: Pa
 
 
 def test_two_processes_go_on_where_one_was_killed(folder: Path, tmp_path: Path) -> None:
-    """The state of a run does not depend on how many processes share it: one begins, two go on, and the weights are the same."""
+    """A run that one process started and two processes resume ends with the weights of a run in one process."""
     arguments = ["--data", folder, "--epochs", 12, *SMALL]
     call(PLAIN, *arguments, "--out", tmp_path / "whole")
     kill_after_an_epoch(PLAIN, tmp_path / "killed", *arguments)

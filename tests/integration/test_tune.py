@@ -1,4 +1,4 @@
-"""Promises of `streamav tune --quiet`: whole programs over a recording made here, and what a live run makes of what it writes."""
+"""Tests of `streamav tune --quiet`: whole programs over recordings made here, and a live run with the files they write."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write_clip(path: Path, seconds: int, seed: int = 0) -> Path:
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with two recordings, one shorter than a window, and a file that is none."""
+    """Return a folder with two recordings, one shorter than a window, and a file that is no recording."""
     folder = tmp_path_factory.mktemp("quiet")
     write_clip(folder / "long.mkv", 25)
     write_clip(folder / "short.mkv", 6, seed=1)
@@ -60,7 +60,7 @@ def _home(engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def model(tiny_bundle: Path, quiet: Path, engine_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the tiny model with thresholds in the middle of what it says of the recordings, so that its first class gives alarms."""
+    """Return the tiny model with thresholds in the middle of its scores on the recordings, so that its first class gives alarms."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STREAMAV_HOME", str(engine_home))
         bundle = load_bundle(tiny_bundle)
@@ -96,7 +96,7 @@ def test_the_scores_are_those_that_a_run_makes_events_of(quiet: Path, model: Pat
 
 @pytest.mark.parametrize("latency", [None, 3, 10])
 def test_the_latency_of_tune_is_that_of_run(quiet: Path, model: Path, tmp_path: Path, latency: int | None) -> None:
-    """--latency L is written as latency_segments = L, which is what `run --latency L` sets; without it the model's stays."""
+    """--latency L is written as latency_segments = L, as `run --latency L` sets it; without it the model's latency stays."""
     config = tmp_path / "tuned.toml"
     asked = [] if latency is None else ["--latency", str(latency)]
     arguments = ["--quiet", str(quiet / "short.mkv"), "--model", str(model), "--alarms-per-hour", "3600", "--config", str(config)]
@@ -106,7 +106,7 @@ def test_the_latency_of_tune_is_that_of_run(quiet: Path, model: Path, tmp_path: 
 
 
 def test_what_tune_writes_silences_a_run(quiet: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Bundle and configuration both carry the raised threshold into a run, which then says nothing; the weights stay as they are."""
+    """Bundle and configuration both raise the threshold of a run, which then reports no event; the weights do not change."""
     assert found_by_run(quiet / "long.mkv", model, DetectionSettings()).spans
     out, config, picture = tmp_path / "tuned", tmp_path / "quiet.toml", tmp_path / "curve.png"
     places = ["--out", str(out), "--config", str(config), "--curve", str(picture)]
@@ -139,12 +139,12 @@ def test_what_tune_writes_silences_a_run(quiet: Path, model: Path, tmp_path: Pat
 
 
 def test_the_table_for_people_says_how_sure_it_is(quiet: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without --json: settings, curve, and the sentences about hours and the rule of three."""
+    """Without --json the output holds settings, curve, and the sentences about hours and the rule of three."""
     assert main(["tune", "--quiet", str(quiet / "long.mkv"), "--model", str(model), "--class", "bark"]) == 0
     said = capsys.readouterr().out
-    assert "what a budget buys" in said
+    assert "results for each budget" in said
     assert "bark" in said
-    assert "No rate below 144 an hour can be told from none" in said.replace("\n", " ")
+    assert "too short to measure a rate below 144 per hour" in said.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
@@ -158,15 +158,15 @@ def test_the_table_for_people_says_how_sure_it_is(quiet: Path, model: Path, caps
         ("--quiet GIVEN/broken.mkv", 3, "broken.mkv"),
         ("--quiet GIVEN --class brak", 2, "nearest is bark"),
         ("--quiet GIVEN --alarms-per-hour inf", 2, "at least 0"),
-        ("--quiet GIVEN --config GIVEN", 2, "must not exist yet"),
-        ("--quiet GIVEN --curve GIVEN/no/curve.png", 2, "folder of the picture"),
+        ("--quiet GIVEN --config GIVEN", 2, "--config must be a new file"),
+        ("--quiet GIVEN --curve GIVEN/no/curve.png", 2, "--curve must be a file in an existing folder"),
         ("--quiet GIVEN --model nothing", 4, "the name of a bundle"),
     ],
 )
 def test_what_is_wrong_ends_with_its_own_status(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: str, status: int, words: str
 ) -> None:
-    """One sentence and a documented exit status for each mistake; nothing is written."""
+    """Each mistake gives one sentence and the documented exit code, and nothing is written."""
     folder, out = tmp_path / "given", tmp_path / "out"
     (folder / "empty").mkdir(parents=True)
     (folder / "broken.mkv").write_bytes(b"no video" * 100)
@@ -177,14 +177,14 @@ def test_what_is_wrong_ends_with_its_own_status(
 
 
 def test_a_budget_that_nothing_keeps_ends_with_7(quiet: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the class that fires may not be raised, the message names it and no configuration is written."""
+    """When the class that gives alarms may not be raised, the error names it and no configuration is written."""
     config = tmp_path / "x.toml"
     assert main(["tune", "--quiet", str(quiet), "--model", str(model), "--class", "siren", "--config", str(config)]) == 7
-    assert "left over: bark" in capsys.readouterr().err
+    assert "remaining alarms: bark" in capsys.readouterr().err
     assert not config.exists()
 
 
 def test_recordings_of_a_folder_come_sorted_and_once(quiet: Path) -> None:
-    """Of a folder the media files, in order; a file named twice is taken once."""
+    """A folder gives its media files in order; a file named twice is used once."""
     names = [str(quiet / "long.mkv"), str(quiet / "short.mkv")]
     assert find_recordings([str(quiet), names[0]]) == names

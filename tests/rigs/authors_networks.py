@@ -1,6 +1,6 @@
-"""Networks with the tensors of the VSCG authors' two networks, to be pickled whole under any module and class name.
+"""Builds networks with the tensors of the VSCG authors' two networks; they can be pickled as whole modules under any module and class name.
 
-Names and shapes of tensors are facts of their published layout; nothing here computes anything.
+Names and shapes of the tensors are those of the published checkpoints. The networks have no forward pass.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TENSORS = {"fully": (76, 2_629_226), "weakly": (67, 2_397_006)}
-"""Tensors and numbers of each."""
+"""Number of tensors and number of parameters of each network."""
 
 _PART_CLASSES = ("AVGA", "LSTM_A_V", "PSP", "ESCM", "Classify")
 
@@ -89,7 +89,7 @@ def _weakly(kinds: dict[str, type[nn.Module]]) -> dict[str, nn.Module]:
 
 @contextlib.contextmanager
 def authors_network(supervision: str, *, module: str = "vscgfully_model", name: str = "vscg_net") -> Iterator[nn.Module]:
-    """Give a network with random weights; its classes can be pickled by name inside the block, and are gone after it."""
+    """Yield a network with random weights; its classes can be pickled by name inside the `with` block only."""
     home = types.ModuleType(module)
     kinds: dict[str, type[nn.Module]] = {}
     for kind in (*_PART_CLASSES, name):

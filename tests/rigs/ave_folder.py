@@ -1,4 +1,4 @@
-"""Writes a tiny folder with the names, shapes and habits of the public AVE features, for tests and benchmarks."""
+"""Writes a tiny folder with the names, shapes and structure of the public AVE features, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = (
 
 @dataclass(frozen=True)
 class Clips:
-    """What the folder holds."""
+    """The features, labels and splits of the folder."""
 
     audio: NDArray[np.float32]
     visual: NDArray[np.float32]
@@ -35,7 +35,7 @@ class Clips:
 
 
 def make_clips(clips: int, seed: int = 0, classes: int = 4) -> Clips:
-    """Draw separable features: each class has a direction in both modalities; background has it in one of them or none."""
+    """Draw separable features: an event adds its class's direction in both modalities; background has it in the picture only."""
     random = np.random.default_rng(seed)
     voices = np.maximum(random.normal(size=(CLASSES, AUDIO)), 0).astype(np.float32)
     looks = np.maximum(random.normal(size=(CLASSES, VISUAL)), 0).astype(np.float32)
@@ -70,7 +70,7 @@ def write_ave_folder(
     labels: str = "right_labels.h5",
     chunked: bool = False,
 ) -> Clips:
-    """Write a whole folder and give what is in it."""
+    """Write a complete folder and return its content."""
     made = make_clips(clips, seed)
     folder.mkdir(parents=True, exist_ok=True)
     write_dataset(folder / "audio_feature.h5", made.audio.astype(dtype), chunked=chunked)

@@ -1,4 +1,4 @@
-"""Writes a tiny folder of composite material: tones and coloured pictures of two or more classes, in the form of index.csv."""
+"""Writes a tiny folder of material for composites: tones and coloured pictures of two or more classes, listed in index.csv."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RATE = 16_000
 
 
 def write_wave(file: Path, samples: NDArray[np.float32]) -> None:
-    """Write mono samples as WAV."""
+    """Write mono samples as a WAV file."""
     with av.open(str(file), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
         frame = av.AudioFrame.from_ndarray((samples * 32767).astype(np.int16)[None], format="s16", layout="mono")
@@ -27,7 +27,7 @@ def write_wave(file: Path, samples: NDArray[np.float32]) -> None:
 
 
 def write_picture(file: Path, colour: tuple[int, int, int]) -> None:
-    """Write a PNG of one colour."""
+    """Write a PNG file of one colour."""
     pixels = np.broadcast_to(np.array(colour, np.uint8), (64, 80, 3)).copy()
     with av.open(str(file), "w", format="image2") as container:
         stream = container.add_stream("png", rate=1)
@@ -37,7 +37,7 @@ def write_picture(file: Path, colour: tuple[int, int, int]) -> None:
 
 
 def write_material(root: Path, labels: Sequence[str], splits: Sequence[str] = ("train", "val"), origins: int = 2) -> None:
-    """Write *origins* sounds and photos a class and split, and as many pieces of ambience and backdrops."""
+    """Write *origins* sounds and photos per class and split, and *origins* ambient sounds and backdrops per split."""
     rng = np.random.default_rng(0)
     rows = ["path,kind,class,split,original_id"]
     for split in splits:

@@ -1,4 +1,4 @@
-"""A device of the CPU that is as late as a GPU may be: it does nothing before somebody waits, and then everything in order."""
+"""A stand-in for a CUDA device that runs on the CPU and is as late as a GPU can be: all work runs, in order, in `wait`."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 
 UNWRITTEN = 77
-"""What page-locked memory holds before it is written."""
+"""Value of page-locked memory before the first write."""
 
 
 @dataclass(eq=False)
 class StandInDevice:
-    """The role Device; `calls` tells in which order it was asked, and with *deaf* nobody waits for its work."""
+    """Implements the role Device; `calls` lists the calls in order. With *deaf*, `wait` does not run the work."""
 
     deaf: bool = False
     calls: list[str] = field(default_factory=list)
     prepared: list[tuple[str, int]] = field(default_factory=list)
     taken: dict[str, int] = field(default_factory=lambda: {"pinned": 0, "memory": 0})
-    """Numbers of which memory was given, of each kind."""
+    """Number of elements allocated, for each kind of memory."""
     given: list[Callable[[], object]] = field(default_factory=list)
-    """Work that is not done yet."""
+    """Work that has not run yet."""
 
     def place(self, module: nn.Module) -> nn.Module:
         return module
@@ -38,7 +38,7 @@ class StandInDevice:
         return memory
 
     def prepare(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], tuple[Tensor, ...]]:
-        """Give a program that runs on its own inputs and answers in memory of its own, as a graph does."""
+        """Return a program that reads fixed inputs and writes its outputs into fixed memory, as a CUDA graph does."""
         self.calls.append("prepare")
         self.prepared.append((name, len(inputs[0])))
         own = _answers(module, inputs)

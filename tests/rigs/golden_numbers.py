@@ -1,6 +1,6 @@
-"""Numbers that are the same on every machine and with every library: what golden files were computed from.
+"""Computes the weights and inputs of the golden files; they are the same on every machine and with every library version.
 
-They come from an integer hash (splitmix64), not from a random generator whose stream a new version might change.
+They come from an integer hash (splitmix64), because a new version of a library may change the stream of its random generator.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 WINDOW_LENGTHS = (8, 9, 10, 11)
 BATCH = 2
 SALTS = {"weakly/W3.weight": "weakly/W3.weight/48"}
-"""Under this name the weak gate takes both signs over the golden windows, so that its ReLU matters."""
+"""With this name the input of the weak gate has both signs over the golden windows, so that its ReLU has an effect."""
 
 
 def numbers(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Give an array of *shape*, uniform in [-1, 1), that depends on nothing but its name.
+    """Return an array of *shape*, uniform in [-1, 1), that depends on its name and shape only.
 
     Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014 (splitmix64).
     """
@@ -38,7 +38,7 @@ def numbers(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def weights(variant: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    """Give a state by the authors' tensor names; matrices within 0.14, vectors within 0.5."""
+    """Return a state_dict by the authors' tensor names; matrices are within 0.14, vectors within 0.5."""
     return {
         key: torch.from_numpy(
             numbers(SALTS.get(f"{variant}/{key}", f"{variant}/{key}"), shape) * np.float32(0.14 if len(shape) > 1 else 0.5)
@@ -48,7 +48,7 @@ def weights(variant: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, to
 
 
 def inputs(length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give sound (2, T, 128) and picture (2, T, 7, 7, 512) features, not negative, in the range of real ones."""
+    """Return sound features (2, T, 128) and picture features (2, T, 7, 7, 512), not negative, in the range of real features."""
     audio = numbers(f"audio/{length}", (BATCH, length, 128)) + np.float32(1.0)
     visual = numbers(f"visual/{length}", (BATCH, length, 7, 7, 512)) + np.float32(1.0)
     return torch.from_numpy(audio), torch.from_numpy(visual)

@@ -1,4 +1,4 @@
-"""Engines and makers that stand in for those which need a GPU, and a world of recipes for them."""
+"""Stand-ins for engines and makers that need a GPU, and for a machine with recipes for them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ NAMES = ("cpu-fp32", "cpu-int8", "cuda-bf16", "cuda-fp16", "tensorrt-bf16", "ten
 
 @dataclass
 class StandIn:
-    """A maker whose engines are torch under another name."""
+    """A maker whose engines are torch engines with another name."""
 
     missing: str | None = None
-    """What this machine lacks."""
+    """What the maker needs and this machine does not have; None when nothing is missing."""
     fault: str | None = None
-    """Why compiling fails."""
+    """Error message of compile; None when compiling succeeds."""
     takes_long: bool = False
     compiled: list[str] = field(default_factory=list)
 
@@ -61,15 +61,15 @@ class StandIn:
 
 @dataclass
 class World:
-    """A machine with these engines."""
+    """A machine with these makers and this cache of engines."""
 
     bundle: Bundle
     cache: EngineCache
     makers: dict[str, StandIn] = field(default_factory=lambda: {name: StandIn() for name in ("tensorrt", "cuda", "cpu")})
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> World:
-        """Let selection see this machine."""
-        monkeypatch.setattr(making, "second_ms", lambda *_: 1.0)  # timing takes longer than all the rest
+        """Replace the recipes and makers that selection uses with those of this machine."""
+        monkeypatch.setattr(making, "second_ms", lambda *_: 1.0)  # timing takes longer than the rest of the test
         monkeypatch.setattr(selection, "recipe_names", lambda: NAMES)
         monkeypatch.setattr(selection, "load_recipe", recipe)
         monkeypatch.setattr(selection, "find_recipe", recipe)
@@ -81,7 +81,7 @@ class World:
         return EngineRequest(bundle=self.bundle, settings=ModelSettings(), recipe=recipe(name))
 
     def lay(self, name: str, second_ms: float, *, passed: bool = True) -> None:
-        """Put an engine into the cache as if it had been built."""
+        """Add an engine to the cache as after a build."""
         one = recipe(name)
         facts: dict[str, JsonValue] = {"recipe": name, "second_ms": second_ms, "parity": {"passed": passed}}
         self.cache.get(engine_key(self.makers[one.engine], self.request(name)), lambda _: facts)

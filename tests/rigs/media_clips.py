@@ -1,4 +1,4 @@
-"""Small media files and an engine whose encoders are formulas, for tests of extraction."""
+"""Writes small media files and defines an engine with simple formulas as encoders, for tests of feature extraction."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CARD = ModelCard(
 
 @dataclass
 class Formula:
-    """An engine whose encoders give the mean brightness and the mean loudness."""
+    """An engine whose encoders return the mean brightness and the mean of the log-mel values."""
 
     name: str = "formula"
     seconds: int = 0

@@ -1,7 +1,7 @@
-"""The same figures from other people's code: sed_eval and sed_scores_eval (extra `oracle`), for tests of our own.
+"""Computes our metrics with two other libraries, sed_eval and sed_scores_eval (extra `oracle`), for tests of our code.
 
-Run as a program (`PYTHONPATH=. python tests/rigs/metric_oracle.py`), it makes `tests/golden/stream_metrics.json` again: made-up streams
-with what these libraries say of them.
+Run as a program (`PYTHONPATH=. python tests/rigs/metric_oracle.py`), it writes `tests/golden/stream_metrics.json`: synthetic streams
+with the figures of these libraries.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COLLARS = {"collar_1": Collar(), "collar_2": Collar(onset=2.0, offset=2.0)}
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Some streams of one made-up model."""
+    """Synthetic streams and the scores of one synthetic model for them."""
 
     classes: int
     truth: list[NDArray[np.int64]]
@@ -42,7 +42,7 @@ class Case:
 
 
 def draw(seed: int) -> Case:
-    """Make streams of events between background, and scores that follow them with noise; every third model rounds its scores."""
+    """Draw streams of events between background, and scores that follow them with noise; every third seed rounds scores to one digit."""
     random = np.random.default_rng(seed)
     classes = int(random.integers(2, 5))
     strength = random.uniform(0.2, 1.5)
@@ -57,9 +57,9 @@ def draw(seed: int) -> Case:
 
 
 def reference(case: Case) -> dict[str, float]:
-    """Ask both libraries."""
+    """Return the figures of both libraries."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pkg_resources, in dcase_util
+        warnings.simplefilter("ignore")  # a warning of pkg_resources in dcase_util
         found = {name: _event_f1(case, collar) for name, collar in COLLARS.items()}
         return {**found, **_segments(case), "psds1": _psds(case, PSDS1), "psds2": _psds(case, PSDS2)}
 
@@ -79,7 +79,7 @@ def _event_f1(case: Case, collar: Collar) -> float:
 
 
 def _segments(case: Case) -> dict[str, float]:
-    """Score the most probable label of each second, background as one label more."""
+    """Score the most probable label of each segment, with background as one more label."""
     import sed_eval
 
     metrics = sed_eval.sound_event.SegmentBasedMetrics([str(label) for label in range(case.classes + 1)], time_resolution=1.0)
@@ -131,7 +131,7 @@ def _psds(case: Case, options: PsdsOptions) -> float:
 
 
 def read_golden() -> list[tuple[Case, dict[str, float]]]:
-    """Read the streams and what the libraries said of them."""
+    """Read the streams and the figures of the libraries from the golden file."""
     found = []
     for one in json.loads(GOLDEN.read_text(encoding="utf-8")):
         truth = [np.array(labels, dtype=np.int64) for labels in one["truth"]]
@@ -140,7 +140,7 @@ def read_golden() -> list[tuple[Case, dict[str, float]]]:
 
 
 def main() -> None:
-    """Write the golden file anew."""
+    """Write the golden file again."""
     cases = [draw(seed) for seed in range(4)]
     tree = [
         {

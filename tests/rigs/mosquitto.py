@@ -1,6 +1,6 @@
-"""Real Mosquitto brokers for tests: plain, with passwords and access list, with TLS; stopped, frozen, killed, restarted.
+"""Runs real Mosquitto brokers for tests: plain, with passwords and access list, or with TLS. Brokers can be stopped, frozen and killed.
 
-Each runs on spare loopback ports with its own configuration in a temporary folder. It knows nothing of streamav.
+Each broker runs on free loopback ports with its own configuration in a temporary folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _START_S = 10.0
 
 
 def need_mosquitto() -> str:
-    """Give the program; without it a local run skips, and CI fails."""
+    """Return the path of the program; without it skip the test, or fail in CI."""
     program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
     if program is None:
         reason = "the program mosquitto is missing: apt-get install mosquitto mosquitto-clients"
@@ -35,7 +35,7 @@ def need_mosquitto() -> str:
 
 
 def spare_port() -> int:
-    """Give a loopback port that is free now."""
+    """Return a port of the loopback interface that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -43,7 +43,7 @@ def spare_port() -> int:
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files: an authority, a server certificate of it for `localhost` and 127.0.0.1, and another authority."""
+    """PEM files: an authority, a server certificate that it signed with its key, and another authority."""
 
     ca: Path
     cert: Path
@@ -52,7 +52,7 @@ class Certificates:
 
 
 def make_certificates(folder: Path, host: str = "localhost") -> Certificates:
-    """Make an authority and a server certificate for *host* with openssl."""
+    """Create two authorities and a server certificate for *host*, signed by the first, with openssl."""
 
     def run(*arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
@@ -69,11 +69,11 @@ def make_certificates(folder: Path, host: str = "localhost") -> Certificates:
 
 @dataclass
 class Broker:
-    """One Mosquitto; a restart loses what it retained, as with `persistence false`, unless *persistent*."""
+    """One Mosquitto broker. A restart loses its retained messages, as with `persistence false`, unless *persistent*."""
 
     folder: Path
     passwords: bool = False
-    """True: users `publisher` (all rights below *base*) and `reader` (may only read), and nobody else."""
+    """True: only the users `publisher` (may read and write below *base*) and `reader` (may only read) have access."""
     publisher_may_write: bool = True
     certificates: Certificates | None = None
     persistent: bool = False
@@ -83,7 +83,7 @@ class Broker:
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Broker:
-        """Start, and wait until it accepts connections."""
+        """Start the broker and wait until it accepts connections."""
         program = need_mosquitto()
         self.folder.mkdir(parents=True, exist_ok=True)
         configuration = self.folder / "mosquitto.conf"
@@ -107,7 +107,7 @@ class Broker:
             "autosave_on_changes true",
             f"log_dest file {self.folder / 'log'}",
             "log_type all",
-            "user root",  # else it gives up root, and then cannot read keys in a temporary folder
+            "user root",  # otherwise it drops root's rights and cannot read keys in a temporary folder
             f"listener {self.port} 127.0.0.1",
         ]
         if self.passwords:
@@ -133,7 +133,7 @@ class Broker:
         acl.chmod(0o600)
 
     def change_password(self, user: str, password: str) -> None:
-        """Give a user another password while the broker runs (it reads its files again on SIGHUP)."""
+        """Change a user's password while the broker runs (it reads its files again on SIGHUP)."""
         file = self.folder / "passwords"
         subprocess.run(["mosquitto_passwd", "-b", str(file), user, password], check=True, capture_output=True)
         self._signal(signal.SIGHUP)
@@ -144,12 +144,12 @@ class Broker:
 
     @property
     def log(self) -> str:
-        """What the broker has written."""
+        """The broker's log so far."""
         file = self.folder / "log"
         return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
     def connects_of(self, client_id: str) -> int:
-        """Count the connections of a client that the broker accepted."""
+        """Return the number of connections of a client that the broker has accepted."""
         return sum(f" as {client_id} " in line for line in self.log.splitlines() if "New client connected" in line)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -157,22 +157,22 @@ class Broker:
             self._process.send_signal(number)
 
     def freeze(self) -> None:
-        """Stop it without closing anything (SIGSTOP)."""
+        """Freeze the broker; its connections stay open (SIGSTOP)."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on (SIGCONT)."""
+        """Continue a frozen broker (SIGCONT)."""
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Kill it (SIGKILL)."""
+        """Kill the broker (SIGKILL)."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def stop(self) -> None:
-        """End it in order, whatever state it is in."""
+        """Stop the broker in order (SIGTERM), frozen or not; kill it after 5 s."""
         if self._process is not None:
             self.thaw()
             self._process.terminate()

@@ -1,18 +1,12 @@
-"""Events and connections made up for the tests of publishing."""
+"""Builds events for the tests of publishing."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from random import Random
 
 from hypothesis import strategies as st
 
-from streamav.publish.client import ConnectionFailedError
 from streamav.publish.message import ModelEntry
-from streamav.publish.patience import Failure
 from streamav.types import EndReason, Event, EventPhase, FinalScores, Location, ScoredSegment
 
 SECOND_NS = 1_000_000_000
@@ -31,16 +25,16 @@ SCORES = FinalScores(
 
 
 def dice(seed: int) -> Random:
-    """Give chance that is the same in every run."""
+    """Return a random generator with the given seed."""
     return Random(seed)  # noqa: S311
 
 
 def ulid(number: int) -> str:
-    """Give a well-formed id; greater numbers sort later."""
+    """Return a well-formed id; ids of greater numbers sort later."""
     return f"{number:026d}"
 
 
-def make_event(  # noqa: PLR0913 - each may differ in a test
+def make_event(  # noqa: PLR0913 - each argument may differ in a test
     number: int = 1,
     sequence: int = 1,
     phase: EventPhase = EventPhase.NEW,
@@ -52,7 +46,7 @@ def make_event(  # noqa: PLR0913 - each may differ in a test
     confirmed: bool = True,
     reason: EndReason = EndReason.ENDED,
 ) -> Event:
-    """Give one message about the event *number*."""
+    """Return one message of the event *number*."""
     start_ns, reach_ns = start_s * SECOND_NS, (start_s + seconds) * SECOND_NS
     ended = phase is EventPhase.END
     return Event(
@@ -83,14 +77,14 @@ def make_event(  # noqa: PLR0913 - each may differ in a test
 
 
 def story(number: int, updates: int = 1, *, label: str = "bark", start_s: int = 5) -> list[Event]:
-    """Give all messages of one confirmed event: new, updates, end."""
+    """Return all messages of one confirmed event: new, updates, end."""
     phases = [EventPhase.NEW, *[EventPhase.UPDATE] * updates, EventPhase.END]
     return [make_event(number, i + 1, phase, label=label, start_s=start_s, seconds=i + 1) for i, phase in enumerate(phases)]
 
 
 @st.composite
 def events(draw: st.DrawFn) -> Event:
-    """Give any event that the types allow."""
+    """Draw any event that the types allow."""
     share = st.floats(0.0, 1.0)
     pair = st.tuples(share, share)
     start_s = draw(st.integers(0, 100_000))
@@ -128,61 +122,3 @@ def events(draw: st.DrawFn) -> Event:
 
 def _location(peak: tuple[float, float], box: tuple[float, float, float, float] | None) -> Location:
     return Location(grid=(7, 7), peak=peak, box=box)
-
-
-@dataclass
-class FakeBroker:
-    """Stands for broker and client library: keeps what is published, and fails when told to."""
-
-    log: list[tuple[str, bytes, int, bool]] = field(default_factory=list)
-    failures: Iterator[Failure] = field(default_factory=lambda: iter(()))
-    """Why the next connects fail, one each; then they succeed."""
-    ids: list[str] = field(default_factory=list)
-    connected: bool = False
-    fail_after: int | None = None
-    """Lose the connection instead of taking the publish with this number."""
-    crash_after: int | None = None
-    """Raise something unexpected instead."""
-    echo: bool = True
-    """False: nothing comes back, as where the access list denies."""
-    _incoming: asyncio.Queue[tuple[str, bytes] | None] = field(default_factory=asyncio.Queue)
-
-    @asynccontextmanager
-    async def connect(self, client_id: str) -> AsyncIterator[FakeBroker]:
-        self.ids.append(client_id)
-        if (failure := next(self.failures, None)) is not None:
-            raise ConnectionFailedError(failure)
-        self.connected = True
-        self._incoming = asyncio.Queue()
-        try:
-            yield self
-        finally:
-            self.connected = False
-
-    def lose(self) -> None:
-        """Lose the connection, seen by whoever reads."""
-        self._incoming.put_nowait(None)
-
-    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:
-        await asyncio.sleep(0)
-        if self.fail_after is not None and len(self.log) >= self.fail_after:
-            self.fail_after = None
-            raise ConnectionFailedError(Failure(reason="lost"))
-        if self.crash_after is not None and len(self.log) >= self.crash_after:
-            self.crash_after = None
-            msg = "a fault"
-            raise RuntimeError(msg)
-        self.log.append((topic, payload, qos, retain))
-        if self.echo and topic.endswith("/doctor/probe"):
-            self._incoming.put_nowait((topic, payload))
-
-    async def subscribe(self, topic: str) -> bool:
-        return True
-
-    async def unsubscribe(self, topic: str) -> None:
-        pass
-
-    async def messages(self) -> AsyncIterator[tuple[str, bytes]]:
-        while (item := await self._incoming.get()) is not None:
-            yield item
-        raise ConnectionFailedError(Failure(reason="lost"))

@@ -1,4 +1,4 @@
-"""What hypothesis draws: scores of a stream, and how a window's model changes its mind about them."""
+"""Strategies for hypothesis: scores of a stream, and the scores that a segment gets from successive windows."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from hypothesis import strategies as st
 __all__ = ["latencies", "probabilities", "revisions"]
 
 PROBABILITIES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
-"""On, between and around the thresholds of the tests (on 0.625, off 0.375), exact in float32."""
+"""At, between and around the thresholds of the tests (on 0.625, off 0.375); exact in float32."""
 
 probabilities = st.lists(st.sampled_from(PROBABILITIES), min_size=1, max_size=40)
-"""Probability of one label in each second."""
+"""Probability of one label in each segment."""
 latencies = st.integers(min_value=1, max_value=10)
-"""L, seconds until a score is final."""
+"""L: number of windows after which a segment's scores are final."""
 
 
 def revisions(length: int) -> st.SearchStrategy[list[list[float]]]:
-    """Draw for each of *length* seconds ten probabilities: what is thought of it at age 0, 1 ... 9.
+    """Draw ten probabilities for each of *length* segments: its scores at age 0, 1 ... 9.
 
-    Drawn from a seed: hypothesis would spend its time on hundreds of single numbers. Half of the ages repeat the age before.
+    They are drawn from one seed, because hypothesis would be slow with hundreds of single numbers. About half of the ages repeat the
+    probability of the age before.
     """
 
     def thoughts(seed: int) -> list[list[float]]:

@@ -1,4 +1,4 @@
-"""Stand-ins for the roles of the loop, and a tiny model of random weights that runs as a real one does."""
+"""Stand-ins for the roles of the loop, and a tiny model with random weights that runs like a real model."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ LABELS = ("bark", "bird", "siren")
 
 @dataclass
 class FakeClock:
-    """Clocks that go on by a fixed step each time they are read, and by every wait; with a step of 0 by nothing else."""
+    """A clock that advances by a fixed step at each read and by the length of each wait; with a step of 0 only waits advance it."""
 
     step_ns: int = 1_000_000
     now_ns: int = 0
     epoch_ns: int = EPOCH_NS
     pauses: list[float] = field(default_factory=list)
-    """Every wait, s."""
+    """Length of every wait, s."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def monotonic_ns(self) -> int:
@@ -63,7 +63,7 @@ class FakeClock:
 
 
 class FakeSource:
-    """Plays items; an exception among them is raised in its place, an Event is waited for."""
+    """Yields the given items; raises an item that is an exception, and waits for an item that is a threading.Event."""
 
     def __init__(self, items: Iterable[AudioBlock | VideoFrame | SourceState | Exception | threading.Event], *, live: bool = False) -> None:
         self._items = items
@@ -89,7 +89,7 @@ class FakeSource:
 
 
 def second(index: int, loudness: float = 0.1, block_samples: int = SAMPLE_RATE_HZ) -> list[AudioBlock | VideoFrame]:
-    """Give sound of one loudness and one picture, for one second."""
+    """Return the items of one segment: one picture and sound of constant loudness."""
     items: list[AudioBlock | VideoFrame] = [VideoFrame(start_ns=index * SEGMENT_NS, pixels=np.full((*PICTURE, 3), index % 256, np.uint8))]
     for start in range(0, SAMPLE_RATE_HZ, block_samples):
         size = min(block_samples, SAMPLE_RATE_HZ - start)
@@ -99,14 +99,14 @@ def second(index: int, loudness: float = 0.1, block_samples: int = SAMPLE_RATE_H
 
 
 def seconds(loudnesses: Sequence[float], first: int = 0, block_samples: int = SAMPLE_RATE_HZ) -> list[AudioBlock | VideoFrame]:
-    """Give one second of each loudness, and the picture that ends the last one."""
+    """Return the items of one segment per loudness, and the picture that ends the last segment."""
     items = [item for index, loudness in enumerate(loudnesses, first) for item in second(index, loudness, block_samples)]
     end = first + len(loudnesses)
     return [*items, VideoFrame(start_ns=end * SEGMENT_NS, pixels=np.zeros((*PICTURE, 3), np.uint8))]
 
 
 def make_feed(source: Source, options: SegmenterOptions, duration_s: float | None = None, clock: Clock | None = None) -> Feed:
-    """Make the capture thread of a run; its inbox holds 60 segments."""
+    """Build the capture thread of one source; its inbox holds 60 segments."""
     setup = SourceSetup(
         id="porch", source=source, segmenter=options, labels=(), latency_segments=1, queue_segments=60, paced=False, duration_s=duration_s
     )
@@ -114,7 +114,7 @@ def make_feed(source: Source, options: SegmenterOptions, duration_s: float | Non
 
 
 def read_feed(feed: Feed) -> list[Segment]:
-    """Return the segments that a capture thread hands over, at most 60, until its source ends or its limit is reached."""
+    """Run a capture thread until its source ends or its limit is reached; return its segments, at most 60."""
     feed.start()
     assert feed.join(60.0)
     segments: list[Segment] = []
@@ -128,7 +128,7 @@ def read_feed(feed: Feed) -> list[Segment]:
 
 
 class FakeExtractor:
-    """Hears how loud a second is, and nothing else."""
+    """Returns the mean of the samples of a segment as its only audio feature."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -144,7 +144,7 @@ class FakeExtractor:
 
 
 def features(index: int, loudness: float = 0.0, segment: Segment | None = None) -> SegmentFeatures:
-    """Give features that carry a loudness."""
+    """Return the features of a segment with a loudness as the only audio feature."""
     audio, visual = np.array([loudness], np.float32), np.zeros((2, 2, 1), np.float32)
     if segment is None:
         return SegmentFeatures(index=index, start_ns=index * SEGMENT_NS, audio=audio, visual=visual, level_dbfs=-20.0)
@@ -152,14 +152,14 @@ def features(index: int, loudness: float = 0.0, segment: Segment | None = None) 
 
 
 class FakeLocalizer:
-    """Takes the loudness for the probability of the first of three classes; the other two have none."""
+    """Uses the loudness as the probability of the first of three classes; the other two have probability 0."""
 
     def localize(self, windows: Sequence[Window]) -> list[WindowScores]:
         return [window_scores(window.first_index, [float(one.audio[0]) for one in window.segments]) for window in windows]
 
 
 def window_scores(first_index: int, probabilities: Sequence[float], classes: int = len(LABELS)) -> WindowScores:
-    """Give scores in which only the first class varies."""
+    """Return scores in which only the first class varies."""
     length = len(probabilities)
     shares = np.zeros((length, classes + 1), np.float32)
     shares[:, 0] = probabilities
@@ -175,19 +175,19 @@ def window_scores(first_index: int, probabilities: Sequence[float], classes: int
 
 
 class RecordingSink:
-    """Keeps all that it is given, in order."""
+    """Records everything that it receives, in order."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.latencies_s: list[float] = []
         self.states: list[tuple[SourceState, str]] = []
         self.told: list[object] = []
-        """Phases and states in the order in which they came."""
+        """(phase, end reason) of events, and states, in the order of arrival."""
         self.telemetries: list[Telemetry] = []
         self.finals: list[FinalScores] = []
         self.started = self.closed = 0
         self.heard = asyncio.Event()
-        """Set by the first event."""
+        """Set at the first event."""
 
     async def start(self) -> None:
         self.started += 1
@@ -213,9 +213,9 @@ class RecordingSink:
 
 
 def write_tiny_bundle(folder: Path, labels: Sequence[str] = LABELS) -> Path:
-    """Write a bundle of compact networks with random weights, whose first class nearly always wins.
+    """Write a bundle of compact networks with random weights; its first class nearly always has the highest score.
 
-    It is no good as a model: it stands in where a test needs every part of a run to be real.
+    It is not a useful model. Tests use it when every part of a run must be real.
     """
     import torch
 
@@ -250,7 +250,7 @@ def write_tiny_bundle(folder: Path, labels: Sequence[str] = LABELS) -> Path:
 
 
 def vars_of(options: object) -> dict[str, object]:
-    """Give the fields of a frozen dataclass."""
+    """Return the fields of a dataclass as a dictionary."""
     from dataclasses import asdict
 
     return asdict(options)  # type: ignore[call-overload, no-any-return]

@@ -1,4 +1,4 @@
-"""A compiler that needs no GPU: its "engine" is the exported program itself, and it runs on the CPU."""
+"""A stand-in compiler that needs no GPU: its "engine" is the exported program itself, which runs on the CPU."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from streamav.engines.recipe import Precision
 
 @dataclass
 class StandInCompiler:
-    """Builds, loads and runs like Torch-TensorRT does for the maker; counts what it is asked for."""
+    """Builds, loads and runs programs as Torch-TensorRT does for the maker, and records the calls."""
 
     capability: str = "8.6"
     libraries: str = "torch 2.13.0 torch-tensorrt 2.13.0 tensorrt 11.0.0"
     device: str = "cpu"
     trouble: str | None = None
-    """What problem() says."""
+    """Return value of problem()."""
     failure: Exception | None = None
-    """What build() raises..."""
+    """Exception that build() raises, in call number *failing*; None for no failure."""
     failing: int = 1
-    """...in this of its calls, counted from 1."""
+    """Number of the call of build() that raises *failure*, counted from 1."""
     shift: float = 0.0
-    """Added to every output, to make a wrong engine."""
+    """Added to every output, to build a wrong engine."""
     built: list[tuple[tuple[int, int, int], int]] = field(default_factory=list)
-    """Batches and workspace of each call of build()."""
+    """Batch sizes (three numbers) and workspace in bytes of each call of build()."""
     batches: list[int] = field(default_factory=list)
-    """Batch of each run."""
+    """Batch size of each run."""
 
     def problem(self, precision: Precision) -> str | None:
         return self.trouble

@@ -1,7 +1,8 @@
-"""Says which operators of an exported program have no converter in torch-tensorrt, from facts read out of its wheels.
+"""Finds the operators of an exported program that have no converter in torch-tensorrt, from facts read from its wheels.
 
-It repeats the way of `torch_tensorrt.dynamo`: decompose with the package's own table, replace what a lowering pass replaces, look every
-operator up, and ask for free axes where an axis is free. The converters' validators do not run: this is a static check.
+It repeats the steps of `torch_tensorrt.dynamo`: decompose with the package's own table, apply the replacements of a lowering pass, look
+up every operator, and require a converter for free axes where an axis is free. The converters' validators do not run: this is a static
+check.
 """
 
 from __future__ import annotations
@@ -18,26 +19,26 @@ from torch.export import ExportedProgram
 
 FACTS_FILE = Path(__file__).parents[1] / "golden" / "torch_tensorrt.json"
 GRAPH_ONLY = {"aten._assert_tensor_metadata.default", "aten._assert_scalar.default", "aten.sym_constrain_range_for_size.default"}
-"""Removed before conversion by the package's pass remove_assert_nodes."""
+"""Operators that the package's pass remove_assert_nodes removes before conversion."""
 
 
 DECOMPOSING = ("torch_decompositions", "kept_whole", "own_decompositions")
-"""The facts that say how a graph is decomposed."""
+"""The facts that define how a graph is decomposed."""
 
 
 def read_facts() -> dict[str, dict[str, Any]]:
-    """Give the facts of every version."""
+    """Return the facts of every version of torch-tensorrt."""
     facts: dict[str, dict[str, Any]] = json.loads(FACTS_FILE.read_text())
     return facts
 
 
 def uncovered(program: ExportedProgram, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Give, by version, the operators without a converter, and those whose converters take no free axis where one is free."""
+    """Return, by version, the operators without a converter, and those with a free axis whose converters support no free axis."""
     lowered: dict[str, list[fx.Node]] = {}
     found = {}
     for version, one in facts.items():
         key = json.dumps([one[part] for part in DECOMPOSING], sort_keys=True)
-        if key not in lowered:  # the same in all versions so far, and the slow part
+        if key not in lowered:  # slow; the decompositions are the same in all versions so far
             graph = program.run_decompositions(_table(one)).graph
             lowered[key] = [node for node in graph.nodes if node.op == "call_function"]
         found[version] = _missing(lowered[key], one)
@@ -65,7 +66,7 @@ def _table(facts: Mapping[str, Any]) -> dict[torch._ops.OperatorBase, Callable[.
     torchs = [found for name in facts["torch_decompositions"] if (found := _find(name)) is not None]
     table: dict[Any, Callable[..., Any]] = dict(get_decompositions(torchs))
     table |= {op: _get_decomp_for_cia(op) for op in _collect_all_valid_cia_ops_for_aten_namespace() if op not in whole}
-    # The package writes both of them as a reshape, which here and there ends in the same operator.
+    # The package decomposes both to a reshape; here and in the package this ends in the same operator.
     for name in {"aten.view.default", "aten._unsafe_view"} & facts["own_decompositions"].keys():
         operator_found = _find(name)
         for overload in [operator_found] if isinstance(operator_found, torch._ops.OpOverload) else [operator_found.default]:
@@ -73,8 +74,8 @@ def _table(facts: Mapping[str, Any]) -> dict[torch._ops.OperatorBase, Callable[.
     return table
 
 
-def _find(name: str) -> Any:  # noqa: ANN401 - an operator, a packet of them, or nothing
-    """Give aten.add.Tensor's operator; None when this torch has none of the name."""
+def _find(name: str) -> Any:  # noqa: ANN401 - an operator, a packet of operators, or None
+    """Return the operator of a name such as aten.add.Tensor; None when this version of torch has no such operator."""
     found: Any = torch.ops
     for part in name.split("."):
         found = getattr(found, part, None)
@@ -82,7 +83,7 @@ def _find(name: str) -> Any:  # noqa: ANN401 - an operator, a packet of them, or
 
 
 def _names(node: fx.Node, facts: Mapping[str, Any]) -> Iterator[str]:
-    """Give the names under which a converter may be registered, the most special one first."""
+    """Yield the names under which a converter may be registered, the most specific name first."""
     if not isinstance(node.target, torch._ops.OpOverload):
         yield f"operator.{getattr(node.target, '__name__', node.target)}"
         return
@@ -94,7 +95,7 @@ def _names(node: fx.Node, facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_free(node: fx.Node) -> bool:
-    """Say whether the node or what it takes has an axis whose size is not fixed."""
+    """Return whether the node or one of its inputs has an axis whose size is not fixed."""
     return any(
         isinstance(size, torch.SymInt)
         for part in (node, *node.all_input_nodes)

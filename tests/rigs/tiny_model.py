@@ -1,4 +1,4 @@
-"""A bundle of the compact networks with random weights and a narrow localizer, made in a moment."""
+"""Writes a bundle of the compact networks with random weights and a narrow localizer, in a short time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["make_tiny_bundle"]
 
 
 def make_tiny_bundle(folder: Path, supervision: str) -> Bundle:
-    """Write the bundle; *supervision* is fully or weakly."""
+    """Write the bundle; *supervision* is "fully" or "weakly"."""
     import torch
 
     from streamav.networks.compact import CompactAudio, CompactVisual

@@ -1,4 +1,4 @@
-"""The rows of the paper's tables."""
+"""Tests of the rows of the paper's tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALL_ROWS = [(table, form, row) for form in (False, True) for table, rows in tabl
 
 
 def test_tables_have_the_rows_of_the_paper() -> None:
-    """Six components, seven hosts, three fully and two weakly supervised losses for two networks, all with their numbers."""
+    """The tables hold six components, seven hosts, and three fully and two weakly supervised losses for two networks, with numbers."""
     assert {name: len(rows) for name, rows in TABLES.items()} == {"III": 12, "IV": 14, "V": 10}
     published = {(table, row.supervision, row.name): row.published for table, rows in TABLES.items() for row in rows}
     assert published["III", "fully", "w/o ISCE"] == 76.4
@@ -31,7 +31,7 @@ def test_tables_have_the_rows_of_the_paper() -> None:
 
 @pytest.mark.parametrize("rows", TABLES.values(), ids=TABLES.keys())
 def test_keys_name_one_row_each_and_make_good_file_names(rows: tuple[Row, ...]) -> None:
-    """Two rows of a table never write to the same place."""
+    """Two rows of a table never have the same key, and every key is a valid file name."""
     keys = [row.key for row in rows]
     assert len(set(keys)) == len(keys)
     assert all(key.replace("-", "").isalnum() for key in keys)
@@ -39,7 +39,7 @@ def test_keys_name_one_row_each_and_make_good_file_names(rows: tuple[Row, ...]) 
 
 @pytest.mark.parametrize(("table", "form", "row"), ALL_ROWS, ids=[f"{table}-{form}-{row.key}" for table, form, row in ALL_ROWS])
 def test_every_row_can_take_a_training_step(table: str, form: bool, row: Row) -> None:
-    """Network, targets and loss of a row fit each other: one step gives a finite loss and gradients."""
+    """Network, targets and loss of each row fit together: one step gives a finite loss and gradients."""
     torch.manual_seed(0)
     sizes = {"audio_size": 6, "visual_size": 12, "grid": 3, "classes": 5, "hidden": 8}
     more = {"attention_size": 12} if isinstance(row.options, VSCGOptions) else {}
@@ -57,11 +57,11 @@ SIZES = {"audio_size": 6, "visual_size": 12, "grid": 3, "classes": 5}
 
 @pytest.mark.parametrize(("table", "form", "row"), ALL_ROWS, ids=[f"{table}-{form}-{row.key}" for table, form, row in ALL_ROWS])
 def test_a_row_and_the_same_network_alone_are_trained_alike(table: str, form: bool, row: Row) -> None:
-    """`--table` and `--network` with the row's part, plug-in and loss name the same network, loss, targets and schedule."""
+    """`--table`, and `--network` with the row's part, plug-in and loss, use the same network, loss, targets and schedule."""
     changes: dict[str, dict[str, object]] = {"loss": {"loss": row.loss.loss, "segment_weight": 0.0}, "train": {}, "targets": {}}
     if isinstance(row.options, VSCGOptions):
         changes["network"] = {"escm": row.options.escm, "prior": row.options.prior}
-        if row.loss.loss == "npf":  # the paper does not train the per-segment head; a network alone does
+        if row.loss.loss == "npf":  # the paper does not train the per-segment head; `--network` does
             changes["network"]["segment_head"] = "untrained"
     else:
         changes["network"] = {"plugin": row.options.plugin}
@@ -72,7 +72,7 @@ def test_a_row_and_the_same_network_alone_are_trained_alike(table: str, form: bo
 
 
 def test_every_network_has_one_schedule() -> None:
-    """What `--network` trains with, no option given, is the schedule of its rows; CMBS's is its authors' (200, 64, 7e-4)."""
+    """Without options, `--network` uses the schedule of the network's rows; CMBS has its authors' schedule (200, 64, 7e-4)."""
     for (network, supervision), known in SCHEDULES.items():
         alone = planned(network, supervision, SIZES, {}).train
         assert replace(known, decision=alone.decision, threshold=alone.threshold) == alone
@@ -81,7 +81,7 @@ def test_every_network_has_one_schedule() -> None:
 
 
 def test_the_compatible_form_keeps_the_authors_choices() -> None:
-    """Bugs are in the compatible rows and in no others; the host's lambda of 100 is in both."""
+    """Only the compatible rows have the authors' bugs; both forms have the host's lambda of 100."""
     ours, theirs = tables(), tables(compatible=True)
     full = {form: next(row for row in rows["III"] if row.key == "fully-isce-w-cere") for form, rows in (("ours", ours), ("theirs", theirs))}
     assert full["theirs"].options == VSCGOptions.reference("fully")
@@ -96,7 +96,7 @@ def test_the_compatible_form_keeps_the_authors_choices() -> None:
 
 
 def test_rows_are_found_by_table_and_supervision() -> None:
-    """A table can be run for one supervision alone, and a table that is not there is refused."""
+    """`find_rows` returns the rows of one supervision, and raises an error for an unknown table."""
     assert [row.supervision for row in find_rows("V", supervision="weakly")] == ["weakly"] * 4
     with pytest.raises(SettingsError, match="III, IV, V"):
         find_rows("VI")

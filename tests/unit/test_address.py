@@ -22,6 +22,6 @@ from streamav.capture.address import is_live, is_network
     ],
 )
 def test_network_streams_are_live_and_files_are_not(uri: str, live: bool) -> None:
-    """What the world does not wait for is live; a plain media file on a web server waits."""
+    """Network streams are live; a plain media file on a web server is not."""
     assert is_live(uri) is live
     assert is_network(uri) or not live

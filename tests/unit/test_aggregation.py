@@ -1,4 +1,4 @@
-"""Scores of seconds out of scores of windows."""
+"""Tests the combination of scores of windows into scores of segments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HAMMING = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(10) / 9)
 
 
 def windows_of(scores: Sequence[float]) -> list[WindowScores]:
-    """Give the windows over a stream whose scores never change; one short window for a short stream."""
+    """Return the windows over a stream whose scores never change; one short window for a short stream."""
     if len(scores) < 10:
         return [window_scores(0, scores)]
     return [window_scores(first, scores[first : first + 10]) for first in range(len(scores) - 9)]
@@ -33,7 +33,7 @@ def run(windows: Sequence[WindowScores], latency: int) -> list[list[SegmentScore
 
 @given(probabilities, latencies)
 def test_each_second_becomes_final_exactly_once(scores: list[float], latency: int) -> None:
-    """Every second is final once, in order, and is never spoken of again."""
+    """Every segment is final once, in order, and is not returned again."""
     rounds = run(windows_of(scores), latency)
     finals = [one.index for given_ in rounds for one in given_ if one.final]
     assert finals == list(range(len(scores)))
@@ -46,7 +46,7 @@ def test_each_second_becomes_final_exactly_once(scores: list[float], latency: in
 
 @given(probabilities, latencies)
 def test_scores_that_all_windows_agree_on_are_kept(scores: list[float], latency: int) -> None:
-    """Where every window says the same of a second, so does the combination; probabilities sum to 1."""
+    """Where all windows give a segment the same scores, the combination has these scores; probabilities sum to 1."""
     for given_ in run(windows_of(scores), latency):
         for one in given_:
             assert one.class_probabilities[0] == pytest.approx(scores[one.index], abs=1e-6)
@@ -57,13 +57,13 @@ def test_scores_that_all_windows_agree_on_are_kept(scores: list[float], latency:
 
 @given(st.data(), st.integers(10, 25), latencies)
 def test_the_combination_is_the_hamming_mean_over_positions(data: st.DataObject, length: int, latency: int) -> None:
-    """At age a a second is the mean of a + 1 windows, weighted by its position 9, 8 ... 9 - a in them."""
+    """At age a a segment is the mean of a + 1 windows, weighted by its positions 9, 8 ... 9 - a in them."""
     thought = data.draw(revisions(length))  # thought[t][age]
     windows = [window_scores(first, [thought[first + position][9 - position] for position in range(10)]) for first in range(length - 9)]
     for newest, given_ in enumerate(run(windows, latency)[:-1], start=9):
         for one in given_:
             assert one.age == newest - one.index
-            first_age = max(0, 9 - one.index)  # seconds before the first window's last have no earlier ages
+            first_age = max(0, 9 - one.index)  # segments of the first window, except for its last, have no earlier ages
             ages = range(first_age, one.age + 1)
             weights = np.array([HAMMING[9 - age] for age in ages])
             expected = float(np.sum(weights * [thought[one.index][age] for age in ages]) / weights.sum())
@@ -73,7 +73,7 @@ def test_the_combination_is_the_hamming_mean_over_positions(data: st.DataObject,
 
 @given(latencies)
 def test_a_skipped_window_loses_no_second(latency: int) -> None:
-    """When the machine was behind and windows were not scored, the seconds still become final once each."""
+    """If windows are not scored because of a backlog, the segments still become final once each."""
     scores = [0.1 * (index % 10) for index in range(30)]
     windows = [window for window in windows_of(scores) if window.first_index % 4 == 0]
     finals = [one.index for given_ in run(windows, latency) for one in given_ if one.final]
@@ -81,7 +81,7 @@ def test_a_skipped_window_loses_no_second(latency: int) -> None:
 
 
 def test_after_closing_a_new_stretch_may_begin() -> None:
-    """What was left is final, and later windows are not mixed with it."""
+    """After close() all segments are final, and later windows are not mixed with them."""
     aggregation = Aggregation(3)
     aggregation.push(window_scores(0, [0.5] * 10))
     assert [one.index for one in aggregation.close()] == [8, 9]
@@ -91,6 +91,6 @@ def test_after_closing_a_new_stretch_may_begin() -> None:
 
 @pytest.mark.parametrize("latency", [0, 11])
 def test_a_latency_outside_the_window_is_refused(latency: int) -> None:
-    """The range is 1 to 10."""
+    """A latency outside of 1 to 10 is refused."""
     with pytest.raises(ShapeError, match="1 to 10"):
         Aggregation(latency)

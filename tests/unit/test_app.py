@@ -1,4 +1,4 @@
-"""How settings and a model card become options."""
+"""Tests how settings and a model card become options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamav.errors import CaptureError, SettingsError
 
 @pytest.fixture(scope="module")
 def card(tiny_bundle: Path) -> ModelCard:
-    """Give the card of a model whose class bird has a word of its own."""
+    """Return the card of a model whose class bird has its own thresholds."""
     tree = load_bundle(tiny_bundle).card.model_dump(mode="json", by_alias=True)
     tree["detection"]["classes"] = {"bird": {"on": 0.8, "off": 0.4}}
     return ModelCard.model_validate(tree)
@@ -26,7 +26,7 @@ def detection(*overrides: str) -> DetectionSettings:
 
 
 def test_the_card_speaks_where_the_settings_are_silent(card: ModelCard) -> None:
-    """Thresholds of the card, and of its classes, in class_id order."""
+    """Without settings, thresholds come from the card and its classes, in class_id order."""
     options = label_options(card, DetectionSettings())
     assert [(one.label, one.class_id, one.thresholds.on, one.thresholds.off) for one in options] == [
         ("bark", 0, 0.5, 0.3),
@@ -36,13 +36,13 @@ def test_the_card_speaks_where_the_settings_are_silent(card: ModelCard) -> None:
 
 
 def test_settings_win_over_the_card_and_a_class_over_all(card: ModelCard) -> None:
-    """The class's own setting, then the general one, then the card."""
+    """The class's own setting comes first, then the general one, then the card."""
     options = label_options(card, detection("on=0.9", "classes.siren.on=0.7", "classes.siren.min_segments=3"))
     assert [(one.thresholds.on, one.thresholds.min_segments) for one in options] == [(0.9, 1), (0.9, 1), (0.7, 3)]
 
 
 def test_a_disabled_class_is_not_followed(card: ModelCard) -> None:
-    """The others keep their class_id."""
+    """A disabled class has no options, and the other classes keep their class_id."""
     options = label_options(card, detection("classes.bark.enabled=false"))
     assert [(one.label, one.class_id) for one in options] == [("bird", 1), ("siren", 2)]
 
@@ -56,13 +56,13 @@ def test_a_disabled_class_is_not_followed(card: ModelCard) -> None:
     ],
 )
 def test_settings_that_contradict_the_model_are_refused(card: ModelCard, overrides: list[str], message: str) -> None:
-    """Each with what must be."""
+    """Each contradiction is refused with an error that states what must be."""
     with pytest.raises(SettingsError, match=message):
         label_options(card, detection(*overrides))
 
 
 def test_a_lower_on_takes_the_off_of_the_card_along(card: ModelCard) -> None:
-    """Whoever lowers only `on` need not know the card's `off`."""
+    """If the settings lower only `on`, the card's `off` is lowered with it."""
     assert [one.thresholds.off for one in label_options(card, detection("on=0.2"))] == [0.2, 0.2, 0.2]
 
 
@@ -75,7 +75,7 @@ def test_a_lower_on_takes_the_off_of_the_card_along(card: ModelCard) -> None:
     ],
 )
 def test_an_untrained_head_never_decides(card: ModelCard, options: dict[str, str], head: str) -> None:
-    """Fully supervised models without a trained per-segment head use both stages."""
+    """Fully supervised models without a trained head for single segments use both stages."""
     changed = card.model_copy(update={"localizer": card.localizer.model_copy(update={"options": options})})
     assert localizer_head(changed) == head
 
@@ -85,7 +85,7 @@ def several(tiny_bundle: Path, *sources: dict[str, object], **general: object) -
 
 
 def test_each_source_is_treated_as_its_settings_say(tiny_bundle: Path) -> None:
-    """One engine, and for each source its own labels, latency, queue and pace."""
+    """All sources share one engine; each source has its own labels, latency, queue and pace."""
     settings = several(
         tiny_bundle,
         {"id": "gate", "scene": True, "detection": {"latency_segments": 4, "classes": {"siren": {"enabled": False}}}},
@@ -111,6 +111,6 @@ def test_each_source_is_treated_as_its_settings_say(tiny_bundle: Path) -> None:
 def test_what_is_wrong_with_one_of_several_sources_names_it(
     tiny_bundle: Path, wrong: dict[str, object], error: type[Exception], message: str
 ) -> None:
-    """Before anything runs, and with the status that the mistake has alone."""
+    """A mistake in one source is an error before anything runs, with the exit status of the same mistake in a single source."""
     with pytest.raises(error, match=message):
         build(several(tiny_bundle, {"id": "gate", "scene": True}, {"id": "yard"} | wrong))

@@ -1,4 +1,4 @@
-"""Audio-guided visual attention."""
+"""Tests of audio-guided visual attention."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_attention_is_a_distribution_over_the_grid_and_pools_the_raw_cells() -> 
 
 
 def test_attention_depends_on_the_sound() -> None:
-    """Another sound over the same picture looks elsewhere."""
+    """Another sound with the same picture gives another attention."""
     torch.manual_seed(0)
     attention = AudioGuidedAttention(6, 10, 16, 3).eval()
     visual = torch.rand(1, 3, 3, 10).expand(2, -1, -1, -1)
@@ -29,7 +29,7 @@ def test_attention_depends_on_the_sound() -> None:
 
 
 def test_the_order_of_attention_cells_is_rows_then_columns() -> None:
-    """Changing one cell of the picture changes that cell's logit alone: ratios among the others stay."""
+    """A change of one cell of the picture changes only that cell's logit; the ratios among the other cells stay."""
     torch.manual_seed(0)
     attention = AudioGuidedAttention(6, 10, 16, 3).eval()
     audio, visual = torch.rand(1, 6), torch.rand(1, 3, 3, 10)

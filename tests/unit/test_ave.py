@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(("dtype", "chunked"), [("float64", False), ("float32", True), ("float16", False)])
 @pytest.mark.parametrize("float16", [False, True])
 def test_every_stored_form_reads_the_same(tmp_path: Path, dtype: str, chunked: bool, float16: bool) -> None:
-    """Type, chunks and a copy in memory change nothing beyond the rounding of float16."""
+    """The stored type, chunks and a copy in memory change no number by more than the rounding of float16."""
     made = write_ave_folder(tmp_path, CLIPS, dtype=dtype, chunked=chunked)
     data = open_ave(tmp_path, AveOptions(float16=float16))
     batch = data.train.gather(np.arange(3))
@@ -40,7 +40,7 @@ def test_every_stored_form_reads_the_same(tmp_path: Path, dtype: str, chunked: b
 
 
 def test_labels_are_rebuilt_from_the_annotations(folder: Path) -> None:
-    """Without label and tag files the annotations alone give the same labels and tags."""
+    """Without label and tag files, the annotations alone give the same labels and tags."""
     before = open_ave(folder)
     for name in ("right_labels.h5", "mil_labels.h5"):
         (folder / name).unlink()
@@ -65,7 +65,7 @@ def test_names_that_circulate_are_found(folder: Path, wanted: str, alias: str) -
 
 
 def test_weak_training_adds_the_background_clips_behind_the_others(folder: Path) -> None:
-    """The two background clips join the weak training set, tagged background, and their features are their own."""
+    """The weak training set ends with the two background clips, tagged as background, with the features of their own file."""
     data = open_ave(folder)
     assert (len(data.train), len(data.weak_train)) == (6, 8)
     batch = data.weak_train.gather(np.array([7]))
@@ -94,7 +94,7 @@ def put(index: int | tuple[int, ...], value: float) -> object:
         ("visual_feature.h5", "avadataset", put((4, 0, 0, 0, 0), np.nan), r"visual_feature\.h5, row 4"),
         ("audio_feature.h5", "avadataset", put((5, 9, 1), np.inf), r"audio_feature\.h5, row 5"),
         ("visual_feature_noisy.h5", "avadataset", put((1, 0, 0, 0, 0), np.nan), r"visual_feature_noisy\.h5, row 1"),
-        ("audio_feature.h5", "avadataset", lambda v: v[:-1], r"audio_feature\.h5 must have the 10 clips"),
+        ("audio_feature.h5", "avadataset", lambda v: v[:-1], r"audio_feature\.h5 must have 10 clips"),
         ("audio_feature.h5", "avadataset", lambda v: v[..., 0], r"\(clips, segments, size\)"),
         ("visual_feature.h5", "avadataset", lambda v: v[:, :, :6], r"\(clips, segments, grid, grid, size\)"),
         ("audio_feature.h5", "avadataset", lambda v: v.astype(np.int32), "float32"),
@@ -109,18 +109,18 @@ def put(index: int | tuple[int, ...], value: float) -> object:
         ("train_order.h5", "order", lambda v: np.concatenate([v, v[:1]]), "each row once"),
         ("train_order.h5", "order", lambda v: v.astype(float), "whole row numbers"),
         ("test_order.h5", "order", lambda v: v[:0], "whole row numbers"),
-        ("audio_feature_noisy.h5", "avadataset", lambda v: v[:1], "must have the 2 clips"),
+        ("audio_feature_noisy.h5", "avadataset", lambda v: v[:1], "must have 2 clips"),
     ],
 )
 def test_bad_data_are_refused_by_file_and_row(folder: Path, name: str, key: str, change: object, says: str) -> None:
-    """Each defect of a file is one DataError that names the file, and the row where there is one."""
+    """Each defect of a file raises one DataError that names the file and, where one row is wrong, the row."""
     overwrite(folder, name, key, change)
     with pytest.raises(DataError, match=says):
         open_ave(folder)
 
 
 def test_splits_that_share_a_row_are_refused(folder: Path) -> None:
-    """A clip that is trained on and tested on is an error."""
+    """A clip that is in both the training and the test split raises an error."""
     with h5py.File(folder / "train_order.h5") as file:
         train = file["order"][()]
     write_dataset(folder / "test_order.h5", train[:1], "order")
@@ -130,7 +130,7 @@ def test_splits_that_share_a_row_are_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["visual_feature.h5", "audio_feature.h5", "train_order.h5", "val_order.h5", "test_order.h5"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
-    """What is not there is named, with where to look."""
+    """The error for a missing file names the file."""
     (folder / name).unlink()
     with pytest.raises(DataError, match=name):
         open_ave(folder)
@@ -162,7 +162,7 @@ def external_storage(file: h5py.File, outside: Path) -> None:
 @pytest.mark.parametrize("way", [external_link, soft_link, virtual, external_storage])
 @pytest.mark.parametrize("name", ["visual_feature.h5", "right_labels.h5"])
 def test_a_file_that_points_outside_itself_is_not_followed(folder: Path, name: str, way: Callable[[h5py.File, Path], None]) -> None:
-    """Links, virtual datasets and external storage could name any file of the machine: none is opened, although what they name is good."""
+    """Links, virtual datasets and external storage are refused even if the data they point to are good: they could name any file."""
     (folder / name).rename(folder / "secret.h5")
     with h5py.File(folder / name, "w") as file:
         way(file, folder / "secret.h5")
@@ -172,7 +172,7 @@ def test_a_file_that_points_outside_itself_is_not_followed(folder: Path, name: s
 
 @pytest.mark.parametrize("name", ["visual_feature.h5", "audio_feature.h5", "right_labels.h5", "mil_labels.h5", "train_order.h5"])
 def test_a_file_that_is_no_hdf5_or_holds_no_dataset_is_refused(folder: Path, name: str) -> None:
-    """Text, a pickle or an empty HDF5 under the right name is one error that names the file; nothing is unpickled."""
+    """A pickle or an empty HDF5 file under the right name raises one error that names the file; nothing is unpickled."""
     (folder / name).write_bytes(b"\x80\x04c__builtin__\nprint\n.")
     with pytest.raises(DataError, match=rf"{name} must be a whole HDF5 file"):
         open_ave(folder)
@@ -187,7 +187,7 @@ def test_a_file_that_is_no_hdf5_or_holds_no_dataset_is_refused(folder: Path, nam
     [("visual_feature.h5", (10, 10, 7, 7, 1 << 20)), ("right_labels.h5", (1 << 20, 10, 29)), ("train_order.h5", (1 << 40,))],
 )
 def test_a_header_that_claims_terabytes_is_refused(folder: Path, name: str, shape: tuple[int, ...]) -> None:
-    """A dataset without any storage can claim any size: it is refused before memory is taken for it."""
+    """A dataset whose header claims a huge size without any storage is refused before memory is allocated for it."""
     with h5py.File(folder / name, "w") as file:
         file.create_dataset("avadataset", shape, "float32", chunks=True)
     with pytest.raises(DataError, match=rf"{name} must (be|have) at most"):
@@ -197,7 +197,7 @@ def test_a_header_that_claims_terabytes_is_refused(folder: Path, name: str, shap
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_copy_of_the_features_is_made(tmp_path: Path, dtype: str, chunked: bool) -> None:
-    """Opening, checking every row and reading every batch of a split takes the memory of a few clips, not of the file."""
+    """Opening, checking every row and reading every batch of a split needs the memory of a few clips, not of the file."""
     write_ave_folder(tmp_path, 30, dtype=dtype, chunked=chunked, noisy=0)
     clip = 10 * 7 * 7 * 512 * 8
     tracemalloc.start()
@@ -207,12 +207,12 @@ def test_no_copy_of_the_features_is_made(tmp_path: Path, dtype: str, chunked: bo
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 5 * clip  # of thirty
+    assert peak < 5 * clip  # the file has thirty clips
 
 
 @pytest.mark.parametrize("keep", [0, 100, 0.5, 0.999])
 def test_a_file_cut_short_is_refused(folder: Path, keep: float) -> None:
-    """A download that was cut anywhere is an error, not wrong numbers."""
+    """A file that was cut at any place raises an error and never gives wrong numbers."""
     path = folder / "visual_feature.h5"
     whole = path.read_bytes()
     path.write_bytes(whole[: int(keep * len(whole)) if keep < 1 else int(keep)])
@@ -231,7 +231,7 @@ def test_a_file_cut_short_is_refused(folder: Path, keep: float) -> None:
     ],
 )
 def test_a_wrong_annotation_is_refused_by_row(tmp_path: Path, line: str, says: str) -> None:
-    """A malformed row is named by its number."""
+    """The error for a malformed row names the row's number."""
     path = tmp_path / "Annotations.txt"
     path.write_text(f"Bark&v&good&0&4\n{line}\n", encoding="utf-8")
     with pytest.raises(DataError, match=f"row 1.*{says}"):
@@ -239,7 +239,7 @@ def test_a_wrong_annotation_is_refused_by_row(tmp_path: Path, line: str, says: s
 
 
 def test_nan_that_appears_while_training_is_named_by_row() -> None:
-    """Without the check at the start, a batch that holds NaN is refused with the row it came from."""
+    """A batch that holds NaN is refused, and the message names the row, even if features were not checked at the start."""
     visual = np.zeros((4, 2, 1, 1, 3), dtype=np.float32)
     visual[2, 1] = np.nan
     data = FeatureSet(
@@ -254,7 +254,7 @@ def test_nan_that_appears_while_training_is_named_by_row() -> None:
 
 
 def test_an_epoch_is_a_permutation_and_batches_stay_as_they_were() -> None:
-    """Every clip comes once an epoch, together with its label, in other batches each epoch; a batch does not change later."""
+    """Each epoch holds every clip once, with its own label, in a new order; a batch does not change after it was read."""
     labels = np.arange(7, dtype=np.int64)[:, None]
     data = FeatureSet(
         audio=np.arange(7, dtype=np.float32).reshape(7, 1, 1),

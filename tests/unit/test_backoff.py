@@ -1,4 +1,4 @@
-"""Pauses between attempts, and what is said about failures."""
+"""Tests of the pauses between attempts, and of the log lines about failures."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ THROWN_OUT = Failure(reason="another client uses our client id", thrown_out=True
 
 
 class Upper(Random):
-    """Chance that always draws the upper end."""
+    """A random generator that always draws the upper end."""
 
     def uniform(self, a: float, b: float) -> float:
         return b
 
 
 def test_the_bound_doubles_up_to_the_cap_and_starts_again() -> None:
-    """1, 2, 4 ... capped; after a reset from the beginning."""
+    """The bound is 1, 2, 4 ... up to the cap; after a reset it starts again."""
     backoff = Backoff(1.0, 10.0, Upper())
     assert [backoff.next_s() for _ in range(6)] == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
     backoff.reset()
@@ -35,7 +35,7 @@ def test_the_bound_doubles_up_to_the_cap_and_starts_again() -> None:
 
 @given(seed=st.integers(), attempts=st.integers(1, 3000))
 def test_pauses_are_jittered_and_never_above_the_cap(seed: int, attempts: int) -> None:
-    """Also after thousands of failures (no overflow); two publishers do not wait alike."""
+    """Pauses never exceed the cap, also after thousands of failures (no overflow), and two publishers get different pauses."""
     one, other = Backoff(1.0, 60.0, dice(seed)), Backoff(1.0, 60.0, dice(seed + 1))
     pauses = [(one.next_s(), other.next_s()) for _ in range(attempts)]
     assert all(0.0 <= pause <= 60.0 for pair in pauses for pause in pair)
@@ -43,7 +43,7 @@ def test_pauses_are_jittered_and_never_above_the_cap(seed: int, attempts: int) -
 
 
 def test_a_source_is_not_opened_again_before_the_least_pause() -> None:
-    """With a least pause, back-off grows to its limit, never leaves its bounds, and begins again after data."""
+    """With a least pause, the back-off grows to its limit, stays within its bounds, and starts again after data."""
     backoff = Backoff(1.0, 8.0, dice(1), least_s=1.0)
     pauses = [backoff.next_s() for _ in range(200)]
     assert pauses[0] == 1.0
@@ -56,7 +56,7 @@ def test_a_source_is_not_opened_again_before_the_least_pause() -> None:
 
 
 def test_a_cap_below_the_first_pause_counts_as_the_first_pause() -> None:
-    """reconnect_min_s above reconnect_max_s gives even pauses instead of an error in the middle of a run."""
+    """reconnect_min_s above reconnect_max_s gives equal pauses instead of an error in the middle of a run."""
     backoff = Backoff(2.0, 1.0, Upper(), least_s=2.0)
     assert [backoff.next_s() for _ in range(3)] == [2.0, 2.0, 2.0]
 
@@ -70,7 +70,7 @@ def levels(caplog: pytest.LogCaptureFixture) -> list[int]:
 
 
 def test_a_refusal_is_said_once_and_tried_again_at_the_cap_only(caplog: pytest.LogCaptureFixture) -> None:
-    """A wrong password gives one line of the log, however long it lasts, and no storm."""
+    """A wrong password is logged once, and all attempts follow after the longest pause."""
     loop = patience()
     assert [loop.failed(REFUSED, float(60 * i), None) for i in range(5)] == [60.0] * 5
     assert levels(caplog) == [logging.ERROR]
@@ -78,7 +78,7 @@ def test_a_refusal_is_said_once_and_tried_again_at_the_cap_only(caplog: pytest.L
 
 
 def test_an_absent_broker_is_said_once_with_growing_pauses(caplog: pytest.LogCaptureFixture) -> None:
-    """And again only when the reason changes."""
+    """An absent broker is logged once with growing pauses, and again only when the reason changes."""
     loop = patience()
     assert [loop.failed(AWAY, 0.0, None) for _ in range(4)] == [1.0, 2.0, 4.0, 8.0]
     assert levels(caplog) == [logging.WARNING]
@@ -87,14 +87,14 @@ def test_an_absent_broker_is_said_once_with_growing_pauses(caplog: pytest.LogCap
 
 
 def test_the_pauses_start_again_only_after_a_connection_that_lasted() -> None:
-    """A broker that accepts and drops at once is not hammered."""
+    """A broker that accepts and closes at once does not reset the pauses."""
     loop = patience()
     assert [loop.failed(AWAY, 0.0, stood_s=0.5) for _ in range(3)] == [1.0, 2.0, 4.0]
     assert loop.failed(AWAY, 0.0, stood_s=11.0) == 1.0
 
 
 def test_three_takeovers_within_a_minute_are_a_second_client(caplog: pytest.LogCaptureFixture) -> None:
-    """Said as an error with what to do, and then we no longer fight for the name."""
+    """Three takeovers within a minute are logged as an error with what to do, and then the longest pause follows."""
     loop = patience()
     assert [loop.failed(THROWN_OUT, float(t), stood_s=1.0) for t in (0, 5, 10)] == [1.0, 2.0, 60.0]
     assert "mqtt.client_id" in caplog.text
@@ -102,6 +102,6 @@ def test_three_takeovers_within_a_minute_are_a_second_client(caplog: pytest.LogC
 
 
 def test_takeovers_far_apart_are_no_second_client() -> None:
-    """A broker restarted now and then is only waited for."""
+    """Takeovers far apart, as of a broker that restarts now and then, are no error."""
     loop = patience()
     assert [loop.failed(THROWN_OUT, float(t), stood_s=20.0) for t in (0, 50, 100)] == [1.0, 1.0, 1.0]

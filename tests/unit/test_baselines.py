@@ -1,4 +1,4 @@
-"""The baselines of Tables IV and V."""
+"""Tests of the baselines of Tables IV and V."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _answer(batch: int = 2, length: int = 10, **options: object) -> LocalizerOut
     ],
 )
 def test_parameter_counts_are_those_of_the_authors_live_layers(network: str, supervision: str, count: int) -> None:
-    """Each baseline has as many parameters as the authors' code, its unused layers left out."""
+    """Each baseline has as many parameters as the authors' code without its unused layers."""
     made = make_baseline(BaselineOptions(network=network, supervision=supervision))  # type: ignore[arg-type]
     assert sum(parameter.numel() for parameter in made.parameters()) == count
 
@@ -48,7 +48,7 @@ def test_parameter_counts_are_those_of_the_authors_live_layers(network: str, sup
 @pytest.mark.parametrize("plugin", ["none", "psp", "escm"])
 @pytest.mark.parametrize(("batch", "length"), [(1, 10), (2, 3)])
 def test_every_baseline_answers_in_the_common_form(network: str, supervision: str, plugin: str, batch: int, length: int) -> None:
-    """Whatever stands at its end, a baseline gives its heads for any batch and window length, finite, and nothing else."""
+    """With any plug-in, a baseline returns finite outputs of its own heads, and no others, for any batch and window length."""
     output = _answer(batch, length, network=network, supervision=supervision, plugin=plugin)
     given = {name: value for name, value in output._asdict().items() if value is not None}
     assert given.keys() == HEADS[network, supervision] | {"similarity", "attention"}
@@ -62,7 +62,7 @@ def test_every_baseline_answers_in_the_common_form(network: str, supervision: st
 
 @pytest.mark.parametrize("network", ["avel", "pspnet"])
 def test_negative_pair_filter_heads_are_added_on_request(network: str) -> None:
-    """Table V trains PSP-Net with the loss of VSCG, which needs its heads."""
+    """With npf_heads, PSP-Net and AVEL have the heads that VSCG's loss needs (Table V)."""
     output = _answer(network=network, npf_heads=True)
     assert output.relevance_logits is not None
     assert output.class_logits is not None
@@ -73,7 +73,7 @@ def test_negative_pair_filter_heads_are_added_on_request(network: str) -> None:
 
 @pytest.mark.parametrize(("network", "supervision"), HEADS)
 def test_the_plugin_changes_the_answer_and_learns(network: str, supervision: str) -> None:
-    """ESCM at the end takes part: its layers get gradients."""
+    """ESCM at the end is trained: its layers get gradients."""
     torch.manual_seed(0)
     made = make_baseline(BaselineOptions.from_dict({**SMALL, "network": network, "supervision": supervision, "plugin": "escm"}))
     output = made(torch.rand(2, 10, 6), torch.rand(2, 10, 3, 3, 12))

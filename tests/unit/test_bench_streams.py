@@ -1,4 +1,4 @@
-"""The search for the greatest number of streams, and the sources of a trial."""
+"""Tests of the search for the greatest number of streams and of the sources of a trial."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamav.types import SEGMENT_NS, AudioBlock, VideoFrame
 
 @given(st.integers(0, 70), st.integers(1, 64), st.integers(1, 64))
 def test_the_greatest_number_is_found_with_few_trials(limit: int, most: int, first: int) -> None:
-    """Whatever a machine carries, it is found; no number is tried twice, none above the most that was asked for."""
+    """The search finds the number that a machine carries; it tries no number twice and none above the limit."""
     tried: list[int] = []
 
     def carries(streams: int) -> bool:
@@ -46,14 +46,14 @@ def trial(streams: int, memory_mb: float) -> Trial:
 
 
 def test_memory_of_a_further_stream_is_a_slope() -> None:
-    """What all streams share is not counted; one point has no slope."""
+    """The memory of a stream does not include what all streams share; one point has no slope."""
     assert memory_per_stream_mb([trial(1, 107.0), trial(2, 114.0), trial(4, 128.0)]) == pytest.approx(7.0)
     assert memory_per_stream_mb([trial(1, 107.0), trial(1, 108.0)]) is None
     assert memory_per_stream_mb([]) is None
 
 
 def test_a_trials_source_goes_on_and_on() -> None:
-    """Round follows round on one media clock, at the world's pace; it is live, and ends when it is closed."""
+    """The source repeats its scene on one media clock in real time; it is live and ends when it is closed."""
     block = AudioBlock(start_ns=0, samples=np.zeros(160, np.float32))
     picture = VideoFrame(start_ns=0, pixels=np.zeros((4, 4, 3), np.uint8))
     source = CameraLike(lambda: [picture, block], name="s0", phase_s=0.0)
@@ -67,6 +67,6 @@ def test_a_trials_source_goes_on_and_on() -> None:
 
 
 def test_a_trials_source_must_play_something() -> None:
-    """An empty round would go round for ever."""
+    """A scene without items is refused, because it would repeat forever."""
     with pytest.raises(CaptureError, match="got nothing"):
         list(CameraLike(list, name="s0", phase_s=0.0).items())

@@ -25,7 +25,7 @@ def record(epoch: int, loss: float) -> EpochRecord:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_viewer_sees_every_epoch_once(tmp_path: Path) -> None:
-    """Loss, its terms, learning rate and validation scores are scalars by epoch; a resumed run replaces what it does again."""
+    """Loss, its terms, learning rate and validation scores are scalars by epoch; a resumed run replaces the epochs that it repeats."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     for epochs in ((1, 2, 3), (3, 4)):
         board = Board(tmp_path)
@@ -38,7 +38,7 @@ def test_a_viewer_sees_every_epoch_once(tmp_path: Path) -> None:
 
 
 def test_without_tensorboard_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The package is missed before the training and not after it, with the command that brings it."""
+    """If TensorBoard is missing, the check before training raises an error with the command that installs it."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'streamav\[train\]'"):
         check_tensorboard()

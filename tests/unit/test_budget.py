@@ -1,4 +1,4 @@
-"""How many frames of a second are looked at: from what turns cost, without guessing and without swinging."""
+"""Tests the frame budget: it follows the measured cost of turns, and it does not swing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FRAMES = 16
 
 
 class Machine:
-    """A machine on which a second of one source costs fixed + per_frame * frames, and its live sources."""
+    """A machine with its live sources, on which a segment costs fixed + per_frame * frames."""
 
     def __init__(self, fixed_s: float, frame_s: float, sources: int = 1, *, noise: float = 0.0, replays: int = 0) -> None:
         self.fixed_s, self.frame_s, self.sources, self.replays, self.noise = fixed_s, frame_s, sources, replays, noise
@@ -25,12 +25,12 @@ class Machine:
         self.now_s = 0.0
 
     def load(self, frames: int | None = None) -> float:
-        """Give the true load."""
+        """Return the true load."""
         looked = self.budget.frames if frames is None else frames
         return self.sources * (self.fixed_s + self.frame_s * looked) + self.replays * (self.fixed_s + self.frame_s * FRAMES)
 
     def second(self, *, behind: bool = False) -> list[BudgetChange]:
-        """Let a second of the world pass: one turn for each source."""
+        """Simulate one second: one turn for each source."""
         changes = []
         for number in range(self.sources + self.replays):
             demand = Demand(live=self.sources, replays=self.replays, behind=behind)
@@ -66,7 +66,7 @@ def test_a_machine_of_constant_speed_settles_and_stays(machine: tuple[float, flo
 @given(machines, st.floats(0.0, 0.1))
 @pytest.mark.slow
 def test_noise_does_not_make_it_swing(machine: tuple[float, float, int], noise: float) -> None:
-    """Turns that cost up to a tenth more or less than usual: after two minutes it changes at most twice in an hour."""
+    """If turns cost up to a tenth more or less than usual, it changes at most twice in an hour after two minutes."""
     made = Machine(*machine, noise=noise)
     made.seconds(120)
     assert len(made.seconds(3600)) <= 2
@@ -74,7 +74,7 @@ def test_noise_does_not_make_it_swing(machine: tuple[float, float, int], noise: 
 
 @given(machines)
 def test_two_seconds_are_enough_where_frames_are_what_costs(machine: tuple[float, float, int]) -> None:
-    """Without a fixed part the third second already has a number of frames that fits."""
+    """Without a fixed part the third segment already has a number of frames that fits."""
     _, frame_s, sources = machine
     made = Machine(0.0, frame_s, sources)
     made.seconds(3)
@@ -82,29 +82,29 @@ def test_two_seconds_are_enough_where_frames_are_what_costs(machine: tuple[float
 
 
 def test_a_capable_machine_is_never_thinned() -> None:
-    """Half a load leaves everything as it is."""
+    """At a load of one half all frames are processed."""
     assert Machine(0.01, 0.03).seconds(600) == []
 
 
 def test_seconds_that_wait_make_room_at_once() -> None:
-    """Behind, one measured turn is enough, and the load is planned so that what waits can be worked off."""
+    """While segments wait, one measured turn is enough, and the load is planned so that the queue can be worked off."""
     made = Machine(0.0, 0.3)
     made.second()
     (change,) = made.second(behind=True)
     assert (change.before, change.after) == (16, 1)
     assert change.load_before == pytest.approx(4.8, rel=0.01)
-    assert change.load <= 0.78  # of the second, 0.1 of it is taken to be fixed until frames have changed once
+    assert change.load <= 0.78  # a tenth of the cost of a segment counts as fixed until frames have changed once
 
 
 def test_a_burst_that_is_no_overload_takes_nothing_away() -> None:
-    """Seconds that a network delivers all at once wait too; the measured cost says that the machine can carry them."""
+    """Segments of a burst wait too, but their measured cost shows that the machine keeps up."""
     made = Machine(0.01, 0.005)
     made.seconds(5)
     assert [made.second(behind=True) for _ in range(4)] == [[], [], [], []]
 
 
 def test_turns_that_are_disturbed_now_and_then_take_nothing_away() -> None:
-    """Other work on the machine makes every eighth turn cost four times as much; the mean load is 0.6, and nothing waits."""
+    """Every eighth turn costs four times as much because of other work; the mean load is 0.6, and nothing waits."""
     made = Machine(0.0, 0.00273, 10)
     changes = []
     for number in range(3000):
@@ -115,7 +115,7 @@ def test_turns_that_are_disturbed_now_and_then_take_nothing_away() -> None:
 
 
 def test_a_machine_that_becomes_slow_is_believed_once_seconds_wait() -> None:
-    """Five times slower from one second to the next: the first turn behind is enough to see most of it."""
+    """If the machine becomes five times slower at once, the first turn with a backlog is enough to detect most of it."""
     made = Machine(0.0, 0.02)
     made.seconds(30)
     made.frame_s = 0.1
@@ -125,7 +125,7 @@ def test_a_machine_that_becomes_slow_is_believed_once_seconds_wait() -> None:
 
 
 def test_what_a_loaded_machine_gave_up_comes_back_step_by_step() -> None:
-    """Each step waits until all has been well for a while, and foresees that the next number fits."""
+    """Each step waits until the load was low for a while and the next number of frames is predicted to fit."""
     made = Machine(0.0, 0.35)
     made.seconds(30)
     assert made.budget.frames == 2
@@ -138,18 +138,18 @@ def test_what_a_loaded_machine_gave_up_comes_back_step_by_step() -> None:
 
 
 def test_giving_too_early_is_paid_with_patience() -> None:
-    """On a machine whose cost no line describes, the pause between attempts doubles."""
+    """If the cost is not linear in frames, the pause between attempts doubles."""
     made = Machine(0.0, 0.0)
     times: list[float] = []
     for _ in range(3000):
-        made.fixed_s = 0.9 if made.budget.frames > 4 else 0.3  # cheap up to four frames, then never
+        made.fixed_s = 0.9 if made.budget.frames > 4 else 0.3  # cheap up to four frames, then too expensive
         times += [made.now_s for change in made.second() if change.after > change.before]
-    assert len(times) <= 14  # ten seconds each would be 270
+    assert len(times) <= 14  # with ten seconds each it would be 270
     assert all(later - earlier >= HOLD_S for earlier, later in pairwise(times))
 
 
 def test_replays_count_but_are_not_thinned() -> None:
-    """The load of a file at its own pace is full; live sources share what it leaves."""
+    """A file at its own pace counts with its full load, and live sources share the rest."""
     made = Machine(0.0, 0.02, 1, replays=1)
     made.seconds(60)
     assert made.budget.frames == 16  # 0.64
@@ -162,23 +162,23 @@ def test_replays_count_but_are_not_thinned() -> None:
 
 @given(st.integers(1, 60))
 def test_levels_are_powers_of_two_and_all(most: int) -> None:
-    """Whatever a segment has, all of it may be looked at, and one frame too."""
+    """For any number of frames of a segment, all of them and a single one are possible choices."""
     levels = FrameBudget(most).levels
     assert levels == tuple(sorted(set(levels)))
     assert (levels[0], levels[-1]) == (1, most)
 
 
 def test_a_segment_has_frames() -> None:
-    """None at all is refused."""
+    """A segment without frames is refused."""
     with pytest.raises(ShapeError, match="at least 1, got 0"):
         FrameBudget(0)
 
 
 @given(st.floats(0.001, 1.0), st.floats(0.001, 1.0), st.integers(1, 8))
 def test_two_numbers_of_frames_tell_both_parts(fixed_s: float, frame_s: float, batch: int) -> None:
-    """A few turns with each number of frames, in batches of any size, and both parts are known well enough."""
+    """A few turns with each number of frames, in batches of any size, are enough to estimate both parts."""
     cost = TurnCost()
     for frames in (16, 16, 4, 4, 4, 16, 4, 1, 1):
         cost.learn(batch * (fixed_s + frame_s * frames), batch, batch * frames)
     for frames in (1, 4, 16):
-        assert cost.second_s(frames) == pytest.approx(fixed_s + frame_s * frames, abs=0.15 * (fixed_s + 16 * frame_s))
+        assert cost.work_s(frames) == pytest.approx(fixed_s + frame_s * frames, abs=0.15 * (fixed_s + 16 * frame_s))

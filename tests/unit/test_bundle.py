@@ -1,4 +1,4 @@
-"""Bundles: whole or not at all, written and read."""
+"""Tests of bundles: they are written and read completely or not at all."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def make(path: Path) -> Bundle:
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    """Card and weights come back equal; float16 comes back as float32; nothing lies beside the bundle."""
+    """Card and weights are read back unchanged, float16 as float32, and no other files are left beside the bundle."""
     bundle = make(tmp_path / "b")
     assert load_bundle(tmp_path / "b") == bundle
     assert bundle.card.model_copy(update={"weights": {}}) == make_card()
@@ -80,13 +80,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_the_hash_is_that_of_the_weights_file(tmp_path: Path) -> None:
-    """With one weights file, anyone can check the bundle's hash with sha256sum."""
+    """With one weights file, the bundle's hash is the one that sha256sum prints."""
     bundle = make(tmp_path / "b")
     assert bundle.sha256 == hashlib.sha256((tmp_path / "b" / "weights.safetensors").read_bytes()).hexdigest()
 
 
 def test_others_may_read_the_files(tmp_path: Path) -> None:
-    """A bundle that root installs can be read by the service's user."""
+    """A bundle that root installs is readable for the service's user."""
     old = os.umask(0o022)
     try:
         make(tmp_path / "b")
@@ -99,7 +99,7 @@ def test_others_may_read_the_files(tmp_path: Path) -> None:
     "damage", ["no card", "no weights", "truncated", "flipped", "card truncated", "no hash", "schema", "extra key", "huge"]
 )
 def test_a_damaged_bundle_is_refused(tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Missing, half-written, truncated and changed files and cards of another schema give a ModelError."""
+    """Missing, incomplete, truncated and changed files and cards of another schema give a ModelError."""
     path = make(tmp_path / "b").path
     card, weights = path / "model.json", path / "weights.safetensors"
     tree = json.loads(card.read_text())
@@ -136,7 +136,7 @@ def rehash(path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["another part", "a part missing", "no safetensors", "huge header"])
 def test_right_hashes_of_wrong_weights_do_not_help(tmp_path: Path, content: str) -> None:
-    """Weights whose hash is right and whose content is not are refused."""
+    """Weights with a correct hash and wrong content are refused."""
     path = make(tmp_path / "b").path
     weights = path / "weights.safetensors"
     tensors = load_file(weights)
@@ -154,7 +154,7 @@ def test_right_hashes_of_wrong_weights_do_not_help(tmp_path: Path, content: str)
 
 
 def test_weights_of_another_type_are_refused(tmp_path: Path) -> None:
-    """Only float16 and float32 are weights, when written and when read."""
+    """Weights of types other than float16 and float32 are refused on write and on read."""
     with pytest.raises(ModelError, match="float16 or float32"):
         write_bundle(tmp_path / "x", make_card(), {**make_tensors(), "audio.n": np.zeros(1, np.int64)})
     path = make(tmp_path / "b").path
@@ -166,14 +166,14 @@ def test_weights_of_another_type_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [{"evil.w": np.zeros(1, np.float32)}, {"audio.w": np.array([np.nan], np.float32)}])
 def test_a_failed_write_leaves_nothing(tmp_path: Path, wrong: dict[str, np.ndarray]) -> None:
-    """Wrong tensors give an error and neither a bundle nor a temporary folder."""
+    """Wrong tensors give an error and leave no bundle and no temporary folder."""
     with pytest.raises(ModelError):
         write_bundle(tmp_path / "b", make_card(), {**make_tensors(), **wrong})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_leaves_the_old_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error of the disk in mid-write leaves what was there, and nothing else."""
+    """A disk error during a write leaves the old content, and no other files."""
     old = make(tmp_path / "b")
 
     def full(_self: Path, *_arguments: object, **_options: object) -> int:
@@ -188,7 +188,7 @@ def test_a_full_disk_leaves_the_old_bundle(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_bundle_is_replaced_only_when_asked(tmp_path: Path) -> None:
-    """A bundle in the way is an error, unless it may be replaced; a folder of something else never is."""
+    """An existing bundle gives an error unless it may be replaced; a folder with other files is never replaced."""
     make(tmp_path / "b")
     with pytest.raises(ModelError, match="must not exist"):
         make(tmp_path / "b")
@@ -201,7 +201,7 @@ def test_a_bundle_is_replaced_only_when_asked(tmp_path: Path) -> None:
 
 
 def test_bundles_are_found_by_name_and_by_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name stands for a bundle of the user's folder; a path for the folder itself; others are named in the error."""
+    """A name finds a bundle in the user's folder, a path finds a folder, and the error for another name lists the bundles."""
     monkeypatch.setenv("STREAMAV_HOME", str(tmp_path))
     bundle = make(models_folder() / "mine")
     assert bundle_names()["mine"] == bundle.path
@@ -237,14 +237,14 @@ def test_a_copy_is_equal(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_cards_are_refused(change: dict[str, object], message: str) -> None:
-    """Each wrong field is named in the error."""
+    """The error names each wrong field."""
     tree = {**json.loads(make_card().to_json()), **json.loads(json.dumps(change, default=lambda part: part.model_dump()))}
     with pytest.raises(ModelError, match=message):
         parse_card(json.dumps(tree), "model.json")
 
 
 def test_ave_classes_are_those_of_the_label_files(shared_data: Path) -> None:
-    """The 28 classes stand in the order in which they first appear in AVE's annotations."""
+    """The 28 classes are in the order of their first appearance in AVE's annotations."""
     rows = (shared_data / "ave" / "Annotations.txt").read_text(encoding="utf-8").splitlines()
     names = list(dict.fromkeys(row.split("&")[0] for row in rows if row.count("&") == 4 and not row.startswith("Category")))
     assert [entry.name for entry in AVE_CLASSES] == names

@@ -1,4 +1,4 @@
-"""Recorded material for int8: which seconds fit the engine's numbers and which check them."""
+"""Tests of the recorded material for int8: which segments calibrate the engine and which check it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamav.training.clips.calibration import MOST_SEGMENTS, _sources, recorde
 
 
 def test_every_other_file_fits_and_the_rest_checks(tmp_path: Path) -> None:
-    """No second is in both parts, and all is said in the source's words."""
+    """No segment is in both parts, and the source's text gives the number of files and the seconds of each part."""
     for place, brightness in enumerate((20, 220, 20, 220)):
         write_clip(tmp_path / f"{place}.mp4", 6, brightness)
     (tmp_path / "notes.txt").write_text("no recording")
@@ -28,7 +28,7 @@ def test_every_other_file_fits_and_the_rest_checks(tmp_path: Path) -> None:
 
 
 def test_a_folder_means_what_it_means_for_quiet_recordings(tmp_path: Path) -> None:
-    """Calibration takes the files that `tune --quiet` takes: the same endings, folders below included."""
+    """Calibration takes the same files as `tune --quiet`: the same endings, also in subfolders."""
     below = tmp_path / "monday"
     below.mkdir()
     for place, suffix in enumerate((".m4v", ".mpg")):
@@ -41,7 +41,7 @@ def test_a_folder_means_what_it_means_for_quiet_recordings(tmp_path: Path) -> No
 
 
 def test_one_file_is_cut_in_the_middle(tmp_path: Path) -> None:
-    """Its first half fits, its second half checks."""
+    """The first half of a single file is to fit, the second half to check."""
     write_clip(tmp_path / "clip.mp4", 22, 90)
     material = recorded_material([str(tmp_path / "clip.mp4")], CARD)
     assert (len(material.fit.pictures), len(material.check.pictures)) == (11, 11)
@@ -49,29 +49,29 @@ def test_one_file_is_cut_in_the_middle(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_does_not_end_is_read_for_a_while_only(tmp_path: Path) -> None:
-    """However long a source is, each part holds so many seconds at most."""
+    """For a source of any length, each part holds at most `MOST_SEGMENTS` segments."""
     write_clip(tmp_path / "long.mp4", 2 * MOST_SEGMENTS + 30, 90)
     material = recorded_material([str(tmp_path / "long.mp4")], CARD)
     assert (len(material.fit.pictures), len(material.check.pictures)) == (MOST_SEGMENTS, MOST_SEGMENTS)
 
 
 def test_too_little_is_refused_with_what_is_needed(tmp_path: Path) -> None:
-    """A short clip, an empty folder and a missing file are each named."""
+    """A short clip, an empty folder, an empty value and a missing file each raise an error that names them."""
     write_clip(tmp_path / "short.mp4", 8, 90)
-    with pytest.raises(SettingsError, match="at least 20 seconds of recordings, got 4 and 4; give longer clips"):
+    with pytest.raises(SettingsError, match="at least 20 s of recordings, half for each part, got 4 and 4 s; give longer clips"):
         recorded_material([str(tmp_path / "short.mp4")], CARD)
     (tmp_path / "empty").mkdir()
     with pytest.raises(SettingsError, match=r"folder .*empty must hold recordings \(\.mp4"):
         recorded_material([str(tmp_path / "empty")], CARD)
-    with pytest.raises(SettingsError, match="got nothing"):
-        recorded_material([""], CARD)  # not the folder one happens to be in
+    with pytest.raises(SettingsError, match="got an empty value"):
+        recorded_material([""], CARD)  # an empty value does not mean the current folder
     with pytest.raises(CaptureError, match="missing"):
         recorded_material([str(tmp_path / "missing.mp4")], CARD)
 
 
 @pytest.mark.parametrize("suffix", MEDIA_SUFFIXES)
 def test_every_command_takes_the_same_endings(tmp_path: Path, suffix: str) -> None:
-    """A recording that `tune --quiet` finds in a folder is found by --calibration and by extraction too."""
+    """`tune --quiet`, --calibration and extraction find recordings with the same endings."""
     file = tmp_path / f"clip{suffix}"
     file.touch()
     assert find_recordings([str(tmp_path)]) == _sources(str(tmp_path)) == [str(file)]

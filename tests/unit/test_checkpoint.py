@@ -1,4 +1,4 @@
-"""The authors' checkpoints become our network."""
+"""Tests of loading the authors' checkpoints into our network."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run(model: torch.nn.Module) -> VSCGOutput:
 @pytest.mark.parametrize("whole", [True, False], ids=["module", "state_dict"])
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "stream"])
 def test_every_form_gives_the_same_network(tmp_path: Path, supervision: Supervision, whole: bool, zipped: bool) -> None:
-    """Whole module or state_dict, new or old format: the variant is recognised and the outputs have their shapes."""
+    """From a whole module or a state_dict, in either format, the variant is recognised and the outputs have the right shapes."""
     model = load_reference(save_network(supervision, tmp_path / "x.pt", whole=whole, zipped=zipped), supervision)
     assert model.options == VSCGOptions.reference(supervision)
     assert not model.training
@@ -62,7 +62,7 @@ def test_every_form_gives_the_same_network(tmp_path: Path, supervision: Supervis
 
 
 def test_audio_means_audio(tmp_path: Path) -> None:
-    """What is given as audio goes through the authors' audio front (fa): with that one at zero, sound no longer matters."""
+    """The audio input goes through the authors' audio front (fa): when its weights are zero, sound has no effect."""
     path = save_network("fully", tmp_path / "x.pt")
     _, state = read_reference(path)
     silent = {name: torch.zeros_like(tensor) if name.startswith("fa.") else tensor for name, tensor in state.items()}
@@ -77,14 +77,14 @@ def test_audio_means_audio(tmp_path: Path) -> None:
 
 
 def test_the_wrong_variant_is_an_error(tmp_path: Path) -> None:
-    """Asking for the weakly supervised network and giving the other one names both."""
+    """When the weakly supervised network is required and the file holds the other, the error names both."""
     with pytest.raises(ModelError, match=r"weakly .* fully"):
         load_reference(save_network("fully", tmp_path / "x.pt"), "weakly")
 
 
 @pytest.mark.parametrize("wrong", ["another network", "a shape", "not finite", "whole numbers", "a tensor missing", "views without end"])
 def test_wrong_tensors_are_an_error(tmp_path: Path, wrong: str) -> None:
-    """Tensors that are not those of the authors' networks are refused by name."""
+    """Tensors that do not belong to the authors' networks are refused, and the error names them."""
     _, state = read_reference(save_network("fully", tmp_path / "x.pt", whole=False))
     match wrong:
         case "another network":
@@ -106,7 +106,7 @@ def test_wrong_tensors_are_an_error(tmp_path: Path, wrong: str) -> None:
 
 @VARIANTS
 def test_import_writes_a_bundle_that_gives_the_same_outputs(tmp_path: Path, supervision: Supervision) -> None:
-    """`streamav models import` makes a paper bundle whose localizer scores exactly as the checkpoint's network."""
+    """`streamav models import` writes a paper bundle whose localizer has exactly the scores of the checkpoint's network."""
     path = save_network(supervision, tmp_path / "x.pt")
     result = CliRunner().invoke(app, ["import", str(path), "--out", str(tmp_path / "Authors 1")], catch_exceptions=False)
     assert result.exit_code == 0
@@ -120,7 +120,7 @@ def test_import_writes_a_bundle_that_gives_the_same_outputs(tmp_path: Path, supe
 
 
 def test_a_refused_import_leaves_nothing(tmp_path: Path) -> None:
-    """After a hostile file there is neither a bundle nor a temporary folder, and the exit code is that of models."""
+    """A hostile file leaves no bundle and no temporary folder, and the exit code is that of model errors."""
     hostile = tmp_path / "x.pt"
     hostile.write_bytes(b"cos\nsystem\n(S'touch was_run'\ntR.")
     result = CliRunner().invoke(app, ["import", str(hostile), "--out", str(tmp_path / "out")])

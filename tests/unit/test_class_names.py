@@ -1,4 +1,4 @@
-"""Promises about names of classes: each becomes one label by one rule, and what becomes none is told before any work."""
+"""Tests names of classes: each becomes one label by one rule, and a name without a label is refused before any work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def invoke(command: Callable[..., None], *arguments: object) -> Result:
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny folder of 28 classes without Annotations.txt, so that classes.txt names them."""
+    """Make a small folder of 28 classes without Annotations.txt, so that classes.txt names them."""
     folder = tmp_path_factory.mktemp("features")
     write_ave_folder(folder, 6, dtype="float16", noisy=0)
     (folder / "Annotations.txt").unlink()
@@ -63,7 +63,7 @@ def test_classes_that_become_no_label_are_refused_before_training(
 
 
 def test_accents_are_dropped_from_labels_and_stay_in_names(features: Path) -> None:
-    """A name beyond ASCII that has a plain form is a class like any other, and is shown as it was written."""
+    """A name beyond ASCII that has a plain form is an ordinary class, and is shown as it was written."""
     name_classes(features, "Café", "Straßenbahn (laut)", encoding="utf-8-sig")
     first, second = open_ave(features).classes[:2]
     assert (first.slug, first.name) == ("cafe", "Café")
@@ -71,14 +71,14 @@ def test_accents_are_dropped_from_labels_and_stay_in_names(features: Path) -> No
 
 
 def test_a_list_of_classes_in_another_encoding_is_told(features: Path) -> None:
-    """Text that is not UTF-8 is one error that names the file."""
+    """Text that is not UTF-8 gives one error that names the file."""
     name_classes(features, "Café", encoding="latin-1")
-    with pytest.raises(DataError, match=r"classes\.txt must be a readable text \(UTF-8\)"):
+    with pytest.raises(DataError, match=r"classes\.txt must be a readable UTF-8 text file"):
         open_ave(features)
 
 
 def test_a_list_of_classes_without_end_is_not_read(features: Path) -> None:
-    """No file is read whose size no list of classes has."""
+    """A file that is too large for a list of classes is not read."""
     (features / "classes.txt").write_bytes(b"x\n" * (1 << 20))
     with pytest.raises(DataError, match="at most"):
         open_ave(features)
@@ -100,14 +100,14 @@ def test_material_whose_classes_become_no_label_is_refused_before_composing(tmp_
 
 
 def test_material_in_another_encoding_is_told(tmp_path: Path) -> None:
-    """An index that is not UTF-8 is one error that names the file."""
+    """An index that is not UTF-8 gives one error that names the file."""
     (tmp_path / "index.csv").write_bytes("path,kind,class,split\na.wav,sound,café,train\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"index\.csv must be a readable table"):
         read_index(tmp_path)
 
 
 def test_a_class_that_the_model_lacks_is_refused_before_tuning(tiny_bundle: Path, tmp_path: Path) -> None:
-    """`streamav tune --class` takes the model's labels; another one names the nearest before any data are opened."""
+    """`streamav tune --class` takes labels of the model; for another one the error names the nearest, before any data are opened."""
     result = invoke(tune, "--model", tiny_bundle, "--data", tmp_path / "missing", "--class", "Bark!")
     assert isinstance(result.exception, SettingsError)
     assert "--class Bark!" in str(result.exception)

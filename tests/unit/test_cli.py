@@ -1,4 +1,4 @@
-"""The command line, without a run."""
+"""Tests of the command line that need no run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streamav.errors import SettingsError
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """`streamav --help` ends with 0 and has a line for each command of this installation."""
+    """`streamav --help` exits with 0 and lists every command of this installation."""
     assert main(["--help"]) == 0
     listed = capsys.readouterr().out
     assert all(f"\n  {name} " in listed for name in ("run", "demo", "subscribe", "devices", "config", "models"))
@@ -24,13 +24,13 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", ["run", "demo", "devices", "config", "subscribe"])
 def test_each_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """`streamav NAME --help` ends with 0 and begins with its name."""
+    """`streamav NAME --help` exits with 0 and begins with the command's name."""
     assert main([name, "--help"]) == 0
     assert f"Usage: streamav {name}" in capsys.readouterr().out
 
 
 def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
-    """One line on standard output."""
+    """`--version` prints one line to standard output."""
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == "streamav 0.1.0\n"
 
@@ -48,7 +48,7 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> Non
     ],
 )
 def test_a_wrong_command_line_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever finds the mistake, the status is that of wrong settings and standard output stays empty."""
+    """A wrong option or setting exits with 2 and prints nothing to standard output, whether typer or streamav finds it."""
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -58,7 +58,7 @@ def test_a_wrong_command_line_ends_with_2(arguments: list[str], capsys: pytest.C
 def test_config_check_shows_the_settings_without_secrets(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A right file is printed as JSON; the password is not in it."""
+    """`config check` prints a right file as JSON without the password."""
     monkeypatch.setenv("STREAMAV_MQTT_PASSWORD", "hunter2")
     file = tmp_path / "s.toml"
     file.write_text('[source]\nuri = "a.mp4"\n[mqtt]\nhost = "h"\n')
@@ -71,7 +71,7 @@ def test_config_check_shows_the_settings_without_secrets(
 
 
 def test_config_check_names_the_nearest_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A mistyped key ends with 2 and one sentence."""
+    """A mistyped key exits with 2 and one sentence."""
     file = tmp_path / "s.toml"
     file.write_text("[detection]\nlatency_segmnts = 3\n")
     assert main(["config", "check", str(file)]) == 2
@@ -84,7 +84,7 @@ def chosen(**options: str) -> dict[str, object]:
 
 
 def test_options_become_settings() -> None:
-    """A URL, the word scene, or camera and microphone; a broker's URL; nothing for what was not given."""
+    """Options become settings: an address, the scene, or camera and microphone, and a broker; options that were not given are left out."""
     assert chosen() == {}
     assert load_settings(options=chosen(source="scene"), environment={}).source.scene
     assert load_settings(options=chosen(source="a.mp4"), environment={}).source.uri == "a.mp4"
@@ -96,7 +96,7 @@ def test_options_become_settings() -> None:
 
 
 def test_subscribe_listens_where_it_was_told(tmp_path: Path) -> None:
-    """The broker of the configuration file, of the environment, of the URL, of --set, each over the ones before; else this machine's."""
+    """The broker comes from file, environment, URL and --set, each overriding the ones before; the default is 127.0.0.1."""
     file = tmp_path / "s.toml"
     file.write_text('[mqtt]\nhost = "file"\nport = 8884\nbase = "house"\n[mqtt.tls]\nca = "ca.pem"\n')
     told = broker_of(None, file, [], {})
@@ -111,7 +111,7 @@ def test_subscribe_listens_where_it_was_told(tmp_path: Path) -> None:
 
 
 def test_run_keeps_the_configured_broker_behind_a_bare_url(tmp_path: Path) -> None:
-    """`--mqtt mqtt://host` changes the host and nothing else."""
+    """`--mqtt mqtt://host` changes only the host."""
     file = tmp_path / "s.toml"
     file.write_text('[mqtt]\nhost = "file"\nport = 8883\n[mqtt.tls]\nca = "ca.pem"\n')
     mqtt = load_settings(file, options=chosen(mqtt="mqtt://other"), environment={}).mqtt
@@ -120,7 +120,7 @@ def test_run_keeps_the_configured_broker_behind_a_bare_url(tmp_path: Path) -> No
 
 
 def test_the_demonstration_passes_on_only_what_was_named() -> None:
-    """A model or speed that STREAMAV_* variables name is not overridden by a default."""
+    """Defaults of the demo do not override a model or speed from STREAMAV_* variables."""
     assert not {"--model", "--speed"} & set(run_options(60.0, None, None))
     assert run_options(60.0, "edge", "max")[-4:] == ["--model", "edge", "--speed", "max"]
 
@@ -129,7 +129,7 @@ def test_the_demonstration_passes_on_only_what_was_named() -> None:
 def test_every_command_refuses_a_misspelt_variable(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also one that loads no settings: STREAMAV_HOM would leave it in the wrong folder. Help is given all the same."""
+    """Every command refuses a wrong STREAMAV_* variable, also a command without settings; `--help` still works."""
     monkeypatch.setenv("STREAMAV_HOM", "/elsewhere")
     assert main(arguments) == 2
     assert capsys.readouterr().err == (
@@ -140,7 +140,7 @@ def test_every_command_refuses_a_misspelt_variable(
 
 @pytest.mark.parametrize("options", [{"source": "b.mp4"}, {"source": "scene"}, {"camera": "1", "mic": "2"}])
 def test_an_option_replaces_the_source_of_the_file(tmp_path: Path, options: dict[str, str]) -> None:
-    """The file's source, of whatever kind, does not stay beside the one that was asked for."""
+    """A source option replaces the source of the file, whatever its kind."""
     file = tmp_path / "s.toml"
     for written in ('uri = "a.mp4"', 'camera = "0"\nmic = "default"', "scene = true"):
         file.write_text(f"[source]\n{written}\n")
@@ -154,13 +154,13 @@ def test_an_option_replaces_the_source_of_the_file(tmp_path: Path, options: dict
 
 
 def test_two_sources_at_once_are_refused() -> None:
-    """A file and a camera on one command line contradict each other."""
+    """A file and a camera on one command line are refused."""
     with pytest.raises(SettingsError, match="give only one"):
         load_settings(options=chosen(source="a.mp4", camera="0"), environment={})
 
 
 def test_every_command_that_is_there_can_be_loaded() -> None:
-    """The table names what the modules have."""
+    """The command table names functions that the modules have."""
     import importlib
 
     for place in COMMANDS.values():
@@ -169,7 +169,7 @@ def test_every_command_that_is_there_can_be_loaded() -> None:
 
 
 def test_devices_without_any_device_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """No camera is no error; with --json there are two lists."""
+    """A machine without cameras is not an error; --json prints two lists."""
     import streamav.capture
 
     monkeypatch.setattr(streamav.capture, "list_cameras", list)
@@ -185,7 +185,7 @@ def seen(label: str, start_s: float, end_s: float | None, *, confirmed: bool = T
 
 
 def test_the_demonstration_compares_honestly() -> None:
-    """Same label and enough shared time make a find, each event serves once, the rest are false alarms."""
+    """An event is found by the same label and enough overlap; each event matches once, and the rest are false alarms."""
     truth = [("bark", 3.0, 9.0), ("siren", 20.0, 25.0), ("bark", 30.0, 35.0), ("bird", 40.0, 45.0)]
     events = [
         seen("bark", 2.0, 4.0),
@@ -213,7 +213,7 @@ def test_the_demonstration_compares_honestly() -> None:
     ],
 )
 def test_config_check_refuses_what_a_run_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, told: str) -> None:
-    """Labels and thresholds are checked with the card of the model that the file names, with the same words and status."""
+    """Labels and thresholds are checked with the card of the model in the file, with the same message and status as in `run`."""
     file = tmp_path / "run.toml"
     file.write_text(text, encoding="utf-8")
     checked = main(["config", "check", "--quiet", str(file)])

@@ -1,4 +1,4 @@
-"""`streamav models` prints what is true, for people and for scripts."""
+"""Tests of the output of `streamav models`, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(*arguments: str) -> Result:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a home with one bundle called mine, whose encoders are not there."""
+    """Return a home folder with one bundle called mine, whose encoders are missing."""
     monkeypatch.setenv("STREAMAV_HOME", str(tmp_path))
     audio, visual = paper_networks()
     card = ModelCard(
@@ -49,7 +49,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_list_shows_whole_and_damaged_models(home: Path) -> None:
-    """Every model of the package and of the user is listed, a damaged one with its error."""
+    """`list` shows every model of the package and of the user, a damaged one with its error."""
     (home / "models" / "broken").mkdir()
     (home / "models" / "broken" / "model.json").write_text("{")
     rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
@@ -67,16 +67,16 @@ def test_list_shows_whole_and_damaged_models(home: Path) -> None:
 
 
 def test_info_shows_the_card(home: Path) -> None:
-    """The card comes as JSON with place and hash, or as lines."""
+    """`info` prints the card as JSON with path and hash, or as lines."""
     tree = json.loads(run("info", "mine", "--json").stdout)
     assert (tree["schema"], tree["name"], tree["path"]) == ("streamav.model/1", "mine", str(home / "models" / "mine"))
     assert "28 classes\tchurch_bell" in run("info", "mine").stdout
 
 
 def test_verify_looks_into_the_weights(home: Path) -> None:
-    """A whole model ends with 0; weights of other shapes than the card's network end with a ModelError."""
+    """`verify` exits with 0 for a complete model; weights with wrong shapes raise a ModelError."""
     result = run("verify", "mine")
-    assert (result.exit_code, "mine is whole" in result.stdout) == (0, True)
+    assert (result.exit_code, "mine is complete" in result.stdout) == (0, True)
     card = json.loads(run("info", "mine", "--json").stdout)
     other = ModelCard.model_validate(
         {**{key: card[key] for key in ModelCard.model_json_schema()["properties"]}, "localizer": {"options": {}}}
@@ -89,7 +89,7 @@ def test_verify_looks_into_the_weights(home: Path) -> None:
 
 
 def test_export_copies(home: Path, tmp_path: Path) -> None:
-    """The copy is a whole bundle; a second one needs --force."""
+    """`export` writes a complete bundle; a second export needs --force."""
     assert run("export", "mine", "--out", str(tmp_path / "copy")).exit_code == 0
     assert run("verify", str(tmp_path / "copy")).exit_code == 0
     assert isinstance(run("export", "mine", "--out", str(tmp_path / "copy")).exception, ModelError)
@@ -98,14 +98,14 @@ def test_export_copies(home: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [("info", "nothing"), ("pull", "nothing"), ("verify", "/"), ("pull", "paper", "--from", "x.h5")])
 def test_wrong_names_are_model_errors(home: Path, arguments: tuple[str, ...]) -> None:
-    """The error carries exit code 4 and says what there is."""
+    """An unknown model exits with 4 and lists the existing models."""
     error = run(*arguments).exception
     assert isinstance(error, ModelError)
     assert error.exit_code == 4
 
 
 def test_paper_thresholds_follow_the_network() -> None:
-    """An imported fully supervised network begins events at the paper's 0.7; the card round-trips."""
+    """An imported fully supervised network gets the paper's threshold 0.7, and its card survives writing and reading."""
     card = imported_card("x", {"supervision": "fully", "classes": 28}, "0" * 64)
     assert card.detection.on == 0.7
     assert np.isclose(imported_card("x", {"supervision": "weakly"}, "0" * 64).detection.on, 0.5)

@@ -1,4 +1,4 @@
-"""Promises of the deal of recordings to splits."""
+"""Tests of how recordings are assigned to splits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GROUPS = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.frozenset
 
 @given(GROUPS, st.integers(0, 5))
 def test_every_group_has_one_split_and_every_class_is_trained(groups: dict[str, frozenset[str]], seed: int) -> None:
-    """Each group is dealt once, the same way each time, and no class is without a training group."""
+    """Each group has one split, the result does not depend on the order of groups, and every class has a training group."""
     found = split_groups(groups, seed)
     assert found.keys() == groups.keys()
     assert found == split_groups(dict(reversed(groups.items())), seed)
@@ -24,7 +24,7 @@ def test_every_group_has_one_split_and_every_class_is_trained(groups: dict[str, 
 
 @given(st.integers(3, 60), st.integers(3, 60), st.integers(0, 5))
 def test_classes_of_three_or_more_are_in_every_split(barks: int, meows: int, seed: int) -> None:
-    """With one class in each group, both classes are in all splits, about 70, 15 and 15 % of each."""
+    """With one class in each group, both classes are in all splits, with about 70, 15 and 15 %."""
     groups = {f"bark{n}": frozenset({"bark"}) for n in range(barks)} | {f"meow{n}": frozenset({"meow"}) for n in range(meows)}
     found = split_groups(groups, seed)
     for label, count in (("bark", barks), ("meow", meows)):
@@ -35,6 +35,6 @@ def test_classes_of_three_or_more_are_in_every_split(barks: int, meows: int, see
 
 
 def test_the_seed_changes_the_deal() -> None:
-    """Another seed deals otherwise, so that a result can be looked at on other splits."""
+    """Another seed gives other splits, so that a result can be checked on them."""
     groups = {f"g{n}": frozenset({"bark"}) for n in range(20)}
     assert split_groups(groups, 0) != split_groups(groups, 1)

@@ -1,4 +1,4 @@
-"""Promises of a user's table of clips: everything wrong is told with file and row, and every second has one label."""
+"""Tests of a user's table of clips: every mistake is reported with file and row, and every segment has one label."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamav.errors import DataError
-from streamav.training.clips.table import Clip, ClipEvent, ClipTable, read_clip_table, second_labels
+from streamav.training.clips.table import Clip, ClipEvent, ClipTable, read_clip_table, segment_labels
 
 HEADER = "file,label,onset_s,offset_s,split,group"
 
 
 def read(folder: Path, *rows: str, header: str = HEADER) -> ClipTable:
-    """Read a table whose files all exist."""
+    """Write a table whose files all exist, and read it."""
     (folder / "sub").mkdir(exist_ok=True)
     for name in ("a.mp4", "b.mp4", "c.mp4", "sub/d.mkv"):
         (folder / name).touch()
@@ -28,7 +28,7 @@ def read(folder: Path, *rows: str, header: str = HEADER) -> ClipTable:
 
 
 def test_a_table_gives_clips_classes_splits_and_groups(tmp_path: Path) -> None:
-    """Files keep their order, classes are sorted, a file without a group is its own, a row with none gives the file without events."""
+    """Files keep their order, classes are sorted, a file without a group is its own group, a file with `none` only has no events."""
     table = read(
         tmp_path,
         "sub/d.mkv,kettle_whistle,0.5,3,train,kitchen",
@@ -73,13 +73,13 @@ def test_a_table_gives_clips_classes_splits_and_groups(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_row_is_told_with_its_file_and_number(tmp_path: Path, row: str, told: str) -> None:
-    """Missing files, wrong times, labels that are no slugs, splits that do not exist and hostile names are refused."""
+    """Missing files, wrong times, labels that are no slugs, unknown splits and hostile names are refused."""
     with pytest.raises(DataError, match=told):
         read(tmp_path, row, "b.mp4,bark,0,1")
 
 
 def test_all_wrong_rows_are_told_at_once(tmp_path: Path) -> None:
-    """A user corrects the table once, not once for each mistake."""
+    """One error names all wrong rows, so that a user can correct the table in one pass."""
     with pytest.raises(DataError) as caught:
         read(tmp_path, "x.mp4,bark,0,1", "a.mp4,bark,5,1", "b.mp4,bark,0,1")
     assert [line.split(":")[0] for line in str(caught.value).splitlines()[1:]] == ["row 2", "row 3"]
@@ -89,18 +89,18 @@ def test_all_wrong_rows_are_told_at_once(tmp_path: Path) -> None:
     ("header", "told"),
     [
         ("file,label,onset,offset_s", "unknown column 'onset'; the nearest is onset_s"),
-        ("file,label,onset_s", "must name the columns"),
+        ("file,label,onset_s", "must have the columns"),
         ("file,label,class_slug,onset_s,offset_s", "once each"),
     ],
 )
 def test_a_wrong_header_is_told(tmp_path: Path, header: str, told: str) -> None:
-    """Unknown, missing and doubled columns are named."""
+    """The error names unknown, missing and repeated columns."""
     with pytest.raises(DataError, match=f"row 1: .*{told}"):
         read(tmp_path, "a.mp4,bark,0,1", header=header)
 
 
 def test_the_table_of_recordings_is_read_too(tmp_path: Path) -> None:
-    """What `streamav recordings` reads (class_slug, notes for people) can be trained on, with Windows' mark at the file's start."""
+    """A table for `streamav recordings` (class_slug, columns for people) can be read, also with a byte order mark."""
     (tmp_path / "a.mp4").touch()
     text = '\ufefffile,class_slug,ave_class,onset_s,offset_s,labelled_by,notes\na.mp4,bark,Bark,1,3,me,"loud, near"\n'
     (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
@@ -108,7 +108,7 @@ def test_the_table_of_recordings_is_read_too(tmp_path: Path) -> None:
 
 
 def test_two_labels_at_one_time_are_refused_and_half_a_second_is_not(tmp_path: Path) -> None:
-    """A second has one label: more than half a second of two classes names both rows; background contradicts an event as well."""
+    """An overlap of two classes above half a second is refused and both rows are named; a row with `none` contradicts an event too."""
     with pytest.raises(DataError, match=r"row 3: a\.mp4 has two labels at one time, meow here and bark in row 2, for 0\.6 s from 2\.4 s"):
         read(tmp_path, "a.mp4,bark,0,3", "a.mp4,meow,2.4,5")
     with pytest.raises(DataError, match=r"row 3: .* none here and bark in row 2"):
@@ -117,7 +117,7 @@ def test_two_labels_at_one_time_are_refused_and_half_a_second_is_not(tmp_path: P
 
 
 def test_a_recording_is_never_in_two_splits(tmp_path: Path) -> None:
-    """A file or a group in two splits, a file without one beside others, and a class without a training file are told."""
+    """Refused are a file or group in two splits, a file without a split beside others, a class without a training file, an empty split."""
     with pytest.raises(DataError, match=r"row 3: a\.mp4 must have one split"):
         read(tmp_path, "a.mp4,bark,0,1,train", "a.mp4,bark,2,3,val")
     with pytest.raises(DataError, match=r"row 3: group tape must lie in one split, got val for b\.mp4 and train for a\.mp4 \(row 2\)"):
@@ -131,29 +131,31 @@ def test_a_recording_is_never_in_two_splits(tmp_path: Path) -> None:
 
 
 def test_a_row_of_another_width_and_a_table_without_class_are_told(tmp_path: Path) -> None:
-    """A comma too many or too few is no guess, and background alone trains nothing."""
+    """A row with too many or too few fields is refused, and so is a table with background only."""
     (tmp_path / "a.mp4").touch()
     for row in ("a.mp4,bark,0", "a.mp4,bark,0,1,2"):
         (tmp_path / "labels.csv").write_text(f"file,label,onset_s,offset_s\n{row}\n", encoding="utf-8")
-        with pytest.raises(DataError, match=r"row 2: (it must have at most the 4 fields|onset_s and offset_s of a\.mp4 must be numbers)"):
+        with pytest.raises(
+            DataError, match=r"row 2: (the row must have at most the 4 fields|onset_s and offset_s of a\.mp4 must be numbers)"
+        ):
             read_clip_table(tmp_path / "labels.csv", tmp_path)
     with pytest.raises(DataError, match="at least one row must have a class"):
         read(tmp_path, "a.mp4,none,,")
 
 
 def test_the_label_of_a_second() -> None:
-    """The class that covers most of a second has it, from half on; stretches of a class count together, and once where they overlap."""
+    """A segment has the class that covers most of it, at least half; stretches of a class are added, and overlaps count once."""
     spans = [("bark", 0.0, 1.4), ("meow", 1.4, 2.0), ("bark", 3.0, 3.3), ("bark", 3.6, 3.8), ("bark", 4.0, 4.3), ("bark", 4.1, 4.4)]
     clip = Clip("a.mp4", 2, [ClipEvent(label, onset, offset, 2) for label, onset, offset in spans])
-    labels = second_labels(clip, 6, {"bark": 0, "meow": 1}, 2)
+    labels = segment_labels(clip, 6, {"bark": 0, "meow": 1}, 2)
     assert labels.tolist() == [0, 1, 2, 0, 2, 2]
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 80), st.integers(1, 40)), max_size=6), st.integers(1, 12))
 def test_seconds_follow_the_whole_event(events: list[tuple[str, int, int]], seconds: int) -> None:
-    """Whatever the events: a second outside all of them is background, one that a class alone fills is of that class."""
+    """For any events, a segment is background if no class covers half of it; else it has a class that covers most of it."""
     clip = Clip("a.mp4", 2, [ClipEvent(label, start / 10, (start + length) / 10, 2) for label, start, length in events])
-    labels = second_labels(clip, seconds, {"a": 0, "b": 1}, 2)
+    labels = segment_labels(clip, seconds, {"a": 0, "b": 1}, 2)
     tenths = np.zeros((2, 10 * seconds + 200), dtype=bool)
     for label, start, length in events:
         tenths["ab".index(label), start : start + length] = True
@@ -169,7 +171,7 @@ def test_seconds_follow_the_whole_event(events: list[tuple[str, int, int]], seco
     | st.sampled_from(["../labels.csv", ".", "a/..", "labels.csv/"])
 )
 def test_no_name_leads_out_of_the_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
-    """Whatever stands in the column file: it is refused, for no such file lies below the folder."""
+    """Any file name is refused if no such file is below the folder."""
     folder = tmp_path_factory.getbasetemp() / "names"
     (folder / "media").mkdir(parents=True, exist_ok=True)
     (folder / "labels.csv").write_text(f'file,label,onset_s,offset_s\n"{name}",bark,0,1\n', encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Promises of training on own clips that need no media: which thresholds a model gets."""
+"""Tests of training on own clips without media: the thresholds of a model, and classes that a split lacks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SLUGS = ("bark", "siren")
 
 
 class Teller(nn.Module):
-    """Reads the answer from sound and picture, which both hold it; a deaf one always says background."""
+    """Reads the answer from the features, since sound and picture both hold the label; a deaf one always answers background."""
 
     def __init__(self, *, deaf: bool) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Teller(nn.Module):
 
 
 def clips(labels: np.ndarray) -> AveData:
-    """Make clips whose sound and picture are their labels, one-hot; a third for each split."""
+    """Build clips whose sound and picture are their labels, one-hot; each split has a third."""
     audio = np.eye(CLASSES + 1, dtype=np.float32)[labels]
     visual = audio[:, :, None, None]
     tags = np.eye(CLASSES + 1, dtype=np.float32)[labels.min(axis=1)]
@@ -53,7 +53,7 @@ def labelled() -> np.ndarray:
 
 
 def test_thresholds_come_from_streams_where_events_are_found() -> None:
-    """A network that tells the truth gets thresholds that find it, within the limit of false alarms."""
+    """A network with right answers gets thresholds that find the events, within the limit of false alarms."""
     found = calibrated(cast("VSCG", Teller(deaf=False)), clips(labelled()))
     assert found is not None
     best, kept = found
@@ -62,7 +62,7 @@ def test_thresholds_come_from_streams_where_events_are_found() -> None:
 
 
 def test_no_thresholds_come_from_streams_where_nothing_was_found() -> None:
-    """Where a network says background whatever comes, and where validation has no event, no thresholds are better than others."""
+    """No thresholds are returned if the network always answers background, or if validation has no event."""
     assert calibrated(cast("VSCG", Teller(deaf=True)), clips(labelled())) is None
     silent = labelled()
     silent[4:8] = CLASSES
@@ -71,7 +71,7 @@ def test_no_thresholds_come_from_streams_where_nothing_was_found() -> None:
 
 @pytest.mark.parametrize(("part", "rows"), [("train", range(4)), ("val", range(4, 8)), ("test", range(8, 12))])
 def test_a_class_that_a_split_lacks_is_named(part: str, rows: range) -> None:
-    """A split lacks the classes of which it has no segment, whatever the others hold."""
+    """A split lacks the classes of which it has no segment, even if other splits have them."""
     labels = labelled()
     for row in rows:
         labels[row, labels[row] == 1] = 0

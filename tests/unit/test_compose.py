@@ -53,7 +53,7 @@ def _made(root: Path, out: Path, **changes: object) -> list[tuple[int, int]]:
 
 
 def test_composites_open_as_any_other_data(root: Path, tmp_path: Path) -> None:
-    """The folder has splits, classes, background clips and what is heard and seen; an event is where both are of its class."""
+    """The folder has splits, classes, background clips, and the classes heard and seen; a segment is an event if both are its class."""
     told = _made(root, tmp_path / "features")
 
     data = open_ave(tmp_path / "features")
@@ -68,8 +68,9 @@ def test_composites_open_as_any_other_data(root: Path, tmp_path: Path) -> None:
     assert told[-1] == (12, 12)
 
 
+@pytest.mark.slow  # composes three folders
 def test_the_same_seed_makes_the_same_features_and_another_other_ones(root: Path, tmp_path: Path) -> None:
-    """Two calls agree in every number; another seed does not."""
+    """Two calls with one seed give equal features; another seed gives others."""
     for name, seed in (("one", 5), ("two", 5), ("other", 6)):
         _made(root, tmp_path / name, seed=seed)
     one, two, other = (open_ave(tmp_path / name) for name in ("one", "two", "other"))
@@ -78,7 +79,7 @@ def test_the_same_seed_makes_the_same_features_and_another_other_ones(root: Path
 
 
 def test_a_second_call_goes_on_where_the_first_stopped(root: Path, tmp_path: Path) -> None:
-    """Splits whose order file is there are not made again, those without are; the features are as of one call."""
+    """A split with an order file is not made again, a split without one is; the features equal those of one call."""
     _made(root, tmp_path / "whole")
     _made(root, tmp_path / "cut")
     (tmp_path / "cut" / "test_order.h5").unlink()
@@ -89,7 +90,7 @@ def test_a_second_call_goes_on_where_the_first_stopped(root: Path, tmp_path: Pat
 
 
 def test_another_plan_does_not_mix_into_a_folder(root: Path, tmp_path: Path) -> None:
-    """Another seed or other encoders are refused with what to do."""
+    """Another seed or other encoders raise an error that says what to do."""
     _made(root, tmp_path / "features")
     with pytest.raises(DataError, match="choose another --out"):
         _made(root, tmp_path / "features", seed=1)
@@ -106,7 +107,7 @@ def test_val_and_test_share_no_source(root: Path, tmp_path: Path) -> None:
 
 
 def test_the_manifest_of_a_split_makes_its_clips_again(root: Path, tmp_path: Path) -> None:
-    """What lies beside the features is the list of scenes that were drawn."""
+    """The manifest beside the features is the list of the scenes that were drawn."""
     _made(root, tmp_path / "features")
     scenes = parse_scenes((tmp_path / "features" / "scenes-val.jsonl").read_text(encoding="utf-8"))
     events, quiet = draw_clips(Material(root, "val", tmp_path / "cache", "first"), 2, 1, 1)
@@ -114,7 +115,7 @@ def test_the_manifest_of_a_split_makes_its_clips_again(root: Path, tmp_path: Pat
 
 
 def test_events_share_two_seconds_of_sound_and_picture(root: Path, tmp_path: Path) -> None:
-    """Whatever the stretches, the class is heard and seen at once for at least two seconds; quiet clips show and play nothing."""
+    """For any stretches, the class is heard and seen together for at least two seconds; quiet clips show and play nothing."""
     events, quiet = draw_clips(Material(root, "train", tmp_path / "cache"), 40, 5, 3)
     for scene in events:
         shown, played = scene.shown[0], scene.played[0]
@@ -124,7 +125,7 @@ def test_events_share_two_seconds_of_sound_and_picture(root: Path, tmp_path: Pat
 
 
 def test_a_drawn_clip_tells_its_truth() -> None:
-    """Ten seconds, and every event second is heard and seen as its kind."""
+    """A drawn clip has ten segments, and in each segment with an event its class is heard and seen."""
     labels = sorted(KINDS)
     clip = drawn_clip(labels, 3, 32, 2)
     assert clip.samples.shape == (10, 16_000)

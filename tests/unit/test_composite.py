@@ -45,7 +45,7 @@ def _scene(**changes: object) -> Scene:
 
 
 def test_an_event_is_where_sound_and_picture_of_one_class_meet(material: Material) -> None:
-    """Heard 1-5 s and seen 2-6.4 s: an event in seconds 2, 3 and 4, and nowhere else."""
+    """A class that is heard from 1 to 5 s and seen from 2 to 6.4 s is an event in the segments 2, 3 and 4 only."""
     rendered = Renderer(material).render(_scene())
     assert rendered.labels.tolist() == [2, 2, 0, 0, 0, 2, 2, 2]
     assert rendered.heard.tolist() == [2, 0, 0, 0, 0, 2, 2, 2]
@@ -61,7 +61,7 @@ def test_sound_and_picture_that_disagree_are_background(material: Material) -> N
 
 
 def test_a_sound_that_has_ended_is_not_heard(material: Material) -> None:
-    """A sound of 2 s that is played once in a stretch of 6 s is audible for 2 s only: energy decides, not the plan."""
+    """A sound of 2 s that is played once in a stretch of 6 s is heard for 2 s only: the energy decides, not the planned stretch."""
     once = Played(path="bark.wav", label=0, onset_s=1.0, offset_s=7.0, snr_db=30.0, pause_s=0.0, repeated=False)
     assert Renderer(material).render(_scene(played=(once,))).heard.tolist() == [2, 0, 0, 2, 2, 2, 2, 2]
 
@@ -78,7 +78,7 @@ def test_a_manifest_renders_the_same_scene_again(material: Material) -> None:
 
 
 def test_material_keeps_splits_apart_and_names_what_is_missing(material: Material, tmp_path: Path) -> None:
-    """Only rows of the split asked for are there; a folder without an index is an error that names the file."""
+    """The material holds only the rows of its split; a folder without an index raises an error that names the file."""
     assert material.labels == ["bark", "siren"]
     assert len(material.of("photo", "siren")) == 1
     with pytest.raises(DataError, match=r"index\.csv"):
@@ -86,7 +86,7 @@ def test_material_keeps_splits_apart_and_names_what_is_missing(material: Materia
 
 
 def test_a_killed_decoding_leaves_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is in the cache is whole: a call that dies while it writes leaves nothing that the next would take for decoded material."""
+    """A call that is killed while it writes the cache leaves no file there, and the next call decodes the material."""
     (tmp_path / "material").mkdir()
     write_material(tmp_path / "material", ("bark", "siren"))
 
@@ -103,7 +103,7 @@ def test_a_killed_decoding_leaves_no_cache(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_silence_between_sounds_is_not_audible() -> None:
-    """Half a second of silence between two tones is silent; a pause of a tenth is bridged."""
+    """Half a second of silence between two tones is silent; a pause of 0.1 s counts as audible."""
     long, short = np.zeros(RATE // 2, np.float32), np.zeros(RATE // 10, np.float32)
     heard = activity(np.concatenate([_tone(1), long, _tone(1), short, _tone(1)]))
     assert heard[:20].all()
@@ -112,13 +112,13 @@ def test_silence_between_sounds_is_not_audible() -> None:
 
 
 def test_levels_are_those_of_the_audible_part() -> None:
-    """Scaling to a level measures the sound, not its pauses."""
+    """Scaling to a level measures only the audible part of a sound, not its pauses."""
     padded = np.concatenate([_tone(1), np.zeros(RATE * 3, np.float32)])
     assert dbfs(to_level(padded, -20.0)[:RATE]) == pytest.approx(-20.0, abs=0.3)
 
 
 def test_a_room_keeps_length_and_onset() -> None:
-    """Reverberation neither moves the direct sound nor makes the sound longer."""
+    """Reverberation does not move the direct sound and does not make the sound longer."""
     click = np.zeros(RATE, np.float32)
     click[4000] = 1.0
     wet = reverberate(click, np.random.default_rng(0))
@@ -128,6 +128,6 @@ def test_a_room_keeps_length_and_onset() -> None:
 
 
 def test_repeating_keeps_the_pause() -> None:
-    """Sound, pause, sound: exactly as long as asked."""
+    """A repeated sound keeps its pause and has exactly the length asked for."""
     one = np.ones(3, np.float32)
     assert repeat(one, 8, 2).tolist() == [1, 1, 1, 0, 0, 1, 1, 1]

@@ -1,4 +1,4 @@
-"""Settings from file, environment and command line."""
+"""Tests settings from file, environment and command line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOTHING: dict[str, str] = {}
 
 
 def test_the_later_place_wins(tmp_path: Path) -> None:
-    """File, environment, options, --set: each wins over the one before; what it does not name stays."""
+    """File, environment, options and --set each override the places before them; keys that are not named keep their value."""
     file = tmp_path / "s.toml"
     file.write_text('[mqtt]\nhost = "file"\nport = 1\nkeepalive_s = 10\nbase = "file"\n')
     settings = load_settings(
@@ -30,7 +30,7 @@ def test_the_later_place_wins(tmp_path: Path) -> None:
 
 
 def test_without_anything_there_are_defaults() -> None:
-    """No file and no environment: the starter model, no broker."""
+    """Without file and environment the run uses the starter model and no broker."""
     settings = load_settings(environment=NOTHING)
     assert (settings.model.name, settings.mqtt, settings.source.speed) == ("starter", None, "1")
 
@@ -51,13 +51,13 @@ def test_without_anything_there_are_defaults() -> None:
     ],
 )
 def test_a_wrong_setting_is_named(override: str, message: str) -> None:
-    """The message names the setting, and says what it may be or which one is the nearest."""
+    """The error names the setting, and its range or the nearest known name."""
     with pytest.raises(SettingsError, match=message):
         load_settings(overrides=[override], environment=NOTHING)
 
 
 def test_a_list_of_sources_is_never_shown(tmp_path: Path) -> None:
-    """Too many sources, or none where tables must be: the number is told, not the addresses with their passwords."""
+    """The error about too many sources, or about a value in place of tables, states the number, not addresses with passwords."""
     one = '[[sources]]\nid = "s{}"\nuri = "rtsp://user:hunter2@camera"\n'
     (tmp_path / "many.toml").write_text("".join(one.format(number) for number in range(65)))
     with pytest.raises(SettingsError, match=r"^sources must be at most 64 tables, each headed \[\[sources\]\], got 65$"):
@@ -68,7 +68,7 @@ def test_a_list_of_sources_is_never_shown(tmp_path: Path) -> None:
 
 
 def test_a_password_is_never_shown() -> None:
-    """Neither in a message about it nor in the settings when printed."""
+    """A password is shown neither in an error about it nor in printed settings."""
     secret = "x" * 5
     settings = load_settings(environment={"STREAMAV_MQTT_PASSWORD": secret, "STREAMAV_MQTT_HOST": "h"})
     assert settings.mqtt is not None
@@ -86,7 +86,7 @@ def test_a_password_is_never_shown() -> None:
     ("content", "message"), [(b"[mqtt\n", "must be TOML"), (b"\xff\xfe", "must be TOML"), (b"[x]\ny = 1\n", "unknown setting")]
 )
 def test_a_wrong_file_is_told_apart(tmp_path: Path, content: bytes, message: str) -> None:
-    """Broken TOML, other encodings and unknown sections each get their sentence."""
+    """Broken TOML, other encodings and unknown sections each give their own error."""
     file = tmp_path / "s.toml"
     file.write_bytes(content)
     with pytest.raises(SettingsError, match=message):
@@ -94,19 +94,19 @@ def test_a_wrong_file_is_told_apart(tmp_path: Path, content: bytes, message: str
 
 
 def test_a_missing_file_is_said() -> None:
-    """The message has the path and the system's reason."""
+    """The error holds the path and the system's reason."""
     with pytest.raises(SettingsError, match=r"/does/not/exist.toml cannot be read: No such file"):
         load_settings(Path("/does/not/exist.toml"), environment=NOTHING)
 
 
 def test_a_source_is_one_thing() -> None:
-    """A file and a camera at once are refused."""
+    """A file and a camera in one source are refused."""
     with pytest.raises(SettingsError, match="give only one of them"):
         load_settings(overrides=["source.uri=a.mp4", "source.camera=front"], environment=NOTHING)
 
 
 def test_a_number_may_stand_for_a_text() -> None:
-    """`--set source.speed=1` is read as TOML, where 1 is no text; so are an id, a camera and a protocol."""
+    """`--set source.speed=1` is read as TOML, where 1 is a number; a number is also accepted for an id, a camera and a protocol."""
     settings = load_settings(overrides=["source.speed=1", "source.id=7", "mqtt.host=h", "mqtt.protocol=5"], environment=NOTHING)
     assert settings.mqtt is not None
     assert (settings.source.speed, settings.source.id, settings.mqtt.protocol) == ("1", "7", "5")
@@ -115,14 +115,14 @@ def test_a_number_may_stand_for_a_text() -> None:
 
 
 def test_settings_do_not_change() -> None:
-    """They are frozen."""
+    """Settings are frozen."""
     with pytest.raises(ValueError, match="frozen"):
         Settings().source.id = "x"  # type: ignore[misc]
     assert SourceSettings().id == "camera"
 
 
 def test_the_example_file_is_right() -> None:
-    """What the documentation shows can be loaded."""
+    """The documented example can be loaded."""
     example = Path(__file__).parents[2] / "examples" / "porch.toml"
     assert load_settings(example, environment=NOTHING).source.id == "porch"
 
@@ -142,20 +142,20 @@ def test_the_example_file_is_right() -> None:
     ],
 )
 def test_a_misspelt_variable_is_an_error_that_names_the_nearest(name: str, nearest: str) -> None:
-    """It would otherwise be taken for set, and do nothing; its value, which may be a password, is not shown."""
+    """A misspelt variable would have no effect, so it is an error; its value, which may be a password, is not shown."""
     with pytest.raises(SettingsError, match=rf"unknown environment variable {name}; the nearest is {nearest};") as caught:
         load_settings(environment={name: "hunter2"})
     assert "hunter2" not in str(caught.value)
 
 
 def test_variables_of_others_and_of_no_setting_are_left_alone() -> None:
-    """Where models lie and what tests need is not a setting; a name that does not begin with STREAMAV_ is not ours."""
+    """The model folder and variables for tests are not settings; a name without the prefix STREAMAV_ is ignored."""
     environment = dict.fromkeys(NOT_SETTINGS, "/somewhere") | {"STREAMAVX": "1", "MQTT_HSOT": "x"}
     assert load_settings(environment=environment) == load_settings(environment=NOTHING)
 
 
 def test_every_variable_that_the_project_reads_is_a_setting_or_in_the_one_list() -> None:
-    """A new variable that is read somewhere but not listed would be refused as misspelt; one that nothing reads must leave the list."""
+    """A variable that is read but not listed would be refused as misspelt; one that nothing reads must leave the list."""
     root = Path(__file__).parents[2]
     files = [file for folder in ("streamav", "tests", "scripts") for file in (root / folder).rglob("*") if file.is_file()]
     texts = [file.read_text(encoding="utf-8") for file in files if file.suffix in {"", ".py"}]
@@ -164,7 +164,7 @@ def test_every_variable_that_the_project_reads_is_a_setting_or_in_the_one_list()
 
 
 def test_every_setting_has_a_variable() -> None:
-    """Also one of a class: the free name of the label stands between the names of the settings."""
+    """A setting of a class has a variable too: the label is a part between the names of the settings."""
     environment = {"STREAMAV_DETECTION_CLASSES_BABY_CRY_ON": "0.7", "STREAMAV_DETECTION_CLASSES_BARK_ENABLED": "false"}
     classes = load_settings(environment=environment).detection.classes
     assert (classes["baby_cry"].on, classes["bark"].enabled) == (0.7, False)
@@ -194,7 +194,7 @@ ca = "ca.pem"
     ],
 )
 def test_a_broker_url_sets_only_what_is_written_in_it(tmp_path: Path, url: str, changed: dict[str, object]) -> None:
-    """A configured port, user, base and TLS stay; `mqtt://` says nothing about TLS and never switches it off."""
+    """A configured port, user, base and TLS stay; `mqtt://` leaves TLS as it is and never disables it."""
     file = tmp_path / "s.toml"
     file.write_text(CONFIGURED)
     mqtt = load_settings(file, environment=NOTHING, options={"mqtt": parse_broker_url(url)}).mqtt
@@ -210,14 +210,14 @@ def test_a_broker_url_sets_only_what_is_written_in_it(tmp_path: Path, url: str, 
     [([], 1883), (["mqtt.tls.insecure=true"], 8883), (["mqtt.tls.insecure=true", "mqtt.port=1"], 1), (["mqtt.tls=false"], 1883)],
 )
 def test_the_port_follows_tls_where_none_is_written(overrides: list[str], port: int) -> None:
-    """8883 with TLS, 1883 without; one that is written stays."""
+    """The default port is 8883 with TLS and 1883 without; a written port stays."""
     mqtt = load_settings(overrides=["mqtt.host=h", *overrides], environment=NOTHING).mqtt
     assert mqtt is not None
     assert mqtt.port == port
 
 
 def test_configured_tls_can_be_switched_off_by_name_alone(tmp_path: Path) -> None:
-    """`--set mqtt.tls=false` does it, which nobody writes by accident; `mqtts://` over a false switches it on."""
+    """`--set mqtt.tls=false` disables TLS, which cannot happen by accident; `mqtts://` enables it over a false."""
     file = tmp_path / "s.toml"
     file.write_text(CONFIGURED)
     mqtt = load_settings(file, ["mqtt.tls=false"], NOTHING).mqtt
@@ -230,7 +230,7 @@ def test_configured_tls_can_be_switched_off_by_name_alone(tmp_path: Path) -> Non
 
 
 def test_defaults_of_a_command_are_below_everything(tmp_path: Path) -> None:
-    """Only where neither file, environment, option nor --set names a value."""
+    """A default of the command is used only where file, environment, options and --set name no value."""
     defaults: dict[str, object] = {"mqtt": {"host": "here", "port": 1}}
     file = tmp_path / "s.toml"
     file.write_text("[mqtt]\nport = 2\n")
@@ -275,7 +275,7 @@ def many(
 
 
 def test_each_source_has_its_own_settings_over_the_general_ones(tmp_path: Path) -> None:
-    """What a source leaves out is as in [detection] and [capture], down to single keys of a class."""
+    """Keys that a source leaves out are taken from [detection] and [capture], down to single keys of a class."""
     gate, porch = many(tmp_path).each_source()
     assert (gate.id, gate.uri, gate.detection.on, gate.detection.latency_segments) == ("gate", "gate.mp4", 0.5, 4)
     assert (gate.capture.timeout_s, gate.capture.queue_segments) == (3.0, 9)
@@ -286,14 +286,14 @@ def test_each_source_has_its_own_settings_over_the_general_ones(tmp_path: Path) 
 
 
 def test_one_source_is_one_of_one() -> None:
-    """Whoever goes through all sources finds the single one, with everything that holds for it."""
+    """each_source() also returns a single source, with all its settings."""
     settings = load_settings(overrides=["source.uri=a.mp4", "detection.on=0.7", "capture.timeout_s=3"], environment=NOTHING)
     (one,) = settings.each_source()
     assert (one.id, one.uri, one.detection.on, one.capture.timeout_s) == ("camera", "a.mp4", 0.7, 3.0)
 
 
 def test_one_of_several_can_be_set_from_outside(tmp_path: Path) -> None:
-    """By its number: STREAMAV_SOURCES_0_URI, so that an address with a password need not be in the file, and --set over it."""
+    """STREAMAV_SOURCES_0_URI sets a source by its number, so an address with a password need not be in the file; --set overrides it."""
     environment = {"STREAMAV_SOURCES_0_URI": "rtsp://me:hunter2@host", "STREAMAV_SOURCES_1_DETECTION_ON": "0.25"}
     gate, porch = many(
         tmp_path, overrides=["sources.1.id=yard", "sources.1.capture.reconnect=false"], environment=environment
@@ -313,7 +313,7 @@ def test_one_of_several_can_be_set_from_outside(tmp_path: Path) -> None:
         (["sources.1.id=gate"], NOTHING, r"^the ids of sources must differ: sources.0.id and sources.1.id are both 'gate'$"),
         (["sources.0.id=status"], NOTHING, r"sources.0: source.id must not be one of"),
         (["sources.0.camera=1"], NOTHING, r"sources.0: .*give only one of them"),
-        (["source.id=x"], NOTHING, r"several sources \(\[\[sources\]\]\), so options of one"),
+        (["source.id=x"], NOTHING, r"several sources \(\[\[sources\]\]\), so options of a single source"),
         ([], {"STREAMAV_SOURCE_ID": "x"}, r"several sources"),
         ([], {"STREAMAV_SOURCES_7_ID": "x"}, r"sources.7.id cannot be set: sources has the numbers 0 to 1"),
     ],
@@ -321,13 +321,13 @@ def test_one_of_several_can_be_set_from_outside(tmp_path: Path) -> None:
 def test_wrong_settings_of_several_sources_are_named(
     tmp_path: Path, overrides: list[str], environment: dict[str, str], message: str
 ) -> None:
-    """With the number of the source, or both numbers where two contradict each other."""
+    """The error holds the number of the source, or both numbers where two contradict each other."""
     with pytest.raises(SettingsError, match=message):
         many(tmp_path, overrides=overrides, environment=environment)
 
 
 def test_options_of_one_source_are_refused_beside_several(tmp_path: Path) -> None:
-    """--source, --id, --duration beside a file with [[sources]]; a [source] section beside them too."""
+    """--source, --id, --duration and a [source] section are refused together with [[sources]]."""
     for base in ({"uri": "a.mp4"}, {"id": "x"}, {"duration_s": 5.0}):
         with pytest.raises(SettingsError, match=r"--source, --camera, --mic, --id, --speed, --duration"):
             many(tmp_path, source=base)
@@ -336,7 +336,7 @@ def test_options_of_one_source_are_refused_beside_several(tmp_path: Path) -> Non
 
 
 def test_sources_have_an_id_and_a_bound(tmp_path: Path) -> None:
-    """Without an id nobody could tell them apart; more than 64 are refused. No address is shown."""
+    """A source without an id is refused, and so are more than 64; no address is shown."""
     with pytest.raises(SettingsError, match=r"^sources.0.id must be given$"):
         many(tmp_path, '[[sources]]\nuri = "rtsp://me:hunter2@host"\n')
     with pytest.raises(SettingsError, match=r"sources must be at most 64"):
@@ -346,7 +346,7 @@ def test_sources_have_an_id_and_a_bound(tmp_path: Path) -> None:
 
 
 def test_the_example_of_several_sources_is_right() -> None:
-    """A device, a network stream and a file; the override of one does not reach the others."""
+    """The example has a device, a network stream and a file; the override of one does not change the others."""
     example = Path(__file__).parents[2] / "examples" / "many.toml"
     desk, porch, archive = load_settings(example, environment=NOTHING).each_source()
     assert (desk.id, desk.camera, desk.mic) == ("desk", "0", "default")
@@ -362,7 +362,7 @@ def test_the_example_of_several_sources_is_right() -> None:
 
 
 def test_a_byte_order_mark_changes_nothing(tmp_path: Path) -> None:
-    """Editors of Windows put it in front of a file; settings and password are the same with it."""
+    """A byte order mark, as editors on Windows write it, changes neither settings nor password."""
     password = tmp_path / "password"
     password.write_bytes("\ufeffa sleeping cat\r\n".encode())
     file = tmp_path / "run.toml"
@@ -375,7 +375,7 @@ def test_a_byte_order_mark_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["1" * 5000, "[" * 100_000, "0x" + "f" * 500_000])
 @pytest.mark.parametrize("key", ["model.threads", "mqtt.outbox.bytes", "source.duration_s"])
 def test_a_value_that_no_one_can_read_is_one_short_message(tmp_path: Path, key: str, value: str) -> None:
-    """In a file, after --set and in the environment, a number of thousands of digits is refused with its name, and not repeated."""
+    """In a file, after --set and in the environment, a number of thousands of digits is refused; the error names the setting, not the value."""
     file = tmp_path / "run.toml"
     section, _, name = key.rpartition(".")
     file.write_text(f'mqtt.host = "h"\n[{section}]\n{name} = {value}\n', encoding="utf-8")
@@ -398,7 +398,7 @@ def test_a_value_that_no_one_can_read_is_one_short_message(tmp_path: Path, key: 
     ],
 )
 def test_seconds_are_finite(key: str, value: str) -> None:
-    """Wherever seconds are meant, infinity and what is no number are refused, in a file as in the environment."""
+    """Every setting in seconds refuses infinity and NaN, in --set and in the environment."""
     with pytest.raises(SettingsError, match=key):
         load_settings(overrides=["mqtt.host=h", f"{key}={value}"], environment={})
     with pytest.raises(SettingsError, match=key):

@@ -1,4 +1,4 @@
-"""The rule for subscribers, and what `streamav subscribe` makes of it."""
+"""Tests of the rule for subscribers, and of its use in `streamav subscribe`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALL = [describe(event, MODEL, 0.1) for number in (1, 2) for event in story(numbe
 @settings(deadline=None, max_examples=100)
 @given(data=st.data())
 def test_duplicates_and_disorder_change_nothing(data: st.DataObject) -> None:
-    """Any delivery that holds the newest message of each event ends in the same state."""
+    """Every delivery that holds the newest message of each event gives the same final state."""
     extra = data.draw(st.lists(st.sampled_from(ALL), max_size=20))
     newest = [message for message in ALL if message.type == "end"]
     delivery = data.draw(st.permutations(extra + newest))
@@ -31,7 +31,7 @@ def test_duplicates_and_disorder_change_nothing(data: st.DataObject) -> None:
 
 
 def test_a_consumer_forgets_the_oldest_beyond_its_bound() -> None:
-    """Its memory does not grow for ever."""
+    """The number of stored events never exceeds the bound."""
     consumer = Consumer(lambda message: message, max_events=2)
     for number in (1, 2, 3):
         consumer.take(describe(make_event(number), MODEL, 0.1))
@@ -39,7 +39,7 @@ def test_a_consumer_forgets_the_oldest_beyond_its_bound() -> None:
 
 
 def test_the_command_measures_from_the_end_of_the_newest_second() -> None:
-    """An event that goes on is late by now minus the end of its newest second; an end is not measured; duplicates are not shown."""
+    """Latency is measured from the end of the newest segment of an open event; ends are not measured, duplicates are not shown."""
     shown: list[tuple[EventMessage, float | None]] = []
     subscriber = Subscriber(show=lambda message, _, latency_s: shown.append((message, latency_s)), count=3)
     second_s = EPOCH_NS / 1e9
@@ -58,9 +58,9 @@ def test_the_command_measures_from_the_end_of_the_newest_second() -> None:
 
 
 def test_the_memory_of_a_subscriber_is_bounded_whatever_is_sent() -> None:
-    """Very many hostile ids, each with as long texts as the contract allows: the newest events are kept, and their texts are not.
+    """Of very many hostile ids with texts of the largest length, only the newest events are kept, without their texts.
 
-    The bound is of what is kept, not of what has passed; the counts are of all.
+    The bound applies to what is kept; the counts are of all messages.
     """
     subscriber = Subscriber(show=lambda *_: None)
     subscriber.consumer = Consumer(subscriber.consumer._keep, max_events=50)
@@ -85,7 +85,7 @@ def test_the_memory_of_a_subscriber_is_bounded_whatever_is_sent() -> None:
 
 
 def test_an_event_that_goes_on_is_not_forgotten_for_being_old() -> None:
-    """The one whose last news is oldest goes first, not the one that began first."""
+    """The event whose last message is oldest is removed first, not the event that began first."""
     consumer = Consumer(lambda message: message.id, max_events=2)
     for number, sequence in ((1, 1), (2, 1), (1, 2), (3, 1)):
         consumer.take(describe(make_event(number, sequence, EventPhase.UPDATE), MODEL, 0.1))
@@ -93,7 +93,7 @@ def test_an_event_that_goes_on_is_not_forgotten_for_being_old() -> None:
 
 
 def test_latencies_are_bounded() -> None:
-    """All are counted and the greatest is kept; median and percentile are of the newest."""
+    """All latencies are counted and the maximum is of all; median and percentile are of the newest."""
     latencies = Latencies()
     for value in [9.0] + [1.0] * MOST_LATENCIES + [2.0] * MOST_LATENCIES:
         latencies.add(value)
@@ -103,7 +103,7 @@ def test_latencies_are_bounded() -> None:
 
 
 def test_it_remembers_as_many_events_as_it_says() -> None:
-    """Ten thousand unless said otherwise."""
+    """By default ten thousand events are kept."""
     subscriber = Subscriber(show=lambda *_: None)
     message = describe(make_event(1), MODEL, 0.2)
     for number in range(MOST_EVENTS + 10):

@@ -1,4 +1,4 @@
-"""The CPU engine: two runtimes for the same files, the faster one chosen, int8 by calibration, bfloat16 where the processor has it."""
+"""Tests of the CPU engine: the choice of the faster of two runtimes, int8 by calibration, bfloat16 where the processor supports it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="session")
 def visual(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small convolutional encoder of pictures as an ONNX file."""
+    """Return the path of a small convolutional picture encoder as an ONNX file."""
     import torch
     from torch import nn
 
@@ -79,7 +79,7 @@ def facts_of(bundle: Bundle, wanted: EngineRequest, cache: EngineCache) -> dict[
 
 
 def test_both_runtimes_give_the_same_numbers_at_every_batch_size(visual: Path) -> None:
-    """OpenVINO in float32 is float32, also on a processor where it would take bfloat16 by itself."""
+    """OpenVINO in float32 computes in float32, also on a processor where it would choose bfloat16 by itself."""
     one, two = OnnxNetwork(visual, 1), OpenVinoNetwork(visual, 1)
     for count in (1, 3, 8, 2):
         (got,), (want,) = two(pictures(count)), one(pictures(count))
@@ -88,7 +88,7 @@ def test_both_runtimes_give_the_same_numbers_at_every_batch_size(visual: Path) -
 
 
 def test_results_are_not_written_again_by_the_next_run(visual: Path) -> None:
-    """What was given stays what it was: the runtime's memory is not handed out."""
+    """A later run does not change earlier results, since they are copies of the runtime's memory."""
     network = OpenVinoNetwork(visual, 1)
     (first,) = network(pictures(4))
     kept = first.copy()
@@ -98,7 +98,7 @@ def test_results_are_not_written_again_by_the_next_run(visual: Path) -> None:
 
 @pytest.mark.parametrize("kind", [OnnxNetwork, OpenVinoNetwork])
 def test_threads_that_call_at_once_get_their_own_results(kind: type[OnnxNetwork | OpenVinoNetwork], visual: Path) -> None:
-    """No call sees the numbers of another, and none is refused because another runs."""
+    """Calls from several threads get their own results, and none is refused."""
     network = kind(visual, 1)
     inputs = [np.full((64, 32, 32, 3), value, np.uint8) for value in (0, 80, 160, 240)]
     wanted = [network(one)[0] for one in inputs]
@@ -109,7 +109,7 @@ def test_threads_that_call_at_once_get_their_own_results(kind: type[OnnxNetwork 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_runtime_takes_the_threads_that_it_is_given_and_lets_them_sleep(threads: int, visual: Path) -> None:
-    """Capture and other sources need the cores: no more threads than asked for, none that spins, none that is bound to a core."""
+    """The runtimes use no more threads than asked for, none spins, and none is pinned to a core."""
     session = OnnxNetwork(visual, threads)._session.get_session_options()
     assert session.intra_op_num_threads == threads
     assert session.get_session_config_entry("session.intra_op.allow_spinning") == "0"
@@ -120,7 +120,7 @@ def test_a_runtime_takes_the_threads_that_it_is_given_and_lets_them_sleep(thread
 
 @pytest.mark.parametrize("kind", [OnnxNetwork, OpenVinoNetwork])
 def test_wrong_inputs_and_files_are_named(kind: type[OnnxNetwork | OpenVinoNetwork], visual: Path, tmp_path: Path) -> None:
-    """A wrong shape is refused with the shape, a file that is no network with its name."""
+    """A wrong shape is refused with the shape in the message, and a file that is no network with its name."""
     with pytest.raises(EngineError, match=r"network visual cannot run on inputs of \['uint8 \(1, 5, 5, 4\)'\]") as found:
         kind(visual, 1)(np.zeros((1, 5, 5, 4), np.uint8))
     assert "\n" not in str(found.value)
@@ -131,7 +131,7 @@ def test_wrong_inputs_and_files_are_named(kind: type[OnnxNetwork | OpenVinoNetwo
 
 @pytest.mark.slow
 def test_nothing_is_reported_to_anybody(visual: Path, tmp_path: Path) -> None:
-    """Quantising, loading and running in both runtimes opens no socket, loads no telemetry, and leaves nothing in the home folder."""
+    """Quantising, loading and running in both runtimes opens no socket, loads no telemetry and writes nothing to the home folder."""
     program = f"""
 import socket, sys, time
 from pathlib import Path
@@ -154,7 +154,7 @@ print([name for name in sys.modules if name.startswith("openvino_telemetry")])
 """
     home = tmp_path / "home"
     home.mkdir()
-    # ONNX Runtime keeps its telemetry to itself where it believes to be tested; a user's machine tells it neither.
+    # ONNX Runtime sends no telemetry when it detects a test run; a user's machine sets neither of these variables.
     unseen = {"CI", "ORT_RUNNING_UNIT_TESTS", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "GITHUB_ACTIONS", "TF_BUILD"}
     environment = {name: value for name, value in os.environ.items() if name not in unseen} | {"HOME": str(home)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, env=environment)
@@ -163,7 +163,7 @@ print([name for name in sys.modules if name.startswith("openvino_telemetry")])
 
 
 def test_each_runtime_has_one_door() -> None:
-    """Only the module that keeps a runtime's telemetry off imports it, besides what comes after that module in the quantiser."""
+    """Only the module that turns a runtime's telemetry off imports the runtime, except the quantiser, which imports that module first."""
     package = Path(cpu_engine.__file__).parents[1]
     found = {
         (name, path.name)
@@ -181,7 +181,7 @@ def test_each_runtime_has_one_door() -> None:
 
 @pytest.mark.slow
 def test_the_faster_runtime_of_each_network_is_taken(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the times that were measured, which are written down; a later start takes the same."""
+    """Each network runs in the runtime with the shorter measured time; the times are recorded, and a later start makes the same choice."""
 
     def pretend(network: Network, inputs: object) -> float:
         return 1.0 if isinstance(network, OpenVinoNetwork) == ("visual" in str(getattr(network, "_name", ""))) else 2.0
@@ -197,7 +197,7 @@ def test_the_faster_runtime_of_each_network_is_taken(bundle: Bundle, tmp_path: P
 
 
 def test_without_openvino_all_runs_in_onnx_runtime(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine for which there is no OpenVINO has the CPU engine all the same."""
+    """A machine without OpenVINO can use the CPU engine."""
     monkeypatch.setattr(cpu_engine, "openvino_problem", lambda *_: WITHOUT)
     cache, wanted = EngineCache(tmp_path), request(bundle, "cpu-fp32")
     assert open_made(CpuMaker(), wanted, cache).name == "onnxruntime-fp32"
@@ -208,7 +208,7 @@ def test_without_openvino_all_runs_in_onnx_runtime(bundle: Bundle, tmp_path: Pat
 
 @pytest.mark.slow
 def test_bfloat16_is_only_for_processors_that_have_it(bundle: Bundle, tmp_path: Path) -> None:
-    """It runs within its tolerance where it can, and says why where it cannot."""
+    """bfloat16 runs within its tolerance where the processor supports it, and is refused with the reason elsewhere."""
     problem = openvino_problem("bf16")
     if problem is not None:
         with pytest.raises(EngineError, match="bfloat16"):
@@ -223,7 +223,7 @@ def test_bfloat16_is_only_for_processors_that_have_it(bundle: Bundle, tmp_path: 
 
 
 def test_facts_that_name_no_runtime_are_refused(bundle: Bundle, tmp_path: Path) -> None:
-    """An entry that somebody edited does not reach a runtime."""
+    """An entry with an unknown runtime is refused before a runtime loads it."""
     with pytest.raises(EngineError, match=r"must name the runtime of each network, got .*abacus"):
         CpuMaker().load(request(bundle, "cpu-fp32"), tmp_path, {"runtimes": {"visual": "abacus"}})
 
@@ -232,7 +232,7 @@ def test_facts_that_name_no_runtime_are_refused(bundle: Bundle, tmp_path: Path) 
 
 
 def test_int8_is_near_float32_and_not_equal(visual: Path, tmp_path: Path) -> None:
-    """The quantised file runs in both runtimes, off by some hundredths at most on pictures it was not calibrated on."""
+    """The quantised file runs in both runtimes, with an error of a few hundredths at most on pictures outside the calibration."""
     quantise(visual, tmp_path / "int8.onnx", pictures(10))
     other = make_samples((32, 32), 0.01, seed=7).pictures
     (want,) = OnnxNetwork(visual, 1)(other)
@@ -244,7 +244,7 @@ def test_int8_is_near_float32_and_not_equal(visual: Path, tmp_path: Path) -> Non
 
 
 def test_the_quantiser_leaves_logging_as_it_was(visual: Path, tmp_path: Path) -> None:
-    """It speaks to the root logger and would set it up; neither level nor handlers change."""
+    """Quantising changes neither the level nor the handlers of the root logger."""
     root = logging.getLogger()
     before = (root.level, list(root.handlers))
     quantise(visual, tmp_path / "int8.onnx", pictures(4))
@@ -252,14 +252,14 @@ def test_the_quantiser_leaves_logging_as_it_was(visual: Path, tmp_path: Path) ->
 
 
 def test_too_little_to_calibrate_on_is_refused(visual: Path, tmp_path: Path) -> None:
-    """One picture has no range."""
-    with pytest.raises(EngineError, match="calibration takes at least 2 inputs, got 1"):
+    """Calibration on one picture is refused."""
+    with pytest.raises(EngineError, match="calibration needs at least 2 inputs, got 1"):
         quantise(visual, tmp_path / "int8.onnx", pictures(1))
 
 
 @pytest.mark.slow
 def test_an_int8_engine_says_what_it_was_calibrated_and_compared_on(bundle: Bundle, tmp_path: Path) -> None:
-    """Recorded material fits one part and checks with another; both, and the drift, are written down."""
+    """One part of the recorded material fits the ranges, another part checks the engine; both parts and the drift are recorded."""
     one, two = (make_samples((112, 112), 0.001, seed=seed) for seed in (11, 12))
     calibration = Calibration(fit=one, check=two, source="2 clips")
     cache, wanted = EngineCache(tmp_path), request(bundle, "cpu-int8", calibration)
@@ -275,7 +275,7 @@ def test_an_int8_engine_says_what_it_was_calibrated_and_compared_on(bundle: Bund
     assert facts["compared_on"] == "2 clips"
     (entry,) = cache.entries()
     np.testing.assert_array_equal(load_answers(entry.path / ANSWERS_FILE).samples.pictures, two.pictures)
-    for name in ("visual", "audio"):  # eight bits are off by hundredths; float32, which is off by millionths, would be another file
+    for name in ("visual", "audio"):  # int8 is off by hundredths; float32 would be off by millionths
         assert 1e-3 < facts["parity"]["l2"][name] < 0.2  # type: ignore[index]
     drawn = request(bundle, "cpu-int8")
     assert engine_key(CpuMaker(), drawn) == engine_key(CpuMaker(), request(bundle, "cpu-int8", calibration))
@@ -283,19 +283,19 @@ def test_an_int8_engine_says_what_it_was_calibrated_and_compared_on(bundle: Bund
 
 @pytest.mark.slow
 def test_what_was_calibrated_on_silence_is_not_used(bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Recordings that hold nothing pass on themselves; the drawn samples are compared too, and refuse the engine."""
+    """An engine fitted to empty recordings passes on them, fails on the drawn samples and is refused."""
     grey = Samples(np.full((10, 112, 112, 3), 90, np.uint8), np.full((10, 96, 64), np.log(0.001), np.float32))
     wanted = request(bundle, "cpu-int8", Calibration(fit=grey, check=grey, source="a silent clip"))
     with pytest.raises(EngineError, match="differs from the float32 reference"):
         open_made(CpuMaker(), wanted, EngineCache(tmp_path))
-    assert "they must hold sounds and pictures of all kinds" in caplog.text
+    assert "give recordings with all kinds of sounds and pictures" in caplog.text
     (entry,) = EngineCache(tmp_path).entries()
     assert entry.facts["compared_on"] == "drawn samples, besides a silent clip"
 
 
 @pytest.mark.slow
 def test_an_encoder_that_int8_would_change_too_much_stays_float32(bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is said once, with the figure; the engine is then exact there."""
+    """An encoder that int8 changes too much gives one warning with its error, and stays float32."""
     wanted = request(bundle, "cpu-int8")
     strict = EngineRequest(bundle=bundle, settings=wanted.settings, recipe=wanted.recipe.model_copy(update={"lowered_l2": 1e-6}))
     cache = EngineCache(tmp_path)
@@ -308,6 +308,6 @@ def test_an_encoder_that_int8_would_change_too_much_stays_float32(bundle: Bundle
 
 
 def test_the_largest_clip_of_samples_fits() -> None:
-    """Samples of any length of at least ten give windows."""
+    """Samples of any length of at least ten segments give windows."""
     samples = make_samples((8, 8), 0.01, segments=10)
     assert Samples(samples.pictures, samples.patches).windows(samples.patches).shape == (1, 10, 96, 64)

@@ -1,4 +1,4 @@
-"""What is secret about a connection: nothing that was written is left out without a word."""
+"""Tests of credentials: a setting that cannot be used gives a warning or an error."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from streamav.publish.client import Credentials
 
 @pytest.mark.parametrize(("username", "told"), [(None, True), ("me", False)])
 def test_a_password_without_a_user_is_told(caplog: pytest.LogCaptureFixture, username: str | None, told: bool) -> None:
-    """The protocol has no password without a user name; the warning says so and does not show it."""
+    """A password without a user name gives a warning that does not show it, because the protocol cannot send it alone."""
     Credentials(MqttSettings(host="h", username=username, password=SecretStr("hunter2")))
     assert ("without mqtt.username" in caplog.text) == told
     assert "hunter2" not in caplog.text
 
 
 def test_a_key_without_its_certificate_is_refused() -> None:
-    """Alone it would be left out, and the broker would refuse us for a reason that nobody sees."""
-    with pytest.raises(SettingsError, match=r"mqtt.tls: tls.key must stand beside tls.cert"):
+    """A TLS key without its certificate is refused, because it would be ignored and the broker would refuse us without a clear reason."""
+    with pytest.raises(SettingsError, match=r"mqtt.tls: tls.key must be given together with tls.cert"):
         load_settings(overrides=["mqtt.host=h", "mqtt.tls.key=client.key"], environment={})

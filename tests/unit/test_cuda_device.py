@@ -1,4 +1,4 @@
-"""What the CUDA engine asks of torch.cuda: every name and argument exists, and with stand-ins for it the calls do what they must."""
+"""Tests of the calls of torch.cuda: every name and argument exists, and with stand-ins the calls have the required effects."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def right(network: GraphedNetwork, count: int) -> bool:
 
 
 def attributes(path: Path) -> set[str]:
-    """Give every `torch.x.y.z` that a file names."""
+    """Return every `torch.x.y.z` that a file names."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and (name := ast.unparse(node)).startswith("torch."):
@@ -45,7 +45,7 @@ def attributes(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("module", ["cuda_device", "cuda_engine", "cuda_graphs", "cuda_modules"])
 def test_every_name_of_torch_exists(module: str) -> None:
-    """A misspelled name would show on a GPU only."""
+    """Every name of torch.cuda exists, since a wrong name would fail on a GPU only."""
     path = Path(cuda_engine.__file__).with_name(f"{module}.py")
     names = {name for name in attributes(path) if not name.startswith(("torch.__version__", "torch.version"))}
     assert names
@@ -56,7 +56,7 @@ def test_every_name_of_torch_exists(module: str) -> None:
 
 
 def test_every_argument_of_torch_exists() -> None:
-    """Keywords handed to torch.cuda are in the signatures of the torch that is installed."""
+    """Every keyword passed to torch.cuda is in the signatures of the installed torch."""
     stub = inspect.signature(torch.cuda.graph.__init__).parameters
     assert {"pool", "stream", "capture_error_mode"} <= stub.keys()
     assert "blocking" in inspect.signature(torch.cuda.Event.__new__).parameters
@@ -67,7 +67,7 @@ def test_every_argument_of_torch_exists() -> None:
 
 
 class FakeCuda:
-    """Stands for torch.cuda: does the work at once, on the CPU, and notes who asked for what."""
+    """A stand-in for torch.cuda: it works at once on the CPU and records all calls."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, captures: bool = True) -> None:
         self.notes: list[str] = []
@@ -121,7 +121,7 @@ def device_of(fake: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> CudaDevice:
 
 
 def test_a_graph_is_captured_in_our_stream_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three plain runs, one capture in our stream with the shared pool, then replays alone; torch's flags are put back."""
+    """A graph is captured after three plain runs, in our stream and shared pool; later runs only replay. torch's flags are restored."""
     fake = FakeCuda(monkeypatch)
     device = device_of(fake, monkeypatch)
     before = torch.backends.cudnn.allow_tf32
@@ -144,7 +144,7 @@ def test_a_graph_is_captured_in_our_stream_without_tf32(monkeypatch: pytest.Monk
 
 
 def test_a_capture_that_fails_is_said_once_and_launched_plainly(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Two batch sizes of one network: one warning, no second attempt, right results."""
+    """A failed capture gives one warning and no second attempt for another batch size, and the results are right."""
     fake = FakeCuda(monkeypatch, captures=False)
     device = device_of(fake, monkeypatch)
     network = network_on(device, 4)
@@ -152,12 +152,12 @@ def test_a_capture_that_fails_is_said_once_and_launched_plainly(monkeypatch: pyt
     assert device.graphs == 0
     assert [note for note in fake.notes if note.startswith("capture")] == ["capture in ours thread_local"]
     assert [record.message for record in caplog.records] == [
-        "engine: network twice runs without CUDA graphs, its capture failed: operation not permitted when stream is capturing"
+        "engine: network twice runs without CUDA graphs, since its capture failed: operation not permitted when stream is capturing"
     ]
 
 
 def test_one_piece_is_copied_replayed_and_copied_in_our_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Page-locked memory on the host's side; one wait, asleep, for the end of our stream."""
+    """Copies use page-locked memory on the host's side, and the host waits once, asleep, for the end of our stream."""
     fake = FakeCuda(monkeypatch)
     network = network_on(device_of(fake, monkeypatch), 1)
     network.warm_up(1)
@@ -170,7 +170,7 @@ def test_one_piece_is_copied_replayed_and_copied_in_our_stream(monkeypatch: pyte
 
 
 def test_page_locked_memory_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only such memory can be copied without making the host wait."""
+    """Host memory is page-locked, since only such memory can be copied without blocking the host."""
     fake = FakeCuda(monkeypatch)
     network_on(device_of(fake, monkeypatch), 4).warm_up(1)
     assert [note for note in fake.notes if note.startswith("pinned")] == ["pinned True"] * 2  # inputs, outputs

@@ -1,4 +1,4 @@
-"""The CUDA engine without a GPU: its plan and its order of work on a stand-in device, its modules on the CPU."""
+"""Tests of the CUDA engine without a GPU: its order of work on a stand-in device, and its modules on the CPU."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ RECIPES = ("cuda-fp32", "cuda-fp16", "cuda-bf16")
 
 
 class Twice(nn.Module):
-    """Two outputs of two inputs, so that a swapped, stale or overwritten buffer shows."""
+    """A module with two inputs and two outputs, so that a swapped, stale or overwritten buffer is detected."""
 
     def forward(self, one: Tensor, two: Tensor) -> tuple[Tensor, Tensor]:
         return 2 * one, one.sum(dim=1, keepdim=True) + two
@@ -53,13 +53,13 @@ def twice_on(device: StandInDevice, most: int) -> GraphedNetwork:
 
 
 def numbers(count: int, start: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give inputs that are different in every row of every call."""
+    """Return inputs that differ in every row of every call."""
     rows = np.arange(start, start + count, dtype=np.float32)[:, None]
     return rows + np.array([0.0, 0.25, 0.5], np.float32), -rows + np.array([0.0, 0.125], np.float32)
 
 
 def right(network: GraphedNetwork, counts: list[int]) -> bool:
-    """Say whether every call gives what its own inputs ask for."""
+    """Return whether every call returns the results of its own inputs."""
     start = 1
     for count in counts:
         one, two = numbers(count, start)
@@ -71,7 +71,7 @@ def right(network: GraphedNetwork, counts: list[int]) -> bool:
 
 
 def test_graphs_double_up_to_the_recipes_batch() -> None:
-    """1, 2, 4, 8 ... and the most itself, once."""
+    """The sizes are 1, 2, 4, 8 ... and the largest batch itself, each once."""
     assert bucket_sizes(1) == (1,)
     assert bucket_sizes(16) == (1, 2, 4, 8, 16)
     assert bucket_sizes(24) == (1, 2, 4, 8, 16, 24)
@@ -79,7 +79,7 @@ def test_graphs_double_up_to_the_recipes_batch() -> None:
 
 @given(most=st.integers(1, 70), counts=st.lists(st.integers(1, 200), min_size=1, max_size=4))
 def test_each_piece_takes_the_smallest_graph_that_holds_it(most: int, counts: list[int]) -> None:
-    """Every call gives the results of its own inputs, whatever lies in the rows beyond; a graph is prepared once for each size."""
+    """Every call returns the results of its own inputs, whatever the padding rows hold, and each size is prepared once."""
     device = StandInDevice()
     assert right(twice_on(device, most), counts)
     pieces = [min(most, count - first) for count in counts for first in range(0, count, most)]
@@ -88,14 +88,14 @@ def test_each_piece_takes_the_smallest_graph_that_holds_it(most: int, counts: li
 
 
 def test_the_stand_in_shows_a_host_that_does_not_wait() -> None:
-    """Without the wait results are wrong, so the test above can fail."""
+    """Without the wait the results are wrong, so the test above can fail."""
     assert not right(twice_on(StandInDevice(deaf=True), 4), [3])
 
 
 @given(most=st.integers(1, 6), count=st.integers(1, 60))
 @examples(max_examples=40)
 def test_the_host_waits_once_for_each_piece_and_at_its_end(most: int, count: int) -> None:
-    """Between the copies and the launch of a piece the host never waits; nothing is under way when a call returns."""
+    """The host does not wait between the copies and the launch of a piece, and no work is in flight when a call returns."""
     device = StandInDevice()
     network = twice_on(device, most)
     network(*numbers(most, 0))
@@ -106,7 +106,7 @@ def test_the_host_waits_once_for_each_piece_and_at_its_end(most: int, count: int
 
 
 def test_memory_is_bounded_whatever_comes() -> None:
-    """What the first batch takes is all that is ever taken, and no more graphs are made than there are sizes."""
+    """The first batch allocates all memory, and there are no more graphs than sizes."""
     device = StandInDevice()
     network = twice_on(device, 4)
     network(*numbers(1, 0))
@@ -138,7 +138,7 @@ def test_wrong_inputs_are_refused_with_what_is_right(inputs: tuple[NDArray[np.fl
 
 
 def test_an_error_of_the_device_is_ours_and_the_next_call_is_right() -> None:
-    """Out of memory ends in an EngineError after all that was under way has ended; nothing of it is left in the buffers."""
+    """When the device runs out of memory, the call ends with an EngineError after all its work has ended, and the next call is right."""
     device = StandInDevice()
     network = twice_on(device, 2)
     assert right(network, [5])
@@ -160,7 +160,7 @@ def test_an_error_of_the_device_is_ours_and_the_next_call_is_right() -> None:
 
 
 def test_two_threads_get_their_own_results() -> None:
-    """Calls from several threads go one after another."""
+    """Calls from several threads run one after another."""
     network = twice_on(StandInDevice(), 2)
     good: list[bool] = []
     threads = [threading.Thread(target=lambda: good.append(right(network, [7, 3, 5] * 5))) for _ in range(3)]
@@ -196,7 +196,7 @@ def inputs_of(bundle: Bundle, count: int) -> dict[str, tuple[NDArray[np.generic]
 
 @pytest.mark.parametrize("name", NETWORK_NAMES)
 def test_the_engine_equals_torch_at_the_ends_of_every_batch_size(name: str, bundle: Bundle) -> None:
-    """With the CPU as device, inputs in pieces of at most 8 give what eager torch gives, in every network."""
+    """With the CPU as device and pieces of at most 8 inputs, every network gives the results of eager torch."""
     recipe = load_recipe("cuda-fp32")
     recipe = recipe.model_copy(update={"batch": recipe.batch.model_copy(update=dict.fromkeys(NETWORK_NAMES, 8))})
     fast = CudaEngine(build_modules(bundle), bundle.card, recipe, StandInDevice()).network(name)
@@ -213,7 +213,7 @@ def test_the_engine_equals_torch_at_the_ends_of_every_batch_size(name: str, bund
 
 @pytest.mark.parametrize("name", [RECIPES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in RECIPES[1:])])
 def test_every_precision_passes_its_comparison_and_is_kept(name: str, bundle: Bundle, tmp_path: Path) -> None:
-    """Made as any engine is, on the CPU in half precision: within its recipe's tolerance; on disk is nothing but the answers."""
+    """In every precision, on the CPU, the engine stays within its recipe's tolerance, and only the reference's answers are on disk."""
     recipe = load_recipe(name)
     request = EngineRequest(bundle=bundle, settings=ModelSettings(engine="cuda", precision=recipe.precision), recipe=recipe)
     device = StandInDevice()
@@ -222,13 +222,13 @@ def test_every_precision_passes_its_comparison_and_is_kept(name: str, bundle: Bu
     (entry,) = EngineCache(tmp_path).entries()
     assert sorted(path.name for path in entry.path.iterdir()) == ["entry.json", "reference.npz"]
     assert {"torch", "cuda", "cudnn", "gpu"} <= entry.key["parts"].keys()  # type: ignore[union-attr]
-    assert ("visual", 2) in device.prepared  # two pictures a second
+    assert ("visual", 2) in device.prepared  # two pictures of one segment
     with pytest.raises(EngineError, match="got 'smell'"):
         engine.network("smell")
 
 
 def test_only_encoders_are_lowered_and_only_their_layers(bundle: Bundle) -> None:
-    """Half precision ends at float32 borders; the localizer keeps every weight as it is."""
+    """Encoders in half precision return float32, and the weights of the localizer are not changed."""
     plain, low = build_modules(bundle), lower(build_modules(bundle), "bf16")
     for name in ("encode_segment", "localize_window"):
         for mine, other in zip(low[name].parameters(), plain[name].parameters(), strict=True):
@@ -242,7 +242,7 @@ def test_only_encoders_are_lowered_and_only_their_layers(bundle: Bundle) -> None
 
 
 def test_folding_norms_changes_no_answer_and_leaves_no_norm(bundle: Bundle) -> None:
-    """Numbers agree to float32's rounding."""
+    """Folding a batch norm changes the results by float32's rounding at most."""
     plain = build_modules(bundle)["visual"]
     folded = copy.deepcopy(plain)
     fold_norms(folded)
@@ -253,13 +253,13 @@ def test_folding_norms_changes_no_answer_and_leaves_no_norm(bundle: Bundle) -> N
 
 
 def test_mobilenet_stays_in_float32() -> None:
-    """Its public weights do not bear half precision, whatever the recipe says."""
+    """MobileNetV2 stays float32 in every recipe, since its public weights are too inaccurate in half precision."""
     modules: dict[str, nn.Module] = {"visual": FLOAT32_ALWAYS[0]().eval()}
     assert {weight.dtype for weight in lower(modules, "fp16")["visual"].parameters()} == {torch.float32}
 
 
 def test_int8_is_no_precision_of_this_engine(bundle: Bundle) -> None:
-    """The message names those there are."""
+    """Another precision is refused with the names of the supported ones."""
     with pytest.raises(EngineError, match="fp32, fp16, bf16, got int8"):
         lower(build_modules(bundle), "int8")
 
@@ -268,7 +268,7 @@ def test_int8_is_no_precision_of_this_engine(bundle: Bundle) -> None:
 
 
 def test_without_a_driver_torch_is_not_imported() -> None:
-    """Asking whether there is a GPU costs no import of torch where no driver is loaded, and says what to do."""
+    """The check for a GPU imports no torch when no driver is loaded, and its answer says what to do."""
     program = (
         "import sys; from pathlib import Path; from streamav.engines import cuda_engine;"
         "cuda_engine.NVIDIA_DRIVER = Path('/nonexistent'); print(cuda_engine.cuda_problem(), '|', 'torch' in sys.modules)"
@@ -284,7 +284,7 @@ def test_without_a_driver_torch_is_not_imported() -> None:
     ("version", "available", "bfloat16", "precision", "said"),
     [
         (None, False, False, "fp32", "built without CUDA; install the CUDA build"),
-        ("13.0", False, False, "fp32", "sees no GPU; see whether CUDA_VISIBLE_DEVICES"),
+        ("13.0", False, False, "fp32", "sees no GPU; check that CUDA_VISIBLE_DEVICES"),
         ("13.0", True, False, "bf16", "T4 has no bfloat16; use --precision fp16"),
         ("13.0", True, False, "fp16", None),
         ("13.0", True, True, "bf16", None),
@@ -298,7 +298,7 @@ def test_what_is_missing_is_said(
     precision: Any,  # noqa: ANN401 - a literal type, from the table
     said: str | None,
 ) -> None:
-    """Each missing thing has its own half sentence."""
+    """Each missing part has its own message."""
     monkeypatch.setattr(cuda_engine, "NVIDIA_DRIVER", Path("/"))
     monkeypatch.setattr(torch.version, "cuda", version)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
@@ -311,7 +311,7 @@ def test_what_is_missing_is_said(
 def test_the_maker_is_chosen_by_the_recipe_and_says_what_is_missing(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a GPU the engine cannot be opened, nor the reference on the GPU, and the error is the problem itself."""
+    """Without a GPU neither the engine nor the reference on the GPU can be opened, and the error is the message of the check."""
     monkeypatch.setattr(cuda_engine, "NVIDIA_DRIVER", tmp_path / "none")
     recipe = load_recipe("cuda-fp16")
     maker = maker_of(recipe)

@@ -1,4 +1,4 @@
-"""Promises of features kept on a device; the device of these tests is the CPU but for the one marked gpu."""
+"""Promises of features kept on a device; these tests use the CPU as the device, except the test marked gpu."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from streamav.errors import DataError
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
-from streamav.training.data.feature_set import Batch, FeatureSet, GatheredRows, Seconds
+from streamav.training.data.feature_set import Batch, FeatureSet, GatheredRows, SegmentRows
 from streamav.training.data.folder import AveData
 from streamav.training.data.windows import ClipBatches
 from streamav.training.fit.device_rows import DeviceRows, fits, held, on_device
@@ -53,31 +53,31 @@ def same(one: Batch, other: Batch) -> bool:
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_a_batch_gathered_on_the_device_is_the_batch_gathered_from_rows(dtype: str) -> None:
-    """Whole clips, and windows cut at any phase with silence in them, are equal to the last bit; float64 as float32."""
+    """Whole clips, and windows cut at any phase with silence in them, are equal bit for bit; float64 is stored as float32."""
     plain = features(dtype)
     there = replace(plain, audio=DeviceRows(plain.audio, CPU), visual=DeviceRows(plain.visual, CPU))
     assert isinstance(there.visual, GatheredRows)
     assert same(plain.gather(np.array([69, 3, 3])), there.gather(np.array([69, 3, 3])))
     random = np.random.default_rng(1)
     rows, seconds = random.integers(-1, CLIPS, (2, 8, SEGMENTS)), random.integers(0, SEGMENTS, (2, 8, SEGMENTS))
-    cut = Seconds(
+    cut = SegmentRows(
         audio_rows=rows[0],
-        audio_seconds=seconds[0],
+        audio_segments=seconds[0],
         visual_rows=rows[1],
-        visual_seconds=seconds[1],
+        visual_segments=seconds[1],
         labels=random.integers(0, CLASSES + 1, (8, SEGMENTS)),
     )
     assert (rows < 0).any()
-    assert same(plain.gather_seconds(cut), there.gather_seconds(cut))
+    assert same(plain.gather_segments(cut), there.gather_segments(cut))
 
 
 def test_plain_arrays_gather_row_by_row() -> None:
-    """A numpy array has a method named take too, and is not taken for rows on a device."""
+    """A numpy array, which also has a method `take`, is not treated as rows on a device."""
     assert not isinstance(features().visual, GatheredRows)
 
 
 def test_every_split_shares_one_copy() -> None:
-    """The features are held once; labels, rows and an epoch's batches are as before."""
+    """All splits share one copy of the features, and the batches of an epoch are unchanged."""
     before = data(features())
     after = held(before, CPU)
     assert after.background is not None
@@ -92,7 +92,7 @@ def test_every_split_shares_one_copy() -> None:
 
 
 def test_nan_is_refused_with_its_row() -> None:
-    """A feature that is not a number is found when it is copied, not in some batch."""
+    """A NaN in the features is found while the features are copied, and the error names its row."""
     values = np.zeros((40, SEGMENTS, AUDIO), dtype=np.float32)
     values[37, 2, 1] = np.nan
     with pytest.raises(DataError, match="row 37"):
@@ -100,7 +100,7 @@ def test_nan_is_refused_with_its_row() -> None:
 
 
 def test_what_does_not_fit_is_left_where_it_is() -> None:
-    """All features and a step's own memory must fit; on a CPU nothing is moved."""
+    """Features fit only if there is also memory for a step; on a CPU the data are returned unchanged."""
     given = data(features())
     need = CLIPS * SEGMENTS * (AUDIO + GRID * GRID * VISUAL) * 4 + 3 * 2**30
     assert fits(given, need)
@@ -110,7 +110,7 @@ def test_what_does_not_fit_is_left_where_it_is() -> None:
 
 @pytest.mark.gpu
 def test_training_on_a_gpu_reads_the_features_there_in_mixed_precision() -> None:
-    """Batches lie on the GPU, the loss falls, and both small types train."""
+    """Batches are on the GPU, and the loss falls in bfloat16 and in float16."""
     given = on_device(data(features()), torch.device("cuda"))
     assert given.train.gather(np.arange(2)).visual.is_cuda
     for precision in ("bfloat16", "float16"):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def test_rows_are_drawn_by_class_and_in_order() -> None:
-    """A class with few rows is drawn as often as one with many; none and unlabelled rows have their shares."""
+    """A class with few rows is drawn as often as one with many; rows of no class and rows without a label have fixed shares."""
     labels = np.array([0] * 900 + [1] * 50 + [2] * 30 + [-1] * 20)  # 2 is none
     drawn = labels[_Balanced(labels, 0).draw(20_000)]
     shares = {label: float((drawn == label).mean()) for label in (0, 1, 2, -1)}
@@ -27,7 +27,7 @@ def test_rows_are_drawn_by_class_and_in_order() -> None:
 
 
 def test_an_unlabelled_row_is_named_by_the_teacher_alone() -> None:
-    """Without a label the loss is the cross-entropy against the opinion; with one, half of it is the label's."""
+    """Without a label, the loss is the cross-entropy against the teacher's opinion; with a label, half of the target is the label."""
     logits = torch.tensor([[2.0, 0.0]])
     opinion = torch.tensor([[0.0, 1.0]])
     lines = torch.log_softmax(logits, 1)[0]
@@ -36,7 +36,7 @@ def test_an_unlabelled_row_is_named_by_the_teacher_alone() -> None:
 
 
 def test_hard_compression_is_among_the_changes_and_keeps_the_range() -> None:
-    """Photometry keeps shape and range, is decided by its generator, and leaves some pictures blocky."""
+    """`photometry` keeps shape and range, changes the pictures, and gives equal results for equal generators."""
     smooth = torch.linspace(0, 255, 64).expand(32, 3, 64, 64).contiguous()
     first, again = (photometry(smooth, torch.Generator().manual_seed(4)) for _ in range(2))
     assert torch.equal(first, again)
@@ -48,7 +48,7 @@ def test_hard_compression_is_among_the_changes_and_keeps_the_range() -> None:
 
 @pytest.mark.slow
 def test_a_compact_encoder_learns_from_its_teacher(tmp_path: Path) -> None:
-    """A few steps on examples of two kinds leave whole weights files that load, and nothing half-written."""
+    """A few steps of each training write complete weights files that load, and leave no temporary files."""
     rng = np.random.default_rng(0)
     labels = np.array([0, 1, 2, -1] * 16)
     pooled = (np.eye(4)[labels] + 0.1 * rng.normal(size=(64, 4))).astype(np.float16)

@@ -1,4 +1,4 @@
-"""Promises of the shares that several processes take of a training step; `test_train_processes` has real processes."""
+"""Promises of the shares of a training step that several processes take; `test_train_processes` uses real processes."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def clips(count: int) -> FeatureSet:
 
 
 def real(batch: Batch, rank: int) -> torch.Tensor:
-    """Give the sounds of a share that weigh something."""
+    """Return the audio features of the clips of a share that count for the loss."""
     return batch.audio if rank < batch.whole else batch.audio[:0]
 
 
 @given(count=st.integers(1, 17), size=st.integers(2, 5), batch=st.integers(1, 6), shifted=st.sampled_from([0.0, 0.5, 1.0]))
 def test_the_shares_make_up_the_batches_of_one_process(count: int, size: int, batch: int, shifted: float) -> None:
-    """Whatever the sizes, each clip of each batch is in exactly one share, at its place, and shares know the size of the whole."""
+    """For all sizes, each clip of each batch is in exactly one share, at its place, and each share holds the size of the whole batch."""
     data, options = clips(count), TrainOptions(batch=batch, shifted_share=shifted)
     whole = list(ClipBatches(train=data, options=options)(3))
     parts = [list(ClipBatches(train=data, options=options, workers=Workers(rank, size))(3)) for rank in range(size)]
@@ -60,7 +60,7 @@ def test_the_shares_make_up_the_batches_of_one_process(count: int, size: int, ba
 
 @given(count=st.integers(1, 9), size=st.integers(2, 4))
 def test_a_batch_made_on_the_fly_is_shared_the_same_way(count: int, size: int) -> None:
-    """Batches of a callable are cut into the shares that `ClipBatches` would read; a share is not cut again."""
+    """Batches of a callable are divided into the shares that `ClipBatches` would read; a share is not divided again."""
     batch = clips(count).gather(np.arange(count))
     parts = [next(iter(shares([batch], Workers(rank, size)))) for rank in range(size)]
     assert torch.equal(batch.labels[::size], parts[0].labels)
@@ -70,7 +70,7 @@ def test_a_batch_made_on_the_fly_is_shared_the_same_way(count: int, size: int) -
 
 @pytest.mark.parametrize("name", ["npf", "ce", "ce_avps", "bce", "smooth", "soft_margin", "cmbs"])
 def test_every_loss_is_a_mean_that_shares_can_be_put_together_to(name: LossName) -> None:
-    """Each term of each loss over a batch is the mean of its terms over two uneven shares, weighted by what `mean_over` names."""
+    """Each term of a loss over a batch is the mean of its values over two unequal shares, weighted by the counts that `mean_over` names."""
     sizes = {"audio_size": 5, "visual_size": 6, "grid": 2, "classes": CLASSES}
     torch.manual_seed(0)
     supervision = "weakly" if name in {"bce", "smooth"} else "fully"
@@ -95,7 +95,7 @@ def test_every_loss_is_a_mean_that_shares_can_be_put_together_to(name: LossName)
 
 
 def test_without_torchrun_one_process_works_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No group is opened, nothing listens, and sharing hands batches through."""
+    """Without torchrun, no process group is opened, and the only process computes results itself."""
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with open_workers("cpu") as workers:
         assert workers == ALONE
@@ -104,7 +104,7 @@ def test_without_torchrun_one_process_works_alone(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_wrong_variable_of_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A world that is no number is an error of settings that names it."""
+    """A WORLD_SIZE that is not a number raises a SettingsError that names the variable."""
     monkeypatch.setenv("WORLD_SIZE", "many")
     with pytest.raises(SettingsError, match="WORLD_SIZE"), open_workers("cpu"):
         pass

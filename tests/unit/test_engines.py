@@ -39,12 +39,12 @@ KEY = EntryKey("cpu", "fp32", {"weights": "abc"})
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The compact networks with random weights and a narrow localizer."""
+    """Return a bundle of the compact networks with random weights and a narrow localizer."""
     return make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny", "fully")
 
 
 class Linear:
-    """A stand-in engine of a few numpy lines, right but for what is added to its relevance logits."""
+    """A stand-in engine in numpy; it is correct except for a number that is added to its relevance logits."""
 
     name = "linear"
 
@@ -84,14 +84,14 @@ def tolerance(probability: float = 1e-4) -> Tolerance:
 
 
 def test_every_recipe_is_right() -> None:
-    """All recipe files can be read, and the CPU and the reference are among them."""
+    """All recipe files can be read, and recipes of the CPU and of the reference are among them."""
     assert {"cpu-fp32", "torch-fp32"} <= set(recipe_names())
     for name in recipe_names():
         assert load_recipe(name).name == name
 
 
 def test_every_recipe_is_in_the_wheel() -> None:
-    """pyproject.toml names each recipe file, since the build takes only what it is told."""
+    """pyproject.toml names each recipe file, since the build packages only the files that are named."""
     root = Path(__file__).resolve().parents[2]
     if not (root / "pyproject.toml").is_file():
         pytest.skip("not a working tree")
@@ -100,13 +100,13 @@ def test_every_recipe_is_in_the_wheel() -> None:
 
 
 def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
-    """The message lists what there is."""
-    with pytest.raises(EngineError, match=r"no engine recipe 'abacus'; there are: .*cpu-fp32"):
+    """The error message lists the existing recipes."""
+    with pytest.raises(EngineError, match=r"there is no engine recipe 'abacus'; choose one of: .*cpu-fp32"):
         load_recipe("abacus")
 
 
 def test_a_recipe_is_hashed_by_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change of tolerance or batch makes another engine, a change of the description does not."""
+    """A change of tolerance or batch makes another engine; a change of the description does not."""
     recipe = load_recipe("cpu-fp32")
     assert recipe.model_copy(update={"description": "other words"}).sha256 == recipe.sha256
     assert recipe.model_copy(update={"workspace_bytes": 1}).sha256 != recipe.sha256
@@ -121,7 +121,7 @@ def write_number(folder: Path) -> dict[str, JsonValue]:
 
 
 def test_an_entry_is_built_once(tmp_path: Path) -> None:
-    """The second request finds what the first built, and nothing else is left in the folder."""
+    """The second request finds the engine that the first built, and the folder holds nothing else."""
     cache = EngineCache(tmp_path / "engines")
     calls: list[Path] = []
 
@@ -141,7 +141,7 @@ def test_an_entry_is_built_once(tmp_path: Path) -> None:
 
 @given(name=st.sampled_from(["engine", "precision", "weights", "more"]))
 def test_any_part_of_the_key_makes_another_entry(name: str) -> None:
-    """Engine, precision and every part count."""
+    """The key depends on engine, precision and every part."""
     other = {
         "engine": EntryKey("cuda", "fp32", {"weights": "abc"}),
         "precision": EntryKey("cpu", "int8", {"weights": "abc"}),
@@ -188,7 +188,7 @@ DAMAGES = (damage_file, cut_file, drop_file, cut_entry, older_format, other_key,
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: str(damage.__name__))
 def test_what_cannot_be_used_is_built_again_with_one_sentence(damage: object, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Damaged, foreign and older entries are never used; the log says so once and the new one is whole."""
+    """Damaged, foreign and older entries are never used; the log reports each once, and the new entry is complete."""
     cache = EngineCache(tmp_path)
     path = cache.get(KEY, write_number).path
     assert callable(damage)
@@ -201,7 +201,7 @@ def test_what_cannot_be_used_is_built_again_with_one_sentence(damage: object, tm
 
 
 def test_an_entry_of_another_user_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever owns it may have written anything into it."""
+    """An entry of another user is not used, since its owner may have written anything into it."""
     cache = EngineCache(tmp_path)
     cache.get(KEY, write_number)
     me = os.getuid()
@@ -211,13 +211,13 @@ def test_an_entry_of_another_user_is_built_again(tmp_path: Path, monkeypatch: py
 
 
 def test_nobody_else_reads_what_is_built(tmp_path: Path) -> None:
-    """Reference answers may hold pictures of a user's own camera."""
+    """Only the user can read the cache, since reference answers may hold pictures of the user's camera."""
     entry = EngineCache(tmp_path / "engines").get(KEY, write_number)
     assert [path.stat().st_mode & 0o777 for path in (entry.path, entry.path.parent)] == [0o700, 0o700]
 
 
 def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    """The error passes through; the next build starts from nothing."""
+    """The error of a failed build is raised, and nothing of the build stays in the cache."""
     cache = EngineCache(tmp_path)
 
     def fail(folder: Path) -> Mapping[str, JsonValue]:
@@ -231,7 +231,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_built_anew_stays_until_its_successor_is_whole(tmp_path: Path) -> None:
-    """A build that fails, or is killed in its middle, takes nothing away from what lay there."""
+    """A build that fails or is killed leaves the old entry in place."""
     cache = EngineCache(tmp_path)
     before = cache.get(KEY, write_number)
 
@@ -251,7 +251,7 @@ def test_what_is_built_anew_stays_until_its_successor_is_whole(tmp_path: Path) -
 
 
 def test_what_cannot_be_removed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No number of removed engines is told that were not removed; an entry that is gone already is no error."""
+    """The error names an engine that cannot be removed; an entry that is already gone is no error."""
     import shutil
 
     def refuse(path: Path) -> None:
@@ -278,7 +278,7 @@ def test_what_cannot_be_removed_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     ids=["cut off", "unknown key", "value", "no text"],
 )
 def test_a_wrong_recipe_is_one_sentence(text: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """File, key, what is wrong with it, and where the keys are described."""
+    """The error names the file, the key, the fault, and the document that describes the keys."""
     from streamav.engines import recipe
 
     monkeypatch.setattr(recipe, "_folder", lambda: tmp_path)
@@ -293,7 +293,7 @@ def test_a_wrong_recipe_is_one_sentence(text: str, reason: str, tmp_path: Path, 
 
 
 def test_what_a_killed_build_left_is_swept(tmp_path: Path) -> None:
-    """A folder of an unfinished build of the same key goes away with the next build."""
+    """The next build removes the folder of an unfinished build of the same key."""
     left = tmp_path / f".{KEY.digest}.0123456789abcdef.tmp"
     left.mkdir()
     EngineCache(tmp_path).get(KEY, write_number)
@@ -301,7 +301,7 @@ def test_what_a_killed_build_left_is_swept(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_build_had_set_aside_is_taken_again(tmp_path: Path) -> None:
-    """A build that is killed between setting the old entry aside and renaming the new one costs no second build."""
+    """A build that is killed between moving the old entry away and renaming the new one makes no second build necessary."""
     entry = EngineCache(tmp_path).get(KEY, write_number)
     entry.path.rename(tmp_path / f".{KEY.digest}.0123456789abcdef.old")
 
@@ -323,7 +323,7 @@ def build_and_count(folder: str, count: str) -> None:
 
 
 def test_two_processes_build_an_entry_once(tmp_path: Path) -> None:
-    """Four processes that ask at the same time get the same entry, built by one of them."""
+    """Four processes that ask at the same time get the same entry; one of them builds it."""
     context = multiprocessing.get_context("fork")
     count = tmp_path / "count"
     processes = [context.Process(target=build_and_count, args=(str(tmp_path / "engines"), str(count))) for _ in range(4)]
@@ -336,14 +336,14 @@ def test_two_processes_build_an_entry_once(tmp_path: Path) -> None:
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    """The message says which folder and how to choose another."""
+    """The error message names the folder and how to choose another."""
     (tmp_path / "file").write_text("")
     with pytest.raises(EngineError, match="set STREAMAV_HOME to another place"):
         EngineCache(tmp_path / "file" / "engines").get(KEY, write_number)
 
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """STREAMAV_HOME wins over XDG_CACHE_HOME, which wins over ~/.cache."""
+    """STREAMAV_HOME has priority over XDG_CACHE_HOME, which has priority over ~/.cache."""
     monkeypatch.setenv("STREAMAV_HOME", "/a")
     monkeypatch.setenv("XDG_CACHE_HOME", "/b")
     assert cache_folder() == Path("/a/engines")
@@ -355,7 +355,7 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_clear_removes_all(tmp_path: Path) -> None:
-    """After clear there is no entry."""
+    """After clear the cache has no entry."""
     cache = EngineCache(tmp_path)
     cache.get(KEY, write_number)
     assert cache.clear() == 1
@@ -370,7 +370,7 @@ def answers() -> Answers:
 
 
 def test_samples_are_the_same_each_time_and_use_the_whole_range() -> None:
-    """Seeded; pictures are dark and bright, one sound is silent."""
+    """Samples are the same for the same seed; some pictures are dark and some bright, and one sound is silent."""
     one, two = make_samples((20, 30), 0.001), make_samples((20, 30), 0.001)
     np.testing.assert_array_equal(one.pictures, two.pictures)
     np.testing.assert_array_equal(one.patches, two.patches)
@@ -382,14 +382,14 @@ def test_samples_are_the_same_each_time_and_use_the_whole_range() -> None:
 
 
 def test_an_equal_engine_passes() -> None:
-    """No difference is no difference."""
+    """An engine equal to the reference has errors of 0 and passes."""
     parity = compare(Linear(), answers(), tolerance())
     assert parity.passed
     assert (parity.probability, parity.decisions, max(parity.relative.values())) == (0.0, 1.0, 0.0)
 
 
 def test_an_engine_that_is_off_by_more_than_the_recipe_allows_fails() -> None:
-    """A shifted logit shows in the probability, and a large shift in the decisions."""
+    """A shifted logit changes the probability error, and a large shift changes the decisions."""
     slightly = compare(Linear(shift=0.01), answers(), tolerance())
     assert not slightly.passed
     assert 1e-3 < slightly.probability < 1e-2
@@ -399,7 +399,7 @@ def test_an_engine_that_is_off_by_more_than_the_recipe_allows_fails() -> None:
 
 
 class OtherAttention(Linear):
-    """Off in an output that no score depends on."""
+    """A stand-in engine whose attention is wrong; no score depends on the attention."""
 
     def _encode(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
         audio, visual, attention = super()._encode(*inputs)
@@ -407,7 +407,7 @@ class OtherAttention(Linear):
 
 
 def test_each_of_the_three_bounds_refuses_by_itself() -> None:
-    """Outputs of a network, probabilities and decisions: what keeps to two of them and breaks the third fails."""
+    """Each of the three bounds (outputs, probabilities, decisions) alone can fail an engine that keeps the other two."""
     off = compare(OtherAttention(), answers(), Tolerance(relative=0.4, probability=1e-6, decisions=1.0))
     assert (off.probability, off.decisions) == (0.0, 1.0)
     assert off.relative["encode_segment"] == pytest.approx(0.5)
@@ -419,7 +419,7 @@ def test_each_of_the_three_bounds_refuses_by_itself() -> None:
 
 
 def test_answers_survive_the_disk(tmp_path: Path) -> None:
-    """What is written is read back, and a damaged file is named."""
+    """Stored answers are read back unchanged, and the error names a damaged file."""
     path = tmp_path / "reference.npz"
     save_answers(path, answers())
     back = load_answers(path)
@@ -433,7 +433,7 @@ def test_answers_survive_the_disk(tmp_path: Path) -> None:
 
 
 class Touch:
-    """Unpickled, it makes a file."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -443,7 +443,7 @@ class Touch:
 
 
 def test_nothing_stored_is_unpickled(tmp_path: Path) -> None:
-    """An array of objects is refused before anything in it is made."""
+    """An array of objects is refused before any of its objects is created."""
     arrays: dict[str, object] = {"pictures": np.array([Touch(tmp_path / "touched")], dtype=object), "patches": np.zeros(1)}
     with (tmp_path / "reference.npz").open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -453,7 +453,7 @@ def test_nothing_stored_is_unpickled(tmp_path: Path) -> None:
 
 
 def test_numbers_that_are_not_finite_are_refused() -> None:
-    """NaN never passes for equal."""
+    """An output of NaN fails the comparison."""
     with pytest.raises(EngineError, match="finite numbers"):
         compare(Linear(shift=float("nan")), answers(), tolerance())
 
@@ -463,7 +463,7 @@ def test_numbers_that_are_not_finite_are_refused() -> None:
 
 @given(count=st.integers(1, 40), most=st.integers(1, 16))
 def test_cutting_a_batch_changes_nothing(count: int, most: int) -> None:
-    """The pieces are no longer than allowed, and their results are those of the whole."""
+    """No piece is longer than allowed, and the joined results equal those of the whole batch."""
     lengths: list[int] = []
 
     def double(*inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
@@ -481,7 +481,7 @@ def test_cutting_a_batch_changes_nothing(count: int, most: int) -> None:
 
 @given(count=st.integers(1, 40), threads=st.integers(1, 4))
 def test_sharing_a_batch_out_changes_nothing(count: int, threads: int) -> None:
-    """The order of the results is that of the inputs, however many threads there are."""
+    """Results have the order of the inputs, for any number of threads."""
 
     def double(*inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
         return (2 * inputs[0].astype(np.float32),)
@@ -492,7 +492,7 @@ def test_sharing_a_batch_out_changes_nothing(count: int, threads: int) -> None:
 
 
 def test_large_pictures_go_through_in_smaller_pieces() -> None:
-    """The bound on pixels holds, but one picture always goes."""
+    """The bound on pixels holds, but one picture always runs."""
     lengths: list[int] = []
 
     def count(*inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
@@ -509,7 +509,7 @@ def test_large_pictures_go_through_in_smaller_pieces() -> None:
 
 
 def test_which_engines_are_tried() -> None:
-    """Without a GPU the CPU engine comes before torch; what was asked for by name is the only one."""
+    """Without a GPU the CPU engine comes before torch; an engine asked for by name is the only one."""
     assert engine_candidates(ModelSettings())[-2:] == ("cpu-fp32", "torch-fp32")
     assert engine_candidates(ModelSettings(engine="torch")) == ("torch-fp32",)
     with pytest.raises(EngineError, match="no engine torch with precision int8"):
@@ -518,14 +518,14 @@ def test_which_engines_are_tried() -> None:
 
 @pytest.fixture(scope="session")
 def opened(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> EngineCache:
-    """A cache in which the CPU engine of the tiny bundle has been built."""
+    """Return a cache in which the CPU engine of the tiny bundle has been built."""
     cache = EngineCache(tmp_path_factory.mktemp("cache"))
     open_engine(tiny_bundle, ModelSettings(engine="cpu", threads=1), cache)
     return cache
 
 
 def test_the_cpu_engine_equals_torch_at_every_batch_size(tiny_bundle: Bundle, opened: EngineCache) -> None:
-    """The exported batch axis is free: 1, 2, 3 and 17 inputs give what torch gives."""
+    """The exported batch axis is free: 1, 2, 3 and 17 inputs give torch's results."""
     fast = open_engine(tiny_bundle, ModelSettings(engine="cpu", threads=1), opened)
     plain = open_engine(tiny_bundle, ModelSettings(engine="torch", threads=1), opened)
     assert fast.name in {"onnxruntime-fp32", "openvino-fp32"}
@@ -550,7 +550,7 @@ def test_the_cpu_engine_equals_torch_at_every_batch_size(tiny_bundle: Bundle, op
 
 
 def test_the_network_contract(tiny_bundle: Bundle, opened: EngineCache) -> None:
-    """Names, shapes and order of the four networks' outputs are those that extractor and localizer rely on."""
+    """Names, shapes and order of the four networks' outputs are those on which the extractor and the localizer rely."""
     engine = open_engine(tiny_bundle, ModelSettings(engine="cpu", threads=1), opened)
     result = answer(engine, make_samples((112, 112), 0.001))
     shapes = {name: [array.shape for array in arrays] for name, arrays in result.outputs.items()}
@@ -567,7 +567,7 @@ def test_the_network_contract(tiny_bundle: Bundle, opened: EngineCache) -> None:
 
 
 def test_a_weakly_supervised_model_gives_the_same_four_outputs(tmp_path: Path) -> None:
-    """Its relevance is what its scores say of anything but background."""
+    """A weakly supervised network's relevance is the probability of any class but background."""
     bundle = make_tiny_bundle(tmp_path / "weak", "weakly")
     engine = open_engine(bundle, ModelSettings(engine="torch", threads=1), EngineCache(tmp_path / "engines"))
     relevance, classes, segments, _ = answer(engine, make_samples((112, 112), 0.001)).outputs["localize_window"]
@@ -578,7 +578,7 @@ def test_a_weakly_supervised_model_gives_the_same_four_outputs(tmp_path: Path) -
 
 
 def test_a_built_engine_starts_without_torch(tiny_bundle: Bundle, opened: EngineCache) -> None:
-    """A process that finds its engine in the cache never imports torch, and runs."""
+    """A process that finds its engine in the cache runs and never imports torch."""
     program = f"""
 import sys
 from pathlib import Path
@@ -596,7 +596,7 @@ print("torch" in sys.modules)
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    """`import streamav.engines` and `streamav.features` load neither torch nor ONNX Runtime."""
+    """`import streamav.engines` and `streamav.features` import neither torch nor ONNX Runtime."""
     program = "import sys, streamav.engines, streamav.features; print(sorted({'torch', 'onnxruntime', 'onnx'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
@@ -606,7 +606,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 def test_an_engine_that_failed_its_comparison_is_not_used(
     tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Auto goes on to the next engine and says why; asked for by name it is an error. The verdict is kept."""
+    """After a failed comparison, auto goes on to the next engine with a warning; by name it is an error. The verdict is kept."""
     from streamav.engines import making
     from streamav.engines.parity import Parity
 
@@ -630,7 +630,7 @@ def test_an_engine_that_failed_its_comparison_is_not_used(
 
 @pytest.mark.parametrize("part", ["recipe", "vscg.py", "modules.py", "version", "libraries", "processor", "audio", "visual", "localizer"])
 def test_whatever_an_engine_is_made_from_is_in_its_key(part: str, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tolerance, the networks' code, a version, the processor, or an option of one network: each alone makes another engine."""
+    """A change of a tolerance, the networks' code, a version, the processor or one option of a network makes another engine."""
     from streamav.engines import cpu_engine, machine, making
 
     recipe, card = load_recipe("cpu-fp32"), tiny_bundle.card
@@ -658,7 +658,7 @@ def test_whatever_an_engine_is_made_from_is_in_its_key(part: str, tiny_bundle: B
 
 
 def test_code_that_only_reads_weight_files_is_in_no_key(tmp_path: Path) -> None:
-    """A module of `networks/` is in the key, one of `networks/files/` is not: what it reads is hashed itself."""
+    """A module of `networks/` is in the key; a module of `networks/files/` is not, since the weights that it reads are hashed."""
     from streamav.engines import making
 
     package = tmp_path / "streamav"
@@ -675,7 +675,7 @@ def test_code_that_only_reads_weight_files_is_in_no_key(tmp_path: Path) -> None:
 
 
 def test_a_card_that_differs_asks_the_reference_again(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its answers are kept for engines of one model; another log-mel offset on the same weights is another model, as in the key."""
+    """The reference's answers are kept for engines of one model; the same weights with another log-mel offset are another model."""
     from streamav.engines import making
     from streamav.engines.modules import build_modules
 
@@ -701,7 +701,7 @@ def test_another_model_is_another_engine(tiny_bundle: Bundle, opened: EngineCach
 
 
 def test_missing_encoders_are_named(tmp_path: Path, tiny_bundle: Bundle) -> None:
-    """A bundle that names VGG-19 without holding it says where the file must lie."""
+    """If a bundle names VGG-19 but does not hold it, the error tells where the file must be."""
     card = tiny_bundle.card.model_copy(update={"visual": tiny_bundle.card.visual.model_copy(update={"network": "vgg19", "external": True})})
     with pytest.raises(ModelError, match="vgg19"):
         open_engine(Bundle(card, tiny_bundle.path), ModelSettings(engine="torch", weights_dir=tmp_path), EngineCache(tmp_path))
@@ -710,7 +710,7 @@ def test_missing_encoders_are_named(tmp_path: Path, tiny_bundle: Bundle) -> None
 def test_the_commands_list_verify_and_clear(
     opened: EngineCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`streamav engines` shows what is on disk, runs it again, and removes it."""
+    """`streamav engines` lists the engines on disk, verifies them and removes them."""
     import shutil
 
     from streamav.cli import main
@@ -730,7 +730,7 @@ def test_the_commands_list_verify_and_clear(
 def test_verify_fails_when_an_engine_answers_otherwise(
     opened: EngineCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Reference answers that the engine does not give end in exit status 6."""
+    """Reference answers that differ from the engine's end in exit status 6."""
     import hashlib
     import shutil
 
@@ -753,7 +753,7 @@ def test_verify_fails_when_an_engine_answers_otherwise(
 
 @pytest.mark.slow
 def test_bench_prints_what_scripts_rely_on(tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`streamav bench --json` gives one row for the engine and one for the reference, measured in the same process."""
+    """`streamav bench --json` prints one row for the engine and one for the reference, measured in the same process."""
     environment = {**os.environ, "STREAMAV_HOME": str(tmp_path)}
     command = [
         sys.executable, "-c", "import sys; from streamav.cli import main; sys.exit(main())",

@@ -1,4 +1,4 @@
-"""`streamav engines`: what is on disk, whether it would be used, whether it still answers alike, and how to be rid of it."""
+"""Tests of `streamav engines`: list, verify, build and clear the engines on disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streamav.engines.cpu_engine import CpuMaker
 
 @pytest.fixture(scope="module")
 def built(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the CPU engine of the tiny model."""
+    """Return a cache folder with the CPU engine of the tiny model."""
     folder = tmp_path_factory.mktemp("built")
     open_engine(load_bundle(tiny_bundle), ModelSettings(engine="cpu", threads=1), EngineCache(folder))
     return folder
@@ -27,7 +27,7 @@ def built(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cache(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EngineCache:
-    """The user's cache, with that engine in it."""
+    """Return the user's cache with that engine in it."""
     monkeypatch.setenv("STREAMAV_HOME", str(tmp_path))
     shutil.copytree(built, tmp_path / "engines")
     return EngineCache()
@@ -41,13 +41,13 @@ def listed(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 def lay_another_model(cache: EngineCache) -> None:
-    """Put an engine of a model that is gone beside the other."""
+    """Add an engine whose model is gone."""
     facts = {"model": "other", "recipe": "cpu-fp32", "bundle": "/nowhere/other", "parity": {"passed": True}}
     cache.get(EntryKey("cpu", "fp32", {"weights": "abc"}), lambda _: facts)  # type: ignore[arg-type,return-value]
 
 
 def test_list_shows_what_each_costs_and_how_far_it_is_off(cache: EngineCache, capsys: pytest.CaptureFixture[str]) -> None:
-    """Key, model, recipe, size, seconds to build, time of a second, comparison, and that it would be used."""
+    """`list` shows key, model, recipe, size, seconds to build, time of a segment, comparison, and that the engine would be used."""
     (row,) = listed(capsys)["engines"]
     (entry,) = cache.entries()
     assert (row["key"], row["model"], row["recipe"], row["stale"]) == (entry.digest[:16], "tiny", "cpu-fp32", None)
@@ -59,17 +59,17 @@ def test_list_shows_what_each_costs_and_how_far_it_is_off(cache: EngineCache, ca
         "cpu-fp32",
         "MB",
         "built in",
-        "ms a second",
+        "ms per segment",
         "current",
         "parity passed",
         "relative error",
-        "decisions alike 1",
+        "equal decisions 1",
     ):
         assert words in text
 
 
 def test_list_says_why_an_engine_is_stale(cache: EngineCache, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other libraries, another version, or a model that is gone: it is named, and verify leaves it alone."""
+    """`list` reports an engine of other libraries, another version or a missing model as stale, and `verify` does not run it."""
     lay_another_model(cache)
     monkeypatch.setattr(making, "__version__", "99")
     monkeypatch.setattr(CpuMaker, "parts", lambda *_: {"libraries": "onnxruntime 99", "processor": machine.instructions()})
@@ -77,24 +77,24 @@ def test_list_says_why_an_engine_is_stale(cache: EngineCache, capsys: pytest.Cap
     assert stale["tiny"] == "made from another libraries, streamav"
     assert "is gone" in str(stale["other"])
     assert main(["engines", "verify"]) == 0
-    assert capsys.readouterr().out.count("stale, not run") == 2
+    assert capsys.readouterr().out.count("stale, not checked") == 2
 
 
 def test_list_says_what_this_machine_cannot_run(
     cache: EngineCache, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the reason, and the engine that was built for it is stale here."""
+    """`list` names engines that this machine cannot run, with the reason; an engine built for one of them is stale."""
     monkeypatch.setattr(CpuMaker, "problem", lambda *_: "no processor")
     assert main(["engines", "list"]) == 0
     text = capsys.readouterr().out
     assert "stale: this machine cannot run it: no processor" in text
-    _, _, last = text.partition("engines this machine cannot run:\n")
+    _, _, last = text.partition("engines that this machine cannot run:\n")
     assert "  cpu-fp32       no processor\n" in last
     assert "torch-fp32" not in last
 
 
 def test_verify_fails_on_a_damaged_engine(cache: EngineCache, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit status 6 with its key and what is damaged; list names it too, and the next use builds it again."""
+    """`verify` ends with exit status 6, the key and the damage; `list` names the engine too, and the next use builds it again."""
     (entry,) = cache.entries()
     (entry.path / "audio.onnx").write_bytes(b"nonsense")
     assert main(["engines", "verify"]) == 6
@@ -118,7 +118,7 @@ def test_verify_fails_on_a_damaged_engine(cache: EngineCache, capsys: pytest.Cap
 def test_clear_removes_what_was_named(
     cache: EngineCache, capsys: pytest.CaptureFixture[str], arguments: list[str], left: list[str]
 ) -> None:
-    """All, the stale ones, those of a model, or both at once; the number is told."""
+    """`clear` removes all engines, the stale ones, those of a model, or the stale ones of a model, and prints how many."""
     lay_another_model(cache)
     assert main(["engines", "clear", *arguments]) == 0
     assert capsys.readouterr().out == f"removed {2 - len(left)} engines\n"
@@ -126,7 +126,7 @@ def test_clear_removes_what_was_named(
 
 
 def test_clear_stale_removes_the_damaged(cache: EngineCache, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody can use them."""
+    """`clear --stale` also removes damaged engines, since they cannot be used."""
     (entry,) = cache.entries()
     (entry.path / "entry.json").write_text("{}", encoding="utf-8")
     assert main(["engines", "clear", "--stale"]) == 0
@@ -137,7 +137,7 @@ def test_clear_stale_removes_the_damaged(cache: EngineCache, capsys: pytest.Capt
 def test_build_goes_where_it_is_told_and_anew_when_forced(
     tiny_bundle: Path, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What lies there is taken as it is; with --force the same key is built again."""
+    """`build` keeps an existing engine; with --force it builds the same key again."""
     folder = tmp_path / "elsewhere"
     shutil.copytree(built, folder)
     command = ["engines", "build", "--model", str(tiny_bundle), "--engine", "cpu", "--cache", str(folder)]
@@ -155,7 +155,7 @@ def test_build_goes_where_it_is_told_and_anew_when_forced(
 def test_a_forced_build_that_fails_is_no_success(
     tiny_bundle: Path, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What lay there is still there, and it is not called ready."""
+    """After a failed forced build the old engine is still there, and the command does not report success."""
     folder = tmp_path / "elsewhere"
     shutil.copytree(built, folder)
     (before,) = EngineCache(folder).entries()
@@ -175,7 +175,7 @@ def test_a_forced_build_that_fails_is_no_success(
 def test_building_nothing_is_no_success(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where auto can build nothing, a run would use torch; a build ahead says so by its exit status."""
+    """When auto can build nothing, a run would use torch, and build ends with an error status."""
 
     def fail(*_: object) -> dict[str, object]:
         raise OSError(28, "No space left on device")
@@ -184,10 +184,10 @@ def test_building_nothing_is_no_success(
     assert main(["engines", "build", "--model", str(tiny_bundle), "--cache", str(tmp_path)]) == 6
     out, err = capsys.readouterr()
     assert "ready" not in out
-    assert f"nothing could be built for model {tiny_bundle}, plain torch would run it" in err
+    assert f"no engine could be built for model {tiny_bundle}, so plain torch would run it" in err
 
 
 def test_build_ends_with_6_when_there_is_no_such_engine(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And says what there is."""
+    """The error names the existing engines."""
     assert main(["engines", "build", "--model", str(tiny_bundle), "--engine", "torch", "--precision", "int8"]) == 6
     assert "there is no engine torch with precision int8" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The event semantic consistency module."""
+"""Tests of the event semantic consistency module."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streamav.networks.options import Prior
 @settings(deadline=None)  # the first call into torch is slow
 @given(length=st.integers(1, 16), seed=st.integers(0, 2**16))
 def test_halves_are_adaptive_max_pooling_to_two(length: int, seed: int) -> None:
-    """The spelled-out pooling equals torch's operator for every length."""
+    """The written-out pooling equals torch's operator for every length."""
     steps = torch.randn(2, 3, length, generator=torch.Generator().manual_seed(seed))
     torch.testing.assert_close(_halves(steps), torch.nn.functional.adaptive_max_pool1d(steps, 2), rtol=0, atol=0)
 
@@ -24,7 +24,7 @@ def test_halves_are_adaptive_max_pooling_to_two(length: int, seed: int) -> None:
 @pytest.mark.parametrize("prior", get_args(Prior))
 @pytest.mark.parametrize("post_gru", ["project_norm", "dropout_norm"])
 def test_streams_keep_their_shape_under_every_setting(prior: Prior, post_gru: str) -> None:
-    """It fits behind any network: two streams in, two of the same shape and their mean out."""
+    """The module takes two streams and returns two streams of the same shape and their mean, so it fits behind any network."""
     escm = EventSemanticConsistency(4, prior=prior, post_gru=post_gru).eval()  # type: ignore[arg-type]
     heard, seen, fused = escm(torch.rand(1, 10, 8), torch.rand(1, 10, 8))
     assert heard.shape == seen.shape == fused.shape == (1, 10, 8)
@@ -39,7 +39,7 @@ def test_floor_pooling_takes_only_eight_to_eleven_segments() -> None:
 
 
 def test_the_mean_prior_does_not_care_which_modality_is_which() -> None:
-    """The shared summary of (a, v) and (v, a) is the same start for both GRUs (Eq. 9)."""
+    """The shared summaries of (a, v) and (v, a) are the same initial state for both GRUs (Eq. 9)."""
     escm = EventSemanticConsistency(4, prior="mean").eval()
     audio, visual = torch.rand(1, 10, 8), torch.rand(1, 10, 8)
     one, other = escm._initial_states(audio, visual)[0], escm._initial_states(visual, audio)[1]
@@ -49,7 +49,7 @@ def test_the_mean_prior_does_not_care_which_modality_is_which() -> None:
 
 
 def test_cross_seeding_starts_each_gru_from_the_other_modality() -> None:
-    """With cross_linear the audio GRU's start depends on the picture alone, and the visual one's on the sound alone."""
+    """With cross_linear the audio GRU's initial state depends on the picture only, and the visual GRU's on the sound only."""
     escm = EventSemanticConsistency(4, prior="cross_linear").eval()
     audio, visual = torch.rand(1, 10, 8), torch.rand(1, 10, 8)
     before = escm._initial_states(audio, visual)

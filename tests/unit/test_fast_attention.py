@@ -43,7 +43,7 @@ def gradients(attention: AudioGuidedAttention, share: float | None) -> dict[str,
 
 
 def test_the_fast_step_is_the_same_step() -> None:
-    """Outputs and every gradient equal those of the plain layer, over several blocks with a short last one."""
+    """Outputs and every gradient equal those of the plain layer, over several blocks of which the last is smaller."""
     expected, actual = gradients(layer(), None), gradients(layer(), 1.0)
     assert expected.keys() == actual.keys()
     for name, value in expected.items():
@@ -52,7 +52,7 @@ def test_the_fast_step_is_the_same_step() -> None:
 
 @pytest.mark.slow
 def test_the_estimated_gradient_has_no_bias() -> None:
-    """The mean of many estimates comes to the exact gradient, as fast as independent draws do; the output is exact."""
+    """The mean of many estimates converges to the exact gradient, as fast as for independent draws; the output is exact."""
     exact = gradients(layer(), None)
     torch.manual_seed(2)
     draws = [gradients(layer_with(seed), 0.25) for seed in range(400)]
@@ -73,7 +73,7 @@ def layer_with(seed: int) -> AudioGuidedAttention:
 
 
 def test_the_layer_is_put_back_and_keeps_its_names() -> None:
-    """After the context the layer is what it was; within it nothing of its state has another name."""
+    """After the context the layer has its own forward again; within the context the names in its state are the same."""
     attention = layer()
     names = list(attention.state_dict())
     with fast_attention(attention):
@@ -84,7 +84,7 @@ def test_the_layer_is_put_back_and_keeps_its_names() -> None:
 
 @pytest.mark.parametrize("share", [1.0, 0.25])
 def test_without_gradients_the_plain_layer_runs(share: float) -> None:
-    """Evaluation inside the context is the plain layer's, to the last bit."""
+    """Without gradients, the outputs inside the context equal those of the plain layer bit for bit."""
     attention = layer()
     audio, visual = inputs()
     with torch.inference_mode():
@@ -106,10 +106,10 @@ def bfloat16_gradients() -> dict[str, torch.Tensor]:
 
 
 def test_bfloat16_stays_near_float32() -> None:
-    """Outputs and gradients are float32, and their relative error (norm) stays below 2 %: five roundings to 8 bits, 0.4 % each.
+    """Outputs and gradients are float32, and their relative error (norm) is below 2 %: five roundings to 8 bits, 0.4 % each.
 
-    In the gradient of the wide layer itself much cancels: 0.3 to 7 % were seen over twelve draws of this small layer. A wrong gradient
-    is off by a multiple of that.
+    In the gradient of the wide layer itself, large parts cancel: its error was 0.3 to 7 % over twelve draws of this small layer. The
+    error of a wrong gradient is several times larger.
     """
     expected, actual = gradients(layer(), None), bfloat16_gradients()
     assert expected.keys() == actual.keys()
@@ -130,7 +130,7 @@ def test_float32_is_exact_to_1e5() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_weights_that_are_not_numbers_are_not_hidden(dtype: torch.dtype, sign: float) -> None:
-    """NaN of either sign in the wide layer comes out as NaN, so that the loop stops."""
+    """NaN of either sign in the wide layer gives NaN in the output, so that the training loop stops."""
     attention, (audio, visual) = layer(), inputs()
     with torch.no_grad():
         attention.visual_in.weight.copy_(torch.copysign(torch.full_like(attention.visual_in.weight, torch.nan), torch.tensor(sign)))

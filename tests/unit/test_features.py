@@ -1,4 +1,4 @@
-"""From segments to features: which frames, how loud, and what a batch may hold."""
+"""Tests the extraction of features from segments: pictures, level and batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIDE = 4
 
 
 class MeanEngine:
-    """Its visual network gives each picture's mean brightness in every cell, its audio network the patch's corner and mean."""
+    """Its visual network returns each picture's mean brightness in every cell, its audio network the patch's corner and mean."""
 
     name = "mean"
 
@@ -64,7 +64,7 @@ def make_segment(index: int, brightness: list[int], side: int = SIDE) -> Segment
 
 
 def test_a_grid_is_the_mean_over_the_frames_of_its_own_segment() -> None:
-    """Segments with different numbers of frames go through as one batch and do not mix."""
+    """Segments with different numbers of frames run as one batch and do not mix."""
     engine = MeanEngine()
     first, second = SegmentExtractor(engine, make_card()).extract([make_segment(3, [10, 20, 60, 70]), make_segment(7, [200, 100])])
     assert engine.batches == [6]
@@ -76,7 +76,7 @@ def test_a_grid_is_the_mean_over_the_frames_of_its_own_segment() -> None:
 
 
 def test_audio_goes_through_the_front_end_of_the_card() -> None:
-    """The audio encoder is given the log-mel patch with the card's offset."""
+    """The audio encoder gets the log-mel patch with the card's offset."""
     segment = make_segment(0, [0])
     features = SegmentExtractor(MeanEngine(), make_card()).extract([segment])[0]
     patch = log_mel(segment.audio, LogMelOptions(offset=0.001))
@@ -84,7 +84,7 @@ def test_audio_goes_through_the_front_end_of_the_card() -> None:
 
 
 def test_a_batch_equals_its_segments_one_by_one() -> None:
-    """How many segments are extracted at once changes nothing."""
+    """Features do not depend on how many segments are extracted at once."""
     extractor = SegmentExtractor(MeanEngine(), make_card())
     segments = [make_segment(index, [index, 2 * index, 7, 9]) for index in range(5)]
     together = extractor.extract(segments)
@@ -97,7 +97,7 @@ def test_a_batch_equals_its_segments_one_by_one() -> None:
 
 @given(shown=st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=5), min_size=1, max_size=6))
 def test_mean_grids_equals_a_plain_loop(shown: list[list[int]]) -> None:
-    """Averaging in one pass, each picture as often as it was shown, gives what averaging the frames of each segment alone gives."""
+    """Averaging in one pass, weighted by how often each picture was shown, equals averaging the frames of each segment alone."""
     counts = [len(one) for one in shown]
     grids = np.random.default_rng(0).standard_normal((sum(counts), 2, 2, 3)).astype(np.float32)
     times = np.concatenate([np.array(one) for one in shown])
@@ -108,7 +108,7 @@ def test_mean_grids_equals_a_plain_loop(shown: list[list[int]]) -> None:
 
 @given(brightness=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=16), min_size=1, max_size=4))
 def test_a_picture_that_stays_on_display_is_looked_at_once(brightness: list[list[int]]) -> None:
-    """A slow camera costs as many runs of the encoder as it gave pictures, and its features are those of all frames."""
+    """For a slow camera each picture is encoded once, and the features are those of all frames."""
     engine = MeanEngine()
     features = SegmentExtractor(engine, make_card()).extract([make_segment(index, one) for index, one in enumerate(brightness)])
     assert engine.batches == [sum(len(list(itertools.groupby(one))) for one in brightness)]
@@ -117,14 +117,14 @@ def test_a_picture_that_stays_on_display_is_looked_at_once(brightness: list[list
 
 
 def test_levels() -> None:
-    """Full scale is 0 dBFS, half the amplitude 6.02 dB less, digital silence has no level."""
+    """Full scale is 0 dBFS, half the amplitude 6.02 dB less, and digital silence has no level."""
     assert level_dbfs(np.ones(16_000, np.float32)) == 0.0
     assert level_dbfs(np.full(16_000, 0.5, np.float32)) == pytest.approx(-6.0206, abs=1e-3)
     assert level_dbfs(np.zeros(16_000, np.float32)) is None
 
 
 def test_wrong_shapes_are_named() -> None:
-    """Pictures of another size, and an encoder that does not keep its card's word, are refused with both sizes."""
+    """Pictures of another size, and an encoder whose shape differs from its card, are refused with both sizes."""
     with pytest.raises(ShapeError, match=r"\(4, 4\) \(height, width\), got \(5, 5\)"):
         SegmentExtractor(MeanEngine(), make_card()).extract([make_segment(0, [1], side=5)])
     with pytest.raises(ShapeError, match=r"got \(1, 2\)"):
@@ -132,14 +132,14 @@ def test_wrong_shapes_are_named() -> None:
 
 
 def test_nothing_gives_nothing() -> None:
-    """An empty batch never reaches the networks."""
+    """An empty batch does not run the networks."""
     engine = MeanEngine()
     assert SegmentExtractor(engine, make_card()).extract([]) == []
     assert engine.batches == []
 
 
 def test_errors_of_an_engine_pass_through() -> None:
-    """What the engine raises is what the caller sees."""
+    """An error of the engine reaches the caller unchanged."""
 
     class Broken(MeanEngine):
         def _visual(self, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:

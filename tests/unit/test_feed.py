@@ -1,4 +1,4 @@
-"""The capture thread of one source, with a source that plays what it is given."""
+"""Tests the capture thread of one source, with a source that plays given items."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Item = AudioBlock | VideoFrame
 
 
 def sound(seconds: float, cuts: Sequence[int] = (1_000,)) -> list[AudioBlock]:
-    """Sound in which no two samples are equal, in blocks whose sizes take turns."""
+    """Return sound in which no two samples are equal, in blocks of alternating sizes."""
     count = round(seconds * 16_000)
     edges = [0]
     while edges[-1] < count:
@@ -28,7 +28,7 @@ def sound(seconds: float, cuts: Sequence[int] = (1_000,)) -> list[AudioBlock]:
 
 
 def pictures(seconds: float, rate: int = 5) -> list[VideoFrame]:
-    """Pictures that all differ."""
+    """Return pictures that all differ."""
     return [
         VideoFrame(start_ns=number * SEGMENT_NS // rate, pixels=np.full((*PICTURE, 3), number % 256, np.uint8))
         for number in range(round(seconds * rate))
@@ -36,7 +36,7 @@ def pictures(seconds: float, rate: int = 5) -> list[VideoFrame]:
 
 
 def interleaved(heard: Sequence[AudioBlock], seen: Sequence[VideoFrame], pictures_ahead_s: float) -> list[Item]:
-    """Give both in the order in which a container holds them whose pictures come so much before their sound (negative: after)."""
+    """Merge both as a container does whose pictures come this much before their sound (negative: after)."""
     ahead_ns = round(pictures_ahead_s * SEGMENT_NS)
     return sorted([*heard, *seen], key=lambda item: item.start_ns - (ahead_ns if isinstance(item, VideoFrame) else 0))
 
@@ -63,7 +63,7 @@ def same(one: Segment, other: Segment) -> bool:
     rate=st.sampled_from([2, 5, 12]),
 )
 def test_a_limited_run_is_the_beginning_of_the_whole_one(limit: int, ahead_s: float, cuts: list[int], rate: int) -> None:
-    """Both sound and pictures are complete up to the limit, whichever runs ahead within the segmenter's patience."""
+    """Sound and pictures are complete up to the limit, also when one is ahead of the other within the segmenter's patience."""
     items = interleaved(sound(9.0, cuts), pictures(9.0, rate), ahead_s)
     limited, whole = read(items, float(limit)), read(items, None)
     assert len(limited) == limit
@@ -86,13 +86,13 @@ def test_a_source_shorter_than_the_limit_is_read_to_its_end() -> None:
 
 
 def test_a_limit_that_a_loss_reaches_ends_the_run() -> None:
-    """What was there when a live source was lost may be all that was asked for; nobody waits for its return."""
+    """If a live source had reached the limit when it was lost, the run ends and does not wait for its return."""
     items = [*interleaved(sound(3.0), pictures(2.6), 0.0), SourceState.LOST, AudioBlock(start_ns=0, samples=np.zeros(1, np.float32))]
     assert [segment.index for segment in read(items, 3.0, live=True)] == [0, 1, 2]
 
 
 def test_a_source_that_is_back_is_mapped_to_the_world_anew() -> None:
-    """The media clock may stand elsewhere after a loss: what was known of it before does not hold its times back."""
+    """The media clock may have another value after a loss, so the mapping from before the loss is not used."""
     clock = FakeClock(step_ns=0)
 
     def play() -> Iterator[Item | SourceState]:

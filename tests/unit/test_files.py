@@ -1,4 +1,4 @@
-"""Promises of what every package writes and names by: whole or not at all, one hash, one slug."""
+"""Tests complete writes of files and folders, the hash and the slug."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def names(folder: Path) -> list[str]:
 @pytest.mark.parametrize("durable", [False, True])
 @pytest.mark.parametrize("alone", [False, True])
 def test_a_file_is_written_and_nothing_else_is_left(tmp_path: Path, alone: bool, durable: bool) -> None:
-    """Bytes and text are there, in the place of what was there, with no temporary beside them."""
+    """Bytes and text replace the old content, and no temporary is left."""
     path = tmp_path / "x.txt"
     write_whole(path, b"\x00old", alone=alone, durable=durable)
     assert path.read_bytes() == b"\x00old"
@@ -78,7 +78,7 @@ def test_a_file_is_written_and_nothing_else_is_left(tmp_path: Path, alone: bool,
 
 @pytest.mark.parametrize("kind", ["alone", "shared"])
 def test_a_killed_writer_leaves_the_old_file(tmp_path: Path, kind: str) -> None:
-    """A process that dies between writing and renaming changes nothing; the next lone write, or a sweep, removes what it left."""
+    """A process that dies between writing and renaming changes nothing; the next write with `alone`, or a sweep, removes its temporary."""
     path = tmp_path / "x.txt"
     path.write_text("old")
     (tmp_path / ".x.txt.notes.tmp").write_text("somebody else's")
@@ -95,7 +95,7 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace", "pathlib.Path.write_bytes"])
 def test_an_error_at_any_step_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    """Whatever fails before the rename, the old content stays and the temporary goes."""
+    """After any failure before the rename, the old content stays and the temporary is removed."""
     path = tmp_path / "x.txt"
     path.write_text("old")
 
@@ -110,7 +110,7 @@ def test_an_error_at_any_step_leaves_the_old_file(tmp_path: Path, monkeypatch: p
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
-    """The system refuses to write on (here by a limit on the size of files): the old content stays, nothing is left beside it."""
+    """If the system refuses a write (here by a limit on file size), the old content stays and nothing is left beside it."""
     path = tmp_path / "x.bin"
     write_whole(path, b"old")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -127,7 +127,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_a_reader_never_sees_half(tmp_path: Path) -> None:
-    """While two writers replace a file over and over, every reading is the whole content of one of them."""
+    """While two writers replace a file again and again, every read returns the whole content of one of them."""
     path = tmp_path / "x.bin"
     contents = [bytes([number]) * 200_000 for number in (1, 2)]
     write_whole(path, contents[0])
@@ -147,7 +147,7 @@ def test_a_reader_never_sees_half(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    """A folder in the file's place, a file in the folder's place and a missing parent are errors of the system, with no temporary left."""
+    """A folder at the file's path, a file at the folder's path and a missing parent are system errors and leave no temporary."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("x")
     with pytest.raises(IsADirectoryError):
@@ -160,7 +160,7 @@ def test_what_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path: Path) -
 
 
 def test_modes_are_those_of_plain_files(tmp_path: Path) -> None:
-    """A new file has the umask's mode, also by safetensors, which makes private files; a replaced file keeps its mode."""
+    """A new file has the umask's mode, also from safetensors, which makes private files; a replaced file keeps its mode."""
     umask = os.umask(0o027)
     try:
         path = tmp_path / "x.safetensors"
@@ -180,7 +180,7 @@ def test_modes_are_those_of_plain_files(tmp_path: Path) -> None:
 
 
 def test_a_link_is_replaced_and_what_it_names_is_left_alone(tmp_path: Path) -> None:
-    """A symbolic link in the place of the file or of the lone temporary never leads a write elsewhere."""
+    """A symbolic link at the path of the file or of its temporary never redirects a write."""
     (tmp_path / "other").write_text("precious")
     (tmp_path / "x").symlink_to(tmp_path / "other")
     (tmp_path / ".x.tmp").symlink_to(tmp_path / "other")
@@ -191,7 +191,7 @@ def test_a_link_is_replaced_and_what_it_names_is_left_alone(tmp_path: Path) -> N
 
 
 def test_writers_that_take_a_path_are_served(tmp_path: Path) -> None:
-    """HDF5 and safetensors write by path; both come out whole and durable."""
+    """HDF5 and safetensors write by path; both files are complete and durable."""
     with whole_file(tmp_path / "a.h5", durable=True) as part, h5py.File(part, "w") as file:
         file["x"] = np.arange(4)
     with whole_file(tmp_path / "b.safetensors", durable=True, alone=True) as part:
@@ -201,7 +201,7 @@ def test_writers_that_take_a_path_are_served(tmp_path: Path) -> None:
 
 
 def test_durable_waits_for_content_then_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Content is on the disk before the file has its name, and the name before the call returns; otherwise nothing is waited for."""
+    """With `durable` the content is on the disk before the rename, and the name before the call returns; without it nothing is awaited."""
     steps: list[str] = []
     sync, replace = os.fsync, Path.replace
 
@@ -227,7 +227,7 @@ def test_durable_waits_for_content_then_name(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
-    """The new folder is there with its files alone; neither the old one nor a temporary is left."""
+    """The new folder holds only its own files; neither the old folder nor a temporary is left."""
     path = tmp_path / "f"
     for text in ("old", "new"):
         with whole_folder(path, durable=True) as part:
@@ -238,7 +238,7 @@ def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
 
 
 def test_an_error_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What fails while the folder is filled, or at the second rename, leaves the old folder under its name."""
+    """A failure while the folder is filled, or at the second rename, leaves the old folder under its name."""
     path = tmp_path / "f"
     with whole_folder(path) as part:
         (part / "one").write_text("old")
@@ -262,7 +262,7 @@ def test_an_error_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("kind", ["folder", "between"])
 def test_a_killed_writer_of_a_folder_loses_nothing(tmp_path: Path, kind: str) -> None:
-    """A process that dies while it fills the folder, or between the two renames, leaves the old one, if need be after a sweep."""
+    """A process that dies while filling the folder, or between the renames, leaves the old folder, in some cases after a sweep."""
     path = tmp_path / "f"
     with whole_folder(path) as part:
         (part / "one").write_text("old")
@@ -274,7 +274,7 @@ def test_a_killed_writer_of_a_folder_loses_nothing(tmp_path: Path, kind: str) ->
 
 
 def test_a_sweep_of_nothing_is_nothing(tmp_path: Path) -> None:
-    """No folder, no leftovers and files of other names are all right."""
+    """A missing folder, no leftovers and files of other names are accepted."""
     remove_leftovers(tmp_path / "missing" / "x")
     (tmp_path / ".y.tmp").write_text("y")
     remove_leftovers(tmp_path / "x")
@@ -283,7 +283,7 @@ def test_a_sweep_of_nothing_is_nothing(tmp_path: Path) -> None:
 
 @given(content=st.binary(max_size=3000), times=st.integers(0, 200))
 def test_the_hash_is_sha256(tmp_path_factory: pytest.TempPathFactory, content: bytes, times: int) -> None:
-    """A file's hash is that of its bytes, whatever its size."""
+    """The hash of a file is the SHA-256 of its bytes, for any size."""
     path = tmp_path_factory.mktemp("hash") / "x"
     path.write_bytes(content * times)
     assert file_sha256(path) == hashlib.sha256(content * times).hexdigest()
@@ -304,14 +304,14 @@ def test_the_hash_is_sha256(tmp_path_factory: pytest.TempPathFactory, content: b
     ],
 )
 def test_what_a_name_becomes(name: str, plain: str) -> None:
-    """Small letters and digits, accents dropped, one _ for what stands between."""
+    """A slug has small letters and digits, no accents, and one _ for everything between them."""
     assert slug(name) == plain
     assert slug(name, "-") == plain.replace("_", "-")
 
 
 @pytest.mark.parametrize("name", ["", "  ", "?!", "🐶", "犬", "smørrebrød", "лай", "bell 鐘", "x" * (SLUG_SIZE + 1)])
 def test_a_name_without_a_plain_form_is_refused(name: str) -> None:
-    """Nothing is guessed and no letter is left out: the error shows the name."""
+    """No letter is guessed or left out: the error shows the name."""
     with pytest.raises(DataError, match="must"):
         slug(name)
 
@@ -321,7 +321,7 @@ def test_a_name_without_a_plain_form_is_refused(name: str) -> None:
 @example("ᾳ")
 @example("ﷺ")
 def test_a_slug_is_its_own_slug(name: str) -> None:
-    """A slug has the card's form and does not change when it is made again, nor when it is shown to people and read back."""
+    """A slug fits the form of the card and does not change when it is made again, or shown to people and read back."""
     try:
         made = slug(name)
     except DataError:
@@ -334,12 +334,12 @@ def test_a_slug_is_its_own_slug(name: str) -> None:
 
 
 def test_ave_names_keep_their_labels() -> None:
-    """The released labels are what the rule makes of them, so they can be written into any table."""
+    """The rule gives the released labels of AVE, so they can be written into any table."""
     assert class_slugs(Path("x"), enumerate((entry.slug for entry in AVE_CLASSES), 1)) == tuple(entry.slug for entry in AVE_CLASSES)
 
 
 def test_all_that_is_wrong_with_classes_is_told_with_lines(tmp_path: Path) -> None:
-    """Two names of one label, a name of no label, background and a name of two lines are each told with file and line."""
+    """Two names with one label, a name without a label, background, and a name of two lines are listed with file and line."""
     wrong = [(1, "Dog bark"), (2, "犬"), (4, "Dog-bark"), (5, "Background"), (6, "two\nlines"), (7, "x " * 150)]
     with pytest.raises(DataError) as found:
         class_slugs(tmp_path / "classes.txt", wrong)
@@ -354,7 +354,7 @@ def test_all_that_is_wrong_with_classes_is_told_with_lines(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("write", [lambda path: write_whole(path, "x", durable=True), lambda path: write_whole(path, "x", alone=True)])
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, write: Callable[[Path], None]) -> None:
-    """Without the right to make files there the old file stays."""
+    """In a folder without write permission the old file stays."""
     if os.geteuid() == 0:
         pytest.skip("root may write everywhere")
     (tmp_path / "x").write_text("old")
@@ -368,7 +368,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, write: Call
 
 
 def test_a_user_without_a_home_has_a_folder_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container may run under a number that no user has, without HOME: the folder is then among the temporary files, for it alone."""
+    """Without HOME and with an unknown user number, the folder is in the temporary folder, and only this user can read it."""
 
     def nobody(_: int) -> None:
         raise KeyError

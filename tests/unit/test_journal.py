@@ -1,4 +1,4 @@
-"""Open events and the client id on disk."""
+"""Tests of the journal of open events and of the client id on disk."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_what_was_noted_and_not_cleared_is_open(tmp_path: Path) -> None:
 
 
 def test_a_crash_between_any_two_steps_leaves_the_old_or_the_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever step of the writing dies, the file reads as before or as after, never as a mixture."""
+    """When any step of writing fails, the file holds the old or the new content, never a mixture."""
     path = tmp_path / "open"
     Journal(path).note(message(1))
 
@@ -49,7 +49,7 @@ def test_a_crash_between_any_two_steps_leaves_the_old_or_the_new(tmp_path: Path,
 
 
 def test_damaged_lines_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A torn or foreign line costs that event, not the start."""
+    """A damaged or foreign line is skipped, and the other events are read."""
     path = tmp_path / "open"
     path.write_bytes(message(1).to_bytes()[:50] + b"\n\xff\xfe\n" + message(2).to_bytes() + b"\n")
     assert Journal(path).load() == [message(2)]
@@ -57,7 +57,7 @@ def test_damaged_lines_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 
 def test_the_journal_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond its bound the oldest entry goes."""
+    """Above its bound the journal removes the oldest entry."""
     monkeypatch.setattr("streamav.publish.journal.MAX_OPEN_EVENTS", 2)
     journal = Journal(tmp_path / "open")
     for number in (1, 2, 3):
@@ -66,7 +66,7 @@ def test_the_journal_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_disk_that_cannot_be_written_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Publishing goes on without a journal."""
+    """When the journal cannot be written, this is logged once and publishing goes on."""
     journal = Journal(tmp_path / "no such folder" / "open")
     journal.note(message(1))
     journal.note(message(2))
@@ -74,7 +74,7 @@ def test_a_disk_that_cannot_be_written_is_said_once(tmp_path: Path, caplog: pyte
 
 
 def test_the_client_id_is_drawn_once_and_kept(tmp_path: Path) -> None:
-    """A second start has the same name with the broker; another broker has another one."""
+    """A second start uses the same client id; another broker gets another one."""
     ids = []
     for seed, connection in ((1, "a_1883_streamav"), (2, "a_1883_streamav"), (3, "b_1883_streamav")):
         folder = StateFolder(tmp_path, connection, dice(seed))
@@ -86,7 +86,7 @@ def test_the_client_id_is_drawn_once_and_kept(tmp_path: Path) -> None:
 
 
 def test_a_spoilt_client_id_is_drawn_anew(tmp_path: Path) -> None:
-    """What is on disk is used only when it can be a client id."""
+    """A stored client id that is not valid is replaced by a new one."""
     folder = StateFolder(tmp_path, "a", dice(1))
     folder.acquire()
     assert folder.journal_path is not None
@@ -96,7 +96,7 @@ def test_a_spoilt_client_id_is_drawn_anew(tmp_path: Path) -> None:
 
 
 def test_a_second_process_does_not_share_journal_and_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is told so, gets a name of its own and remembers nothing."""
+    """A second process logs a warning, uses its own client id and stores nothing."""
     first, second = StateFolder(tmp_path, "a", dice(1)), StateFolder(tmp_path, "a", dice(2))
     assert first.acquire()
     assert not second.acquire()
@@ -109,18 +109,18 @@ def test_a_second_process_does_not_share_journal_and_name(tmp_path: Path, caplog
 
 
 def test_a_state_folder_that_cannot_be_made_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
-    """The run goes on without remembering."""
+    """When the state folder cannot be created, the run goes on without a journal."""
     folder = StateFolder(Path("/proc/nothing"), "a", dice(1))
     assert not folder.acquire()
     assert "cannot be used" in caplog.text
 
 
 def test_state_is_for_its_owner_alone(tmp_path: Path) -> None:
-    """Folders are 0700 and files 0600, also those that an older streamav had left open to all, under any umask."""
+    """Folders have mode 0700 and files 0600 under any umask, also if an older version created them readable by all users."""
     old = os.umask(0)
     try:
         (tmp_path / "state" / "mqtt").mkdir(parents=True)
-        (tmp_path / "state").chmod(0o755)  # the user's own choice stays
+        (tmp_path / "state").chmod(0o755)  # the user's mode stays
         for _ in range(2):
             folder = StateFolder(tmp_path / "state", "h_1883_base", dice(1))
             assert folder.acquire()

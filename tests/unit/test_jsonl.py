@@ -1,4 +1,4 @@
-"""JSON lines, and several sinks at once."""
+"""Tests of JSON lines, and of several sinks at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TELEMETRY = Telemetry(frames_per_second=8.0, level_dbfs=None, latency_s=0.2, ske
 
 
 async def test_each_event_is_one_line_and_is_there_at_once(tmp_path: Path) -> None:
-    """Nothing else is written, and nothing waits in a buffer."""
+    """Each event is written as one line and flushed at once, and nothing else is written."""
     sink = JsonlSink(tmp_path / "events.jsonl", lambda: MODEL)
     await sink.start()
     for count, event in enumerate(story(1, updates=2), start=1):
@@ -36,7 +36,7 @@ async def test_each_event_is_one_line_and_is_there_at_once(tmp_path: Path) -> No
 
 
 async def test_a_second_run_appends(tmp_path: Path) -> None:
-    """What an earlier run wrote stays."""
+    """A second run appends to the lines of the first run."""
     for number in (1, 2):
         sink = JsonlSink(tmp_path / "events.jsonl", lambda: MODEL)
         sink.event(make_event(number), 0.1)
@@ -45,13 +45,13 @@ async def test_a_second_run_appends(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_opened_is_said_before_the_run(tmp_path: Path) -> None:
-    """It is a wrong setting."""
-    with pytest.raises(SettingsError, match="cannot be written"):
+    """A file that cannot be opened is a SettingsError before the run."""
+    with pytest.raises(SettingsError, match="must be writable"):
         JsonlSink(tmp_path / "no" / "events.jsonl", lambda: MODEL)
 
 
 def test_a_reader_that_goes_away_ends_the_writing_cleanly(tmp_path: Path) -> None:
-    """`... --jsonl - | head -1`: the process learns of it and exits without complaint."""
+    """With `... --jsonl - | head -1` the process notices the closed pipe and exits without an error."""
     program = tmp_path / "program.py"
     program.write_text(
         "import sys\n"
@@ -79,7 +79,7 @@ def test_a_reader_that_goes_away_ends_the_writing_cleanly(tmp_path: Path) -> Non
 
 
 async def test_one_broken_sink_does_not_silence_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Every call reaches every sink; the first failure of a sink is told, the others are counted."""
+    """Every call reaches every sink; the first failure of a sink is logged, further failures are only counted."""
 
     class Broken:
         async def start(self) -> None:

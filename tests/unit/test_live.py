@@ -28,7 +28,7 @@ def rng() -> random.Random:
 def sessions(
     *plans: list[int] | Exception,
 ) -> Callable[[Callable[[], int], threading.Event], Iterator[AudioBlock | VideoFrame]]:
-    """Make a session that plays one plan after another: blocks at those times after the origin, or an error at once."""
+    """Build a session that plays one plan after another: blocks at the given times after the origin, or an error at once."""
     left = list(plans)
 
     def session(origin: Callable[[], int], stop: threading.Event) -> Iterator[AudioBlock | VideoFrame]:
@@ -53,7 +53,7 @@ def collect(loop: LiveLoop, count: int) -> list[AudioBlock | VideoFrame | Source
 
 
 def test_the_end_of_a_live_stream_is_a_loss_and_it_comes_back() -> None:
-    """End, refusal and data again give LOST once and ONLINE once, in their places."""
+    """End, refusal and new data give LOST once and ONLINE once, in the right places."""
     clock = FakeClock(step_ns=0)
     loop = LiveLoop("camera", sessions([0, 10], OSError("refused"), OSError("refused"), [0]), SETTINGS, clock, rng=rng())
     items = collect(loop, 5)
@@ -63,7 +63,7 @@ def test_the_end_of_a_live_stream_is_a_loss_and_it_comes_back() -> None:
 
 
 def test_media_time_goes_on_over_a_loss() -> None:
-    """After a loss the media clock stands where the monotonic clock says, not where the stream's own time does."""
+    """After a loss the media clock follows the monotonic clock, not the time of the stream."""
     clock = FakeClock(step_ns=0)
     loop = LiveLoop("camera", sessions([0], OSError("x"), [0]), SETTINGS, clock, rng=rng())
     items = collect(loop, 4)
@@ -74,14 +74,14 @@ def test_media_time_goes_on_over_a_loss() -> None:
 
 
 def test_time_never_goes_back_even_when_a_stream_ran_ahead() -> None:
-    """A stream that gave ten seconds in a burst is not followed by earlier times."""
+    """After a stream gave ten seconds in a burst, no earlier media times follow."""
     loop = LiveLoop("camera", sessions([0, 10_000_000_000], [0]), SETTINGS, FakeClock(step_ns=0), rng=rng())
     items = [item for item in collect(loop, 5) if isinstance(item, AudioBlock)]
     assert [item.start_ns for item in items] == sorted(item.start_ns for item in items)
 
 
 def test_a_source_that_never_opens_is_refused() -> None:
-    """The first failure is the user's to know; an error that explains itself is passed on unchanged."""
+    """The first failure is raised to the user; a CaptureError of the session is passed on unchanged."""
     with pytest.raises(CaptureError, match="camera cannot be opened: nobody there"):
         list(LiveLoop("camera", sessions(OSError("nobody there")), SETTINGS, FakeClock(step_ns=0)).items())
     with pytest.raises(MissingModalityError, match="no sound"):
@@ -89,7 +89,7 @@ def test_a_source_that_never_opens_is_refused() -> None:
 
 
 def test_a_source_that_opens_and_gives_nothing_is_refused() -> None:
-    """Opening is not enough: until anything came, a failure is the user's to know, not a loss to wait out."""
+    """A source that opens but gives nothing is an error, not a loss that is waited for."""
 
     def session(origin: Callable[[], int], stop: threading.Event) -> Iterator[AudioBlock | VideoFrame]:
         origin()
@@ -102,7 +102,7 @@ def test_a_source_that_opens_and_gives_nothing_is_refused() -> None:
 
 
 def test_without_reconnecting_a_loss_is_final() -> None:
-    """capture.reconnect = false ends with an error that names the setting, after LOST."""
+    """With capture.reconnect = false the run ends, after LOST, with an error that names the setting."""
     loop = LiveLoop("camera", sessions([0]), SETTINGS.model_copy(update={"reconnect": False}), FakeClock(step_ns=0))
     seen: list[object] = []
 
@@ -117,7 +117,7 @@ def test_without_reconnecting_a_loss_is_final() -> None:
 
 @pytest.mark.slow
 def test_a_session_that_gives_nothing_is_lost() -> None:
-    """Silence of a source that still exists is a loss: progress of data counts, nothing else."""
+    """A source that still exists but gives no data is lost: only new data counts."""
     clock = FakeClock(step_ns=0)
 
     def session(origin: Callable[[], int], stop: threading.Event) -> Iterator[AudioBlock | VideoFrame]:
@@ -130,7 +130,7 @@ def test_a_session_that_gives_nothing_is_lost() -> None:
 
 
 def test_closing_from_another_thread_ends_items_soon() -> None:
-    """A session that blocks does not hold up close()."""
+    """A session that blocks does not delay close()."""
 
     def session(origin: Callable[[], int], stop: threading.Event) -> Iterator[AudioBlock | VideoFrame]:
         yield AudioBlock(start_ns=origin(), samples=BLOCK)

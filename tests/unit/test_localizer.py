@@ -1,8 +1,9 @@
-"""The localizer over an engine."""
+"""Tests the localizer on an engine."""
 
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -11,14 +12,14 @@ from numpy.typing import NDArray
 
 from streamav.localizer import Head, VscgLocalizer
 from streamav.protocols import Engine
-from streamav.types import SegmentFeatures, Window
+from streamav.types import Quality, SegmentFeatures, Window
 from streamav.window import WindowRing
 
 Arrays = tuple[NDArray[np.float32], ...]
 
 
 class FakeEngine:
-    """Encodes a second as its own first number, and counts what it was asked to do."""
+    """Encodes a segment as its own first number, and counts its calls."""
 
     name = "fake"
 
@@ -68,7 +69,7 @@ def make(head: Head = "segment") -> tuple[VscgLocalizer, FakeEngine]:
 
 
 def test_each_second_is_encoded_once() -> None:
-    """Ten at the first window, then one a second; every window is localized."""
+    """The first window encodes ten segments, later ones encode one each; every window is localized."""
     localizer, engine = make()
     for window in windows(30):
         localizer.localize([window])
@@ -77,7 +78,7 @@ def test_each_second_is_encoded_once() -> None:
 
 
 def test_sources_that_take_turns_keep_their_cache() -> None:
-    """Windows of several sources are one batch, and each second is still encoded once."""
+    """Windows of several sources are one batch, and each segment is still encoded once."""
     localizer, engine = make()
     for group in zip(windows(20), windows(20, 100), windows(20, 200), strict=True):
         localizer.localize(group)
@@ -86,7 +87,7 @@ def test_sources_that_take_turns_keep_their_cache() -> None:
 
 
 def test_sources_in_separate_turns_are_encoded_once() -> None:
-    """Eight sources, one window each in turn: ten encodings for a first window, then one for each new segment."""
+    """Eight sources with one window each in turn: ten encodings for a first window, then one for each new segment."""
     localizer, engine = make()
     rings = [WindowRing() for _ in range(8)]
     new = 0
@@ -101,7 +102,7 @@ def test_sources_in_separate_turns_are_encoded_once() -> None:
 
 
 def test_a_segment_that_leaves_the_window_leaves_no_memory() -> None:
-    """What was encoded lives as long as its features: a ring keeps ten, a ring that is reset keeps none."""
+    """An encoded segment is kept as long as its features: ten in a ring, none after a reset."""
     localizer, engine = make()
     ring = WindowRing()
     for index in range(40):
@@ -110,13 +111,13 @@ def test_a_segment_that_leaves_the_window_leaves_no_memory() -> None:
             localizer.localize([window])
         del window
     assert len(localizer._encoded) == 10
-    assert [array() for array in engine.given] == [None] * 31  # no batch's arrays are kept for the sake of one row
+    assert [array() for array in engine.given] == [None] * 31  # no row keeps the arrays of its batch in memory
     ring.reset()
     assert len(localizer._encoded) == 0
 
 
 def test_a_batch_gives_what_single_windows_give() -> None:
-    """Which windows are scored together changes nothing."""
+    """Scores do not depend on which windows are scored together."""
     stream = windows(5)
     together, _ = make()
     single, _ = make()
@@ -127,7 +128,7 @@ def test_a_batch_gives_what_single_windows_give() -> None:
 
 
 def test_scores_are_in_range() -> None:
-    """Probabilities and attention sum to 1, agreement is a cosine, levels go along."""
+    """Probabilities and attention sum to 1, agreement is a cosine, and levels are passed on."""
     localizer, _ = make()
     (scores,) = localizer.localize(windows(1))
     np.testing.assert_allclose(scores.class_probabilities.sum(axis=1), 1.0, atol=1e-6)
@@ -136,6 +137,20 @@ def test_scores_are_in_range() -> None:
     np.testing.assert_allclose(scores.relevance, 1 / (1 + np.exp(-np.arange(10.0))), rtol=1e-6)
     np.testing.assert_allclose(scores.class_probabilities[3], np.exp([3, 0, 0]) / np.exp([3, 0, 0]).sum(), rtol=1e-6)
     assert scores.levels_dbfs == tuple(-float(index) for index in range(10))
+
+
+@pytest.mark.parametrize("head", ["segment", "two_stage"])
+@pytest.mark.parametrize("lacking", [Quality(picture_missing=True), Quality(missing_samples=16_000)], ids=["picture", "sound"])
+def test_what_is_only_heard_or_only_seen_is_background(head: Head, lacking: Quality) -> None:
+    """A segment without any picture, or any sound, is background for certain; those beside it are scored as before."""
+    (window,) = windows(1)
+    segments = tuple(replace(one, quality=lacking) if one.index in {3, 9} else one for one in window.segments)
+    (scores,), (before,) = make(head)[0].localize([Window(segments=segments)]), make(head)[0].localize([window])
+    assert scores.class_probabilities[[3, 9]].tolist() == [[0.0, 0.0, 1.0]] * 2
+    assert scores.relevance[[3, 9]].tolist() == [0.0, 0.0]
+    others = [0, 1, 2, 4, 5, 6, 7, 8]
+    np.testing.assert_array_equal(scores.class_probabilities[others], before.class_probabilities[others])
+    np.testing.assert_array_equal(scores.relevance[others], before.relevance[others])
 
 
 def test_two_stages_combine_relevance_and_the_window_class() -> None:
@@ -150,7 +165,7 @@ def test_two_stages_combine_relevance_and_the_window_class() -> None:
 
 @pytest.mark.parametrize("length", [1, 5, 9])
 def test_a_short_window_is_filled_up_and_cut_again(length: int) -> None:
-    """The network always sees ten seconds, the scores are those of the seconds there are."""
+    """The network always gets ten segments, and only the scores of the real segments are returned."""
     localizer, engine = make()
     (scores,) = localizer.localize(windows(1, length=length))
     assert engine.localized == [(1, 10, 1)]
@@ -159,7 +174,7 @@ def test_a_short_window_is_filled_up_and_cut_again(length: int) -> None:
 
 
 def test_nothing_gives_nothing() -> None:
-    """No window, no call of the engine."""
+    """Without a window the engine is not called."""
     localizer, engine = make()
     assert localizer.localize([]) == []
     assert not engine.localized

@@ -17,7 +17,7 @@ def _tone(hz: float, amplitude: float = 0.5) -> np.ndarray[tuple[int], np.dtype[
 
 
 def test_silence_is_the_logarithm_of_the_offset() -> None:
-    """Digital silence gives log(offset) everywhere, so nothing is ever minus infinity."""
+    """Digital silence gives log(offset) everywhere, so no value is minus infinity."""
     patch = log_mel(np.zeros(16_000, np.float32), LogMelOptions(offset=0.01))
     assert patch.shape == (96, 64)
     assert patch.dtype == np.float32
@@ -50,7 +50,7 @@ def test_it_equals_the_sum_written_out() -> None:
 
 
 def test_the_mel_bank_is_the_one_yamnet_was_trained_with(shared_data: Path) -> None:
-    """Our triangles equal the mel matrix stored in YAMNet's own file (kept there in single precision)."""
+    """The triangles equal the mel matrix stored in YAMNet's own file (kept there in single precision)."""
     safetensors = pytest.importorskip("safetensors.numpy")
     stored = safetensors.load_file(shared_data / "weights" / "yamnet.safetensors")["mel_64x257"]
     np.testing.assert_allclose(mel_bank().T, stored, atol=2e-3)
@@ -58,12 +58,12 @@ def test_the_mel_bank_is_the_one_yamnet_was_trained_with(shared_data: Path) -> N
 
 @pytest.mark.parametrize("count", [15_999, 16_001, 0])
 def test_only_whole_segments_are_taken(count: int) -> None:
-    """Anything but one second is refused with the length that was got."""
+    """Any length except one segment is refused, and the error states the length."""
     with pytest.raises(ShapeError, match=str(count)):
         log_mel(np.zeros(count, np.float32), LogMelOptions())
 
 
 def test_the_offset_must_be_positive() -> None:
-    """A zero offset would give minus infinity for silence."""
+    """An offset of zero is refused, because silence would give minus infinity."""
     with pytest.raises(ShapeError, match="offset"):
         LogMelOptions(offset=0.0)

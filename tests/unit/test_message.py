@@ -1,4 +1,4 @@
-"""The bytes of streamav.event/1."""
+"""Tests of encoding and decoding `streamav.event/1`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXAMPLE = """{
   "model": {"name": "vscg-ave", "version": "1.0", "sha256": "ab", "backend": "tensorrt-fp16"}
 }"""
 
-# The frozen contract: key -> (JSON types that may stand there). Within /1 a key may be added, none changed or taken away.
+# The frozen contract: key -> allowed JSON types. Within /1 a key may be added, but never changed or removed.
 TEXT, NUMBER, INTEGER, FLAG, NULL, LIST, TABLE = str, float, int, bool, type(None), list, dict
 CONTRACT: dict[str, tuple[type, ...]] = {
     "schema": (TEXT,),
@@ -75,12 +75,12 @@ SEGMENT = {"ts": (NUMBER,), "score": (NUMBER,), "is_event": (NUMBER, NULL)}
 
 
 def _breaches(tree: dict[str, object], contract: dict[str, tuple[type, ...]]) -> list[str]:
-    """Name what is missing or of another type; more keys than the contract knows are no breach."""
+    """Return the keys that are missing or have another type; keys that the contract does not list are no breach."""
     return [key for key, kinds in contract.items() if key not in tree or type(tree[key]) not in kinds]
 
 
 def test_the_example_of_the_contract_comes_back_as_it_was() -> None:
-    """Decoding the documented example and encoding it again gives the same object, keys in the same order."""
+    """Decoding the documented example and encoding it again gives the same object, with the keys in the same order."""
     tree = json.loads(EXAMPLE)
     again = json.loads(decode(EXAMPLE.encode()).to_bytes())
     assert again == tree
@@ -90,7 +90,7 @@ def test_the_example_of_the_contract_comes_back_as_it_was() -> None:
 @settings(deadline=None, max_examples=60)
 @given(event=events())
 def test_every_key_is_there_with_the_type_of_the_contract(event: Event) -> None:
-    """Whatever the event, every key of the contract is on the wire with its type, and none beside them."""
+    """Every event is encoded with every key of the contract, with the right type, and with no other key."""
     tree = json.loads(encode(event, MODEL, 0.4))
     assert list(tree) == list(CONTRACT)
     assert _breaches(tree, CONTRACT) == []
@@ -102,7 +102,7 @@ def test_every_key_is_there_with_the_type_of_the_contract(event: Event) -> None:
 
 @pytest.mark.parametrize("key", sorted(CONTRACT))
 def test_a_removed_or_retyped_key_is_noticed(key: str) -> None:
-    """The check above is not blind: each key, taken away or retyped, is named; an added one passes."""
+    """The check above finds each key that is removed or has another type, and accepts an added key."""
     tree = json.loads(EXAMPLE)
     assert _breaches({**tree, "extra": 1}, CONTRACT) == []
     assert _breaches({k: v for k, v in tree.items() if k != key}, CONTRACT) == [key]
@@ -114,7 +114,7 @@ def test_a_removed_or_retyped_key_is_noticed(key: str) -> None:
 @settings(deadline=None, max_examples=100)
 @given(event=events(), latency_s=st.floats(-10, 1e5))
 def test_decoding_what_was_encoded_gives_the_same_message(event: Event, latency_s: float) -> None:
-    """Nothing is lost or changed on the wire, and the values are those of the event."""
+    """Encoding and decoding lose and change nothing, and the values are those of the event."""
     data = encode(event, MODEL, latency_s)
     message = decode(data)
     assert message == describe(event, MODEL, latency_s)
@@ -134,7 +134,7 @@ def test_decoding_what_was_encoded_gives_the_same_message(event: Event, latency_
 
 
 def test_times_are_utc_with_milliseconds_and_name_the_same_instant() -> None:
-    """start_time and start_ts, end_time and end_ts agree, and media times are those of the source."""
+    """start_time equals start_ts, end_time equals end_ts, and media times are on the clock of the source."""
     tree = json.loads(encode(make_event(phase=EventPhase.END, start_s=151, seconds=4), MODEL, 1.8))
     assert (tree["start_time"], tree["start_ts"]) == ("2026-09-14T10:22:31.000Z", 1789381351.0)
     assert (tree["end_time"], tree["end_ts"]) == ("2026-09-14T10:22:35.000Z", 1789381355.0)
@@ -142,7 +142,7 @@ def test_times_are_utc_with_milliseconds_and_name_the_same_instant() -> None:
 
 
 def test_an_hour_long_event_stays_small() -> None:
-    """Only the last ten seconds travel, so that length does not grow with time."""
+    """A message holds only the last ten segments, so its size does not grow with the length of the event."""
     data = encode(make_event(phase=EventPhase.UPDATE, seconds=3600), MODEL, 0.1)
     assert len(data) < 4096
     assert len(json.loads(data)["segments"]) == 10
@@ -150,7 +150,7 @@ def test_an_hour_long_event_stays_small() -> None:
 
 @pytest.mark.parametrize("change", [{"score": float("nan")}, {"top_score": float("inf")}, {"score": 1.5}, {"id": "short"}, {"sequence": 0}])
 def test_an_event_that_breaks_the_contract_is_not_published(change: dict[str, object]) -> None:
-    """A bug upstream raises here and never reaches a subscriber."""
+    """An event with a wrong value raises ShapeError and is not encoded."""
     with pytest.raises(ShapeError, match="cannot be published"):
         encode(replace(make_event(), **change), MODEL, 0.1)  # type: ignore[arg-type]
 
@@ -158,7 +158,7 @@ def test_an_event_that_breaks_the_contract_is_not_published(change: dict[str, ob
 @settings(deadline=None, max_examples=200)
 @given(data=st.binary(max_size=400) | st.text(max_size=200).map(str.encode) | st.just(b"[" * 100_000) | st.just(b'{"a":' * 50_000))
 def test_hostile_bytes_give_one_clear_error(data: bytes) -> None:
-    """Whatever arrives, decode answers with its own error and nothing else."""
+    """For any bytes decode returns a message or raises MessageError, and no other error."""
     with pytest.raises(MessageError):
         decode(data)
 
@@ -166,7 +166,7 @@ def test_hostile_bytes_give_one_clear_error(data: bytes) -> None:
 @settings(deadline=None, max_examples=150)
 @given(data=st.data())
 def test_a_message_with_one_key_replaced_is_read_or_refused(data: st.DataObject) -> None:
-    """Any JSON value at any key is either within the contract or refused by name, never another exception."""
+    """Any JSON value at any key is accepted or refused with the name of the key, never with another error."""
     tree = json.loads(EXAMPLE)
     key = data.draw(st.sampled_from(sorted(tree)))
     leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
@@ -197,7 +197,7 @@ def test_a_breach_is_named(change: dict[str, object], words: str) -> None:
 
 
 def test_nan_and_oversize_are_refused() -> None:
-    """NaN is no number of this contract, and a message over 256 kB is not even parsed."""
+    """NaN is refused, and a message over 256 KiB is refused before it is parsed."""
     with pytest.raises(MessageError):
         decode(EXAMPLE.replace('"score": 0.91,', '"score": NaN,').encode())
     with pytest.raises(MessageError, match="at most"):
@@ -205,13 +205,13 @@ def test_nan_and_oversize_are_refused() -> None:
 
 
 def test_unknown_keys_and_reasons_are_accepted() -> None:
-    """A later minor version may add them."""
+    """Unknown keys and unknown end reasons are accepted, because a later minor version may add them."""
     tree = json.loads(encode(make_event(phase=EventPhase.END), MODEL, 0.1)) | {"colour": "red", "end_reason": "tired"}
     assert decode(json.dumps(tree).encode()).end_reason == "tired"
 
 
 def test_an_event_left_open_ends_where_it_was_last_known() -> None:
-    """`restart` keeps id and start, goes one step on in seq, and ends at the last second that was published."""
+    """An end with `restart` keeps id and start, has the next seq, and ends at the last segment that was published."""
     message = describe(make_event(sequence=4, phase=EventPhase.UPDATE, seconds=3), MODEL, 0.1)
     end = decode(ended_by_restart(message).to_bytes())
     assert (end.id, end.seq, end.type, end.end_reason) == (message.id, 5, "end", "restart")

@@ -1,4 +1,4 @@
-"""Our figures against sed_eval and sed_scores_eval: recorded ones always, fresh ones where the extra `oracle` is installed."""
+"""Tests of our figures against sed_eval and sed_scores_eval: recorded figures always, new ones when the extra `oracle` is installed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ours(case: Case) -> dict[str, float]:
 
 @pytest.mark.parametrize("number", range(4))
 def test_recorded_figures_of_the_libraries_are_ours_too(number: int) -> None:
-    """Event-F1 at both collars, macro-F1, background recall and both PSDS are what the libraries gave for the same streams."""
+    """Event-F1 at both collars, macro-F1, background recall and both PSDS equal the recorded figures of the libraries."""
     case, expected = metric_oracle.read_golden()[number]
     assert 0.0 < expected["collar_1"] < 1.0, "a case that tells nothing"
     assert ours(case) == pytest.approx(expected, abs=1e-6)
@@ -36,7 +36,7 @@ def test_recorded_figures_of_the_libraries_are_ours_too(number: int) -> None:
 
 @pytest.mark.parametrize("seed", range(100, 130))
 def test_fresh_streams_are_scored_as_by_the_libraries(seed: int) -> None:
-    """The same on streams that were not recorded; needs pip install 'streamav[oracle]'."""
+    """The same figures agree on new streams; needs pip install 'streamav[oracle]'."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pytest.importorskip("sed_scores_eval", exc_type=ImportError)

@@ -1,4 +1,4 @@
-"""The MQTT sink without a broker: order after a connect, what survives a loss, how it ends."""
+"""Tests of the MQTT sink without a broker: order after a connect, loss of the connection, closing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from itertools import repeat
 from pathlib import Path
 
 import pytest
-from rigs.published_events import MODEL, SCORES, FakeBroker, dice, make_event, story, ulid
+from rigs.mqtt_connection import FakeBroker
+from rigs.published_events import MODEL, SCORES, dice, make_event, story, ulid
 
 from streamav.config import BackoffSettings, MqttSettings, OutboxSettings
 from streamav.publish.consumer import Consumer
@@ -31,7 +32,7 @@ def make_sink(broker: FakeBroker, state_dir: Path, *, provisional: bool = True, 
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until *condition* holds."""
+    """Run the loop until *condition* holds."""
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - the fake has no event for every condition
             await asyncio.sleep(0.001)
@@ -50,7 +51,7 @@ def retained(broker: FakeBroker) -> dict[str, str]:
 
 
 async def test_the_order_after_a_connect(tmp_path: Path) -> None:
-    """Status, info, states of classes and sources, and only then events; events at QoS 1 and never retained."""
+    """Status, info and the states of classes and sources come before events; events use QoS 1 and are never retained."""
     broker = FakeBroker()
     sink = make_sink(broker, tmp_path)
     sink.event(make_event(1), 0.1)
@@ -72,7 +73,7 @@ async def test_the_order_after_a_connect(tmp_path: Path) -> None:
 
 
 async def test_a_clean_stop_leaves_the_broker_in_order(tmp_path: Path) -> None:
-    """Ends first, then classes off, availability offline, and status offline as the very last word."""
+    """A clean stop sends ends, then classes off, then availability offline, and status offline as the last message."""
     broker = FakeBroker()
     sink = make_sink(broker, tmp_path)
     await sink.start()
@@ -88,7 +89,7 @@ async def test_a_clean_stop_leaves_the_broker_in_order(tmp_path: Path) -> None:
 
 
 async def test_offline_is_said_after_a_fault_inside_the_connection(tmp_path: Path) -> None:
-    """A clean DISCONNECT would make the broker throw the will away, so the fault itself must say offline, and then we come back."""
+    """After an internal error the session publishes offline, because a clean DISCONNECT discards the will; then the sink reconnects."""
     broker = FakeBroker(crash_after=5)
     sink = make_sink(broker, tmp_path)
     await sink.start()
@@ -101,7 +102,7 @@ async def test_offline_is_said_after_a_fault_inside_the_connection(tmp_path: Pat
 
 @pytest.mark.parametrize("lost_at", range(22))
 async def test_a_loss_at_any_message_costs_nothing(tmp_path: Path, lost_at: int) -> None:
-    """Wherever the connection breaks, every event arrives, in order, with one new and one end for each."""
+    """When the connection breaks at any message, every event still arrives in order, with one new and one end."""
     broker = FakeBroker(fail_after=lost_at)
     sink = make_sink(broker, tmp_path)
     await sink.start()
@@ -121,7 +122,7 @@ async def test_a_loss_at_any_message_costs_nothing(tmp_path: Path, lost_at: int)
 
 
 async def test_an_event_that_goes_on_is_told_again_as_an_update(tmp_path: Path) -> None:
-    """After a reconnect late joiners learn of it; it is never new a second time, and seq goes on."""
+    """After a reconnect an open event is published again as an update with the next seq, never as a second new."""
     broker = FakeBroker()
     sink = make_sink(broker, tmp_path)
     await sink.start()
@@ -136,7 +137,7 @@ async def test_an_event_that_goes_on_is_told_again_as_an_update(tmp_path: Path) 
 
 
 async def test_a_crash_is_told_as_restart_at_the_next_start(tmp_path: Path) -> None:
-    """Class off, one end with the same id, the next seq and `restart`; a third start says nothing more."""
+    """After a crash the next start sends class off and one end with the same id, the next seq and `restart`; a third start sends no end."""
     broker = FakeBroker()
     crashed = make_sink(broker, tmp_path)
     await crashed.start()
@@ -158,7 +159,7 @@ async def test_a_crash_is_told_as_restart_at_the_next_start(tmp_path: Path) -> N
 
 
 async def test_unconfirmed_events_touch_no_state(tmp_path: Path) -> None:
-    """A provisional event that is retracted is seen on the event topic only."""
+    """A provisional event that is retracted is published on the event topic only."""
     broker = FakeBroker()
     sink = make_sink(broker, tmp_path)
     await sink.start()
@@ -172,7 +173,7 @@ async def test_unconfirmed_events_touch_no_state(tmp_path: Path) -> None:
 
 
 async def test_without_provisional_an_event_begins_when_it_is_confirmed(tmp_path: Path) -> None:
-    """Its new is its confirmation, with seq 1; one that is retracted is never heard of."""
+    """Without provisional events, new is sent at the confirmation with seq 1, and a retracted event is never published."""
     broker = FakeBroker()
     sink = make_sink(broker, tmp_path, provisional=False)
     await sink.start()
@@ -193,7 +194,7 @@ async def test_without_provisional_an_event_begins_when_it_is_confirmed(tmp_path
 
 
 async def test_home_assistant_hears_once_of_each_confirmed_event(tmp_path: Path) -> None:
-    """At its confirmation, small, not retained."""
+    """The message for Home Assistant is sent once for each event, when the event is confirmed."""
     broker = FakeBroker()
     sink = make_sink(broker, tmp_path)
     await sink.start()
@@ -208,7 +209,7 @@ async def test_home_assistant_hears_once_of_each_confirmed_event(tmp_path: Path)
 
 
 async def test_source_states_and_telemetry(tmp_path: Path) -> None:
-    """A lost source is offline for Home Assistant; telemetry goes at QoS 0 and is not kept for later."""
+    """A lost source is offline for Home Assistant; telemetry uses QoS 0, and is discarded while there is no connection."""
     broker = FakeBroker()
     sink = make_sink(broker, tmp_path)
     telemetry = Telemetry(
@@ -221,7 +222,7 @@ async def test_source_states_and_telemetry(tmp_path: Path) -> None:
         looked_frames_per_second=4.0,
         thinned_segments=7,
     )
-    sink.telemetry("porch", telemetry)  # nobody to hear it yet
+    sink.telemetry("porch", telemetry)  # not connected yet, so it is discarded
     await sink.start()
     await until(lambda: sink.counters.connected)
     sink.source_state("porch", SourceState.ONLINE, "")
@@ -240,11 +241,11 @@ async def test_source_states_and_telemetry(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wanted", [True, False])
 async def test_scores_are_published_where_they_are_asked_for(tmp_path: Path, wanted: bool) -> None:
-    """With `mqtt.scores` one message for each segment, in order, at QoS 0 and not retained; otherwise none at all."""
+    """With `mqtt.scores` one message for each segment is sent, in order, at QoS 0 and not retained; without it no scores are sent."""
     broker = FakeBroker()
     settings = MqttSettings(host="broker", backoff=FAST, timeout_s=0.2, scores=wanted)
     sink = MqttSink(settings, IDENTITY, tmp_path, random=dice(1), connect=broker.connect, close_limit_s=2.0)
-    sink.scores("porch", SCORES)  # nobody to hear it yet
+    sink.scores("porch", SCORES)  # not connected yet, so it is discarded
     await sink.start()
     await until(lambda: sink.counters.connected)
     for number in range(3):
@@ -263,7 +264,7 @@ async def test_scores_are_published_where_they_are_asked_for(tmp_path: Path, wan
 
 
 async def test_a_probe_that_does_not_come_back_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A broker that denies publishing says nothing to the publisher; the run goes on."""
+    """A probe that the broker does not deliver gives a warning, and the run goes on."""
     broker = FakeBroker(echo=False)
     sink = make_sink(broker, tmp_path)
     await sink.start()
@@ -274,7 +275,7 @@ async def test_a_probe_that_does_not_come_back_is_a_warning(tmp_path: Path, capl
 
 
 async def test_an_absent_broker_never_stops_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing raises, closing is bounded, one line of the log; what was never published needs no restart."""
+    """Without a broker nothing raises, closing is bounded and the reason is logged once; events that were never published stay queued."""
     broker = FakeBroker(failures=repeat(Failure(reason="connection refused")))
     sink = make_sink(broker, tmp_path)
     await sink.start()
@@ -288,7 +289,7 @@ async def test_an_absent_broker_never_stops_the_run(tmp_path: Path, caplog: pyte
 
 
 async def test_a_full_outbox_loses_whole_events_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What arrives after the outage are complete stories; the rest is counted and told once."""
+    """After an outage with a full outbox only complete events arrive; the dropped messages are counted and logged once."""
     failures = [Failure(reason="connection refused")] * 3
     broker = FakeBroker(failures=iter(failures))
     sink = make_sink(broker, tmp_path, outbox=OutboxSettings(messages=9))
@@ -305,11 +306,11 @@ async def test_a_full_outbox_loses_whole_events_and_says_so(tmp_path: Path, capl
     assert all(not message.active for message in consumer.events)
     assert [m.type for m in messages(broker)].count("new") == len(consumer.events)
     assert sink.counters.dropped > 0
-    assert sum("whole events are lost" in record.message for record in caplog.records) == 1
+    assert sum("whole events were dropped" in record.message for record in caplog.records) == 1
 
 
 async def test_what_computes_is_followed(tmp_path: Path) -> None:
-    """After an engine took over, events name the new one, info is published again, and a reminder of an older event names the old one."""
+    """After a change of engine, events name the new one, info is published again, and a reminder of an older event names the old one."""
     computing = ["torch-fp32"]
     broker = FakeBroker()
     identity = MqttIdentity(model=lambda: MODEL.model_copy(update={"backend": computing[0]}), sources={"porch": ["bark", "cat"]})

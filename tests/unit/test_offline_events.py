@@ -1,4 +1,4 @@
-"""Promises of events that are found offline: they are exactly those of a live run, for every class with its own thresholds."""
+"""Tests that events found offline are exactly those of a live run, for every class with its own thresholds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from live_events import live_events
 from numpy.typing import NDArray
 
 from streamav.errors import DataError
-from streamav.evaluation.ages import at_latency, scored_seconds
+from streamav.evaluation.ages import at_latency, scored_segments
 from streamav.evaluation.counting import ScoredStream, said_events
 from streamav.evaluation.events import Collar, EventCounts, SaidEvent, count_events
 from streamav.evaluation.gaps import score_gaps
@@ -34,7 +34,7 @@ per_class = st.lists(thresholds, min_size=1, max_size=4)
 
 
 def drawn(seed: int, each: list[Thresholds], length: int) -> NDArray[np.float32]:
-    """Draw probabilities of every size; a third lie exactly on a threshold, as close as float32 comes to it."""
+    """Draw probabilities; a third of them lie exactly on a threshold, as exactly as float32 can."""
     random = np.random.default_rng(seed)
     scores = random.random((length, len(each) + 1))
     for label, one in enumerate(each):
@@ -45,7 +45,7 @@ def drawn(seed: int, each: list[Thresholds], length: int) -> NDArray[np.float32]
 
 @given(st.integers(0, 2**32 - 1), per_class, st.integers(0, 80))
 def test_offline_events_are_those_of_a_live_run(seed: int, each: list[Thresholds], length: int) -> None:
-    """Class, start, end, and the segment that confirms the event: whatever the scores and thresholds, single precision included."""
+    """Class, start, end and confirming segment agree for any scores and thresholds, also in single precision."""
     scores = drawn(seed, each, length)
     assert said_events(scores, each) == live_events(scores, each)
     assert said_events(scores.astype(np.float64), each) == live_events(scores, each)
@@ -53,7 +53,7 @@ def test_offline_events_are_those_of_a_live_run(seed: int, each: list[Thresholds
 
 @given(st.integers(0, 2**32 - 1), per_class, st.integers(0, 40), st.integers(2, 10))
 def test_what_was_thought_before_a_score_was_final_changes_no_event(seed: int, each: list[Thresholds], length: int, latency: int) -> None:
-    """At a longer latency the tracker also sees scores that are revised later; the events it ends with are those of the final scores."""
+    """At a longer latency, scores that are revised later do not change the events; they are those of the final scores."""
     scores = drawn(seed, each, length)
     live = [replace(one, confirmed=0) for one in live_events(scores, each, latency, seed)]
     assert [replace(one, confirmed=0) for one in said_events(scores, each)] == live
@@ -75,7 +75,7 @@ def test_what_was_thought_before_a_score_was_final_changes_no_event(seed: int, e
     ],
 )
 def test_the_rule_by_hand(column: list[float], changes: dict[str, int], expected: list[SaidEvent]) -> None:
-    """Begun at `on`, held at `off`, joined over pauses, confirmed by `min_segments` at or above `on`; live and offline."""
+    """Live and offline: begins at `on`, goes on at `off`, joined over pauses, confirmed by `min_segments` segments at or above `on`."""
     setting = replace(Thresholds(on=0.6, off=0.35, min_segments=2, gap_segments=0), **changes)
     scores = np.stack([column, 1 - np.array(column)], axis=1)
     assert said_events(scores, setting) == expected
@@ -83,7 +83,7 @@ def test_the_rule_by_hand(column: list[float], changes: dict[str, int], expected
 
 
 def made(seed: int, classes: int = 3, length: int = 120) -> ScoredStream:
-    """Make a stream whose windows say the truth with noise."""
+    """Build a stream whose windows hold the truth with noise."""
     random = np.random.default_rng(seed)
     truth = np.repeat(random.integers(0, classes + 1, length // 5), 5)
     places = np.arange(len(truth) - T + 1)[:, None] + np.arange(T)
@@ -100,9 +100,9 @@ EACH = (
 
 @pytest.mark.parametrize("latency", [1, 3, 10])
 def test_every_figure_of_events_is_of_live_events(latency: int) -> None:
-    """Event-F1, alarms, detection and onset latency of streams are those of what the tracker tells, at the thresholds of each class."""
+    """Event-F1, alarms, detection and onset latency of streams are those of the tracker's events, with each class's thresholds."""
     streams = [made(seed) for seed in range(6)]
-    inside = scored_seconds(120, T)
+    inside = scored_segments(120, T)
     truth = [stream.truth[inside.start : inside.stop] for stream in streams]
     live = [live_events(at_latency(stream.windows, latency), EACH) for stream in streams]
     counts = sum((count_events(one, said, 3, Collar()) for one, said in zip(truth, live, strict=True)), EventCounts())
@@ -120,9 +120,9 @@ def test_every_figure_of_events_is_of_live_events(latency: int) -> None:
 
 
 def test_alarms_by_kind_of_background_and_the_operating_point_are_of_live_events() -> None:
-    """False alarms of gaps, and those where nine in ten are found, count what the tracker tells."""
+    """False alarms by kind of gap, and at 90 % detection, are those of the tracker's events."""
     stream = made(3, length=300)
-    inside = scored_seconds(300, T)
+    inside = scored_segments(300, T)
     truth, scores = stream.truth[inside.start : inside.stop], at_latency(stream.windows, 2)
     live = live_events(scores, EACH)
     counts = count_events(truth, live, 3, Collar())
@@ -140,20 +140,20 @@ def test_alarms_by_kind_of_background_and_the_operating_point_are_of_live_events
 
 
 def test_thresholds_of_classes_are_not_those_of_the_others() -> None:
-    """With settings of single classes the figures differ from those of the general ones, and their number must be that of classes."""
+    """Settings of single classes give other figures than the general ones, and there must be one set for each class."""
     stream = made(5)
-    inside = scored_seconds(120, T)
+    inside = scored_segments(120, T)
     truth, scores = stream.truth[inside.start : inside.stop], at_latency(stream.windows, 1)
     one, other = (score_answers([truth], [scores], 1, each) for each in (EACH[0], EACH))
     assert one.event_f1 != other.event_f1
-    with pytest.raises(DataError, match="or 3, one for each; got 2"):
+    with pytest.raises(DataError, match="one set for each of 3 classes; got 2"):
         said_events(scores, EACH[:2])
 
 
 def test_the_general_thresholds_are_the_best_that_keep_the_budget() -> None:
-    """Of all candidates, tried one by one on the tracker's events, none within the budget has a higher event-F1."""
+    """Of all candidates, each tried on the tracker's events, none within the budget has a higher event-F1."""
     streams = [made(seed) for seed in range(2)]
-    inside = scored_seconds(120, T)
+    inside = scored_segments(120, T)
     truth = [stream.truth[inside.start : inside.stop] for stream in streams]
     scores = [at_latency(stream.windows, 2) for stream in streams]
     best, kept = tune_general(streams, 2, 60.0)
@@ -167,7 +167,7 @@ def test_the_general_thresholds_are_the_best_that_keep_the_budget() -> None:
 
 
 def test_a_budget_that_nothing_keeps_is_told() -> None:
-    """A model that always fires gets the thresholds with the fewest alarms, and False, as do streams without background.
+    """A model that always fires gets the thresholds with the fewest alarms and False; streams without background give False too.
 
     Streams without events are refused.
     """
@@ -186,7 +186,7 @@ def test_a_budget_that_nothing_keeps_is_told() -> None:
 
 
 def test_tuning_finds_the_threshold_that_parts_events_from_noise() -> None:
-    """Events at 0.75 over noise that reaches 0.55 are parted by an `on` between the two."""
+    """For events at 0.75 over noise up to 0.55, tuning chooses an `on` between the two."""
     random = np.random.default_rng(0)
     truth = np.array(([2] * 15 + [0] * 6 + [2] * 15 + [1] * 6) * 6 + [2] * 10, dtype=np.int64)
     scores = np.where(np.arange(3) == truth[:, None], 0.75, 0.55 * random.random((len(truth), 3)) ** 0.3)

@@ -19,7 +19,7 @@ def opened(**settings: object) -> Source:
 
 
 def test_settings_become_the_source_they_name() -> None:
-    """Scene, URL, file and devices each give their own source; only what the world does not wait for is live."""
+    """Scene, URL, file and devices each give their own source, and only network streams and devices are live."""
     scene = opened(scene=True)
     assert isinstance(scene, SceneSource)
     assert scene.script is DEFAULT_SCRIPT
@@ -42,19 +42,19 @@ def test_live_sessions_are_random_and_file_sessions_are_not() -> None:
 
 @pytest.mark.parametrize(("settings", "lacking"), [({"camera": "0"}, "source.mic"), ({"mic": "default"}, "source.camera")])
 def test_half_a_source_is_refused(settings: dict[str, str], lacking: str) -> None:
-    """A camera without a microphone, or the other way round, is told what is missing."""
+    """For a camera without a microphone, or the other way round, the error names the missing one."""
     with pytest.raises(MissingModalityError, match=lacking):
         opened(**settings)
 
 
 def test_no_source_is_refused() -> None:
-    """Settings that name nothing say what could be named."""
+    """The error for settings without a source lists what can be named."""
     with pytest.raises(SettingsError, match="--source scene"):
         opened()
 
 
 def test_importing_capture_loads_no_media_library() -> None:
-    """PyAV and sounddevice come in when a source is opened, not before: --help stays fast."""
+    """PyAV and sounddevice are imported when a source is opened, not before, so that --help stays fast."""
     program = "import sys, streamav.capture; print([m for m in ('av', 'sounddevice', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Options of the networks and losses."""
+"""Promises of the options of networks and losses."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from streamav.training.fit.losses import LossOptions
 @pytest.mark.parametrize("supervision", ["fully", "weakly"])
 @pytest.mark.parametrize("form", ["corrected", "reference"])
 def test_options_survive_json(form: str, supervision: str) -> None:
-    """Options written to a model card and read back are the same."""
+    """Options that are written to a model card and read back are unchanged."""
     options = getattr(VSCGOptions, form)(supervision)
     assert options == VSCGOptions.from_dict(json.loads(json.dumps(asdict(options))))
 
 
 def test_an_unknown_option_names_the_nearest() -> None:
-    """A misspelt key is refused and the right one is named."""
+    """A misspelt key is refused, and the message names the right one."""
     with pytest.raises(SettingsError, match="did you mean psp_dropout"):
         VSCGOptions.from_dict({"psp_droput": 0.1})
     with pytest.raises(SettingsError, match="did you mean avps_weight"):
@@ -47,13 +47,13 @@ def test_an_unknown_option_names_the_nearest() -> None:
     ],
 )
 def test_values_out_of_range_are_refused(values: dict[str, Any]) -> None:
-    """A size below one, a rate outside [0, 1) or an unknown switch never becomes a network."""
+    """A size below one, a rate outside [0, 1) or an unknown switch is refused."""
     with pytest.raises(SettingsError, match=next(iter(values))):
         VSCGOptions.from_dict(values)
 
 
 def test_the_reference_columns_of_the_switches_are_as_specified() -> None:
-    """The two reference forms differ from the corrected ones in exactly the documented switches."""
+    """The two reference forms differ from the corrected forms in exactly the documented switches."""
     differing = {
         supervision: {
             name: value
@@ -69,7 +69,7 @@ def test_the_reference_columns_of_the_switches_are_as_specified() -> None:
 
 
 def test_baselines_refuse_heads_they_cannot_have() -> None:
-    """The heads of the negative pair filter loss are for fully supervised AVEL and PSP-Net."""
+    """Only fully supervised AVEL and PSP-Net can have the heads of the negative pair filter loss."""
     with pytest.raises(SettingsError, match="npf_heads"):
         BaselineOptions(network="cmbs", npf_heads=True)
     with pytest.raises(SettingsError, match="npf_heads"):

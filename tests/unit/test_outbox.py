@@ -1,4 +1,4 @@
-"""What waits for the broker, and what goes when there is too much of it."""
+"""Tests of the outbox: order, bounds, and which messages it removes when it is full."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def parcel(event: Event) -> Parcel:
 
 
 def contents(outbox: Outbox) -> list[tuple[str, int]]:
-    """Take everything out as the publisher would."""
+    """Take all messages out as the publisher does."""
     taken = []
     while (head := outbox.head) is not None:
         assert head.message is not None
@@ -29,7 +29,7 @@ def contents(outbox: Outbox) -> list[tuple[str, int]]:
 
 
 def test_a_message_stays_until_it_is_acknowledged() -> None:
-    """The head is the same until the publish has returned; then the next one is."""
+    """The head stays the same until it is acknowledged; then the next message is the head."""
     outbox = Outbox(10, PLENTY)
     first, second = (parcel(event) for event in story(1, 0))
     outbox.put(first)
@@ -43,7 +43,7 @@ def test_a_message_stays_until_it_is_acknowledged() -> None:
 
 
 def test_a_full_outbox_first_merges_updates() -> None:
-    """Of the updates of one event only the newest stays, in its place; nothing counts as lost."""
+    """A full outbox keeps only the newest update of an event, at its place, and counts no loss."""
     outbox = Outbox(4, PLENTY)
     for event in story(1, updates=5):
         outbox.put(parcel(event))
@@ -53,7 +53,7 @@ def test_a_full_outbox_first_merges_updates() -> None:
 
 
 def test_then_the_oldest_event_goes_as_a_whole() -> None:
-    """From new to end, so that no half of an event is left; each message is counted."""
+    """When merging is not enough, the oldest event is dropped from new to end, and each of its messages is counted."""
     outbox = Outbox(4, PLENTY)
     for number in (1, 2, 3):
         for event in story(number, updates=0):
@@ -63,7 +63,7 @@ def test_then_the_oldest_event_goes_as_a_whole() -> None:
 
 
 def test_an_event_that_subscribers_know_keeps_its_end() -> None:
-    """Its new is out, so its end must go out, too: others go before it."""
+    """When the new of an event is published, its end stays, and messages of other events are dropped first."""
     outbox = Outbox(3, PLENTY)
     known = story(1, updates=1)
     outbox.put(parcel(known[0]))
@@ -80,7 +80,7 @@ def test_an_event_that_subscribers_know_keeps_its_end() -> None:
 
 
 def test_a_message_dropped_on_its_way_is_not_taken_out_twice() -> None:
-    """The head that is being published may be dropped meanwhile; its acknowledgement then removes nothing else."""
+    """When the head is dropped while it is being published, its acknowledgement removes no other message."""
     outbox = Outbox(2, PLENTY)
     for event in story(1, updates=0):
         outbox.put(parcel(event))
@@ -93,7 +93,7 @@ def test_a_message_dropped_on_its_way_is_not_taken_out_twice() -> None:
 
 
 def test_the_bound_in_bytes_holds_even_for_one_message() -> None:
-    """A message beyond the bound is dropped and counted."""
+    """A message larger than the bound is dropped and counted."""
     outbox = Outbox(10, 500)
     outbox.put(parcel(make_event()))
     assert (len(outbox), outbox.bytes, outbox.dropped) == (0, 0, 1)
@@ -106,7 +106,7 @@ def test_the_bound_in_bytes_holds_even_for_one_message() -> None:
     max_bytes=st.integers(1000, 20_000),
 )
 def test_bounds_order_and_wholeness(steps: list[tuple[int, bool]], max_messages: int, max_bytes: int) -> None:
-    """Never over a bound; seq rises per id; nothing lost uncounted; an unannounced event that is dropped is dropped whole."""
+    """The bounds always hold, seq rises for each id, every loss is counted, and an unpublished event is dropped as a whole."""
     outbox = Outbox(max_messages, max_bytes)
     sequences: dict[int, int] = {}
     put, taken = 0, []

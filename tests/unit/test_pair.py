@@ -1,4 +1,4 @@
-"""A camera with a microphone, of which one opens and then is silent; PortAudio's place is taken by a module of our own."""
+"""Tests a camera with a microphone of which one opens and then is silent; a module of our own replaces PortAudio."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTINGS = CaptureSettings(timeout_s=0.5, reconnect_min_s=0.05, reconnect_max_s=
 
 
 class FakePortAudio:
-    """The module sounddevice with one microphone, which gives 48 kHz sound while *sounding* is set."""
+    """Replaces the module sounddevice: one microphone, which gives 48 kHz sound while *sounding* is set."""
 
     PortAudioError = OSError
 
@@ -69,7 +69,7 @@ def audio(monkeypatch: pytest.MonkeyPatch) -> FakePortAudio:
 
 
 def taken(source: PairSource, seconds: float = 30.0) -> Iterator[AudioBlock | VideoFrame | SourceState]:
-    """Yield items for at most some seconds."""
+    """Yield items for at most this many seconds."""
     timer = threading.Timer(seconds, source.close)
     timer.start()
     try:
@@ -79,14 +79,14 @@ def taken(source: PairSource, seconds: float = 30.0) -> Iterator[AudioBlock | Vi
 
 
 def test_a_microphone_that_opens_and_gives_nothing_is_refused(audio: FakePortAudio) -> None:
-    """At the start that is an error that says what to do, although the camera works; nobody waits for it for ever."""
+    """A microphone that is silent at the start is an error that states what to do, although the camera works."""
     source = PairSource(CAMERA, "default", LOOK, settings=SETTINGS)
     with pytest.raises(CaptureError, match=r"microphone 'default' gave nothing for 0.5 s: .*streamav devices"):
         list(taken(source))
 
 
 def test_a_camera_that_opens_and_gives_no_picture_is_refused(audio: FakePortAudio, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same of a camera, although the microphone works: FFmpeg's own timeout is not relied on."""
+    """A camera that is silent at the start is an error, although the microphone works; FFmpeg's own timeout is not used."""
 
     def no_pictures(camera: Camera, stop: threading.Event) -> Iterator[object]:
         stop.wait(20.0)
@@ -101,7 +101,7 @@ def test_a_camera_that_opens_and_gives_no_picture_is_refused(audio: FakePortAudi
 
 @pytest.mark.slow
 def test_a_microphone_that_falls_silent_later_is_lost_and_comes_back(audio: FakePortAudio) -> None:
-    """Once both devices have worked, silence is a loss, and the source is back only when both give something again."""
+    """After both devices have worked, silence is a loss, and the source is back only when both give data again."""
     audio.sounding.set()
     source = PairSource(CAMERA, "default", LOOK, settings=SETTINGS.model_copy(update={"timeout_s": 2.0}))
     states: list[SourceState] = []
@@ -123,7 +123,7 @@ def test_a_microphone_that_falls_silent_later_is_lost_and_comes_back(audio: Fake
 
 
 def test_sound_from_before_the_first_picture_is_kept(audio: FakePortAudio, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the microphone gave while the camera was starting is given as soon as the camera gives its first picture."""
+    """Sound that arrives while the camera starts is passed on with the camera's first picture."""
     frames = Camera.frames
 
     def late(camera: Camera, stop: threading.Event) -> Iterator[tuple[int, av.VideoFrame]]:

@@ -16,7 +16,7 @@ C, T, CLIPS, QUIET = 3, 10, 12, 2
 
 
 def _batches(seed: int = 0, *, noise: float = 0.0, quiet: bool = True) -> PairedBatches:
-    """Make clips whose features say class and row: channel 0 the class heard or seen, channel 1 the row."""
+    """Make clips whose features encode class and row: channel 0 the class heard or seen, channel 1 the row."""
     rng = np.random.default_rng(1)
     count = CLIPS + QUIET
     own = np.arange(count) % C
@@ -39,16 +39,16 @@ def _batches(seed: int = 0, *, noise: float = 0.0, quiet: bool = True) -> Paired
 
 @given(seed=st.integers(0, 1000), epoch=st.integers(1, 50), quiet=st.booleans())
 def test_a_second_is_an_event_exactly_where_both_classes_agree(seed: int, epoch: int, quiet: bool) -> None:
-    """However sounds and pictures are put together, the truth is what is heard and seen."""
+    """In every window, a segment's label is the class heard if it equals the class seen, and background otherwise."""
     for batch in _batches(seed, quiet=quiet)(epoch):
         heard, seen = batch.audio[..., 0].long() - 1, batch.visual[:, :, 0, 0, 0].long() - 1
-        known = (heard >= 0) & (seen >= 0)  # -1: silence or darkness, where there are no quiet clips
+        known = (heard >= 0) & (seen >= 0)  # -1: zeros, used if there are no quiet clips
         expected = torch.where(known & (heard == seen), heard, C)
         assert torch.equal(batch.labels, expected)
 
 
 def test_an_epoch_is_the_same_whenever_it_is_asked_for() -> None:
-    """Seed and number of the epoch decide its windows, noise included; another epoch has others."""
+    """Seed and epoch number alone decide an epoch's windows, noise included; another epoch has other windows."""
     batches = _batches(noise=0.2)
     first, again, other = (next(iter(batches(epoch))) for epoch in (3, 3, 4))
     assert torch.equal(first.audio, again.audio)
@@ -57,7 +57,7 @@ def test_an_epoch_is_the_same_whenever_it_is_asked_for() -> None:
 
 
 def test_new_pairs_are_made() -> None:
-    """Sound and picture of two clips of one class make events, and of one clip too; both kinds occur, and pairs that disagree."""
+    """Events occur with sound and picture of one clip and of two clips of one class; pairs of different classes occur too."""
     kinds = {"same clip": 0, "new pair": 0, "disagree": 0}
     for batch in _batches()(1):
         sound, picture = batch.audio[..., 1], batch.visual[:, :, 0, 0, 1]
@@ -70,12 +70,12 @@ def test_new_pairs_are_made() -> None:
 
 
 def test_an_epoch_has_as_many_windows_as_clips() -> None:
-    """Twelve clips in batches of eight: two batches."""
+    """Twelve clips in batches of eight give two batches."""
     assert len(list(_batches()(1))) == 2
 
 
 def test_presence_that_contradicts_the_labels_is_refused(tmp_path: pytest.TempPathFactory) -> None:
-    """One file alone, another shape, a class outside the list, or an event that is not heard: the error names file and row."""
+    """One file without the other, a wrong shape, a class outside the list and an event that is not seen each raise an error."""
     from pathlib import Path
 
     import h5py
@@ -100,7 +100,7 @@ def test_presence_that_contradicts_the_labels_is_refused(tmp_path: pytest.TempPa
     with pytest.raises(DataError, match="row 1"):
         read_presence(folder, labels, C)
     write("seen.h5", [[0, 0, 0]])
-    with pytest.raises(DataError, match="2 seconds"):
+    with pytest.raises(DataError, match="2 segments"):
         read_presence(folder, labels, C)
     write("seen.h5", [[0, 0], [1, 1]])
     found = read_presence(folder, np.vstack([labels, [[C, C]]]), C)

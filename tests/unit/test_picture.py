@@ -9,7 +9,7 @@ SECOND = 1_000_000_000
 
 
 def needed(times: list[int], rate: int, until: int) -> list[int]:
-    """Say, the plain way, which pictures are on display at an instant."""
+    """Return, by a plain loop, the pictures that are on display at an instant."""
     shown = set()
     for number in range(until * rate // SECOND + 1):
         earlier = [time for time in times if time <= number * SECOND // rate]
@@ -25,7 +25,7 @@ def needed(times: list[int], rate: int, until: int) -> list[int]:
     rate=st.integers(1, 16),
 )
 def test_every_picture_that_is_on_display_at_an_instant_gets_through(gaps: list[int], rate: int) -> None:
-    """However unevenly pictures come, none that a segment will show is dropped, and they keep their order."""
+    """For any times of pictures, no picture that a segment needs is dropped, and the order is kept."""
     times = [sum(gaps[:n]) for n in range(len(gaps))]
     sampler: InstantSampler[int] = InstantSampler(rate)
     given_times = [time for time in times for time, _ in sampler.push(time, time)] + [time for time, _ in sampler.flush()]
@@ -34,14 +34,14 @@ def test_every_picture_that_is_on_display_at_an_instant_gets_through(gaps: list[
 
 
 def test_most_of_the_other_pictures_are_dropped() -> None:
-    """Of 25 pictures a second looked at 4 times, no more than 8 are converted."""
+    """Of 25 pictures a second with 4 instants, at most 8 are converted."""
     sampler: InstantSampler[int] = InstantSampler(4)
     kept = [item for n in range(250) for item in sampler.push(n * SECOND // 25, n)]
     assert len(kept) <= 80
 
 
 def test_pictures_out_of_order_are_dropped() -> None:
-    """A picture that is not newer than the last one is not shown."""
+    """A picture that is not newer than the last one is dropped."""
     sampler: InstantSampler[str] = InstantSampler(4)
     sampler.push(SECOND, "b")
     assert sampler.push(SECOND, "same") == []

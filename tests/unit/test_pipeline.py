@@ -1,4 +1,4 @@
-"""The loop over roles, with stand-ins for all of them."""
+"""Tests the loop with stand-ins for all roles."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ STREAM = [QUIET] * 11 + [LOUD] * 4 + [QUIET] * 5
 
 
 def test_a_file_goes_from_sound_to_events() -> None:
-    """Ten seconds warm up, the loud seconds are one event, and the summary counts it."""
+    """The first ten seconds are warm-up, the loud segments are one event, and the summary counts it."""
     run = Run(setup(FakeSource(seconds(STREAM)), paced=False)).go()
     assert spans(run.sink.events) == [("bark", 11.0, 15.0, EndReason.ENDED)]
     assert run.phases == [NEW, UPDATE, UPDATE, UPDATE, END]
@@ -79,7 +79,7 @@ def test_a_file_goes_from_sound_to_events() -> None:
 
 @pytest.mark.parametrize("latency", [1, 3])
 def test_each_segment_s_final_scores_are_handed_over_once(latency: int) -> None:
-    """In order, with every enabled label, also those that are final only because the file ends; they are what events are decided on."""
+    """Final scores arrive in order, with every enabled label, also those that become final at the end of the file."""
     run = Run(setup(FakeSource(seconds(STREAM)), paced=False, latency_segments=latency)).go()
     assert [scores.start_ns for scores in run.sink.finals] == [number * SEGMENT_NS for number in range(len(STREAM))]
     (label,) = {frozenset(scores.labels) for scores in run.sink.finals}
@@ -90,14 +90,14 @@ def test_each_segment_s_final_scores_are_handed_over_once(latency: int) -> None:
 
 
 def test_a_file_shorter_than_ten_seconds_is_scored_once() -> None:
-    """Its only window is short, and its events end with it."""
+    """A short file has one short window, and its events end with it."""
     run = Run(setup(FakeSource(seconds([QUIET, LOUD, LOUD])))).go()
     assert run.phases == [NEW, END]
     assert spans(run.sink.events) == [("bark", 1.0, 3.0, EndReason.ENDED)]
 
 
 def test_an_open_event_ends_with_the_file() -> None:
-    """The end of a file ends its events as ended."""
+    """Events that are open at the end of a file end with reason "ended"."""
     run = Run(setup(FakeSource(seconds([QUIET] * 10 + [LOUD] * 3)))).go()
     assert spans(run.sink.events) == [("bark", 10.0, 13.0, EndReason.ENDED)]
 
@@ -105,7 +105,7 @@ def test_an_open_event_ends_with_the_file() -> None:
 @settings(max_examples=20)
 @given(st.sampled_from([160, 1000, 1024, 4410, 16000]), st.sampled_from(["1", "max"]), st.integers(1, 5), st.integers(1, 4))
 def test_events_do_not_depend_on_blocks_queue_or_speed(block: int, speed: str, queue: int, latency: int) -> None:
-    """Live equals offline: the same seconds give the same events, but for what the wall clock says."""
+    """Live equals offline: equal segments give equal events, except for wall-clock times."""
 
     def play(block: int, speed: str, queue: int) -> list[Event]:
         source = FakeSource(seconds([*STREAM, *STREAM], block_samples=block))
@@ -116,7 +116,7 @@ def test_events_do_not_depend_on_blocks_queue_or_speed(block: int, speed: str, q
 
 
 def test_a_stop_ends_events_as_shut_down() -> None:
-    """stop() in the middle of a live source ends what is open and closes the sinks."""
+    """stop() in the middle of a live source ends open events and closes the sinks."""
     forever = threading.Event()
     source = FakeSource([*seconds([QUIET] * 10 + [LOUD] * 2), forever], live=True)
     run = Run(setup(source, queue_segments=60))
@@ -137,7 +137,7 @@ def test_a_stop_ends_events_as_shut_down() -> None:
 
 
 def test_a_cancelled_run_ends_its_events_too() -> None:
-    """Cancellation is a stop as well: end, close, no thread left."""
+    """Cancellation works like a stop: events end, sinks close, no thread is left."""
     source = FakeSource([*seconds([QUIET] * 10 + [LOUD] * 2), threading.Event()], live=True)
     run = Run(setup(source, queue_segments=60))
 
@@ -156,7 +156,7 @@ def test_a_cancelled_run_ends_its_events_too() -> None:
 
 
 def test_a_lost_source_ends_its_events_and_warms_up_again() -> None:
-    """Events end at the last good second, before the state is told; nothing is scored until ten new seconds are there."""
+    """Events end at the last good segment, before the state changes; nothing is scored until ten new segments have arrived."""
     items = [*seconds([QUIET] * 10 + [LOUD] * 2), SourceState.LOST, SourceState.ONLINE, *seconds([LOUD] * 11, first=20)]
     run = Run(setup(FakeSource(items, live=True), queue_segments=60)).go()
     assert spans(run.sink.events) == [("bark", 10.0, 12.0, EndReason.SOURCE_LOST), ("bark", 20.0, 31.0, EndReason.SHUTDOWN)]
@@ -172,7 +172,7 @@ def test_a_lost_source_ends_its_events_and_warms_up_again() -> None:
 
 
 def test_a_source_that_fails_ends_the_run_with_its_error() -> None:
-    """The error reaches whoever started the run; events end as source_lost, sinks are closed."""
+    """The error reaches the caller of the run, events end as source_lost, and the sinks are closed."""
     items = [*seconds([QUIET] * 10 + [LOUD] * 2), CaptureError("the cable is out")]
     run = Run(setup(FakeSource(items, live=True), queue_segments=60))
     with pytest.raises(CaptureError, match="cable"):
@@ -183,7 +183,7 @@ def test_a_source_that_fails_ends_the_run_with_its_error() -> None:
 
 
 def test_a_source_that_fails_later_ends_alone() -> None:
-    """The others go on to their end; then the run ends with an error that names the source, and the summary is there."""
+    """The other sources run to their end; then the run raises an error that names the source, and the summary is set."""
     items = [*seconds([QUIET] * 10 + [LOUD] * 2), CaptureError("the cable is out")]
     run = Run(setup(FakeSource(items, live=True), "gate", queue_segments=60), setup(FakeSource(seconds(STREAM)), "porch"))
     with pytest.raises(CaptureError, match=r"^source gate: the cable is out$"):
@@ -200,14 +200,14 @@ def test_a_source_that_fails_later_ends_alone() -> None:
 
 
 def test_all_sources_that_failed_are_named() -> None:
-    """One sentence for each."""
+    """The error has one sentence for each failed source."""
     broken = [setup(FakeSource([*seconds([QUIET] * 3), CaptureError(f"no {name}")]), name) for name in ("gate", "porch")]
     with pytest.raises(CaptureError, match=r"^source gate: no gate; source porch: no porch$"):
         Run(*broken).go()
 
 
 def test_a_source_that_cannot_be_opened_ends_the_run() -> None:
-    """The others are stopped in order: whoever starts a run with a wrong address learns it at once."""
+    """The other sources are stopped in order, so that the user learns of a wrong address at once."""
     closed = setup(FakeSource([CaptureError("there is no such file")]), "gate")
     endless = FakeSource([*seconds([QUIET] * 3), threading.Event()], live=True)
     run = Run(closed, setup(endless, "porch"))
@@ -218,7 +218,7 @@ def test_a_source_that_cannot_be_opened_ends_the_run() -> None:
 
 
 def test_a_bug_in_one_source_is_not_taken_for_a_lost_camera() -> None:
-    """The others end in order, and the error comes out as it is."""
+    """The other sources end in order, and the error is raised unchanged."""
     run = Run(setup(FakeSource([*seconds([QUIET] * 3), ZeroDivisionError("oh")]), "gate"), setup(FakeSource(seconds(STREAM)), "porch"))
     with pytest.raises(ZeroDivisionError):
         run.go()
@@ -226,7 +226,7 @@ def test_a_bug_in_one_source_is_not_taken_for_a_lost_camera() -> None:
 
 
 def test_sources_must_have_different_ids() -> None:
-    """Two of one name would share topics and ids of events."""
+    """Two sources with one id would share topics and ids of events, so they are refused."""
     with pytest.raises(ShapeError, match="different ids"):
         Run(setup(FakeSource([])), setup(FakeSource([])))
     with pytest.raises(ShapeError, match="different ids"):
@@ -234,7 +234,7 @@ def test_sources_must_have_different_ids() -> None:
 
 
 def test_an_engine_that_fails_ends_the_run_with_its_error() -> None:
-    """Nothing is left open when a network fails in the middle."""
+    """No thread, event or sink stays open when a network fails in the middle of a run."""
     run = Run(setup(FakeSource([*seconds([QUIET] * 3), threading.Event()], live=True)))
     run.extractor.error = EngineError("out of memory")
     with pytest.raises(EngineError, match="memory"):
@@ -243,7 +243,7 @@ def test_an_engine_that_fails_ends_the_run_with_its_error() -> None:
 
 
 def test_duration_stops_after_so_many_seconds() -> None:
-    """Media beyond the limit is not looked at; a file's events end as at its end."""
+    """Media beyond the limit are not processed, and a file's events end as at its end."""
     run = Run(setup(FakeSource(seconds([QUIET] * 10 + [LOUD] * 30)), duration_s=14.0)).go()
     assert run.summary is not None
     assert run.summary.media_s == 14.0
@@ -251,7 +251,7 @@ def test_duration_stops_after_so_many_seconds() -> None:
 
 
 def test_two_sources_share_one_batch_and_nothing_else() -> None:
-    """Seconds that are ready together are extracted together; events stay apart."""
+    """Segments that are ready together are extracted together, and the events of the sources stay separate."""
     loud = setup(FakeSource(seconds(STREAM)), "porch")
     quiet = setup(FakeSource(seconds([QUIET] * 20)), "garden")
     run = Run(loud, quiet).go()
@@ -261,14 +261,14 @@ def test_two_sources_share_one_batch_and_nothing_else() -> None:
 
 
 def test_the_measured_delay_goes_into_events() -> None:
-    """What the source measured between sound and picture is in each message."""
+    """Each message holds the delay between sound and picture that the source measured."""
     source = FakeSource(seconds(STREAM))
     source.skew_ms = -12
     assert {event.skew_ms for event in Run(setup(source)).go().sink.events} == {-12}
 
 
 def test_telemetry_comes_every_ten_seconds() -> None:
-    """With a clock that runs fast, it is there, with numbers in range."""
+    """Telemetry arrives every ten seconds of the clock, with numbers in range."""
     run = Run(setup(FakeSource(seconds([QUIET] * 30))))
     run.clock.step_ns = 500_000_000
     run.go()
@@ -292,7 +292,7 @@ def segment(index: int, frames: int = 4) -> Segment:
 
 
 def test_a_full_live_inbox_drops_its_oldest_segment() -> None:
-    """Notes keep their place, the newest segments stay, drops are counted."""
+    """Notes keep their place, the newest segments stay, and drops are counted."""
     ready = threading.Condition()
     inbox = Inbox(ready, 2, waits=False)
     for index in range(3):
@@ -307,7 +307,7 @@ def test_a_full_live_inbox_drops_its_oldest_segment() -> None:
 
 
 def test_a_full_replay_inbox_makes_the_giver_wait() -> None:
-    """Nothing is dropped: put() returns only when there is room, or the inbox is closed."""
+    """Nothing is dropped: put() returns only when there is room or the inbox is closed."""
     ready = threading.Condition()
     inbox = Inbox(ready, 1, waits=True)
     results: list[bool] = []
@@ -326,7 +326,7 @@ def test_a_full_replay_inbox_makes_the_giver_wait() -> None:
 
 
 class SlowExtractor(FakeExtractor):
-    """Waits with its first segment until the source has given all, and takes two seconds for four frames."""
+    """Waits with its first segment until the source has given all items, and takes two seconds for four frames."""
 
     def __init__(self, given: threading.Event, clock: FakeClock) -> None:
         super().__init__()
@@ -339,7 +339,7 @@ class SlowExtractor(FakeExtractor):
 
 
 class TellingSource(FakeSource):
-    """Sets a flag when all has been given."""
+    """Sets a flag after its last item."""
 
     def __init__(self, items: Sequence[object], given: threading.Event) -> None:
         super().__init__(items, live=True)  # type: ignore[arg-type]
@@ -351,7 +351,7 @@ class TellingSource(FakeSource):
 
 
 def test_a_machine_that_is_behind_looks_at_fewer_frames_and_drops_the_oldest() -> None:
-    """Live, seconds are thinned before and while they are dropped; what is left still becomes events without a break."""
+    """Live segments are thinned before and while segments are dropped; the remaining ones give events without a break."""
     given = threading.Event()
     source = TellingSource(seconds([LOUD] * 17), given)
     slow = setup(source, queue_segments=12, segmenter=SegmenterOptions(frames_per_second=4, picture=PICTURE))
@@ -360,7 +360,7 @@ def test_a_machine_that_is_behind_looks_at_fewer_frames_and_drops_the_oldest() -
     run.pipeline = Pipeline([slow], run.extractor, FakeLocalizer(), run.sink, run.clock)
     run.go()
     assert run.summary is not None
-    assert run.summary.dropped_segments in {4, 5}  # whether the first was taken before all were there is left to chance
+    assert run.summary.dropped_segments in {4, 5}  # whether the first one is taken before all have arrived depends on timing
     assert run.summary.media_s + run.summary.dropped_segments == 17
     assert run.summary.thinned_segments > 0
     assert min(run.extractor.frames) == 1

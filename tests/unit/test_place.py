@@ -1,4 +1,4 @@
-"""Where in the picture, in words: the same wherever it is said."""
+"""Tests of the words for a place in the picture."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BOX = (0.0, 0.0, 1.0, 1.0)
     ],
 )
 def test_the_console_and_subscribe_name_a_place_alike(peak: tuple[float, float], words: str) -> None:
-    """From the top first, then from the left; what a run prints and what its subscriber prints are the same words."""
+    """A place is named from the top, then from the left; `run` and `subscribe` print the same words."""
     event = replace(make_event(), location=Location(grid=(7, 7), peak=peak, box=BOX))
     assert words_of_place(event.location) == words
     assert words in _line(describe(event, MODEL, 0.1), 0.1)
@@ -40,7 +40,7 @@ def test_the_console_and_subscribe_name_a_place_alike(peak: tuple[float, float],
 
 @pytest.mark.parametrize("location", [None, Location(grid=(7, 7), peak=(0.5, 0.5), box=None)])
 def test_where_attention_is_flat_the_place_is_not_known(location: Location | None) -> None:
-    """Its peak means nothing, and is not shown."""
+    """The peak of a place without a box is not shown."""
     event = replace(make_event(), location=location)
     line = _line(describe(event, MODEL, 0.1), 0.1)
     assert "somewhere" in line

@@ -1,4 +1,4 @@
-"""Promises of the precision a step is taken in."""
+"""Promises of the precision of a training step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 class Scores(nn.Module):
-    """Answers as a localizer does, from one product."""
+    """A network with the outputs of a localizer, computed by one linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,26 +30,26 @@ class Scores(nn.Module):
 
 @pytest.mark.parametrize(("has", "expected"), [(True, "bfloat16"), (False, "float32")])
 def test_auto_goes_by_the_processor(monkeypatch: pytest.MonkeyPatch, has: bool, expected: str) -> None:
-    """On a CPU, auto is bfloat16 where there is an instruction for it, and float32 elsewhere."""
+    """On a CPU, auto is bfloat16 if the processor has an instruction for it, and float32 otherwise."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has}, raising=False)
     assert resolved("auto", CPU) == expected
 
 
 def test_a_torch_that_cannot_tell_gets_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where torch does not know the processor, auto is the exact precision."""
+    """If torch cannot find out the processor's features, auto is float32."""
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert resolved("auto", CPU) == "float32"
 
 
 @pytest.mark.parametrize(("has", "expected"), [(True, "bfloat16"), (False, "float16")])
 def test_auto_on_a_gpu_is_mixed(monkeypatch: pytest.MonkeyPatch, has: bool, expected: str) -> None:
-    """On a GPU, auto is bfloat16 where the GPU has it, and float16 elsewhere."""
+    """On a GPU, auto is bfloat16 if the GPU supports it, and float16 otherwise."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has)
     assert resolved("auto", torch.device("cuda")) == expected
 
 
 def test_what_is_named_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A named precision is kept, whatever the processor can do."""
+    """A named precision is used, whatever the processor supports."""
     monkeypatch.setattr(subject, "_multiplies_bfloat16", lambda: False)
     assert resolved("bfloat16", CPU) == "bfloat16"
     assert resolved("float32", CPU) == "float32"
@@ -57,20 +57,20 @@ def test_what_is_named_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_float16_on_a_cpu_is_refused() -> None:
-    """The message says what to take instead."""
+    """float16 on a CPU is refused, and the message names the precisions to use instead."""
     with pytest.raises(SettingsError, match="bfloat16 on a CPU"):
         resolved("float16", CPU)
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    """The message lists the right ones."""
+    """An unknown precision is refused, and the message lists the known ones."""
     with pytest.raises(SettingsError, match="auto, float32, bfloat16, float16"):
         TrainOptions.from_dict({"precision": "double"})
 
 
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
 def test_the_answer_is_float32_and_the_product_is_not(kind: subject.Precision) -> None:
-    """Under autocast the network multiplies in the small type; what the loss sees, the weights and their gradients are float32."""
+    """Under autocast the network multiplies in the chosen type; the outputs that the loss gets and the weights are float32."""
     network, optimizer = Scores(), None
     optimizer = torch.optim.Adam(network.parameters())
     mixed = MixedStep(kind, CPU, autocast=True)
@@ -80,14 +80,14 @@ def test_the_answer_is_float32_and_the_product_is_not(kind: subject.Precision) -
     assert output.relevance_logits.dtype == torch.float32
     assert output.class_logits is None
     before = network.layer.weight.detach().clone()
-    # So small a loss that float16 gradients do not overflow at the first scale, whatever the weights: that would skip the step.
+    # The loss is so small that float16 gradients do not overflow at the first scale, whatever the weights; an overflow would skip the step.
     mixed.backward(0.01 * output.relevance_logits.square().mean(), optimizer, list(network.parameters()), 0.0)
     assert network.layer.weight.dtype == torch.float32
     assert not torch.equal(before, network.layer.weight)
 
 
 def test_float16_gradients_that_overflow_cost_one_step_and_no_weights() -> None:
-    """The weights stay as they were, the scale is lowered, and a resumed run knows the lowered scale."""
+    """After an overflow of float16 gradients, the weights are unchanged, the scale is lower, and a resumed run has the lower scale."""
     network = Scores()
     optimizer = torch.optim.Adam(network.parameters())
     mixed = MixedStep("float16", CPU, autocast=True)
@@ -104,7 +104,7 @@ def test_float16_gradients_that_overflow_cost_one_step_and_no_weights() -> None:
 
 
 def test_clipping_bounds_the_gradients_themselves() -> None:
-    """With scaled float16 gradients as with others, the norm that is bounded is the true one."""
+    """With scaled float16 gradients, the limit holds for the norm of the unscaled gradients."""
     network = Scores()
     optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
     mixed = MixedStep("float16", CPU, autocast=True)
@@ -117,7 +117,7 @@ def test_clipping_bounds_the_gradients_themselves() -> None:
 
 
 def test_on_a_cpu_only_the_attention_is_bfloat16() -> None:
-    """Without autocast the type is handed to the attention, and the rest of the network computes in float32."""
+    """Without autocast only the attention gets the bfloat16 type, and the rest of the network computes in float32."""
     network = Scores()
     mixed = MixedStep("bfloat16", CPU)
     mixed.forward(network, torch.ones(2, 3, 8), torch.ones(1))

@@ -1,4 +1,4 @@
-"""VGG-19, VGGish, MobileNetV2 and YAMNet from files of the true public layouts, with random weights."""
+"""Tests of VGG-19, VGGish, MobileNetV2 and YAMNet with files in the real public layouts and random weights."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ KERAS_LAYERS = [f"block{block}_conv{number + 1}" for block, (_, count) in enumer
 
 
 def random(rng: np.random.Generator, *shape: int) -> NDArray[np.float32]:
-    """Give numbers of a size that keeps activations alive through many layers."""
+    """Return random weights whose size keeps activations from vanishing over many layers."""
     fan_in = int(np.prod(shape[:-1]))
     return rng.standard_normal(shape, dtype=np.float32) * np.float32((2 / fan_in) ** 0.5)
 
 
 @pytest.fixture(scope="module")
 def vgg19_kernels() -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Kernels (h, w, in, out) and biases."""
+    """Return random kernels (h, w, in, out) and biases."""
     rng = np.random.default_rng(0)
     channels = [3, *(size for size, count in BLOCKS for _ in range(count))]
     return [
@@ -44,7 +44,7 @@ def vgg19_kernels() -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
 
 @pytest.fixture(scope="module")
 def vgg19_files(vgg19_kernels: list[tuple[NDArray[np.float32], NDArray[np.float32]]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with the four layouts: Keras old and new names, with a classifier, and the Caffe port."""
+    """Return a folder with files in four layouts: Keras with old names, with new names, with a classifier, and the Caffe port."""
     folder = tmp_path_factory.mktemp("vgg19")
     with h5py.File(folder / "old_notop.h5", "w") as old, h5py.File(folder / "new_top.h5", "w") as new:
         new.create_group("model_weights/fc1").create_dataset("fc1/kernel:0", data=np.zeros((8, 8), np.float32))
@@ -65,7 +65,7 @@ def vgg19_files(vgg19_kernels: list[tuple[NDArray[np.float32], NDArray[np.float3
 
 @pytest.mark.slow
 def test_all_layouts_of_vgg19_give_the_same_weights(vgg19_files: Path) -> None:
-    """Keras files of both namings, with and without a classifier, and the Caffe port are one network."""
+    """Keras files of both namings, with and without a classifier, and the Caffe port give the same network."""
     first = read_vgg19(vgg19_files / "old_notop.h5")
     assert sum(tensor.numel() for tensor in first.values()) == 20_024_384
     for name in ("new_top.h5", "port.pth"):
@@ -78,7 +78,7 @@ def test_all_layouts_of_vgg19_give_the_same_weights(vgg19_files: Path) -> None:
 def test_vgg19_is_caffe_preprocessing_and_sixteen_convolutions(
     vgg19_files: Path, vgg19_kernels: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
 ) -> None:
-    """The output equals a chain written out from the kernels: BGR minus the means, ReLU, pooling, channels last."""
+    """The output equals a chain computed directly from the kernels: BGR minus the means, ReLU, pooling, channels last."""
     model = load_encoder("vgg19", vgg19_files / "old_notop.h5")
     pictures = np.random.default_rng(1).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
     x = torch.from_numpy(pictures[..., ::-1].astype(np.float32) - np.array([103.939, 116.779, 123.68], np.float32)).permute(0, 3, 1, 2)
@@ -99,7 +99,7 @@ def test_vgg19_is_caffe_preprocessing_and_sixteen_convolutions(
 
 @pytest.mark.slow
 def test_torchvision_s_vgg19_is_refused(vgg19_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights of the same names and shapes with torchvision's hash are an error that names the trap."""
+    """Weights of the same names and shapes with torchvision's hash give an error that names torchvision."""
     import hashlib
 
     digest = hashlib.sha256((vgg19_files / "port.pth").read_bytes()).hexdigest()
@@ -139,7 +139,7 @@ def test_wrong_keras_files_are_refused(vgg19_files: Path, tmp_path: Path, wrong:
 )
 @pytest.mark.parametrize("content", [None, b"", b"no such thing", b"PK\x05\x06" + bytes(18)])
 def test_damaged_and_missing_files_are_refused(tmp_path: Path, network: str, name: str, content: bytes | None) -> None:
-    """A missing, empty or foreign file gives a ModelError with its name, whatever its suffix promises."""
+    """A missing, empty or foreign file gives a ModelError with its name, whatever its suffix is."""
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError, match=name):
@@ -147,7 +147,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path: Path, network: str, nam
 
 
 def test_shapes_are_checked() -> None:
-    """Pictures and patches of another shape or type are a ShapeError before anything is computed."""
+    """Pictures and patches of another shape or type give a ShapeError before any computation."""
     with torch.device("meta"):
         seeing, hearing = VGG19(), VGGish()
         for wrong in (
@@ -167,7 +167,7 @@ def test_shapes_are_checked() -> None:
 
 @pytest.mark.slow
 def test_both_layouts_of_vggish_flatten_channels_last(tmp_path: Path) -> None:
-    """TensorFlow's variables and torchvggish's state_dict give one network, equal to a chain in TensorFlow's own order."""
+    """TensorFlow's variables and torchvggish's state_dict give the same network, which equals a chain in TensorFlow's order of axes."""
     rng = np.random.default_rng(4)
     shapes = [(3, 3, i, o) for i, o in ((1, 64), (64, 128), (128, 256), (256, 256), (256, 512), (512, 512))]
     shapes_dense = [(12288, 4096), (4096, 4096), (4096, 128)]
@@ -203,7 +203,7 @@ def test_both_layouts_of_vggish_flatten_channels_last(tmp_path: Path) -> None:
 
 
 def test_ave_s_audio_features_are_raw_embeddings(shared_data: Path) -> None:
-    """AVE's published VGGish features are post-ReLU, neither projected nor quantised: what `VGGish` gives is of their kind."""
+    """AVE's published features are of the same kind as the output of `VGGish`: after the last ReLU, without PCA and quantisation."""
     with h5py.File(shared_data / "ave" / "audio_feature_noisy.h5") as file:
         features = file["avadataset"][()]
     assert features.shape[1:] == (10, 128)
@@ -214,7 +214,7 @@ def test_ave_s_audio_features_are_raw_embeddings(shared_data: Path) -> None:
 
 
 def test_keras_and_folded_yamnet_are_one_network(tmp_path: Path) -> None:
-    """The publisher's yamnet.h5, with batch norms, gives what its layers compute one by one."""
+    """The publisher's yamnet.h5, with batch norms, gives the same output as its layers computed one by one."""
     rng = np.random.default_rng(6)
     channels = [32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024]
     strides = [2, 1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1]
@@ -248,7 +248,7 @@ def test_keras_and_folded_yamnet_are_one_network(tmp_path: Path) -> None:
 
 
 def test_plain_and_keras_mobilenetv2_are_one_network(shared_data: Path, tmp_path: Path) -> None:
-    """The same arrays in Keras's own layout and as safetensors give the same state_dict."""
+    """The same arrays in Keras' layout and as safetensors give the same state_dict."""
     from safetensors.numpy import load_file
 
     plain = shared_data / "weights" / "mobilenetv2.safetensors"

@@ -1,4 +1,4 @@
-"""Labels of recordings, second by second."""
+"""Tests of the labels of recordings."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ HEADER = "file,class_slug,onset_s,offset_s\n"
 
 
 def test_seconds_go_to_the_surest_span_that_covers_half() -> None:
-    """A second belongs to a span that covers at least half of it, to the surer of two, and to background without one."""
+    """A segment gets the label of a span that covers at least half of it, of the higher score if two do, else background."""
     spans = [Span("bark", 0.4, 2.0, 0.6), Span("cat", 1.0, 3.4, 0.9)]
 
     assert labels_of(spans, 5) == ["bark", "cat", "cat", None, None]
 
 
 def test_rows_without_times_name_a_file_without_events(tmp_path: Path) -> None:
-    """A recording of nothing is part of the table, so that false alarms count."""
+    """A recording without events is part of the table, so its false alarms count."""
     (tmp_path / "labels.csv").write_text(HEADER + "a.mp4,bark,1,3\na.mp4,bark,4,6\nb.mp4,none,,\n")
 
     assert read_labels(tmp_path / "labels.csv") == {"a.mp4": [Span("bark", 1.0, 3.0), Span("bark", 4.0, 6.0)], "b.mp4": []}
@@ -42,7 +42,7 @@ def test_rows_without_times_name_a_file_without_events(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_tables_are_refused_with_their_line(tmp_path: Path, text: str, says: str) -> None:
-    """A wrong table names the file, the line and what must be."""
+    """The error for a wrong table names the file, the line and what must be."""
     (tmp_path / "labels.csv").write_text(text)
 
     with pytest.raises(DataError, match=says):
@@ -50,7 +50,7 @@ def test_wrong_tables_are_refused_with_their_line(tmp_path: Path, text: str, say
 
 
 def test_a_missing_table_is_one_clear_error(tmp_path: Path) -> None:
-    """No table, no run."""
+    """A missing table is refused before any run."""
     with pytest.raises(DataError, match="must be a readable table"):
         read_labels(tmp_path / "labels.csv")
 
@@ -59,14 +59,14 @@ def test_a_missing_table_is_one_clear_error(tmp_path: Path) -> None:
     ("rows", "says"),
     [
         ("", "must have a row for each recording, got none"),
-        ("a.mp4,none,,\nb.mp4,bark,0,1\n", "2 are not there: a.mp4, b.mp4"),
+        ("a.mp4,none,,\nb.mp4,bark,0,1\n", "2 are missing: a.mp4, b.mp4"),
         ("short.mp4,none,,\n", "must last a segment of one second"),
     ],
 )
 def test_a_table_that_gives_no_second_ends_the_command_with_7(
     rows: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], engine_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No row, no file that is there, and no recording of a segment are one clear error each, and no table is printed."""
+    """A table without rows, with missing files or with too short recordings gives one clear error and no output."""
     monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
     write_clip(tmp_path / "short.mp4", 0.2, 100)
     (tmp_path / "labels.csv").write_text(HEADER + rows)

@@ -1,4 +1,4 @@
-"""What of an address is shown: what a person knows the camera by, and nothing that may be secret."""
+"""Redaction shows the parts of an address that identify the camera, and hides all parts that may be secret."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streamav.redaction import has_secret, redact, show_address
 
-SECRET = "Xq7zWv"  # noqa: S105 - what is looked for
+SECRET = "Xq7zWv"  # noqa: S105 - the planted secret
 _PASSWORDS = st.text("abXYZ19@/?#:&=+%!$;,'. ", min_size=0, max_size=6).flatmap(
     lambda around: st.sampled_from([SECRET + around, around + SECRET, f"{around}@{SECRET}", f"{SECRET}/{around}", f"{SECRET}@{around}"])
 )
@@ -16,7 +16,7 @@ _PASSWORDS = st.text("abXYZ19@/?#:&=+%!$;,'. ", min_size=0, max_size=6).flatmap(
 
 @given(password=_PASSWORDS, host=st.sampled_from(["10.0.0.2", "10.0.0.2:554", "cam.local", "[fe80::1]:554", "cam"]))
 def test_a_password_with_any_sign_in_it_is_not_shown(password: str, host: str) -> None:
-    """Whatever a password holds, @, / and spaces among it, no part of it is shown, and no showing of what was shown changes it."""
+    """No part of a password is shown, also with @, / or spaces in it. A second redaction changes nothing."""
     shown = show_address(f"rtsp://admin:{password}@{host}/live")
     assert SECRET not in shown
     assert shown.startswith("rtsp://")
@@ -25,7 +25,7 @@ def test_a_password_with_any_sign_in_it_is_not_shown(password: str, host: str) -
 
 @pytest.mark.parametrize("password", ["hunter2", "p@ss", "p/ss", "p@ss/w0rd", "p/s@s", "p?ss", "p#ss", "p%40ss", "p ss", "p:ss", "@", "/"])
 def test_the_camera_is_still_known_by_its_host_and_path(password: str) -> None:
-    """Scheme, host, port and a path of common words are shown beside every password."""
+    """Scheme, host, port and a path of common words are shown, whatever the password is."""
     assert show_address(f"rtsp://admin:{password}@10.0.0.2:554/live") == "rtsp://...@10.0.0.2:554/live"
 
 
@@ -57,14 +57,14 @@ def test_the_camera_is_still_known_by_its_host_and_path(password: str) -> None:
     ],
 )
 def test_addresses_as_cameras_have_them(address: str, shown: str | None) -> None:
-    """A secret in path, query or fragment is hidden; the channel of a recorder, usual paths and names of files are not."""
+    """A secret in path, query or fragment is hidden; the channel of a recorder, common paths and file names are shown."""
     if shown is not None:
         assert show_address(address) == shown
     assert SECRET not in show_address(address)
 
 
 def test_addresses_in_the_middle_of_a_text_are_redacted() -> None:
-    """Of a text nothing else changes: neither its signs nor the path of a model or a broker, which are no secrets."""
+    """The rest of the text stays as it is, and so does the path of a model or a broker, which is no secret."""
     text = f"rtsp://a:{SECRET}@10.0.0.2:554/live failed, http://x:{SECRET}@h/m-7.zip?sig={SECRET} too ('rtsp://h/{SECRET}'): a@b.c stays"
     assert redact(text) == "rtsp://...@10.0.0.2:554/live failed, http://...@h/m-7.zip?... too ('rtsp://h/...'): a@b.c stays"
     assert redact("a broker like mqtts://user@host:8883/streamav.") == "a broker like mqtts://user@host:8883/streamav."
@@ -82,5 +82,5 @@ def test_addresses_in_the_middle_of_a_text_are_redacted() -> None:
     ],
 )
 def test_an_address_with_a_password_is_told_from_one_without(address: str, secret: bool) -> None:
-    """It decides whether the command line is warned of."""
+    """The result decides whether a warning about the command line is logged."""
     assert has_secret(address) == secret

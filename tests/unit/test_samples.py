@@ -1,4 +1,4 @@
-"""What engines are compared on: drawn samples that hold events, so that a wrong decision shows."""
+"""Tests of the drawn samples on which engines are compared: they hold events, so that a wrong decision is found."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def reference(starter: TorchEngine) -> Answers:
 
 
 class Deaf:
-    """The starter, but it finds nothing relevant."""
+    """The starter engine, changed so that it finds nothing relevant."""
 
     name = "deaf"
 
@@ -41,7 +41,7 @@ class Deaf:
 
 
 def test_the_starter_hears_and_sees_a_siren_in_them(reference: Answers) -> None:
-    """A good part of the segments is relevant and a good part is not, and no decision is close."""
+    """Between 20 % and 80 % of the segments are relevant, all these are sirens, and no decision is close."""
     classes = [entry.slug for entry in find_bundle("starter").card.classes]
     relevance, said = reference.relevance, reference.segments.argmax(-1)
     assert 0.2 < (relevance > 0.5).mean() < 0.8
@@ -52,7 +52,7 @@ def test_the_starter_hears_and_sees_a_siren_in_them(reference: Answers) -> None:
 
 
 def test_an_engine_that_finds_no_event_fails_by_its_decisions(starter: TorchEngine, reference: Answers) -> None:
-    """Where nothing was relevant, an engine without relevance would decide alike; the share of relevant segments is told."""
+    """An engine that finds nothing relevant fails by its decisions, and the comparison reports the share of relevant segments."""
     wide = RECIPE.tolerance.model_copy(update={"relative": 100.0, "probability": 1.0, "decisions": 0.97})
     own = compare(starter, reference, wide)
     assert (own.decisions, own.passed) == (1.0, True)
@@ -64,7 +64,7 @@ def test_an_engine_that_finds_no_event_fails_by_its_decisions(starter: TorchEngi
 
 @pytest.mark.parametrize("picture", [(8, 6), (14, 14), (120, 224)])
 def test_events_are_drawn_at_any_size(picture: tuple[int, int]) -> None:
-    """Pictures keep their size and type, and sounds their floor."""
+    """The drawn siren keeps the size and type of pictures and the floor of sounds."""
     samples = make_samples(picture, 0.01, segments=24)
     assert samples.pictures.shape == (24, *picture, 3)
     assert samples.patches.dtype == np.float32

@@ -35,7 +35,7 @@ def items(script: Script, speed: str = "max") -> list[AudioBlock | VideoFrame]:
 
 
 def test_the_default_scene_has_every_kind_once_and_what_misleads() -> None:
-    """A minute holds one event of each kind, on whole seconds, and sound or picture alone and mismatched beside them."""
+    """The default scene holds one event of each kind, on whole seconds, and single or mismatched sounds and pictures."""
     assert sorted(label for label, _, _ in DEFAULT_SCRIPT.truth) == sorted(KINDS)
     assert all(edge == round(edge) for _, onset, offset in DEFAULT_SCRIPT.truth for edge in (onset, offset))
     cues = DEFAULT_SCRIPT.cues
@@ -46,7 +46,7 @@ def test_the_default_scene_has_every_kind_once_and_what_misleads() -> None:
     assert silent
     assert mismatched
     gaps = [b[1] - a[2] for a, b in zip(DEFAULT_SCRIPT.truth, DEFAULT_SCRIPT.truth[1:], strict=False)]
-    assert min(gaps) <= 2.0  # two different events close together
+    assert min(gaps) <= 2.0  # two different events are close together
 
 
 @given(seconds=st.floats(1.0, 200.0), seed=st.integers(0, 1_000))
@@ -62,7 +62,7 @@ def test_every_script_keeps_to_its_length(seconds: float, seed: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_is_drawn_and_heard_the_same_from_the_same_seed(kind: str) -> None:
-    """Drawing and synthesis are decided by their generator; another one gives another style."""
+    """Equal generators give equal drawings and sounds; another generator gives another style."""
     first, again, other = (draw(kind, np.random.default_rng(seed), 48, 0.4) for seed in (1, 1, 2))
     assert first.shape == (48, 48, 4)
     assert first.dtype == np.uint8
@@ -70,7 +70,7 @@ def test_a_kind_is_drawn_and_heard_the_same_from_the_same_seed(kind: str) -> Non
     assert not np.array_equal(first, other)
     assert 0.1 < float((first[:, :, 3] > 128).mean()) < 0.95
     moments = [draw(kind, np.random.default_rng(1), 48, 0.15 * n) for n in range(8)]
-    assert any(not np.array_equal(first, moment) for moment in moments)  # it moves
+    assert any(not np.array_equal(first, moment) for moment in moments)  # the drawing moves
     sound, same, another = (synthesize(kind, 2.0, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert sound.shape == (32_000,)
     assert sound.dtype == np.float32
@@ -81,7 +81,7 @@ def test_a_kind_is_drawn_and_heard_the_same_from_the_same_seed(kind: str) -> Non
 @given(kind=st.sampled_from(KINDS), seed=st.integers(0, 10_000), tenths=st.integers(1, 40))
 @settings(max_examples=60, deadline=None)
 def test_sounds_stay_in_range_and_are_heard_in_every_second(kind: str, seed: int, tenths: int) -> None:
-    """Every synthesis is finite, within [-1, 1], and above -40 dBFS in each of its whole seconds."""
+    """Every synthesized sound is finite, within [-1, 1], and above -40 dBFS in each of its whole seconds."""
     sound = synthesize(kind, tenths / 10, np.random.default_rng(seed))
     assert np.isfinite(sound).all()
     assert float(np.abs(sound).max()) <= 1.0
@@ -90,7 +90,7 @@ def test_sounds_stay_in_range_and_are_heard_in_every_second(kind: str, seed: int
 
 
 def test_what_is_heard_and_seen_follows_the_script() -> None:
-    """Sound is loud exactly in its span, and the picture differs from the empty scene exactly in its own."""
+    """Sound is loud exactly in its span, and the picture differs from the empty scene exactly in its own span."""
     script = Script(seconds=4.0, cues=(Cue(kind="siren", sound=(1.0, 3.0), picture=(2.0, 4.0)),))
     assert script.truth == [("siren", 2.0, 3.0)]
     sound = render_sound(script)
@@ -103,7 +103,7 @@ def test_what_is_heard_and_seen_follows_the_script() -> None:
 
 
 def whole_sound(script: Script) -> NDArray[np.float32]:
-    """Render a scene's sound at once, as the samples were first defined."""
+    """Render a scene's sound in one array, as the samples were first defined."""
     sound = ambience(script.seconds, np.random.default_rng([script.seed, 2])) * 0.004
     for number, cue in enumerate(script.cues):
         if cue.sound is not None:
@@ -130,7 +130,7 @@ cues = st.builds(
 )
 @settings(max_examples=20, deadline=None)
 def test_sound_in_blocks_is_the_sound_rendered_at_once(seconds: float, heard: list[Cue], seed: int, size: int) -> None:
-    """Bit for bit, however blocks are cut and cues overlap or stick out."""
+    """The blocks equal the sound rendered at once, bit for bit, for any block size and for cues that overlap or exceed the scene."""
     script = Script(seconds=seconds, cues=tuple(heard), seed=seed)
     blocks = list(sound_blocks(script, size))
     assert {block.size for block in blocks[:-1]} <= {size}
@@ -138,23 +138,23 @@ def test_sound_in_blocks_is_the_sound_rendered_at_once(seconds: float, heard: li
 
 
 def test_the_default_scene_sounds_as_it_always_did() -> None:
-    """A whole minute in blocks is the minute rendered at once: nothing that was measured on it changes."""
+    """One minute in blocks equals the minute rendered at once, so that earlier measurements remain valid."""
     assert np.array_equal(render_sound(DEFAULT_SCRIPT), whole_sound(DEFAULT_SCRIPT))
 
 
 def test_a_long_scene_is_not_in_memory_at_once() -> None:
-    """An hour takes no more than a minute does."""
+    """An hour takes no more memory than a minute."""
     tracemalloc.start()
     blocks = sound_blocks(make_script(3_600.0), 16_000)
     seconds = sum(1 for _ in itertools.islice(blocks, 90))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert seconds == 90
-    assert peak < 100e6  # an hour of samples alone is 230 MB
+    assert peak < 100e6  # the samples of an hour alone take 230 MB
 
 
 def test_the_murmur_of_a_long_scene_has_no_click_where_it_repeats() -> None:
-    """The step over the join is one as between any two samples."""
+    """The step at the join is as small as between other samples."""
     first, second = sound_blocks(Script(seconds=120.0, cues=()), 60 * 16_000)
     steps = np.abs(np.diff(np.concatenate([first, second])))
     assert np.array_equal(first, second)
@@ -162,7 +162,7 @@ def test_the_murmur_of_a_long_scene_has_no_click_where_it_repeats() -> None:
 
 
 def test_a_scene_is_a_whole_source() -> None:
-    """Played at full speed a scene of 7 s gives seven whole segments, the same every time."""
+    """A scene of 7 s at full speed gives seven whole segments, the same every time."""
     script = make_script(7.0)
     segmenter = Segmenter(SegmenterOptions(frames_per_second=4, picture=(24, 32)))
     played = items(script)
@@ -181,7 +181,7 @@ def test_a_scene_is_a_whole_source() -> None:
 
 
 def test_at_its_own_pace_nothing_comes_before_its_time() -> None:
-    """With speed 1 every item is given when the clock says so, and the whole takes as long as the scene."""
+    """With speed 1 every item arrives when it is due by the clock, and the run takes as long as the scene."""
     clock = FakeClock(step_ns=0, now_ns=5_000)
     source = SceneSource(make_script(2.0), picture=(24, 32), speed="1", clock=clock)
     for item in source.items():
@@ -191,7 +191,7 @@ def test_at_its_own_pace_nothing_comes_before_its_time() -> None:
 
 
 def test_closing_ends_a_scene() -> None:
-    """No item comes after close()."""
+    """No item is yielded after close()."""
     source = SceneSource(make_script(5.0), picture=(24, 32), speed="max")
     taken = []
     for item in source.items():
@@ -202,7 +202,7 @@ def test_closing_ends_a_scene() -> None:
 
 
 def test_wrong_cues_are_refused() -> None:
-    """Unknown kinds and spans that end before they begin say what must be."""
+    """Unknown kinds, and spans that end before they begin, are refused with an error that names the rule."""
     with pytest.raises(SettingsError, match="one of bird"):
         Cue(kind="unicorn")
     with pytest.raises(SettingsError, match="later offset"):

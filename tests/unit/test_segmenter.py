@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ def sound(seconds: float, seed: int = 0) -> NDArray[np.float32]:
 
 
 def blocks(samples: NDArray[np.float32], cuts: Sequence[int] = (), first: int = 0) -> list[AudioBlock]:
-    """Cut samples at *cuts*; the first sample stands at place *first* of the media clock."""
+    """Cut samples at *cuts*; the first sample is at place *first* of the media clock."""
     edges = sorted({0, *(cut for cut in cuts if 0 < cut < samples.size), samples.size})
     return [AudioBlock(start_ns=(first + a) * 62_500, samples=samples[a:b]) for a, b in pairwise(edges)]
 
@@ -56,12 +57,12 @@ def same(one: Sequence[Segment], other: Sequence[Segment]) -> bool:
 
 
 def merged(*streams: Sequence[AudioBlock | VideoFrame]) -> list[AudioBlock | VideoFrame]:
-    """Put items into the order of their times."""
+    """Sort items by their times."""
     return sorted((item for stream in streams for item in stream), key=lambda item: item.start_ns)
 
 
 def test_whole_seconds_hold_exactly_their_samples_and_the_pictures_on_display() -> None:
-    """Segment k is samples 16000 k to 16000 (k + 1), and frame i the picture on display at k + i / F seconds."""
+    """Segment k holds samples 16000 k to 16000 (k + 1), and frame i is the picture on display at k + i / F seconds."""
     samples = sound(3)
     segments = run(merged(blocks(samples, range(0, 48_000, 1_024)), pictures(3)))
     assert [segment.index for segment in segments] == [0, 1, 2]
@@ -74,7 +75,7 @@ def test_whole_seconds_hold_exactly_their_samples_and_the_pictures_on_display() 
 @given(cuts=st.lists(st.integers(1, 55_999), max_size=30), order=st.randoms(use_true_random=False), gap=st.integers(0, 20_000))
 @settings(max_examples=60, deadline=None)
 def test_blocks_and_interleaving_change_nothing(cuts: list[int], order: object, gap: int) -> None:
-    """Any split of the same sound, gap included, in any interleaving with the pictures gives the same segments."""
+    """Any split of the same sound, also with a gap, in any interleaving with the pictures gives the same segments."""
     before, after = sound(2), sound(1.5, seed=1)
     shown = pictures(4.3)
     plain = run(merged([*blocks(before), *blocks(after, first=32_000 + gap)], shown))
@@ -93,7 +94,7 @@ def test_blocks_and_interleaving_change_nothing(cuts: list[int], order: object, 
 )
 @settings(max_examples=60, deadline=None)
 def test_how_a_jittering_block_is_split_does_not_matter(overlap: int, cuts: list[int]) -> None:
-    """A block whose time stamp is off, early or late, gives the same segments whole or in pieces."""
+    """A block with an early or late time stamp gives the same segments in one piece or in several."""
     first, late = sound(1.5), sound(1.5, seed=2)
     place = 24_000 + overlap
     whole = run([*blocks(first), *blocks(late, first=place), *pictures(3)])
@@ -102,7 +103,7 @@ def test_how_a_jittering_block_is_split_does_not_matter(overlap: int, cuts: list
 
 
 def test_a_gap_is_silent_and_counted() -> None:
-    """Sound that never arrived is zero, in its place, and its samples are counted."""
+    """Sound that never arrived is zero in its place, and its samples are counted."""
     samples = sound(2)
     items = [*blocks(samples[:12_000]), *blocks(samples[20_000:], first=20_000)]
     first, second = run(merged(items, pictures(2)))
@@ -113,7 +114,7 @@ def test_a_gap_is_silent_and_counted() -> None:
 
 @pytest.mark.parametrize("shift", [-300, 300])
 def test_jitter_below_the_tolerance_adds_and_drops_nothing(shift: int) -> None:
-    """Time stamps that are off by less than 20 ms leave the sound in one piece."""
+    """Time stamps that are off by less than 20 ms leave the sound without a gap."""
     samples = sound(2)
     items = [*blocks(samples[:16_000]), *blocks(samples[16_000:], first=16_000 + shift)]
     segments = run(merged(items, pictures(2)))
@@ -121,29 +122,48 @@ def test_jitter_below_the_tolerance_adds_and_drops_nothing(shift: int) -> None:
 
 
 def test_an_overlap_is_dropped() -> None:
-    """Sound that comes a second time is used once."""
+    """Sound that arrives twice is used once."""
     samples = sound(2)
     items = [*blocks(samples[:20_000]), *blocks(samples[10_000:], first=10_000)]
     assert np.array_equal(np.concatenate([segment.audio for segment in run([*items, *pictures(2)])]), samples)
 
 
 def test_few_pictures_are_repeated_and_counted() -> None:
-    """Where no newer picture came, the last one stands and is counted; before the first one, the first one stands."""
+    """Without a newer picture the last one is repeated and counted; before the first picture, the first picture is used."""
     (segment,) = run([picture(0.3, 7), picture(0.8, 9), *blocks(sound(1))])
     assert [int(frame[0, 0, 0]) for frame in segment.frames] == [7, 7, 7, 7]
     assert segment.quality.repeated_frames == 3
 
 
+@pytest.mark.parametrize("starts_s", [0.0, 5.6])
+def test_pictures_more_than_two_seconds_away_are_absent(starts_s: float) -> None:
+    """Beside 12 s of sound, pictures of 3 s stand for the seconds up to 2 s before and behind them; other seconds are black and say so."""
+    shown = [replace(one, start_ns=one.start_ns + round(starts_s * SECOND)) for one in pictures(3.0)]
+    segments = run(merged(blocks(sound(12), range(0, 192_000, 1_600)), shown))
+    seen = [k for k, segment in enumerate(segments) if not segment.quality.picture_missing]
+    ends_s = starts_s + 2.96
+    assert seen == [k for k in range(12) if k + 0.75 >= starts_s - 2 and k <= ends_s + 2]
+    assert not any(segment.frames.any() for k, segment in enumerate(segments) if k not in seen)
+    assert segments[seen[-1]].frames.all()
+    assert all(segment.quality.one_sided == (k not in seen) for k, segment in enumerate(segments))
+
+
+def test_a_second_without_any_sound_is_only_seen() -> None:
+    """Sound is never held on: where none came for a whole second, the second says so."""
+    segments = run(merged(blocks(sound(2.5)), pictures(6.0)))
+    assert [segment.quality.one_sided for segment in segments] == [False, False, False, True, True, True]
+
+
 @pytest.mark.parametrize(("seconds", "count", "missing"), [(2.49, 2, 0), (2.5, 3, 8_000), (2.9, 3, 1_600), (0.4, 0, 0)])
 def test_a_last_second_is_kept_from_half_of_it_on(seconds: float, count: int, missing: int) -> None:
-    """close() pads and keeps a second of which at least half arrived, and drops a shorter rest."""
+    """close() pads and keeps a segment of which at least half arrived, and drops a shorter rest."""
     segments = run(merged(blocks(sound(seconds)), pictures(seconds)))
     assert len(segments) == count
     assert sum(segment.quality.missing_samples for segment in segments) == missing
 
 
 def test_a_stalled_modality_is_waited_for_only_so_long() -> None:
-    """Once pictures are patience_s past a second, it is cut without sound; once sound is, without pictures."""
+    """A segment is cut without sound once pictures are patience_s past it, and without pictures once sound is."""
     options = SegmenterOptions(frames_per_second=F, picture=(2, 3), patience_s=1.0)
     segmenter = Segmenter(options)
     cut = [segment for frame in pictures(2.1) for segment in segmenter.push(frame)]
@@ -155,7 +175,7 @@ def test_a_stalled_modality_is_waited_for_only_so_long() -> None:
 
 
 def test_late_sound_of_a_second_already_cut_is_dropped() -> None:
-    """What comes after its second was given is not heard in a later one."""
+    """Sound that arrives after its segment was cut does not appear in a later one."""
     options = SegmenterOptions(frames_per_second=F, picture=(2, 3), patience_s=1.0)
     samples = sound(3)
     first, second, third = run([*pictures(2.1), *blocks(samples, [16_000]), *pictures(3)[53:]], options)
@@ -165,7 +185,7 @@ def test_late_sound_of_a_second_already_cut_is_dropped() -> None:
 
 
 def test_memory_is_bounded_when_pictures_never_come() -> None:
-    """An hour of sound without a picture holds no more than patience_s of it."""
+    """After an hour of sound without a picture, the segmenter holds at most patience_s of it."""
     segmenter = Segmenter(OPTIONS)
     block = sound(1)
     for second in range(120):
@@ -174,7 +194,7 @@ def test_memory_is_bounded_when_pictures_never_come() -> None:
 
 
 def test_after_a_reset_the_index_is_again_the_time() -> None:
-    """A new stretch begins at the whole second nearest to its first item; index * 1 s stays the media clock."""
+    """A new stretch begins at the whole second nearest to its first item, and index * 1 s is still the media time."""
     segmenter = Segmenter(OPTIONS)
     for item in merged(blocks(sound(2.6)), pictures(2.6)):
         segmenter.push(item)
@@ -187,7 +207,7 @@ def test_after_a_reset_the_index_is_again_the_time() -> None:
 
 
 def test_a_leap_of_the_time_stamps_ends_the_stretch() -> None:
-    """A jump of more than a minute is not filled with an hour of silence."""
+    """A jump of more than a minute is not filled with silence."""
     segmenter = Segmenter(OPTIONS)
     for item in merged(blocks(sound(1)), pictures(0.5)):
         segmenter.push(item)
@@ -199,13 +219,13 @@ def test_a_leap_of_the_time_stamps_ends_the_stretch() -> None:
 
 
 def test_pictures_of_another_size_are_refused() -> None:
-    """A picture of another size is the caller's bug, and the message says both sizes."""
+    """A picture of another size is refused, and the error names both sizes."""
     with pytest.raises(ShapeError, match=r"\(2, 3\).*\(4, 4\)"):
         Segmenter(OPTIONS).push(VideoFrame(start_ns=0, pixels=np.zeros((4, 4, 3), np.uint8)))
 
 
 @pytest.mark.parametrize("wrong", [{"frames_per_second": 0}, {"patience_s": -1.0}, {"jitter_s": 1.0}, {"stretch_gap_s": 1.0}])
 def test_options_out_of_range_are_refused(wrong: dict[str, float]) -> None:
-    """Every range is checked when the options are made."""
+    """Every range is checked when the options are built."""
     with pytest.raises(ShapeError, match=next(iter(wrong))):
         SegmenterOptions(**{"frames_per_second": 4, "picture": (2, 2), **wrong})  # type: ignore[arg-type]

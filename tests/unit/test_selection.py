@@ -1,4 +1,4 @@
-"""Which engine runs: what is present, what lies built and passed, what is asked for, and what stands in while one is made."""
+"""Tests of the choice of the engine: which engines are present, built and passed, which is asked for, and which one stands in."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def bundle(tiny_bundle: Path) -> Bundle:
 
 @pytest.fixture
 def world(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A machine with a GPU and every engine, and nothing built."""
+    """Simulate a machine with a GPU and every engine, and nothing built."""
     return World(bundle, EngineCache(tmp_path / "engines")).install(monkeypatch)
 
 
 def test_the_precision_of_each_engine(world: World) -> None:
-    """By name and without a precision: half precision on a GPU, float32 elsewhere; what does not exist is refused with what does."""
+    """An engine named without a precision runs in half precision on a GPU and in float32 elsewhere; an unknown one is refused."""
     wanted = {"tensorrt": "tensorrt-fp16", "cuda": "cuda-fp16", "cpu": "cpu-fp32", "torch": "torch-fp32"}
     assert {engine: engine_candidates(asked(engine)) for engine in wanted} == {engine: (name,) for engine, name in wanted.items()}
     assert engine_candidates(asked("cpu", "int8")) == ("cpu-int8",)
     assert world.ranked("cpu", "int8") == ["cpu-int8"]
-    with pytest.raises(EngineError, match=r"no engine torch with precision int8; there are: cpu-fp32, cpu-int8"):
+    with pytest.raises(EngineError, match=r"no engine torch with precision int8; choose one of: cpu-fp32, cpu-int8"):
         world.ranked("torch", "int8")
 
 
 def test_auto_prefers_the_best_that_is_present(world: World) -> None:
-    """All four, best first; without TensorRT or without a GPU the rest; nothing below float32 is built on a CPU unasked."""
+    """All present engines are tried, best first; nothing below float32 is built on a CPU without a request."""
     assert world.ranked() == ["tensorrt-fp16", "cuda-fp16", "cpu-fp32", "torch-fp32"]
     world.makers["tensorrt"].missing = "no torch_tensorrt"
     assert world.ranked() == ["cuda-fp16", "cpu-fp32", "torch-fp32"]
@@ -57,7 +57,7 @@ def test_auto_prefers_the_best_that_is_present(world: World) -> None:
 
 
 def test_auto_takes_what_was_built_and_is_faster(world: World) -> None:
-    """int8 that somebody built wins by its recorded time alone, and not at all when it failed its comparison."""
+    """A built int8 engine is chosen only by its recorded time, and never when it failed its comparison."""
     world.makers["tensorrt"].missing = world.makers["cuda"].missing = "no GPU"
     world.lay("cpu-fp32", 40.0)
     world.lay("cpu-int8", 20.0)
@@ -75,7 +75,7 @@ def test_auto_takes_what_was_built_and_is_faster(world: World) -> None:
 
 
 def test_engines_of_one_gpu_are_compared_by_their_times(world: World) -> None:
-    """TensorRT that is not built comes before CUDA that is; once both are built the faster one comes first."""
+    """TensorRT that is not built comes before CUDA that is built; once both are built, the faster one comes first."""
     world.lay("cuda-fp16", 5.0)
     assert world.ranked()[:2] == ["tensorrt-fp16", "cuda-fp16"]
     world.lay("tensorrt-fp16", 6.0)
@@ -85,7 +85,7 @@ def test_engines_of_one_gpu_are_compared_by_their_times(world: World) -> None:
 
 
 def test_a_precision_without_an_engine(world: World) -> None:
-    """`--precision int8` alone: the engines that have it, and it is built because somebody asked."""
+    """With `--precision int8` alone, auto tries the engines that have it, and builds int8, since it was asked for."""
     assert world.ranked("auto", "int8") == ["cpu-int8"]
     assert world.ranked("auto", "bf16") == ["tensorrt-bf16", "cuda-bf16"]
     world.makers["cpu"].missing = "no ONNX Runtime"
@@ -101,7 +101,7 @@ def test_a_precision_without_an_engine(world: World) -> None:
     ),
 )
 def test_what_auto_may_and_may_not_do(bundle: Bundle, missing: set[str], built: dict[str, tuple[int, bool]]) -> None:
-    """Whatever lies in the cache: better devices first, torch last, faster before slower, only defaults are built, nothing absent runs."""
+    """For any cache: better devices come first, torch last, faster before slower; only defaults are built, and nothing absent runs."""
     with pytest.MonkeyPatch.context() as monkeypatch, tempfile.TemporaryDirectory() as folder:
         world = World(bundle, EngineCache(Path(folder))).install(monkeypatch)
         for name, (second_ms, passed) in built.items():
@@ -126,21 +126,21 @@ def test_what_auto_may_and_may_not_do(bundle: Bundle, missing: set[str], built: 
 def test_a_gpu_without_tensorrt_is_said_once(
     world: World, gpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One line at info where there is a GPU to gain from, none at all where there is not."""
+    """A missing TensorRT is one line at level info on a machine with a GPU, and no line on others."""
     (tmp_path / "version").touch()
     monkeypatch.setattr(selection, "NVIDIA_DRIVER", tmp_path / "version" if gpu else tmp_path / "absent")
     world.makers["tensorrt"].missing = "the package torch_tensorrt is not installed"
     with caplog.at_level(logging.INFO):
         world.ranked()
     said = [record.getMessage() for record in caplog.records]
-    assert said == (["engine: tensorrt-fp16 is passed over: the package torch_tensorrt is not installed"] if gpu else [])
+    assert said == (["engine: tensorrt-fp16 is skipped: the package torch_tensorrt is not installed"] if gpu else [])
 
 
 @pytest.mark.parametrize(("wrong", "taken"), [("cuda-bf16", "cpu-fp32"), ("cpu-fp32", "torch-fp32")])
 def test_a_typo_in_a_recipe_ends_no_automatic_run(
     wrong: str, taken: str, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is one warning that names the file and the key, and the other engines remain; asked for by name, the wrong one is an error."""
+    """A wrong recipe gives one warning with the file and the key, and the others remain; asked for by name it is an error."""
     recipes = tmp_path / "recipes"
     shutil.copytree(recipe._folder(), recipes, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     with (recipes / f"{wrong}.toml").open("a") as file:
@@ -149,7 +149,7 @@ def test_a_typo_in_a_recipe_ends_no_automatic_run(
     cache = EngineCache(tmp_path / "engines")
     assert selection.ranked(bundle, asked("auto"), cache)[0].name == taken
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert f"engine: {wrong} is passed over" in record.getMessage()
+    assert f"engine: {wrong} is skipped" in record.getMessage()
     assert "tolerence: Extra inputs are not permitted" in record.getMessage()
     assert "tolerence" in unusable_here()[wrong]
     engine, precision = wrong.split("-")
@@ -158,7 +158,7 @@ def test_a_typo_in_a_recipe_ends_no_automatic_run(
 
 
 def test_a_failed_build_falls_back_and_says_why(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """One warning with the reason; asked for by name it is an error."""
+    """An engine that cannot be made gives one warning with the reason; asked for by name it is an error."""
     world.makers["tensorrt"].fault = "operator aten::smell has no converter"
     engine = open_engine(world.bundle, asked("auto"), world.cache)
     assert engine.name == "stand-in-cuda-fp16"
@@ -167,17 +167,17 @@ def test_a_failed_build_falls_back_and_says_why(world: World, caplog: pytest.Log
     caplog.clear()
     with pytest.raises(EngineError, match=r"^tensorrt-fp16 cannot run model tiny: operator aten::smell has no converter$"):
         open_engine(world.bundle, asked("tensorrt"), world.cache)
-    assert caplog.records == []  # the error is said once, by whoever catches it
+    assert caplog.records == []  # the error is reported once, by its caller
 
 
 def test_a_forced_build_that_fails_its_comparison_replaces_nothing_that_passed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is an error that says so, and the engine that passed is still the one that runs; a failed one may be replaced."""
+    """A forced build that fails its comparison is an error, and the old engine that passed stays; a failed one may be replaced."""
     far = Parity(relative={"visual": 1.0}, l2={"visual": 1.0}, probability=0.4, decisions=0.5, relevant=0.4, passed=False)
     rebuild(world.bundle, asked("cpu"), world.cache)
     (before,) = world.cache.entries()
     with monkeypatch.context() as failing:
         failing.setattr(making, "compare", lambda *_: far)
-        with pytest.raises(EngineError, match=r"differs from the float32 reference .*the engine that passed before stays"):
+        with pytest.raises(EngineError, match=r"differs from the float32 reference .*the earlier engine, which passed, stays"):
             rebuild(world.bundle, asked("cpu"), world.cache)
         assert world.cache.entries() == [before]
         assert open_engine(world.bundle, asked("cpu"), world.cache).name == "stand-in-cpu-fp32"
@@ -193,13 +193,13 @@ def test_a_forced_build_that_fails_its_comparison_replaces_nothing_that_passed(w
 
 
 def beside(world: World, engine: str = "auto", precision: str = "auto") -> tuple[str, str | None]:
-    """Give what runs at once, and what is made beside it."""
+    """Return the engine that runs at once, and the engine that is made beside it."""
     opened = open_engine(world.bundle, asked(engine, precision), world.cache, beside=True)
     return opened.name, opened.coming if isinstance(opened, SwapEngine) else None
 
 
 def test_a_slow_build_goes_beside_the_run(world: World) -> None:
-    """The best engine that is quick to make runs at once, and nothing slow was compiled in this process."""
+    """The best engine that is quick to make runs at once, and nothing slow is compiled in this process."""
     world.makers["tensorrt"].takes_long = True
     assert beside(world) == ("stand-in-cuda-fp16", "tensorrt-fp16")
     world.makers["cuda"].takes_long = True
@@ -210,7 +210,7 @@ def test_a_slow_build_goes_beside_the_run(world: World) -> None:
 
 
 def test_what_lies_ready_stands_in_however_slow_it_was_to_make(world: World) -> None:
-    """A slow engine in the cache is as good as a quick one."""
+    """A slow engine that is in the cache runs at once."""
     for maker in world.makers.values():
         maker.takes_long = True
     assert beside(world) == ("torch-fp32", "tensorrt-fp16")
@@ -221,7 +221,7 @@ def test_what_lies_ready_stands_in_however_slow_it_was_to_make(world: World) -> 
 
 
 def test_an_engine_asked_for_by_name_is_made_beside_too(world: World) -> None:
-    """What stands in is of no better device than what was asked for; an engine that cannot run here is refused at once."""
+    """The stand-in is on no better device than asked for; an engine that cannot run here is refused at once."""
     for maker in world.makers.values():
         maker.takes_long = True
     assert beside(world, "cpu", "int8") == ("torch-fp32", "cpu-int8")
@@ -234,13 +234,13 @@ def test_an_engine_asked_for_by_name_is_made_beside_too(world: World) -> None:
 
 
 def test_whoever_does_not_ask_for_it_waits(world: World) -> None:
-    """Training, bench and a replay at full speed get the wanted engine, made here and now."""
+    """Without `beside` (training, bench, replay at full speed) the wanted engine is made in this process."""
     world.makers["tensorrt"].takes_long = True
     assert open_engine(world.bundle, asked("auto"), world.cache).name == "stand-in-tensorrt-fp16"
 
 
 def test_what_takes_long_to_make(world: World) -> None:
-    """TensorRT, int8 and, on the CPU, large models are slow."""
+    """TensorRT, int8 and, on the CPU, large models are slow to make."""
     from streamav.engines import making
 
     verdicts = {name: making.is_slow(world.request(name)) for name in NAMES}
@@ -252,7 +252,7 @@ def test_what_takes_long_to_make(world: World) -> None:
 
 
 def test_another_encoder_file_is_another_engine(world: World, tmp_path: Path) -> None:
-    """External encoders are hashed once a process, and again when their file changes: the key follows what lies there."""
+    """External encoders are hashed once for each process, and again when their file changes."""
     from streamav.config import ModelSettings
     from streamav.engines.making import EngineRequest, engine_key
 

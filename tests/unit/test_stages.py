@@ -1,9 +1,10 @@
-"""The stages of one source behind the extractor, and the state they find it in."""
+"""Tests the stages of one source behind the extractor, and the state of the source."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from rigs.roles import EPOCH_NS, LABELS, FakeLocalizer, features
 
 from streamav.pipeline.stages import SourceStages
@@ -26,7 +27,7 @@ class Stages:
         self.windows: list[list[tuple[int, float]]] = []
 
     def push(self, *given: SegmentFeatures) -> list[SourceState]:
-        """Push features, and give the states that were announced."""
+        """Push features, and return the states that were announced."""
         for one in given:
             window, events = self.stages.push(one)
             self.events += events
@@ -43,14 +44,14 @@ def loud(*indices: int, quality: Quality | None = None) -> list[SegmentFeatures]
 
 
 def test_it_is_online_when_ten_seconds_are_there() -> None:
-    """Not before, and said once."""
+    """The source is online from the tenth segment on, and this is announced once."""
     made = Stages()
     assert made.push(*loud(*range(9))) == []
     assert made.push(*loud(9, 10, 11)) == [SourceState.ONLINE]
 
 
 def test_a_dropped_second_is_stood_in_for_by_the_one_before() -> None:
-    """The window goes on without a gap, the event too, and the source is degraded until ten good seconds have come."""
+    """Window and event go on without a gap, and the source is degraded until ten good segments have arrived."""
     made = Stages()
     made.push(*loud(*range(10)))
     assert made.push(features(12, 0.7)) == [SourceState.DEGRADED]
@@ -61,7 +62,7 @@ def test_a_dropped_second_is_stood_in_for_by_the_one_before() -> None:
 
 
 def test_where_a_whole_window_is_missing_a_new_stretch_begins() -> None:
-    """Events end at the last second that was there, and ten seconds are needed again."""
+    """Events end at the last segment that arrived, and ten new segments are needed."""
     made = Stages()
     made.push(*loud(*range(10)))
     assert made.push(*loud(30)) == [SourceState.WARMING_UP]
@@ -71,17 +72,35 @@ def test_where_a_whole_window_is_missing_a_new_stretch_begins() -> None:
     assert len(made.windows) == 2
 
 
-def test_a_source_without_sound_is_degraded() -> None:
-    """Three seconds without any sample are, one is not."""
+@pytest.mark.parametrize("lacking", [SILENT, Quality(picture_missing=True)], ids=["sound", "picture"])
+def test_a_source_without_sound_or_picture_is_degraded(lacking: Quality) -> None:
+    """Three segments without any sample, or any picture, make a source degraded, one does not."""
     made = Stages()
     made.push(*loud(*range(10)))
-    assert made.push(*loud(10, quality=SILENT), *loud(11)) == []
-    assert made.push(*loud(12, 13, 14, quality=SILENT)) == [SourceState.DEGRADED]
+    assert made.push(*loud(10, quality=lacking), *loud(11)) == []
+    assert made.push(*loud(12, 13, 14, quality=lacking)) == [SourceState.DEGRADED]
     assert made.push(*loud(*range(15, 25))) == [SourceState.ONLINE]
 
 
+@pytest.mark.parametrize("lacking", [SILENT, Quality(picture_missing=True)], ids=["sound", "picture"])
+def test_what_never_arrived_is_never_said_to_arrive(lacking: Quality) -> None:
+    """A source that gives one kind alone from its start is degraded, with the reason, and never online."""
+    made = Stages()
+    for one in loud(*range(12), quality=lacking):
+        made.stages.push(one)
+    assert made.stages.changes == [(SourceState.DEGRADED, f"no {'picture' if lacking.picture_missing else 'sound'} for 10 s")]
+
+
+@pytest.mark.parametrize("lacking", [SILENT, Quality(picture_missing=True)], ids=["sound", "picture"])
+def test_online_is_first_said_of_a_second_that_has_both(lacking: Quality) -> None:
+    """The tenth second lacks something, the eleventh does not: it is online from the eleventh on."""
+    made = Stages()
+    assert made.push(*loud(*range(9)), *loud(9, quality=lacking)) == []
+    assert made.push(*loud(10)) == [SourceState.ONLINE]
+
+
 def test_the_wall_clock_is_asked_only_when_there_are_scores() -> None:
-    """Until then the source's least delay is not known."""
+    """The wall clock is read only when there are scores, because the source's least delay is not known earlier."""
     asked: list[int] = []
 
     def epoch_ns() -> int:
@@ -98,7 +117,7 @@ def test_the_wall_clock_is_asked_only_when_there_are_scores() -> None:
 
 
 def test_an_open_event_keeps_its_start_while_the_clock_is_followed() -> None:
-    """Every message of an event maps media time to UTC as its first one did; the next event takes what is known by then."""
+    """All messages of an event map media time to UTC like its first message; the next event uses the newest mapping."""
     known = [EPOCH_NS]
     made = Stages()
     made.stages = SourceStages(made.stages._options, 1, lambda: known[0])

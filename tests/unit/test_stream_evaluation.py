@@ -1,4 +1,4 @@
-"""Promises of the evaluation on streams: manifests, ages, events, and the bootstrap."""
+"""Tests of the evaluation on streams: manifests, ages, events, and the bootstrap."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamav.aggregation import Aggregation
 from streamav.errors import DataError, ShapeError
-from streamav.evaluation.ages import at_age, at_latency, scored_seconds
+from streamav.evaluation.ages import at_age, at_latency, scored_segments
 from streamav.evaluation.bootstrap import bootstrap, mean_and_deviation, paired_bootstrap
 from streamav.evaluation.counting import ScoredStream
 from streamav.evaluation.events import Collar, SaidEvent, Span, count_events, onset_latencies, spans_of_labels
@@ -46,7 +46,7 @@ def window(start: int, said: NDArray[np.float32]) -> WindowScores:
 
 @given(st.integers(0, 2**32))
 def test_streams_hold_clips_of_the_split_between_background(seed: int) -> None:
-    """Pieces lie within their rows, clips are of the split, and only clips carry labels; a mismatch is of two classes."""
+    """Pieces lie within their rows, clips are of the split, only clips carry labels, and a mismatch joins two classes."""
     made = manifest(seed)
     by_row = dict(zip(ROWS.tolist(), CLASSES.tolist(), strict=True))
     for number, stream in enumerate(made.streams):
@@ -64,12 +64,12 @@ def test_streams_hold_clips_of_the_split_between_background(seed: int) -> None:
                 assert {piece.audio_row, piece.visual_row} <= {10, 11}
         seconds = made.seconds(number, LABELS, C)
         agree = (seconds.audio_rows == seconds.visual_rows) & np.isin(seconds.audio_rows, ROWS)
-        expected = np.where(agree, LABELS[seconds.audio_rows, seconds.audio_seconds], C)
+        expected = np.where(agree, LABELS[seconds.audio_rows, seconds.audio_segments], C)
         np.testing.assert_array_equal(seconds.labels, expected)
 
 
 def test_a_manifest_is_its_seed_and_survives_json() -> None:
-    """The same seed gives the same streams, another gives others, and reading back what was written changes nothing."""
+    """One seed always gives the same streams, another seed gives others, and a manifest read back from JSON is the same."""
     assert manifest(1) == manifest(1)
     assert manifest(1) != manifest(2)
     assert parse_manifest(manifest(1).to_json(), "x") == manifest(1)
@@ -77,13 +77,13 @@ def test_a_manifest_is_its_seed_and_survives_json() -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": "other"}', manifest().to_json().replace('"clip"', '"song"'), "[" * 100_000])
 def test_what_is_no_manifest_is_refused(text: str) -> None:
-    """Anything else is one DataError."""
+    """A text that is no manifest is a DataError."""
     with pytest.raises(DataError, match="manifest of streams"):
         parse_manifest(text, "file")
 
 
 def test_a_manifest_of_other_data_is_refused() -> None:
-    """A piece that names a row the folder does not have is an error, not another row."""
+    """A piece that names a row that the folder does not have is an error."""
     made = Manifest(split="test", seed=0, streams=((Piece("clip", 99, 99, 0, 10),),))
     with pytest.raises(DataError, match="must lie within 12 rows"):
         made.seconds(0, LABELS, C)
@@ -91,11 +91,11 @@ def test_a_manifest_of_other_data_is_refused() -> None:
 
 @given(st.integers(0, T - 1), st.sampled_from(["newest", "mean", "hamming"]), st.integers(2 * T, 40), st.integers(0, 2**31))
 def test_a_second_at_an_age_is_the_mean_of_the_windows_that_saw_it_by_then(age: int, how: str, seconds: int, seed: int) -> None:
-    """The formula of the definition, written out second by second, gives the same."""
+    """The formula of the definition, computed segment by segment, gives the same scores."""
     windows = np.random.default_rng(seed).random((seconds - T + 1, T, 2))
     weights = np.hamming(T) if how == "hamming" else np.ones(T)
     expected = []
-    for second in scored_seconds(seconds, T):
+    for second in scored_segments(seconds, T):
         seen = [start for start in range(len(windows)) if start <= second < start + T and start + T - 1 <= second + age]
         seen = seen[-1:] if how == "newest" else seen
         assert len(seen) == (1 if how == "newest" else age + 1)
@@ -105,7 +105,7 @@ def test_a_second_at_an_age_is_the_mean_of_the_windows_that_saw_it_by_then(age: 
 
 
 def test_an_age_beyond_the_window_is_refused() -> None:
-    """Age T cannot be asked for."""
+    """Age T is refused."""
     with pytest.raises(ShapeError, match="0 to 9"):
         at_age(np.ones((20, T, 2)), T)
     for latency in (0, T + 1):
@@ -114,7 +114,7 @@ def test_an_age_beyond_the_window_is_refused() -> None:
 
 
 def test_a_latency_says_what_a_live_run_says_of_a_segment() -> None:
-    """The final scores of a live run of latency L are those that the evaluation scores at L, to the last bit."""
+    """The final scores of a live run of latency L are bit-identical to those that the evaluation scores at L."""
     windows = np.random.default_rng(0).random((12, T, C + 1)).astype(np.float32)
     for latency in range(1, T + 1):
         aggregation = Aggregation(latency)
@@ -124,12 +124,12 @@ def test_a_latency_says_what_a_live_run_says_of_a_segment() -> None:
             for one in aggregation.push(window(start, said))
             if one.final
         }
-        inside = scored_seconds(len(windows) + T - 1, T)
+        inside = scored_segments(len(windows) + T - 1, T)
         np.testing.assert_array_equal([live[segment] for segment in inside], at_latency(windows, latency))
 
 
 def test_events_are_the_runs_of_labels() -> None:
-    """Runs of one class are events, background is none, and a change of class ends one and begins the next."""
+    """Runs of one class are events, background is none, and a change of class ends one event and begins the next."""
     assert spans_of_labels(np.array([0, 0, 3, 1, 1, 2, 3]), 3) == [Span(0, 0, 2), Span(1, 3, 5), Span(2, 5, 6)]
     assert spans_of_labels(np.empty(0, dtype=np.int64), 3) == []
 
@@ -150,7 +150,7 @@ TRUTH = np.array([3, 0, 0, 0, 0, 3, 3, 1, 1, 3, 3, 3], dtype=np.int64)
     ],
 )
 def test_events_match_one_to_one_within_the_collar(said: list[Span], hits: int, alarms: int, quiet_alarms: int) -> None:
-    """Worked by hand: one second at each end is forgiven, two are not; each event is found once; alarms touch nothing of their class."""
+    """Computed by hand: one second off at each end is a hit, two are not; each event matches once; alarms overlap no true event."""
     counts = count_events(TRUTH, said, 3, Collar())
     assert (counts.true, counts.hits, counts.false_alarms, counts.background_false_alarms) == (2, hits, alarms, quiet_alarms)
     assert counts.f1 == pytest.approx(2 * hits / (2 + len(said)))
@@ -159,21 +159,21 @@ def test_events_match_one_to_one_within_the_collar(said: list[Span], hits: int, 
 
 
 def test_a_long_event_may_end_a_fifth_of_its_length_off() -> None:
-    """The offset collar grows with the event."""
+    """The offset collar grows with the length of the event."""
     truth = np.array([0] * 20 + [3] * 10)
     assert count_events(truth, [Span(0, 0, 24)], 3, Collar()).hits == 1
     assert count_events(truth, [Span(0, 0, 25)], 3, Collar()).hits == 0
 
 
 def test_as_many_events_as_possible_are_matched() -> None:
-    """Where the first answer would do for both true events and the second only for the first, both are still found."""
+    """When one prediction fits both true events and the other fits only one of them, both true events are found."""
     truth = np.array([0, 3, 0, 3])
     assert count_events(truth, [Span(0, 1, 2), Span(0, 0, 1)], 3, Collar()).hits == 2
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40))
 def test_the_truth_itself_is_found_whole(labels: list[int]) -> None:
-    """Said exactly, every event is a hit and none an alarm."""
+    """When the predictions equal the truth, every event is a hit and none is an alarm."""
     truth = np.array(labels)
     counts = count_events(truth, spans_of_labels(truth, 3), 3, Collar())
     assert counts.hits == counts.true == counts.said
@@ -181,20 +181,20 @@ def test_the_truth_itself_is_found_whole(labels: list[int]) -> None:
 
 
 def test_onset_latency_counts_the_segment_that_confirms_and_the_latency() -> None:
-    """Worked by hand: from the onset to the segment that confirms the event, and the latency; what nothing touches is missed."""
+    """Computed by hand: onset latency runs to the confirming segment plus the latency; an event without overlap is missed."""
     assert onset_latencies(TRUTH, [SaidEvent(0, 2, 5, 2)], 3, latency=3) == ([4], 1)
     assert onset_latencies(TRUTH, [SaidEvent(0, 1, 5, 3), SaidEvent(1, 8, 9, 8)], 3, latency=1) == ([3, 2], 0)
     assert onset_latencies(TRUTH, [SaidEvent(0, 3, 5, 4), SaidEvent(0, 1, 2, 1), SaidEvent(2, 7, 9, 7)], 3, latency=1) == ([1], 1)
 
 
 def test_an_event_that_began_before_the_true_one_names_it_at_once() -> None:
-    """What is confirmed before the onset and goes on into it costs the latency alone; one that touches nothing names nothing."""
+    """An event confirmed before the onset that overlaps the true event costs only the latency; one without overlap detects nothing."""
     assert onset_latencies(TRUTH, [SaidEvent(1, 5, 9, 6)], 3, latency=2) == ([2], 1)
     assert onset_latencies(TRUTH, [SaidEvent(1, 5, 7, 6), SaidEvent(1, 9, 11, 9)], 3, latency=2) == ([], 2)
 
 
 def test_perfect_and_silent_models_score_as_they_must() -> None:
-    """Saying the truth gives 1 and no alarms at every latency; saying background gives its share and finds nothing."""
+    """Perfect predictions score 1 without alarms at every latency; always background scores its share and finds no event."""
     truth = np.array(([3] * 12 + [0] * 5 + [3] * 8 + [1] * 4 + [3] * 12), dtype=np.int64)
     places = np.arange(len(truth) - T + 1)[:, None] + np.arange(T)
     perfect = score_streams([ScoredStream(np.eye(4)[truth[places]], truth)] * 2, PILOT)
@@ -210,13 +210,13 @@ def test_perfect_and_silent_models_score_as_they_must() -> None:
 
 
 def test_a_stream_too_short_to_score_is_refused() -> None:
-    """A stream of fewer than two windows' length has no second that every age has scores for."""
+    """A stream shorter than two windows has no segment with scores at every age and is refused."""
     with pytest.raises(DataError, match="two windows"):
         score_streams([ScoredStream(np.ones((1, T, 4)), np.zeros(T, dtype=np.int64))], PILOT)
 
 
 def test_the_bootstrap_holds_the_mean_and_narrows_with_clips() -> None:
-    """The interval contains the ratio, and a hundred times as many clips make it about ten times narrower."""
+    """The interval contains the ratio, and with a hundred times as many clips it is about ten times narrower."""
     random = np.random.default_rng(0)
     few, many = random.integers(0, 11, 40).astype(float), random.integers(0, 11, 4000).astype(float)
     small, large = (bootstrap(values, np.full(len(values), 10.0)) for values in (few, many))
@@ -225,14 +225,14 @@ def test_the_bootstrap_holds_the_mean_and_narrows_with_clips() -> None:
 
 
 def test_a_paired_difference_is_surer_than_two_numbers() -> None:
-    """Two models that differ by a constant differ by exactly that."""
+    """Two models that differ by a constant have exactly this difference, with an interval of width zero."""
     first = np.random.default_rng(0).random(50)
     found = paired_bootstrap(first + 0.25, first)
     assert (found.low, found.mean, found.high) == pytest.approx((0.25, 0.25, 0.25))
 
 
 def test_mean_and_deviation() -> None:
-    """The deviation is the sample's (n - 1); one value has none; no value is refused."""
+    """The deviation is the sample's (n - 1); one value has no deviation; no value is refused."""
     assert mean_and_deviation([1.0, 3.0]) == pytest.approx((2.0, math.sqrt(2.0)))
     assert math.isnan(mean_and_deviation([1.0])[1])
     with pytest.raises(DataError, match="at least one"):

@@ -1,4 +1,4 @@
-"""Promises of the AVE-Stream protocol: what is fixed before test streams are scored, the baselines, and the report."""
+"""Tests of the AVE-Stream protocol: thresholds fixed before scoring, the baselines, and the report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PILOT = Thresholds(on=0.6, off=0.35, min_segments=2, gap_segments=0)
 
 
 def made(seed: int, noise: float = 0.6, seconds: int = 120) -> ScoredStream:
-    """Make a stream whose windows say the truth with some noise of their own."""
+    """Build a stream whose windows hold the truth, each with its own noise."""
     random = np.random.default_rng(seed)
     truth = np.repeat(random.integers(0, C + 1, seconds // 5), 5)
     places = np.arange(len(truth) - T + 1)[:, None] + np.arange(T)
@@ -53,13 +53,13 @@ TRUTH = np.array([3, 0, 0, 0, 0, 3, 3, 1, 1, 3, 3, 3], dtype=np.int64)
     ],
 )
 def test_events_match_by_what_they_share(said: list[Span], hits: int) -> None:
-    """Worked by hand: a hit shares at least half of all seconds that either covers, is of the same class, and is counted once."""
+    """Computed by hand: a hit shares at least half of the union, has the same class, and counts once."""
     assert count_events(TRUTH, said, 3, Overlap()).hits == hits
 
 
 @given(st.integers(0, 2**31))
 def test_a_stricter_overlap_never_finds_more(seed: int) -> None:
-    """Hits fall as the wanted share rises, and all of them touch."""
+    """Hits do not rise with the required share, and every hit overlaps a true event."""
     random = np.random.default_rng(seed)
     truth, said = (np.repeat(random.integers(0, C + 1, 20), random.integers(1, 5, 20))[:20] for _ in range(2))
     counts = [count_events(truth, spans_of_labels(said, C), C, Overlap(share=share)) for share in (0.1, 0.5, 0.9, 1.0)]
@@ -69,7 +69,7 @@ def test_a_stricter_overlap_never_finds_more(seed: int) -> None:
 
 
 def brute_psds(truth: NDArray[np.int64], scores: NDArray[np.float64], options: PsdsOptions) -> float:
-    """Score one stream by trying every threshold and every event in turn."""
+    """Compute the score of one stream by trying every threshold and every event in turn."""
     hours, true = len(truth) / 3600, spans_of_labels(truth, C)
     classes = sorted({span.label for span in true})
     curves = []
@@ -102,7 +102,7 @@ def brute_psds(truth: NDArray[np.int64], scores: NDArray[np.float64], options: P
 
 @given(st.integers(0, 2**31), st.integers(1, 3))
 def test_psds_is_what_trying_every_threshold_gives(seed: int, digits: int) -> None:
-    """The runs found at once give the same as every threshold tried in turn, equal scores included."""
+    """PSDS over all runs at once equals the result of trying every threshold in turn, also with equal scores."""
     random = np.random.default_rng(seed)
     truth = np.repeat(random.integers(0, C + 1, 8), random.integers(1, 6, 8))
     scores = np.round(random.random((len(truth), C + 1)) * 0.5 + 0.5 * np.eye(C + 1)[truth] * random.random((len(truth), 1)), digits)
@@ -113,14 +113,14 @@ def test_psds_is_what_trying_every_threshold_gives(seed: int, digits: int) -> No
 
 
 def test_psds_of_the_truth_of_noise_and_of_nothing() -> None:
-    """The truth scores 1, a constant that is never right 0, and streams without an event have no score."""
+    """The truth scores 1, a constant wrong prediction 0, and streams without an event have no score."""
     assert psds([TRUTH], [np.eye(4)[TRUTH]], PSDS1, PSDS2) == (1.0, 1.0)
     assert psds([TRUTH], [np.full((len(TRUTH), 4), 0.25)], PSDS1) == (0.0,)
     assert math.isnan(psds([np.full(5, 3)], [np.eye(4)[np.full(5, 3)]], PSDS1)[0])
 
 
 def test_false_alarms_where_nine_in_ten_are_found_are_at_the_highest_such_threshold() -> None:
-    """Higher thresholds touch less than 90 %; of scores that miss more than a tenth there is no such point."""
+    """Higher thresholds detect less than 90 %; scores that miss more than 10 % at every threshold have no such point."""
     stream = made(3, noise=2.0, seconds=400)
     truth, scores = [stream.truth[: len(stream.windows)]], [stream.windows[:, 0]]
     point = at_detection(truth, scores, PILOT)
@@ -136,7 +136,7 @@ def test_false_alarms_where_nine_in_ten_are_found_are_at_the_highest_such_thresh
 
 
 def test_a_threshold_so_low_that_one_event_touches_everything_is_no_operating_point() -> None:
-    """Scores that touch nine in ten early count at that threshold, although far below it no alarm would be left."""
+    """The highest threshold that detects 90 % is taken, although a far lower one would leave no alarm."""
     truth = np.array([3, 0, 0, 3, 3, 3, 3, 0, 0, 3] * 3)
     column = np.where(truth == 0, 0.8, 0.1)
     column[[4, 14, 24]] = 0.9  # an alarm between true events
@@ -147,7 +147,7 @@ def test_a_threshold_so_low_that_one_event_touches_everything_is_no_operating_po
 
 
 def test_the_last_label_again_is_one_second_late() -> None:
-    """Its answer for a second is the one at age 0 for the second before; of perfect windows it misses the first second of events alone."""
+    """The baseline repeats the scores of the segment before at age 0; with perfect windows it misses only the first segment of events."""
     stream = made(1, noise=0.0)
     said = persistence(stream).argmax(axis=1)
     inside = stream.truth[T - 1 : T - 1 + len(said)]
@@ -159,7 +159,7 @@ def test_the_last_label_again_is_one_second_late() -> None:
 
 
 def test_the_oracle_is_scored_on_the_same_seconds_as_a_live_run() -> None:
-    """Windows that all say the same give the oracle's answers at every age, so that thresholds tuned on them are its own."""
+    """Windows with equal scores give the oracle's predictions at every age, so thresholds tuned on them fit the oracle."""
     stream = made(2)
     aligned = AlignedStream(np.random.default_rng(0).random((len(stream.truth), C + 1)), stream.truth, T)
     for result in score_streams([aligned.windows()], PILOT).ages:
@@ -169,7 +169,7 @@ def test_the_oracle_is_scored_on_the_same_seconds_as_a_live_run() -> None:
 
 
 def test_thresholds_come_from_validation_streams_alone() -> None:
-    """What is scored does not change the thresholds it is scored with, and given ones are used as they are."""
+    """The scored streams do not change the thresholds, and given thresholds are used unchanged."""
     val = [made(seed) for seed in range(2)]
     one, other = (measure([made(seed, noise=3.0)], 2, val=val) for seed in (7, 8))
     assert one["thresholds"] == other["thresholds"]
@@ -184,7 +184,7 @@ def test_thresholds_come_from_validation_streams_alone() -> None:
 
 
 def test_a_measure_without_thresholds_or_beyond_the_window_is_refused() -> None:
-    """There is no silent default: streams to tune on, or thresholds."""
+    """Without streams to tune on and without thresholds, or with a latency above the window, there is an error."""
     with pytest.raises(DataError, match="validation stream"):
         measure([made(1)], 1)
     with pytest.raises(DataError, match="latency must be 1 to 10"):
@@ -192,7 +192,7 @@ def test_a_measure_without_thresholds_or_beyond_the_window_is_refused() -> None:
 
 
 def test_thresholds_may_differ_by_latency() -> None:
-    """Each latency is scored with its own."""
+    """Each latency is scored with its own thresholds."""
     strict, loose = Thresholds(on=0.99, off=0.98), Thresholds(on=0.3, off=0.2)
     both = score_streams([made(1)], {1: strict, 5: loose}, latencies=(1, 5)).latencies
     alone = [score_streams([made(1)], one).latencies[place] for one, place in ((strict, 0), (loose, 3))]
@@ -200,7 +200,7 @@ def test_thresholds_may_differ_by_latency() -> None:
 
 
 def test_several_seeds_give_mean_deviation_and_a_bootstrap_over_all_streams() -> None:
-    """The pooled row is that of all streams together, the seeds' rows those of each."""
+    """The pooled row covers the streams of all seeds; the rows of the seeds cover the streams of each."""
     seeds = [[made(1), made(2)], [made(3), made(4)]]
     fixed = tuned([made(9)], 6.0, latencies=(1, 2))
     pooled, single, rows = head_rows("per_segment", seeds, fixed)
@@ -214,7 +214,7 @@ def test_several_seeds_give_mean_deviation_and_a_bootstrap_over_all_streams() ->
 
 
 def test_flips_add_up_to_revisions_and_to_the_change_of_accuracy() -> None:
-    """Accuracy rises by what becomes right less what becomes wrong, and revisions are the flips so far."""
+    """Accuracy changes by right flips minus wrong flips, and revisions are the sum of the flips so far."""
     ages = score_streams([made(5, noise=2.0), made(6, noise=2.0)], PILOT).ages
     assert ages[0].revisions == 0.0
     for now, later in pairwise(ages):
@@ -224,7 +224,7 @@ def test_flips_add_up_to_revisions_and_to_the_change_of_accuracy() -> None:
 
 
 def test_streams_without_events_have_figures_where_there_can_be_some() -> None:
-    """Where nothing happens a silent model has no event-F1 and no alarm, and nothing divides by zero."""
+    """On streams without events a silent model has no event-F1 and no alarms, and nothing divides by zero."""
     truth = np.full(20, C)
     scores = score_answers([truth], [np.eye(C + 1)[truth]], 1, PILOT)
     assert scores.false_alarms_per_hour == 0.0
@@ -235,7 +235,7 @@ GAP = {"kind": "quiet", "seconds": 7, "background_recall": 0.5, "false_alarms_pe
 
 
 def test_background_is_scored_by_the_kind_of_gap_it_comes_from() -> None:
-    """Worked by hand: recall of each kind, and alarms counted where they begin; seconds of true events are no background."""
+    """Computed by hand: recall of each kind, alarms counted where they begin; segments of true events are not background."""
     truth = np.full(40, C)
     truth[20:24] = 0
     said = truth.copy()
@@ -276,11 +276,12 @@ def report(source: str = "tuned", *, optimistic: bool = False) -> str:
     return "\n".join(report_lines(figures | {"stream": stream}))
 
 
+@pytest.mark.slow  # tunes and scores three reports
 def test_the_report_says_where_thresholds_come_from() -> None:
-    """Tuned, tuned on what is scored, or the card's; and each latency has its table."""
+    """The report states whether thresholds were tuned, tuned on the scored split, or from the card; each latency has a table."""
     assert "Thresholds were tuned on val streams (seed 5)" in report()
     assert "optimistic" not in report()
-    assert "figures that rest on thresholds are optimistic" in report(optimistic=True)
+    assert "figures that depend on thresholds are optimistic" in report(optimistic=True)
     assert "those of the model's card" in report("card")
     assert [line for line in report().splitlines() if line.startswith("### Lat")] == [
         f"### Latency {latency}" for latency in (1, 2, 3, 5, 10)

@@ -24,7 +24,7 @@ TRAIN = {"epochs": 1, "batch": 6, "decay_epochs": [1]}
 
 
 def _data(visual: int = 6) -> AveData:
-    """Make clips of two classes that are easy to tell."""
+    """Build clips of two classes that are easy to tell apart."""
     rng = np.random.default_rng(0)
     own = np.arange(CLIPS) % C
     heard, seen = (np.where(rng.random((CLIPS, T)) < 0.8, own[:, None], C) for _ in range(2))
@@ -46,7 +46,7 @@ def _study(seeds: int = 2) -> Study:
 
 @pytest.mark.parametrize("key", [pytest.param(row.key, marks=[pytest.mark.slow] if place > 1 else []) for place, row in enumerate(ROWS)])
 def test_every_row_trains_and_is_judged(key: str, tmp_path: Path) -> None:
-    """Each row gives a figure a seed for clips and streams, and a line of the table."""
+    """Each row gives one figure for each seed, for clips and streams, and a line of the table."""
     row = next(row for row in ROWS if row.key == key)
     result = run_study(_study(1), [row], tmp_path, lambda _: None)[0]
     figures = result["figures"]
@@ -57,19 +57,19 @@ def test_every_row_trains_and_is_judged(key: str, tmp_path: Path) -> None:
 
 
 def test_rows_that_are_there_are_not_run_again_and_others_are_refused(tmp_path: Path) -> None:
-    """A second call reads the results; with other settings it ends with what to do."""
+    """A second call reads the results; with other settings it raises an error that says what to do."""
     rows = [ROWS[0]]
     first = run_study(_study(), rows, tmp_path, lambda _: None)
     written = (tmp_path / "reference.json").stat().st_mtime_ns
     again = run_study(_study(), rows, tmp_path, lambda _: None)
-    assert json.dumps(again) == json.dumps(first)  # as text: a figure of a model that says nothing is NaN, which equals nothing
+    assert json.dumps(again) == json.dumps(first)  # as text: some figures of a model without events are NaN, and NaN is not equal to NaN
     assert (tmp_path / "reference.json").stat().st_mtime_ns == written
     with pytest.raises(SettingsError, match="choose another --out"):
         run_study(_study(1), rows, tmp_path, lambda _: None)
 
 
 def test_thresholds_come_from_val_and_figures_from_test() -> None:
-    """A network that knows nothing gets usable thresholds and figures within their ranges."""
+    """An untrained network gets valid thresholds, and figures within their ranges."""
     import torch
 
     from streamav.networks.options import VSCGOptions
@@ -84,7 +84,7 @@ def test_thresholds_come_from_val_and_figures_from_test() -> None:
 
 
 def test_shortened_features_keep_what_varies() -> None:
-    """All components keep every distance; few keep the classes apart; zero and too many are refused."""
+    """All components keep every distance; fewer components give shorter features; zero and too many are refused."""
     data = _data()
     whole = shortened(data, components_of(data, 6))
     before, after = (
@@ -101,7 +101,7 @@ def test_shortened_features_keep_what_varies() -> None:
 
 @pytest.mark.parametrize("front", ["fa_fv", "linear_v"])
 def test_a_network_of_shortened_features_takes_whole_ones(front: str) -> None:
-    """Lengthened, it says of whole features what it said of shortened ones; a basis of another size is refused."""
+    """The lengthened network gives the same outputs on whole features as before on shortened ones; a basis of another size is refused."""
     import torch
 
     from streamav.networks.options import VSCGOptions

@@ -1,4 +1,4 @@
-"""An engine made beside the run: builders that crash, hang or babble, when the other engine takes over, and what is left behind."""
+"""Tests of engines made beside the run: builders that crash, hang or print without end, the takeover, and leftovers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SLEEP = "import time; time.sleep(600)"
 
 
 class Counting:
-    """An engine of ones; each network may be made to wait in the middle of a call."""
+    """A stand-in engine; a test may make each network wait in the middle of a call."""
 
     def __init__(self, name: str, value: float, inside: Callable[[], None] = lambda: None) -> None:
         self.name = name
@@ -56,17 +56,17 @@ def swapping(world: World, first: Engine | None = None, limit_s: float = 60.0) -
 
 
 def builder(monkeypatch: pytest.MonkeyPatch, program: str, *arguments: str) -> None:
-    """Let the builder be this program."""
+    """Replace the builder by this program."""
     monkeypatch.setattr(swap, "build_command", lambda *_: [sys.executable, "-c", program, *arguments])
 
 
 def turn(engine: SwapEngine) -> list[float]:
-    """Run the four networks as a turn does; give what each said."""
+    """Run the four networks as a turn does; return the answer of each."""
     return [float(engine.network(name)(np.zeros((1, 1), np.float32))[0].flat[0]) for name in NETWORK_NAMES]
 
 
 def running(pid: int) -> bool:
-    """Say whether a process exists and is not just waiting to be collected."""
+    """Return whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -90,13 +90,13 @@ def pid_in(path: Path) -> int:
             "import sys; sys.exit('streamav: no engine can run model tiny')",
             "the builder ended with status 1: streamav: no engine can run model tiny",
         ),
-        ("import sys; sys.exit(6)", "the builder ended with status 6: it said nothing"),
+        ("import sys; sys.exit(6)", "the builder ended with status 6: it printed nothing"),
         (r"import os, sys; os.write(2, b'\xff\x00\x1b[31mno' * 1_000_000 + b'\n\n'); sys.exit(3)", None),
     ],
     ids=["well", "segfault", "error", "silent", "nonsense"],
 )
 def test_what_a_builder_leaves_is_one_sentence(program: str, reason: str | None) -> None:
-    """However it ends and whatever it prints, megabytes of control characters too."""
+    """The reason of a failure is one bounded sentence, however the builder ends, also after megabytes of control characters."""
     said = run_builder([sys.executable, "-c", program], threading.Event())
     if "1_000_000" in program:
         assert said is not None
@@ -108,7 +108,7 @@ def test_what_a_builder_leaves_is_one_sentence(program: str, reason: str | None)
 
 
 def test_a_builder_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
-    """When its time is up nothing of it runs any more."""
+    """After its time limit neither the builder nor its child processes run."""
     program = f"import subprocess, sys, pathlib; child = subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); "
     program += "pathlib.Path(sys.argv[1]).write_text(str(child.pid)); child.wait()"
     done: list[str | None] = []
@@ -126,14 +126,14 @@ def test_a_builder_that_hangs_is_killed_with_its_children(tmp_path: Path) -> Non
 
 
 def test_a_builder_that_cannot_start() -> None:
-    """A missing program is a reason like any other."""
+    """A missing program is reported as a reason."""
     said = run_builder(["/nowhere/python"], threading.Event())
     assert said is not None
     assert said.startswith("the builder cannot be started")
 
 
 def test_a_builder_steps_back() -> None:
-    """It runs at a lower priority than we do."""
+    """The builder runs at a lower priority than this process."""
     program = "import os, sys, time\n"
     program += "for _ in range(1000):\n if os.nice(0) > int(sys.argv[1]): sys.exit(0)\n time.sleep(0.01)\nsys.exit('never')"
     own = os.nice(0)
@@ -143,7 +143,7 @@ def test_a_builder_steps_back() -> None:
 
 
 def test_a_builder_does_not_outlive_a_killed_run(tmp_path: Path) -> None:
-    """SIGKILL of the process that wanted the engine ends the builder too."""
+    """SIGKILL of the process that wanted the engine also ends the builder."""
     inner = "import os, pathlib, sys, time; from streamav.engines.builder import end_with_parent; end_with_parent(); "
     inner += "pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
     outer = "import sys, threading; from streamav.engines.builder import run_builder; "
@@ -156,7 +156,7 @@ def test_a_builder_does_not_outlive_a_killed_run(tmp_path: Path) -> None:
 
 
 def test_a_builder_gets_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The broker's password and addresses of sources stay here; where models and engines lie, and what libraries need, is passed on."""
+    """The builder does not get the broker's password and source URLs; it gets the home folder and what libraries need."""
     monkeypatch.setenv("STREAMAV_MQTT_PASSWORD", "hunter2")
     monkeypatch.setenv("STREAMAV_SOURCES_0_URI", "rtsp://user:hunter2@camera")
     monkeypatch.setenv("STREAMAV_HOME", "/srv/streamav")
@@ -167,7 +167,7 @@ def test_a_builder_gets_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_builder_imports_nothing_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`python -m` would; a run that was started by its script did not, so a file of that name there may be anybody's."""
+    """The builder imports nothing from the working folder when the run does not, since a file there may be anybody's."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "stranger.py").write_text("print('hello')")
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
@@ -177,7 +177,7 @@ def test_a_builder_imports_nothing_from_the_working_folder(tmp_path: Path, monke
 
 
 def test_the_command_names_everything(world: World) -> None:
-    """Model, engine, precision and cache: nothing is left to the builder's own choice; `streamav engines build` takes all of it."""
+    """The command line names model, engine, precision and cache, and `streamav engines build` accepts all of them."""
     command = build_command(world.request(NAME), world.cache)
     assert command[1:5] == ["-m", "streamav", "engines", "build"]
     pairs = dict(zip(command[5:-1:2], command[6:-1:2], strict=True))
@@ -196,7 +196,7 @@ def test_the_command_names_everything(world: World) -> None:
 def test_the_other_engine_takes_over_where_a_turn_begins(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Networks that were taken before follow; the four networks of a turn are always of one engine."""
+    """Networks that were returned before the takeover use the new engine, and the four networks of a turn use one engine."""
     builder(monkeypatch, "")
     monkeypatch.setattr(swap, "open_ready", lambda *_: Counting("second", 2.0))
     engine = swapping(world)
@@ -216,7 +216,7 @@ def test_the_other_engine_takes_over_where_a_turn_begins(
 
 
 def test_no_call_is_changed_in_its_middle(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call that goes on while the other engine becomes ready ends on the engine on which it began."""
+    """A call that runs while the other engine becomes ready ends on the engine on which it began."""
     builder(monkeypatch, "")
     monkeypatch.setattr(swap, "open_ready", lambda *_: Counting("second", 2.0))
     entered, go_on = threading.Event(), threading.Event()
@@ -243,7 +243,7 @@ def test_no_call_is_changed_in_its_middle(world: World, monkeypatch: pytest.Monk
     ("program", "reason"),
     [
         (CRASH, "the builder was ended by SIGSEGV"),
-        ("print('all is well')", f"no usable {NAME} for model tiny"),
+        ("print('all is well')", f"no usable engine {NAME} for model tiny"),
         (
             "import sys, pathlib; p = pathlib.Path(sys.argv[1]); p.mkdir(parents=True); (p / 'entry.json').write_text('nonsense')",
             "no usable",
@@ -255,7 +255,7 @@ def test_no_call_is_changed_in_its_middle(world: World, monkeypatch: pytest.Monk
 def test_a_failed_build_is_one_warning(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, program: str, reason: str
 ) -> None:
-    """The run goes on with what it has; nothing is built in this process, and nothing is tried again."""
+    """After a failed build the run goes on with its engine; nothing is built in this process, and no build is tried again."""
     from streamav.engines.making import engine_key
 
     place = world.cache.folder / engine_key(world.makers["tensorrt"], world.request(NAME)).digest
@@ -266,7 +266,7 @@ def test_a_failed_build_is_one_warning(
     engine.start()
     assert turn(engine) == [1.0] * 4
     (warning,) = [record.getMessage() for record in caplog.records if "could not be made ready" in record.getMessage()]
-    assert warning.startswith(f"engine: {NAME} could not be made ready, first goes on running model tiny: ")
+    assert warning.startswith(f"engine: {NAME} could not be made ready; first continues to run model tiny: ")
     assert reason in warning
     assert world.makers["tensorrt"].compiled == []
 
@@ -274,14 +274,14 @@ def test_a_failed_build_is_one_warning(
 def test_what_was_built_is_compared_again_before_it_is_used(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An engine that passed in the builder but answers otherwise here never takes over; a right one does, warmed up."""
+    """An engine that passed in the builder but answers differently here never takes over; a right engine does, after a warm-up."""
     builder(monkeypatch, "")
     maker = world.makers["tensorrt"]
     open_made(maker, world.request(NAME), world.cache)
     right = maker.load
 
     class Off:
-        """The right engine, but for one network that is off by a tenth."""
+        """The right engine, except for one network with an error of a tenth."""
 
         name = "wrong"
 
@@ -311,7 +311,7 @@ def test_what_was_built_is_compared_again_before_it_is_used(
 def test_a_comparison_that_failed_in_the_builder_is_kept(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The verdict in the cache counts, whatever the builder's exit status."""
+    """An engine that failed its comparison does not take over, whatever exit status the builder has."""
     builder(monkeypatch, "")
     world.lay(NAME, 1.0, passed=False)
     engine = swapping(world)
@@ -322,7 +322,7 @@ def test_a_comparison_that_failed_in_the_builder_is_kept(
 
 
 def test_one_build_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The second waits for the first; both end when they are told to, without a word, and leave no process."""
+    """The second build waits for the first; both end without a warning when they are closed, and leave no process."""
     program = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(600)"
     (tmp_path / "pids").mkdir()
     builder(monkeypatch, program, str(tmp_path / "pids"))
@@ -341,7 +341,7 @@ def test_one_build_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_an_engine_that_is_closed_before_it_began_builds_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """close() is final."""
+    """After close() no build starts."""
     monkeypatch.setattr(swap, "build_command", lambda *_: pytest.fail("it was built"))
     engine = swapping(world)
     engine.close()

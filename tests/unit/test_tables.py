@@ -1,4 +1,4 @@
-"""Tables as Excel, LibreOffice and people write them, and names of files as other systems spell them."""
+"""Tables as Excel, LibreOffice and users write them, and file names as other systems spell them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def files(folder: Path, form: Literal["NFC", "NFD"]) -> None:
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_table_means_the_same_however_a_program_writes_it(tmp_path: Path, spelling: str, form: Literal["NFC", "NFD"]) -> None:
-    """Separator, decimal sign, ends of lines, blank rows, empty cells and spellings of names change nothing, whoever reads the table."""
+    """Separator, decimal sign, line ends, blank rows, empty cells and spellings of names do not change what either reader returns."""
     files(tmp_path, form)
     (tmp_path / "labels.csv").write_bytes(SPELLINGS[spelling].encode())
     table = read_clip_table(tmp_path / "labels.csv", tmp_path)
@@ -59,7 +59,7 @@ def test_a_table_means_the_same_however_a_program_writes_it(tmp_path: Path, spel
 
 
 def test_two_spellings_of_one_name_are_one_file(tmp_path: Path) -> None:
-    """Rows of two people, one with a Mac, are about the same recording: what contradicts is told."""
+    """Rows with a composed and a decomposed name are about the same recording, so contradictions between them are reported."""
     files(tmp_path, "NFD")
     rows = f"sub/{NFD}.mp4,bark,0,3\nsub\\café.mp4,meow,0,3\n"
     (tmp_path / "labels.csv").write_text(f"file,label,onset_s,offset_s\n{rows}", encoding="utf-8")
@@ -68,7 +68,7 @@ def test_two_spellings_of_one_name_are_one_file(tmp_path: Path) -> None:
 
 
 def test_each_part_of_a_path_may_be_spelt_in_its_own_way(tmp_path: Path) -> None:
-    """A folder in one normal form may hold a file in another; what is not there is not found, and no folder is a file."""
+    """A folder and the file in it may have different normal forms. A missing file and a folder are not found."""
     folder = tmp_path / unicodedata.normalize("NFD", "é")
     folder.mkdir()
     (folder / "ü.mp4").touch()
@@ -78,12 +78,12 @@ def test_each_part_of_a_path_may_be_spelt_in_its_own_way(tmp_path: Path) -> None
 
 
 def test_rows_are_told_by_the_line_they_begin_on(tmp_path: Path) -> None:
-    """Blank rows, values over two lines and a line for Excel count as lines."""
+    """Line numbers count blank rows, values over two lines and the line `sep=;`."""
     path = tmp_path / "t.csv"
     path.write_text('sep=;\n\na;b\n;;\n1;"x\ny"\n2;z;\n', encoding="utf-8")
     assert read_table(path) == (["a", "b"], [(5, {"a": "1", "b": "x\ny"}), (7, {"a": "2", "b": "z"})])
     path.write_text("a;b\n;\n1;2;3\n", encoding="utf-8")
-    with pytest.raises(DataError, match="row 3: it must have at most the 2 fields"):
+    with pytest.raises(DataError, match="row 3: the row must have at most the 2 fields"):
         read_table(path)
     path.write_bytes("a,b\ncaf\xe9,1\n".encode("latin-1"))
     with pytest.raises(DataError, match="save it as CSV UTF-8"):
@@ -102,6 +102,6 @@ def test_the_index_of_sounds_and_photos_is_read_the_same(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("text", ["", "a", "1,2,3", "1.000,5", "1:30"])
 def test_what_is_no_number_of_seconds_is_refused(text: str) -> None:
-    """A thousands separator is not guessed at."""
+    """Text with a thousands separator is refused."""
     with pytest.raises(ValueError, match="could not convert"):
         to_seconds(text)

@@ -1,4 +1,4 @@
-"""The TensorRT engine with a stand-in for the compiler: building, cache, comparison, running. Nothing here was run on TensorRT."""
+"""Tests of the TensorRT engine with a stand-in compiler: building, cache, comparison, running. Nothing here was run on TensorRT."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from streamav.errors import EngineError
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet_trace() -> Iterator[None]:
-    """Keep pytest from recording torch's trace of every node, which doubles the time of an export."""
+    """Stop pytest from recording torch's trace of every node, which doubles the time of an export."""
     trace = logging.getLogger("torch.__trace")
     before, trace.disabled = trace.disabled, True
     yield
@@ -52,7 +52,7 @@ def request_for(bundle: Bundle, recipe: str = "tensorrt-fp16") -> EngineRequest:
 
 @pytest.fixture(scope="session")
 def exported() -> dict[object, ExportedProgram]:
-    """Programs that were exported before: exporting a window takes seconds, and the bundle is always the same."""
+    """Cache exported programs: exporting a window takes seconds, and the bundle is always the same."""
     return {}
 
 
@@ -78,13 +78,13 @@ def export_once(exported: dict[object, ExportedProgram], monkeypatch: pytest.Mon
 
 @pytest.fixture
 def asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the kept answer before and after."""
+    """Clear the cached answer before and after the test."""
     tensorrt_problem.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
 
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch, asked_anew: None) -> None:
-    """The sentence says what to install and from where."""
+    """The message names the package to install and its index."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     problem = tensorrt_problem.__wrapped__()
     assert problem is not None
@@ -100,7 +100,7 @@ def test_a_machine_without_a_driver_is_named(monkeypatch: pytest.MonkeyPatch, as
 
 @pytest.fixture
 def with_gpu(monkeypatch: pytest.MonkeyPatch, asked_anew: None, tmp_path: Path) -> dict[str, str]:
-    """Pretend there is a driver and a GPU; the versions may be changed."""
+    """Simulate a driver and a GPU; a test may change the versions."""
     monkeypatch.setattr(tensorrt_compiler, "NVIDIA_DRIVER", tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     versions = {"torch-tensorrt": ".".join(torch.__version__.split(".")[:2]) + ".0"}
@@ -111,7 +111,7 @@ def with_gpu(monkeypatch: pytest.MonkeyPatch, asked_anew: None, tmp_path: Path) 
 def test_a_package_that_raises_a_bare_exception_is_a_reason(
     with_gpu: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """torch_tensorrt prints and raises Exception when libnvinfer is missing: both end in one sentence, and nothing is printed."""
+    """An import of torch_tensorrt that prints or raises a bare Exception (without libnvinfer) ends in one sentence and prints nothing."""
     (tmp_path / "torch_tensorrt").mkdir()
     code = "print('import error')\nraise Exception('Could not find libnvinfer.so.11\\n  Search paths: none')\n"
     (tmp_path / "torch_tensorrt" / "__init__.py").write_text(code)
@@ -125,7 +125,7 @@ def test_a_package_that_raises_a_bare_exception_is_a_reason(
 
 @pytest.mark.parametrize("version", ["2.10.0", "2.14.0", "2.11.0" if not torch.__version__.startswith("2.11") else "2.12.0"])
 def test_versions_that_do_not_fit_are_named(with_gpu: dict[str, str], version: str) -> None:
-    """Older and newer ones were not read, and torch must be of the same version."""
+    """Versions that were not read are refused, and so is a torch of another version."""
     with_gpu["torch-tensorrt"] = version
     problem = tensorrt_problem.__wrapped__()
     assert problem is not None
@@ -134,7 +134,7 @@ def test_versions_that_do_not_fit_are_named(with_gpu: dict[str, str], version: s
 
 
 def test_bfloat16_needs_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU before compute capability 8.0 is refused for bf16 and not for fp16."""
+    """A GPU below compute capability 8.0 is refused for bf16 and accepted for fp16."""
     monkeypatch.setattr(tensorrt_compiler, "tensorrt_problem", lambda: None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "T4")
@@ -145,7 +145,7 @@ def test_bfloat16_needs_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_asking_imports_no_torch() -> None:
-    """On a machine without a driver, finding out that TensorRT cannot be used costs no import of torch."""
+    """On a machine without a driver, the check for TensorRT imports no torch."""
     if Path("/proc/driver/nvidia/version").exists():
         pytest.skip("there is an NVIDIA driver here")
     program = """
@@ -161,13 +161,13 @@ print("torch" in sys.modules)
 
 
 def test_selection_knows_the_maker() -> None:
-    """The three recipes lead to it."""
+    """The three TensorRT recipes select this engine."""
     for precision in ("fp16", "bf16", "fp32"):
         assert isinstance(maker_of(load_recipe(f"tensorrt-{precision}")), TensorRTMaker)
 
 
 def test_what_cannot_be_used_is_not_built(bundle: Bundle, tmp_path: Path) -> None:
-    """The reason becomes the error, and the cache stays empty."""
+    """When the engine cannot be used, the error is the reason, and the cache stays empty."""
     compiler = StandInCompiler(trouble="no NVIDIA driver is loaded here")
     with pytest.raises(EngineError, match="no NVIDIA driver"):
         open_made(TensorRTMaker(compiler), request_for(bundle), EngineCache(tmp_path / "engines"))
@@ -187,13 +187,13 @@ def test_what_cannot_be_used_is_not_built(bundle: Bundle, tmp_path: Path) -> Non
     ids=["capability", "tensorrt", "torch"],
 )
 def test_another_gpu_or_library_is_another_engine(bundle: Bundle, other: StandInCompiler) -> None:
-    """Compute capability and every version are in the key."""
+    """Compute capability, GPU and every version are in the key."""
     request = request_for(bundle)
     assert engine_key(TensorRTMaker(other), request) != engine_key(TensorRTMaker(StandInCompiler()), request)
 
 
 def test_the_key_says_what_the_gpu_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real compiler reads it from torch, and the versions from what is installed."""
+    """The real compiler reads the GPU from torch, and the versions from the installed packages."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 6))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA RTX A2000")
     parts = TorchTensorRT().parts()
@@ -208,7 +208,7 @@ def test_the_key_says_what_the_gpu_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def built(bundle: Bundle, exported: dict[object, ExportedProgram], tmp_path_factory: pytest.TempPathFactory) -> EngineCache:
-    """A cache in which the engine of the tiny bundle was built in half precision, with programs exported for it."""
+    """Return a cache in which the engine of the tiny bundle was built in half precision, with programs exported for it."""
     cache = EngineCache(tmp_path_factory.mktemp("engines"))
     with pytest.MonkeyPatch.context() as patch:
         export_once(exported, patch)
@@ -218,7 +218,7 @@ def built(bundle: Bundle, exported: dict[object, ExportedProgram], tmp_path_fact
 
 @pytest.mark.slow
 def test_an_entry_holds_one_engine_a_network_and_its_facts(bundle: Bundle, built: EngineCache) -> None:
-    """Four engine files, the reference's answers, the verdict, and how each engine is run."""
+    """An entry holds four engine files, the reference's answers, the verdict, and the inputs and outputs of each engine."""
     (entry,) = built.entries()
     files = {path.name for path in entry.path.iterdir()}
     assert files == {f"{name}.engine" for name in NETWORK_NAMES} | {"reference.npz", "entry.json"}
@@ -236,7 +236,7 @@ def test_an_entry_holds_one_engine_a_network_and_its_facts(bundle: Bundle, built
 
 @pytest.mark.slow
 def test_profiles_and_workspace_come_from_the_recipe(bundle: Bundle, tmp_path: Path) -> None:
-    """Least, usual and largest batch of each network; pictures also bounded by their pixels."""
+    """Each network is built for a smallest, usual and largest batch; the batch of pictures is also bounded by their pixels."""
     request = request_for(bundle)
     recipe = request.recipe.model_copy(
         update={"batch": request.recipe.batch.model_copy(update={"visual_pixels": 8 * 112 * 112}), "workspace_bytes": 123}
@@ -249,7 +249,7 @@ def test_profiles_and_workspace_come_from_the_recipe(bundle: Bundle, tmp_path: P
 
 @pytest.mark.slow
 def test_a_second_open_builds_nothing(bundle: Bundle, built: EngineCache) -> None:
-    """What the first made is found by its key."""
+    """A second open finds the engine by its key and builds nothing."""
     compiler = StandInCompiler()
     maker = TensorRTMaker(compiler)
     assert is_made(maker, request_for(bundle), built)
@@ -259,7 +259,7 @@ def test_a_second_open_builds_nothing(bundle: Bundle, built: EngineCache) -> Non
 
 @pytest.mark.slow
 def test_the_engine_answers_any_batch_in_numpy(bundle: Bundle, built: EngineCache) -> None:
-    """uint8 and float32 in, float32 out, near float32 torch, whatever the batch: more than the largest is cut up."""
+    """The engine takes uint8 and float32 and returns float32 close to torch for every batch; batches above the largest are cut."""
     compiler = StandInCompiler()
     engine = open_made(TensorRTMaker(compiler), request_for(bundle), built)
     plain = TorchEngine(build_modules(bundle), load_recipe("torch-fp32").batch)
@@ -271,7 +271,7 @@ def test_the_engine_answers_any_batch_in_numpy(bundle: Bundle, built: EngineCach
         }
         for name, arrays in inputs.items():
             for array in arrays:
-                array.flags.writeable = False  # what capture hands over may not be written
+                array.flags.writeable = False  # arrays from capture may be read-only
             compiler.batches.clear()
             for got, want in zip(engine.network(name)(*arrays), plain.network(name)(*arrays), strict=True):
                 assert got.dtype == np.float32
@@ -282,7 +282,7 @@ def test_the_engine_answers_any_batch_in_numpy(bundle: Bundle, built: EngineCach
 
 @pytest.mark.slow
 def test_a_damaged_file_is_built_again(bundle: Bundle, built: EngineCache, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """One sentence in the log, and a whole engine afterwards."""
+    """A damaged engine gives one warning and is built again."""
     import shutil
 
     shutil.copytree(built.folder, tmp_path / "engines")
@@ -300,7 +300,7 @@ def test_a_damaged_file_is_built_again(bundle: Bundle, built: EngineCache, tmp_p
 
 @pytest.mark.slow
 def test_a_build_that_fails_says_why_and_leaves_nothing(bundle: Bundle, tmp_path: Path) -> None:
-    """What the compiler raises, a bare Exception included, becomes one sentence; engines built before it are removed."""
+    """Any exception of the compiler becomes one sentence, and engines built before it are removed."""
     compiler = StandInCompiler(failure=Exception("Conversion of operator\n aten.i0 not supported"), failing=2)
     with pytest.raises(EngineError, match=r"TensorRT cannot build network audio: Conversion of operator aten\.i0 not supported"):
         open_made(TensorRTMaker(compiler), request_for(bundle), EngineCache(tmp_path))
@@ -310,9 +310,9 @@ def test_a_build_that_fails_says_why_and_leaves_nothing(bundle: Bundle, tmp_path
 
 @pytest.mark.slow
 def test_an_engine_that_differs_is_refused(bundle: Bundle, tmp_path: Path) -> None:
-    """Wrong numbers never run: the error gives the figures, and the verdict stays for `engines list`."""
+    """An engine with wrong results never runs: the error gives the errors, and the verdict is kept for `engines list`."""
     cache = EngineCache(tmp_path)
-    for _ in range(2):  # also the second time, when it lies in the cache
+    for _ in range(2):  # also the second time, from the cache
         with pytest.raises(EngineError, match="differs from the float32 reference"):
             open_made(TensorRTMaker(StandInCompiler(shift=1.0)), request_for(bundle), cache)
     (entry,) = cache.entries()
@@ -322,17 +322,17 @@ def test_an_engine_that_differs_is_refused(bundle: Bundle, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_an_entry_that_cannot_be_loaded_says_why(bundle: Bundle, built: EngineCache) -> None:
-    """What TensorRT refuses, and facts of another kind, are errors with the place."""
+    """A file that TensorRT refuses and wrong facts are errors that name the place."""
     (entry,) = built.entries()
     maker = TensorRTMaker(RefusingCompiler())
     with pytest.raises(EngineError, match=r"TensorRT cannot load .*visual\.engine: wrong magic"):
         maker.load(request_for(bundle), entry.path, entry.facts)
-    with pytest.raises(EngineError, match="does not say how visual is run"):
+    with pytest.raises(EngineError, match="must hold the inputs and outputs of network visual"):
         maker.load(request_for(bundle), entry.path, {"networks": {}})
 
 
 class RefusingCompiler(StandInCompiler):
-    """Cannot load anything."""
+    """A stand-in compiler that fails to load any engine."""
 
     def open(self, data: bytes, inputs: Sequence[str], outputs: int) -> Callable[..., Tensor | Sequence[Tensor]]:
         msg = "wrong magic"
@@ -343,7 +343,7 @@ class RefusingCompiler(StandInCompiler):
 
 
 def doubling(batches: list[int]) -> TensorRTNetwork:
-    """A network of one uint8 input and two outputs, in half precision on the CPU."""
+    """Return a network with one uint8 input and two outputs, in half precision on the CPU."""
 
     def run(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         assert tensor.dtype == torch.float16
@@ -355,7 +355,7 @@ def doubling(batches: list[int]) -> TensorRTNetwork:
 
 
 def test_staging_memory_is_used_again_and_keeps_nothing() -> None:
-    """Smaller, larger and equal batches one after the other give each its own numbers."""
+    """Batches of different sizes, one after another, each get their own results."""
     network = doubling([])
     for count in (2, 1, 5, 5, 3):
         pixels = np.random.default_rng(count).integers(0, 256, (count, 3), np.uint8)
@@ -365,7 +365,7 @@ def test_staging_memory_is_used_again_and_keeps_nothing() -> None:
 
 
 def test_results_do_not_change_with_the_next_call() -> None:
-    """What was given stays what it was."""
+    """A later run does not change earlier results."""
     network = doubling([])
     (first, _), (second, _) = network(np.full((2, 3), 7, np.uint8)), network(np.full((2, 3), 9, np.uint8))
     assert first.max() == 14
@@ -374,15 +374,15 @@ def test_results_do_not_change_with_the_next_call() -> None:
 
 @pytest.mark.parametrize("wrong", [np.zeros((2, 4), np.uint8), np.zeros((2, 3), np.float32)], ids=["shape", "type"])
 def test_wrong_inputs_are_refused_before_the_gpu_sees_them(wrong: NDArray[np.generic]) -> None:
-    """The message says what the network takes and what came."""
+    """A wrong input is refused with what the network takes and what it got."""
     batches: list[int] = []
-    with pytest.raises(EngineError, match=r"network double cannot run: it takes uint8 \(n, 3\), got"):
+    with pytest.raises(EngineError, match=r"network double must get inputs of uint8 \(n, 3\), got"):
         doubling(batches)(wrong)
     assert batches == []
 
 
 def test_a_fault_of_the_gpu_is_an_engine_error() -> None:
-    """Whatever the package raises while it runs is named with the network."""
+    """Any exception of the package during a run becomes an error that names the network."""
 
     def run(tensor: torch.Tensor) -> torch.Tensor:
         msg = "CUDA error: device lost"

@@ -1,4 +1,4 @@
-"""What our code asks of torch-tensorrt, against what its wheels say: keywords, converters, and the wheels themselves."""
+"""Tests of our use of torch-tensorrt against the facts of its wheels: keywords, converters, and the wheels themselves."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MOST = 16
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet_trace() -> Iterator[None]:
-    """Keep pytest from recording torch's trace of every node, which doubles the time of an export."""
+    """Stop pytest from recording torch's trace of every node, which doubles the time of an export."""
     trace = logging.getLogger("torch.__trace")
     before, trace.disabled = trace.disabled, True
     yield
@@ -48,7 +48,7 @@ def quiet_trace() -> Iterator[None]:
 
 
 def calls(source: str) -> Iterator[tuple[str, set[str]]]:
-    """Give, for every call into torch_tensorrt, the last part of its name and the keywords that are passed."""
+    """Return, for every call of torch_tensorrt, the last part of its name and the keywords that are passed."""
     tree = ast.parse(source)
     imported = {
         alias.asname or alias.name
@@ -64,7 +64,7 @@ def calls(source: str) -> Iterator[tuple[str, set[str]]]:
 
 
 def unknown_keywords(source: str, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Give every keyword that a version does not have, and every function that was not read."""
+    """Return every keyword that a version does not have, and every function that was not read."""
     return sorted(
         f"{version} {name}({word}=)"
         for name, words in calls(source)
@@ -77,7 +77,7 @@ def unknown_keywords(source: str, facts: Mapping[str, Mapping[str, Any]]) -> lis
 
 
 def test_every_keyword_exists_in_every_version() -> None:
-    """What is passed to torch_tensorrt is a parameter in 2.11, 2.12 and 2.13."""
+    """Every keyword passed to torch_tensorrt is a parameter in 2.11, 2.12 and 2.13."""
     source = Path(tensorrt_compiler.__file__).read_text(encoding="utf-8")
     assert {name for name, _ in calls(source)} == {"Input", "convert_exported_program_to_serialized_trt_engine", "TorchTensorRTModule"}
     assert sum(len(words) for _, words in calls(source)) >= 11
@@ -85,7 +85,7 @@ def test_every_keyword_exists_in_every_version() -> None:
 
 
 def test_a_keyword_that_a_version_lacks_is_found() -> None:
-    """The check sees what 2.13 removed, and a function that was never read."""
+    """The check finds keywords that 2.13 removed, and a function that was never read."""
     source = "import torch_tensorrt\ntorch_tensorrt.dynamo.compile(p, inputs=[], enabled_precisions={1})\ntorch_tensorrt.fuse(fast=1)\n"
     found = unknown_keywords(source, read_facts())
     assert "2.13.0 compile(enabled_precisions=)" in found
@@ -94,7 +94,7 @@ def test_a_keyword_that_a_version_lacks_is_found() -> None:
 
 
 def test_one_file_knows_the_package() -> None:
-    """No other module imports torch_tensorrt, so that reading that one is enough."""
+    """Only one module imports torch_tensorrt, so checking this module is enough."""
     users = {
         path.name
         for path in (ROOT / "streamav").rglob("*.py")
@@ -107,7 +107,7 @@ def test_one_file_knows_the_package() -> None:
 
 
 def test_the_versions_read_are_those_that_may_be_installed() -> None:
-    """The facts span what the probe lets through and the extra asks for."""
+    """The facts cover all versions that the check accepts and that the extra asks for."""
     read = {tuple(int(part) for part in version.split(".")[:2]) for version in read_facts()}
     assert read == {(2, minor) for minor in range(tensorrt_compiler.OLDEST[1], tensorrt_compiler.NEWEST[1] + 1)}
     if (ROOT / "pyproject.toml").is_file():
@@ -115,7 +115,7 @@ def test_the_versions_read_are_those_that_may_be_installed() -> None:
 
 
 def test_outputs_are_named_as_the_engine_is_asked_for_them() -> None:
-    """Every version names an engine's outputs output0, output1, ..."""
+    """Every version names the outputs of an engine output0, output1, ..."""
     assert {tuple(one["output_names"]) for one in read_facts().values()} == {("f'output{i}'",)}
 
 
@@ -124,13 +124,13 @@ def test_outputs_are_named_as_the_engine_is_asked_for_them() -> None:
 
 @pytest.fixture(scope="session", params=PROFILES)
 def profile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, dict[str, nn.Module]]:
-    """The true networks of a profile with random weights."""
+    """Return the networks of a profile with random weights."""
     bundle = write_random_bundle(request.param, tmp_path_factory.mktemp("random") / request.param)
     return bundle, build_modules(bundle)
 
 
 def examples(bundle: Bundle, count: int) -> dict[str, tuple[NDArray[np.generic], ...]]:
-    """Give random inputs of every network."""
+    """Return random inputs of every network."""
     generator, card = np.random.default_rng(0), bundle.card
     size = VSCGOptions.from_dict(card.localizer.options).segment_size
     grid = (count, card.visual.grid, card.visual.grid, card.visual.size)
@@ -155,7 +155,7 @@ def missing_operators(module: nn.Module, name: str, bundle_path: Path, precision
 @pytest.mark.parametrize("recipe_name", ["tensorrt-fp16", "tensorrt-bf16", "tensorrt-fp32"])
 @pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
 def test_every_operator_has_a_converter(profile: tuple[Bundle, dict[str, nn.Module]], recipe_name: str) -> None:
-    """All four networks of every profile, exported as the maker exports them, are covered in every version, free batch included."""
+    """All operators of all networks of every profile have a converter in every version, also for a free batch."""
     bundle, modules = profile
     recipe = load_recipe(recipe_name)
     for name in NETWORK_NAMES:
@@ -167,7 +167,7 @@ def test_every_operator_has_a_converter(profile: tuple[Bundle, dict[str, nn.Modu
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
 def test_imported_variants_are_covered_too() -> None:
-    """A weakly supervised network with the reference code's habits: sound handed through, modalities swapped, pooling by strides."""
+    """A weakly supervised network as in the reference code is covered: sound returned unchanged, modalities swapped, strided pooling."""
     sizes = {"audio_size": 8, "visual_size": 8, "grid": 3, "classes": 3, "hidden": 8, "attention_size": 8, "front_size": 8}
     options = replace(VSCGOptions.corrected("weakly", **sizes), front="linear_v", pool="floor", swap_av=True)
     localizer = VSCG(options).eval()
@@ -179,7 +179,7 @@ def test_imported_variants_are_covered_too() -> None:
 
 
 class HandedThrough(nn.Module):
-    """Gives one of its inputs as it is."""
+    """Returns one of its inputs unchanged."""
 
     def forward(self, left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return left, right + 1
@@ -187,7 +187,7 @@ class HandedThrough(nn.Module):
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_an_input_is_never_an_output(precision: str) -> None:
-    """What a network hands through comes out of an operator, with the same numbers: an engine's input cannot be its output."""
+    """An input that is also an output comes out of an operator with the same numbers, since an engine's input cannot be its output."""
     inputs = (np.arange(6, dtype=np.float32).reshape(2, 3),) * 2
     program = export_network(HandedThrough(), inputs, DTYPES[precision], MOST)
     assert not set(program.graph_signature.user_outputs) & set(program.graph_signature.user_inputs)
@@ -197,7 +197,7 @@ def test_an_input_is_never_an_output(precision: str) -> None:
 
 
 class Uncovered(nn.Module):
-    """Two operators that the package cannot convert: one at all, one with a free axis."""
+    """A module with two operators that the package cannot convert: one not at all, one not with a free axis."""
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.special.i0(x), torch.log1p(x)
@@ -205,7 +205,7 @@ class Uncovered(nn.Module):
 
 @pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
 def test_an_operator_without_a_converter_is_found() -> None:
-    """The check names what is not covered, and what is covered for fixed shapes only."""
+    """The check names operators that are not covered, and those that are covered for fixed shapes only."""
     program = export_network(Uncovered(), (np.ones((2, 3), np.float32),), torch.float32, MOST)
     missing = uncovered(program, read_facts())
     assert set(missing) == set(read_facts())
@@ -224,7 +224,7 @@ def program_answers(program: ExportedProgram, inputs: tuple[NDArray[np.generic],
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("network", NETWORK_NAMES)
 def test_the_exported_program_answers_as_the_module_does(profile: tuple[Bundle, dict[str, nn.Module]], network: str) -> None:
-    """In float32 and at batches of 1, 3 and 16, unrolling and rewriting change nothing but the last digits."""
+    """In float32 at batches of 1, 3 and 16, unrolling and rewriting change the results by rounding at most."""
     bundle, modules = profile
     inputs = examples(bundle, MOST)[network]
     program = export_network(modules[network], inputs, torch.float32, MOST)
@@ -242,7 +242,7 @@ def test_the_exported_program_answers_as_the_module_does(profile: tuple[Bundle, 
 
 @pytest.mark.slow
 def test_the_stored_facts_are_what_the_wheels_say(tmp_path: Path) -> None:
-    """The wheels of every version, downloaded and read anew, give the file in tests/golden."""
+    """The wheels of every version, downloaded and read again, give the file in tests/golden."""
     if not SCRIPT.is_file():
         pytest.skip("not a working tree")
     versions = sorted(read_facts())
@@ -265,7 +265,7 @@ def test_the_stored_facts_are_what_the_wheels_say(tmp_path: Path) -> None:
 
 
 class Recorder:
-    """Stands for one function of the package: refuses what that version does not take, keeps what it was given."""
+    """A stand-in for one function of the package: it refuses arguments that the version does not have, and records the others."""
 
     def __init__(self, known: list[str], answer: object) -> None:
         self.known, self.answer = set(known), answer
@@ -280,7 +280,7 @@ class Recorder:
 @pytest.mark.parametrize("version", sorted(read_facts()))
 @pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
 def test_the_compiler_speaks_to_every_version(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shapes, types, workspace and names reach functions that take only what that version takes."""
+    """Shapes, types, workspace and names are passed to functions that accept only the parameters of that version."""
     known = read_facts()[version]["parameters"]
     inputs = Recorder(known["Input"], None)
     convert = Recorder(known["convert_exported_program_to_serialized_trt_engine"], b"engine")
@@ -309,7 +309,7 @@ def test_the_compiler_speaks_to_every_version(version: str, monkeypatch: pytest.
 
 
 class Pair(nn.Module):
-    """Two inputs, two outputs."""
+    """A module with two inputs and two outputs."""
 
     def forward(self, left: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return left * 2, right.sum(dim=1)

@@ -1,4 +1,4 @@
-"""Promises of thresholds: checked ranges, and one order of the places they are taken from."""
+"""Tests of thresholds: checked ranges, and the order of the places that set them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ CARD = PartialThresholds(on=0.6, off=0.35, min_segments=2, gap_segments=1)
     [{"off": 0.7}, {"on": 1.2}, {"on": math.nan}, {"min_segments": 0}, {"min_segments": 61}, {"gap_segments": -1}, {"gap_segments": 61}],
 )
 def test_values_out_of_range_are_refused(wrong: dict[str, float]) -> None:
-    """In code by ShapeError; what a user writes by pydantic, but for `off` above `on`, which only shows once all places are known."""
+    """Values out of range are a ShapeError in code and a pydantic error in settings.
+
+    An `off` above `on` is found only after all places are merged.
+    """
     with pytest.raises(ShapeError, match="thresholds need"):
         Thresholds(**({"on": 0.6, "off": 0.35} | wrong))  # type: ignore[arg-type]
     if "off" not in wrong:
@@ -44,7 +47,7 @@ places = st.fixed_dictionaries(
 def test_each_value_comes_from_the_first_place_that_has_it(
     own: dict[str, float], general: dict[str, float], card_class: dict[str, float]
 ) -> None:
-    """The setting of the class, the general setting, the card's class, the card."""
+    """Each value comes from the first of: the class's setting, the general setting, the card's class, the card."""
     found = resolve(
         "bark",
         card=CARD,
@@ -58,12 +61,12 @@ def test_each_value_comes_from_the_first_place_that_has_it(
 
 
 def test_places_that_are_missing_say_nothing() -> None:
-    """The card alone is enough."""
+    """The card alone sets all values."""
     assert resolve("bark", card=CARD) == Thresholds(on=0.6, off=0.35, min_segments=2, gap_segments=1)
 
 
 def test_a_lower_on_takes_the_off_of_the_card_along_and_never_one_that_was_asked_for() -> None:
-    """Whoever lowers only `on` need not know the card's `off`; an `off` in the settings above `on` is an error that names the class."""
+    """A lower `on` in the settings lowers the card's `off`; an `off` in the settings above `on` is an error that names the class."""
     for own, general in product((None, PartialThresholds(on=0.2)), repeat=2):
         if own or general:
             assert resolve("bark", card=CARD, general=general, own=own).off == 0.2

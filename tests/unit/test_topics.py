@@ -1,4 +1,4 @@
-"""Topic names, broker URLs."""
+"""Tests of topic names and broker URLs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamav.publish.url import parse_broker_url
 
 
 def test_every_topic_is_plain_levels_below_the_base() -> None:
-    """No leading slash, no space, nothing but letters, digits, minus and underscore in a level; all topics differ."""
+    """All topics differ, have no leading slash, and each level holds only letters, digits, minus and underscore."""
     topics = Topics("home/av")
     source = "porch"
     names = [
@@ -36,7 +36,7 @@ def test_every_topic_is_plain_levels_below_the_base() -> None:
 
 
 def test_topics_of_the_contract() -> None:
-    """The names that subscribers rely on."""
+    """The topics have the names of the contract."""
     topics = Topics()
     assert topics.status == "streamav/status"
     assert topics.event("porch") == "streamav/porch/event"
@@ -45,7 +45,7 @@ def test_topics_of_the_contract() -> None:
 
 @pytest.mark.parametrize("source", ["a/b", "a b", "", "+", "#", "status", "info", "stats", "doctor", "ä"])
 def test_odd_source_names_are_refused(source: str) -> None:
-    """A source id is one topic level and no word of the service itself."""
+    """A source id must be one topic level and not a reserved word of the service."""
     with pytest.raises(SettingsError):
         load_settings(environment={}, options={"source": {"id": source}})
 
@@ -61,7 +61,7 @@ def test_odd_source_names_are_refused(source: str) -> None:
     ],
 )
 def test_a_broker_url_becomes_settings(url: str, values: dict[str, object]) -> None:
-    """Host, and where written port, user, base and TLS, are read from the URL, and the settings accept them; nothing is filled in."""
+    """Host, and port, user, base and TLS when present, are read from the URL and accepted by the settings; no default is added."""
     assert parse_broker_url(url) == values
     settings = load_settings(environment={}, options={"mqtt": values})
     assert settings.mqtt is not None
@@ -70,13 +70,13 @@ def test_a_broker_url_becomes_settings(url: str, values: dict[str, object]) -> N
 
 @pytest.mark.parametrize("url", ["http://broker", "mqtt://", "mqtt://broker:99999", "mqtt://broker:x", "mqtt://b?x=1", "mqtt://[::1"])
 def test_what_is_no_broker_url_is_refused(url: str) -> None:
-    """The error shows what one looks like."""
+    """A text that is no broker URL is refused with an example of a URL."""
     with pytest.raises(SettingsError, match="mqtt://127"):
         parse_broker_url(url)
 
 
 def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
-    """The list of processes would show it; the message says where it belongs."""
+    """A password in the URL is refused; the error does not repeat it and names the right place for it."""
     with pytest.raises(SettingsError, match="STREAMAV_MQTT_PASSWORD") as caught:
         parse_broker_url("mqtt://me:hunter2@broker")
     assert "hunter2" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What a checkpoint file may do to us: nothing but give arrays."""
+"""Tests that a checkpoint file can only provide arrays and can do nothing else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ZIPPED = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "stream"])
 
 def save(value: object, path: Path, *, zipped: bool = True) -> Path:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the classes of authors_networks have no source text to keep
+        warnings.simplefilter("ignore", UserWarning)  # the classes of authors_networks have no source text that torch could store
         torch.save(value, path, _use_new_zipfile_serialization=zipped)
     return path
 
@@ -51,7 +51,7 @@ def small_state() -> dict[str, torch.Tensor]:
 
 
 def archive(program: bytes, path: Path, *, storages: dict[str, bytes] | None = None, compression: int = zipfile.ZIP_STORED) -> Path:
-    """Write a zip checkpoint around a pickle of our own."""
+    """Write a checkpoint in the zip format around a given pickle."""
     with zipfile.ZipFile(path, "w", compression) as file:
         file.writestr("archive/data.pkl", program)
         file.writestr("archive/version", "3\n")
@@ -61,7 +61,7 @@ def archive(program: bytes, path: Path, *, storages: dict[str, bytes] | None = N
 
 
 def stream(program: bytes, path: Path) -> Path:
-    """Write a checkpoint of the older format around a pickle of our own."""
+    """Write a checkpoint in the older format around a given pickle."""
     system = {"protocol_version": LEGACY_VERSION, "little_endian": True, "type_sizes": {}}
     parts = [pickle.dumps(value, protocol=2) for value in (LEGACY_MAGIC, LEGACY_VERSION, system)]
     path.write_bytes(b"".join(parts) + program + pickle.dumps([], protocol=2))
@@ -69,7 +69,7 @@ def stream(program: bytes, path: Path) -> Path:
 
 
 class Calls:
-    """Pickles as a call of any function, as an attacker would write it."""
+    """Pickles as a call of any function, as in an attack."""
 
     def __init__(self, function: object, *arguments: object) -> None:
         self.call = (function, arguments)
@@ -100,7 +100,7 @@ HOSTILE: dict[str, Callable[[str], object]] = {
 @pytest.mark.parametrize("supervision", ["fully", "weakly"])
 @pytest.mark.parametrize(("module", "name"), [("vscgfully_model", "vscg_net"), ("GTM3_model", "GTM3"), ("__main__x", "GTM")])
 def test_whole_modules_give_their_tensors(tmp_path: Path, supervision: str, module: str, name: str, zipped: bool) -> None:
-    """A whole pickled network gives every tensor under its state_dict name, without its classes being there."""
+    """A whole pickled network gives every tensor under its state_dict name, although its classes do not exist."""
     with authors_network(supervision, module=module, name=name) as network:
         path = save(network, tmp_path / "x.pt", zipped=zipped)
         want = {key: value.numpy() for key, value in network.state_dict().items()}
@@ -113,7 +113,7 @@ def test_whole_modules_give_their_tensors(tmp_path: Path, supervision: str, modu
 @ZIPPED
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_state_dicts_give_their_tensors(tmp_path: Path, zipped: bool, protocol: int) -> None:
-    """Views, transposes, steps, scalars, empty and half tensors come back as they were, whatever pickle protocol wrote them."""
+    """Views, transposes, steps, scalars, empty and half tensors are read unchanged, with every pickle protocol."""
     torch.save(small_state(), tmp_path / "x.pt", _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
     got = read_checkpoint(tmp_path / "x.pt")
     assert got.keys() == small_state().keys()
@@ -124,7 +124,7 @@ def test_state_dicts_give_their_tensors(tmp_path: Path, zipped: bool, protocol: 
 
 @ZIPPED
 def test_wrapped_state_dicts_are_found(tmp_path: Path, zipped: bool) -> None:
-    """A state_dict beside an optimizer's state, its names begun by DataParallel, gives plain names."""
+    """A state_dict beside an optimizer's state, with DataParallel's prefix, gives names without the prefix."""
     state = {f"module.{key}": value for key, value in small_state().items()}
     save({"epoch": 3, "optimizer": {"step": torch.ones(2)}, "state_dict": state}, tmp_path / "x.pt", zipped=zipped)
     assert read_checkpoint(tmp_path / "x.pt").keys() == small_state().keys()
@@ -132,7 +132,7 @@ def test_wrapped_state_dicts_are_found(tmp_path: Path, zipped: bool) -> None:
 
 @ZIPPED
 def test_only_what_is_wanted_is_read(tmp_path: Path, zipped: bool) -> None:
-    """`keep` chooses by name."""
+    """`keep` selects tensors by name."""
     save(small_state(), tmp_path / "x.pt", zipped=zipped)
     assert list(read_checkpoint(tmp_path / "x.pt", keep=lambda name: name == "half")) == ["half"]
 
@@ -141,7 +141,7 @@ def test_only_what_is_wanted_is_read(tmp_path: Path, zipped: bool) -> None:
 @pytest.mark.parametrize("protocol", [0, 1, 2, 4, 5])
 @pytest.mark.parametrize("attack", HOSTILE)
 def test_hostile_pickles_run_nothing(tmp_path: Path, write: Callable[[bytes, Path], Path], attack: str, protocol: int) -> None:
-    """Every attack ends in one ModelError and leaves nothing behind."""
+    """Every attack ends in one ModelError and has no effect."""
     mark = tmp_path / "was_run"
     path = write(pickle.dumps(HOSTILE[attack](str(mark)), protocol=protocol), tmp_path / "x.pt")
     with pytest.raises(ModelError, match=r"refused and nothing of it was run"):
@@ -151,14 +151,14 @@ def test_hostile_pickles_run_nothing(tmp_path: Path, write: Callable[[bytes, Pat
 
 
 def test_calls_of_unknown_classes_are_refused(tmp_path: Path) -> None:
-    """A class of a third package is only a node that takes a state; calling it is refused."""
+    """A class of another package becomes a node that stores a state; a call of it is refused."""
     path = archive(b"csomewhere.else\nthing\n(X\x04\x00\x00\x00evil\x85R.".replace(b"(X", b"X"), tmp_path / "x.pt")
     with pytest.raises(ModelError, match="calls a class"):
         read_checkpoint(path)
 
 
 def tensor_program(shape: tuple[int, ...], strides: tuple[int, ...], offset: int, count: int) -> bytes:
-    """Pickle a state_dict with one tensor of our own claims."""
+    """Pickle a state_dict with one tensor that has the given size, strides and offset."""
     out = io.BytesIO()
 
     class Claims:
@@ -196,20 +196,20 @@ def tensor_program(shape: tuple[int, ...], strides: tuple[int, ...], offset: int
 def test_tensors_must_lie_in_their_storage(
     tmp_path: Path, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, count: int
 ) -> None:
-    """Sizes, strides and offsets beyond what the file holds are refused, without their memory being asked for."""
+    """Sizes, strides and offsets beyond the content of the file are refused before memory is allocated."""
     path = archive(tensor_program(shape, strides, offset, count), tmp_path / "x.pt", storages={"0": bytes(16)})
     with pytest.raises(ModelError):
         read_checkpoint(path)
 
 
 def test_a_tensor_of_the_same_form_is_read(tmp_path: Path) -> None:
-    """The claims above are refused for what they claim: an honest one of the same form is read."""
+    """A correct tensor of the same form as the refused tensors above is read."""
     path = archive(tensor_program((2, 2), (2, 1), 0, 4), tmp_path / "x.pt", storages={"0": np.arange(4, dtype="<f4").tobytes()})
     assert np.array_equal(read_checkpoint(path)["w"], [[0, 1], [2, 3]])
 
 
 def test_compressed_archives_are_refused(tmp_path: Path) -> None:
-    """A zip bomb is not unpacked: torch never compresses."""
+    """A zip bomb is not unpacked, because torch never compresses."""
     path = archive(
         tensor_program((1 << 24,), (1,), 0, 1 << 24), tmp_path / "x.pt", storages={"0": bytes(1 << 26)}, compression=zipfile.ZIP_DEFLATED
     )
@@ -220,7 +220,7 @@ def test_compressed_archives_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("write", [archive, stream])
 def test_programs_that_ask_for_memory_are_refused(tmp_path: Path, write: Callable[[bytes, Path], Path]) -> None:
-    """Deeply nested tuples (whose hash recurses in C) and a memo of four billion entries are refused."""
+    """Deeply nested tuples (their hash recurses in C) and a memo of four billion entries are refused."""
     nested = b"\x80\x02})" + b"\x85" * 2_000_000 + b"K\x01s."
     memo = b"\x80\x02}r" + struct.pack("<I", 0xFFFFFFFF) + b"."
     for program in (nested, memo):
@@ -229,7 +229,7 @@ def test_programs_that_ask_for_memory_are_refused(tmp_path: Path, write: Callabl
 
 
 def test_modules_that_hold_themselves_are_refused(tmp_path: Path) -> None:
-    """A module nested in itself ends in an error, not in an endless walk."""
+    """A module that contains itself ends in an error, not in an endless loop."""
     program = b"\x80\x02chere\nnet\n)\x81q\x00}X\x08\x00\x00\x00_modules}X\x01\x00\x00\x00ah\x00ssb."
     with pytest.raises(ModelError, match="nested without end"):
         read_checkpoint(archive(program, tmp_path / "x.pt"))
@@ -240,7 +240,7 @@ def test_modules_that_hold_themselves_are_refused(tmp_path: Path) -> None:
     [b"", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n" + bytes(100), b"{}", b"\x80\x02.", b"ID3" * 50, b"\x08\x00\x00\x00\x00\x00\x00\x00{}"],
 )
 def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
-    """What is no checkpoint gives one clear error."""
+    """A file that is not a checkpoint gives one clear error."""
     path = tmp_path / "x.pt"
     path.write_bytes(content)
     with pytest.raises(ModelError, match=r"x\.pt"):
@@ -248,7 +248,7 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_torchscript_missing_and_large_files_are_refused(tmp_path: Path) -> None:
-    """A TorchScript archive, an absent file, a folder, and a file above the limit give a ModelError."""
+    """A TorchScript archive, a missing file, a folder, and a file above the limit give a ModelError."""
     with zipfile.ZipFile(tmp_path / "script.pt", "w") as file:
         file.writestr("a/data.pkl", b"}.")
         file.writestr("a/constants.pkl", b").")
@@ -262,7 +262,7 @@ def test_torchscript_missing_and_large_files_are_refused(tmp_path: Path) -> None
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_never_gives_anything_but_a_model_error(tmp_path: Path, zipped: bool, data: st.DataObject) -> None:
-    """Truncated or changed at any place, a file is read or refused; no other error comes out."""
+    """A file truncated or changed at any place is read or refused; no other error occurs."""
     whole = bytearray(save(small_state(), tmp_path / "whole.pt", zipped=zipped).read_bytes())
     if data.draw(st.booleans()):
         whole = whole[: data.draw(st.integers(0, len(whole) - 1))]

@@ -1,4 +1,4 @@
-"""Events out of scores of seconds."""
+"""Tests of the tracker: events from the scores of segments."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def scored(index: int, *shares: float, final: bool = True, age: int = 0) -> Segm
 
 
 def rounds_of(thought: Sequence[Sequence[float]], latency: int, first: int = 0) -> tuple[list[list[SegmentScores]], list[SegmentScores]]:
-    """Give what an aggregation would: thought[t][age] each second, and at the end the rest as final."""
+    """Return what an aggregation would give: thought[t][age] for each segment, and at the end the rest as final."""
     rounds = []
     for newest in range(len(thought)):
         seen = range(max(0, newest - latency + 1), newest + 1)
@@ -64,7 +64,7 @@ def play(tracker: Tracker, thought: Sequence[Sequence[float]], latency: int, rea
 
 
 def simple(tracker: Tracker, scores: Sequence[float], reason: EndReason = EndReason.ENDED) -> list[Event]:
-    """Play a stream whose seconds are final at once."""
+    """Play a stream whose segments are final at once."""
     return play(tracker, [[score] * 10 for score in scores], 1, reason)
 
 
@@ -76,7 +76,7 @@ def by_id(events: Sequence[Event]) -> dict[str, list[Event]]:
 
 
 def runs(scores: Sequence[float], min_segments: int, gap_segments: int) -> list[tuple[int, int]]:
-    """Find the events of final scores in the plainest way: start and end (exclusive) of each."""
+    """Return the events of final scores by a simple search: start and end (exclusive) of each."""
     found = []
     start = 0
     while start < len(scores):
@@ -94,14 +94,14 @@ def runs(scores: Sequence[float], min_segments: int, gap_segments: int) -> list[
 
 
 def spans(events: Sequence[Event]) -> list[tuple[int, int]]:
-    """Give start and end in seconds of the events that ended confirmed."""
+    """Return start and end in seconds of the events that ended confirmed."""
     return sorted(
         (event.start_ns // SECOND_NS, (event.end_ns or 0) // SECOND_NS) for event in events if event.phase is END and event.confirmed
     )
 
 
 def test_an_event_begins_goes_on_and_ends() -> None:
-    """A run above the thresholds gives new, an update each second, and end once the pause was too long."""
+    """A run above the thresholds gives new, an update for each segment, and end after a pause that is too long."""
     events = simple(make_tracker(), [0.1, 0.7, 0.8, 0.4, 0.1, 0.65, 0.2, 0.1, 0.0])
     assert [event.phase for event in events] == [NEW, UPDATE, UPDATE, UPDATE, END]
     assert [event.sequence for event in events] == [1, 2, 3, 4, 5]
@@ -114,14 +114,14 @@ def test_an_event_begins_goes_on_and_ends() -> None:
 
 
 def test_a_pause_longer_than_the_gap_parts_two_events() -> None:
-    """With gap 1, two seconds below `off` end the event; the next one has its own id."""
+    """With gap 1, two segments below `off` end the event; the next event has its own id."""
     events = simple(make_tracker(), [0.7, 0.1, 0.7, 0.1, 0.1, 0.7])
     assert spans(events) == [(0, 3), (5, 6)]
     assert len(by_id(events)) == 2
 
 
 def test_two_labels_are_active_at_once() -> None:
-    """Labels do not know of each other."""
+    """Two labels are independent: both can have an open event."""
     tracker = make_tracker(labels=("bark", "siren"))
     events = [event for index in range(3) for event in tracker.push([scored(index, 0.7, 0.65)])]
     assert [(event.label, event.phase) for event in events[:2]] == [("bark", NEW), ("siren", NEW)]
@@ -129,7 +129,7 @@ def test_two_labels_are_active_at_once() -> None:
 
 
 def test_an_early_guess_that_does_not_hold_is_retracted() -> None:
-    """A second that is loud at age 0 and quiet once final gives new and end, never confirmed."""
+    """A segment that is loud at age 0 and quiet when final gives new and end, never confirmed."""
     thought = [[0.1] * 10, [0.9, 0.2, 0.1, 0.1, 0, 0, 0, 0, 0, 0], [0.1] * 10, [0.1] * 10]
     events = play(make_tracker(), thought, 3)
     assert [(event.phase, event.confirmed, event.end_reason) for event in events] == [
@@ -140,14 +140,14 @@ def test_an_early_guess_that_does_not_hold_is_retracted() -> None:
 
 
 def test_an_event_is_confirmed_when_enough_seconds_are_final() -> None:
-    """With latency 3 and two seconds asked for, the second final second confirms."""
+    """With latency 3 and min_segments 2, the second final segment confirms the event."""
     events = play(make_tracker(min_segments=2), [[0.9] * 10] * 6, 3)
     assert [event.confirmed for event in events] == [False, False, False, True, True, True, True]
     assert events[0].newest_end_ns == SECOND_NS
 
 
 def test_the_start_may_move_while_provisional() -> None:
-    """A second that turns out to belong to the event moves its start; the id stays."""
+    """A segment that later turns out to belong to the event moves its start, and the id stays."""
     thought = [[0.1, 0.7, 0.7] + [0.7] * 7, *[[0.7] * 10] * 5]
     events = play(make_tracker(min_segments=2), thought, 3)
     assert events[0].start_ns in {0, SECOND_NS}
@@ -156,7 +156,7 @@ def test_the_start_may_move_while_provisional() -> None:
 
 
 def test_an_onset_that_turns_out_to_be_later_is_no_retraction() -> None:
-    """The claimed second falls once final, the next one holds: one event, whose start moves."""
+    """When the first segment falls but the next one holds, the event stays one event and its start moves."""
     thought = [[0.1] * 10, [0.9, 0.9, *[0.2] * 8], *[[0.9] * 10] * 4]
     events = play(make_tracker(), thought, 3)
     assert [event.phase for event in events[:3]] == [NEW, UPDATE, UPDATE]
@@ -175,13 +175,13 @@ def test_an_onset_that_turns_out_to_be_later_is_no_retraction() -> None:
     ],
 )
 def test_closing_ends_what_is_open(reason: EndReason, scores: list[float], expected: EndReason, confirmed: bool) -> None:
-    """Each open event ends at its last second, with the reason it was closed for unless it never held."""
+    """Closing ends each open event at its last segment with the given reason; at the end of the source an unconfirmed one is retracted."""
     end = simple(make_tracker(min_segments=2), scores, reason)[-1]
     assert (end.phase, end.end_reason, end.confirmed, end.end_ns) == (END, expected, confirmed, len(scores) * SECOND_NS)
 
 
 def test_an_event_inside_one_push_is_told_from_new_to_end() -> None:
-    """The first window makes ten seconds final at once; what began and ended in them is published whole."""
+    """An event that begins and ends in the ten segments that the first window makes final is reported with new and end."""
     tracker = make_tracker()
     events = tracker.push([scored(index, 0.9 if index in {2, 3} else 0.1, age=9 - index) for index in range(10)])
     assert [event.phase for event in events] == [NEW, END]
@@ -190,13 +190,13 @@ def test_an_event_inside_one_push_is_told_from_new_to_end() -> None:
 
 
 def test_nothing_is_said_twice() -> None:
-    """A second that changes nothing about an event gives no message."""
+    """A segment that changes nothing about an event gives no message."""
     events = simple(make_tracker(gap_segments=3), [0.9, 0.1, 0.1, 0.1])
     assert [event.phase for event in events] == [NEW, END]
 
 
 def test_ids_sort_by_time_and_do_not_depend_on_the_hour() -> None:
-    """A replay has the ids of its media time; a live run those of UTC; both differ by label and source only in the hash."""
+    """Ids of a replay hold media time, ids of a live run UTC; labels and sources change only the hash part."""
     replay, live = simple(make_tracker(), [0.1, 0.9])[0], simple(make_tracker(media_ids=False), [0.1, 0.9])[0]
     assert replay.id[:10] == ulid(1000, "")[:10]
     assert live.id[:10] == ulid((EPOCH_NS + SECOND_NS) // 1_000_000, "")[:10]
@@ -205,14 +205,14 @@ def test_ids_sort_by_time_and_do_not_depend_on_the_hour() -> None:
 
 
 def test_a_ulid_is_crockford_base_32() -> None:
-    """The example of the ULID specification: 1469918176385 ms is 01ARYZ6S41."""
+    """The example of the ULID specification holds: 1469918176385 ms is 01ARYZ6S41."""
     assert ulid(1469918176385, "x")[:10] == "01ARYZ6S41"
     assert set(ulid(2**48 - 1, "y")) <= set("0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 
 
 @given(st.data(), st.integers(1, 30), latencies, st.integers(1, 3), st.integers(0, 3))
 def test_the_life_of_events(data: st.DataObject, length: int, latency: int, min_segments: int, gap_segments: int) -> None:
-    """Whatever windows think of the seconds, each event is told as the contract says."""
+    """For any scores, the messages of each event follow the contract."""
     events = play(make_tracker(min_segments, gap_segments), data.draw(revisions(length)), latency)
     for messages in by_id(events).values():
         assert [event.phase for event in messages] == [NEW, *[UPDATE] * (len(messages) - 2), END]
@@ -243,7 +243,7 @@ def test_the_life_of_events(data: st.DataObject, length: int, latency: int, min_
 def test_confirmed_events_are_those_of_the_final_scores(
     data: st.DataObject, length: int, latency: int, min_segments: int, gap_segments: int
 ) -> None:
-    """What was thought on the way leaves no trace in the events that stay."""
+    """Scores that are not final do not change the confirmed events."""
     thought = data.draw(revisions(length))
     final = [thought[t][min(latency - 1, length - 1 - t)] for t in range(length)]
     events = play(make_tracker(min_segments, gap_segments), thought, latency)
@@ -252,13 +252,13 @@ def test_confirmed_events_are_those_of_the_final_scores(
 
 @given(probabilities, latencies)
 def test_a_longer_latency_only_delays(scores: list[float], latency: int) -> None:
-    """Where windows agree, the latency changes when events are told, not which."""
+    """When all windows agree, the latency changes when events are reported, but not which events."""
     thought = [[score] * 10 for score in scores]
     assert spans(play(make_tracker(), thought, latency)) == spans(simple(make_tracker(), scores))
 
 
 def test_a_new_stretch_after_a_loss_goes_on_with_other_ids() -> None:
-    """After a close the tracker takes up again at a later second, and ids never repeat."""
+    """After a close the tracker continues at a later segment, and ids never repeat."""
     tracker = make_tracker()
     first = tracker.push([scored(0, 0.9)]) + tracker.close(reason=EndReason.SOURCE_LOST)
     second = tracker.push([scored(7, 0.9)]) + tracker.close()
@@ -267,7 +267,7 @@ def test_a_new_stretch_after_a_loss_goes_on_with_other_ids() -> None:
 
 
 def test_the_table_knows_every_way_out() -> None:
-    """Each state can be left, and only END leads to nothing."""
+    """Every state can be left, and only END leads to the state NOTHING."""
     assert set(TRANSITIONS) == set(State)
     for state, ways in TRANSITIONS.items():
         for happening, (after, phase) in ways.items():
@@ -277,7 +277,7 @@ def test_the_table_knows_every_way_out() -> None:
 
 
 def test_the_place_is_the_peak_and_the_cells_around_it() -> None:
-    """The box holds the cells of at least half the peak that touch it, and no other strong cell."""
+    """The box holds the cells of at least half the peak that are connected with it, and no other strong cell."""
     grid = np.full((7, 7), 0.001, np.float32)
     grid[2, 3], grid[2, 4], grid[6, 0] = 0.4, 0.3, 0.25
     place = locate([grid])
@@ -288,7 +288,7 @@ def test_the_place_is_the_peak_and_the_cells_around_it() -> None:
 
 
 def test_flat_attention_has_no_box() -> None:
-    """Where nothing stands out there is no place to show."""
+    """Flat attention gives no box."""
     place = locate([np.full((7, 7), 1 / 49, np.float32)])
     assert place is not None
     assert place.box is None
@@ -296,6 +296,6 @@ def test_flat_attention_has_no_box() -> None:
 
 
 def test_a_label_needs_a_column() -> None:
-    """A negative class_id would read the probability of background."""
+    """A negative class_id is refused, because it would read the probability of background."""
     with pytest.raises(ShapeError, match="class_id"):
         LabelOptions(label="bark", label_name="Bark", class_id=-1, thresholds=Thresholds(on=0.6, off=0.35))

@@ -1,4 +1,4 @@
-"""Promises of `streamav train` about its options: each one has an effect on a kind of data, or is refused by name."""
+"""Tests of the options of `streamav train`: each has an effect on a kind of data or is refused by name."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ GIVEN = {
     "resume": ["--resume"],
     "force": ["--force"],
 }
-"""Each option with a value that is not its default."""
+"""Each option with a value other than its default."""
 CHOSEN: dict[Kind, list[str]] = {"baseline": ["--network", "avel"], "table": ["--table", "IV"]}
-"""What makes a folder of features one of these kinds."""
+"""Options that select one of these kinds for a folder of features."""
 MARKS: dict[Kind, str] = {"clips": "labels.csv", "clip_features": "extraction.json", "material": "index.csv"}
-"""The file by which a folder is known."""
+"""The file that identifies the kind of a folder."""
 KIND_NAMES: tuple[Kind, ...] = get_args(Kind)
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Everything that is asked of the three trainings; none of them runs."""
+    """Records the calls of the three trainings and runs none of them."""
     found: list[object] = []
 
     class Run:
@@ -75,7 +75,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 
 def call(place: Path, kind: Kind, *more: str) -> int:
-    """Call the command on a folder of *kind*, with *more* options after those that the kind needs."""
+    """Call the command on a folder of *kind*, with *more* options after those of the kind."""
     if kind in MARKS:
         (place / MARKS[kind]).touch()
     return main(["train", "--data", str(place), "--out", "out", *CHOSEN.get(kind, []), *more])
@@ -86,7 +86,7 @@ def flag(option: str) -> str:
 
 
 def test_every_option_has_its_kinds() -> None:
-    """A new option must be entered with the kinds that take it, and with a value for the tests below."""
+    """Every option is listed with the kinds that take it and with a value for these tests."""
     options = set(inspect.signature(train_module.train).parameters) - {"context"}
     assert set(TAKES) == options
     assert set(GIVEN) == options
@@ -96,7 +96,7 @@ def test_every_option_has_its_kinds() -> None:
 @pytest.mark.parametrize("kind", KIND_NAMES)
 @pytest.mark.parametrize("option", [option for option in TAKES if option != "data"])
 def test_no_option_is_swallowed(option: str, kind: Kind, tmp_path: Path, asked: list[object], capsys: pytest.CaptureFixture[str]) -> None:
-    """An option that a kind of data takes reaches its training; any other ends with 2, naming option, kind and what takes it."""
+    """An option reaches the training of a kind that takes it; for other kinds it exits with 2 and names option, kind and takers."""
     if kind in TAKES[option]:
         assert call(tmp_path, kind) == 0
         plain = list(asked)
@@ -110,7 +110,7 @@ def test_no_option_is_swallowed(option: str, kind: Kind, tmp_path: Path, asked: 
     assert asked == []
     assert str(tmp_path) in told
     assert flag(option) in told
-    if (option, kind) == ("table", "baseline"):  # the two contradict each other: --table is taken, and --network refused
+    if (option, kind) == ("table", "baseline"):  # the options contradict each other: --table is taken and --network is refused
         assert flag("network") in told
         return
     assert KINDS[kind] in told
@@ -118,7 +118,7 @@ def test_no_option_is_swallowed(option: str, kind: Kind, tmp_path: Path, asked: 
 
 
 def test_the_default_given_in_so_many_words_is_refused_too(tmp_path: Path, asked: list[object], capsys: pytest.CaptureFixture[str]) -> None:
-    """Composite material is trained from five seeds: a user who writes --seeds 1 is told, and several options at once."""
+    """Composite material is trained with five seeds: --seeds 1 is refused, and one message names several refused options."""
     assert call(tmp_path, "material", "--seeds", "1", "--epochs", "3") == 2
     told = capsys.readouterr().err
     assert "--seeds (it is for a folder of features" in told
@@ -130,7 +130,7 @@ def test_the_default_given_in_so_many_words_is_refused_too(tmp_path: Path, asked
 def test_what_one_process_trains_on_is_refused_under_torchrun(
     kind: Kind, tmp_path: Path, asked: list[object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every process would write the same bundle: the command ends with 2 in each of them."""
+    """A start under torchrun is refused with exit code 2 for data on which every process would write the same bundle."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert call(tmp_path, kind) == 2
     assert "without torchrun" in capsys.readouterr().err
@@ -138,7 +138,7 @@ def test_what_one_process_trains_on_is_refused_under_torchrun(
 
 
 def test_a_seed_among_the_settings_is_refused(tmp_path: Path, asked: list[object], capsys: pytest.CaptureFixture[str]) -> None:
-    """--set train.seed would be overwritten by --seed, so the message names that option."""
+    """--set train.seed is refused and the message names --seed."""
     assert call(tmp_path, "features", "--set", "train.seed=3") == 2
     assert "--seed" in capsys.readouterr().err
     assert asked == []

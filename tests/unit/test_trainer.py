@@ -21,7 +21,7 @@ from streamav.training.options import TrainOptions
 
 SEGMENTS, GRID, VISUAL, AUDIO, CLASSES = 10, 2, 6, 5, 3
 STATE_GROUPS = ("network", "best", "average")
-"""Of the state of a run, beside the optimiser's."""
+"""Groups of tensors in the state of a run, besides the optimiser's."""
 
 
 def feature_set(clips: int = 12, seed: int = 0) -> FeatureSet:
@@ -61,12 +61,12 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-class Stop(Exception):  # noqa: N818 - stands for a kill, which is no error
+class Stop(Exception):  # noqa: N818 - it represents a kill, which is not an error
     pass
 
 
 class Killer:
-    """Ends the run in the middle of an epoch, as a kill would."""
+    """A watcher that ends the run in the middle of an epoch, as a kill would."""
 
     def __init__(self, epoch: int, step: int) -> None:
         self.when = (epoch, step)
@@ -80,7 +80,7 @@ class Killer:
 
 
 def test_the_loss_falls() -> None:
-    """Ten epochs on separable clips take the loss well below where it began."""
+    """Ten epochs on separable clips lower the loss to less than 0.7 of its value in the first epoch."""
     result = fit(network(), feature_set(), None, recipe(epochs=10))
     assert result.history[-1].loss < 0.7 * result.history[0].loss
 
@@ -89,7 +89,7 @@ def test_the_loss_falls() -> None:
 @pytest.mark.parametrize("average", [0.0, 0.5])
 @pytest.mark.parametrize("shifted", [0.0, 0.5])
 def test_a_killed_run_goes_on_to_the_same_end(tmp_path: Path, average: float, shifted: float) -> None:
-    """A run killed inside an epoch and resumed ends with the weights, scores and history of one that was never stopped."""
+    """A run that was killed within an epoch and resumed ends with the weights, scores and history of an uninterrupted run."""
     made = recipe(weight_average=average, shifted_share=shifted)
     data, validation = feature_set(), feature_set(6, seed=1)
     whole, resumed = network(), network()
@@ -103,7 +103,7 @@ def test_a_killed_run_goes_on_to_the_same_end(tmp_path: Path, average: float, sh
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
-    """A run is a function of its data, settings and seed; reading ahead changes nothing."""
+    """The same data, settings and seed give the same weights, with and without prefetching; another seed gives others."""
     runs = []
     for changes in ({}, {"prefetch": False}, {"seed": 1}):
         module = network()
@@ -114,14 +114,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
 
 
 def test_a_resumed_run_must_have_the_same_settings(tmp_path: Path) -> None:
-    """Going on with another learning rate is refused, and the message names it."""
+    """Resuming with another learning rate is refused, and the message names the setting."""
     fit(network(), feature_set(), None, recipe(epochs=1), folder=tmp_path)
     with pytest.raises(SettingsError, match="learning_rate"):
         fit(network(), feature_set(), None, recipe(learning_rate=0.5), folder=tmp_path, resume=True)
 
 
 def test_a_resumed_run_must_have_the_same_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What auto came to is part of the state: on a processor where it comes to something else, the message names what to set."""
+    """If auto means another precision on resuming, the run is refused, and the message names the precision to set."""
     monkeypatch.setattr("streamav.training.precision._multiplies_bfloat16", lambda: True)
     fit(network(), feature_set(), None, recipe(epochs=1), folder=tmp_path)
     monkeypatch.setattr("streamav.training.precision._multiplies_bfloat16", lambda: False)
@@ -135,7 +135,7 @@ def test_a_resumed_run_must_have_the_same_precision(tmp_path: Path, monkeypatch:
 
 @pytest.mark.slow
 def test_the_loss_falls_in_bfloat16_too() -> None:
-    """Ten epochs in bfloat16 end near where float32 ends, and not at the same weights."""
+    """Ten epochs in bfloat16 end with nearly the same loss as in float32, and with different weights."""
     networks = [network(), network()]
     losses = [
         fit(module, feature_set(), None, recipe(epochs=10, precision=name)).history[-1].loss
@@ -146,7 +146,7 @@ def test_the_loss_falls_in_bfloat16_too() -> None:
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
-    """A state file that was cut short is one clear error, not a fresh start."""
+    """A state file that was cut short raises an error; the run does not start again silently."""
     fit(network(), feature_set(), None, recipe(epochs=1), folder=tmp_path)
     state = tmp_path / "training.safetensors"
     state.write_bytes(state.read_bytes()[:100])
@@ -155,7 +155,7 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_spoils_the_weights() -> None:
-    """An infinite target ends training with an error that names epoch and step; the weights stay finite."""
+    """A loss that is not finite ends training with an error that names epoch and step; the weights stay finite."""
     module = network()
     data = feature_set()
 
@@ -170,7 +170,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_spoils_the_weights() 
 
 @pytest.mark.parametrize("average", [0.0, 0.5])
 def test_the_best_weights_on_validation_are_kept(average: float) -> None:
-    """The network ends with the weights of the epoch that scored best, the last of equals, and scores that again."""
+    """The network ends with the weights of the epoch with the best score (the last of equal ones), and has this score again."""
     module = network()
     validation = feature_set(6, seed=1)
     result = fit(module, feature_set(), validation, recipe(epochs=12, select_every=1, weight_average=average))
@@ -182,10 +182,10 @@ def test_the_best_weights_on_validation_are_kept(average: float) -> None:
 
 
 def test_a_tie_does_not_keep_the_least_trained_weights() -> None:
-    """Where every look at the validation split scores alike, the weights of the last look are kept."""
+    """If every validation score is equal, the weights of the last scored epoch are kept."""
     module = network()
     first = weights(module)
-    # So small steps change no answer, and yet the weights.
+    # Steps this small change the weights but no answer.
     result = fit(module, feature_set(), feature_set(6, seed=1), recipe(epochs=7, select_every=3, learning_rate=1e-7))
     assert len({record.validation["accuracy"] for record in result.history if record.validation}) == 1
     assert result.best_epoch == 7
@@ -194,7 +194,7 @@ def test_a_tie_does_not_keep_the_least_trained_weights() -> None:
 
 
 def test_the_average_begins_at_the_first_weights_and_moves_with_each_step() -> None:
-    """After every step it is decay * average + (1 - decay) * weights, and it is what a run without validation ends with."""
+    """After every step the average is decay * average + (1 - decay) * weights; a run without validation ends with the average."""
     module = network()
     expected = weights(module)
 
@@ -209,7 +209,7 @@ def test_the_average_begins_at_the_first_weights_and_moves_with_each_step() -> N
 
 
 def test_a_run_that_does_not_get_better_stops() -> None:
-    """With patience, a run whose learning rate is too small to change an answer ends early and says so."""
+    """With patience, a run whose learning rate is too small to change an answer ends early, and its result states this."""
     result = fit(
         network(), feature_set(), feature_set(6, seed=1), recipe(epochs=50, select_every=1, patience_epochs=3, learning_rate=1e-12)
     )
@@ -219,19 +219,19 @@ def test_a_run_that_does_not_get_better_stops() -> None:
 
 
 def test_the_learning_rate_follows_its_steps() -> None:
-    """The rate is multiplied after the named epochs, not in them."""
+    """The learning rate is multiplied after the epochs of `decay_epochs`, not in them."""
     options = TrainOptions(learning_rate=1.0, decay=0.5, decay_epochs=(2, 4))
     assert [options.learning_rate_at(epoch) for epoch in range(1, 6)] == [1.0, 1.0, 0.5, 0.5, 0.25]
 
 
 def test_an_unknown_setting_names_the_nearest() -> None:
-    """A misspelt setting is refused with the right name."""
+    """An unknown setting is refused, and the message names the nearest known one."""
     with pytest.raises(SettingsError, match="learning_rate"):
         TrainOptions.from_dict({"learn_rate": 0.1})
 
 
 def test_a_network_is_asked_where_it_is() -> None:
-    """The clips go to the device of the network; no other device can be named, since it would not be used."""
+    """Clips are moved to the device of the network; `answers` has no argument for a device."""
     data, asked = feature_set(), network()
     asked.train()
     said = answers(asked, data.batches(5), "argmax29", 0.7)
@@ -242,7 +242,7 @@ def test_a_network_is_asked_where_it_is() -> None:
 
 
 def test_the_state_holds_the_average_under_the_network_s_own_names(tmp_path: Path) -> None:
-    """The file's form does not hang on what computes the average, so that states of older versions are gone on from."""
+    """The state file holds the average under the network's own names, so that states of older versions can be resumed."""
     module = network()
     fit(module, feature_set(), feature_set(6, seed=1), recipe(epochs=1, weight_average=0.5), folder=tmp_path)
     progress = load_progress(tmp_path)

@@ -1,4 +1,4 @@
-"""Promises of what is shown while a training runs."""
+"""Tests of the progress display of a training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamav.training.fit.run_state import EpochRecord, StepReport
 
 
 class Clock:
-    """Seconds that go on only when they are told to."""
+    """A clock in seconds that a test moves."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -27,7 +27,7 @@ def record(epoch: int, accuracy: float | None) -> EpochRecord:
 
 
 def test_the_time_left_is_that_of_all_seeds() -> None:
-    """After four of forty steps, ten seconds each, six minutes are left, and the line names seed, epoch, loss and accuracy."""
+    """After four of forty steps of ten seconds each six minutes are left; the line names seed, epoch, loss and accuracy."""
     clock, said = Clock(), list[str]()
     progress = TrainingProgress([5, 6], steps=2, epochs=10, clock=clock, say=said.append)
     watcher = progress.watcher(5)
@@ -40,7 +40,7 @@ def test_the_time_left_is_that_of_all_seeds() -> None:
 
 
 def test_steps_before_a_kill_do_not_count_for_the_pace() -> None:
-    """A run that goes on from epoch 9 of 10 has no more left than its last steps take."""
+    """A run resumed at epoch 9 of 10 shows the time of its remaining steps only."""
     clock, said = Clock(), list[str]()
     watcher = TrainingProgress([0], steps=3, epochs=10, clock=clock, say=said.append).watcher(0)
     for step in (1, 2, 3):
@@ -51,7 +51,7 @@ def test_steps_before_a_kill_do_not_count_for_the_pace() -> None:
 
 
 def test_lines_are_few() -> None:
-    """An epoch without a look at the validation split gets a line only when the last one is a minute old."""
+    """An epoch without validation gets a line only when the last line is a minute old."""
     clock, said = Clock(), list[str]()
     watcher = TrainingProgress([0], steps=1, epochs=100, clock=clock, say=said.append).watcher(0)
     for epoch in range(1, 61):
@@ -61,7 +61,7 @@ def test_lines_are_few() -> None:
 
 
 def test_no_bar_is_drawn_into_a_file(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where standard error is no terminal there are plain lines, without control characters."""
+    """Without a terminal the progress is plain lines without control characters."""
     with training_progress([0], 1, 1, Console(file=io.StringIO())) as progress:
         watcher = progress.watcher(0)
         watcher.step(StepReport(epoch=1, step=1, loss=2.0))
@@ -70,7 +70,7 @@ def test_no_bar_is_drawn_into_a_file(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_terminal_sees_one_bar_for_everything() -> None:
-    """At a terminal one bar tells seed, epoch, loss and time left."""
+    """At a terminal one bar shows seed, epoch, loss and time left."""
     screen = io.StringIO()
     with training_progress([0, 1], 1, 2, Console(file=screen, force_terminal=True, color_system=None, width=200)) as progress:
         for seed in (0, 1):

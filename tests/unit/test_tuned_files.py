@@ -1,4 +1,4 @@
-"""Promises of what tuning writes: a configuration and a card that say the same to a live run, a picture, and honest sentences."""
+"""Promises of what tuning writes: a configuration and a card with the same settings for a live run, a plot, and remarks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamav.bundle import AudioCard, ClassEntry, DetectionCard, LocalizerCard,
 from streamav.config import DetectionSettings
 from streamav.config_loading import load_settings
 from streamav.errors import DataError, MissingExtraError, SettingsError
-from streamav.evaluation.counting import ScoredSeconds
+from streamav.evaluation.counting import FinalSegments
 from streamav.thresholds import PartialThresholds, Thresholds
 from streamav.training.streams.tuned import Curve, config_text, detection_of, draw_curve, sparkline, write_config
 from streamav.training.streams.tuning import Asked, raised_on_quiet, tuned_on_streams
@@ -45,7 +45,7 @@ settings = st.builds(
 def test_configuration_and_card_say_the_same_to_a_run(
     tmp_path_factory: pytest.TempPathFactory, general: Thresholds, classes: list[Thresholds], latency: int
 ) -> None:
-    """Whatever was tuned, a run has exactly these settings, from the copied card as from the configuration beside the old card."""
+    """A run has exactly the tuned settings, both with the copied card and with the configuration and the old card."""
     detection = detection_of(CARD, general, classes, latency)
     path = tmp_path_factory.mktemp("config") / "tuned.toml"
     write_config(path, config_text('a "model"', detection, ["One", "two."]))
@@ -59,13 +59,13 @@ def test_configuration_and_card_say_the_same_to_a_run(
 
 
 def test_the_settings_of_a_card_are_those_of_a_run() -> None:
-    """A class's own where the card has some, the general ones elsewhere."""
+    """A class has its own settings if the card holds some, and the general settings otherwise."""
     assert CARD.thresholds() == tuple(one.thresholds for one in label_options(CARD, DetectionSettings()))
     assert CARD.thresholds()[1] == Thresholds(on=0.8, off=0.4, min_segments=3, gap_segments=1)
 
 
 def test_a_configuration_is_never_written_over(tmp_path: Path) -> None:
-    """What is there stays."""
+    """An existing configuration file is never overwritten."""
     path = tmp_path / "there.toml"
     path.write_text("mine", encoding="utf-8")
     with pytest.raises(SettingsError, match="must not exist yet"):
@@ -74,14 +74,14 @@ def test_a_configuration_is_never_written_over(tmp_path: Path) -> None:
 
 
 def test_a_sparkline_goes_from_low_to_high() -> None:
-    """The least is the lowest bar, the greatest the highest, what is not a number a space; all alike is the middle."""
+    """The smallest value is the lowest bar, the largest the highest, and NaN a space; equal values are bars of middle height."""
     assert sparkline([0.0, float("nan"), 0.5, 1.0]) == "▁ ▅█"
     assert sparkline([0.3, 0.3]) == "▅▅"
     assert sparkline([float("nan")]) == " "
 
 
 def test_a_picture_needs_matplotlib_and_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without either it is an error of the settings; the first names the command that installs it."""
+    """A missing folder raises a SettingsError; a missing matplotlib raises an error with the command that installs it."""
     curve = Curve(title="x", alarms_per_hour=(0.0, 1.0), lines={"event-F1": (0.1, 0.2)}, chosen=0.5)
     with pytest.raises(SettingsError, match="cannot be written"):
         draw_curve(curve, tmp_path / "no" / "curve.png")
@@ -90,18 +90,18 @@ def test_a_picture_needs_matplotlib_and_a_place(tmp_path: Path, monkeypatch: pyt
         draw_curve(curve, tmp_path / "curve.png")
 
 
-def stream(seed: int) -> ScoredSeconds:
-    """Give events of two classes at 0.8 over noise that reaches 0.6."""
+def stream(seed: int) -> FinalSegments:
+    """Return a stream with events of two classes at 0.8, over noise of up to 0.6."""
     random = np.random.default_rng(seed)
     truth = np.tile(np.repeat([3, 0, 3, 1, 3], [12, 5, 12, 5, 12]), 8).astype(np.int64)
     scores = 0.6 * random.random((len(truth), 4))
     events = np.flatnonzero(truth < 3)
     scores[events, truth[events]] = 0.8
-    return ScoredSeconds(scores, truth)
+    return FinalSegments(scores, truth)
 
 
 def test_tuning_on_streams_tells_what_it_comes_to() -> None:
-    """Figures, curve and sentences belong to the settings; one stream alone cannot check itself, none is refused."""
+    """The result has figures, curve and remarks of the chosen settings; one stream gives no check, and no stream is refused."""
     found = tuned_on_streams(CARD, [stream(1), stream(2)], Asked(0.0, 2))
     assert found.detection.latency_segments == 2
     assert set(found.detection.classes) <= {"bark", "bird"}
@@ -116,7 +116,7 @@ def test_tuning_on_streams_tells_what_it_comes_to() -> None:
 
 
 def test_raising_on_quiet_recordings_tells_how_sure_it_is() -> None:
-    """One alarm in an hour, none allowed: the class is raised just over it, and the sentences say what an hour can show."""
+    """With one alarm in an hour and none allowed, the class's threshold is raised just above it, and the remarks state the limits."""
     recording = np.zeros((3600, 4))
     recording[10:14, 1] = 0.93
     found = raised_on_quiet(CARD, [recording], Asked(0.5, 1))
@@ -126,4 +126,6 @@ def test_raising_on_quiet_recordings_tells_how_sure_it_is() -> None:
     assert found.figures["expected_per_hour"] == 1.0
     assert found.figures["smallest_rate_per_hour"] == 1.0
     assert [point["alarms_per_hour"] for point in found.points] == [0.0, 1.0]
-    assert [word for word in ("rule of three", "expect up to about 1 an hour", "takes 6 h") if word not in " ".join(found.remarks)] == []
+    assert [
+        word for word in ("rule of three", "expect up to about 1 per hour", "6 h without an alarm") if word not in " ".join(found.remarks)
+    ] == []

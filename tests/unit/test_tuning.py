@@ -1,4 +1,4 @@
-"""Promises of tuning: counts as live, a budget that is kept and well spent, thresholds that are only ever raised."""
+"""Tests of tuning: the same counts as live, a budget that is kept and used best, thresholds that are only raised on quiet recordings."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from rigs.random_scores import PROBABILITIES
 
 from streamav.errors import DataError
-from streamav.evaluation.counting import OperatingTable, ScoredSeconds, ScoredStream, operating_table
+from streamav.evaluation.counting import FinalSegments, OperatingTable, ScoredStream, operating_table
 from streamav.evaluation.events import Collar, EventCounts, count_events
 from streamav.evaluation.tuning.budget import Group, best_ratio, share
-from streamav.evaluation.tuning.classes import class_candidates, curve_of, final_seconds, held_out, tune_classes
+from streamav.evaluation.tuning.classes import class_candidates, curve_of, final_segments, held_out, tune_classes
 from streamav.evaluation.tuning.quiet import STRICTEST, quiet_table, raise_thresholds, upper_rate
 from streamav.thresholds import Thresholds
 
@@ -29,32 +29,32 @@ SMALL = [
 ]
 
 
-def drawn_stream(seed: int, length: int = 60) -> ScoredSeconds:
-    """Draw a stream whose scores follow the truth now and then."""
+def drawn_stream(seed: int, length: int = 60) -> FinalSegments:
+    """Draw a stream whose scores sometimes follow the truth."""
     random = np.random.default_rng(seed)
     truth = np.repeat(random.integers(0, CLASSES + 1, length), random.integers(1, 6, length))[:length]
     scores = random.choice(PROBABILITIES, (length, CLASSES + 1))
     scores[:, :CLASSES] *= random.random((length, CLASSES)) < 0.4
     right = random.random(length) < 0.5
     scores[np.flatnonzero(right), truth[right]] = 0.75
-    return ScoredSeconds(scores, truth.astype(np.int64))
+    return FinalSegments(scores, truth.astype(np.int64))
 
 
 streams = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=3).map(lambda seeds: [drawn_stream(seed) for seed in seeds])
 
 
 @given(streams)
-@settings(max_examples=25)
-def test_the_table_counts_as_the_evaluation_does(drawn: list[ScoredSeconds]) -> None:
-    """Hits, false alarms and those in background of every setting are those of count_events on the live run's events."""
+@settings(max_examples=8)
+def test_the_table_counts_as_the_evaluation_does(drawn: list[FinalSegments]) -> None:
+    """Hits, false alarms and background false alarms of every setting are those of count_events on the events of a live run."""
     table = operating_table(drawn, SMALL)
     for number, setting in enumerate(SMALL):
         expected = sum((count_events(one.truth, live_events(one.scores, setting), CLASSES, Collar()) for one in drawn), EventCounts())
-        assert table.counts([number] * CLASSES) == replace(expected, detected=0)  # detection is no part of the table
+        assert table.counts([number] * CLASSES) == replace(expected, detected=0)  # the table does not count `detected`
 
 
 def test_tables_of_two_halves_add_up_to_that_of_all() -> None:
-    """Counts are additive over streams; tables of other settings are refused."""
+    """Tables of different streams can be added; a table of other settings is refused."""
     drawn = [drawn_stream(seed) for seed in range(5)]
     whole, first, second = (operating_table(part, SMALL) for part in (drawn, drawn[::2], drawn[1::2]))
     both = first + second
@@ -66,8 +66,8 @@ def test_tables_of_two_halves_add_up_to_that_of_all() -> None:
 
 
 def test_streams_of_no_or_other_classes_are_refused() -> None:
-    """Nothing, or streams that differ in their classes, is one DataError."""
-    other = ScoredSeconds(np.zeros((3, 2)), np.ones(3, dtype=np.int64))
+    """No stream, or streams with different classes, is a DataError."""
+    other = FinalSegments(np.zeros((3, 2)), np.ones(3, dtype=np.int64))
     for wrong in ([], [drawn_stream(0), other]):
         with pytest.raises(DataError, match="one set of classes"):
             operating_table(wrong, SMALL)
@@ -78,7 +78,7 @@ numbers = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 8), st.integers(0
 
 @given(st.lists(numbers, min_size=1, max_size=4), st.integers(0, 12), st.integers(0, 5))
 def test_a_budget_is_shared_in_the_best_way_there_is(groups: list[list[tuple[int, int, int]]], budget: int, base: int) -> None:
-    """Both the best sum and the best ratio are what trying everything finds, and None is said exactly when nothing is cheap enough."""
+    """The best sum and the best ratio equal those of an exhaustive search, and None is returned exactly when no choice is cheap enough."""
     made = [Group(*(np.array(column) for column in zip(*group, strict=True))) for group in groups]
     ways = [way for way in product(*groups) if sum(one[2] for one in way) <= budget]
     sums = share([group.gains for group in made], [group.costs for group in made], budget)
@@ -106,8 +106,8 @@ def tuned(table: OperatingTable, budget: float, least: int) -> EventCounts | Non
 
 @given(streams, st.integers(1, 12))
 @settings(max_examples=40)
-def test_the_budget_is_kept_and_more_of_it_never_gives_less(drawn: list[ScoredSeconds], least: int) -> None:
-    """On the streams it is tuned on: alarms within the budget, event-F1 that never falls with it, and the same answer again."""
+def test_the_budget_is_kept_and_more_of_it_never_gives_less(drawn: list[FinalSegments], least: int) -> None:
+    """On the tuned streams alarms keep the budget, event-F1 never falls with a larger budget, and results are reproducible."""
     table = operating_table(drawn, SMALL)
     if not table.true.sum() or not table.background_seconds:
         return
@@ -125,8 +125,8 @@ def test_the_budget_is_kept_and_more_of_it_never_gives_less(drawn: list[ScoredSe
 
 @given(streams)
 @settings(max_examples=25)
-def test_own_settings_are_never_worse_than_those_for_all(drawn: list[ScoredSeconds]) -> None:
-    """Whatever keeps the budget when all classes share it is beaten or equalled when each has its own."""
+def test_own_settings_are_never_worse_than_those_for_all(drawn: list[FinalSegments]) -> None:
+    """Settings for each class are at least as good as any single set for all classes that keeps the budget."""
     table = operating_table(drawn, SMALL)
     if not table.true.sum() or not table.background_seconds:
         return
@@ -137,18 +137,18 @@ def test_own_settings_are_never_worse_than_those_for_all(drawn: list[ScoredSecon
             assert tune_classes(table, budget, 1).counts.f1 >= max(kept)
 
 
-def noisy(seed: int, noise: tuple[float, ...]) -> ScoredSeconds:
-    """Give events at 0.8 over noise that reaches so high in each class."""
+def noisy(seed: int, noise: tuple[float, ...]) -> FinalSegments:
+    """Return events at 0.8 over noise up to the given level in each class."""
     random = np.random.default_rng(seed)
     truth = np.tile(np.repeat([3, 0, 3, 1, 3], [12, 5, 12, 5, 12]), 6).astype(np.int64)
     scores = np.concatenate([random.random((len(truth), 3)) * np.array(noise), np.zeros((len(truth), 1))], axis=1)
     events = np.flatnonzero(truth < 3)
     scores[events, truth[events]] = 0.8
-    return ScoredSeconds(scores, truth)
+    return FinalSegments(scores, truth)
 
 
 def test_each_class_gets_what_its_own_noise_asks_for() -> None:
-    """A class over loud noise gets a high threshold, over little noise a class stays free, and one without events has the general one."""
+    """A class with strong noise gets a high threshold, one with weak noise a lower one, and one without events the general one."""
     table = operating_table([noisy(1, (0.78, 0.1, 0.1)), noisy(2, (0.78, 0.1, 0.1))], class_candidates())
     found = tune_classes(table, 0.0)
     assert found.counts.f1 == 1.0
@@ -162,7 +162,7 @@ def test_each_class_gets_what_its_own_noise_asks_for() -> None:
 
 
 def test_few_events_mean_general_settings() -> None:
-    """With fewer events than asked for, no class has settings of its own, and the general ones are the best for all."""
+    """With fewer events than required no class has settings of its own, and all have the general ones."""
     table = operating_table([noisy(1, (0.5, 0.1, 0.1))], class_candidates())
     assert table.true.tolist() == [6, 6, 0]
     found = tune_classes(table, 0.0, least_events=7)
@@ -170,25 +170,25 @@ def test_few_events_mean_general_settings() -> None:
     assert len(set(found.chosen)) == 1
 
 
-def always_loud() -> ScoredSeconds:
-    """Give 50 s of an event and 50 s of background in which another class is as sure as can be."""
+def always_loud() -> FinalSegments:
+    """Return 50 s of an event and 50 s of background in which another class has a score of 0.99."""
     scores = np.zeros((100, 3))
     scores[:50, 0] = scores[75:90, 1] = 0.99
-    return ScoredSeconds(scores, np.repeat([0, 2], 50).astype(np.int64))
+    return FinalSegments(scores, np.repeat([0, 2], 50).astype(np.int64))
 
 
 def test_an_impossible_budget_says_what_is_possible() -> None:
-    """A class that always fires keeps no budget, and streams without events or background are no streams to tune on."""
+    """The error for an impossible budget names the smallest possible rate; streams without events or background are refused."""
     loud = always_loud()
-    with pytest.raises(DataError, match=r"even the strictest give 72\.00 \(1 in 0\.01 h\)"):
+    with pytest.raises(DataError, match=r"the strictest ones still give 72\.00 \(1 in 0\.01 h\)"):
         tune_classes(operating_table([loud], class_candidates()), 1.0)
     for truth in (np.zeros(50, dtype=np.int64), np.full(50, 2)):
         with pytest.raises(DataError, match="true events and background"):
-            tune_classes(operating_table([ScoredSeconds(np.zeros((50, 3)), truth)], class_candidates()), 1.0)
+            tune_classes(operating_table([FinalSegments(np.zeros((50, 3)), truth)], class_candidates()), 1.0)
 
 
 def test_the_curve_rises_with_the_budget_and_leaves_out_what_cannot_be_kept() -> None:
-    """F1 never falls along it, the alarms stay below the budgets, and an impossible budget has no point."""
+    """F1 never falls along the curve, alarms stay within the budgets, and an impossible budget has no point."""
     table = operating_table([drawn_stream(seed, 300) for seed in range(4)], SMALL)
     points = curve_of(table, [0.0, 100.0, 50.0, 1000.0, 3600.0])
     assert points
@@ -199,20 +199,20 @@ def test_the_curve_rises_with_the_budget_and_leaves_out_what_cannot_be_kept() ->
 
 
 def test_halves_check_each_other() -> None:
-    """Settings of one half score the other; where a half has no event there is nothing to tell."""
+    """Each half is scored with the settings of the other half; a half without events gives None."""
     halves = [operating_table([noisy(seed, (0.6, 0.1, 0.1))], class_candidates()) for seed in (1, 2)]
     found = held_out(halves, 0.0)
     assert found is not None
     assert found.true == 24
     assert 0.8 < found.f1 <= 1.0
-    empty = operating_table([ScoredSeconds(np.zeros((50, 4)), np.full(50, 3))], class_candidates())
+    empty = operating_table([FinalSegments(np.zeros((50, 4)), np.full(50, 3))], class_candidates())
     assert held_out([halves[0], empty], 0.0) is None
 
 
 def test_final_seconds_are_those_of_a_latency() -> None:
-    """Each stream gives the seconds that every age has scores for, with their truth."""
+    """Each stream gives the segments that have scores at every age, with their truth."""
     truth = np.arange(40) % 3
-    scored = final_seconds([ScoredStream(np.full((31, 10, 3), 0.5), truth)], 3)
+    scored = final_segments([ScoredStream(np.full((31, 10, 3), 0.5), truth)], 3)
     assert scored[0].scores.shape == (22, 3)
     np.testing.assert_array_equal(scored[0].truth, truth[9:31])
 
@@ -224,7 +224,7 @@ quiet = st.integers(0, 2**32 - 1).map(lambda seed: 0.99 * np.random.default_rng(
 @given(st.lists(quiet, min_size=1, max_size=3), st.sampled_from([0.0, 20.0, 100.0, 1000.0]))
 @settings(max_examples=30)
 def test_quiet_recordings_are_brought_within_the_budget(recordings: list[NDArray[np.float64]], budget: float) -> None:
-    """After raising, a live run over the recordings has at most the budget of alarms, as many as said; no threshold falls."""
+    """After raising, a live run over the recordings has the stated number of alarms, within the budget, and no threshold falls."""
     table = quiet_table(recordings, [START] * 3)
     found = raise_thresholds(table, budget, LABELS)
     assert found == raise_thresholds(table, budget, LABELS)
@@ -239,7 +239,7 @@ def test_quiet_recordings_are_brought_within_the_budget(recordings: list[NDArray
 @given(quiet)
 @settings(max_examples=30)
 def test_less_budget_never_asks_for_less(recording: NDArray[np.float64]) -> None:
-    """The sum of raises falls with the budget, alarms never rise with a threshold, and enough budget leaves everything as it was."""
+    """The sum of raises falls with a larger budget, alarms never rise with a threshold, and a large budget changes nothing."""
     table = quiet_table([recording], [START] * 3)
     assert all((np.diff(alarms) <= 0).all() for alarms in table.alarms)
     raises = [raise_thresholds(table, budget, LABELS).raise_log_odds for budget in (0.0, 50.0, 200.0, 1e6)]
@@ -248,7 +248,7 @@ def test_less_budget_never_asks_for_less(recording: NDArray[np.float64]) -> None
 
 
 def test_only_what_may_be_raised_is_raised() -> None:
-    """The loudest class is raised just over its noise; where it may not be, the budget cannot be kept, and the message names it."""
+    """The loudest class is raised just above its noise; when it may not be raised, the error names it."""
     recording = np.zeros((3600, 4))
     recording[100, 0], recording[200, 1] = 0.873, 0.4
     table = quiet_table([recording], [START] * 3)
@@ -256,21 +256,21 @@ def test_only_what_may_be_raised_is_raised() -> None:
     found = raise_thresholds(table, 0.5, LABELS)
     assert found.on == (0.88, 0.5, 0.5)
     assert found.total == 0
-    with pytest.raises(DataError, match="left over: bark 1"):
+    with pytest.raises(DataError, match="remaining alarms: bark 1"):
         raise_thresholds(table, 0.5, LABELS, only=(1, 2))
     assert raise_thresholds(table, 1.0, LABELS).on == (0.5, 0.5, 0.5)
 
 
 def test_a_class_that_is_always_sure_cannot_be_silenced() -> None:
-    """Above the strictest threshold there is nothing left to do but to disable it, and the message says so."""
-    with pytest.raises(DataError, match=r"left over: siren 1.*enabled = false"):
+    """A class that still gives alarms at the highest threshold is an error that tells how to disable it."""
+    with pytest.raises(DataError, match=r"remaining alarms: siren 1.*enabled = false"):
         raise_thresholds(quiet_table([np.tile([0.0, 0.0, 1.0, 0.0], (50, 1))], [START] * 3), 1.0, LABELS)
-    with pytest.raises(DataError, match="at least one second"):
+    with pytest.raises(DataError, match="at least one segment"):
         quiet_table([np.zeros((0, 4))], [START] * 3)
 
 
 def test_what_no_alarm_proves() -> None:
-    """The rule of three for none, Garwood's table for five, and half as much for twice the hours."""
+    """The bound is the rule of three for no alarm, Garwood's value for five, and half as much for twice the hours."""
     assert upper_rate(0, 1.0) == pytest.approx(-math.log(0.05), abs=1e-6)
     assert upper_rate(5, 1.0) == pytest.approx(10.513, abs=1e-3)
     assert upper_rate(5, 2.0) == pytest.approx(10.513 / 2, abs=1e-3)

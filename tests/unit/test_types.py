@@ -1,4 +1,4 @@
-"""The values that travel between the stages check themselves."""
+"""Tests that the values between the stages check their shapes and types."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ FRAMES = np.zeros((4, 8, 8, 3), np.uint8)
     ids=["empty", "stereo", "float64", "int16"],
 )
 def test_sound_is_mono_float32(samples: NDArray[np.float32]) -> None:
-    """Anything else is refused, with what it must be and what came."""
+    """Any other sound is refused, with what it must be and what was got."""
     with pytest.raises(ShapeError, match=r"AudioBlock.samples must be float32 \(\*\), got"):
         AudioBlock(start_ns=0, samples=samples)
 
 
 def test_pictures_are_rgb() -> None:
-    """Three channels of uint8, rows first."""
+    """Pictures must have three channels of uint8, rows first."""
     VideoFrame(start_ns=0, pixels=FRAMES[0])
     for wrong in (FRAMES, FRAMES[0, :, :, :1], FRAMES[0].astype(np.float32)):
         with pytest.raises(ShapeError, match=r"VideoFrame.pixels"):
@@ -47,7 +47,7 @@ def test_sound_and_pictures_know_their_span(start_ns: int, size: int) -> None:
 
 
 def test_a_segment_is_one_second() -> None:
-    """16 000 samples, no more and no less; it cannot be changed afterwards."""
+    """A segment has exactly 16 000 samples and cannot be changed afterwards."""
     segment = Segment(index=0, start_ns=0, audio=SOUND, frames=FRAMES)
     assert segment.quality == Quality(missing_samples=0, repeated_frames=0)
     with pytest.raises(FrozenInstanceError):
@@ -58,7 +58,7 @@ def test_a_segment_is_one_second() -> None:
 
 @given(available=st.integers(1, 32), frames=st.integers(1, 40))
 def test_frames_that_are_looked_at_are_distinct_in_order_and_spread(available: int, frames: int) -> None:
-    """As many as allowed, each once, in time order, each the one on display in the middle of its stretch; sound and place stay."""
+    """The chosen frames are distinct, in time order, each from the middle of its part; sound and index stay the same."""
     shown = np.arange(available, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
     segment = Segment(index=3, start_ns=3, audio=SOUND, frames=shown)
     seen = segment.looked_at(frames)
@@ -73,7 +73,7 @@ def test_frames_that_are_looked_at_are_distinct_in_order_and_spread(available: i
 
 
 def test_all_frames_are_looked_at_by_default_and_none_never() -> None:
-    """No limit changes nothing; a limit below one frame is refused."""
+    """Without a limit nothing changes; a limit below one frame is refused."""
     segment = Segment(index=0, start_ns=0, audio=SOUND, frames=FRAMES)
     assert segment.looked_at(None) is segment.looked_at(4) is segment
     with pytest.raises(ShapeError, match="at least 1, got 0"):
@@ -81,7 +81,7 @@ def test_all_frames_are_looked_at_by_default_and_none_never() -> None:
 
 
 def test_features_have_their_axes() -> None:
-    """A vector of sound, a grid of pictures."""
+    """Audio features are a vector, visual features a grid."""
     with pytest.raises(ShapeError, match=r"SegmentFeatures.visual"):
         SegmentFeatures(index=0, start_ns=0, audio=SOUND, visual=np.zeros((7, 7), np.float32), level_dbfs=None)
 
@@ -94,12 +94,12 @@ def test_a_window_is_one_to_ten_consecutive_segments(indices: list[int]) -> None
 
 
 def test_a_window_knows_where_it_begins() -> None:
-    """first_index is that of the oldest segment."""
+    """first_index is the index of the oldest segment."""
     assert Window(segments=(features(7), features(8))).first_index == 7
 
 
 def test_scores_of_a_window_agree_in_length() -> None:
-    """Every array has one row a second."""
+    """Every array has one row for each segment."""
     right = window_scores(0, [0.5] * 10)
     with pytest.raises(ShapeError, match=r"WindowScores\.relevance"):
         WindowScores(

@@ -1,4 +1,4 @@
-"""Recurrent layers written out step by step."""
+"""Tests of recurrent layers that are replaced by their single steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ sizes = st.integers(1, 5)
 
 @given(batch=sizes, steps=sizes, size=sizes, hidden=sizes, both=st.booleans(), seed=st.integers(0, 99))
 def test_an_unrolled_lstm_is_the_lstm(batch: int, steps: int, size: int, hidden: int, both: bool, seed: int) -> None:
-    """Same weights, same inputs, same outputs, in one direction and in both."""
+    """An unrolled LSTM gives the outputs of torch's layer, in one direction and in both."""
     torch.manual_seed(seed)
     layer = nn.LSTM(size, hidden, batch_first=True, bidirectional=both)
     inputs = torch.randn(batch, steps, size)
@@ -25,7 +25,7 @@ def test_an_unrolled_lstm_is_the_lstm(batch: int, steps: int, size: int, hidden:
 
 @given(batch=sizes, steps=sizes, size=sizes, hidden=sizes, both=st.booleans(), started=st.booleans(), seed=st.integers(0, 99))
 def test_an_unrolled_gru_is_the_gru(batch: int, steps: int, size: int, hidden: int, both: bool, started: bool, seed: int) -> None:
-    """Also from a state that is not zero, as the event's summary gives one."""
+    """An unrolled GRU gives the outputs of torch's layer, also from a state that is not zero, such as the event's summary."""
     torch.manual_seed(seed)
     layer = nn.GRU(size, hidden, batch_first=True, bidirectional=both)
     inputs = torch.randn(batch, steps, size)
@@ -34,12 +34,12 @@ def test_an_unrolled_gru_is_the_gru(batch: int, steps: int, size: int, hidden: i
 
 
 def test_every_layer_inside_is_replaced() -> None:
-    """Whatever the depth, no LSTM and no GRU is left."""
+    """Unrolling replaces every LSTM and GRU, at any depth of the module."""
     module = unroll(nn.ModuleDict({"a": nn.Sequential(nn.LSTM(2, 3, batch_first=True)), "b": nn.GRU(2, 3, batch_first=True)}))
     assert not any(isinstance(part, nn.RNNBase) for part in module.modules())
 
 
 def test_layers_that_no_network_has_are_refused() -> None:
-    """Stacked layers would need another order of steps; the message says what may be."""
+    """Stacked layers, which need another order of steps, are refused with the supported form."""
     with pytest.raises(EngineError, match="must be single, batch first"):
         unroll(nn.LSTM(2, 3, num_layers=2, batch_first=True))

@@ -37,7 +37,7 @@ def _parameters(module: torch.nn.Module) -> int:
 
 
 def _shapes(model: VSCG) -> dict[str, tuple[int, ...]]:
-    """Shapes of the authors' tensors by their names, dead ones too."""
+    """Return the shapes of the authors' tensors by their names, unused tensors included."""
     own, supervision = model.state_dict(), model.options.supervision
     return {theirs: tuple(own[ours].shape) for theirs, ours in REFERENCE_KEYS[supervision].items()} | DEAD_KEYS[supervision]
 
@@ -45,7 +45,7 @@ def _shapes(model: VSCG) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize("supervision", SUPERVISIONS)
 @pytest.mark.parametrize("length", golden_numbers.WINDOW_LENGTHS)
 def test_reference_form_answers_as_the_authors_network(supervision: Supervision, length: int) -> None:
-    """With the authors' weights in it, every output is theirs within 1e-5, sound and picture in their right places."""
+    """With the authors' weights, every output equals theirs within 1e-5, and sound and picture are not swapped."""
     model = VSCG(VSCGOptions.reference(supervision)).eval()
     load_reference_state(model, golden_numbers.weights(supervision, _shapes(model)))
     golden = {
@@ -72,12 +72,15 @@ def test_reference_form_answers_as_the_authors_network(supervision: Supervision,
     ],
 )
 def test_parameter_counts_are_the_published_ones(form: str, supervision: str, count: int) -> None:
-    """Every build has as many parameters as were counted for it."""
+    """Every variant has the expected number of parameters."""
     assert _parameters(VSCG(getattr(VSCGOptions, form)(supervision))) == count
 
 
 def test_parameter_counts_of_the_components_table() -> None:
-    """Without the segment head: full model 2,508,366; w/o ESCM 1,537,870; w/o ISCE, Avg, Max 2,262,350; non-shared 2,754,382."""
+    """The variants of Table III have the right numbers of parameters without the segment head.
+
+    Full model 2,508,366; w/o ESCM 1,537,870; w/o ISCE, Avg, Max 2,262,350; non-shared 2,754,382.
+    """
 
     def count(**switches: object) -> int:
         model = VSCG(VSCGOptions.from_dict(switches))
@@ -91,14 +94,14 @@ def test_parameter_counts_of_the_components_table() -> None:
 
 @pytest.mark.parametrize(("supervision", "tensors", "values"), [("fully", 76, 2_629_226), ("weakly", 67, 2_397_006)])
 def test_reference_layout_holds_every_tensor_of_the_authors(supervision: Supervision, tensors: int, values: int) -> None:
-    """Live and dead tensors together are what their checkpoints hold."""
+    """Used and unused tensors together are the content of the authors' checkpoints."""
     shapes = _shapes(VSCG(VSCGOptions.reference(supervision)))
     assert (tensors, values) == (len(shapes), sum(prod(shape) for shape in shapes.values()))
     assert recognise(shapes) == supervision
 
 
 def test_wrong_reference_states_are_refused_and_change_nothing() -> None:
-    """A missing, unknown or wrongly shaped tensor is named, and the network keeps its weights."""
+    """The error names a missing, unknown or wrongly shaped tensor, and the network keeps its weights."""
     model = VSCG(VSCGOptions.reference("weakly"))
     state = golden_numbers.weights("weakly", _shapes(model))
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -117,7 +120,7 @@ def test_wrong_reference_states_are_refused_and_change_nothing() -> None:
 
 
 def test_a_swapped_checkpoint_also_fits_branches_named_rightly() -> None:
-    """The documented renaming takes a fully supervised checkpoint into a network without the swap."""
+    """The documented renaming converts a fully supervised checkpoint for a network without the swap."""
     swapped = VSCG(VSCGOptions.reference("fully")).eval()
     load_reference_state(swapped, golden_numbers.weights("fully", _shapes(swapped)))
     clean = VSCG(VSCGOptions.from_dict({"psp_threshold": 0.099, "pool": "floor"})).eval()
@@ -149,7 +152,7 @@ def _renamed(key: str, renamed: dict[str, str]) -> str:
 @pytest.mark.parametrize("supervision", SUPERVISIONS)
 @pytest.mark.parametrize("prior", get_args(Prior))
 def test_every_window_length_gives_finite_answers_of_the_right_shape(supervision: Supervision, prior: str) -> None:
-    """With adaptive pooling T is free, and a batch of one keeps its axis (bugs B6, B7)."""
+    """With adaptive pooling any T is possible, and a batch of one keeps its axis (bugs B6, B7)."""
     model = _small(supervision, prior=prior)
     for length in range(1, 31):
         with torch.inference_mode():
@@ -168,7 +171,7 @@ def test_every_window_length_gives_finite_answers_of_the_right_shape(supervision
 @pytest.mark.parametrize("supervision", SUPERVISIONS)
 @pytest.mark.parametrize("swap_av", [False, True])
 def test_segment_by_segment_equals_the_whole_window(supervision: Supervision, swap_av: bool) -> None:
-    """Encoding each second once and localizing their vectors gives what one pass over the window gives."""
+    """Encoding each segment once and localizing the vectors gives the same outputs as one pass over the window."""
     model = _small(supervision, swap_av=swap_av)
     audio, visual = _inputs(3, 10)
     with torch.inference_mode():
@@ -183,7 +186,7 @@ def test_segment_by_segment_equals_the_whole_window(supervision: Supervision, sw
 
 @pytest.mark.parametrize("supervision", SUPERVISIONS)
 def test_windows_of_a_batch_do_not_touch_each_other(supervision: Supervision) -> None:
-    """A window scored in a batch is scored as if alone."""
+    """A window has the same scores in a batch and alone."""
     model = _small(supervision)
     audio, visual = _inputs(4, 10)
     with torch.inference_mode():
@@ -192,7 +195,7 @@ def test_windows_of_a_batch_do_not_touch_each_other(supervision: Supervision) ->
 
 
 def test_wrong_shapes_are_named() -> None:
-    """Sound and picture of different lengths or sizes are refused with what was got."""
+    """Sound and picture of different lengths or sizes are refused; the error states the shapes."""
     model = _small()
     audio, visual = _inputs(2, 10)
     with pytest.raises(ShapeError, match=r"visual \(B, T, 3, 3, 10\)"):
@@ -202,7 +205,7 @@ def test_wrong_shapes_are_named() -> None:
 
 
 def test_the_weak_gate_never_closes_below_half_unless_asked() -> None:
-    """sigmoid(ReLU(x)) keeps at least half of every score; without the ReLU it may keep less."""
+    """sigmoid(ReLU(x)) keeps at least half of every score; without the ReLU the gate can keep less."""
     audio, visual = _inputs(8, 10)
     closed = []
     for gate_relu in (True, False):
@@ -215,7 +218,7 @@ def test_the_weak_gate_never_closes_below_half_unless_asked() -> None:
 
 
 def test_probabilities_and_labels_agree_with_each_other() -> None:
-    """Soft scores are distributions with background last; labels follow the two rules of the paper."""
+    """Soft scores are distributions with background last, and labels follow the two decision rules."""
     with torch.inference_mode():
         output = _small()(*_inputs(4, 10))
     for decision in ("two_stage", "argmax29"):
@@ -232,7 +235,7 @@ def test_probabilities_and_labels_agree_with_each_other() -> None:
 
 
 def test_training_extras_are_silent_in_evaluation() -> None:
-    """Feature noise changes nothing outside training, and contrast pairs are given in training only."""
+    """Feature noise changes no output outside training, and contrast pairs exist in training only."""
     noisy = _small(feature_noise=0.5, background_contrast=True)
     inputs = _inputs(2, 10)
     assert torch.equal(noisy(*inputs).class_logits, noisy(*inputs).class_logits)

@@ -1,4 +1,4 @@
-"""The ring of ten segments."""
+"""Tests the ring of ten segments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamav.window import WindowRing
 
 @given(st.integers(0, 40), st.integers(0, 5))
 def test_every_second_from_the_tenth_on_has_its_window(count: int, first: int) -> None:
-    """No window before ten segments are there; afterwards each push gives the ten that end with it."""
+    """There is no window before ten segments have arrived; afterwards each push returns the ten that end with it."""
     ring = WindowRing()
     for number in range(count):
         window = ring.push(features(first + number))
@@ -25,7 +25,7 @@ def test_every_second_from_the_tenth_on_has_its_window(count: int, first: int) -
 
 
 def test_a_gap_is_refused() -> None:
-    """A segment that does not follow the one before is refused, and the ring stays as it was."""
+    """A segment that does not follow the one before is refused, and the ring does not change."""
     ring = WindowRing()
     ring.push(features(3))
     for wrong in (3, 5, 2):
@@ -35,7 +35,7 @@ def test_a_gap_is_refused() -> None:
 
 
 def test_reset_asks_for_ten_new_segments() -> None:
-    """After a reset any index may come, and ten of them are needed again."""
+    """After a reset any index may follow, and ten segments are needed again."""
     ring = WindowRing()
     for index in range(12):
         ring.push(features(index))
@@ -46,7 +46,7 @@ def test_reset_asks_for_ten_new_segments() -> None:
 
 @given(st.integers(0, 15))
 def test_only_a_short_source_leaves_a_short_window(count: int) -> None:
-    """Closing gives what there is, exactly when there were one to nine segments, and once."""
+    """close() returns a short window exactly when there were one to nine segments, and only once."""
     ring = WindowRing()
     for index in range(count):
         ring.push(features(index))

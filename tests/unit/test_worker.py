@@ -1,4 +1,4 @@
-"""The worker against a small world that is simulated step by step: nothing here waits, and no real clock is read."""
+"""Tests the worker in a small world that is simulated step by step: nothing waits, and no real clock is read."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ PICTURES = np.zeros((FRAMES, *PICTURE, 3), np.uint8)
 
 @dataclass
 class Camera:
-    """A source of the world: a second is complete every second from *phase_s* on, until it stalls."""
+    """A source of the world: a segment is complete every second from *phase_s* on, until it stalls."""
 
     name: str
     phase_s: float = 0.0
     live: bool = True
     paced: bool = True
-    """False: a replay as fast as it goes."""
+    """False: a replay as fast as possible."""
     stalls: tuple[float, float] = (NEVER, NEVER)
-    """From when to when nothing comes; what should have come then comes all at once."""
+    """Begin and end of a pause, s; the segments of the pause then arrive all at once."""
     queue: int = 4
     late_s: list[float] = field(default_factory=list)
-    """For each of its seconds that was looked at, completion to result."""
+    """Time from completion to result, for each of its segments that was processed."""
     given: int = 0
 
     def due_ns(self) -> int:
@@ -135,7 +135,7 @@ class World:
 
 
 class _Ready(threading.Condition):
-    """Whoever waits lets the world go on until something comes, or for as long as he would have waited."""
+    """A wait lets the world go on until an item arrives, or for the length of the wait."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class _Ready(threading.Condition):
 
 
 def cameras(count: int, **changes: object) -> list[Camera]:
-    """Give live cameras whose seconds end at different moments."""
+    """Return live cameras whose segments end at different times."""
     return [Camera(f"c{number}", phase_s=number / count, **changes) for number in range(count)]  # type: ignore[arg-type]
 
 
@@ -158,7 +158,7 @@ def cameras(count: int, **changes: object) -> list[Camera]:
 
 @pytest.mark.parametrize("second_s", [1.7, 3.0, 5.0])
 def test_a_processor_too_slow_for_all_frames_drops_nothing_after_its_first_seconds(second_s: float) -> None:
-    """The paper's networks on a CPU: what cannot be carried is known after the first second, and never lost again."""
+    """With the paper's networks on a CPU, the overload is known after the first segment, and nothing is dropped later."""
     (camera,) = made = cameras(1)
     world = World(*made, frame_s=second_s / 16)
     world.run(second_s + 3.0)
@@ -176,7 +176,7 @@ def test_a_processor_too_slow_for_all_frames_drops_nothing_after_its_first_secon
 @given(st.integers(2, 8), st.floats(0.2, 1.5))
 @settings(max_examples=20)
 def test_several_sources_that_cannot_be_carried_in_full_lose_nothing_after_their_first_seconds(count: int, second_s: float) -> None:
-    """Whatever it is: where one frame of each fits, ten seconds after the start nothing is dropped any more."""
+    """If one frame of each source fits, nothing is dropped later than ten seconds after the start."""
     made = cameras(count)
     world = World(*made, frame_s=second_s / 16).run(10.0)
     at_first = world.dropped()
@@ -186,17 +186,17 @@ def test_several_sources_that_cannot_be_carried_in_full_lose_nothing_after_their
 
 
 def test_each_change_is_said_once_with_its_numbers(caplog: pytest.LogCaptureFixture) -> None:
-    """One warning a change: from and to how many frames, the load before and after, sources, backlog."""
+    """Each change logs one warning: frames after and before, load after and before, sources, backlog."""
     with caplog.at_level(logging.WARNING, "streamav"):
         World(*cameras(2), frame_s=0.1).run(120.0)
     said = [record.getMessage() for record in caplog.records]
-    assert said[0].startswith("frames looked at changed frames=")
+    assert said[0].startswith("frames per segment changed frames=")
     assert all(word in said[0] for word in ("before=16", "of=16", "load=", "load_before=", "sources=2", "backlog="))
     assert len(said) <= 3
 
 
 def test_every_live_source_is_looked_at_alike_and_files_are_looked_at_in_full() -> None:
-    """Nobody pays for another; what waits for its viewer keeps all frames."""
+    """All live sources get the same number of frames, and files keep all frames."""
     world = World(*cameras(3), Camera("file", live=False), frame_s=0.013).run(200.0)
     *live, file = (lane.meter for lane in world.lanes)
     assert file.thinned == 0
@@ -207,14 +207,14 @@ def test_every_live_source_is_looked_at_alike_and_files_are_looked_at_in_full() 
 
 
 def test_replays_alone_are_never_thinned() -> None:
-    """A file waits, however slow the machine."""
+    """All frames of a file are processed on a machine of any speed."""
     world = World(Camera("file", live=False), Camera("fast", live=False, paced=False), frame_s=0.2).run(200.0)
     assert sum(lane.meter.thinned for lane in world.lanes) == 0
     assert world.worker.budget.frames == 16
 
 
 def test_a_sources_end_gives_its_share_to_the_others() -> None:
-    """Three cannot be looked at in full, one can."""
+    """All frames fit for one source but not for three, so they return when two sources end."""
     world = World(*cameras(3), frame_s=0.025).run(60.0)
     assert world.worker.budget.frames == 8
     for camera, lane in zip(world.cameras[1:], world.lanes[1:], strict=True):
@@ -228,7 +228,7 @@ def test_a_sources_end_gives_its_share_to_the_others() -> None:
 
 
 def test_what_comes_while_a_turn_runs_goes_together_in_the_next() -> None:
-    """Batches form when the machine is busy, and only then: an idle one makes nobody wait."""
+    """Batches form only when the machine is busy; on an idle machine no segment waits."""
     busy = World(*cameras(8), turn_s=0.5, segment_s=0.01).run(60.0)
     assert np.mean([len(batch) for batch in busy.batches[5:]]) > 3
     assert busy.dropped() == 0
@@ -238,7 +238,7 @@ def test_what_comes_while_a_turn_runs_goes_together_in_the_next() -> None:
 
 
 def test_gathering_makes_larger_batches_and_is_bounded() -> None:
-    """Seconds that end within the bound form one batch; none waits longer than that."""
+    """Segments that end within the bound form one batch, and none waits longer than the bound."""
     close = [Camera(f"c{number}", phase_s=0.01 * number) for number in range(4)]
     world = World(*close, segment_s=0.005, gather_s=0.05).run(30.0)
     assert [len(batch) for batch in world.batches[-10:]] == [4] * 10
@@ -250,7 +250,7 @@ def test_gathering_makes_larger_batches_and_is_bounded() -> None:
 @settings(max_examples=30)
 @given(st.lists(st.floats(0.0, 1.0), min_size=2, max_size=6), st.floats(3.0, 20.0), st.sampled_from([0.0, 0.02, 0.2]))
 def test_a_stalled_source_costs_the_others_nothing(phases: list[float], stall_s: float, gather_s: float) -> None:
-    """From its second missing second on, the others are as late as if it were not there."""
+    """From the second missing segment on, the latency of the other sources is as without the stalled source."""
     others = [Camera(f"c{number}", phase) for number, phase in enumerate(phases)]
     World(*others, Camera("stalls", 0.5, stalls=(stall_s, NEVER)), segment_s=0.01, gather_s=gather_s).run(40.0)
     without = [Camera(f"c{number}", phase) for number, phase in enumerate(phases)]
@@ -260,17 +260,17 @@ def test_a_stalled_source_costs_the_others_nothing(phases: list[float], stall_s:
 
 
 def test_a_backlog_of_one_source_does_not_starve_the_others() -> None:
-    """A source that comes back with all its old seconds at once takes one place in each turn, as everybody."""
+    """A source that returns with all its old segments at once takes one place in each turn, like every source."""
     hasty = Camera("hasty", 0.0, stalls=(5.5, 45.5), queue=60)
     steady = Camera("steady", 0.5)
     world = World(hasty, steady, segment_s=0.1).run(60.0)
-    assert max(steady.late_s) <= 0.3  # the turn that runs, and its own of two
+    assert max(steady.late_s) <= 0.3  # the turn that runs, and its own turn of two
     assert len(hasty.late_s) >= 55
     assert world.dropped() == 0
 
 
 def test_a_fast_replay_does_not_delay_a_live_source() -> None:
-    """A live second waits for the turn that runs, at most; the replay has the rest of the machine."""
+    """A live segment waits at most for the turn that runs, and the replay uses the rest of the machine."""
     live, replay = Camera("live", 0.37), Camera("replay", live=False, paced=False)
     world = World(live, replay, segment_s=0.1).run(60.0)
     assert max(live.late_s) <= 0.2 + 1e-6
@@ -280,7 +280,7 @@ def test_a_fast_replay_does_not_delay_a_live_source() -> None:
 
 
 def test_a_replay_comes_to_its_end_beside_a_full_machine() -> None:
-    """Passed over eight times, it goes along."""
+    """A replay is run after it was skipped eight times."""
     live, replay = cameras(8, live=True), Camera("replay", live=False, paced=False)
     World(*live, replay, segment_s=0.124).run(60.0)
     assert len(replay.late_s) > 10

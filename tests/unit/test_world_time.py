@@ -1,4 +1,4 @@
-"""Which moment of the world a media time is: least delays, drifting clocks, jumps of the wall clock."""
+"""Tests the mapping of media time to wall-clock time: least delays, drifting clocks, jumps of the wall clock."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def live(clock: FakeClock) -> WorldTime:
 
 @dataclass(frozen=True)
 class Camera:
-    """A network camera: its clock is off by *ppm*, and its media come a second apart over a network that is 20 ms away.
+    """A network camera: its clock is off by *ppm*, and its media arrive a second apart over a network with 20 ms delay.
 
-    On top of that each delivery is late by 40 ms on average, every ten minutes nothing comes for five seconds and then all at
-    once, and every hour the network is a whole second slower for three minutes. As over TCP, nothing overtakes.
+    In addition each delivery is late by 40 ms on average. Every ten minutes nothing arrives for five seconds and then everything
+    at once. Every hour the network is one second slower for three minutes. As over TCP, the order of deliveries is kept.
     """
 
     ppm: int
     random: Random
 
     def deliveries(self, seconds: int) -> Iterator[tuple[int, int, int]]:
-        """Yield when media were recorded and when they arrived, in the world's time, and their media time, all in ns."""
+        """Yield the time of recording and of arrival, in the world's time, and the media time, all in ns."""
         arrived_ns = 0
         for second in range(seconds):
             recorded_ns = second * SEGMENT_NS
@@ -54,21 +54,21 @@ class Camera:
 
 @pytest.mark.parametrize("ppm", [-100, 100])
 def test_the_times_of_a_day_follow_a_camera_whose_clock_drifts(ppm: int) -> None:
-    """At 100 ppm, 8.6 s a day, UTC of what a camera sees is never off by 100 ms: neither drift nor jitter nor a burst moves it so far."""
+    """At 100 ppm, 8.6 s a day, UTC of a camera's media is never off by 100 ms, despite drift, jitter and bursts."""
     clock = FakeClock(step_ns=0)
     world = live(clock)
     worst_ns = 0
     for number, (recorded_ns, arrived_ns, media_ns) in enumerate(Camera(ppm, dice(1)).deliveries(DAY_S)):
         clock.now_ns = arrived_ns
         world.arrived(media_ns)
-        if number >= 10:  # the first ten seconds warm up
+        if number >= 10:  # the first ten seconds are warm-up
             worst_ns = max(worst_ns, abs(world.epoch_ns() + media_ns - EPOCH_NS - recorded_ns))
     assert worst_ns < 100 * MS
 
 
 @pytest.mark.parametrize("ppm", [-100, 100])
 def test_events_of_a_day_say_when_they_happened(ppm: int) -> None:
-    """Every hour an event of five seconds begins: its messages agree on its start, which is right to 0.1 s, all day long."""
+    """Every hour an event of five seconds begins: its messages agree on its start, which is right to 0.1 s during the whole day."""
     clock = FakeClock(step_ns=0)
     world = live(clock)
     label = LabelOptions(label="bark", label_name="Bark", class_id=0, thresholds=Thresholds(on=0.6, off=0.35))
@@ -95,7 +95,7 @@ def test_events_of_a_day_say_when_they_happened(ppm: int) -> None:
 
 @given(late_ms=st.lists(st.integers(0, 10_000), min_size=1, max_size=200), seed=st.integers(0, 1_000))
 def test_what_is_late_moves_nothing(late_ms: list[int], seed: int) -> None:
-    """Between prompt arrivals, others may be as late as they like: the offset is that of the prompt ones, whatever the order."""
+    """Arrivals of any delay between prompt arrivals do not change the offset, in any order."""
     arrivals, random = ArrivalOffset(), dice(seed)
     arrivals.push(0, 0)
     now_ns = 0
@@ -106,7 +106,7 @@ def test_what_is_late_moves_nothing(late_ms: list[int], seed: int) -> None:
 
 @given(steps=st.lists(st.tuples(st.integers(1, 100 * SEGMENT_NS), st.integers(-(10**10), 10**10)), min_size=1, max_size=100))
 def test_the_offset_rises_slowly_and_is_never_above_the_newest(steps: list[tuple[int, int]]) -> None:
-    """Nothing arrives before it has happened, so an offset above the newest arrival is wrong; it rises by 200 ppm at most."""
+    """The offset is never above the newest arrival, because nothing arrives before it was recorded; it rises by at most 200 ppm."""
     arrivals = ArrivalOffset()
     now_ns, before = 0, None
     for step_ns, offset_ns in steps:
@@ -118,7 +118,7 @@ def test_the_offset_rises_slowly_and_is_never_above_the_newest(steps: list[tuple
 
 
 def test_a_network_that_stays_slow_is_no_clock_that_drifts() -> None:
-    """Two seconds more of delay for half an hour move the times by less than 0.4 s, and the first prompt arrival brings them back."""
+    """Two seconds more delay for half an hour move the times by less than 0.4 s, and the first prompt arrival restores them."""
     arrivals = ArrivalOffset()
     for second in range(600):
         arrivals.push(second * SEGMENT_NS, second * SEGMENT_NS)
@@ -128,12 +128,12 @@ def test_a_network_that_stays_slow_is_no_clock_that_drifts() -> None:
 
 
 def test_the_wall_clock_of_a_live_source_comes_from_its_least_delay() -> None:
-    """Of all arrivals the promptest tells the truth, and a later jump of the wall clock changes nothing."""
+    """The least delayed arrival determines the wall clock, and a later jump of the wall clock changes nothing."""
     clock = FakeClock(step_ns=0, now_ns=5 * SEGMENT_NS)
     world = live(clock)
-    world.arrived(1 * SEGMENT_NS)  # 4 s after it happened
+    world.arrived(1 * SEGMENT_NS)  # 4 s after it was recorded
     clock.now_ns = 6 * SEGMENT_NS
-    world.arrived(5 * SEGMENT_NS)  # 1 s after
+    world.arrived(5 * SEGMENT_NS)  # 1 s after it was recorded
     assert world.epoch_ns() == EPOCH_NS + 1 * SEGMENT_NS
     clock.epoch_ns += 3600 * SEGMENT_NS
     assert world.epoch_ns() == EPOCH_NS + 1 * SEGMENT_NS
@@ -142,7 +142,7 @@ def test_the_wall_clock_of_a_live_source_comes_from_its_least_delay() -> None:
 
 
 def test_after_a_loss_the_clocks_are_compared_anew() -> None:
-    """A source that is back may have another clock: no rise is too fast, and a wall clock that was set meanwhile is believed."""
+    """After a loss the source may have another clock: the offset may rise at once, and the wall clock is read again."""
     clock = FakeClock(step_ns=0, now_ns=5 * SEGMENT_NS)
     world = live(clock)
     world.arrived(5 * SEGMENT_NS)
@@ -155,7 +155,7 @@ def test_after_a_loss_the_clocks_are_compared_anew() -> None:
 
 
 def test_a_file_at_its_own_pace_is_mapped_once() -> None:
-    """A file has no clock that could drift: what is read late because nobody took it moves none of its events."""
+    """The clock of a file does not drift, so an item that is read late does not change the times of its events."""
     clock = FakeClock(step_ns=0, now_ns=5 * SEGMENT_NS)
     world = WorldTime(clock, paced=True, live=False)
     world.arrived(5 * SEGMENT_NS)
@@ -166,7 +166,7 @@ def test_a_file_at_its_own_pace_is_mapped_once() -> None:
 
 
 def test_a_fast_replay_is_measured_from_hand_over() -> None:
-    """As fast as possible, media time has no pace: latency is processing time."""
+    """Media time of a fast replay has no pace, so its latency is its processing time."""
     clock = FakeClock(step_ns=0, now_ns=5 * SEGMENT_NS)
     world = WorldTime(clock, paced=False, live=False)
     world.arrived(0)

@@ -1,1 +1,1 @@
-"""Chooses thresholds: counts what every setting would give, and spends a budget of false alarms."""
+"""Chooses thresholds: counts the events of every setting, and distributes a budget of false alarms over the classes."""

@@ -1,10 +1,10 @@
-"""Chooses thresholds of every class, or one set for all classes: the best event-F1 for a budget of false alarms an hour.
+"""Chooses thresholds for every class, or one set for all classes: the best event-F1 within a budget of false alarms per hour.
 
-The budget is one for all classes, and it goes where it finds most: of all ways to give each class a setting out of the candidates
-that together keep the budget, the one with the highest event-F1 of all classes together is taken, exactly (`budget`). So more
-budget never gives less. Classes with too few events to tell share the settings that are best for all classes alike.
+All classes share one budget. Each class gets one of the candidate settings. Of all combinations that keep the budget, the one with the
+highest event-F1 over all classes is taken; the solution is exact (`budget`), so a larger budget never gives a lower F1. Classes
+with too few events get the settings that are best when all classes have the same ones.
 
-It is pure, and it is for validation streams only: what it is shown is no longer a test.
+It is pure. Use it on validation streams only: streams that were used for tuning are no test any more.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamav.errors import DataError
-from streamav.evaluation.ages import Combination, at_latency, scored_seconds
-from streamav.evaluation.counting import ScoredSeconds, operating_table
+from streamav.evaluation.ages import Combination, at_latency, scored_segments
+from streamav.evaluation.counting import FinalSegments, operating_table
 from streamav.evaluation.tuning.budget import Group, best_ratio
 from streamav.thresholds import Thresholds
 
@@ -36,38 +36,38 @@ __all__ = [
     "Tuned",
     "class_candidates",
     "curve_of",
-    "final_seconds",
+    "final_segments",
     "held_out",
     "tune_classes",
     "tune_general",
 ]
 
 LEAST_EVENTS = 10
-"""True events that a class must have to get settings of its own. Not measured: with ten, one event more or less is a tenth of recall."""
+"""Least true events for settings of a class's own. Not measured; with ten events, one event is a tenth of recall."""
 _ON = (*(round(0.2 + 0.05 * step, 2) for step in range(16)), 0.98)
 _HOLD = (0.4, 0.6, 0.8, 1.0)
 _LEAST = (1, 2, 3)
 _GAPS = (0, 1, 2)
 _ROUNDING = 1e-9
-"""Added before a number of alarms is cut to a whole one."""
+"""Added to a number of alarms before it is rounded down."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Tuned:
-    """Settings with what they come to on the streams that they were chosen on."""
+    """Settings, and their counts on the streams that they were chosen on."""
 
     general: Thresholds
-    """Of all classes that are not in `own`."""
+    """Settings of all classes that are not in `own`."""
     own: dict[int, Thresholds]
-    """By class_id."""
+    """Settings of single classes, by class_id."""
     counts: EventCounts
     chosen: tuple[int, ...]
-    """For each class, the number of its setting in the table."""
+    """For each class, the number of its setting in the table's options."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """Thresholds of all classes alike, with what they come to."""
+    """One set of thresholds for all classes, and the counts it gives."""
 
     thresholds: Thresholds
     counts: EventCounts
@@ -75,38 +75,38 @@ class Tried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint:
-    """What a budget buys."""
+    """The figures that one budget gives."""
 
     budget_per_hour: float
     false_alarms_per_hour: float
-    """In background, reached; at most the budget."""
+    """False alarms in background per hour that are reached; at most the budget."""
     event_f1: float
     recall: float
     """Share of true events that are found within the collar."""
     precision: float
-    """Share of events said that are true; NaN when none is said."""
+    """Share of predicted events that are true; NaN when no event is predicted."""
 
 
 def class_candidates() -> list[Thresholds]:
-    """Give the settings that are tried: `on` from 0.2 to 0.98, `off` a share of it, 1 to 3 segments to confirm, pauses of 0 to 2."""
+    """Return the settings that are tried: `on` 0.2 to 0.98, `off` a share of it, 1 to 3 segments to confirm, pauses of 0 to 2 segments."""
     return [
         Thresholds(on=on, off=round(on * hold, 3), min_segments=least, gap_segments=gap)
         for on, hold, least, gap in product(_ON, _HOLD, _LEAST, _GAPS)
     ]
 
 
-def final_seconds(streams: Iterable[ScoredStream], latency: int, how: Combination = "hamming") -> list[ScoredSeconds]:
-    """Combine the windows of streams into what is finally said of each second at one latency.
+def final_segments(streams: Iterable[ScoredStream], latency: int, how: Combination = "hamming") -> list[FinalSegments]:
+    """Combine the windows of streams into the final scores of each segment at one latency.
 
     Args:
-        streams: each of at least 2 T seconds.
+        streams: each of at least 2 T segments.
         latency: L, 1 to T.
-        how: how windows are combined; live it is hamming.
+        how: how windows are combined; a live run uses hamming.
     """
     found = []
     for stream in streams:
-        inside = scored_seconds(len(stream.truth), stream.windows.shape[1])
-        found.append(ScoredSeconds(at_latency(stream.windows, latency, how), stream.truth[inside.start : inside.stop]))
+        inside = scored_segments(len(stream.truth), stream.windows.shape[1])
+        found.append(FinalSegments(at_latency(stream.windows, latency, how), stream.truth[inside.start : inside.stop]))
     return found
 
 
@@ -116,14 +116,14 @@ def tune_classes(
     """Choose the settings of every class.
 
     Args:
-        table: what each candidate comes to for each class on the validation streams.
-        alarms_per_hour: most false alarms of all classes together in an hour of background, at least 0.
-        least_events: true events that a class must have to get settings of its own.
+        table: counts of each candidate for each class on the validation streams.
+        alarms_per_hour: most false alarms of all classes together per hour of background, at least 0.
+        least_events: least true events for settings of a class's own.
         only: class_ids that may get settings of their own; None for all.
 
     Raises:
-        DataError: when there is no event or no background to tune on, or no candidate keeps the budget; the message names the least
-            that can be kept.
+        DataError: when there is no event or no background to tune on, or no candidate keeps the budget; the message names the smallest
+            budget that can be kept.
     """
     if not table.true.sum() or not table.background_seconds:
         msg = (
@@ -136,32 +136,32 @@ def tune_classes(
     if found is None:
         fewest = _fewest(table, _free(table, least_events, only))
         msg = (
-            f"no thresholds keep false alarms in background to {alarms_per_hour:g} an hour: even the strictest give "
-            f"{fewest / hours:.2f} ({fewest} in {hours:.2f} h); allow as many, or train with more background"
+            f"no thresholds keep false alarms in background to {alarms_per_hour:g} an hour: the strictest ones still give "
+            f"{fewest / hours:.2f} ({fewest} in {hours:.2f} h); allow as many (--alarms-per-hour), or train with more background"
         )
         raise DataError(msg)
     return found
 
 
 def tune_general(streams: Iterable[ScoredStream], latency: int, alarms_per_hour: float, how: Combination = "hamming") -> tuple[Tried, bool]:
-    """Choose one set of thresholds for all classes: for comparisons, and where single classes have too few events.
+    """Choose one set of thresholds for all classes: for comparisons, and when single classes have too few events.
 
     Args:
-        streams: of the validation split.
+        streams: streams of the validation split.
         latency: L, 1 to T.
-        alarms_per_hour: most false alarms of all classes together in an hour of background, at least 0.
+        alarms_per_hour: most false alarms of all classes together per hour of background, at least 0.
         how: how windows are combined.
 
     Returns:
-        The best within the budget and True; where no candidate keeps it, the best of those with the fewest false alarms and False.
-        False also where there is no background to count them in.
+        The best candidate within the budget and True. When no candidate keeps the budget, the best of those with the fewest false alarms
+        and False. Also False when there is no background to count false alarms in.
 
     Raises:
         DataError: when there is no stream, or no event to tune on.
     """
-    table = operating_table(final_seconds(streams, latency, how), class_candidates())
+    table = operating_table(final_segments(streams, latency, how), class_candidates())
     if not table.true.sum():
-        msg = "tuning needs true events, got streams without any; use more or longer streams"
+        msg = "tuning needs true events, got streams without events; use more or longer streams"
         raise DataError(msg)
     allowed = int(alarms_per_hour * table.background_seconds / 3600.0 + _ROUNDING)
     steps = _general(table)
@@ -174,7 +174,7 @@ def tune_general(streams: Iterable[ScoredStream], latency: int, alarms_per_hour:
 def curve_of(
     table: OperatingTable, budgets: Sequence[float], least_events: int = LEAST_EVENTS, only: Collection[int] | None = None
 ) -> list[CurvePoint]:
-    """Tell what each budget buys on the validation streams; budgets that nothing keeps are left out."""
+    """Return the figures of each budget on the validation streams; budgets that no settings keep are left out."""
     points = []
     for budget in sorted(set(budgets)):
         allowed = int(budget * table.background_seconds / 3600.0 + _ROUNDING)
@@ -196,16 +196,16 @@ def curve_of(
 def held_out(
     tables: Sequence[OperatingTable], alarms_per_hour: float, least_events: int = LEAST_EVENTS, only: Collection[int] | None = None
 ) -> EventCounts | None:
-    """Tell what such settings come to on streams that they were not chosen on: each of two halves is scored with the other's settings.
+    """Return the counts of tuned settings on streams that they were not chosen on: each half is scored with the settings of the other half.
 
     Args:
-        tables: of the two halves, with the same candidates.
+        tables: tables of the two halves, with the same candidates.
         alarms_per_hour: the budget.
-        least_events: as for the whole; each half has about half the events, so half of it is asked for.
-        only: as for the whole.
+        least_events: as in `tune_classes`; half of it is required, because each half has about half of the events.
+        only: as in `tune_classes`.
 
     Returns:
-        The counts of both halves, or None when one half alone cannot be tuned.
+        The counts of both halves, or None when one of the halves cannot be tuned.
     """
     first, second = tables
     try:
@@ -216,15 +216,15 @@ def held_out(
 
 
 def _free(table: OperatingTable, least_events: int, only: Collection[int] | None) -> list[int]:
-    """Give the classes that get settings of their own."""
+    """Return the classes that get settings of their own."""
     return [int(label) for label in np.flatnonzero(table.true >= max(1, least_events)) if only is None or label in only]
 
 
 def _best(table: OperatingTable, budget: int, free: list[int]) -> Tuned | None:
-    """Find the best for a number of false alarms, or None when nothing keeps it.
+    """Return the best settings for a number of false alarms, or None when no settings keep it.
 
-    The general settings are the best ones for all classes alike at this budget. Where stricter general settings leave so much to the
-    other classes that all together do better, these are taken: else a larger budget could give less.
+    The general settings are usually the best single set for all classes at this budget. Stricter general settings are taken when they leave
+    so much budget to the other classes that the F1 over all classes is higher; otherwise a larger budget could give a lower F1.
     """
     steps = _general(table)
     best: Tuned | None = None
@@ -239,7 +239,7 @@ def _best(table: OperatingTable, budget: int, free: list[int]) -> Tuned | None:
 
 
 def _beside(table: OperatingTable, budget: int, free: list[int], general: int) -> Tuned | None:
-    """Find the best settings of the free classes when all others have the general ones."""
+    """Return the best settings of the free classes when all other classes have the general settings."""
     rest = np.setdiff1d(np.arange(len(table.true)), free)
     points = [_distinct(table, label) for label in free]
     groups = [_group(table, label, chosen) for label, chosen in zip(free, points, strict=True)]
@@ -256,7 +256,7 @@ def _beside(table: OperatingTable, budget: int, free: list[int], general: int) -
 
 
 def _general(table: OperatingTable) -> list[tuple[int, int]]:
-    """Give, cheapest first, the settings that are best for all classes alike at some budget, as (false alarms, setting)."""
+    """Return, cheapest first, the single sets for all classes that are best at some budget, as (false alarms, number of the setting)."""
     hits, said, alarms = (array.sum(axis=0) for array in (table.hits, table.said, table.background_false_alarms))
     points = _middles(np.stack([hits, said, alarms], axis=1))
     ratio = 2.0 * hits / (table.true.sum() + said)
@@ -270,7 +270,7 @@ def _general(table: OperatingTable) -> list[tuple[int, int]]:
 
 
 def _fewest(table: OperatingTable, free: list[int]) -> int:
-    """Give the fewest false alarms in background that any choice comes to."""
+    """Return the smallest possible number of false alarms in background."""
     rest = np.setdiff1d(np.arange(len(table.true)), free)
     general = _general(table)[0][1]
     return int(table.background_false_alarms[free].min(axis=1).sum() + table.background_false_alarms[rest, general].sum())
@@ -285,7 +285,7 @@ def _group(table: OperatingTable, label: int, points: NDArray[np.int64]) -> Grou
 
 
 def _middles(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give one row of each kind of equal rows, in order: the middle one, which has most room on both sides."""
+    """Return the middle index of each group of equal rows, in order; the middle has most room to settings that give other counts."""
     _, kind = np.unique(rows, axis=0, return_inverse=True)
     order = np.argsort(kind.ravel(), kind="stable")
     starts = np.flatnonzero(np.diff(kind.ravel()[order], prepend=-1))

@@ -1,8 +1,8 @@
-"""Raises thresholds until recordings in which nothing happens give no more false alarms than a budget allows.
+"""Raises thresholds until recordings without events give no more false alarms than a budget allows.
 
-Such recordings tell nothing of what is missed. So thresholds are only ever raised, by as little as does it: of all ways to keep the
-budget, the one with the smallest sum of raises in log-odds is taken, exactly (`budget`). Log-odds, because 0.90 to 0.99 asks for
-far more than 0.50 to 0.59.
+Such recordings hold no information about missed events. Therefore thresholds are only raised, and by as little as possible: of all ways
+to keep the budget, the exact solution with the smallest sum of raises in log-odds is taken (`budget`). Log-odds are used because the
+raise from 0.90 to 0.99 is much larger than the raise from 0.50 to 0.59.
 
 It is pure.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["STRICTEST", "QuietTable", "Raised", "quiet_table", "raise_thresholds", "upper_rate"]
 
 STRICTEST = 0.999
-"""Highest threshold that is tried: float32 probabilities of a softmax reach 1 itself, so a class that is surer still must be disabled."""
+"""Highest threshold that is tried: float32 probabilities of a softmax reach 1, so a class that still gives alarms must be disabled."""
 _LADDER = (*(round(0.01 * step, 2) for step in range(1, 100)), 0.993, 0.996, STRICTEST)
 _MICRO = 1_000_000
 """Log-odds are counted in millionths, so that sums are exact."""
@@ -37,50 +37,50 @@ _MICRO = 1_000_000
 
 @dataclass(frozen=True, eq=False, slots=True)
 class QuietTable:
-    """False alarms of every class at every threshold that may be chosen."""
+    """False alarms of every class at every threshold that can be chosen."""
 
     thresholds: tuple[NDArray[np.float64], ...]
-    """For each of C classes, shape (P_c,): its own `on` first, then higher ones, rising."""
+    """For each of C classes, shape (P_c,): the present `on` first, then higher thresholds in rising order."""
     alarms: tuple[NDArray[np.int64], ...]
-    """Likewise: confirmed events; never rising."""
+    """For each of C classes, shape (P_c,): number of confirmed events at each threshold; it never rises with the threshold."""
     hours: float
 
     @property
     def before(self) -> int:
-        """Alarms at the thresholds as they are."""
+        """Number of alarms at the present thresholds."""
         return int(sum(int(alarms[0]) for alarms in self.alarms))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raised:
-    """Thresholds with the alarms that they leave."""
+    """Raised thresholds with the alarms that remain."""
 
     on: tuple[float, ...]
     """By class_id."""
     alarms: tuple[int, ...]
-    """By class_id: alarms left in the recordings."""
+    """By class_id: alarms that remain in the recordings."""
     raise_log_odds: float
     """Sum of all raises."""
 
     @property
     def total(self) -> int:
-        """Alarms of all classes."""
+        """Number of alarms of all classes."""
         return sum(self.alarms)
 
 
 def quiet_table(recordings: Sequence[NDArray[np.floating]], settings: Sequence[Thresholds]) -> QuietTable:
-    """Count the alarms of every class at its own and at higher thresholds; all else of its settings stays.
+    """Count the alarms of every class at its present threshold and at higher ones; its other settings stay.
 
     Args:
-        recordings: for each, shape (S, C + 1): final probabilities of every second, background last.
-        settings: C settings as live uses them, by class_id.
+        recordings: for each recording, shape (S, C + 1): final probabilities of every segment, background last.
+        settings: C settings as a live run uses them, by class_id.
 
     Raises:
-        DataError: when there is no second to look at.
+        DataError: when the recordings hold no segment.
     """
     seconds = sum(len(one) for one in recordings)
     if not seconds:
-        msg = "raising thresholds needs at least one second of quiet recordings, got none"
+        msg = "raising thresholds needs quiet recordings with at least one segment, got none: use more or longer recordings"
         raise DataError(msg)
     gap = np.full((APART, recordings[0].shape[1]), -1.0, dtype=np.float64)
     laid_out = np.concatenate([part for one in recordings for part in (one.astype(np.float64), gap)])
@@ -99,16 +99,16 @@ def quiet_table(recordings: Sequence[NDArray[np.floating]], settings: Sequence[T
 
 
 def raise_thresholds(table: QuietTable, alarms_per_hour: float, labels: Sequence[str], only: Collection[int] | None = None) -> Raised:
-    """Raise as little as keeps the budget.
+    """Raise thresholds by the smallest sum of raises that keeps the budget.
 
     Args:
         table: alarms by class and threshold.
-        alarms_per_hour: most alarms of all classes together in an hour, at least 0; over the recordings' hours, rounded down.
+        alarms_per_hour: most alarms of all classes together per hour, at least 0; times the hours of the recordings, rounded down.
         labels: C names, for the message.
         only: class_ids whose thresholds may be raised; None for all.
 
     Raises:
-        DataError: when no thresholds keep the budget; the message names the classes that go on.
+        DataError: when no thresholds keep the budget; the message names the classes that still give alarms.
     """
     free = [label for label in range(len(labels)) if only is None or label in only]
     sizes = [len(alarms) if label in free else 1 for label, alarms in enumerate(table.alarms)]
@@ -119,9 +119,9 @@ def raise_thresholds(table: QuietTable, alarms_per_hour: float, labels: Sequence
         left = {label: int(cost[-1]) for label, cost in zip(labels, costs, strict=True) if cost[-1]}
         told = ", ".join(f"{label} {count}" for label, count in sorted(left.items(), key=lambda one: -one[1]))
         msg = (
-            f"no thresholds up to {STRICTEST} keep {table.hours:.3g} h of recordings to {alarms_per_hour:g} false alarms an hour; left "
-            f"over: {told}. Allow more (--alarms-per-hour), disable these classes (detection.classes.NAME.enabled = false), "
-            f"or look whether they do happen there"
+            f"no thresholds up to {STRICTEST} keep {table.hours:.3g} h of recordings to {alarms_per_hour:g} false alarms an hour; "
+            f"remaining alarms: {told}. Allow more (--alarms-per-hour), disable these classes (detection.classes.NAME.enabled = false), "
+            f"or check whether the recordings do hold these events"
         )
         raise DataError(msg)
     return Raised(
@@ -132,9 +132,9 @@ def raise_thresholds(table: QuietTable, alarms_per_hour: float, labels: Sequence
 
 
 def upper_rate(alarms: int, hours: float) -> float:
-    """Give the rate an hour below which the true one lies with 95 % confidence, for alarms that come independently of each other.
+    """Return the upper bound (95 % confidence) of the true rate of alarms per hour, if alarms are independent of each other.
 
-    For no alarm it is 3.00 / hours, the rule of three. It holds for thresholds that were fixed before the recordings were looked at.
+    Without any alarm it is 3.00 / hours, the rule of three. It holds for thresholds that were fixed before these recordings were used.
 
     Source: Garwood, Fiducial Limits for the Poisson Distribution, 1936 (one-sided); Hanley and Lippman-Hand, If Nothing Goes Wrong, Is
     Everything All Right?, 1983.
@@ -147,7 +147,7 @@ def upper_rate(alarms: int, hours: float) -> float:
 
 
 def _at_most(alarms: int, mean: float) -> float:
-    """Give the chance of at most so many alarms when *mean* are expected (Poisson), in logarithms so that it never underflows midway."""
+    """Return the probability of at most *alarms* alarms when *mean* are expected (Poisson); logarithms avoid underflow."""
     if mean <= 0.0:
         return 1.0
     logs = [number * math.log(mean) - mean - math.lgamma(number + 1) for number in range(alarms + 1)]
@@ -156,7 +156,7 @@ def _at_most(alarms: int, mean: float) -> float:
 
 
 def _raises(thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Give how far each threshold lies above the first, in millionths of log-odds."""
+    """Return how far each threshold lies above the first one, in millionths of log-odds."""
     clipped = np.clip(thresholds, 1e-4, 1.0 - 1e-4)
     odds = np.log(clipped / (1.0 - clipped))
     millionths: NDArray[np.int64] = np.rint(_MICRO * (odds - odds[0])).astype(np.int64)

@@ -1,6 +1,6 @@
-"""The networks VSCG is compared with, behind the same call: `network(audio, visual)` gives a `LocalizerOutput`.
+"""The networks that VSCG is compared with. All have the same call: `network(audio, visual)` returns a `LocalizerOutput`.
 
-Importing this package loads no torch; `make_baseline` does.
+Importing this package does not import torch; `make_baseline` does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["BaselineName", "BaselineOptions", "Plugin", "make_baseline"]
 
 
 def make_baseline(options: BaselineOptions) -> nn.Module:
-    """Make the baseline that *options* name, with freshly drawn weights."""
+    """Build the baseline that *options* name, with random initial weights."""
     if options.network == "avel":
         from streamav.networks.baselines.avel import AVEL
 

@@ -1,6 +1,6 @@
-"""AVEL: attention, two BiLSTMs, concatenation, and one score a class in every segment.
+"""AVEL: attention, two BiLSTMs, concatenation, and one score per class for every segment.
 
-It knows no losses. Facts were read in YapengTian/AVE-ECCV18 models.py and models_weakly.py at 93f843f.
+Losses are elsewhere. Facts were read in YapengTian/AVE-ECCV18 models.py and models_weakly.py at 93f843f.
 
 Source: Tian et al., "Audio-Visual Event Localization in Unconstrained Videos", ECCV 2018.
 """
@@ -27,10 +27,10 @@ HEAD_SIZE = 64
 
 
 class AVEL(nn.Module):
-    """The network of the A+V-att rows, fully and weakly supervised, with room for a plug-in behind its BiLSTMs."""
+    """The network of the A+V-att rows, fully and weakly supervised, with an optional plug-in after its BiLSTMs."""
 
     def __init__(self, options: BaselineOptions) -> None:
-        """Make the layers."""
+        """Build the layers."""
         super().__init__()
         self.options = options
         self.attention = AudioGuidedAttention(options.audio_size, options.visual_size, ATTENTION_SIZE, options.grid)

@@ -1,7 +1,7 @@
-"""CMBS: transformers over both streams, each suppressed where the other modality hears or sees nothing of an event.
+"""CMBS: transformers over both streams; each stream is suppressed where the other modality shows no event.
 
-It knows no losses. Facts were read in marmot-xy/CMBS model/main_model.py, model/models.py and configs at 48e1ffc; layers that
-are there and never used are left out.
+Losses are elsewhere. Facts were read in marmot-xy/CMBS model/main_model.py, model/models.py and configs at 48e1ffc. Layers that
+the authors' code holds and never uses are left out.
 
 Source: Xia and Zhao, "Cross-modal Background Suppression for Audio-Visual Event Localization", CVPR 2022.
 """
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["FullyCMBS", "SpatialChannelAttention", "WeaklyCMBS"]
 
 TOP_SEGMENTS = 4
-"""A modality's window score is the mean of its best so many segments."""
+"""A modality's window score is the mean over this many of its best segments."""
 ENCODER_LAYERS = 2
 HEADS = 4
 
 
 class SpatialChannelAttention(nn.Module):
-    """Self-attention of the grid, then channels and cells weighted by the sound (CMRAN's attention, extended by CMBS)."""
+    """Self-attention over the grid, then weights for channels and cells from the sound (CMRAN's attention, extended by CMBS)."""
 
     def __init__(self, audio_size: int, visual_size: int, inner: int, beta: float) -> None:
-        """Make the layers; *beta* is the share of the picture's own attention."""
+        """Build the layers; *beta* is the share of the picture's own attention."""
         super().__init__()
         self.beta = beta
         narrow = max(visual_size // 4, 1)
@@ -52,7 +52,7 @@ class SpatialChannelAttention(nn.Module):
         self.cell_score = nn.Linear(inner, 1)
 
     def forward(self, audio: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the attended picture (B, V) and the attention (B, cells), from (B, A) and (B, cells, V)."""
+        """Return the attended picture (B, V) and the attention (B, cells) from audio (B, A) and cells (B, cells, V)."""
         energy = torch.softmax(torch.bmm(self.query(cells), self.key(cells).transpose(1, 2)), dim=-1)
         related = self.norm(cells + self.dropout(torch.bmm(energy, self.value(cells))))
         own = self._pool(related, torch.relu(self.own_cells(related)), torch.relu(self.own_mean(related.mean(dim=1))), self.own_score)[0]
@@ -65,7 +65,7 @@ class SpatialChannelAttention(nn.Module):
         return attended + self.beta * torch.sigmoid(own) * attended, weights
 
     def _pool(self, cells: Tensor, keys: Tensor, query: Tensor, score: nn.Linear) -> tuple[Tensor, Tensor]:
-        """Give the mean (B, V) of (B, cells, V), weighted by how keys (B, cells, inner) go with a query (B, inner)."""
+        """Return the weighted mean (B, V) of cells (B, cells, V), and the weights: the match of keys (B, cells, inner) with the query."""
         weights = torch.softmax(torch.tanh(score(keys * query.unsqueeze(1))).squeeze(-1), dim=-1)
         return torch.bmm(weights.unsqueeze(1), cells).squeeze(1), weights
 
@@ -85,7 +85,7 @@ class _Encoder(nn.Module):
 
 
 class _CrossDecoder(nn.Module):
-    """One modality asks both: attention over the other's memory and the query itself, then a feed-forward layer."""
+    """Attention from one modality over the other's memory and over itself, then a feed-forward layer."""
 
     def __init__(self, size: int, out: int, feedforward: int) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class _CrossDecoder(nn.Module):
 
 
 class _Interaction(nn.Module):
-    """What both modalities share in a segment asks both streams."""
+    """Attention over both streams; the query is the product of both modalities in each segment."""
 
     def __init__(self, size: int, heads: int) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class _Interaction(nn.Module):
 
 
 class _CMBS(nn.Module):
-    """What both settings have in common."""
+    """The layers that both settings have."""
 
     def __init__(self, options: BaselineOptions, *, beta: float, dropout: float, heads: int) -> None:
         super().__init__()
@@ -138,14 +138,14 @@ class _CMBS(nn.Module):
         self.plugin = StreamPlugin(options)
 
     def _attend(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the attended pictures (B, T, V) and the attention (B, T, G, G)."""
+        """Return the attended pictures (B, T, V) and the attention (B, T, G, G)."""
         batch, segments = audio.shape[:2]
         cells = self.enter_dropout(torch.relu(self.enter_visual(visual))).flatten(0, 1).flatten(1, 2)
         attended, weights = self.attention(audio.flatten(0, 1), cells)
         return attended.view(batch, segments, -1), weights.view(visual.shape[:4])
 
     def _mix(self, heard: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Run both interactions, one after the other, then the plug-in."""
+        """Run both interactions one after the other, then the plug-in; return both streams and their mean."""
         seen = self.mix_visual(seen, heard)
         heard = self.mix_audio(heard, seen)
         streams: tuple[Tensor, Tensor, Tensor] = self.plugin(heard, seen)
@@ -153,12 +153,12 @@ class _CMBS(nn.Module):
 
 
 class FullyCMBS(_CMBS):
-    """The fully supervised network; its gain of the gates is 0.1, its share of single-modality scores 0.3."""
+    """The fully supervised network; the gain of its gates is 0.1, the share of single-modality scores is 0.3."""
 
     ALPHA, BETA, GAMMA = 0.1, 0.4, 0.3
 
     def __init__(self, options: BaselineOptions) -> None:
-        """Make the layers."""
+        """Build the layers."""
         super().__init__(options, beta=self.BETA, dropout=0.2, heads=4)
         size = 2 * options.hidden
         wide = 2 * size
@@ -195,12 +195,12 @@ class FullyCMBS(_CMBS):
 
 
 class WeaklyCMBS(_CMBS):
-    """The weakly supervised network: one set of class scores for the window, let through segment by segment by the gate."""
+    """The weakly supervised network: one set of class scores for the window, multiplied by the gate of each segment."""
 
     ALPHA, BETA, GAMMA = 0.2, 0.5, 0.5
 
     def __init__(self, options: BaselineOptions) -> None:
-        """Make the layers."""
+        """Build the layers."""
         super().__init__(options, beta=self.BETA, dropout=0.1, heads=2)
         size = 2 * options.hidden
         self.visual_encoder = _Encoder(options.visual_size, size, 2048)
@@ -216,7 +216,7 @@ class WeaklyCMBS(_CMBS):
         seen, attention = self._attend(audio, visual)
         visual_memory, audio_memory = self.visual_encoder(seen), self.audio_encoder(audio)
         heard, seen = self.audio_decoder(audio, visual_memory), self.visual_decoder(seen, audio_memory)
-        # The authors' audio gate looks at the picture and their visual gate at the sound; named here by what they look at.
+        # In the authors' code the audio gate has the picture as input and the visual gate the sound. Here each gate has its input's name.
         visual_gate, audio_gate = torch.sigmoid(self.visual_gate(visual_memory)), torch.sigmoid(self.audio_gate(audio_memory))
         seen = (1.0 - self.ALPHA) * seen + visual_gate * seen * self.ALPHA
         heard = (1.0 - self.ALPHA) * heard + audio_gate * heard * self.ALPHA
@@ -236,5 +236,5 @@ class WeaklyCMBS(_CMBS):
 
 
 def _best_mean(scores: Tensor) -> Tensor:
-    """Give the mean (B, K) over the best four segments of (B, T, K), class by class."""
+    """Return the mean (B, K) over the four best segments of (B, T, K), for each class."""
     return scores.topk(min(TOP_SEGMENTS, scores.shape[1]), dim=1).values.mean(dim=1)

@@ -1,6 +1,6 @@
-"""Sizes and switches of the baseline networks, as one frozen value.
+"""Defines the sizes and switches of the baseline networks as one frozen value.
 
-It knows no torch. Widths that the papers fix are in the networks themselves.
+It imports no torch. Widths that the papers fix are in the networks themselves.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class BaselineOptions:
     """One baseline of Table IV or V.
 
     Raises:
-        SettingsError: when a size is below 1, a threshold outside 0 to 1, or a switch has an unknown value.
+        SettingsError: when a size is below 1, a threshold is outside 0 to 1, or a switch has an unknown value or does not fit the network.
     """
 
     network: BaselineName
     supervision: Supervision = "fully"
     plugin: Plugin = "none"
-    """What stands at the end of the host, before its heads (Table IV)."""
+    """The module at the end of the host network, before its heads (Table IV)."""
     npf_heads: bool = False
-    """True gives PSP-Net and AVEL the relevance and class heads that the negative pair filter loss needs (Table V)."""
+    """True: PSP-Net and AVEL have the relevance and class heads that the negative pair filter loss needs (Table V)."""
     audio_size: int = 128
     """A: size of an audio feature."""
     visual_size: int = 512
@@ -50,13 +50,13 @@ class BaselineOptions:
     classes: int = 28
     """C: foreground classes, without background."""
     hidden: int = 128
-    """Units of each direction of the recurrent layers; streams are twice as wide."""
+    """Units of each direction of the recurrent layers; the streams have twice this size."""
     psp_threshold: float | None = None
     """Pruning threshold of PSP, 0 to 1; None stands for 0.99 / T."""
     decision: Decision = "argmax29"
     """How labels are decided offline."""
     decision_threshold: float = 0.5
-    """Relevance above which a segment is an event in `two_stage`, 0 to 1. Source: marmot-xy/CMBS supv_main.py:291."""
+    """Relevance above which `two_stage` labels a segment as an event, 0 to 1. Source: marmot-xy/CMBS supv_main.py:291."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -83,10 +83,10 @@ class BaselineOptions:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> BaselineOptions:
-        """Make options of plain values.
+        """Build options from plain values.
 
         Raises:
-            SettingsError: for a key that is no option; the nearest one is named.
+            SettingsError: for a key that is not an option; the message names the nearest option.
         """
         refuse_unknown(values, [field.name for field in fields(cls)], "a baseline")
         return cls(**values)  # type: ignore[arg-type]

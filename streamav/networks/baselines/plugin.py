@@ -1,7 +1,4 @@
-"""The module that Table IV puts at the very end of a host: nothing, PSP, or VSCG's ESCM.
-
-It knows no host.
-"""
+"""The plug-in at the end of a baseline network (the host) in Table IV: nothing, PSP, or VSCG's ESCM."""
 
 from __future__ import annotations
 
@@ -22,10 +19,10 @@ PSP_DROPOUT = 0.1
 
 
 class StreamPlugin(nn.Module):
-    """Takes two streams and gives two streams of the same shape and their mean."""
+    """Takes two streams and returns two streams of the same shape and their mean."""
 
     def __init__(self, options: BaselineOptions) -> None:
-        """Make what `options.plugin` names, for streams of size 2 hidden."""
+        """Build the module that `options.plugin` names, for streams of size 2 hidden."""
         super().__init__()
         self.module: nn.Module | None = None
         if options.plugin == "psp":
@@ -36,7 +33,7 @@ class StreamPlugin(nn.Module):
             self.module = EventSemanticConsistency(options.hidden)
 
     def forward(self, audio: Tensor, visual: Tensor) -> Streams:
-        """Give both streams (B, T, D) and their mean, from two streams (B, T, D)."""
+        """Return both processed streams (B, T, D) and their mean from two streams (B, T, D)."""
         if self.module is not None:
             audio, visual = self.module(audio, visual)[:2]
         return audio, visual, (visual + audio) * 0.5

@@ -1,6 +1,6 @@
-"""PSP-Net: VSCG without its last module, with a head that scores every class in every segment.
+"""PSP-Net: VSCG without its last module, with a head that scores every class for every segment.
 
-It knows no losses. Facts were read in jasongief/PSP_CVPR_2021 fully_model.py and weakly_model.py at ddd20f3.
+Losses are elsewhere. Facts were read in jasongief/PSP_CVPR_2021 fully_model.py and weakly_model.py at ddd20f3.
 
 Source: Zhou et al., "Positive Sample Propagation along the Audio-Visual Event Line", CVPR 2021.
 """
@@ -28,10 +28,10 @@ HEAD_SIZE = 64
 
 
 class PSPNet(nn.Module):
-    """The network, fully and weakly supervised, with room for a plug-in behind its normalised streams."""
+    """The network, fully and weakly supervised, with an optional plug-in after its normalised streams."""
 
     def __init__(self, options: BaselineOptions) -> None:
-        """Make the layers; the weakly supervised one has a simpler front and does not project after PSP."""
+        """Build the layers; the weakly supervised network has a simpler front and no projection after PSP."""
         super().__init__()
         self.options = options
         fully = options.supervision == "fully"

@@ -1,1 +1,1 @@
-"""Reads weights from files of other people, without running anything in them."""
+"""Reads weights from files of other projects without running any code in them."""

@@ -1,6 +1,6 @@
-"""Loads the VSCG authors' checkpoints, as they published them, into our network; nothing in the file is run.
+"""Loads the VSCG authors' checkpoints, as they published them, into our network; no code in the file is run.
 
-It knows their tensors' names through `reference_keys` and their file formats through `torchfile`; it writes no bundle.
+`reference_keys` holds the names of their tensors, `torchfile` reads the file formats. This module writes no bundle.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ MAX_REFERENCE_BYTES = 64 << 20
 
 
 def read_reference(path: Path) -> tuple[Supervision, dict[str, Tensor]]:
-    """Read a checkpoint of the authors' code and tell from its tensors which of the two networks it is.
+    """Read a checkpoint of the authors' code and recognise from its tensors which of the two networks it holds.
 
     Args:
-        path: whole-module pickle or state_dict, as torch.save writes it.
+        path: whole-module pickle or state_dict, as written by torch.save.
 
     Returns:
         "fully" or "weakly", and float32 tensors by the authors' names.
@@ -48,8 +48,10 @@ def read_reference(path: Path) -> tuple[Supervision, dict[str, Tensor]]:
         some = ", ".join(list(arrays)[:4])
         msg = f"{path} must hold the authors' VSCG, fully or weakly supervised, got {len(arrays)} tensors named {some} ..."
         raise ModelError(msg)
-    if sum(array.size for array in arrays.values()) * 4 > MAX_REFERENCE_BYTES:  # many tensors may be views of one storage
-        msg = f"{path} must hold at most {MAX_REFERENCE_BYTES // 4} numbers, got more: it is no network of the authors"
+    if (
+        sum(array.size for array in arrays.values()) * 4 > MAX_REFERENCE_BYTES
+    ):  # a small file may hold many tensors that are views of one storage
+        msg = f"{path} must hold at most {MAX_REFERENCE_BYTES // 4} numbers, got more: it is not one of the authors' networks"
         raise ModelError(msg)
     for name, array in arrays.items():
         if array.dtype.kind != "f" or not np.isfinite(array).all():
@@ -59,19 +61,19 @@ def read_reference(path: Path) -> tuple[Supervision, dict[str, Tensor]]:
 
 
 def load_reference(path: Path, supervision: Supervision | None = None) -> VSCG:
-    """Load a checkpoint of the authors' code into a network that gives the authors' outputs.
+    """Load a checkpoint of the authors' code into a network with the same outputs as theirs.
 
     Args:
-        path: whole-module pickle or state_dict, as torch.save writes it.
-        supervision: which network it must be; None to go by the file.
+        path: whole-module pickle or state_dict, as written by torch.save.
+        supervision: the network that the file must hold; None accepts both.
 
     Returns:
-        The network in eval mode. Called with audio (B, 10, 128) and visual (B, 10, 7, 7, 512) it gives relevance_logits (B, 10),
-        class_logits (B, 28) and similarity (B, 10) when fully, video_probabilities (B, 29) and segment_scores (B, 10, 29) when weakly
-        supervised. Sound is called audio and pictures visual, whatever the authors' code calls them.
+        The network in eval mode. Called with audio (B, 10, 128) and visual (B, 10, 7, 7, 512) it returns relevance_logits
+        (B, 10), class_logits (B, 28) and similarity (B, 10) when fully supervised, video_probabilities (B, 29) and segment_scores
+        (B, 10, 29) when weakly supervised. Sound is called audio and picture visual; the authors' code may use the other name.
 
     Raises:
-        ModelError: as `read_reference`, and when the file holds the other network.
+        ModelError: as `read_reference`, and when the file does not hold the network of *supervision*.
     """
     found, state = read_reference(path)
     if supervision not in (None, found):
@@ -83,5 +85,5 @@ def load_reference(path: Path, supervision: Supervision | None = None) -> VSCG:
 
 
 def reference_arrays(model: VSCG) -> dict[str, NDArray[np.float32]]:
-    """Give a network's weights as they go into a bundle: float32 arrays named "localizer..."."""
+    """Return a network's weights in the form of a bundle: float32 arrays named "localizer..."."""
     return {f"localizer.{name}": tensor.detach().cpu().numpy().astype(np.float32) for name, tensor in model.state_dict().items()}

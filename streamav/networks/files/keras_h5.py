@@ -1,6 +1,6 @@
-"""Reads the arrays of a Keras weights file (.h5), with every size checked against the file's before anything is read.
+"""Reads the arrays of a Keras weights file (.h5) after a check of every array's size against the size of the file.
 
-It knows no network and no layer names; it follows no link to another place or file.
+It works for any network. It follows no link inside the file and none to another file.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ MAX_BYTES = 1 << 30
 
 
 def read_keras_h5(path: Path, keep: Callable[[str], bool]) -> dict[str, NDArray[np.float32]]:
-    """Read the floating-point arrays of an HDF5 file whose paths *keep* says are wanted.
+    """Read the floating-point arrays of an HDF5 file that *keep* selects by path.
 
     Args:
         path: the file.
-        keep: says of a path such as "block1_conv1/block1_conv1_W_1:0" whether it is wanted.
+        keep: returns True for the path of each wanted array, such as "block1_conv1/block1_conv1_W_1:0".
 
     Returns:
         float32 arrays by path.
 
     Raises:
-        ModelError: when the file is missing, too large, damaged or no HDF5, or a wanted array is compressed or stored elsewhere.
+        ModelError: when the file is missing, too large, damaged or not HDF5, or a wanted array is compressed or stored in another file.
     """
     try:
         length = path.stat().st_size
@@ -48,7 +48,7 @@ def read_keras_h5(path: Path, keep: Callable[[str], bool]) -> dict[str, NDArray[
         msg = f"{path} must be a whole HDF5 file with Keras weights: {exc.strerror or exc}"
         raise ModelError(msg) from exc
     except (RuntimeError, ValueError, TypeError, KeyError, MemoryError) as exc:
-        msg = f"{path} must be a whole HDF5 file with Keras weights, and is damaged: {exc}"
+        msg = f"{path} must be a whole HDF5 file with Keras weights, but it is damaged: {exc}"
         raise ModelError(msg) from exc
 
 
@@ -59,14 +59,14 @@ def _arrays(file: h5py.File, keep: Callable[[str], bool], length: int) -> dict[s
         if isinstance(item, h5py.Dataset) and keep(name):
             wanted[name] = item
 
-    file.visititems(look)  # hard links only, each object once: no cycles, no other files
+    file.visititems(look)  # visits hard links only and each object once: no cycles, no other files
     arrays: dict[str, NDArray[np.float32]] = {}
     rest = length
     for name, dataset in wanted.items():
         rest -= dataset.nbytes
         is_plain = dataset.chunks is None and not dataset.is_virtual and not dataset.external and dataset.dtype.kind == "f"
         if not is_plain or rest < 0:
-            msg = f"{file.filename}: {name} must be a plain floating-point array that lies in the file whole"
+            msg = f"{file.filename}: {name} must be an uncompressed floating-point array that is stored completely in this file"
             raise ModelError(msg)
         arrays[name] = np.asarray(dataset[()], dtype=np.float32)
     return arrays

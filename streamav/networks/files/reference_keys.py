@@ -1,6 +1,6 @@
-"""Names of the tensors in the authors' VSCG checkpoints, and which tensors of ours they become.
+"""Maps the names of the tensors in the authors' VSCG checkpoints to the names in our network.
 
-It opens no files: `streamav.networks.files.checkpoint` reads those. Names are facts read in Bravo5542/VSCG at 49156ee,
+It opens no files; `streamav.networks.files.checkpoint` reads them. The names were read in Bravo5542/VSCG at 49156ee,
 vscgfully_model.py and vscgweakly_model.py.
 """
 
@@ -49,7 +49,7 @@ _FULLY_LAYERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "fa.1": ("audio_front.1", ("weight",)),
     "fv.0": ("visual_front.0", ("weight",)),
     "fv.1": ("visual_front.1", ("weight",)),
-    # The authors' v_fc follows their a_gru, and a_fc their v_gru.
+    # In the authors' code v_fc follows a_gru, and a_fc follows v_gru.
     "escm.v_fc": ("escm.audio_project", ("weight",)),
     "escm.a_fc": ("escm.visual_project", ("weight",)),
     "L3": ("heads.relevance", ("weight", "bias")),
@@ -71,7 +71,7 @@ REFERENCE_KEYS: dict[Supervision, dict[str, str]] = {
     "fully": _tensors({**_FULLY_LAYERS, **_SHARED_LAYERS}),
     "weakly": _tensors({**_WEAKLY_LAYERS, **_SHARED_LAYERS}),
 }
-"""Their name to ours, for every tensor that takes part in the output."""
+"""The authors' name to our name, for every tensor that the output depends on."""
 
 DEAD_KEYS: dict[Supervision, dict[str, tuple[int, ...]]] = {
     "fully": {
@@ -97,14 +97,14 @@ DEAD_KEYS: dict[Supervision, dict[str, tuple[int, ...]]] = {
         "L3.weight": (64, 128),
     },
 }
-"""Tensors, with their shapes, that the authors' networks hold and never use; they are checked and left out.
+"""Tensors, with their shapes, that the authors' networks hold but never use. Their shapes are checked; they are not loaded.
 
-L1 and L2 of the fully supervised network are not used there either, but they are our segment head, so they are kept.
+The authors' fully supervised network does not use L1 and L2 either. They are loaded, because they are our segment head.
 """
 
 
 def recognise(keys: Mapping[str, object]) -> Supervision | None:
-    """Tell by its names which of the authors' networks a state belongs to; None when it is neither."""
+    """Return which of the authors' networks a state belongs to, by its names; None when it is neither."""
     for supervision, layout in REFERENCE_KEYS.items():
         if layout.keys() <= keys.keys():
             return supervision
@@ -112,22 +112,22 @@ def recognise(keys: Mapping[str, object]) -> Supervision | None:
 
 
 def load_reference_state(model: VSCG, state: Mapping[str, Tensor]) -> None:
-    """Load a state of the authors' network into ours, which must be made with `VSCGOptions.reference`.
+    """Load a state of the authors' network into ours, which must be built with `VSCGOptions.reference`.
 
-    Dead tensors may be missing, but those that are there must have the right shape.
+    Unused tensors (`DEAD_KEYS`) may be missing; those that are present must have the right shape.
 
     Raises:
-        ModelError: for a missing, unknown or wrongly shaped tensor; the model is then as it was before.
+        ModelError: for a missing, unknown or wrongly shaped tensor; the model is then unchanged.
     """
     supervision = model.options.supervision
     layout, dead = REFERENCE_KEYS[supervision], DEAD_KEYS[supervision]
     own = model.state_dict()
     if set(layout.values()) != own.keys():
-        msg = f"the authors' weights fit only a network made with VSCGOptions.reference({supervision!r}); make it with those options"
+        msg = f"the authors' weights fit only a network built with VSCGOptions.reference({supervision!r}); build it with these options"
         raise ModelError(msg)
     missing, unknown = sorted(layout.keys() - state.keys()), sorted(state.keys() - layout.keys() - dead.keys())
     if missing or unknown:
-        msg = f"not the authors' {supervision} supervised weights: missing {_shorten(missing)}; not known {_shorten(unknown)}"
+        msg = f"these must be the authors' {supervision} supervised weights; missing: {_shorten(missing)}; unknown: {_shorten(unknown)}"
         raise ModelError(msg)
     wanted = {theirs: tuple(own[ours].shape) for theirs, ours in layout.items()} | dead
     for key, tensor in state.items():
@@ -139,4 +139,4 @@ def load_reference_state(model: VSCG, state: Mapping[str, Tensor]) -> None:
 
 def _shorten(names: list[str]) -> str:
     shown = ", ".join(names[:4]) or "none"
-    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown  # noqa: PLR2004 - four names tell enough
+    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown  # noqa: PLR2004 - four names are enough

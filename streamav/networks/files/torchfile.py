@@ -1,7 +1,7 @@
 """Reads the tensors of a file that torch.save wrote (.pt, .pth), in either of its two formats, without torch.
 
-What the file asks for is not run (see `unpickle`), and no size it names is believed: storages must lie in the file as large as
-they say, and archives must be stored, not compressed. It knows no network: it gives arrays by name.
+No code in the file is run (see `unpickle`), and every size that the file declares is checked: storages must have the declared size
+in the file, and archives must be uncompressed. It works for any network and returns arrays by name.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ _FAILURES = (
     TypeError,
     ValueError,
 )
-"""What the pickle machine, zipfile and numpy raise on damaged or nonsensical input."""
+"""Exceptions that pickle, zipfile and numpy raise for damaged input."""
 
 
 class _SmallReads(io.FileIO):
-    """A file that gives at most READ_BYTES at once, so that no header can make its reader ask for all memory."""
+    """A file that refuses reads of more than READ_BYTES, so that a false size in a header cannot use up the memory."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read, or refuse to."""
+        """Read at most *size* bytes; raise RefusedError when that is more than READ_BYTES."""
         rest = max(0, self._length() - self.tell())
         wanted = rest if size is None or size < 0 else min(size, rest)
         if wanted > READ_BYTES:
@@ -71,7 +71,7 @@ class _SmallReads(io.FileIO):
 
 
 class _Container(Protocol):
-    """A file format that holds one program and the storages it names."""
+    """A file format that holds one pickle program and the storages it names."""
 
     root: object
 
@@ -86,18 +86,18 @@ class _Archive:
         self._zip = zipfile.ZipFile(file)
         entries = self._zip.infolist()
         if len(entries) > MAX_ENTRIES or len({entry.filename for entry in entries}) != len(entries):
-            msg = "its directory has too many entries, or one twice"
+            msg = "its directory has too many entries, or one entry twice"
             raise RefusedError(msg)
         if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
-            msg = "its entries are compressed or encrypted, which those of a checkpoint never are"
+            msg = "its entries are compressed or encrypted; the entries of a checkpoint never are"
             raise RefusedError(msg)
         if sum(entry.file_size for entry in entries) > length:
-            msg = "its entries claim to be larger than the file"
+            msg = "the declared sizes of its entries exceed the size of the file"
             raise RefusedError(msg)
         programs = [entry.filename for entry in entries if entry.filename.endswith("/data.pkl")]
         scripts = [entry.filename for entry in entries if entry.filename.endswith("/constants.pkl")]
         if len(programs) != 1 or scripts:
-            msg = "it is a zip archive, but not one that torch.save wrote (TorchScript is not read)"
+            msg = "it is a zip archive, but torch.save did not write it (TorchScript is not supported)"
             raise RefusedError(msg)
         self._folder = programs[0].removesuffix("data.pkl")
         order = self._folder + "byteorder"
@@ -107,7 +107,7 @@ class _Archive:
         self.root = run_program(self._bytes(programs[0], MAX_PICKLE_BYTES)).value
 
     def storage(self, storage: Storage) -> NDArray[np.generic]:
-        """Read the numbers of a storage, which must be exactly as many as the program says."""
+        """Read the numbers of a storage; there must be exactly as many as the program declares."""
         size = storage.count * storage.dtype.itemsize
         data = self._bytes(f"{self._folder}data/{storage.key}", size)
         if len(data) != size:
@@ -121,7 +121,7 @@ class _Archive:
             msg = f"its entry {name} must have at most {limit} bytes, got {size}"
             raise RefusedError(msg)
         data = bytearray()
-        with self._zip.open(name) as entry:  # checks the CRC at the end
+        with self._zip.open(name) as entry:  # zipfile checks the CRC at the end
             while block := entry.read(1 << 20):
                 data += block
         return bytes(data)
@@ -133,7 +133,7 @@ class _Stream:
     def __init__(self, file: _SmallReads, length: int) -> None:
         self._file, self._length = file, length
         if self._next() != LEGACY_MAGIC or self._next() != LEGACY_VERSION:
-            msg = "it is no file that torch.save wrote"
+            msg = "torch.save did not write it"
             raise RefusedError(msg)
         system = self._next()
         if not isinstance(system, dict) or system.get("little_endian") is not True:
@@ -160,7 +160,7 @@ class _Stream:
         return np.frombuffer(bytes(data), storage.dtype)
 
     def _locate(self, storages: list[Storage], place: int) -> dict[str, int]:
-        """Find where each storage begins; the file holds them one after the other, each after its length."""
+        """Return the position of each storage; the file holds them one after the other, each after its length."""
         places: dict[str, int] = {}
         for storage in storages:
             self._file.seek(place)
@@ -168,7 +168,7 @@ class _Stream:
             places[storage.key] = place + 8
             place += 8 + storage.count * storage.dtype.itemsize
             if count != storage.count or place > self._length:
-                msg = f"storage {storage.key} must have {storage.count} numbers, the file says {count} or ends before"
+                msg = f"storage {storage.key} must have {storage.count} numbers, but the file declares {count} or ends before"
                 raise RefusedError(msg)
         return places
 
@@ -187,14 +187,14 @@ def read_checkpoint(path: Path, *, keep: Callable[[str], bool] | None = None, li
 
     Args:
         path: the file.
-        keep: says of a tensor's name whether it is wanted; None for all. What is not wanted is not read.
+        keep: returns True for the name of each wanted tensor; None for all. Other tensors are not read.
         limit: largest size of the file, bytes.
 
     Returns:
-        Arrays by the names of the state_dict, with a leading "module." of DataParallel removed; read-only, in the type they are stored in.
+        Arrays by the names of the state_dict, without DataParallel's leading "module."; read-only, in their stored type.
 
     Raises:
-        ModelError: when the file is missing, too large, damaged, no checkpoint, or asks for anything that a checkpoint does not need.
+        ModelError: when the file is missing, too large, damaged or not a checkpoint, or needs anything that a checkpoint does not need.
     """
     try:
         length = path.stat().st_size
@@ -210,9 +210,7 @@ def read_checkpoint(path: Path, *, keep: Callable[[str], bool] | None = None, li
         msg = f"the checkpoint {path} cannot be read: {exc.strerror or exc}"
         raise ModelError(msg) from exc
     except _FAILURES as exc:
-        msg = (
-            f"{path} must be a whole checkpoint that torch.save wrote, and is damaged or another kind of file ({type(exc).__name__}: {exc})"
-        )
+        msg = f"{path} must be a whole checkpoint written by torch.save; it is damaged or of another kind ({type(exc).__name__}: {exc})"
         raise ModelError(msg) from exc
 
 

@@ -1,9 +1,9 @@
-"""Runs the pickle inside a PyTorch checkpoint without running anything that it asks for, and names the tensors it describes.
+"""Interprets the pickle inside a PyTorch checkpoint without calling any function that it names, and lists the tensors it describes.
 
-A pickle is a program for a small machine that may name any function and call it. Here the program is first read opcode by
-opcode and refused when it holds one that checkpoints do not need; then names are looked up in a short list, where each stands for
-something inert of this module. A class outside torch and the standard library (the network's own) becomes an empty node;
-anything else is refused. It knows no file: `torchfile` finds the program and the numbers.
+A pickle is a program for a small virtual machine. It may name any function and call it. Here the program is first read opcode by
+opcode, and refused when it holds an opcode that checkpoints do not need. Then every name is looked up in a short list; each name in
+the list stands for a harmless object of this module. A class outside torch and the standard library (the network's own) becomes an
+empty node. Any other name is refused. This module opens no file: `torchfile` finds the program and the numbers.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["MAX_ENTRIES", "MAX_PICKLE_BYTES", "Program", "RefusedError", "Storage", "Tensor", "named_tensors", "run_program"]
 
 MAX_PICKLE_BYTES = 4 << 20
-"""Largest program: that of a whole VSCG module is about 50 kB."""
+"""Largest program; that of a whole VSCG module has about 50 kB."""
 MAX_TUPLES = 10_000
-"""Bounds how deep tuples can nest: hashing one recurses in C without a check."""
+"""Limits how deep tuples can nest: the hash of a nested tuple recurses in C without a check."""
 MAX_ENTRIES = 10_000
 """Largest number of archive entries, modules and tensors."""
 MAX_DEPTH = 32
@@ -43,7 +43,7 @@ _OPCODE_NAMES = """
     EMPTY_DICT SETITEM SETITEMS EMPTY_SET ADDITEMS BINGET LONG_BINGET BINPUT LONG_BINPUT MEMOIZE
     GLOBAL STACK_GLOBAL REDUCE NEWOBJ BUILD BINPERSID
 """
-"""What torch.save writes with pickle protocols 2 to 5, in Python 2 and 3."""
+"""The opcodes that torch.save writes with pickle protocols 2 to 5, in Python 2 and 3."""
 _OPCODES = frozenset(_OPCODE_NAMES.split())
 _DTYPES = {"Float": "<f4", "Half": "<f2", "Double": "<f8", "Long": "<i8", "Int": "<i4", "Short": "<i2", "Char": "<i1", "Byte": "<u1"}
 _LAYERS = (
@@ -58,18 +58,18 @@ _LAYERS = (
     "rnn.GRU",
     "rnn.LSTM",
 )
-"""The layers of torch that the authors' modules hold: measured on pickles of both variants."""
+"""The layers of torch in the authors' modules, read in pickles of both variants."""
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-"""Names under which people put a state_dict into a larger dictionary."""
+"""Usual keys of a state_dict inside a larger dictionary."""
 _OLD_BUILTINS = ("__builtin__", "copy_reg")
 
 
 class RefusedError(Exception):
-    """A file asks for what it does not get; `torchfile` turns this into a ModelError that names the file."""
+    """The file needs something that is not allowed; `torchfile` turns this into a ModelError that names the file."""
 
 
 class _Node:
-    """Stands for a module of any class: takes its state and does nothing with it."""
+    """Stands for a module of any class: stores its state and does nothing else."""
 
     __slots__ = ("state",)
 
@@ -79,8 +79,8 @@ class _Node:
         return node
 
     def __init__(self, *_: object) -> None:
-        # Modules are made by NEWOBJ, which does not come here; only a call (REDUCE) does.
-        msg = "it calls a class, which no checkpoint needs"
+        # NEWOBJ creates modules without a call of __init__; only a call in the pickle (REDUCE) reaches this.
+        msg = "it calls a class; no checkpoint needs that"
         raise RefusedError(msg)
 
     def __setstate__(self, state: object) -> None:
@@ -96,7 +96,7 @@ class _Dtype:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A run of numbers in the file, not read yet."""
+    """A block of numbers in the file, not read yet."""
 
     key: str
     dtype: np.dtype[np.generic]
@@ -105,7 +105,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A view of a storage, checked, not read yet."""
+    """A view of a storage. Its bounds are checked; its numbers are not read yet."""
 
     storage: Storage
     offset: int
@@ -113,7 +113,7 @@ class Tensor:
     strides: tuple[int, ...]
 
     def view(self, numbers: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Give the tensor as a read-only view of its storage."""
+        """Return the tensor as a read-only view of its storage."""
         size = numbers.dtype.itemsize
         strides = tuple(step * size for step in self.strides)
         return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, strides, writeable=False)
@@ -121,13 +121,13 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What a pickle made."""
+    """The result of a pickle program."""
 
     value: object
     length: int
-    """Bytes of the pickle."""
+    """Length of the pickle, bytes."""
     storages: dict[str, Storage]
-    """All storages it named, by key."""
+    """All storages that the pickle names, by key."""
 
 
 class _RebuildTensor:
@@ -136,16 +136,16 @@ class _RebuildTensor:
     __slots__ = ()
 
     def __call__(self, storage: object, offset: object, shape: object, strides: object, *_: object) -> Tensor:
-        """Check a tensor's place in its storage and write it down."""
+        """Check a tensor's place in its storage and return the tensor."""
         if not isinstance(storage, Storage) or not _is_count(offset):
-            msg = "it makes a tensor of something that is no storage"
+            msg = "it builds a tensor from something that is not a storage"
             raise RefusedError(msg)
         sizes, steps = _counts(shape), _counts(strides)
         start = cast("int", offset)
         elements = int(np.prod(sizes, dtype=object)) if sizes else 1
         last = start + sum((n - 1) * step for n, step in zip(sizes, steps, strict=True)) if elements else start
         if elements > storage.count or (last >= storage.count if elements else start > storage.count):
-            msg = f"it makes a tensor of {sizes} of a storage of {storage.count} numbers"
+            msg = f"it builds a tensor of shape {sizes} from a storage of {storage.count} numbers"
             raise RefusedError(msg)
         return Tensor(storage, start, sizes, steps)
 
@@ -156,12 +156,12 @@ class _RebuildParameter:
     __slots__ = ()
 
     def __call__(self, data: object, *_: object) -> object:
-        """Give the tensor itself."""
+        """Return the tensor unchanged."""
         return data
 
 
 def _allowed() -> dict[tuple[str, str], object]:
-    """Give all names that a checkpoint may use, and what each stands for."""
+    """Return all names that a checkpoint may use, with the object that each stands for."""
     names: dict[tuple[str, str], object] = {
         ("__builtin__", "set"): set,
         ("builtins", "set"): set,
@@ -180,25 +180,25 @@ def _allowed() -> dict[tuple[str, str], object]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """The pickle machine with our list of names for its only way out."""
+    """The unpickler of the standard library, restricted to our list of names."""
 
     def __init__(self, program: bytes) -> None:
-        super().__init__(io.BytesIO(program), encoding="utf-8")  # files of Python 2 hold byte strings
+        super().__init__(io.BytesIO(program), encoding="utf-8")  # files written by Python 2 hold byte strings
         self._names = _allowed()
         self.storages: dict[str, Storage] = {}
 
     def find_class(self, module: str, name: str) -> object:
-        """Give what a name stands for; nothing is ever imported."""
+        """Return the object that a name stands for; nothing is imported."""
         if (module, name) in self._names:
             return self._names[module, name]
         root = module.partition(".")[0]
         if root == "torch" or root in sys.stdlib_module_names or root in _OLD_BUILTINS:
-            msg = f"it asks for {module}.{name}, which no checkpoint of ours needs"
+            msg = f"it names {module}.{name}, which no supported checkpoint needs"
             raise RefusedError(msg)
         return _Node
 
     def persistent_load(self, pid: object) -> object:
-        """Give a storage, or the class of a module (old files keep its source text beside it, which is dropped)."""
+        """Return a storage, or the class of a module (old files also hold the class's source text, which is ignored)."""
         match pid:
             case ("module", klass, *_) if klass is _Node:
                 return klass
@@ -206,16 +206,16 @@ class _Unpickler(pickle.Unpickler):
                 storage = self.storages.setdefault(key, Storage(key, dtype, cast("int", count)))
                 if (storage.dtype, storage.count) == (dtype, count):
                     return storage
-        msg = "it refers to something outside that is no storage, or not the one it said before"
+        msg = "it refers to an outside object that is not a storage, or that differs from an earlier declaration of it"
         raise RefusedError(msg)
 
 
 def run_program(program: bytes) -> Program:
-    """Check a pickle's opcodes, then run it; what follows the pickle's end is not looked at.
+    """Check a pickle's opcodes, then interpret it; bytes after the end of the pickle are ignored.
 
     Raises:
-        RefusedError: when it asks for anything that a checkpoint does not need.
-        Exception: any of those that the pickle machine raises on damaged input.
+        RefusedError: when it needs anything that a checkpoint does not need.
+        Exception: any exception that the unpickler raises for damaged input.
     """
     tuples = used = 0
     for name, argument, place in _opcodes(program):
@@ -223,9 +223,9 @@ def run_program(program: bytes) -> Program:
             msg = f"it holds the pickle opcode {name}, which no checkpoint needs"
             raise RefusedError(msg)
         tuples += name.startswith("TUPLE")
-        # The machine keeps its memo in an array as long as the largest index.
+        # The unpickler's memo is an array as long as the largest index.
         if tuples > MAX_TUPLES or (name == "LONG_BINPUT" and cast("int", argument) > len(program)):
-            msg = "its pickle asks for more memory than any checkpoint needs"
+            msg = "its pickle needs more memory than any checkpoint"
             raise RefusedError(msg)
         used = place + 1
     machine = _Unpickler(program[:used])
@@ -233,20 +233,20 @@ def run_program(program: bytes) -> Program:
 
 
 def _opcodes(program: bytes) -> Iterator[tuple[str, object, int]]:
-    """Give name, argument and place of each opcode."""
+    """Yield name, argument and position of each opcode."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # pickletools decodes odd escapes in text that is refused right after
+        warnings.simplefilter("ignore", DeprecationWarning)  # pickletools decodes invalid escapes in text that is refused afterwards
         for opcode, argument, place in pickletools.genops(program):
             yield opcode.name, argument, cast("int", place)
 
 
 def named_tensors(root: object) -> dict[str, Tensor]:
-    """Name the tensors of a module, of a state_dict, or of a dictionary that holds one of the two, as state_dict() does.
+    """Return the tensors of a module, of a state_dict, or of a dictionary that holds one of them, by the names of state_dict().
 
-    A leading "module." (DataParallel) is removed.
+    A leading "module." (DataParallel) is removed from the names.
 
     Raises:
-        RefusedError: when there are none, or something else stands among them.
+        RefusedError: when there are no tensors, or a state_dict holds anything else.
     """
     if isinstance(root, dict):
         inner = next((root[name] for name in _WRAPPERS if isinstance(root.get(name), (dict, _Node))), None)
@@ -270,11 +270,11 @@ def _of_dict(root: object) -> Iterator[tuple[str, Tensor]]:
 
 
 def _of_module(node: _Node, prefix: str, seen: list[int], depth: int) -> Iterator[tuple[str, Tensor]]:
-    """Walk a module's parameters and buffers, then its parts, as torch's state_dict() does."""
+    """Yield a module's parameters and buffers, then those of its parts, in the order of torch's state_dict()."""
     seen[0] += 1
     state = node.state
     if not isinstance(state, dict) or depth > MAX_DEPTH or seen[0] > MAX_ENTRIES:
-        msg = "it must hold a module or a state_dict, got an object that is none, or one that is nested without end"
+        msg = "it must hold a module or a state_dict, got another object, or one that is nested without end"
         raise RefusedError(msg)
     for group in ("_parameters", "_buffers"):
         for name, value in _items(state, group):
@@ -303,6 +303,6 @@ def _is_count(value: object) -> bool:
 
 def _counts(values: object) -> tuple[int, ...]:
     if not isinstance(values, tuple) or len(values) > MAX_DIMENSIONS or not all(_is_count(value) for value in values):
-        msg = "it makes a tensor whose shape is no short tuple of counts"
+        msg = "it builds a tensor whose shape or strides are not a short tuple of counts"
         raise RefusedError(msg)
     return values

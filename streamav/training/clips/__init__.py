@@ -1,1 +1,1 @@
-"""A user's own clips and AVE's videos: tables, splits, features."""
+"""Handles a user's own clips and AVE's videos: tables, splits, features, calibration material."""

@@ -1,7 +1,8 @@
-"""Makes AVE-named feature files of AVE's media: every annotated clip through the encoders of a model, resumable clip by clip.
+"""Extracts features from AVE's media into AVE-named files: every annotated clip, with the encoders of a model, resumable clip by clip.
 
-It uses the same capture, segmenter and extractor as a live run, so features are what a live run would compute. Seconds of a file are
-its first ones; AVE's own script took tenths of the file's frames instead, which differs where a file is not exactly ten seconds.
+It uses the same capture, segmenter and extractor as a live run, so the features are the same as in a live run. The segments of a clip are
+the first ten seconds of its file. AVE's own script divided the frames of a file into ten parts instead; the results differ if a file
+does not last exactly ten seconds.
 """
 
 from __future__ import annotations
@@ -33,21 +34,21 @@ if TYPE_CHECKING:
 __all__ = ["Extraction", "extract_folder", "find_media", "local_worker"]
 
 _DONE = "extracted.txt"
-"""Rows that are whole in both files, one a line; written after the features are on disk."""
+"""Lists the rows that are complete in both files, one on each line; a row is added after its features are on disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """What came of it."""
+    """The result of an extraction."""
 
     done: int
-    """Clips whose features are in the files, those of earlier calls included."""
+    """Number of clips with features in the files, including those of earlier calls."""
     failed: dict[int, str]
-    """Why a row has none, by row."""
+    """The reason why a row has no features, by row."""
 
 
 def local_worker(bundle: Bundle, settings: ModelSettings, tick: Callable[[int, int], None] | None = None) -> MediaWorker:
-    """Make a worker of this process; the engine is opened when there is work. *tick* is told the file's key and its seconds done."""
+    """Make a worker in this process; it opens the engine when there is work. *tick* takes the file's key and the segments done so far."""
 
     def work(tasks: Sequence[MediaTask]) -> Iterator[MediaResult]:
         if tasks:
@@ -70,12 +71,12 @@ def extract_folder(
 
     Args:
         media: folder with one file for each video id.
-        annotations: Annotations.txt; row = line.
-        out: folder of the feature files; labels, annotations and the encoders (card and weights) are put beside them.
-        bundle: whose encoders are used.
+        annotations: Annotations.txt; the line is the row of the features.
+        out: folder of the feature files; labels, annotations and the encoders (card and weights) are written beside them.
+        bundle: the model whose encoders are used.
         settings: engine and threads.
-        progress: told rows done and rows in all.
-        worker: encodes the files; None for this process. Its results are written here, by one writer.
+        progress: called with the number of rows done and of all rows.
+        worker: encodes the files; None for a worker in this process. This function alone writes the results.
 
     Raises:
         DataError: when the annotations are wrong or *out* holds features of other encoders or clips.
@@ -90,7 +91,7 @@ def extract_folder(
     }
     whole = [_is_whole(out / f"{name}_feature.h5", shape, out) for name, shape in files.items()]
     if not all(whole):
-        (out / _DONE).unlink(missing_ok=True)  # first of all: rows are not done that are in no file
+        (out / _DONE).unlink(missing_ok=True)  # before the files are made anew: the list must not name rows that they do not hold
         for name, shape in files.items():
             _make_dataset(out / f"{name}_feature.h5", shape)
     done = _read_done(out)
@@ -114,7 +115,7 @@ def extract_folder(
 
 
 def _tasks(media: Path, rows: Sequence[Annotation], done: set[int]) -> tuple[list[MediaTask], dict[int, str]]:
-    """Find the files of the rows that are not done, and tell for which rows there is none."""
+    """Return the tasks of the rows that are not done, and the reasons for rows without a file."""
     tasks, failed = [], {}
     for row, annotation in enumerate(rows):
         if row not in done:
@@ -135,19 +136,19 @@ def find_media(folder: Path, video: str) -> Path:
         path = folder / f"{video}{suffix}"
         if path.is_file():
             return path
-    msg = f"{folder} must hold {video} with one of the endings {' '.join(MEDIA_SUFFIXES)}, and does not"
+    msg = f"{folder} must hold {video} with one of the endings {' '.join(MEDIA_SUFFIXES)}, got no such file"
     raise DataError(msg)
 
 
 def _prepare(out: Path, card: ModelCard, annotations: Path, labels: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> None:
-    """Write what belongs beside the features, or check it when it is there: a folder holds features of one kind."""
+    """Write encoders, annotations and labels beside the features; raise DataError if the folder holds others: it takes one kind only."""
     out.mkdir(parents=True, exist_ok=True)
     encoders = json.dumps({"audio": card.audio.model_dump(mode="json"), "visual": card.visual.model_dump(mode="json")}, indent=1) + "\n"
     wanted = {ENCODERS_FILE: encoders, "Annotations.txt": annotations.read_text(encoding="utf-8")}
     for name, text in wanted.items():
         path = out / name
         if path.is_file() and path.read_text(encoding="utf-8") != text:
-            msg = f"{path} must be that of this extraction, and belongs to another; choose another --out"
+            msg = f"{path} must belong to this extraction, got one of another extraction; choose another --out"
             raise DataError(msg)
         write_whole(path, text)
     with whole_file(out / "right_labels.h5", alone=True) as part, h5py.File(part, "w") as file:
@@ -162,7 +163,7 @@ def _read_done(out: Path) -> set[int]:
 
 
 def _is_whole(path: Path, shape: tuple[int, ...], out: Path) -> bool:
-    """Tell whether a feature file is there to its last byte; one that was half-written when a run was killed is not.
+    """Return whether a feature file is complete to its last byte; a half-written file of a killed run is not.
 
     Raises:
         DataError: when it holds features of another shape.
@@ -180,9 +181,9 @@ def _is_whole(path: Path, shape: tuple[int, ...], out: Path) -> bool:
 
 
 def _make_dataset(path: Path, shape: tuple[int, ...]) -> None:
-    """Make a contiguous float32 dataset whose place in the file is taken at once.
+    """Make a contiguous float32 dataset and allocate its space in the file at once.
 
-    Rows written later change no structure of the file, so a kill between two writes cannot make it unreadable.
+    Rows that are written later do not change the structure of the file, so a kill between two writes cannot make it unreadable.
     """
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)

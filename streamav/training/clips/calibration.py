@@ -1,4 +1,4 @@
-"""Reads the recorded material on which an int8 engine is calibrated and compared: a user's own clips, pictures of their own camera."""
+"""Reads the recorded material to calibrate and check an int8 engine, such as a user's own clips or recordings of their camera."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 __all__ = ["recorded_material"]
 
 MOST_SEGMENTS = 120
-"""Of each part: ranges of activations hardly grow any more, and a second of VGG-19 pictures takes 150 kB."""
+"""Most segments in each part: more hardly widen the ranges of activations, and one picture for VGG-19 takes 150 kB."""
 
 
 def recorded_material(places: Sequence[str], card: ModelCard) -> Calibration:
-    """Read one picture and the sound of each second, and share them out: every other file to fit, the rest to check.
+    """Read one picture and the sound of each segment, and divide them: every other file is to fit, the rest to check.
 
-    Of a single file or stream the first half fits and the second half checks. A stream that does not end is read for
-    `MOST_SEGMENTS` seconds of each part.
+    Of a single file or stream, the first half is to fit and the second half to check. At most `MOST_SEGMENTS` segments
+    are read for each part, also from a stream that does not end.
 
     Args:
-        places: files, folders of files, or what else `streamav run --source` takes.
-        card: of the model.
+        places: files, folders of files, or any other value of `streamav run --source`.
+        card: the model's card.
 
     Raises:
         CaptureError: when a file cannot be read.
-        SettingsError: when there is too little: both parts need ten seconds.
+        SettingsError: when there is too little material: each part needs ten segments.
     """
     sources = [source for place in places for source in _sources(place)]
     most = 2 * MOST_SEGMENTS if len(sources) == 1 else max(1, -(-2 * MOST_SEGMENTS // max(1, len(sources))))
@@ -49,16 +49,19 @@ def recorded_material(places: Sequence[str], card: ModelCard) -> Calibration:
         read = [read[0][:middle], read[0][middle:]]
     fit, check = (list(itertools.chain.from_iterable(read[first::2]))[:MOST_SEGMENTS] for first in (0, 1))
     if min(len(fit), len(check)) < WINDOW_SEGMENTS:
-        msg = f"calibration needs at least {2 * WINDOW_SEGMENTS} seconds of recordings, got {len(fit)} and {len(check)}; give longer clips"
+        msg = (
+            f"calibration needs at least {2 * WINDOW_SEGMENTS} s of recordings, half for each part, got {len(fit)} and {len(check)} s; "
+            "give longer clips"
+        )
         raise SettingsError(msg)
     total = f"{len(fit)} s to fit, {len(check)} s to check"
     return Calibration(fit=_samples(fit, card), check=_samples(check, card), source=f"{len(sources)} recordings: {total}")
 
 
 def _sources(place: str) -> list[str]:
-    """Return the recordings in a folder and below it, as `tune --quiet` takes them, or the place itself."""
+    """Return the recordings in a folder and its subfolders (as for `tune --quiet`), or the place itself if it is no folder."""
     if not place:
-        msg = "--calibration takes a recording, a folder or an address, got nothing"
+        msg = "--calibration must be a recording, a folder or an address, got an empty value"
         raise SettingsError(msg)
     path = Path(place)
     if not path.is_dir():

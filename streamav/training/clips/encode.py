@@ -1,6 +1,6 @@
-"""Runs the encoders of a model over whole media files: the same capture, segmenter and extractor as a live run, second by second.
+"""Runs the encoders of a model over whole media files, segment by segment, with the capture, segmenter and extractor of a live run.
 
-It knows no labels, rows and feature files. What reads many files is a worker: one in this process here, Ray's in `ray_extraction`.
+It handles no labels, rows or feature files. A worker encodes many files: the one here runs in this process, `ray_extraction` has Ray's.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
 __all__ = ["LONGEST_SECONDS", "LocalWorker", "MediaEncoder", "MediaFeatures", "MediaResult", "MediaTask", "MediaWorker", "media_seconds"]
 
 LONGEST_SECONDS = 7200
-"""Longest file, so that memory is bounded: the maps of VGG-19 of two hours take 0.7 GB."""
+"""Longest file; it bounds the memory: VGG-19's maps of two hours take 0.7 GB."""
 _BATCH = 10
-"""Seconds that go through the encoders at once."""
+"""Segments that go through the encoders in one batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaTask:
-    """One file to be encoded."""
+    """One file to encode."""
 
     key: int
-    """By which the asker knows it again."""
+    """Number that identifies the task in its result."""
     path: Path
     seconds: int | None = None
-    """Its first so many seconds, which it must have; None for all it has."""
+    """Number of segments to encode from the file's beginning; a shorter file is an error. None for the whole file."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MediaFeatures:
-    """The features of S consecutive seconds, the first of them at 0."""
+    """The features of S consecutive segments; the first begins at 0 s."""
 
     audio: NDArray[np.float32]
     """Shape (S, A)."""
@@ -55,7 +55,7 @@ class MediaFeatures:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MediaResult:
-    """What came of a task: features, or the reason why there are none."""
+    """The result of a task: features, or the reason why there are none."""
 
     key: int
     features: MediaFeatures | None
@@ -63,10 +63,10 @@ class MediaResult:
 
 
 class MediaWorker(Protocol):
-    """Encodes files, in any order; a file that cannot be read is a result, an engine that cannot run is an error."""
+    """Encodes files, in any order; a file that cannot be read gives a result with a reason, an engine that cannot run raises an error."""
 
     def __call__(self, tasks: Sequence[MediaTask], /) -> Iterator[MediaResult]:
-        """Give one result for each task."""
+        """Yield one result for each task."""
         ...
 
 
@@ -74,7 +74,7 @@ class MediaEncoder:
     """The encoders of one model, ready for file after file."""
 
     def __init__(self, engine: Engine, card: ModelCard) -> None:
-        """Take the encoders of *engine*."""
+        """Use the encoders of *engine*."""
         self._extractor = SegmentExtractor(engine, card)
         self._card = card
 
@@ -83,16 +83,16 @@ class MediaEncoder:
 
         Args:
             path: media with sound and picture.
-            seconds: its first so many seconds; None for all.
-            tick: told the seconds done so far.
+            seconds: number of segments to encode from the file's beginning; None for all.
+            tick: called with the number of segments done so far.
 
         Raises:
-            CaptureError: when it cannot be read.
-            DataError: when it is shorter than *seconds*, shorter than half a second, or longer than `LONGEST_SECONDS`.
+            CaptureError: when the file cannot be read.
+            DataError: when the file is shorter than *seconds*, shorter than half a second, or longer than `LONGEST_SECONDS`.
         """
         audio: list[NDArray[np.float32]] = []
         visual: list[NDArray[np.float32]] = []
-        uri = str(path.absolute())  # so that no file name can be taken for an address or a filter graph
+        uri = str(path.absolute())  # absolute, so that no file name is taken for an address or a filter graph
         for batch in _batched(segments_of(uri, self._card, self._card.visual.frames_per_second), seconds):
             for one in self._extractor.extract(batch):
                 audio.append(one.audio)
@@ -109,7 +109,7 @@ class MediaEncoder:
         return MediaFeatures(np.stack(audio), np.stack(visual))
 
     def result(self, task: MediaTask, tick: Callable[[int], None] | None = None) -> MediaResult:
-        """Encode the file of a task; what is wrong with the file becomes the result's reason."""
+        """Encode the file of a task; an error of the file becomes the reason in the result."""
         try:
             return MediaResult(task.key, self.encode(task.path, task.seconds, tick))
         except (CaptureError, DataError) as exc:
@@ -122,10 +122,10 @@ class LocalWorker:
 
     encoder: MediaEncoder
     tick: Callable[[int, int], None] | None = None
-    """Told the key of the file in work and its seconds done."""
+    """Called with the key of the current file and its segments done so far."""
 
     def __call__(self, tasks: Sequence[MediaTask]) -> Iterator[MediaResult]:
-        """Give one result for each task, in order."""
+        """Yield one result for each task, in order."""
         for task in tasks:
             yield self.encoder.result(task, self._ticks(task.key))
 
@@ -135,7 +135,7 @@ class LocalWorker:
 
 
 def media_seconds(path: Path) -> float | None:
-    """Read how long a file says that it lasts, s; None when it does not say or cannot be opened. Nothing is decoded."""
+    """Read the duration in a file's header, s, without decoding; None if the header has none or the file cannot be opened."""
     import av
 
     try:
@@ -146,7 +146,7 @@ def media_seconds(path: Path) -> float | None:
 
 
 def _batched(segments: Iterator[Segment], most: int | None) -> Iterator[list[Segment]]:
-    """Group segments by `_BATCH`, and stop after *most*."""
+    """Yield segments in batches of `_BATCH`, and stop after *most* segments."""
     batch: list[Segment] = []
     for count, segment in enumerate(segments, start=1):
         batch.append(segment)

@@ -1,7 +1,7 @@
-"""Turns a user's folder of clips with a table of labels into a folder of AVE-named features, which training and evaluation take.
+"""Extracts the features of a user's clips, listed in a table of labels, into a folder of AVE-named files for training and evaluation.
 
-Each file's seconds are kept in a file of their own under `seconds/`, written whole or not at all: a killed run loses the file in work
-and no more, and a corrected or longer table costs no second extraction of what is there. `rows` puts the HDF5 files together.
+The features of each media file are stored in a separate file under `seconds/`, written completely or not at all. So a killed run loses
+only the file in work, and after a change of the table only new files are extracted. `rows` builds the HDF5 files from them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 EXTRACTION_FILE = "extraction.json"
-"""Says which model's encoders made the features; a folder holds features of one model."""
+"""Names the model whose encoders made the features; a folder holds features of one model."""
 _SECONDS = "seconds"
 _SCHEMA = "streamav.clip-features/1"
 _DURATION_SLACK_S = 1.0
@@ -49,14 +49,14 @@ _DURATION_SLACK_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipExtraction:
-    """What came of it."""
+    """The result of an extraction."""
 
     files: int
-    """Whose features are there, those of earlier calls included."""
+    """Number of files with features, including those of earlier calls."""
     rows: dict[str, int]
-    """Rows of each split; empty when files failed and were not to be skipped: the HDF5 files were not made then."""
+    """Number of rows of each split; empty if files failed without *skip*: then the HDF5 files are not made."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Why a file has no features, by file; the reason names the row of the table."""
+    """The reason why a file has no features, by file; the reason names the row of the table."""
 
 
 def extract_clips(
@@ -69,16 +69,16 @@ def extract_clips(
     skip: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> ClipExtraction:
-    """Extract the files of a table that are not yet in *out*, and put the folder of features together.
+    """Extract the files of a table that are not yet in *out*, and build the folder of features.
 
     Args:
-        table: of the files.
-        out: folder of the features; made, or gone on with.
-        bundle: whose encoders *worker* runs.
-        worker: encodes files; results come in any order and are written here, by one writer.
+        table: the table of clips.
+        out: folder of the features; it is made, or an earlier call's folder is continued.
+        bundle: the model whose encoders *worker* runs.
+        worker: encodes files; results come in any order, and this function alone writes them.
         options: how rows are cut; None for the defaults.
-        skip: put the folder together although some files cannot be read.
-        progress: told each file that is done: those of earlier calls first, then as they come.
+        skip: build the folder even if some files cannot be read.
+        progress: called with each file that is done: first those of earlier calls, then the others as they finish.
 
     Raises:
         DataError: when an event lies beyond its file's end, or *out* holds features of another model.
@@ -106,14 +106,14 @@ def extract_clips(
 
 
 def _tell_nobody(file: str) -> None:
-    """Take no note of progress."""
+    """Ignore progress."""
 
 
 def model_of(folder: Path) -> tuple[str, str] | None:
-    """Give name or folder, and SHA-256, of the model whose encoders made the clip features of *folder*; None for other features.
+    """Return name or folder, and SHA-256, of the model whose encoders made the clip features of *folder*; None for other features.
 
     Raises:
-        DataError: when the file that says so is damaged.
+        DataError: when `EXTRACTION_FILE` is damaged.
     """
     path = folder / EXTRACTION_FILE
     if not path.is_file():
@@ -122,7 +122,7 @@ def model_of(folder: Path) -> tuple[str, str] | None:
         tree = json.loads(path.read_text(encoding="utf-8"))
         schema, model, digest = str(tree["schema"]), str(tree["model"]), str(tree["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        msg = f"{path} must be as streamav extract wrote it: {exc}; extract the features again"
+        msg = f"{path} must be a file that streamav extract wrote: {exc}; extract the features again"
         raise DataError(msg) from exc
     if schema != _SCHEMA:
         msg = f"{path} must have the schema {_SCHEMA}, got {schema[:60]}; extract the features again"
@@ -131,7 +131,7 @@ def model_of(folder: Path) -> tuple[str, str] | None:
 
 
 def _early_ends(table: ClipTable) -> list[str]:
-    """Tell the events beyond the end that a file's header gives, before hours are spent; the truth is looked at after decoding."""
+    """Return the events beyond the end in a file's header, before a long extraction; the true end is checked after decoding."""
     problems = []
     for clip in table.clips:
         length = media_seconds(table.media / clip.file)
@@ -145,7 +145,7 @@ def _early_ends(table: ClipTable) -> list[str]:
 
 
 def _prepare(out: Path, bundle: Bundle, options: ClipOptions) -> None:
-    """Write what says which encoders the features are of, or check that a folder that is there is of the same."""
+    """Write which encoders make the features; raise DataError if the folder holds features of others."""
     out.mkdir(parents=True, exist_ok=True)
     (out / _SECONDS).mkdir(exist_ok=True)
     card = bundle.card
@@ -154,23 +154,21 @@ def _prepare(out: Path, bundle: Bundle, options: ClipOptions) -> None:
     for name, tree in ((ENCODERS_FILE, encoders), (EXTRACTION_FILE, made)):
         path, text = out / name, json.dumps(tree, indent=1) + "\n"
         if path.is_file() and path.read_text(encoding="utf-8") != text:
-            msg = (
-                f"{path} must be that of this extraction, and is of another model or type of number; choose another folder for the features"
-            )
+            msg = f"{path} must belong to this extraction, got one of another model or number type; choose another folder for the features"
             raise DataError(msg)
         write_whole(path, text)
-    for left in (*out.glob(".*.tmp"), *(out / _SECONDS).glob(".*.tmp")):  # of a run that was killed
+    for left in (*out.glob(".*.tmp"), *(out / _SECONDS).glob(".*.tmp")):  # left by a killed run
         left.unlink()
 
 
 def model_name(bundle: Bundle) -> str:
-    """Give what finds the bundle again: its name, or its absolute folder."""
+    """Return the value by which the bundle is found again: its name, or its absolute folder."""
     names = {path.resolve(): name for name, path in bundle_names().items()}
     return names.get(bundle.path.resolve(), str(bundle.path.resolve()))
 
 
 def _place(out: Path, media: Path, clip: Clip) -> Path:
-    """Name the file of a clip's seconds; a file that was replaced has another."""
+    """Return the path of a clip's features; it changes when the media file is replaced."""
     stat = (media / clip.file).stat()
     digest = hashlib.sha256(f"{clip.file}\n{stat.st_size}\n{stat.st_mtime_ns}".encode()).hexdigest()
     return out / _SECONDS / f"{digest[:32]}.safetensors"
@@ -187,7 +185,7 @@ def _stored(features: MediaFeatures, options: ClipOptions, clip: Clip) -> dict[s
 
 
 def _is_there(place: Path) -> bool:
-    """Tell whether a clip's seconds are there to the last byte; a damaged file is made anew."""
+    """Return whether a clip's features are complete to the last byte; the caller makes a damaged file anew."""
     try:
         with safe_open(place, framework="numpy") as file:  # compares the sizes in the header with the file's
             return {"audio", "visual"} == set(file.keys()) and file.get_slice("audio").get_shape()[0] > 0

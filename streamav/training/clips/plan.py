@@ -1,7 +1,7 @@
-"""Trains a VSCG for a user's own classes on features of their clips, and makes a bundle that runs live as it is.
+"""Trains a VSCG for a user's own classes on features of their clips, and writes a bundle that is ready for live runs.
 
-Few clips are the normal case: the network begins with the weights of the model whose encoders are used where they fit, half of all
-windows are cut at any phase, and the weights are averaged. Thresholds are set on streams of the validation clips. It extracts nothing.
+It is made for few clips: the network starts from the weights of the encoders' model where they fit, half of all windows are cut at
+any phase, and the weights are averaged. Thresholds are set on streams of the validation clips. It extracts no features.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ if TYPE_CHECKING:
 __all__ = ["LATENCY", "calibrated", "plan", "train_clips", "warm_start", "write_clip_bundle"]
 
 LATENCY = 2
-"""L at which thresholds are set, as the starter's."""
+"""Latency L for which thresholds are set, the same as the starter's."""
 ALARMS_PER_HOUR = 6.0
-"""Most false alarms in an hour of background that thresholds are to keep, as the default of `streamav tune`."""
+"""Most false alarms in an hour of background that thresholds may cause; also the default of `streamav tune`."""
 STEPS = 800
-"""Steps of a training, whatever the number of clips: epochs are counted from it."""
+"""Steps of a training, for any number of clips; the number of epochs follows from it."""
 _EPOCHS = (10, 200)
 _AVERAGED = 16.0
-"""The weights are averaged over about a sixteenth of all steps, so that nothing of the first weights is left in a short training."""
+"""The weights are averaged over about a sixteenth of all steps, so that a short training keeps no trace of the first weights."""
 _STREAMS = 4
 _STREAM_S = (300, 1800)
 
 
 def plan(data: AveData, source: Bundle, changes: Mapping[str, Mapping[str, object]]) -> Experiment:
-    """Put the experiment together: defaults for few clips, and the user's changes over them.
+    """Build the experiment: defaults for few clips, and the user's changes over them.
 
     Args:
         data: splits of the features.
-        source: the model whose encoders made them; sizes of its localizer are taken, so that its weights can be.
+        source: the model whose encoders made the features; the network gets the sizes of its localizer, so that the weights fit.
         changes: plain values by section: network, loss, targets, train.
 
     Raises:
-        DataError: when the features are not of the encoders of *source*.
+        DataError: when the features do not come from the encoders of *source*.
         SettingsError: when a name or value in *changes* is wrong.
     """
     train = data.train
@@ -73,7 +73,8 @@ def plan(data: AveData, source: Bundle, changes: Mapping[str, Mapping[str, objec
     card = source.card
     if (card.audio.size, card.visual.size, card.visual.grid) != (sizes["audio_size"], sizes["visual_size"], sizes["grid"]):
         msg = (
-            f"the features must be of the encoders of {card.name} ({card.audio.size}, {card.visual.size}), got {sizes}; extract them again"
+            f"the features must come from the encoders of {card.name} ({card.audio.size}, {card.visual.size}), got {sizes}; "
+            "extract them again"
         )
         raise DataError(msg)
     like: dict[str, object] = {
@@ -86,7 +87,7 @@ def plan(data: AveData, source: Bundle, changes: Mapping[str, Mapping[str, objec
     steps = -(-len(train) // given.batch)
     epochs = given.epochs if "epochs" in wanted else int(np.clip(-(-STEPS // steps), *_EPOCHS))
     defaults: dict[str, dict[str, object]] = {
-        # Dropout and loss weights as the starter's head: the paper's overfit a few hundred windows within epochs.
+        # Dropout and loss weights of the starter's head: with the paper's, a network overfits a few hundred windows within some epochs.
         "network": {**like, "psp_dropout": 0.3, "project1_dropout": 0.35, "post_gru_dropout": 0.35},
         "loss": {"segment_weight": 2.0, "avps_weight": 10.0, "label_smoothing": 0.05},
         "train": {
@@ -98,7 +99,7 @@ def plan(data: AveData, source: Bundle, changes: Mapping[str, Mapping[str, objec
             "weight_average": round(max(0.0, 1.0 - _AVERAGED / (epochs * steps)), 4),
             "clip_norm": 1.0,
             "shifted_share": 0.5,
-            "decision": "argmax29",  # the per-segment head, which is what runs live
+            "decision": "argmax29",  # the per-segment head, which live runs use
         },
     }
     merged = {section: {**defaults.get(section, {}), **changes.get(section, {})} for section in {*defaults, *changes}}
@@ -106,9 +107,9 @@ def plan(data: AveData, source: Bundle, changes: Mapping[str, Mapping[str, objec
 
 
 def warm_start(network: nn.Module, source: Bundle) -> int:
-    """Copy the source's localizer into *network*, tensor by tensor, where names and shapes agree; give how many were copied.
+    """Copy the source's localizer into *network*, tensor by tensor, where names and shapes agree; return the number of tensors copied.
 
-    What hangs on the number of classes (the last layers) keeps its fresh weights, unless that number is the same.
+    The last layers depend on the number of classes and keep their new weights, unless that number is the same.
     """
     state = network.state_dict()
     found = {
@@ -120,7 +121,7 @@ def warm_start(network: nn.Module, source: Bundle) -> int:
     return len(found)
 
 
-def train_clips(  # noqa: PLR0913 - as run_experiment, and the model to begin from
+def train_clips(  # noqa: PLR0913 - the arguments of run_experiment, and the model to start from
     data: AveData,
     experiment: Experiment,
     source: Bundle,
@@ -131,10 +132,10 @@ def train_clips(  # noqa: PLR0913 - as run_experiment, and the model to begin fr
     device: str = "cpu",
     watcher: Callable[[int], Watcher] | None = None,
 ) -> Outcome:
-    """Train once for each seed, select on validation, and then read the test split; arguments as of `run_experiment`."""
+    """Train once for each seed, select on validation, then read the test split; the arguments are those of `run_experiment`."""
     options = experiment.network
     if not isinstance(options, VSCGOptions):
-        msg = f"own clips are trained with vscg, got {options.network}"
+        msg = f"the network for own clips must be vscg, got {options.network}"
         raise SettingsError(msg)
     trained = train_seeds(
         replace(data, background=_quiet(data.train)),
@@ -150,10 +151,11 @@ def train_clips(  # noqa: PLR0913 - as run_experiment, and the model to begin fr
 
 
 def calibrated(network: VSCG, data: AveData, seed: int = 0) -> tuple[Tried, bool] | None:
-    """Find thresholds on streams of the validation clips: the best event-F1 within `ALARMS_PER_HOUR`, and whether that was kept.
+    """Choose thresholds on streams of the validation clips: the best event-F1 within `ALARMS_PER_HOUR`.
 
     Returns:
-        None where no thresholds find an event, or where there is none to be found: then no thresholds are better than others.
+        The thresholds, and whether they are within `ALARMS_PER_HOUR`. None if no thresholds find an event, or validation holds none:
+        then no thresholds are better than others.
     """
     if len(data.lacking("val")) == len(data.classes):
         return None
@@ -167,16 +169,16 @@ def calibrated(network: VSCG, data: AveData, seed: int = 0) -> tuple[Tried, bool
 def write_clip_bundle(
     path: Path, outcome: Outcome, data: AveData, source: Bundle, best: Tried | None, *, command: str, replace_old: bool = False
 ) -> Bundle:
-    """Write the bundle: the trained head, its thresholds, and the encoders of *source* where it holds them.
+    """Write the bundle: the trained head, its thresholds, and the encoders of *source* if its bundle holds them.
 
     Args:
         path: folder to make.
-        outcome: whose chosen seed is taken.
-        data: for the classes.
+        outcome: the result whose chosen seed is taken.
+        data: the data, for classes and the number of rows.
         source: the model whose encoders are used.
-        best: thresholds that were found; None for `export.UNTUNED`.
-        command: for the card.
-        replace_old: put it in the place of one that is there.
+        best: the chosen thresholds; None for `export.UNTUNED`.
+        command: the command line, for the card.
+        replace_old: replace an existing bundle.
 
     Raises:
         ModelError: when the bundle cannot be written.
@@ -199,12 +201,12 @@ def write_clip_bundle(
         weights=weights_inside(source),
         detection=detection,
         training_data=(own, *source.card.training_data),
-        licence_note=f"Head trained by you on your clips. It began from, and its encoders are of, {source.card.name}: "
+        licence_note=f"You trained the head on your clips. It started from the weights of {source.card.name} and uses its encoders: "
         f"{source.card.licence_note}",
     )
 
 
 def _quiet(split: FeatureSet) -> FeatureSet | None:
-    """Give the rows of a split without any event, which make real background between clips; None when there are none."""
+    """Return the rows of a split without any event, used as real background between clips; None if there are none."""
     rows = split.rows[(split.labels[split.rows] == split.background).all(axis=1)]
     return split.select(rows, f"{split.name}, background rows") if len(rows) else None

@@ -1,7 +1,7 @@
-"""Encodes media files on many processes or machines through Ray Data, an engine that exists; the results come back to one writer.
+"""Encodes media files on many processes or machines with Ray Data; one writer in the calling process takes the results.
 
-Each actor holds the encoders of a model and takes file after file. Every machine must see the media, the model and the engine cache
-under the same paths, and have streamav installed. It writes nothing and knows no labels.
+Each actor holds the encoders of a model and encodes one file after another. Every machine must have streamav installed, and must see
+the media, the model and the engine cache under the same paths. This module writes nothing and handles no labels.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ if TYPE_CHECKING:
 __all__ = ["LOCAL", "RayWorker"]
 
 LOCAL = "local"
-"""Instead of an address: a Ray of its own on this machine, which listens on loopback alone and ends with the work."""
+"""Value instead of an address: start Ray on this machine; it listens only on loopback and stops after the work."""
 _ALL = -1
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayWorker:
-    """Encodes files with as many actors as the cluster has room for."""
+    """Encodes files with as many actors as the cores of the cluster allow."""
 
     model: str
-    """Name of a bundle or its absolute folder, on every machine."""
+    """Name of a bundle, or its absolute folder, the same on every machine."""
     settings: ModelSettings
-    """`threads` is also what an actor takes of its machine's cores; None for one."""
+    """Engine settings; `threads` is also the number of cores that an actor reserves, None for one."""
     address: str = LOCAL
-    """`local`, `auto` for a Ray that runs on this machine already, or HOST:PORT."""
+    """`local`, `auto` for a Ray that already runs on this machine, or HOST:PORT."""
     cores: int | None = None
-    """Of a local Ray; None for all."""
+    """Number of cores of a local Ray; None for all."""
 
     def __call__(self, tasks: Sequence[MediaTask]) -> Iterator[MediaResult]:
-        """Give one result for each task, as they come.
+        """Yield one result for each task, as soon as it is finished.
 
         Raises:
             MissingExtraError: when ray is not installed.
-            SettingsError: when there is no Ray at the address.
-            EngineError: when the encoders cannot run, or Ray gives up.
+            SettingsError: when no Ray runs at the address.
+            EngineError: when the encoders cannot run, or Ray fails.
         """
         ray = _import_ray(local=self.address == LOCAL)
         ours = not ray.is_initialized()
@@ -69,12 +69,12 @@ class RayWorker:
         if self.address == LOCAL:
             ray.init(address=LOCAL, num_cpus=self.cores, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
             if not str(ray.util.get_node_ip_address()).startswith("127."):
-                _log.warning("ray: it listens beyond loopback, for the program had imported it before it could be told not to")
+                _log.warning("ray listens on other addresses than loopback, because it was imported before this setting was made")
             return
         try:
             ray.init(address=self.address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as exc:
-            msg = f"--ray must be local, auto or the HOST:PORT of a Ray that runs, got {self.address!r}: {str(exc)[:300]}"
+            msg = f"--ray must be local, auto or the HOST:PORT of a running Ray, got {self.address!r}: {str(exc)[:300]}"
             raise SettingsError(msg) from exc
 
     def _results(self, ray: ModuleType, tasks: Sequence[MediaTask]) -> Iterator[MediaResult]:
@@ -98,10 +98,10 @@ class RayWorker:
 
 
 class _Encoder:
-    """What an actor holds."""
+    """The state of an actor: the encoders of one model."""
 
     def __init__(self, model: str, settings: Mapping[str, object]) -> None:
-        """Open the engine, once."""
+        """Open the engine, once for each actor."""
         from streamav.bundle import find_bundle
         from streamav.engines import open_engine
 
@@ -110,7 +110,7 @@ class _Encoder:
         self._encoder = MediaEncoder(open_engine(bundle, chosen), bundle.card)
 
     def __call__(self, item: Mapping[str, Any]) -> dict[str, object]:
-        """Encode one file; arrays travel as the bytes of a safetensors file, so that any length fits in one column."""
+        """Encode one file; arrays are returned as the bytes of a safetensors file, so that any length fits in one column."""
         from pathlib import Path
 
         seconds = int(item["seconds"])
@@ -132,10 +132,10 @@ def _result(row: Mapping[str, Any]) -> MediaResult:
 
 
 def _import_ray(*, local: bool) -> ModuleType:
-    """Import ray so that it reports nothing home and, for a local one, listens on loopback alone.
+    """Import ray with usage reports off; a local Ray is also set to listen only on loopback.
 
-    Both are read from the environment when ray is imported. The second is ray's name for "this is no cluster" (its default outside
-    Linux): without it ray replaces 127.0.0.1 by the machine's address in the network.
+    Ray reads both environment variables when it is imported. The second is ray's setting for "this is no cluster" (its default outside
+    Linux): without it, ray replaces 127.0.0.1 by the machine's network address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if local:

@@ -1,6 +1,6 @@
-"""Puts the features of clips together to a folder of AVE-named HDF5 files: rows of ten segments, labels, splits and a manifest.
+"""Builds a folder of AVE-named HDF5 files from the features of clips: rows of ten segments, labels, splits and a manifest.
 
-It encodes nothing and reads no media; a row keeps from which second of which file it comes.
+It encodes nothing and reads no media. The manifest keeps the file and the first second of each row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from streamav.errors import DataError
 from streamav.files import whole_file, write_whole
 from streamav.training.clips.splits import SPLITS, split_groups
-from streamav.training.clips.table import Clip, ClipTable, refuse, second_labels
+from streamav.training.clips.table import Clip, ClipTable, refuse, segment_labels
 from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 __all__ = ["MANIFEST_FILE", "ClipOptions", "events_beyond", "put_together", "row_starts"]
 
 MANIFEST_FILE = "manifest.csv"
-"""Says which seconds of which file each row is; written last, so that a folder with it is whole."""
+"""Lists which seconds of which file each row holds; written last, so a folder that has it is complete."""
 _BEYOND_S = 0.5
-"""A last segment is kept when half of it is there, so a file of S segments may last half a second longer, and containers round."""
+"""Time by which an event may end after the last segment, s: a last part under half a segment is dropped, and containers round durations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipOptions:
-    """How rows are cut and dealt out."""
+    """How rows are cut and assigned to splits."""
 
     stride: int = WINDOW_SEGMENTS
-    """Seconds from one training row of a file to the next, 1 to T; rows of validation and test never overlap but at a file's end."""
+    """Segments from one training row of a file to the next, 1 to T; rows of validation and test overlap only at the end of a file."""
     seed: int = 0
-    """Of the deal of recordings to splits, where the table does not say."""
+    """Seed for assigning recordings to splits, if the table has no splits."""
     dtype: Literal["float16", "float32"] = "float16"
-    """Stored type. float16 halves the files; what it cuts off is a thousandth of a number, far below what encoders are sure of."""
+    """Stored type. float16 halves the files; it rounds off about a thousandth of a number, far less than the precision of encoders."""
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -58,7 +58,7 @@ class ClipOptions:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Row:
-    """Which seconds of which clip."""
+    """The segments of one row: T from `start` of one clip."""
 
     clip: Clip
     start: int
@@ -67,10 +67,10 @@ class _Row:
 
 
 def row_starts(seconds: int, stride: int) -> list[int]:
-    """Give the first seconds of the rows of a file of *seconds* seconds.
+    """Return the first segment of each row of a file with *seconds* segments.
 
-    A row every *stride* seconds; what is left at the end is joined to a last row of the file's last T seconds, which overlaps the one
-    before. A file shorter than T is one row.
+    A row begins every *stride* segments. If segments are left at the end, a last row holds the file's last T segments and overlaps the
+    row before. A file shorter than T is one row.
     """
     if seconds <= WINDOW_SEGMENTS:
         return [0]
@@ -82,7 +82,7 @@ def row_starts(seconds: int, stride: int) -> list[int]:
 def events_beyond(clip: Clip, length_s: float, slack_s: float) -> list[str]:
     """Return one sentence for each event of *clip* that ends more than *slack_s* after the file's *length_s* seconds."""
     return [
-        f"row {event.line}: {clip.file} lasts {length_s:.1f} s, and its event must end by then, got offset_s {event.offset_s:g}"
+        f"row {event.line}: the event must end within {clip.file}, which lasts {length_s:.1f} s, got offset_s {event.offset_s:g}"
         for event in clip.events
         if event.offset_s > length_s + slack_s
     ]
@@ -92,16 +92,16 @@ def put_together(table: ClipTable, out: Path, places: Mapping[int, Path], option
     """Write the HDF5 files, orders, classes and the manifest.
 
     Args:
-        table: of the clips.
+        table: the table of clips.
         out: folder of the features.
-        places: file of the features of each clip, by its number in the table.
+        places: path of the features of each clip, by its number in the table.
         options: how rows are cut.
 
     Returns:
         The number of rows of each split.
 
     Raises:
-        DataError: when an event lies beyond its file's end, a split has no row, or a class has no segment to learn from.
+        DataError: when an event ends after its file's end, a split has no row, or a class has no training segment.
     """
     classes = {label: index for index, label in enumerate(table.labels)}
     split_of = _splits(table, options.seed)
@@ -111,7 +111,7 @@ def put_together(table: ClipTable, out: Path, places: Mapping[int, Path], option
         clip = table.clips[number]
         seconds = len(_load(place)["audio"])
         problems += events_beyond(clip, seconds, _BEYOND_S)
-        labels = second_labels(clip, seconds, classes, len(classes))
+        labels = segment_labels(clip, seconds, classes, len(classes))
         stride = options.stride if split_of[clip.group] == "train" else WINDOW_SEGMENTS
         rows += [_Row(clip, start, place, labels) for start in row_starts(seconds, stride)]
     refuse(table.path, problems)
@@ -130,7 +130,10 @@ def put_together(table: ClipTable, out: Path, places: Mapping[int, Path], option
 
 
 def _splits(table: ClipTable, seed: int) -> dict[str, str]:
-    """Give the split of each group: as the table says, else dealt out. Files that cannot be read take part, so that none moves later."""
+    """Return the split of each group: from the table, or else assigned by `split_groups`.
+
+    Files that cannot be read take part, so that later no file changes its split.
+    """
     if any(clip.split for clip in table.clips):
         return {clip.group: clip.split for clip in table.clips}
     groups: dict[str, set[str]] = {}
@@ -140,9 +143,9 @@ def _splits(table: ClipTable, seed: int) -> dict[str, str]:
 
 
 def _check_orders(table: ClipTable, rows: list[_Row], orders: Mapping[str, list[int]]) -> None:
-    """Raise DataError unless every split has a row and every class a second to learn from."""
+    """Raise DataError unless every split has a row and every class a training segment."""
     problems = [
-        f"no file is left for split {split}: there must be three recordings (files, or groups where they are named) of at least one class"
+        f"split {split} has no file: at least one class must have three recordings (files, or groups if the table names them)"
         for split, order in orders.items()
         if not order
     ]
@@ -150,12 +153,12 @@ def _check_orders(table: ClipTable, rows: list[_Row], orders: Mapping[str, list[
     for index, label in enumerate(table.labels):
         if index not in learnt:
             line = min(event.line for clip in table.clips for event in clip.events if event.label == label)
-            problems.append(f"row {line}: class {label} must fill at least half of one second of a training file, and fills none")
+            problems.append(f"row {line}: class {label} must fill at least half of one segment (1 s) of a training file, got none")
     refuse(table.path, problems)
 
 
 def _window(seconds: int, start: int) -> NDArray[np.int64]:
-    """Give the seconds of a row, shape (T,); a file shorter than T is played again from its beginning."""
+    """Return the segments of a row, shape (T,); a file shorter than T is repeated from its beginning."""
     return (start + np.arange(WINDOW_SEGMENTS)) % seconds
 
 
@@ -169,7 +172,7 @@ def _load(place: Path) -> dict[str, NDArray[np.floating]]:
 
 
 def _write_features(out: Path, rows: list[_Row], options: ClipOptions) -> None:
-    """Write both feature files, plain datasets, with one clip in memory at a time."""
+    """Write both feature files as plain datasets, with one clip in memory at a time."""
     sample = _load(rows[0].features)
     with (
         whole_file(out / "audio_feature.h5", alone=True) as audio,
@@ -195,7 +198,7 @@ def _write_dataset(path: Path, name: str, values: NDArray[np.generic]) -> None:
 
 
 def _write_manifest(out: Path, rows: list[_Row], split_of: Mapping[str, str]) -> None:
-    """Write which file and second each row begins at; T seconds from there, again from 0 after the file's last."""
+    """Write the file and the first second of each row; a row holds T segments from there, and starts again at 0 after the file's end."""
     with whole_file(out / MANIFEST_FILE, alone=True) as part, part.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("row", "file", "first_s", "file_s", "split", "group"))

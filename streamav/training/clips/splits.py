@@ -1,6 +1,6 @@
-"""Deals recordings out to training, validation and test, so that each class is in every split in proportion and no recording in two.
+"""Assigns recordings to training, validation and test, so that each class is in every split in proportion and no recording in two.
 
-Pure: it knows groups and the classes in them, no files.
+It takes groups and the classes in them, and reads no files.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ _WITH_VAL, _WITH_TEST = 2, 3
 
 
 def split_groups(groups: Mapping[str, frozenset[str]], seed: int = 0) -> dict[str, str]:
-    """Give each group its split, the rarest class first: 70 % train, 15 % val, 15 % test.
+    """Assign each group to a split, the rarest class first: 70 % train, 15 % val, 15 % test.
 
-    A class of one group is in train alone, of two in train and val, of three or more in all three splits, as far as groups with
-    several classes allow it; every class is in train. Groups without any class
-    (background alone) are dealt out like a class of their own.
+    A class with one group is in train only, with two groups in train and val, with three or more in all three splits, as far as groups
+    with several classes allow it. Every class is in train. Groups without any class (background only) are assigned like one more class.
 
     Source: iterative stratification (Sechidis, Tsoumakas, Vlahavas: On the Stratification of Multi-Label Data, ECML 2011), over groups.
 
     Args:
         groups: the classes that occur in each group.
-        seed: of the order in which groups are dealt.
+        seed: seed of the order in which groups are assigned.
     """
     order = [sorted(groups)[place] for place in np.random.default_rng([seed, len(groups)]).permutation(len(groups))]
     kinds = {name: groups[name] or frozenset({""}) for name in order}
@@ -55,13 +54,13 @@ def split_groups(groups: Mapping[str, frozenset[str]], seed: int = 0) -> dict[st
 
 
 def _last_chance(names: Sequence[str], found: Mapping[str, str]) -> bool:
-    """Tell whether the one group that is left of a class must be its training group."""
+    """Return whether the last group of a class that has no split must be its training group."""
     dealt = [found[name] for name in names if name in found]
     return len(dealt) == len(names) - 1 and "train" not in dealt
 
 
 def _wanted(count: int) -> dict[str, float]:
-    """Give how many of *count* groups each split should have."""
+    """Return how many of *count* groups each split should have."""
     val = max(1.0, SHARES["val"] * count) if count >= _WITH_VAL else 0.0
     test = max(1.0, SHARES["test"] * count) if count >= _WITH_TEST else 0.0
     return {"train": count - val - test, "val": val, "test": test}

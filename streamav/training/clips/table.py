@@ -1,7 +1,7 @@
-"""Reads a user's table of clips: which class is heard and seen in which file from when to when.
+"""Reads a user's table of clips: file, class, onset and offset of every event that is heard and seen.
 
-It opens no media. Every complaint names the file and the row of the table, and all are made at once. Columns: file, label (or
-class_slug), onset_s, offset_s, and if wanted split and group. A row with the label none or background says that nothing is there.
+It opens no media. All mistakes are reported at once, each with the file and the row of the table. Columns: file, label (or
+class_slug), onset_s, offset_s, and optionally split and group. A row with the label none or background means that no class occurs.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["LABELS_FILE", "Clip", "ClipEvent", "ClipTable", "read_clip_table", "refuse", "second_labels"]
+__all__ = ["LABELS_FILE", "Clip", "ClipEvent", "ClipTable", "read_clip_table", "refuse", "segment_labels"]
 
 LABELS_FILE = "labels.csv"
 NOTHING = frozenset({"none", "background"})
-"""Labels of rows that say that nothing is there."""
+"""Labels of rows that mean "no class occurs"."""
 SHARED_S = 0.5
-"""Events of two classes may overlap by so much, s; a second has one label, so more is refused."""
+"""Longest overlap of events of two classes, s; a segment has one label, so a longer overlap is refused."""
 HALF_S = 0.5
-"""An event that covers so much of a second may give it its label, s, as in `streamav recordings`."""
+"""An event must cover at least this much of a segment to give it its label, s; the same as in `streamav recordings`."""
 _NEEDED = ("file", "label", "onset_s", "offset_s")
 _OPTIONAL = ("split", "group")
 _READ_OVER = ("notes", "labelled_by", "ave_class")
-"""Columns for people, which tables of `streamav recordings` have."""
+"""Columns that are ignored; tables of `streamav recordings` have them."""
 _MAX_TOLD = 20
 _FORMULA = "=+-@"
 
@@ -49,7 +49,7 @@ class ClipEvent:
     onset_s: float
     offset_s: float
     line: int
-    """Of the table, from 1; the header is line 1."""
+    """Line in the table; the header is line 1."""
 
 
 @dataclass(slots=True)
@@ -59,25 +59,25 @@ class Clip:
     file: str
     """Path below the folder of the media, with slashes."""
     line: int
-    """First row that names it."""
+    """First line that names the file."""
     events: list[ClipEvent] = field(default_factory=list)
     nothing: list[ClipEvent] = field(default_factory=list)
-    """Stretches that were said to hold nothing."""
+    """Stretches of time that the table marks as without any class."""
     split: str = ""
-    """train, val, test, or empty when the table leaves it open."""
+    """train, val or test; empty if the table names none."""
     group: str = ""
-    """Recording that it was cut from; the file itself when the table names none."""
+    """Recording that the file was cut from; the file itself if the table names none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipTable:
-    """A table without contradictions."""
+    """A checked table, without contradictions."""
 
     path: Path
     media: Path
-    """Folder that the files are in."""
+    """Folder of the media files."""
     clips: tuple[Clip, ...]
-    """In the order in which files are first named."""
+    """The clips, in the order in which their files are first named."""
     labels: tuple[str, ...]
     """The classes, sorted; background is not one."""
 
@@ -86,11 +86,11 @@ def read_clip_table(path: Path, media: Path) -> ClipTable:
     """Read and check a table.
 
     Args:
-        path: the CSV file, as `read_table` takes it, with a header.
-        media: folder that the files are in.
+        path: the CSV file with a header, in a form that `read_table` accepts.
+        media: folder of the media files.
 
     Raises:
-        DataError: naming every row that is wrong (the first twenty).
+        DataError: when rows are wrong; it names the first twenty.
     """
     columns, rows = read_table(path, lambda given: _header(path, given))
     names = _header(path, columns)
@@ -112,23 +112,23 @@ def read_clip_table(path: Path, media: Path) -> ClipTable:
 
 
 def refuse(path: Path, problems: Sequence[str]) -> None:
-    """Raise DataError that tells *problems* of the table *path*, when there are any."""
+    """Raise DataError that lists *problems* of the table *path*, if there are any."""
     if problems:
         more = [f"and {len(problems) - _MAX_TOLD} more"] if len(problems) > _MAX_TOLD else []
         msg = f"{path} must be corrected:\n" + "\n".join([*problems[:_MAX_TOLD], *more])
         raise DataError(msg)
 
 
-def second_labels(clip: Clip, seconds: int, classes: Mapping[str, int], background: int) -> NDArray[np.int64]:
-    """Give the label of each second, shape (seconds,).
+def segment_labels(clip: Clip, seconds: int, classes: Mapping[str, int], background: int) -> NDArray[np.int64]:
+    """Return the label of each segment, shape (seconds,).
 
-    A second belongs to the class whose events together cover most of it, at least half; of equals, to the one that began first.
-    What no event covers so far is background.
+    A segment belongs to the class whose events together cover most of it, at least half. If two classes cover the same time, the class
+    with the earlier first onset has the segment. A segment that no class covers by half is background.
     """
     labels = np.full(seconds, background, dtype=np.int64)
     most = np.zeros(seconds)
     starts = np.arange(seconds)
-    # By first onset, so that of equals the one that began first keeps the second.
+    # In the order of first onsets: of equal classes, the one that began first keeps the segment.
     for label, spans in sorted(_joined(clip.events).items(), key=lambda pair: (pair[1][0], pair[0])):
         covered = sum(np.clip(np.minimum(offset, starts + 1) - np.maximum(onset, starts), 0.0, None) for onset, offset in spans)
         covered = np.round(covered, 6)  # times are decimal numbers: 0.3 + 0.2 may be a little less than 0.5
@@ -138,7 +138,7 @@ def second_labels(clip: Clip, seconds: int, classes: Mapping[str, int], backgrou
 
 
 def _joined(events: Iterable[ClipEvent]) -> dict[str, list[tuple[float, float]]]:
-    """Give the stretches of each label in time order, those that touch or overlap as one."""
+    """Return the stretches of each label in order of time; stretches that touch or overlap are joined."""
     spans: dict[str, list[tuple[float, float]]] = {}
     for event in sorted(events, key=lambda event: event.onset_s):
         mine = spans.setdefault(event.label, [])
@@ -150,26 +150,26 @@ def _joined(events: Iterable[ClipEvent]) -> dict[str, list[tuple[float, float]]]
 
 
 def _header(path: Path, given: list[str]) -> dict[str, str]:
-    """Give the name of each column as we know it."""
+    """Return the project's name of each column; raise DataError if a column is unknown, missing or repeated."""
     names = {column: "label" if column == "class_slug" else column for column in given}
     known = (*_NEEDED, *_OPTIONAL, *_READ_OVER)
     for column, name in names.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            msg = f"{path}, row 1: unknown column {column[:60]!r}; the nearest is {near}; there are {', '.join(known)}"
+            msg = f"{path}, row 1: unknown column {column[:60]!r}; the nearest is {near}; known columns are {', '.join(known)}"
             raise DataError(msg)
     missing = [name for name in _NEEDED if name not in names.values()]
     if missing or len(set(names.values())) != len(given):
-        msg = f"{path}, row 1: it must name the columns {', '.join(_NEEDED)} once each, got {', '.join(given)[:200] or 'nothing'}"
+        msg = f"{path}, row 1: the header must have the columns {', '.join(_NEEDED)} once each, got {', '.join(given)[:200] or 'nothing'}"
         raise DataError(msg)
     return names
 
 
 def _take(clips: dict[str, Clip], row: Mapping[str, str], line: int, media: Path) -> None:
-    """Put a row into its clip.
+    """Add a row to its clip.
 
     Raises:
-        DataError: when something in it is wrong.
+        DataError: when a field is wrong.
     """
     file = _checked_file(row["file"], media)
     clip = clips.setdefault(file, Clip(file, line))
@@ -193,22 +193,26 @@ def _take(clips: dict[str, Clip], row: Mapping[str, str], line: int, media: Path
 
 
 def _checked_file(name: str, media: Path) -> str:
-    """Give a file name that stays below the folder of the media and is there, with slashes and as the disk spells it."""
+    """Return the path of the file below the media folder, with slashes and as it is spelled on the disk.
+
+    Raises:
+        DataError: when the name is not safe or the file is missing.
+    """
     plain = name.replace("\\", "/").removeprefix("./")
     parts = plain.split("/")
     hostile = not plain.isprintable() or ":" in plain or plain[:1] in {"/", "~", *_FORMULA} or {"", ".", ".."} & set(parts)
     if not name or hostile:
-        msg = f"file must be a path below the media folder, without .. and :, and without {_FORMULA}~/ at its start; got {name[:80]!r}"
+        msg = f"file must be a path below the media folder, without .. and :, and without {_FORMULA}~/ at its start, got {name[:80]!r}"
         raise DataError(msg)
     found = find_below(media, plain)
     if found is None:
-        msg = f"file {name[:200]} must be in {media}, and is not"
+        msg = f"file {name[:200]} must be in {media}, got no such file"
         raise DataError(msg)
     return found
 
 
 def _checked_label(label: str, file: str) -> str:
-    demand = f"label of {file} must be small letters, digits and single _ between them, at most {SLUG_SIZE}"
+    demand = f"label of {file} must be small letters, digits and single _ between them, with a length of at most {SLUG_SIZE}"
     try:
         plain = slug(label)
     except DataError as exc:
@@ -233,7 +237,7 @@ def _times(row: Mapping[str, str], file: str) -> tuple[float, float]:
 
 
 def _contradictions(clip: Clip) -> list[str]:
-    """Tell where two rows give one time two labels."""
+    """Return a sentence for each stretch of time that has two labels."""
     problems = []
     spans = sorted([*clip.events, *clip.nothing], key=lambda event: (event.onset_s, event.line))
     for place, one in enumerate(spans):
@@ -247,7 +251,7 @@ def _contradictions(clip: Clip) -> list[str]:
                 first, second = sorted((one, other), key=lambda event: event.line)
                 problems.append(
                     f"row {second.line}: {clip.file} has two labels at one time, {second.label} here and {first.label} in row "
-                    f"{first.line}, for {shared:g} s from {other.onset_s:g} s; a second has one label: end one where the other begins"
+                    f"{first.line}, for {shared:g} s from {other.onset_s:g} s; only one label is allowed: end one where the other begins"
                 )
     return problems
 
@@ -257,7 +261,7 @@ def _meaning(event: ClipEvent) -> str:
 
 
 def _splits(clips: Iterable[Clip]) -> list[str]:
-    """Fill in groups, and tell where splits are missing or a group is in two."""
+    """Set missing groups; return a sentence for each missing split and each group in two splits."""
     problems = []
     clips = list(clips)
     groups: dict[str, Clip] = {}
@@ -265,7 +269,7 @@ def _splits(clips: Iterable[Clip]) -> list[str]:
     for clip in clips:
         clip.group = clip.group or clip.file
         if given and not clip.split:
-            problems.append(f"row {clip.line}: {clip.file} must have a split, as others have: every file, or none")
+            problems.append(f"row {clip.line}: {clip.file} must have a split, because other files have one: name a split for all or none")
         first = groups.setdefault(clip.group, clip)
         if clip.split != first.split:
             problems.append(

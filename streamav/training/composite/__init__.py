@@ -1,1 +1,1 @@
-"""Composite scenes: photos shown on backdrops and sounds played over ambience, with exactly known onsets and offsets."""
+"""Makes composite scenes: photos shown on backdrops and sounds played over ambience, with exact onsets and offsets."""

@@ -1,6 +1,6 @@
-"""Writes the manifest of composite clips: ten seconds with one event, as AVE has them, or with none.
+"""Draws the scenes of composite clips: ten seconds with one event, like AVE's clips, or with none.
 
-It knows which material there is, and no pixels or samples; `render` makes those from a manifest.
+It chooses from the material but handles no pixels or samples; `render` makes those from the scenes.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ __all__ = ["draw_clips", "draw_event", "draw_quiet"]
 
 T = WINDOW_SEGMENTS
 WHOLE_SHARE = 0.3
-"""Share of clips whose event lasts from the first second to the last; more than half of AVE's do."""
+"""Share of clips whose event lasts from the first segment to the last; in AVE it is more than half."""
 TOGETHER_SHARE = 0.35
-"""Share of the other clips in which sound and picture begin and end at the same moments."""
+"""Share of the other clips in which sound and picture begin and end at the same times."""
 
 
 def draw_clips(material: Material, events: int, quiet: int, seed: int, *, plain: bool = False) -> tuple[list[Scene], list[Scene]]:
-    """Draw clips with an event, classes in turn, and clips of backdrop and ambience alone.
+    """Draw clips with an event, with the classes in turn, and clips with backdrop and ambience only.
 
     Args:
         material: one split, or a half of one.
-        events: how many clips with an event.
-        quiet: how many without.
-        seed: of everything.
-        plain: without rooms, filters, night, blur, grain and softness (see `Scene.plain`).
+        events: number of clips with an event.
+        quiet: number of clips without an event.
+        seed: seed of all random choices.
+        plain: True for clips without rooms, filters, night, blur, grain and softness (see `Scene.plain`).
     """
     classes = len(material.labels)
     with_event = [draw_event(material, number % classes, np.random.default_rng([seed, 0, number])) for number in range(events)]
@@ -44,7 +44,7 @@ def draw_clips(material: Material, events: int, quiet: int, seed: int, *, plain:
 
 
 def draw_event(material: Material, label: int, rng: np.random.Generator) -> Scene:
-    """Draw a clip in which a class is heard and seen, over stretches of time of their own that have at least two seconds in common."""
+    """Draw a clip in which a class is heard over one stretch of time and seen over another; both share at least two seconds."""
     shown, played = _shown(material, rng, label), _played(material, rng, label)
     if rng.random() < WHOLE_SHARE:
         seen = heard = (0.0, float(T))
@@ -60,7 +60,7 @@ def draw_quiet(material: Material, rng: np.random.Generator) -> Scene:
 
 
 def _stretch(rng: np.random.Generator, other: tuple[float, float] | None = None) -> tuple[float, float]:
-    """Draw a stretch of 2.5 to 10 seconds that shares at least two with another one; it may begin before the clip or end after it."""
+    """Draw a stretch of 2.5 to 10 s that shares at least 2 s with *other*; its part before or after the clip is cut off."""
     while True:
         length = float(np.clip(rng.lognormal(1.55, 0.5), 2.5, T))
         onset = float(rng.uniform(-0.25 * length, T - 0.75 * length))

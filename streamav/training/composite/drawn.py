@@ -1,6 +1,6 @@
-"""Renders training examples of the embedded scene, so that a model of photos also knows its drawings and synthesized sounds.
+"""Renders training examples of the embedded scene, so that a model trained on photos also learns drawings and synthesized sounds.
 
-It takes everything from `streamav.capture.scene` and knows no file and no network.
+All drawings and sounds come from `streamav.capture.scene`. It reads no files and runs no network.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["KINDS", "drawn_clip", "drawn_second", "drawn_view"]
+__all__ = ["KINDS", "drawn_clip", "drawn_segment", "drawn_view"]
 
 _LEAD_S = 8
-"""A clip begins up to so many seconds into its script."""
+"""Latest time of the script at which a clip begins, s."""
 _PRESENT_S = 0.5
-"""A second has a class when it is there for at least this long."""
+"""A segment has a class if the class is present in it for at least this time, s."""
 
 
 def drawn_view(kind: str | None, rng: np.random.Generator, side: int) -> Tensor:
-    """Draw one moment of a scene, shape (3, side, side) uint8; None draws the empty scene."""
+    """Draw one picture of a scene, shape (3, side, side) uint8; *kind* None draws the empty scene."""
     size = float(rng.uniform(0.4, 1.0))
     place = (float(rng.uniform(0.25, 0.75)), float(rng.uniform(0.35, 0.7)))
     cues = () if kind is None else (Cue(kind=kind, picture=(0.0, 60.0), place=place, size=size),)
@@ -39,8 +39,8 @@ def drawn_view(kind: str | None, rng: np.random.Generator, side: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
 
 
-def drawn_second(kind: str | None, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Synthesize one second of a scene's sound, RMS near 1; None gives its murmur alone."""
+def drawn_segment(kind: str | None, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Synthesize one segment of a scene's sound, RMS near 1; *kind* None gives only the scene's ambience."""
     murmur = ambience(1.0, rng)
     if kind is None:
         return murmur
@@ -51,13 +51,13 @@ def drawn_second(kind: str | None, rng: np.random.Generator) -> NDArray[np.float
 
 
 def drawn_clip(labels: Sequence[str], seed: int, side: int, frames: int) -> RenderedScene:
-    """Render ten seconds of an embedded scene from a random start, as loud as a microphone may hear it.
+    """Render ten seconds of an embedded scene from a random start, at a random level.
 
     Args:
-        labels: the C classes; all of `KINDS` are among them.
-        seed: of script, start and level.
-        side: of the pictures, in pixels.
-        frames: pictures a second.
+        labels: the C classes, with all of `KINDS`.
+        seed: seed of script, start and level.
+        side: side of the pictures, in pixels.
+        frames: pictures in each segment.
     """
     rng = np.random.default_rng([seed, 9])
     first = int(rng.integers(0, _LEAD_S + 1))

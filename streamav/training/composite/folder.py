@@ -1,7 +1,7 @@
-"""Renders composite clips and writes them as a folder of features in AVE's form, so that one loader serves all data.
+"""Renders composite clips and writes their features as a folder in AVE's form, so that one loader serves all data.
 
-Beside AVE's files lie `heard.h5` and `seen.h5`: which class each second plays and shows, from which new pairs can be made, and
-`scenes.jsonl`, the manifest that renders the same clips again. It knows encoders only as functions of arrays.
+It also writes `heard.h5` and `seen.h5` (the class heard and the class seen in each segment, used to make new pairs) and
+`scenes-SPLIT.jsonl` (the manifest, from which the same clips can be rendered again). Encoders are passed in as functions of arrays.
 """
 
 from __future__ import annotations
@@ -39,36 +39,36 @@ __all__ = ["ClipCounts", "FrozenEncoders", "bundle_encoders", "compose"]
 
 T = WINDOW_SEGMENTS
 FRAMES = 2
-"""Pictures of a second that are rendered and averaged; slow pans change little within half a second."""
+"""Pictures rendered in each segment; their features are averaged. Slow pans change little within half a second."""
 _HOLDOUT: dict[str, tuple[Split, Half]] = {"train": ("train", "whole"), "val": ("val", "first"), "test": ("val", "second")}
-"""Where each split's material comes from: choices are made on one half of the held-out sources and judged on the other."""
+"""Source of each split's material: choices are made on one half of the held-out sources and judged on the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrozenEncoders:
-    """Two encoders and what a model card says of them."""
+    """Two encoders with their parts of a model card."""
 
     audio: AudioCard
     visual: VisualCard
     hear: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-    """Of patches (B, 96, 64) to (B, A)."""
+    """The audio encoder, from patches (B, 96, 64) to (B, A)."""
     look: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-    """Of pictures (B, S, S, 3) to (B, G, G, V)."""
+    """The visual encoder, from pictures (B, S, S, 3) to (B, G, G, V)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipCounts:
-    """How many clips of ten seconds each split gets."""
+    """Number of clips of ten seconds in each split."""
 
     train: int = 1920
     val: int = 384
     test: int = 384
     quiet_share: float = 0.12
-    """Background-only clips, as a share of those with an event."""
+    """Number of clips without an event, as a share of those with one."""
     drawn: int = 160
-    """Clips of the embedded scene in the training split, where its kinds are among the classes."""
+    """Number of clips of the embedded scene in the training split, if its kinds are among the classes."""
     plain: bool = False
-    """Without rooms, filters, night, blur, grain and softness: how much of what is wrong these do."""
+    """True: no rooms, filters, night, blur, grain or softness, to measure how many errors these cause."""
 
 
 def bundle_encoders(bundle: Bundle, weights_dir: Path | None) -> FrozenEncoders:
@@ -76,7 +76,7 @@ def bundle_encoders(bundle: Bundle, weights_dir: Path | None) -> FrozenEncoders:
 
     Args:
         bundle: the model.
-        weights_dir: folder with external encoders; None for the user's own.
+        weights_dir: folder with external encoders; None for the user's default folder.
 
     Raises:
         ModelError: when weights are missing.
@@ -98,19 +98,19 @@ def bundle_encoders(bundle: Bundle, weights_dir: Path | None) -> FrozenEncoders:
 def compose(
     root: Path, out: Path, encoders: FrozenEncoders, cache: Path, counts: ClipCounts, seed: int, progress: Callable[[int, int], None]
 ) -> None:
-    """Render clips of every split and write their features; splits that are whole are not made again.
+    """Render the clips of every split and write their features; complete splits are not made again.
 
     Args:
         root: folder with index.csv.
         out: folder of the features.
-        encoders: what hears and looks.
+        encoders: the audio and the visual encoder.
         cache: folder for the decoded material.
-        counts: how many clips.
-        seed: of everything.
-        progress: told clips done and clips in all.
+        counts: number of clips.
+        seed: seed of all random choices.
+        progress: called with the number of clips done and of all clips.
 
     Raises:
-        DataError: when *out* holds features of other settings, or the material lacks a class in a split.
+        DataError: when *out* holds features for other settings, or a split's material lacks a class.
     """
     labels = _begin(out, root, encoders, counts, seed)
     drawn = counts.drawn if set(KINDS) <= set(labels) else 0
@@ -144,7 +144,7 @@ def compose(
 
 
 def _begin(out: Path, root: Path, encoders: FrozenEncoders, counts: ClipCounts, seed: int) -> list[str]:
-    """Write what tells of the folder, or check it; give the classes."""
+    """Write encoders, classes and settings into the folder, or check those that are there; return the classes."""
     from streamav.training.composite.material import read_index
 
     out.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def _begin(out: Path, root: Path, encoders: FrozenEncoders, counts: ClipCounts, 
     for name, text in wanted.items():
         path = out / name
         if path.is_file() and path.read_text(encoding="utf-8") != text:
-            msg = f"{path} must be that of these settings, and belongs to others; choose another --out"
+            msg = f"{path} must belong to these settings, got one of other settings; choose another --out"
             raise DataError(msg)
         write_whole(path, text)
     return labels
@@ -169,7 +169,7 @@ class _Files:
     """The HDF5 files of a folder while it is filled."""
 
     def __init__(self, out: Path, encoders: FrozenEncoders, sizes: tuple[int, int, int]) -> None:
-        """Make the files that are not there, for numbers of clips, of background-only clips, and of classes."""
+        """Make the missing files; *sizes* are the numbers of clips with an event, of clips without one, and of classes."""
         events, quiet, classes = sizes
         self._out, self._encoders, self._classes = out, encoders, classes
         grid = (encoders.visual.grid, encoders.visual.grid, encoders.visual.size)
@@ -190,7 +190,7 @@ class _Files:
         self._open: dict[str, h5py.File] = {}
 
     def holds(self, split: str) -> bool:
-        """Tell whether a split is whole: its order file is written last."""
+        """Return whether a split is complete: its order file is written last."""
         return (self._out / f"{split}_order.h5").is_file()
 
     def write(self, kind: str, row: int, rendered: RenderedScene) -> None:
@@ -208,7 +208,7 @@ class _Files:
             self._set("seen", row, rendered.seen)
 
     def close(self, split: str, scenes: list[Scene], rows: NDArray[np.int64]) -> None:
-        """Bring a split to disk and say that it is whole."""
+        """Close the files of a split, write its manifest, and mark it as complete with its order file."""
         for file in self._open.values():
             file.close()
         self._open = {}

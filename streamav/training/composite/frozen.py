@@ -1,6 +1,6 @@
-"""Runs a frozen network as a function of arrays, in ONNX Runtime: encoders and teachers that nothing is trained of.
+"""Runs a frozen network as a function of arrays, in ONNX Runtime: encoders and teachers that are not trained.
 
-It knows no weights and no examples.
+It loads no weights and makes no examples.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["session"]
 
 
 def session(network: nn.Module, example: Tensor) -> Callable[[NDArray[np.generic]], NDArray[np.float32]]:
-    """Return a network in eval mode as a function of arrays, in ONNX Runtime on as many threads as torch has, with any batch up to 512."""
+    """Return a network in eval mode as a function of arrays, in ONNX Runtime with torch's number of threads, for batches of 1 to 512."""
     from streamav.engines.onnx_runtime import onnxruntime
 
     batch = torch.export.Dim("batch", min=1, max=512)

@@ -1,6 +1,6 @@
-"""Reads the index of composite material (sounds, photos, ambience, backdrops) and decodes it once into a cache.
+"""Reads the index of composite material (sounds, photos, ambience, backdrops) and decodes the files once into a cache.
 
-It knows no network and no scene: only files, their classes, their split and their samples or pixels.
+It handles files, their classes, their split and their samples or pixels; it handles no scenes and runs no network.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = ["Half", "Item", "Kind", "Material", "Split", "decode_picture", "decod
 Kind = Literal["sound", "photo", "ambient", "backdrop"]
 Split = Literal["train", "val", "test"]
 Half = Literal["whole", "first", "second"]
-"""Part of a split: every other source recording, so that what is chosen on one half can be judged on the other."""
+"""Part of a split: every other source recording, so that choices on one half can be judged on the other."""
 
 PICTURE_SIDE = 160
-"""Longest side, in pixels, of a picture kept in the cache: the encoders look at 112."""
+"""Longest side, in pixels, of a picture in the cache; the encoders take 112."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +43,14 @@ class Item:
     """Class of a sound or photo; empty for ambience and backdrops."""
     split: Split
     origin: str = ""
-    """The source recording: two files of one origin sound or look alike."""
+    """The source recording; files of one origin sound or look alike."""
 
 
 def read_index(root: Path) -> list[Item]:
     """Read index.csv.
 
     Raises:
-        DataError: when the file is missing or a column is, or a class can be no label or is the label of another; it names the lines.
+        DataError: when the file or a column is missing, or a class gives no valid label or the same label as another; it names the lines.
     """
     file = root / "index.csv"
     items: list[Item] = []
@@ -80,7 +80,7 @@ def decode_sound(file: Path) -> NDArray[np.float32]:
 
 
 def decode_picture(file: Path, side: int = PICTURE_SIDE) -> NDArray[np.uint8]:
-    """Decode a picture, shape (H, W, 3) RGB, scaled down where its longest side is above *side* pixels."""
+    """Decode a picture, shape (H, W, 3) RGB, and scale it down if its longest side is above *side* pixels."""
     import av
 
     with av.open(str(file.absolute()), metadata_errors="replace") as container:
@@ -92,7 +92,7 @@ def decode_picture(file: Path, side: int = PICTURE_SIDE) -> NDArray[np.uint8]:
 
 
 def _half(items: list[Item], half: Half) -> list[Item]:
-    """Keep the items of every other origin, counted by kind and class."""
+    """Return the items of every other origin, counted separately for each kind and class."""
     if half == "whole":
         return items
     places: dict[tuple[str, str], dict[str, int]] = {}
@@ -107,7 +107,7 @@ class Material:
     """All sounds and pictures of one split, decoded, in memory."""
 
     def __init__(self, root: Path, split: Split, cache: Path, half: Half = "whole") -> None:
-        """Decode what the cache does not hold yet, and load the rest from it."""
+        """Load the material from the cache; decode it first if the cache does not hold it."""
         self.items = _half([item for item in read_index(root) if item.split == split], half)
         if not self.items:
             msg = f"{root / 'index.csv'} must have rows of the split {split!r}, got none"
@@ -129,7 +129,7 @@ class Material:
     def _decode(self, root: Path) -> None:
         sounds = [decode_sound(root / i.path) for i in self.items if i.kind in {"sound", "ambient"}]
         pictures = [decode_picture(root / i.path) for i in self.items if i.kind in {"photo", "backdrop"}]
-        # Whole, since a file that is there is believed; not alone, since both encoders may be trained side by side.
+        # The file is written completely, since an existing file is used without a check; not `alone`, since two processes may write it.
         with whole_file(self._file) as part, part.open("wb") as file:
             np.savez(
                 file,
@@ -141,17 +141,17 @@ class Material:
             )
 
     def of(self, kind: Kind, label: str = "") -> list[Item]:
-        """Give the items of one kind, and of one class where *label* is not empty, in the order of the index."""
+        """Return the items of one kind, and of one class if *label* is not empty, in the order of the index."""
         return [item for item in self.items if item.kind == kind and (not label or item.label == label)]
 
     def sound(self, item: Item) -> NDArray[np.float32]:
-        """Give the samples of a sound or of ambience, shape (n,), 16 kHz, range [-1, 1]."""
+        """Return the samples of a sound or of ambience, shape (n,), 16 kHz, range [-1, 1]."""
         n = self._order[item.path]
         start = 0 if n == 0 else int(self._sound_ends[n - 1])
         return np.asarray(self._sound_data[start : int(self._sound_ends[n])] / 32767.0, dtype=np.float32)
 
     def picture(self, item: Item) -> NDArray[np.uint8]:
-        """Give the pixels of a photo or backdrop, shape (H, W, 3), RGB."""
+        """Return the pixels of a photo or backdrop, shape (H, W, 3), RGB."""
         n = self._picture_order[item.path]
         start = 0 if n == 0 else int(self._picture_ends[n - 1])
         height, width = self._picture_shapes[n]

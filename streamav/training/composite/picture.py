@@ -1,6 +1,6 @@
 """Puts photos on backdrops as a camera might show them: full frame or inset, cropped, squashed, soft.
 
-It works on single pictures of any size and knows no class, file or time; `photometry` (batches) is what weather, night and codecs do.
+It works on single pictures of any size, without classes, files or times. `photometry` changes batches as weather, night and codecs do.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["crop", "flat_picture", "paste", "photometry", "scale", "soften", "to_tensor"]
 
 SOFT_SIDE = 64
-"""Side, in pixels, of the smallest photos: the others are often brought down to it, so that sharpness does not tell the class."""
+"""Side, in pixels, of the smallest photos; larger photos are often reduced to it, so that sharpness does not reveal the class."""
 
 
 def to_tensor(picture: NDArray[np.uint8]) -> Tensor:
-    """Give a picture (H, W, 3) uint8 as a view of shape (3, H, W): torch scales bytes in this layout ten times faster than floats."""
+    """Return a picture (H, W, 3) uint8 as a view of shape (3, H, W); torch scales bytes in this layout ten times faster than floats."""
     return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
 
 
@@ -33,7 +33,7 @@ def scale(picture: Tensor, height: int, width: int) -> Tensor:
 
 
 def soften(picture: Tensor, rng: np.random.Generator, probability: float = 0.6) -> Tensor:
-    """Often bring a picture down to about the resolution of the smallest photos."""
+    """Reduce a picture, with *probability*, to about the resolution of the smallest photos."""
     side = max(picture.shape[1:])
     if side <= SOFT_SIDE or rng.random() > probability:
         return picture
@@ -44,13 +44,13 @@ def soften(picture: Tensor, rng: np.random.Generator, probability: float = 0.6) 
 
 
 def crop(picture: Tensor, rng: np.random.Generator, least: float, aspect: tuple[float, float] = (0.75, 1.33)) -> Tensor:
-    """Cut a random part that keeps *least* to 1 of each side, and mirror it half of the time.
+    """Cut out a random part with *least* to 1 of each side, and mirror it with probability 0.5.
 
     Args:
         picture: (3, H, W).
-        rng: source of chance.
-        least: smallest kept share of a side, 0 to 1.
-        aspect: range of the factor by which the kept width changes against the kept height.
+        rng: random generator.
+        least: smallest share of a side that is kept, 0 to 1.
+        aspect: range of the factor between the kept share of the width and that of the height.
     """
     keep, lean = rng.uniform(least, 1.0), np.sqrt(np.exp(rng.uniform(*np.log(aspect))))
     height = max(8, int(picture.shape[1] * min(1.0, keep / lean)))
@@ -62,7 +62,7 @@ def crop(picture: Tensor, rng: np.random.Generator, least: float, aspect: tuple[
 
 
 def paste(canvas: Tensor, picture: Tensor, box: tuple[float, float, float, float]) -> Tensor:
-    """Give a copy of *canvas* (3, S, S) with *picture* scaled into *box*: top, left, height, width as shares of the side."""
+    """Return a copy of *canvas* (3, S, S) with *picture* scaled into *box*: top, left, height, width as shares of the side."""
     side = canvas.shape[1]
     top, left, height, width = (round(share * side) for share in box)
     height, width = max(4, min(height, side - top)), max(4, min(width, side - left))
@@ -72,14 +72,14 @@ def paste(canvas: Tensor, picture: Tensor, box: tuple[float, float, float, float
 
 
 def inset_box(rng: np.random.Generator, least: float = 0.4, most: float = 0.95) -> tuple[float, float, float, float]:
-    """Draw a box for `paste`, each side *least* to *most* of the canvas."""
+    """Draw a random box for `paste`; each side is *least* to *most* of the canvas."""
     height = rng.uniform(least, most)
     width = float(np.clip(height * np.exp(rng.uniform(-0.4, 0.3)), least, most))
     return (rng.uniform(0.0, 1.0 - height), rng.uniform(0.0, 1.0 - width), height, width)
 
 
 def flat_picture(rng: np.random.Generator, side: int) -> Tensor:
-    """Draw a picture of nothing: a flat colour, a gradient, noise or black, shape (3, side, side)."""
+    """Draw an empty picture: a flat colour, a gradient, noise, or near-black noise; shape (3, side, side) uint8."""
     kind = rng.integers(0, 4)
     colour = torch.from_numpy(rng.uniform(0, 255, (3, 1, 1)).astype(np.float32))
     if kind == 0:
@@ -100,10 +100,10 @@ def photometry(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
     Args:
         pictures: (B, 3, S, S) float32, range 0 to 255.
-        generator: source of chance.
+        generator: random generator.
 
     Returns:
-        The same shape, range 0 to 255, whole numbers.
+        The changed pictures: the same shape, range 0 to 255, whole numbers.
     """
     count, side = pictures.shape[0], pictures.shape[2]
 
@@ -123,7 +123,7 @@ def photometry(pictures: Tensor, generator: torch.Generator) -> Tensor:
     night = some(0.15)
     x = x * (night * uniform(0.08, 0.5) + (1 - night) * uniform(0.6, 1.3))
     sigma = some(0.5) * uniform(0, 16)
-    # One sheet of noise, rolled for each picture: fresh noise for each costs as much as a forward pass.
+    # One sheet of noise, shifted for each picture: new noise for each picture costs as much as a forward pass.
     sheet = torch.empty(3, side, side).normal_(generator=generator)
     rolls = torch.randint(0, side, (count, 2), generator=generator).tolist()
     noise = torch.stack([sheet.roll((down, right), (1, 2)) for down, right in rolls])
@@ -131,7 +131,7 @@ def photometry(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _compressed(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Quantize a quarter of the pictures in 8 x 8 blocks, coarser for fine detail, as hard compressed video looks.
+    """Quantize a quarter of the pictures in 8 x 8 blocks, more coarsely for fine detail, like strongly compressed video.
 
     Source: the type II cosine transform and the growth of steps with frequency of ITU-T T.81 (JPEG), its tables simplified to a ramp.
     """
@@ -152,7 +152,7 @@ def _compressed(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _blur(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Soften, shake or block up one quarter of the batch each, by chance."""
+    """Change up to five eighths of the batch, each eighth at random: reduce to blocks, soften, or shake (blur in one direction)."""
     x = pictures.clone()
     side = x.shape[2]
     for rows in torch.randperm(len(x), generator=generator).chunk(8)[:5]:

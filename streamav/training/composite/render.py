@@ -1,6 +1,6 @@
-"""Renders composite scenes second by second: samples, pictures, and the class that is both heard and seen.
+"""Renders composite scenes segment by segment: samples, pictures, and the class that is both heard and seen.
 
-It knows manifests and material and no network. A scene's truth is decided here, because what is audible depends on the samples.
+It takes scenes and material and runs no network. It also decides the truth of a scene, because the samples decide what is audible.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["RenderedScene", "Renderer"]
 
 AUDIBLE_SHARE = 0.2
-"""A second is heard when the sound is audible in at least this share of it."""
+"""A class is heard in a segment if its sound is audible in at least this share of the segment."""
 VISIBLE_SHARE = 0.5
-"""A second is seen when the picture is on display for at least this share of it."""
+"""A class is seen in a segment if its photo is on display for at least this share of the segment."""
 LOUDEST_DBFS = -8.0
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class RenderedScene:
-    """T seconds of a scene."""
+    """T segments of a scene."""
 
     samples: NDArray[np.float32]
     """Shape (T, 16000), range [-1, 1]."""
@@ -45,14 +45,14 @@ class RenderedScene:
     heard: NDArray[np.int64]
     """Shape (T,): class that is audible, C for none."""
     seen: NDArray[np.int64]
-    """Shape (T,): class on display for at least half of the second, C for none."""
+    """Shape (T,): class on display for at least half of the segment, C for none."""
 
 
 class Renderer:
     """Renders scenes from the material of one split."""
 
     def __init__(self, material: Material, side: int = 112, frames_per_second: int = 2) -> None:
-        """Choose the side of the pictures in pixels and how many a second."""
+        """Set the side of the pictures in pixels, and the number of pictures in each segment."""
         self._material = material
         self._items: dict[str, Item] = {item.path: item for item in material.items}
         self._side, self._frames = side, frames_per_second
@@ -62,7 +62,7 @@ class Renderer:
         samples, heard = self._sound(scene, np.random.default_rng([scene.seed, 1]))
         pictures, seen = self._pictures(scene, np.random.default_rng([scene.seed, 2]))
         none = len(self._material.labels)
-        # One class a second: where two are heard and seen, the one seen later (a cut) has the second.
+        # One class for each segment: of two that are heard and seen, the one that is seen for longer.
         both = (heard >= AUDIBLE_SHARE) & (seen >= VISIBLE_SHARE)
         labels = np.where(both.any(axis=1), np.argmax(both * seen, axis=1), none)
         return RenderedScene(
@@ -74,7 +74,7 @@ class Renderer:
         )
 
     def _sound(self, scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Give samples (T, 16000) and the share of each second in which each class is audible (T, C)."""
+        """Return samples (T, 16000), and the share of each segment in which each class is audible (T, C)."""
         count = scene.seconds * SAMPLES_PER_SEGMENT
         mixed = self._ambience(scene, rng, count)
         heard = np.zeros((scene.seconds, len(self._material.labels)))
@@ -111,7 +111,7 @@ class Renderer:
         return colour(wave, rng) if rng.random() < 0.5 and not plain else wave  # noqa: PLR2004
 
     def _pictures(self, scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        """Give pictures (T, F, side, side, 3) and the share of each second for which each class is on display (T, C)."""
+        """Return pictures (T, F, side, side, 3), and the share of each segment for which each class is on display (T, C)."""
         softness = (0.0, 0.0) if scene.plain else (0.4, 0.6)
         backdrop = soften(to_tensor(self._material.picture(self._items[scene.backdrop])), rng, softness[0])
         photos = [soften(to_tensor(self._material.picture(self._items[one.path])), rng, softness[1]) for one in scene.shown]
@@ -147,7 +147,7 @@ class Renderer:
 
 
 class _Camera:
-    """A slow pan and zoom with some jitter, as a part of a picture that is cut out."""
+    """A slow pan and zoom with some jitter: a moving part that is cut out of a picture."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._mirror = rng.random() < 0.5  # noqa: PLR2004
@@ -157,12 +157,12 @@ class _Camera:
         self._seed = int(rng.integers(1 << 31))
 
     def shift(self, time_s: float) -> tuple[float, float]:
-        """Give the jitter at one moment, down and right, as shares of the picture."""
+        """Return the jitter at one time, down and right, as shares of the picture."""
         rng = np.random.default_rng([self._seed, round(time_s * 100)])
         return (self._jitter * float(rng.uniform(-1, 1)), self._jitter * float(rng.uniform(-1, 1)))
 
     def cut(self, picture: Tensor, time_s: float, least: float) -> Tensor:
-        """Cut out the part on view: *least* to 1 of each side."""
+        """Cut out the visible part: *least* to 1 of each side, changed by the camera's squash."""
         down, right, zoom = (float(abs((x + 1.0) % 2.0 - 1.0)) for x in self._start + self._drift * time_s)
         keep = least + (1.0 - least) * zoom
         height = max(8, int(picture.shape[1] * min(1.0, keep * self._squash)))
@@ -175,7 +175,7 @@ class _Camera:
 
 
 def _light(frames: Tensor, rng: np.random.Generator) -> Tensor:
-    """Give all frames of a scene (n, 3, S, S) one light, colour and sharpness, and each its own noise; range 0 to 255."""
+    """Change all frames of a scene (n, 3, S, S) to one light, colour and sharpness, and add noise to each; range 0 to 255."""
     side = frames.shape[2]
     x = frames
     if rng.random() < 0.3:  # noqa: PLR2004
@@ -189,6 +189,6 @@ def _light(frames: Tensor, rng: np.random.Generator) -> Tensor:
     x = ((x - 116.0) * float(rng.uniform(0.7, 1.25)) + 116.0) * gains * float(light)
     sigma = float(rng.choice([0.0, rng.uniform(0.0, 12.0)]))
     grain = torch.from_numpy(rng.standard_normal((1, *x.shape[1:]), dtype=np.float32))
-    # One grain, rolled for each frame: fresh noise for each costs more than the frames.
+    # One noise pattern, shifted for each frame: new noise for each frame costs more than the frames.
     x = torch.stack([frame + sigma * grain[0].roll(7 * n, 2) for n, frame in enumerate(x)]) if sigma > 0.5 else x  # noqa: PLR2004
     return x.clamp(0.0, 255.0).round()

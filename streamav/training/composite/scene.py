@@ -1,6 +1,6 @@
-"""The manifest of composite scenes: what is shown and played when.
+"""Defines composite scenes (what is shown and played at which time), and writes and reads their manifest.
 
-It knows no material, pixels or samples; `clips` draws scenes, `render` makes pixels and samples of them.
+It handles no material, pixels or samples: `clips` draws scenes, `render` makes pixels and samples from them.
 """
 
 from __future__ import annotations
@@ -30,44 +30,44 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """A sound being played, again and again until its offset where it is shorter."""
+    """A sound that is played; a repeated sound is played again and again until the offset."""
 
     path: str
     label: int
     onset_s: float
     offset_s: float
     snr_db: float
-    """Level of its audible part above the ambience."""
+    """Level of the sound's audible part above the ambience."""
     pause_s: float
-    """Silence before it is played again."""
+    """Silence before the sound is played again."""
     repeated: bool
-    """False: played once, however long the stretch."""
+    """False: the sound is played once, for any length of the stretch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """Everything that makes one scene; equal scenes render equally."""
+    """All data of one scene; equal scenes give equal samples and pictures."""
 
     seed: int
-    """Of all that only changes looks and sound: camera path, light, rooms, noise."""
+    """Seed of all that changes only the look and the sound: camera path, light, rooms, noise."""
     seconds: int
     backdrop: str
     ambience: str
-    """Path; empty for synthetic noise."""
+    """Path of the recording; empty for synthetic noise."""
     ambience_dbfs: float
     shown: tuple[Shown, ...]
     played: tuple[Played, ...]
     plain: bool = False
-    """True: no rooms, filters, night, blur, grain or softness; only what pans, zooms and shakes, and ambience."""
+    """True: no rooms, filters, night, blur, grain or softness; only pan, zoom, shake and ambience."""
 
 
 def write_scenes(scenes: Sequence[Scene]) -> str:
-    """Give the manifest as JSON lines, one scene a line."""
+    """Return the manifest as JSON lines, one scene in each line."""
     return "".join(json.dumps(asdict(scene)) + "\n" for scene in scenes)
 
 
 def parse_scenes(text: str) -> list[Scene]:
-    """Read a manifest that `write_scenes` gave."""
+    """Read a manifest of `write_scenes`."""
     return [_parsed(json.loads(line)) for line in text.splitlines() if line]
 
 

@@ -1,6 +1,6 @@
-"""Changes and mixes sounds as rooms, microphones and distance do, and tells by energy where a sound is audible.
+"""Changes sounds as rooms, microphones and distance do, and finds by energy where a sound is audible.
 
-It works on arrays of samples and knows no class, file or scene.
+It works on arrays of samples, without classes, files or scenes.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ __all__ = ["activity", "colour", "dbfs", "noise", "repeat", "reverberate", "rms"
 FRAME_SAMPLES = 800
 """Frame of `activity`, 50 ms."""
 AUDIBLE_DB = 30.0
-"""A frame is audible while it is at most so far, in dB, below the sound's loud part (its 95th percentile)."""
+"""A frame is audible if it is less than this below the sound's loud part (the 95th percentile of the level), in dB."""
 FLOOR_DBFS = -58.0
-"""Frames below this level, in dBFS, are silence in any sound of the material."""
+"""Frames below this level, in dBFS, are silence in every sound."""
 
 
 def rms(samples: Samples) -> float:
-    """Give the root mean square, range 0 to 1."""
+    """Return the root mean square, range 0 to 1."""
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
 
 
 def dbfs(samples: Samples) -> float:
-    """Give the RMS level in dBFS, at least -120."""
+    """Return the RMS level in dBFS, at least -120."""
     return 20.0 * float(np.log10(max(rms(samples), 1e-6)))
 
 
 def activity(samples: Samples) -> NDArray[np.bool_]:
-    """Tell per 50 ms whether the sound is audible, shape (ceil(n / 800),); gaps under 0.3 s count as audible."""
+    """Return for each 50 ms whether the sound is audible, shape (ceil(n / 800),); gaps under 0.3 s count as audible."""
     count = -(-len(samples) // FRAME_SAMPLES)
     padded = np.zeros(count * FRAME_SAMPLES, np.float32)
     padded[: len(samples)] = samples
@@ -52,24 +52,24 @@ def activity(samples: Samples) -> NDArray[np.bool_]:
 
 
 def loud_rms(samples: Samples) -> float:
-    """Give the RMS over audible frames only, so that pauses do not make a sound seem quiet."""
+    """Return the RMS over audible frames only, so that pauses do not lower it."""
     heard = np.repeat(activity(samples), FRAME_SAMPLES)[: len(samples)]
     return rms(samples[heard]) if heard.any() else rms(samples)
 
 
 def to_level(samples: Samples, level_dbfs: float) -> Samples:
-    """Scale a sound so that its audible part has the level given, dBFS."""
+    """Scale a sound so that its audible part has the level *level_dbfs*."""
     return (samples * np.float32(10.0 ** (level_dbfs / 20.0) / max(loud_rms(samples), 1e-5))).astype(np.float32)
 
 
 def repeat(samples: Samples, length: int, pause: int = 0) -> Samples:
-    """Play a sound again and again, with *pause* samples between, for *length* samples."""
+    """Repeat a sound, with *pause* samples of silence between, up to *length* samples."""
     unit = np.concatenate([samples, np.zeros(pause, np.float32)])
     return np.tile(unit, -(-length // len(unit)))[:length]
 
 
 def colour(samples: Samples, rng: np.random.Generator, most_db: float = 9.0) -> Samples:
-    """Filter by a smooth random curve of up to +-*most_db*, and sometimes cut lows or highs off as small microphones do."""
+    """Filter with a smooth random curve of up to +-*most_db*, and sometimes cut off low or high frequencies as small microphones do."""
     spectrum = np.fft.rfft(samples)
     hz = np.linspace(0.0, SAMPLE_RATE_HZ / 2, len(spectrum))
     octave = np.log2(np.maximum(hz, 31.25) / 31.25)  # 0 to 8
@@ -82,7 +82,7 @@ def colour(samples: Samples, rng: np.random.Generator, most_db: float = 9.0) -> 
 
 
 def reverberate(samples: Samples, rng: np.random.Generator) -> Samples:
-    """Put a sound into a room: exponentially decaying noise (decay to -60 dB in 0.1 to 0.9 s) beside the direct sound."""
+    """Add the reverberation of a room: exponentially decaying noise (to -60 dB in 0.1 to 0.9 s) added to the direct sound."""
     decay_s = rng.uniform(0.1, 0.9)
     length = int(decay_s * SAMPLE_RATE_HZ)
     tail = rng.normal(size=length) * 10.0 ** (-3.0 * np.arange(length) / length)
@@ -95,7 +95,7 @@ def reverberate(samples: Samples, rng: np.random.Generator) -> Samples:
 
 
 def noise(length: int, rng: np.random.Generator) -> Samples:
-    """Make noise of random colour, from white to steeply falling, RMS 1, sometimes with mains hum."""
+    """Make noise of a random colour, from white to steeply falling, RMS 1, sometimes with mains hum."""
     spectrum = np.fft.rfft(rng.normal(size=length))
     hz = np.linspace(0.0, SAMPLE_RATE_HZ / 2, len(spectrum))
     spectrum *= np.maximum(hz, 20.0) ** -rng.uniform(0.0, 1.2)

@@ -1,6 +1,6 @@
-"""Renders the training examples of the encoders: single pictures and single seconds of sound, with their class or "none".
+"""Renders the training examples of the encoders: single pictures and single segments of sound, of a class or of none.
 
-It knows the material and how to change it; it knows no network. Everything is drawn from seeded generators.
+It chooses and changes material and runs no network. All random choices come from seeded generators.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from streamav.training.composite.material import Item, Material
 
-__all__ = ["backdrop_view", "mixed_view", "nothing_view", "photo_view", "second_of_ambience", "second_of_sound"]
+__all__ = ["backdrop_view", "mixed_view", "nothing_view", "photo_view", "segment_of_ambience", "segment_of_sound"]
 
 N = SAMPLES_PER_SEGMENT
 
 
 def photo_view(material: Material, item: Item, backdrops: list[Item], rng: np.random.Generator, side: int) -> Tensor:
-    """Show a photo full frame (half of the time) or inset on a backdrop, shape (3, side, side), range 0 to 255."""
+    """Render a photo, full frame or inset on a backdrop with probability 0.5 each, shape (3, side, side), range 0 to 255."""
     photo = soften(to_tensor(material.picture(item)), rng)
     if rng.random() < 0.5:  # noqa: PLR2004
         return scale(crop(photo, rng, 0.65, (0.6, 1.4)), side, side)
@@ -35,12 +35,12 @@ def photo_view(material: Material, item: Item, backdrops: list[Item], rng: np.ra
 
 
 def backdrop_view(material: Material, item: Item, rng: np.random.Generator, side: int) -> Tensor:
-    """Show a part of a backdrop full frame, shape (3, side, side), range 0 to 255."""
+    """Render a part of a backdrop full frame, shape (3, side, side), range 0 to 255."""
     return scale(crop(soften(to_tensor(material.picture(item)), rng, 0.4), rng, 0.45, (0.6, 1.6)), side, side)
 
 
 def nothing_view(material: Material, backdrops: list[Item], rng: np.random.Generator, side: int) -> Tensor:
-    """Show none of the classes: a backdrop, a backdrop inset on another (an inset alone must not mean a class), or nothing at all."""
+    """Render a picture of no class: a backdrop, a backdrop inset on another (an inset alone must not mean a class), or an empty picture."""
     chance = rng.random()
     if chance < 0.08:  # noqa: PLR2004
         return flat_picture(rng, side)
@@ -50,9 +50,9 @@ def nothing_view(material: Material, backdrops: list[Item], rng: np.random.Gener
 
 
 def mixed_view(material: Material, photos: list[Item], rng: np.random.Generator, side: int) -> Tensor:
-    """Show several photos at once, shape (3, side, side), range 0 to 255: four tiles, one on another, or two blended.
+    """Render several photos at once, shape (3, side, side), range 0 to 255: four tiles, one on another, or two blended.
 
-    Only a teacher can say what such a picture is; students that imitate it on them generalize better.
+    Such a picture has no label, only the teacher's features; a student that imitates the teacher on such pictures generalizes better.
     Source: arXiv 2106.05237 (a patient and consistent teacher), section 3: function matching on mixed pictures.
     """
 
@@ -73,8 +73,8 @@ def mixed_view(material: Material, photos: list[Item], rng: np.random.Generator,
     return out
 
 
-def second_of_ambience(material: Material, ambients: list[Item], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Give one second of ambience or noise, RMS 1 (0 where the recording is silent)."""
+def segment_of_ambience(material: Material, ambients: list[Item], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return one segment of ambience or noise, RMS 1 (0 if the recording is silent)."""
     if rng.random() < 0.2:  # noqa: PLR2004
         return noise(N, rng)
     wave = material.sound(ambients[int(rng.integers(len(ambients)))])
@@ -84,8 +84,8 @@ def second_of_ambience(material: Material, ambients: list[Item], rng: np.random.
     return (part / max(rms(part), 1e-4)).astype(np.float32)
 
 
-def second_of_sound(material: Material, item: Item, rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
-    """Give one second around a random part of a sound at loud-part RMS 1, and the share of the second in which it is audible."""
+def segment_of_sound(material: Material, item: Item, rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
+    """Return one segment around a random part of a sound, at loud-part RMS 1, and the share of the segment in which it is audible."""
     wave = material.sound(item)
     heard = np.repeat(activity(wave), FRAME_SAMPLES)[: len(wave)]
     if rng.random() < 0.3 and len(wave) < 3 * N:  # noqa: PLR2004

@@ -1,1 +1,1 @@
-"""Features and labels on disk, and the batches and windows that are made of them."""
+"""Reads features and labels from disk, and makes batches and windows of them."""

@@ -1,6 +1,6 @@
 """Reads AVE's Annotations.txt, from which every published label file can be rebuilt.
 
-It knows no features and no splits. A line is `category&video id&quality&start&end`, one event a line, times in whole seconds.
+A line is `category&video id&quality&start&end`: one event per line, times in whole seconds. Features and splits are not read here.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ class Annotation:
     """One row: one event of one clip."""
 
     class_id: int
-    """Place in `AVE_CLASSES`."""
+    """Index in `AVE_CLASSES`."""
     video: str
     start: int
-    """First second of the event, 0 to T."""
+    """Onset: index of the event's first segment, 0 to T."""
     end: int
-    """Second after its last; equal to `start` for an empty event (there is one)."""
+    """Offset: index of the segment after the event's last; equal to `start` for an empty event (AVE has one)."""
 
 
 def read_annotations(path: Path, segments: int = 10) -> list[Annotation]:
     """Read every row; empty lines at the end are ignored.
 
     Raises:
-        DataError: when the file cannot be read, or a row has another form, an unknown class or times outside the clip.
+        DataError: when the file cannot be read, or a row has a wrong form, an unknown class or times outside the clip.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
-            msg = f"{path} must be at most {_MAX_BYTES} bytes"
+            msg = f"{path} must be at most {_MAX_BYTES} bytes long"
             raise DataError(msg)
         lines = path.read_text(encoding="utf-8").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as exc:
@@ -59,7 +59,7 @@ def read_annotations(path: Path, segments: int = 10) -> list[Annotation]:
 
 
 def labels_of(annotations: Sequence[Annotation], segments: int = 10) -> NDArray[np.int64]:
-    """Give the label of each second, (n, T): the event's class from start to before end, else background."""
+    """Return the label of each segment, (n, T): the event's class from `start` to before `end`, background elsewhere."""
     labels = np.full((len(annotations), segments), len(AVE_CLASSES), dtype=np.int64)
     for row, annotation in enumerate(annotations):
         labels[row, annotation.start : annotation.end] = annotation.class_id
@@ -67,14 +67,14 @@ def labels_of(annotations: Sequence[Annotation], segments: int = 10) -> NDArray[
 
 
 def tags_of(annotations: Sequence[Annotation]) -> NDArray[np.float32]:
-    """Give the class of each clip, (n, C + 1) one-hot, column C always 0, as in mil_labels.h5."""
+    """Return the class of each clip, (n, C + 1) one-hot, as in mil_labels.h5; column C is always 0."""
     tags = np.zeros((len(annotations), len(AVE_CLASSES) + 1), dtype=np.float32)
     tags[np.arange(len(annotations)), [annotation.class_id for annotation in annotations]] = 1.0
     return tags
 
 
 def other_classes(annotations: Sequence[Annotation]) -> dict[int, set[int]]:
-    """Give, by row, the classes under which the same video is annotated in other rows over seconds that they share."""
+    """Return, by row, the other classes of the same video: those of other rows whose event overlaps the row's event in time."""
     by_video: dict[str, list[int]] = {}
     for row, annotation in enumerate(annotations):
         by_video.setdefault(annotation.video, []).append(row)

@@ -1,6 +1,7 @@
 """Features and labels of clips as the trainer reads them: rows of large arrays, gathered batch by batch, never copied as a whole.
 
-It knows no file format and no split: `ave` and the composite data sets make feature sets, `trainer` reads batches from them.
+File formats and splits are not handled here: `folder` and the composite data sets make feature sets, and `trainer` reads batches from
+them.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Batch", "FeatureRows", "FeatureSet", "GatheredRows", "Seconds", "StackedRows", "epoch_generator"]
+__all__ = ["Batch", "FeatureRows", "FeatureSet", "GatheredRows", "SegmentRows", "StackedRows", "epoch_generator"]
 
 
 class FeatureRows(Protocol):
-    """Anything that gives one row at a time: a numpy array, a memory map, an HDF5 dataset, or `StackedRows`."""
+    """Anything that returns one row at a time: a numpy array, a memory map, an HDF5 dataset, or `StackedRows`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -35,28 +36,28 @@ class FeatureRows(Protocol):
         ...
 
     def __getitem__(self, row: int, /) -> NDArray[np.floating]:
-        """Give one row."""
+        """Return one row."""
         ...
 
 
 @runtime_checkable
 class GatheredRows(FeatureRows, Protocol):
-    """Rows that gather themselves, where they are kept: in the memory of a GPU. They have been looked through for NaN."""
+    """Rows in the memory of a GPU, which are gathered there; they have already been checked for NaN and infinity."""
 
     def take(self, rows: NDArray[np.int64], /) -> torch.Tensor:
-        """Give rows (B,) as a new float32 tensor (B, T, ...)."""
+        """Return rows (B,) as a new float32 tensor (B, T, ...)."""
         ...
 
-    def take_seconds(self, rows: NDArray[np.int64], seconds: NDArray[np.int64], /) -> torch.Tensor:
-        """Give single seconds (B, T) as a new float32 tensor (B, T, ...); row -1 gives zeros."""
+    def take_segments(self, rows: NDArray[np.int64], seconds: NDArray[np.int64], /) -> torch.Tensor:
+        """Return single segments (B, T) as a new float32 tensor (B, T, ...); row -1 gives zeros."""
         ...
 
 
 class StackedRows:
-    """Several arrays of rows seen as one, without copying any: AVE's clips followed by its background-only clips."""
+    """Several arrays of rows joined to one without a copy: AVE's clips followed by its background-only clips."""
 
     def __init__(self, parts: Sequence[FeatureRows]) -> None:
-        """Stack *parts*, whose shapes must agree but for the number of rows.
+        """Stack *parts*, which must all have the same shape of a row.
 
         Raises:
             DataError: when there is no part or the shapes of two parts differ.
@@ -79,14 +80,14 @@ class StackedRows:
         return self._parts[0].dtype
 
     def __getitem__(self, row: int) -> NDArray[np.floating]:
-        """Give one row, counted through all parts."""
+        """Return one row; rows are counted through all parts."""
         part = int(np.searchsorted(self._ends, row, side="right"))
         return self._parts[part][row - (int(self._ends[part - 1]) if part else 0)]
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Batch:
-    """What one training or evaluation step reads; the tensors belong to the batch alone."""
+    """The input of one training or evaluation step; the batch owns its tensors."""
 
     audio: torch.Tensor
     """Shape (B, T, A), float32."""
@@ -97,19 +98,19 @@ class Batch:
     tags: torch.Tensor
     """Shape (B, C + 1), float32: weak target of the whole clip, column C for background."""
     whole: int = 0
-    """Clips of the whole step, where this is one process's share of it (see `distributed`); 0 where this is all of it."""
+    """Number of clips of the whole step if this batch is one process's share of it (see `distributed`); 0 if this is the whole batch."""
 
     @property
     def clips(self) -> int:
-        """Clips of the step, over all processes."""
+        """Number of clips of the step, over all processes."""
         return self.whole or len(self)
 
     def __len__(self) -> int:
-        """Give the number of clips."""
+        """Return the number of clips."""
         return int(self.labels.shape[0])
 
     def to(self, device: torch.device | str) -> Batch:
-        """Give the batch on another device."""
+        """Return the batch on another device."""
         if torch.device(device).type == "cpu":
             return self
         return replace(
@@ -122,26 +123,31 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
-class Seconds:
-    """Which second of which row is heard and which is seen, for windows cut at any phase; all of shape (B, T)."""
+class SegmentRows:
+    """Windows cut at any phase: the row and the segment that each place of a window takes its audio and visual features from.
+
+    All arrays have the shape (B, T).
+    """
 
     audio_rows: NDArray[np.int64]
-    """Row of the arrays, or -1 for silence (zeros)."""
-    audio_seconds: NDArray[np.int64]
+    """Row of the audio features, or -1 for silence (zeros)."""
+    audio_segments: NDArray[np.int64]
+    """Index of the segment in that row, 0 to T - 1."""
     visual_rows: NDArray[np.int64]
-    """Row of the arrays, or -1 for nothing to be seen (zeros)."""
-    visual_seconds: NDArray[np.int64]
+    """Row of the visual features, or -1 for no picture (zeros)."""
+    visual_segments: NDArray[np.int64]
+    """Index of the segment in that row, 0 to T - 1."""
     labels: NDArray[np.int64]
-    """0 to C; C is background."""
+    """Class of each segment, 0 to C; C is background."""
 
-    def select(self, windows: NDArray[np.int64]) -> Seconds:
-        """Give some of the windows."""
-        return Seconds(**{field.name: getattr(self, field.name)[windows] for field in fields(self)})
+    def select(self, windows: NDArray[np.int64]) -> SegmentRows:
+        """Return the windows at the given places."""
+        return SegmentRows(**{field.name: getattr(self, field.name)[windows] for field in fields(self)})
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class FeatureSet:
-    """Clips of T segments with features and labels; a split of it shares the arrays and differs in `rows`."""
+    """Clips of T segments with features and labels; the splits of a data set share these arrays and differ in `rows`."""
 
     audio: FeatureRows
     """Shape (n, T, A), floating point."""
@@ -154,7 +160,7 @@ class FeatureSet:
     rows: NDArray[np.int64]
     """Shape (m,): the rows that belong to this set, in order."""
     name: str = "features"
-    """What messages call it."""
+    """Name of this set in messages."""
 
     def __post_init__(self) -> None:
         """Check shapes, labels and rows.
@@ -183,7 +189,7 @@ class FeatureSet:
             raise DataError(msg)
 
     def __len__(self) -> int:
-        """Give the number of clips."""
+        """Return the number of clips."""
         return len(self.rows)
 
     @property
@@ -192,7 +198,7 @@ class FeatureSet:
         return int(self.tags.shape[1]) - 1
 
     def select(self, rows: NDArray[np.int64], name: str) -> FeatureSet:
-        """Give a set of the same arrays with other rows."""
+        """Return a set of the same arrays with other rows."""
         return replace(self, rows=np.asarray(rows, dtype=np.int64), name=name)
 
     def gather(self, positions: NDArray[np.int64]) -> Batch:
@@ -209,8 +215,8 @@ class FeatureSet:
             tags=torch.from_numpy(self.tags[rows]),
         )
 
-    def gather_seconds(self, seconds: Seconds) -> Batch:
-        """Read windows put together of single seconds; their tags are the classes that occur in them, or background.
+    def gather_segments(self, seconds: SegmentRows) -> Batch:
+        """Read windows that are composed of single segments; a window's tags are the classes that occur in it, or background.
 
         Raises:
             DataError: when a feature is NaN or infinite; the message names the row.
@@ -220,28 +226,28 @@ class FeatureSet:
         tags[np.arange(windows)[:, None], seconds.labels] = 1.0
         tags[:, self.background] = (seconds.labels == self.background).all(axis=1)
         return Batch(
-            audio=self._seconds("audio", self.audio, seconds.audio_rows, seconds.audio_seconds),
-            visual=self._seconds("visual", self.visual, seconds.visual_rows, seconds.visual_seconds),
+            audio=self._seconds("audio", self.audio, seconds.audio_rows, seconds.audio_segments),
+            visual=self._seconds("visual", self.visual, seconds.visual_rows, seconds.visual_segments),
             labels=torch.from_numpy(seconds.labels),
             tags=torch.from_numpy(tags),
         )
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Read every clip once, in order, in batches of *size*; the last may be short."""
+        """Read every clip once, in order, in batches of *size*; the last batch may be smaller."""
         for start in range(0, len(self), size):
             yield self.gather(np.arange(start, min(start + size, len(self)), dtype=np.int64))
 
     def shuffled(self, size: int, seed: int, epoch: int) -> Iterator[Batch]:
-        """Read every clip once in an order that belongs to *seed* and *epoch*; features and labels keep together.
+        """Read every clip once, in an order that depends on *seed* and *epoch* alone; each clip keeps its labels.
 
-        The last short batch is kept, so that an epoch is a permutation.
+        The last batch is kept even if it is smaller, so that an epoch is a permutation of the clips.
         """
         order = epoch_generator(seed, epoch).permutation(len(self)).astype(np.int64)
         for start in range(0, len(self), size):
             yield self.gather(order[start : start + size])
 
     def _rows(self, kind: str, array: FeatureRows, rows: NDArray[np.int64]) -> torch.Tensor:
-        """Gather whole rows (B,) into (B, T, ...), on the device that keeps them."""
+        """Gather whole rows (B,) into (B, T, ...), on the device that holds them."""
         if isinstance(array, GatheredRows):
             return array.take(rows)
         values = np.empty((len(rows), *array.shape[1:]), dtype=np.float32)
@@ -251,16 +257,16 @@ class FeatureSet:
         return torch.from_numpy(values)
 
     def _seconds(self, kind: str, array: FeatureRows, rows: NDArray[np.int64], seconds: NDArray[np.int64]) -> torch.Tensor:
-        """Gather single seconds (B, T) into (B, T, ...), on the device that keeps them; row -1 gives zeros."""
+        """Gather single segments (B, T) into (B, T, ...), on the device that holds them; row -1 gives zeros."""
         if isinstance(array, GatheredRows):
-            return array.take_seconds(rows, seconds)
+            return array.take_segments(rows, seconds)
         values = _put_together(array, rows, seconds, rows.shape[1])
         self._check_finite(kind, values, rows)
         return torch.from_numpy(values)
 
     def _check_finite(self, kind: str, values: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
-        """Raise DataError when *values* (B, T, ...) hold NaN or infinity, naming the first of their *rows* (B, T or 1)."""
-        # One sum tells whether all is finite at a tenth of the cost of looking at every number.
+        """Raise DataError if *values* (B, T, ...) hold NaN or infinity; the message names the first such row of *rows* (B, T or 1)."""
+        # The sum is finite if all numbers are. One sum costs a tenth of a check of every number.
         if np.isfinite(values.sum(dtype=np.float64)):
             return
         bad = ~np.isfinite(values.reshape(*values.shape[:2], -1)).all(axis=2)
@@ -271,9 +277,9 @@ class FeatureSet:
 
 
 def _put_together(array: FeatureRows, rows: NDArray[np.int64], seconds: NDArray[np.int64], segments: int) -> NDArray[np.float32]:
-    """Copy single seconds of *array* into windows (B, T, ...); row -1 stays zero."""
+    """Copy single segments of *array* into windows (B, T, ...); row -1 gives zeros."""
     out = np.empty((len(rows), segments, *array.shape[2:]), dtype=np.float32)
-    into = torch.from_numpy(out)  # torch turns float16 into float32 four times as fast as numpy
+    into = torch.from_numpy(out)  # torch converts float16 to float32 four times as fast as numpy
     for window in range(len(rows)):
         known = -1
         clip = None
@@ -282,12 +288,12 @@ def _put_together(array: FeatureRows, rows: NDArray[np.int64], seconds: NDArray[
             if row < 0:
                 out[window, place] = 0.0
                 continue
-            if row != known or clip is None:  # a row is read once for all its seconds in a window
+            if row != known or clip is None:  # a row is read once for consecutive segments of a window
                 clip, known = array[row], row
             into[window, place].copy_(torch.from_numpy(clip[seconds[window, place]]))
     return out
 
 
 def epoch_generator(seed: int, epoch: int, purpose: int = 0) -> np.random.Generator:
-    """Make the random numbers of one epoch from seed and epoch alone, so that a resumed run draws what a whole one would."""
+    """Build the random generator of one epoch from seed, epoch and purpose alone; a resumed run then draws the same numbers."""
     return np.random.default_rng([seed, epoch, purpose])

@@ -1,6 +1,7 @@
-"""Opens a folder of AVE-shaped HDF5 features: finds the files under their published names, checks them, and gives the splits.
+"""Opens a folder of AVE-shaped HDF5 features: finds the files under their published names, checks them, and returns the splits.
 
-It reads no features but to check them, and copies none. Row = line of Annotations.txt; any number of clips will do.
+Features are read for the check only and are not copied (except with `AveOptions.float16`). Row = line of Annotations.txt; a folder
+may hold any number of clips.
 
 Source of names and contents: YapengTian/AVE-ECCV18, jasongief/PSP_CVPR_2021 and Bravo5542/VSCG (dataloader.py).
 """
@@ -45,30 +46,30 @@ FILE_NAMES: dict[str, tuple[str, ...]] = {
     "annotations": ("Annotations.txt", "annotations.txt"),
     "classes": ("classes.txt",),
 }
-"""Names under which each file is looked for, in this order. prob_label.h5 and labels_noisy.h5 hold nothing that these do not."""
+"""Names of each file; the first that exists is used. prob_label.h5 and labels_noisy.h5 hold nothing that is not in these files."""
 _AUDIO_AXES, _VISUAL_AXES = 3, 5
 _MAX_CLASSES_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AveOptions:
-    """How a folder is read; each switch of hygiene is off, as in the published protocol."""
+    """How a folder is read; the three switches that clean the data are off, as in the published protocol."""
 
     float16: bool = False
     """Keep a float16 copy of all features in memory (2.1 GB for AVE) instead of reading rows from disk."""
     check: bool = True
-    """Look for NaN and infinity in every row before training."""
+    """Check every row for NaN and infinity before training."""
     drop_empty: bool = False
-    """Leave out of training the clips without an event (AVE has one)."""
+    """Remove the clips without an event from the training split (AVE has one)."""
     drop_duplicates: bool = False
-    """Leave out of training the videos that are also in the test split (AVE has eight)."""
+    """Remove the videos that are also in the test split from the training split (AVE has eight)."""
     multi_label: bool = False
-    """Tag a video annotated under several classes with all of them (AVE has 45)."""
+    """Tag a video that is annotated under several classes with all of them (AVE has 45 such videos)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class AveData:
-    """The splits of a folder; they share their arrays."""
+    """The splits of a folder; all splits share their arrays."""
 
     train: FeatureSet
     val: FeatureSet
@@ -77,34 +78,34 @@ class AveData:
     """Background-only clips (the *_noisy files), for weak training and streams; None when the folder has none."""
     classes: tuple[ClassEntry, ...]
     repeated: NDArray[np.int64]
-    """Test rows whose video is also in the training split, under another class (AVE has eight); left out of test streams."""
+    """Test rows whose video is also in the training split, under another class (AVE has eight); test streams do not use them."""
     presence: Presence | None = None
-    """What each second plays and shows, where the folder tells it."""
+    """The class heard and the class seen in each segment, if the folder holds heard.h5 and seen.h5; otherwise None."""
 
     @property
     def fingerprint(self) -> str:
-        """Hash of labels, tags, splits and shapes, by which two processes know that they have the same data."""
+        """Hash of labels, tags, splits and shapes; processes compare it to make sure that they have the same data."""
         whole = hashlib.sha256(repr((self.train.audio.shape, self.train.visual.shape)).encode())
         for array in (self.train.labels, self.train.tags, self.train.rows, self.val.rows, self.test.rows):
             whole.update(np.ascontiguousarray(array).tobytes())
         return whole.hexdigest()
 
     def lacking(self, part: Literal["train", "val", "test"]) -> tuple[str, ...]:
-        """Return the slugs of the classes of which a split holds no segment."""
+        """Return the slugs of the classes that no segment of a split has."""
         split: FeatureSet = getattr(self, part)
         there = set(np.unique(split.labels[split.rows]).tolist())
         return tuple(entry.slug for number, entry in enumerate(self.classes) if number not in there)
 
     @property
     def weak_train(self) -> FeatureSet:
-        """Give the weakly supervised training set: the clips and the background-only clips."""
+        """The weakly supervised training set: the training clips and the background-only clips."""
         if self.background is None:
             return self.train
         return self.train.select(np.concatenate([self.train.rows, self.background.rows]), "train and background clips")
 
 
 def is_ave_folder(folder: Path) -> bool:
-    """Tell whether *folder* holds visual features under a published name."""
+    """Return whether *folder* holds visual features under a published name."""
     return _find(folder, "visual") is not None
 
 
@@ -112,7 +113,7 @@ def open_ave(folder: Path, options: AveOptions | None = None) -> AveData:
     """Open and check a folder.
 
     Raises:
-        DataError: when a file is missing, damaged, of a wrong shape, or contradicts another; the message names file and row.
+        DataError: when a file is missing, damaged, of a wrong shape, or contradicts another file; the message names file and row.
     """
     options = AveOptions() if options is None else options
     visual_path, audio_path = _need(folder, "visual"), _need(folder, "audio")
@@ -149,7 +150,7 @@ def _find(folder: Path, kind: str) -> Path | None:
 def _need(folder: Path, kind: str) -> Path:
     path = _find(folder, kind)
     if path is None:
-        msg = f"{folder} must hold {' or '.join(FILE_NAMES[kind])}, and does not; see docs/training.md for where it comes from"
+        msg = f"{folder} must hold {' or '.join(FILE_NAMES[kind])}, but does not; docs/training.md lists the files of such a folder"
         raise DataError(msg)
     return path
 
@@ -163,7 +164,7 @@ def _check_shapes(visual: FileRows | Hdf5Rows, visual_path: Path, audio: FileRow
         msg = f"{audio_path} must be (clips, segments, size), got {a}"
         raise DataError(msg)
     if v[:2] != a[:2]:
-        msg = f"{audio_path} must have the {v[0]} clips of {v[1]} segments that {visual_path} has, got {a[0]} of {a[1]}"
+        msg = f"{audio_path} must have {v[0]} clips of {v[1]} segments, as {visual_path} has, got {a[0]} of {a[1]}"
         raise DataError(msg)
 
 
@@ -179,12 +180,12 @@ def _annotations(folder: Path, clips: int, segments: int) -> list[Annotation] | 
 
 
 def _labels(folder: Path, clips: int, segments: int, annotations: list[Annotation] | None) -> tuple[NDArray[np.int64], Path | None]:
-    """Read the one-hot label file, or rebuild it from the annotations; where both are there they must agree."""
+    """Read the one-hot label file, or rebuild the labels from the annotations; if both exist, they must agree."""
     path = _find(folder, "labels")
     rebuilt = None if annotations is None else labels_of(annotations, segments)
     if path is None:
         if rebuilt is None:
-            msg = f"{folder} must hold {' or '.join(FILE_NAMES['labels'])}, or Annotations.txt to rebuild it from, and holds neither"
+            msg = f"{folder} must hold {' or '.join(FILE_NAMES['labels'])}, or Annotations.txt to rebuild the labels, but holds neither"
             raise DataError(msg)
         return rebuilt, None
     labels = _from_one_hot(path, clips, segments)
@@ -205,7 +206,7 @@ def _from_one_hot(path: Path, clips: int, segments: int) -> NDArray[np.int64]:
 
 
 def _raise_at(path: Path, wrong: NDArray[np.bool_], demand: str, shown: NDArray[np.generic]) -> None:
-    """Raise DataError naming the first row where *wrong* holds."""
+    """Raise DataError if *wrong* holds for any row; the message names the first such row."""
     rows = np.flatnonzero(wrong)
     if rows.size:
         msg = f"{path}, row {rows[0]}: it {demand}, got {shown[rows[0]].tolist()}"
@@ -213,13 +214,13 @@ def _raise_at(path: Path, wrong: NDArray[np.bool_], demand: str, shown: NDArray[
 
 
 def _classes(folder: Path, highest: int, source: Path | None, annotations: list[Annotation] | None) -> tuple[ClassEntry, ...]:
-    """Name the classes: AVE's 28, or those of classes.txt (one name a line) for another set of the same form."""
+    """Return the classes: AVE's 28, or those of classes.txt (one name per line) for another data set of the same form."""
     path = _find(folder, "classes")
     size = len(AVE_CLASSES) if source is None else int(read_whole(source).shape[2]) - 1
     if path is None or annotations is not None:
         if size == len(AVE_CLASSES):
             return AVE_CLASSES
-        msg = f"{source} has {size} classes, not AVE's {len(AVE_CLASSES)}: put their names, one a line, into {folder / 'classes.txt'}"
+        msg = f"{source} has {size} classes, not AVE's {len(AVE_CLASSES)}: write their names, one per line, into {folder / 'classes.txt'}"
         raise DataError(msg)
     names = _class_names(path)
     labels = class_slugs(path, names)
@@ -230,20 +231,20 @@ def _classes(folder: Path, highest: int, source: Path | None, annotations: list[
 
 
 def _class_names(path: Path) -> list[tuple[int, str]]:
-    """Return the lines of classes.txt that are not empty, each with its number from 1."""
+    """Return the non-empty lines of classes.txt, each with its line number from 1."""
     try:
         if path.stat().st_size > _MAX_CLASSES_BYTES:
             msg = f"{path} must be at most {_MAX_CLASSES_BYTES} bytes, got {path.stat().st_size}"
             raise DataError(msg)
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as exc:
-        msg = f"{path} must be a readable text (UTF-8) with one class a line: {exc}"
+        msg = f"{path} must be a readable UTF-8 text file with one class per line: {exc}"
         raise DataError(msg) from exc
     return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def _tags(folder: Path, labels: NDArray[np.int64], classes: int, annotations: list[Annotation] | None) -> NDArray[np.float32]:
-    """Read the clip tags, or make them of annotations or labels; a tag that no second of the clip bears out is refused."""
+    """Read the clip tags, or make them from annotations or labels; tags must include every class of a clip's segments."""
     path = _find(folder, "tags")
     present = np.zeros((len(labels), classes + 1), dtype=np.float32)
     present[np.arange(len(labels))[:, None], labels] = 1.0
@@ -257,7 +258,7 @@ def _tags(folder: Path, labels: NDArray[np.int64], classes: int, annotations: li
         raise DataError(msg)
     plain = np.logical_or(tags == 0, tags == 1).all(axis=1) & (tags.sum(axis=1) >= 1)
     _raise_at(path, np.logical_not(plain), "must be 0 or 1 with at least one 1", tags)
-    # The one clip of AVE whose event is empty keeps its tag: nothing contradicts it.
+    # One clip of AVE has an empty event. It keeps its tag, because no segment contradicts it.
     lacking = np.asarray(tags[:, :classes] < present[:, :classes]).any(axis=1)
     _raise_at(path, np.asarray(events & lacking), "must hold every class of the clip's segments", tags)
     return tags
@@ -295,7 +296,7 @@ def _cleaned(
     annotations: list[Annotation] | None,
     options: AveOptions,
 ) -> NDArray[np.int64]:
-    """Give the training rows without what the options of hygiene leave out."""
+    """Return the training rows without those that `drop_empty` and `drop_duplicates` remove."""
     rows = splits["train"]
     if options.drop_empty:
         rows = rows[(labels[rows] < classes).any(axis=1)]
@@ -308,7 +309,7 @@ def _cleaned(
 def _noisy(
     folder: Path, visual: FileRows | Hdf5Rows, audio: FileRows | Hdf5Rows
 ) -> tuple[FileRows | Hdf5Rows, Path, FileRows | Hdf5Rows, Path] | None:
-    """Open the background-only clips, where both their files are there."""
+    """Open the background-only clips; return None unless both of their files exist."""
     visual_path, audio_path = _find(folder, "visual_noisy"), _find(folder, "audio_noisy")
     if visual_path is None or audio_path is None:
         return None
@@ -318,7 +319,7 @@ def _noisy(
             msg = f"{path} must be (clips, {', '.join(map(str, like.shape[1:]))}), got {rows.shape}"
             raise DataError(msg)
     if seen.shape[0] != heard.shape[0]:
-        msg = f"{audio_path} must have the {seen.shape[0]} clips that {visual_path} has, got {heard.shape[0]}"
+        msg = f"{audio_path} must have {seen.shape[0]} clips, as {visual_path} has, got {heard.shape[0]}"
         raise DataError(msg)
     return seen, visual_path, heard, audio_path
 
@@ -330,7 +331,7 @@ def _stacked(
     classes: int,
     options: AveOptions,
 ) -> FeatureSet:
-    """Put clips and background clips behind one another, without copying unless float16 is asked for."""
+    """Join clips and background clips into one set, without a copy unless `options.float16` asks for one."""
     visual: list[FeatureRows] = []
     audio: list[FeatureRows] = []
     for seen, visual_path, heard, audio_path in parts:

@@ -1,7 +1,7 @@
-"""Reads HDF5 datasets of features row by row, and small ones whole; a large one is never held in memory.
+"""Reads HDF5 datasets of features row by row, and small datasets whole; a large dataset is never held in memory.
 
-It knows no names of files and no meaning of rows. A plain (contiguous) dataset is read past the HDF5 library, straight from its
-place in the file, without mapping it: what was read does not count as memory of the process.
+A plain (contiguous) dataset is read without the HDF5 library, directly from its place in the file and without a memory map: the
+pages of the file then do not count as memory of the process. File names and the meaning of rows are not handled here.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 __all__ = ["DATASET_NAMES", "FileRows", "Hdf5Rows", "find_non_finite", "in_memory", "open_rows", "read_whole"]
 
 DATASET_NAMES = ("avadataset", "dataset", "order")
-"""Names that published files use; a file with one dataset under another name is read too."""
+"""Dataset names of published files; a file with a single dataset under another name is read too."""
 _FEATURE_KINDS = ("f2", "f4", "f8")
 _MAX_ROW_BYTES = 1 << 28
-"""Fifty times a row of AVE's visual features in float64; a header can claim any size."""
+"""Fifty times a row of AVE's visual features in float64. The limit is needed because a header can claim any size."""
 _MAX_ROWS = 1 << 22
-"""A thousand times AVE."""
+"""A thousand times the rows of AVE."""
 _MAX_WHOLE_BYTES = 1 << 30
-"""Ten times the labels of 400 000 clips in float32."""
+"""More than twice the labels of 400 000 clips of 10 segments and 29 classes in float32."""
 
 
 class FileRows:
@@ -50,7 +50,7 @@ class FileRows:
         """Read one row.
 
         Raises:
-            DataError: when the file ends before it.
+            DataError: when the file ends before the end of the row.
         """
         values = np.empty(self.shape[1:], dtype=self.dtype)
         view = values.reshape(-1).view(np.uint8).data
@@ -78,7 +78,7 @@ class Hdf5Rows:
         """Read one row.
 
         Raises:
-            DataError: when the file is damaged there.
+            DataError: when the file is damaged at this row.
         """
         try:
             values: NDArray[np.floating] = self._dataset[row]
@@ -92,7 +92,7 @@ def open_rows(path: Path) -> FileRows | Hdf5Rows:
     """Open a dataset of features for reading row by row.
 
     Raises:
-        DataError: when the file is missing, no HDF5, without one clear dataset, or not of floating point.
+        DataError: when the file is missing or not HDF5, its dataset is not clear, or the numbers are not floating point.
     """
     with _opened(path) as file:
         dataset = _only_dataset(file, path)
@@ -116,7 +116,7 @@ def read_whole(path: Path) -> NDArray[np.generic]:
     """Read a small dataset: labels, tags or an order.
 
     Raises:
-        DataError: when the file is missing, no HDF5, or without one clear dataset.
+        DataError: when the file is missing or not HDF5, or its dataset is not clear.
     """
     with _opened(path) as file:
         dataset = _only_dataset(file, path)
@@ -132,7 +132,7 @@ def read_whole(path: Path) -> NDArray[np.generic]:
 
 
 def find_non_finite(rows: FileRows | Hdf5Rows | NDArray[np.floating]) -> int | None:
-    """Give the first row that holds NaN or infinity, or None; every row is read once."""
+    """Return the number of the first row that holds NaN or infinity, or None; rows are read in order, once each."""
     for row in range(rows.shape[0]):
         values = rows[row]
         if not np.isfinite(values.sum(dtype=np.float64)) and not np.isfinite(values).all():
@@ -151,7 +151,7 @@ def in_memory(rows: FileRows | Hdf5Rows, path: Path) -> NDArray[np.float16]:
         with np.errstate(over="ignore"):
             copy[row] = rows[row]
         if not np.isfinite(copy[row]).all():
-            msg = f"{path}: row {row} must hold finite numbers below 65504 to fit float16; extract it again, or leave float16 away"
+            msg = f"{path}: row {row} must hold finite numbers below 65504 to fit float16; extract it again, or do not set float16"
             raise DataError(msg)
     return copy
 
@@ -168,12 +168,12 @@ def _opened(path: Path) -> h5py.File:
 
 
 def _only_dataset(file: h5py.File, path: Path) -> h5py.Dataset:
-    """Find the dataset under a published name, or the only one; what leads out of the file is never followed.
+    """Return the dataset under a published name, or the only one; links to other files are never followed.
 
     Raises:
-        DataError: when there is no one dataset, or its numbers lie in other files.
+        DataError: when the file does not hold exactly one such dataset, or the dataset's numbers are in other files.
     """
-    # Only hard links: a soft or an external link may name any file of this machine.
+    # Only hard links are used: a soft or an external link may lead to any file of this machine.
     own = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
     found = [name for name in own if file.get(name, getclass=True) is h5py.Dataset]
     chosen = [name for name in DATASET_NAMES if name in found][:1] or found
@@ -184,6 +184,6 @@ def _only_dataset(file: h5py.File, path: Path) -> h5py.Dataset:
         raise DataError(msg)
     dataset = file[chosen[0]]
     if dataset.is_virtual or dataset.external:
-        msg = f"{path} must hold its numbers itself, and {chosen[0]} takes them from other files; write it out as one plain dataset"
+        msg = f"{path} must hold its numbers itself, but {chosen[0]} takes them from other files; save it as one plain dataset"
         raise DataError(msg)
     return dataset

@@ -1,6 +1,6 @@
-"""Makes the next item of an iterator while the current one is used; one item ahead, no more.
+"""Computes the next item of an iterator while the current item is used, at most one item ahead.
 
-It knows nothing of what the items are. Order and values are those of the iterator itself.
+Items may be of any kind. Order and values are those of the iterator itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 
 def prefetched(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield *items*, each made in a thread while the one before it is used; an error in making one is raised in its place."""
+    """Yield *items*, each computed in a thread while the item before it is used; an error in an item is raised in that item's place."""
     iterator = iter(items)
     end = object()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="streamav-prefetch") as pool:
@@ -27,4 +27,4 @@ def prefetched(items: Iterable[Item]) -> Iterator[Item]:
             if item is end:
                 return
             pending = pool.submit(next, iterator, end)
-            yield item  # type: ignore[misc] # `end` has been ruled out
+            yield item  # type: ignore[misc] # `item` is not `end` here

@@ -1,6 +1,6 @@
-"""Reads which class each second of each clip plays and shows, where a folder of features tells it (`heard.h5`, `seen.h5`).
+"""Reads the class heard and the class seen in each segment of each clip, if a folder of features holds them (`heard.h5`, `seen.h5`).
 
-With it sound and picture of different clips can be put together into windows whose truth is known.
+With these classes, windows can join the sound of one clip with the picture of another and still have known labels.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ __all__ = ["Presence", "read_presence"]
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Presence:
-    """What is heard and what is seen, each (n, T), 0 to C; C is neither."""
+    """The class heard and the class seen in each segment, each (n, T), 0 to C; C means no class."""
 
     heard: NDArray[np.int64]
     seen: NDArray[np.int64]
 
 
 def read_presence(folder: Path, labels: NDArray[np.int64], classes: int) -> Presence | None:
-    """Read both files; None where a folder has neither.
+    """Read both files; return None if a folder has neither.
 
     Args:
-        folder: of AVE-named features.
-        labels: shape (n, T), of all rows, background-only ones (which play and show nothing) at the end.
+        folder: a folder of AVE-named features.
+        labels: shape (n, T), of all rows; the last rows may be background-only clips, in which no class is heard or seen.
         classes: C.
 
     Raises:
-        DataError: when only one is there, or a file has another shape, a class outside 0 to C, or contradicts the labels.
+        DataError: when only one of the files exists, or a file has a wrong shape, a class outside 0 to C, or contradicts the labels.
     """
     paths = [folder / "heard.h5", folder / "seen.h5"]
     there = [path.is_file() for path in paths]
@@ -51,7 +51,7 @@ def read_presence(folder: Path, labels: NDArray[np.int64], classes: int) -> Pres
     for path in paths:
         values = np.asarray(read_whole(path))
         if values.ndim != 2 or values.shape[1] != labels.shape[1] or len(values) > len(labels):  # noqa: PLR2004 - clips, segments
-            msg = f"{path} must have up to {len(labels)} rows of {labels.shape[1]} seconds, got {values.shape}"
+            msg = f"{path} must have up to {len(labels)} rows of {labels.shape[1]} segments, got {values.shape}"
             raise DataError(msg)
         outside = np.flatnonzero(((values < 0) | (values > classes)).any(axis=1))
         if outside.size:
@@ -65,7 +65,8 @@ def read_presence(folder: Path, labels: NDArray[np.int64], classes: int) -> Pres
     rows = np.flatnonzero(clear.any(axis=1))
     if rows.size:
         msg = (
-            f"{paths[0]} and {paths[1].name}, row {rows[0]}: an event's class must be heard and seen, labels are {labels[rows[0]].tolist()}"
+            f"{paths[0]} and {paths[1].name}, row {rows[0]}: the class of an event must be heard and seen in each of its segments; "
+            f"the labels are {labels[rows[0]].tolist()}"
         )
         raise DataError(msg)
     return Presence(heard=heard, seen=seen)

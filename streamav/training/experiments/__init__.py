@@ -1,1 +1,1 @@
-"""Whole trainings: several seeds, the paper's tables, the study, reports and bundles."""
+"""Runs whole trainings: several seeds, the paper's tables, the study, reports and bundles."""

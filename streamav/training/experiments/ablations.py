@@ -1,8 +1,9 @@
-"""The rows of the paper's Tables III, IV and V as settings, so that each table is one command, and the schedule of every network.
+"""Defines the rows of the paper's Tables III, IV and V as settings, and the training schedule of every network.
 
-It trains nothing itself. Published numbers are accuracies in percent on AVE's test split, which selected the models there.
+One command trains a whole table. This module trains nothing itself. Published numbers are accuracies in percent on AVE's test split;
+the paper selected its models on that split.
 
-Source: VSCG section IV-C, Tables III-V. A star the paper prints at a baseline's number is left out here.
+Source: VSCG section IV-C, Tables III-V. The stars that the paper prints at some baselines' numbers are left out here.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ _SUPERVISIONS: tuple[Supervision, ...] = ("fully", "weakly")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of a table under one supervision: everything that a training run needs."""
+    """One row of a table under one supervision: all settings of a training run."""
 
     name: str
-    """As the paper names it."""
+    """Name of the row in the paper."""
     network: Literal["vscg", "avel", "pspnet", "cmbs"]
     supervision: Supervision
     options: VSCGOptions | BaselineOptions
@@ -57,16 +58,16 @@ class Row:
     targets: TargetOptions
     train: TrainOptions
     published: float
-    """Accuracy in percent that the paper gives."""
+    """Accuracy in percent as published in the paper."""
 
     @property
     def key(self) -> str:
-        """Name for files and logs, such as "fully-isce-w-cere"."""
+        """Return the name for files and logs, such as "fully-isce-w-cere"."""
         return f"{self.supervision}-{slug(self.name, '-')}"
 
 
 def make_network(options: VSCGOptions | BaselineOptions) -> nn.Module:
-    """Make the network that *options* describe, with freshly drawn weights."""
+    """Build the network that *options* describe, with new random weights."""
     if isinstance(options, BaselineOptions):
         return make_baseline(options)
     from streamav.networks.vscg import VSCG
@@ -75,10 +76,10 @@ def make_network(options: VSCGOptions | BaselineOptions) -> nn.Module:
 
 
 def tables(*, compatible: bool = False) -> dict[TableName, tuple[Row, ...]]:
-    """Give all rows of Tables III, IV and V, fully supervised ones first.
+    """Return all rows of Tables III, IV and V, fully supervised rows first.
 
     Args:
-        compatible: True for the authors' networks, losses and targets, bugs included; False for the corrected ones, with the
+        compatible: True for the authors' networks, losses and targets, with their bugs; False for the corrected ones, with the
             paper's losses (no term for the per-segment head), the clean agreement target and the clip's tags.
     """
     make = _Maker(compatible=compatible)
@@ -87,12 +88,12 @@ def tables(*, compatible: bool = False) -> dict[TableName, tuple[Row, ...]]:
 
 @dataclass(frozen=True)
 class _Maker:
-    """Makes rows in one of the two forms."""
+    """Builds rows in the compatible or the corrected form."""
 
     compatible: bool
 
     def components(self) -> tuple[Row, ...]:
-        """Table III: parts of the event semantic consistency module."""
+        """Build Table III: parts of the event semantic consistency module."""
         rows: list[tuple[str, Prior | None, tuple[float, float]]] = [
             ("w/o ESCM", None, (77.9, 72.9)),
             ("w/o ISCE", "zero", (76.4, 71.9)),
@@ -108,7 +109,7 @@ class _Maker:
         )
 
     def plugins(self) -> tuple[Row, ...]:
-        """Table IV: the module at the very end of other networks, each with its own loss and schedule."""
+        """Build Table IV: the module at the end of other networks, each with its own loss and schedule."""
         rows: list[tuple[str, BaselineName, Plugin, tuple[float, float]]] = [
             ("AVEL", "avel", "none", (72.7, 66.7)),
             ("AVEL w/ PSP", "avel", "psp", (76.6, 72.9)),
@@ -125,7 +126,7 @@ class _Maker:
         )
 
     def losses(self) -> tuple[Row, ...]:
-        """Table V: losses, for VSCG and for PSP-Net."""
+        """Build Table V: losses, for VSCG and for PSP-Net."""
         fully: list[tuple[str, LossName, tuple[float, float]]] = [
             ("CE", "ce", (78.1, 76.3)),
             ("CE + AVPS", "ce_avps", (78.8, 76.6)),
@@ -179,29 +180,29 @@ class _Maker:
 
 
 def vscg_options(supervision: Supervision, loss: str, *, compatible: bool) -> VSCGOptions:
-    """Return VSCG's switches for a loss, for a row of a table and for a network that is trained alone."""
+    """Return VSCG's options for a loss; rows of tables and single networks use the same."""
     options = VSCGOptions.reference(supervision) if compatible else VSCGOptions.corrected(supervision)
-    if supervision == "fully" and loss in {"ce", "ce_avps"}:  # these train the per-segment head and nothing else
+    if supervision == "fully" and loss in {"ce", "ce_avps"}:  # these losses train the per-segment head only
         return replace(options, decision="argmax29", segment_head="trained")
     return options
 
 
 def avps_weight(loss: str, *, compatible: bool) -> float:
-    """Return the weight of the agreement term: 1 in the authors' negative pair filter, 100 in every other loss of both forms."""
+    """Return the weight of the agreement term: 1 in the authors' negative pair filter, 100 in all other losses of both forms."""
     return 1.0 if compatible and loss == "npf" else 100.0
 
 
 def baseline_row(
     network: BaselineName, supervision: Supervision, *, compatible: bool, plugin: Plugin = "none", loss: LossName | None = None
 ) -> Row:
-    """Return everything that a baseline is trained with, for a row of a table and for `--network` alike.
+    """Return all settings of a baseline's training; rows of tables and `--network` use the same.
 
     Args:
         network: avel, pspnet or cmbs.
         supervision: fully or weakly.
         compatible: True for the authors' targets and thresholds.
-        plugin: what stands at the end of the host.
-        loss: None for the host's own.
+        plugin: the module at the end of the host network.
+        loss: None for the host network's own loss.
 
     Raises:
         SettingsError: when a name is wrong.
@@ -254,7 +255,7 @@ SCHEDULES: Mapping[tuple[str, Supervision], TrainOptions] = {
         epochs=200, batch=64, learning_rate=6e-4, decay=0.5, decay_epochs=(10, 20, 40), select_every=1, clip_norm=0.5
     ),
 }
-"""How each network is trained, alone and in every table: the schedule of its own authors, which Table IV keeps.
+"""Training schedule of each network, alone and in every table: that of its own authors, which Table IV keeps.
 
 Source: YapengTian/AVE-ECCV18 supervised_main.py:47-67, weak_supervised_main.py:43-63 (a step every 15 000 batches is epoch 288
 of 52 batches); jasongief/PSP_CVPR_2021 fully_supervised_main.py:102, weakly_supervised_main.py:100; marmot-xy/CMBS
@@ -263,16 +264,16 @@ supv_train.sh, weakly_train.sh, supv_main.py:101, weakly_main.py:87. VSCG: see `
 
 
 def schedule(network: str, supervision: Supervision, options: VSCGOptions | BaselineOptions) -> TrainOptions:
-    """Return the schedule of a network, selected by the decision that its *options* name."""
+    """Return the schedule of a network; models are selected with the decision and threshold in *options*."""
     return replace(SCHEDULES[network, supervision], decision=options.decision, threshold=options.decision_threshold)
 
 
 TABLES: dict[TableName, tuple[Row, ...]] = tables()
-"""Every row in its corrected form; `tables(compatible=True)` gives the authors'."""
+"""Every row in its corrected form; `tables(compatible=True)` returns the authors' form."""
 
 
 def find_rows(table: str, *, compatible: bool = False, supervision: Supervision | None = None) -> tuple[Row, ...]:
-    """Give the rows of one table, of both supervisions or of one.
+    """Return the rows of one table, for both supervisions or for one.
 
     Raises:
         SettingsError: when there is no such table.

@@ -1,6 +1,6 @@
-"""One experiment on AVE-shaped data: train from each seed, select on validation, and read the test split once, at the end.
+"""Runs one experiment on AVE-shaped data: trains from each seed, selects on validation, and reads the test split once, at the end.
 
-It knows no command line and draws no pictures (`report` does).
+It does not read the command line and draws no plots (`report` does).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = ["Experiment", "Outcome", "SeedOutcome", "Trained", "experiment_of", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """Everything that decides the outcome, besides data and seed."""
+    """All settings that decide the outcome, except data and seed."""
 
     name: str
     network: VSCGOptions | BaselineOptions
@@ -50,10 +50,10 @@ class Experiment:
     targets: TargetOptions = field(default_factory=TargetOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
     published: float = float("nan")
-    """Accuracy in percent that the paper gives for it; NaN for none."""
+    """Accuracy in percent as published in the paper; NaN if there is none."""
 
     def to_dict(self) -> dict[str, object]:
-        """Give everything as plain values for the report."""
+        """Return all settings as plain values for the report."""
         return {
             "name": self.name,
             "network": asdict(self.network),
@@ -65,46 +65,46 @@ class Experiment:
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Trained:
-    """One seed's run before the test split has been read."""
+    """The run of one seed, before the test split is read."""
 
     seed: int
     network: nn.Module
-    """In eval mode, with the weights that did best on validation."""
+    """In eval mode, with the weights that were best on validation."""
     result: TrainResult
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class SeedOutcome:
-    """What one seed came to."""
+    """The result of one seed."""
 
     seed: int
     network: nn.Module
-    """In eval mode, with the weights that did best on validation."""
+    """In eval mode, with the weights that were best on validation."""
     result: TrainResult
     test: Answers
     scores: SegmentScores
-    """On the test split, which was read once, after everything was selected."""
+    """Scores on the test split, which is read once, after all selection."""
 
     @property
     def test_selected(self) -> float:
-        """The best test accuracy of all looks, which is what the paper reports; NaN unless it was asked for."""
+        """Return the best test accuracy over all evaluations, as the paper reports it; NaN unless `test_selected` is on."""
         return max((record.shown["accuracy"] for record in self.result.history if record.shown), default=float("nan"))
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Outcome:
-    """What an experiment came to."""
+    """The result of an experiment."""
 
     experiment: Experiment
     seeds: tuple[SeedOutcome, ...]
 
     @property
     def chosen(self) -> SeedOutcome:
-        """The seed that did best on validation, whose weights are kept; the first of equals, which have all been trained to their end."""
+        """Return the seed with the best validation score, whose weights are kept; of equal seeds the first, since all are fully trained."""
         return max(self.seeds, key=lambda outcome: (outcome.result.best_score, -outcome.seed))
 
     def summary(self) -> dict[str, tuple[float, float]]:
-        """Give mean and standard deviation over the seeds of each test score."""
+        """Return mean and standard deviation over the seeds, for each test score."""
         names = self.seeds[0].scores.to_dict()
         return {name: mean_and_deviation([outcome.scores.to_dict()[name] for outcome in self.seeds]) for name in names}
 
@@ -117,17 +117,17 @@ def planned(
     *,
     compatible: bool = False,
 ) -> Experiment:
-    """Put an experiment together from defaults and changes.
+    """Build an experiment from defaults and changes.
 
     Args:
         network: vscg, avel, pspnet or cmbs.
         supervision: fully or weakly.
         sizes: audio_size, visual_size, grid and classes of the data.
         changes: plain values by section: network, loss, targets, train.
-        compatible: True for the authors' network, loss and targets, bugs included.
+        compatible: True for the authors' network, loss and targets, with their bugs.
 
     Raises:
-        SettingsError: when a name or value is wrong; the nearest right name is given.
+        SettingsError: when a name or value is wrong; the error names the nearest right name.
     """
     for section in changes:
         if section not in {"network", "loss", "targets", "train"}:
@@ -150,7 +150,7 @@ def planned(
 def _vscg(
     supervision: Supervision, sizes: Mapping[str, int], changes: Mapping[str, Mapping[str, object]], *, compatible: bool
 ) -> tuple[VSCGOptions | BaselineOptions, LossOptions, TargetOptions]:
-    """Return VSCG's network, loss and targets: those of the tables, and the per-segment head trained too unless compatible."""
+    """Return VSCG's network, loss and targets: those of the tables; the per-segment head is trained too, unless *compatible*."""
     losses = LossOptions.reference(supervision) if compatible else LossOptions.corrected(supervision)
     chosen = str(changes.get("loss", {}).get("loss", losses.loss))
     start = vscg_options(supervision, chosen, compatible=compatible)
@@ -175,7 +175,7 @@ def _baseline(
 
 
 def experiment_of(row: Row, sizes: Mapping[str, int], changes: Mapping[str, object]) -> Experiment:
-    """Make an experiment of a table's row, at the sizes of the data; *changes* are training settings that hold for every row."""
+    """Build the experiment of a table's row for the sizes of the data; *changes* are training settings for every row."""
     train = TrainOptions.from_dict({**row.train.to_dict(), **changes})
     options = replace(row.options, **sizes)  # type: ignore[arg-type] # both kinds of options have these sizes
     return Experiment(name=row.name, network=options, losses=row.loss, targets=row.targets, train=train, published=row.published)
@@ -191,12 +191,12 @@ def run_experiment(
     device: str = "cpu",
     watcher: Callable[[int], Watcher] | None = None,
 ) -> Outcome:
-    """Train once for each seed and then read the test split: `train_seeds` and `tested` in one process."""
+    """Train once for each seed, then read the test split: `train_seeds` and `tested` in one process."""
     trained = train_seeds(data, experiment, seeds, folder=folder, resume=resume, workers=Workers(device=device), watcher=watcher)
     return tested(data, experiment, trained)
 
 
-def train_seeds(  # noqa: PLR0913 - as run_experiment, and what prepares a network
+def train_seeds(  # noqa: PLR0913 - the arguments of run_experiment, and `prepare`
     data: AveData,
     experiment: Experiment,
     seeds: Sequence[int],
@@ -207,17 +207,17 @@ def train_seeds(  # noqa: PLR0913 - as run_experiment, and what prepares a netwo
     watcher: Callable[[int], Watcher] | None = None,
     prepare: Callable[[nn.Module], object] | None = None,
 ) -> list[Trained]:
-    """Train once for each seed; the test split is not read unless `TrainOptions.test_selected` asks for it.
+    """Train once for each seed; the test split is read only if `TrainOptions.test_selected` is on.
 
     Args:
         data: splits of one folder.
-        experiment: what is trained.
+        experiment: the settings.
         seeds: at least one; five or more for a number to be reported.
-        folder: where each seed's state is kept until the end; None for nowhere.
-        resume: go on from the states in *folder*; a seed that was finished is not trained again.
+        folder: folder where each seed's state is kept until the end; None keeps no state.
+        resume: continue from the states in *folder*; a finished seed is not trained again.
         workers: the processes that share the work, and the device.
         watcher: makes the watcher of a seed's run.
-        prepare: changes each fresh network in place before it is trained; None for nothing.
+        prepare: changes each new network in place before it is trained; None changes nothing.
     """
     if experiment.train.device_features:
         data = on_device(data, torch.device(workers.device))
@@ -241,17 +241,17 @@ def train_seeds(  # noqa: PLR0913 - as run_experiment, and what prepares a netwo
 
 
 def _batches(data: AveData, train: FeatureSet, options: TrainOptions, workers: Workers) -> EpochBatches:
-    """Choose what an epoch is made of."""
+    """Return the batches of an epoch: windows of clips, or paired windows."""
     if not options.pairs:
         return ClipBatches(train=train, options=options, background=data.background, workers=workers)
     if data.presence is None:
-        msg = "train.pairs needs heard.h5 and seen.h5 beside the features (streamav compose writes them); leave it away"
+        msg = "train.pairs needs heard.h5 and seen.h5 beside the features (streamav compose writes them); remove it"
         raise SettingsError(msg)
     return PairedBatches(train=data.train, presence=data.presence, options=options, background=data.background)
 
 
 def tested(data: AveData, experiment: Experiment, trained: Sequence[Trained]) -> Outcome:
-    """Read the test split, now that nothing is left to be chosen: once for each seed's weights."""
+    """Read the test split once for each seed's weights; call it after all selection."""
     options = experiment.train
     outcomes = []
     for one in trained:

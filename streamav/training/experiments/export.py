@@ -1,4 +1,4 @@
-"""Makes a bundle of a trained VSCG: its card says which encoders its features came from, and how it was trained.
+"""Writes the bundle of a trained VSCG; its card names the encoders of the features and how the network was trained.
 
 It trains nothing and reads no features.
 """
@@ -54,9 +54,9 @@ __all__ = [
 ]
 
 ENCODERS_FILE = "encoders.json"
-"""Beside extracted features: the audio and visual parts of the card of the encoders they were made with."""
+"""File beside extracted features: the audio and visual parts of the card of the encoders that made them."""
 ENCODER_WEIGHTS_FILE = "encoders.safetensors"
-"""Beside it: the weights of those encoders that belong into the bundle; external ones (VGG-19, YAMNet ...) do not."""
+"""File beside `ENCODERS_FILE`: weights of the encoders that are stored in the bundle; external ones (VGG-19, YAMNet ...) are not."""
 _MAX_BYTES = 1 << 20
 _MAX_WEIGHTS_BYTES = 4 << 30
 Encoders = tuple[AudioCard, VisualCard]
@@ -72,11 +72,11 @@ EDGE_ENCODERS: Encoders = (
 )
 
 UNTUNED = DetectionCard(on=0.6, off=0.35, min_segments=2, gap_segments=1, latency_segments=2)
-"""Thresholds of a model whose own have not been chosen on streams: middling ones, with which a trained model finds most events."""
+"""Thresholds of a model without thresholds chosen on streams: medium values, with which a trained model finds most events."""
 
 
 def encoders_of(folder: Path, audio_size: int, visual_size: int) -> Encoders | None:
-    """Find out which encoders made the features of *folder*: from encoders.json, else from their sizes; None when neither tells.
+    """Return the encoders that made the features of *folder*: from encoders.json, or else from the sizes; None if they are unknown.
 
     Raises:
         DataError: when encoders.json is wrong or does not fit the sizes.
@@ -100,10 +100,10 @@ def encoders_of(folder: Path, audio_size: int, visual_size: int) -> Encoders | N
 
 
 def encoder_weights(folder: Path, encoders: Encoders) -> dict[str, NDArray[np.float32]]:
-    """Read the weights of the encoders that belong into the bundle; none for external encoders.
+    """Read the weights of the encoders that are stored in the bundle; external encoders have none.
 
     Raises:
-        SettingsError: when they are not there.
+        SettingsError: when the file is missing.
         DataError: when the file is damaged.
     """
     parts = _inside(encoders)
@@ -112,7 +112,7 @@ def encoder_weights(folder: Path, encoders: Encoders) -> dict[str, NDArray[np.fl
     path = folder / ENCODER_WEIGHTS_FILE
     if not path.is_file():
         msg = (
-            f"{folder / ENCODERS_FILE} names encoders that belong into the bundle, and their weights are not in {path}; "
+            f"{folder / ENCODERS_FILE} names encoders whose weights must be in {path}, got no such file; "
             "name the model that made the features with --encoders MODEL, or extract the features again"
         )
         raise SettingsError(msg)
@@ -132,7 +132,7 @@ def encoder_weights(folder: Path, encoders: Encoders) -> dict[str, NDArray[np.fl
 
 
 def save_encoder_weights(folder: Path, bundle: Bundle) -> None:
-    """Write the weights of a bundle's own encoders beside the features they make."""
+    """Write the weights of the encoders in *bundle* into *folder*, beside the features that they make."""
     tensors = weights_inside(bundle)
     if tensors:
         with whole_file(folder / ENCODER_WEIGHTS_FILE) as part:
@@ -140,18 +140,18 @@ def save_encoder_weights(folder: Path, bundle: Bundle) -> None:
 
 
 def weights_inside(bundle: Bundle) -> dict[str, NDArray[np.float32]]:
-    """Give the weights of those encoders that are in a bundle, by the names they have there."""
+    """Return the weights of the encoders in a bundle, by their names in it."""
     parts = sorted(_inside((bundle.card.audio, bundle.card.visual)))
     return {f"{part}.{name}": value for part in parts for name, value in bundle.weights(part).items()}
 
 
 def _inside(encoders: Encoders) -> set[str]:
-    """Name the encoders whose weights are in a bundle."""
+    """Return the names of the encoders whose weights are in a bundle."""
     audio, visual = encoders
     return {part for part, external in (("audio", audio.external), ("visual", visual.external)) if not external}
 
 
-def export_bundle(  # noqa: PLR0913 - what a bundle is made of
+def export_bundle(  # noqa: PLR0913 - the parts of a bundle
     path: Path,
     outcome: Outcome,
     classes: tuple[ClassEntry, ...],
@@ -162,29 +162,29 @@ def export_bundle(  # noqa: PLR0913 - what a bundle is made of
     weights: Mapping[str, NDArray[np.float32]] | None = None,
     detection: DetectionCard = UNTUNED,
     training_data: tuple[TrainingData, ...] | None = None,
-    licence_note: str = "Weights trained by you on your data: the terms of that data decide what you may do with them.",
+    licence_note: str = "You trained these weights on your data: the terms of these data decide what you may do with the weights.",
 ) -> Bundle:
-    """Write the chosen seed's weights with their card, and the weights of the encoders that belong into the bundle.
+    """Write the bundle: the chosen seed's weights, the card, and the weights of encoders that are stored in the bundle.
 
     Args:
         path: folder to make.
-        outcome: whose chosen seed is taken.
+        outcome: the result whose chosen seed is taken.
         classes: in the order of the network's outputs.
         encoders: the audio and visual parts of the card.
-        command: for the card.
-        replace: put it in the place of one that is there.
-        weights: of the encoders that belong into the bundle, by the names they have there.
+        command: the command line, for the card.
+        replace: replace an existing bundle.
+        weights: weights of the encoders that are stored in the bundle, by their names in it.
         detection: thresholds.
-        training_data: for the card; None for the features that were given.
+        training_data: for the card; None describes the features of *outcome*.
         licence_note: for the card.
 
     Raises:
-        SettingsError: when the network is a baseline, which streams do not run.
+        SettingsError: when the network is a baseline; streams cannot run baselines.
         ModelError: when the bundle cannot be written.
     """
     options = outcome.experiment.network
     if not isinstance(options, VSCGOptions):
-        msg = f"only vscg can be made a bundle, got {options.network}; its scores are in the report"
+        msg = f"the network of a bundle must be vscg, got {options.network}; its scores are in the report"
         raise SettingsError(msg)
     audio, visual = encoders
     card = ModelCard(
@@ -212,16 +212,16 @@ def write_model(
     half: bool = False,
     replace: bool = False,
 ) -> Bundle:
-    """Write the bundle of a trained model; every trained model is written here.
+    """Write the bundle of a trained model; all trained models are written by this function.
 
     Args:
         path: folder to make.
-        card: says what is in it.
+        card: the model card.
         localizer: the network; its state is stored.
-        encoders: weights of the encoders that belong into the bundle, by the names they have there; stored as float16 where that
-            loses nothing, as the model has them that they come from.
+        encoders: weights of the encoders that are stored in the bundle, by their names in it; stored as float16 if that
+            loses nothing, as in the model that they come from.
         half: store the localizer as float16 instead of float32.
-        replace: put it in the place of one that is there.
+        replace: replace an existing bundle.
 
     Raises:
         ModelError: when the bundle cannot be written.
@@ -234,14 +234,14 @@ def write_model(
 
 
 def _smallest(values: NDArray[np.floating]) -> NDArray[np.generic]:
-    """Return the values as float16 where that loses nothing."""
+    """Return the values as float16 if that loses nothing, else unchanged."""
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
     return half if np.array_equal(half.astype(values.dtype), values) else values
 
 
 def _features_given(outcome: Outcome, classes: tuple[ClassEntry, ...]) -> TrainingData:
-    """Return what the card says of the data where nothing more is known of them."""
+    """Return the card's entry for training data of which only the features are known."""
     chosen = outcome.chosen
     return TrainingData(
         name="AVE" if classes == AVE_CLASSES else "custom",
@@ -252,7 +252,7 @@ def _features_given(outcome: Outcome, classes: tuple[ClassEntry, ...]) -> Traini
 
 
 def _figures(outcome: Outcome) -> dict[str, float]:
-    """Give the figures for the card; what is not a number there is left out."""
+    """Return the figures for the card, without NaN and infinite values."""
     chosen = outcome.chosen
     found = {f"test_{name}": value for name, value in chosen.scores.to_dict().items()}
     found["validation_accuracy"] = chosen.result.best_score

@@ -1,4 +1,4 @@
-"""Draws what a training run came to, without a display: curves, confusion matrix, reliability of the scores.
+"""Draws the results of a training run, without a display: curves, confusion matrix, reliability of the scores.
 
 It computes no score. matplotlib is in the extra `train`.
 """
@@ -24,7 +24,7 @@ _DPI = 120
 
 
 def draw(folder: Path, outcome: Outcome, matrix: NDArray[np.int64], trust: Reliability, names: list[str]) -> bool:
-    """Write curves.png, confusion.png and reliability.png; give False when matplotlib is not there."""
+    """Write curves.png, confusion.png and reliability.png; return False if matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ def draw(folder: Path, outcome: Outcome, matrix: NDArray[np.int64], trust: Relia
 
 
 def _curves(figure: Figure, outcome: Outcome) -> None:
-    """Draw loss and validation accuracy by epoch, a line for each seed."""
+    """Draw loss and validation accuracy by epoch, one line for each seed."""
     left, right = figure.subplots(1, 2)
     for one in outcome.seeds:
         history = one.result.history
@@ -58,7 +58,7 @@ def _curves(figure: Figure, outcome: Outcome) -> None:
 
 
 def _confusion(figure: Figure, matrix: NDArray[np.int64], names: list[str]) -> None:
-    """Draw the share of each true class that is called by each name."""
+    """Draw, for each true class, the share of its segments that got each answer."""
     axes = figure.subplots()
     axes.imshow(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1), vmin=0.0, vmax=1.0, cmap="Blues")
     axes.set(xlabel="answer", ylabel="truth", xticks=range(len(names)), yticks=range(len(names)))
@@ -67,12 +67,12 @@ def _confusion(figure: Figure, matrix: NDArray[np.int64], names: list[str]) -> N
 
 
 def _reliability(figure: Figure, trust: Reliability) -> None:
-    """Draw how often a score is right against the score; on the diagonal scores mean what they say."""
+    """Draw the share of right answers against the score; on the diagonal the score equals this share."""
     axes = figure.subplots()
     full = trust.counts > 0
     edges = np.arange(len(trust.counts)) / len(trust.counts)
     axes.bar(
-        edges, trust.counts / trust.counts.sum(), width=1.0 / len(trust.counts), align="edge", color="lightgrey", label="share of seconds"
+        edges, trust.counts / trust.counts.sum(), width=1.0 / len(trust.counts), align="edge", color="lightgrey", label="share of segments"
     )
     axes.plot([0.0, 1.0], [0.0, 1.0], linestyle="--", color="grey", linewidth=1.0)
     axes.plot(trust.confidence[full], trust.accuracy[full], marker="o", label="right")

@@ -1,6 +1,6 @@
-"""Writes what a training run came to: Markdown and JSON for reading, and pictures (`plots`) beside them.
+"""Writes the report of a training run: Markdown, JSON, and plots (`plots`).
 
-It computes no score that selects anything. Pictures need matplotlib (the extra `train`); without it the text says so.
+No score computed here is used for selection. Plots need matplotlib (the extra `train`); without it the report has a note instead.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 __all__ = ["confusion", "write_report", "write_table"]
 
-_HINT = "No pictures: matplotlib is not installed; run: pip install 'streamav[train]'"
+_HINT = "No plots: matplotlib is not installed; run: pip install 'streamav[train]'"
 
 
 def confusion(said: Answers, background: int) -> NDArray[np.int64]:
-    """Count segments, (C + 1, C + 1): row is the truth, column the answer, background last."""
+    """Count segments, shape (C + 1, C + 1): rows are the truth, columns the answers, background is last."""
     size = background + 1
     flat = said.truth.reshape(-1) * size + said.decided.reshape(-1)
     return np.bincount(flat, minlength=size * size).reshape(size, size)
 
 
 def write_report(folder: Path, outcome: Outcome, classes: Sequence[ClassEntry], command: str) -> Path:
-    """Write report.md, report.json, and where matplotlib is there the pictures (see `plots`); give the Markdown's path."""
+    """Write report.md and report.json, and the plots (see `plots`) if matplotlib is installed; return the path of report.md."""
     folder.mkdir(parents=True, exist_ok=True)
     matrix = confusion(outcome.chosen.test, len(classes))
     trust = reliability(outcome.chosen.test.probabilities, outcome.chosen.test.truth)
@@ -79,13 +79,13 @@ def write_report(folder: Path, outcome: Outcome, classes: Sequence[ClassEntry], 
 
 
 def write_table(path: Path, title: str, outcomes: Sequence[Outcome], command: str) -> None:
-    """Write one of the paper's tables: what it published beside what came out here."""
+    """Write one of the paper's tables: the published accuracies beside those measured here."""
     shown = outcomes[0].experiment.train.test_selected
     lines = [
         f"# Table {title}",
         "",
         f"Made by `{command}`. Segment accuracy in percent on the test split, mean and standard deviation over the seeds.",
-        "Here the validation split selects and the test split is read once; the published numbers were selected on the test split.",
+        "Models are selected on the validation split; the test split is read once. The published numbers were selected on the test split.",
         "",
         f"| row | supervision | seeds | accuracy | macro-F1 | background recall |{' test-selected |' if shown else ''} published |",
         f"|---|---|---|---|---|---|{'---|' if shown else ''}---|",
@@ -109,7 +109,7 @@ def _percent(mean: float, deviation: float) -> str:
 
 
 def _scores(outcome: Outcome) -> list[str]:
-    """Tell the test scores, and how far the accuracy could be off for the choice of clips."""
+    """Return the lines of the test scores, with the confidence interval of the accuracy (bootstrap over clips)."""
     said = outcome.chosen.test
     right = (said.truth == said.decided).sum(axis=1).astype(np.float64)
     spread = bootstrap(right, np.full(len(right), said.truth.shape[1], dtype=np.float64))
@@ -136,14 +136,14 @@ def _seeds(outcome: Outcome) -> list[str]:
 def _protocol(outcome: Outcome) -> str:
     if outcome.experiment.train.test_selected:
         return (
-            "Weights were selected on the validation split. The test split was also scored at every look, as was asked for, "
-            "for the figure labelled test-selected alone."
+            "Weights were selected on the validation split. The test split was also scored at every evaluation, as requested, "
+            "only for the figure labelled test-selected."
         )
-    return "Weights were selected on the validation split; the test split was read once, after that."
+    return "Weights were selected on the validation split. The test split was read once, after the selection."
 
 
 def _test_selected(outcome: Outcome) -> list[str]:
-    """Tell the paper's figure where it was asked for, labelled so that nobody takes it for the result."""
+    """Return the lines of the paper's figure if it was requested; the label shows that it is not the result."""
     if not outcome.experiment.train.test_selected:
         return []
     looks = sum(record.shown is not None for record in outcome.seeds[0].result.history)
@@ -151,23 +151,24 @@ def _test_selected(outcome: Outcome) -> list[str]:
     return [
         "",
         (
-            f"**Test-selected accuracy, as the paper reports it: {told} %.** The best of {looks} looks at the test split in each seed: no "
-            "measure of how the model does on new clips, and only for comparison with published figures. No weights were kept by it."
+            f"**Test-selected accuracy, as the paper reports it: {told} %.** This is the best of {looks} evaluations on the test split "
+            "in each seed. It is only for comparison with published figures, and does not measure the model on new clips. "
+            "It selected no weights."
         ),
     ]
 
 
 def _reliability(trust: Reliability) -> list[str]:
-    """Tell in words and as a table how far the scores can be taken at their word."""
-    side = "too sure" if trust.overconfidence > 0 else "not sure enough"
+    """Return the calibration of the scores, as a sentence and as a table."""
+    side = "too high" if trust.overconfidence > 0 else "too low"
     lines = [
         (
-            "Score of the likeliest label of each second (the per-segment scores that a stream is judged by), kept seed, test split. "
-            f"Expected calibration error {100 * trust.calibration_error:.1f} % in {len(trust.counts)} bins; on the whole {side} by "
-            f"{100 * abs(trust.overconfidence):.1f} points."
+            "Score of the most likely label of each segment (the per-segment scores, which streams use too), kept seed, test split. "
+            f"Expected calibration error {100 * trust.calibration_error:.1f} % in {len(trust.counts)} bins; on average the scores are "
+            f"{side} by {100 * abs(trust.overconfidence):.1f} points."
         ),
         "",
-        "| score | seconds | mean score, % | right, % |",
+        "| score | segments | mean score, % | right, % |",
         "|---|---|---|---|",
     ]
     width = 1.0 / len(trust.counts)
@@ -179,9 +180,9 @@ def _reliability(trust: Reliability) -> list[str]:
 
 
 def _classes(matrix: NDArray[np.int64], classes: Sequence[ClassEntry]) -> list[str]:
-    """Tell recall, precision and the commonest mistake of each class that occurs."""
+    """Return a table of recall, precision and the most frequent mistake of each class that occurs."""
     names = [*(entry.slug for entry in classes), "background"]
-    lines = ["| class | segments | recall, % | precision, % | most often taken for |", "|---|---|---|---|---|"]
+    lines = ["| class | segments | recall, % | precision, % | most often confused with |", "|---|---|---|---|---|"]
     for index, name in enumerate(names):
         total, said = int(matrix[index].sum()), int(matrix[:, index].sum())
         if not total and not said:
@@ -195,7 +196,7 @@ def _classes(matrix: NDArray[np.int64], classes: Sequence[ClassEntry]) -> list[s
 
 
 def _tree(outcome: Outcome, matrix: NDArray[np.int64], trust: Reliability, command: str) -> dict[str, object]:
-    """Give the report for scripts; what is not a number is null."""
+    """Return the report for scripts; NaN and infinite values become null."""
     return {
         "command": command,
         "experiment": outcome.experiment.to_dict(),

@@ -1,7 +1,7 @@
-"""One training on a folder of features: opens it, trains, and writes bundle, report or table.
+"""Runs one training on a folder of features: opens it, trains, and writes bundle, report or table.
 
-It reads no options and prints nothing: what it has to say goes to a `Teller`. Under torchrun every process runs it, and the first one
-alone speaks and writes.
+It reads no options and prints nothing: messages go to a `Teller`. Under torchrun every process runs it, but only the first process
+reports and writes.
 """
 
 from __future__ import annotations
@@ -38,57 +38,57 @@ __all__ = ["RunPlan", "Teller", "TrainingRun", "check_out", "state_folder", "war
 
 
 class Teller(Protocol):
-    """Who hears how a training goes."""
+    """Receives the messages and results of a training."""
 
     def say(self, text: str) -> None:
-        """Take a line about what is done now."""
+        """Report one line about the current work."""
 
     def outcome(self, outcome: Outcome) -> None:
-        """Take the scores of a training that is over: the command's result."""
+        """Report the scores of a finished training: the command's result."""
 
     def watch(self, seeds: Sequence[int], steps: int, epochs: int, board: Path | None) -> AbstractContextManager[Callable[[int], Watcher]]:
-        """Show the training of some seeds while the context lasts; it makes the watcher of each seed.
+        """Show the progress of a training while the context is open; the context returns a function that makes a seed's watcher.
 
         Args:
             seeds: in the order in which they are trained.
-            steps: of an epoch.
-            epochs: of a seed.
+            steps: number of steps in an epoch.
+            epochs: number of epochs for a seed.
             board: folder for TensorBoard; None for none.
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
-    """What to train on, and where the results go."""
+    """The data to train on and the place of the results."""
 
     folder: Path
-    """Features under AVE's names."""
+    """Folder of features under AVE's file names."""
     reading: AveOptions
     seeds: Sequence[int]
     out: Path
-    """Bundle to write; with a table, the folder of its reports."""
+    """Folder of the bundle; for a table, the folder of its reports."""
     resume: bool = False
     force: bool = False
-    """True replaces a bundle that is there."""
+    """True replaces an existing bundle."""
     board: Path | None = None
     """Folder for TensorBoard; None for none."""
 
 
 class TrainingRun:
-    """The data, once opened, and what every experiment on them shares."""
+    """The opened data and the settings that all experiments on them share."""
 
     def __init__(self, plan: RunPlan, workers: Workers, teller: Teller) -> None:
         """Open and check the data.
 
         Raises:
             DataError: when the data are wrong.
-            SettingsError: when the results could not be written.
+            SettingsError: when the results cannot be written to the given place.
         """
         self.plan = plan
         self.out = plan.out
         self.workers = workers
         self.teller = teller
-        # A run that was killed while it wrote its results may leave some of them behind.
+        # A run that is killed while it writes its results may leave some of them.
         self.replace = plan.force or (plan.resume and self._state.is_dir())
         if workers.first:
             check_out(self.out, force=self.replace)
@@ -102,7 +102,7 @@ class TrainingRun:
         }
 
     def _open(self) -> AveData:
-        """Open the data, in the first process before the others: it alone looks at every row."""
+        """Open the data, first in the first process: only that process checks every row."""
         folder, options = self.plan.folder, self.plan.reading
         if self.workers.first:
             self.teller.say(f"opening {folder} and checking every row")
@@ -125,7 +125,7 @@ class TrainingRun:
         compatible: bool,
         encoders: str | None,
     ) -> None:
-        """Train one experiment and write its bundle (for a baseline only its report)."""
+        """Train one experiment and write its bundle and report (for a baseline only the report)."""
         experiment = planned(network, supervision, self.sizes, changes, compatible=compatible)
         cards, weights = self._encoders(encoders) if network == "vscg" else (None, {})
         outcome = self._run(experiment, self._state)
@@ -149,9 +149,9 @@ class TrainingRun:
         compatible: bool,
         supervision: Supervision,
     ) -> None:
-        """Train every row of a table, writing each row's report and the table as it grows."""
+        """Train every row of a table; after each row write its report and the table so far."""
         if set(changes) - {"train"}:
-            msg = f"with --table only train settings may be changed, got {', '.join(sorted(set(changes) - {'train'}))}"
+            msg = f"with --table, only train settings may be changed, got {', '.join(sorted(set(changes) - {'train'}))}"
             raise SettingsError(msg)
         outcomes: list[Outcome] = []
         rows = find_rows(name, compatible=compatible, supervision=supervision)
@@ -172,11 +172,11 @@ class TrainingRun:
 
     @property
     def _state(self) -> Path:
-        """Folder beside the output where unfinished runs keep their state."""
+        """Return the folder beside the output where unfinished runs keep their state."""
         return state_folder(self.out)
 
     def _encoders(self, model: str | None) -> tuple[Encoders, dict[str, NDArray[np.float32]]]:
-        """Find the encoders that made the features, and the weights of those that belong into the bundle."""
+        """Return the encoders that made the features, and the weights of those that are stored in the bundle."""
         sizes = self.sizes["audio_size"], self.sizes["visual_size"]
         if model is not None:
             bundle = find_bundle(model)
@@ -191,7 +191,7 @@ class TrainingRun:
         found = encoders_of(self.plan.folder, *sizes)
         if found is None:
             msg = (
-                f"no known encoders give features of {sizes[0]} and {sizes[1]} numbers; "
+                f"features must have the sizes of known encoders, got {sizes[0]} and {sizes[1]} numbers; "
                 f"name the model that made them with --encoders, or put an encoders.json with the audio and visual parts of a model card "
                 f"into {self.plan.folder} (streamav extract writes one)"
             )
@@ -199,7 +199,7 @@ class TrainingRun:
         return found, encoder_weights(self.plan.folder, found)
 
     def _run(self, experiment: Experiment, state: Path, row: str = "") -> Outcome | None:
-        """Train, and test in the first process; None in the others."""
+        """Train in all processes and test in the first; return None in the others."""
         work = partial(train_seeds, self.data, experiment, self.plan.seeds, folder=state, resume=self.plan.resume, workers=self.workers)
         if not self.workers.first:
             work()
@@ -212,7 +212,7 @@ class TrainingRun:
         return tested(self.data, experiment, trained)
 
     def _clear_state(self) -> None:
-        """Remove the states of runs that are finished."""
+        """Remove the saved states after the training is finished."""
         for path in sorted(self._state.rglob("*"), reverse=True):
             path.unlink() if path.is_file() else path.rmdir()
         if self._state.is_dir():
@@ -225,15 +225,15 @@ def state_folder(out: Path) -> Path:
 
 
 def warn_of_missing_classes(data: AveData, remedy: str, say: Callable[[str], None]) -> None:
-    """Warn of classes that a split has no event of: they are not learnt, or do not take part in selection and thresholds."""
-    for part, loss in (("train", "cannot be learnt"), ("val", "does not take part in selection, nor in thresholds set on these clips")):
+    """Report classes without an event in a split: the network cannot learn them, or they take no part in selection and thresholds."""
+    for part, loss in (("train", "cannot be learned"), ("val", "takes no part in selection, or in thresholds set on these clips")):
         if missing := data.lacking(part):  # type: ignore[arg-type] # both are names of splits
             words = {"train": "training", "val": "validation"}[part]
             say(f"warning: the {words} part holds no event of {', '.join(missing)}: such a class {loss}; {remedy}")
 
 
 def check_out(out: Path, *, force: bool) -> None:
-    """Refuse before hours of training what could not be written after them."""
+    """Raise SettingsError before the training if the results cannot be written to *out* after it."""
     if out.exists() and not out.is_dir():
         msg = f"--out must be a folder, got the file {out}"
         raise SettingsError(msg)

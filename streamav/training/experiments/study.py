@@ -1,7 +1,7 @@
-"""The experiment that matters for streams: VSCG, its parts and its neighbours under one loader, offline and as streams.
+"""Compares VSCG, its parts and other networks on the same data, offline and as streams.
 
-Every row is trained from the same seeds on the same folder, selected on its val clips, given thresholds on val streams, and judged on
-test clips and test streams. It reads no command line.
+Every row is trained from the same seeds on the same folder and selected on the val clips. Its thresholds are set on val streams, and it
+is judged on test clips and test streams. This module does not read the command line.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 __all__ = ["ROWS", "Study", "StudyRow", "run_study", "study_table"]
 
 _OFFLINE: Mapping[str, Mapping[str, object]] = {"loss": {"segment_weight": 0.0}}
-"""The paper's losses: no term for the per-segment head, one class a window."""
+"""The paper's losses: no term for the per-segment head, one class for each window."""
 _HEAD: Mapping[str, Mapping[str, object]] = {"network": {"decision": "argmax29"}, "train": {"decision": "argmax29"}}
 _SHIFT: Mapping[str, Mapping[str, object]] = {"network": {"decision": "argmax29"}, "train": {"decision": "argmax29", "shifted_share": 0.5}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRow:
-    """One thing that is compared."""
+    """One network and its settings."""
 
     key: str
     name: str
     network: str = "vscg"
     compatible: bool = False
-    """True: the authors' network, loss and targets, bugs included."""
+    """True: the authors' network, loss and targets, with their bugs."""
     changes: Mapping[str, Mapping[str, object]]
 
     def experiment(self, sizes: Mapping[str, int], train: Mapping[str, object]) -> Experiment:
-        """Give the row's settings at the sizes of the data; *train* holds for every row."""
+        """Return the row's settings for the sizes of the data; *train* holds training settings for every row."""
         changes = {section: dict(values) for section, values in self.changes.items()}
         changes["train"] = {**train, **changes.get("train", {})}
         return replace(planned(self.network, "fully", sizes, changes, compatible=self.compatible), name=self.name)
@@ -69,12 +69,12 @@ ROWS: tuple[StudyRow, ...] = (
     StudyRow(key="maximum", name="head and shift, ISCE from the maximum", changes=_with(_SHIFT, prior="max")),
     StudyRow(key="unshared", name="head and shift, CERE not shared", changes=_with(_SHIFT, prior="unshared")),
 )
-"""The paper's network with and without the authors' bugs, ours, its neighbours (Table IV), and its parts (Table III) on streams."""
+"""The paper's network with and without the authors' bugs, ours, other networks (Table IV), and the parts (Table III) on streams."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Study:
-    """What all rows share."""
+    """The data and settings that all rows share."""
 
     data: AveData
     """A folder with train, val and test splits."""
@@ -83,26 +83,26 @@ class Study:
     train: Mapping[str, object]
     """Training settings."""
     plan: StreamPlan
-    """Which streams."""
+    """The streams to judge on."""
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Give the sizes of the features and the number of classes, as networks take them."""
+        """Return the sizes of the features and the number of classes, as options of a network."""
         audio, visual = self.data.train.audio.shape, self.data.train.visual.shape
         return {"audio_size": audio[2], "visual_size": visual[4], "grid": visual[2], "classes": len(self.data.classes)}
 
 
 def run_study(study: Study, rows: Sequence[StudyRow], out: Path, told: Callable[[str], None]) -> list[dict[str, object]]:
-    """Train and judge every row; a row whose result lies in *out* is not run again.
+    """Train and judge every row; a row with a result in *out* is not run again.
 
     Args:
-        study: what all rows share.
-        rows: of `ROWS`.
-        out: folder of one JSON file a row.
+        study: the data and settings that all rows share.
+        rows: some of `ROWS`.
+        out: folder with one JSON file for each row.
         told: called with a line of the table after each row.
 
     Raises:
-        SettingsError: when a setting is wrong, or *out* holds results of other settings.
+        SettingsError: when a setting is wrong, or *out* holds results for other settings.
     """
     results = []
     out.mkdir(parents=True, exist_ok=True)
@@ -120,18 +120,18 @@ def run_study(study: Study, rows: Sequence[StudyRow], out: Path, told: Callable[
 
 
 def _known(path: Path, settings: object) -> dict[str, object] | None:
-    """Read the result of an earlier call; None where there is none."""
+    """Read the result of an earlier call; return None if there is none."""
     if not path.is_file():
         return None
     result: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
     if result.get("settings") != settings:
-        msg = f"{path} must be of these settings, and belongs to others; choose another --out"
+        msg = f"{path} must hold results for these settings, got other settings; choose another --out"
         raise SettingsError(msg)
     return result
 
 
 def _figures(study: Study, experiment: Experiment) -> dict[str, list[float]]:
-    """Give every figure by name, one value a seed."""
+    """Train and judge one row; return every figure by name, one value for each seed."""
     outcome = run_experiment(study.data, experiment, study.seeds)
     decision = experiment.network.decision
     found: dict[str, list[float]] = {}
@@ -154,7 +154,7 @@ _COLUMNS = {
 
 
 def study_table(results: Sequence[Mapping[str, object]]) -> str:
-    """Give the results as a Markdown table, mean ± standard deviation over the seeds."""
+    """Return the results as a Markdown table, mean ± standard deviation over the seeds."""
     lines = [f"| | {' | '.join(title for title, _ in _COLUMNS.values())} |", "|---" * (len(_COLUMNS) + 1) + "|"]
     for result in results:
         figures: Mapping[str, Sequence[float]] = result["figures"]  # type: ignore[assignment] # of our own making

@@ -1,1 +1,1 @@
-"""Fits one network: targets, losses, the loop, selection, state, several processes."""
+"""Fits one network: targets, losses, the training loop, selection, the state of a run, and training in several processes."""

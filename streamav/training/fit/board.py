@@ -1,6 +1,6 @@
-"""Writes what happens in a training run as TensorBoard event files, beside whoever else watches it.
+"""Writes the course of a training run as TensorBoard event files.
 
-It steers nothing. TensorBoard is in the extra `train`.
+It does not influence the run. TensorBoard is installed with the extra `train`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Board", "check_tensorboard"]
 
 
 def check_tensorboard() -> None:
-    """Raise MissingExtraError unless TensorBoard is installed, before hours of training."""
+    """Raise MissingExtraError unless TensorBoard is installed; this is called before training starts."""
     if importlib.util.find_spec("tensorboard") is None:
         package, extra = "tensorboard", "train"
         raise MissingExtraError(package, extra)
@@ -32,17 +32,17 @@ class Board:
     """Writes the scalars of one run: loss and its terms, learning rate, and the scores on the validation split."""
 
     def __init__(self, folder: Path) -> None:
-        """Write into *folder*; nothing is written before the first epoch has ended."""
+        """Prepare to write into *folder*; the first file is written after the first epoch."""
         self._folder = folder
         self._writer: SummaryWriter | None = None
 
     def step(self, report: StepReport) -> None:
-        """Do nothing: curves by epoch are enough, and cost nothing."""
+        """Do nothing: one point of each curve per epoch is enough."""
 
     def epoch(self, record: EpochRecord) -> None:
-        """Write an epoch, and see to it that a viewer sees it at once.
+        """Write the scalars of an epoch and flush them, so that a viewer shows them at once.
 
-        A resumed run hides what the killed one had written of the same epochs.
+        The points of a resumed run replace those that the interrupted run had written for the same epochs.
         """
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter

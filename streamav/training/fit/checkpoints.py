@@ -1,6 +1,6 @@
-"""The state of an unfinished training run in one safetensors file: written whole or not at all, no pickle.
+"""Writes and reads the state of an unfinished training run: one safetensors file, written whole or not at all, without pickle.
 
-It knows no loop: `trainer` says what belongs to the state. What is not a tensor stands as JSON in the file's header.
+Values that are not tensors are JSON in the file's header. `run_state` defines what belongs to the state.
 """
 
 from __future__ import annotations
@@ -25,26 +25,28 @@ __all__ = ["STATE_FILE", "Progress", "load_progress", "save_progress"]
 STATE_FILE = "training.safetensors"
 _FORMAT = "streamav.training/1"
 _MAX_BYTES = 8 << 30
-"""More than twenty times the state of the largest network here."""
+"""More than twenty times the state of the project's largest network."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Progress:
-    """Where a run stands after an epoch."""
+    """The state of a run after an epoch."""
 
     epoch: int
     """The last finished epoch, from 1."""
     tensors: dict[str, torch.Tensor]
     """Weights, best weights, moving average and the optimiser's moments, by dotted name."""
     facts: dict[str, object]
-    """Settings, history and counters, as JSON holds them."""
+    """Settings, history and counters, as values that JSON can hold."""
 
 
 def save_progress(folder: Path, progress: Progress) -> None:
-    """Write the state whole or not at all, on the disk before the old one is gone; one process of a run writes it.
+    """Write the state whole or not at all; the new state is on the disk before it replaces the old one.
+
+    Only one process of a run may write it.
 
     Raises:
-        DataError: when the disk refuses.
+        DataError: when the file cannot be written.
     """
     path = folder / STATE_FILE
     header = {"format": _FORMAT, "epoch": str(progress.epoch), "facts": json.dumps(progress.facts)}
@@ -59,10 +61,10 @@ def save_progress(folder: Path, progress: Progress) -> None:
 
 
 def load_progress(folder: Path) -> Progress | None:
-    """Read the state of a run; None when there is none yet.
+    """Read the state of a run; return None if there is no state yet.
 
     Raises:
-        DataError: when the file is damaged or of another kind.
+        DataError: when the file is damaged or has another format.
     """
     path = folder / STATE_FILE
     if not path.exists():
@@ -75,14 +77,14 @@ def load_progress(folder: Path) -> Progress | None:
 
 
 def _read(path: Path) -> Progress:
-    """Read the state, raising ValueError when it is of another kind."""
+    """Read the state; raise ValueError if it is too large or has another format."""
     if path.stat().st_size > _MAX_BYTES:
-        msg = f"it must be at most {_MAX_BYTES} bytes"
+        msg = f"it must be at most {_MAX_BYTES} bytes long"
         raise ValueError(msg)
     with safe_open(path, framework="pt") as file:
         header = file.metadata() or {}
         if header.get("format") != _FORMAT:
             msg = f"its format must be {_FORMAT}, got {header.get('format')!r}"
             raise ValueError(msg)
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping: it cannot be iterated
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the file object cannot be iterated
         return Progress(epoch=int(header["epoch"]), tensors=tensors, facts=json.loads(header["facts"]))

@@ -1,6 +1,6 @@
-"""Keeps features in the memory of a GPU, so that a batch is gathered there and no feature crosses the bus twice.
+"""Keeps features in the memory of a GPU, so that batches are gathered there and each feature is copied to the GPU only once.
 
-It knows no file format and no loop. Whether they fit is looked at first; where they do not, the feature sets stay as they are.
+If the features do not fit, the feature sets stay unchanged. File formats and the training loop are not handled here.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["DeviceRows", "fits", "on_device"]
 
 _BLOCK_ROWS = 32
-"""Rows copied at once: 32 MB of AVE's maps."""
+"""Number of rows copied at once: 32 MB of AVE's visual features."""
 _STEP_BYTES = 3 * 2**30
-"""Left free for a step: at batch 128 its largest tensors are 128 MB each, and eager attention keeps under a dozen."""
+"""Memory left free for a step. At batch 128 its largest tensors have 128 MB each, and eager attention keeps fewer than twelve."""
 _log = logging.getLogger(__name__)
 
 
@@ -33,7 +33,7 @@ class DeviceRows:
     """Rows of features in the memory of one device."""
 
     def __init__(self, rows: FeatureRows, device: torch.device) -> None:
-        """Copy *rows* block by block, so that this machine's memory never holds the whole; float64 becomes float32.
+        """Copy *rows* to *device* block by block, so that the host memory never holds all of them; float64 becomes float32.
 
         Raises:
             DataError: when a feature is NaN or infinite; the message names the row.
@@ -52,7 +52,7 @@ class DeviceRows:
             self._values[start:stop].copy_(torch.from_numpy(block))
 
     def __getitem__(self, row: int) -> NDArray[np.floating]:
-        """Give one row in this machine's memory."""
+        """Return one row, copied to host memory."""
         values: NDArray[np.floating] = self._values[row].cpu().numpy()
         return values
 
@@ -60,8 +60,8 @@ class DeviceRows:
         """Gather rows (B,) into a new float32 tensor (B, T, ...) on the device."""
         return self._values.index_select(0, self._places(rows)).float()
 
-    def take_seconds(self, rows: NDArray[np.int64], seconds: NDArray[np.int64]) -> torch.Tensor:
-        """Gather single seconds, (B, T) rows and seconds, into a new float32 tensor (B, T, ...); row -1 gives zeros."""
+    def take_segments(self, rows: NDArray[np.int64], seconds: NDArray[np.int64]) -> torch.Tensor:
+        """Gather single segments, (B, T) row and segment indices, into a new float32 tensor (B, T, ...); row -1 gives zeros."""
         segments = self.shape[1]
         flat = self._values.flatten(0, 1)
         found = flat.index_select(0, self._places(np.maximum(rows * segments + seconds, 0).reshape(-1))).float()
@@ -73,13 +73,13 @@ class DeviceRows:
 
 
 def fits(data: AveData, free: int) -> bool:
-    """Tell whether all features fit into *free* bytes and leave room for a step."""
+    """Return whether all features fit into *free* bytes beside the memory of a step."""
     arrays = (data.train.audio, data.train.visual)
     return sum(int(np.prod(rows.shape)) * min(rows.dtype.itemsize, 4) for rows in arrays) + _STEP_BYTES <= free
 
 
 def on_device(data: AveData, device: torch.device) -> AveData:
-    """Give the same splits with their features in the memory of *device*; as they were on a CPU, or where they do not fit.
+    """Return the same splits with their features in the memory of *device*; unchanged if it is a CPU or the features do not fit.
 
     Raises:
         DataError: when a feature is NaN or infinite.
@@ -88,13 +88,13 @@ def on_device(data: AveData, device: torch.device) -> AveData:
         return data
     free, _ = torch.cuda.mem_get_info(device)
     if not fits(data, free):
-        _log.warning("the features do not fit into the %.1f GB free on %s: batches are copied there one by one", free / 1e9, device)
+        _log.warning("the features do not fit into the %.1f GB that are free on %s: each batch is copied there", free / 1e9, device)
         return data
     return held(data, device)
 
 
 def held(data: AveData, device: torch.device) -> AveData:
-    """Give the same splits with their features copied to *device*, once for all splits."""
+    """Return the same splits with their features copied to *device*; all splits share one copy."""
     audio, visual = DeviceRows(data.train.audio, device), DeviceRows(data.train.visual, device)
 
     def moved(features: FeatureSet) -> FeatureSet:

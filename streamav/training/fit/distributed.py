@@ -1,7 +1,7 @@
-"""One loss over several processes (`streamav.training.workers`): each takes its share of every batch.
+"""Computes one loss over several processes (`streamav.training.workers`); each process takes its share of every batch.
 
-What comes out is what one process alone would give, up to rounding: the terms of the loss are averaged over the clips of the whole
-batch that take part in them, not over the processes, and dropout is drawn for the whole batch. It knows no data and no files.
+The result equals that of one process, up to rounding: each term of the loss is averaged over the clips of the whole batch that count
+for it, not over the processes, and dropout is drawn for the whole batch. Data and files are not handled here.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _COUNTS = 3
 
 
 def shares(batches: Iterable[Batch], workers: Workers) -> Iterable[Batch]:
-    """Return one process's share of each batch: every size-th clip; batches that are a share already stay as they are."""
+    """Return this process's share of each batch: every n-th clip for n processes; batches that are already a share stay unchanged."""
     if workers.size == 1:
         return batches
     return (batch if batch.whole else _share(batch, workers) for batch in batches)
 
 
 def _share(batch: Batch, workers: Workers) -> Batch:
-    """Return a share of a batch; where there is none, one clip that weighs nothing."""
+    """Return this process's share of a batch; if the share is empty, one clip, whose weight in the loss is 0."""
     mine = slice(workers.rank, None, workers.size) if workers.rank < len(batch) else slice(0, 1)
     return replace(
         batch, audio=batch.audio[mine], visual=batch.visual[mine], labels=batch.labels[mine], tags=batch.tags[mine], whole=len(batch)
@@ -47,18 +47,18 @@ def _share(batch: Batch, workers: Workers) -> Batch:
 
 
 class SharedLoss:
-    """The network and its loss over shares of a batch, whose gradients are averaged by DistributedDataParallel."""
+    """The network and its loss over shares of a batch; DistributedDataParallel averages the gradients."""
 
     def __init__(self, network: nn.Module, options: LossOptions, workers: Workers, forward: Forward | None = None) -> None:
-        """Give every process the weights of the first; *forward* calls the network with audio and visual, where that is not enough."""
+        """Copy the weights of the first process to all; *forward* replaces the plain call of the network with audio and visual."""
         self._workers = workers
         self._terms = _Terms(network, options, forward)
-        # The graph is the same in each step; parameters that no term of the loss reaches are found in the first.
+        # The graph is the same in each step. Parameters that no term of the loss uses are found in the first step.
         self._shared = DistributedDataParallel(self._terms, static_graph=True)
         self._masks = [_WholeDropout(module, workers) for module in network.modules() if isinstance(module, nn.Dropout)]
 
     def __call__(self, batch: Batch, targets: Targets) -> LossTerms:
-        """Give the loss of the whole batch; backward through its total gives this process's part of the gradient."""
+        """Return the loss of the whole batch; backward through its total computes this process's part of the gradient."""
         for mask in self._masks:
             mask.whole = batch.whole
         terms: Tensor = self._shared(batch.audio, batch.visual, targets).float()
@@ -69,14 +69,14 @@ class SharedLoss:
         distributed.all_reduce(sums)
         counts = sums[:_COUNTS].clamp(min=1.0)[over]
         parts = sums[_COUNTS:] / counts
-        # DistributedDataParallel averages over the processes, so that each one's part is scaled up by their number.
+        # DistributedDataParallel averages over the processes, so each process's part is multiplied by their number.
         local = (terms * own[over] / counts).sum() * self._workers.size
         total = parts.sum() + (local - local.detach())
         return LossTerms(total, dict(zip(self._terms.names, parts.unbind(), strict=True)))
 
 
 class _Terms(nn.Module):
-    """Network and loss as one module, as DistributedDataParallel wants: what it gives is what backward starts from."""
+    """Network and loss as one module: DistributedDataParallel requires that backward starts from the module's output."""
 
     def __init__(self, network: nn.Module, options: LossOptions, call: Forward | None) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class _Terms(nn.Module):
         self.over: tuple[int, ...] = ()
 
     def forward(self, audio: Tensor, visual: Tensor, targets: Targets) -> Tensor:
-        """Give the weighted terms, (K,), each a mean over the clips here that take part in it."""
+        """Return the weighted terms, (K,), each a mean over those clips of this share that count for it."""
         terms = loss_terms(self.call(self.network, audio, visual), targets, self.options)
         self.names = tuple(terms)
         self.over = tuple(mean_over(name) for name in terms)
@@ -95,17 +95,20 @@ class _Terms(nn.Module):
 
 
 class _WholeDropout:
-    """Draws dropout for the whole batch and takes the own share, so that every process goes through the same random numbers."""
+    """Dropout that is drawn for the whole batch in every process, so that all processes use the same random numbers.
+
+    Each process applies its own share of the mask.
+    """
 
     def __init__(self, layer: nn.Dropout, workers: Workers) -> None:
         self.whole = 0
         self._layer = layer
         self._workers = workers
         self._plain = layer.forward
-        layer.forward = self  # type: ignore[assignment] # the layer keeps its place and its mode
+        layer.forward = self  # type: ignore[assignment] # the layer itself stays in the network, with its training mode
 
     def __call__(self, stream: Tensor) -> Tensor:
-        """Drop numbers of *stream* (B, ...), in training."""
+        """Apply dropout to *stream* (B, ...) in training."""
         rank, size, rate = self._workers.rank, self._workers.size, self._layer.p
         share = max(1, len(range(rank, self.whole, size)))
         if not self._layer.training or rate == 0.0 or stream.shape[0] != share:

@@ -1,12 +1,12 @@
-"""Makes a training step of the audio-guided attention cheaper on a CPU, without another network.
+"""Makes a training step of the audio-guided attention faster on a CPU; the network stays the same.
 
-In float32 forward gives the same numbers, and the gradient is exact, or estimated without bias from the grid cells that matter. In
-bfloat16 the factors of the large products are rounded to 8 bits of mantissa and their sums stay float32: of use where the processor
-multiplies bfloat16 itself (`precision` decides), and nowhere else.
+In float32, forward computes the same numbers as the plain layer, and the gradient is exact or an unbiased estimate from the grid cells
+that matter most. In bfloat16, the factors of the large products are rounded to 8 bits of mantissa and their sums stay float32. This is
+faster only on processors with an instruction that multiplies bfloat16 (`precision` chooses the type).
 
-The attention's wide product over all B * T * G * G cells is most of a step. Here it is done in blocks that stay in the cache,
-into buffers that are kept from step to step (fresh memory of 128 MB a tensor costs as much as the arithmetic), and backward
-without the gradient of the features, which nobody needs. It knows no loss and no loop.
+The attention's wide product over all B * T * G * G cells is most of the work of a step. This module computes it in blocks that stay in
+the cache, and writes into buffers that are kept from step to step (new memory of 128 MB for each tensor costs as much time as the
+arithmetic). Backward omits the gradient of the features, which is not used. The loss and the training loop are not handled here.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 __all__ = ["fast_attention"]
 
 _BLOCK = 32
-"""Segments of a block: 32 * 49 rows of 512 numbers are 3 MB, which stays in the last-level cache."""
+"""Number of segments in a block: 32 * 49 rows of 512 numbers are 3 MB, which fits in the last-level cache."""
 
 
 @contextmanager
 def fast_attention(
     network: nn.Module, gradient_share: float = 1.0, buffers: dict[str, Tensor] | None = None, dtype: torch.dtype = torch.float32
 ) -> Iterator[None]:
-    """Run the attention layers of *network* the fast way, in training on a CPU, while the context lasts.
+    """Use the fast form of the attention layers of *network* in training on a CPU, while the context is open.
 
     Args:
-        network: any module that holds `AudioGuidedAttention` layers; others are left as they are.
-        gradient_share: share of the grid cells that the gradient of the wide layer is estimated from, above 0 to 1. Cells are drawn
-            with probability in proportion to their part in the gradient and weighted by its inverse, so the estimate has no bias.
-            1 for all of them: exact.
-        buffers: where large intermediate results are kept from step to step; None for as long as the context lasts.
-        dtype: float32 or bfloat16, of the factors of the large products; weights, softmax, the attended picture, sums over cells and
-            every gradient that is handed on are float32 in both.
+        network: any module that holds `AudioGuidedAttention` layers; other layers stay unchanged.
+        gradient_share: share of the grid cells from which the gradient of the wide layer is estimated, above 0 to 1. Cells are drawn
+            with a probability that grows with their part in the gradient (half of it is the same for every cell), and are weighted
+            by the inverse of this probability, so the estimate has no bias. With 1, all cells are used and the gradient is exact.
+        buffers: dictionary that keeps large intermediate results from step to step; None for buffers that live as long as the context.
+        dtype: type of the factors of the large products, float32 or bfloat16. Weights, softmax, the attended picture, sums over cells
+            and every gradient that leaves the layer are float32 with both.
 
     Source: Drineas, Kannan and Mahoney, Fast Monte Carlo Algorithms for Matrices I, SIAM J. Comput. 36 (2006): sampling of an outer
     product by importance.
@@ -62,7 +62,7 @@ def fast_attention(
 
 
 class _Forward:
-    """Stands in for `AudioGuidedAttention.forward`, with the same arguments and result."""
+    """Replaces `AudioGuidedAttention.forward`; arguments and result are the same."""
 
     def __init__(self, layer: AudioGuidedAttention, gradient_share: float, buffers: dict[str, Tensor], dtype: torch.dtype) -> None:
         self.layer = layer
@@ -81,7 +81,7 @@ class _Forward:
         return attended, weights.view(visual.shape[:3])
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-        """Give memory that is kept from step to step, for at least the rows asked for."""
+        """Return a tensor of the given shape in memory that is kept from step to step; allocate it if it is missing or too small."""
         kept = self.buffers.get(name)
         if kept is None or kept.shape[0] < shape[0] or kept.shape[1:] != shape[1:] or kept.dtype != dtype:
             kept = torch.empty(shape, dtype=dtype)
@@ -90,7 +90,7 @@ class _Forward:
 
 
 class _Attend(torch.autograd.Function):
-    """The attention from the audio's rows on: one operation with its own gradient."""
+    """The attention after the projection of the audio: one operation with its own gradient."""
 
     @staticmethod
     def forward(  # noqa: PLR0913, PLR0917 - the operands of one formula
@@ -103,16 +103,16 @@ class _Attend(torch.autograd.Function):
         cells: Tensor,
         owner: _Forward,
     ) -> tuple[Tensor, Tensor]:
-        """Give the attended picture (N, V) and the attention (N, P) of N segments with P cells.
+        """Return the attended picture (N, V) and the attention (N, P) of N segments with P cells.
 
         Args:
-            ctx: what backward finds again.
-            heard: (N, P), one number a cell, from the sound.
-            wide: (H, V); *bias*: (H,); *narrow*: (P, H); *score*: (1, P): the weights.
-            bias: see *wide*.
-            narrow: see *wide*.
-            score: see *wide*.
-            cells: (N, P, V), the picture.
+            ctx: holds the values that backward needs.
+            heard: (N, P), one number for each cell, computed from the sound.
+            wide: (H, V), weights of the wide layer.
+            bias: (H,), bias of the wide layer.
+            narrow: (P, H), weights of the narrow layer.
+            score: (1, P), weights of the score layer.
+            cells: (N, P, V), the picture's features.
             owner: holds the buffers.
         """
         segments, places, size = cells.shape
@@ -144,7 +144,7 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch names no type for it
-        """Give the gradients of the sound's rows and of the four weights."""
+        """Return the gradients of *heard* and of the four weights."""
         narrow, score, cells, weights = ctx.saved_tensors
         segments, places, _ = cells.shape
         keys, rows = ctx.owner.buffers["keys"][: segments * places], ctx.owner.buffers["rows"][: segments * places]
@@ -167,13 +167,15 @@ class _Attend(torch.autograd.Function):
 
 
 def _weights(of_rows: Tensor, keys: Tensor, factors: Tensor, narrow: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the float32 gradients of wide (H, V), bias (H,) and narrow (P, H) from some cells.
+    """Return the float32 gradients of wide (H, V), bias (H,) and narrow (P, H), computed from R cells.
+
+    All four arguments have the type in which the products are computed.
 
     Args:
-        of_rows: (R, P), the gradient of the rows; like the three others in the type that is multiplied in.
-        keys: (R, H); *factors*: (R, V), the cells; *narrow*: (P, H), the weights.
-        factors: see *keys*.
-        narrow: see *keys*.
+        of_rows: (R, P), gradient of the rows.
+        keys: (R, H), output of the wide layer after ReLU.
+        factors: (R, V), features of the cells.
+        narrow: (P, H), weights of the narrow layer.
     """
     of_wide = torch.zeros(keys.shape[1], factors.shape[1])
     of_bias = torch.zeros(keys.shape[1])
@@ -191,16 +193,16 @@ def _weights(of_rows: Tensor, keys: Tensor, factors: Tensor, narrow: Tensor) -> 
 
 
 def _bits(values: Tensor, *, finite: bool = True) -> Tensor:
-    """Look at finite bfloat16 numbers as int16, and at others as they are.
+    """Return a view of finite bfloat16 numbers as int16; return other tensors unchanged.
 
-    The sign bit is the same, so ReLU and its gradient are what they were, and torch does them ten times as fast on whole numbers. NaN
-    may carry a sign and would become 0: numbers that may not be finite stay as they are.
+    The sign bit is the same in both types, so ReLU and its gradient have the same result, and torch computes them ten times as fast on
+    whole numbers. NaN may have a sign bit and would become 0, so numbers that may not be finite keep their type.
     """
     return values.view(torch.int16) if finite and values.dtype == torch.bfloat16 else values
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add *left* times *right* to a float32 *total*; only the product of one block is ever rounded, never the sum of the blocks."""
+    """Add *left* times *right* to a float32 *total*; the product of one block may be rounded, the sum of the blocks is not."""
     if left.dtype == total.dtype:
         total.addmm_(left, right)
     else:
@@ -208,12 +210,13 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def _chosen(importance: Tensor, share: float) -> tuple[Tensor | None, Tensor]:
-    """Draw cells in proportion to the size of their gradient, giving their places and weights; None for all."""
+    """Draw cells with a chance that grows with the size of their gradient; return their indices and weights, or None for all cells."""
     size = importance.abs()
     total = size.sum()
     if share >= 1.0 or not total > 0:
         return None, importance
-    # Half by importance and half evenly: no cell's weight exceeds 2 / share, so that the estimate stays calm.
+    # Half of the chance is in proportion to the gradient and half is equal for all cells: no weight exceeds 2 / share, which limits
+    # the variance of the estimate.
     chance = (share * (0.5 + 0.5 * size * (len(size) / total))).clamp_(max=1.0)
     taken = torch.rand(len(size)) < chance
     chosen = taken.nonzero().squeeze(1)

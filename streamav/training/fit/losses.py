@@ -1,6 +1,6 @@
-"""The losses that VSCG and the baselines are trained with, behind one function.
+"""Computes the losses that VSCG and the baselines are trained with, behind one function.
 
-It knows no data and no optimiser. Equation numbers are VSCG's unless another paper is named.
+Equation numbers refer to the VSCG paper unless another paper is named. Data and the optimiser are not handled here.
 """
 
 from __future__ import annotations
@@ -30,26 +30,27 @@ _EPS = 1e-8
 
 @dataclass(frozen=True, kw_only=True)
 class LossOptions:
-    """Which loss, and how its terms are weighted.
+    """Name of the loss and weights of its terms.
 
     Raises:
         SettingsError: for an unknown loss or a weight out of range.
     """
 
     loss: LossName = "npf"
-    """npf: negative pair filter; ce; ce_avps: PSP-Net's; bce, smooth: weakly; soft_margin: AVEL's; cmbs: CMBS's fully supervised."""
+    """npf: negative pair filter. ce: cross-entropy of the segments. ce_avps: PSP-Net's loss. bce and smooth: for weak supervision.
+    soft_margin: AVEL's loss. cmbs: CMBS's loss for full supervision."""
     segment_weight: float = 1.0
-    """Weight of the per-segment head's cross-entropy in npf; 0 is the paper."""
+    """Weight of the per-segment head's cross-entropy in npf; the paper has no such term (0)."""
     avps_weight: float = 100.0
     """Weight of the agreement term in npf and ce_avps; 1 in the authors' npf."""
     smooth_lambda: float = 2.0
     """Weight of BCE(p) against BCE(h) in smooth (Eq. 19)."""
     label_smoothing: float = 0.0
-    """Share of every cross-entropy target that is spread over all classes, 0 to 1."""
+    """Share of every cross-entropy target that is spread over all classes, at least 0 and below 1."""
     contrast_weight: float = 0.0
     """Weight of the background-event contrast; above 0 it needs `VSCGOptions.background_contrast`."""
     contrast_temperature: float = 0.01
-    """Source: Brain-Cog-Lab/CACE-Net CACE/supv_main.py:222."""
+    """Temperature of the background-event contrast. Source: Brain-Cog-Lab/CACE-Net CACE/supv_main.py:222."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -69,20 +70,20 @@ class LossOptions:
 
     @classmethod
     def corrected(cls, supervision: Supervision = "fully") -> LossOptions:
-        """Give the loss that the corrected network is trained with."""
+        """Return the loss for the corrected network."""
         return cls() if supervision == "fully" else cls(loss="smooth")
 
     @classmethod
     def reference(cls, supervision: Supervision = "fully") -> LossOptions:
-        """Give the loss of the authors' code. Source: Bravo5542/VSCG fully_supervised_main.py:91-94, weakly_supervised_main.py:96-99."""
+        """Return the loss of the authors' code. Source: Bravo5542/VSCG fully_supervised_main.py:91-94, weakly_supervised_main.py:96-99."""
         return cls(segment_weight=0.0, avps_weight=1.0) if supervision == "fully" else cls(loss="smooth")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> LossOptions:
-        """Make options of plain values.
+        """Build options from plain values.
 
         Raises:
-            SettingsError: for a key that is no option; the nearest one is named.
+            SettingsError: for an unknown key; the message names the nearest option.
         """
         refuse_unknown(values, [field.name for field in fields(cls)], "the loss")
         return cls(**values)  # type: ignore[arg-type]
@@ -90,19 +91,19 @@ class LossOptions:
 
 @dataclass(frozen=True, eq=False)
 class LossTerms:
-    """A loss and what it is made of."""
+    """A loss and its terms."""
 
     total: Tensor
-    """() float32: what is minimised."""
+    """The loss that is minimised, () float32."""
     parts: dict[str, Tensor]
     """Each weighted term by name, detached; they sum to the total."""
 
 
 def loss(output: LocalizerOutput, targets: Targets, options: LossOptions) -> LossTerms:
-    """Compare an answer with its targets.
+    """Compute the loss of a network's output against its targets.
 
     Raises:
-        SettingsError: when the network does not give what the loss needs.
+        SettingsError: when the network lacks an output that the loss needs.
     """
     terms = loss_terms(output, targets, options)
     total = torch.stack(list(terms.values())).sum()
@@ -110,10 +111,10 @@ def loss(output: LocalizerOutput, targets: Targets, options: LossOptions) -> Los
 
 
 def loss_terms(output: LocalizerOutput, targets: Targets, options: LossOptions) -> dict[str, Tensor]:
-    """Give each weighted term of the loss, with its gradient; they sum to the loss.
+    """Return each weighted term of the loss, with its gradient; the terms sum to the loss.
 
     Raises:
-        SettingsError: when the network does not give what the loss needs.
+        SettingsError: when the network lacks an output that the loss needs.
     """
     terms = _LOSSES[options.loss](output, targets, options)
     if options.contrast_weight > 0:
@@ -123,18 +124,21 @@ def loss_terms(output: LocalizerOutput, targets: Targets, options: LossOptions) 
 
 
 def term_counts(targets: Targets) -> Tensor:
-    """Count the windows that means are taken over, (3,): all, those of exactly one class, those that take part in the AVPS term."""
+    """Return the number of windows of three kinds, (3,): all, those of exactly one class, and those that count for the AVPS term.
+
+    Each term of the loss is a mean over the windows of one of these kinds (see `mean_over`).
+    """
     single = targets.window_class.sum(dim=1).round().sum()
     return torch.stack([torch.full_like(single, len(targets.relevance)), single, targets.avps_weight.sum()])
 
 
 def mean_over(term: str) -> int:
-    """Tell which of `term_counts` a term of the loss is a mean over."""
+    """Return the index in `term_counts` of the windows that a term of the loss is a mean over."""
     return {"window_class": 1, "modality_class": 1, "avps": 2}.get(term, 0)
 
 
 def avps_loss(similarity: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Give the mean squared error of the agreement's shares, over the windows of weight 1; 0 when there is none.
+    """Return the mean squared error of each segment's share of the agreement, over the windows of weight 1; 0 if there is none.
 
     Args:
         similarity: (B, T), -1 to 1.
@@ -150,12 +154,14 @@ def avps_loss(similarity: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def background_contrast(pairs: Tensor, relevance: Tensor, temperature: float) -> Tensor:
-    """Give the supervised contrast of the segments of each window: events attract events, background only its own second view.
+    """Return the supervised contrastive loss of the segments of each window.
+
+    The positives of an event segment are all event segments in both views. The positive of a background segment is its own other view.
 
     Args:
-        pairs: (2, B, T, D) unit vectors, plain and disturbed.
+        pairs: (2, B, T, D) unit vectors of two views, plain and disturbed.
         relevance: (B, T), 1 for event segments, else 0.
-        temperature: above 0; the smaller, the harder.
+        temperature: above 0; a smaller value sharpens the softmax.
 
     Source: CACE-Net (ACM MM 2024), Brain-Cog-Lab/CACE-Net CACE/supv_main.py:199-239: minus the log of the mean, over the
     positives, of the softmax over all other vectors of the window.
@@ -174,7 +180,7 @@ def background_contrast(pairs: Tensor, relevance: Tensor, temperature: float) ->
 
 
 def _npf(output: LocalizerOutput, targets: Targets, options: LossOptions) -> dict[str, Tensor]:
-    """Negative pair filter loss (Eq. 17-18), with the term for the per-segment head that the paper has not."""
+    """Compute the negative pair filter loss (Eq. 17-18), with a term for the per-segment head that the paper does not have."""
     relevance = _need(output.relevance_logits, "relevance_logits", options)
     terms = {
         "relevance": functional.binary_cross_entropy_with_logits(relevance, targets.relevance),
@@ -188,22 +194,22 @@ def _npf(output: LocalizerOutput, targets: Targets, options: LossOptions) -> dic
 
 
 def _ce(output: LocalizerOutput, targets: Targets, options: LossOptions) -> dict[str, Tensor]:
-    """Cross-entropy over C + 1 classes in every segment (Table V)."""
+    """Compute the cross-entropy over C + 1 classes in every segment (Table V)."""
     return {"segment": _segment(output, targets, options)}
 
 
 def _ce_avps(output: LocalizerOutput, targets: Targets, options: LossOptions) -> dict[str, Tensor]:
-    """PSP-Net's loss (Table V). Source: jasongief/PSP_CVPR_2021 fully_supervised_main.py:84-87."""
+    """Compute PSP-Net's loss (Table V). Source: jasongief/PSP_CVPR_2021 fully_supervised_main.py:84-87."""
     return {"segment": _segment(output, targets, options), "avps": _avps(output, targets, options)}
 
 
 def _bce(output: LocalizerOutput, targets: Targets, options: LossOptions) -> dict[str, Tensor]:
-    """Binary cross-entropy of the window's probabilities (Table V, weakly)."""
+    """Compute the binary cross-entropy of the window's probabilities (Table V, weakly supervised)."""
     return {"video": functional.binary_cross_entropy(_need(output.video_probabilities, "video_probabilities", options), targets.video)}
 
 
 def _smooth(output: LocalizerOutput, targets: Targets, options: LossOptions) -> dict[str, Tensor]:
-    """Smooth loss (Eq. 19-21): lambda BCE(p) + BCE(softmax(p)); the second softmax is of the probabilities, as in the paper."""
+    """Compute the smooth loss (Eq. 19-21): lambda BCE(p) + BCE(softmax(p)); the softmax is of the probabilities p, as in the paper."""
     video = _need(output.video_probabilities, "video_probabilities", options)
     return {
         "video": options.smooth_lambda * functional.binary_cross_entropy(video, targets.video),
@@ -212,7 +218,7 @@ def _smooth(output: LocalizerOutput, targets: Targets, options: LossOptions) -> 
 
 
 def _soft_margin(output: LocalizerOutput, targets: Targets, options: LossOptions) -> dict[str, Tensor]:
-    """AVEL's loss, and weakly supervised CMBS's: multi-label soft margin on probabilities.
+    """Compute the loss of AVEL and of weakly supervised CMBS: multi-label soft margin on probabilities.
 
     Source: YapengTian/AVE-ECCV18 supervised_main.py:65, weak_supervised_main.py:61; marmot-xy/CMBS weakly_main.py:91.
     """
@@ -223,9 +229,10 @@ def _soft_margin(output: LocalizerOutput, targets: Targets, options: LossOptions
 
 
 def _cmbs(output: LocalizerOutput, targets: Targets, options: LossOptions) -> dict[str, Tensor]:
-    """CMBS's fully supervised loss. Source: marmot-xy/CMBS supv_main.py:177-183.
+    """Compute CMBS's fully supervised loss. Source: marmot-xy/CMBS supv_main.py:177-183.
 
-    The gate is a product of sigmoids, and its loss applies another sigmoid; kept, as Table IV keeps the host's settings.
+    The gate is a product of sigmoids, and its loss applies another sigmoid. This stays as in the authors' code, because Table IV keeps
+    the settings of the host network.
     """
     relevance = _need(output.relevance_logits, "relevance_logits", options)
     gate = _need(output.gate, "gate", options)
@@ -238,14 +245,14 @@ def _cmbs(output: LocalizerOutput, targets: Targets, options: LossOptions) -> di
 
 
 def _window_class(logits: Tensor, targets: Targets, options: LossOptions) -> Tensor:
-    """Cross-entropy of the window's class over the windows that have exactly one; 0 when there is none."""
+    """Compute the cross-entropy of the window's class over the windows that have exactly one; 0 if there is none."""
     each = functional.cross_entropy(logits, targets.window_class, reduction="none", label_smoothing=options.label_smoothing)
-    single = targets.window_class.sum(dim=1).round()  # smoothing would give the others a target
+    single = targets.window_class.sum(dim=1).round()  # label smoothing would give the other windows a target
     return (each * single).sum() / single.sum().clamp(min=1.0)
 
 
 def _segment(output: LocalizerOutput, targets: Targets, options: LossOptions) -> Tensor:
-    """Cross-entropy over C + 1 classes, mean over segments."""
+    """Compute the cross-entropy over C + 1 classes, as a mean over segments."""
     logits = _need(output.segment_logits, "segment_logits", options)
     return functional.cross_entropy(logits.flatten(0, 1), targets.segment_class.flatten(0, 1), label_smoothing=options.label_smoothing)
 
@@ -257,7 +264,7 @@ def _avps(output: LocalizerOutput, targets: Targets, options: LossOptions) -> Te
 
 def _need(value: Tensor | None, name: str, options: LossOptions) -> Tensor:
     if value is None:
-        msg = f"loss {options.loss} needs {name}, which this network does not give; choose another loss or supervision"
+        msg = f"loss {options.loss} needs the output {name}, which this network does not have; choose another loss or supervision"
         raise SettingsError(msg)
     return value
 

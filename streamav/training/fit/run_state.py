@@ -1,6 +1,6 @@
-"""What changes while a training goes on, the reports of it, and how it becomes a file and comes back.
+"""Holds the state of a training run and the reports of its steps and epochs, and converts the state to and from a file's contents.
 
-It knows no loop, no data and no loss: `trainer` moves it, `checkpoints` writes it.
+`trainer` changes the state, `checkpoints` writes and reads the file.
 """
 
 from __future__ import annotations
@@ -52,22 +52,22 @@ class EpochRecord:
     parts: dict[str, float]
     """Mean of each weighted term of the loss."""
     validation: dict[str, float] | None
-    """Scores on the validation set, 0 to 1; None where it was not looked at."""
+    """Scores on the validation set, 0 to 1; None if it was not scored after this epoch."""
     best: bool
-    """Whether these weights are kept until better or equal ones come."""
+    """Whether the weights of this epoch were the best so far; a later epoch with an equal score replaces them."""
     shown: dict[str, float] | None = None
-    """Scores on the clips that are only shown; None where there are none or they were not looked at."""
+    """Scores on the clips that select nothing; None if there are none or they were not scored after this epoch."""
 
 
 @dataclass(slots=True)
 class RunState:
-    """Everything that changes while a run goes on."""
+    """Everything that changes during a run."""
 
     network: nn.Module
     optimizer: torch.optim.Adam
     mixed: MixedStep = field(default_factory=lambda: MixedStep("float32", torch.device("cpu")))
     average: AveragedModel | None = None
-    """Moving average of the weights; None for none."""
+    """Moving average of the weights; None if the run has none."""
     shared: SharedLoss | None = None
     best: dict[str, torch.Tensor] = field(default_factory=dict)
     best_epoch: int = 0
@@ -76,18 +76,18 @@ class RunState:
 
     @property
     def candidate(self) -> nn.Module:
-        """The network whose weights selection looks at: the average where there is one."""
+        """The network whose weights are scored for selection: the average if the run has one."""
         return self.network if self.average is None else self.average.module
 
     @property
     def risen_epoch(self) -> int:
-        """The epoch that first reached the best validation accuracy; 0 before there is one."""
+        """The first epoch that reached the best validation accuracy; 0 if there is none yet."""
         looked = ((record.epoch, record.validation["accuracy"]) for record in self.history if record.validation is not None)
         return next((epoch for epoch, accuracy in looked if accuracy == self.best_score), 0)
 
 
 def progress_of(run: RunState, described: dict[str, object]) -> Progress:
-    """Gather the state of a run after an epoch."""
+    """Collect the state of a run after an epoch."""
     average = {} if run.average is None else run.average.module.state_dict()
     groups: dict[str, Mapping[str, torch.Tensor]] = {"network": run.network.state_dict(), "best": run.best, "average": average}
     tensors = {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
@@ -105,13 +105,13 @@ def progress_of(run: RunState, described: dict[str, object]) -> Progress:
 
 
 def restore_run(run: RunState, folder: Path, described: dict[str, object], workers: Workers) -> None:
-    """Put the state of *folder* back into a run; leave the run as it is where there is none.
+    """Restore a run from the state in *folder*; leave the run unchanged if there is no state.
 
     Args:
-        run: of the same network and settings.
-        folder: where the state was written.
-        described: the settings of now (`Recipe.described`).
-        workers: only the first process reads.
+        run: a run of the same network and settings.
+        folder: folder that holds the state.
+        described: the settings of this run (`Recipe.described`).
+        workers: the processes of the run; only the first one reads the file.
 
     Raises:
         SettingsError: when the state belongs to another network or other settings.
@@ -135,19 +135,19 @@ def restore_run(run: RunState, folder: Path, described: dict[str, object], worke
         if run.average is not None:
             run.average.module.load_state_dict(groups["average"])
     except RuntimeError as exc:
-        msg = f"the training state in {folder} belongs to another network: {exc}; choose another --out or leave --resume away"
+        msg = f"the training state in {folder} belongs to another network: {exc}; choose another --out or omit --resume"
         raise SettingsError(msg) from exc
     run.best = groups["best"]
     state = run.optimizer.state_dict()
     run.optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
-    run.mixed.restore(facts["scale"])  # type: ignore[arg-type] # JSON of our own making
-    run.best_epoch = int(facts["best_epoch"])  # type: ignore[call-overload] # JSON of our own making
+    run.mixed.restore(facts["scale"])  # type: ignore[arg-type] # JSON that `progress_of` made
+    run.best_epoch = int(facts["best_epoch"])  # type: ignore[call-overload] # JSON that `progress_of` made
     run.best_score = -math.inf if facts["best_score"] is None else float(facts["best_score"])  # type: ignore[arg-type]
     run.history = [EpochRecord(**record) for record in facts["history"]]  # type: ignore[attr-defined]
 
 
 def _check_same(before: object, now: dict[str, object], folder: Path) -> None:
-    """Raise SettingsError, naming the first difference, unless a resumed run has the settings it began with."""
+    """Raise SettingsError unless a resumed run has the settings it started with; the message names the first difference."""
     if before == now:
         return
     old = before if isinstance(before, dict) else {}
@@ -156,7 +156,7 @@ def _check_same(before: object, now: dict[str, object], folder: Path) -> None:
         if isinstance(values, dict) and isinstance(was, dict):
             for name, value in values.items():
                 if was.get(name) != value:
-                    msg = f"the run in {folder} was begun with {section}.{name} = {was.get(name)!r}, and is to be resumed with {value!r}"
+                    msg = f"the run in {folder} was started with {section}.{name} = {was.get(name)!r}, but this command has {value!r}"
                     raise SettingsError(msg)
-    msg = f"the run in {folder} was begun with other settings; choose another --out or leave --resume away"
+    msg = f"the run in {folder} was started with other settings; choose another --out or omit --resume"
     raise SettingsError(msg)

@@ -1,6 +1,6 @@
-"""Asks a network about labelled clips: for selection on the validation set, and once at the end about the test set.
+"""Runs a network over labelled clips: on the validation set for selection, and once at the end on the test set.
 
-It knows no optimiser and no scores (`streamav.evaluation` has them), and chooses nothing.
+It computes no scores (`streamav.evaluation` does) and selects nothing.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ __all__ = ["Answers", "answers"]
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Answers:
-    """What a network says of clips, and what is true; m clips of T segments."""
+    """The answers of a network for m clips of T segments, and the true classes."""
 
     truth: NDArray[np.int64]
-    """Shape (m, T), 0 to C; C is background."""
+    """True class of each segment, shape (m, T), 0 to C; C is background."""
     decided: NDArray[np.int64]
-    """Shape (m, T), 0 to C."""
+    """Decided class of each segment, shape (m, T), 0 to C."""
     probabilities: NDArray[np.float32]
-    """Shape (m, T, C + 1), rows sum to 1; of the per-segment scores where the network has them."""
+    """Shape (m, T, C + 1), rows sum to 1; from the per-segment head if the network has one, else from the two-stage decision."""
 
 
 def answers(network: nn.Module, batches: Iterable[Batch], decision: Decision, threshold: float) -> Answers:
-    """Ask *network*, in eval mode and without gradients, about every clip, on the device where it is; its mode is put back."""
+    """Run *network* over every clip on its own device, in eval mode and without gradients; then restore its mode."""
     truth, decided, probabilities = [], [], []
     device = next(iter(network.parameters())).device
     was_training = network.training

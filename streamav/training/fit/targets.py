@@ -1,6 +1,6 @@
-"""What a network should have answered for a batch of labelled windows.
+"""Makes the targets of a batch of labelled windows: the right answer for each output of a network.
 
-It reads no files and knows no networks; labels come in as integers, one a segment, with C for background.
+Labels are integers, one for each segment; C is background. Files and networks are not handled here.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ WeakTarget = Literal["mil", "proportion"]
 
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions:
-    """How labels become targets."""
+    """How targets are made from labels."""
 
     avps_target: AvpsTarget = "clean"
-    """clean: nothing on background; stale: what the authors' code did, leftovers of earlier batches included (bug B1)."""
+    """clean: 0 on background segments. stale: as in the authors' code, with leftovers of earlier batches (bug B1)."""
     weak_target: WeakTarget = "mil"
-    """mil: the tags of the window; proportion: the share of each class in it, which gives its durations away (bug B15)."""
+    """mil: the tags of the window. proportion: the share of each class in the window, which reveals the events' durations (bug B15)."""
     multi_label: bool = False
-    """True spreads the target of a clip that is annotated with several classes evenly over its tags."""
+    """True spreads the target of a clip that is annotated with several classes evenly over these classes."""
 
     @classmethod
     def reference(cls) -> TargetOptions:
-        """Give the targets of the authors' code."""
+        """Return the options that make the targets of the authors' code."""
         return cls(avps_target="stale", weak_target="proportion")
 
 
@@ -48,29 +48,29 @@ class Targets:
     segment_class: Tensor
     """(B, T, C + 1): distribution of each segment's class, background last, rows sum to 1."""
     avps: Tensor
-    """(B, T): share of the window's agreement that each segment should have; clean rows sum to 1, or 0 without an event."""
+    """(B, T): share of the window's agreement that each segment should have; clean rows sum to 1, or to 0 without an event."""
     avps_weight: Tensor
-    """(B,): 1 for windows that take part in the AVPS term, else 0."""
+    """(B,): 1 for windows that count for the AVPS term, else 0."""
     video: Tensor
-    """(B, C + 1): what the whole window holds, for the weakly supervised losses; each entry 0 to 1."""
+    """(B, C + 1): classes of the whole window, for the weakly supervised losses; each entry 0 to 1."""
 
 
 class TargetMaker:
-    """Makes targets batch after batch; it has a memory only when `avps_target` is stale."""
+    """Makes the targets of one batch after another; it keeps a state only if `avps_target` is stale."""
 
     def __init__(self, classes: int, options: TargetOptions | None = None) -> None:
-        """Take C and how targets are made (the defaults when None)."""
+        """Set the number of classes C and the options (None for the defaults)."""
         self.classes = classes
         self.options = TargetOptions() if options is None else options
         self.leftover = torch.zeros(0, 0)
-        """What earlier batches left behind when `avps_target` is stale; a resumed training has to put it back."""
+        """AVPS targets of earlier batches if `avps_target` is stale; not saved: the trainer makes a new `TargetMaker` in each epoch."""
 
     def __call__(self, labels: Tensor, tags: Tensor | None = None) -> Targets:
-        """Make the targets of one batch.
+        """Return the targets of one batch.
 
         Args:
             labels: (B, T) int64, 0 to C, where C is background.
-            tags: (B, C + 1), above 0 for every class the clip is tagged with; None derives them of the labels.
+            tags: (B, C + 1), above 0 for every class the clip is tagged with; None derives them from the labels.
 
         Raises:
             DataError: when a label is out of range or the shapes do not fit.
@@ -88,32 +88,32 @@ class TargetMaker:
             spread = spread / spread.sum(dim=1, keepdim=True).clamp(min=1.0)
             window_class = spread * single
             shared = torch.cat([spread, torch.zeros_like(spread[:, :1])], dim=1).unsqueeze(1) * relevance.unsqueeze(2)
-            # Only where the clip is one event: two events in time have their own labels already.
+            # Only for clips with a single event class: segments of clips with several classes already have their own labels.
             segment_class = torch.where((single.unsqueeze(2) * relevance.unsqueeze(2)) > 0, shared, segment_class)
         events = relevance.sum(dim=1, keepdim=True)
         avps, weight = relevance / events.clamp(min=1.0), (events.squeeze(1) > 0).float()
         if self.options.avps_target == "stale":
             avps, weight = self._leftover(avps, events), torch.ones_like(weight)
-            # The authors' code takes class 0 for a window without an event.
+            # For a window without an event, the authors' code uses class 0.
             window_class = torch.where(events > 0, window_class, functional.one_hot(torch.zeros_like(labels[:, 0]), classes).float())
         return Targets(
             relevance=relevance, window_class=window_class, segment_class=segment_class, avps=avps, avps_weight=weight, video=video
         )
 
     def _video(self, segment_class: Tensor, relevance: Tensor, tags: Tensor | None) -> Tensor:
-        """Give the target of the whole window, (B, C + 1)."""
+        """Return the target of the whole window, (B, C + 1)."""
         if self.options.weak_target == "proportion":
             return segment_class.mean(dim=1)
         if tags is not None:
             return (tags > 0).float()
         present = segment_class.amax(dim=1)
-        background = 1.0 - relevance.amax(dim=1, keepdim=True)  # tagged background only when there is nothing else
+        background = 1.0 - relevance.amax(dim=1, keepdim=True)  # tagged as background only without any event
         return torch.cat([present[:, : self.classes], background], dim=1)
 
     def _leftover(self, avps: Tensor, events: Tensor) -> Tensor:
-        """Write the batch over the buffer as the authors' loader does: event segments only (bug B1).
+        """Write the batch into the buffer as the authors' loader does, and return it: only event segments are written (bug B1).
 
-        Source: Bravo5542/VSCG dataloader.py:51-66; a window without an event writes 1 / T everywhere.
+        Source: Bravo5542/VSCG dataloader.py:51-66. A window without an event writes 1 / T to all segments.
         """
         if self.leftover.shape[0] < avps.shape[0] or self.leftover.shape[1] != avps.shape[1]:
             self.leftover = torch.zeros_like(avps)
@@ -123,7 +123,7 @@ class TargetMaker:
         return rows.clone()
 
     def _check(self, labels: Tensor, tags: Tensor | None) -> None:
-        """Raise DataError unless the arguments fit."""
+        """Raise DataError unless labels and tags have the right type, shape and range."""
         if labels.ndim != 2 or labels.dtype != torch.int64:  # noqa: PLR2004 - B, T
             msg = f"labels must be int64 (B, T), got {labels.dtype} {tuple(labels.shape)}"
             raise DataError(msg)

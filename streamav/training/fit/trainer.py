@@ -1,7 +1,7 @@
-"""The training loop: Adam over batches of features, selection on validation alone, and a state that a killed run goes on from.
+"""Runs the training loop: Adam over batches of features, selection on the validation set, and a state from which a run is resumed.
 
-It knows no file format of the data, no command line and no test set. Everything random in an epoch comes from the seed and the
-number of the epoch, so a run that was stopped after any epoch and resumed ends with the same weights as one that was not.
+All random numbers of an epoch depend on the seed and the number of the epoch. A run that was stopped after any epoch and resumed
+therefore ends with the same weights as an uninterrupted run. Data files, the command line and the test set are not handled here.
 """
 
 from __future__ import annotations
@@ -41,39 +41,39 @@ __all__ = ["EpochBatches", "Recipe", "TrainResult", "Watcher", "fit"]
 
 
 class EpochBatches(Protocol):
-    """Batches made on the fly: the same epoch number must always give the same batches."""
+    """A callable that makes the batches of an epoch; the same epoch number must always give the same batches."""
 
     def __call__(self, epoch: int, /) -> Iterable[Batch]:
-        """Give the batches of one epoch, counted from 1."""
+        """Return the batches of one epoch, counted from 1."""
         ...
 
 
 class Watcher(Protocol):
-    """Told of everything that happens, for progress bars and logs; steers nothing."""
+    """Receives a report of every step and epoch, for progress bars and logs; it does not influence the run."""
 
     def step(self, report: StepReport, /) -> None:
-        """Take note of a step."""
+        """Receive the report of a finished step."""
         ...
 
     def epoch(self, record: EpochRecord, /) -> None:
-        """Take note of an epoch."""
+        """Receive the record of a finished epoch."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """What a training run came to; the network holds the selected weights."""
+    """The result of a training run; the network itself holds the selected weights."""
 
     best_epoch: int
     best_score: float
-    """Validation accuracy of the selected weights, 0 to 1; NaN when there was no validation set."""
+    """Validation accuracy of the selected weights, 0 to 1; NaN without a validation set."""
     history: tuple[EpochRecord, ...]
     stopped_early: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Everything that decides what a run learns, besides the data and the first weights."""
+    """All settings that decide what a run learns; only the data and the first weights are not part of it."""
 
     classes: int
     """C, without background."""
@@ -82,13 +82,16 @@ class Recipe:
     targets: TargetOptions = field(default_factory=TargetOptions)
 
     def described(self) -> dict[str, object]:
-        """Give the settings that a resumed run must share; it may be longer, and looking ahead changes nothing."""
+        """Return the settings that must not change when a run is resumed.
+
+        `epochs` may change, because a resumed run may be longer; `prefetch` and `device_features` do not change the result.
+        """
         free = ("epochs", "prefetch", "device_features")
         train = {name: value for name, value in self.options.to_dict().items() if name not in free}
         return {"train": train, "loss": asdict(self.losses), "targets": asdict(self.targets), "classes": self.classes}
 
 
-def fit(  # noqa: PLR0913 - a run has that many parts, of equal rank
+def fit(  # noqa: PLR0913 - a run has this many independent parts
     network: nn.Module,
     train: FeatureSet | EpochBatches,
     validation: FeatureSet | None,
@@ -100,34 +103,34 @@ def fit(  # noqa: PLR0913 - a run has that many parts, of equal rank
     shown: FeatureSet | None = None,
     workers: Workers = ALONE,
 ) -> TrainResult:
-    """Train *network* in place, on the device it is on, and leave it with the weights that did best on *validation*.
+    """Train *network* in place, on its own device; at the end it holds the weights with the best accuracy on *validation*.
 
-    Of weights that are equally accurate there the last are kept. A small validation set is soon answered right from end to end, and
-    the first weights that do so are the least trained ones: training goes on to learn what validation does not ask, such as windows
-    cut at any phase, at a falling learning rate.
+    If several epochs have the best accuracy, the weights of the last of them are kept. The reason: a network soon answers a small
+    validation set without an error, and the first weights that do so are the least trained. Later epochs, at a lower learning rate,
+    learn what the validation set does not test, such as windows cut at any phase.
 
     Args:
-        network: answers `network(audio, visual)` with a `LocalizerOutput`.
-        train: clips to shuffle each epoch, or a callable that gives the batches of an epoch.
-        validation: what selects; without it the last epoch's weights are kept.
-        recipe: how long, how fast, from which seed, and which loss.
-        folder: where the state of the run is written after every epoch; None for nowhere.
-        resume: go on from the state in *folder* where there is one.
-        watcher: told of every step and epoch.
-        shown: clips that are scored whenever *validation* is, and select nothing.
-        workers: the processes that share each batch; only the first reads and writes *folder* and scores.
+        network: a module whose call `network(audio, visual)` returns a `LocalizerOutput`.
+        train: clips to shuffle in each epoch, or a callable that returns the batches of an epoch.
+        validation: clips that select the weights; if None, the weights of the last epoch are kept.
+        recipe: training settings, losses and targets.
+        folder: folder to write the state of the run into after every epoch; None writes no state.
+        resume: continue from the state in *folder*, if it holds one.
+        watcher: receives the reports of every step and epoch.
+        shown: clips that are scored whenever *validation* is scored; they select nothing.
+        workers: the processes that share each batch; only the first one reads and writes *folder* and computes scores.
 
     Raises:
-        DataError: when the loss stops being finite, or features are not.
+        DataError: when the loss or a feature is not finite, or the training set is empty.
         SettingsError: when the state in *folder* belongs to other settings.
     """
-    # The precision that was taken is what a resumed run must share, on whatever machine that is.
+    # The state stores the precision that auto stands for: a resumed run must use the same one, on whatever machine.
     recipe = replace(recipe, options=replace(recipe.options, precision=resolved(recipe.options.precision, _device(network))))
     batches = ClipBatches(train=train, options=recipe.options, workers=workers) if isinstance(train, FeatureSet) else train
     loop = _Loop(
         recipe=recipe, batches=batches, validation=validation, device=_device(network), watcher=watcher, shown=shown, workers=workers
     )
-    # One pass over all weights: 1.3 instead of 6.5 ms a step of the paper's network on a CPU.
+    # fused=True updates all weights in one pass: 1.3 ms instead of 6.5 ms per step of the paper's network on a CPU.
     run = RunState(network, torch.optim.Adam(network.parameters(), lr=recipe.options.learning_rate, fused=True))
     run.mixed = MixedStep(recipe.options.precision, loop.device)
     if recipe.options.weight_average > 0.0:
@@ -156,7 +159,7 @@ def fit(  # noqa: PLR0913 - a run has that many parts, of equal rank
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Loop:
-    """Everything that stays the same while a run goes on."""
+    """Everything that stays the same during a run."""
 
     recipe: Recipe
     batches: EpochBatches
@@ -167,17 +170,17 @@ class _Loop:
     workers: Workers
 
     def over(self, run: RunState) -> bool:
-        """Return whether the run has had all its epochs, or its accuracy has not risen for too long; a tie is no rise."""
+        """Return whether the run has done all its epochs, or its accuracy has not risen for too long; an equal accuracy is no rise."""
         done, patience, risen = len(run.history), self.recipe.options.patience_epochs, run.risen_epoch
         return done >= self.recipe.options.epochs or bool(patience and risen and done - risen >= patience)
 
     def epoch(self, run: RunState) -> EpochRecord:
-        """Train one epoch, look at the validation set where it is time, and keep the weights that did best."""
+        """Train one epoch, score the validation set if this epoch is due, and keep the weights if they are the best so far."""
         number = len(run.history) + 1
         rate = self.recipe.options.learning_rate_at(number)
         for group in run.optimizer.param_groups:
             group["lr"] = rate
-        # All of the epoch's dropout hangs on this, so that no state of a generator has to be kept.
+        # All dropout of the epoch depends on this seed, so that no generator state must be saved.
         torch.manual_seed(_mixed(self.recipe.options.seed, number))
         total, parts = self._steps(run, number)
         scores, shown, best = self._select(run, number)
@@ -186,7 +189,7 @@ class _Loop:
         return record
 
     def _steps(self, run: RunState, number: int) -> tuple[float, dict[str, float]]:
-        """Take every step of an epoch and give the mean loss and its mean parts over the clips."""
+        """Run every step of an epoch; return the mean loss and its mean terms over the clips."""
         make_targets = TargetMaker(self.recipe.classes, self.recipe.targets)
         items = shares(self.batches(number), self.workers)
         sums: dict[str, float] = {}
@@ -198,7 +201,7 @@ class _Loop:
             if not math.isfinite(value):
                 msg = (
                     f"the loss must stay finite, got {value} in epoch {number}, step {step}; "
-                    "lower the learning rate, set clip_norm=1, or look for outliers in the features"
+                    "lower the learning rate, set clip_norm=1, or check the features for outliers"
                 )
                 raise DataError(msg)
             clips += batch.clips
@@ -213,23 +216,26 @@ class _Loop:
         return means.pop(""), means
 
     def _step(self, run: RunState, batch: Batch, make_targets: TargetMaker) -> LossTerms:
-        """Take one step of the optimiser, unless the loss is not finite."""
+        """Compute the loss of a batch and take one step of the optimiser; skip the step if the loss is not finite."""
         run.optimizer.zero_grad(set_to_none=True)
         targets = make_targets(batch.labels, batch.tags)
         if run.shared is None:
             terms = loss(run.mixed.forward(run.network, batch.audio, batch.visual), targets, self.recipe.losses)
         else:
             terms = run.shared(batch, targets)
-        told = LossTerms(terms.total.detach(), terms.parts)
-        if not torch.isfinite(told.total):
-            return told
+        detached = LossTerms(terms.total.detach(), terms.parts)
+        if not torch.isfinite(detached.total):
+            return detached
         run.mixed.backward(terms.total, run.optimizer, list(run.network.parameters()), self.recipe.options.clip_norm)
         if run.average is not None:
             run.average.update_parameters(run.network)
-        return told
+        return detached
 
     def _select(self, run: RunState, number: int) -> tuple[dict[str, float] | None, dict[str, float] | None, bool]:
-        """Score the candidate weights where it is time, and keep them when they are the best so far."""
+        """Score the candidate weights if this epoch is due, and keep them if they are the best so far.
+
+        Returns the scores on the validation set, the scores on the shown clips, and whether the weights were kept.
+        """
         if self.validation is None:
             run.best, run.best_epoch = _copied(run.candidate.state_dict()), number
             return None, None, True
@@ -237,13 +243,13 @@ class _Loop:
             return None, None, False
         scores = self._score(run, self.validation)
         shown = None if self.shown is None else self._score(run, self.shown)
-        best = scores["accuracy"] >= run.best_score  # of equals the last, see `fit`
+        best = scores["accuracy"] >= run.best_score  # the last of equal scores is kept, see `fit`
         if best:
             run.best, run.best_epoch, run.best_score = _copied(run.candidate.state_dict()), number, scores["accuracy"]
         return scores, shown, best
 
     def _score(self, run: RunState, clips: FeatureSet) -> dict[str, float]:
-        """Return the scores of the candidate weights on some clips, computed in the first process, for all."""
+        """Compute the scores of the candidate weights on some clips in the first process, and return them in every process."""
         options = self.recipe.options
 
         def score() -> dict[str, float]:
@@ -255,7 +261,7 @@ class _Loop:
 
 
 def _device(network: nn.Module) -> torch.device:
-    """Give the device the network's parameters are on."""
+    """Return the device of the network's parameters."""
     return next(iter(network.parameters())).device
 
 
@@ -264,12 +270,12 @@ def _copied(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _mixed(seed: int, epoch: int) -> int:
-    """Mix seed and epoch into one number of 63 bits (near seeds and epochs give unrelated ones)."""
+    """Combine seed and epoch into one number of 63 bits; similar seeds and epochs give unrelated numbers."""
     return int(epoch_generator(seed, epoch, purpose=2).integers(2**63 - 1))
 
 
 def _average_of(network: nn.Module, decay: float) -> AveragedModel:
-    """Begin a moving average at the weights of now: average = decay * average + (1 - decay) * weights after each step."""
+    """Start a moving average at the current weights: average = decay * average + (1 - decay) * weights after each step."""
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
-    average.update_parameters(network)  # torch's first update copies: without this the weights of now would have no part
+    average.update_parameters(network)  # torch's first update only copies; without this call, the first step would replace these weights
     return average

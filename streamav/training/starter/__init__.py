@@ -1,1 +1,1 @@
-"""Makes the models in the package: encoders, localizer, cards."""
+"""Makes the models in the package: their encoders, localizers and cards."""

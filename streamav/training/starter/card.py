@@ -1,6 +1,6 @@
-"""The cards of the two profiles made of composite material: what they know, what they were trained on, what that allows.
+"""Writes the cards and bundles of the two profiles made of composite material: classes, training data and their licences.
 
-It writes bundles and trains nothing.
+It trains nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["MadeProfile", "write_profile"]
 
 NAMES = {"bark": "Dog bark", "siren": "Siren", "sheep_goat": "Sheep or goat", "rooster_hen": "Rooster or hen", "car_engine": "Car engine"}
-"""Names for people where the slug alone does not do."""
+"""Names for people, for classes whose slug is not enough."""
 
 TRAINING_DATA = tuple(
     TrainingData(name=name, source=source, licence=licence, note=note)
@@ -56,32 +56,32 @@ TRAINING_DATA = tuple(
         ),
     )
 )
-"""What composite24 is made of, and what each part means for commercial use."""
+"""The parts of composite24, with source, licence and what the licence allows."""
 LICENCE_NOTE = "Trained partly on non-commercial and research material: take it to try and to learn, not as a commercial product."
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class MadeProfile:
-    """Everything that goes into a profile's bundle."""
+    """All data of a profile's bundle."""
 
     profile: str
     """starter or edge."""
     audio: AudioCard
     visual: VisualCard
     encoders: Mapping[str, Mapping[str, Tensor]]
-    """State of "audio" and "visual" where the bundle holds them; empty where they are external."""
+    """States of "audio" and "visual" if the bundle holds the encoders; empty if they are external."""
     network: VSCG
     labels: Sequence[str]
     """Slugs of the classes in order."""
     thresholds: Thresholds
     latency_segments: int
-    """What the thresholds were set for."""
+    """Latency for which the thresholds were set."""
     command: str
     figures: Mapping[str, float]
-    """What is not a number is left out of the card."""
+    """Figures for the card; NaN and infinite values are left out."""
 
     def card(self) -> ModelCard:
-        """Give the card."""
+        """Return the model card."""
         figures = {name: round(float(value), 4) for name, value in self.figures.items() if np.isfinite(value)}
         return ModelCard(
             name=self.profile,
@@ -99,7 +99,7 @@ class MadeProfile:
 
 
 def write_profile(out: Path, made: MadeProfile) -> None:
-    """Write a bundle, in half precision, into *out*, which is replaced."""
+    """Write a bundle with weights in half precision to *out*; an existing bundle is replaced."""
     encoders = {
         f"{part}.{name}": tensor.detach().numpy().astype(np.float16)
         for part, state in made.encoders.items()

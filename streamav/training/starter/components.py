@@ -1,7 +1,7 @@
-"""Shortens the visual features of a folder to their principal components, so that many trainings fit into an hour, and takes it back.
+"""Shortens the visual features of a folder to their principal components, so that trainings take less time.
 
-The first layers of a localizer that see pictures are linear, so a network trained on shortened features is turned, without any loss,
-into one that takes the whole ones (`lengthened`). The components are those of a training split alone.
+The first layers of a localizer for visual features are linear, so a network trained on shortened features can be turned, without loss,
+into one that takes the whole features (`lengthened`). The components are computed from the training split only.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _SAMPLE_ROWS = 400
 
 
 def components_of(data: AveData, size: int) -> NDArray[np.float32]:
-    """Give the directions, shape (V, *size*), in which cells of the training split are largest; columns have length 1.
+    """Return the first *size* principal directions of the training split's cells, shape (V, *size*); columns have length 1.
 
     Args:
         data: splits of one folder.
-        size: at least 1, at most V.
+        size: number of directions, at least 1, at most V.
 
     Raises:
         SettingsError: when the size is out of range.
 
-    Source: principal component analysis of the second moment: the mean is not taken off, so that shortening is linear.
+    Source: principal component analysis of the second moment: the mean is not subtracted, so that shortening is linear.
     """
     visual = data.train.visual
     own = visual.shape[-1]
@@ -53,7 +53,7 @@ def components_of(data: AveData, size: int) -> NDArray[np.float32]:
 
 
 def shortened(data: AveData, basis: NDArray[np.float32]) -> AveData:
-    """Give the same data with the visual features along *basis* (V, v), in memory as float16."""
+    """Return the same data with the visual features projected on *basis* (V, v), in memory as float16."""
     visual = data.train.visual
     short = np.empty((*visual.shape[:-1], basis.shape[1]), np.float16)
     for row in range(visual.shape[0]):
@@ -67,14 +67,14 @@ def shortened(data: AveData, basis: NDArray[np.float32]) -> AveData:
 
 
 def lengthened(network: VSCG, basis: NDArray[np.float32]) -> VSCG:
-    """Give a network that says of whole features what *network* says of them along *basis* (V, v).
+    """Return a network that gives on whole features the same output as *network* on the features projected on *basis* (V, v).
 
     Args:
-        network: a VSCG whose visual_size is v.
-        basis: as `components_of` gives it.
+        network: a VSCG with visual_size v.
+        basis: the result of `components_of`.
 
     Raises:
-        SettingsError: when its visual_size is another.
+        SettingsError: when the network's visual_size is not v.
     """
     if network.options.visual_size != basis.shape[1]:
         msg = f"the network must take visual features of {basis.shape[1]} numbers, got {network.options.visual_size}"

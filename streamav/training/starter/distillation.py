@@ -1,6 +1,6 @@
-"""Trains the compact encoders from scratch on rendered examples: the teacher's features and the classes, together.
+"""Trains the compact encoders from scratch on rendered examples, to fit both the teacher's features and the classes.
 
-It writes state_dicts and logs numbers; how examples are made, scenes, windows and the localizer are elsewhere.
+It writes state_dicts and logs figures. It renders no examples and trains no localizer.
 Source of the idea: arXiv 2106.05237 (a patient and consistent teacher); arXiv 2104.00298, section 4 (small pictures first).
 """
 
@@ -36,24 +36,24 @@ __all__ = ["Steps", "train_audio", "train_visual"]
 _log = logging.getLogger(__name__)
 
 NONE_SHARE, UNLABELLED_SHARE = 0.12, 0.15
-"""Shares of a batch that show or play none of the classes, and that only the teacher can name."""
+"""Shares of a batch: examples of no class, and examples without a label, for which only the teacher gives a target."""
 PEAK_RATE = 2.5e-3
 """Highest learning rate of AdamW."""
 TRUTH_SHARE = 0.5
-"""Share of the label in what an example is called; the rest is what a linear reader of the teacher's features thinks."""
+"""Share of the label in an example's target; the rest is the answer of a linear classifier on the teacher's features."""
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """A stretch of training."""
+    """A stage of training: a number of steps with one size of the pictures."""
 
     count: int
     side: int = COMPACT_SIDE
-    """Side of the pictures, in pixels; small ones first give more steps for the same time (arXiv 2104.00298, section 4)."""
+    """Side of the pictures, in pixels; small pictures first allow more steps in the same time (arXiv 2104.00298, section 4)."""
 
 
 class _Student(nn.Module):
-    """An encoder with its heads for training only: classes, and projections onto the teacher's features."""
+    """An encoder with heads that are used in training only: for classes, and for projections onto the teacher's features."""
 
     def __init__(self, encoder: nn.Module, size: int, classes: int, teacher: int, grid: int = 0) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class _Student(nn.Module):
 
 
 def _schedule(step: int, steps: int, peak: float) -> float:
-    """Rise over the first 5 %, then fall by a cosine to 1 % of the peak."""
+    """Return the learning rate of a step: it rises over the first 5 % of the steps, then falls along a cosine to 1 % of the peak."""
     rise = max(1, steps // 20)
     if step < rise:
         return peak * (step + 1) / rise
@@ -72,13 +72,13 @@ def _schedule(step: int, steps: int, peak: float) -> float:
 
 
 def _followed(average: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
-    """Return the moving average after one more update, the *count*-th; its memory grows to about 500 updates."""
+    """Return the moving average after the *count*-th update; the averaged span grows to about 500 updates."""
     decay = min(0.998, float(count) / (float(count) + 10))
     return torch.lerp(average, now, 1.0 - decay) if average.is_floating_point() else now
 
 
 class _Balanced:
-    """Draws rows such that classes are equally likely; none and unlabelled rows have shares of their own."""
+    """Draws rows such that all classes are equally likely; rows of no class and rows without a label have fixed shares."""
 
     def __init__(self, labels: NDArray[np.generic], seed: int) -> None:
         values, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -90,7 +90,7 @@ class _Balanced:
         self._rng = np.random.default_rng(seed)
 
     def draw(self, count: int) -> NDArray[np.int64]:
-        """Give *count* rows in rising order: memory maps are read faster that way."""
+        """Return *count* random rows in rising order, because memory maps are read faster in order."""
         places = np.searchsorted(self._cumulative, self._rng.random(count) * self._cumulative[-1])
         return np.sort(places.clip(0, len(self._cumulative) - 1).astype(np.int64))
 
@@ -98,16 +98,16 @@ class _Balanced:
 def train_visual(
     train: Examples, val: Examples, out: Path, plan: Sequence[Steps], *, size: int = 256, batch: int = 128, seed: int = 0
 ) -> None:
-    """Train CompactVisual; writes visual.safetensors (encoder) into *out*.
+    """Train CompactVisual and write visual.safetensors (the encoder) into *out*.
 
     Args:
-        train: as `picture_examples.render_pictures` writes them.
-        val: likewise, of other photos; looked at for the log only.
+        train: examples of `picture_examples.render_pictures`.
+        val: the same, from other photos; used for the log only.
         out: folder.
-        plan: stretches one after another, under one schedule of the learning rate.
+        plan: stages, one after another, under one schedule of the learning rate.
         size: V, channels of a cell.
-        batch: pictures a step.
-        seed: of weights, order and changes.
+        batch: pictures in a step.
+        seed: seed of weights, order and changes.
     """
     torch.manual_seed(seed)
     classes = int(train["labels"].max()) + 1
@@ -126,7 +126,7 @@ def train_visual(
         pictures = torch.from_numpy(train["pictures"][rows]).permute(0, 3, 1, 2).float()
         wanted = (torch.from_numpy(train["grid"][rows].astype(np.float32)) - cells_mean) / cells_scale
         pictures[mirrored], wanted[mirrored] = pictures[mirrored].flip(3), wanted[mirrored].flip(2)
-        some = torch.rand(len(rows), generator=generator) < 0.75  # noqa: PLR2004 - the rest stays as the teacher saw it
+        some = torch.rand(len(rows), generator=generator) < 0.75  # noqa: PLR2004 - the others stay as the teacher saw them
         pictures[some] = photometry(pictures[some], generator)
         with _fast_arithmetic():
             grid = encoder(_scaled(pictures, side).permute(0, 2, 3, 1)).float()
@@ -151,16 +151,16 @@ def train_visual(
 def train_audio(
     train: Examples, val: Examples, out: Path, plan: Sequence[Steps], *, size: int = 128, batch: int = 128, seed: int = 0
 ) -> None:
-    """Train CompactAudio; writes audio.safetensors (encoder) into *out*.
+    """Train CompactAudio and write audio.safetensors (the encoder) into *out*.
 
     Args:
-        train: as `sound_examples.render_seconds` writes them.
-        val: likewise, of other recordings; looked at for the log only.
+        train: examples of `sound_examples.render_segments`.
+        val: the same, from other recordings; used for the log only.
         out: folder.
-        plan: stretches one after another, under one schedule of the learning rate.
-        size: A.
-        batch: seconds a step.
-        seed: of weights, order and changes.
+        plan: stages, one after another, under one schedule of the learning rate.
+        size: A, numbers in a segment's features.
+        batch: segments in a step.
+        seed: seed of weights, order and changes.
     """
     torch.manual_seed(seed)
     classes = int(train["labels"].max()) + 1
@@ -195,19 +195,19 @@ def train_audio(
 
 
 def _fast_arithmetic() -> torch.autocast:
-    """Compute in bfloat16 where the processor does so natively: elsewhere it would be slower than float32."""
+    """Return a context for bfloat16 arithmetic if the processor has it; without it, bfloat16 is slower than float32."""
     return torch.autocast("cpu", torch.bfloat16, enabled=resolved("auto", torch.device("cpu")) == "bfloat16")
 
 
 def _scaled(pictures: Tensor, side: int) -> Tensor:
-    """Resize (B, 3, S, S) without aliasing."""
+    """Resize pictures (B, 3, S, S) without aliasing."""
     if pictures.shape[2] == side:
         return pictures
     return functional.interpolate(pictures, (side, side), mode="bilinear", antialias=True)
 
 
 def _named(logits: Tensor, labels: NDArray[np.generic], opinion: Tensor) -> Tensor:
-    """Give the cross-entropy against label and teacher's opinion mixed; against the opinion alone where there is no label."""
+    """Return the cross-entropy against a mix of label and teacher's opinion; without a label, against the opinion only."""
     given = torch.from_numpy(labels.astype(np.int64))
     truth = functional.one_hot(given.clamp_min(0), logits.shape[1]).float()
     share = torch.where(given >= 0, TRUTH_SHARE, 0.0)[:, None]
@@ -215,13 +215,13 @@ def _named(logits: Tensor, labels: NDArray[np.generic], opinion: Tensor) -> Tens
 
 
 def _moments(cells: NDArray[np.generic]) -> tuple[Tensor, Tensor]:
-    """Give mean and scale of each principal component: the small ones tell classes apart as much as the large ones."""
+    """Return mean and scale of each principal component, for scaling: small ones separate classes as well as large ones."""
     flat = torch.from_numpy(cells.astype(np.float32)).flatten(0, 2)
     return flat.mean(0), flat.std(0) + 1e-3
 
 
 def _opinions(features: Tensor, labels: NDArray[np.generic], classes: int, ridge: float = 300.0, sharpness: float = 8.0) -> Tensor:
-    """Give what a linear reader of the teacher's features thinks of every example, shape (n, classes), rows sum to 1."""
+    """Return the class probabilities of a linear classifier on the teacher's features, shape (n, classes); each row sums to 1."""
     kept = torch.from_numpy(labels.astype(np.int64) >= 0)
     truth = functional.one_hot(torch.from_numpy(labels.astype(np.int64))[kept], classes).float()
     truth = truth - truth.mean(0)
@@ -231,9 +231,9 @@ def _opinions(features: Tensor, labels: NDArray[np.generic], classes: int, ridge
 
 
 def _changed(patches: Tensor, ambience: Tensor, generator: torch.Generator) -> Tensor:
-    """Change level, add ambience, and blank a band and a stretch of log-mel patches.
+    """Change the level of log-mel patches, add ambience, tilt the spectrum, and blank a stretch of time and a band.
 
-    Sounds are added as magnitudes, which is near enough.
+    Sounds are added as magnitudes, an approximation that is good enough here.
     """
     count = len(patches)
 
@@ -273,13 +273,13 @@ def _fit(
     out: Path,
     plan: tuple[Sequence[Steps], int, int],
 ) -> None:
-    """Run AdamW over the stretches with batches from a seed, keep the moving average, log its accuracy on val now and then."""
+    """Run AdamW over the stages, write the moving average of the encoder, and log its accuracy on val about ten times."""
     stretches, batch, seed = plan
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = _Balanced(labels[0], seed)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3, weight_decay=0.02)
     average = AveragedModel(student, avg_fn=_followed, use_buffers=True)
-    average.update_parameters(student)  # torch's first update copies: the first weights are part of the average
+    average.update_parameters(student)  # torch's first update copies, so the first weights are part of the average
     total, step = sum(stretch.count for stretch in stretches), 0
     for stretch in stretches:
         for _ in range(stretch.count):
@@ -298,14 +298,16 @@ def _fit(
                 _log.info("%s step=%d/%d side=%d loss=%.3f %s", out.name, step, total, stretch.side, value.item(), told)
     whole = average.module.state_dict()
     encoder = {name.removeprefix("encoder."): tensor.contiguous() for name, tensor in whole.items() if name.startswith("encoder.")}
-    with whole_file(out.with_suffix(".safetensors"), durable=True, alone=True) as part:  # hours of work, found again by its name
+    with whole_file(
+        out.with_suffix(".safetensors"), durable=True, alone=True
+    ) as part:  # the result of a long training; its name marks the stage as done
         save_file(encoder, part)
 
 
 def _examined(
     student: _Student, average: AveragedModel, look: Callable[[slice, int], Tensor], truth: NDArray[np.generic], side: int
 ) -> str:
-    """Describe the accuracy of the averaged network on val, then go on with the running one."""
+    """Return a text with the accuracy of the averaged network on val; then restore the running weights."""
     running = {name: tensor.detach().clone() for name, tensor in student.state_dict().items()}
     student.load_state_dict(average.module.state_dict())
     student.eval()

@@ -1,6 +1,6 @@
-"""Makes the starter's two encoders: renders their examples once, then trains each; what exists is not made again.
+"""Makes the starter's two encoders: renders their examples once, then trains each; existing results are not made again.
 
-It knows the plan (how many examples, how many steps) and leaves rendering and training to others.
+It holds the plan (number of examples, number of steps); other modules render and train.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from streamav.training.composite.material import Material
 from streamav.training.starter.distillation import Steps, train_audio, train_visual
 from streamav.training.starter.picture_examples import PictureCounts, render_pictures
-from streamav.training.starter.sound_examples import SecondCounts, render_seconds
+from streamav.training.starter.sound_examples import SegmentCounts, render_segments
 from streamav.training.starter.teachers import audio_teacher, visual_teacher
 
 if TYPE_CHECKING:
@@ -35,35 +35,35 @@ AUDIO_SIZE, VISUAL_SIZE = 128, 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderPlan:
-    """How much is rendered and how long is trained. The defaults took about 65 minutes on two cores with bfloat16 arithmetic."""
+    """Number of examples and of training steps. The defaults took about 65 minutes on two cores with bfloat16 arithmetic."""
 
     pictures: PictureCounts = field(
         default_factory=lambda: PictureCounts(per_class=2300, most_per_photo=60, none=8000, mixed=16000, drawn=350)
     )
     pictures_val: PictureCounts = field(default_factory=lambda: PictureCounts(per_class=76, most_per_photo=4, none=200, mixed=0, drawn=0))
-    seconds: SecondCounts = field(default_factory=lambda: SecondCounts(per_class=2300, none=8000, mixed=6000, drawn=500))
-    seconds_val: SecondCounts = field(default_factory=lambda: SecondCounts(per_class=80, none=300, mixed=0, drawn=0))
+    seconds: SegmentCounts = field(default_factory=lambda: SegmentCounts(per_class=2300, none=8000, mixed=6000, drawn=500))
+    seconds_val: SegmentCounts = field(default_factory=lambda: SegmentCounts(per_class=80, none=300, mixed=0, drawn=0))
     audio_steps: tuple[Steps, ...] = (Steps(4000),)
     visual_steps: tuple[Steps, ...] = (Steps(1500, 64), Steps(1500, 80), Steps(1900, 112))
 
 
 def make_encoders(data: Path, teachers: Path, work: Path, plan: EncoderPlan | None = None, parts: Sequence[str] = PARTS) -> None:
-    """Leave audio.safetensors and visual.safetensors in *work*/runs.
+    """Make audio.safetensors and visual.safetensors in *work*/runs.
 
     Args:
         data: folder with index.csv.
         teachers: folder with yamnet.safetensors and mobilenetv2.safetensors.
         work: folder for examples (about 6 GB) and results.
-        plan: None for the starter's own.
-        parts: of `PARTS`: one alone may be made beside the other, in another process.
+        plan: None for the starter's plan.
+        parts: some of `PARTS`; two processes can make one part each at the same time.
     """
     plan = EncoderPlan() if plan is None else plan
     runs = work / "runs"
     if "audio" in parts and not (runs / "audio.safetensors").exists():
-        hearing = cache(lambda: audio_teacher(teachers))  # made for the first split that is not there, and once
+        hearing = cache(lambda: audio_teacher(teachers))  # the teacher is loaded once, when the first missing split is rendered
 
-        def hear(out: Path, split: Split, counts: SecondCounts) -> None:
-            render_seconds(Material(data, split, work), hearing(), _SEEDS[split], counts, out)
+        def hear(out: Path, split: Split, counts: SegmentCounts) -> None:
+            render_segments(Material(data, split, work), hearing(), _SEEDS[split], counts, out)
 
         train = _examples(work / "examples" / "audio-train", lambda out: hear(out, "train", plan.seconds))
         val = _examples(work / "examples" / "audio-val", lambda out: hear(out, "val", plan.seconds_val))
@@ -80,7 +80,7 @@ def make_encoders(data: Path, teachers: Path, work: Path, plan: EncoderPlan | No
 
 
 def _examples(folder: Path, make: Callable[[Path], None]) -> Mapping[str, NDArray[np.generic]]:
-    """Map the examples of one split, made first where they are not there; labels.npy is written last and says that all is."""
+    """Render the examples of one split if they are missing, and map them; labels.npy is written last and marks them as complete."""
     if not (folder / "labels.npy").exists():
         make(folder)
     return {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}

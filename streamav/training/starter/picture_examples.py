@@ -1,6 +1,6 @@
-"""Renders the pictures that the compact visual encoder learns from, each with what a public teacher makes of it.
+"""Renders the training pictures of the compact visual encoder, each with the features of a public teacher.
 
-The teacher sees the picture at 224 pixels, the student at 112. It knows no student and no loss.
+The teacher takes the picture at 224 pixels, the student at 112. This module trains nothing.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ GRID_DIMENSIONS = 64
 """Principal components kept of the visual teacher's 1280 channels per grid cell."""
 TEACHER_BATCH = 32
 UNLABELLED = -1
-"""Label of a view of several photos: only the teacher says what is in it."""
+"""Label of a view of several photos; its only target is from the teacher."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureCounts:
-    """How many views of each kind are rendered."""
+    """Number of views of each kind."""
 
     per_class: int
     most_per_photo: int
-    """Rare classes show each photo more often than others, but not more often than this."""
+    """Most views of one photo; classes with few photos show each photo more often than others."""
     none: int
     """Views without any class."""
     mixed: int
@@ -53,14 +53,14 @@ class PictureCounts:
 def render_pictures(
     material: Material, teacher: Callable[[NDArray[np.uint8]], NDArray[np.float32]], seed: int, counts: PictureCounts, folder: Path
 ) -> None:
-    """Render views and the teacher's features of them, straight into arrays on disk: tens of thousands need not fit into memory.
+    """Render views and the teacher's features of them, directly into arrays on disk, because they may not fit into memory.
 
     Args:
         material: one split.
         teacher: see `teachers.visual_teacher`.
-        seed: of everything random.
-        counts: how many of each kind.
-        folder: for pictures.npy (n, 112, 112, 3) uint8, pooled.npy (n, 1280) float16, grid.npy (n, 7, 7, 64) float16 (principal
+        seed: seed of all random choices.
+        counts: number of views of each kind.
+        folder: folder for pictures.npy (n, 112, 112, 3) uint8, pooled.npy (n, 1280) float16, grid.npy (n, 7, 7, 64) float16 (principal
             components of the cells) and, last, labels.npy (n,) int64: C for none, -1 for views of several photos.
     """
     rng = np.random.default_rng(seed)
@@ -94,7 +94,7 @@ _View = tuple[str, "Item | None", int]
 
 
 def _plan(material: Material, counts: PictureCounts, rng: np.random.Generator) -> list[_View]:
-    """List what to render in random order."""
+    """Return the views to render, in random order."""
     none = len(material.labels)
     plan: list[_View] = []
     for index, label in enumerate(material.labels):
@@ -109,7 +109,7 @@ def _plan(material: Material, counts: PictureCounts, rng: np.random.Generator) -
 
 
 def _batches(material: Material, plan: list[_View], rng: np.random.Generator) -> Iterator[tuple[int, Tensor]]:
-    """Render the plan in order: place of the first view, and views (B, 3, 224, 224) uint8."""
+    """Render the plan in order; yield the place of a batch's first view, and the views (B, 3, 224, 224) uint8."""
     backdrops, side = material.of("backdrop"), MOBILENETV2_SIDE
     photos = material.of("photo")
 

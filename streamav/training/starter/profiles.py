@@ -1,10 +1,10 @@
-"""Makes the models starter and edge of composite material, each by one command.
+"""Makes the models starter and edge from composite material, each with one command.
 
     python -m streamav.training.starter.profiles starter --data composite24 --work runs/profiles --out streamav/models/starter
 
-Encoders (starter: our own, trained here; edge: public ones), then features of composite clips in AVE's form, then one VSCG a seed through
-the same experiment that `streamav train` runs, then thresholds on val streams and figures on test streams. Stages leave their results
-in the work folder and are skipped when these exist. It knows no engine.
+The stages: encoders (starter: trained here; edge: public ones), features of composite clips in AVE's form, one VSCG for each seed with
+the same experiment as `streamav train`, thresholds on val streams, and figures on test streams. The encoders and the features are kept
+in the work folder, and a stage is skipped if its result exists.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ __all__ = ["PROFILES", "ProfilePlan", "ProfileRun", "frozen_encoders", "make_pro
 _log = logging.getLogger(__name__)
 
 CARD_ALARMS_PER_HOUR = 12.0
-"""False alarms an hour of background that the card's thresholds allow on val streams, two thirds of whose background misleads on purpose:
-a camera at home sees few such minutes. Figures are given for the plan's own, lower limit too."""
+"""False alarms an hour of background that the card's thresholds may cause on val streams. Two thirds of the background there is
+misleading on purpose; a camera at home has little such background. Figures are also given for the lower limit of the plan."""
 FRAMES_PER_SECOND = 4
-"""Pictures that a live run looks at: more changes little, see docs/results.md."""
+"""Pictures that a live run encodes in each second; more pictures change little, see docs/performance.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfilePlan:
-    """How a profile's localizer is trained."""
+    """Settings of the training of a profile's localizer."""
 
     network: Mapping[str, object]
     loss: Mapping[str, object]
     train: Mapping[str, object]
     components: int = 0
-    """Principal components of the visual features that are trained on; the network is lengthened afterwards. 0 for all."""
+    """Number of principal components of the visual features in training; the network is lengthened afterwards. 0 for all features."""
 
 
 _LOSS = {"segment_weight": 2.0, "avps_weight": 10.0, "label_smoothing": 0.05}
@@ -101,12 +101,12 @@ PROFILES: dict[str, ProfilePlan] = {
             "post_gru_dropout": 0.35,
         },
         loss=_LOSS,
-        # Frozen features need more steps than trained ones; on 256 components a step costs half.
+        # Frozen features need more steps than trained ones; on 256 components a step takes half the time.
         train={**_TRAIN, "epochs": 30, "decay_epochs": (18, 26, 29), "select_every": 5},
         components=256,
     ),
 }
-"""Small enough for the package; more dropout than the paper's, because there are fewer recordings than AVE has."""
+"""The plans of the profiles: small enough for the package; more dropout than the paper, because there are fewer recordings than in AVE."""
 
 
 def frozen_encoders(profile: str, teachers: Path, work: Path) -> FrozenEncoders:
@@ -141,7 +141,7 @@ def frozen_encoders(profile: str, teachers: Path, work: Path) -> FrozenEncoders:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileRun:
-    """Where a profile is made, and how much of everything; the defaults are those of the models in the package."""
+    """Folders and amounts for making a profile; the defaults are those of the models in the package."""
 
     data: Path
     """Folder with index.csv."""
@@ -150,28 +150,28 @@ class ProfileRun:
     teachers: Path | None = None
     """Folder with yamnet.safetensors and mobilenetv2.safetensors; None for `weights` beside the data."""
     work: Path | None = None
-    """For what is made on the way, about 12 GB; None for the bundle's folder with `.work` at its end."""
+    """Folder for intermediate results, about 12 GB; None for the bundle's folder with `.work` at its end."""
     seeds: int = 5
-    """How many localizers are trained; the best on val clips is kept, all are reported."""
+    """Number of localizers to train; the best on val clips is kept, all are reported."""
     encoders: EncoderPlan = field(default_factory=EncoderPlan)
     """How the starter's encoders are made."""
     clips: ClipCounts = field(default_factory=ClipCounts)
     plain: ClipCounts = field(default_factory=lambda: ClipCounts(train=24, drawn=0, plain=True))
-    """Clips without rooms, night, blur and the like, to be judged on too; its few training clips are not trained on."""
+    """Clips without rooms, night, blur and similar changes, for more figures; the few training clips among them are not used."""
     changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Settings other than the profile's, by section: network, loss, train."""
     streams: StreamPlan = field(default_factory=StreamPlan)
-    """What it is judged on."""
+    """Streams on which the profile is judged."""
 
     @property
     def folders(self) -> tuple[Path, Path]:
-        """Give the teachers' folder and the work folder."""
+        """Return the teachers' folder and the work folder."""
         beside = self.out.with_name(f"{self.out.name}.work")
         return self.data.parent / "weights" if self.teachers is None else self.teachers, beside if self.work is None else self.work
 
 
 def make_profile(profile: str, run: ProfileRun) -> None:
-    """Make a profile's bundle; every stage whose result lies in the work folder is skipped.
+    """Make a profile's bundle; a stage is skipped if its result is in the work folder.
 
     Raises:
         DataError: when the index or the teachers' weights are missing.
@@ -193,7 +193,7 @@ def make_profile(profile: str, run: ProfileRun) -> None:
     experiment = _experiment(profile, folder, run.changes)
     outcome = run_experiment(folder, experiment, range(run.seeds), watcher=lambda _: _Log())
     judged = [judge_on_streams(one.network, folder, run.streams) for one in outcome.seeds]
-    network = cast("VSCG", outcome.chosen.network)  # it was asked for
+    network = cast("VSCG", outcome.chosen.network)  # `_experiment` asks for a VSCG
     shipped = judge_on_streams(network, folder, replace(run.streams, alarms_per_hour=CARD_ALARMS_PER_HOUR))
     figures = {f"hard_streams_card_{name}": value for name, value in shipped.figures.items()}
     figures |= _over_seeds("hard_clips", [one.scores.to_dict() for one in outcome.seeds])
@@ -219,7 +219,7 @@ def make_profile(profile: str, run: ProfileRun) -> None:
 
 
 def _experiment(profile: str, data: AveData, changes: Mapping[str, Mapping[str, object]]) -> Experiment:
-    """Put the profile's settings and the changes together."""
+    """Build the experiment from the profile's settings and the changes."""
     audio, visual = data.train.audio.shape, data.train.visual.shape
     sizes = {"audio_size": audio[2], "visual_size": visual[4], "grid": visual[2], "classes": len(data.classes)}
     plan = PROFILES[profile]
@@ -228,22 +228,22 @@ def _experiment(profile: str, data: AveData, changes: Mapping[str, Mapping[str, 
 
 
 def _need_teachers(profile: str, teachers: Path, work: Path) -> None:
-    """Raise DataError where the public weights are needed and missing."""
+    """Raise DataError if the public weights are needed and missing."""
     made = profile == "starter" and all((work / "runs" / f"{name}.safetensors").exists() for name in ("audio", "visual"))
     for name in () if made else ("yamnet.safetensors", "mobilenetv2.safetensors"):
         if not (teachers / name).is_file():
-            msg = f"the {profile} profile needs the public weights {name}, which must lie in {teachers}, got no such file"
+            msg = f"the {profile} profile needs the public weights {name}, which must be in {teachers}, got no such file"
             raise DataError(msg)
 
 
 def _composed(run: ProfileRun, frozen: FrozenEncoders, features: Path, clips: ClipCounts) -> AveData:
-    """Compose a folder, where it is not there, and open it."""
+    """Compose a folder of clips if it is missing or incomplete, and open it."""
     compose(run.data, features, frozen, run.folders[1], clips, seed=0, progress=_say_clips)
     return open_ave(features, AveOptions())
 
 
 def _over_seeds(prefix: str, figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Give mean and deviation over the seeds of each figure."""
+    """Return mean and standard deviation over the seeds, for each figure."""
     found: dict[str, float] = {}
     for name in figures[0]:
         mean, deviation = mean_and_deviation([one[name] for one in figures])
@@ -257,27 +257,27 @@ def _say_clips(done: int, total: int) -> None:
 
 
 class _Log:
-    """Tells the log of every epoch that was scored."""
+    """Logs every epoch."""
 
     def step(self, report: StepReport) -> None:
-        """Say nothing of single steps."""
+        """Log nothing for single steps."""
 
     def epoch(self, record: EpochRecord) -> None:
-        """Log the loss, and the scores on the validation clips where they were looked at."""
+        """Log the loss, and the accuracy on the validation clips if it was measured."""
         scores = "" if record.validation is None else f" accuracy={record.validation['accuracy']:.4f} best={record.best}"
         _log.info("epoch=%d loss=%.3f%s", record.epoch, record.loss, scores)
 
 
 def main() -> None:
-    """Read the command line, log to standard error and train."""
+    """Read the command line, and make the profile or one encoder; log to standard error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("profile", choices=sorted(PROFILES))
     parser.add_argument("--data", type=Path, required=True, help="folder with index.csv")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--teachers", type=Path, help="folder with yamnet.safetensors and mobilenetv2.safetensors")
-    parser.add_argument("--work", type=Path, help="folder for what is made on the way, about 12 GB")
-    parser.add_argument("--seeds", type=int, default=5, help="localizers trained; the best on val is kept")
-    parser.add_argument("--only", choices=PARTS, help="make one encoder and stop: both may so be made side by side")
+    parser.add_argument("--work", type=Path, help="folder for intermediate results, about 12 GB")
+    parser.add_argument("--seeds", type=int, default=5, help="number of localizers to train; the best on val is kept")
+    parser.add_argument("--only", choices=PARTS, help="make one encoder and stop, so that two processes can make both at the same time")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

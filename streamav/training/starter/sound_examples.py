@@ -1,6 +1,6 @@
-"""Renders the seconds of sound that the compact audio encoder learns from, each with what a public teacher makes of it.
+"""Renders the training segments of sound for the compact audio encoder, each with the features of a public teacher.
 
-The teacher hears each second at one common level: its opinion must not depend on how loud the student hears it. It knows no loss.
+The teacher gets every segment at one level, so that its features do not depend on the level for the student. This module trains nothing.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamav.features.logmel import LogMelOptions, log_mel
-from streamav.training.composite.drawn import KINDS, drawn_second
+from streamav.training.composite.drawn import KINDS, drawn_segment
 from streamav.training.composite.sound import rms
-from streamav.training.composite.views import second_of_ambience, second_of_sound
+from streamav.training.composite.views import segment_of_ambience, segment_of_sound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,44 +23,44 @@ if TYPE_CHECKING:
 
     from streamav.training.composite.material import Item, Material
 
-__all__ = ["OFFSET", "SecondCounts", "render_seconds"]
+__all__ = ["OFFSET", "SegmentCounts", "render_segments"]
 
 OFFSET = LogMelOptions(offset=0.001)
-"""Front end of the compact audio encoder, that of its teacher YAMNet: quiet sounds stay visible."""
+"""Log-mel options of the compact audio encoder, the same as YAMNet's (its teacher): quiet sounds stay visible."""
 TEACHER_BATCH = 32
 TEACHER_RMS = 0.08
-"""Level at which the teacher hears, of full scale."""
+"""RMS level of the sound for the teacher, as a share of full scale."""
 UNLABELLED = -1
-"""Label of a second in which two classes sound, or one hardly does."""
+"""Label of a segment with sounds of two classes, or with a sound that is hardly audible."""
 AUDIBLE_SHARE = 0.25
-"""A second has its class as label when the sound is audible in at least this share of it."""
+"""A segment has its class as label if the sound is audible in at least this share of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SecondCounts:
-    """How many seconds of each kind are rendered."""
+class SegmentCounts:
+    """Number of segments of each kind."""
 
     per_class: int
     none: int
-    """Seconds of ambience, noise or silence."""
+    """Segments of ambience, noise or silence."""
     mixed: int
-    """Seconds of two classes at once, without a label."""
+    """Segments of two classes at once, without a label."""
     drawn: int
-    """Seconds of each kind of the embedded scene, and of its murmur."""
+    """Segments of each kind of the embedded scene, and of its ambience."""
 
 
-def render_seconds(
-    material: Material, teacher: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int, counts: SecondCounts, folder: Path
+def render_segments(
+    material: Material, teacher: Callable[[NDArray[np.float32]], NDArray[np.float32]], seed: int, counts: SegmentCounts, folder: Path
 ) -> None:
-    """Render seconds of sound in ambience and the teacher's embeddings of them.
+    """Render segments of sound in ambience, and the teacher's embeddings of them.
 
     Args:
         material: one split.
         teacher: see `teachers.audio_teacher`.
-        seed: of everything random.
-        counts: how many of each kind.
-        folder: for patches.npy (n, 96, 64) float16, embeddings.npy (n, 1024) float16 and, last, labels.npy (n,) int64: C for none,
-            -1 where two sound or one hardly does.
+        seed: seed of all random choices.
+        counts: number of segments of each kind.
+        folder: folder for patches.npy (n, 96, 64) float16, embeddings.npy (n, 1024) float16 and, last, labels.npy (n,) int64:
+            C for none, -1 for two classes or a sound that is hardly audible.
     """
     rng = np.random.default_rng(seed)
     plan = _plan(material, counts, rng)
@@ -81,8 +81,8 @@ def render_seconds(
     np.save(folder / "labels.npy", labels)
 
 
-def _plan(material: Material, counts: SecondCounts, rng: np.random.Generator) -> list[tuple[str, int]]:
-    """List kind and class index of every second, in random order."""
+def _plan(material: Material, counts: SegmentCounts, rng: np.random.Generator) -> list[tuple[str, int]]:
+    """Return kind and class index of every segment, in random order."""
     none = len(material.labels)
     plan = [("sound", index) for index in range(none) for _ in range(counts.per_class)]
     plan += [("ambience", none)] * counts.none + [("mixed", UNLABELLED)] * counts.mixed
@@ -92,7 +92,7 @@ def _plan(material: Material, counts: SecondCounts, rng: np.random.Generator) ->
 
 
 class _Seconds:
-    """Mixes one second of a kind, RMS near 1, and tells its label."""
+    """Mixes one segment of a kind, RMS near 1, and returns it with its label."""
 
     def __init__(self, material: Material, rng: np.random.Generator) -> None:
         self._material, self._rng = material, rng
@@ -101,7 +101,7 @@ class _Seconds:
 
     def render(self, kind: str, index: int) -> tuple[NDArray[np.float32], int]:
         if kind == "drawn":
-            return drawn_second(self._material.labels[index] if index < len(self._sounds) else None, self._rng), index
+            return drawn_segment(self._material.labels[index] if index < len(self._sounds) else None, self._rng), index
         if kind == "ambience":
             chance = self._rng.random()
             gain = 0.0 if chance < 0.03 else 10 ** (self._rng.uniform(-40, 0) / 20) if chance < 0.3 else 1.0  # noqa: PLR2004
@@ -115,10 +115,10 @@ class _Seconds:
 
     def _sound(self, index: int) -> tuple[NDArray[np.float32], float]:
         items = self._sounds[index]
-        return second_of_sound(self._material, items[int(self._rng.integers(len(items)))], self._rng)
+        return segment_of_sound(self._material, items[int(self._rng.integers(len(items)))], self._rng)
 
     def _ambience(self) -> NDArray[np.float32]:
-        return second_of_ambience(self._material, self._ambients, self._rng)
+        return segment_of_ambience(self._material, self._ambients, self._rng)
 
     def _in_ambience(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:
         snr_db = self._rng.uniform(-5, 30)

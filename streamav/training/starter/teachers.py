@@ -1,6 +1,6 @@
-"""The public networks that the compact encoders learn from, as functions of arrays, in ONNX Runtime.
+"""Loads the public networks that teach the compact encoders, as functions of arrays, in ONNX Runtime.
 
-No number of theirs goes into a model. It knows no student, no example and no loss.
+Their weights are not copied into the starter. This module trains nothing and makes no examples.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ __all__ = ["audio_teacher", "visual_teacher"]
 
 
 def visual_teacher(weights: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """Give MobileNetV2 as a function of pictures (B, 224, 224, 3) uint8 to grids (B, 7, 7, 1280), in ONNX Runtime (4 x torch here)."""
+    """Return MobileNetV2 as a function from pictures (B, 224, 224, 3) uint8 to grids (B, 7, 7, 1280), in ONNX Runtime.
+
+    ONNX Runtime was about four times as fast as torch in this use.
+    """
     network = MobileNetV2().eval()
     network.load_state_dict(mobilenetv2_state(load_file(weights / "mobilenetv2.safetensors")), strict=False)
     return session(network, torch.zeros(2, MOBILENETV2_SIDE, MOBILENETV2_SIDE, 3, dtype=torch.uint8))
 
 
 def audio_teacher(weights: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Give YAMNet as a function of patches (B, 96, 64) to embeddings (B, 1024), in ONNX Runtime."""
+    """Return YAMNet as a function from patches (B, 96, 64) to embeddings (B, 1024), in ONNX Runtime."""
     network = Yamnet().eval()
     network.load_state_dict(yamnet_state(load_file(weights / "yamnet.safetensors")))
     return session(network, torch.zeros(2, 96, 64))

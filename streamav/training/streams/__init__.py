@@ -1,1 +1,1 @@
-"""Trained networks on streams: run, judged, tuned."""
+"""Runs trained networks on streams, scores them there, and tunes detection settings."""

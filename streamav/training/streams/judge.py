@@ -1,6 +1,6 @@
-"""Judges a trained network on streams: thresholds are chosen on val streams, figures come of test streams.
+"""Evaluates a trained network on streams: thresholds are chosen on val streams, and the figures are computed on test streams.
 
-It knows features and labels of a folder, no media and no engine.
+It reads features and labels of a folder. Media and engines are not used.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ __all__ = ["StreamJudgement", "StreamPlan", "judge_on_streams"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamPlan:
-    """Which streams, and what is asked of the thresholds."""
+    """Number and length of the streams, and the requirements for the thresholds."""
 
     streams: int = 6
     minutes: float = 15.0
     seeds: tuple[int, ...] = (0, 1)
-    """Of the manifests of test streams; val streams take the first."""
+    """Seeds of the manifests of test streams; val streams use the first seed."""
     latency: int = 2
-    """L, 1 to T."""
+    """Latency L in segments, 1 to T."""
     alarms_per_hour: float = 6.0
-    """Most false alarms in an hour of background, on val streams."""
+    """Largest number of false alarms in an hour of background, on val streams."""
 
     def options(self, seed: int) -> ManifestOptions:
-        """Give the layout of one seed's streams."""
+        """Return the layout of one seed's streams."""
         return ManifestOptions(streams=self.streams, seconds=round(self.minutes * 60), seed=seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamJudgement:
-    """What a network came to."""
+    """The result of a network on streams."""
 
     thresholds: Thresholds
     """Chosen on val streams."""
     latency: int
     figures: dict[str, float]
-    """Of test streams, by name; means over the manifests' seeds."""
+    """Figures of test streams, by name; means over the manifests' seeds."""
 
 
 def judge_on_streams(network: nn.Module, data: AveData, plan: StreamPlan, decision: Decision = "argmax29") -> StreamJudgement:
@@ -62,8 +62,8 @@ def judge_on_streams(network: nn.Module, data: AveData, plan: StreamPlan, decisi
     Args:
         network: a trained localizer.
         data: a folder with val and test splits.
-        plan: which streams.
-        decision: which head speaks.
+        plan: the streams and the requirements for the thresholds.
+        decision: the head that the probabilities come from.
     """
     val = _streams(network, data, "val", plan.options(plan.seeds[0]), decision)
     thresholds = tune_general(val, plan.latency, plan.alarms_per_hour)[0].thresholds
@@ -73,7 +73,7 @@ def judge_on_streams(network: nn.Module, data: AveData, plan: StreamPlan, decisi
 
 
 def _scored(streams: list[ScoredStream], latency: int, thresholds: Thresholds) -> dict[str, float]:
-    """Return the figures of one manifest's test streams; the names of accuracies end in the age, which counts from zero."""
+    """Return the figures of one manifest's test streams; the names of accuracies end with the age, which counts from 0."""
     result = score_streams(streams, thresholds, latencies=(latency,))
     now, age = result.latencies[0], result.ages[final_age(latency)]
     found = {f"accuracy_at_{one.age}": one.accuracy for one in result.ages if one.age in {0, age.age, 9}}
@@ -92,7 +92,7 @@ def _scored(streams: list[ScoredStream], latency: int, thresholds: Thresholds) -
 
 
 def _streams(network: nn.Module, data: AveData, split: str, options: ManifestOptions, decision: Decision) -> list[ScoredStream]:
-    """Run every stream of a split: VSCG as it runs live, a network that is not split in two a whole window at a time."""
+    """Run every stream of a split: VSCG as in a live run, other networks on whole windows."""
     features = data.val if split == "val" else data.test
     manifest = manifest_of(data, split, options)
     return list(run_streams(network, features, manifest, decision))

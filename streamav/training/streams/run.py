@@ -1,6 +1,6 @@
-"""Runs a trained VSCG over streams laid out of a data set, as it runs live: every second encoded once, a window every second.
+"""Runs a trained VSCG over streams composed of a data set, as in a live run: each segment is encoded once, and each completes a window.
 
-It scores nothing (`streamav.evaluation` does) and chooses nothing.
+It computes no scores (`streamav.evaluation` does) and selects nothing.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import torch
 
 from streamav.evaluation.baselines import AlignedStream
 from streamav.evaluation.counting import ScoredStream
-from streamav.evaluation.manifest import Manifest, ManifestOptions, StreamSeconds, make_manifest
+from streamav.evaluation.manifest import Manifest, ManifestOptions, StreamSegments, make_manifest
 from streamav.networks.heads import segment_probabilities
 from streamav.networks.vscg import VSCG
-from streamav.training.data.feature_set import FeatureSet, Seconds
+from streamav.training.data.feature_set import FeatureSet, SegmentRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["manifest_of", "run_aligned", "run_stream", "run_streams"]
 
 _BLOCK = 16
-"""Rows of T seconds that are encoded at once: 160 MB of AVE's maps."""
+"""Number of rows of T segments that are encoded at once: 160 MB of AVE's visual features."""
 _WINDOWS = 256
 _WHOLE_WINDOWS = 64
 
 
 def manifest_of(data: AveData, split: str, options: ManifestOptions) -> Manifest:
-    """Draw the streams of the val or test split; test streams leave out the videos that training has seen."""
+    """Draw the streams of the val or test split; videos that are also in the training split are not used."""
     part = data.val if split == "val" else data.test
     rows = part.rows[~np.isin(part.rows, data.repeated)]
     classes = part.tags[rows].argmax(axis=1)
@@ -44,7 +44,7 @@ def manifest_of(data: AveData, split: str, options: ManifestOptions) -> Manifest
 
 
 def run_streams(network: nn.Module, features: FeatureSet, manifest: Manifest, decision: Decision) -> Iterator[ScoredStream]:
-    """Run every stream of a manifest, VSCG as it runs live and other networks a window at a time; one is in memory at a time."""
+    """Run every stream of a manifest: VSCG as in a live run, other networks on whole windows; one stream is in memory at a time."""
     for number in range(len(manifest.streams)):
         stream = manifest.seconds(number, features.labels, features.background)
         if isinstance(network, VSCG):
@@ -53,14 +53,14 @@ def run_streams(network: nn.Module, features: FeatureSet, manifest: Manifest, de
             yield _run_whole_windows(network, features, stream, decision)
 
 
-def run_stream(network: VSCG, features: FeatureSet, stream: StreamSeconds, decision: Decision) -> ScoredStream:
+def run_stream(network: VSCG, features: FeatureSet, stream: StreamSegments, decision: Decision) -> ScoredStream:
     """Score every window of one stream.
 
     Args:
-        network: in eval mode; stays so.
+        network: the network; it is set to eval mode.
         features: the data set whose rows the stream names.
-        stream: S seconds, at least T.
-        decision: which head the probabilities come from.
+        stream: S segments, at least T.
+        decision: the head that the probabilities come from.
     """
     segments = features.labels.shape[1]
     network.eval()
@@ -74,29 +74,29 @@ def run_stream(network: VSCG, features: FeatureSet, stream: StreamSeconds, decis
     return ScoredStream(np.concatenate(said), stream.labels)
 
 
-def _run_whole_windows(network: nn.Module, features: FeatureSet, stream: StreamSeconds, decision: Decision) -> ScoredStream:
-    """Score every window of one stream with a network that takes windows only; each second is looked at ten times."""
+def _run_whole_windows(network: nn.Module, features: FeatureSet, stream: StreamSegments, decision: Decision) -> ScoredStream:
+    """Score every window of one stream with a network that takes whole windows only; each segment is then computed up to T times."""
     segments = features.labels.shape[1]
-    columns = {name: getattr(stream, name) for name in StreamSeconds.__dataclass_fields__}
+    columns = {name: getattr(stream, name) for name in StreamSegments.__dataclass_fields__}
     said = []
     count = len(stream.labels) - segments + 1
     network.eval()
     with torch.inference_mode():
         for start in range(0, count, _WHOLE_WINDOWS):
             places = np.arange(start, min(start + _WHOLE_WINDOWS, count))[:, None] + np.arange(segments)
-            batch = features.gather_seconds(Seconds(**{name: values[places] for name, values in columns.items()}))
+            batch = features.gather_segments(SegmentRows(**{name: values[places] for name, values in columns.items()}))
             said.append(segment_probabilities(network(batch.audio, batch.visual), decision).numpy())
     return ScoredStream(np.concatenate(said), stream.labels)
 
 
 def run_aligned(network: VSCG, features: FeatureSet, manifest: Manifest, decision: Decision) -> Iterator[AlignedStream]:
-    """Judge each piece of each stream in a window of its whole clip, as if the cuts were known: the offline oracle.
+    """Score each piece of each stream in a window of its whole clip, as if the cuts were known (the offline oracle).
 
     Args:
-        network: in eval mode; stays so.
+        network: the network; it is set to eval mode.
         features: the data set whose rows the manifest names.
         manifest: the streams.
-        decision: which head the probabilities come from.
+        decision: the head that the probabilities come from.
     """
     segments = features.labels.shape[1]
     network.eval()
@@ -105,32 +105,35 @@ def run_aligned(network: VSCG, features: FeatureSet, manifest: Manifest, decisio
         said = []
         for start in range(0, len(pieces), _BLOCK):
             block = pieces[start : start + _BLOCK]
-            batch = features.gather_seconds(_whole(block, segments))
+            batch = features.gather_segments(_whole(block, segments))
             with torch.inference_mode():
                 scores = segment_probabilities(network(batch.audio, batch.visual), decision).numpy()
             said += [scores[place, piece.start : piece.start + piece.length] for place, piece in enumerate(block)]
         yield AlignedStream(np.concatenate(said), truth, segments)
 
 
-def _whole(pieces: Sequence[Piece], segments: int) -> Seconds:
-    """Name all seconds of the clips that pieces were cut from; their labels are not used."""
+def _whole(pieces: Sequence[Piece], segments: int) -> SegmentRows:
+    """Return all segments of the clips that the pieces were cut from; their labels are not used."""
     seconds = np.tile(np.arange(segments, dtype=np.int64), (len(pieces), 1))
     heard, seen = (
         np.repeat(np.array(rows, dtype=np.int64)[:, None], segments, axis=1)
         for rows in ([piece.audio_row for piece in pieces], [piece.visual_row for piece in pieces])
     )
-    return Seconds(audio_rows=heard, audio_seconds=seconds, visual_rows=seen, visual_seconds=seconds, labels=np.zeros_like(seconds))
+    return SegmentRows(audio_rows=heard, audio_segments=seconds, visual_rows=seen, visual_segments=seconds, labels=np.zeros_like(seconds))
 
 
-def _encoded(network: VSCG, features: FeatureSet, stream: StreamSeconds, segments: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Encode each second once, (S, D) for sound and picture; seconds are read in rows of T, so that a clip is read but once or twice."""
+def _encoded(network: VSCG, features: FeatureSet, stream: StreamSegments, segments: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encode each segment once; return (S, D) for sound and for picture.
+
+    Segments are read in rows of T, so that a clip is read only once or twice.
+    """
     count = len(stream.labels)
     rows = -(-count // segments)
-    padded = {name: _padded(getattr(stream, name), rows * segments).reshape(rows, segments) for name in StreamSeconds.__dataclass_fields__}
+    padded = {name: _padded(getattr(stream, name), rows * segments).reshape(rows, segments) for name in StreamSegments.__dataclass_fields__}
     padded["labels"] = np.maximum(padded["labels"], 0)
     heard, seen = [], []
     for start in range(0, rows, _BLOCK):
-        batch = features.gather_seconds(Seconds(**{name: values[start : start + _BLOCK] for name, values in padded.items()}))
+        batch = features.gather_segments(SegmentRows(**{name: values[start : start + _BLOCK] for name, values in padded.items()}))
         a, v, _ = network.encode_segment(batch.audio.flatten(0, 1), batch.visual.flatten(0, 1))
         heard.append(a)
         seen.append(v)

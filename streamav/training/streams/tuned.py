@@ -1,6 +1,6 @@
-"""Writes what tuning found: a copy of a bundle, a configuration file for `streamav run`, and a picture of the curve.
+"""Writes the result of tuning: a copy of a bundle, a configuration file for `streamav run`, and a plot of the curve.
 
-It chooses nothing and runs nothing.
+It selects nothing and runs no network.
 """
 
 from __future__ import annotations
@@ -28,45 +28,45 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """Lines over false alarms an hour."""
+    """A plot with false alarms per hour on the horizontal axis."""
 
     title: str
     alarms_per_hour: tuple[float, ...]
     lines: dict[str, tuple[float, ...]]
-    """By name; each as long as the axis."""
+    """Values of each line, by name; each as long as `alarms_per_hour`."""
     chosen: float
-    """Where on the axis the settings are that were chosen."""
+    """False alarms per hour of the chosen settings."""
 
 
 def detection_of(card: ModelCard, general: Thresholds, classes: Sequence[Thresholds], latency_segments: int) -> DetectionCard:
-    """Return the detection part of a card; only classes whose settings are not the general ones get an entry.
+    """Return the detection part of a card; only classes whose settings differ from the general ones get an entry.
 
     Args:
-        card: of the model.
-        general: for classes without an entry.
-        classes: C settings by class_id.
-        latency_segments: L that they were tuned for.
+        card: card of the model.
+        general: settings of the classes without an entry.
+        classes: settings of each of the C classes, by class_id.
+        latency_segments: the latency L for which the settings were tuned.
     """
     own = {slug: PartialThresholds(**asdict(setting)) for slug, setting in zip(card.slugs, classes, strict=True) if setting != general}
     return DetectionCard(**asdict(general), latency_segments=latency_segments, classes=own)
 
 
 def write_tuned_bundle(bundle: Bundle, out: Path, detection: DetectionCard) -> None:
-    """Copy a bundle with other detection settings; the weights stay as they are, byte for byte.
+    """Copy a bundle with other detection settings; the weights are copied byte for byte.
 
     Raises:
-        ModelError: when *out* is taken or the disk refuses.
+        ModelError: when *out* exists or cannot be written.
     """
     copy_bundle(bundle, out, card=bundle.card.model_copy(update={"detection": detection}))
 
 
 def config_text(model: str, detection: DetectionCard, remarks: Sequence[str]) -> str:
-    """Give the TOML text of a configuration with a model and its detection settings, every one of them.
+    """Return the TOML text of a configuration with a model and all of its detection settings.
 
     Args:
-        model: name or folder.
-        detection: settings.
-        remarks: lines of the comment at its head.
+        model: name or folder of the model.
+        detection: the detection settings.
+        remarks: lines of the comment at the top of the file.
     """
     lines = [*(f"# {line}" for line in remarks), "", "[model]", f"name = {json.dumps(model, ensure_ascii=False)}", "", "[detection]"]
     lines.append(f"latency_segments = {detection.latency_segments}")
@@ -78,10 +78,10 @@ def config_text(model: str, detection: DetectionCard, remarks: Sequence[str]) ->
 
 
 def write_config(path: Path, text: str) -> None:
-    """Write a configuration file that is not there yet.
+    """Write a new configuration file.
 
     Raises:
-        SettingsError: when it is there, or cannot be written.
+        SettingsError: when the file exists or cannot be written.
     """
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -110,8 +110,8 @@ def draw_curve(curve: Curve, path: Path) -> None:
     for name, values in curve.lines.items():
         axes.plot(curve.alarms_per_hour, values, marker=".", label=name)
     axes.axvline(curve.chosen, color="grey", linestyle="--", label="chosen")
-    axes.set(xlabel="false alarms an hour", title=curve.title)
-    axes.set_xscale("symlog", linthresh=1.0)  # 0 must have a place
+    axes.set(xlabel="false alarms per hour", title=curve.title)
+    axes.set_xscale("symlog", linthresh=1.0)  # a plain logarithmic axis has no 0
     axes.set_xlim(left=-0.05)
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
@@ -123,8 +123,8 @@ def draw_curve(curve: Curve, path: Path) -> None:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Draw values as one line of bars, the least as the lowest; what is not a number is a space."""
-    real = [value for value in values if value == value]  # noqa: PLR0124 - NaN differs from itself
+    """Return the values as one line of bars; the smallest value is the lowest bar, and NaN is a space."""
+    real = [value for value in values if value == value]  # noqa: PLR0124 - NaN is not equal to itself
     if not real:
         return " " * len(values)
     low, span = min(real), max(real) - min(real)

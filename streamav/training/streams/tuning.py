@@ -1,6 +1,6 @@
-"""Turns scores into detection settings with the figures, the curve and the caveats that belong to them.
+"""Makes detection settings from scores, with the figures, the curve and the remarks that belong to them.
 
-`streamav.evaluation` chooses; this module puts its choice into a model card's terms and says how far it can be trusted.
+`streamav.evaluation` chooses the settings. This module converts them to the form of a model card and states how reliable they are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamav.bundle import DetectionCard, ModelCard
-    from streamav.evaluation.counting import OperatingTable, ScoredSeconds
+    from streamav.evaluation.counting import FinalSegments, OperatingTable
     from streamav.evaluation.events import EventCounts
     from streamav.evaluation.tuning.classes import Tuned
     from streamav.evaluation.tuning.quiet import QuietTable, Raised
@@ -30,49 +30,51 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "Outcome", "raised_on_quiet", "tuned_on_streams"]
 
 _Checks = tuple["EventCounts | None", "EventCounts | None"]
-"""Counts on streams that were not tuned on: with settings of single classes, and with the general ones alone."""
+"""Counts on streams that were not used for tuning: with settings for single classes, and with the general settings only."""
 _BUDGETS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 6.0, 10.0, 20.0, 40.0, 60.0)
-"""Budgets of the curve, false alarms an hour."""
+"""Budgets of the curve, in false alarms per hour."""
 _LEFT = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
-"""Alarms left in quiet recordings, for their curve."""
+"""Numbers of alarms left in quiet recordings, for the points of the curve."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is tuned for."""
+    """The requirements that tuning must meet."""
 
     alarms: float
-    """Budget: false alarms an hour of all classes together, at least 0."""
+    """Budget: false alarms per hour of all classes together, at least 0."""
     latency: int
-    """L, 1 to 10, as of `streamav run`."""
+    """Latency L in segments, 1 to 10, as in `streamav run`."""
     only: tuple[int, ...] | None = None
-    """class_ids that may get settings of their own; None for all."""
+    """class_ids of the classes that may get their own settings; None for all classes."""
     least_events: int = LEAST_EVENTS
-    """On streams: true events that give a class settings of its own."""
+    """On streams: number of true events that a class needs to get its own settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What tuning found, whichever way."""
+    """The result of tuning, on streams or on quiet recordings."""
 
     detection: DetectionCard
     figures: dict[str, object]
     points: list[dict[str, float]]
-    """The curve, one row for each budget."""
+    """The points of the curve, one for each budget."""
     curve: Curve
     remarks: list[str]
-    """Sentences that say how sure it is."""
+    """Sentences that state how reliable the result is."""
 
 
-def tuned_on_streams(card: ModelCard, streams: Sequence[ScoredSeconds], asked: Asked) -> Outcome:
-    """Choose the settings with the best event-F1 for the budget; half of the streams check the other half.
+def tuned_on_streams(card: ModelCard, streams: Sequence[FinalSegments], asked: Asked) -> Outcome:
+    """Choose the settings with the best event-F1 within the budget.
+
+    As a check, settings are also chosen on each half of the streams and scored on the other half.
 
     Raises:
-        DataError: when there is nothing to tune on or no settings keep the budget.
+        DataError: when there is no stream, no event or no background to tune on, or no settings keep the budget.
     """
     halves = [operating_table(half, class_candidates()) for half in (streams[::2], streams[1::2]) if half]
     if not halves:
-        msg = "tuning needs at least one stream"
+        msg = "tuning needs at least one stream, got none"
         raise DataError(msg)
     table = halves[0] if len(halves) == 1 else halves[0] + halves[1]
     best = tune_classes(table, asked.alarms, asked.least_events, asked.only)
@@ -94,15 +96,15 @@ def tuned_on_streams(card: ModelCard, streams: Sequence[ScoredSeconds], asked: A
 
 
 def raised_on_quiet(card: ModelCard, recordings: Sequence[NDArray[np.floating]], asked: Asked) -> Outcome:
-    """Raise the thresholds of a card as little as keeps the budget on recordings in which nothing happens.
+    """Raise the thresholds of a card by as little as possible to keep the budget on recordings without events.
 
     Args:
-        card: where the thresholds start from.
-        recordings: final probabilities of each, shape (S, C + 1).
+        card: card with the thresholds to start from.
+        recordings: final probabilities of each recording, shape (S, C + 1).
         asked: budget and latency.
 
     Raises:
-        DataError: when there is no second to look at or no thresholds keep the budget.
+        DataError: when the recordings have no segment, or no thresholds keep the budget.
     """
     before = card.thresholds()
     table = quiet_table(recordings, before)
@@ -145,7 +147,10 @@ def _plain(detection: DetectionCard) -> dict[str, object]:
 
 
 def _checked(halves: Sequence[OperatingTable], asked: Asked) -> _Checks:
-    """Score each half with the settings of the other: those of single classes, and the general ones for all."""
+    """Score each half of the streams with settings chosen on the other half: with settings for single classes, and with general ones only.
+
+    Both counts are None if there is only one half.
+    """
     if len(halves) == 1:
         return None, None
     everyone = int(sum(half.true.sum() for half in halves))
@@ -174,21 +179,24 @@ def _stream_figures(detection: DetectionCard, best: Tuned, checks: _Checks, aske
 def _stream_remarks(counts: EventCounts, checks: _Checks, asked: Asked) -> list[str]:
     chosen = (
         f"Chosen on validation streams with {counts.true} events and {counts.background_seconds / 3600.0:.2f} h of background: "
-        f"event-F1 {counts.f1:.3f} at {counts.background_false_alarms_per_hour:.2f} false alarms an hour (budget {asked.alarms:g})."
+        f"event-F1 {counts.f1:.3f} at {counts.background_false_alarms_per_hour:.2f} false alarms per hour (budget {asked.alarms:g})."
     )
     own, general = checks
     if own is None or general is None:
-        return [chosen, "What settings were chosen on is no test of them; there are too few streams for one half to check the other."]
+        return [
+            chosen,
+            "The same streams cannot test these settings, and there are too few streams for a test of one half with the other.",
+        ]
     checked = (
         f"Chosen on one half of the streams and scored on the other: event-F1 {own.f1:.3f} at "
-        f"{own.background_false_alarms_per_hour:.2f} false alarms an hour; with general settings alone {general.f1:.3f}."
+        f"{own.background_false_alarms_per_hour:.2f} false alarms per hour; with general settings only {general.f1:.3f}."
     )
-    advice = ["So settings of single classes do not pay here: use more streams, or a higher --least-events."] if own.f1 < general.f1 else []
+    advice = ["Here, settings for single classes do not help: use more streams or a higher --least-events."] if own.f1 < general.f1 else []
     return [chosen, checked, *advice]
 
 
 def _quiet_points(table: QuietTable, asked: Asked, labels: Sequence[str]) -> list[dict[str, float]]:
-    """Tell for several budgets what must be raised; budgets that nothing keeps are left out."""
+    """Return, for several budgets, the thresholds that must be raised; budgets that no thresholds keep are omitted."""
     allowed = {int(asked.alarms * table.hours + 1e-9), table.before, *_LEFT}
     points = []
     for left in sorted(count for count in allowed if count <= table.before):
@@ -210,24 +218,24 @@ def _quiet_points(table: QuietTable, asked: Asked, labels: Sequence[str]) -> lis
 
 
 def _quiet_remarks(table: QuietTable, found: Raised, asked: Asked, raised: int) -> list[str]:
-    """Say how far hours of quiet recordings can be trusted."""
+    """Return sentences that state how reliable a result on quiet recordings is."""
     hours, left = table.hours, found.total
     counted = (
-        f"{hours:.3g} h of quiet recordings: {table.before} false alarms before, {left} after ({left / hours:.3g} an hour, "
-        f"budget {asked.alarms:g}). No rate below {1.0 / hours:.3g} an hour can be told from none."
+        f"{hours:.3g} h of quiet recordings: {table.before} false alarms before, {left} after ({left / hours:.3g} per hour, "
+        f"budget {asked.alarms:g}). These recordings are too short to measure a rate below {1.0 / hours:.3g} per hour."
     )
     remarks = [counted]
     rule = " (rule of three)" if left == 0 else ""
     remarks.append(
-        f"Had the thresholds been fixed beforehand, {left} alarms in {hours:.3g} h would mean at most "
-        f"{upper_rate(left, hours):.3g} an hour, with 95 % confidence{rule}."
+        f"For thresholds that were fixed before the recordings, {left} alarms in {hours:.3g} h mean at most "
+        f"{upper_rate(left, hours):.3g} per hour, with 95 % confidence{rule}."
     )
     if raised:
         remarks.append(
-            f"But {raised} thresholds were raised on these very recordings, each just above what it must silence: expect up to about "
-            f"{(left + raised) / hours:.3g} an hour in new ones, one more for each raised class in as many hours."
+            f"But {raised} thresholds were raised on these recordings, each just above the scores that must not give an alarm. In new "
+            f"recordings, expect up to about {(left + raised) / hours:.3g} per hour: in the same time, one more for each raised class."
         )
     if asked.alarms * hours < 3.0:  # noqa: PLR2004 - rule of three
-        need = f"takes {3.0 / asked.alarms:.3g} h without an alarm" if asked.alarms > 0.0 else "no recording is long enough"
-        remarks.append(f"To show {asked.alarms:g} an hour with 95 % confidence {need}.")
+        need = f"{3.0 / asked.alarms:.3g} h without an alarm are needed" if asked.alarms > 0.0 else "no recording is long enough"
+        remarks.append(f"To show a rate of {asked.alarms:g} per hour with 95 % confidence, {need}.")
     return remarks

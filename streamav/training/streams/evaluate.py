@@ -1,0 +1,178 @@
+"""Scores a model on the clips of a folder of features, and on streams made of these clips (`streamav eval`).
+
+`run` runs the model and `streamav.evaluation` scores it. This module reads no options and prints nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from streamav.engines.modules import build_localizer
+from streamav.errors import DataError
+from streamav.evaluation.bootstrap import bootstrap
+from streamav.evaluation.events import Collar, EventCounts, Overlap, count_events, spans_of_labels
+from streamav.evaluation.gaps import score_gaps
+from streamav.evaluation.manifest import ManifestOptions, parse_manifest
+from streamav.evaluation.protocol import FixedThresholds, aligned_row, head_rows, over_seeds, persistence_row, tuned
+from streamav.evaluation.scores import LATENCIES
+from streamav.evaluation.segments import score_segments
+from streamav.training.fit.selection import answers
+from streamav.training.streams.run import manifest_of, run_aligned, run_streams
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from streamav.bundle import Bundle
+    from streamav.evaluation.ages import Combination
+    from streamav.evaluation.manifest import Manifest
+    from streamav.evaluation.protocol import Row
+    from streamav.networks.options import Decision
+    from streamav.networks.vscg import VSCG
+    from streamav.training.data.folder import AveData
+
+__all__ = ["Figures", "StreamEvaluation", "clip_figures", "localizer_of", "streams_of"]
+
+Figures = dict[str, object]
+
+
+def localizer_of(bundle: Bundle, data: AveData) -> VSCG:
+    """Build the localizer of a bundle and check that the folder's features and classes fit it."""
+    network = build_localizer(bundle)
+    options = network.options
+    got = (int(data.val.audio.shape[2]), int(data.val.visual.shape[4]), int(data.val.visual.shape[2]), len(data.classes))
+    wanted = (options.audio_size, options.visual_size, options.grid, options.classes)
+    if got != wanted:
+        msg = f"features and classes must have the model's sizes {wanted} (audio, visual, grid, classes), the folder has {got}"
+        raise DataError(msg)
+    if bundle.card.slugs != tuple(entry.slug for entry in data.classes):  # displayed names may differ
+        msg = "the model's classes must be those of the folder, in the same order, and they are not; name another model or folder"
+        raise DataError(msg)
+    return network.eval()
+
+
+def clip_figures(network: VSCG, data: AveData, split: str) -> Figures:
+    """Score whole clips: accuracy as in the paper, and further figures that accuracy does not show."""
+    part = data.val if split == "val" else data.test
+    options = network.options
+    said = answers(network, part.batches(64), options.decision, options.decision_threshold)
+    background = part.background
+    right = (said.truth == said.decided).sum(axis=1).astype(float)
+    spread = bootstrap(right, np.full(len(right), float(said.truth.shape[1])))
+    found = [(truth, spans_of_labels(label, background)) for truth, label in zip(said.truth, said.decided, strict=True)]
+    wanted: dict[str, Collar | Overlap] = {
+        "event_f1": Collar(),
+        "event_f1_collar_2": Collar(onset=2.0, offset=2.0),
+        "event_f1_overlap": Overlap(),
+    }
+    events = {
+        name: sum((count_events(truth, spans, background, one) for truth, spans in found), EventCounts()).f1 for name, one in wanted.items()
+    }
+    scores = score_segments(said.truth, said.decided, background)
+    return {
+        "decision": options.decision,
+        "clips": len(part),
+        **scores.to_dict(),
+        "accuracy_95": [spread.low, spread.high],
+        **events,
+        "right_class_never_background": 1.0 - scores.always_background,
+    }
+
+
+def streams_of(data: AveData, split: str, size: tuple[int, float, int], path: Path | None) -> Manifest:
+    """Read the streams from a file, or make them at random and write them if a file is named."""
+    if path is not None and path.is_file():
+        found = parse_manifest(path.read_text(encoding="utf-8"), str(path))
+        if found.split != split:
+            msg = f"{path} must hold streams of the {split} split, got {found.split}"
+            raise DataError(msg)
+        return found
+    count, minutes, seed = size
+    made = manifest_of(data, split, ManifestOptions(streams=count, seconds=round(60 * minutes), seed=seed))
+    if path is not None:
+        path.write_text(made.to_json(), encoding="utf-8")
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvaluation:
+    """The systems to score on streams, and the choice of their thresholds."""
+
+    network: VSCG
+    bundle: Bundle
+    data: AveData
+    how: Combination
+    thresholds: Literal["tuned", "card"]
+    alarms: float
+    baselines: bool
+
+    def figures(self, manifests: Sequence[Manifest], tuning: Manifest | None) -> Figures:
+        """Fix all thresholds, then score the streams of every seed: per-segment head, the paper's head (one class a window), baselines."""
+        heads = self._heads()
+        systems = {system: self._fixed(tuning, head) for system, head in heads.items()}
+        if self.baselines:
+            systems["offline_oracle"] = self._fixed(tuning, heads["per_segment"], aligned=True)
+        tables: dict[str, list[Row]] = {}
+        shared: list[Row] = []
+        found: Figures = {
+            "aggregation": self.how,
+            "thresholds": self._told(systems, manifests[0].split, tuning),
+            "manifests": [{"split": one.split, "seed": one.seed, "streams": len(one.streams)} for one in manifests],
+        }
+        ages: Figures = {}
+        gaps: dict[str, Figures] = {}
+        for system, head in heads.items():
+            rows, more = self._scored(system, head, manifests, systems)
+            found[system], ages[system], by_latency = more
+            for latency, figures in by_latency.items():
+                gaps.setdefault(latency, {})[system] = figures
+            for row in rows:
+                (tables.setdefault(str(row.pooled.latency), []) if row.system == system else shared).append(row)
+        found |= {"ages_over_seeds": ages, "gaps": gaps}
+        found["tables"] = {latency: [row.to_dict() for row in [*rows, *shared]] for latency, rows in tables.items()}
+        return found
+
+    def _scored(
+        self, system: str, head: Decision, manifests: Sequence[Manifest], systems: dict[str, FixedThresholds]
+    ) -> tuple[list[Row], tuple[object, object, dict[str, object]]]:
+        """Score one head, and with the first one the baselines; return rows, and figures of all streams, by age and by kind of gap."""
+        fixed = systems[system]
+        seeds = [list(run_streams(self.network, self.data.val, one, head)) for one in manifests]
+        pooled, single, rows = head_rows(system, seeds, fixed, self.how)
+        if self.baselines and system == "per_segment":
+            rows.append(persistence_row(seeds, fixed.by_latency[LATENCIES[0]], self.how))
+            whole = [list(run_aligned(self.network, self.data.val, one, head)) for one in manifests]
+            rows.append(aligned_row(whole, systems["offline_oracle"].by_latency[LATENCIES[0]]))
+        ages = [over_seeds(same) for same in zip(*(one.ages for one in single), strict=True)]
+        every = [stream for some in seeds for stream in some]
+        kinds = [one.kinds(number) for one in manifests for number in range(len(one.streams))]
+        gaps: dict[str, object] = {
+            str(latency): [asdict(gap) for gap in score_gaps(every, kinds, latency, one, self.how)]
+            for latency, one in fixed.by_latency.items()
+        }
+        return rows, (pooled.to_dict(), ages, gaps)
+
+    def _heads(self) -> dict[str, Decision]:
+        heads: dict[str, Decision] = {"per_segment": "argmax29"}
+        if self.network.options.supervision != "weakly":
+            heads["two_stage"] = "two_stage"
+        return heads
+
+    def _fixed(self, tuning: Manifest | None, head: Decision, *, aligned: bool = False) -> FixedThresholds:
+        """Return the card's thresholds, or tune them on validation streams that the same head scored in the same way."""
+        if tuning is None:
+            return FixedThresholds(source="card", by_latency=dict.fromkeys(LATENCIES, self.bundle.card.thresholds()), within_limit={})
+        if aligned:
+            oracle = [one.windows() for one in run_aligned(self.network, self.data.val, tuning, head)]
+            return tuned(oracle, self.alarms, self.how, LATENCIES[:1])
+        return tuned(list(run_streams(self.network, self.data.val, tuning, head)), self.alarms, self.how)
+
+    def _told(self, systems: dict[str, FixedThresholds], split: str, tuning: Manifest | None) -> Figures:
+        told: Figures = {"chosen": self.thresholds, "systems": {name: one.to_dict() for name, one in systems.items()}}
+        if tuning is not None:
+            told |= {"split": tuning.split, "seed": tuning.seed, "streams": len(tuning.streams), "alarms_per_hour": self.alarms}
+            told["optimistic"] = tuning.split == split
+        return told

@@ -1,0 +1,69 @@
+"""A stand-in for the connection to an MQTT broker, for the tests of publishing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from streamav.publish.client import ConnectionFailedError
+from streamav.publish.patience import Failure
+
+
+@dataclass
+class FakeBroker:
+    """Replaces the broker and the client library: records the published messages and fails on request."""
+
+    log: list[tuple[str, bytes, int, bool]] = field(default_factory=list)
+    failures: Iterator[Failure] = field(default_factory=lambda: iter(()))
+    """Failures of the next calls of connect, one per call; the calls after them succeed."""
+    ids: list[str] = field(default_factory=list)
+    connected: bool = False
+    fail_after: int | None = None
+    """Lose the connection at the publish after this many messages."""
+    crash_after: int | None = None
+    """Raise an unexpected error at the publish after this many messages."""
+    echo: bool = True
+    """False: probe messages do not come back, as when the broker's access list denies them."""
+    _incoming: asyncio.Queue[tuple[str, bytes] | None] = field(default_factory=asyncio.Queue)
+
+    @asynccontextmanager
+    async def connect(self, client_id: str) -> AsyncIterator[FakeBroker]:
+        self.ids.append(client_id)
+        if (failure := next(self.failures, None)) is not None:
+            raise ConnectionFailedError(failure)
+        self.connected = True
+        self._incoming = asyncio.Queue()
+        try:
+            yield self
+        finally:
+            self.connected = False
+
+    def lose(self) -> None:
+        """Lose the connection; the reader of messages gets the error."""
+        self._incoming.put_nowait(None)
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:
+        await asyncio.sleep(0)
+        if self.fail_after is not None and len(self.log) >= self.fail_after:
+            self.fail_after = None
+            raise ConnectionFailedError(Failure(reason="lost"))
+        if self.crash_after is not None and len(self.log) >= self.crash_after:
+            self.crash_after = None
+            msg = "a fault"
+            raise RuntimeError(msg)
+        self.log.append((topic, payload, qos, retain))
+        if self.echo and topic.endswith("/doctor/probe"):
+            self._incoming.put_nowait((topic, payload))
+
+    async def subscribe(self, topic: str) -> bool:
+        return True
+
+    async def unsubscribe(self, topic: str) -> None:
+        pass
+
+    async def messages(self) -> AsyncIterator[tuple[str, bytes]]:
+        while (item := await self._incoming.get()) is not None:
+            yield item
+        raise ConnectionFailedError(Failure(reason="lost"))
