@@ -375,7 +375,7 @@ def test_a_byte_order_mark_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["1" * 5000, "[" * 100_000, "0x" + "f" * 500_000])
 @pytest.mark.parametrize("key", ["model.threads", "mqtt.outbox.bytes", "source.duration_s"])
 def test_a_value_that_no_one_can_read_is_one_short_message(tmp_path: Path, key: str, value: str) -> None:
-    """In a file, after --set and in the environment, a number of thousands of digits is refused; the error names the setting, not the value."""
+    """In a file, --set and the environment, a number of thousands of digits is refused; the error names the setting, not the value."""
     file = tmp_path / "run.toml"
     section, _, name = key.rpartition(".")
     file.write_text(f'mqtt.host = "h"\n[{section}]\n{name} = {value}\n', encoding="utf-8")
