@@ -181,6 +181,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", WRONG)
 def test_wrong_time_stamps_of_pictures_change_nothing(tmp_path: Path, wrong: str) -> None:
     """MPEG-TS with some pictures stamped wrongly gives the segments of the same recording stamped rightly."""
@@ -216,6 +217,7 @@ def heard_live(path: Path) -> list[Segment]:
     return segments + segmenter.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", WRONG)
 def test_wrong_time_stamps_of_a_live_stream_change_nothing(tmp_path: Path, wrong: str) -> None:
     """The same over TCP: segments are those of the stream stamped rightly, and none lacks its sound or its picture."""
@@ -228,6 +230,7 @@ def test_wrong_time_stamps_of_a_live_stream_change_nothing(tmp_path: Path, wrong
     assert not any(segment.quality.one_sided for segment in segments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("off_s", [-4.0, 37.0])
 def test_wrong_time_stamps_of_sound_change_nothing(tmp_path: Path, off_s: float) -> None:
     """A PES packet of sound holds some 0.2 s of it under one time stamp: a wrong one moves no sample."""
@@ -237,6 +240,7 @@ def test_wrong_time_stamps_of_sound_change_nothing(tmp_path: Path, off_s: float)
     assert_same(segments_of(MediaSource(str(path), LOOK, speed="max")), right)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sound", "picture"])
 @pytest.mark.parametrize("off_s", [-20.0, 20.0])
 def test_a_lasting_step_of_one_kind_is_taken_out(tmp_path: Path, kind: Literal["sound", "picture"], off_s: float) -> None:
@@ -273,6 +277,7 @@ def test_wrong_display_times_in_an_mp4_change_nothing(tmp_path: Path, every: int
     assert_same(segments, segments_of(MediaSource(str(right), LOOK, speed="max")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times_s", [range(20), [0, 5, 12, 13, 19], [0.2 * n + (n % 7 > 4) * 0.15 + n // 9 * 1.7 for n in range(50)]])
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_pictures_at_a_slow_or_irregular_rate_keep_their_times(tmp_path: Path, suffix: str, times_s: Sequence[float]) -> None:
@@ -342,6 +347,7 @@ def test_its_own_pace_and_full_speed_give_the_same(tmp_path: Path) -> None:
             assert early.now_ns >= item.start_ns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["http", "tcp", "rtsp"])
 def test_a_network_stream_that_never_gives_a_packet_is_refused(scheme: str) -> None:
     """A peer that accepts the connection and sends nothing is an error at the start that states what to check."""
@@ -390,6 +396,7 @@ def test_a_file_cut_off_behind_its_index_is_played_as_far_as_it_goes(tmp_path: P
     assert "ends early" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["mkv", "ts", "mp4"])
 def test_damage_in_the_middle_is_skipped(tmp_path: Path, suffix: str) -> None:
     """Bytes overwritten in the middle cost some pictures and sound, but not the run and not the segments before and after."""

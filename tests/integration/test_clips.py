@@ -104,6 +104,7 @@ def test_clips_become_a_folder_that_training_reads(clips: Path, tmp_path: Path) 
     assert data.train.visual.dtype == np.float16
 
 
+@pytest.mark.slow
 def test_a_killed_extraction_goes_on_where_it_was(clips: Path, tmp_path: Path) -> None:
     """Finished files are not encoded again, a half-written one is, and the result equals that of one run, bit for bit."""
     whole = tmp_path / "whole"

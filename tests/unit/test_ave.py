@@ -194,6 +194,7 @@ def test_a_header_that_claims_terabytes_is_refused(folder: Path, name: str, shap
         open_ave(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_copy_of_the_features_is_made(tmp_path: Path, dtype: str, chunked: bool) -> None:

@@ -42,6 +42,7 @@ def test_an_error_of_ours_comes_back_as_itself(tmp_path: Path, monkeypatch: pyte
         asked(program(tmp_path, monkeypatch, lines))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lines", "limit_s", "said"),
     [

@@ -57,6 +57,7 @@ def test_the_command_measures_from_the_end_of_the_newest_second() -> None:
     assert [(e["label"], e["media_start_s"], e["media_end_s"]) for e in summary["events"]] == [("bark", 5.0, 7.0)]
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_subscriber_is_bounded_whatever_is_sent() -> None:
     """Of very many hostile ids with texts of the largest length, only the newest events are kept, without their texts.
 

@@ -196,6 +196,7 @@ def test_the_faster_runtime_of_each_network_is_taken(bundle: Bundle, tmp_path: P
     assert open_made(CpuMaker(), wanted, cache).name == "openvino-fp32"
 
 
+@pytest.mark.slow
 def test_without_openvino_all_runs_in_onnx_runtime(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without OpenVINO can use the CPU engine."""
     monkeypatch.setattr(cpu_engine, "openvino_problem", lambda *_: WITHOUT)

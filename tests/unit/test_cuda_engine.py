@@ -194,6 +194,7 @@ def inputs_of(bundle: Bundle, count: int) -> dict[str, tuple[NDArray[np.generic]
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORK_NAMES)
 def test_the_engine_equals_torch_at_the_ends_of_every_batch_size(name: str, bundle: Bundle) -> None:
     """With the CPU as device and pieces of at most 8 inputs, every network gives the results of eager torch."""

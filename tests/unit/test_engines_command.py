@@ -46,6 +46,7 @@ def lay_another_model(cache: EngineCache) -> None:
     cache.get(EntryKey("cpu", "fp32", {"weights": "abc"}), lambda _: facts)  # type: ignore[arg-type,return-value]
 
 
+@pytest.mark.slow
 def test_list_shows_what_each_costs_and_how_far_it_is_off(cache: EngineCache, capsys: pytest.CaptureFixture[str]) -> None:
     """`list` shows key, model, recipe, size, seconds to build, time of a segment, comparison, and that the engine would be used."""
     (row,) = listed(capsys)["engines"]

@@ -142,6 +142,7 @@ def test_a_builder_steps_back() -> None:
     assert run_builder([sys.executable, "-c", program, str(own)], threading.Event()) is None
 
 
+@pytest.mark.slow
 def test_a_builder_does_not_outlive_a_killed_run(tmp_path: Path) -> None:
     """SIGKILL of the process that wanted the engine also ends the builder."""
     inner = "import os, pathlib, sys, time; from streamav.engines.builder import end_with_parent; end_with_parent(); "
@@ -239,6 +240,7 @@ def test_no_call_is_changed_in_its_middle(world: World, monkeypatch: pytest.Monk
     assert turn(engine) == [2.0] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "reason"),
     [
@@ -321,6 +323,7 @@ def test_a_comparison_that_failed_in_the_builder_is_kept(
     assert engine.of_this_call("visual").name == "first"
 
 
+@pytest.mark.slow
 def test_one_build_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The second build waits for the first; both end without a warning when they are closed, and leave no process."""
     program = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(600)"

@@ -168,6 +168,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_spoils_the_weights() 
     assert all(torch.isfinite(value).all() for value in module.state_dict().values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", [0.0, 0.5])
 def test_the_best_weights_on_validation_are_kept(average: float) -> None:
     """The network ends with the weights of the epoch with the best score (the last of equal ones), and has this score again."""

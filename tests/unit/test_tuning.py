@@ -221,6 +221,7 @@ START = Thresholds(on=0.5, off=0.25, min_segments=1, gap_segments=1)
 quiet = st.integers(0, 2**32 - 1).map(lambda seed: 0.99 * np.random.default_rng(seed).random((200, 4)) ** 3)
 
 
+@pytest.mark.slow
 @given(st.lists(quiet, min_size=1, max_size=3), st.sampled_from([0.0, 20.0, 100.0, 1000.0]))
 @settings(max_examples=30)
 def test_quiet_recordings_are_brought_within_the_budget(recordings: list[NDArray[np.float64]], budget: float) -> None:

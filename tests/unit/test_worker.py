@@ -173,6 +173,7 @@ def test_a_processor_too_slow_for_all_frames_drops_nothing_after_its_first_secon
     assert world.lanes[0].meter.thinned >= len(camera.late_s) - 2
 
 
+@pytest.mark.slow
 @given(st.integers(2, 8), st.floats(0.2, 1.5))
 @settings(max_examples=20)
 def test_several_sources_that_cannot_be_carried_in_full_lose_nothing_after_their_first_seconds(count: int, second_s: float) -> None:
@@ -247,6 +248,7 @@ def test_gathering_makes_larger_batches_and_is_bounded() -> None:
     assert max(alone.cameras[0].late_s) == 0.0
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(st.lists(st.floats(0.0, 1.0), min_size=2, max_size=6), st.floats(3.0, 20.0), st.sampled_from([0.0, 0.02, 0.2]))
 def test_a_stalled_source_costs_the_others_nothing(phases: list[float], stall_s: float, gather_s: float) -> None:
