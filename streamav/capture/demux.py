@@ -100,7 +100,7 @@ def decode(
         try:
             packet = next(packets, None)
         except av.error.InvalidDataError as exc:
-            damage.note(exc)
+            damage.note(exc, newest_s)
             broken_s = newest_s
             packets = container.demux(sound, picture)  # the generator ended when it raised; the container can still be read
             continue
@@ -113,7 +113,7 @@ def decode(
         try:
             frames = packet.decode()
         except av.error.FFmpegError as exc:  # decoders report damage under many names, also "operation not permitted"
-            damage.note(exc)
+            damage.note(exc, newest_s)
             continue
         timed = [_timed(frame, live=live) for frame in frames if isinstance(frame, av.AudioFrame | av.VideoFrame)]
         if timed:
@@ -180,12 +180,12 @@ class _Damage:
         self.packets = 0
         self.in_a_row = 0
 
-    def note(self, exc: av.error.FFmpegError) -> None:
-        """Count one damaged packet; raise its error after more than 200 in a row."""
+    def note(self, exc: av.error.FFmpegError, at_s: float) -> None:
+        """Count one damaged packet near *at_s*, s of the file; raise its error after more than 200 in a row."""
         self.packets += 1
         self.in_a_row += 1
         if self.packets == 1:
-            _LOG.warning("damaged data skipped source=%s reason=%s", self._name, exc.strerror)
+            _LOG.warning("damaged data skipped source=%s at_s=%.1f reason=%s", self._name, at_s, exc.strerror)
         if self.in_a_row > _DAMAGE_LIMIT:
             raise exc
 
