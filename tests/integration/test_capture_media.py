@@ -125,6 +125,7 @@ def write_apart(path: Path, sound_after_s: float) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "mov"])
 @pytest.mark.parametrize("rate_hz", [44_100, 16_000])
 def test_sound_and_picture_stay_in_step(tmp_path: Path, suffix: str, rate_hz: int) -> None:

@@ -25,7 +25,7 @@ from streamav.networks.vscg import VSCG
 from streamav.thresholds import PartialThresholds, Thresholds
 from streamav.training.data.folder import open_ave
 from streamav.training.fit.selection import answers
-from streamav.training.streams import run as streaming
+from streamav.training.streams import evaluate as stream_evaluation
 from streamav.training.streams.run import manifest_of, run_aligned, run_streams
 
 SMALL = ["--set", "network.hidden=16", "--set", "network.attention_size=16", "--set", "network.front_size=16", "--batch", "8"]
@@ -93,13 +93,13 @@ def test_a_report_of_several_seeds_with_thresholds_of_validation_streams(
     """The report tunes thresholds on val streams and has a table with baselines for each latency; --out holds the files."""
     order: list[str] = []
     for name in ("run_streams", "run_aligned"):
-        original = getattr(streaming, name)
+        original = getattr(stream_evaluation, name)
 
         def watched(network: VSCG, features: object, manifest: Manifest, head: str, _original: Callable[..., object] = original) -> object:
             order.append(manifest.split)
             return _original(network, features, manifest, head)
 
-        monkeypatch.setattr(streaming, name, watched)
+        monkeypatch.setattr(stream_evaluation, name, watched)
     out = tmp_path / "report"
     arguments = ["--data", folder, "--model", model, "--protocol", "stream", "--streams", 1, "--minutes", 1, "--seeds", 2]
     result = invoke(evaluate, *arguments, "--json", "--out", out)

@@ -170,6 +170,7 @@ def test_what_is_refused_is_refused_without_its_secret(arguments: list[str], tmp
     assert SECRET not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_a_checked_configuration_is_shown_without_its_secrets(address: str, tmp_path: Path) -> None:
     """`config check` shows every value that is not secret."""

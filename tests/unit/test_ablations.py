@@ -37,6 +37,7 @@ def test_keys_name_one_row_each_and_make_good_file_names(rows: tuple[Row, ...]) 
     assert all(key.replace("-", "").isalnum() for key in keys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("table", "form", "row"), ALL_ROWS, ids=[f"{table}-{form}-{row.key}" for table, form, row in ALL_ROWS])
 def test_every_row_can_take_a_training_step(table: str, form: bool, row: Row) -> None:
     """Network, targets and loss of each row fit together: one step gives a finite loss and gradients."""

@@ -44,6 +44,7 @@ def test_parameter_counts_are_those_of_the_authors_live_layers(network: str, sup
     assert sum(parameter.numel() for parameter in made.parameters()) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "supervision"), HEADS)
 @pytest.mark.parametrize("plugin", ["none", "psp", "escm"])
 @pytest.mark.parametrize(("batch", "length"), [(1, 10), (2, 3)])

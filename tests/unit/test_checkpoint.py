@@ -44,6 +44,7 @@ def run(model: torch.nn.Module) -> VSCGOutput:
     return output
 
 
+@pytest.mark.slow
 @VARIANTS
 @pytest.mark.parametrize("whole", [True, False], ids=["module", "state_dict"])
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "stream"])

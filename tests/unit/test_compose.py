@@ -78,6 +78,7 @@ def test_the_same_seed_makes_the_same_features_and_another_other_ones(root: Path
     assert not all(np.array_equal(one.train.visual[row], other.train.visual[row]) for row in range(8))
 
 
+@pytest.mark.slow
 def test_a_second_call_goes_on_where_the_first_stopped(root: Path, tmp_path: Path) -> None:
     """A split with an order file is not made again, a split without one is; the features equal those of one call."""
     _made(root, tmp_path / "whole")
@@ -89,6 +90,7 @@ def test_a_second_call_goes_on_where_the_first_stopped(root: Path, tmp_path: Pat
     assert all(np.array_equal(whole.test.visual[row], cut.test.visual[row]) for row in whole.test.rows)
 
 
+@pytest.mark.slow
 def test_another_plan_does_not_mix_into_a_folder(root: Path, tmp_path: Path) -> None:
     """Another seed or other encoders raise an error that says what to do."""
     _made(root, tmp_path / "features")

@@ -69,6 +69,7 @@ def test_list_shows_what_each_costs_and_how_far_it_is_off(cache: EngineCache, ca
         assert words in text
 
 
+@pytest.mark.slow
 def test_list_says_why_an_engine_is_stale(cache: EngineCache, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """`list` reports an engine of other libraries, another version or a missing model as stale, and `verify` does not run it."""
     lay_another_model(cache)

@@ -170,6 +170,7 @@ def test_a_failed_build_falls_back_and_says_why(world: World, caplog: pytest.Log
     assert caplog.records == []  # the error is reported once, by its caller
 
 
+@pytest.mark.slow
 def test_a_forced_build_that_fails_its_comparison_replaces_nothing_that_passed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A forced build that fails its comparison is an error, and the old engine that passed stays; a failed one may be replaced."""
     far = Parity(relative={"visual": 1.0}, l2={"visual": 1.0}, probability=0.4, decisions=0.5, relevant=0.4, passed=False)
@@ -209,6 +210,7 @@ def test_a_slow_build_goes_beside_the_run(world: World) -> None:
     assert world.makers["cuda"].compiled == ["cuda-fp16"]  # of the first time
 
 
+@pytest.mark.slow
 def test_what_lies_ready_stands_in_however_slow_it_was_to_make(world: World) -> None:
     """A slow engine that is in the cache runs at once."""
     for maker in world.makers.values():

@@ -100,6 +100,7 @@ def brute_psds(truth: NDArray[np.int64], scores: NDArray[np.float64], options: P
     return area / options.most_alarms_per_hour
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31), st.integers(1, 3))
 def test_psds_is_what_trying_every_threshold_gives(seed: int, digits: int) -> None:
     """PSDS over all runs at once equals the result of trying every threshold in turn, also with equal scores."""

@@ -96,6 +96,7 @@ HOSTILE: dict[str, Callable[[str], object]] = {
 }
 
 
+@pytest.mark.slow
 @ZIPPED
 @pytest.mark.parametrize("supervision", ["fully", "weakly"])
 @pytest.mark.parametrize(("module", "name"), [("vscgfully_model", "vscg_net"), ("GTM3_model", "GTM3"), ("__main__x", "GTM")])

@@ -79,6 +79,7 @@ class Killer:
         pass
 
 
+@pytest.mark.slow
 def test_the_loss_falls() -> None:
     """Ten epochs on separable clips lower the loss to less than 0.7 of its value in the first epoch."""
     result = fit(network(), feature_set(), None, recipe(epochs=10))
@@ -102,6 +103,7 @@ def test_a_killed_run_goes_on_to_the_same_end(tmp_path: Path, average: float, sh
     assert expected == actual
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
     """The same data, settings and seed give the same weights, with and without prefetching; another seed gives others."""
     runs = []
@@ -209,6 +211,7 @@ def test_the_average_begins_at_the_first_weights_and_moves_with_each_step() -> N
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_get_better_stops() -> None:
     """With patience, a run whose learning rate is too small to change an answer ends early, and its result states this."""
     result = fit(

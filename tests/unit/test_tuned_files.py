@@ -80,6 +80,7 @@ def test_a_sparkline_goes_from_low_to_high() -> None:
     assert sparkline([float("nan")]) == " "
 
 
+@pytest.mark.slow
 def test_a_picture_needs_matplotlib_and_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing folder raises a SettingsError; a missing matplotlib raises an error with the command that installs it."""
     curve = Curve(title="x", alarms_per_hour=(0.0, 1.0), lines={"event-F1": (0.1, 0.2)}, chosen=0.5)
