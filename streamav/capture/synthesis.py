@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Voice", "ambience", "synthesize", "synthesized_kinds"]
+__all__ = ["Voice", "ambience", "synthesize"]
 
 _RMS = 0.1  # -20 dBFS
 _FADE_S = 0.01
@@ -78,11 +78,6 @@ class Voice:
             block[first - begin : last - begin] += self._samples[first - self._start : last - self._start]
         if self._stop <= end:
             self._samples = None
-
-
-def synthesized_kinds() -> tuple[str, ...]:
-    """Return the kinds that can be synthesized, in alphabetical order."""
-    return tuple(sorted(_SYNTHESIZERS))
 
 
 def ambience(seconds: float, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -121,7 +121,8 @@ class SourceStages:
 
     def _track(self) -> Tracker:
         if self._tracker is None:
-            self._tracker = Tracker(replace(self._options, epoch_ns=self._epoch_ns()))
+            self._tracker = Tracker(self._options)
+            self._tracker.follow(self._epoch_ns())
         return self._tracker
 
     def _judge(self, quality: Quality, dropped: int) -> None:

@@ -47,7 +47,5 @@ class TrackerOptions:
     session: str
     """Part of event ids: the content hash of a file, a random word for a live source."""
     labels: tuple[LabelOptions, ...]
-    epoch_ns: int = 0
-    """UTC of the media clock's zero, in ns since 1970, until `Tracker.follow` changes it."""
     media_ids: bool = False
     """True: ids hold media time instead of UTC, so that a replay gives the same ids at any time."""

@@ -82,9 +82,9 @@ class Tracker:
     """Turns the scores of one source's segments into events."""
 
     def __init__(self, options: TrackerOptions) -> None:
-        """Start without events."""
+        """Start without events; `follow` sets UTC of the media clock's zero, which is 1970 until then."""
         self._options = options
-        self._epoch_ns = options.epoch_ns
+        self._epoch_ns = 0
         self._labels = [_Label(label) for label in options.labels]
         self._newest = -1
         self._frontier = -1  # newest final segment

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from live_events import live_events
 from numpy.typing import NDArray
+from rigs.live_events import live_events
 
 from streamav.errors import DataError
 from streamav.evaluation.ages import at_latency, scored_segments

@@ -31,7 +31,9 @@ def make_tracker(min_segments: int = 1, gap_segments: int = 1, labels: Sequence[
         )
         for number, label in enumerate(labels)
     ]
-    return Tracker(TrackerOptions(source="porch", session="s", labels=tuple(options), epoch_ns=EPOCH_NS, media_ids=media_ids))
+    made = Tracker(TrackerOptions(source="porch", session="s", labels=tuple(options), media_ids=media_ids))
+    made.follow(EPOCH_NS)
+    return made
 
 
 def scored(index: int, *shares: float, final: bool = True, age: int = 0) -> SegmentScores:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from live_events import LABELS, live_events
 from numpy.typing import NDArray
+from rigs.live_events import LABELS, live_events
 from rigs.random_scores import PROBABILITIES
 
 from streamav.errors import DataError

@@ -33,7 +33,7 @@ def live_events(
     labels = tuple(
         LabelOptions(label=f"class_{number}", label_name=str(number), class_id=number, thresholds=one) for number, one in enumerate(each)
     )
-    tracker = Tracker(TrackerOptions(source="s", session="x", labels=labels, epoch_ns=0))
+    tracker = Tracker(TrackerOptions(source="s", session="x", labels=labels))
     random = np.random.default_rng(seed)
     events, end = [], len(scores)
     for newest in range(end):
