@@ -21,6 +21,7 @@ from streamav.capture import open_source
 from streamav.config import ClassSettings
 from streamav.engines import SwapEngine, open_engine
 from streamav.errors import CaptureError, SettingsError
+from streamav.evidence import evidence_of
 from streamav.features import SegmentExtractor
 from streamav.localizer import VscgLocalizer
 from streamav.pipeline import Pipeline, SourceSetup
@@ -73,7 +74,8 @@ class Application:
 
     def _warm(self, engine: Engine) -> None:
         card = self.bundle.card
-        _run_once(SegmentExtractor(engine, card), VscgLocalizer(engine, localizer_head(card)), card, self.frames_per_second)
+        localizer = VscgLocalizer(engine, localizer_head(card), evidence_of(self.bundle))
+        _run_once(SegmentExtractor(engine, card), localizer, card, self.frames_per_second)
 
 
 def build(
@@ -106,7 +108,7 @@ def build(
     # A paced run does not wait for an engine. Any other run waits, so that its results do not depend on time.
     engine = open_engine(bundle, settings.model, beside=beside and all(setup.paced for setup in setups))
     extractor = SegmentExtractor(engine, card)
-    localizer = VscgLocalizer(engine, localizer_head(card))
+    localizer = VscgLocalizer(engine, localizer_head(card), evidence_of(bundle))
     _run_once(extractor, localizer, card, frames_per_second)
     made: list[Pipeline] = []
 

@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from streamav.evidence import LabelEvidence, Sensed
     from streamav.protocols import Engine
     from streamav.types import SegmentFeatures, Window
 
 __all__ = ["Head", "VscgLocalizer"]
+
+_TINY = np.float32(1e-6)
+"""Floor of the network's probabilities before the logarithm: its answer alone moves a logit by at most 14."""
 
 Head = Literal["segment", "two_stage"]
 """Which head decides. "segment": the scores of single segments. "two_stage": relevance times the window's class vector, for a model
@@ -33,6 +37,8 @@ class _Encoded(NamedTuple):
     audio: NDArray[np.float32]
     visual: NDArray[np.float32]
     attention: NDArray[np.float32]
+    sensed: Sensed | None
+    """None where the network alone decides."""
 
 
 class VscgLocalizer:
@@ -41,10 +47,18 @@ class VscgLocalizer:
     A segment without any sound, or without any picture, is background whatever the networks score: an event is heard and seen.
     Only a source shorter than ten segments gives a shorter window. Such a window is filled up by repeating its last segment, and the
     scores of the repetitions are dropped.
+
+    With evidence, the logits of a label are those of its evidence plus a share of the network's, and its relevance is the probability of
+    any label. The labels of the evidence begin with the network's classes; further labels have evidence only.
     """
 
-    def __init__(self, engine: Engine, head: Head = "segment") -> None:
+    def __init__(self, engine: Engine, head: Head = "segment", evidence: LabelEvidence | None = None) -> None:
         """Take both networks from *engine*.
+
+        Args:
+            engine: has the networks "encode_segment" and "localize_window".
+            head: which head of the network decides.
+            evidence: evidence of the labels, from the class scores of the encoders; None where the network alone decides.
 
         Raises:
             EngineError: when the engine lacks one of them.
@@ -52,6 +66,7 @@ class VscgLocalizer:
         self._encode = engine.network("encode_segment")
         self._localize = engine.network("localize_window")
         self._head = head
+        self._evidence = evidence
         # Weak keys: a segment is encoded once for as long as a window holds its features, with any number of sources.
         self._encoded: WeakKeyDictionary[SegmentFeatures, _Encoded] = WeakKeyDictionary()
 
@@ -66,6 +81,8 @@ class VscgLocalizer:
             np.stack([[one.visual for one in row] for row in rows]),
         )
         probabilities, certain = self._decide(relevance, classes, segments)
+        if self._evidence is not None:
+            probabilities, certain = self._corrected(self._evidence, probabilities, rows)
         agreement = np.clip(similarity, -1.0, 1.0).astype(np.float32)
         return [
             _scores(window, certain[number], probabilities[number], agreement[number], rows[number])
@@ -78,8 +95,9 @@ class VscgLocalizer:
         fresh = [segment for segment in segments if segment not in self._encoded]
         if fresh:
             outputs = self._encode(np.stack([one.audio for one in fresh]), np.stack([one.visual for one in fresh]))
-            for segment, *rows in zip(fresh, *outputs, strict=True):
-                self._encoded[segment] = _Encoded(*(row.copy() for row in rows))
+            for segment, audio, visual, attention in zip(fresh, *outputs, strict=True):
+                sensed = None if self._evidence is None else self._evidence.sensed(segment)
+                self._encoded[segment] = _Encoded(audio.copy(), visual.copy(), attention.copy(), sensed)
 
     def _decide(
         self, relevance: NDArray[np.float32], classes: NDArray[np.float32], segments: NDArray[np.float32]
@@ -93,6 +111,19 @@ class VscgLocalizer:
             event = certain[:, :, None] * _softmax(classes)[:, None, :]
             return np.concatenate([event, 1.0 - certain[:, :, None]], axis=2).astype(np.float32), certain
         return _softmax(segments), _sigmoid(relevance)
+
+    @staticmethod
+    def _corrected(
+        evidence: LabelEvidence, network: NDArray[np.float32], rows: list[list[_Encoded]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the probabilities (B, T, L + 1) and relevance (B, T) of the evidence, with the network's answer (B, T, C + 1) added."""
+        logits = np.stack([evidence.logits([one.sensed for one in row if one.sensed is not None]) for row in rows])
+        classes = network.shape[-1] - 1
+        against = np.log(np.maximum(network, _TINY))
+        logits[..., :classes] += evidence.network * (against[..., :-1] - against[..., -1:])
+        background = np.zeros((*logits.shape[:-1], 1), np.float32)
+        probabilities = _softmax(np.concatenate([logits, background], axis=-1))
+        return probabilities, 1.0 - probabilities[..., -1]
 
 
 def _filled(window: Window) -> tuple[SegmentFeatures, ...]:

@@ -16,6 +16,7 @@ from streamav.capture.open import open_source
 from streamav.config import CaptureSettings, SourceSettings
 from streamav.engines import open_engine
 from streamav.errors import DataError
+from streamav.evidence import evidence_of
 from streamav.features.extractor import SegmentExtractor
 from streamav.files import MEDIA_SUFFIXES
 from streamav.localizer import Head, VscgLocalizer
@@ -82,7 +83,7 @@ class OfflineRun:
         self._card = bundle.card
         self._frames = settings.frames_per_second or bundle.card.visual.frames_per_second
         self._extractor: Extractor = SegmentExtractor(engine, bundle.card)
-        self._localizer: Localizer = VscgLocalizer(engine, head)
+        self._localizer: Localizer = VscgLocalizer(engine, head, evidence_of(bundle))
         self._latency = latency_segments
 
     def scores(self, path: str) -> NDArray[np.float32]:

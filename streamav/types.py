@@ -165,11 +165,19 @@ class SegmentFeatures:
     level_dbfs: float | None
     """RMS level of the sound, dBFS, at most 0; None in digital silence."""
     quality: Quality = field(default_factory=Quality)
+    heard: NDArray[np.float32] | None = None
+    """Shape (H,), range 0 to 1: scores of the audio encoder's own classes (AudioSet, H = 521); None when it has none."""
+    seen: NDArray[np.float32] | None = None
+    """Shape (K,), range 0 to 1: probabilities of the visual encoder's own classes (ImageNet, K = 1000), mean over the segment's frames;
+    None when it has none."""
 
     def __post_init__(self) -> None:
-        """Check both arrays."""
+        """Check the arrays."""
         _check("SegmentFeatures.audio", self.audio, (None,), np.float32)
         _check("SegmentFeatures.visual", self.visual, (None, None, None), np.float32)
+        for name, scores in (("heard", self.heard), ("seen", self.seen)):
+            if scores is not None:
+                _check(f"SegmentFeatures.{name}", scores, (None,), np.float32)
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

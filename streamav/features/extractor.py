@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from streamav.errors import ShapeError
 from streamav.features.audio import level_dbfs, patches
-from streamav.features.visual import mean_grids, pictures
+from streamav.features.visual import mean_over_frames, pictures
 from streamav.types import SegmentFeatures
 
 if TYPE_CHECKING:
@@ -50,14 +50,16 @@ class SegmentExtractor:
             return []
         self._check(segments)
         seen = pictures(segments)
-        (grids,) = self._visual(seen.pixels)
-        (audio,) = self._audio(patches(segments, self._card.audio.log_mel_offset))
+        grids, *seen_scores = self._visual(seen.pixels)
+        audio, *heard_scores = self._audio(patches(segments, self._card.audio.log_mel_offset))
         card = self._card
         wanted = ((len(segments), card.audio.size), (len(seen.pixels), card.visual.grid, card.visual.grid, card.visual.size))
         if (audio.shape, grids.shape) != wanted:
             msg = f"the encoders of model {card.name} must give shapes {wanted[0]} and {wanted[1]}, got {audio.shape} and {grids.shape}"
             raise ShapeError(msg)
-        visual = mean_grids(grids, seen.counts, seen.shown)
+        visual = mean_over_frames(grids, seen.counts, seen.shown)
+        # An encoder that scores its own classes returns them as a second array.
+        looks = [mean_over_frames(scores, seen.counts, seen.shown) for scores in seen_scores]
         return [
             SegmentFeatures(
                 index=segment.index,
@@ -66,6 +68,8 @@ class SegmentExtractor:
                 visual=visual[place],
                 level_dbfs=level_dbfs(segment.audio),
                 quality=segment.quality,
+                heard=heard_scores[0][place] if heard_scores else None,
+                seen=looks[0][place] if looks else None,
             )
             for place, segment in enumerate(segments)
         ]

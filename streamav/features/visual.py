@@ -1,4 +1,4 @@
-"""Selects the pictures of segments for the visual encoder, and averages its grids to one grid a segment. Pure numpy.
+"""Selects the pictures of segments for the visual encoder, and averages its outputs to one a segment. Pure numpy.
 
 A camera slower than the model's frames a second shows each picture in several frames. Such a picture is encoded once and
 counts as often as it was shown.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from streamav.types import Segment
 
-__all__ = ["Pictures", "mean_grids", "pictures"]
+__all__ = ["Pictures", "mean_over_frames", "pictures"]
 
 
 class Pictures(NamedTuple):
@@ -42,20 +42,21 @@ def pictures(segments: Sequence[Segment]) -> Pictures:
     return Pictures(np.concatenate(chosen), counts, np.concatenate(shown))
 
 
-def mean_grids(grids: NDArray[np.float32], counts: Sequence[int], shown: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Average the grids of each segment's pictures over the frames that showed them.
+def mean_over_frames(values: NDArray[np.float32], counts: Sequence[int], shown: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Average the grids, or the class scores, of each segment's pictures over the frames that showed them.
 
     Args:
-        grids: shape (n, G, G, V), float32, the segments one after another.
+        values: shape (n, ...), float32, the segments one after another.
         counts: as in `Pictures`.
         shown: as in `Pictures`.
 
     Returns:
-        Shape (B, G, G, V), float32.
+        Shape (B, ...), float32.
 
     Source: AVE's visual features are means over the frames of a second (Tian et al., ECCV 2018, section 6.1).
     """
     starts = np.cumsum([0, *counts[:-1]])
-    weighted = grids if int(shown.max()) == 1 else grids * shown.astype(np.float32)[:, None, None, None]
+    axes = (-1, *([1] * (values.ndim - 1)))
+    weighted = values if int(shown.max()) == 1 else values * shown.astype(np.float32).reshape(axes)
     frames = np.add.reduceat(shown, starts).astype(np.float32)
-    return np.asarray(np.add.reduceat(weighted, starts, axis=0) / frames[:, None, None, None], dtype=np.float32)
+    return np.asarray(np.add.reduceat(weighted, starts, axis=0) / frames.reshape(axes), dtype=np.float32)

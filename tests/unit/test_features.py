@@ -14,7 +14,7 @@ from streamav.bundle import AudioCard, ClassEntry, DetectionCard, LocalizerCard,
 from streamav.errors import EngineError, ShapeError
 from streamav.features import LogMelOptions, SegmentExtractor, log_mel
 from streamav.features.audio import level_dbfs
-from streamav.features.visual import mean_grids
+from streamav.features.visual import mean_over_frames
 from streamav.protocols import Network
 from streamav.types import Quality, Segment
 
@@ -96,14 +96,14 @@ def test_a_batch_equals_its_segments_one_by_one() -> None:
 
 
 @given(shown=st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=5), min_size=1, max_size=6))
-def test_mean_grids_equals_a_plain_loop(shown: list[list[int]]) -> None:
+def test_mean_over_frames_equals_a_plain_loop(shown: list[list[int]]) -> None:
     """Averaging in one pass, weighted by how often each picture was shown, equals averaging the frames of each segment alone."""
     counts = [len(one) for one in shown]
     grids = np.random.default_rng(0).standard_normal((sum(counts), 2, 2, 3)).astype(np.float32)
     times = np.concatenate([np.array(one) for one in shown])
     ends = np.cumsum([0, *counts])
     expected = np.stack([np.repeat(grids[a:b], times[a:b], axis=0).mean(axis=0) for a, b in itertools.pairwise(ends)])
-    np.testing.assert_allclose(mean_grids(grids, counts, times), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(mean_over_frames(grids, counts, times), expected, rtol=1e-5, atol=1e-6)
 
 
 @given(brightness=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=16), min_size=1, max_size=4))

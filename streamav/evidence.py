@@ -1,0 +1,202 @@
+"""Computes how strongly each label is heard and seen from the encoders' own classes, and turns both into logits.
+
+The encoders were trained on far more recordings than any label here, so their class scores are the prior that a trained network
+corrects. A label is defined by names of classes, so a label needs no training. Pure numpy: no engine, no source.
+
+    heard   largest logit of the AudioSet classes of the label
+    seen    log of the summed ImageNet probabilities of the label, in standard deviations from its mean over the reference pictures
+    logit   bias + heard * weight + (largest heard of three segments) * weight + (mean seen of three segments) * weight
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from streamav.errors import ModelError
+from streamav.vocabulary import class_names, find_classes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from streamav.bundle import Bundle
+    from streamav.bundle.card import ClassEntry, EvidenceCard
+    from streamav.types import SegmentFeatures
+
+__all__ = ["ARRAYS", "LabelEvidence", "Sensed", "evidence_of"]
+
+ARRAYS = ("probes.weight", "probes.bias", "reference.heard", "reference.seen", "reference.probed")
+"""Names of the arrays in a bundle, after `evidence.`."""
+_LEAST_HEARD, _LEAST_SEEN = 1e-6, 1e-7
+"""Floors of probabilities before the logarithm; both are below what the encoders give for a class that is absent."""
+_LEAST_DEVIATION = 0.7
+"""Floor of the deviation of `seen`, natural logarithm: rare classes vary little over few reference pictures."""
+_TWO_VIEWS = 1.5
+"""Divisor of the sum of two views of one thing (ImageNet's classes and a probe); between 1 (independent) and 2 (equal)."""
+
+
+class Sensed(NamedTuple):
+    """Evidence for the labels in one segment, shape (L,) each."""
+
+    heard: NDArray[np.float32]
+    """Logits."""
+    seen: NDArray[np.float32]
+    """Standard deviations; 0 for a label that is only heard."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Label:
+    heard: tuple[int, ...]
+    seen: tuple[int, ...]
+    """Indices of ImageNet classes."""
+    probed: tuple[int, ...]
+    """Indices of the bundle's own picture classes."""
+    sound: bool
+
+
+class LabelEvidence:
+    """The evidence for a list of labels, by the classes of one bundle's encoders."""
+
+    def __init__(self, card: EvidenceCard, labels: Sequence[ClassEntry], arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        """Resolve the labels' classes and compute their mean and deviation over the reference segments.
+
+        Args:
+            card: weights of the evidence and names of the bundle's own picture classes (probes).
+            labels: the labels, in the order of the columns.
+            arrays: those named in `ARRAYS`: probes.weight (P, V) and probes.bias (P,); probabilities of R reference segments: heard
+                (R, H), seen (R, K), probed (R, P), the last as logits.
+
+        Raises:
+            SettingsError: when a label names a class that does not exist.
+            ModelError: when an array is missing or has a wrong shape.
+        """
+        self._card = card
+        self._arrays = _checked(arrays, len(card.probes))
+        self._labels = [_resolved(label, card.probes) for label in labels]
+        self._offsets = np.array([label.offset for label in labels], np.float32)
+        self._sound = np.array([label.sound for label in self._labels])
+        reference = self._arrays["reference.seen"], self._arrays["reference.probed"]
+        self._views = [_views(label, *reference) for label in self._labels]
+
+    @property
+    def network(self) -> float:
+        """Weight of the localizer's own logits."""
+        return self._card.network
+
+    def sensed(self, features: SegmentFeatures) -> Sensed:
+        """Return the evidence in one segment.
+
+        Raises:
+            ModelError: when the features hold no class scores.
+        """
+        if features.heard is None or features.seen is None:
+            msg = "the encoders of this model must score their own classes, got features only; use a model whose encoders do, such as edge"
+            raise ModelError(msg)
+        cells = features.visual.reshape(-1, features.visual.shape[-1])
+        probed = (cells @ self._arrays["probes.weight"].T + self._arrays["probes.bias"]).max(axis=0)
+        return Sensed(self._heard(features.heard), self._seen(features.seen, probed))
+
+    def logits(self, window: Sequence[Sensed]) -> NDArray[np.float32]:
+        """Return the logits of the labels in T consecutive segments, shape (T, L); 0 is the logit of background."""
+        heard = np.stack([one.heard for one in window])
+        seen = np.stack([one.seen for one in window])
+        card = self._card
+        peak, mean = np.stack(_neighbours(heard)).max(axis=0), _mean_of_neighbours(seen)
+        both = card.bias + card.heard * heard + card.heard_peak * peak + card.seen * mean
+        alone = card.sound_bias + card.heard * heard + card.heard_peak * peak
+        return np.asarray(np.where(self._sound, alone, both) + self._offsets, dtype=np.float32)
+
+    def _heard(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        clipped = np.clip(probabilities, _LEAST_HEARD, 1.0 - _LEAST_HEARD)
+        logits = np.log(clipped) - np.log1p(-clipped)
+        return np.array([logits[list(label.heard)].max() for label in self._labels], np.float32)
+
+    def _seen(self, probabilities: NDArray[np.float32], probed: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.array(
+            [_combined(label, views, probabilities, probed) for label, views in zip(self._labels, self._views, strict=True)], np.float32
+        )
+
+
+def evidence_of(bundle: Bundle, labels: Sequence[ClassEntry] | None = None) -> LabelEvidence | None:
+    """Return the evidence of a bundle's labels, or of *labels*; None for a model whose localizer alone decides.
+
+    Raises:
+        SettingsError: when a label names a class that does not exist.
+        ModelError: when the bundle lacks an array of the evidence.
+    """
+    card = bundle.card
+    if card.evidence is None:
+        return None
+    return LabelEvidence(card.evidence, card.classes if labels is None else labels, bundle.weights("evidence"))
+
+
+class _View(NamedTuple):
+    """Mean and deviation of one view of a label over the reference segments."""
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def over(cls, values: NDArray[np.floating]) -> _View:
+        return cls(float(values.mean()), max(float(values.std()), _LEAST_DEVIATION))
+
+    def standard(self, value: float) -> float:
+        return (value - self.mean) / self.deviation
+
+
+def _views(label: _Label, seen: NDArray[np.float32], probed: NDArray[np.float32]) -> tuple[_View | None, _View | None]:
+    classes = _View.over(np.log(seen[:, list(label.seen)].sum(axis=1) + _LEAST_SEEN)) if label.seen else None
+    probes = _View.over(probed[:, list(label.probed)].max(axis=1)) if label.probed else None
+    return classes, probes
+
+
+def _combined(
+    label: _Label, views: tuple[_View | None, _View | None], probabilities: NDArray[np.float32], probed: NDArray[np.float32]
+) -> float:
+    """Return the standard score of a label: of its classes, its probes, or both."""
+    found = []
+    if views[0] is not None:
+        found.append(views[0].standard(float(np.log(probabilities[list(label.seen)].sum() + _LEAST_SEEN))))
+    if views[1] is not None:
+        found.append(views[1].standard(float(probed[list(label.probed)].max())))
+    return sum(found) / (_TWO_VIEWS if len(found) > 1 else 1.0)
+
+
+def _resolved(label: ClassEntry, probes: Sequence[str]) -> _Label:
+    seen = find_classes("see", label.see, probes)
+    count = len(class_names("see"))
+    return _Label(
+        heard=find_classes("hear", label.hear),
+        seen=tuple(index for index in seen if index < count),
+        probed=tuple(index - count for index in seen if index >= count),
+        sound=label.kind == "sound",
+    )
+
+
+def _neighbours(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """Return the rows before, the rows, and the rows after; the ends repeat themselves."""
+    return np.concatenate([rows[:1], rows[:-1]]), rows, np.concatenate([rows[1:], rows[-1:]])
+
+
+def _mean_of_neighbours(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the mean over each row and its neighbours; a row at an end has one neighbour."""
+    padded = np.pad(rows.astype(np.float64), ((1, 1), (0, 0)))
+    counts = np.full(len(rows), 3.0)
+    counts[0] -= 1.0
+    counts[-1] -= 1.0
+    return np.asarray((padded[:-2] + padded[1:-1] + padded[2:]) / counts[:, None], dtype=np.float32)
+
+
+def _checked(arrays: Mapping[str, NDArray[np.float32]], probes: int) -> dict[str, NDArray[np.float32]]:
+    heard, seen = len(class_names("hear")), len(class_names("see"))
+    for name, last in zip(ARRAYS, (None, probes, heard, seen, probes), strict=True):
+        array = arrays.get(name)
+        if array is None or array.shape[-1] != (last or array.shape[-1]) or (name == "probes.weight" and len(array) != probes):
+            shape = "nothing" if array is None else str(array.shape)
+            msg = f"evidence.{name} of the bundle must end in {last or 'V'} numbers for {probes} probes, got {shape}; get the model again"
+            raise ModelError(msg)
+    return dict(arrays)
