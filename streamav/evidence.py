@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from streamav.bundle.card import ClassEntry, EvidenceCard
     from streamav.types import SegmentFeatures
 
-__all__ = ["ARRAYS", "LabelEvidence", "Sensed", "evidence_of"]
+__all__ = ["ARRAYS", "LabelEvidence", "Sensed", "evidence_of", "neighbourhood"]
 
 ARRAYS = ("probes.weight", "probes.bias", "reference.heard", "reference.seen", "reference.probed")
 """Names of the arrays in a bundle, after `evidence.`."""
@@ -96,16 +96,21 @@ class LabelEvidence:
         if features.heard is None or features.seen is None:
             msg = "the encoders of this model must score their own classes, got features only; use a model whose encoders do, such as edge"
             raise ModelError(msg)
-        cells = features.visual.reshape(-1, features.visual.shape[-1])
-        probed = (cells @ self._arrays["probes.weight"].T + self._arrays["probes.bias"]).max(axis=0)
-        return Sensed(self._heard(features.heard), self._seen(features.seen, probed))
+        return self.sensed_of(features.heard, features.seen, self.probed(features.visual))
+
+    def probed(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits (P,) of the bundle's own picture classes: the largest of the cells of a grid (G, G, V)."""
+        cells = grid.reshape(-1, grid.shape[-1])
+        return np.asarray((cells @ self._arrays["probes.weight"].T + self._arrays["probes.bias"]).max(axis=0), dtype=np.float32)
+
+    def sensed_of(self, heard: NDArray[np.float32], seen: NDArray[np.float32], probed: NDArray[np.float32]) -> Sensed:
+        """Return the evidence of class scores: heard (H,) and seen (K,) from 0 to 1, probed (P,) logits."""
+        return Sensed(self._heard(heard), self._seen(seen, probed))
 
     def logits(self, window: Sequence[Sensed]) -> NDArray[np.float32]:
         """Return the logits of the labels in T consecutive segments, shape (T, L); 0 is the logit of background."""
-        heard = np.stack([one.heard for one in window])
-        seen = np.stack([one.seen for one in window])
+        heard, peak, mean = neighbourhood(window)
         card = self._card
-        peak, mean = np.stack(_neighbours(heard)).max(axis=0), _mean_of_neighbours(seen)
         both = card.bias + card.heard * heard + card.heard_peak * peak + card.seen * mean
         alone = card.sound_bias + card.heard * heard + card.heard_peak * peak
         return np.asarray(np.where(self._sound, alone, both) + self._offsets, dtype=np.float32)
@@ -175,6 +180,13 @@ def _resolved(label: ClassEntry, probes: Sequence[str]) -> _Label:
         probed=tuple(index - count for index in seen if index >= count),
         sound=label.kind == "sound",
     )
+
+
+def neighbourhood(window: Sequence[Sensed]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return what is heard in each segment, the largest heard in it and its neighbours, and the mean seen in them, shape (T, L) each."""
+    heard = np.stack([one.heard for one in window])
+    seen = np.stack([one.seen for one in window])
+    return heard, np.stack(_neighbours(heard)).max(axis=0), _mean_of_neighbours(seen)
 
 
 def _neighbours(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:

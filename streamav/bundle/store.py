@@ -160,7 +160,7 @@ def write_bundle(path: Path | str, card: ModelCard, tensors: Mapping[str, NDArra
     Args:
         path: folder to create.
         card: the card; its `weights` are filled in here.
-        tensors: float16 or float32 arrays named "audio...", "visual..." or "localizer..."; stored with their type.
+        tensors: float16 or float32 arrays named "audio...", "visual...", "localizer..." or "evidence..."; stored with their type.
         replace: True to replace a bundle that is there.
 
     Raises:
@@ -272,8 +272,8 @@ def _storable(key: str, value: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def _check_names(card: ModelCard, keys: list[str], where: str) -> None:
-    """Raise unless the localizer and every encoder that is not external have tensors, and no other network has."""
-    wanted = {"localizer"} | {part for part, external in _external(card) if not external}
+    """Raise unless exactly the localizer, the evidence if the card has one, and every encoder that is not external have tensors."""
+    wanted = {"localizer"} | {part for part, external in _external(card) if not external} | ({"evidence"} if card.evidence else set())
     got = {key.partition(".")[0] for key in keys}
     if got != wanted:
         msg = (

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +15,7 @@ import typer
 
 from streamav.config import DetectionSettings, EngineChoice, ModelSettings, PrecisionChoice, Settings, SourceSettings
 from streamav.errors import DataError
-from streamav.tables import find_below, read_table, to_seconds
+from streamav.evaluation.recordings import Span, labels_of, read_labels
 from streamav.types import SEGMENT_NS, EventPhase
 
 if TYPE_CHECKING:
@@ -24,21 +23,10 @@ if TYPE_CHECKING:
 
     from streamav.types import Event, FinalScores, SourceState, Telemetry
 
-__all__ = ["FoundSpans", "Span", "labels_of", "read_labels", "recordings"]
+__all__ = ["FoundSpans", "recordings"]
 
-_COLUMNS = {"file", "class_slug", "onset_s", "offset_s"}
 _MOST_NAMED = 10
 """Most files that an error names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """One label over [onset_s, offset_s) seconds."""
-
-    label: str
-    onset_s: float
-    offset_s: float
-    score: float = 1.0
 
 
 @dataclass(slots=True)
@@ -113,52 +101,6 @@ def recordings(
     for row in rows:
         typer.echo(f"| {row['file']} | {row['truth']} | {row['events']} | {row['right']} of {row['seconds']} |")
     typer.echo(f"\n{right} of {seconds} seconds right ({right / seconds:.1%}); always answering background: {quiet / seconds:.1%}.")
-
-
-def read_labels(file: Path) -> dict[str, list[Span]]:
-    """Read labels.csv and return the spans of each file; a row without times adds the file without a span.
-
-    Raises:
-        DataError: when the file or a column is missing, when it has no row, or when a row names no file or has wrong times; the
-            message names the row.
-    """
-    columns, rows = read_table(file)
-    if not set(columns) >= _COLUMNS:
-        msg = f"{file} must have the columns {', '.join(sorted(_COLUMNS))}, got {', '.join(columns) or 'nothing'}"
-        raise DataError(msg)
-    truth: dict[str, list[Span]] = {}
-    for line, row in rows:
-        if not row["file"]:
-            msg = f"{file}, line {line}: the column file must name a recording, got nothing"
-            raise DataError(msg)
-        spans = truth.setdefault(find_below(file.parent, row["file"]) or row["file"], [])
-        if row["onset_s"] and row["offset_s"]:
-            spans.append(_span(row, f"{file}, line {line}"))
-    if not truth:
-        msg = f"{file} must have a row for each recording, got none; write a recording without events as a row without times"
-        raise DataError(msg)
-    return truth
-
-
-def _span(row: dict[str, str], where: str) -> Span:
-    try:
-        onset_s, offset_s = to_seconds(row["onset_s"]), to_seconds(row["offset_s"])
-    except ValueError as exc:
-        msg = f"{where}: onset_s and offset_s must be numbers, got {row['onset_s']!r} and {row['offset_s']!r}"
-        raise DataError(msg) from exc
-    if not 0.0 <= onset_s < offset_s < math.inf:
-        msg = f"{where}: 0 <= onset_s < offset_s must hold, got {onset_s} and {offset_s}"
-        raise DataError(msg)
-    return Span(row["class_slug"], onset_s, offset_s)
-
-
-def labels_of(spans: Sequence[Span], seconds: int) -> list[str | None]:
-    """Return the label of each segment: of the spans that cover at least half of it the one with the best score; None is background."""
-    labels: list[str | None] = []
-    for second in range(seconds):
-        over = [span for span in spans if min(span.offset_s, second + 1) - max(span.onset_s, second) >= 0.5]  # noqa: PLR2004 - half
-        labels.append(max(over, key=lambda span: span.score).label if over else None)
-    return labels
 
 
 def _run(path: Path, model: ModelSettings, latency: int | None) -> FoundSpans:

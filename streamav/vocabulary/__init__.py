@@ -71,6 +71,7 @@ def _find(sense: Sense, name: str, further: tuple[str, ...]) -> Iterable[int]:
         return group_names()[wanted]
     known = [*class_names(sense), *further]
     for fits in (
+        [index for index, one in enumerate(known) if one == name.strip()],  # Cardigan is a dog, cardigan is worn
         [index for index, one in enumerate(known) if one.lower() == wanted],
         [index for index, one in enumerate(known) if wanted in _parts(one)],
         [index for index, one in enumerate(known) if wanted and one.lower().startswith(wanted)],

@@ -8,8 +8,8 @@ import pytest
 from rigs.media_clips import write_clip
 
 from streamav.cli import main
-from streamav.cli.recordings import Span, labels_of, read_labels
 from streamav.errors import DataError
+from streamav.evaluation.recordings import Span, labels_of, read_labels
 
 HEADER = "file,class_slug,onset_s,offset_s\n"
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 import pytest
 
-from streamav.cli.recordings import Span, read_labels
 from streamav.errors import DataError
+from streamav.evaluation.recordings import Span, read_labels
 from streamav.tables import find_below, read_table, to_seconds
 from streamav.training.clips.table import read_clip_table
 from streamav.training.composite.material import read_index

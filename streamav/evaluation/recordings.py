@@ -1,0 +1,87 @@
+"""Reads the true labels of recordings (labels.csv), and names the label of each segment.
+
+It runs no model. The columns are file, class_slug, onset_s and offset_s, and group, which is optional.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streamav.errors import DataError
+from streamav.tables import find_below, read_table, to_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = ["Span", "labels_of", "read_groups", "read_labels"]
+
+_COLUMNS = {"file", "class_slug", "onset_s", "offset_s"}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One label over [onset_s, offset_s) seconds."""
+
+    label: str
+    onset_s: float
+    offset_s: float
+    score: float = 1.0
+
+
+def read_labels(file: Path) -> dict[str, list[Span]]:
+    """Read labels.csv and return the spans of each file; a row without times adds the file without a span.
+
+    Raises:
+        DataError: when the file or a column is missing, when it has no row, or when a row names no file or has wrong times; the
+            message names the row.
+    """
+    columns, rows = read_table(file)
+    if not set(columns) >= _COLUMNS:
+        msg = f"{file} must have the columns {', '.join(sorted(_COLUMNS))}, got {', '.join(columns) or 'nothing'}"
+        raise DataError(msg)
+    truth: dict[str, list[Span]] = {}
+    for line, row in rows:
+        if not row["file"]:
+            msg = f"{file}, line {line}: the column file must name a recording, got nothing"
+            raise DataError(msg)
+        spans = truth.setdefault(find_below(file.parent, row["file"]) or row["file"], [])
+        if row["onset_s"] and row["offset_s"]:
+            spans.append(_span(row, f"{file}, line {line}"))
+    if not truth:
+        msg = f"{file} must have a row for each recording, got none; write a recording without events as a row without times"
+        raise DataError(msg)
+    return truth
+
+
+def _span(row: dict[str, str], where: str) -> Span:
+    try:
+        onset_s, offset_s = to_seconds(row["onset_s"]), to_seconds(row["offset_s"])
+    except ValueError as exc:
+        msg = f"{where}: onset_s and offset_s must be numbers, got {row['onset_s']!r} and {row['offset_s']!r}"
+        raise DataError(msg) from exc
+    if not 0.0 <= onset_s < offset_s < math.inf:
+        msg = f"{where}: 0 <= onset_s < offset_s must hold, got {onset_s} and {offset_s}"
+        raise DataError(msg)
+    return Span(row["class_slug"], onset_s, offset_s)
+
+
+def labels_of(spans: Sequence[Span], seconds: int) -> list[str | None]:
+    """Return the label of each segment: of the spans that cover at least half of it the one with the best score; None is background."""
+    labels: list[str | None] = []
+    for second in range(seconds):
+        over = [span for span in spans if min(span.offset_s, second + 1) - max(span.onset_s, second) >= 0.5]  # noqa: PLR2004 - half
+        labels.append(max(over, key=lambda span: span.score).label if over else None)
+    return labels
+
+
+def read_groups(file: Path) -> dict[str, str]:
+    """Return the group of each file of labels.csv, such as its source; a file without a group is a group by itself.
+
+    Raises:
+        DataError: when the table cannot be read.
+    """
+    _, rows = read_table(file)
+    return {(find_below(file.parent, row["file"]) or row["file"]): row.get("group") or row["file"] for _, row in rows}
