@@ -6,7 +6,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 # One thread for each test process: OpenMP threads that wait by spinning slow each other down when processes share the cores.
-TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+# Python keeps what it compiles, whatever the environment says: pytest rewrites every test file, and many tests start Python again.
+TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE=
 ARGS ?=
 
 .PHONY: help setup run test quick check bench bench-train test-gpu starter edge picture lint types imports format clean
@@ -29,7 +30,7 @@ test: setup ## check lint, types and import contracts, and run all tests, the sl
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -m "not (gpu or hardware or bench)" $(ARGS)
 
 quick: setup ## run the fast tests only (no broker, audio device, RTSP server or GPU), in under a minute
-	@$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 -m "not (slow or gpu or hardware or bench or broker or audio_device or rtsp)" $(ARGS)
+	@$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --hypothesis-profile=quick -m "not (slow or gpu or hardware or bench or broker or audio_device or rtsp)" $(ARGS)
 
 check: lint types imports ## check format, lint, types and import contracts
 
