@@ -31,7 +31,7 @@ from streamav.training.starter.card import MadeProfile, write_profile
 from streamav.training.starter.components import components_of, lengthened, shortened
 from streamav.training.starter.encoders import AUDIO_SIZE, PARTS, VISUAL_SIZE, EncoderPlan, make_encoders
 from streamav.training.starter.sound_examples import OFFSET
-from streamav.training.starter.teachers import audio_teacher, visual_teacher
+from streamav.training.starter.teachers import audio_teacher, public_look
 from streamav.training.streams.judge import StreamPlan, judge_on_streams
 
 if TYPE_CHECKING:
@@ -119,8 +119,7 @@ def frozen_encoders(profile: str, teachers: Path, work: Path) -> FrozenEncoders:
     """
     if profile == "edge":
         audio, visual = EDGE_ENCODERS
-        visual = visual.model_copy(update={"frames_per_second": FRAMES_PER_SECOND})
-        return FrozenEncoders(audio=audio, visual=visual, hear=audio_teacher(teachers), look=visual_teacher(teachers))
+        return FrozenEncoders(audio=audio, visual=visual, hear=audio_teacher(teachers), look=public_look(visual.network, teachers))
     hears, looks = CompactAudio(AUDIO_SIZE).eval(), CompactVisual(VISUAL_SIZE).eval()
     hears.load_state_dict(load_file(work / "runs" / "audio.safetensors"))
     looks.load_state_dict(load_file(work / "runs" / "visual.safetensors"))
