@@ -2,22 +2,25 @@
 
     python -m streamav.training.starter.profiles starter --data composite24 --work runs/profiles --out streamav/models/starter
 
-The stages: encoders (starter: trained here; edge: public ones), features of composite clips in AVE's form, one VSCG for each seed with
-the same experiment as `streamav train`, thresholds on val streams, and figures on test streams. The encoders and the features are kept
-in the work folder, and a stage is skipped if its result exists.
+The stages: encoders (starter: trained here, on the features and then on the class scores of public ones; edge: public ones), features
+of composite clips in AVE's form, one VSCG for each seed with the same experiment as `streamav train`, thresholds on val streams, and
+figures on test streams. The encoders and the features are kept in the work folder, and a stage is skipped if its result exists.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import tomllib
 from dataclasses import dataclass, field, replace
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
 from safetensors.torch import load_file
 
+from streamav import vocabulary
 from streamav.bundle import AudioCard, VisualCard
 from streamav.errors import DataError, SettingsError
 from streamav.evaluation.bootstrap import mean_and_deviation
@@ -29,13 +32,26 @@ from streamav.training.experiments.experiment import Trained, planned, run_exper
 from streamav.training.experiments.export import EDGE_ENCODERS
 from streamav.training.starter.card import MadeProfile, write_profile
 from streamav.training.starter.components import components_of, lengthened, shortened
-from streamav.training.starter.encoders import AUDIO_SIZE, PARTS, VISUAL_SIZE, EncoderPlan, make_encoders
+from streamav.training.starter.encoders import (
+    AUDIO_SIZE,
+    PARTS,
+    VISUAL_SIZE,
+    EncoderPlan,
+    ScoreTeachers,
+    make_encoders,
+    state_file,
+    teach_scores,
+)
 from streamav.training.starter.sound_examples import OFFSET
 from streamav.training.starter.teachers import audio_teacher, visual_teacher
 from streamav.training.streams.judge import StreamPlan, judge_on_streams
+from streamav.vocabulary import class_names, find_classes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from pydantic import JsonValue
+    from torch import Tensor
 
     from streamav.networks.vscg import VSCG
     from streamav.training.data.folder import AveData
@@ -49,6 +65,8 @@ _log = logging.getLogger(__name__)
 CARD_ALARMS_PER_HOUR = 12.0
 """False alarms an hour of background that the card's thresholds may cause on val streams. Two thirds of the background there is
 misleading on purpose; a camera at home has little such background. Figures are also given for the lower limit of the plan."""
+OWN_CLASSES = ("face", "helicopter", "mandolin", "fire")
+"""Picture classes of the model itself, which labels may name beside ImageNet's; probes see them."""
 FRAMES_PER_SECOND = 4
 """Pictures that a live run encodes in each second; more pictures change little, see docs/performance.md."""
 
@@ -121,14 +139,19 @@ def frozen_encoders(profile: str, teachers: Path, work: Path) -> FrozenEncoders:
         audio, visual = EDGE_ENCODERS
         visual = visual.model_copy(update={"frames_per_second": FRAMES_PER_SECOND})
         return FrozenEncoders(audio=audio, visual=visual, hear=audio_teacher(teachers), look=visual_teacher(teachers))
-    hears, looks = CompactAudio(AUDIO_SIZE).eval(), CompactVisual(VISUAL_SIZE).eval()
-    hears.load_state_dict(load_file(work / "runs" / "audio.safetensors"))
-    looks.load_state_dict(load_file(work / "runs" / "visual.safetensors"))
+    held = _held(work)
+    heard, seen = (held[part].get("classifier.bias") for part in PARTS)
+    scores = {"audio": 0 if heard is None else len(heard), "visual": 0 if seen is None else len(seen)}
+    hears, looks = CompactAudio(AUDIO_SIZE, scores["audio"]).eval(), CompactVisual(VISUAL_SIZE, scores["visual"]).eval()
+    hears.load_state_dict(held["audio"])
+    looks.load_state_dict(held["visual"])
     return FrozenEncoders(
-        audio=AudioCard(network="compact_audio", options={"size": AUDIO_SIZE}, log_mel_offset=OFFSET.offset, size=AUDIO_SIZE),
+        audio=AudioCard(
+            network="compact_audio", options=_options(AUDIO_SIZE, scores["audio"]), log_mel_offset=OFFSET.offset, size=AUDIO_SIZE
+        ),
         visual=VisualCard(
             network="compact_visual",
-            options={"size": VISUAL_SIZE},
+            options=_options(VISUAL_SIZE, scores["visual"]),
             picture=(COMPACT_SIDE, COMPACT_SIDE),
             frames_per_second=FRAMES_PER_SECOND,
             size=VISUAL_SIZE,
@@ -137,6 +160,17 @@ def frozen_encoders(profile: str, teachers: Path, work: Path) -> FrozenEncoders:
         hear=session(hears, torch.zeros(2, 96, 64)),
         look=session(looks, torch.zeros(2, COMPACT_SIDE, COMPACT_SIDE, 3, dtype=torch.uint8)),
     )
+
+
+def _held(work: Path) -> dict[str, dict[str, Tensor]]:
+    """Return the state_dicts of the starter's encoders: those that know class scores where they are made, else those that do not."""
+    files = {part: state_file(work, part, scored=True) for part in PARTS}
+    return {part: load_file(file if file.exists() else state_file(work, part, scored=False)) for part, file in files.items()}
+
+
+def _options(size: int, scores: int) -> dict[str, JsonValue]:
+    """Return the constructor's arguments for the card; one without a classifier stays as in bundles of before."""
+    return {"size": size, "scores": scores} if scores else {"size": size}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +185,8 @@ class ProfileRun:
     """Folder with yamnet.safetensors and mobilenetv2.safetensors; None for `weights` beside the data."""
     work: Path | None = None
     """Folder for intermediate results, about 12 GB; None for the bundle's folder with `.work` at its end."""
+    score: ScoreTeachers | None = None
+    """What the starter's encoders learn class scores from; None for encoders that know features only."""
     seeds: int = 5
     """Number of localizers to train; the best on val clips is kept, all are reported."""
     encoders: EncoderPlan = field(default_factory=EncoderPlan)
@@ -184,6 +220,8 @@ def make_profile(profile: str, run: ProfileRun) -> None:
     _need_teachers(profile, teachers, work)
     if profile == "starter":
         make_encoders(run.data, teachers, work, run.encoders)
+        if run.score is not None:
+            teach_scores(run.data, teachers, work, run.score, run.encoders)
     frozen = frozen_encoders(profile, teachers, work)
     folder = _composed(run, frozen, work / f"features-{profile}", run.clips)
     plain = _composed(run, frozen, work / f"features-{profile}-plain", run.plain)
@@ -202,7 +240,7 @@ def make_profile(profile: str, run: ProfileRun) -> None:
     figures |= _over_seeds("plain_clips", [one.scores.to_dict() for one in tested(plain, experiment, trained).seeds])
     figures |= _over_seeds("plain_streams", [judge_on_streams(one.network, plain, run.streams).figures for one in outcome.seeds])
     _log.info("thresholds %s figures %s", shipped.thresholds, figures)
-    held = {part: load_file(work / "runs" / f"{part}.safetensors") for part in PARTS} if profile == "starter" else {}
+    held = _held(work) if profile == "starter" else {}
     made = MadeProfile(
         profile=profile,
         audio=frozen.audio,
@@ -268,6 +306,15 @@ class _Log:
         _log.info("epoch=%d loss=%.3f%s", record.epoch, record.loss, scores)
 
 
+def _score_teachers(probes: Path | None, further: Path | None) -> ScoreTeachers:
+    """Return the teachers of class scores; the classes that count more are those of the labels by definition."""
+    labels = tomllib.loads(resources.files(vocabulary).joinpath("labels.toml").read_text(encoding="utf-8"))
+    hear = {slug: find_classes("hear", label["hear"]) for slug, label in labels.items()}
+    imagenet = range(len(class_names("see")))
+    see = {slug: [i for i in find_classes("see", label.get("see", ()), OWN_CLASSES) if i in imagenet] for slug, label in labels.items()}
+    return ScoreTeachers(probes=probes, further=further, hear=hear, see=see)
+
+
 def main() -> None:
     """Read the command line, and make the profile or one encoder; log to standard error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -275,6 +322,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with index.csv")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--teachers", type=Path, help="folder with yamnet.safetensors and mobilenetv2.safetensors")
+    parser.add_argument("--probes", type=Path, help="starter: .npz file of probes on EfficientNet-Lite0's grid")
+    parser.add_argument("--further", type=Path, help="starter: folder of further pictures and sounds, without labels")
     parser.add_argument("--work", type=Path, help="folder for intermediate results, about 12 GB")
     parser.add_argument("--seeds", type=int, default=5, help="number of localizers to train; the best on val is kept")
     parser.add_argument("--only", choices=PARTS, help="make one encoder and stop, so that two processes can make both at the same time")
@@ -282,9 +331,12 @@ def main() -> None:
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(given.threads)
-    run = ProfileRun(data=given.data, out=given.out, teachers=given.teachers, work=given.work, seeds=given.seeds)
+    score = _score_teachers(given.probes, given.further) if given.profile == "starter" else None
+    run = ProfileRun(data=given.data, out=given.out, teachers=given.teachers, work=given.work, score=score, seeds=given.seeds)
     if given.only is not None:
         make_encoders(run.data, *run.folders, parts=(given.only,))
+        if score is not None:
+            teach_scores(run.data, *run.folders, score, parts=(given.only,))
         return
     make_profile(given.profile, run)
 
