@@ -6,13 +6,16 @@ modules render and train.
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors.torch import load_file
 
+from streamav import vocabulary
 from streamav.bundle.catalogue import encoder_file
 from streamav.training.composite.material import Material
 from streamav.training.starter.distillation import Steps, train_audio, train_visual
@@ -21,19 +24,34 @@ from streamav.training.starter.score_distillation import ScorePlan, teach_audio_
 from streamav.training.starter.score_examples import ScoredCounts, render_scored_pictures, render_scored_sounds
 from streamav.training.starter.sound_examples import SegmentCounts, render_segments
 from streamav.training.starter.teachers import audio_teacher, picture_scores, read_probes, sound_scores, visual_teacher
+from streamav.vocabulary import class_names, find_classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from streamav.training.composite.material import Split
 
-__all__ = ["AUDIO_SIZE", "PARTS", "VISUAL_SIZE", "EncoderPlan", "ScoreTeachers", "make_encoders", "state_file", "teach_scores"]
+__all__ = [
+    "AUDIO_SIZE",
+    "PARTS",
+    "VISUAL_SIZE",
+    "EncoderPlan",
+    "ScoreTeachers",
+    "held_encoders",
+    "make_encoders",
+    "score_teachers",
+    "state_file",
+    "teach_scores",
+]
 
 PARTS = ("audio", "visual")
 _SEEDS = {"train": 1, "val": 2}
+OWN_CLASSES = ("face", "helicopter", "mandolin", "fire")
+"""Picture classes of the model itself, which labels may name beside ImageNet's; probes see them."""
 AUDIO_SIZE, VISUAL_SIZE = 128, 256
 """A and V of the starter."""
 
@@ -75,6 +93,21 @@ class ScoreTeachers:
 def state_file(work: Path, part: str, *, scored: bool) -> Path:
     """Return the file of an encoder that knows the features only, or also the class scores."""
     return work / ("scores" if scored else "runs") / f"{part}.safetensors"
+
+
+def score_teachers(probes: Path | None = None, further: Path | None = None) -> ScoreTeachers:
+    """Return the teachers of class scores; the classes that count more are those of the labels by definition."""
+    labels = tomllib.loads(resources.files(vocabulary).joinpath("labels.toml").read_text(encoding="utf-8"))
+    hear = {slug: find_classes("hear", label["hear"]) for slug, label in labels.items()}
+    imagenet = range(len(class_names("see")))
+    see = {slug: [i for i in find_classes("see", label.get("see", ()), OWN_CLASSES) if i in imagenet] for slug, label in labels.items()}
+    return ScoreTeachers(probes=probes, further=further, hear=hear, see=see)
+
+
+def held_encoders(work: Path) -> dict[str, dict[str, Tensor]]:
+    """Return the state_dicts of the starter's encoders: those that know class scores where they are made, else those that do not."""
+    files = {part: state_file(work, part, scored=True) for part in PARTS}
+    return {part: load_file(file if file.exists() else state_file(work, part, scored=False)) for part, file in files.items()}
 
 
 def teach_scores(

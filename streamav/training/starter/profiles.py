@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-import tomllib
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
-from safetensors.torch import load_file
 
-from streamav import vocabulary
 from streamav.bundle import AudioCard, VisualCard
+from streamav.bundle.catalogue import encoder_file
 from streamav.errors import DataError, SettingsError
 from streamav.evaluation.bootstrap import mean_and_deviation
 from streamav.networks.compact import COMPACT_GRID, COMPACT_SIDE, CompactAudio, CompactVisual
@@ -38,35 +35,33 @@ from streamav.training.starter.encoders import (
     VISUAL_SIZE,
     EncoderPlan,
     ScoreTeachers,
+    held_encoders,
     make_encoders,
+    score_teachers,
     state_file,
     teach_scores,
 )
 from streamav.training.starter.sound_examples import OFFSET
 from streamav.training.starter.teachers import audio_teacher, visual_teacher
 from streamav.training.streams.judge import StreamPlan, judge_on_streams
-from streamav.vocabulary import class_names, find_classes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pydantic import JsonValue
-    from torch import Tensor
 
     from streamav.networks.vscg import VSCG
     from streamav.training.data.folder import AveData
     from streamav.training.experiments.experiment import Experiment
     from streamav.training.fit.run_state import EpochRecord, StepReport
 
-__all__ = ["PROFILES", "ProfilePlan", "ProfileRun", "frozen_encoders", "make_profile"]
+__all__ = ["PROFILES", "ProfilePlan", "ProfileRun", "frozen_encoders", "make_profile", "score_teachers"]
 
 _log = logging.getLogger(__name__)
 
 CARD_ALARMS_PER_HOUR = 12.0
 """False alarms an hour of background that the card's thresholds may cause on val streams. Two thirds of the background there is
 misleading on purpose; a camera at home has little such background. Figures are also given for the lower limit of the plan."""
-OWN_CLASSES = ("face", "helicopter", "mandolin", "fire")
-"""Picture classes of the model itself, which labels may name beside ImageNet's; probes see them."""
 FRAMES_PER_SECOND = 4
 """Pictures that a live run encodes in each second; more pictures change little, see docs/performance.md."""
 
@@ -139,7 +134,7 @@ def frozen_encoders(profile: str, teachers: Path, work: Path) -> FrozenEncoders:
         audio, visual = EDGE_ENCODERS
         visual = visual.model_copy(update={"frames_per_second": FRAMES_PER_SECOND})
         return FrozenEncoders(audio=audio, visual=visual, hear=audio_teacher(teachers), look=visual_teacher(teachers))
-    held = _held(work)
+    held = held_encoders(work)
     heard, seen = (held[part].get("classifier.bias") for part in PARTS)
     scores = {"audio": 0 if heard is None else len(heard), "visual": 0 if seen is None else len(seen)}
     hears, looks = CompactAudio(AUDIO_SIZE, scores["audio"]).eval(), CompactVisual(VISUAL_SIZE, scores["visual"]).eval()
@@ -160,12 +155,6 @@ def frozen_encoders(profile: str, teachers: Path, work: Path) -> FrozenEncoders:
         hear=session(hears, torch.zeros(2, 96, 64)),
         look=session(looks, torch.zeros(2, COMPACT_SIDE, COMPACT_SIDE, 3, dtype=torch.uint8)),
     )
-
-
-def _held(work: Path) -> dict[str, dict[str, Tensor]]:
-    """Return the state_dicts of the starter's encoders: those that know class scores where they are made, else those that do not."""
-    files = {part: state_file(work, part, scored=True) for part in PARTS}
-    return {part: load_file(file if file.exists() else state_file(work, part, scored=False)) for part, file in files.items()}
 
 
 def _options(size: int, scores: int) -> dict[str, JsonValue]:
@@ -211,13 +200,14 @@ def make_profile(profile: str, run: ProfileRun) -> None:
 
     Raises:
         DataError: when the index or the teachers' weights are missing.
+        ModelError: when EfficientNet-Lite0's weights are missing, which teach the starter class scores.
         SettingsError: when there is no such profile.
     """
     if profile not in PROFILES:
         msg = f"a profile made of composite material must be one of {', '.join(PROFILES)}, got {profile!r}"
         raise SettingsError(msg)
     teachers, work = run.folders
-    _need_teachers(profile, teachers, work)
+    _need_teachers(profile, teachers, work, run.score)
     if profile == "starter":
         make_encoders(run.data, teachers, work, run.encoders)
         if run.score is not None:
@@ -240,7 +230,7 @@ def make_profile(profile: str, run: ProfileRun) -> None:
     figures |= _over_seeds("plain_clips", [one.scores.to_dict() for one in tested(plain, experiment, trained).seeds])
     figures |= _over_seeds("plain_streams", [judge_on_streams(one.network, plain, run.streams).figures for one in outcome.seeds])
     _log.info("thresholds %s figures %s", shipped.thresholds, figures)
-    held = _held(work) if profile == "starter" else {}
+    held = held_encoders(work) if profile == "starter" else {}
     made = MadeProfile(
         profile=profile,
         audio=frozen.audio,
@@ -265,13 +255,16 @@ def _experiment(profile: str, data: AveData, changes: Mapping[str, Mapping[str, 
     return planned("vscg", "fully", sizes, settings)
 
 
-def _need_teachers(profile: str, teachers: Path, work: Path) -> None:
-    """Raise DataError if the public weights are needed and missing."""
+def _need_teachers(profile: str, teachers: Path, work: Path, score: ScoreTeachers | None) -> None:
+    """Raise DataError or ModelError if the public weights are needed and missing."""
     made = profile == "starter" and all((work / "runs" / f"{name}.safetensors").exists() for name in ("audio", "visual"))
     for name in () if made else ("yamnet.safetensors", "mobilenetv2.safetensors"):
         if not (teachers / name).is_file():
             msg = f"the {profile} profile needs the public weights {name}, which must be in {teachers}, got no such file"
             raise DataError(msg)
+    taught = all(state_file(work, part, scored=True).exists() for part in PARTS)
+    if profile == "starter" and score is not None and score.picture is None and not taught:
+        encoder_file("efficientnet_lite0", teachers)
 
 
 def _composed(run: ProfileRun, frozen: FrozenEncoders, features: Path, clips: ClipCounts) -> AveData:
@@ -306,15 +299,6 @@ class _Log:
         _log.info("epoch=%d loss=%.3f%s", record.epoch, record.loss, scores)
 
 
-def _score_teachers(probes: Path | None, further: Path | None) -> ScoreTeachers:
-    """Return the teachers of class scores; the classes that count more are those of the labels by definition."""
-    labels = tomllib.loads(resources.files(vocabulary).joinpath("labels.toml").read_text(encoding="utf-8"))
-    hear = {slug: find_classes("hear", label["hear"]) for slug, label in labels.items()}
-    imagenet = range(len(class_names("see")))
-    see = {slug: [i for i in find_classes("see", label.get("see", ()), OWN_CLASSES) if i in imagenet] for slug, label in labels.items()}
-    return ScoreTeachers(probes=probes, further=further, hear=hear, see=see)
-
-
 def main() -> None:
     """Read the command line, and make the profile or one encoder; log to standard error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -331,7 +315,7 @@ def main() -> None:
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(given.threads)
-    score = _score_teachers(given.probes, given.further) if given.profile == "starter" else None
+    score = score_teachers(given.probes, given.further) if given.profile == "starter" else None
     run = ProfileRun(data=given.data, out=given.out, teachers=given.teachers, work=given.work, score=score, seeds=given.seeds)
     if given.only is not None:
         make_encoders(run.data, *run.folders, parts=(given.only,))
