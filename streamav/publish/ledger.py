@@ -19,6 +19,7 @@ from streamav.types import EndReason, EventPhase, SourceState
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from streamav.publish.homeassistant import Devices
     from streamav.publish.message import EventMessage, ModelEntry
     from streamav.publish.topics import Topics
     from streamav.types import Event, FinalScores, Telemetry
@@ -34,6 +35,8 @@ class Retained:
 
     topic: str
     payload: bytes
+    note: str = ""
+    """What a later start must know of the value besides its topic."""
 
 
 @dataclass(slots=True)
@@ -52,7 +55,15 @@ class _Open:
 class Ledger:
     """Turns events and states of the pipeline into parcels for the outbox and retained values."""
 
-    def __init__(self, topics: Topics, model: Callable[[], ModelEntry], sources: Mapping[str, Sequence[str]], *, provisional: bool) -> None:
+    def __init__(
+        self,
+        topics: Topics,
+        model: Callable[[], ModelEntry],
+        sources: Mapping[str, Sequence[str]],
+        *,
+        provisional: bool,
+        devices: Devices | None = None,
+    ) -> None:
         """Start without events.
 
         Args:
@@ -60,10 +71,12 @@ class Ledger:
             model: returns which model and backend compute now.
             sources: source id -> labels that may be published.
             provisional: whether unconfirmed events are published.
+            devices: what is announced to Home Assistant; None for nothing.
         """
         self._topics = topics
         self._model = model
         self._provisional = provisional
+        self._announcements = [] if devices is None else devices.announcements()
         self._open: dict[str, _Open] = {}
         self._on: dict[tuple[str, str], str] = {}
         self._states = dict.fromkeys(sources, SourceState.WARMING_UP)
@@ -82,11 +95,21 @@ class Ledger:
     def topics(self) -> frozenset[str]:
         """Return every topic at which the broker may hold a retained value of this run."""
         last = {self._topics.last_event(source) for source in self._states}
-        return frozenset({self._topics.status, self._topics.info, *(value.topic for value in self.retained()), *last})
+        values = [*self.announced(), *self.retained()]
+        return frozenset({self._topics.status, self._topics.info, *(value.topic for value in values), *last})
 
     def cleared(self, topic: str) -> Retained:
         """Return the value that makes the broker forget what it keeps at a topic."""
         return Retained(topic, b"")
+
+    def announced(self, before: Mapping[str, str] | None = None) -> list[Retained]:
+        """Return the devices for Home Assistant; *before* holds the notes of earlier messages by topic."""
+        found = []
+        for one in self._announcements:
+            removal = one.removing((before or {}).get(one.topic, ""))
+            found += [] if removal is None else [Retained(one.topic, removal, one.note)]
+            found.append(Retained(one.topic, one.payload, one.note))
+        return found
 
     def info(self) -> Retained:
         """Return the info value of the service: version, model, backend, sources."""

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from streamav.backoff import Backoff
 from streamav.publish.client import ConnectionFailedError, Credentials, open_client
+from streamav.publish.homeassistant import Devices
 from streamav.publish.ledger import Ledger, scores_payload, telemetry_payload
 from streamav.publish.message import ended_by_restart
 from streamav.publish.outbox import Outbox
 from streamav.publish.patience import Failure, Patience
 from streamav.publish.pending import Pending
-from streamav.publish.session import FAREWELL_S, Session
+from streamav.publish.session import FAREWELL_S, Birth, Session
 from streamav.publish.state_folder import StateFolder, default_state_dir
 from streamav.publish.topics import Topics
 
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from streamav.types import Event, FinalScores, SourceState, Telemetry
 
 __all__ = ["MqttIdentity", "MqttSink"]
+
+MOST_BIRTH_PAUSE_S = 5.0
+"""Longest random pause before devices are announced again, seconds (contract, section 10.3)."""
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +93,9 @@ class MqttSink:
         connection_name = f"{settings.host}_{settings.port}_{settings.base}"
         self._folder = StateFolder(state_dir if state_dir is not None else default_state_dir(), connection_name, self._random)
         self._client_id = settings.client_id or ""
-        self._ledger = Ledger(self._topics, identity.model, identity.sources, provisional=settings.provisional)
+        devices = Devices(self._topics, settings.homeassistant_prefix, identity.sources) if settings.homeassistant else None
+        self._birth = None if devices is None else Birth(devices.birth, lambda: self._random.uniform(0.0, MOST_BIRTH_PAUSE_S))
+        self._ledger = Ledger(self._topics, identity.model, identity.sources, provisional=settings.provisional, devices=devices)
         outbox = Outbox(settings.outbox.messages, settings.outbox.bytes)
         self._pending = Pending(f"{settings.host}:{settings.port}", self._ledger, outbox, monotonic)
         self._task: asyncio.Task[None] | None = None
@@ -195,7 +201,7 @@ class MqttSink:
         try:
             async with self._connect(self._client_id) as connection:
                 began_s = self._monotonic()
-                session = Session(connection, self._pending, self._topics, self._settings.timeout_s)
+                session = Session(connection, self._pending, self._topics, self._settings.timeout_s, self._birth)
                 await session.run(f"{self._random.getrandbits(64):016x}".encode())
                 return 0.0
         except ConnectionFailedError as exc:

@@ -72,7 +72,7 @@ class Pending:
     monotonic: Callable[[], float]
     """Monotonic clock, seconds."""
     counters: MqttCounters = field(default_factory=MqttCounters)
-    changed: dict[str, bytes] = field(default_factory=dict)
+    changed: dict[str, Retained] = field(default_factory=dict)
     """Topic -> retained value that the broker does not have yet; cleared at each connect, because the greeting sends all of them."""
     largest: int | None = None
     """Largest payload that the broker is known to accept, less than the smallest that it has refused; None when it refused none."""
@@ -80,8 +80,8 @@ class Pending:
     """The message about an event that was sent last and is not acknowledged."""
     retired: set[str] = field(default_factory=set)
     """Ids of events of earlier runs that this start, or an earlier one, has ended with `restart`."""
-    kept: set[str] = field(default_factory=set)
-    """Topics at which the broker may hold a retained value of ours, also of earlier runs."""
+    kept: dict[str, str] = field(default_factory=dict)
+    """Topics at which the broker may hold a retained value of ours, also of earlier runs, with the notes of these values."""
     fleeting: deque[tuple[str, bytes]] = field(default_factory=lambda: deque(maxlen=MOST_FLEETING))
     """Topics and values of QoS 0, oldest first; discarded without a connection, the oldest also when the connection is slow."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -135,7 +135,7 @@ class Pending:
                     del self._open[event_id]
                     self.store.forget_event(event_id)
         for value in values:
-            self.changed[value.topic] = value.payload
+            self.changed[value.topic] = value
         self.count()
         self.wake.set()
 
@@ -169,17 +169,17 @@ class Pending:
         self.fleeting.clear()
         info = self.ledger.info()
         self._told_info = info.payload
-        stale = sorted(self.kept - self.ledger.topics())
-        return [info, *self.ledger.retained(), *(self.ledger.cleared(topic) for topic in stale)]
+        stale = sorted(self.kept.keys() - self.ledger.topics())
+        return [info, *self.ledger.announced(self.kept), *self.ledger.retained(), *(self.ledger.cleared(topic) for topic in stale)]
 
-    def note_retained(self, topic: str, payload: bytes) -> None:
-        """Note that the broker has, or no longer has, a retained value of ours at *topic*."""
-        if payload and topic not in self.kept:
-            self.kept.add(topic)
-            self.store.retain(topic)
-        elif not payload:
-            self.kept.discard(topic)
-            self.store.release(topic)
+    def note_retained(self, value: Retained) -> None:
+        """Note that the broker has a retained value of ours, or no longer has it when its payload is empty."""
+        if value.payload and self.kept.get(value.topic) != value.note:
+            self.kept[value.topic] = value.note
+            self.store.retain(value.topic, value.note)
+        elif not value.payload:
+            self.kept.pop(value.topic, None)
+            self.store.release(value.topic)
 
     def follow_info(self) -> None:
         """Publish the info value when it has changed (contract, section 3.1); called with each event and with telemetry."""
@@ -237,4 +237,4 @@ class Pending:
             self.note_event(parcel.message)
 
     def _snapshot(self) -> Saved:
-        return Saved(list(self.outbox), list(self._open.values()), frozenset(self.retired), frozenset(self.kept))
+        return Saved(list(self.outbox), list(self._open.values()), frozenset(self.retired), dict(self.kept))

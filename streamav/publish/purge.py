@@ -70,8 +70,7 @@ async def _kept(client: Client, filters: list[str]) -> list[Incoming]:
 def _is_ours(message: Incoming, topics: Topics) -> bool:
     """Return whether a device that was announced to Home Assistant is a source below our base, or our service."""
     try:
-        device = json.loads(message.payload)
-        listed = device["availability"]
-        return device["o"]["name"] == "streamav" and any(one["topic"] == topics.status for one in listed)
+        origin = json.loads(message.payload)["o"]["name"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return False
+    return origin == "streamav" and f'"{topics.status}"'.encode() in message.payload

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from streamav.publish.client import ConnectionFailedError
@@ -17,7 +18,7 @@ from streamav.publish.limits import TOO_LARGE, RefusedError
 from streamav.publish.message import SCHEMA, fitted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from streamav.publish.client import Incoming
     from streamav.publish.limits import Limits
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
     from streamav.publish.pending import Pending
     from streamav.publish.topics import Topics
 
-__all__ = ["FAREWELL_S", "Connection", "Session"]
+__all__ = ["FAREWELL_S", "Birth", "Connection", "Session"]
 
 FAREWELL_S = 2.0
 """Longest time for publishing `offline` after an error, seconds (our choice)."""
+
+STATES_AFTER_S = 1.0
+"""Home Assistant needs this long to subscribe to the states of a device, seconds (contract, section 10.3)."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,10 +57,19 @@ class Connection(Protocol):
         """Yield each message that arrives."""
 
 
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """How Home Assistant says that it has started."""
+
+    topic: str
+    pause_s: Callable[[], float]
+    """Returns how long to wait before the answer, so that not all publishers of a house answer at once, seconds."""
+
+
 class Session:
     """Publishes everything that is pending on one connection."""
 
-    def __init__(self, connection: Connection, pending: Pending, topics: Topics, probe_limit_s: float) -> None:
+    def __init__(self, connection: Connection, pending: Pending, topics: Topics, probe_limit_s: float, birth: Birth | None = None) -> None:
         """Store the connection and what is to be published on it.
 
         Args:
@@ -64,12 +77,15 @@ class Session:
             pending: what waits to be published; the session empties it.
             topics: topics of the service.
             probe_limit_s: longest time until the broker delivers our own probe, seconds.
+            birth: how Home Assistant says that it has started; None to ignore it.
         """
         self._connection = connection
         self._pending = pending
         self._topics = topics
         self._probe_limit_s = probe_limit_s
+        self._birth = birth
         self._probed = asyncio.Event()
+        self._born = asyncio.Event()
 
     async def run(self, probe_text: bytes) -> None:
         """Publish until the sink is closed; publish `offline` at the end, also after an error.
@@ -84,7 +100,7 @@ class Session:
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(self._read(probe_text))]
                 await self._greet()
-                beside.append(tasks.create_task(self._listen(probe_text)))
+                beside += [tasks.create_task(self._listen(probe_text)), tasks.create_task(self._welcome())]
                 await self._pump()
                 await self._say_farewell()
                 for task in beside:
@@ -178,7 +194,7 @@ class Session:
         """Publish retained values that changed, and the values of QoS 0."""
         changed, fleeting = self._pending.changed, self._pending.fleeting
         while changed:
-            values = [Retained(topic, payload) for topic, payload in changed.items()]
+            values = list(changed.values())
             changed.clear()
             await self._retain(values)
         while fleeting:
@@ -208,7 +224,7 @@ class Session:
         except RefusedError as exc:
             self._pending.tell_once(f"a retained value was refused topic={value.topic}: {exc.reason}", f"retained {exc.reason}")
         else:
-            self._pending.note_retained(value.topic, payload)
+            self._pending.note_retained(value)
 
     async def _read(self, probe_text: bytes) -> None:
         """Read incoming messages, and notice the loss of the connection while there is nothing to publish."""
@@ -217,6 +233,18 @@ class Session:
                 self._probed.set()
             elif message.topic == self._topics.status and message.payload != b"online" and not self._pending.closing.is_set():
                 self._restate()
+            elif self._birth is not None and (message.topic, message.payload, message.retained) == (self._birth.topic, b"online", False):
+                self._born.set()
+
+    async def _welcome(self) -> None:
+        """Announce our devices again each time Home Assistant has started, then their states; two starts in a row are one round."""
+        while self._birth is not None:
+            await self._born.wait()
+            await asyncio.sleep(self._birth.pause_s())
+            self._born.clear()
+            self._pending.put([], self._pending.ledger.announced())
+            await asyncio.sleep(STATES_AFTER_S)
+            self._pending.put([], self._pending.ledger.retained())
 
     def _restate(self) -> None:
         """Send all retained values again: another client with our base has ended and published that the service is offline."""
@@ -232,6 +260,8 @@ class Session:
         """Send the probe, then subscribe to what others may tell us."""
         await self._probe(probe_text)
         await self._connection.subscribe(self._topics.status)  # to notice when another client changes it
+        if self._birth is not None:
+            await self._connection.subscribe(self._birth.topic)
 
     async def _probe(self, text: bytes) -> None:
         """Check that the broker delivers what we publish; a broker that denies a message does not report it to the publisher."""

@@ -38,7 +38,7 @@ CREATE TABLE parcels (number INTEGER PRIMARY KEY, event_id TEXT NOT NULL, topic 
                       event INTEGER NOT NULL);
 CREATE TABLE open_events (event_id TEXT PRIMARY KEY, payload BLOB NOT NULL);
 CREATE TABLE retired (event_id TEXT PRIMARY KEY);
-CREATE TABLE retained (topic TEXT PRIMARY KEY);
+CREATE TABLE retained (topic TEXT PRIMARY KEY, note TEXT NOT NULL);
 """
 
 _Change = tuple[str, tuple[object, ...]]
@@ -55,8 +55,8 @@ class Saved:
     """Last message of each event whose `end` was never queued, oldest first."""
     retired: frozenset[str] = frozenset()
     """Ids of events that a start has ended with `restart`; no later event may use them."""
-    retained: frozenset[str] = frozenset()
-    """Topics of retained values that are ours."""
+    retained: dict[str, str] = field(default_factory=dict)
+    """Topics of retained values that are ours, with the notes of these values."""
 
 
 class Store:
@@ -133,9 +133,9 @@ class Store:
         self._note("INSERT OR IGNORE INTO retired VALUES (?)", (event_id,))
         self._note("DELETE FROM retired WHERE rowid <= (SELECT MAX(rowid) FROM retired) - ?", (MOST_RETIRED,))
 
-    def retain(self, topic: str) -> None:
+    def retain(self, topic: str, note: str = "") -> None:
         """Remember that a retained value of ours is at *topic*."""
-        self._note("INSERT OR IGNORE INTO retained VALUES (?)", (topic,))
+        self._note(_RETAIN, (topic, note))
 
     def release(self, topic: str) -> None:
         """Forget a topic whose retained value was cleared."""
@@ -228,6 +228,7 @@ class Store:
 
 _TABLES: Final = ("parcels", "open_events", "retired", "retained")
 _ADD: Final = "INSERT OR REPLACE INTO parcels VALUES (?, ?, ?, ?, ?)"
+_RETAIN: Final = "INSERT OR REPLACE INTO retained VALUES (?, ?)"
 _OPEN: Final = "INSERT INTO open_events VALUES (?, ?) ON CONFLICT (event_id) DO UPDATE SET payload = excluded.payload"
 
 
@@ -245,7 +246,7 @@ def _everything(saved: Saved) -> list[_Change]:
     changes += [_addition(parcel) for parcel in saved.parcels]
     changes += [_opening(message) for message in saved.open_events]
     changes += [("INSERT INTO retired VALUES (?)", (event_id,)) for event_id in sorted(saved.retired)]
-    return changes + [("INSERT INTO retained VALUES (?)", (topic,)) for topic in sorted(saved.retained)]
+    return changes + [(_RETAIN, row) for row in sorted(saved.retained.items())]
 
 
 def _commit(connection: sqlite3.Connection, changes: list[_Change]) -> None:
@@ -273,7 +274,7 @@ def _read(connection: sqlite3.Connection) -> Saved:
         parcels=parcels,
         open_events=[message for (payload,) in rows if (message := _decoded(payload)) is not None],
         retired=frozenset(event_id for (event_id,) in connection.execute("SELECT event_id FROM retired")),
-        retained=frozenset(topic for (topic,) in connection.execute("SELECT topic FROM retained")),
+        retained=dict(connection.execute("SELECT topic, note FROM retained").fetchall()),
     )
 
 
