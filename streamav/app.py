@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from streamav.localizer import Head
     from streamav.pipeline import RunSummary
     from streamav.protocols import Engine, Extractor, Localizer, Sink, Source
+    from streamav.publish.mqtt import MqttSink
     from streamav.types import SegmentFeatures
 
 __all__ = ["Application", "build", "check_model", "label_options", "localizer_head", "run"]
@@ -61,6 +62,12 @@ class Application:
     sources: Mapping[str, Source]
     """By id."""
     frames_per_second: int
+    mqtt: MqttSink | None = None
+
+    @property
+    def shortfall(self) -> str | None:
+        """What was not delivered to the broker, as a sentence, once the run has ended; None when everything was."""
+        return None if self.mqtt is None else self.mqtt.shortfall
 
     def begin_build(self) -> None:
         """Start to build the requested engine, if the run begins on another one."""
@@ -120,10 +127,11 @@ def build(
     def model() -> ModelEntry:
         return ModelEntry(name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
 
-    takers = [*_sinks(settings, model, setups, stop), *sinks]
+    mqtt = _mqtt_sink(settings, model, setups)
+    takers = [*_sinks(settings, model, stop), *([] if mqtt is None else [mqtt]), *sinks]
     pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3)
     made.append(pipeline)
-    return Application(pipeline, bundle, engine, {setup.id: setup.source for setup in setups}, frames_per_second)
+    return Application(pipeline, bundle, engine, {setup.id: setup.source for setup in setups}, frames_per_second, mqtt)
 
 
 def check_model(settings: Settings) -> None:
@@ -247,17 +255,18 @@ def _segmenter_options(card: ModelCard, frames_per_second: int, *, live: bool) -
     return SegmenterOptions(frames_per_second=frames_per_second, picture=card.visual.picture)
 
 
-def _sinks(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup], stop: Callable[[], None]) -> list[Sink]:
-    """Build the sinks that the settings name."""
-    sinks: list[Sink] = []
-    if settings.jsonl is not None:
-        sinks.append(JsonlSink(settings.jsonl, model, on_gone=stop))
-    if settings.mqtt is not None:
-        from streamav.publish.mqtt import MqttIdentity, MqttSink
+def _sinks(settings: Settings, model: Callable[[], ModelEntry], stop: Callable[[], None]) -> list[Sink]:
+    """Build the sinks that the settings name, except the one of the broker."""
+    return [] if settings.jsonl is None else [JsonlSink(settings.jsonl, model, on_gone=stop)]
 
-        sources = {setup.id: [label.label for label in setup.labels] for setup in setups}
-        sinks.append(MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources), settings.state_dir))
-    return sinks
+
+def _mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup]) -> MqttSink | None:
+    if settings.mqtt is None:
+        return None
+    from streamav.publish.mqtt import MqttIdentity, MqttSink
+
+    sources = {setup.id: [label.label for label in setup.labels] for setup in setups}
+    return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources), settings.state_dir)
 
 
 def _run_once(extractor: Extractor, localizer: Localizer, card: ModelCard, frames_per_second: int) -> None:

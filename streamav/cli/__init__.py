@@ -42,6 +42,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "run": Command("streamav.cli.run", "run", "Detect audio-visual events live and publish them."),
     "demo": Command("streamav.cli.demo", "demo", "Show the whole system on an embedded scene."),
     "subscribe": Command("streamav.cli.subscribe", "subscribe", "Print the events that an MQTT broker delivers."),
+    "mqtt": Command("streamav.cli.mqtt", "app", "Clear what an MQTT broker keeps of streamav."),
     "devices": Command("streamav.cli.devices", "devices", "List cameras and microphones."),
     "config": Command("streamav.cli.config", "app", "Check a configuration file."),
     "models": Command("streamav.cli.models", "app", "List, describe, check, fetch, import and copy models."),

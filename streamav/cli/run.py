@@ -19,7 +19,7 @@ import typer
 from streamav.cli.console import ConsoleSink, set_up_logging
 from streamav.config import EngineChoice, PrecisionChoice
 from streamav.config_loading import load_settings
-from streamav.errors import SettingsError
+from streamav.errors import BrokerError, SettingsError
 from streamav.pipeline import SourceSummary
 from streamav.redaction import has_secret
 
@@ -89,8 +89,8 @@ def run(
     options for one source are then refused.
 
     The broker's password comes from STREAMAV_MQTT_PASSWORD or from a file (mqtt.password_file). Ctrl-C or SIGTERM ends open
-    events, then the run; a second one ends the run at once. Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker,
-    6 engine, 130 Ctrl-C.
+    events, then the run; a second one ends the run at once. Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker (also
+    when messages stay undelivered at the end), 6 engine, 130 Ctrl-C.
     """
     began_s = time.monotonic()
     console = set_up_logging(verbose=verbose)
@@ -185,7 +185,9 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
             _tell(console, summary, application.engine.name)
         if summary is not None and report is not None:
             report.write_text(json.dumps({**asdict(summary), "engine": application.engine.name}, indent=1) + "\n", encoding="utf-8")
-    return _INTERRUPTED if signal.SIGINT in asked else 0
+    if application.shortfall is not None:
+        console.print(f"{application.shortfall}; exit status {BrokerError.exit_code}", highlight=False)
+    return _INTERRUPTED if signal.SIGINT in asked else 0 if application.shortfall is None else BrokerError.exit_code
 
 
 def _check_named(settings: Settings) -> None:
