@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streamav.aggregation import Aggregation
+from streamav.pipeline.health import Health
 from streamav.tracker import Tracker
-from streamav.types import SAMPLES_PER_SEGMENT, WINDOW_SEGMENTS, EndReason, SourceState
+from streamav.types import WINDOW_SEGMENTS, EndReason, SourceState
 from streamav.window import WindowRing
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ __all__ = ["SourceStages"]
 
 _log = logging.getLogger(__name__)
 
-_UNWELL_SEGMENTS = 3
-"""This many segments in a row without any sound, or without any picture, make a source degraded."""
 _WELL_SEGMENTS = 10
 """This many good segments in a row make it online again."""
 
@@ -56,8 +55,9 @@ class SourceStages:
         self._aggregation = Aggregation(latency_segments)
         self._tracker: Tracker | None = None
         self._last: SegmentFeatures | None = None
-        self._silent = self._unseen = 0
+        self._health = Health()
         self._well = 0
+        self._reason = ""
         self.state = SourceState.WARMING_UP
         """State that was announced last."""
         self.changes: list[tuple[SourceState, str]] = []
@@ -95,15 +95,16 @@ class SourceStages:
     def interrupt(self, reason: EndReason) -> list[Event]:
         """End all events and forget the window; the next segment begins a new stretch."""
         self._ring.reset()
-        self._last, self._silent, self._unseen = None, 0, 0
+        self._last = None
+        self._health.reset()
         rest = self._aggregation.close()
         self._tell(rest)
         return self._track().close(rest, reason) if rest or self._tracker is not None else []
 
     def announce(self, state: SourceState, reason: str) -> None:
-        """Change the state of the source, unless it already has this state."""
-        if state is not self.state:
-            self.state = state
+        """Change the state of the source, unless it already has this state; another reason to be degraded is announced, too."""
+        if state is not self.state or (state is SourceState.DEGRADED and reason != self._reason):
+            self.state, self._reason = state, reason
             self.changes.append((state, reason))
 
     def _follow(self, scores: Sequence[SegmentScores]) -> list[Event]:
@@ -127,18 +128,11 @@ class SourceStages:
 
     def _judge(self, quality: Quality, dropped: int) -> None:
         """Determine the state of the source from what arrives (MQTT contract, section 6)."""
-        self._silent = self._silent + 1 if quality.missing_samples >= SAMPLES_PER_SEGMENT else 0
-        self._unseen = self._unseen + 1 if quality.picture_missing else 0
-        unwell = dropped > 0 or max(self._silent, self._unseen) >= _UNWELL_SEGMENTS
-        self._well = 0 if unwell else self._well + 1
+        complaint = self._health.push(quality, dropped)
+        self._well = 0 if complaint else self._well + 1
         if not self._ring.full:
             self.announce(SourceState.WARMING_UP, "fewer than ten segments so far")
-        elif unwell:
-            self.announce(SourceState.DEGRADED, f"{dropped} s skipped, the machine is behind" if dropped else self._lacking())
+        elif complaint:
+            self.announce(SourceState.DEGRADED, complaint)
         elif not quality.one_sided and (self.state is not SourceState.DEGRADED or self._well >= _WELL_SEGMENTS):
             self.announce(SourceState.ONLINE, "sound and picture arrive")
-
-    def _lacking(self) -> str:
-        """Return what has not arrived, and for how long."""
-        lacks = {"sound": self._silent, "picture": self._unseen}
-        return " and ".join(f"no {what} for {seconds} s" for what, seconds in lacks.items() if seconds >= _UNWELL_SEGMENTS)
