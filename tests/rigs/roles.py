@@ -153,10 +153,13 @@ def features(index: int, loudness: float = 0.0, segment: Segment | None = None) 
 
 
 class FakeLocalizer:
-    """Uses the loudness as the probability of the first of three classes; the other two have probability 0."""
+    """Uses the loudness as the probability of the first of three classes, 0 for a one-sided segment; the other two have probability 0."""
 
     def localize(self, windows: Sequence[Window]) -> list[WindowScores]:
-        return [window_scores(window.first_index, [float(one.audio[0]) for one in window.segments]) for window in windows]
+        return [
+            window_scores(window.first_index, [0.0 if one.quality.one_sided else float(one.audio[0]) for one in window.segments])
+            for window in windows
+        ]
 
 
 def window_scores(first_index: int, probabilities: Sequence[float], classes: int = len(LABELS)) -> WindowScores:
