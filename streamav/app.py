@@ -92,6 +92,7 @@ def build(
     *,
     sources: Mapping[str, Source] | None = None,
     beside: bool = True,
+    engine: Engine | None = None,
 ) -> Application:
     """Build a run from its settings. When this returns, model, engine and networks are loaded and have run once.
 
@@ -101,6 +102,7 @@ def build(
         clock: clock of the loop; None for the clock of the machine.
         sources: sources by id that replace those of the settings, as in a benchmark; None for none.
         beside: True lets a paced run begin on another engine while the requested one is built; False waits for it.
+        engine: an engine that is already open for this model; None to open the one that the settings name.
 
     Raises:
         SettingsError: when the settings contradict the model or each other.
@@ -113,7 +115,8 @@ def build(
     frames_per_second = settings.model.frames_per_second or card.visual.frames_per_second
     setups = [_setup(one, card, frames_per_second, (sources or {}).get(one.id), settings) for one in settings.each_source()]
     # A paced run does not wait for an engine. Any other run waits, so that its results do not depend on time.
-    engine = open_engine(bundle, settings.model, beside=beside and all(setup.paced for setup in setups))
+    if engine is None:
+        engine = open_engine(bundle, settings.model, beside=beside and all(setup.paced for setup in setups))
     extractor = SegmentExtractor(engine, card)
     localizer = VscgLocalizer(engine, localizer_head(card), evidence_of(bundle))
     _run_once(extractor, localizer, card, frames_per_second)

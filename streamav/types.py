@@ -37,6 +37,7 @@ __all__ = [
     "Segment",
     "SegmentFeatures",
     "SegmentScores",
+    "Signs",
     "SourceState",
     "Telemetry",
     "VideoFrame",
@@ -71,6 +72,8 @@ class AudioBlock:
     """Time of the first sample."""
     samples: NDArray[np.float32]
     """Shape (n,), n >= 1: mono, 16 kHz, range [-1, 1]."""
+    lone_channel: bool = False
+    """True when it was mixed from two channels of which one is digitally silent and the other one is not."""
 
     def __post_init__(self) -> None:
         """Check the samples."""
@@ -102,8 +105,28 @@ class VideoFrame:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """Signs by which a dead camera or microphone is recognised; None where there was nothing to measure."""
+
+    novelty: float | None = None
+    """Share of the picture that was not shown before in the last ten seconds, 0 to 1: mean over the new pictures of the segment."""
+    detail: float | None = None
+    """Differences of brightness between parts of the newest picture, 0 to 255: the level that nine of ten of them do not reach."""
+    brightness: float | None = None
+    """Mean of the newest picture, 0 to 255."""
+    swing: float | None = None
+    """Standard deviation of the samples, 0 to 1: 0 in digital silence, also where all samples have another value than 0."""
+    offset: float = 0.0
+    """Mean of the samples, -1 to 1."""
+    clipped: float = 0.0
+    """Share of the samples at full scale, 0 to 1."""
+    lone_channel: bool = False
+    """True when one of two channels is digitally silent and the other one is not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """How much of a segment was filled in because it never arrived."""
+    """How much of a segment was filled in because it never arrived, and what the rest is like."""
 
     missing_samples: int = 0
     """Samples of the segment that never arrived and are zero, 0 to 16 000."""
@@ -111,6 +134,8 @@ class Quality:
     """Frames of the segment that repeat an older picture because no newer one arrived, 0 to F."""
     picture_missing: bool = False
     """True when every picture that could be shown is more than 2 s away: the frames are black."""
+    signs: Signs = field(default=Signs(), compare=False)
+    """What the sound and the pictures that arrived are like."""
 
     @property
     def one_sided(self) -> bool:

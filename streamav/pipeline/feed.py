@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamav.pipeline.inbox import Finished, Inbox
-from streamav.pipeline.measure import WorldTime
+from streamav.pipeline.world_time import WorldTime
 from streamav.segmenter import Segmenter
 from streamav.types import SourceState, VideoFrame
 

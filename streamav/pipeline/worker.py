@@ -180,9 +180,9 @@ class Worker:
         return windows
 
     def _note(self, lane: Lane, given: Given) -> Window | None:
-        """Handle an item that is not a segment; return the one short window of a source that ended early, else None."""
+        """Handle an item that is not a segment; return the one window of a source that ended before any, else None."""
         if given.item is SourceState.LOST:
-            lane.events += lane.stages.interrupt(EndReason.SOURCE_LOST)
+            lane.events += lane.stages.lose()
             lane.stages.announce(SourceState.LOST, "no more data, trying again")
         elif given.item is SourceState.ONLINE and lane.stages.state is SourceState.LOST:
             lane.stages.announce(SourceState.WARMING_UP, "the source is back")
