@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from streamav.pipeline import RunSummary
     from streamav.protocols import Engine, Extractor, Localizer, Sink, Source
     from streamav.types import SegmentFeatures
+    from streamav.view import LivePage
 
 __all__ = ["Application", "build", "check_model", "label_options", "localizer_head", "run"]
 
@@ -60,6 +61,8 @@ class Application:
     sources: Mapping[str, Source]
     """By id."""
     frames_per_second: int
+    page: LivePage | None = None
+    """The live page, where the settings ask for it."""
 
     def begin_build(self) -> None:
         """Start to build the requested engine, if the run begins on another one."""
@@ -118,10 +121,11 @@ def build(
     def model() -> ModelEntry:
         return ModelEntry(name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
 
-    takers = [*_sinks(settings, model, setups, stop), *sinks]
-    pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3)
+    page = _live_page(settings, model, setups, card)
+    takers = [*_sinks(settings, model, setups, stop), *sinks, *([] if page is None else [page])]
+    pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3, observer=page)
     made.append(pipeline)
-    return Application(pipeline, bundle, engine, {setup.id: setup.source for setup in setups}, frames_per_second)
+    return Application(pipeline, bundle, engine, {setup.id: setup.source for setup in setups}, frames_per_second, page)
 
 
 def check_model(settings: Settings) -> None:
@@ -256,6 +260,28 @@ def _sinks(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence
         sources = {setup.id: [label.label for label in setup.labels] for setup in setups}
         sinks.append(MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources), settings.state_dir))
     return sinks
+
+
+def _live_page(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup], card: ModelCard) -> LivePage | None:
+    """Build the live page, or return None when nobody asks for it; its packages are an extra, and are loaded only here."""
+    if not settings.view.enabled:
+        return None
+    from streamav.view import LivePage, ShownLabel, Subject
+
+    subjects = []
+    for setup in setups:
+        enabled = {label.label: label.thresholds for label in setup.labels}
+        labels = tuple(ShownLabel(label=entry.slug, name=entry.name, thresholds=enabled.get(entry.slug)) for entry in card.classes)
+        subjects.append(
+            Subject(
+                id=setup.id,
+                labels=labels,
+                latency_segments=setup.latency_segments,
+                live=setup.source.live,
+                log_mel_offset=card.audio.log_mel_offset,
+            )
+        )
+    return LivePage(settings.view, model, subjects)
 
 
 def _run_once(extractor: Extractor, localizer: Localizer, card: ModelCard, frames_per_second: int) -> None:
