@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from streamav.protocols import Engine, Extractor, Localizer, Sink, Source
     from streamav.publish.mqtt import MqttSink
     from streamav.types import SegmentFeatures
+    from streamav.view import LivePage
 
 __all__ = ["Application", "build", "check_model", "label_options", "localizer_head", "run"]
 
@@ -63,6 +64,8 @@ class Application:
     """By id."""
     frames_per_second: int
     mqtt: MqttSink | None = None
+    page: LivePage | None = None
+    """The live page, where the settings ask for it."""
 
     @property
     def shortfall(self) -> str | None:
@@ -131,10 +134,11 @@ def build(
         return ModelEntry(name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
 
     mqtt = _mqtt_sink(settings, model, setups)
-    takers = [*_sinks(settings, model, stop), *([] if mqtt is None else [mqtt]), *sinks]
-    pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3)
+    page = _live_page(settings, model, setups, card)
+    takers = [*_sinks(settings, model, stop), *([] if mqtt is None else [mqtt]), *sinks, *([] if page is None else [page])]
+    pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3, observer=page)
     made.append(pipeline)
-    return Application(pipeline, bundle, engine, {setup.id: setup.source for setup in setups}, frames_per_second, mqtt)
+    return Application(pipeline, bundle, engine, {setup.id: setup.source for setup in setups}, frames_per_second, mqtt, page)
 
 
 def check_model(settings: Settings) -> None:
@@ -270,6 +274,28 @@ def _mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], setups: Sequ
 
     sources = {setup.id: [label.label for label in setup.labels] for setup in setups}
     return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources), settings.state_dir)
+
+
+def _live_page(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup], card: ModelCard) -> LivePage | None:
+    """Build the live page, or return None when nobody asks for it; its packages are an extra, and are loaded only here."""
+    if not settings.view.enabled:
+        return None
+    from streamav.view import LivePage, ShownLabel, Subject
+
+    subjects = []
+    for setup in setups:
+        enabled = {label.label: label.thresholds for label in setup.labels}
+        labels = tuple(ShownLabel(label=entry.slug, name=entry.name, thresholds=enabled.get(entry.slug)) for entry in card.classes)
+        subjects.append(
+            Subject(
+                id=setup.id,
+                labels=labels,
+                latency_segments=setup.latency_segments,
+                live=setup.source.live,
+                log_mel_offset=card.audio.log_mel_offset,
+            )
+        )
+    return LivePage(settings.view, model, subjects)
 
 
 def _run_once(extractor: Extractor, localizer: Localizer, card: ModelCard, frames_per_second: int) -> None:

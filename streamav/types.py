@@ -32,6 +32,7 @@ __all__ = [
     "EventPhase",
     "FinalScores",
     "Location",
+    "Observation",
     "Quality",
     "ScoredSegment",
     "Segment",
@@ -39,6 +40,7 @@ __all__ = [
     "SegmentScores",
     "Signs",
     "SourceState",
+    "StageTimes",
     "Telemetry",
     "VideoFrame",
     "Window",
@@ -386,3 +388,39 @@ class Telemetry:
     """Frames of a segment that the networks process; fewer than the model's while the machine cannot process more."""
     thinned_segments: int = 0
     """Segments since the start of which the networks processed fewer frames."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTimes:
+    """Where the time from the end of a segment to the hand-over of its events was spent, s. The sum is the latency."""
+
+    capture_s: float
+    """From the end of the segment until it was complete in this process."""
+    wait_s: float
+    """In the queue, until the networks took it."""
+    features_s: float
+    """In the encoders, with the other segments of the batch."""
+    model_s: float
+    """In the localizer, the aggregation and the tracker."""
+    publish_s: float
+    """Until all sinks had taken the events."""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Observation:
+    """What one turn of the loop did for one source; for display only."""
+
+    segment: Segment | None
+    """The segment of this turn, with the frames that the networks processed; None when the turn only ended or lost the source."""
+    scores: tuple[SegmentScores, ...]
+    """Every segment that this turn scored, oldest first: provisional ones, and those that became final."""
+    times: StageTimes | None
+    """None without a segment."""
+    busy_s: float
+    """Processing time of the segment: its share of the batch, s. Divided by 1 s it is the real-time factor."""
+    epoch_ns: int
+    """UTC, ns since 1970, of the media clock's zero."""
+    skew_ms: int | None
+    """As in Telemetry."""
+    dropped_segments: int
+    """As in Telemetry."""

@@ -81,6 +81,13 @@ def run(
     report: Annotated[
         Path | None, typer.Option("--summary", help="Write counts, latencies and speed of the run to this JSON file at the end.")
     ] = None,
+    view: Annotated[
+        bool, typer.Option("--view", help="Serve a live page for a browser on this machine, and print its address (docs/view.md).")
+    ] = False,
+    view_port: Annotated[
+        int | None,
+        typer.Option("--view-port", min=0, max=65535, help="Port of the live page; 0 takes a free one. Without it: 8734, or a free one."),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more log lines, and updates of events.")] = False,
 ) -> None:
     """Detect events that are heard and seen at the same time in a source, and publish them.
@@ -109,6 +116,8 @@ def run(
             "model.engine": engine,
             "model.precision": precision,
             "detection.latency_segments": latency,
+            "view.enabled": True if view or view_port is not None else None,
+            "view.port": view_port,
         },
     )
     settings = load_settings(config, overrides or (), options=options)
@@ -171,6 +180,8 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
         f"({len(card.classes)} classes), engine {_engine_words(application.engine)}; scores come after 3 s, provisional ones until 10 s",
         highlight=False,
     )
+    if application.page is not None:
+        console.print(f"view: {application.page.address}", highlight=False, markup=False)
     asked: list[int] = []
 
     def note(number: int) -> None:

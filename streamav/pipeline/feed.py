@@ -74,6 +74,10 @@ class Feed:
         self._setup.source.close()
         self.inbox.close()
 
+    def now_ns(self) -> int:
+        """Return the monotonic time of the clock that gives `given_ns`."""
+        return self._clock.monotonic_ns()
+
     @property
     def stopped(self) -> bool:
         """True after stop()."""

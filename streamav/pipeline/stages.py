@@ -41,6 +41,7 @@ class SourceStages:
         latency_segments: int,
         epoch_ns: Callable[[], int],
         on_final: Callable[[SegmentScores], None] | None = None,
+        on_scores: Callable[[Sequence[SegmentScores]], None] | None = None,
     ) -> None:
         """Start empty.
 
@@ -50,10 +51,12 @@ class SourceStages:
             epoch_ns: returns UTC, ns since 1970, of the media clock's zero; called for every set of scores, for the
                 events that they open.
             on_final: receives the scores of each segment once they are final; None for no receiver.
+            on_scores: receives all scores of each turn, provisional ones too; None for no receiver.
         """
         self._options = options
         self._epoch_ns = epoch_ns
         self._on_final = on_final
+        self._on_scores = on_scores
         self._ring = WindowRing(LEAST_SEGMENTS)
         self._aggregation = Aggregation(latency_segments)
         self._tracker: Tracker | None = None
@@ -134,6 +137,8 @@ class SourceStages:
         return tracker.push(scores)
 
     def _tell(self, scores: Sequence[SegmentScores]) -> None:
+        if self._on_scores is not None:
+            self._on_scores(scores)
         if self._on_final is None:
             return
         for one in scores:
