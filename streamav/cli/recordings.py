@@ -144,7 +144,7 @@ def _answers(
     from streamav.offline import OfflineRun
 
     latencies, wanted = asked
-    card = bundle.card
+    card, name_of_model = bundle.card, Path(settings.name).name or bundle.card.name
     run = OfflineRun(bundle, settings, localizer_head(card), latencies[0])
     labels = label_options(card, DetectionSettings())
     untrained = _Untrained(card) if wanted and card.evidence is not None else None
@@ -153,7 +153,7 @@ def _answers(
         events = run.events(str(folder / one.file), labels, latencies, None if untrained is None else untrained.take)
         for latency in latencies:
             said = tuple(_span(event) for event in events.events[latency])
-            found.setdefault((card.name, latency), []).append(replace(one, seconds=events.seconds, found=said))
+            found.setdefault((name_of_model, latency), []).append(replace(one, seconds=events.seconds, found=said))
         for name, spans in _compared(untrained, wanted=wanted):
             found.setdefault((name, None), []).append(replace(one, seconds=events.seconds, found=spans))
     return [Answer(name, latency, tuple(judged)) for (name, latency), judged in found.items()]
