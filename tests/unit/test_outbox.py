@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rigs.cases import cases
 from rigs.published_events import MODEL, make_event, story, ulid
 
 from streamav.publish.message import describe
@@ -99,7 +100,7 @@ def test_the_bound_in_bytes_holds_even_for_one_message() -> None:
     assert (len(outbox), outbox.bytes, outbox.dropped) == (0, 0, 1)
 
 
-@settings(deadline=None, max_examples=100)
+@cases(100)
 @given(
     steps=st.lists(st.tuples(st.integers(1, 6), st.booleans()), max_size=60),
     max_messages=st.integers(1, 8),

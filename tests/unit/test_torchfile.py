@@ -20,6 +20,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rigs.authors_networks import TENSORS, authors_network
+from rigs.cases import cases
 
 from streamav.errors import ModelError
 from streamav.networks.files.torchfile import LEGACY_MAGIC, LEGACY_VERSION, read_checkpoint
@@ -260,7 +261,7 @@ def test_torchscript_missing_and_large_files_are_refused(tmp_path: Path) -> None
 
 
 @ZIPPED
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(cases(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_never_gives_anything_but_a_model_error(tmp_path: Path, zipped: bool, data: st.DataObject) -> None:
     """A file truncated or changed at any place is read or refused; no other error occurs."""

@@ -52,6 +52,7 @@ class Camera:
             yield recorded_ns, arrived_ns, recorded_ns + recorded_ns * self.ppm // 1_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ppm", [-100, 100])
 def test_the_times_of_a_day_follow_a_camera_whose_clock_drifts(ppm: int) -> None:
     """At 100 ppm, 8.6 s a day, UTC of a camera's media is never off by 100 ms, despite drift, jitter and bursts."""
@@ -66,6 +67,7 @@ def test_the_times_of_a_day_follow_a_camera_whose_clock_drifts(ppm: int) -> None
     assert worst_ns < 100 * MS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ppm", [-100, 100])
 def test_events_of_a_day_say_when_they_happened(ppm: int) -> None:
     """Every hour an event of five seconds begins: its messages agree on its start, which is right to 0.1 s during the whole day."""
