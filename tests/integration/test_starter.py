@@ -6,11 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from rigs.found_spans import FoundSpans
 
 from streamav import app
 from streamav.bundle import find_bundle
 from streamav.capture.scene import make_script
-from streamav.cli.recordings import FoundSpans
 from streamav.config import ModelSettings, Settings, SourceSettings
 
 pytestmark = pytest.mark.slow  # loads the real networks
