@@ -11,8 +11,8 @@ import pytest
 from rigs.media_clips import write_clip
 
 from streamav.cli import main
-from streamav.cli.recordings import read_labels
 from streamav.cli.span_formats import FORMATS, FoundEvent
+from streamav.evaluation.recordings import read_labels
 
 EVENTS = [
     FoundEvent(
