@@ -65,7 +65,7 @@ def test_the_embedded_scene_is_understood(engine_home: Path, monkeypatch: pytest
 def test_edge_names_what_is_heard_and_seen_on_real_recordings(
     engine_home: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Composite training does not replace what the encoders know: on real recordings edge names most clips and invents no event."""
+    """Composite training does not replace what the encoders know: edge names most real clips and invents no event."""
     monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
     clips = shared_data / "clips"
     truth = read_labels(clips / "labels.csv")
