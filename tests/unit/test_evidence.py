@@ -51,7 +51,8 @@ def features(heard: dict[str, float], seen: dict[str, float], grid: float = -3.0
 
 
 def logits(evidence: LabelEvidence, segment: SegmentFeatures) -> NDArray[np.float32]:
-    return evidence.logits([evidence.sensed(segment)] * 3)[1]
+    middle: NDArray[np.float32] = evidence.logits([evidence.sensed(segment)] * 3)[1]
+    return middle
 
 
 def test_a_label_needs_to_be_heard_and_seen() -> None:

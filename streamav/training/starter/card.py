@@ -62,8 +62,7 @@ TRAINING_DATA = tuple(
         ),
         (
             "pictures of people, rooms, animals and ImageNet's classes",
-            "LS-chen/Pedestrian-behavior-detection-and-prediction, emanhamed/Houses-dataset, chandrikadeb7/Face-Mask-Detection, "
-            "muxspace/facial_expressions, lightly-ai/coco128_yolo, EliSchwartz/imagenet-sample-images and others",
+            "LS-chen/Pedestrian-behavior-detection-and-prediction, emanhamed/Houses-dataset, muxspace/facial_expressions and others",
             "none stated, MIT, Apache-2.0, ImageNet terms",
             "the face probe learned from them, by YuNet's answers; no right to commercial use is given",
         ),
