@@ -15,6 +15,8 @@ import typer
 from streamav.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from streamav.bundle import Bundle
     from streamav.evaluation.tuning.classes import Tried
     from streamav.training.data.folder import AveOptions
