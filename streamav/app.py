@@ -22,6 +22,7 @@ from streamav.config import ClassSettings
 from streamav.engines import SwapEngine, open_engine
 from streamav.errors import CaptureError, SettingsError
 from streamav.features import SegmentExtractor
+from streamav.journal import JournalSink, journal_path
 from streamav.localizer import VscgLocalizer
 from streamav.pipeline import Pipeline, SourceSetup
 from streamav.publish import FanOut, JsonlSink, ModelEntry
@@ -90,6 +91,7 @@ def build(
     *,
     sources: Mapping[str, Source] | None = None,
     beside: bool = True,
+    journal: bool = False,
 ) -> Application:
     """Build a run from its settings. When this returns, model, engine and networks are loaded and have run once.
 
@@ -99,6 +101,7 @@ def build(
         clock: clock of the loop; None for the clock of the machine.
         sources: sources by id that replace those of the settings, as in a benchmark; None for none.
         beside: True lets a paced run begin on another engine while the requested one is built; False waits for it.
+        journal: True writes the journal, if the settings allow it.
 
     Raises:
         SettingsError: when the settings contradict the model or each other.
@@ -126,7 +129,8 @@ def build(
         return ModelEntry(name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
 
     mqtt = _mqtt_sink(settings, model, setups)
-    takers = [*_sinks(settings, model, stop), *([] if mqtt is None else [mqtt]), *sinks]
+    history = [JournalSink(journal_path(settings.state_dir), settings.journal, model)] if journal and settings.journal.enabled else []
+    takers: list[Sink] = [*_sinks(settings, model, stop), *history, *([] if mqtt is None else [mqtt]), *sinks]
     pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3)
     made.append(pipeline)
     return Application(pipeline, bundle, engine, {setup.id: setup.source for setup in setups}, frames_per_second, mqtt)
