@@ -23,6 +23,7 @@ from streamav.engines import SwapEngine, open_engine
 from streamav.errors import CaptureError, SettingsError
 from streamav.evidence import evidence_of
 from streamav.features import SegmentExtractor
+from streamav.journal import JournalSink, journal_path
 from streamav.localizer import VscgLocalizer
 from streamav.pipeline import Pipeline, SourceSetup
 from streamav.publish import FanOut, JsonlSink, ModelEntry
@@ -96,6 +97,7 @@ def build(
     sources: Mapping[str, Source] | None = None,
     beside: bool = True,
     engine: Engine | None = None,
+    journal: bool = False,
 ) -> Application:
     """Build a run from its settings. When this returns, model, engine and networks are loaded and have run once.
 
@@ -106,6 +108,7 @@ def build(
         sources: sources by id that replace those of the settings, as in a benchmark; None for none.
         beside: True lets a paced run begin on another engine while the requested one is built; False waits for it.
         engine: an engine that is already open for this model; None to open the one that the settings name.
+        journal: True writes the journal, if the settings allow it.
 
     Raises:
         SettingsError: when the settings contradict the model or each other.
@@ -135,7 +138,14 @@ def build(
 
     mqtt = _mqtt_sink(settings, model, setups)
     page = _live_page(settings, model, setups, card)
-    takers = [*_sinks(settings, model, stop), *([] if mqtt is None else [mqtt]), *sinks, *([] if page is None else [page])]
+    history = [JournalSink(journal_path(settings.state_dir), settings.journal, model)] if journal and settings.journal.enabled else []
+    takers: list[Sink] = [
+        *_sinks(settings, model, stop),
+        *history,
+        *([] if mqtt is None else [mqtt]),
+        *sinks,
+        *([] if page is None else [page]),
+    ]
     pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3, observer=page)
     made.append(pipeline)
     return Application(pipeline, bundle, engine, {setup.id: setup.source for setup in setups}, frames_per_second, mqtt, page)

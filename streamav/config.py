@@ -25,6 +25,7 @@ __all__ = [
     "ClassSettings",
     "DetectionSettings",
     "EngineChoice",
+    "JournalSettings",
     "ModelSettings",
     "MqttSettings",
     "OneOfSources",
@@ -301,6 +302,18 @@ def only_this_machine(host: str) -> bool:
         return host.lower().rstrip(".") == "localhost"
 
 
+class JournalSettings(_Options):
+    """The journal: events of all runs, and the scores of each segment, for `streamav events` and `streamav explain`."""
+
+    enabled: bool = True
+    scores: bool = True
+    """False: only events are kept. Scores take about 10 MB a day for each source."""
+    days: Annotated[float, Field(gt=0.0, le=36_500.0)] = 30.0
+    """What is older is removed."""
+    megabytes: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """When the journal is larger, its oldest scores are removed, then its oldest events."""
+
+
 class Settings(_Options):
     """All settings of `streamav run`."""
 
@@ -313,10 +326,11 @@ class Settings(_Options):
     detection: DetectionSettings = DetectionSettings()
     mqtt: MqttSettings | None = None
     view: ViewSettings = ViewSettings()
+    journal: JournalSettings = JournalSettings()
     jsonl: str | None = None
     """File for events, one JSON object a line; "-" for standard output."""
     state_dir: Path | None = None
-    """Folder of the journal of open events and of the client id; None: $XDG_STATE_HOME/streamav or ~/.local/state/streamav."""
+    """Folder of the journal, of waiting messages and of the client id; None: $XDG_STATE_HOME/streamav or ~/.local/state/streamav."""
 
     @model_validator(mode="after")
     def _check(self) -> Settings:

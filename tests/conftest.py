@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # must be set before torch or ONNX Runtime are loaded; several processes share the cores
+
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="streamav-tests-")  # the user's own journal stays unchanged
 
 import pytest
 from hypothesis import HealthCheck, settings

@@ -1,4 +1,4 @@
-"""`streamav mqtt`: looks after what a broker keeps of streamav.
+"""`streamav mqtt`: looks after what a broker keeps of streamav, and prints the contract.
 
 It uses only the message contract, not the process that publishes.
 """
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look after what a broker keeps.", no_args_is_help=True)
+app = typer.Typer(help="Look after what a broker keeps, and print the contract.", no_args_is_help=True)
 
 
 @app.callback()
 def _mqtt() -> None:
-    """Look after what a broker keeps."""
+    """Look after what a broker keeps, and print the contract."""
 
 
 @app.command()
@@ -54,6 +54,14 @@ def purge(
     for topic in cleared:
         typer.echo(topic)
     typer.echo(f"{len(cleared)} retained values cleared", err=True)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the event messages (streamav.event/1)."""
+    from streamav.publish.json_schema import packaged_schema
+
+    typer.echo(packaged_schema(), nl=False)
 
 
 async def _purge(settings: MqttSettings) -> list[str]:

@@ -171,7 +171,7 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
 
     sinks: list[Sink] = [ConsoleSink(console, updates=verbose)] if verbose or settings.jsonl != "-" else []
     _check_named(settings)
-    application = app.build(settings, sinks)
+    application = app.build(settings, sinks, journal=True)
     if settings.mqtt is None:
         console.print("no broker is named (--mqtt), so events go to " + ("the terminal" if settings.jsonl is None else settings.jsonl))
     card = application.bundle.card

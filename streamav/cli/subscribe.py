@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -186,7 +187,8 @@ class _Printer:
 
 def _printable(data: bytes) -> bytes:
     """Return the same JSON in ASCII without control characters, which could command a terminal."""
-    return json.dumps(json.loads(data), allow_nan=False).replace("\x7f", "\\u007f").encode("ascii")
+    text = re.sub(r"[\x00-\x1f]", " ", data.decode())  # JSON has them between its tokens only
+    return re.sub(r"[^ -~]", lambda odd: json.dumps(odd[0])[1:-1] if odd[0] != "\x7f" else "\\u007f", text).encode("ascii")
 
 
 def _line(message: EventMessage, latency_s: float | None) -> str:

@@ -139,3 +139,13 @@ async def test_a_reader_that_goes_away_ends_it_cleanly(tmp_path: Path) -> None:
     finally:
         broker.stop()
     assert (process.returncode, b"Traceback" in error) == (0, False)
+
+
+def test_raw_output_cannot_command_a_terminal() -> None:
+    """On a terminal `--json` prints the same JSON in ASCII: escape sequences, also of eight bits, and line ends become harmless."""
+    from streamav.cli.subscribe import _printable
+
+    data = '{"a":\r\n"\x9b31m \x7f é \U0001f415 \\u001b[2J",\t"b": 1e999}'.encode()
+    shown = _printable(data)
+    assert all(32 <= byte < 127 for byte in shown)
+    assert json.loads(shown) == json.loads(data)

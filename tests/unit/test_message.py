@@ -13,7 +13,7 @@ from rigs.cases import cases
 from rigs.published_events import MODEL, events, make_event
 
 from streamav.errors import ShapeError
-from streamav.publish.message import MAX_MESSAGE_BYTES, EventMessage, MessageError, decode, describe, encode, ended_by_restart
+from streamav.publish.message import MAX_MESSAGE_BYTES, EventMessage, MessageError, decode, describe, encode, ended_by_restart, fitted
 from streamav.types import Event, EventPhase
 
 EXAMPLE = """{
@@ -219,3 +219,27 @@ def test_an_event_left_open_ends_where_it_was_last_known() -> None:
     assert end.end_ts == message.start_ts + 3
     assert end.media_end_s == message.media_start_s + 3
     assert ended_by_restart(end) == end
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_json_does_not_have_are_refused_in_unknown_keys_too(constant: str) -> None:
+    """NaN and Infinity in a key that is ignored break the contract; the words in a text do not."""
+    good = describe(make_event(), MODEL, 0.1).to_bytes()
+    assert decode(good[:-1] + b',"more":"' + constant.encode() + b'"}').id
+    with pytest.raises(MessageError, match="JSON has no"):
+        decode(good[:-1] + b',"more":[' + constant.encode() + b"]}")
+
+
+@pytest.mark.parametrize("segments", [1, 4, 10])
+def test_a_message_is_fitted_by_fewer_segments(segments: int) -> None:
+    """A message above a limit loses its oldest segments, never the newest; what is no message, or fits, is unchanged."""
+    message = describe(make_event(seconds=segments), MODEL, 0.1)
+    whole = message.to_bytes()
+    assert fitted(whole, len(whole)) == whole
+    short = decode(fitted(whole, 0))
+    assert short.segments == message.segments[-1:]
+    assert fitted(b"x" * 100, 10) == b"x" * 100
+    if segments == 10:
+        less = fitted(whole, len(whole) - 100)
+        assert len(less) <= len(whole) - 100
+        assert 1 < len(decode(less).segments) < 10

@@ -1,0 +1,132 @@
+"""`streamav events`: asks the journal what happened.
+
+It reads the journal only; no run is needed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from streamav.config_loading import load_settings
+from streamav.errors import SettingsError
+from streamav.journal import History, journal_path
+
+__all__ = ["events", "read_time"]
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_COLUMNS = ("id", "source", "label", "start_time", "end_time", "duration_s", "top_score", "confirmed", "end_reason", "media_start_s")
+
+
+def events(
+    since: Annotated[
+        str | None,
+        typer.Option("--since", help="Only events from then on: 2026-09-14T10:00Z, seconds since 1970, or an age such as 90m, 2h, 7d."),
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Only events before then; as --since.")] = None,
+    source: Annotated[str | None, typer.Option("--source", help="Only events of the source with this id.")] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Only events of this class.")] = None,
+    raw: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    form: Annotated[
+        Literal["table", "json", "csv", "vtt", "audacity"],
+        typer.Option("--format", help="json: an array of event messages. vtt (WebVTT) and audacity (labels): in the source's own time."),
+    ] = "table",
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file; only state_dir is used.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="state_dir=FOLDER; repeatable.")] = None,
+) -> None:
+    """Print the events that the journal holds, oldest first.
+
+    A run writes each event and the scores of each segment into the journal (journal.enabled). Retracted events are not in it.
+
+    Exit status: 0 done, also without an event; 2 a time or setting is wrong, or the journal cannot be read.
+    """
+    path = journal_path(load_settings(config, settings or ()).state_dir)
+    now_s = time.time()
+    begin, end = read_time("--since", since, now_s), read_time("--until", until, now_s)
+    found: list[dict[str, Any]] = []
+    if path.exists():
+        try:
+            with History(path) as history:
+                found = history.events(begin or 0.0, end, source, label)
+        except (sqlite3.Error, OSError) as exc:
+            msg = f"the journal {path} cannot be read: {exc}"
+            raise SettingsError(msg) from None
+    typer.echo(_FORMS["json" if raw else form](found), nl=False)
+
+
+def read_time(option: str, text: str | None, now_s: float) -> float | None:
+    """Return a time as seconds since 1970, from ISO 8601 (local without a zone), seconds, or an age; None for None.
+
+    Raises:
+        SettingsError: when it is none of these.
+    """
+    if text is None:
+        return None
+    if age := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
+        return now_s - float(age[1]) * _UNITS[age[2]]
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        msg = f"{option} must be a time like 2026-09-14T10:00Z, seconds since 1970, or an age like 90m, 2h or 7d, got {text!r}"
+        raise SettingsError(msg) from None
+
+
+def _json(found: Sequence[dict[str, Any]]) -> str:
+    return json.dumps(found, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def _csv(found: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found)
+    return text.getvalue()
+
+
+def _table(found: Sequence[dict[str, Any]]) -> str:
+    lines = [
+        f"{one['start_time'][:19].replace('T', ' ')}Z  {one['source']:<12}  {one['label']:<16}  {one['duration_s']:>6.0f} s  "
+        f"score {one['top_score']:.2f}  {one['end_reason'] or 'open'}"
+        for one in found
+    ]
+    return "".join(f"{line}\n" for line in [*lines, f"{len(found)} events"])
+
+
+def _span(one: dict[str, Any]) -> tuple[float, float]:
+    start: float = one["media_start_s"]
+    return start, start + one["duration_s"]
+
+
+def _vtt(found: Sequence[dict[str, Any]]) -> str:
+    cues = [f"{_clock(_span(one)[0])} --> {_clock(_span(one)[1])}\n{one['label_name']} ({one['top_score']:.2f})\n" for one in found]
+    return "\n".join(["WEBVTT\n", *cues])
+
+
+def _audacity(found: Sequence[dict[str, Any]]) -> str:
+    return "".join(f"{_span(one)[0]:.3f}\t{_span(one)[1]:.3f}\t{one['label']}\n" for one in found)
+
+
+def _clock(seconds: float) -> str:
+    day = datetime.fromtimestamp(seconds % 86_400, UTC)
+    return f"{int(seconds // 3600):02d}:{day:%M:%S}.{round(seconds % 1 * 1000) % 1000:03d}"
+
+
+_FORMS: dict[str, Callable[[Sequence[dict[str, Any]]], str]] = {
+    "table": _table,
+    "json": _json,
+    "csv": _csv,
+    "vtt": _vtt,
+    "audacity": _audacity,
+}

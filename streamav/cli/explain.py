@@ -1,0 +1,182 @@
+"""`streamav explain`: says for any second why it did or did not become an event.
+
+It runs the stages of a live run over a file, or reads the scores of an earlier run from the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streamav.cli.console import set_up_logging
+from streamav.cli.events import read_time
+from streamav.cli.run import settings_of
+from streamav.config_loading import load_settings
+from streamav.errors import SettingsError
+from streamav.journal import History, journal_path
+from streamav.journal import explain as why
+from streamav.thresholds import LONGEST
+
+if TYPE_CHECKING:
+    from streamav.config import Settings
+    from streamav.types import Event, FinalScores, SourceState, Telemetry
+
+__all__ = ["explain"]
+
+MOST_SHOWN = 5
+"""Labels in the text output, those with the highest scores."""
+_NS = 1_000_000_000
+_AROUND_S = 2 * LONGEST
+"""Seconds of scores on each side of a second that can decide about it: an event may need that many segments and hold that long a pause."""
+
+
+def explain(
+    at: Annotated[str, typer.Option("--at", help="The second: position in the file; without --source a time, as for streamav events.")],
+    source: Annotated[str | None, typer.Option("--source", help="File, or the word scene; without it the journal is asked.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--id", help="Id of the source in the journal; may be left out when there is only one.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Name of a model, or the folder of a bundle.")] = None,
+    raw: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file with the settings of the run.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; overrides everything else; repeatable.")] = None,
+) -> None:
+    """Say why a second did or did not become an event: scores of both heads, agreement, thresholds, and the rule that decided.
+
+    With the journal, the thresholds are those of the settings now, which may differ from those of the run.
+
+    Exit status: 0 done, 2 settings, 3 the file cannot be read, 4 model, 6 engine.
+    """
+    set_up_logging(verbose=False)
+    options = settings_of(
+        source=source, camera=None, mic=None, mqtt=None, values={"model.name": model, "source.speed": None if source is None else "max"}
+    )
+    settings = load_settings(config, overrides or (), options=options)
+    found = _of_journal(settings, at, name) if source is None else _of_file(settings, at)
+    typer.echo(json.dumps(found, indent=1, allow_nan=False) if raw else _text(found))
+
+
+def _of_file(settings: Settings, at: str) -> dict[str, object]:
+    try:
+        at_s = float(at)
+    except ValueError:
+        at_s = -1.0
+    if not 0.0 <= at_s < float("inf"):
+        msg = f"--at must be seconds from the start of the file, at least 0, got {at!r}"
+        raise SettingsError(msg)
+    return asyncio.run(_run(settings, at_s))
+
+
+async def _run(settings: Settings, at_s: float) -> dict[str, object]:
+    """Run the file up to the last second that can matter."""
+    from streamav import app
+
+    one = settings.source.model_copy(update={"duration_s": at_s + _AROUND_S})
+    alone = settings.model_copy(update={"source": one, "sources": (), "mqtt": None, "jsonl": None})
+    collector = _Collector()
+    application = app.build(alone, [collector])
+    await app.run(application)
+    card = application.bundle.card
+    thresholds = {label.label: label.thresholds for label in app.label_options(card, alone.detection)}
+    found = why(collector.finals, round(at_s * _NS), thresholds, [slug for slug in card.slugs if slug not in thresholds])
+    return {**found, "source": one.uri or "scene", "model": card.name, "events": collector.about(at_s)}
+
+
+def _of_journal(settings: Settings, at: str, name: str | None) -> dict[str, object]:
+    from streamav import app
+    from streamav.bundle import find_bundle
+
+    path = journal_path(settings.state_dir)
+    at_s = read_time("--at", at, time.time()) or 0.0
+    try:
+        with History(path) as history:
+            sources = history.sources()
+            if name is None and len(sources) != 1:
+                msg = f"--id must name one of the sources in the journal ({', '.join(sources) or 'it is empty'}), got none"
+                raise SettingsError(msg)
+            scores = history.scores(name or sources[0], at_s - _AROUND_S, at_s + _AROUND_S)
+            events = history.events(at_s - 86_400.0, at_s + 1.0, name or sources[0])
+    except (sqlite3.Error, OSError) as exc:
+        msg = f"the journal {path} cannot be read: {exc}"
+        raise SettingsError(msg) from None
+    card = find_bundle(settings.model.name).card
+    thresholds = {label.label: label.thresholds for label in app.label_options(card, settings.detection)}
+    scores = [one for one in scores if one.labels.keys() <= thresholds.keys()]
+    epoch_ns = next((one.epoch_ns for one in scores if 0 <= at_s * _NS - one.epoch_ns - one.start_ns < _NS), 0)
+    found = why([one for one in scores if one.epoch_ns == epoch_ns], round(at_s * _NS) - epoch_ns, thresholds)
+    covering = [one for one in events if _covers(one, one["start_ts"], at_s)]
+    return {**found, "source": name or sources[0], "model": card.name, "events": [_outline(one) for one in covering]}
+
+
+def _covers(event: dict[str, Any], start: Any, at_s: float) -> bool:  # noqa: ANN401 - a number of the message
+    return bool(start <= at_s < start + event["duration_s"])
+
+
+def _outline(event: dict[str, Any]) -> dict[str, object]:
+    return {key: event[key] for key in ("id", "label", "media_start_s", "duration_s", "top_score", "confirmed", "end_reason")}
+
+
+class _Collector:
+    """A sink that keeps the scores and the last message of each event."""
+
+    def __init__(self) -> None:
+        self.finals: list[FinalScores] = []
+        self._events: dict[str, Event] = {}
+
+    async def start(self) -> None:
+        """Do nothing."""
+
+    def event(self, event: Event, latency_s: float) -> None:  # noqa: ARG002 - a sink
+        """Keep the newest message of the event."""
+        self._events[event.id] = event
+
+    def source_state(self, source: str, state: SourceState, reason: str) -> None:
+        """Ignore the state."""
+
+    def telemetry(self, source: str, telemetry: Telemetry) -> None:
+        """Ignore telemetry."""
+
+    def scores(self, source: str, scores: FinalScores) -> None:  # noqa: ARG002 - a sink
+        """Keep the scores."""
+        self.finals.append(scores)
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+    def about(self, at_s: float) -> list[dict[str, object]]:
+        """Return the events that cover a second, retracted ones too."""
+        return [
+            {
+                "id": event.id,
+                "label": event.label,
+                "media_start_s": event.start_ns / _NS,
+                "duration_s": ((event.end_ns or event.newest_end_ns) - event.start_ns) / _NS,
+                "top_score": round(event.top_score, 4),
+                "confirmed": event.confirmed,
+                "end_reason": None if event.end_reason is None else event.end_reason.value,
+            }
+            for event in self._events.values()
+            if event.start_ns <= at_s * _NS < (event.end_ns or event.newest_end_ns)
+        ]
+
+
+def _text(found: dict[str, Any]) -> str:
+    lines = [f"second {found['at_s']:g} of {found['source']}: {'an event' if found['event'] else 'no event'}", found["why"]]
+    if found["labels"]:
+        lines.append(
+            f"is-event score {found['is_event_score']:.2f}, agreement {found['av_similarity']:.2f}, background {found['background']:.2f}"
+        )
+    lines += [_row(one) for one in found["labels"][:MOST_SHOWN]]
+    return "\n".join(lines)
+
+
+def _row(one: dict[str, Any]) -> str:
+    rule = one["thresholds"]
+    numbers = f"on {rule['on']:.2f} off {rule['off']:.2f} min_segments {rule['min_segments']}"
+    return f"  {one['label']:<16} {one['score']:.3f}  {numbers}  {one['rule']}"

@@ -1,0 +1,12 @@
+"""Keeps what happened: the events of all runs and the scores of each segment, in one SQLite file, for later questions.
+
+It does not publish and decides nothing about events.
+"""
+
+from __future__ import annotations
+
+from streamav.journal.explain import explain
+from streamav.journal.history import History, journal_path
+from streamav.journal.sink import JournalSink
+
+__all__ = ["History", "JournalSink", "explain", "journal_path"]

@@ -1,0 +1,217 @@
+"""Reads and writes the journal: a SQLite file with the last message of each event, and the final scores of each segment.
+
+It is synchronous and has no thread. Several processes may use one file at the same time; SQLite orders their writes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER, user_folder
+from streamav.types import FinalScores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from streamav.publish.message import EventMessage
+
+__all__ = ["History", "journal_path"]
+
+VERSION: Final = 1
+"""Version of the tables, stored as `user_version` of the file."""
+BUSY_S: Final = 5.0
+"""Longest wait for another process that writes, seconds (our choice)."""
+_SCHEMA: Final = """
+CREATE TABLE events (id TEXT PRIMARY KEY, source TEXT NOT NULL, label TEXT NOT NULL, start_ts REAL NOT NULL, payload BLOB NOT NULL);
+CREATE INDEX events_by_time ON events (start_ts);
+CREATE TABLE labels (number INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
+CREATE TABLE scores (source TEXT NOT NULL, ts_ms INTEGER NOT NULL, media_ms INTEGER NOT NULL, labels INTEGER NOT NULL,
+                     numbers BLOB NOT NULL, PRIMARY KEY (source, ts_ms)) WITHOUT ROWID;
+"""
+_SILENCE: Final = float("nan")
+"""Stands for the level of digital silence."""
+_NS_PER_MS: Final = 1_000_000
+_MS: Final = 1000
+
+_log = logging.getLogger(__name__)
+
+
+def journal_path(state_dir: Path | None) -> Path:
+    """Return the file of the journal in the folder of all state; None for the user's own folder."""
+    return (state_dir if state_dir is not None else user_folder("XDG_STATE_HOME", ".local/state") / "streamav") / "journal.sqlite3"
+
+
+class History:
+    """The open journal. Use it in a `with` block."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file; a damaged one is set aside with a warning, and a new one is begun.
+
+        Raises:
+            OSError: when the folder cannot be made or the file cannot be opened.
+            sqlite3.Error: when the file cannot be used.
+        """
+        self._path = path
+        try:
+            self._connection = _open(path)
+        except sqlite3.DatabaseError as exc:
+            if isinstance(exc, sqlite3.OperationalError):
+                raise
+            aside = path.with_suffix(f".damaged-{time.time_ns() // 1_000_000_000}")
+            _log.warning("the journal is damaged, it is set aside and a new one is begun path=%s reason=%s", aside, exc)
+            for ending in ("-wal", "-shm"):
+                path.with_name(path.name + ending).unlink(missing_ok=True)
+            path.replace(aside)
+            self._connection = _open(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, place: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def write(self, events: Iterable[EventMessage], scores: Iterable[tuple[str, FinalScores]]) -> None:
+        """Store messages and scores (with their sources) as one transaction; a message replaces an earlier one of its event.
+
+        A retracted event is removed: it was never there.
+        """
+        connection = self._connection
+        with connection:
+            for message in events:
+                if message.end_reason == "retracted":
+                    connection.execute("DELETE FROM events WHERE id = ?", (message.id,))
+                else:
+                    row = (message.id, message.source, message.label, message.start_ts, message.to_bytes())
+                    connection.execute("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)", row)
+            for source, one in scores:
+                connection.execute("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)", (source, *self._packed(one)))
+
+    def events(
+        self, since: float = 0.0, until: float | None = None, source: str | None = None, label: str | None = None
+    ) -> list[dict[str, object]]:
+        """Return the last message of each event that began in a span of UTC (seconds since 1970), oldest first."""
+        rows = self._connection.execute(
+            "SELECT payload FROM events WHERE start_ts >= ? AND start_ts < ? AND source = COALESCE(?, source)"
+            " AND label = COALESCE(?, label) ORDER BY start_ts, id",
+            (since, until if until is not None else float("inf"), source, label),
+        )
+        return [json.loads(payload) for (payload,) in rows]
+
+    def scores(self, source: str, since: float, until: float) -> list[FinalScores]:
+        """Return the final scores of the segments that began in a span of UTC (seconds since 1970), oldest first."""
+        rows = self._connection.execute(
+            "SELECT ts_ms, media_ms, names, numbers FROM scores JOIN labels ON labels.number = scores.labels"
+            " WHERE source = ? AND ts_ms >= ? AND ts_ms < ? ORDER BY ts_ms",
+            (source, round(since * _MS), round(until * _MS)),
+        )
+        return [_unpacked(*row) for row in rows]
+
+    def sources(self) -> list[str]:
+        """Return the ids of all sources that have scores or events."""
+        rows = self._connection.execute("SELECT source FROM events UNION SELECT source FROM scores ORDER BY 1")
+        return [source for (source,) in rows]
+
+    def thin(self, oldest: float, max_bytes: int) -> None:
+        """Remove what began before *oldest* (UTC, seconds since 1970), then scores, then events, oldest first, until the size is kept."""
+        connection = self._connection
+        with connection:
+            connection.execute("DELETE FROM events WHERE start_ts < ?", (oldest,))
+            connection.execute("DELETE FROM scores WHERE ts_ms < ?", (round(oldest * _MS),))
+        for table, key in (("scores", "ts_ms"), ("events", "start_ts")):
+            while self.used_bytes > max_bytes:
+                with connection:
+                    found = connection.execute(
+                        f"DELETE FROM {table} WHERE {key} <= (SELECT {key} FROM {table} ORDER BY {key}"  # noqa: S608 - our own names
+                        f" LIMIT 1 OFFSET (SELECT COUNT(*) / 10 FROM {table}))"
+                    )
+                if not found.rowcount:
+                    break
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the file that hold something."""
+        pages, free, size = (
+            self._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    def _packed(self, scores: FinalScores) -> tuple[int, int, int, bytes]:
+        names = json.dumps(list(scores.labels))
+        self._connection.execute("INSERT OR IGNORE INTO labels (names) VALUES (?)", (names,))
+        (number,) = self._connection.execute("SELECT number FROM labels WHERE names = ?", (names,)).fetchone()
+        level = _SILENCE if scores.level_dbfs is None else scores.level_dbfs
+        numbers = np.array([*scores.labels.values(), scores.background, scores.relevance, scores.agreement, level], dtype="<f2")
+        start_ms = scores.start_ns // _NS_PER_MS
+        return scores.epoch_ns // _NS_PER_MS + start_ms, start_ms, number, numbers.tobytes()
+
+
+def _unpacked(ts_ms: int, media_ms: int, names: str, numbers: bytes) -> FinalScores:
+    labels: Sequence[str] = json.loads(names)
+    *probabilities, background, relevance, agreement, level = np.frombuffer(numbers, dtype="<f2").tolist()
+    return FinalScores(
+        start_ns=media_ms * _NS_PER_MS,
+        epoch_ns=(ts_ms - media_ms) * _NS_PER_MS,
+        labels=dict(zip(labels, probabilities, strict=True)),
+        background=background,
+        relevance=relevance,
+        agreement=agreement,
+        level_dbfs=None if np.isnan(level) else level,
+    )
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Turn the write-ahead log on. SQLite does not wait for another process here, so we do."""
+    give_up_s = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > give_up_s:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    """Create the tables, unless another process has created them since."""
+    connection.execute("BEGIN IMMEDIATE")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == 0:
+        for statement in _SCHEMA.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE))
+    connection = sqlite3.connect(path, timeout=BUSY_S, check_same_thread=False)
+    try:
+        _use_wal(connection)
+        connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last seconds, never the file
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            _make_tables(connection)
+        elif version != VERSION:
+            msg = f"its tables have version {version}, this streamav reads {VERSION}"
+            raise sqlite3.DatabaseError(msg)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
