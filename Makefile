@@ -11,7 +11,7 @@ TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE=
 ALL := -m "not (gpu or hardware or bench)"
 ARGS ?=
 
-.PHONY: help setup run test quick check bench bench-train test-gpu starter edge picture lint types imports format clean
+.PHONY: help setup run test quick check bench bench-train bench-view test-gpu starter edge picture lint types imports format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -57,8 +57,11 @@ bench: setup ## time every network and the way from a segment to its events; ARG
 bench-train: setup ## time a training step and compare it with plain eager float32; ARGS="--full", "--accuracy", "--device cuda", "--json"
 	@PYTHONPATH=tests $(BIN)/python -m tests.bench.bench_train $(ARGS)
 
-picture: setup ## draw docs/run.svg, the picture in the README, from the output of a demo run
-	@$(BIN)/streamav demo 2>&1 | $(BIN)/python scripts/record docs/run.svg
+picture: setup ## photograph the live page on the embedded scene for the README; needs Chromium
+	@$(BIN)/python scripts/picture docs/view.png
+
+bench-view: setup ## measure what the live page and ten viewers cost the run
+	@$(BIN)/python -m tests.bench.bench_view $(ARGS)
 
 starter: setup ## train the model starter again; DATA=folder with index.csv, sounds and photos; how long it takes: docs/log/profiles.md
 	@$(BIN)/python -m streamav.training.starter.profiles starter --data $(DATA) --work runs/profiles --out streamav/models/starter $(ARGS)

@@ -231,8 +231,8 @@ def localizer_head(card: ModelCard) -> Head:
 async def run(application: Application, *, on_interrupt: Callable[[int], None] | None = None) -> RunSummary:
     """Run until all sources have ended or the process is asked to stop.
 
-    The first SIGINT or SIGTERM stops the run in order: open events end with reason "shutdown" and the broker is informed. The
-    second ends the process at once, with status 130.
+    The first SIGINT, SIGTERM or SIGHUP (the terminal is gone) stops the run in order: open events end with reason "shutdown" and the
+    broker is informed. The second ends the process at once, with status 130.
 
     Args:
         application: what build() made.
@@ -252,7 +252,9 @@ async def run(application: Application, *, on_interrupt: Callable[[int], None] |
         application.pipeline.stop()
 
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it so that the run outlives the terminal
+        numbers.append(signal.SIGHUP)
     for number in numbers:
         with suppress(RuntimeError):  # not the main thread
             loop.add_signal_handler(number, interrupt, number)

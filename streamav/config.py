@@ -76,7 +76,7 @@ class SourceSettings(_Options):
     id: Annotated[str, Field(pattern=SOURCE_ID_PATTERN)] = "camera"
     """Topic level. It must stay the same for a source."""
     uri: str | None = None
-    """File, rtsp://, http://, udp://, tcp:// ...: one demuxer gives sound and picture."""
+    """File, rtsp://, http://, udp://, tcp:// ...: one demuxer gives sound and picture. The word scene is the embedded scene."""
     camera: str | None = None
     """Camera: a number, /dev/video..., or part of a device name."""
     mic: str | None = None
@@ -87,6 +87,14 @@ class SourceSettings(_Options):
     """Pace of a file: "1" plays it at its own pace, "max" as fast as the machine can."""
     duration_s: Annotated[float, Field(gt=0.0)] | None = None
     """Stop after this many seconds of media, rounded to whole segments; None for no limit."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_scene(cls, values: object) -> object:
+        """Read the word scene as --source does; a file of that name is ./scene."""
+        if isinstance(values, dict) and values.get("uri") == "scene":
+            return values | {"uri": None, "scene": True}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> SourceSettings:

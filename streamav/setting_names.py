@@ -35,6 +35,7 @@ HOME: Final = "STREAMAV_HOME"
 NOT_SETTINGS: Final[Mapping[str, str]] = {
     HOME: "folder of the user's models and engines",
     "STREAMAV_HARDWARE": "tests: set to use real cameras and microphones",
+    "STREAMAV_SCREENSHOTS": "tests: folder for pictures of the live page",
     "STREAMAV_SHARED_DATA": "tests: folder of shared data",
 }
 """Variables that are not settings; the only list of them."""

@@ -50,7 +50,11 @@ def open_source(
         return PairSource(source.camera, source.mic, look, settings=capture, clock=clock)
     if source.camera is not None or source.mic is not None:
         given, lacking = ("camera", "mic") if source.camera is not None else ("mic", "camera")
-        msg = f"streamav needs sound and picture together: source.{given} was given without source.{lacking}"
+        option = "--mic default" if lacking == "mic" else "--camera 0"
+        msg = (
+            f"streamav needs sound and picture together: source.{given} was given without source.{lacking}; "
+            f"add {option} (streamav devices lists what there is)"
+        )
         raise MissingModalityError(msg)
     msg = "a source must be named: a file or URL (--source), a camera with a microphone (--camera 0 --mic default), or --source scene"
     raise SettingsError(msg)

@@ -6,12 +6,15 @@ It is one sink among others and does not influence the run.
 from __future__ import annotations
 
 import logging
+import sys
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
+from rich.text import Text
 
 from streamav.cli.place import words_of_place
 from streamav.redaction import redact
@@ -28,11 +31,23 @@ _STYLES = {EventPhase.NEW: "bold green", EventPhase.UPDATE: "dim", EventPhase.EN
 def set_up_logging(*, verbose: bool) -> Console:
     """Send log lines to standard error, from WARNING on, with *verbose* our own from INFO on; return their console."""
     console = Console(stderr=True, soft_wrap=True)
-    handler = RichHandler(console=console, show_path=False, markup=False, rich_tracebacks=False, log_time_format="%H:%M:%S")
-    handler.setFormatter(_Redacting("%(message)s"))
+    handler: logging.Handler
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_path=False, markup=False, rich_tracebacks=False, log_time_format=_utc)
+        handler.setFormatter(_Redacting("%(message)s"))
+    else:  # a file or a pipe: one line for each record, however long
+        handler = logging.StreamHandler(sys.stderr)
+        formatter = _Redacting("%(asctime)sZ %(levelname)-8s %(message)s", datefmt="%H:%M:%S")
+        formatter.converter = time.gmtime
+        handler.setFormatter(formatter)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("streamav").setLevel(logging.INFO if verbose else logging.WARNING)
     return console
+
+
+def _utc(time: datetime) -> Text:
+    """Return the time of a record in UTC, as the lines about events have it."""
+    return Text(time.astimezone(UTC).strftime("%H:%M:%SZ"))
 
 
 class _Redacting(logging.Formatter):
@@ -68,9 +83,10 @@ class ConsoleSink:
             what = event.end_reason.value
         begin = datetime.fromtimestamp((event.epoch_ns + event.start_ns) / 1e9, UTC)
         seconds = ((event.end_ns or event.newest_end_ns) - event.start_ns) / 1e9
+        since_s = (event.newest_end_ns - event.start_ns) / 1e9 + latency_s
         self._console.print(
             f"{begin:%H:%M:%S}Z {escape(event.source)} [{_STYLES[event.phase]}]{escape(event.label):<14} {what:<11}[/] "
-            f"{seconds:4.0f} s  score {event.score:.2f}  {words_of_place(event.location):<13} {latency_s:5.2f} s late",
+            f"{seconds:4.0f} s  score {event.score:.2f}  {words_of_place(event.location):<13} {since_s:5.1f} s after its onset",
             highlight=False,
         )
 

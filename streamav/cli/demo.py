@@ -7,8 +7,11 @@ events of the scene. It uses only their options, output and files.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -28,7 +31,7 @@ from streamav.errors import BrokerError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Found", "compare", "demo", "run_options"]
+__all__ = ["Found", "compare", "demo", "next_steps", "run_options"]
 
 _INTERRUPTED: Final = 130
 _LEAST_FOUND: Final = 0.75
@@ -40,6 +43,8 @@ _READY_S: Final = 120.0
 """Longest time of the first start (s): it builds the engines."""
 _END_S: Final = 15.0
 _DRAIN_S: Final = 1.0
+_EVENT_LINE: Final = re.compile(r"\d\d:\d\d:\d\dZ scene ")
+"""A line of the run about an event; the subscriber prints the same event as it arrives, so the line is not shown twice."""
 
 
 def demo(
@@ -51,9 +56,9 @@ def demo(
 ) -> None:
     """Show the whole system on the embedded scene, with a private MQTT broker.
 
-    It starts a broker (mosquitto), `streamav run` and `streamav subscribe`, shows their output, and compares the events that
-    arrived with the events of the scene. The run reads its settings from STREAMAV_* variables as always, except those of the
-    broker and the state folder.
+    It starts a broker (mosquitto), `streamav run` with its live page (where the extra web is installed) and `streamav subscribe`,
+    shows their output, compares the events that arrived with the events of the scene, and names the next commands. The run reads
+    its settings from STREAMAV_* variables as always, except those of the broker and the state folder.
 
     Exit status: 0 at least three quarters of the scene's events arrived at the subscriber and every message was valid, 1 fewer
     arrived, a message was invalid or a program did not end, 5 mosquitto is not installed or does not start, 130 Ctrl-C; else
@@ -81,7 +86,8 @@ def _show(folder: Path, stack: contextlib.ExitStack, seconds: float, model: str 
     _say(f"the broker mosquitto listens on 127.0.0.1:{port}, for this demonstration only")
     listener = _start(stack, "subscribe", [url, "--summary", str(folder / "seen.json")], folder)
     listener.wait_for("listening", _START_S)
-    runner = _start(stack, "run", [*run_options(seconds, model, speed), "--mqtt", url, "--summary", str(folder / "run.json")], folder)
+    options = [*run_options(seconds, model, speed), "--mqtt", url, "--summary", str(folder / "run.json"), *_page_options()]
+    runner = _start(stack, "run", options, folder)
     status = runner.process.wait(_READY_S + seconds + _END_S)
     if status != 0:
         return status
@@ -89,7 +95,64 @@ def _show(folder: Path, stack: contextlib.ExitStack, seconds: float, model: str 
     listener.process.send_signal(signal.SIGINT)
     listener.process.wait(_END_S)
     seen, run = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("seen.json", "run.json"))
-    return _sum_up(truth, seen, run)
+    status = _sum_up(truth, seen, run)
+    _tell_next()
+    return status
+
+
+def _page_options() -> list[str]:
+    """Return the option for the live page, where its packages are installed."""
+    needed = ("starlette", "uvicorn", "websockets")
+    return ["--view"] if all(importlib.util.find_spec(name) is not None for name in needed) else []
+
+
+def _tell_next() -> None:
+    """Print the next commands for this machine."""
+    from streamav.capture import list_cameras, list_microphones
+    from streamav.errors import CaptureError
+
+    try:
+        microphones = [device.id for device in list_microphones()]
+    except CaptureError:  # PortAudio is missing
+        microphones = []
+    _say("")
+    for line in next_steps(_program(), [device.id for device in list_cameras()], microphones):
+        _say(line)
+
+
+def _program() -> str:
+    """Return how a person calls this installation: by its name where the shell finds it, else by its path."""
+    beside = Path(sys.executable).with_name("streamav")
+    found = shutil.which("streamav")
+    if found is not None and Path(found) == beside:
+        return "streamav"
+    try:
+        return str(beside.relative_to(Path.cwd()))
+    except ValueError:
+        return str(beside)
+
+
+def next_steps(program: str, cameras: Sequence[str], microphones: Sequence[str]) -> list[str]:
+    """Return what to do after the demonstration, with the devices of this machine.
+
+    Args:
+        program: how to call streamav.
+        cameras: values for --camera.
+        microphones: values for --mic.
+    """
+    if cameras and microphones:
+        camera, mic = shlex.quote(cameras[0]), "default" if "default" in microphones else shlex.quote(microphones[0])
+        lines = ["next, with the camera and microphone of this machine:", f"  {program} run --camera {camera} --mic {mic} --view"]
+    else:
+        lacking = " and ".join(word for word, found in (("camera", cameras), ("microphone", microphones)) if not found)
+        lines = [f"next (this machine has no {lacking} that streamav can open), with a network camera:"]
+        lines += [f"  {program} run --source rtsp://ADDRESS/stream --view"]
+    return [
+        *lines,
+        "or with a file that has sound and picture:",
+        f"  {program} run --source CLIP.mp4 --view",
+        f"add --mqtt mqtt://BROKER to publish; {program} run --help lists the other options",
+    ]
 
 
 def run_options(seconds: float, model: str | None, speed: str | None) -> list[str]:
@@ -108,13 +171,16 @@ class _Program:
 
     name: str
     process: subprocess.Popen[str]
+    hidden: re.Pattern[str] = field(default_factory=lambda: re.compile("(?!)"))
+    """Lines that are not shown; by default none."""
     lines: list[str] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def show(self, stream: IO[str]) -> None:
         """Print the output of the program until it ends."""
         for line in stream:
-            _say(line.rstrip(), self.name)
+            if not self.hidden.match(line):
+                _say(line.rstrip(), self.name)
             with self.changed:
                 self.lines.append(line)
                 self.changed.notify_all()
@@ -147,7 +213,7 @@ def _start(stack: contextlib.ExitStack, command: str, arguments: Sequence[str], 
         errors="replace",
         env=environment,
     )
-    program = _Program(command, process)
+    program = _Program(command, process, _EVENT_LINE if command == "run" else re.compile("(?!)"))
     threads = [threading.Thread(target=program.show, args=(stream,), daemon=True) for stream in (process.stdout,) if stream is not None]
     for thread in threads:
         thread.start()

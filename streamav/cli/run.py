@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from streamav.cli.console import ConsoleSink, set_up_logging
+from streamav.cli.outputs import check_output
 from streamav.config import EngineChoice, PrecisionChoice
 from streamav.config_loading import load_settings
 from streamav.errors import BrokerError, SettingsError
@@ -101,6 +102,7 @@ def run(
     """
     began_s = time.monotonic()
     console = set_up_logging(verbose=verbose)
+    check_output("--summary", report)
     options = settings_of(
         source=source,
         camera=camera,

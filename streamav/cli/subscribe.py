@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamav.backoff import Backoff
+from streamav.cli.outputs import check_output
 from streamav.cli.place import words_of_place
 from streamav.config_loading import load_settings
 from streamav.errors import BrokerError, SettingsError
@@ -69,6 +70,7 @@ def subscribe(
 
     The password comes from STREAMAV_MQTT_PASSWORD or from a file (mqtt.password_file), never from the command line.
     """
+    check_output("--summary", summary)
     mqtt = broker_of(url, config, settings or ())
     printer = _Printer(raw=raw)
     subscriber = Subscriber(show=printer.show, count=count)
@@ -192,9 +194,9 @@ def _printable(data: bytes) -> bytes:
 
 
 def _line(message: EventMessage, latency_s: float | None) -> str:
-    """Return a message as one line: time, source, phase, label, score, duration, place in the picture, latency."""
+    """Return a message as one line: time, source, phase, label, score, duration, place in the picture, and its age at arrival."""
     parts = [
-        message.start_time[11:23],
+        f"{message.start_time[11:19]}Z",
         f"{message.source:<10}",
         f"{message.type:<6}",
         f"{message.label:<14}",
@@ -206,7 +208,7 @@ def _line(message: EventMessage, latency_s: float | None) -> str:
     if message.end_reason is not None:
         parts.append(message.end_reason)
     if latency_s is not None:
-        parts.append(f"after {latency_s * 1000:.0f} ms")
+        parts.append(f"{latency_s + message.duration_s:.1f} s after its onset")
     return "  ".join(part for part in parts if part)
 
 

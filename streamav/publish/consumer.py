@@ -1,6 +1,7 @@
-"""Implements the rule for subscribers: keep the message with the greatest `seq` of each `id`, drop every other message.
+"""Implements the rule for subscribers: of each `id` keep the newest run, and in it the greatest `seq`; drop every other message.
 
-It is pure: it takes messages and reads no clock. The rule is enough to be exact under duplicates, reordering and loss.
+A file that is run again gives the same ids, but its messages map its zero to a later time. It is pure: it takes messages and reads no
+clock. The rule is enough to be exact under duplicates, reordering and loss.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ __all__ = ["MOST_EVENTS", "Consumer"]
 MOST_EVENTS = 10_000
 """Most events that are kept, by default (our choice: about three hours at one new event per second)."""
 
+_SAME_RUN_S = 0.01
+"""Times in messages are rounded to 1 ms; the zeros of two runs of a file differ by more than this."""
+
 Kept = TypeVar("Kept")
 
 
@@ -28,22 +32,25 @@ class Consumer(Generic[Kept]):
         """Store the function that returns what to keep of a message, and the largest number of events."""
         self._keep = keep
         self._max_events = max_events
-        self._events: OrderedDict[str, tuple[int, Kept]] = OrderedDict()
+        self._events: OrderedDict[str, tuple[int, float, Kept]] = OrderedDict()
         self.dropped = 0
-        """Messages that were older than a known message of the same event, or equal to it."""
+        """Messages of an older run, and messages that were older than a known message of the same event, or equal to it."""
 
     @property
     def events(self) -> list[Kept]:
         """What is kept of each event, sorted by id, which is the order of their starts."""
-        return [self._events[key][1] for key in sorted(self._events)]
+        return [self._events[key][2] for key in sorted(self._events)]
 
     def take(self, message: EventMessage) -> bool:
         """Take a message; return False when it holds nothing new and the caller must drop it."""
         known = self._events.get(message.id)
-        if known is not None and message.seq <= known[0]:
-            self.dropped += 1
-            return False
-        self._events[message.id] = message.seq, self._keep(message)
+        zero_s = message.start_ts - message.media_start_s
+        if known is not None:
+            later_s = zero_s - known[1]
+            if later_s < -_SAME_RUN_S or (later_s <= _SAME_RUN_S and message.seq <= known[0]):
+                self.dropped += 1
+                return False
+        self._events[message.id] = message.seq, zero_s, self._keep(message)
         self._events.move_to_end(message.id)
         if len(self._events) > self._max_events:
             self._events.popitem(last=False)

@@ -24,6 +24,8 @@ __all__ = ["MOST_LATENCIES", "Latencies", "Subscriber"]
 
 MOST_LATENCIES = 10_000
 """How many of the newest latencies the median and the 95th percentile are computed from (our choice)."""
+_AHEAD_S = 0.5
+"""How far two machines' clocks may differ before a message counts as ahead of time (our choice), s."""
 _OUTLINE = {"id", "seq", "source", "label", "start_time", "end_time", "start_ts", "end_ts", "media_start_s", "media_end_s"}
 _OUTLINE |= {"duration_s", "top_score", "confirmed", "end_reason", "location"}
 
@@ -63,7 +65,9 @@ class Subscriber:
     """Checks and counts messages as they arrive."""
 
     show: Callable[[EventMessage, bytes, float | None], None]
-    """Called with each new message, its bytes, and its latency in seconds (None for an ended event)."""
+    """Called with each new message, its bytes, and its latency in seconds.
+
+    None for an ended event, and for a file that runs faster than real time."""
     count: int | None = None
     """Number of messages to show before the end; None for no end."""
     consumer: Consumer[dict[str, Any]] = field(default_factory=lambda: Consumer(_outline))
@@ -93,8 +97,10 @@ class Subscriber:
             return None
         latency_s = None
         if message.active:  # an `end` arrives later than its last segment, by the length of the pause that ended the event
-            latency_s = now_s - (message.start_ts + message.duration_s)
-            self.arrival.add(latency_s)
+            since_s = now_s - (message.start_ts + message.duration_s)
+            if since_s > -_AHEAD_S:  # a file that runs faster than real time is ahead of the clock: it has no latency
+                latency_s = since_s
+                self.arrival.add(latency_s)
             self.publisher.add(message.latency_s)
         self.shown += 1
         self.show(message, data, latency_s)

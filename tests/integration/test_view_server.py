@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import json
 import socket
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import SecretStr
-from rigs.live_page import need_web, observation, read_until, served, shown_event, subject
+from rigs.live_page import apart, need_web, observation, read_until, served, shown_event, subject
 from rigs.services import wait_until
 
 from streamav.config import ViewSettings
@@ -84,7 +83,7 @@ def test_the_end_of_the_run_is_told_and_the_port_is_free_again() -> None:
         port = urllib.parse.urlsplit(page.address).port
         with connect(page) as viewer:
             json.loads(viewer.recv())
-            asyncio.run(page.close())
+            apart(page.close())
             assert read_until(viewer.recv, lambda one: one["type"] == "end")
             from websockets.exceptions import ConnectionClosedOK
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,7 +32,7 @@ from streamav.types import (
 )
 from streamav.view import LivePage, ShownLabel, Subject
 
-__all__ = ["need_web", "observation", "served", "shown_event", "subject"]
+__all__ = ["HOSTILE", "apart", "need_web", "observation", "read_until", "served", "shown_event", "subject"]
 
 TIMES = StageTimes(capture_s=0.1, wait_s=0.01, features_s=0.05, model_s=0.02, publish_s=0.001)
 HOSTILE = "<img src=x onerror=\"document.title='broken into'\"><script>document.title='broken into'</script>"
@@ -134,11 +135,17 @@ def served(*subjects: Subject, settings: ViewSettings | None = None, name: str =
         return ModelEntry(name=name, version="0", sha256="0" * 64, backend="torch-fp32")
 
     page = LivePage(settings or ViewSettings(enabled=True, port=0), model, subjects or (subject(),))
-    asyncio.run(page.start())
+    apart(page.start())
     try:
         yield page
     finally:
-        asyncio.run(page.close())
+        apart(page.close())
+
+
+def apart(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine on a loop of its own, in a thread: playwright keeps a loop running in the main thread."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, coroutine).result()
 
 
 def read_until(receive: Callable[[], str | bytes], holds: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:

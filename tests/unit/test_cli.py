@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from streamav.cli import COMMANDS, main
-from streamav.cli.demo import compare, run_options
+from streamav.cli.console import set_up_logging
+from streamav.cli.demo import compare, next_steps, run_options
 from streamav.cli.run import settings_of
 from streamav.cli.subscribe import broker_of
 from streamav.config_loading import load_settings
@@ -223,3 +227,48 @@ def test_config_check_refuses_what_a_run_refuses(tmp_path: Path, capsys: pytest.
     assert checked in {2, 4}
     assert told in words
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["run", "--source", "scene"], ["subscribe"]])
+def test_a_summary_that_cannot_be_written_is_refused_before_the_run(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A missing folder, or a folder in place of the file, ends with 2 at once: not after the whole run with a traceback."""
+    for wrong in (tmp_path / "none" / "x.json", tmp_path):
+        assert main([*command, "--summary", str(wrong)]) == 2
+        told = capsys.readouterr().err
+        assert f"--summary must be a file that can be written, got {wrong}" in told
+
+
+def test_the_demonstration_ends_with_commands_for_this_machine() -> None:
+    """The last lines name devices that are there, or a network camera where there are none; names with spaces are quoted."""
+    with_devices = "\n".join(next_steps(".venv/bin/streamav", ["/dev/v4l/by-id/usb cam"], ["hw:0", "default"]))
+    assert ".venv/bin/streamav run --camera '/dev/v4l/by-id/usb cam' --mic default --view" in with_devices
+    without = "\n".join(next_steps("streamav", [], ["default"]))
+    assert "no camera" in without
+    assert "--camera" not in without
+    assert "streamav run --source CLIP.mp4 --view" in without
+
+
+def test_the_word_scene_means_the_scene_in_a_file_too(tmp_path: Path) -> None:
+    """`uri = "scene"` in a configuration file is the embedded scene, as --source scene is."""
+    file = tmp_path / "settings.toml"
+    file.write_text('[[sources]]\nid = "a"\nuri = "scene"\n[[sources]]\nid = "b"\nuri = "./scene"\n', encoding="utf-8")
+    first, second = load_settings(file, environment={}).each_source()
+    assert (first.scene, first.uri) == (True, None)
+    assert (second.scene, second.uri) == (False, "./scene")
+
+
+def test_a_log_in_a_pipe_has_one_line_for_each_record(capsys: pytest.CaptureFixture[str]) -> None:
+    """A long record is not broken at 80 columns, and its time has its zone."""
+    set_up_logging(verbose=False)
+    logging.getLogger("streamav.test").warning("%s", "long " * 60)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(r"\d\d:\d\d:\d\dZ WARNING  long long", line)
+
+
+def test_what_make_run_needs_is_in_the_source_package() -> None:
+    """The sdist holds every file that `make run` uses."""
+    with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
+        included = tomllib.load(file)["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    assert {"streamav", "engines", "scripts", "Makefile", "README.md", "LICENSE"} <= set(included)

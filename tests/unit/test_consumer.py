@@ -112,3 +112,22 @@ def test_it_remembers_as_many_events_as_it_says() -> None:
     for number in range(MOST_EVENTS + 10):
         subscriber.consumer.take(message.model_copy(update={"id": ulid(number)}))
     assert len(subscriber.consumer.events) == MOST_EVENTS
+
+
+def test_a_file_that_is_run_again_is_shown_again() -> None:
+    """A second run of a file repeats the ids at a later time: all its messages are shown, late ones of the first run are not."""
+    first = [describe(event, MODEL, 0.1) for event in story(1, updates=2)]
+    second = [message.model_copy(update={"start_ts": message.start_ts + 60.0}) for message in first]
+    consumer = Consumer(lambda message: message)
+    assert [consumer.take(message) for message in first + second] == [True] * 2 * len(first)
+    assert not consumer.take(first[-1])
+    assert consumer.events == [second[-1]]
+
+
+def test_a_file_faster_than_real_time_has_no_latency() -> None:
+    """Messages whose media time is ahead of the clock show no negative latency and do not count in the statistics."""
+    shown: list[float | None] = []
+    subscriber = Subscriber(show=lambda *given: shown.append(given[2]))
+    assert subscriber.take(encode(make_event(1, 1, start_s=50), MODEL, 0.2), EPOCH_NS / 1e9 + 2.0) is None
+    assert shown == [None]
+    assert subscriber.arrival.summary()["count"] == 0

@@ -1,0 +1,267 @@
+"""Tests of the live page in a real Chromium: it shows what the stream holds, on a desktop and on a phone, with mouse and keyboard."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import math
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from rigs.browser import chromium, opened, screenshot, until
+from rigs.live_page import HOSTILE, apart, observation, served, shown_event, subject
+from rigs.services import missing
+
+from streamav.app import build
+from streamav.app import run as run_application
+from streamav.capture.scene import make_script
+from streamav.config import ViewSettings
+from streamav.config_loading import load_settings
+from streamav.types import SourceState
+from streamav.view import LivePage
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+PHONE = (390, 844)
+SCENE_S = 44
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """Return the program of axe-core, which the package axe-playwright-python holds."""
+    found = importlib.util.find_spec("axe_playwright_python")
+    if found is None:
+        missing("axe-playwright-python is missing: pip install 'streamav[dev]'")
+    assert found is not None
+    return (Path(str(found.origin)).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+def tone(hertz: float) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.asarray(0.5 * np.sin(2 * math.pi * hertz * np.arange(16_000) / 16_000), np.float32)
+
+
+def feed(page: LivePage, seconds: int, source: str = "porch", probability: float = 0.9) -> None:
+    """Give the page the first seconds of a source: from second 9 on, each is scored."""
+    page.source_state(source, SourceState.WARMING_UP, "started")
+    for index in range(seconds):
+        page.observe(source, observation(index, probability, sound=tone(1000)))
+    page.source_state(source, SourceState.ONLINE, "sound and picture arrive")
+
+
+def settled(tab: Page) -> None:
+    """Wait until the page has received and drawn the scores."""
+    tab.wait_for_selector("#top li")
+    until(tab, "document.getElementById('lanes').width > 200")
+    tab.wait_for_timeout(400)
+
+
+def pixel(tab: Page, canvas: str, x: float, y: float) -> list[int]:
+    """Return the colour of a canvas at shares of its width and height."""
+    code = """([id, x, y]) => { const c = document.getElementById(id);
+        return [...c.getContext('2d').getImageData(Math.floor(c.width * x), Math.floor(c.height * y), 1, 1).data]; }"""
+    found: list[int] = tab.evaluate(code, [canvas, x, y])
+    return found
+
+
+def test_the_scene_is_shown_as_it_is(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rendered scene through the starter model: every true event is in the list at its time, and the end of the run is told."""
+    monkeypatch.setenv("STREAMAV_STATE_DIR", str(tmp_path))
+    settings = load_settings(
+        options={
+            "source": {"scene": True, "id": "porch", "speed": "max", "duration_s": float(SCENE_S)},
+            "view": {"enabled": True, "port": 0},
+            "model": {"engine": "torch"},
+        }
+    )
+    application = build(settings)
+    page = application.page
+    assert page is not None
+    apart(page.start())
+    monkeypatch.setattr(page, "start", lambda: asyncio.sleep(0))  # it runs already, so that the browser sees the first second
+    with opened(browser, page.address) as tab:
+        until(tab, "document.getElementById('connection').textContent === 'live'")
+        running = threading.Thread(target=lambda: asyncio.run(run_application(application)))
+        running.start()
+        until(tab, "document.getElementById('connection').textContent === 'the run has ended'")
+        running.join(30)
+        settled(tab)
+        listed = tab.eval_on_selector_all("#event-list li", "items => items.map(item => item.innerText)")
+        thumbnails = tab.eval_on_selector_all("#event-list img", "images => images.filter(one => one.naturalWidth === 112).length")
+        screenshot(tab, "scene")
+        tab.said.clear()  # the closed port
+    truth = [event for event in make_script(60.0).truth if event[2] <= SCENE_S - 2]
+    for label, onset, _ in truth:
+        times = {f"{second // 60}:{second % 60:02d}," for second in range(int(onset) - 1, int(onset) + 2)}
+        assert any(label.replace("_", " ") in text.lower() and any(time in text for time in times) for text in listed), (
+            label,
+            onset,
+            listed,
+        )
+    assert len(truth) >= 4
+    assert thumbnails == len(listed)
+
+
+def test_scores_firm_up(browser: Browser) -> None:
+    """The newest second is hollow and provisional; the seconds that are four windows old are solid and final."""
+    with served() as page:
+        feed(page, 20)
+        with opened(browser, page.address) as tab:
+            settled(tab)
+            assert "provisional" in tab.inner_text("#background")
+            lanes = tab.locator("#lanes")
+            lanes.focus()
+            spoken = []
+            for _ in range(4):
+                spoken.append(lanes.get_attribute("aria-valuetext"))
+                lanes.press("ArrowLeft")
+                tab.wait_for_timeout(400)
+            assert "provisional" in spoken[0]
+            assert "final" in lanes.get_attribute("aria-valuetext")
+            assert "Top five at" in tab.inner_text("#now-title")
+            lanes.press("End")
+            until(tab, "document.getElementById('now-title').textContent === 'Top five now'")
+            screenshot(tab, "firm")
+
+
+def test_picture_attention_box_and_sound_are_drawn(browser: Browser) -> None:
+    """The picture has the colour that the model saw; attention and box lie where they are, and can be switched off; the tone is a line."""
+    with served() as page:
+        feed(page, 20)
+        page.event(shown_event(start=18), 0.1)
+        with opened(browser, page.address) as tab:
+            settled(tab)
+            tab.wait_for_selector("#event-list li")
+            tab.wait_for_timeout(500)
+            hot, cold = pixel(tab, "picture", 4.5 / 7, 2.5 / 7), pixel(tab, "picture", 0.1, 0.9)
+            assert max(abs(value - 19) for value in cold[:3]) <= 6, cold  # the brightness of second 19
+            assert hot[0] > 90, hot
+            assert max(pixel(tab, "picture", 4 / 7 + step / 1000, 2.5 / 7)[0] for step in range(1, 16)) > 200  # the box's left side
+            tab.uncheck("#heat")
+            tab.uncheck("#boxes")
+            tab.wait_for_timeout(300)
+            assert max(pixel(tab, "picture", 4.5 / 7, 2.5 / 7)[:3]) < 60
+            column = tab.evaluate(
+                """() => { const c = document.getElementById('lanes'), r = window.devicePixelRatio;
+                const x = Math.floor(c.width * 0.7), data = c.getContext('2d').getImageData(x, 0, 1, Math.floor(112 * r)).data;
+                return Array.from({length: data.length / 4}, (_, y) => data[4*y] + data[4*y+1] + data[4*y+2]); }"""
+            )
+            darkest = column.index(min(column)) / len(column)  # the light theme draws loud sounds dark
+            low, high, mel = (1127 * math.log1p(hz / 700) for hz in (125.0, 7500.0, 1000.0))
+            assert abs((1 - darkest) - (mel - low) / (high - low)) < 0.05
+
+
+def test_states_have_words_and_a_remedy(browser: Browser) -> None:
+    """A lost source is told with its reason and what to do; latency, real-time factor and skew are numbers with units."""
+    with served() as page:
+        feed(page, 12)
+        page.source_state("porch", SourceState.LOST, "no more data, trying again")
+        with opened(browser, page.address) as tab:
+            settled(tab)
+            assert "porch: lost" in tab.inner_text("#state")
+            assert "cable" in tab.inner_text("#state")
+            assert "0.18 s from the end of a second" in tab.inner_text("#latency-words")
+            assert "features 50 ms" in tab.inner_text("#split")
+            figures = tab.inner_text("#figures")
+            assert "0.070" in figures
+            assert "12 ms" in figures
+
+
+def test_hostile_texts_are_only_texts(browser: Browser) -> None:
+    """Markup in the names of labels, in reasons and in the name of the model is shown as text and runs nothing."""
+    with served(subject(names=(HOSTILE, HOSTILE, HOSTILE)), name=HOSTILE) as page:
+        feed(page, 14)
+        page.event(shown_event(name=HOSTILE), 0.1)
+        page.source_state("porch", SourceState.LOST, HOSTILE)
+        with opened(browser, page.address) as tab:
+            settled(tab)
+            tab.wait_for_selector("#event-list li")
+            assert tab.title() == "streamav live"
+            assert HOSTILE in tab.text_content("#event-list")
+            assert HOSTILE in tab.text_content("#run")
+            assert HOSTILE in tab.text_content("#top")
+            assert tab.locator("img[src='x']").count() == 0
+            assert tab.locator("body script").count() == 0
+
+
+def test_the_page_comes_back_after_a_restart(browser: Browser) -> None:
+    """When streamav is restarted on its port, the open page connects again by itself and shows the new run only."""
+    with served() as page:
+        port = int(page.address.rsplit(":", 1)[1].rstrip("/"))
+        feed(page, 16)
+        page.event(shown_event(), 0.1)
+        tab_context = opened(browser, page.address)
+        tab = tab_context.__enter__()
+        tab.wait_for_selector("#event-list li")
+    until(tab, "document.getElementById('connection').textContent !== 'live'")
+    with served(settings=ViewSettings(enabled=True, port=port)) as page:
+        feed(page, 12)
+        until(tab, "document.getElementById('connection').textContent === 'live'")
+        tab.wait_for_selector("#event-list li", state="detached")
+        tab.said.clear()  # the browser reports each refused attempt
+        tab_context.__exit__(None, None, None)
+
+
+def test_many_sources_are_a_grid(browser: Browser) -> None:
+    """Several sources are cards with their state; one click shows one of them, one click goes back, and the address remembers it."""
+    with served(*(subject(name) for name in ("porch", "gate", "yard"))) as page:
+        for name in ("porch", "gate", "yard"):
+            feed(page, 14, name)
+        page.source_state("gate", SourceState.DEGRADED, "no sound for 4 s")
+        with opened(browser, page.address) as tab:
+            tab.wait_for_selector("#overview button:nth-child(3)")
+            tab.wait_for_timeout(500)
+            assert "microphone" in tab.inner_text("#overview button[data-source=gate]")
+            screenshot(tab, "grid")
+            tab.click("#overview button[data-source=yard]")
+            settled(tab)
+            assert tab.url.endswith("#yard")
+            tab.reload()
+            settled(tab)
+            assert tab.locator("#overview").is_hidden()
+            tab.click("nav button >> nth=0")
+            assert tab.locator("#focus").is_hidden()
+
+
+@pytest.mark.parametrize("size", [PHONE, (320, 640), (1360, 900)])
+def test_nothing_is_cut_off(browser: Browser, size: tuple[int, int]) -> None:
+    """The page fits the width of a phone without scrolling sideways."""
+    with served() as page:
+        feed(page, 30)
+        page.event(shown_event(), 0.1)
+        with opened(browser, page.address, size=size) as tab:
+            settled(tab)
+            assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            screenshot(tab, f"width-{size[0]}")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("sources", [1, 2])
+def test_axe_finds_nothing(browser: Browser, scheme: str, sources: int, axe: str) -> None:
+    """The checks of axe-core (WCAG 2.1 A and AA, contrast included) find no violation, in both themes, on both views."""
+    with served(*(subject(name) for name in ("porch", "gate")[:sources])) as page:
+        feed(page, 20)
+        page.source_state("porch", SourceState.DEGRADED, "no sound for 4 s")
+        page.event(shown_event(), 0.1)
+        page.event(shown_event(start=3, end=8, identifier="0" * 26), 0.1)
+        with opened(browser, page.address, scheme=scheme) as tab:
+            tab.wait_for_selector("#overview button" if sources > 1 else "#event-list li")
+            tab.wait_for_timeout(500)
+            tab.evaluate(axe)
+            found = tab.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']})")
+            tab.said.clear()
+    problems = [(one["id"], [node["target"] for node in one["nodes"]], one["nodes"][0]["failureSummary"]) for one in found["violations"]]
+    assert not problems, json.dumps(problems, indent=1)
