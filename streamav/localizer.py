@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from streamav.evidence import network_logits
 from streamav.types import WINDOW_SEGMENTS, WindowScores
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from streamav.types import SegmentFeatures, Window
 
 __all__ = ["Head", "VscgLocalizer"]
-
-_TINY = np.float32(1e-6)
-"""Floor of the network's probabilities before the logarithm: its answer alone moves a logit by at most 14."""
 
 Head = Literal["segment", "two_stage"]
 """Which head decides. "segment": the scores of single segments. "two_stage": relevance times the window's class vector, for a model
@@ -119,11 +117,14 @@ class VscgLocalizer:
         """Return the probabilities (B, T, L + 1) and relevance (B, T) of the evidence, with the network's answer (B, T, C + 1) added."""
         logits = np.stack([evidence.logits([one.sensed for one in row if one.sensed is not None]) for row in rows])
         classes = network.shape[-1] - 1
-        against = np.log(np.maximum(network, _TINY))
-        logits[..., :classes] += evidence.network * (against[..., :-1] - against[..., -1:])
+        logits[..., :classes] += evidence.network * network_logits(network)
         background = np.zeros((*logits.shape[:-1], 1), np.float32)
-        probabilities = _softmax(np.concatenate([logits, background], axis=-1))
-        return probabilities, 1.0 - probabilities[..., -1]
+        labels = _softmax(np.concatenate([logits, background], axis=-1))[..., : evidence.count]
+        drawn = np.array([[0.0 if one.sensed is None else one.sensed.drawn for one in row] for row in rows], np.float32)[..., None]
+        labels *= 1.0 - drawn
+        labels[..., :classes] += drawn * network[..., :-1]
+        relevance = labels.sum(axis=-1)
+        return np.concatenate([labels, np.maximum(1.0 - relevance, 0.0)[..., None]], axis=-1), relevance
 
 
 def _filled(window: Window) -> tuple[SegmentFeatures, ...]:

