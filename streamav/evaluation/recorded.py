@@ -78,6 +78,7 @@ class Rate:
     value: float | None
     """None when *whole* is 0."""
     low: float | None
+    """None, like *high*, when there are fewer than two groups to draw from."""
     high: float | None
 
 
@@ -165,8 +166,11 @@ def _rate(counted: Iterable[_Counted]) -> Rate:
     parts, wholes = np.array(list(groups.values()), dtype=np.float64).reshape(-1, 2).T
     if not wholes.sum() > 0:
         return Rate(float(parts.sum()), 0.0, None, None, None)
+    part, whole = float(parts.sum()), float(wholes.sum())
+    if len(groups) == 1:
+        return Rate(part, whole, part / whole, None, None)
     found: Interval = bootstrap(parts, wholes)
-    return Rate(float(parts.sum()), float(wholes.sum()), found.mean, found.low, found.high)
+    return Rate(part, whole, found.mean, found.low, found.high)
 
 
 def _hourly(counted: Sequence[_Counted]) -> Rate:

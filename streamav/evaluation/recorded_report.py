@@ -123,15 +123,20 @@ def _counted(rate: Rate) -> str:
 
 
 def _percent(rate: Rate) -> str:
-    if rate.value is None or rate.low is None or rate.high is None:
-        return "-"
-    return f"{100 * rate.value:.1f} ({100 * rate.low:.0f} to {100 * rate.high:.0f})"
+    return _interval(rate, 100.0, 0)
 
 
 def _hourly(rate: Rate) -> str:
-    if rate.value is None or rate.low is None or rate.high is None:
+    return _interval(rate, 1.0, 1)
+
+
+def _interval(rate: Rate, factor: float, digits: int) -> str:
+    """Return the value with its interval in brackets, if it has them."""
+    if rate.value is None:
         return "-"
-    return f"{rate.value:.1f} ({rate.low:.1f} to {rate.high:.1f})"
+    if rate.low is None or rate.high is None:
+        return f"{factor * rate.value:.1f}"
+    return f"{factor * rate.value:.1f} ({factor * rate.low:.{digits}f} to {factor * rate.high:.{digits}f})"
 
 
 def _left_out(labels: Sequence[str]) -> list[str]:

@@ -56,13 +56,18 @@ def test_the_figures_by_hand() -> None:
 
 
 def test_recordings_of_one_source_are_drawn_together() -> None:
-    """Twenty recordings of two sources, one always named and one never, give an interval from 0 to 1; as twenty sources they do not."""
+    """Twenty recordings of two sources, one always named and one never, give an interval from 0 to 1; as twenty sources they do not.
+
+    One source alone has no interval.
+    """
     bark = [Span("bark", 0, 2)]
     together = figures_of([judged(bark, bark if n % 2 else [], f"source {n % 2}") for n in range(20)]).clips_named
     apart = figures_of([judged(bark, bark if n % 2 else [], f"source {n}") for n in range(20)]).clips_named
     assert (together.low, together.high) == (0.0, 1.0)
     assert apart.low is not None
     assert 0.1 < apart.low < 0.5
+    alone = figures_of([judged(bark, bark, "source") for _ in range(5)]).clips_named
+    assert (alone.value, alone.low, alone.high) == (1.0, None, None)
 
 
 def test_no_false_event_does_not_prove_that_there_is_none() -> None:
