@@ -6,6 +6,9 @@ corrects. A label is defined by names of classes, so a label needs no training. 
     heard   largest logit of the AudioSet classes of the label
     seen    log of the summed ImageNet probabilities of the label, in standard deviations from its mean over the reference pictures
     logit   bias + heard * weight + (largest heard of three segments) * weight + (mean seen of three segments) * weight
+
+The probability of a label is its share among its rivals and background. A label that is only heard has no rivals: speech may be heard
+beside anything.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from streamav.bundle.card import ClassEntry, EvidenceCard
     from streamav.types import SegmentFeatures
 
-__all__ = ["ARRAYS", "LabelEvidence", "Sensed", "evidence_of", "neighbourhood"]
+__all__ = ["ARRAYS", "Column", "LabelEvidence", "Sensed", "evidence_of", "neighbourhood"]
 
 ARRAYS = ("probes.weight", "probes.bias", "reference.heard", "reference.seen", "reference.probed")
 """Names of the arrays in a bundle, after `evidence.`."""
@@ -35,6 +38,8 @@ _LEAST_HEARD, _LEAST_SEEN = 1e-6, 1e-7
 """Floors of probabilities before the logarithm; both are below what the encoders give for a class that is absent."""
 _LEAST_DEVIATION = 0.7
 """Floor of the deviation of `seen`, natural logarithm: rare classes vary little over few reference pictures."""
+_LARGEST_LOGIT = 40.0
+"""Bound of a logit before the exponential; e^40 is certain in float32, and sums of many stay finite."""
 _TWO_VIEWS = 1.5
 """Divisor of the sum of two views of one thing (ImageNet's classes and a probe); between 1 (independent) and 2 (equal)."""
 
@@ -46,6 +51,15 @@ class Sensed(NamedTuple):
     """Logits."""
     seen: NDArray[np.float32]
     """Standard deviations; 0 for a label that is only heard."""
+
+
+class Column(NamedTuple):
+    """One column of the probabilities."""
+
+    label: int
+    """Which of the labels."""
+    rivals: frozenset[int]
+    """Labels that share the probability with it; itself and sounds do not count."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -61,14 +75,21 @@ class _Label:
 class LabelEvidence:
     """The evidence for a list of labels, by the classes of one bundle's encoders."""
 
-    def __init__(self, card: EvidenceCard, labels: Sequence[ClassEntry], arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    def __init__(
+        self,
+        card: EvidenceCard,
+        labels: Sequence[ClassEntry],
+        arrays: Mapping[str, NDArray[np.float32]],
+        columns: Sequence[Column] | None = None,
+    ) -> None:
         """Resolve the labels' classes and compute their mean and deviation over the reference segments.
 
         Args:
             card: weights of the evidence and names of the bundle's own picture classes (probes).
-            labels: the labels, in the order of the columns.
+            labels: the L labels, those that the network was trained for first.
             arrays: those named in `ARRAYS`: probes.weight (P, V) and probes.bias (P,); probabilities of R reference segments: heard
                 (R, H), seen (R, K), probed (R, P), the last as logits.
+            columns: the columns of the probabilities; None for one column for each label, with all other labels as rivals.
 
         Raises:
             SettingsError: when a label names a class that does not exist.
@@ -81,6 +102,9 @@ class LabelEvidence:
         self._sound = np.array([label.sound for label in self._labels])
         reference = self._arrays["reference.seen"], self._arrays["reference.probed"]
         self._views = [_views(label, *reference) for label in self._labels]
+        every = frozenset(range(len(labels)))
+        self._columns = [Column(number, every) for number in sorted(every)] if columns is None else list(columns)
+        self._shares = _shares(self._columns, self._sound)
 
     @property
     def network(self) -> float:
@@ -115,6 +139,36 @@ class LabelEvidence:
         alone = card.sound_bias + card.heard * heard + card.heard_peak * peak
         return np.asarray(np.where(self._sound, alone, both) + self._offsets, dtype=np.float32)
 
+    def reference(self) -> list[Sensed]:
+        """Return the evidence in each of the bundle's R reference segments; they are not neighbours of each other."""
+        rows = (self._arrays[f"reference.{name}"] for name in ("heard", "seen", "probed"))
+        return [self.sensed_of(*row) for row in zip(*rows, strict=True)]
+
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probabilities of the columns and of background, which is the last.
+
+        Args:
+            logits: logits of the labels, shape (..., L).
+
+        Returns:
+            Shape (..., columns + 1), 0 to 1: exp(own) / (1 + exp(own) + sum of exp(rivals)). Background is 1 / (1 + sum of exp) over all
+            labels that are heard and seen.
+        """
+        odds = np.exp(np.clip(logits.astype(np.float64), -_LARGEST_LOGIT, _LARGEST_LOGIT))
+        own = odds[..., [column.label for column in self._columns]]
+        background = 1.0 / (1.0 + odds[..., ~self._sound].sum(axis=-1, keepdims=True))
+        return np.concatenate([own / (1.0 + odds @ self._shares), background], axis=-1).astype(np.float32)
+
+    @property
+    def only_heard(self) -> NDArray[np.bool_]:
+        """Which labels are only heard, shape (L,)."""
+        return self._sound
+
+    @property
+    def sounds(self) -> NDArray[np.bool_]:
+        """Which columns are of labels that are only heard, shape (columns,)."""
+        return self._sound[[column.label for column in self._columns]]
+
     def _heard(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         clipped = np.clip(probabilities, _LEAST_HEARD, 1.0 - _LEAST_HEARD)
         logits = np.log(clipped) - np.log1p(-clipped)
@@ -126,8 +180,10 @@ class LabelEvidence:
         )
 
 
-def evidence_of(bundle: Bundle, labels: Sequence[ClassEntry] | None = None) -> LabelEvidence | None:
-    """Return the evidence of a bundle's labels, or of *labels*; None for a model whose localizer alone decides.
+def evidence_of(
+    bundle: Bundle, labels: Sequence[ClassEntry] | None = None, columns: Sequence[Column] | None = None
+) -> LabelEvidence | None:
+    """Return the evidence of a bundle's labels, or of *labels* with *columns*; None for a model whose localizer alone decides.
 
     Raises:
         SettingsError: when a label names a class that does not exist.
@@ -136,7 +192,18 @@ def evidence_of(bundle: Bundle, labels: Sequence[ClassEntry] | None = None) -> L
     card = bundle.card
     if card.evidence is None:
         return None
-    return LabelEvidence(card.evidence, card.classes if labels is None else labels, bundle.weights("evidence"))
+    return LabelEvidence(card.evidence, card.classes if labels is None else labels, bundle.weights("evidence"), columns)
+
+
+def _shares(columns: Sequence[Column], sound: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return which labels share the probability of each column, shape (L, columns): itself and its rivals 1, the others 0."""
+    shares = np.zeros((len(sound), len(columns)))
+    for place, column in enumerate(columns):
+        if not sound[column.label]:
+            shares[sorted(column.rivals), place] = 1.0
+    shares[sound] = 0.0
+    shares[[column.label for column in columns], range(len(columns))] = 1.0
+    return shares
 
 
 class _View(NamedTuple):

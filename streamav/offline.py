@@ -25,14 +25,15 @@ from streamav.types import AudioBlock, VideoFrame
 from streamav.window import WindowRing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from streamav.bundle import Bundle, ModelCard
     from streamav.config import ModelSettings
+    from streamav.evidence import LabelEvidence
     from streamav.protocols import Extractor, Localizer
-    from streamav.types import Segment, SegmentScores
+    from streamav.types import Segment, SegmentFeatures, SegmentScores
 
 __all__ = ["OfflineRun", "find_recordings", "recordings_in", "segments_of"]
 
@@ -67,7 +68,9 @@ def find_recordings(named: Sequence[str]) -> list[str]:
 class OfflineRun:
     """A model that is ready to run over recordings, one after another."""
 
-    def __init__(self, bundle: Bundle, settings: ModelSettings, head: Head, latency_segments: int) -> None:
+    def __init__(
+        self, bundle: Bundle, settings: ModelSettings, head: Head, latency_segments: int, evidence: LabelEvidence | None = None
+    ) -> None:
         """Open the engine.
 
         Args:
@@ -75,6 +78,7 @@ class OfflineRun:
             settings: engine, threads and the folder of the encoders that the bundle does not contain.
             head: which head decides, as in a live run.
             latency_segments: L, as in a live run.
+            evidence: evidence of other labels than the model's; None for that of the model's.
 
         Raises:
             EngineError: when no engine can run the model.
@@ -83,11 +87,15 @@ class OfflineRun:
         self._card = bundle.card
         self._frames = settings.frames_per_second or bundle.card.visual.frames_per_second
         self._extractor: Extractor = SegmentExtractor(engine, bundle.card)
-        self._localizer: Localizer = VscgLocalizer(engine, head, evidence_of(bundle))
+        self._localizer: Localizer = VscgLocalizer(engine, head, evidence or evidence_of(bundle))
         self._latency = latency_segments
 
-    def scores(self, path: str) -> NDArray[np.float32]:
-        """Return the final probabilities of every segment of a file, shape (S, C + 1), background last.
+    def scores(self, path: str, on_features: Callable[[SegmentFeatures], None] | None = None) -> NDArray[np.float32]:
+        """Return the final probabilities of every segment of a file, shape (S, columns + 1), background last.
+
+        Args:
+            path: the file.
+            on_features: receives the features of each segment in order; None for no receiver.
 
         Raises:
             CaptureError: when the file cannot be read, or has no sound or no picture.
@@ -99,7 +107,10 @@ class OfflineRun:
             rows.extend(one.class_probabilities for one in scores if one.final)
 
         for segment in segments_of(path, self._card, self._frames):
-            window = ring.push(self._extractor.extract([segment])[0])
+            features = self._extractor.extract([segment])[0]
+            if on_features is not None:
+                on_features(features)
+            window = ring.push(features)
             if window is not None:
                 keep(aggregation.push(self._localizer.localize([window])[0]))
         if (short := ring.close()) is not None:  # the file is shorter than a window

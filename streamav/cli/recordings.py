@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.bundle import AUTO, choose_bundle
 from streamav.config import DetectionSettings, EngineChoice, ModelSettings, PrecisionChoice, Settings, SourceSettings
 from streamav.errors import DataError
 from streamav.evaluation.recordings import Span, labels_of, read_labels
@@ -59,7 +60,7 @@ class FoundSpans:
 
 def recordings(
     folder: Annotated[Path, typer.Argument(help="Folder with the recordings and labels.csv (file, class_slug, onset_s, offset_s).")],
-    model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")] = "starter",
+    model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")] = AUTO,
     weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
     latency: Annotated[
         int | None, typer.Option("--latency", min=1, max=10, help="Seconds until a score is final, as in streamav run.")
@@ -73,14 +74,12 @@ def recordings(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Run a model over labelled recordings and print truth, events and accuracy per second as a Markdown table."""
-    from streamav.bundle import find_bundle
-
     truth = read_labels(folder / "labels.csv")
     if missing := sorted(name for name in truth if not (folder / name).is_file()):
         msg = f"{folder / 'labels.csv'} must name files in {folder}, and {len(missing)} are missing: {', '.join(missing[:_MOST_NAMED])}"
         raise DataError(msg)
     settings = ModelSettings(name=model, weights_dir=weights, engine=engine, precision=precision)
-    known = set(find_bundle(model).card.slugs)
+    known = set(choose_bundle(model, weights).bundle.card.slugs)
     rows: list[dict[str, object]] = []
     right = seconds = quiet = 0
     for name in sorted(truth):
