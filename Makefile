@@ -6,7 +6,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 # One thread for each test process: OpenMP threads that wait by spinning slow each other down when processes share the cores.
-TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+# Python keeps what it compiles, whatever the environment says: pytest rewrites every test file, and many tests start Python again.
+TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE=
+ALL := -m "not (gpu or hardware or bench)"
 ARGS ?=
 
 .PHONY: help setup run test quick check bench bench-train test-gpu starter edge picture lint types imports format clean
@@ -24,12 +26,14 @@ $(STAMP): pyproject.toml scripts/setup
 run: setup ## show the main job on the embedded scene, with a private broker and a real subscriber
 	@$(BIN)/streamav demo $(ARGS)
 
+# Unit tests run in two processes, a file in one of them: its fixtures are made once. Whole programs are tested one at a time.
 test: setup ## check lint, types and import contracts, and run all tests, the slow ones too
 	@$(MAKE) --no-print-directory check
-	@$(TEST_ENV) $(BIN)/python -m pytest -q -m "not (gpu or hardware or bench)" $(ARGS)
+	@$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ALL) tests/architecture tests/unit $(ARGS)
+	@$(TEST_ENV) $(BIN)/python -m pytest -q $(ALL) tests/integration $(ARGS)
 
-quick: setup ## run the fast tests only (no broker, audio device, RTSP server or GPU), in under a minute
-	@$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 -m "not (slow or gpu or hardware or bench or broker or audio_device or rtsp)" $(ARGS)
+quick: setup ## run the fast tests only (no broker, audio device, RTSP server, browser or GPU), in under a minute
+	@$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --hypothesis-profile=quick -m "not (slow or gpu or hardware or bench or broker or audio_device or rtsp or browser)" $(ARGS)
 
 check: lint types imports ## check format, lint, types and import contracts
 

@@ -5,6 +5,9 @@ Pure: it uses no clock, label or event. It combines probabilities, never decisio
     window ending at t + 2   . . . . . . . 7 8 9        Segment t is at position 9 of the first window that holds it,
     window ending at t + 1   . . . . . . . . 8 9          then at position 8, 7 ... Its age is the index of the newest
     window ending at t       . . . . . . . . . 9          segment minus t. At age `final_age` its score is final.
+
+A window of fewer than ten segments comes at the start of a stretch. The next window holds all of its segments and one more, so its
+scores replace those of the short one. No score is final before a window is full, or the stretch ends.
 """
 
 from __future__ import annotations
@@ -77,6 +80,7 @@ class Aggregation:
         self._final_age = final_age(latency_segments)
         self._pending: dict[int, _Sum] = {}
         self._newest = -1
+        self._short = False
 
     def push(self, scores: WindowScores) -> list[SegmentScores]:
         """Take the scores of the next window; return every segment that was not final before, oldest first.
@@ -85,6 +89,9 @@ class Aggregation:
         """
         first, length = scores.first_index, len(scores.levels_dbfs)
         unseen = self._newest + 1  # all segments before it were scored; those that are no longer pending are final
+        if self._short and self._pending and first == min(self._pending):
+            unseen = first
+        self._short = length < WINDOW_SEGMENTS
         for position in range(length):
             index = first + position
             if index >= unseen:
@@ -96,6 +103,7 @@ class Aggregation:
 
     def close(self) -> list[SegmentScores]:
         """Return the segments that are not final yet as final, oldest first. The next push begins a new stretch."""
+        self._short = False
         return self._take(everything=True)
 
     def _weighted(self, scores: WindowScores, position: int) -> _Sum:
@@ -123,7 +131,7 @@ class Aggregation:
         return SegmentScores(
             index=index,
             age=age,
-            final=everything or age >= self._final_age,
+            final=everything or (age >= self._final_age and not self._short),
             relevance=found.relevance / found.weight,
             class_probabilities=(found.classes / found.weight).astype(np.float32),
             agreement=found.agreement / found.weight,

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from streamav.localizer import Head
     from streamav.pipeline import RunSummary
     from streamav.protocols import Engine, Extractor, Localizer, Sink, Source
+    from streamav.publish.mqtt import MqttSink
     from streamav.types import SegmentFeatures
+    from streamav.view import LivePage
 
 __all__ = ["Application", "build", "check_model", "chosen_labels", "label_options", "localizer_head", "run"]
 
@@ -69,6 +71,14 @@ class Application:
     """Evidence of the labels of all sources; None where the network alone decides."""
     notes: tuple[str, ...] = ()
     """What a user should know about the choice of model and labels, one sentence each."""
+    mqtt: MqttSink | None = None
+    page: LivePage | None = None
+    """The live page, where the settings ask for it."""
+
+    @property
+    def shortfall(self) -> str | None:
+        """What was not delivered to the broker, as a sentence, once the run has ended; None when everything was."""
+        return None if self.mqtt is None else self.mqtt.shortfall
 
     def begin_build(self) -> None:
         """Start to build the requested engine, if the run begins on another one."""
@@ -93,6 +103,7 @@ def build(
     *,
     sources: Mapping[str, Source] | None = None,
     beside: bool = True,
+    engine: Engine | None = None,
 ) -> Application:
     """Build a run from its settings. When this returns, model, engine and networks are loaded and have run once.
 
@@ -102,6 +113,7 @@ def build(
         clock: clock of the loop; None for the clock of the machine.
         sources: sources by id that replace those of the settings, as in a benchmark; None for none.
         beside: True lets a paced run begin on another engine while the requested one is built; False waits for it.
+        engine: an engine that is already open for this model; None to open the one that the settings name.
 
     Raises:
         SettingsError: when the settings contradict the model or each other.
@@ -115,7 +127,8 @@ def build(
     table = LabelTable(bundle, settings.labels)
     setups = [_setup(one, table, card, frames_per_second, (sources or {}).get(one.id), settings) for one in settings.each_source()]
     # A paced run does not wait for an engine. Any other run waits, so that its results do not depend on time.
-    engine = open_engine(bundle, settings.model, beside=beside and all(setup.paced for setup in setups))
+    if engine is None:
+        engine = open_engine(bundle, settings.model, beside=beside and all(setup.paced for setup in setups))
     extractor = SegmentExtractor(engine, card)
     evidence = table.evidence()
     localizer = VscgLocalizer(engine, localizer_head(card), evidence)
@@ -130,11 +143,23 @@ def build(
     def model() -> ModelEntry:
         return ModelEntry(name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
 
-    takers = [*_sinks(settings, model, setups, stop), *sinks]
-    pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3)
+    mqtt = _mqtt_sink(settings, model, setups)
+    page = _live_page(settings, model, setups, card)
+    takers = [*_sinks(settings, model, stop), *([] if mqtt is None else [mqtt]), *sinks, *([] if page is None else [page])]
+    pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3, observer=page)
     made.append(pipeline)
     notes = tuple(filter(None, (note, *table.notes)))
-    return Application(pipeline, bundle, engine, {setup.id: setup.source for setup in setups}, frames_per_second, evidence, notes)
+    return Application(
+        pipeline=pipeline,
+        bundle=bundle,
+        engine=engine,
+        sources={setup.id: setup.source for setup in setups},
+        frames_per_second=frames_per_second,
+        evidence=evidence,
+        notes=notes,
+        mqtt=mqtt,
+        page=page,
+    )
 
 
 def check_model(settings: Settings) -> None:
@@ -291,17 +316,40 @@ def _segmenter_options(card: ModelCard, frames_per_second: int, *, live: bool) -
     return SegmenterOptions(frames_per_second=frames_per_second, picture=card.visual.picture)
 
 
-def _sinks(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup], stop: Callable[[], None]) -> list[Sink]:
-    """Build the sinks that the settings name."""
-    sinks: list[Sink] = []
-    if settings.jsonl is not None:
-        sinks.append(JsonlSink(settings.jsonl, model, on_gone=stop))
-    if settings.mqtt is not None:
-        from streamav.publish.mqtt import MqttIdentity, MqttSink
+def _sinks(settings: Settings, model: Callable[[], ModelEntry], stop: Callable[[], None]) -> list[Sink]:
+    """Build the sinks that the settings name, except the one of the broker."""
+    return [] if settings.jsonl is None else [JsonlSink(settings.jsonl, model, on_gone=stop)]
 
-        sources = {setup.id: [label.label for label in setup.labels] for setup in setups}
-        sinks.append(MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources), settings.state_dir))
-    return sinks
+
+def _mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup]) -> MqttSink | None:
+    if settings.mqtt is None:
+        return None
+    from streamav.publish.mqtt import MqttIdentity, MqttSink
+
+    sources = {setup.id: [label.label for label in setup.labels] for setup in setups}
+    return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources), settings.state_dir)
+
+
+def _live_page(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup], card: ModelCard) -> LivePage | None:
+    """Build the live page, or return None when nobody asks for it; its packages are an extra, and are loaded only here."""
+    if not settings.view.enabled:
+        return None
+    from streamav.view import LivePage, ShownLabel, Subject
+
+    subjects = []
+    for setup in setups:
+        enabled = {label.label: label.thresholds for label in setup.labels}
+        labels = tuple(ShownLabel(label=entry.slug, name=entry.name, thresholds=enabled.get(entry.slug)) for entry in card.classes)
+        subjects.append(
+            Subject(
+                id=setup.id,
+                labels=labels,
+                latency_segments=setup.latency_segments,
+                live=setup.source.live,
+                log_mel_offset=card.audio.log_mel_offset,
+            )
+        )
+    return LivePage(settings.view, model, subjects)
 
 
 def _run_once(extractor: Extractor, localizer: Localizer, card: ModelCard, frames_per_second: int) -> None:

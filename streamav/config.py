@@ -5,6 +5,7 @@ An unknown key is refused. `config_loading` reads the values (from file, environ
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from copy import deepcopy
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from streamav.errors import SettingsError
 from streamav.files import NAME_SIZE, SLUG_SIZE
 from streamav.thresholds import PartialThresholds
 
@@ -33,7 +35,9 @@ __all__ = [
     "Settings",
     "SourceSettings",
     "TlsSettings",
+    "ViewSettings",
     "merge",
+    "only_this_machine",
 ]
 
 LabelSlug = Annotated[str, Field(pattern=rf"^[a-z0-9_]{{1,{SLUG_SIZE}}}$")]
@@ -48,6 +52,9 @@ PLAIN_PORT = 1883
 """IANA: mqtt."""
 TLS_PORT = 8883
 """IANA: secure-mqtt."""
+
+LEAST_TOKEN = 12
+"""Fewest letters of the live page's token (our choice)."""
 
 _ONE_AND_MANY = (
     "there are several sources ([[sources]]), so options of a single source (source.*: --source, --camera, --mic, --id, --speed, "
@@ -209,7 +216,10 @@ class BackoffSettings(_Options):
     """Pause between attempts to connect: exponential with full jitter."""
 
     min_s: Annotated[float, Field(gt=0.0)] = 1.0
-    max_s: Annotated[float, Field(gt=0.0)] = 60.0
+    max_s: Annotated[float, Field(gt=0.0)] = 4.0
+    """Short, so that a broker that is back is used again within 5 s. One attempt every 2 s on average is no load."""
+    refused_s: Annotated[float, Field(gt=0.0)] = 60.0
+    """Pause after a refusal that a new attempt does not solve, such as a wrong password."""
 
 
 class MqttSettings(_Options):
@@ -233,6 +243,10 @@ class MqttSettings(_Options):
     """False: an event is published only after it is confirmed."""
     scores: bool = False
     """True: publish the final scores of each segment at QoS 0, for debugging."""
+    homeassistant: bool = False
+    """True: announce each source to Home Assistant as a device (MQTT contract, section 10)."""
+    homeassistant_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]+(/[a-zA-Z0-9_-]+)*$")] = "homeassistant"
+    """Discovery prefix of Home Assistant; its birth message is awaited at `<prefix>/status`."""
     outbox: OutboxSettings = OutboxSettings()
     backoff: BackoffSettings = BackoffSettings()
     tls: TlsSettings | None = None
@@ -264,6 +278,63 @@ class MqttSettings(_Options):
         return None if value is False else value
 
 
+class ViewSettings(_Options):
+    """The live page: where it listens, and who may look."""
+
+    enabled: bool = False
+    """True serves the page (--view)."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Any address but that of this machine alone (127.0.0.1, ::1, localhost) needs a token."""
+    port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """None: 8734, or a free port when that is in use. 0: a free port."""
+    token: SecretStr | None = None
+    """What a visitor must enter. Read only from the environment (STREAMAV_VIEW_TOKEN) or a file, never from the command line."""
+    token_file: Path | None = None
+    cert: Path | None = None
+    """Certificate (PEM) for TLS."""
+    key: Path | None = None
+    """Private key (PEM) of the certificate."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ViewSettings:
+        if (self.cert is None) != (self.key is None):
+            msg = "view.cert and view.key must be given together, got one of them"
+            raise ValueError(msg)
+        if self.token is None and self.token_file is None and not only_this_machine(self.host):
+            msg = (
+                f"view.host {self.host!r} lets other machines see the page, so it needs a token: put at least {LEAST_TOKEN} letters into "
+                "STREAMAV_VIEW_TOKEN, or into a file named by view.token_file"
+            )
+            raise ValueError(msg)
+        return self
+
+    def secret(self) -> str | None:
+        """Return the token, from the settings or from its file; None for none.
+
+        Raises:
+            SettingsError: when the file cannot be read, or the token is too short.
+        """
+        token = None if self.token is None else self.token.get_secret_value()
+        if token is None and self.token_file is not None:
+            try:
+                token = self.token_file.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as exc:
+                msg = f"view.token_file must be a readable text file, got {self.token_file}: {getattr(exc, 'strerror', None) or exc}"
+                raise SettingsError(msg) from exc
+        if token is not None and len(token) < LEAST_TOKEN:
+            msg = f"the token of the live page must have at least {LEAST_TOKEN} letters, got {len(token)}"
+            raise SettingsError(msg)
+        return token
+
+
+def only_this_machine(host: str) -> bool:
+    """Return whether a host name or address means this machine only."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
 class Settings(_Options):
     """All settings of `streamav run`."""
 
@@ -277,6 +348,7 @@ class Settings(_Options):
     labels: dict[LabelSlug, LabelSettings] = Field(default_factory=dict)
     """Labels by definition, by slug."""
     mqtt: MqttSettings | None = None
+    view: ViewSettings = ViewSettings()
     jsonl: str | None = None
     """File for events, one JSON object a line; "-" for standard output."""
     state_dir: Path | None = None

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from streamav.config import Settings, merge
 from streamav.errors import SettingsError
-from streamav.setting_names import NOT_SETTINGS, PREFIX, WHERE_PASSWORDS_GO, explain, nearest_variable, setting_of_variable
+from streamav.setting_names import NOT_SETTINGS, PREFIX, SECRETS, explain, nearest_variable, setting_of_variable, where_secrets_go
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -59,9 +59,10 @@ def load_settings(
             raise SettingsError(msg)
         path = tuple(key.strip().split("."))
         given = _value(text)
-        if path == ("mqtt", "password") or (path == ("mqtt",) and isinstance(given, dict) and "password" in given):
-            msg = "mqtt.password must not be on the command line: other users of the machine can read it. " + WHERE_PASSWORDS_GO
-            raise SettingsError(msg)
+        for section, secret in SECRETS:
+            if path == (section, secret) or (path == (section,) and isinstance(given, dict) and secret in given):
+                msg = f"{section}.{secret} must not be on the command line: other users of the machine can read it. "
+                raise SettingsError(msg + where_secrets_go(section, secret))
         _put(tree, path, given)
     try:
         return Settings.model_validate(tree)

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from streamav.bundle.card import ClassEntry
 from streamav.errors import ModelError
-from streamav.vocabulary import class_names, find_classes
+from streamav.vocabulary import class_names, definitions, find_classes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,15 +28,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamav.bundle import Bundle
-    from streamav.bundle.card import ClassEntry, EvidenceCard
+    from streamav.bundle.card import EvidenceCard
     from streamav.types import SegmentFeatures
 
-__all__ = ["ARRAYS", "Column", "LabelEvidence", "Sensed", "evidence_of", "neighbourhood"]
+__all__ = ["ARRAYS", "Column", "LabelEvidence", "Sensed", "competitors", "evidence_of", "neighbourhood", "network_logits"]
 
-ARRAYS = ("probes.weight", "probes.bias", "reference.heard", "reference.seen", "reference.probed")
+ARRAYS = ("probes.weight", "probes.bias", "drawn.weight", "drawn.bias", "reference.heard", "reference.seen", "reference.probed")
 """Names of the arrays in a bundle, after `evidence.`."""
 _LEAST_HEARD, _LEAST_SEEN = 1e-6, 1e-7
 """Floors of probabilities before the logarithm; both are below what the encoders give for a class that is absent."""
+_LEAST_ANSWER, _MOST_ANSWER = np.float32(1e-6), 8.0
+_CERTAIN = 30.0
+"""Logit beyond which the exponential says no more."""
 _LEAST_DEVIATION = 0.7
 """Floor of the deviation of `seen`, natural logarithm: rare classes vary little over few reference pictures."""
 _LARGEST_LOGIT = 40.0
@@ -45,12 +49,14 @@ _TWO_VIEWS = 1.5
 
 
 class Sensed(NamedTuple):
-    """Evidence for the labels in one segment, shape (L,) each."""
+    """Evidence for the labels and the competitors in one segment, shape (L + M,) each."""
 
     heard: NDArray[np.float32]
     """Logits."""
     seen: NDArray[np.float32]
     """Standard deviations; 0 for a label that is only heard."""
+    drawn: float = 0.0
+    """Probability that the picture is a drawing, which public encoders do not know: there the localizer's network alone decides."""
 
 
 class Column(NamedTuple):
@@ -80,6 +86,7 @@ class LabelEvidence:
         card: EvidenceCard,
         labels: Sequence[ClassEntry],
         arrays: Mapping[str, NDArray[np.float32]],
+        competitors: Sequence[ClassEntry] = (),
         columns: Sequence[Column] | None = None,
     ) -> None:
         """Resolve the labels' classes and compute their mean and deviation over the reference segments.
@@ -87,9 +94,10 @@ class LabelEvidence:
         Args:
             card: weights of the evidence and names of the bundle's own picture classes (probes).
             labels: the L labels, those that the network was trained for first.
-            arrays: those named in `ARRAYS`: probes.weight (P, V) and probes.bias (P,); probabilities of R reference segments: heard
-                (R, H), seen (R, K), probed (R, P), the last as logits.
-            columns: the columns of the probabilities; None for one column for each label, with all other labels as rivals.
+            arrays: those named in `ARRAYS`: probes.weight (P, V) and probes.bias (P,); drawn.weight (1, V) and drawn.bias (1,); class
+                scores of R reference segments: heard (R, H) and seen (R, K), 0 to 1, probed (R, P), logits.
+            competitors: M things that are no labels but may be what is heard and seen; a label with the same slug takes its place.
+            columns: the columns of the probabilities; None for one column for each label, with all others and the competitors as rivals.
 
         Raises:
             SettingsError: when a label names a class that does not exist.
@@ -97,13 +105,17 @@ class LabelEvidence:
         """
         self._card = card
         self._arrays = _checked(arrays, len(card.probes))
-        self._labels = [_resolved(label, card.probes) for label in labels]
-        self._offsets = np.array([label.offset for label in labels], np.float32)
+        slugs = {label.slug for label in labels}
+        entries = [*labels, *(one for one in competitors if one.slug not in slugs)]
+        self.count = len(labels)
+        """L: the first columns of the logits; the others are the competitors'."""
+        self._labels = [_resolved(label, card.probes) for label in entries]
+        self._offsets = np.array([label.offset for label in entries], np.float32)
         self._sound = np.array([label.sound for label in self._labels])
         reference = self._arrays["reference.seen"], self._arrays["reference.probed"]
         self._views = [_views(label, *reference) for label in self._labels]
-        every = frozenset(range(len(labels)))
-        self._columns = [Column(number, every) for number in sorted(every)] if columns is None else list(columns)
+        every = frozenset(range(len(entries)))
+        self._columns = [Column(number, every) for number in range(len(labels))] if columns is None else list(columns)
         self._shares = _shares(self._columns, self._sound)
 
     @property
@@ -120,7 +132,7 @@ class LabelEvidence:
         if features.heard is None or features.seen is None:
             msg = "the encoders of this model must score their own classes, got features only; use a model whose encoders do, such as edge"
             raise ModelError(msg)
-        return self.sensed_of(features.heard, features.seen, self.probed(features.visual))
+        return self.sensed_of(features.heard, features.seen, self.probed(features.visual))._replace(drawn=self._drawn(features.visual))
 
     def probed(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (P,) of the bundle's own picture classes: the largest of the cells of a grid (G, G, V)."""
@@ -132,7 +144,7 @@ class LabelEvidence:
         return Sensed(self._heard(heard), self._seen(seen, probed))
 
     def logits(self, window: Sequence[Sensed]) -> NDArray[np.float32]:
-        """Return the logits of the labels in T consecutive segments, shape (T, L); 0 is the logit of background."""
+        """Return the logits of L labels and M competitors in T consecutive segments, shape (T, L + M); 0 is the logit of background."""
         heard, peak, mean = neighbourhood(window)
         card = self._card
         both = card.bias + card.heard * heard + card.heard_peak * peak + card.seen * mean
@@ -144,30 +156,43 @@ class LabelEvidence:
         rows = (self._arrays[f"reference.{name}"] for name in ("heard", "seen", "probed"))
         return [self.sensed_of(*row) for row in zip(*rows, strict=True)]
 
-    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    def probabilities(self, logits: NDArray[np.float32], network: NDArray[np.float32], drawn: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probabilities of the columns and of background, which is the last.
 
         Args:
-            logits: logits of the labels, shape (..., L).
+            logits: logits of labels and competitors, shape (..., L + M).
+            network: the network's own probabilities of its C classes and background, shape (..., C + 1).
+            drawn: probability of a drawn picture, shape (...,); there the network alone decides for labels that are heard and seen.
 
         Returns:
-            Shape (..., columns + 1), 0 to 1: exp(own) / (1 + exp(own) + sum of exp(rivals)). Background is 1 / (1 + sum of exp) over all
-            labels that are heard and seen.
+            Shape (..., columns + 1), 0 to 1: exp(own) / (1 + exp(own) + sum of exp(rivals)), and what no label that is heard and seen has.
         """
         odds = np.exp(np.clip(logits.astype(np.float64), -_LARGEST_LOGIT, _LARGEST_LOGIT))
-        own = odds[..., [column.label for column in self._columns]]
-        background = 1.0 / (1.0 + odds[..., ~self._sound].sum(axis=-1, keepdims=True))
-        return np.concatenate([own / (1.0 + odds @ self._shares), background], axis=-1).astype(np.float32)
+        labels = [column.label for column in self._columns]
+        shares = odds[..., labels] / (1.0 + odds @ self._shares)
+        part = np.where(self.sounds, 0.0, drawn[..., None])
+        answer = np.concatenate([network[..., :-1], np.zeros((*network.shape[:-1], len(self._labels)))], axis=-1)
+        taught = np.array([label if label < network.shape[-1] - 1 else -1 for label in labels])
+        shares = (1.0 - part) * shares + part * answer[..., taught]
+        seen = sorted({label for label in labels if not self._sound[label]})
+        relevance = odds[..., seen].sum(axis=-1) / (1.0 + odds[..., ~self._sound].sum(axis=-1))
+        relevance = (1.0 - drawn) * relevance + drawn * (1.0 - network[..., -1])
+        background = np.maximum(1.0 - relevance, 0.0)[..., None]
+        return np.minimum(np.concatenate([shares, background], axis=-1), 1.0).astype(np.float32)
 
     @property
     def only_heard(self) -> NDArray[np.bool_]:
-        """Which labels are only heard, shape (L,)."""
+        """Which labels and competitors are only heard, shape (L + M,)."""
         return self._sound
 
     @property
     def sounds(self) -> NDArray[np.bool_]:
         """Which columns are of labels that are only heard, shape (columns,)."""
         return self._sound[[column.label for column in self._columns]]
+
+    def _drawn(self, grid: NDArray[np.float32]) -> float:
+        logit = float(grid.mean(axis=(0, 1)) @ self._arrays["drawn.weight"][0] + self._arrays["drawn.bias"][0])
+        return 1.0 / (1.0 + float(np.exp(-np.clip(logit, -_CERTAIN, _CERTAIN))))
 
     def _heard(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         clipped = np.clip(probabilities, _LEAST_HEARD, 1.0 - _LEAST_HEARD)
@@ -192,11 +217,12 @@ def evidence_of(
     card = bundle.card
     if card.evidence is None:
         return None
-    return LabelEvidence(card.evidence, card.classes if labels is None else labels, bundle.weights("evidence"), columns)
+    further = competitors() if columns is None else ()
+    return LabelEvidence(card.evidence, card.classes if labels is None else labels, bundle.weights("evidence"), further, columns)
 
 
 def _shares(columns: Sequence[Column], sound: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return which labels share the probability of each column, shape (L, columns): itself and its rivals 1, the others 0."""
+    """Return which labels share the probability of each column, shape (L + M, columns): itself and its rivals 1, the others 0."""
     shares = np.zeros((len(sound), len(columns)))
     for place, column in enumerate(columns):
         if not sound[column.label]:
@@ -204,6 +230,16 @@ def _shares(columns: Sequence[Column], sound: NDArray[np.bool_]) -> NDArray[np.f
     shares[sound] = 0.0
     shares[[column.label for column in columns], range(len(columns))] = 1.0
     return shares
+
+
+def competitors() -> tuple[ClassEntry, ...]:
+    """Return the things that compete with every model's labels."""
+    return defined("competitors")
+
+
+def defined(file: str) -> tuple[ClassEntry, ...]:
+    """Return the labels of a file of definitions in the package, without its ending: "labels", "competitors"."""
+    return tuple(ClassEntry.model_validate({"slug": slug, **values}) for slug, values in definitions(file).items())
 
 
 class _View(NamedTuple):
@@ -249,6 +285,15 @@ def _resolved(label: ClassEntry, probes: Sequence[str]) -> _Label:
     )
 
 
+def network_logits(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the logits of a localizer's C classes against background, within plus and minus 8, from probabilities (..., C + 1).
+
+    Beyond 8 the network is sure, and how sure says little.
+    """
+    logs = np.log(np.maximum(probabilities, _LEAST_ANSWER))
+    return np.asarray(np.clip(logs[..., :-1] - logs[..., -1:], -_MOST_ANSWER, _MOST_ANSWER), dtype=np.float32)
+
+
 def neighbourhood(window: Sequence[Sensed]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return what is heard in each segment, the largest heard in it and its neighbours, and the mean seen in them, shape (T, L) each."""
     heard = np.stack([one.heard for one in window])
@@ -272,7 +317,7 @@ def _mean_of_neighbours(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _checked(arrays: Mapping[str, NDArray[np.float32]], probes: int) -> dict[str, NDArray[np.float32]]:
     heard, seen = len(class_names("hear")), len(class_names("see"))
-    for name, last in zip(ARRAYS, (None, probes, heard, seen, probes), strict=True):
+    for name, last in zip(ARRAYS, (None, probes, None, 1, heard, seen, probes), strict=True):
         array = arrays.get(name)
         if array is None or array.shape[-1] != (last or array.shape[-1]) or (name == "probes.weight" and len(array) != probes):
             shape = "nothing" if array is None else str(array.shape)

@@ -1,9 +1,9 @@
 """Chooses the labels of each source: those of the model, presets, and labels by definition, and lays them out as columns of scores.
 
 A label by definition was never trained. Its logit is lowered until hardly any of the bundle's reference segments reaches the threshold.
-Labels compete for probability, because neighbours do: a banjo is hardly told from a guitar. The model's labels always compete, chosen or
-not; on 187 labelled recordings this cost no event and left out false ones. Two labels that listen to the same class do not compete,
-so that a label by definition takes nothing from one that the model was trained for. Labels of another source never compete.
+Labels compete for probability, because neighbours do: a banjo is hardly told from a guitar. The model's labels and the competitors always
+compete, chosen or not: on 187 labelled recordings this cost no event and left out false ones. Two labels that listen to the same class
+do not compete, so a label by definition takes nothing from one that the model was trained for. Labels of another source never compete.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 
 from streamav.bundle import ClassEntry
 from streamav.errors import SettingsError
-from streamav.evidence import Column, LabelEvidence, evidence_of
+from streamav.evidence import Column, LabelEvidence, competitors, evidence_of
 from streamav.vocabulary import complete_names, find_classes
-from streamav.vocabulary.definitions import definitions, presets
+from streamav.vocabulary.presets import defined_labels, presets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,8 +76,11 @@ class LabelTable:
         self._card = bundle.card
         self._own = {slug: _own_entry(slug, label, self._card.evidence) for slug, label in (own or {}).items()}
         self._entries = list(self._card.classes)
+        self._models = frozenset(range(len(self._entries)))
+        if self._card.evidence is not None:
+            self._entries += [one for one in competitors() if one.slug not in self._card.slugs]
         self._rivals = frozenset(range(len(self._entries)))
-        self._columns = [Column(number, self._rivals) for number in range(len(self._entries))]
+        self._columns = [Column(number, self._rivals) for number in sorted(self._models)]
         self._classes = [frozenset(find_classes("hear", entry.hear)) for entry in self._entries]
         self._arrays = {} if self._card.evidence is None else bundle.weights("evidence")
         self._offsets: dict[ClassEntry, ClassEntry] = {}
@@ -108,14 +111,14 @@ class LabelTable:
             raise SettingsError(msg)
         places = self._placed(list(found.values()))
         return tuple(
-            Label(entry=self._entries[place], column=self._column(place, places), trained=place in self._rivals) for place in places
+            Label(entry=self._entries[place], column=self._column(place, places), trained=place in self._models) for place in places
         )
 
     def _slugs(self, wanted: Sequence[str] | None) -> list[str]:
         """Return the slugs that are asked for, in order."""
         groups = {MODEL: self._card.slugs, **presets()}
         words = [MODEL] if wanted is None else wanted
-        known = {*self._own, *self._card.slugs, *definitions()}
+        known = {*self._own, *self._card.slugs, *defined_labels()}
         for word in words:
             if word not in groups and word not in known:
                 near = difflib.get_close_matches(word, sorted({*groups, *known}), n=1, cutoff=0.0)[0]
@@ -147,7 +150,7 @@ class LabelTable:
             return self._own[slug]
         if slug in self._card.slugs:
             return self._card.classes[self._card.slugs.index(slug)]
-        defined = definitions()[slug]
+        defined = defined_labels()[slug]
         see = tuple(name for name in defined.see if _exists(name, card.probes))
         if defined.see and not see:
             return None
@@ -165,20 +168,25 @@ class LabelTable:
 
     def _column(self, place: int, chosen: Sequence[int]) -> int:
         """Return the column of a label among the labels chosen with it, and add it when there is none yet."""
-        own = self._entries[place]
-        if own.kind == "sound":
-            rivals = frozenset[int]() if place not in self._rivals else self._rivals
+        named = {self._entries[other].slug for other in chosen}
+        if place in self._models and self._models >= set(chosen):
+            return place
+        if self._entries[place].kind == "sound":
+            rivals = frozenset[int]()
         else:
-            others = {*chosen, *self._rivals} - {place}
-            rivals = frozenset(other for other in others if self._competes(other, place)) | {place}
+            hidden = {other for other in self._rivals if other in self._models or self._entries[other].slug not in named}
+            rivals = frozenset(other for other in {*chosen, *hidden} if other == place or self._competes(other, place))
         column = Column(place, rivals)
         if column not in self._columns:
             self._columns.append(column)
         return self._columns.index(column)
 
     def _competes(self, other: int, place: int) -> bool:
-        """Return whether a label takes probability from another: always among the model's, else when they share no name and no sound."""
-        if other in self._rivals and place in self._rivals:
+        """Return whether a label takes probability from another.
+
+        All that the model was measured with compete: its labels and the competitors. Others do when they share no name and no sound.
+        """
+        if place in self._models and other in self._rivals:
             return True
         return self._entries[other].slug != self._entries[place].slug and not self._classes[other] & self._classes[place]
 

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from streamav.evidence import network_logits
 from streamav.types import WINDOW_SEGMENTS, WindowScores
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from streamav.types import SegmentFeatures, Window
 
 __all__ = ["Head", "VscgLocalizer"]
-
-_TINY = np.float32(1e-6)
-"""Floor of the network's probabilities before the logarithm: its answer alone moves a logit by at most 14."""
 
 Head = Literal["segment", "two_stage"]
 """Which head decides. "segment": the scores of single segments. "two_stage": relevance times the window's class vector, for a model
@@ -122,10 +120,10 @@ class VscgLocalizer:
         """Return probabilities (B, T, columns + 1) and relevance (B, T) of the evidence, with the network's answer (B, T, C + 1) added."""
         logits = np.stack([evidence.logits([one.sensed for one in row if one.sensed is not None]) for row in rows])
         classes = network.shape[-1] - 1
-        against = np.log(np.maximum(network, _TINY))
         share = np.where(evidence.only_heard[:classes], np.float32(0.0), np.float32(evidence.network))
-        logits[..., :classes] += share * (against[..., :-1] - against[..., -1:])
-        probabilities = evidence.probabilities(logits)
+        logits[..., :classes] += share * network_logits(network)
+        drawn = np.array([[0.0 if one.sensed is None else one.sensed.drawn for one in row] for row in rows], np.float32)
+        probabilities = evidence.probabilities(logits, network, drawn)
         return probabilities, 1.0 - probabilities[..., -1]
 
 

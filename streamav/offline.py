@@ -1,10 +1,11 @@
-"""Runs the live stages over a recording, as fast as possible: exact segments, and the final scores of every segment.
+"""Runs the live stages over recordings, as fast as possible: exact segments, the final scores of every segment, and the events.
 
-It makes no events and uses no labels.
+It uses no truth. Events come from the tracker of a live run; several latencies share one pass of the networks.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,8 @@ from streamav.features.extractor import SegmentExtractor
 from streamav.files import MEDIA_SUFFIXES
 from streamav.localizer import Head, VscgLocalizer
 from streamav.segmenter import Segmenter, SegmenterOptions
-from streamav.types import AudioBlock, VideoFrame
+from streamav.tracker import Tracker, TrackerOptions
+from streamav.types import AudioBlock, EventPhase, VideoFrame
 from streamav.window import WindowRing
 
 if TYPE_CHECKING:
@@ -33,9 +35,10 @@ if TYPE_CHECKING:
     from streamav.config import ModelSettings
     from streamav.evidence import LabelEvidence
     from streamav.protocols import Extractor, Localizer
-    from streamav.types import Segment, SegmentFeatures, SegmentScores
+    from streamav.tracker import LabelOptions
+    from streamav.types import Event, Segment, SegmentFeatures, SegmentScores, WindowScores
 
-__all__ = ["OfflineRun", "find_recordings", "recordings_in", "segments_of"]
+__all__ = ["FoundEvents", "OfflineRun", "find_recordings", "recordings_in", "segments_of"]
 
 
 def recordings_in(folder: Path) -> list[str]:
@@ -65,6 +68,16 @@ def find_recordings(named: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+@dataclass(frozen=True, slots=True)
+class FoundEvents:
+    """The confirmed events of one recording."""
+
+    seconds: int
+    """Number of segments."""
+    events: dict[int, list[Event]]
+    """By latency, in segments: the last message of each event, in the order in which the events ended."""
+
+
 class OfflineRun:
     """A model that is ready to run over recordings, one after another."""
 
@@ -90,7 +103,7 @@ class OfflineRun:
         self._localizer: Localizer = VscgLocalizer(engine, head, evidence or evidence_of(bundle))
         self._latency = latency_segments
 
-    def scores(self, path: str, on_features: Callable[[SegmentFeatures], None] | None = None) -> NDArray[np.float32]:
+    def scores(self, path: str, on_features: Callable[[SegmentFeatures], object] | None = None) -> NDArray[np.float32]:
         """Return the final probabilities of every segment of a file, shape (S, columns + 1), background last.
 
         Args:
@@ -100,23 +113,77 @@ class OfflineRun:
         Raises:
             CaptureError: when the file cannot be read, or has no sound or no picture.
         """
-        ring, aggregation = WindowRing(), Aggregation(self._latency)
+        aggregation = Aggregation(self._latency)
         rows: list[NDArray[np.float32]] = []
 
         def keep(scores: Sequence[SegmentScores]) -> None:
             rows.extend(one.class_probabilities for one in scores if one.final)
 
+        for window in self._windows(path, on_features):
+            keep(aggregation.push(window))
+        keep(aggregation.close())
+        return np.stack(rows) if rows else np.zeros((0, len(self._card.classes) + 1), dtype=np.float32)
+
+    def events(
+        self,
+        path: str,
+        labels: Sequence[LabelOptions],
+        latencies: Sequence[int],
+        on_features: Callable[[SegmentFeatures], object] | None = None,
+    ) -> FoundEvents:
+        """Return the confirmed events that a live run reports, at each of several latencies; the networks run once.
+
+        Args:
+            path: the file.
+            labels: how each label becomes events, as in a live run.
+            latencies: values of L, 1 to 10; they replace the latency of this run.
+            on_features: receives the features of each segment; None for no receiver.
+
+        Raises:
+            CaptureError: when the file cannot be read, or has no sound or no picture.
+            ShapeError: when a latency is out of range.
+        """
+        options = TrackerOptions(source="recording", session=path, labels=tuple(labels))
+        followers = {latency: _Follower(Aggregation(latency), Tracker(options)) for latency in latencies}
+        seconds = 0
+        for window in self._windows(path, on_features):
+            seconds = window.first_index + len(window.levels_dbfs)
+            for follower in followers.values():
+                follower.push(window)
+        return FoundEvents(seconds, {latency: follower.close() for latency, follower in followers.items()})
+
+    def _windows(self, path: str, on_features: Callable[[SegmentFeatures], object] | None = None) -> Iterator[WindowScores]:
+        """Yield the scores of every window of a file; a file shorter than a window has one short window."""
+        ring = WindowRing()
         for segment in segments_of(path, self._card, self._frames):
             features = self._extractor.extract([segment])[0]
             if on_features is not None:
                 on_features(features)
             window = ring.push(features)
             if window is not None:
-                keep(aggregation.push(self._localizer.localize([window])[0]))
-        if (short := ring.close()) is not None:  # the file is shorter than a window
-            keep(aggregation.push(self._localizer.localize([short])[0]))
-        keep(aggregation.close())
-        return np.stack(rows) if rows else np.zeros((0, len(self._card.classes) + 1), dtype=np.float32)
+                yield self._localizer.localize([window])[0]
+        if (short := ring.close()) is not None:
+            yield self._localizer.localize([short])[0]
+
+
+class _Follower:
+    """Aggregation and tracker of one latency, as in a live run."""
+
+    def __init__(self, aggregation: Aggregation, tracker: Tracker) -> None:
+        self._aggregation = aggregation
+        self._tracker = tracker
+        self._ended: list[Event] = []
+
+    def push(self, window: WindowScores) -> None:
+        self._keep(self._tracker.push(self._aggregation.push(window)))
+
+    def close(self) -> list[Event]:
+        """End all events and return the confirmed ones."""
+        self._keep(self._tracker.close(self._aggregation.close()))
+        return self._ended
+
+    def _keep(self, events: Sequence[Event]) -> None:
+        self._ended += [event for event in events if event.phase is EventPhase.END and event.confirmed]
 
 
 def segments_of(uri: str, card: ModelCard, frames_per_second: int) -> Iterator[Segment]:

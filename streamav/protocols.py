@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         AudioBlock,
         Event,
         FinalScores,
+        Observation,
         Segment,
         SegmentFeatures,
         SourceState,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
         WindowScores,
     )
 
-__all__ = ["Engine", "Extractor", "Localizer", "Network", "Sink", "Source"]
+__all__ = ["Engine", "Extractor", "Localizer", "Network", "Observer", "Sink", "Source"]
 
 
 class Source(Protocol):
@@ -91,6 +92,13 @@ class Localizer(Protocol):
 
     def localize(self, windows: Sequence[Window]) -> list[WindowScores]:
         """Return the scores of one or more windows, possibly of several sources, as one batch."""
+
+
+class Observer(Protocol):
+    """Sees what the loop computes, to show it (view). It runs on the loop: it must return at once and never raise."""
+
+    def observe(self, source: str, observation: Observation) -> None:
+        """Take what one turn did for a source. It is called after the events of the turn were handed to the sinks."""
 
 
 class Sink(Protocol):

@@ -11,12 +11,13 @@ order in which blocks and pictures arrive.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streamav.errors import ShapeError
+from streamav.liveness import PictureSigns, sound_signs
 from streamav.types import SAMPLE_RATE_HZ, SAMPLES_PER_SEGMENT, SEGMENT_NS, AudioBlock, Quality, Segment, VideoFrame
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Segmenter:
     def __init__(self, options: SegmenterOptions) -> None:
         """Start the first stretch at 0 on the media clock."""
         self._options = options
+        self._signs = PictureSigns(options.frames_per_second)
         self._next_index = 0
         self._begin(0)
 
@@ -78,7 +80,7 @@ class Segmenter:
         """Start a stretch with segment *index*; None means that the first item decides."""
         self._started = index is not None
         self._index = index or 0
-        self._blocks: deque[tuple[int, NDArray[np.float32]]] = deque()  # place of the first sample, samples
+        self._blocks: deque[tuple[int, NDArray[np.float32], bool]] = deque()  # place of the first sample, samples, from a lone channel
         self._sound_end = self._index * SAMPLES_PER_SEGMENT  # place after the last sample
         self._stamp_end: int | None = None  # where the last block ended by its own time stamp
         self._shift = 0  # place minus time stamp, samples
@@ -108,6 +110,7 @@ class Segmenter:
     def reset(self) -> list[Segment]:
         """End the stretch, as when a source is lost, and return what close() would return; the next item begins a new stretch."""
         rest = self.close()
+        self._signs.reset()
         self._begin(None)
         return rest
 
@@ -135,24 +138,25 @@ class Segmenter:
         samples = block.samples[max(0, self._sound_end - place) :]
         if samples.size:
             start = max(place, self._sound_end)
-            self._blocks.append((start, samples))
+            self._blocks.append((start, samples, block.lone_channel))
             self._sound_end = start + samples.size
 
-    def _sound(self) -> tuple[NDArray[np.float32], int]:
-        """Return the samples of the current segment and the number of samples that never arrived."""
+    def _sound(self) -> tuple[NDArray[np.float32], int, int]:
+        """Return the samples of the current segment, how many of them never arrived, and how many came from a lone channel."""
         first = self._index * SAMPLES_PER_SEGMENT
         audio = np.zeros(SAMPLES_PER_SEGMENT, np.float32)
-        missing = SAMPLES_PER_SEGMENT
+        missing, from_lone = SAMPLES_PER_SEGMENT, 0
         while self._blocks and self._blocks[0][0] < first + SAMPLES_PER_SEGMENT:
-            place, samples = self._blocks.popleft()
+            place, samples, lone = self._blocks.popleft()
             room = first + SAMPLES_PER_SEGMENT - place
             if samples.size > room:
-                self._blocks.appendleft((place + room, samples[room:]))
+                self._blocks.appendleft((place + room, samples[room:], lone))
                 samples = samples[:room]
             audio[place - first : place - first + samples.size] = samples
             missing -= samples.size
+            from_lone += samples.size if lone else 0
         self._sound_end = max(self._sound_end, first + SAMPLES_PER_SEGMENT)  # samples before this place are too late
-        return audio, missing
+        return audio, missing, from_lone
 
     # Pictures
 
@@ -168,6 +172,7 @@ class Segmenter:
             raise ShapeError(msg)
         if self._latest is not None and picture.start_ns <= self._latest.start_ns:
             return
+        self._signs.push(picture)
         if self._latest is None:
             self._latest = picture  # also used for the time before it
         while self._instant_ns(self._decided) < picture.start_ns:
@@ -215,9 +220,11 @@ class Segmenter:
             segments.append(self._cut())
 
     def _cut(self) -> Segment:
-        audio, missing = self._sound()
+        audio, missing, lone = self._sound()
         frames, repeated, unseen = self._frames()
-        quality = Quality(missing_samples=missing, repeated_frames=repeated, picture_missing=unseen)
+        novelty, detail, brightness = self._signs.take()
+        signs = replace(sound_signs(audio, SAMPLES_PER_SEGMENT - missing, lone), novelty=novelty, detail=detail, brightness=brightness)
+        quality = Quality(missing_samples=missing, repeated_frames=repeated, picture_missing=unseen, signs=signs)
         segment = Segment(index=self._index, start_ns=self._index * SEGMENT_NS, audio=audio, frames=frames, quality=quality)
         self._index += 1
         self._next_index = self._index

@@ -17,7 +17,17 @@ from streamav.redaction import show_address
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["HOME", "NOT_SETTINGS", "PREFIX", "WHERE_PASSWORDS_GO", "explain", "nearest_setting", "nearest_variable", "setting_of_variable"]
+__all__ = [
+    "HOME",
+    "NOT_SETTINGS",
+    "PREFIX",
+    "SECRETS",
+    "explain",
+    "nearest_setting",
+    "nearest_variable",
+    "setting_of_variable",
+    "where_secrets_go",
+]
 
 PREFIX: Final = "STREAMAV_"
 """Every variable with this prefix is a setting, or one of `NOT_SETTINGS`, or a mistake."""
@@ -29,8 +39,8 @@ NOT_SETTINGS: Final[Mapping[str, str]] = {
 }
 """Variables that are not settings; the only list of them."""
 
-WHERE_PASSWORDS_GO: Final = "Put it into STREAMAV_MQTT_PASSWORD, or into a file named by mqtt.password_file"
-"""Where a password may be written, for messages."""
+SECRETS: Final = (("mqtt", "password"), ("view", "token"))
+"""Section and key of the settings that must not be on a command line; beside each is a key that names a file (password_file)."""
 
 _LONGEST_SHOWN: Final = 200
 _NUMBER: Final = "<number>"
@@ -40,6 +50,11 @@ _NAME: Final = "<name>"
 _PATTERNS: Final = {_NUMBER: r"(\d+)", _NAME: "(.+)"}
 
 Path = tuple[str, ...]
+
+
+def where_secrets_go(section: str, key: str) -> str:
+    """Return where one of `SECRETS` may be written, for messages."""
+    return f"Put it into {PREFIX}{section.upper()}_{key.upper()}, or into a file named by {section}.{key}_file"
 
 
 def setting_of_variable(name: str) -> Path | None:
@@ -88,7 +103,7 @@ def explain(error: Mapping[str, Any]) -> str:
         return f"sources must be at most {MOST_SOURCES} tables, each headed [[sources]], got {got}"
     if isinstance(given, dict | list | tuple):  # a whole section may hold an address or a password: do not show it
         return f"{where}: {said}"
-    return f"{where}: {said} (got {'a secret' if 'password' in where else _shown(given)})"
+    return f"{where}: {said} (got {'a secret' if 'password' in where or location in SECRETS else _shown(given)})"
 
 
 def _shown(given: object) -> str:

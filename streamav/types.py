@@ -33,12 +33,15 @@ __all__ = [
     "FinalScores",
     "Location",
     "Modality",
+    "Observation",
     "Quality",
     "ScoredSegment",
     "Segment",
     "SegmentFeatures",
     "SegmentScores",
+    "Signs",
     "SourceState",
+    "StageTimes",
     "Telemetry",
     "VideoFrame",
     "Window",
@@ -76,6 +79,8 @@ class AudioBlock:
     """Time of the first sample."""
     samples: NDArray[np.float32]
     """Shape (n,), n >= 1: mono, 16 kHz, range [-1, 1]."""
+    lone_channel: bool = False
+    """True when it was mixed from two channels of which one is digitally silent and the other one is not."""
 
     def __post_init__(self) -> None:
         """Check the samples."""
@@ -107,8 +112,28 @@ class VideoFrame:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """Signs by which a dead camera or microphone is recognised; None where there was nothing to measure."""
+
+    novelty: float | None = None
+    """Share of the picture that was not shown before in the last ten seconds, 0 to 1: mean over the new pictures of the segment."""
+    detail: float | None = None
+    """Differences of brightness between parts of the newest picture, 0 to 255: the level that nine of ten of them do not reach."""
+    brightness: float | None = None
+    """Mean of the newest picture, 0 to 255."""
+    swing: float | None = None
+    """Standard deviation of the samples, 0 to 1: 0 in digital silence, also where all samples have another value than 0."""
+    offset: float = 0.0
+    """Mean of the samples, -1 to 1."""
+    clipped: float = 0.0
+    """Share of the samples at full scale, 0 to 1."""
+    lone_channel: bool = False
+    """True when one of two channels is digitally silent and the other one is not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """How much of a segment was filled in because it never arrived."""
+    """How much of a segment was filled in because it never arrived, and what the rest is like."""
 
     missing_samples: int = 0
     """Samples of the segment that never arrived and are zero, 0 to 16 000."""
@@ -116,6 +141,8 @@ class Quality:
     """Frames of the segment that repeat an older picture because no newer one arrived, 0 to F."""
     picture_missing: bool = False
     """True when every picture that could be shown is more than 2 s away: the frames are black."""
+    signs: Signs = field(default=Signs(), compare=False)
+    """What the sound and the pictures that arrived are like."""
 
     @property
     def sound_missing(self) -> bool:
@@ -384,3 +411,39 @@ class Telemetry:
     """Frames of a segment that the networks process; fewer than the model's while the machine cannot process more."""
     thinned_segments: int = 0
     """Segments since the start of which the networks processed fewer frames."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTimes:
+    """Where the time from the end of a segment to the hand-over of its events was spent, s. The sum is the latency."""
+
+    capture_s: float
+    """From the end of the segment until it was complete in this process."""
+    wait_s: float
+    """In the queue, until the networks took it."""
+    features_s: float
+    """In the encoders, with the other segments of the batch."""
+    model_s: float
+    """In the localizer, the aggregation and the tracker."""
+    publish_s: float
+    """Until all sinks had taken the events."""
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Observation:
+    """What one turn of the loop did for one source; for display only."""
+
+    segment: Segment | None
+    """The segment of this turn, with the frames that the networks processed; None when the turn only ended or lost the source."""
+    scores: tuple[SegmentScores, ...]
+    """Every segment that this turn scored, oldest first: provisional ones, and those that became final."""
+    times: StageTimes | None
+    """None without a segment."""
+    busy_s: float
+    """Processing time of the segment: its share of the batch, s. Divided by 1 s it is the real-time factor."""
+    epoch_ns: int
+    """UTC, ns since 1970, of the media clock's zero."""
+    skew_ms: int | None
+    """As in Telemetry."""
+    dropped_segments: int
+    """As in Telemetry."""

@@ -2,9 +2,9 @@
 
 Pure: it uses no clock, network or source. It holds features, never media.
 
-    segments  0  1  2  3  4  5  6  7  8 | 9  10  11        the first nine fill it: nothing is scored yet
-    windows                             | 0..9
-                                        |   1..10
+    segments  0  1  2  3  4  5  6  7  8 | 9  10  11        the first nine fill it: windows are short, their scores provisional
+    windows         0..2                | 0..9
+                       0..3   ...       |   1..10
                                         |       2..11
 """
 
@@ -19,14 +19,18 @@ from streamav.types import WINDOW_SEGMENTS, Window
 if TYPE_CHECKING:
     from streamav.types import SegmentFeatures
 
-__all__ = ["WindowRing"]
+__all__ = ["LEAST_SEGMENTS", "WindowRing"]
+
+LEAST_SEGMENTS = 3
+"""Segments of the shortest window that a live run scores (docs/capture.md, table of the fill)."""
 
 
 class WindowRing:
     """A ring of the last ten segments of one source."""
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, least: int = WINDOW_SEGMENTS) -> None:
+        """Start empty; a window holds at least *least* segments, 1 to 10, unless the source ends before."""
+        self._least = least
         self._ring: deque[SegmentFeatures] = deque(maxlen=WINDOW_SEGMENTS)
 
     @property
@@ -35,7 +39,7 @@ class WindowRing:
         return len(self._ring) == WINDOW_SEGMENTS
 
     def push(self, features: SegmentFeatures) -> Window | None:
-        """Take the next segment and return the window that ends with it, or None while fewer than ten have arrived.
+        """Take the next segment and return the window that ends with it, or None while it would be too short.
 
         Raises:
             ShapeError: when the index is not the next one; call reset() first, or fill the gap.
@@ -44,14 +48,14 @@ class WindowRing:
             msg = f"the segment after {self._ring[-1].index} must be the next one, got {features.index}; reset() the ring at a gap"
             raise ShapeError(msg)
         self._ring.append(features)
-        return Window(segments=tuple(self._ring)) if self.full else None
+        return Window(segments=tuple(self._ring)) if len(self._ring) >= self._least else None
 
     def reset(self) -> None:
         """Forget all segments, as when the source is lost: the next window needs ten new segments."""
         self._ring.clear()
 
     def close(self) -> Window | None:
-        """Return the one short window of a source that ended before its tenth segment, else None; the ring is empty afterwards."""
-        short = None if self.full or not self._ring else Window(segments=tuple(self._ring))
+        """Return the one window of a source that ended before the shortest window was full, else None; the ring is empty afterwards."""
+        short = Window(segments=tuple(self._ring)) if 0 < len(self._ring) < self._least else None
         self._ring.clear()
         return short

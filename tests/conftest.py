@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+settings.register_profile("quick", settings(), max_examples=20)  # taken by make quick; rigs/cases.py keeps the tests in proportion
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -36,6 +36,8 @@ SCHEMA: Final = "streamav.model/1"
 MAX_CLASSES = 1000
 
 Count = Annotated[int, Field(ge=1, le=65_536)]
+Side = Annotated[int, Field(ge=1, le=1024)]
+"""Height or width of a picture. 16 pictures of 1024 x 1024 are 50 MB a second; the networks take 112 to 224."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 WeightsFile = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}\.safetensors$")]
 """A file name without folders, so that it cannot point outside the bundle's folder."""
@@ -109,7 +111,7 @@ class VisualCard(_Part):
     network: Literal["compact_visual", "mobilenetv2", "efficientnet_lite0", "vgg19"]
     options: dict[str, JsonValue] = {}
     """Constructor arguments of the network."""
-    picture: tuple[Count, Count]
+    picture: tuple[Side, Side]
     """Height and width of the network's input pictures, pixels."""
     frames_per_second: Annotated[int, Field(ge=1, le=16)]
     """F: frames of each segment that are encoded; the settings may override it."""

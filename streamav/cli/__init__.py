@@ -41,7 +41,9 @@ class Command(NamedTuple):
 COMMANDS: Final[dict[str, Command]] = {
     "run": Command("streamav.cli.run", "run", "Detect audio-visual events live and publish them."),
     "demo": Command("streamav.cli.demo", "demo", "Show the whole system on an embedded scene."),
+    "localize": Command("streamav.cli.localize", "localize", "Find the events of recordings, offline, and print or write them."),
     "subscribe": Command("streamav.cli.subscribe", "subscribe", "Print the events that an MQTT broker delivers."),
+    "mqtt": Command("streamav.cli.mqtt", "app", "Clear what an MQTT broker keeps of streamav."),
     "devices": Command("streamav.cli.devices", "devices", "List cameras and microphones."),
     "config": Command("streamav.cli.config", "app", "Check a configuration file."),
     "models": Command("streamav.cli.models", "app", "List, describe, check, fetch, import and copy models."),

@@ -17,7 +17,7 @@ from streamav.config_loading import load_settings
 from streamav.errors import ModelError, SettingsError
 from streamav.labels import LabelTable
 from streamav.vocabulary import class_names, group_names, nearest_names
-from streamav.vocabulary.definitions import definitions, presets
+from streamav.vocabulary.presets import defined_labels, presets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ def list_labels(model: Model = AUTO, weights: Weights = None, config: Config = N
     settings = load_settings(config)
     bundle = choose_bundle(model, weights).bundle
     table = LabelTable(bundle, settings.labels)
-    wanted = None if bundle.card.evidence is None else ("model", *definitions(), *settings.labels)
+    wanted = None if bundle.card.evidence is None else ("model", *defined_labels(), *settings.labels)
     rows = [_row(label) for label in table.choose(wanted)]
     if as_json:
         _print_json({"model": bundle.card.name, "labels": rows, "presets": presets()})
@@ -70,7 +70,7 @@ def search(
 ) -> None:
     """Search the names of the classes that can be heard (AudioSet) and seen (ImageNet, groups of it), and the labels."""
     wanted = word.strip().lower()
-    labels = [slug for slug, one in definitions().items() if wanted in slug or wanted in one.name.lower()]
+    labels = [slug for slug, one in defined_labels().items() if wanted in slug or wanted in one.name.lower()]
     found = {"hear": nearest_names("hear", word, count=_MOST_FOUND), "see": nearest_names("see", word, count=_MOST_FOUND)}
     groups = [name for name in group_names() if name in found["see"]]
     if as_json:

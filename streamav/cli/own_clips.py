@@ -51,6 +51,10 @@ class OwnClips:
     command: str
 
 
+CLEARLY_BETTER = 0.1
+"""Accuracy above that of one answer for all segments that tells learning from luck on a few dozen test segments."""
+
+
 def is_own_clips(data: Path) -> bool:
     """Return whether a folder holds clips with a table, or features made from such a folder."""
     from streamav.training.clips.features import EXTRACTION_FILE
@@ -160,3 +164,22 @@ def _tell(outcome: Outcome) -> None:
     scores = outcome.chosen.scores.to_dict()
     told = ", ".join(f"{name.replace('_', ' ')} {100 * scores[name]:.1f} %" for name in ("accuracy", "macro_f1", "background_recall"))
     typer.echo(f"own clips: validation accuracy {100 * outcome.chosen.result.best_score:.1f} %; test {told}")
+    typer.echo(verdict(scores))
+
+
+def verdict(scores: Mapping[str, float]) -> str:
+    """Return in one sentence whether a model is better than always giving the same answer, and what to do when it is not.
+
+    Args:
+        scores: figures of the test clips by name: accuracy, always_background and majority, range 0 to 1.
+    """
+    accuracy, baseline = scores["accuracy"], max(scores["always_background"], scores["majority"])
+    figures = f"{accuracy:.1%} of the test segments are right, and always giving the same answer is right in {baseline:.1%}"
+    if accuracy <= baseline:
+        return (
+            f"verdict: do not use this model: {figures}; add recordings of every class (ten or more, with the thing in the picture) "
+            "and recordings without any of them, then train again"
+        )
+    if accuracy < baseline + CLEARLY_BETTER:
+        return f"verdict: a weak model: {figures}; add recordings of the classes with the lowest F1 in the report"
+    return f"verdict: the model has learned the classes: {figures}"

@@ -1,69 +1,54 @@
-"""`streamav recordings`: runs a model over labelled recordings, as `streamav run` does, and prints a table of truth and events.
+"""`streamav recordings`: runs a model over labelled recordings, as `streamav run` does, and tells how much of the truth it found.
 
-It reads labels, runs `streamav.app` on each file as fast as possible, and scores with `streamav.evaluation`.
+It reads labels and options, runs `streamav.offline` over each file, and prints what `streamav.evaluation` counts.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamav.bundle import AUTO, choose_bundle
-from streamav.config import DetectionSettings, EngineChoice, ModelSettings, PrecisionChoice, Settings, SourceSettings
-from streamav.errors import DataError
-from streamav.evaluation.recordings import Span, labels_of, read_labels
-from streamav.types import SEGMENT_NS, EventPhase
+from streamav.config import DetectionSettings, EngineChoice, ModelSettings, PrecisionChoice
+from streamav.errors import DataError, SettingsError
+from streamav.evaluation.counting import said_events
+from streamav.evaluation.recorded import JudgedRecording
+from streamav.evaluation.recorded_report import Answer, markdown, tree_of
+from streamav.evaluation.recordings import NO_LABEL, Span, read_groups, read_labels, read_off_screen
+from streamav.evaluation.untrained import RECIPE, SOUND, LabelClasses, recipe_scores, sound_scores
+from streamav.types import SEGMENT_NS, WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from streamav.types import Event, FinalScores, SourceState, Telemetry
+    import numpy as np
+    from numpy.typing import NDArray
 
-__all__ = ["FoundSpans", "recordings"]
+    from streamav.bundle import Bundle, ModelCard
+    from streamav.thresholds import Thresholds
+    from streamav.types import Event, SegmentFeatures
+
+__all__ = ["recordings"]
 
 _MOST_NAMED = 10
 """Most files that an error names."""
-
-
-@dataclass(slots=True)
-class FoundSpans:
-    """A sink that keeps the confirmed events of one file."""
-
-    spans: list[Span] = field(default_factory=list)
-    seconds: int = 0
-
-    async def start(self) -> None:
-        """Do nothing."""
-
-    def event(self, event: Event, latency_s: float) -> None:  # noqa: ARG002 - the protocol requires it
-        """Keep the event if it ended and was confirmed."""
-        if event.phase is EventPhase.END and event.confirmed and event.end_ns is not None:
-            self.spans.append(Span(event.label, event.start_ns / SEGMENT_NS, event.end_ns / SEGMENT_NS, event.top_score))
-
-    def source_state(self, source: str, state: SourceState, reason: str) -> None:
-        """Do nothing."""
-
-    def telemetry(self, source: str, telemetry: Telemetry) -> None:
-        """Do nothing."""
-
-    def scores(self, source: str, scores: FinalScores) -> None:
-        """Do nothing."""
-
-    async def close(self) -> None:
-        """Do nothing."""
+_ALWAYS, _SOUND, _RECIPE = "always background", "sound alone", "untrained recipe"
 
 
 def recordings(
-    folder: Annotated[Path, typer.Argument(help="Folder with the recordings and labels.csv (file, class_slug, onset_s, offset_s).")],
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder with the recordings and labels.csv (file, class_slug, onset_s, offset_s; group and notes if wanted)."),
+    ],
     model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")] = AUTO,
     weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
     latency: Annotated[
-        int | None, typer.Option("--latency", min=1, max=10, help="Seconds until a score is final, as in streamav run.")
+        str | None,
+        typer.Option("--latency", help="Seconds until a score is final, as in streamav run; several as 1,2,10. Default: the model's own."),
     ] = None,
     engine: Annotated[
         EngineChoice, typer.Option("--engine", help="Engine that runs the networks; auto is the fastest that works here.")
@@ -71,51 +56,164 @@ def recordings(
     precision: Annotated[
         PrecisionChoice, typer.Option("--precision", help="Precision of the networks' numbers; auto is the engine's default.")
     ] = "auto",
+    baselines: Annotated[
+        bool,
+        typer.Option("--baselines", help="Compare with always background, sound alone, and the encoders' own classes without training."),
+    ] = False,
+    background: Annotated[
+        bool, typer.Option("--background", help="The folder needs no labels.csv: no recording in it or below it holds an event.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Run a model over labelled recordings and print truth, events and accuracy per second as a Markdown table."""
-    truth = read_labels(folder / "labels.csv")
-    if missing := sorted(name for name in truth if not (folder / name).is_file()):
-        msg = f"{folder / 'labels.csv'} must name files in {folder}, and {len(missing)} are missing: {', '.join(missing[:_MOST_NAMED])}"
-        raise DataError(msg)
+    """Run a model over labelled recordings and print, as Markdown, what it named, what was false, and how many seconds were right.
+
+    Exit status: 0 done, 2 an option is wrong, 3 a recording cannot be read, 4 model, 6 engine, 7 labels.csv is wrong.
+    """
+    latencies = _latencies(latency)
+    truths = _background(folder) if background else _labelled(folder)
+    bundle = choose_bundle(model, weights).bundle
+    card = bundle.card
     settings = ModelSettings(name=model, weights_dir=weights, engine=engine, precision=precision)
-    known = set(choose_bundle(model, weights).bundle.card.slugs)
-    rows: list[dict[str, object]] = []
-    right = seconds = quiet = 0
-    for name in sorted(truth):
-        found = _run(folder / name, settings, latency)
-        wanted = labels_of([span for span in truth[name] if span.label in known], found.seconds)
-        said = labels_of(found.spans, found.seconds)
-        hits = sum(one == other for one, other in zip(wanted, said, strict=True))
-        right, seconds, quiet = right + hits, seconds + len(wanted), quiet + wanted.count(None)
-        rows.append({"file": name, "truth": _text(truth[name]), "events": _text(found.spans), "right": hits, "seconds": len(wanted)})
-    if not seconds:
-        msg = f"at least one recording in {folder} must last a segment of one second, got {len(rows)} shorter ones; add longer recordings"
+    left_out = [span.label for one in truths for span in one.truth if span.label not in {*card.slugs, NO_LABEL}]
+    known = [replace(one, truth=tuple(span for span in one.truth if span.label in card.slugs)) for one in truths]
+    answers = _answers(folder, known, bundle, settings, (latencies or (card.detection.latency_segments,), baselines))
+    if not sum(one.seconds for one in answers[0].recordings):
+        msg = f"at least one recording in {folder} must last a segment of one second, got {len(truths)} shorter ones; add longer recordings"
         raise DataError(msg)
-    totals = {"accuracy": right / seconds, "always_background": quiet / seconds, "seconds": seconds, "model": model}
-    if as_json:
-        typer.echo(json.dumps({"rows": rows, **totals}, indent=1))
-        return
-    typer.echo("| recording | truth | events found | seconds right |\n|---|---|---|---|")
-    for row in rows:
-        typer.echo(f"| {row['file']} | {row['truth']} | {row['events']} | {row['right']} of {row['seconds']} |")
-    typer.echo(f"\n{right} of {seconds} seconds right ({right / seconds:.1%}); always answering background: {quiet / seconds:.1%}.")
+    typer.echo(json.dumps(tree_of(answers, left_out), indent=1) if as_json else markdown(answers, left_out))
+    if baselines and card.evidence is None:
+        typer.echo(f"{_SOUND} and {_RECIPE} are left out: the encoders of {card.name} do not score classes of their own.", err=True)
 
 
-def _run(path: Path, model: ModelSettings, latency: int | None) -> FoundSpans:
-    """Run one file as `streamav run --speed max` does."""
-    from streamav import app
+def _latencies(text: str | None) -> tuple[int, ...]:
+    """Return the latencies that were asked for, in rising order, or nothing.
 
-    found = FoundSpans()
-    settings = Settings(
-        source=SourceSettings(id="recording", uri=str(path), speed="max"),
-        model=model,
-        detection=DetectionSettings(latency_segments=latency),
-    )
-    summary = asyncio.run(app.run(app.build(settings, [found])))
-    found.seconds = round(summary.media_s)
-    return found
+    Raises:
+        SettingsError: when one is not a number from 1 to 10.
+    """
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    if any(not (part.isascii() and part.isdigit() and 1 <= int(part) <= WINDOW_SEGMENTS) for part in parts):
+        msg = f"--latency must be numbers from 1 to {WINDOW_SEGMENTS} with commas between, such as 1,2,10; got {text!r}"
+        raise SettingsError(msg)
+    return tuple(sorted({int(part) for part in parts}))
 
 
-def _text(spans: Sequence[Span]) -> str:
-    return "; ".join(f"{span.label} {span.onset_s:g}-{span.offset_s:g}" for span in spans) or "none"
+def _labelled(folder: Path) -> list[JudgedRecording]:
+    """Return the recordings of labels.csv with their truth.
+
+    Raises:
+        DataError: when the table is wrong or a file is missing.
+    """
+    table = folder / "labels.csv"
+    truth = read_labels(table)
+    if missing := sorted(name for name in truth if not (folder / name).is_file()):
+        msg = f"{table} must name files in {folder}, and {len(missing)} are missing: {', '.join(missing[:_MOST_NAMED])}"
+        raise DataError(msg)
+    groups, off_screen = read_groups(table), read_off_screen(table)
+    return [JudgedRecording(name, groups[name], 0, tuple(truth[name]), (), name in off_screen) for name in sorted(truth)]
+
+
+def _background(folder: Path) -> list[JudgedRecording]:
+    """Return all recordings in a folder and below it, without truth.
+
+    Raises:
+        DataError: when there is none.
+    """
+    from streamav.offline import find_recordings
+
+    names = [str(Path(file).relative_to(folder)) for file in find_recordings([str(folder)])]
+    return [JudgedRecording(name, name, 0, (), ()) for name in names]
+
+
+def _answers(
+    folder: Path, known: Sequence[JudgedRecording], bundle: Bundle, settings: ModelSettings, asked: tuple[Sequence[int], bool]
+) -> list[Answer]:
+    """Run the model over every recording once; return its answer at each latency, and those of the baselines.
+
+    Args:
+        folder: where the recordings are.
+        known: the recordings with the truth that the model can know.
+        bundle: the model.
+        settings: engine, precision and weights.
+        asked: the latencies, and whether baselines are wanted.
+    """
+    from streamav.app import label_options, localizer_head
+    from streamav.offline import OfflineRun
+
+    latencies, wanted = asked
+    card = bundle.card
+    name_of_model = card.name if settings.name == AUTO else Path(settings.name).name or card.name
+    run = OfflineRun(bundle, settings, localizer_head(card), latencies[0])
+    labels = label_options(card, DetectionSettings())
+    untrained = _Untrained(card) if wanted and card.evidence is not None else None
+    found: dict[tuple[str, int | None], list[JudgedRecording]] = {}
+    for one in _shown(known):
+        events = run.events(str(folder / one.file), labels, latencies, None if untrained is None else untrained.take)
+        for latency in latencies:
+            said = tuple(_span(event) for event in events.events[latency])
+            found.setdefault((name_of_model, latency), []).append(replace(one, seconds=events.seconds, found=said))
+        for name, spans in _compared(untrained, wanted=wanted):
+            found.setdefault((name, None), []).append(replace(one, seconds=events.seconds, found=spans))
+    return [Answer(name, latency, tuple(judged)) for (name, latency), judged in found.items()]
+
+
+def _span(event: Event) -> Span:
+    return Span(event.label, event.start_ns / SEGMENT_NS, (event.end_ns or event.newest_end_ns) / SEGMENT_NS, event.top_score)
+
+
+def _shown(known: Sequence[JudgedRecording]) -> Iterator[JudgedRecording]:
+    """Yield the recordings with a progress bar on standard error, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(known, "recordings", console=console, disable=not console.is_terminal)
+
+
+def _compared(untrained: _Untrained | None, *, wanted: bool) -> Iterable[tuple[str, tuple[Span, ...]]]:
+    """Return what each baseline finds in the recording that was run last."""
+    if not wanted:
+        return ()
+    return ((_ALWAYS, ()), *(() if untrained is None else untrained.found()))
+
+
+@dataclass(slots=True, init=False)
+class _Untrained:
+    """Collects the class scores of one recording after another for the baselines."""
+
+    classes: LabelClasses
+    labels: tuple[str, ...]
+    heard: list[NDArray[np.float32]]
+    seen: list[NDArray[np.float32]]
+
+    def __init__(self, card: ModelCard) -> None:
+        probes = () if card.evidence is None else card.evidence.probes
+        self.classes = LabelClasses([(one.hear, one.see) for one in card.classes], probes)
+        self.labels = card.slugs
+        self.heard, self.seen = [], []
+
+    def take(self, features: SegmentFeatures) -> None:
+        """Keep the scores of one segment."""
+        if features.heard is not None and features.seen is not None:
+            self.heard.append(self.classes.heard(features.heard))
+            self.seen.append(self.classes.seen(features.seen))
+
+    def found(self) -> tuple[tuple[str, tuple[Span, ...]], ...]:
+        """Return what each baseline finds in the segments that were kept, and forget them."""
+        import numpy as np
+
+        shape = (-1, len(self.labels))
+        heard, seen = np.array(self.heard, np.float32).reshape(shape), np.array(self.seen, np.float32).reshape(shape)
+        self.heard, self.seen = [], []
+        return (_SOUND, self._spans(sound_scores(heard), SOUND)), (_RECIPE, self._spans(recipe_scores(heard, seen), RECIPE))
+
+    def _spans(self, scores: NDArray[np.float32], thresholds: Thresholds) -> tuple[Span, ...]:
+        import numpy as np
+
+        events = said_events(np.concatenate([scores, np.zeros((len(scores), 1), np.float32)], axis=1), thresholds)
+        peaks = [float(scores[event.start : event.end, event.label].max()) for event in events]
+        return tuple(
+            Span(self.labels[event.label], float(event.start), float(event.end), peak) for event, peak in zip(events, peaks, strict=True)
+        )

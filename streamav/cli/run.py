@@ -19,7 +19,7 @@ import typer
 from streamav.cli.console import ConsoleSink, set_up_logging
 from streamav.config import EngineChoice, PrecisionChoice
 from streamav.config_loading import load_settings
-from streamav.errors import SettingsError
+from streamav.errors import BrokerError, SettingsError
 from streamav.pipeline import SourceSummary
 from streamav.redaction import has_secret
 
@@ -87,6 +87,13 @@ def run(
     report: Annotated[
         Path | None, typer.Option("--summary", help="Write counts, latencies and speed of the run to this JSON file at the end.")
     ] = None,
+    view: Annotated[
+        bool, typer.Option("--view", help="Serve a live page for a browser on this machine, and print its address (docs/view.md).")
+    ] = False,
+    view_port: Annotated[
+        int | None,
+        typer.Option("--view-port", min=0, max=65535, help="Port of the live page; 0 takes a free one. Without it: 8734, or a free one."),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more log lines, and updates of events.")] = False,
 ) -> None:
     """Detect events that are heard and seen at the same time in a source, and publish them.
@@ -95,8 +102,8 @@ def run(
     options for one source are then refused.
 
     The broker's password comes from STREAMAV_MQTT_PASSWORD or from a file (mqtt.password_file). Ctrl-C or SIGTERM ends open
-    events, then the run; a second one ends the run at once. Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker,
-    6 engine, 130 Ctrl-C.
+    events, then the run; a second one ends the run at once. Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker (also
+    when messages stay undelivered at the end), 6 engine, 130 Ctrl-C.
     """
     began_s = time.monotonic()
     console = set_up_logging(verbose=verbose)
@@ -116,6 +123,8 @@ def run(
             "model.precision": precision,
             "detection.latency_segments": latency,
             "detection.labels": labels,
+            "view.enabled": True if view or view_port is not None else None,
+            "view.port": view_port,
         },
     )
     settings = load_settings(config, overrides or (), options=options)
@@ -177,9 +186,11 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
     card = application.bundle.card
     console.print(
         f"ready after {time.monotonic() - began_s:.1f} s: {_named(list(application.sources))}, model {card.name} {card.version} "
-        f"({len(card.classes)} classes), engine {_engine_words(application.engine)}; the first scores come after ten seconds (warm-up)",
+        f"({len(card.classes)} classes), engine {_engine_words(application.engine)}; scores come after 3 s, provisional ones until 10 s",
         highlight=False,
     )
+    if application.page is not None:
+        console.print(f"view: {application.page.address}", highlight=False, markup=False)
     asked: list[int] = []
 
     def note(number: int) -> None:
@@ -194,7 +205,9 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
             _tell(console, summary, application.engine.name)
         if summary is not None and report is not None:
             report.write_text(json.dumps({**asdict(summary), "engine": application.engine.name}, indent=1) + "\n", encoding="utf-8")
-    return _INTERRUPTED if signal.SIGINT in asked else 0
+    if application.shortfall is not None:
+        console.print(f"{application.shortfall}; exit status {BrokerError.exit_code}", highlight=False)
+    return _INTERRUPTED if signal.SIGINT in asked else 0 if application.shortfall is None else BrokerError.exit_code
 
 
 def _check_named(settings: Settings) -> None:

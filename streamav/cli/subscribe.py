@@ -76,8 +76,10 @@ def subscribe(
         asyncio.run(_listen(mqtt, subscriber, printer.say, seconds))
     except BrokenPipeError:  # the reader of our output closed it; what Python still holds goes to /dev/null
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if subscriber.discarded:
+        printer.say(f"{subscriber.discarded} messages came faster than they could be read and were lost here")
     if summary is not None:
-        summary.write_text(json.dumps(subscriber.summary(time.monotonic() - began_s), indent=1) + "\n", encoding="utf-8")
+        summary.write_text(json.dumps(subscriber.summary(time.monotonic() - began_s), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def broker_of(url: str | None, config: Path | None, overrides: Sequence[str], environment: Mapping[str, str] | None = None) -> MqttSettings:
@@ -139,10 +141,13 @@ async def _receive_for_ever(
                 if not await client.subscribe(Topics(settings.base).any_event):
                     say("the broker refused the subscription; its access list must allow this user to read the events")
                 say(f"listening to {broker}")
-                said = None
+                said, before = None, subscriber.discarded
                 backoff.reset()
-                async for _, data in client.messages():
-                    if (wrong := subscriber.take(data, time.time())) is not None:
+                async for message in client.messages():
+                    if client.discarded and not subscriber.discarded:
+                        say("messages come faster than they can be read, some are lost here")
+                    subscriber.discarded = client.discarded + before
+                    if (wrong := subscriber.take(message.payload, time.time())) is not None:
                         say(wrong)
                     if subscriber.done:
                         return
@@ -162,6 +167,7 @@ class _Printer:
         from rich.console import Console
 
         self._raw = raw
+        self._terminal = sys.stdout.isatty()
         self._out: Console = Console(highlight=False, soft_wrap=True)
         self._error: Console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -172,10 +178,15 @@ class _Printer:
     def show(self, message: EventMessage, data: bytes, latency_s: float | None) -> None:
         """Print one message as one line."""
         if self._raw:
-            sys.stdout.buffer.write(data.replace(b"\n", b" ") + b"\n")
+            sys.stdout.buffer.write((_printable(data) if self._terminal else data.replace(b"\n", b" ")) + b"\n")
             sys.stdout.buffer.flush()
             return
         self._out.print(_line(message, latency_s), style=_STYLES[message.type], markup=False)
+
+
+def _printable(data: bytes) -> bytes:
+    """Return the same JSON in ASCII without control characters, which could command a terminal."""
+    return json.dumps(json.loads(data), allow_nan=False).replace("\x7f", "\\u007f").encode("ascii")
 
 
 def _line(message: EventMessage, latency_s: float | None) -> str:

@@ -149,7 +149,7 @@ def _train_starter(data: Path, out: Path, *, force: bool) -> None:
     except ImportError as exc:
         msg = f"{data} holds composite material (index.csv), and a module that trains the encoders cannot be loaded: {exc}"
         raise SettingsError(msg) from exc
-    starter.make_profile("starter", starter.ProfileRun(data=data, out=out))
+    starter.make_profile("starter", starter.ProfileRun(data=data, out=out, score=starter.score_teachers()))
 
 
 def _sections(settings: Sequence[str]) -> dict[str, dict[str, object]]:

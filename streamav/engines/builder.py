@@ -30,8 +30,10 @@ __all__ = ["BUILD_LIMIT_S", "build_command", "builder_environment", "end_with_pa
 BUILD_LIMIT_S = 3600.0
 """A build that takes longer is stopped, s (our choice; TensorRT may take minutes for each large network)."""
 _NICENESS = 5
-"""Nice value of the builder. It gets a third of the run's share of a busy core (Linux: a factor of 1.25 a step); a higher value would
-starve it there."""
+"""By how much the builder's nice value is above ours. The builder gets a third of the run's share of a busy core (Linux: a factor of
+1.25 a step); a higher value would starve it there."""
+_LOWEST = 19
+"""The highest nice value that Linux has."""
 _STEP_S = 0.1
 """How often the builder's end and the stop event are checked, s."""
 _FOR_BUILDER = frozenset({HOME})
@@ -81,7 +83,7 @@ def run_builder(command: Sequence[str], stop: threading.Event, limit_s: float = 
     except OSError as exc:
         return f"the builder cannot be started: {exc}"
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
+        os.setpriority(os.PRIO_PROCESS, process.pid, min(os.nice(0) + _NICENESS, _LOWEST))
     tail = bytearray()
     reader = threading.Thread(target=_keep_tail, args=(process.stdout, tail), name="builder-output", daemon=True)
     reader.start()

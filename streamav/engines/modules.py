@@ -5,7 +5,7 @@ The modules are on the CPU, in evaluation mode, and compute no gradients. This m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ _SIZED = frozenset({"compact_audio", "compact_visual"})
 class ScoringEncoder(nn.Module):
     """An encoder that returns, beside its features, the scores of the classes that it was trained on."""
 
-    def __init__(self, encoder: Yamnet | EfficientNetLite) -> None:
+    def __init__(self, encoder: Yamnet | EfficientNetLite | CompactAudio | CompactVisual) -> None:
         super().__init__()
         self.encoder = encoder
 
@@ -147,7 +147,14 @@ def _encoder(bundle: Bundle, part: str, card: AudioCard | VisualCard, weights_di
     else:
         module = make_encoder(card)
         load_arrays(module, bundle.weights(part), f"the {part} encoder of {bundle.path}")
-    return ScoringEncoder(module) if isinstance(module, (Yamnet, EfficientNetLite)) else module
+    return ScoringEncoder(module) if _scores(module) else module
+
+
+def _scores(module: nn.Module) -> TypeGuard[Yamnet | EfficientNetLite | CompactAudio | CompactVisual]:
+    """Return whether an encoder scores the classes that it was trained on; a compact encoder may have no class scores."""
+    if isinstance(module, (CompactAudio, CompactVisual)):
+        return module.classifier is not None
+    return isinstance(module, (Yamnet, EfficientNetLite))
 
 
 def make_encoder(card: AudioCard | VisualCard) -> nn.Module:

@@ -1,11 +1,12 @@
 """Reads the true labels of recordings (labels.csv), and names the label of each segment.
 
-It runs no model. The columns are file, class_slug, onset_s and offset_s, and group, which is optional.
+It runs no model. The columns are file, class_slug, onset_s and offset_s; group and notes are optional.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["Span", "labels_of", "read_groups", "read_labels"]
+__all__ = ["NO_LABEL", "Span", "labels_of", "read_groups", "read_labels", "read_off_screen"]
 
+NO_LABEL = "none"
+"""In the column class_slug: nothing here has a label."""
 _COLUMNS = {"file", "class_slug", "onset_s", "offset_s"}
+_OFF_SCREEN = re.compile(r"off[ -]?screen|voice-?over|narrator", re.IGNORECASE)
+"""Words of a note about a sound whose source is not in the picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +90,13 @@ def read_groups(file: Path) -> dict[str, str]:
     """
     _, rows = read_table(file)
     return {(find_below(file.parent, row["file"]) or row["file"]): row.get("group") or row["file"] for _, row in rows}
+
+
+def read_off_screen(file: Path) -> set[str]:
+    """Return the files of labels.csv whose notes say that something is heard off screen.
+
+    Raises:
+        DataError: when the table cannot be read.
+    """
+    _, rows = read_table(file)
+    return {find_below(file.parent, row["file"]) or row["file"] for _, row in rows if _OFF_SCREEN.search(row.get("notes", ""))}

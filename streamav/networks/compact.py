@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from streamav.errors import ModelError
+from streamav.networks.regions import region_means
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -57,14 +60,34 @@ def _trunk(inputs: int, stem: int, stages: Sequence[tuple[int, int, int]], outpu
     return nn.Sequential(*layers, *_convolution(channels, outputs, 1))
 
 
+def _classifier(size: int, scores: int) -> nn.Linear | None:
+    """Build the classifier of *scores* classes, or none for 0, so that bundles without one load unchanged."""
+    return nn.Linear(size, scores) if scores else None
+
+
+def _needed(classifier: nn.Linear | None) -> nn.Linear:
+    """Return the classifier; raise ModelError if the encoder was built without one."""
+    if classifier is None:
+        msg = "an encoder that scores classes must be built with scores above 0, got scores=0: read the labels' evidence elsewhere"
+        raise ModelError(msg)
+    return classifier
+
+
 class CompactAudio(nn.Module):
     """Encodes the sound of one segment, given as a log-mel patch, as one vector."""
 
-    def __init__(self, size: int = 128) -> None:
+    def __init__(self, size: int = 128, scores: int = 0) -> None:
+        """Build the network with fresh random weights.
+
+        Args:
+            size: A, numbers in the embedding.
+            scores: classes that `scores` returns, 521 for those of AudioSet that YAMNet scores; 0 for no classifier.
+        """
         super().__init__()
         stages = [(32, 3, 2), (64, 3, 2), (64, 2, 1), (128, 3, 2), (128, 2, 1), (128, 2, 1)]
         self.trunk = _trunk(1, 24, stages, 256)
         self.embedding = nn.Linear(256, size)
+        self.classifier = _classifier(size, scores)
 
     def features(self, patch: Tensor) -> Tensor:
         """Return the 256 pooled features that distillation compares, shape (B, 256), from patches of shape (B, 96, 64)."""
@@ -77,17 +100,42 @@ class CompactAudio(nn.Module):
         """Return the embedding, shape (B, A), from log-mel patches (offset 0.001) of shape (B, 96, 64), float32."""
         return torch.tanh(self.embedding(self.features(patch)))
 
+    def scores(self, embedding: Tensor) -> Tensor:
+        """Return the class scores, shape (B, scores), range 0 to 1, from embeddings of shape (B, A).
+
+        Raises:
+            ModelError: when the network was built without a classifier.
+        """
+        return torch.sigmoid(_needed(self.classifier)(embedding))
+
 
 class CompactVisual(nn.Module):
     """Encodes one RGB picture as a 7 x 7 grid of vectors."""
 
-    def __init__(self, size: int = 256) -> None:
+    def __init__(self, size: int = 256, scores: int = 0) -> None:
+        """Build the network with fresh random weights.
+
+        Args:
+            size: V, numbers in a cell.
+            scores: classes that `scores` returns, 1000 for those of ImageNet; 0 for no classifier.
+        """
         super().__init__()
         stages = [(32, 3, 2), (64, 3, 2), (64, 2, 1), (64, 2, 1), (192, 4, 2), (192, 2, 1), (192, 2, 1), (192, 2, 1)]
         self.trunk = _trunk(3, 24, stages, size)
+        self.classifier = _classifier(size, scores)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Return the grid, shape (B, 7, 7, V), values at least 0, from RGB pictures of shape (B, 112, 112, 3), uint8."""
         x = (pictures.permute(0, 3, 1, 2).to(torch.float32) - _PIXEL_MEAN) * _PIXEL_SCALE
         grid: Tensor = self.trunk(x)
         return grid.permute(0, 2, 3, 1)
+
+    def scores(self, grid: Tensor) -> Tensor:
+        """Return the class probabilities, shape (B, scores), rows sum to 1, from grids of shape (B, 7, 7, V).
+
+        They are the mean over the nine regions of `region_means`, as in EfficientNetLite.
+
+        Raises:
+            ModelError: when the network was built without a classifier.
+        """
+        return torch.softmax(_needed(self.classifier)(region_means(grid)), dim=-1).mean(dim=1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamav.pipeline.inbox import Finished, Inbox
-from streamav.pipeline.measure import WorldTime
+from streamav.pipeline.world_time import WorldTime
 from streamav.segmenter import Segmenter
 from streamav.types import SourceState, VideoFrame
 
@@ -73,6 +73,10 @@ class Feed:
         self._stopped = True
         self._setup.source.close()
         self.inbox.close()
+
+    def now_ns(self) -> int:
+        """Return the monotonic time of the clock that gives `given_ns`."""
+        return self._clock.monotonic_ns()
 
     @property
     def stopped(self) -> bool:

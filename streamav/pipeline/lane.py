@@ -14,7 +14,7 @@ from streamav.pipeline.feed import Feed
 from streamav.pipeline.measure import NS, Meter
 from streamav.pipeline.stages import SourceStages
 from streamav.tracker import TrackerOptions
-from streamav.types import EndReason, EventPhase, FinalScores, SourceState, Telemetry
+from streamav.types import EndReason, EventPhase, FinalScores, Observation, SourceState, StageTimes, Telemetry
 
 if TYPE_CHECKING:
     import threading
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from streamav.clock import Clock
     from streamav.pipeline.feed import SourceSetup
-    from streamav.protocols import Sink
+    from streamav.protocols import Observer, Sink
     from streamav.types import Event, Segment, SegmentScores
 
 __all__ = ["Lane", "failure_of", "make_lane"]
@@ -48,6 +48,13 @@ class Lane:
     """Segment of the last turn, until its latency is recorded."""
     level_dbfs: float | None = None
     given_ns: int = 0
+    marks_ns: tuple[int, int, int] = (0, 0, 0)
+    """Monotonic times of the last turn: its begin, the end of the encoders, the end of localizer and tracker."""
+    busy_ns: int = 0
+    """Share of the last turn's processing time."""
+    observer: Observer | None = None
+    scored: list[SegmentScores] = field(default_factory=list)
+    """All scores of a turn that the observer has not received yet; empty without an observer."""
     frames_told: int = 0
 
     @property
@@ -80,6 +87,8 @@ class Lane:
         for scores in self.finals:
             sink.scores(self.setup.id, self._by_label(scores))
         self.finals.clear()
+        if self.observer is not None and (self.newest is not None or self.scored):
+            self._show(self.observer)
         if self.newest is not None:
             if self.stages.state in {SourceState.ONLINE, SourceState.DEGRADED}:
                 self.meter.latencies_s.append(self._latency_s(self.newest.start_ns + NS))
@@ -109,6 +118,32 @@ class Lane:
             self.meter.retracted += event.end_reason is EndReason.RETRACTED
         sink.event(event, self._latency_s(event.newest_end_ns))
 
+    def _show(self, observer: Observer) -> None:
+        """Hand what the turn did to the observer."""
+        scores, self.scored[:] = tuple(self.scored), []
+        observation = Observation(
+            segment=self.newest,
+            scores=scores,
+            times=None if self.newest is None else self._times(self.newest),
+            busy_s=self.busy_ns / NS,
+            epoch_ns=self.feed.world.epoch_ns(),
+            skew_ms=self.setup.source.skew_ms,
+            dropped_segments=self.feed.inbox.dropped,
+        )
+        observer.observe(self.setup.id, observation)
+
+    def _times(self, segment: Segment) -> StageTimes:
+        """Return where the latency of a segment was spent."""
+        begin_ns, encoded_ns, scored_ns = self.marks_ns
+        now_ns = self.feed.now_ns()
+        return StageTimes(
+            capture_s=max(0.0, self._latency_s(segment.start_ns + NS) - (now_ns - self.given_ns) / NS),
+            wait_s=(begin_ns - self.given_ns) / NS,
+            features_s=(encoded_ns - begin_ns) / NS,
+            model_s=(scored_ns - encoded_ns) / NS,
+            publish_s=(now_ns - scored_ns) / NS,
+        )
+
     def _by_label(self, scores: SegmentScores) -> FinalScores:
         """Return scores with the names of the labels that may become events."""
         probabilities = scores.class_probabilities
@@ -126,7 +161,7 @@ class Lane:
         return self.feed.world.latency_s(end_ns, self.given_ns)
 
 
-def make_lane(setup: SourceSetup, clock: Clock, ready: threading.Condition) -> Lane:
+def make_lane(setup: SourceSetup, clock: Clock, ready: threading.Condition, observer: Observer | None = None) -> Lane:
     """Build the lane of a source. Nothing is read yet, except that the content of a file is hashed.
 
     Raises:
@@ -135,8 +170,10 @@ def make_lane(setup: SourceSetup, clock: Clock, ready: threading.Condition) -> L
     feed = Feed(setup, clock, ready)
     options = TrackerOptions(source=setup.id, session=setup.source.session, labels=setup.labels, media_ids=not setup.source.live)
     finals: list[SegmentScores] = []
-    stages = SourceStages(options, setup.latency_segments, feed.world.epoch_ns, finals.append)
-    return Lane(setup, feed, stages, finals=finals)
+    scored: list[SegmentScores] = []
+    on_scores = None if observer is None else scored.extend
+    stages = SourceStages(options, setup.latency_segments, feed.world.epoch_ns, finals.append, on_scores)
+    return Lane(setup, feed, stages, finals=finals, observer=observer, scored=scored)
 
 
 def failure_of(lanes: Sequence[Lane]) -> Exception | None:

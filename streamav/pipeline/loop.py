@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from streamav.pipeline.feed import SourceSetup
     from streamav.pipeline.lane import Lane
     from streamav.pipeline.measure import RunSummary
-    from streamav.protocols import Extractor, Localizer, Sink
+    from streamav.protocols import Extractor, Localizer, Observer, Sink
 
 __all__ = ["Pipeline"]
 
@@ -53,6 +53,7 @@ class Pipeline:
         clock: Clock | None = None,
         *,
         gather_s: float = 0.0,
+        observer: Observer | None = None,
     ) -> None:
         """Connect the roles; nothing runs before run().
 
@@ -63,6 +64,7 @@ class Pipeline:
             sink: receives the events; FanOut combines several sinks into one.
             clock: None for the clock of the machine.
             gather_s: longest wait of a segment for the segments of other sources that are due, s; 0 for none.
+            observer: sees what every turn computes; None for none, which costs nothing.
 
         Raises:
             CaptureError: when a file cannot be read.
@@ -74,6 +76,7 @@ class Pipeline:
         self._clock = SystemClock() if clock is None else clock
         self._sink = sink
         ready = threading.Condition()
+        self._observer = observer
         self._lanes = [self._lane(setup, ready, alone=len(setups) == 1) for setup in setups]
         self._worker = Worker(self._lanes, extractor, localizer, self._clock, ready, round(gather_s * NS))
         self._stop_ns: int | None = None
@@ -83,7 +86,7 @@ class Pipeline:
 
     def _lane(self, setup: SourceSetup, ready: threading.Condition, *, alone: bool) -> Lane:
         try:
-            return make_lane(setup, self._clock, ready)
+            return make_lane(setup, self._clock, ready, self._observer)
         except CaptureError as exc:
             if alone:
                 raise

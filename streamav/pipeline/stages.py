@@ -10,24 +10,26 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streamav.aggregation import Aggregation
+from streamav.pipeline.health import Health
 from streamav.tracker import Tracker
-from streamav.types import SAMPLES_PER_SEGMENT, WINDOW_SEGMENTS, EndReason, SourceState
-from streamav.window import WindowRing
+from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, EndReason, Quality, SourceState
+from streamav.window import LEAST_SEGMENTS, WindowRing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from streamav.tracker import TrackerOptions
-    from streamav.types import Event, Quality, SegmentFeatures, SegmentScores, Window, WindowScores
+    from streamav.types import Event, SegmentFeatures, SegmentScores, Window, WindowScores
 
 __all__ = ["SourceStages"]
 
 _log = logging.getLogger(__name__)
 
-_UNWELL_SEGMENTS = 3
-"""This many segments in a row without any sound, or without any picture, make a source degraded."""
 _WELL_SEGMENTS = 10
-"""This many good segments in a row make it online again."""
+"""This many good segments in a row make a source online again."""
+_SHORT_LOSS_SEGMENTS = 3
+"""After a loss of at most this length the window goes on, because seven of its ten segments are still true."""
+_ABSENT = Quality(missing_samples=SAMPLES_PER_SEGMENT, picture_missing=True)
 
 
 class SourceStages:
@@ -39,6 +41,7 @@ class SourceStages:
         latency_segments: int,
         epoch_ns: Callable[[], int],
         on_final: Callable[[SegmentScores], None] | None = None,
+        on_scores: Callable[[Sequence[SegmentScores]], None] | None = None,
     ) -> None:
         """Start empty.
 
@@ -48,16 +51,20 @@ class SourceStages:
             epoch_ns: returns UTC, ns since 1970, of the media clock's zero; called for every set of scores, for the
                 events that they open.
             on_final: receives the scores of each segment once they are final; None for no receiver.
+            on_scores: receives all scores of each turn, provisional ones too; None for no receiver.
         """
         self._options = options
         self._epoch_ns = epoch_ns
         self._on_final = on_final
-        self._ring = WindowRing()
+        self._on_scores = on_scores
+        self._ring = WindowRing(LEAST_SEGMENTS)
         self._aggregation = Aggregation(latency_segments)
         self._tracker: Tracker | None = None
         self._last: SegmentFeatures | None = None
-        self._silent = self._unseen = 0
+        self._lost = False
+        self._health = Health()
         self._well = 0
+        self._reason = ""
         self.state = SourceState.WARMING_UP
         """State that was announced last."""
         self.changes: list[tuple[SourceState, str]] = []
@@ -66,25 +73,29 @@ class SourceStages:
     def push(self, features: SegmentFeatures) -> tuple[Window | None, list[Event]]:
         """Take the features of the next segment; return the window to score, and the events that a break in the source ended.
 
-        A dropped segment gets the features of the segment before it in the window: restarting the window would cost ten more
-        segments. When a whole window is missing, a new stretch begins.
+        A dropped segment, or one of a short loss, gets the features of the segment before it in the window: restarting the window would
+        cost more. Those of a loss are background. When a whole window is missing, or the loss was longer, a new stretch begins.
         """
         events: list[Event] = []
         missing = 0 if self._last is None else features.index - self._last.index - 1
-        if missing >= WINDOW_SEGMENTS:
+        if self._lost and missing > _SHORT_LOSS_SEGMENTS:
+            self._forget()
+        elif missing >= WINDOW_SEGMENTS:
             events = self.interrupt(EndReason.SOURCE_LOST)
             self.announce(SourceState.WARMING_UP, f"{missing} s of the source are missing")
         elif self._last is not None:
-            for step in range(1, missing + 1):
-                lost = self._last.index + step
-                self._ring.push(replace(self._last, index=lost, start_ns=features.start_ns - (features.index - lost) * 1_000_000_000))
-        self._last = features
+            quality = _ABSENT if self._lost else self._last.quality
+            for index in range(self._last.index + 1, features.index):
+                start_ns = features.start_ns - (features.index - index) * SEGMENT_NS
+                self._ring.push(replace(self._last, index=index, start_ns=start_ns, quality=quality))
+        dropped = 0 if self._lost or missing >= WINDOW_SEGMENTS else missing
+        self._last, self._lost = features, False
         window = self._ring.push(features)
-        self._judge(features.quality, missing if missing < WINDOW_SEGMENTS else 0)
+        self._judge(features.quality, dropped)
         return window, events
 
     def last_window(self) -> Window | None:
-        """Return the one short window of a source that ended before its tenth segment, else None."""
+        """Return the one window of a source that ended before any window, else None."""
         self._last = None
         return self._ring.close()
 
@@ -94,16 +105,29 @@ class SourceStages:
 
     def interrupt(self, reason: EndReason) -> list[Event]:
         """End all events and forget the window; the next segment begins a new stretch."""
+        self._forget()
+        return self._end(reason)
+
+    def lose(self) -> list[Event]:
+        """End all events, because the source is lost; the window is kept in case the source is soon back."""
+        self._lost = self._last is not None
+        self._health.reset()
+        return self._end(EndReason.SOURCE_LOST)
+
+    def _forget(self) -> None:
         self._ring.reset()
-        self._last, self._silent, self._unseen = None, 0, 0
+        self._last, self._lost = None, False
+        self._health.reset()
+
+    def _end(self, reason: EndReason) -> list[Event]:
         rest = self._aggregation.close()
         self._tell(rest)
         return self._track().close(rest, reason) if rest or self._tracker is not None else []
 
     def announce(self, state: SourceState, reason: str) -> None:
-        """Change the state of the source, unless it already has this state."""
-        if state is not self.state:
-            self.state = state
+        """Change the state of the source, unless it already has this state; another reason to be degraded is announced, too."""
+        if state is not self.state or (state is SourceState.DEGRADED and reason != self._reason):
+            self.state, self._reason = state, reason
             self.changes.append((state, reason))
 
     def _follow(self, scores: Sequence[SegmentScores]) -> list[Event]:
@@ -113,6 +137,8 @@ class SourceStages:
         return tracker.push(scores)
 
     def _tell(self, scores: Sequence[SegmentScores]) -> None:
+        if self._on_scores is not None:
+            self._on_scores(scores)
         if self._on_final is None:
             return
         for one in scores:
@@ -127,18 +153,11 @@ class SourceStages:
 
     def _judge(self, quality: Quality, dropped: int) -> None:
         """Determine the state of the source from what arrives (MQTT contract, section 6)."""
-        self._silent = self._silent + 1 if quality.missing_samples >= SAMPLES_PER_SEGMENT else 0
-        self._unseen = self._unseen + 1 if quality.picture_missing else 0
-        unwell = dropped > 0 or max(self._silent, self._unseen) >= _UNWELL_SEGMENTS
-        self._well = 0 if unwell else self._well + 1
+        complaint = self._health.push(quality, dropped)
+        self._well = 0 if complaint else self._well + 1
         if not self._ring.full:
-            self.announce(SourceState.WARMING_UP, "fewer than ten segments so far")
-        elif unwell:
-            self.announce(SourceState.DEGRADED, f"{dropped} s skipped, the machine is behind" if dropped else self._lacking())
+            self.announce(SourceState.WARMING_UP, "events are provisional until ten segments have arrived")
+        elif complaint:
+            self.announce(SourceState.DEGRADED, complaint)
         elif not quality.one_sided and (self.state is not SourceState.DEGRADED or self._well >= _WELL_SEGMENTS):
             self.announce(SourceState.ONLINE, "sound and picture arrive")
-
-    def _lacking(self) -> str:
-        """Return what has not arrived, and for how long."""
-        lacks = {"sound": self._silent, "picture": self._unseen}
-        return " and ".join(f"no {what} for {seconds} s" for what, seconds in lacks.items() if seconds >= _UNWELL_SEGMENTS)

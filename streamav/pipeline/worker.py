@@ -77,6 +77,7 @@ class Worker:
         self._choose_frames(given, begin_ns)
         segments = [(lane, self._looked_at(lane, one, one.item)) for lane, one in given if isinstance(one.item, Segment)]
         features = self._extractor.extract([segment for _, segment in segments]) if segments else []
+        encoded_ns = self._clock.monotonic_ns()
         windows = [
             *self._windows(segments, features),
             *((lane, window) for lane, one in given if (window := self._note(lane, one)) is not None),
@@ -88,7 +89,7 @@ class Worker:
             if isinstance(one.item, Finished):
                 self._end(lane, one.item)
         if segments:
-            self._count(segments, self._clock.monotonic_ns() - begin_ns)
+            self._count(segments, (begin_ns, encoded_ns, self._clock.monotonic_ns()))
 
     # What a turn consists of
 
@@ -161,11 +162,13 @@ class Worker:
         lane.meter.looked_frames += len(seen.frames)
         return seen
 
-    def _count(self, segments: Sequence[tuple[Lane, Segment]], busy_ns: int) -> None:
+    def _count(self, segments: Sequence[tuple[Lane, Segment]], marks_ns: tuple[int, int, int]) -> None:
+        busy_ns = marks_ns[2] - marks_ns[0]
         self.budget.spent(busy_ns / NS, len(segments), sum(len(segment.frames) for _, segment in segments))
         for lane, _ in segments:
             lane.meter.segments += 1
-            lane.meter.busy_ns += busy_ns // len(segments)
+            lane.marks_ns, lane.busy_ns = marks_ns, busy_ns // len(segments)
+            lane.meter.busy_ns += lane.busy_ns
 
     # What happens with the results
 
@@ -180,9 +183,9 @@ class Worker:
         return windows
 
     def _note(self, lane: Lane, given: Given) -> Window | None:
-        """Handle an item that is not a segment; return the one short window of a source that ended early, else None."""
+        """Handle an item that is not a segment; return the one window of a source that ended before any, else None."""
         if given.item is SourceState.LOST:
-            lane.events += lane.stages.interrupt(EndReason.SOURCE_LOST)
+            lane.events += lane.stages.lose()
             lane.stages.announce(SourceState.LOST, "no more data, trying again")
         elif given.item is SourceState.ONLINE and lane.stages.state is SourceState.LOST:
             lane.stages.announce(SourceState.WARMING_UP, "the source is back")

@@ -9,24 +9,28 @@ import logging
 import socket
 import ssl
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiomqtt
-from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, MQTT_ERR_SUCCESS
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from streamav.config import PLAIN_PORT, TLS_PORT
 from streamav.errors import SettingsError
+from streamav.publish.limits import DEFAULT_WINDOW, TOO_LARGE, Limits, RefusedError
 from streamav.publish.message import MAX_MESSAGE_BYTES
 from streamav.publish.patience import Failure
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Iterator
 
     from streamav.config import MqttSettings, TlsSettings
 
-__all__ = ["Client", "ConnectionFailedError", "Credentials", "open_client"]
+__all__ = ["Client", "ConnectionFailedError", "Credentials", "Incoming", "open_client"]
 
 WILL_DELAY_S = 5
 """MQTT 5: the broker publishes the will this long after it lost the connection, unless we reconnect before (contract: 5 to 10 s)."""
@@ -53,10 +57,28 @@ _UNSPECIFIED = 0x80
 """The code that paho reports when the other side closed the socket."""
 _FIRST_REFUSAL = 0x80
 """Source: MQTT 5.0, section 2.4: reason codes from 0x80 on are failures."""
+_NO_RETAIN, _NO_QOS_1 = 0x9A, 0x9B
+"""Source: MQTT 5.0, section 3.2.2.2: the broker accepts no retained will; no will of QoS 1."""
+_USED_UP = 0x97
+"""Source: MQTT 5.0, section 3.4.2.1: a quota is used up, which may pass."""
 
 _log = logging.getLogger(__name__)
 # paho and aiomqtt log the same facts less clearly than we do, so only their warnings are logged. They never log a password.
 _library_log = logging.getLogger(f"{__name__}.library")
+
+
+def _teach_paho() -> None:
+    """Let paho read "packet too large" in the answer to a message; otherwise paho drops the connection there.
+
+    Mosquitto 2 answers so at its `message_size_limit`, against the standard (MQTT 5.0, section 3.4.2.1, does not list the code).
+    """
+    names: dict[int, dict[str, list[int]]] | None = getattr(ReasonCode, "names", None)
+    if names is not None:
+        answers = {name: [*packets, PacketTypes.PUBACK] for name, packets in names[TOO_LARGE].items()}
+        ReasonCode.names = {**names, TOO_LARGE: answers}
+
+
+_teach_paho()
 
 
 class ConnectionFailedError(Exception):
@@ -86,16 +108,80 @@ class Credentials:
         return f"Credentials(password={'set' if self.password else 'none'}, tls={self.tls is not None})"
 
 
+class Incoming(NamedTuple):
+    """A message that arrived."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+    """True when the broker had kept the message from before our subscription."""
+
+
+class _Library(aiomqtt.Client):
+    """aiomqtt's client with what version 2.5 drops: the broker's limits, the answer to each message, and a close before the CONNACK."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - passed on unchanged
+        super().__init__(*arguments, **options)
+        self.answers: dict[int, asyncio.Future[int]] = {}
+        self.limits = Limits()
+        self.discarded = 0
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: ReasonCode, properties: Properties | None = None) -> None:  # noqa: ANN401 - as in aiomqtt
+        self.limits = _limits(properties)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: ReasonCode, properties: Properties | None = None) -> None:  # noqa: ANN401 - as in aiomqtt
+        if not self._connected.done():
+            self._connected.set_exception(aiomqtt.MqttCodeError(reason_code, "closed before the answer"))
+            return
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+    def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties) -> None:  # noqa: ANN401, ARG002
+        answer = self.answers.pop(mid, None)
+        if answer is not None and not answer.done():
+            answer.set_result(_number(reason_code))
+
+    def _on_message(self, client: Any, userdata: Any, message: Any) -> None:  # noqa: ANN401 - as in aiomqtt
+        if self._queue.full():
+            self.discarded += 1
+            return
+        super()._on_message(client, userdata, message)
+
+    async def send(self, topic: str, payload: bytes, qos: int, properties: Properties | None, *, retain: bool) -> int:
+        """Publish a message and return the broker's reason code; aiomqtt's own publish ignores it."""
+        info = self._client.publish(topic, payload, qos, retain, properties)
+        if info.rc != MQTT_ERR_SUCCESS:
+            ended = self._disconnected.exception() if self._disconnected.done() and not self._disconnected.cancelled() else None
+            raise aiomqtt.MqttCodeError(info.rc, "the message cannot be sent") from ended
+        if qos == 0:
+            return 0
+        answer = self.answers[info.mid] = self._loop.create_future()
+        try:
+            return await self._wait_for(answer, timeout=None)
+        finally:
+            self.answers.pop(info.mid, None)
+
+
 class Client:
     """An open connection. All methods raise ConnectionFailedError when the connection is lost."""
 
-    def __init__(self, client: aiomqtt.Client, *, version_5: bool) -> None:
+    def __init__(self, client: _Library, *, version_5: bool) -> None:
         """Store the connected client."""
         self._client = client
         self._version_5 = version_5
 
+    @property
+    def limits(self) -> Limits:
+        """What the broker accepts."""
+        return self._client.limits
+
+    @property
+    def discarded(self) -> int:
+        """Messages that arrived faster than they were read and found no place."""
+        return self._client.discarded
+
     async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:
-        """Publish a message; at QoS 1 return after the broker has acknowledged it.
+        """Publish a message; at QoS 1 return after the broker has acknowledged it. QoS and retain are lowered to the broker's limits.
 
         Args:
             topic: topic of the message.
@@ -103,17 +189,40 @@ class Client:
             qos: 0 or 1.
             retain: whether the broker keeps the message.
             schema: name of the schema for MQTT 5 consumers; it does not change the payload.
+
+        Raises:
+            RefusedError: when the broker does not accept this message. Only MQTT 5 tells; with 3.1.1 the message is lost unnoticed.
         """
+        most = self.limits.payload_bytes(topic)
+        if most is not None and len(payload) > most:
+            raise RefusedError(TOO_LARGE)  # sent all the same, it would cost the connection
         properties = None
         if schema is not None and self._version_5:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho's
             properties.ContentType = "application/json"
             properties.UserProperty = ("schema", schema)
         with _translated():
-            await self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+            code = await self._client.send(topic, payload, min(qos, self.limits.max_qos), properties, retain=retain and self.limits.retain)
+        if code == _USED_UP:
+            raise ConnectionFailedError(Failure(reason="the broker's quota is used up: raise its limit of queued messages"))
+        if code >= _FIRST_REFUSAL:
+            raise RefusedError(code)
 
     async def subscribe(self, topic: str) -> bool:
-        """Subscribe at QoS 1; return False when the broker refuses. Many brokers accept the subscription but deliver nothing."""
+        """Subscribe at QoS 1; return False when the broker refuses. Many brokers accept the subscription but deliver nothing.
+
+        With MQTT 5 our own messages are not delivered to us, except on a topic below `doctor`, and neither are kept ones.
+        """
+        options = None
+        if self._version_5:
+            own = "/doctor/" in topic
+            options = SubscribeOptions(qos=1, noLocal=not own, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+        with _translated():
+            granted = await self._client.subscribe(topic, qos=0 if options else 1, options=options)  # paho: one of the two
+        return all(_number(code) < _FIRST_REFUSAL for code in granted)
+
+    async def subscribe_kept(self, topic: str) -> bool:
+        """Subscribe at QoS 1, also to the messages that the broker has kept; return False when the broker refuses."""
         with _translated():
             granted = await self._client.subscribe(topic, qos=1)
         return all(_number(code) < _FIRST_REFUSAL for code in granted)
@@ -123,11 +232,11 @@ class Client:
         with _translated():
             await self._client.unsubscribe(topic)
 
-    async def messages(self) -> AsyncIterator[tuple[str, bytes]]:
-        """Yield topic and payload of each message that arrives; only the loss of the connection ends it, with an error."""
+    async def messages(self) -> AsyncIterator[Incoming]:
+        """Yield each message that arrives; only the loss of the connection ends it, with an error."""
         with _translated():
             async for message in self._client.messages:
-                yield str(message.topic), message.payload
+                yield Incoming(str(message.topic), message.payload, message.retain)
 
 
 @asynccontextmanager
@@ -135,7 +244,8 @@ async def open_client(settings: MqttSettings, credentials: Credentials, client_i
     """Connect, yield the connection, and disconnect.
 
     Leaving the block always sends a clean DISCONNECT, also after an error. The broker then discards the will. A client that published
-    "online" must therefore publish "offline" before it leaves the block.
+    "online" must therefore publish "offline" before it leaves the block. A broker that accepts no retained will, or no will of QoS 1, gets
+    the will without it.
 
     Args:
         settings: broker, user, protocol, times.
@@ -146,17 +256,9 @@ async def open_client(settings: MqttSettings, credentials: Credentials, client_i
     Raises:
         ConnectionFailedError: when the connection cannot be made.
     """
-    version_5 = settings.protocol == "5"
-    with _translated():
-        client = _make(settings, credentials, client_id, will_topic, version_5=version_5)
+    client = await _connected(settings, credentials, client_id, will_topic)
     try:
-        with _translated():
-            await client.__aenter__()
-    except BaseException:
-        _abandon(client)
-        raise
-    try:
-        yield Client(client, version_5=version_5)
+        yield Client(client, version_5=settings.protocol == "5")
     finally:
         try:
             with _translated():
@@ -167,17 +269,42 @@ async def open_client(settings: MqttSettings, credentials: Credentials, client_i
             _silence(client)
 
 
-def _make(settings: MqttSettings, credentials: Credentials, client_id: str, will_topic: str | None, *, version_5: bool) -> aiomqtt.Client:
+async def _connected(settings: MqttSettings, credentials: Credentials, client_id: str, will_topic: str | None) -> _Library:
+    """Return a connected client; on a refused will try again with less."""
+    qos, retain = 1, True
+    while True:
+        with _translated(settings):
+            will = None if will_topic is None else _will(will_topic, qos, retain=retain, version_5=settings.protocol == "5")
+            client = _make(settings, credentials, client_id, will)
+        try:
+            with _translated(settings):
+                await client.__aenter__()
+        except ConnectionFailedError as exc:
+            _abandon(client)
+            code = _reason_code(exc.__cause__)
+            if code == _NO_QOS_1 and qos:
+                qos = 0
+            elif code == _NO_RETAIN and retain:
+                retain = False
+            else:
+                raise
+        except BaseException:
+            _abandon(client)
+            raise
+        else:
+            return client
+
+
+def _make(settings: MqttSettings, credentials: Credentials, client_id: str, will: aiomqtt.Will | None) -> _Library:
     """Build a client that has not connected yet; the session is always clean, so that no old message arrives."""
-    connect, will_properties = None, None
+    connect = None
+    version_5 = settings.protocol == "5"
     if version_5:
         connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho's
-        will_properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call] # paho's
         connect.MaximumPacketSize = MAX_PACKET_BYTES
-        if will_topic is not None:
+        if will is not None:
             connect.SessionExpiryInterval = WILL_DELAY_S + 1  # the broker sends the will when the session ends, if not before
-        will_properties.WillDelayInterval = WILL_DELAY_S
-    return aiomqtt.Client(
+    return _Library(
         settings.host,
         settings.port,
         username=settings.username,
@@ -185,7 +312,7 @@ def _make(settings: MqttSettings, credentials: Credentials, client_id: str, will
         logger=_library_log,
         identifier=client_id,
         protocol=aiomqtt.ProtocolVersion.V5 if version_5 else aiomqtt.ProtocolVersion.V311,
-        will=None if will_topic is None else aiomqtt.Will(will_topic, b"offline", qos=1, retain=True, properties=will_properties),
+        will=will,
         clean_session=None if version_5 else True,
         clean_start=True if version_5 else MQTT_CLEAN_START_FIRST_ONLY,  # paho refuses any other value with 3.1.1
         properties=connect,
@@ -193,6 +320,30 @@ def _make(settings: MqttSettings, credentials: Credentials, client_id: str, will
         keepalive=settings.keepalive_s,
         max_queued_incoming_messages=MAX_QUEUED_INCOMING,
         tls_context=credentials.tls,
+    )
+
+
+def _will(topic: str, qos: int, *, retain: bool, version_5: bool) -> aiomqtt.Will:
+    properties = None
+    if version_5:
+        properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call] # paho's
+        properties.WillDelayInterval = WILL_DELAY_S
+    return aiomqtt.Will(topic, b"offline", qos=qos, retain=retain, properties=properties)
+
+
+def _limits(properties: Properties | None) -> Limits:
+    """Return the limits that a CONNACK names; a value outside of the standard's range counts as not given."""
+
+    def given(name: str, default: int) -> int:
+        value = getattr(properties, name, default)
+        return value if isinstance(value, int) and value >= 0 else default
+
+    packet = given("MaximumPacketSize", 0)
+    return Limits(
+        window=min(DEFAULT_WINDOW, max(1, given("ReceiveMaximum", DEFAULT_WINDOW))),
+        packet_bytes=packet or None,
+        max_qos=min(1, given("MaximumQoS", 1)),
+        retain=given("RetainAvailable", 1) != 0,
     )
 
 
@@ -212,37 +363,51 @@ def _silence(client: aiomqtt.Client) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Convert errors of the client library into ConnectionFailedError."""
+def _translated(connecting: MqttSettings | None = None) -> Iterator[None]:
+    """Convert errors of the client library into ConnectionFailedError; *connecting* are the settings of an attempt to connect."""
     try:
         yield
     except (aiomqtt.MqttError, OSError, ValueError) as exc:
-        raise ConnectionFailedError(_refusal(exc) or _obstacle(exc)) from exc
+        raise ConnectionFailedError(_refusal(exc, connecting) or _obstacle(exc, connecting)) from exc
 
 
-def _refusal(exc: Exception) -> Failure | None:
+def _refusal(exc: Exception, connecting: MqttSettings | None) -> Failure | None:
     """Return the failure that the broker's reason code stands for; None when there is no code or it is not one of ours."""
     code = _reason_code(exc) or _reason_code(exc.__cause__)
     if code in _FATAL:
         return Failure(reason=_FATAL[code], fatal=True)
     if code == _TAKEN_OVER:
-        return Failure(reason="another client uses our client id", thrown_out=True)
+        return Failure(reason="another client uses our client id", taken_over=True)
     if code == _UNSPECIFIED:  # an MQTT 3.1.1 broker closes without a reason, also when another client connects with our id
-        return Failure(reason="the broker closed the connection", thrown_out=True)
+        if connecting is not None:
+            return Failure(reason=f"the broker closed the connection before it answered: {_other_port(connecting)}", closed=True)
+        return Failure(reason="the broker closed the connection", closed=True)
+    if code is not None and code > _UNSPECIFIED and connecting is None:
+        return Failure(reason=f"the broker closed the connection with reason code 0x{code:02X}", closed=True)
     return None
 
 
-def _obstacle(exc: Exception) -> Failure:
+def _obstacle(exc: Exception, connecting: MqttSettings | None) -> Failure:
     """Return the failure of an attempt that got no reason code: TLS, name resolution, network or settings."""
     cause = exc.__context__ if exc.__context__ is not None else exc  # aiomqtt raises "from None", which hides the cause
     if isinstance(cause, ssl.SSLCertVerificationError):
         reason = f"the certificate of the broker is not trusted: {cause.verify_message}; check mqtt.tls.ca and mqtt.host"
         return Failure(reason=reason, fatal=True)
     if isinstance(cause, ssl.SSLError):
-        return Failure(reason=f"TLS with the broker failed: {cause.reason or cause}; check mqtt.port and mqtt.tls", fatal=True)
+        hint = "check mqtt.port and mqtt.tls" if connecting is None else _other_port(connecting)
+        return Failure(reason=f"TLS with the broker failed: {cause.reason or cause}; {hint}", fatal=True)
+    if isinstance(cause, ConnectionResetError) and connecting is not None:
+        return Failure(reason=f"the broker closed the connection before it answered: {_other_port(connecting)}", closed=True)
     if isinstance(cause, socket.gaierror):
         return Failure(reason="the host name of the broker cannot be resolved: check mqtt.host")
     return Failure(reason=str(exc) or type(exc).__name__, fatal=isinstance(exc, ValueError))
+
+
+def _other_port(settings: MqttSettings) -> str:
+    """Return the hint for a port that may expect the other kind of connection."""
+    if settings.tls is None:
+        return f"if port {settings.port} is a TLS port, use mqtts:// or set mqtt.tls (usual port {TLS_PORT})"
+    return f"if port {settings.port} is a port without TLS, use mqtt:// and set mqtt.tls to false (usual port {PLAIN_PORT})"
 
 
 def _number(code: object) -> int:

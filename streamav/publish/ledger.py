@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from streamav import __version__
 from streamav.publish.message import describe
 from streamav.publish.outbox import Parcel
+from streamav.tracker.identity import TIME_LETTERS, ulid
 from streamav.types import EndReason, EventPhase, SourceState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from streamav.publish.homeassistant import Devices
     from streamav.publish.message import EventMessage, ModelEntry
     from streamav.publish.topics import Topics
     from streamav.types import Event, FinalScores, Telemetry
@@ -33,6 +35,8 @@ class Retained:
 
     topic: str
     payload: bytes
+    note: str = ""
+    """What a later start must know of the value besides its topic."""
 
 
 @dataclass(slots=True)
@@ -51,7 +55,15 @@ class _Open:
 class Ledger:
     """Turns events and states of the pipeline into parcels for the outbox and retained values."""
 
-    def __init__(self, topics: Topics, model: Callable[[], ModelEntry], sources: Mapping[str, Sequence[str]], *, provisional: bool) -> None:
+    def __init__(
+        self,
+        topics: Topics,
+        model: Callable[[], ModelEntry],
+        sources: Mapping[str, Sequence[str]],
+        *,
+        provisional: bool,
+        devices: Devices | None = None,
+    ) -> None:
         """Start without events.
 
         Args:
@@ -59,15 +71,45 @@ class Ledger:
             model: returns which model and backend compute now.
             sources: source id -> labels that may be published.
             provisional: whether unconfirmed events are published.
+            devices: what is announced to Home Assistant; None for nothing.
         """
         self._topics = topics
         self._model = model
         self._provisional = provisional
+        self._announcements = [] if devices is None else devices.announcements()
         self._open: dict[str, _Open] = {}
         self._on: dict[tuple[str, str], str] = {}
         self._states = dict.fromkeys(sources, SourceState.WARMING_UP)
         self._classes = {(source, label): self._class_values(source, label, None) for source, labels in sources.items() for label in labels}
         self._last: dict[str, Retained] = {}
+        self._used: frozenset[str] = frozenset()
+        self._word = ""
+
+    def avoid(self, used: Iterable[str], word: str) -> None:
+        """Set ids that no event may use, because an earlier run has ended them with `restart`.
+
+        A file that is run again gives the same ids. An event with such an id gets another one that depends on *word*, drawn at each start.
+        """
+        self._used, self._word = frozenset(used), word
+
+    def topics(self) -> frozenset[str]:
+        """Return every topic at which the broker may hold a retained value of this run."""
+        last = {self._topics.last_event(source) for source in self._states}
+        values = [*self.announced(), *self.retained()]
+        return frozenset({self._topics.status, self._topics.info, *(value.topic for value in values), *last})
+
+    def cleared(self, topic: str) -> Retained:
+        """Return the value that makes the broker forget what it keeps at a topic."""
+        return Retained(topic, b"")
+
+    def announced(self, before: Mapping[str, str] | None = None) -> list[Retained]:
+        """Return the devices for Home Assistant; *before* holds the notes of earlier messages by topic."""
+        found = []
+        for one in self._announcements:
+            removal = one.removing((before or {}).get(one.topic, ""))
+            found += [] if removal is None else [Retained(one.topic, removal, one.note)]
+            found.append(Retained(one.topic, one.payload, one.note))
+        return found
 
     def info(self) -> Retained:
         """Return the info value of the service: version, model, backend, sources."""
@@ -106,6 +148,8 @@ class Ledger:
             now_s: time of any monotonic clock, seconds.
         """
         model = self._model()
+        if event.id in self._used:
+            event = replace(event, id=event.id[:TIME_LETTERS] + ulid(0, f"{event.id}|{self._word}")[TIME_LETTERS:])
         known = self._open.get(event.id)
         was_confirmed = known is not None and known.event.confirmed
         told = known is not None and known.told
@@ -131,10 +175,13 @@ class Ledger:
 
     def left_open(self, message: EventMessage) -> tuple[list[Parcel], list[Retained]]:
         """Take the `end` of an event that an earlier run left open; return the parcels to queue and the retained values that change."""
-        values = list(self._class(message.source, message.label, None))
-        if message.confirmed:
-            values.append(self._remember_last(message))
-        return [self._parcel(message)], values
+        return [self._parcel(message)], self.waiting(message)
+
+    def waiting(self, message: EventMessage) -> list[Retained]:
+        """Take a message of an earlier run that is still to be delivered; return the retained values that change."""
+        if message.active or not message.confirmed or message.source not in self._states:
+            return []
+        return [self._remember_last(message)]
 
     def reminders(self, now_s: float, waiting: frozenset[str]) -> list[Parcel]:
         """Return an update for each published event that is open, except events that have messages waiting in the outbox."""

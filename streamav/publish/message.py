@@ -6,6 +6,7 @@ It is pure: it uses no clock, broker, file or thread. docs/mqtt.md explains the 
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -27,6 +28,7 @@ __all__ = [
     "describe",
     "encode",
     "ended_by_restart",
+    "fitted",
 ]
 
 SCHEMA = "streamav.event/1"
@@ -236,10 +238,22 @@ def decode(data: bytes) -> EventMessage:
         msg = f"a message must have at most {MAX_MESSAGE_BYTES} bytes, got {len(data)}"
         raise MessageError(msg)
     try:
+        json.loads(data, parse_constant=_finite, parse_float=_finite)  # pydantic accepts Infinity in keys that it ignores
         return EventMessage.model_validate_json(data)
     except ValidationError as exc:
         msg = f"not a {SCHEMA} message: {_explain(exc)}"
         raise MessageError(msg) from None
+    except (ValueError, RecursionError) as exc:
+        msg = f"not a {SCHEMA} message: {exc}"
+        raise MessageError(msg) from None
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        msg = f"numbers must be finite, got {number[:80]}"
+        raise ValueError(msg)
+    return value
 
 
 def ended_by_restart(message: EventMessage) -> EventMessage:
@@ -259,6 +273,24 @@ def ended_by_restart(message: EventMessage) -> EventMessage:
         "end_reason": EndReason.RESTART.value,
     }
     return message.model_copy(update=changes)
+
+
+def fitted(payload: bytes, limit: int) -> bytes:
+    """Return the payload, or a message with fewer of the oldest `segments`, of at most *limit* bytes; the shortest when none fits.
+
+    A payload that is no `streamav.event/1` message is returned unchanged.
+    """
+    if len(payload) <= limit:
+        return payload
+    try:
+        message = decode(payload)
+    except MessageError:
+        return payload
+    for count in range(len(message.segments) - 1, 0, -1):
+        payload = message.model_copy(update={"segments": message.segments[-count:]}).to_bytes()
+        if len(payload) <= limit:
+            break
+    return payload
 
 
 def _segments(event: Event) -> tuple[SegmentEntry, ...]:

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from streamav.backoff import Backoff
 from streamav.publish.client import ConnectionFailedError, Credentials, open_client
-from streamav.publish.journal import Journal, StateFolder, default_state_dir
+from streamav.publish.homeassistant import Devices
 from streamav.publish.ledger import Ledger, scores_payload, telemetry_payload
 from streamav.publish.message import ended_by_restart
 from streamav.publish.outbox import Outbox
 from streamav.publish.patience import Failure, Patience
 from streamav.publish.pending import Pending
-from streamav.publish.session import FAREWELL_S, Session
+from streamav.publish.session import FAREWELL_S, Birth, Session
+from streamav.publish.state_folder import StateFolder, default_state_dir
 from streamav.publish.topics import Topics
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from streamav.types import Event, FinalScores, SourceState, Telemetry
 
 __all__ = ["MqttIdentity", "MqttSink"]
+
+MOST_BIRTH_PAUSE_S = 5.0
+"""Longest random pause before devices are announced again, seconds (contract, section 10.3)."""
 
 _log = logging.getLogger(__name__)
 
@@ -88,9 +92,10 @@ class MqttSink:
         self._connect = connect if connect is not None else self._real_connect(Credentials(settings))
         connection_name = f"{settings.host}_{settings.port}_{settings.base}"
         self._folder = StateFolder(state_dir if state_dir is not None else default_state_dir(), connection_name, self._random)
-        self._journal = Journal(None)
         self._client_id = settings.client_id or ""
-        self._ledger = Ledger(self._topics, identity.model, identity.sources, provisional=settings.provisional)
+        devices = Devices(self._topics, settings.homeassistant_prefix, identity.sources) if settings.homeassistant else None
+        self._birth = None if devices is None else Birth(devices.birth, lambda: self._random.uniform(0.0, MOST_BIRTH_PAUSE_S))
+        self._ledger = Ledger(self._topics, identity.model, identity.sources, provisional=settings.provisional, devices=devices)
         outbox = Outbox(settings.outbox.messages, settings.outbox.bytes)
         self._pending = Pending(f"{settings.host}:{settings.port}", self._ledger, outbox, monotonic)
         self._task: asyncio.Task[None] | None = None
@@ -103,14 +108,20 @@ class MqttSink:
     # Called by the event loop
 
     async def start(self) -> None:
-        """Queue the `end` of the events that the last run left open, and start to connect; return at once."""
+        """Take over what the last run left, queue the `end` of its open events, and start to connect; return at once."""
         owned = self._folder.acquire()
         self._client_id = self._settings.client_id or self._folder.client_id()
-        self._journal = Journal(self._folder.journal_path if owned else None)
-        left_open = self._journal.load()
-        self._pending.outbox.announce(message.id for message in left_open)
-        for message in left_open:
-            self._pending.put(*self._ledger.left_open(ended_by_restart(message)))
+        pending, ledger = self._pending, self._ledger
+        saved = await asyncio.to_thread(pending.load, self._folder.store_path if owned else None)
+        pending.restore(saved)
+        for parcel in saved.parcels:
+            pending.put([], [] if parcel.message is None else ledger.waiting(parcel.message))
+        for message in saved.open_events:
+            pending.retire(message.id)
+            pending.put(*ledger.left_open(ended_by_restart(message)))
+        ledger.avoid(pending.retired, f"{self._random.getrandbits(64):016x}")
+        if saved.parcels:
+            _log.info("messages of the last run are delivered first messages=%d", len(saved.parcels))
         self._task = asyncio.create_task(self._run(), name="mqtt")
 
     def event(self, event: Event, latency_s: float) -> None:
@@ -143,16 +154,38 @@ class MqttSink:
                 task.cancel()
                 await asyncio.wait([task], timeout=FAREWELL_S + 1.0)
             self._task = None
-        if left := len(self._pending.outbox):
-            _log.warning("messages were not delivered; the next start ends the open events with the reason restart messages=%d", left)
+        await self._pending.store.settle()
+        self._say_what_is_left()
+        await self._pending.store.close()
         self._folder.release()
+
+    @property
+    def shortfall(self) -> str | None:
+        """What was not delivered, as a sentence; None when everything was."""
+        counters = self.counters
+        if len(self._pending.outbox):
+            return f"{len(self._pending.outbox)} messages were not delivered"
+        if not counters.connects:
+            return "the broker was never reached"
+        if counters.refused and not counters.published:
+            return f"the broker accepted none of {counters.refused} messages"
+        return None
+
+    def _say_what_is_left(self) -> None:
+        left = len(self._pending.outbox)
+        if left and self._pending.store.keeps:
+            _log.warning("messages were not delivered, they stay for the next start messages=%d", left)
+        elif left:
+            _log.warning("messages were not delivered and are lost, because nothing could be stored messages=%d", left)
+        if self.counters.refused:
+            _log.warning("the broker refused messages messages=%d delivered=%d", self.counters.refused, self.counters.published)
 
     # The background task
 
     async def _run(self) -> None:
         """Connect, work until the connection is lost, wait, and repeat; a sink closed without a connection tries once more."""
         pauses, closing = self._settings.backoff, self._pending.closing
-        patience = Patience(self._pending.broker, self._client_id, Backoff(pauses.min_s, pauses.max_s, self._random))
+        patience = Patience(self._pending.broker, self._client_id, Backoff(pauses.min_s, pauses.max_s, self._random), pauses.refused_s)
         while not self._pending.said_farewell:
             last = closing.is_set()
             pause_s = await self._attempt(patience)
@@ -168,16 +201,19 @@ class MqttSink:
         try:
             async with self._connect(self._client_id) as connection:
                 began_s = self._monotonic()
-                session = Session(connection, self._pending, self._journal, self._topics, self._settings.timeout_s)
+                session = Session(connection, self._pending, self._topics, self._settings.timeout_s, self._birth)
                 await session.run(f"{self._random.getrandbits(64):016x}".encode())
                 return 0.0
         except ConnectionFailedError as exc:
             failure = exc.failure
+            if failure.closed and began_s is not None:
+                self._pending.note_closed()
         except Exception as exc:  # noqa: BLE001 - no error in publishing may end the run
             _log.exception("publishing failed because of an error in streamav, connecting again")
             failure = Failure(reason=f"internal error {type(exc).__name__}")
         finally:
             self.counters.connected = False
+            self._pending.on_its_way = None
         now_s = self._monotonic()
         return patience.failed(failure, now_s, None if began_s is None else now_s - began_s)
 

@@ -31,23 +31,30 @@ class Failure:
     reason: str
     fatal: bool = False
     """A new attempt soon would fail in the same way."""
-    thrown_out: bool = False
-    """The broker closed an accepted connection, as it does when another client connects with the same id."""
+    taken_over: bool = False
+    """The broker closed an accepted connection because another client connected with the same id (MQTT 5 tells)."""
+    closed: bool = False
+    """The broker closed an accepted connection without a reason; MQTT 3.1.1 brokers also do this when another client has our id."""
 
 
 class Patience:
     """The failures of one connection loop: which pause follows, and which reason was logged last."""
 
-    def __init__(self, broker: str, client_id: str, backoff: Backoff) -> None:
-        """Store the names of the broker and of our client for the log, and the back-off."""
+    def __init__(self, broker: str, client_id: str, backoff: Backoff, refused_s: float) -> None:
+        """Store the names of the broker and of our client for the log, the back-off, and the pause after a refusal (seconds)."""
         self._broker = broker
         self._client_id = client_id
         self._backoff = backoff
-        self._thrown_out_s: deque[float] = deque(maxlen=TAKEOVERS)
+        self._refused_s = refused_s
+        self._taken_over_s: deque[float] = deque(maxlen=TAKEOVERS)
+        self._closed_s: deque[float] = deque(maxlen=TAKEOVERS)
         self._told: str | None = None
 
     def failed(self, failure: Failure, now_s: float, stood_s: float | None) -> float:
         """Take a failure, log its reason when it is new, and return the pause before the next attempt in seconds.
+
+        Only the broker's own word makes the pause long: a refusal, or the third takeover within a minute. A connection that is closed
+        again and again without a reason gets the usual pauses, because a broker that restarts looks the same.
 
         Args:
             failure: why there is no connection.
@@ -57,21 +64,27 @@ class Patience:
         if stood_s is not None and stood_s >= LASTED_S:
             self._backoff.reset()
             self._told = None
-        if failure.thrown_out:
-            self._thrown_out_s.append(now_s)
-        if len(self._thrown_out_s) == TAKEOVERS and now_s - self._thrown_out_s[0] <= TAKEOVER_SPAN_S:
-            reason = f"another client seems to use our client id {self._client_id}: give each streamav its own mqtt.client_id"
-            self._tell(logging.ERROR, "broker cannot be used", reason)
-            return self._backoff.cap_s
+        if failure.taken_over and _often(self._taken_over_s, now_s):
+            reason = f"another client uses our client id {self._client_id}: give each streamav its own mqtt.client_id"
+            self._tell(logging.ERROR, "broker cannot be used, next attempts follow after long pauses", reason)
+            return self._refused_s
         if failure.fatal:
             self._tell(logging.ERROR, "broker cannot be used, next attempts follow after long pauses", failure.reason)
-            return self._backoff.cap_s
-        self._tell(
-            logging.WARNING, "broker not reached, events wait" if stood_s is None else "broker connection lost, events wait", failure.reason
-        )
+            return self._refused_s
+        reason = failure.reason
+        if failure.closed and stood_s is not None and _often(self._closed_s, now_s):
+            reason += f" again; if another client uses our client id {self._client_id}, give each streamav its own mqtt.client_id"
+        what = "broker not reached, events wait" if stood_s is None else "broker connection lost, events wait"
+        self._tell(logging.WARNING, what, reason)
         return self._backoff.next_s()
 
     def _tell(self, level: int, what: str, reason: str) -> None:
         """Log a reason; at DEBUG level when it is the same as the last one."""
         _log.log(logging.DEBUG if reason == self._told else level, "%s broker=%s reason=%s", what, self._broker, reason)
         self._told = reason
+
+
+def _often(times_s: deque[float], now_s: float) -> bool:
+    """Add a time; return whether the last three lie within a minute."""
+    times_s.append(now_s)
+    return len(times_s) == TAKEOVERS and now_s - times_s[0] <= TAKEOVER_SPAN_S

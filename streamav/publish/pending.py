@@ -11,16 +11,23 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from streamav.publish.message import fitted
+from streamav.publish.store import Saved, Store
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from streamav.publish.ledger import Ledger, Retained
+    from streamav.publish.message import EventMessage
     from streamav.publish.outbox import Outbox, Parcel
 
 __all__ = ["MqttCounters", "Pending"]
 
 MOST_FLEETING = 1000
 """Most values of QoS 0 that wait (our choice: 15 s of the scores of 64 sources)."""
+CLOSED_SHORTEN, CLOSED_SET_ASIDE = 3, 6
+"""After the broker closed the connection this often on one message, the message is shortened; then set aside (our choice)."""
 REPORT_DROPS_S = 60.0
 """Shortest time between two log lines about lost messages, seconds (contract, section 9)."""
 
@@ -44,6 +51,12 @@ class MqttCounters:
     """Messages about events that the full outbox dropped."""
     merged: int = 0
     """Updates that the full outbox removed because a later message holds the same."""
+    refused: int = 0
+    """Messages about events that the broker did not accept; they are set aside."""
+    shortened: int = 0
+    """Messages about events that were sent with fewer segments because of the broker's limit."""
+    restated: int = 0
+    """How often all retained values were sent again because another client had published that the service is offline."""
     probe_failures: int = 0
     """Connects after which the broker did not deliver our own probe."""
 
@@ -59,10 +72,16 @@ class Pending:
     monotonic: Callable[[], float]
     """Monotonic clock, seconds."""
     counters: MqttCounters = field(default_factory=MqttCounters)
-    changed: dict[str, bytes] = field(default_factory=dict)
+    changed: dict[str, Retained] = field(default_factory=dict)
     """Topic -> retained value that the broker does not have yet; cleared at each connect, because the greeting sends all of them."""
-    ended: list[str] = field(default_factory=list)
-    """Ids of events whose end the broker has acknowledged but the journal still holds."""
+    largest: int | None = None
+    """Largest payload that the broker is known to accept, less than the smallest that it has refused; None when it refused none."""
+    on_its_way: Parcel | None = None
+    """The message about an event that was sent last and is not acknowledged."""
+    retired: set[str] = field(default_factory=set)
+    """Ids of events of earlier runs that this start, or an earlier one, has ended with `restart`."""
+    kept: dict[str, str] = field(default_factory=dict)
+    """Topics at which the broker may hold a retained value of ours, also of earlier runs, with the notes of these values."""
     fleeting: deque[tuple[str, bytes]] = field(default_factory=lambda: deque(maxlen=MOST_FLEETING))
     """Topics and values of QoS 0, oldest first; discarded without a connection, the oldest also when the connection is slow."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -71,17 +90,68 @@ class Pending:
     """Set when the session must end as soon as nothing waits."""
     said_farewell: bool = False
     """True after the session has published that the service is offline."""
+    store: Store = field(init=False)
+    """What a later start must know, on disk."""
+    _open: dict[str, EventMessage] = field(default_factory=dict)
+    _closed: tuple[int, int] = (0, 0)
+    _said: set[str] = field(default_factory=set)
     _told_info: bytes = b""
     _told_drops: tuple[int, float] = (0, float("-inf"))
+
+    def __post_init__(self) -> None:
+        """Begin without a file."""
+        self.store = Store(None, self._snapshot)
+
+    def load(self, path: Path | None) -> Saved:
+        """Open the file of an earlier run and return its content; None keeps everything in memory only. Blocks."""
+        self.store = Store(path, self._snapshot)
+        return self.store.load()
+
+    def restore(self, saved: Saved) -> None:
+        """Take over what an earlier run left; its messages go before all others."""
+        already = len(self.outbox)
+        self.retired |= saved.retired
+        self.kept |= saved.retained
+        self.outbox.announce(message.id for message in saved.open_events)
+        self.outbox.restore(saved.parcels)
+        for parcel in list(self.outbox)[len(self.outbox) - already :]:
+            self._keep(parcel)
+        self.count()
+
+    def retire(self, event_id: str) -> None:
+        """Note that no later event may use the id."""
+        self.retired.add(event_id)
+        self.store.retire(event_id)
 
     def put(self, parcels: Sequence[Parcel], values: Sequence[Retained]) -> None:
         """Queue messages about events, and store retained values that changed."""
         for parcel in parcels:
-            self.outbox.put(parcel)
+            mine, removed = self.outbox.put(parcel)
+            self.store.remove(removed)
+            if mine is not None:
+                self._keep(mine)
+            for event_id in {one.event_id for one in removed} & self._open.keys():
+                if self.outbox.is_gone(event_id):
+                    del self._open[event_id]
+                    self.store.forget_event(event_id)
         for value in values:
-            self.changed[value.topic] = value.payload
+            self.changed[value.topic] = value
         self.count()
         self.wake.set()
+
+    def note_event(self, message: EventMessage) -> None:
+        """Note the last message of an event, so that a later start can end it."""
+        if message.active:
+            self._open[message.id] = message
+        else:
+            self._open.pop(message.id, None)
+        self.store.note_event(message)
+
+    def done(self, parcel: Parcel) -> None:
+        """Forget a message that the broker has acknowledged or refused."""
+        self.outbox.acknowledge(parcel)
+        self.store.remove([parcel])
+        self.count()
 
     def put_fleeting(self, topic: str, payload: bytes) -> None:
         """Queue a value of QoS 0; without a connection it is discarded."""
@@ -90,12 +160,26 @@ class Pending:
             self.wake.set()
 
     def begin(self) -> Sequence[Retained]:
-        """Start on a new connection: return every retained value except the status, in the order in which they are sent."""
+        """Start on a new connection: return every retained value except the status, in the order in which they are sent.
+
+        Everything is sent, also after a short drop-out: a broker that lost its memory, or went back to an older one, does not say so.
+        Values of topics that are no longer ours, such as those of a source that was renamed, are cleared.
+        """
         self.changed.clear()
         self.fleeting.clear()
         info = self.ledger.info()
         self._told_info = info.payload
-        return [info, *self.ledger.retained()]
+        stale = sorted(self.kept.keys() - self.ledger.topics())
+        return [info, *self.ledger.announced(self.kept), *self.ledger.retained(), *(self.ledger.cleared(topic) for topic in stale)]
+
+    def note_retained(self, value: Retained) -> None:
+        """Note that the broker has a retained value of ours, or no longer has it when its payload is empty."""
+        if value.payload and self.kept.get(value.topic) != value.note:
+            self.kept[value.topic] = value.note
+            self.store.retain(value.topic, value.note)
+        elif not value.payload:
+            self.kept.pop(value.topic, None)
+            self.store.release(value.topic)
 
     def follow_info(self) -> None:
         """Publish the info value when it has changed (contract, section 3.1); called with each event and with telemetry."""
@@ -103,6 +187,39 @@ class Pending:
         if info.payload != self._told_info:
             self._told_info = info.payload
             self.put([], [info])
+
+    def note_closed(self) -> None:
+        """Note that the broker closed the connection, perhaps because of the message that was on its way.
+
+        MQTT 3.1.1 brokers do not say why. A message that costs the connection again and again is shortened, then set aside, so that it does
+        not block the later ones for ever.
+        """
+        parcel = self.on_its_way
+        if parcel is None:
+            return
+        number, times = self._closed
+        times = times + 1 if number == parcel.number else 1
+        self._closed = parcel.number, times
+        if times == CLOSED_SHORTEN:
+            self.refuse_size(len(fitted(parcel.payload, 0)) + 1)
+        elif times >= CLOSED_SET_ASIDE and self.outbox.head is parcel:
+            self.set_aside(parcel, "the broker closes the connection at this message: read the broker's log")
+            self.done(parcel)
+
+    def refuse_size(self, size: int) -> None:
+        """Note that the broker does not accept a payload of *size* bytes."""
+        self.largest = size - 1 if self.largest is None else min(self.largest, size - 1)
+
+    def set_aside(self, parcel: Parcel, reason: str) -> None:
+        """Count a message that the broker does not accept, and say the reason once."""
+        self.counters.refused += 1
+        self.tell_once(f"a message was set aside topic={parcel.topic} bytes={len(parcel.payload)}: {reason}", reason)
+
+    def tell_once(self, text: str, key: str = "") -> None:
+        """Log a warning, unless one with the same key was logged before."""
+        if (key or text) not in self._said:
+            self._said.add(key or text)
+            _log.warning("%s", text)
 
     def count(self) -> None:
         """Update the counters, and log lost messages at most once a minute."""
@@ -113,3 +230,11 @@ class Pending:
         if self.outbox.dropped > told and self.monotonic() - when_s >= REPORT_DROPS_S:
             _log.warning("the outbox is full, whole events were dropped messages=%d", self.outbox.dropped - told)
             self._told_drops = (self.outbox.dropped, self.monotonic())
+
+    def _keep(self, parcel: Parcel) -> None:
+        self.store.add(parcel)
+        if parcel.message is not None:
+            self.note_event(parcel.message)
+
+    def _snapshot(self) -> Saved:
+        return Saved(list(self.outbox), list(self._open.values()), frozenset(self.retired), dict(self.kept))

@@ -9,23 +9,30 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from streamav.publish.client import ConnectionFailedError
-from streamav.publish.message import SCHEMA
+from streamav.publish.ledger import Retained
+from streamav.publish.limits import TOO_LARGE, RefusedError
+from streamav.publish.message import SCHEMA, fitted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Sequence
 
-    from streamav.publish.journal import Journal
+    from streamav.publish.client import Incoming
+    from streamav.publish.limits import Limits
     from streamav.publish.outbox import Parcel
     from streamav.publish.pending import Pending
     from streamav.publish.topics import Topics
 
-__all__ = ["FAREWELL_S", "Connection", "Session"]
+__all__ = ["FAREWELL_S", "Birth", "Connection", "Session"]
 
 FAREWELL_S = 2.0
 """Longest time for publishing `offline` after an error, seconds (our choice)."""
+
+STATES_AFTER_S = 1.0
+"""Home Assistant needs this long to subscribe to the states of a device, seconds (contract, section 10.3)."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,8 +40,12 @@ _log = logging.getLogger(__name__)
 class Connection(Protocol):
     """What a session needs of an open connection; every method raises ConnectionFailedError when the connection is lost."""
 
+    @property
+    def limits(self) -> Limits:
+        """What the broker accepts."""
+
     async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:
-        """Publish a message; at QoS 1 return after the broker has acknowledged it."""
+        """Publish a message; at QoS 1 return after the broker has acknowledged it. Raise RefusedError when it does not accept it."""
 
     async def subscribe(self, topic: str) -> bool:
         """Subscribe to a topic; return False when the broker refuses."""
@@ -42,29 +53,39 @@ class Connection(Protocol):
     async def unsubscribe(self, topic: str) -> None:
         """Unsubscribe from a topic."""
 
-    def messages(self) -> AsyncIterator[tuple[str, bytes]]:
-        """Yield topic and payload of each message that arrives."""
+    def messages(self) -> AsyncIterator[Incoming]:
+        """Yield each message that arrives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """How Home Assistant says that it has started."""
+
+    topic: str
+    pause_s: Callable[[], float]
+    """Returns how long to wait before the answer, so that not all publishers of a house answer at once, seconds."""
 
 
 class Session:
     """Publishes everything that is pending on one connection."""
 
-    def __init__(self, connection: Connection, pending: Pending, journal: Journal, topics: Topics, probe_limit_s: float) -> None:
+    def __init__(self, connection: Connection, pending: Pending, topics: Topics, probe_limit_s: float, birth: Birth | None = None) -> None:
         """Store the connection and what is to be published on it.
 
         Args:
             connection: an open connection.
             pending: what waits to be published; the session empties it.
-            journal: gets each message before it is published, and each event that has ended.
             topics: topics of the service.
             probe_limit_s: longest time until the broker delivers our own probe, seconds.
+            birth: how Home Assistant says that it has started; None to ignore it.
         """
         self._connection = connection
         self._pending = pending
-        self._journal = journal
         self._topics = topics
         self._probe_limit_s = probe_limit_s
+        self._birth = birth
         self._probed = asyncio.Event()
+        self._born = asyncio.Event()
 
     async def run(self, probe_text: bytes) -> None:
         """Publish until the sink is closed; publish `offline` at the end, also after an error.
@@ -79,7 +100,7 @@ class Session:
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(self._read(probe_text))]
                 await self._greet()
-                beside.append(tasks.create_task(self._probe(probe_text)))
+                beside += [tasks.create_task(self._listen(probe_text)), tasks.create_task(self._welcome())]
                 await self._pump()
                 await self._say_farewell()
                 for task in beside:
@@ -92,20 +113,24 @@ class Session:
         finally:
             # Leaving the connection disconnects cleanly, and the broker then discards the will, so `offline` is published here.
             if not self._pending.said_farewell:
-                with suppress(ConnectionFailedError, TimeoutError):
+                with suppress(ConnectionFailedError, RefusedError, TimeoutError):
                     async with asyncio.timeout(FAREWELL_S):
-                        await self._retain(self._topics.status, b"offline")
+                        await self._connection.publish(self._topics.status, b"offline", qos=1, retain=True)
 
     async def _greet(self) -> None:
         """Publish all retained values and the updates of open events; the outbox follows after it."""
-        counters = self._pending.counters
-        await self._retain(self._topics.status, b"online")
-        for value in self._pending.begin():
-            await self._retain(value.topic, value.payload)
+        counters, pending = self._pending.counters, self._pending
+        for note in self._connection.limits.notes():
+            pending.tell_once(note)
+        await self._retain([Retained(self._topics.status, b"online")])
+        await self._retain(pending.begin())
         counters.connected = True
         counters.connects += 1
-        _log.info("broker connected broker=%s queued=%d", self._pending.broker, len(self._pending.outbox))
-        for parcel in self._pending.ledger.reminders(self._pending.monotonic(), self._pending.outbox.event_ids):
+        _log.info("broker connected broker=%s queued=%d", pending.broker, len(pending.outbox))
+        for parcel in pending.ledger.reminders(pending.monotonic(), pending.outbox.event_ids):
+            if parcel.message is not None:
+                pending.note_event(parcel.message)
+            await pending.store.settle()
             await self._publish_event(parcel)
 
     async def _pump(self) -> None:
@@ -115,8 +140,6 @@ class Session:
             pending.wake.clear()
             await self._empty_outbox()
             await self._publish_changes()
-            while pending.ended:
-                await asyncio.to_thread(self._journal.clear, pending.ended.pop())
             if pending.closing.is_set() and pending.outbox.head is None and not pending.changed:
                 return
             await pending.wake.wait()
@@ -124,60 +147,131 @@ class Session:
     async def _empty_outbox(self) -> None:
         pending = self._pending
         while (parcel := pending.outbox.head) is not None:
+            await pending.store.stored(parcel)
+            if pending.outbox.head is not parcel:  # the full outbox removed it while it was being stored
+                continue
+            pending.outbox.sending(parcel)
+            pending.on_its_way = parcel
             await self._publish_event(parcel)
-            pending.outbox.acknowledge(parcel)
-            if parcel.is_end:
-                pending.ended.append(parcel.event_id)
-            pending.count()
+            pending.on_its_way = None
+            pending.done(parcel)
 
     async def _publish_event(self, parcel: Parcel) -> None:
-        """Publish a message about an event, after writing it to the journal."""
-        if parcel.message is not None:
-            await asyncio.to_thread(self._journal.note, parcel.message)
+        """Publish a message about an event, with fewer segments if the broker requires it; set it aside when the broker refuses it."""
+        pending = self._pending
+        schema = SCHEMA if parcel.message else None
+        payload = parcel.payload
         try:
-            schema = SCHEMA if parcel.message else None
-            await self._connection.publish(parcel.topic, parcel.payload, qos=1, retain=False, schema=schema)
+            while True:
+                payload = self._fitted(parcel.topic, payload)
+                try:
+                    await self._connection.publish(parcel.topic, payload, qos=1, retain=False, schema=schema)
+                except RefusedError as exc:
+                    if exc.code == TOO_LARGE:
+                        pending.refuse_size(len(payload))
+                        if len(self._fitted(parcel.topic, payload)) < len(payload):
+                            continue
+                    pending.set_aside(parcel, exc.reason)
+                    return
+                break
         except ConnectionFailedError:
-            self._pending.counters.failed += 1
+            pending.counters.failed += 1
             raise
-        self._pending.counters.published += 1
+        pending.counters.published += 1
+        if len(payload) < len(parcel.payload):
+            pending.counters.shortened += 1
+            pending.tell_once(
+                "events are sent with fewer segments, because the broker accepts no larger ones: raise its limit of message size"
+            )
+
+    def _fitted(self, topic: str, payload: bytes) -> bytes:
+        """Return a payload that fits the broker's limit, as far as fewer segments can achieve it."""
+        told = self._connection.limits.payload_bytes(topic)
+        limits = [limit for limit in (told, self._pending.largest) if limit is not None]
+        return fitted(payload, min(limits)) if limits else payload
 
     async def _publish_changes(self) -> None:
         """Publish retained values that changed, and the values of QoS 0."""
         changed, fleeting = self._pending.changed, self._pending.fleeting
         while changed:
-            topic = next(iter(changed))
-            payload = changed.pop(topic)
-            await self._retain(topic, payload)
+            values = list(changed.values())
+            changed.clear()
+            await self._retain(values)
         while fleeting:
             topic, payload = fleeting.popleft()
-            await self._connection.publish(topic, payload, qos=0, retain=False)
+            with suppress(RefusedError):
+                await self._connection.publish(topic, payload, qos=0, retain=False)
 
     async def _say_farewell(self) -> None:
         """Publish the retained values of a service that has ended: classes off, sources unavailable, status offline."""
-        for value in self._pending.ledger.farewell():
-            await self._retain(value.topic, value.payload)
-        await self._retain(self._topics.status, b"offline")
+        await self._retain(self._pending.ledger.farewell())
+        await self._retain([Retained(self._topics.status, b"offline")])
         self._pending.said_farewell = True
 
-    async def _retain(self, topic: str, payload: bytes) -> None:
-        await self._connection.publish(topic, payload, qos=1, retain=True)
+    async def _retain(self, values: Sequence[Retained]) -> None:
+        """Publish retained values in their order, as many at once as the broker allows, and wait until all are acknowledged."""
+        window = asyncio.Semaphore(self._connection.limits.window)
+        async with asyncio.TaskGroup() as tasks:
+            for value in values:
+                await window.acquire()
+                task = tasks.create_task(self._retain_one(value))  # sent when the task begins, so the order stays
+                task.add_done_callback(lambda _: window.release())
+
+    async def _retain_one(self, value: Retained) -> None:
+        payload = self._fitted(value.topic, value.payload)
+        try:
+            await self._connection.publish(value.topic, payload, qos=1, retain=True)
+        except RefusedError as exc:
+            self._pending.tell_once(f"a retained value was refused topic={value.topic}: {exc.reason}", f"retained {exc.reason}")
+        else:
+            self._pending.note_retained(value)
 
     async def _read(self, probe_text: bytes) -> None:
-        """Read incoming messages to see the probe, and to notice the loss of the connection while there is nothing to publish."""
-        async for topic, payload in self._connection.messages():
-            if topic == self._topics.probe and payload == probe_text:
+        """Read incoming messages, and notice the loss of the connection while there is nothing to publish."""
+        async for message in self._connection.messages():
+            if message.topic == self._topics.probe and message.payload == probe_text:
                 self._probed.set()
+            elif message.topic == self._topics.status and message.payload != b"online" and not self._pending.closing.is_set():
+                self._restate()
+            elif self._birth is not None and (message.topic, message.payload, message.retained) == (self._birth.topic, b"online", False):
+                self._born.set()
+
+    async def _welcome(self) -> None:
+        """Announce our devices again each time Home Assistant has started, then their states; two starts in a row are one round."""
+        while self._birth is not None:
+            await self._born.wait()
+            await asyncio.sleep(self._birth.pause_s())
+            self._born.clear()
+            self._pending.put([], self._pending.ledger.announced())
+            await asyncio.sleep(STATES_AFTER_S)
+            self._pending.put([], self._pending.ledger.retained())
+
+    def _restate(self) -> None:
+        """Send all retained values again: another client with our base has ended and published that the service is offline."""
+        pending = self._pending
+        pending.counters.restated += 1
+        pending.tell_once(
+            "another client published that this service is offline, the states are sent again; give each streamav its own mqtt.base"
+        )
+        values = [Retained(self._topics.status, b"online"), pending.ledger.info(), *pending.ledger.retained()]
+        pending.put([], values)
+
+    async def _listen(self, probe_text: bytes) -> None:
+        """Send the probe, then subscribe to what others may tell us."""
+        await self._probe(probe_text)
+        await self._connection.subscribe(self._topics.status)  # to notice when another client changes it
+        if self._birth is not None:
+            await self._connection.subscribe(self._birth.topic)
 
     async def _probe(self, text: bytes) -> None:
         """Check that the broker delivers what we publish; a broker that denies a message does not report it to the publisher."""
         granted = await self._connection.subscribe(self._topics.probe)
-        await self._connection.publish(self._topics.probe, text, qos=1, retain=False)
         try:
+            await self._connection.publish(self._topics.probe, text, qos=1, retain=False)
             if not granted:
                 raise TimeoutError  # noqa: TRY301 - a refusal means the same as no answer
             await asyncio.wait_for(self._probed.wait(), self._probe_limit_s)
-        except TimeoutError:
+        except (TimeoutError, RefusedError):
             self._pending.counters.probe_failures += 1
             _log.warning(
                 "the broker accepts our messages but did not deliver the probe: its access list must let us write %s/# and read %s",
@@ -192,4 +286,4 @@ def _most_telling(group: ExceptionGroup[ConnectionFailedError]) -> ConnectionFai
     failures: list[ConnectionFailedError] = []
     for exc in group.exceptions:
         failures += [_most_telling(exc)] if isinstance(exc, ExceptionGroup) else [exc]
-    return max(failures, key=lambda exc: (exc.failure.fatal, exc.failure.thrown_out))
+    return max(failures, key=lambda exc: (exc.failure.fatal, exc.failure.taken_over, exc.failure.closed))

@@ -6,6 +6,7 @@ latencies.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from dataclasses import dataclass, field
@@ -36,7 +37,9 @@ class Latencies:
         self._greatest: float | None = None
 
     def add(self, latency_s: float) -> None:
-        """Add one latency in seconds."""
+        """Add one latency in seconds; a value that is not finite, as absurd times of a message give, is ignored."""
+        if not math.isfinite(latency_s):
+            return
         self._newest.append(latency_s)
         self._count += 1
         self._greatest = latency_s if self._greatest is None else max(self._greatest, latency_s)
@@ -67,6 +70,8 @@ class Subscriber:
     shown: int = 0
     invalid: int = 0
     """Messages that break the contract."""
+    discarded: int = 0
+    """Messages that came faster than they could be read, and were lost here."""
     arrival: Latencies = field(default_factory=Latencies)
     """For each message about an open event: from the end of its newest segment to its arrival here, in UTC."""
     publisher: Latencies = field(default_factory=Latencies)
@@ -102,6 +107,7 @@ class Subscriber:
             "messages": self.shown,
             "duplicates": self.consumer.dropped,
             "invalid": self.invalid,
+            "discarded": self.discarded,
             "arrival_latency_s": self.arrival.summary(),
             "publisher_latency_s": self.publisher.summary(),
             "events": self.consumer.events,

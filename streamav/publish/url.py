@@ -9,13 +9,13 @@ from urllib.parse import unquote, urlsplit
 
 from streamav.errors import SettingsError
 from streamav.redaction import redact
-from streamav.setting_names import WHERE_PASSWORDS_GO
+from streamav.setting_names import where_secrets_go
 
 __all__ = ["EXAMPLE_URL", "parse_broker_url"]
 
 EXAMPLE_URL = "mqtt://127.0.0.1:1883/streamav"
 """Example of a URL, for messages."""
-_NO_PASSWORD = f"the broker URL must not hold a password: other users of the machine can read it. {WHERE_PASSWORDS_GO}"
+_NO_PASSWORD = f"the broker URL must not hold a password: other users of the machine can read it. {where_secrets_go('mqtt', 'password')}"
 
 
 def parse_broker_url(url: str) -> dict[str, object]:

@@ -8,7 +8,10 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-__all__ = ["ulid"]
+__all__ = ["TIME_LETTERS", "ulid"]
+
+TIME_LETTERS: Final = 10
+"""Letters of an id that hold its time; the other sixteen hold the hash."""
 
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 

@@ -17,7 +17,7 @@ from streamav.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Sense", "class_names", "complete_names", "find_classes", "group_names", "nearest_names"]
+__all__ = ["Sense", "class_names", "complete_names", "definitions", "find_classes", "group_names", "nearest_names"]
 
 Sense = Literal["hear", "see"]
 _FILES = {"hear": "audioset.txt", "see": "imagenet.txt"}
@@ -36,6 +36,13 @@ def group_names() -> Mapping[str, tuple[int, ...]]:
     """Return the groups of seen classes, such as `dog`: the indices by name."""
     tree: dict[str, list[list[int]]] = tomllib.loads(_text("groups.toml"))
     return {name: tuple(index for first, last in ranges for index in range(first, last + 1)) for name, ranges in tree.items()}
+
+
+@cache
+def definitions(file: str) -> Mapping[str, Mapping[str, object]]:
+    """Return the definitions of a file of the package, without its ending: name, hear, see and kind of each label by slug."""
+    tree: dict[str, dict[str, object]] = tomllib.loads(_text(f"{file}.toml"))
+    return tree
 
 
 def find_classes(sense: Sense, names: Sequence[str], further: Sequence[str] = ()) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ def test_import_contracts_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lint_imports(config_filename="pyproject.toml", no_cache=True) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [

@@ -145,6 +145,7 @@ def test_a_recording_that_does_not_begin_at_zero(tmp_path: Path) -> None:
     assert_in_step(segments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
 def test_short_pictures_beside_long_sound_end(tmp_path: Path, suffix: str) -> None:
     """Pictures that end at 3 s stand for the seconds up to 5 s; after them the sound is heard alone, and the segments say so."""
@@ -257,6 +258,7 @@ def test_a_lasting_step_of_one_kind_is_taken_out(tmp_path: Path, kind: Literal["
         assert np.abs(one.frames.mean(axis=(1, 2, 3)) - other.frames.mean(axis=(1, 2, 3))).max() <= 7 * 3  # a tenth of a second of shades
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [60, 50])
 def test_wrong_display_times_in_an_mp4_change_nothing(tmp_path: Path, every: int) -> None:
     """MP4 with one picture, or one in fifty, displayed 37 s too late gives the segments of the same recording stamped rightly."""
@@ -456,6 +458,7 @@ def write_titled(path: Path, seconds: float = 4.0) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
 def test_a_title_in_any_encoding_is_no_obstacle(tmp_path: Path, suffix: str) -> None:
     """A recording is played, whatever the encoding of its metadata."""
@@ -500,6 +503,7 @@ def test_a_pipe_is_played_to_its_end(tmp_path: Path) -> None:
     assert [segment.index for segment in segments_of(source)] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["2026-09-14T10:22:31.mp4", "http:clip.mp4", "lavfi.mp4", "~clip.mp4", "-clip.mp4", "a b?c=d&e.mp4"])
 def test_any_name_of_a_file_may_be_given_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A file name may contain a colon or begin with a tilde; it is not taken as a protocol or as a home folder."""
@@ -518,6 +522,7 @@ def test_a_folder_is_refused_with_what_to_do(tmp_path: Path) -> None:
         list(MediaSource(str(tmp_path), LOOK).items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hole", ["zeros", "cut"])
 def test_a_fragmented_file_with_a_hole_is_played_up_to_it(tmp_path: Path, caplog: pytest.LogCaptureFixture, hole: str) -> None:
     """Only the part before the damage is played, and the log names the time of the damage."""

@@ -127,6 +127,7 @@ def test_a_killed_extraction_goes_on_where_it_was(clips: Path, tmp_path: Path) -
     assert (whole / "manifest.csv").read_text() == (out / "manifest.csv").read_text()
 
 
+@pytest.mark.slow
 def test_half_written_feature_files_are_made_anew(clips: Path, tmp_path: Path) -> None:
     """A damaged HDF5 file is built again from the stored features of each file, without encoding."""
     extract(clips, tmp_path, Worker())
@@ -138,6 +139,7 @@ def test_half_written_feature_files_are_made_anew(clips: Path, tmp_path: Path) -
     assert len(open_ave(tmp_path).train) == 6
 
 
+@pytest.mark.slow
 def test_a_changed_table_encodes_what_is_new(clips: Path, tmp_path: Path) -> None:
     """New labels of known files and another stride need no encoding; only a new file is encoded."""
     extract(clips, tmp_path, Worker(), ROWS[:3] + ROWS[4:])
@@ -157,6 +159,7 @@ def test_an_event_beyond_the_end_is_told_before_anything_is_encoded(clips: Path,
     assert worker.asked == []
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read_is_told_with_its_row(clips: Path, tmp_path: Path) -> None:
     """The other files are encoded; the folder of features is built without the bad file only with `skip`."""
     (clips / "bad.mp4").write_bytes(b"no media")
@@ -170,6 +173,7 @@ def test_a_file_that_cannot_be_read_is_told_with_its_row(clips: Path, tmp_path: 
     assert again.asked == ["bad.mp4"]
 
 
+@pytest.mark.slow
 def test_features_of_another_model_are_not_mixed(clips: Path, tmp_path: Path) -> None:
     """One folder holds features of one model and one number type."""
     extract(clips, tmp_path, Worker())
@@ -181,6 +185,7 @@ def test_features_of_another_model_are_not_mixed(clips: Path, tmp_path: Path) ->
         extract_clips(table, tmp_path, Model(card, clips), Worker())
 
 
+@pytest.mark.slow
 def test_a_class_without_a_whole_half_second_is_told(clips: Path, tmp_path: Path) -> None:
     """A class whose events fill no half segment of a training file is refused."""
     with pytest.raises(DataError, match=r"row 2: class bark must fill at least half of one segment \(1 s\) of a training file"):

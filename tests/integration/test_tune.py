@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
+from rigs.found_spans import found_by_run
+from rigs.noise_clips import write_noise
 
 from streamav import app
 from streamav.bundle import load_bundle
 from streamav.bundle.store import copy_bundle
 from streamav.cli import main
-from streamav.cli.recordings import FoundSpans
-from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSettings
+from streamav.config import DetectionSettings, ModelSettings
 from streamav.config_loading import load_settings
 from streamav.evaluation.counting import said_events
 from streamav.evaluation.tuning.quiet import STRICTEST
@@ -25,30 +24,12 @@ from streamav.thresholds import PartialThresholds
 pytestmark = pytest.mark.slow  # loads real networks
 
 
-def write_clip(path: Path, seconds: int, seed: int = 0) -> Path:
-    """Write a small file of noise that grows and falls."""
-    random = np.random.default_rng(seed)
-    with av.open(str(path), "w") as out:
-        video, audio = out.add_stream("mpeg4", rate=4), out.add_stream("pcm_s16le", rate=16_000, layout="mono")
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(4 * seconds):
-            picture = np.full((48, 64, 3), random.integers(0, 256), np.uint8)
-            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-        out.mux(video.encode())
-        loudness = np.repeat(random.random(seconds), 16_000)
-        sound = av.AudioFrame.from_ndarray((20_000 * loudness * random.uniform(-1, 1, len(loudness))).astype(np.int16)[None], "s16", "mono")
-        sound.sample_rate = 16_000
-        out.mux(audio.encode(sound))
-        out.mux(audio.encode())
-    return path
-
-
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with two recordings, one shorter than a window, and a file that is no recording."""
     folder = tmp_path_factory.mktemp("quiet")
-    write_clip(folder / "long.mkv", 25)
-    write_clip(folder / "short.mkv", 6, seed=1)
+    write_noise(folder / "long.mkv", 25)
+    write_noise(folder / "short.mkv", 6, seed=1)
     (folder / "notes.txt").write_text("nothing happened", encoding="utf-8")
     return folder
 
@@ -71,15 +52,6 @@ def model(tiny_bundle: Path, quiet: Path, engine_home: Path, tmp_path_factory: p
     out = tmp_path_factory.mktemp("model") / "noisy"
     copy_bundle(bundle, out, card=bundle.card.model_copy(update={"detection": detection}))
     return out
-
-
-def found_by_run(recording: Path, model: Path, detection: DetectionSettings) -> FoundSpans:
-    found = FoundSpans()
-    settings = Settings(
-        source=SourceSettings(id="quiet", uri=str(recording), speed="max"), model=ModelSettings(name=str(model)), detection=detection
-    )
-    asyncio.run(app.run(app.build(settings, [found])))
-    return found
 
 
 @pytest.mark.parametrize(("name", "latency"), [("long.mkv", 1), ("long.mkv", 4), ("short.mkv", 1)])

@@ -41,6 +41,8 @@ def make_evidence_bundle(folder: Path, *, segments: int = 200, loud: tuple[str, 
     arrays = {
         "probes.weight": np.eye(1, 2),
         "probes.bias": np.zeros(1),
+        "drawn.weight": np.zeros((1, 2)),
+        "drawn.bias": np.full(1, -30.0),
         "reference.heard": heard,
         "reference.seen": seen,
         "reference.probed": rng.normal(size=(segments, 1)),

@@ -78,6 +78,8 @@ class Broker:
     certificates: Certificates | None = None
     persistent: bool = False
     base: str = "streamav"
+    options: tuple[str, ...] = ()
+    """Further lines of the configuration."""
     port: int = field(default_factory=spare_port)
     tls_port: int = field(default_factory=spare_port)
     _process: subprocess.Popen[bytes] | None = None
@@ -120,7 +122,7 @@ class Broker:
                 f"certfile {self.certificates.cert}",
                 f"keyfile {self.certificates.key}",
             ]
-        return lines
+        return [*lines, *self.options]
 
     def _write_users(self) -> None:
         file = self.folder / "passwords"

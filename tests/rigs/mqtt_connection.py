@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from streamav.publish.client import ConnectionFailedError
+from streamav.publish.client import ConnectionFailedError, Incoming
+from streamav.publish.limits import Limits, RefusedError
 from streamav.publish.patience import Failure
 
 
@@ -26,7 +27,10 @@ class FakeBroker:
     """Raise an unexpected error at the publish after this many messages."""
     echo: bool = True
     """False: probe messages do not come back, as when the broker's access list denies them."""
-    _incoming: asyncio.Queue[tuple[str, bytes] | None] = field(default_factory=asyncio.Queue)
+    limits: Limits = field(default_factory=Limits)
+    refusals: dict[str, int] = field(default_factory=dict)
+    """Topic -> reason code with which every message there is refused."""
+    _incoming: asyncio.Queue[Incoming | None] = field(default_factory=asyncio.Queue)
 
     @asynccontextmanager
     async def connect(self, client_id: str) -> AsyncIterator[FakeBroker]:
@@ -39,6 +43,10 @@ class FakeBroker:
             yield self
         finally:
             self.connected = False
+
+    def tell(self, topic: str, payload: bytes, *, retained: bool = False) -> None:
+        """Deliver a message to the service."""
+        self._incoming.put_nowait(Incoming(topic, payload, retained))
 
     def lose(self) -> None:
         """Lose the connection; the reader of messages gets the error."""
@@ -53,9 +61,11 @@ class FakeBroker:
             self.crash_after = None
             msg = "a fault"
             raise RuntimeError(msg)
+        if topic in self.refusals:
+            raise RefusedError(self.refusals[topic])
         self.log.append((topic, payload, qos, retain))
         if self.echo and topic.endswith("/doctor/probe"):
-            self._incoming.put_nowait((topic, payload))
+            self._incoming.put_nowait(Incoming(topic, payload, retained=False))
 
     async def subscribe(self, topic: str) -> bool:
         return True
@@ -63,7 +73,7 @@ class FakeBroker:
     async def unsubscribe(self, topic: str) -> None:
         pass
 
-    async def messages(self) -> AsyncIterator[tuple[str, bytes]]:
+    async def messages(self) -> AsyncIterator[Incoming]:
         while (item := await self._incoming.get()) is not None:
             yield item
         raise ConnectionFailedError(Failure(reason="lost"))

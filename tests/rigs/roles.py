@@ -34,6 +34,7 @@ EPOCH_NS = 1_789_381_200_000_000_000
 """2026-09-14T10:20:00Z."""
 PICTURE = (4, 4)
 LABELS = ("bark", "bird", "siren")
+_ALTERNATING = np.resize(np.array([1.0, -1.0], np.float32), SAMPLE_RATE_HZ)
 
 
 @dataclass
@@ -89,12 +90,12 @@ class FakeSource:
 
 
 def second(index: int, loudness: float = 0.1, block_samples: int = SAMPLE_RATE_HZ) -> list[AudioBlock | VideoFrame]:
-    """Return the items of one segment: one picture and sound of constant loudness."""
+    """Return the items of one segment: one picture and sound of constant loudness, without an offset."""
     items: list[AudioBlock | VideoFrame] = [VideoFrame(start_ns=index * SEGMENT_NS, pixels=np.full((*PICTURE, 3), index % 256, np.uint8))]
     for start in range(0, SAMPLE_RATE_HZ, block_samples):
         size = min(block_samples, SAMPLE_RATE_HZ - start)
         start_ns = index * SEGMENT_NS + start * SEGMENT_NS // SAMPLE_RATE_HZ
-        items.append(AudioBlock(start_ns=start_ns, samples=np.full(size, loudness, np.float32)))
+        items.append(AudioBlock(start_ns=start_ns, samples=np.float32(loudness) * _ALTERNATING[:size]))
     return items
 
 
@@ -128,7 +129,7 @@ def read_feed(feed: Feed) -> list[Segment]:
 
 
 class FakeExtractor:
-    """Returns the mean of the samples of a segment as its only audio feature."""
+    """Returns the mean size of the samples of a segment as its only audio feature."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -140,7 +141,7 @@ class FakeExtractor:
             raise self.error
         self.batches.append(len(segments))
         self.frames += [segment.frames.shape[0] for segment in segments]
-        return [features(segment.index, float(segment.audio.mean()), segment) for segment in segments]
+        return [features(segment.index, float(np.abs(segment.audio).mean()), segment) for segment in segments]
 
 
 def features(index: int, loudness: float = 0.0, segment: Segment | None = None) -> SegmentFeatures:
@@ -152,10 +153,13 @@ def features(index: int, loudness: float = 0.0, segment: Segment | None = None) 
 
 
 class FakeLocalizer:
-    """Uses the loudness as the probability of the first of three classes; the other two have probability 0."""
+    """Uses the loudness as the probability of the first of three classes, 0 for a one-sided segment; the other two have probability 0."""
 
     def localize(self, windows: Sequence[Window]) -> list[WindowScores]:
-        return [window_scores(window.first_index, [float(one.audio[0]) for one in window.segments]) for window in windows]
+        return [
+            window_scores(window.first_index, [0.0 if one.quality.one_sided else float(one.audio[0]) for one in window.segments])
+            for window in windows
+        ]
 
 
 def window_scores(first_index: int, probabilities: Sequence[float], classes: int = len(LABELS)) -> WindowScores:

@@ -80,6 +80,20 @@ def test_a_skipped_window_loses_no_second(latency: int) -> None:
     assert finals == list(range(30))
 
 
+@given(st.data(), st.integers(1, 10), st.integers(1, 20), latencies)
+def test_short_windows_change_no_final_score(data: st.DataObject, least: int, length: int, latency: int) -> None:
+    """Windows that are not full yet give provisional scores; the final ones are those without these windows."""
+    thought = [[data.draw(st.floats(0.0, 1.0, width=32)) for _ in range(min(end, 10))] for end in range(1, length + 1)]
+    windows = [window_scores(max(0, end - 10), thought[end - 1]) for end in range(1, length + 1)]
+    short, full = windows[least - 1 : 9], windows[9:] or windows[-1:]
+
+    def finals(given_: Sequence[WindowScores]) -> list[tuple[int, float]]:
+        return [(one.index, float(one.class_probabilities[0])) for round_ in run(given_, latency) for one in round_ if one.final]
+
+    assert finals([*short, *full] if length >= 10 else [*short, windows[-1]]) == finals(full)
+    assert not any(one.final for window in short for one in Aggregation(latency).push(window))
+
+
 def test_after_closing_a_new_stretch_may_begin() -> None:
     """After close() all segments are final, and later windows are not mixed with them."""
     aggregation = Aggregation(3)

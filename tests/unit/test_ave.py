@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +20,18 @@ from streamav.training.data.folder import AveOptions, open_ave
 CLIPS = 10
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of sound data that no test changes."""
+    path = tmp_path_factory.mktemp("ave")
+    write_ave_folder(path, CLIPS, noisy=2)
+    return path
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    write_ave_folder(tmp_path, CLIPS, noisy=2)
-    return tmp_path
+def folder(written: Path, tmp_path: Path) -> Path:
+    """Return a copy of the folder, for one test to change."""
+    return shutil.copytree(written, tmp_path, dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize(("dtype", "chunked"), [("float64", False), ("float32", True), ("float16", False)])

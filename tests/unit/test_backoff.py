@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from rigs.published_events import dice
 
 from streamav.backoff import Backoff
+from streamav.config import BackoffSettings
 from streamav.publish.patience import Failure, Patience
 
 AWAY = Failure(reason="connection refused")
 REFUSED = Failure(reason="wrong password", fatal=True)
-THROWN_OUT = Failure(reason="another client uses our client id", thrown_out=True)
+TAKEN_OVER = Failure(reason="another client uses our client id", taken_over=True)
+CLOSED = Failure(reason="the broker closed the connection", closed=True)
 
 
 class Upper(Random):
@@ -62,7 +64,7 @@ def test_a_cap_below_the_first_pause_counts_as_the_first_pause() -> None:
 
 
 def patience() -> Patience:
-    return Patience("broker:1883", "streamav-x", Backoff(1.0, 60.0, Upper()))
+    return Patience("broker:1883", "streamav-x", Backoff(1.0, 8.0, Upper()), 60.0)
 
 
 def levels(caplog: pytest.LogCaptureFixture) -> list[int]:
@@ -96,7 +98,7 @@ def test_the_pauses_start_again_only_after_a_connection_that_lasted() -> None:
 def test_three_takeovers_within_a_minute_are_a_second_client(caplog: pytest.LogCaptureFixture) -> None:
     """Three takeovers within a minute are logged as an error with what to do, and then the longest pause follows."""
     loop = patience()
-    assert [loop.failed(THROWN_OUT, float(t), stood_s=1.0) for t in (0, 5, 10)] == [1.0, 2.0, 60.0]
+    assert [loop.failed(TAKEN_OVER, float(t), stood_s=1.0) for t in (0, 5, 10)] == [1.0, 2.0, 60.0]
     assert "mqtt.client_id" in caplog.text
     assert levels(caplog)[-1] == logging.ERROR
 
@@ -104,4 +106,24 @@ def test_three_takeovers_within_a_minute_are_a_second_client(caplog: pytest.LogC
 def test_takeovers_far_apart_are_no_second_client() -> None:
     """Takeovers far apart, as of a broker that restarts now and then, are no error."""
     loop = patience()
-    assert [loop.failed(THROWN_OUT, float(t), stood_s=20.0) for t in (0, 50, 100)] == [1.0, 1.0, 1.0]
+    assert [loop.failed(TAKEN_OVER, float(t), stood_s=20.0) for t in (0, 50, 100)] == [1.0, 1.0, 1.0]
+
+
+def test_a_broker_that_restarts_is_not_taken_for_a_second_client(caplog: pytest.LogCaptureFixture) -> None:
+    """Connections that are closed without a reason, however often, get the usual pauses; the third is logged with the possibility."""
+    loop = patience()
+    assert [loop.failed(CLOSED, float(t), stood_s=1.0) for t in (0, 5, 10, 15)] == [1.0, 2.0, 4.0, 8.0]
+    assert levels(caplog) == [logging.WARNING, logging.WARNING]
+    assert "if another client uses our client id streamav-x" in caplog.text
+
+
+def test_the_default_pauses_find_a_broker_again_within_five_seconds() -> None:
+    """The first attempt follows within 1 s; in 2000 outages of random length, no attempt begins more than 5 s after the broker is back."""
+    pauses, random = BackoffSettings(), dice(1)
+    for _ in range(2000):
+        backoff = Backoff(pauses.min_s, pauses.max_s, random)
+        back_s, now_s = random.uniform(0.0, 120.0), backoff.next_s()
+        assert now_s <= 1.0
+        while now_s < back_s:
+            now_s += backoff.next_s()
+        assert now_s - back_s <= 5.0

@@ -6,8 +6,9 @@ import random
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rigs.cases import cases
 
 from streamav.errors import ShapeError
 from streamav.pipeline.budget import HOLD_S, LIMIT, RAISE_LIMIT, BudgetChange, Demand, FrameBudget, TurnCost
@@ -49,7 +50,7 @@ class Machine:
 machines = st.tuples(st.floats(0.0, 0.5), st.floats(0.0005, 0.4), st.integers(1, 8))
 
 
-@settings(max_examples=50)
+@cases(50)
 @given(machines)
 def test_a_machine_of_constant_speed_settles_and_stays(machine: tuple[float, float, int]) -> None:
     """After two minutes nothing changes any more, the true load is within the limit, and more frames would not fit."""
@@ -62,7 +63,7 @@ def test_a_machine_of_constant_speed_settles_and_stays(machine: tuple[float, flo
     assert not above or made.load(above[0]) > RAISE_LIMIT * 0.98
 
 
-@settings(max_examples=20)
+@cases(20)
 @given(machines, st.floats(0.0, 0.1))
 @pytest.mark.slow
 def test_noise_does_not_make_it_swing(machine: tuple[float, float, int], noise: float) -> None:

@@ -153,6 +153,26 @@ def test_right_hashes_of_wrong_weights_do_not_help(tmp_path: Path, content: str)
         load_bundle(path)
 
 
+@pytest.mark.parametrize("name", ["model.json", "weights.safetensors"])
+def test_links_out_of_the_bundle_are_refused(tmp_path: Path, name: str) -> None:
+    """A card or weights file that is a link to a file outside of the bundle's folder is refused; a link to the whole folder is not."""
+    write_bundle(tmp_path / "model", make_card(), make_tensors())
+    (tmp_path / "linked").symlink_to(tmp_path / "model")
+    assert load_bundle(tmp_path / "linked").card.name == "tiny"
+    (tmp_path / "model" / name).rename(tmp_path / "elsewhere")
+    (tmp_path / "model" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match="link to a file outside"):
+        load_bundle(tmp_path / "model")
+
+
+def test_a_card_with_huge_pictures_is_refused() -> None:
+    """A card whose pictures are 65536 pixels wide is refused when it is read; a run would take all memory."""
+    visual = {"network": "compact_visual", "picture": [65536, 65536], "frames_per_second": 4, "size": 5, "grid": 7}
+    card = {**json.loads(make_card().to_json()), "visual": visual}
+    with pytest.raises(ModelError, match=r"picture"):
+        parse_card(json.dumps(card).encode(), "card")
+
+
 def test_weights_of_another_type_are_refused(tmp_path: Path) -> None:
     """Weights of types other than float16 and float32 are refused on write and on read."""
     with pytest.raises(ModelError, match="float16 or float32"):

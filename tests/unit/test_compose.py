@@ -108,6 +108,7 @@ def test_val_and_test_share_no_source(root: Path, tmp_path: Path) -> None:
     assert first.labels == second.labels == whole.labels
 
 
+@pytest.mark.slow
 def test_the_manifest_of_a_split_makes_its_clips_again(root: Path, tmp_path: Path) -> None:
     """The manifest beside the features is the list of the scenes that were drawn."""
     _made(root, tmp_path / "features")

@@ -6,8 +6,9 @@ import json
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rigs.cases import cases
 from rigs.published_events import EPOCH_NS, MODEL, make_event, story, ulid
 
 from streamav.publish.consumer import MOST_EVENTS, Consumer
@@ -18,7 +19,7 @@ from streamav.types import EventPhase
 ALL = [describe(event, MODEL, 0.1) for number in (1, 2) for event in story(number, updates=3)]
 
 
-@settings(deadline=None, max_examples=100)
+@cases(100)
 @given(data=st.data())
 def test_duplicates_and_disorder_change_nothing(data: st.DataObject) -> None:
     """Every delivery that holds the newest message of each event gives the same final state."""

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rigs.cases import cases
 from rigs.cuda_device import StandInDevice
 from torch import Tensor, nn
 
@@ -93,7 +93,7 @@ def test_the_stand_in_shows_a_host_that_does_not_wait() -> None:
 
 
 @given(most=st.integers(1, 6), count=st.integers(1, 60))
-@examples(max_examples=40)
+@cases(40)
 def test_the_host_waits_once_for_each_piece_and_at_its_end(most: int, count: int) -> None:
     """The host does not wait between the copies and the launch of a piece, and no work is in flight when a call returns."""
     device = StandInDevice()
@@ -228,6 +228,7 @@ def test_every_precision_passes_its_comparison_and_is_kept(name: str, bundle: Bu
         engine.network("smell")
 
 
+@pytest.mark.slow
 def test_only_encoders_are_lowered_and_only_their_layers(bundle: Bundle) -> None:
     """Encoders in half precision return float32, and the weights of the localizer are not changed."""
     plain, low = build_modules(bundle), lower(build_modules(bundle), "bf16")

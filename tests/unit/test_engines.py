@@ -524,6 +524,7 @@ def opened(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Eng
     return cache
 
 
+@pytest.mark.slow
 def test_the_cpu_engine_equals_torch_at_every_batch_size(tiny_bundle: Bundle, opened: EngineCache) -> None:
     """The exported batch axis is free: 1, 2, 3 and 17 inputs give torch's results."""
     fast = open_engine(tiny_bundle, ModelSettings(engine="cpu", threads=1), opened)
@@ -549,6 +550,7 @@ def test_the_cpu_engine_equals_torch_at_every_batch_size(tiny_bundle: Bundle, op
                 np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_network_contract(tiny_bundle: Bundle, opened: EngineCache) -> None:
     """Names, shapes and order of the four networks' outputs are those on which the extractor and the localizer rely."""
     engine = open_engine(tiny_bundle, ModelSettings(engine="cpu", threads=1), opened)
@@ -566,6 +568,7 @@ def test_the_network_contract(tiny_bundle: Bundle, opened: EngineCache) -> None:
         engine.network("audio")(np.zeros((1, 5, 5), np.float32))
 
 
+@pytest.mark.slow
 def test_a_weakly_supervised_model_gives_the_same_four_outputs(tmp_path: Path) -> None:
     """A weakly supervised network's relevance is the probability of any class but background."""
     bundle = make_tiny_bundle(tmp_path / "weak", "weakly")
@@ -577,6 +580,7 @@ def test_a_weakly_supervised_model_gives_the_same_four_outputs(tmp_path: Path) -
     np.testing.assert_allclose(classes, segments.mean(axis=1)[:, :-1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_built_engine_starts_without_torch(tiny_bundle: Bundle, opened: EngineCache) -> None:
     """A process that finds its engine in the cache runs and never imports torch."""
     program = f"""
@@ -674,6 +678,7 @@ def test_code_that_only_reads_weight_files_is_in_no_key(tmp_path: Path) -> None:
     assert len(set(digests)) == 4
 
 
+@pytest.mark.slow
 def test_a_card_that_differs_asks_the_reference_again(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reference's answers are kept for engines of one model; the same weights with another log-mel offset are another model."""
     from streamav.engines import making
@@ -690,6 +695,7 @@ def test_a_card_that_differs_asks_the_reference_again(tiny_bundle: Bundle, monke
     assert making._reference_answers(other, modules).samples.patches.min() == pytest.approx(np.log(0.01))
 
 
+@pytest.mark.slow
 def test_another_model_is_another_engine(tiny_bundle: Bundle, opened: EngineCache) -> None:
     """The key holds the hash of the weights, the recipe and the libraries."""
     recipe = load_recipe("cpu-fp32")
@@ -707,6 +713,7 @@ def test_missing_encoders_are_named(tmp_path: Path, tiny_bundle: Bundle) -> None
         open_engine(Bundle(card, tiny_bundle.path), ModelSettings(engine="torch", weights_dir=tmp_path), EngineCache(tmp_path))
 
 
+@pytest.mark.slow
 def test_the_commands_list_verify_and_clear(
     opened: EngineCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -727,6 +734,7 @@ def test_the_commands_list_verify_and_clear(
     assert "none" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_verify_fails_when_an_engine_answers_otherwise(
     opened: EngineCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

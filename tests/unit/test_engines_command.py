@@ -46,6 +46,18 @@ def lay_another_model(cache: EngineCache) -> None:
     cache.get(EntryKey("cpu", "fp32", {"weights": "abc"}), lambda _: facts)  # type: ignore[arg-type,return-value]
 
 
+def test_an_empty_cache_is_listed_verified_and_cleared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first build there is nothing to list, verify or remove, and none of this is an error."""
+    monkeypatch.setenv("STREAMAV_HOME", str(tmp_path))
+    tree = listed(capsys)
+    assert (tree["engines"], tree["damaged"]) == ([], {})
+    assert main(["engines", "verify"]) == 0
+    assert main(["engines", "clear"]) == 0
+    assert "removed 0 engines" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_list_shows_what_each_costs_and_how_far_it_is_off(cache: EngineCache, capsys: pytest.CaptureFixture[str]) -> None:
     """`list` shows key, model, recipe, size, seconds to build, time of a segment, comparison, and that the engine would be used."""
@@ -82,6 +94,7 @@ def test_list_says_why_an_engine_is_stale(cache: EngineCache, capsys: pytest.Cap
     assert capsys.readouterr().out.count("stale, not checked") == 2
 
 
+@pytest.mark.slow
 def test_list_says_what_this_machine_cannot_run(
     cache: EngineCache, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +108,7 @@ def test_list_says_what_this_machine_cannot_run(
     assert "torch-fp32" not in last
 
 
+@pytest.mark.slow
 def test_verify_fails_on_a_damaged_engine(cache: EngineCache, capsys: pytest.CaptureFixture[str]) -> None:
     """`verify` ends with exit status 6, the key and the damage; `list` names the engine too, and the next use builds it again."""
     (entry,) = cache.entries()
@@ -106,6 +120,7 @@ def test_verify_fails_on_a_damaged_engine(cache: EngineCache, capsys: pytest.Cap
     assert listed(capsys)["damaged"] == {entry.digest[:16]: "audio.onnx is damaged"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "left"),
     [
@@ -127,6 +142,7 @@ def test_clear_removes_what_was_named(
     assert sorted(str(entry.facts["model"]) for entry in cache.entries()) == left
 
 
+@pytest.mark.slow
 def test_clear_stale_removes_the_damaged(cache: EngineCache, capsys: pytest.CaptureFixture[str]) -> None:
     """`clear --stale` also removes damaged engines, since they cannot be used."""
     (entry,) = cache.entries()
@@ -154,6 +170,7 @@ def test_build_goes_where_it_is_told_and_anew_when_forced(
     assert (after.path / "entry.json").stat().st_mtime_ns > inode[1]
 
 
+@pytest.mark.slow
 def test_a_forced_build_that_fails_is_no_success(
     tiny_bundle: Path, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rigs.cases import cases
 from rigs.published_events import MODEL, events, make_event
 
 from streamav.errors import ShapeError
@@ -92,7 +93,7 @@ def test_the_example_of_the_contract_comes_back_as_it_was() -> None:
     assert list(again) == list(tree)
 
 
-@settings(deadline=None, max_examples=60)
+@cases(60)
 @given(event=events())
 def test_every_key_is_there_with_the_type_of_the_contract(event: Event) -> None:
     """Every event is encoded with every key of the contract, with the right type, and with no other key."""
@@ -118,7 +119,7 @@ def test_a_removed_or_retyped_key_is_noticed(key: str) -> None:
         decode(json.dumps({k: v for k, v in tree.items() if k != key} | ({"schema": "x/2"} if key == "schema" else {})).encode())
 
 
-@settings(deadline=None, max_examples=100)
+@cases(100)
 @given(event=events(), latency_s=st.floats(-10, 1e5))
 def test_decoding_what_was_encoded_gives_the_same_message(event: Event, latency_s: float) -> None:
     """Encoding and decoding lose and change nothing, and the values are those of the event."""
@@ -162,7 +163,7 @@ def test_an_event_that_breaks_the_contract_is_not_published(change: dict[str, ob
         encode(replace(make_event(), **change), MODEL, 0.1)  # type: ignore[arg-type]
 
 
-@settings(deadline=None, max_examples=200)
+@cases(200)
 @given(data=st.binary(max_size=400) | st.text(max_size=200).map(str.encode) | st.just(b"[" * 100_000) | st.just(b'{"a":' * 50_000))
 def test_hostile_bytes_give_one_clear_error(data: bytes) -> None:
     """For any bytes decode returns a message or raises MessageError, and no other error."""
@@ -170,7 +171,7 @@ def test_hostile_bytes_give_one_clear_error(data: bytes) -> None:
         decode(data)
 
 
-@settings(deadline=None, max_examples=150)
+@cases(150)
 @given(data=st.data())
 def test_a_message_with_one_key_replaced_is_read_or_refused(data: st.DataObject) -> None:
     """Any JSON value at any key is accepted or refused with the name of the key, never with another error."""

@@ -14,6 +14,7 @@ from rigs.mqtt_connection import FakeBroker
 from rigs.published_events import MODEL, SCORES, dice, make_event, story, ulid
 
 from streamav.config import BackoffSettings, MqttSettings, OutboxSettings
+from streamav.publish.client import ConnectionFailedError
 from streamav.publish.consumer import Consumer
 from streamav.publish.message import EventMessage, decode
 from streamav.publish.mqtt import MqttIdentity, MqttSink
@@ -143,6 +144,7 @@ async def test_a_crash_is_told_as_restart_at_the_next_start(tmp_path: Path) -> N
     await crashed.start()
     crashed.event(make_event(1), 0.1)
     await until(lambda: bool(messages(broker)) and retained(broker).get("porch/class/bark/state") == "ON")
+    await crashed._pending.store.settle()  # without it the new may be sent twice, which subscribers drop
     assert crashed._task is not None
     crashed._task.cancel()
     await asyncio.wait([crashed._task])
@@ -285,7 +287,140 @@ async def test_an_absent_broker_never_stops_the_run(tmp_path: Path, caplog: pyte
     await sink.close()
     assert sum("connection refused" in record.message for record in caplog.records) == 1
     assert sink.counters.queue_depth == 6
-    assert "not delivered" in caplog.text
+    assert "they stay for the next start messages=6" in caplog.text
+    assert sink.shortfall == "6 messages were not delivered"
+
+
+async def test_what_could_not_be_delivered_is_delivered_by_the_next_start(tmp_path: Path) -> None:
+    """Messages of a run without a broker are delivered by the next start, in order and once; a third start has nothing to deliver."""
+    absent = FakeBroker(failures=repeat(Failure(reason="connection refused")))
+    sink = make_sink(absent, tmp_path)
+    await sink.start()
+    for number in (1, 2):
+        for event in story(number, updates=1):
+            sink.event(event, 0.1)
+    await sink.close()
+    broker = FakeBroker()
+    for expected in ([(ulid(number), seq) for number in (1, 2) for seq in (1, 2, 3)], []):
+        later = make_sink(broker, tmp_path)
+        await later.start()
+        await later.close()
+        assert [(m.id, m.seq) for m in messages(broker)] == expected
+        assert later.shortfall is None
+        broker.log.clear()
+
+
+async def test_without_a_state_folder_the_log_says_that_messages_are_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """When nothing can be stored, closing says that the messages are lost, and does not promise a next start."""
+    sink = make_sink(FakeBroker(failures=repeat(Failure(reason="connection refused"))), Path("/proc/nothing"))
+    await sink.start()
+    sink.event(make_event(1), 0.1)
+    await sink.close()
+    assert "are lost" in caplog.text
+    assert "next start" not in caplog.text
+
+
+async def test_a_file_run_again_after_a_crash_uses_no_id_twice(tmp_path: Path) -> None:
+    """A replay gives the same ids. One that a start has ended with `restart` is replaced, at every later start, so each id has one end."""
+    broker = FakeBroker()
+    for crash in (True, True, False):
+        sink = make_sink(broker, tmp_path)
+        sink._random = dice(len(broker.log))
+        await sink.start()
+        for event in story(1, updates=0)[: 1 if crash else 2]:
+            sink.event(event, 0.1)
+        if not crash:
+            await sink.close()
+            continue
+        await until(lambda current=sink: current.counters.connected and not current.counters.queue_depth)  # type: ignore[misc]
+        await sink._pending.store.close()
+        assert sink._task is not None
+        sink._task.cancel()
+        await asyncio.wait([sink._task])
+        sink._folder.release()
+    told = messages(broker)
+    assert len({message.id for message in told}) == 3
+    for event_id in {message.id for message in told}:
+        assert [message.type for message in told if message.id == event_id] == ["new", "end"]
+        assert event_id[:10] == ulid(1)[:10]
+
+
+async def test_a_refused_message_does_not_block_the_next(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A message that the broker refuses is set aside; the reason is logged once with what to do, and later messages go on."""
+    broker = FakeBroker(refusals={"streamav/porch/event": 0x87})
+    sink = make_sink(broker, tmp_path)
+    await sink.start()
+    for event in story(1, updates=1):
+        sink.event(event, 0.1)
+    await until(lambda: not sink.counters.queue_depth)
+    broker.refusals.clear()
+    for event in story(2, updates=0):
+        sink.event(event, 0.1)
+    await sink.close()
+    assert [m.id for m in messages(broker)] == [ulid(2)] * 2
+    assert sink.counters.refused == 3
+    assert sum("access list denies" in record.message for record in caplog.records) == 1
+
+
+async def test_a_message_that_costs_the_connection_again_and_again_is_set_aside(tmp_path: Path) -> None:
+    """A message at which the broker always closes, without a reason, is shortened after three times and set aside after six."""
+    broker = FakeBroker()
+    sizes: list[int] = []
+
+    class Picky(FakeBroker):
+        async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:
+            if topic == "streamav/porch/event" and ulid(1).encode() in payload:
+                sizes.append(len(payload))
+                raise ConnectionFailedError(Failure(reason="the broker closed the connection", closed=True))
+            await super().publish(topic, payload, qos=qos, retain=retain, schema=schema)
+
+    broker = Picky()
+    sink = make_sink(broker, tmp_path)
+    await sink.start()
+    sink.event(make_event(1, seconds=10), 0.1)
+    for event in story(2, updates=0):
+        sink.event(event, 0.1)
+    await until(lambda: not sink.counters.queue_depth)
+    await sink.close()
+    assert [m.id for m in messages(broker)] == [ulid(2)] * 2
+    assert len(sizes) == 6
+    assert sizes[3] < sizes[0]
+    assert sink.counters.refused == 1
+
+
+async def test_states_are_sent_again_when_another_client_declares_us_offline(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """After `offline` on our status by another client, status and all states are sent again, and a hint is logged once."""
+    broker = FakeBroker()
+    sink = make_sink(broker, tmp_path)
+    await sink.start()
+    sink.event(make_event(1), 0.1)
+    await until(lambda: retained(broker).get("porch/class/bark/state") == "ON")
+    broker.log.clear()
+    broker.tell("streamav/status", b"offline")
+    await until(lambda: retained(broker).get("porch/class/bark/state") == "ON")
+    await until(lambda: retained(broker).get("status") == "online")
+    broker.tell("streamav/status", b"offline")
+    await until(lambda: sink.counters.restated == 2)
+    await sink.close()
+    assert sum("another client published" in record.message for record in caplog.records) == 1
+
+
+async def test_topics_of_a_source_that_is_gone_are_cleared(tmp_path: Path) -> None:
+    """The retained topics of a source that was renamed are cleared at the next start; the others stay."""
+    broker = FakeBroker()
+    first = make_sink(broker, tmp_path)
+    await first.start()
+    for event in story(1, updates=0):
+        first.event(event, 0.1)
+    await first.close()
+    settings = MqttSettings(host="broker", backoff=FAST, timeout_s=0.2)
+    renamed = MqttIdentity(model=lambda: MODEL, sources={"door": ["bark"]})
+    second = MqttSink(settings, renamed, tmp_path, random=dice(1), connect=broker.connect)
+    await second.start()
+    await second.close()
+    left = {topic: payload for topic, payload in retained(broker).items() if payload}
+    assert not any(topic.startswith("porch/") for topic in left)
+    assert {"status", "info", "door/status", "door/class/bark/state"} <= left.keys()
 
 
 async def test_a_full_outbox_loses_whole_events_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

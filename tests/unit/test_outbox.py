@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rigs.cases import cases
 from rigs.published_events import MODEL, make_event, story, ulid
 
 from streamav.publish.message import describe
@@ -31,9 +32,9 @@ def contents(outbox: Outbox) -> list[tuple[str, int]]:
 def test_a_message_stays_until_it_is_acknowledged() -> None:
     """The head stays the same until it is acknowledged; then the next message is the head."""
     outbox = Outbox(10, PLENTY)
-    first, second = (parcel(event) for event in story(1, 0))
-    outbox.put(first)
-    outbox.put(second)
+    first, second = (outbox.put(parcel(event))[0] for event in story(1, 0))
+    assert first is not None
+    assert second is not None
     assert outbox.head is first
     outbox.acknowledge(first)
     assert outbox.head is second
@@ -92,6 +93,51 @@ def test_a_message_dropped_on_its_way_is_not_taken_out_twice() -> None:
     assert contents(outbox) == [(ulid(2), 1), (ulid(2), 2)]
 
 
+def test_an_event_whose_new_is_on_its_way_keeps_its_end() -> None:
+    """When the outbox fills up while the `new` of an event is being sent, the `end` of the event stays: it is never open for ever."""
+    outbox = Outbox(3, PLENTY)
+    known = story(1, updates=0)
+    outbox.put(parcel(known[0]))
+    sending = outbox.head
+    assert sending is not None
+    outbox.sending(sending)
+    outbox.put(parcel(known[1]))
+    for number in (2, 3):
+        for event in story(number, updates=0):
+            outbox.put(parcel(event))
+    outbox.acknowledge(sending)
+    assert contents(outbox)[0] == (ulid(1), 2)
+
+
+def test_the_later_messages_of_a_dropped_event_are_dropped_too() -> None:
+    """When the beginning of an open event was dropped, its updates and its end are dropped and counted: whole events go or stay."""
+    outbox = Outbox(2, PLENTY)
+    first, update, end = (parcel(event) for event in story(1, updates=1))
+    for one in (first, parcel(make_event(2)), parcel(make_event(3))):
+        outbox.put(one)
+    assert outbox.is_gone(ulid(1))
+    assert outbox.put(update) == (None, [])
+    assert outbox.put(end) == (None, [])
+    assert outbox.dropped == 3
+    assert not outbox.is_gone(ulid(1))
+    assert contents(outbox) == [(ulid(2), 1), (ulid(3), 1)]
+
+
+def test_what_an_earlier_run_left_goes_first_and_keeps_its_ends() -> None:
+    """Restored messages go before the others. The event at the head, and one without its new, may be known, so they are not dropped."""
+    before = Outbox(10, PLENTY)
+    for event in (*story(1, updates=0), make_event(2, 3, EventPhase.END), *story(3, updates=0)):
+        before.put(parcel(event))
+    outbox = Outbox(4, PLENTY)
+    outbox.put(parcel(make_event(4)))
+    outbox.restore(before)
+    for event in story(5, updates=0):
+        outbox.put(parcel(event))
+    left = contents(outbox)
+    assert left[:3] == [(ulid(1), 1), (ulid(1), 2), (ulid(2), 3)]
+    assert not any(event_id == ulid(3) for event_id, _ in left)
+
+
 def test_the_bound_in_bytes_holds_even_for_one_message() -> None:
     """A message larger than the bound is dropped and counted."""
     outbox = Outbox(10, 500)
@@ -99,7 +145,7 @@ def test_the_bound_in_bytes_holds_even_for_one_message() -> None:
     assert (len(outbox), outbox.bytes, outbox.dropped) == (0, 0, 1)
 
 
-@settings(deadline=None, max_examples=100)
+@cases(100)
 @given(
     steps=st.lists(st.tuples(st.integers(1, 6), st.booleans()), max_size=60),
     max_messages=st.integers(1, 8),
@@ -114,6 +160,7 @@ def test_bounds_order_and_wholeness(steps: list[tuple[int, bool]], max_messages:
         if acknowledge and (head := outbox.head) is not None:
             assert head.message is not None
             taken.append((head.event_id, head.message.seq))
+            outbox.sending(head)
             outbox.acknowledge(head)
             continue
         sequence = sequences[number] = sequences.get(number, 0) + 1

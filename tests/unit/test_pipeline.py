@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rigs.cases import cases
 from rigs.roles import LABELS, PICTURE, FakeClock, FakeExtractor, FakeLocalizer, FakeSource, RecordingSink, seconds
 
 from streamav.errors import CaptureError, EngineError, ShapeError
@@ -102,7 +103,7 @@ def test_an_open_event_ends_with_the_file() -> None:
     assert spans(run.sink.events) == [("bark", 10.0, 13.0, EndReason.ENDED)]
 
 
-@settings(max_examples=20)
+@cases(20)
 @given(st.sampled_from([160, 1000, 1024, 4410, 16000]), st.sampled_from(["1", "max"]), st.integers(1, 5), st.integers(1, 4))
 def test_events_do_not_depend_on_blocks_queue_or_speed(block: int, speed: str, queue: int, latency: int) -> None:
     """Live equals offline: equal segments give equal events, except for wall-clock times."""

@@ -9,7 +9,7 @@ from rigs.media_clips import write_clip
 
 from streamav.cli import main
 from streamav.errors import DataError
-from streamav.evaluation.recordings import Span, labels_of, read_labels
+from streamav.evaluation.recordings import Span, labels_of, read_labels, read_off_screen
 
 HEADER = "file,class_slug,onset_s,offset_s\n"
 
@@ -74,3 +74,19 @@ def test_a_table_that_gives_no_second_ends_the_command_with_7(
     printed = capsys.readouterr()
     assert says in printed.err
     assert printed.out == ""
+
+
+def test_notes_tell_which_recordings_have_a_sound_off_screen(tmp_path: Path) -> None:
+    """A note with off-screen, voice-over or narrator marks its recording; the column may be missing."""
+    rows = 'a.mp4,none,,,"sure; voices off-screen"\nb.mp4,none,,,a quiet room\nc.mp4,none,,,Narrator over a hangar\n'
+    (tmp_path / "labels.csv").write_text(HEADER.strip() + ",notes\n" + rows)
+    assert read_off_screen(tmp_path / "labels.csv") == {"a.mp4", "c.mp4"}
+    (tmp_path / "labels.csv").write_text(HEADER + "a.mp4,none,,\n")
+    assert read_off_screen(tmp_path / "labels.csv") == set()
+
+
+@pytest.mark.parametrize("latency", ["0", "11", "2,", "two", "1;2"])
+def test_a_wrong_latency_is_refused_before_anything_runs(latency: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error names what a latency may be; the folder is not looked at."""
+    assert main(["recordings", str(tmp_path / "missing"), "--latency", latency]) == 2
+    assert "--latency must be numbers from 1 to 10" in capsys.readouterr().err

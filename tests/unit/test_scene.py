@@ -5,9 +5,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rigs.cases import cases
 from rigs.roles import FakeClock
 
 from streamav.capture.scene import (
@@ -50,7 +51,7 @@ def test_the_default_scene_has_every_kind_once_and_what_misleads() -> None:
 
 
 @given(seconds=st.floats(1.0, 200.0), seed=st.integers(0, 1_000))
-@settings(max_examples=40, deadline=None)
+@cases(40)
 def test_every_script_keeps_to_its_length(seconds: float, seed: int) -> None:
     """Truth lies inside the scene, and events of one kind never overlap."""
     truth = make_script(seconds, seed).truth
@@ -79,7 +80,7 @@ def test_a_kind_is_drawn_and_heard_the_same_from_the_same_seed(kind: str) -> Non
 
 
 @given(kind=st.sampled_from(KINDS), seed=st.integers(0, 10_000), tenths=st.integers(1, 40))
-@settings(max_examples=60, deadline=None)
+@cases(60)
 def test_sounds_stay_in_range_and_are_heard_in_every_second(kind: str, seed: int, tenths: int) -> None:
     """Every synthesized sound is finite, within [-1, 1], and above -40 dBFS in each of its whole seconds."""
     sound = synthesize(kind, tenths / 10, np.random.default_rng(seed))
@@ -128,7 +129,7 @@ cues = st.builds(
     seed=st.integers(0, 100),
     size=st.sampled_from([700, 1_600, 16_000, 200_000]),
 )
-@settings(max_examples=20, deadline=None)
+@cases(20)
 def test_sound_in_blocks_is_the_sound_rendered_at_once(seconds: float, heard: list[Cue], seed: int, size: int) -> None:
     """The blocks equal the sound rendered at once, bit for bit, for any block size and for cues that overlap or exceed the scene."""
     script = Script(seconds=seconds, cues=tuple(heard), seed=seed)
@@ -142,6 +143,7 @@ def test_the_default_scene_sounds_as_it_always_did() -> None:
     assert np.array_equal(render_sound(DEFAULT_SCRIPT), whole_sound(DEFAULT_SCRIPT))
 
 
+@pytest.mark.slow
 def test_a_long_scene_is_not_in_memory_at_once() -> None:
     """An hour takes no more memory than a minute."""
     tracemalloc.start()

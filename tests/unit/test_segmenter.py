@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rigs.cases import cases
 
 from streamav.errors import ShapeError
 from streamav.segmenter import Segmenter, SegmenterOptions
@@ -73,7 +74,7 @@ def test_whole_seconds_hold_exactly_their_samples_and_the_pictures_on_display() 
 
 
 @given(cuts=st.lists(st.integers(1, 55_999), max_size=30), order=st.randoms(use_true_random=False), gap=st.integers(0, 20_000))
-@settings(max_examples=60, deadline=None)
+@cases(60)
 def test_blocks_and_interleaving_change_nothing(cuts: list[int], order: object, gap: int) -> None:
     """Any split of the same sound, also with a gap, in any interleaving with the pictures gives the same segments."""
     before, after = sound(2), sound(1.5, seed=1)
@@ -92,7 +93,7 @@ def test_blocks_and_interleaving_change_nothing(cuts: list[int], order: object, 
     overlap=st.integers(-3_000, 3_000),
     cuts=st.lists(st.integers(1, 23_999), max_size=10),
 )
-@settings(max_examples=60, deadline=None)
+@cases(60)
 def test_how_a_jittering_block_is_split_does_not_matter(overlap: int, cuts: list[int]) -> None:
     """A block with an early or late time stamp gives the same segments in one piece or in several."""
     first, late = sound(1.5), sound(1.5, seed=2)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
+from rigs.cases import cases
 from rigs.gpu_engines import NAMES, World, asked
 
 from streamav.bundle import Bundle, load_bundle
@@ -93,7 +93,7 @@ def test_a_precision_without_an_engine(world: World) -> None:
         world.ranked("auto", "int8")
 
 
-@examples(max_examples=40)
+@cases(40)
 @given(
     missing=st.sets(st.sampled_from(["tensorrt", "cuda", "cpu"])),
     built=st.dictionaries(
@@ -199,6 +199,7 @@ def beside(world: World, engine: str = "auto", precision: str = "auto") -> tuple
     return opened.name, opened.coming if isinstance(opened, SwapEngine) else None
 
 
+@pytest.mark.slow
 def test_a_slow_build_goes_beside_the_run(world: World) -> None:
     """The best engine that is quick to make runs at once, and nothing slow is compiled in this process."""
     world.makers["tensorrt"].takes_long = True
@@ -222,6 +223,7 @@ def test_what_lies_ready_stands_in_however_slow_it_was_to_make(world: World) -> 
     assert beside(world, "tensorrt") == ("stand-in-tensorrt-fp16", None)
 
 
+@pytest.mark.slow
 def test_an_engine_asked_for_by_name_is_made_beside_too(world: World) -> None:
     """The stand-in is on no better device than asked for; an engine that cannot run here is refused at once."""
     for maker in world.makers.values():
@@ -235,6 +237,7 @@ def test_an_engine_asked_for_by_name_is_made_beside_too(world: World) -> None:
         beside(world, "tensorrt")
 
 
+@pytest.mark.slow
 def test_whoever_does_not_ask_for_it_waits(world: World) -> None:
     """Without `beside` (training, bench, replay at full speed) the wanted engine is made in this process."""
     world.makers["tensorrt"].takes_long = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rigs.roles import EPOCH_NS, LABELS, FakeLocalizer, features
 
@@ -56,20 +57,20 @@ def test_a_dropped_second_is_stood_in_for_by_the_one_before() -> None:
     made.push(*loud(*range(10)))
     assert made.push(features(12, 0.7)) == [SourceState.DEGRADED]
     assert made.windows[-1][-4:] == [(9, LOUD), (10, LOUD), (11, LOUD), (12, 0.7)]
-    assert [event.phase for event in made.events] == [EventPhase.NEW, EventPhase.UPDATE]
+    assert [event.phase for event in made.events[-2:]] == [EventPhase.UPDATE, EventPhase.UPDATE]
     assert made.push(*loud(*range(13, 22))) == []
     assert made.push(*loud(22)) == [SourceState.ONLINE]
 
 
 def test_where_a_whole_window_is_missing_a_new_stretch_begins() -> None:
-    """Events end at the last segment that arrived, and ten new segments are needed."""
+    """Events end at the last segment that arrived, and ten new segments are needed to be online."""
     made = Stages()
     made.push(*loud(*range(10)))
     assert made.push(*loud(30)) == [SourceState.WARMING_UP]
     assert (made.events[-1].phase, made.events[-1].end_reason) == (EventPhase.END, EndReason.SOURCE_LOST)
     assert made.events[-1].end_ns == 10_000_000_000
     assert made.push(*loud(*range(31, 40))) == [SourceState.ONLINE]
-    assert len(made.windows) == 2
+    assert [len(window) for window in made.windows[-9:]] == [10, 3, 4, 5, 6, 7, 8, 9, 10]
 
 
 @pytest.mark.parametrize("lacking", [SILENT, Quality(picture_missing=True)], ids=["sound", "picture"])
@@ -88,7 +89,8 @@ def test_what_never_arrived_is_never_said_to_arrive(lacking: Quality) -> None:
     made = Stages()
     for one in loud(*range(12), quality=lacking):
         made.stages.push(one)
-    assert made.stages.changes == [(SourceState.DEGRADED, f"no {'picture' if lacking.picture_missing else 'sound'} for 10 s")]
+    what = "picture" if lacking.picture_missing else "sound"
+    assert made.stages.changes == [(SourceState.DEGRADED, f"no {what} arrives: check that the camera sends both, and its cables")]
 
 
 @pytest.mark.parametrize("lacking", [SILENT, Quality(picture_missing=True)], ids=["sound", "picture"])
@@ -109,7 +111,7 @@ def test_the_wall_clock_is_asked_only_when_there_are_scores() -> None:
 
     made = Stages()
     made.stages = SourceStages(made.stages._options, 1, epoch_ns)
-    made.push(*loud(*range(9)))
+    made.push(*loud(0, 1))
     assert made.stages.interrupt(EndReason.SHUTDOWN) == []
     assert not asked
     made.push(*loud(*range(20, 31)))
@@ -129,3 +131,62 @@ def test_an_open_event_keeps_its_start_while_the_clock_is_followed() -> None:
     made.push(*loud(*range(18, 21)))
     assert made.events[-1].id != made.events[0].id
     assert made.events[-1].epoch_ns == EPOCH_NS + 5_000_000
+
+
+# The first ten seconds, and a short loss
+
+
+def test_an_event_in_the_first_ten_seconds_is_provisional_until_a_window_is_full() -> None:
+    """Something loud from the start is told after three seconds, unconfirmed; with the tenth it is confirmed. Until then it warms up."""
+    made = Stages()
+    assert made.push(*loud(*range(9))) == []
+    assert made.stages.state is SourceState.WARMING_UP
+    assert [event.newest_end_ns for event in made.events if event.phase is EventPhase.NEW] == [3_000_000_000]
+    assert not any(event.confirmed for event in made.events)
+    assert made.push(*loud(9)) == [SourceState.ONLINE]
+    assert made.events[-1].confirmed
+    assert len({event.id for event in made.events}) == 1
+
+
+def test_what_a_full_window_does_not_see_is_retracted() -> None:
+    """Short windows see an event that the full window does not: it is retracted, and was never confirmed."""
+    made = Stages()
+    made.push(*(replace(one, audio=one.audio * 0.0) for one in loud(*range(10))))
+    assert made.events == []
+    doubted = Stages()
+    for one in loud(*range(10)):
+        window, events = doubted.stages.push(one)
+        assert events == []
+        if window is not None:
+            (scores,) = FakeLocalizer().localize([window])
+            quiet = len(window.segments) == 10
+            kept = replace(scores, class_probabilities=np.roll(scores.class_probabilities, -1, axis=1)) if quiet else scores
+            doubted.events += doubted.stages.score(kept)
+    assert (doubted.events[-1].phase, doubted.events[-1].end_reason) == (EventPhase.END, EndReason.RETRACTED)
+    assert not any(event.confirmed for event in doubted.events)
+
+
+@pytest.mark.parametrize(("lost_s", "windows"), [(0, [10]), (3, [10]), (4, [3])])
+def test_a_loss_of_at_most_three_seconds_keeps_the_window(lost_s: int, windows: list[int]) -> None:
+    """After a loss of up to 3 s the first segment completes a full window; its event is a new one. After a longer one it warms up."""
+    made = Stages()
+    made.push(*loud(*range(12)))
+    made.events += made.stages.lose()
+    assert (made.events[-1].phase, made.events[-1].end_reason) == (EventPhase.END, EndReason.SOURCE_LOST)
+    made.stages.announce(SourceState.LOST, "unplugged")
+    made.stages.announce(SourceState.WARMING_UP, "back")
+    made.windows.clear()
+    first = 12 + lost_s
+    states = made.push(*loud(*range(first, first + 3)))
+    assert [len(window) for window in made.windows][: len(windows)] == windows
+    assert (states[-1] is SourceState.ONLINE) == (lost_s <= 3)
+    assert made.events[-1].start_ns == first * 1_000_000_000
+
+
+def test_a_short_loss_is_not_blamed_on_the_machine() -> None:
+    """The seconds of a loss were not skipped: the source is online again, not degraded."""
+    made = Stages()
+    made.push(*loud(*range(12)))
+    made.stages.lose()
+    made.stages.announce(SourceState.LOST, "unplugged")
+    assert made.push(*loud(14)) == [SourceState.LOST, SourceState.ONLINE]

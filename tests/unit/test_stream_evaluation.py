@@ -215,6 +215,7 @@ def test_a_stream_too_short_to_score_is_refused() -> None:
         score_streams([ScoredStream(np.ones((1, T, 4)), np.zeros(T, dtype=np.int64))], PILOT)
 
 
+@pytest.mark.slow
 def test_the_bootstrap_holds_the_mean_and_narrows_with_clips() -> None:
     """The interval contains the ratio, and with a hundred times as many clips it is about ten times narrower."""
     random = np.random.default_rng(0)

@@ -200,6 +200,7 @@ def test_thresholds_may_differ_by_latency() -> None:
     assert [one.event_f1 for one in both] == [one.event_f1 for one in alone]
 
 
+@pytest.mark.slow
 def test_several_seeds_give_mean_deviation_and_a_bootstrap_over_all_streams() -> None:
     """The pooled row covers the streams of all seeds; the rows of the seeds cover the streams of each."""
     seeds = [[made(1), made(2)], [made(3), made(4)]]

@@ -44,7 +44,8 @@ def _study(seeds: int = 2) -> Study:
     return Study(data=_data(), seeds=range(seeds), train=TRAIN, plan=PLAN)
 
 
-@pytest.mark.parametrize("key", [pytest.param(row.key, marks=[pytest.mark.slow] if place > 1 else []) for place, row in enumerate(ROWS)])
+@pytest.mark.slow
+@pytest.mark.parametrize("key", [row.key for row in ROWS])
 def test_every_row_trains_and_is_judged(key: str, tmp_path: Path) -> None:
     """Each row gives one figure for each seed, for clips and streams, and a line of the table."""
     row = next(row for row in ROWS if row.key == key)
@@ -56,6 +57,7 @@ def test_every_row_trains_and_is_judged(key: str, tmp_path: Path) -> None:
     assert row.name in study_table([result])
 
 
+@pytest.mark.slow
 def test_rows_that_are_there_are_not_run_again_and_others_are_refused(tmp_path: Path) -> None:
     """A second call reads the results; with other settings it raises an error that says what to do."""
     rows = [ROWS[0]]

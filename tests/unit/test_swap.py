@@ -273,6 +273,7 @@ def test_a_failed_build_is_one_warning(
     assert world.makers["tensorrt"].compiled == []
 
 
+@pytest.mark.slow
 def test_what_was_built_is_compared_again_before_it_is_used(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -185,6 +185,7 @@ class HandedThrough(nn.Module):
         return left, right + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_an_input_is_never_an_output(precision: str) -> None:
     """An input that is also an output comes out of an operator with the same numbers, since an engine's input cannot be its output."""
@@ -203,6 +204,7 @@ class Uncovered(nn.Module):
         return torch.special.i0(x), torch.log1p(x)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
 def test_an_operator_without_a_converter_is_found() -> None:
     """The check names operators that are not covered, and those that are covered for fixed shapes only."""

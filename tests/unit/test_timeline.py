@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rigs.cases import cases
 
 from streamav.capture.timeline import Kind, Timeline, steady_start
 
@@ -104,7 +105,7 @@ def test_wrong_time_stamps_again_and_again_change_nothing(kind: Kind, off_s: int
 
 
 @given(leap_s=st.one_of(st.integers(-100_000, -1), st.integers(62, 100_000)), sound_after_s=st.floats(-0.7, 0.7))
-@settings(max_examples=50, deadline=None)
+@cases(50)
 def test_a_leap_of_the_stream_is_no_leap_of_the_media_clock(leap_s: int, sound_after_s: float) -> None:
     """When a stream starts its time stamps anew, both kinds go on where they were and stay in step."""
     items = stream(10, sound_after_s)
@@ -113,7 +114,7 @@ def test_a_leap_of_the_stream_is_no_leap_of_the_media_clock(leap_s: int, sound_a
 
 
 @given(pause_s=st.floats(0.2, 59.0), sound_after_s=st.floats(-0.7, 0.7))
-@settings(max_examples=50, deadline=None)
+@cases(50)
 def test_a_pause_of_the_recording_stays_a_pause(pause_s: float, sound_after_s: float) -> None:
     """A gap of some seconds in both kinds is real: it is not closed up."""
     pause = round(pause_s * SECOND)
@@ -132,6 +133,7 @@ def test_a_gap_of_one_kind_stays_a_gap(kind: Kind, sound_after_s: float, gap_s: 
     assert farthest(place(items)) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sound", "picture"])
 @pytest.mark.parametrize("sound_after_s", [-3.0, -0.7, 0.0, 0.7, 3.0])
 @pytest.mark.parametrize("step_s", [-30, -2, 2, 30, 3_000])
@@ -238,7 +240,7 @@ def mishaps(seed: int) -> list[Item]:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None, derandomize=True)  # a pause that undoes an earlier step by chance has two readings
+@settings(cases(60), derandomize=True)  # a pause that undoes an earlier step by chance has two readings
 def test_any_mixture_of_mishaps_leaves_sound_and_picture_in_step(seed: int) -> None:
     """Outliers, steps, pauses, wraps, restarts and missing stamps: never 100 ms apart, and the total right within 1 s."""
     items = mishaps(seed)

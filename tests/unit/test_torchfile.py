@@ -20,9 +20,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rigs.authors_networks import TENSORS, authors_network
+from rigs.cases import cases
 
 from streamav.errors import ModelError
 from streamav.networks.files.torchfile import LEGACY_MAGIC, LEGACY_VERSION, read_checkpoint
+from streamav.networks.files.unpickle import RefusedError, run_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -229,6 +231,15 @@ def test_programs_that_ask_for_memory_are_refused(tmp_path: Path, write: Callabl
             read_checkpoint(write(program, tmp_path / "x.pt"))
 
 
+@pytest.mark.timeout(20)  # interpreted, these would run for years, in C
+@pytest.mark.parametrize("use", [b"}hdNs", b"c__builtin__\nset\n(hdtR", b"c__builtin__\nset\n(](hdetR"], ids=["key", "set", "list"])
+def test_tuples_that_hold_each_other_many_times_are_refused(use: bytes) -> None:
+    """Nested pairs of one shared tuple, used as a key or in a set, are refused before they are hashed 2**40 times."""
+    program = b"\x80\x02)qd" + b"hdhd\x86qd" * 40 + use + b"."
+    with pytest.raises(RefusedError, match="tuples"):
+        run_program(program)
+
+
 def test_modules_that_hold_themselves_are_refused(tmp_path: Path) -> None:
     """A module that contains itself ends in an error, not in an endless loop."""
     program = b"\x80\x02chere\nnet\n)\x81q\x00}X\x08\x00\x00\x00_modules}X\x01\x00\x00\x00ah\x00ssb."
@@ -260,7 +271,7 @@ def test_torchscript_missing_and_large_files_are_refused(tmp_path: Path) -> None
 
 
 @ZIPPED
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(cases(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_never_gives_anything_but_a_model_error(tmp_path: Path, zipped: bool, data: st.DataObject) -> None:
     """A file truncated or changed at any place is read or refused; no other error occurs."""

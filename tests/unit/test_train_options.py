@@ -93,6 +93,7 @@ def test_every_option_has_its_kinds() -> None:
     assert all(TAKES.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KIND_NAMES)
 @pytest.mark.parametrize("option", [option for option in TAKES if option != "data"])
 def test_no_option_is_swallowed(option: str, kind: Kind, tmp_path: Path, asked: list[object], capsys: pytest.CaptureFixture[str]) -> None:

@@ -184,6 +184,7 @@ def test_the_best_weights_on_validation_are_kept(average: float) -> None:
     assert float((said.truth == said.decided).mean()) == pytest.approx(result.best_score)
 
 
+@pytest.mark.slow
 def test_a_tie_does_not_keep_the_least_trained_weights() -> None:
     """If every validation score is equal, the weights of the last scored epoch are kept."""
     module = network()
@@ -196,6 +197,7 @@ def test_a_tie_does_not_keep_the_least_trained_weights() -> None:
     assert not same(weights(module), first)
 
 
+@pytest.mark.slow
 def test_the_average_begins_at_the_first_weights_and_moves_with_each_step() -> None:
     """After every step the average is decay * average + (1 - decay) * weights; a run without validation ends with the average."""
     module = network()

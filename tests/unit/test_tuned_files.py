@@ -101,6 +101,7 @@ def stream(seed: int) -> FinalSegments:
     return FinalSegments(scores, truth)
 
 
+@pytest.mark.slow
 def test_tuning_on_streams_tells_what_it_comes_to() -> None:
     """The result has figures, curve and remarks of the chosen settings; one stream gives no check, and no stream is refused."""
     found = tuned_on_streams(CARD, [stream(1), stream(2)], Asked(0.0, 2))

@@ -8,9 +8,10 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rigs.cases import cases
 from rigs.live_events import LABELS, live_events
 from rigs.random_scores import PROBABILITIES
 
@@ -44,7 +45,7 @@ streams = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=3).map(lambda
 
 
 @given(streams)
-@settings(max_examples=8)
+@cases(8)
 def test_the_table_counts_as_the_evaluation_does(drawn: list[FinalSegments]) -> None:
     """Hits, false alarms and background false alarms of every setting are those of count_events on the events of a live run."""
     table = operating_table(drawn, SMALL)
@@ -105,7 +106,7 @@ def tuned(table: OperatingTable, budget: float, least: int) -> EventCounts | Non
 
 
 @given(streams, st.integers(1, 12))
-@settings(max_examples=40)
+@cases(40)
 def test_the_budget_is_kept_and_more_of_it_never_gives_less(drawn: list[FinalSegments], least: int) -> None:
     """On the tuned streams alarms keep the budget, event-F1 never falls with a larger budget, and results are reproducible."""
     table = operating_table(drawn, SMALL)
@@ -124,7 +125,7 @@ def test_the_budget_is_kept_and_more_of_it_never_gives_less(drawn: list[FinalSeg
 
 
 @given(streams)
-@settings(max_examples=25)
+@cases(25)
 def test_own_settings_are_never_worse_than_those_for_all(drawn: list[FinalSegments]) -> None:
     """Settings for each class are at least as good as any single set for all classes that keeps the budget."""
     table = operating_table(drawn, SMALL)
@@ -223,7 +224,7 @@ quiet = st.integers(0, 2**32 - 1).map(lambda seed: 0.99 * np.random.default_rng(
 
 @pytest.mark.slow
 @given(st.lists(quiet, min_size=1, max_size=3), st.sampled_from([0.0, 20.0, 100.0, 1000.0]))
-@settings(max_examples=30)
+@cases(30)
 def test_quiet_recordings_are_brought_within_the_budget(recordings: list[NDArray[np.float64]], budget: float) -> None:
     """After raising, a live run over the recordings has the stated number of alarms, within the budget, and no threshold falls."""
     table = quiet_table(recordings, [START] * 3)
@@ -238,7 +239,7 @@ def test_quiet_recordings_are_brought_within_the_budget(recordings: list[NDArray
 
 
 @given(quiet)
-@settings(max_examples=30)
+@cases(30)
 def test_less_budget_never_asks_for_less(recording: NDArray[np.float64]) -> None:
     """The sum of raises falls with a larger budget, alarms never rise with a threshold, and a large budget changes nothing."""
     table = quiet_table([recording], [START] * 3)

@@ -149,6 +149,7 @@ def _renamed(key: str, renamed: dict[str, str]) -> str:
     return key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("supervision", SUPERVISIONS)
 @pytest.mark.parametrize("prior", get_args(Prior))
 def test_every_window_length_gives_finite_answers_of_the_right_shape(supervision: Supervision, prior: str) -> None:

@@ -44,6 +44,14 @@ def test_reset_asks_for_ten_new_segments() -> None:
     assert [window is not None for window in windows] == [False] * 9 + [True]
 
 
+@given(st.integers(1, 10), st.integers(1, 25))
+def test_short_windows_begin_where_the_stretch_begins(least: int, count: int) -> None:
+    """From the least number on, every segment has a window; until it is full it holds all segments of the stretch."""
+    ring = WindowRing(least)
+    lengths = [0 if (window := ring.push(features(number))) is None else len(window.segments) for number in range(count)]
+    assert lengths == [min(number, 10) if number >= least else 0 for number in range(1, count + 1)]
+
+
 @given(st.integers(0, 15))
 def test_only_a_short_source_leaves_a_short_window(count: int) -> None:
     """close() returns a short window exactly when there were one to nine segments, and only once."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from rigs.cases import cases
 from rigs.roles import EPOCH_NS, PICTURE, FakeLocalizer, FakeSource, features
 
 from streamav.pipeline.feed import SourceSetup
@@ -175,7 +176,7 @@ def test_a_processor_too_slow_for_all_frames_drops_nothing_after_its_first_secon
 
 @pytest.mark.slow
 @given(st.integers(2, 8), st.floats(0.2, 1.5))
-@settings(max_examples=20)
+@cases(20)
 def test_several_sources_that_cannot_be_carried_in_full_lose_nothing_after_their_first_seconds(count: int, second_s: float) -> None:
     """If one frame of each source fits, nothing is dropped later than ten seconds after the start."""
     made = cameras(count)
@@ -249,7 +250,7 @@ def test_gathering_makes_larger_batches_and_is_bounded() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=30)
+@cases(30)
 @given(st.lists(st.floats(0.0, 1.0), min_size=2, max_size=6), st.floats(3.0, 20.0), st.sampled_from([0.0, 0.02, 0.2]))
 def test_a_stalled_source_costs_the_others_nothing(phases: list[float], stall_s: float, gather_s: float) -> None:
     """From the second missing segment on, the latency of the other sources is as without the stalled source."""

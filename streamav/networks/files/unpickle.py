@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 
+from streamav.networks.files.tuple_size import MAX_TUPLE_SIZE, TupleSizes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -218,6 +220,7 @@ def run_program(program: bytes) -> Program:
         Exception: any exception that the unpickler raises for damaged input.
     """
     tuples = used = 0
+    sizes = TupleSizes()
     for name, argument, place in _opcodes(program):
         if name not in _OPCODES:
             msg = f"it holds the pickle opcode {name}, which no checkpoint needs"
@@ -226,6 +229,11 @@ def run_program(program: bytes) -> Program:
         # The unpickler's memo is an array as long as the largest index.
         if tuples > MAX_TUPLES or (name == "LONG_BINPUT" and cast("int", argument) > len(program)):
             msg = "its pickle needs more memory than any checkpoint"
+            raise RefusedError(msg)
+        if not sizes.step(name, argument):
+            msg = (
+                f"its pickle is damaged, or nests tuples to more than {MAX_TUPLE_SIZE} values and so needs more memory than any checkpoint"
+            )
             raise RefusedError(msg)
         used = place + 1
     machine = _Unpickler(program[:used])

@@ -68,7 +68,7 @@ PAPER_ENCODERS: Encoders = (
 """Source: AVE's feature scripts (VGGish before any post-processing, VGG-19 block5_pool averaged over 16 frames a second)."""
 EDGE_ENCODERS: Encoders = (
     AudioCard(network="yamnet", log_mel_offset=0.001, size=1024, external=True),
-    VisualCard(network="mobilenetv2", picture=(224, 224), frames_per_second=16, size=1280, grid=7, external=True),
+    VisualCard(network="efficientnet_lite0", picture=(224, 224), frames_per_second=4, size=1280, grid=7, external=True),
 )
 
 UNTUNED = DetectionCard(on=0.6, off=0.35, min_segments=2, gap_segments=1, latency_segments=2)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Examples = Mapping[str, NDArray[np.generic]]
 
-__all__ = ["Steps", "train_audio", "train_visual"]
+__all__ = ["Steps", "fast_arithmetic", "followed", "schedule", "train_audio", "train_visual"]
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class _Student(nn.Module):
         self.project_grid = nn.Linear(size, grid) if grid else None
 
 
-def _schedule(step: int, steps: int, peak: float) -> float:
+def schedule(step: int, steps: int, peak: float) -> float:
     """Return the learning rate of a step: it rises over the first 5 % of the steps, then falls along a cosine to 1 % of the peak."""
     rise = max(1, steps // 20)
     if step < rise:
@@ -71,7 +71,7 @@ def _schedule(step: int, steps: int, peak: float) -> float:
     return peak * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * (step - rise) / max(1, steps - rise)))))
 
 
-def _followed(average: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
+def followed(average: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
     """Return the moving average after the *count*-th update; the averaged span grows to about 500 updates."""
     decay = min(0.998, float(count) / (float(count) + 10))
     return torch.lerp(average, now, 1.0 - decay) if average.is_floating_point() else now
@@ -128,7 +128,7 @@ def train_visual(
         pictures[mirrored], wanted[mirrored] = pictures[mirrored].flip(3), wanted[mirrored].flip(2)
         some = torch.rand(len(rows), generator=generator) < 0.75  # noqa: PLR2004 - the others stay as the teacher saw them
         pictures[some] = photometry(pictures[some], generator)
-        with _fast_arithmetic():
+        with fast_arithmetic():
             grid = encoder(_scaled(pictures, side).permute(0, 2, 3, 1)).float()
         if grid.shape[1] != wanted.shape[1]:
             wanted = functional.adaptive_avg_pool2d(wanted.permute(0, 3, 1, 2), grid.shape[1:3]).permute(0, 2, 3, 1)
@@ -140,7 +140,7 @@ def train_visual(
 
     def look(rows: slice, side: int) -> Tensor:
         pictures = torch.from_numpy(np.array(val["pictures"][rows])).permute(0, 3, 1, 2).float()
-        with _fast_arithmetic():
+        with fast_arithmetic():
             grid = encoder(_scaled(pictures, side).permute(0, 2, 3, 1)).float()
         logits: Tensor = student.classify(grid.mean(dim=(1, 2)))
         return logits
@@ -179,14 +179,14 @@ def train_audio(
         patches = torch.from_numpy(train["patches"][rows].astype(np.float32))
         other = torch.from_numpy(train["patches"][np.sort(rng.choice(quiet, len(rows)))].astype(np.float32))
         changed = _changed(patches, other[torch.randperm(len(other), generator=generator)], generator)
-        with _fast_arithmetic():
+        with fast_arithmetic():
             vector = encoder(changed).float()
         target = (torch.from_numpy(train["embeddings"][rows].astype(np.float32)) - mean) / spread
         alike = 1 - functional.cosine_similarity(student.project(vector), target).mean()
         return _named(student.classify(vector), train["labels"][rows], opinion[rows]) + 3.0 * alike
 
     def look(rows: slice, side: int) -> Tensor:  # noqa: ARG001
-        with _fast_arithmetic():
+        with fast_arithmetic():
             vector = encoder(torch.from_numpy(val["patches"][rows].astype(np.float32))).float()
         logits: Tensor = student.classify(vector)
         return logits
@@ -194,7 +194,7 @@ def train_audio(
     _fit(student, loss, look, (train["labels"], val["labels"]), out / "audio", (plan, batch, seed))
 
 
-def _fast_arithmetic() -> torch.autocast:
+def fast_arithmetic() -> torch.autocast:
     """Return a context for bfloat16 arithmetic if the processor has it; without it, bfloat16 is slower than float32."""
     return torch.autocast("cpu", torch.bfloat16, enabled=resolved("auto", torch.device("cpu")) == "bfloat16")
 
@@ -278,13 +278,13 @@ def _fit(
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = _Balanced(labels[0], seed)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3, weight_decay=0.02)
-    average = AveragedModel(student, avg_fn=_followed, use_buffers=True)
+    average = AveragedModel(student, avg_fn=followed, use_buffers=True)
     average.update_parameters(student)  # torch's first update copies, so the first weights are part of the average
     total, step = sum(stretch.count for stretch in stretches), 0
     for stretch in stretches:
         for _ in range(stretch.count):
             for group in optimizer.param_groups:
-                group["lr"] = _schedule(step, total, PEAK_RATE)
+                group["lr"] = schedule(step, total, PEAK_RATE)
             student.train()
             value = loss(rows.draw(batch), stretch.side)
             optimizer.zero_grad()

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from streamav.bundle.card import EvidenceCard
-from streamav.evidence import LabelEvidence, Sensed, neighbourhood
+from streamav.evidence import LabelEvidence, Sensed, neighbourhood, network_logits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,6 +41,8 @@ class ClassScores:
     """Shape (S, K), 0 to 1."""
     probed: NDArray[np.float32]
     """Shape (S, P), logits of the bundle's own picture classes."""
+    network: NDArray[np.float32]
+    """Shape (S, C + 1), 0 to 1: the localizer's final answer, background last."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -78,7 +80,11 @@ def sensed_in(evidence: LabelEvidence, scores: ClassScores) -> list[Sensed]:
 
 
 def fit_evidence(
-    recordings: Sequence[LabelledRecording], labels: Sequence[ClassEntry], arrays: Mapping[str, NDArray[np.float32]], probes: Sequence[str]
+    recordings: Sequence[LabelledRecording],
+    labels: Sequence[ClassEntry],
+    arrays: Mapping[str, NDArray[np.float32]],
+    probes: Sequence[str],
+    network: float = 0.0,
 ) -> tuple[EvidenceCard, tuple[ClassEntry, ...]]:
     """Fit the shared weights and the labels' offsets.
 
@@ -87,6 +93,7 @@ def fit_evidence(
         labels: the audio-visual labels, in the order of the truth's columns.
         arrays: the bundle's evidence arrays.
         probes: names of the bundle's own picture classes.
+        network: weight of the localizer's answer; the others are fitted beside it.
 
     Returns:
         The card, and the labels with their offsets.
@@ -95,13 +102,15 @@ def fit_evidence(
     evidence = LabelEvidence(UNTRAINED.model_copy(update={"probes": tuple(probes)}), plain, arrays)
     inputs = np.concatenate([_inputs(sensed_in(evidence, one.scores)) for one in recordings])
     truth = np.concatenate([one.truth for one in recordings])
-    weights, bias, offsets = _regression(inputs, truth)
+    answers = np.concatenate([network_logits(one.scores.network) for one in recordings])
+    weights, bias, offsets = _regression(inputs, truth, np.float32(network) * answers)
     card = EvidenceCard(
         bias=round(bias, 4),
         heard=round(weights[0], 4),
         heard_peak=round(weights[1], 4),
         seen=round(weights[2], 4),
         sound_bias=round(SOUND_LOGIT * (weights[0] + weights[1]), 4),
+        network=network,
         probes=tuple(probes),
     )
     return card, tuple(label.model_copy(update={"offset": round(float(offset), 4)}) for label, offset in zip(labels, offsets, strict=True))
@@ -116,11 +125,19 @@ def _inputs(window: Sequence[Sensed]) -> NDArray[np.float32]:
     return np.stack(neighbourhood(window), axis=-1)
 
 
-def _regression(inputs: NDArray[np.float32], truth: NDArray[np.bool_]) -> tuple[list[float], float, NDArray[np.float64]]:
-    """Return weights, bias and offsets of the logistic regression with ridge penalties, in the units of the inputs."""
+def _regression(
+    inputs: NDArray[np.float32], truth: NDArray[np.bool_], known: NDArray[np.float32]
+) -> tuple[list[float], float, NDArray[np.float64]]:
+    """Return weights, bias and offsets of the logistic regression with ridge penalties, in the units of the inputs.
+
+    Args:
+        inputs: shape (S, L, 3).
+        truth: shape (S, L).
+        known: shape (S, L): logits that are part of the sum as they are.
+    """
     mean, deviation = inputs.mean(axis=(0, 1)), inputs.std(axis=(0, 1)) + 1e-3
     rows = torch.tensor((inputs - mean) / deviation, dtype=torch.float64)
-    wanted = torch.tensor(truth, dtype=torch.float64)
+    wanted, given = torch.tensor(truth, dtype=torch.float64), torch.tensor(known, dtype=torch.float64)
     weights = torch.zeros(inputs.shape[-1], dtype=torch.float64, requires_grad=True)
     bias = torch.tensor(-4.0, dtype=torch.float64, requires_grad=True)
     offsets = torch.zeros(inputs.shape[1], dtype=torch.float64, requires_grad=True)
@@ -128,7 +145,7 @@ def _regression(inputs: NDArray[np.float32], truth: NDArray[np.bool_]) -> tuple[
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        fit = functional.binary_cross_entropy_with_logits(rows @ weights + bias + offsets, wanted, reduction="sum") / len(rows)
+        fit = functional.binary_cross_entropy_with_logits(rows @ weights + bias + offsets + given, wanted, reduction="sum") / len(rows)
         total = fit + WEIGHT_DECAY * (weights**2).sum() + OFFSET_DECAY * (offsets**2).sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total

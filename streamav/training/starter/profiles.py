@@ -2,9 +2,9 @@
 
     python -m streamav.training.starter.profiles starter --data composite24 --work runs/profiles --out streamav/models/starter
 
-The stages: encoders (starter: trained here; edge: public ones), features of composite clips in AVE's form, one VSCG for each seed with
-the same experiment as `streamav train`, thresholds on val streams, and figures on test streams. The encoders and the features are kept
-in the work folder, and a stage is skipped if its result exists.
+The stages: encoders (starter: trained here, on the features and then on the class scores of public ones; edge: public ones), features
+of composite clips in AVE's form, one VSCG for each seed with the same experiment as `streamav train`, thresholds on val streams, and
+figures on test streams. The encoders and the features are kept in the work folder, and a stage is skipped if its result exists.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
-from safetensors.torch import load_file
 
 from streamav.bundle import AudioCard, VisualCard
+from streamav.bundle.catalogue import encoder_file
 from streamav.errors import DataError, SettingsError
 from streamav.evaluation.bootstrap import mean_and_deviation
 from streamav.networks.compact import COMPACT_GRID, COMPACT_SIDE, CompactAudio, CompactVisual
@@ -29,20 +29,33 @@ from streamav.training.experiments.experiment import Trained, planned, run_exper
 from streamav.training.experiments.export import EDGE_ENCODERS
 from streamav.training.starter.card import MadeProfile, write_profile
 from streamav.training.starter.components import components_of, lengthened, shortened
-from streamav.training.starter.encoders import AUDIO_SIZE, PARTS, VISUAL_SIZE, EncoderPlan, make_encoders
+from streamav.training.starter.encoders import (
+    AUDIO_SIZE,
+    PARTS,
+    VISUAL_SIZE,
+    EncoderPlan,
+    ScoreTeachers,
+    held_encoders,
+    make_encoders,
+    score_teachers,
+    state_file,
+    teach_scores,
+)
 from streamav.training.starter.sound_examples import OFFSET
-from streamav.training.starter.teachers import audio_teacher, visual_teacher
+from streamav.training.starter.teachers import audio_teacher, public_look
 from streamav.training.streams.judge import StreamPlan, judge_on_streams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from pydantic import JsonValue
 
     from streamav.networks.vscg import VSCG
     from streamav.training.data.folder import AveData
     from streamav.training.experiments.experiment import Experiment
     from streamav.training.fit.run_state import EpochRecord, StepReport
 
-__all__ = ["PROFILES", "ProfilePlan", "ProfileRun", "frozen_encoders", "make_profile"]
+__all__ = ["PROFILES", "ProfilePlan", "ProfileRun", "frozen_encoders", "make_profile", "score_teachers"]
 
 _log = logging.getLogger(__name__)
 
@@ -119,16 +132,20 @@ def frozen_encoders(profile: str, teachers: Path, work: Path) -> FrozenEncoders:
     """
     if profile == "edge":
         audio, visual = EDGE_ENCODERS
-        visual = visual.model_copy(update={"frames_per_second": FRAMES_PER_SECOND})
-        return FrozenEncoders(audio=audio, visual=visual, hear=audio_teacher(teachers), look=visual_teacher(teachers))
-    hears, looks = CompactAudio(AUDIO_SIZE).eval(), CompactVisual(VISUAL_SIZE).eval()
-    hears.load_state_dict(load_file(work / "runs" / "audio.safetensors"))
-    looks.load_state_dict(load_file(work / "runs" / "visual.safetensors"))
+        return FrozenEncoders(audio=audio, visual=visual, hear=audio_teacher(teachers), look=public_look(visual.network, teachers))
+    held = held_encoders(work)
+    heard, seen = (held[part].get("classifier.bias") for part in PARTS)
+    scores = {"audio": 0 if heard is None else len(heard), "visual": 0 if seen is None else len(seen)}
+    hears, looks = CompactAudio(AUDIO_SIZE, scores["audio"]).eval(), CompactVisual(VISUAL_SIZE, scores["visual"]).eval()
+    hears.load_state_dict(held["audio"])
+    looks.load_state_dict(held["visual"])
     return FrozenEncoders(
-        audio=AudioCard(network="compact_audio", options={"size": AUDIO_SIZE}, log_mel_offset=OFFSET.offset, size=AUDIO_SIZE),
+        audio=AudioCard(
+            network="compact_audio", options=_options(AUDIO_SIZE, scores["audio"]), log_mel_offset=OFFSET.offset, size=AUDIO_SIZE
+        ),
         visual=VisualCard(
             network="compact_visual",
-            options={"size": VISUAL_SIZE},
+            options=_options(VISUAL_SIZE, scores["visual"]),
             picture=(COMPACT_SIDE, COMPACT_SIDE),
             frames_per_second=FRAMES_PER_SECOND,
             size=VISUAL_SIZE,
@@ -137,6 +154,11 @@ def frozen_encoders(profile: str, teachers: Path, work: Path) -> FrozenEncoders:
         hear=session(hears, torch.zeros(2, 96, 64)),
         look=session(looks, torch.zeros(2, COMPACT_SIDE, COMPACT_SIDE, 3, dtype=torch.uint8)),
     )
+
+
+def _options(size: int, scores: int) -> dict[str, JsonValue]:
+    """Return the constructor's arguments for the card; one without a classifier stays as in bundles of before."""
+    return {"size": size, "scores": scores} if scores else {"size": size}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +173,8 @@ class ProfileRun:
     """Folder with yamnet.safetensors and mobilenetv2.safetensors; None for `weights` beside the data."""
     work: Path | None = None
     """Folder for intermediate results, about 12 GB; None for the bundle's folder with `.work` at its end."""
+    score: ScoreTeachers | None = None
+    """What the starter's encoders learn class scores from; None for encoders that know features only."""
     seeds: int = 5
     """Number of localizers to train; the best on val clips is kept, all are reported."""
     encoders: EncoderPlan = field(default_factory=EncoderPlan)
@@ -175,15 +199,18 @@ def make_profile(profile: str, run: ProfileRun) -> None:
 
     Raises:
         DataError: when the index or the teachers' weights are missing.
+        ModelError: when EfficientNet-Lite0's weights are missing, which teach the starter class scores.
         SettingsError: when there is no such profile.
     """
     if profile not in PROFILES:
         msg = f"a profile made of composite material must be one of {', '.join(PROFILES)}, got {profile!r}"
         raise SettingsError(msg)
     teachers, work = run.folders
-    _need_teachers(profile, teachers, work)
+    _need_teachers(profile, teachers, work, run.score)
     if profile == "starter":
         make_encoders(run.data, teachers, work, run.encoders)
+        if run.score is not None:
+            teach_scores(run.data, teachers, work, run.score, run.encoders)
     frozen = frozen_encoders(profile, teachers, work)
     folder = _composed(run, frozen, work / f"features-{profile}", run.clips)
     plain = _composed(run, frozen, work / f"features-{profile}-plain", run.plain)
@@ -202,7 +229,7 @@ def make_profile(profile: str, run: ProfileRun) -> None:
     figures |= _over_seeds("plain_clips", [one.scores.to_dict() for one in tested(plain, experiment, trained).seeds])
     figures |= _over_seeds("plain_streams", [judge_on_streams(one.network, plain, run.streams).figures for one in outcome.seeds])
     _log.info("thresholds %s figures %s", shipped.thresholds, figures)
-    held = {part: load_file(work / "runs" / f"{part}.safetensors") for part in PARTS} if profile == "starter" else {}
+    held = held_encoders(work) if profile == "starter" else {}
     made = MadeProfile(
         profile=profile,
         audio=frozen.audio,
@@ -227,13 +254,16 @@ def _experiment(profile: str, data: AveData, changes: Mapping[str, Mapping[str, 
     return planned("vscg", "fully", sizes, settings)
 
 
-def _need_teachers(profile: str, teachers: Path, work: Path) -> None:
-    """Raise DataError if the public weights are needed and missing."""
+def _need_teachers(profile: str, teachers: Path, work: Path, score: ScoreTeachers | None) -> None:
+    """Raise DataError or ModelError if the public weights are needed and missing."""
     made = profile == "starter" and all((work / "runs" / f"{name}.safetensors").exists() for name in ("audio", "visual"))
     for name in () if made else ("yamnet.safetensors", "mobilenetv2.safetensors"):
         if not (teachers / name).is_file():
             msg = f"the {profile} profile needs the public weights {name}, which must be in {teachers}, got no such file"
             raise DataError(msg)
+    taught = all(state_file(work, part, scored=True).exists() for part in PARTS)
+    if profile == "starter" and score is not None and score.picture is None and not taught:
+        encoder_file("efficientnet_lite0", teachers)
 
 
 def _composed(run: ProfileRun, frozen: FrozenEncoders, features: Path, clips: ClipCounts) -> AveData:
@@ -275,6 +305,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with index.csv")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--teachers", type=Path, help="folder with yamnet.safetensors and mobilenetv2.safetensors")
+    parser.add_argument("--probes", type=Path, help="starter: .npz file of probes on EfficientNet-Lite0's grid")
+    parser.add_argument("--further", type=Path, help="starter: folder of further pictures and sounds, without labels")
     parser.add_argument("--work", type=Path, help="folder for intermediate results, about 12 GB")
     parser.add_argument("--seeds", type=int, default=5, help="number of localizers to train; the best on val is kept")
     parser.add_argument("--only", choices=PARTS, help="make one encoder and stop, so that two processes can make both at the same time")
@@ -282,9 +314,12 @@ def main() -> None:
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(given.threads)
-    run = ProfileRun(data=given.data, out=given.out, teachers=given.teachers, work=given.work, seeds=given.seeds)
+    score = score_teachers(given.probes, given.further) if given.profile == "starter" else None
+    run = ProfileRun(data=given.data, out=given.out, teachers=given.teachers, work=given.work, score=score, seeds=given.seeds)
     if given.only is not None:
         make_encoders(run.data, *run.folders, parts=(given.only,))
+        if score is not None:
+            teach_scores(run.data, *run.folders, score, parts=(given.only,))
         return
     make_profile(given.profile, run)
 

@@ -5,18 +5,18 @@ It resolves no name and holds no scores. A label has one definition, so that its
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
+
+from streamav.vocabulary import definitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Definition", "definitions", "presets"]
+__all__ = ["Definition", "defined_labels", "presets"]
 
-_FILES = ("labels.toml", "further.toml")
+_FILES = ("labels", "further")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,21 +32,17 @@ class Definition:
 
 
 @cache
-def definitions() -> Mapping[str, Definition]:
+def defined_labels() -> Mapping[str, Definition]:
     """Return the definitions by slug: the labels of the models in the package, then labels that no model was trained for."""
-    tables = {slug: table for file in _FILES for slug, table in _toml(file).items()}
+    tables = {slug: table for file in _FILES for slug, table in definitions(file).items()}
     return {slug: _definition(table) for slug, table in tables.items()}
 
 
 @cache
 def presets() -> Mapping[str, tuple[str, ...]]:
     """Return the slugs of each preset, by its name."""
-    return {name: tuple(slugs) for name, slugs in _toml("presets.toml").items()}
+    return {name: tuple(slugs) for name, slugs in definitions("presets").items()}
 
 
 def _definition(table: Mapping[str, Any]) -> Definition:
     return Definition(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
-
-
-def _toml(file: str) -> dict[str, Any]:
-    return tomllib.loads(resources.files("streamav.vocabulary").joinpath(file).read_text(encoding="utf-8"))

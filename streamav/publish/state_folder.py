@@ -1,6 +1,6 @@
-"""Stores on disk which published events are open, and our client id. After a crash, the next start ends these events.
+"""Holds the folder in which one MQTT connection keeps its state, and our client id; a lock keeps a second process out.
 
-It uses no connection and no clock. Each file is replaced as a whole, so a crash at any moment leaves the old or the new content.
+It uses no connection and no clock. What the folder holds besides the client id is the matter of the module `store`.
 """
 
 from __future__ import annotations
@@ -15,18 +15,13 @@ import socket
 from typing import TYPE_CHECKING, TextIO
 
 from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER, user_folder, write_whole
-from streamav.publish.message import MAX_MESSAGE_BYTES, MessageError, decode
 
 if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
-    from streamav.publish.message import EventMessage
+__all__ = ["StateFolder", "default_state_dir"]
 
-__all__ = ["Journal", "StateFolder", "default_state_dir"]
-
-MAX_OPEN_EVENTS = 1000
-"""Most events that are stored; sources times labels is far below it."""
 CLIENT_ID_PATTERN = r"[a-zA-Z0-9_-]{1,64}"
 
 _log = logging.getLogger(__name__)
@@ -40,64 +35,8 @@ def default_state_dir() -> Path:
     return user_folder("XDG_STATE_HOME", ".local/state") / "streamav"
 
 
-class Journal:
-    """The last message of each open event, in one small file with one JSON object per line."""
-
-    def __init__(self, path: Path | None) -> None:
-        """Store the path of the file; None keeps the open events in memory only, until this process ends."""
-        self._path = path
-        self._open: dict[str, EventMessage] = {}
-        self._told = False
-
-    def load(self) -> list[EventMessage]:
-        """Return the last messages of the events that the last run left open, oldest first; a damaged line is skipped with a warning."""
-        if self._path is None:
-            return []
-        try:
-            with self._path.open("rb") as file:
-                lines = [file.readline(MAX_MESSAGE_BYTES + 2) for _ in range(MAX_OPEN_EVENTS)]
-        except FileNotFoundError:
-            return []
-        except OSError as exc:
-            _log.warning("the journal of open events cannot be read path=%s reason=%s", self._path, exc.strerror)
-            return []
-        for line in filter(None, lines):
-            try:
-                message = decode(line)
-            except MessageError as exc:
-                _log.warning("the journal of open events has a damaged line, it is skipped path=%s reason=%s", self._path, exc)
-            else:
-                self._open[message.id] = message
-        return sorted(self._open.values(), key=lambda message: message.id)
-
-    def note(self, message: EventMessage) -> None:
-        """Store *message* as the last one of its event; called before the message is published."""
-        opened = message.id not in self._open
-        self._open[message.id] = message
-        while len(self._open) > MAX_OPEN_EVENTS:
-            del self._open[next(iter(self._open))]
-        self._write(durable=opened)
-
-    def clear(self, event_id: str) -> None:
-        """Remove an event after the broker has acknowledged its end."""
-        if self._open.pop(event_id, None) is not None:
-            self._write(durable=True)
-
-    def _write(self, *, durable: bool) -> None:
-        """Replace the file; with *durable* also wait until it is on the disk, so that it survives a power cut."""
-        if self._path is None:
-            return
-        lines = b"".join(message.to_bytes() + b"\n" for message in self._open.values())
-        try:
-            write_whole(self._path, lines, durable=durable, alone=True, private=True)  # the folder is locked
-        except OSError as exc:
-            if not self._told:
-                _log.warning("the journal of open events cannot be written path=%s reason=%s", self._path, exc.strerror)
-            self._told = True
-
-
 class StateFolder:
-    """The folder of one connection, with the journal and the client id; a lock keeps a second process out."""
+    """The folder of one connection, with its store and the client id; a lock keeps a second process out."""
 
     def __init__(self, state_dir: Path, connection: str, random: Random) -> None:
         """Store the folder of all state, a text that differs between connections, and the random generator."""
@@ -108,9 +47,9 @@ class StateFolder:
         self._lock: TextIO | None = None
 
     @property
-    def journal_path(self) -> Path | None:
-        """File of open events; None when this process does not hold the lock of the folder."""
-        return self._folder / "open_events.jsonl" if self._lock is not None else None
+    def store_path(self) -> Path | None:
+        """File of waiting messages and open events; None when this process does not hold the lock of the folder."""
+        return self._folder / "outbox.sqlite3" if self._lock is not None else None
 
     def acquire(self) -> bool:
         """Create and lock the folder; return False and log a warning when that fails, and then nothing is stored."""
@@ -119,7 +58,9 @@ class StateFolder:
             lock = open(self._folder / "lock", "w", encoding="ascii", opener=_open_private)  # noqa: SIM115 - held until release()
         except OSError as exc:
             _log.warning(
-                "the state folder cannot be used, so open events are lost in a crash path=%s reason=%s", self._folder, exc.strerror
+                "the state folder cannot be used, so waiting messages and open events are lost when this process ends path=%s reason=%s",
+                self._folder,
+                exc.strerror,
             )
             return False
         try:

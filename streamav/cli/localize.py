@@ -1,0 +1,235 @@
+"""`streamav localize`: finds the events of recordings, offline and as fast as possible, and prints or writes them.
+
+It runs `streamav.app` on each file with one engine; the events are those of `streamav run --speed max`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamav.cli.span_formats import FORMATS, SUFFIXES, FoundEvent, SpanFormat
+from streamav.config import DetectionSettings, EngineChoice, ModelSettings, PrecisionChoice, Settings, SourceSettings
+from streamav.errors import CaptureError, DataError, SettingsError
+from streamav.files import write_whole
+from streamav.types import SEGMENT_NS, EventPhase
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.progress import Progress, TaskID
+
+    from streamav.protocols import Engine
+    from streamav.types import Event, FinalScores, SourceState, Telemetry
+
+__all__ = ["localize"]
+
+
+@dataclass(slots=True)
+class _Recording:
+    """One file and what was found in it."""
+
+    file: str
+    seconds: float = 0.0
+    """Length of the media that was processed."""
+    error: str | None = None
+    events: list[FoundEvent] = field(default_factory=list)
+
+
+class _Collector:
+    """A sink that keeps the confirmed events of one file and moves the progress bar."""
+
+    def __init__(self, recording: _Recording, progress: Progress, task: TaskID) -> None:
+        self._recording, self._progress, self._task = recording, progress, task
+
+    async def start(self) -> None:
+        """Do nothing."""
+
+    def event(self, event: Event, latency_s: float) -> None:  # noqa: ARG002 - the protocol requires it
+        """Keep the event if it ended and was confirmed."""
+        if event.phase is not EventPhase.END or not event.confirmed or event.end_ns is None:
+            return
+        place = event.location
+        self._recording.events.append(
+            FoundEvent(
+                file=self._recording.file,
+                label=event.label,
+                label_name=event.label_name,
+                onset_s=event.start_ns / SEGMENT_NS,
+                offset_s=event.end_ns / SEGMENT_NS,
+                score=round(float(event.top_score), 4),
+                peak=None if place is None else place.peak,
+                box=None if place is None else place.box,
+            )
+        )
+
+    def source_state(self, source: str, state: SourceState, reason: str) -> None:
+        """Do nothing."""
+
+    def telemetry(self, source: str, telemetry: Telemetry) -> None:
+        """Do nothing."""
+
+    def scores(self, source: str, scores: FinalScores) -> None:  # noqa: ARG002 - the protocol requires it
+        """Move the progress bar."""
+        self._progress.update(self._task, completed=scores.start_ns / SEGMENT_NS + 1.0)
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+def localize(
+    paths: Annotated[list[str], typer.Argument(help="Recordings, or folders that are searched for recordings.", show_default=False)],
+    model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")] = "starter",
+    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
+    latency: Annotated[
+        int | None, typer.Option("--latency", min=1, max=10, help="Windows that score a segment; 10 is most certain, as in streamav run.")
+    ] = None,
+    engine: Annotated[
+        EngineChoice, typer.Option("--engine", help="Engine that runs the networks; auto is the fastest that works here.")
+    ] = "auto",
+    precision: Annotated[
+        PrecisionChoice, typer.Option("--precision", help="Precision of the networks' numbers; auto is the engine's default.")
+    ] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print a table with the columns of labels.csv, and the score.")] = False,
+    as_vtt: Annotated[bool, typer.Option("--vtt", help="Print WebVTT subtitles, which video players show.")] = False,
+    as_audacity: Annotated[bool, typer.Option("--audacity", help="Print labels that Audacity imports.")] = False,
+    as_rttm: Annotated[bool, typer.Option("--rttm", help="Print RTTM lines.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for one file per recording instead of printing; for --csv, --vtt, --audacity, --rttm."),
+    ] = None,
+) -> None:
+    """Find the events of recordings: what is heard and seen at once, from when to when, and where in the picture.
+
+    Prints a table, unless a format is chosen. Progress goes to standard error. A file that cannot be read is named and left
+    out; the exit status is then 3. Exit status: 0 done, 2 settings, 3 a file cannot be read, 4 model, 6 engine, 7 no recording.
+    """
+    chosen = [
+        name for name, wanted in zip(("csv", "vtt", "audacity", "rttm"), (as_csv, as_vtt, as_audacity, as_rttm), strict=True) if wanted
+    ]
+    style = _style(chosen, as_json=as_json, out=out)
+    recordings = _run_all(
+        _files(paths),
+        ModelSettings(name=model, weights_dir=weights, engine=engine, precision=precision),
+        DetectionSettings(latency_segments=latency),
+    )
+    if as_json:
+        typer.echo(json.dumps(_tree(recordings, model), indent=1))
+    elif style is None:
+        typer.echo(_table(recordings))
+    elif out is None:
+        typer.echo(FORMATS[style]([event for one in recordings for event in one.events]), nl=False)
+    else:
+        _write(recordings, style, out)
+    failed = [one for one in recordings if one.error is not None]
+    if failed:
+        raise CaptureError("; ".join(str(one.error) for one in failed))
+
+
+def _style(chosen: Sequence[str], *, as_json: bool, out: Path | None) -> SpanFormat | None:
+    """Return the chosen format, None for the table or JSON.
+
+    Raises:
+        SettingsError: when more than one is chosen, or a folder is given without a format for it.
+    """
+    if len(chosen) + as_json > 1:
+        msg = "at most one format may be chosen, got " + ", ".join(f"--{name}" for name in [*chosen, *(["json"] if as_json else [])])
+        raise SettingsError(msg)
+    if out is not None and not chosen:
+        msg = f"--out {out} needs the format of the files: add --csv, --vtt, --audacity or --rttm"
+        raise SettingsError(msg)
+    return next((name for name in SUFFIXES if name in chosen), None)
+
+
+def _files(paths: Sequence[str]) -> list[str]:
+    from streamav.capture.address import is_network
+    from streamav.offline import recordings_in
+
+    found: list[str] = []
+    for one in paths:
+        if is_network(one):
+            msg = f"localize takes files and folders, got the network address {one}; use streamav run --source for it"
+            raise DataError(msg)
+        found += recordings_in(Path(one)) if Path(one).is_dir() else [one]
+    if not found:
+        msg = f"there must be at least one recording, got none in {', '.join(paths)}"
+        raise DataError(msg)
+    return list(dict.fromkeys(found))
+
+
+def _run_all(files: Sequence[str], model: ModelSettings, detection: DetectionSettings) -> list[_Recording]:
+    """Run every file with one engine and show the progress on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from streamav.bundle import find_bundle
+    from streamav.capture.probe import duration_s
+    from streamav.engines import open_engine
+
+    engine = open_engine(find_bundle(model.name), model)
+    recordings = [_Recording(file) for file in files]
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        for number, one in enumerate(recordings, 1):
+            task = progress.add_task(f"{number} of {len(files)} {Path(one.file).name}", total=duration_s(one.file))
+            source = SourceSettings(id="recording", uri=one.file, speed="max")
+            _run(one, Settings(source=source, model=model, detection=detection), engine, _Collector(one, progress, task))
+            progress.remove_task(task)
+    return recordings
+
+
+def _run(recording: _Recording, settings: Settings, engine: Engine, sink: _Collector) -> None:
+    """Run one file; an error of the file is kept with it. Ctrl-C ends all files, not only this one."""
+    from streamav import app
+
+    asked: list[int] = []
+    try:
+        summary = asyncio.run(app.run(app.build(settings, [sink], engine=engine), on_interrupt=asked.append))
+    except CaptureError as exc:
+        recording.error = str(exc)
+        return
+    if asked:
+        raise KeyboardInterrupt
+    recording.seconds = summary.media_s
+    recording.events.sort(key=lambda event: (event.onset_s, event.offset_s, event.label))
+
+
+def _tree(recordings: Sequence[_Recording], model: str) -> dict[str, object]:
+    return {
+        "model": model,
+        "files": [{"file": one.file, "seconds": one.seconds, "events": len(one.events), "error": one.error} for one in recordings],
+        "events": [asdict(event) for one in recordings for event in one.events],
+    }
+
+
+def _table(recordings: Sequence[_Recording]) -> str:
+    """Return the events as lines of aligned columns, file by file."""
+    rows = [("file", "begin", "end", "label", "score", "place")]
+    for one in recordings:
+        if not one.events and one.error is None:
+            rows.append((one.file, "-", "-", "no event", "-", "-"))
+        for event in one.events:
+            place = "-" if event.peak is None else f"{event.peak[0]:.2f}, {event.peak[1]:.2f}"
+            rows.append((one.file, f"{event.onset_s:.0f} s", f"{event.offset_s:.0f} s", event.label, f"{event.score:.2f}", place))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _write(recordings: Sequence[_Recording], style: SpanFormat, folder: Path) -> None:
+    """Write one file for each recording that could be read; names that are equal get a number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
+    for one in recordings:
+        if one.error is not None:
+            continue
+        stem = Path(one.file).stem
+        name = next(name for name in (stem, *(f"{stem}-{number}" for number in range(2, len(recordings) + 2))) if name not in taken)
+        taken.add(name)
+        write_whole(folder / (name + SUFFIXES[style]), FORMATS[style](one.events).encode())
+    typer.echo(f"{len(taken)} files written to {folder}", err=True)

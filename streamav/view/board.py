@@ -1,0 +1,113 @@
+"""Keeps what a new viewer is shown at once: the newest turns of every source, its state, and the newest events.
+
+It encodes each message once, whatever the number of viewers. It uses no thread and no socket, and its memory is bounded.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from streamav.types import SEGMENT_NS
+from streamav.view.messages import event_message, state_message, telemetry_message, text, turn_message
+from streamav.view.pictures import PictureEncoder, mel_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamav.types import Event, Observation, SourceState, Telemetry
+
+__all__ = ["MOST_EVENTS", "Board", "kept_turns"]
+
+MOST_EVENTS = 60
+"""Newest events that a new viewer is shown, of all sources together (our choice)."""
+_MOST_TURNS = 60
+_LEAST_TURNS = 12
+_ALL_TURNS = 480
+"""A turn takes about 30 kB with its pictures, so the turns of all sources take at most 15 to 25 MB."""
+
+
+def kept_turns(sources: int) -> int:
+    """Return how many turns of each source are kept: 60 for one source, fewer for many, never fewer than 12."""
+    return max(_LEAST_TURNS, min(_MOST_TURNS, _ALL_TURNS // max(1, sources)))
+
+
+@dataclass
+class _Kept:
+    """What is kept of one source."""
+
+    turns: deque[str]
+    pictures: OrderedDict[int, str] = field(default_factory=OrderedDict)
+    """The middle picture of each segment that is kept, by index: thumbnails of events come from here."""
+    state: str | None = None
+    telemetry: str | None = None
+    encoder: PictureEncoder = field(default_factory=PictureEncoder)
+
+
+class Board:
+    """Encodes messages and keeps the newest."""
+
+    def __init__(self, offsets: dict[str, float]) -> None:
+        """Start empty.
+
+        Args:
+            offsets: offset of the log-mel front end by id of the source.
+        """
+        self._offsets = offsets
+        self._turns = kept_turns(len(offsets))
+        self._sources = {source: _Kept(deque(maxlen=self._turns)) for source in offsets}
+        self._events: OrderedDict[str, dict[str, Any]] = OrderedDict()
+
+    def turn(self, source: str, observation: Observation) -> str:
+        """Take one turn of a source; return its message."""
+        kept, segment = self._sources[source], observation.segment
+        pictures: list[str] = []
+        mel = None
+        if segment is not None:
+            pictures = kept.encoder.texts(segment)
+            mel = mel_text(segment.audio, self._offsets[source])
+            kept.pictures[segment.index] = pictures[len(pictures) // 2]
+            while len(kept.pictures) > self._turns:
+                kept.pictures.popitem(last=False)
+        message = text(turn_message(source, observation, pictures, mel))
+        kept.turns.append(message)
+        return message
+
+    def event(self, event: Event, latency_s: float) -> str:
+        """Take one message about an event; return it with a picture of the event's best segment."""
+        older = self._events.pop(event.id, None)
+        thumbnail = self._thumbnail(event)
+        if thumbnail is None and older is not None:
+            thumbnail = older["thumbnail"]
+        message = event_message(event, latency_s, thumbnail)
+        self._events[event.id] = message
+        while len(self._events) > MOST_EVENTS:
+            self._events.popitem(last=False)
+        return text(message)
+
+    def state(self, source: str, state: SourceState, reason: str) -> str:
+        """Take a change of a source's state; return its message."""
+        kept = self._sources[source]
+        kept.state = text(state_message(source, state, reason))
+        return kept.state
+
+    def telemetry(self, source: str, telemetry: Telemetry) -> str:
+        """Take the telemetry of a source; return its message."""
+        kept = self._sources[source]
+        kept.telemetry = text(telemetry_message(source, telemetry))
+        return kept.telemetry
+
+    def newest(self) -> Sequence[str]:
+        """Return all messages that a new viewer needs, in order."""
+        messages: list[str] = []
+        for kept in self._sources.values():
+            messages += [one for one in (kept.state, kept.telemetry) if one is not None]
+            messages += kept.turns
+        return messages + [text(event) for event in self._events.values()]
+
+    def _thumbnail(self, event: Event) -> str | None:
+        """Return the picture of the segment with the highest score that is still kept, or None."""
+        pictures = self._sources[event.source].pictures
+        known = [(one.score, one.start_ns // SEGMENT_NS) for one in event.segments if one.start_ns // SEGMENT_NS in pictures]
+        return pictures[max(known)[1]] if known else None

@@ -1,0 +1,225 @@
+"""The live page as an observer and a sink of the loop.
+
+The loop only appends to a bounded queue. A thread of the page's own encodes, keeps and sends; when it falls behind, the oldest entries
+of the queue are lost, and the run goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from streamav import __version__
+from streamav.config import only_this_machine
+from streamav.errors import SettingsError
+from streamav.view.board import Board, kept_turns
+from streamav.view.guard import Tokens
+from streamav.view.messages import text
+from streamav.view.server import listen, make_app, make_server, need_packages, warn_of_exposure
+from streamav.view.viewers import Viewers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from streamav.config import ViewSettings
+    from streamav.publish.message import ModelEntry
+    from streamav.thresholds import Thresholds
+    from streamav.types import Event, FinalScores, Observation, SourceState, Telemetry
+
+__all__ = ["LivePage", "ShownLabel", "Subject"]
+
+_log = logging.getLogger(__name__)
+
+_QUEUE = 512
+"""Calls of the loop that may wait for the page's thread."""
+_START_S = 10.0
+_STOP_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownLabel:
+    """A class as the page shows it."""
+
+    label: str
+    name: str
+    thresholds: Thresholds | None
+    """What makes an event of it; None when it makes none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What the page must know of a source."""
+
+    id: str
+    labels: tuple[ShownLabel, ...]
+    """All classes of the model, in its order."""
+    latency_segments: int
+    live: bool
+    log_mel_offset: float
+
+
+class LivePage:
+    """Fills the roles Observer and Sink."""
+
+    def __init__(self, settings: ViewSettings, model: Callable[[], ModelEntry], subjects: Sequence[Subject]) -> None:
+        """Read the token and take the port, so that a mistake shows before the run begins.
+
+        Args:
+            settings: where to listen, and who may look.
+            model: returns which model and backend compute at the moment.
+            subjects: one for each source.
+
+        Raises:
+            SettingsError: when packages are missing, the token is too short or cannot be read, or the port is in use.
+        """
+        need_packages()
+        self._settings = settings
+        self._model = model
+        self._subjects = tuple(subjects)
+        self._viewers = Viewers()
+        self._board = Board({one.id: one.log_mel_offset for one in subjects})
+        self._run = secrets.token_hex(8)
+        self._waiting: deque[Callable[[], str]] = deque(maxlen=_QUEUE)
+        self._woken = False
+        self._backend = ""
+        self._tokens = Tokens(settings.secret())
+        self._server = make_server(make_app(self._tokens, self._viewers, self._first), settings.cert, settings.key)
+        self._load_certificate()
+        self._socket = listen(settings.host, settings.port)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="view", daemon=True)
+        warn_of_exposure(settings.host, tls=settings.cert is not None)
+
+    @property
+    def address(self) -> str:
+        """The address of the page."""
+        host, port = self._socket.getsockname()[:2]
+        host = "127.0.0.1" if only_this_machine(self._settings.host) and ":" not in host else f"[{host}]" if ":" in host else host
+        return f"{'http' if self._settings.cert is None else 'https'}://{host}:{port}/"
+
+    @property
+    def viewers(self) -> int:
+        """How many browsers are connected."""
+        return len(self._viewers)
+
+    @property
+    def dropped(self) -> int:
+        """How many browsers were dropped because they did not keep up."""
+        return self._viewers.dropped
+
+    # Role Sink
+
+    async def start(self) -> None:
+        """Start to serve."""
+        self._thread.start()
+        await asyncio.to_thread(self._ready.wait, _START_S)
+
+    def event(self, event: Event, latency_s: float) -> None:
+        """Show a message about an event."""
+        self._give(partial(self._board.event, event, latency_s))
+
+    def source_state(self, source: str, state: SourceState, reason: str) -> None:
+        """Show a change of a source's state."""
+        self._give(partial(self._board.state, source, state, reason))
+
+    def telemetry(self, source: str, telemetry: Telemetry) -> None:
+        """Show the telemetry of a source."""
+        self._give(partial(self._board.telemetry, source, telemetry))
+
+    def scores(self, source: str, scores: FinalScores) -> None:
+        """Ignore them: an observation holds the same scores, and the provisional ones."""
+
+    async def close(self) -> None:
+        """Tell the viewers that the run has ended, and stop serving."""
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # the thread has ended already
+                loop.call_soon_threadsafe(self._end)
+            await asyncio.to_thread(self._thread.join, _STOP_S)
+        self._socket.close()
+
+    # Role Observer
+
+    def observe(self, source: str, observation: Observation) -> None:
+        """Show what a turn did for a source."""
+        self._give(partial(self._board.turn, source, observation))
+
+    # From here on: the page's own thread, except _give
+
+    def _give(self, make: Callable[[], str]) -> None:
+        """Pass work on to the page's thread; the oldest is lost when too much waits."""
+        self._waiting.append(make)
+        if self._woken or self._loop is None:
+            return
+        self._woken = True
+        with suppress(RuntimeError):  # the page has ended; the run goes on
+            self._loop.call_soon_threadsafe(self._work)
+
+    def _work(self) -> None:
+        """Encode what waits, and send it to all viewers."""
+        self._woken = False
+        while True:
+            try:
+                make = self._waiting.popleft()
+            except IndexError:
+                return
+            self._viewers.send(make())
+            self._tell_backend()
+
+    def _tell_backend(self) -> None:
+        """Tell the viewers when another engine has taken over."""
+        backend = self._model().backend
+        if backend != self._backend:
+            self._backend = backend
+            self._viewers.send(text({"type": "engine", "name": backend}))
+
+    def _end(self) -> None:
+        self._work()
+        self._viewers.send(text({"type": "end"}))
+        self._viewers.send(None)
+        self._server.should_exit = True
+
+    def _first(self) -> Sequence[str]:
+        return [self._hello(), *self._board.newest()]
+
+    def _hello(self) -> str:
+        model = self._model()
+        return text(
+            {
+                "type": "hello",
+                "run": self._run,
+                "version": __version__,
+                "model": {"name": model.name, "version": model.version},
+                "engine": model.backend,
+                "kept": kept_turns(len(self._subjects)),
+                "sources": [asdict(one) for one in self._subjects],
+            }
+        )
+
+    def _load_certificate(self) -> None:
+        """Load certificate and key now, because the thread could only log an error."""
+        try:
+            self._server.config.load()
+        except OSError as exc:
+            msg = f"view.cert and view.key must be the PEM files of a certificate and its key, got {self._settings.cert}: {exc}"
+            raise SettingsError(msg) from exc
+
+    def _serve(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except Exception:  # noqa: BLE001 - whatever fails here must not end the run
+            _log.exception("the live page failed; the run goes on without it")
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ready.set()  # the socket listens already
+        self._work()
+        await self._server.serve(sockets=[self._socket])

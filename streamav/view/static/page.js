@@ -1,0 +1,222 @@
+// The page: connects, keeps what arrives in the store, and draws it by media time.
+
+import { Colours, fit } from "./colours.js";
+import { axisOf, drawLanes, wordsAt } from "./lanes.js";
+import { element, showEvents, showFigures, showState, showTop, stateWords, tone } from "./panels.js";
+import { drawPicture } from "./picture.js";
+import { Store, clockWords, imageAt, nameOf, playhead } from "./store.js";
+
+const store = new Store(), colours = new Colours();
+const at = (id) => document.getElementById(id);
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+const FRAME_MS = 50, TEXT_MS = 200, LONGEST_PAUSE_MS = 10_000;
+let focus = null, pinned = null, pause = 500, drawnMs = 0, textMs = 0, connected = false, announced = new Set();
+
+// Connection
+
+function connect() {
+  const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
+  socket.addEventListener("message", ({ data }) => {
+    const message = JSON.parse(data);
+    if (message.type === "hello") begin(message);
+    else store.take(message, performance.now());
+    if (message.type === "event") announce(message);
+    if (message.type === "end") showConnection();
+  });
+  socket.addEventListener("close", () => {
+    connected = false;
+    showConnection();
+    if (!document.hidden || !store.ended) setTimeout(connect, pause);
+    pause = Math.min(LONGEST_PAUSE_MS, pause * 1.6);
+  });
+}
+
+function begin(message) {
+  if (message.run !== store.run) { announced = new Set(); pinned = null; }
+  store.take(message, performance.now());
+  connected = true;
+  pause = 500;
+  if (!store.sources.has(focus)) focus = null;
+  choose(store.sources.size === 1 ? [...store.sources.keys()][0] : (focus ?? (fromAddress() || null)));
+  showConnection();
+}
+
+function fromAddress() {
+  const named = decodeURIComponent(location.hash.slice(1));
+  return store.sources.has(named) ? named : null;
+}
+
+function showConnection() {
+  const node = at("connection");
+  node.dataset.tone = store.ended ? "wait" : connected ? "good" : "bad";
+  node.textContent = store.ended ? "the run has ended" : connected ? "live" : store.run ? "connection lost, trying again" : "connecting";
+  if (store.model) at("run").textContent = `${store.model.name} ${store.model.version} on ${store.engine}`;
+}
+
+function announce(event) {
+  if (!event.confirmed || event.end_reason || announced.has(event.id)) return;
+  announced.add(event.id);
+  const source = store.sources.get(event.source);
+  if (source) at("news").textContent = `${nameOf(source, event)} at ${event.source}, ${clockWords(source, event.start_s)}`;
+}
+
+// Several sources
+
+function choose(id) {
+  focus = id;
+  pinned = null;
+  history.replaceState(null, "", id && store.sources.size > 1 ? `#${encodeURIComponent(id)}` : location.pathname);
+  const many = store.sources.size > 1;
+  at("sources").hidden = !many;
+  at("overview").hidden = id !== null || !many;
+  at("focus").hidden = id === null;
+  if (many) {
+    at("sources").replaceChildren(tab(null, "All sources"), ...[...store.sources.keys()].map((one) => tab(one, one)));
+    at("overview").replaceChildren(...[...store.sources.values()].map(card));
+  }
+  at("event-list").replaceChildren();
+  at("state").dataset.key = "?";
+  textMs = 0;
+}
+
+function tab(id, text) {
+  const button = element("button", { type: "button", text, class: id ? "badge" : "", "data-source": id ?? "", "aria-current": String(id === focus) });
+  button.addEventListener("click", () => choose(id));
+  return button;
+}
+
+function card(source) {
+  const button = element("button", { type: "button", "data-source": source.id },
+    element("span", { class: "name" }, element("strong", { text: source.id }), element("span", { class: "badge" })),
+    element("canvas", { class: "small", role: "img", "aria-label": `Picture of ${source.id}` }),
+    element("canvas", { class: "strip", "aria-hidden": "true" }),
+    element("span", { class: "last" }));
+  button.addEventListener("click", () => choose(source.id));
+  return button;
+}
+
+function drawCard(node, source, nowMs, texts) {
+  const [name, picture, strip, last] = node.children, time = playhead(source, nowMs);
+  drawPicture(picture, store, source, time, colours, { heat: true, strength: 0.55, boxes: true, names: true });
+  drawStrip(strip, source, time);
+  if (!texts) return;
+  const badge = name.lastChild, events = store.eventsOf(source.id), newest = events.at(-1);
+  badge.textContent = stateWords(source.state);
+  badge.dataset.tone = tone(source.state);
+  last.textContent = source.state === "lost" || source.state === "degraded" ? `${source.reason}. ${source.remedy}`
+    : newest ? `${nameOf(source, newest)}, ${clockWords(source, newest.start_s)}` : source.state === "warming_up" ? "the first scores come after ten seconds" : "no event so far";
+}
+
+function drawStrip(canvas, source, time) {
+  const { context, width, height } = fit(canvas), span = Math.min(store.kept, 60), scale = width / span, from = time + 1 - span;
+  context.clearRect(0, 0, width, height);
+  for (const cell of source.cells.values()) {
+    const tall = Math.max(1, cell.relevance * (height - 6));
+    context.fillStyle = colours.relevance;
+    context.globalAlpha = cell.final ? 0.75 : 0.35;
+    context.fillRect((cell.index - from) * scale, height - tall, Math.max(1, scale - 1), tall);
+  }
+  context.globalAlpha = 1;
+  context.fillStyle = colours.event;
+  for (const event of store.eventsOf(source.id)) {
+    if (event.end_reason !== "retracted") context.fillRect((event.start_s - from) * scale, 0, ((event.end_s ?? event.newest_s) - event.start_s) * scale, 4);
+  }
+}
+
+// Drawing
+
+function frame(nowMs) {
+  requestAnimationFrame(frame);
+  if (nowMs - drawnMs < FRAME_MS || !store.run) return;
+  drawnMs = nowMs;
+  const texts = nowMs - textMs > TEXT_MS;
+  if (texts) textMs = nowMs;
+  if (texts) for (const button of at("sources").children) {
+    const source = store.sources.get(button.dataset.source);
+    if (source) button.dataset.tone = tone(source.state);
+  }
+  if (focus === null) {
+    for (const node of at("overview").children) drawCard(node, store.sources.get(node.dataset.source), nowMs, texts);
+    return;
+  }
+  drawFocus(store.sources.get(focus), nowMs, texts);
+}
+
+function liveTime(source, nowMs) { return still.matches ? source.newest + 1 : playhead(source, nowMs); }
+
+function drawFocus(source, nowMs, texts) {
+  const edge = liveTime(source, nowMs);
+  if (pinned !== null && pinned < source.newest + 1 - store.kept) pinned = null; // that second is no longer kept
+  const time = pinned ?? edge, inside = pinned ?? Math.min(edge, source.newest + 0.999);
+  drawPicture(at("picture"), store, source, inside, colours, {
+    heat: at("heat").checked, strength: at("strength").value / 100, boxes: at("boxes").checked, names: true,
+  });
+  drawLanes(at("lanes"), store, source, { edge, time, paused: pinned !== null }, colours);
+  if (!texts) return;
+  showState(at("state"), store, source);
+  showTop(at("top"), at("background"), source, pinned ?? Math.max(0, source.scored));
+  at("now-title").textContent = pinned === null ? "Top five now" : `Top five at ${clockWords(source, pinned)}`;
+  at("live").hidden = pinned === null;
+  showFigures({ words: at("latency-words"), bar: at("latency"), split: at("split"), list: at("figures") }, store, source);
+  showEvents(at("event-list"), at("none"), store, source, (event) => pin(source, event.start_s));
+  showMoment(source, inside);
+  if (store.model) at("run").textContent = `${store.model.name} ${store.model.version} on ${store.engine}`;
+}
+
+function showMoment(source, time) {
+  if (source.newest < 0) { at("moment").textContent = "waiting for the first second"; return; }
+  const words = wordsAt(store, source, time), lanes = at("lanes");
+  at("moment").textContent = `${clockWords(source, time)}, at the model's ${size(source, time)} pixels`;
+  at("picture").setAttribute("aria-label", `Picture at ${words}`);
+  lanes.setAttribute("aria-valuemin", String(Math.max(0, source.newest + 1 - store.kept)));
+  lanes.setAttribute("aria-valuemax", String(Math.max(0, source.newest)));
+  lanes.setAttribute("aria-valuenow", String(Math.max(0, Math.floor(time))));
+  lanes.setAttribute("aria-valuetext", words);
+}
+
+function size(source, time) {
+  const image = imageAt(source, time);
+  return image ? `${image.naturalWidth} × ${image.naturalHeight}` : "";
+}
+
+// Choosing a time
+
+function pin(source, time) {
+  const least = Math.max(0, source.first, source.newest + 1 - store.kept);
+  pinned = time === null || time > source.newest + 0.999 ? null : Math.max(least, time);
+  textMs = 0;
+}
+
+at("lanes").addEventListener("pointerdown", (event) => {
+  const source = store.sources.get(focus), canvas = at("lanes");
+  const axis = axisOf(canvas, store, liveTime(source, performance.now()));
+  pin(source, axis.time(event.clientX - canvas.getBoundingClientRect().left));
+});
+at("lanes").addEventListener("keydown", (event) => {
+  const source = store.sources.get(focus), now = Math.floor(pinned ?? source.newest) + 0.5;
+  const steps = { ArrowLeft: now - 1, ArrowDown: now - 1, ArrowRight: now + 1, ArrowUp: now + 1, PageUp: now + 10, PageDown: now - 10, Home: 0, End: null, Escape: null };
+  if (!(event.key in steps)) return;
+  event.preventDefault();
+  pin(source, steps[event.key]);
+});
+at("live").addEventListener("click", () => { pinned = null; textMs = 0; at("lanes").focus(); });
+
+// Theme
+
+const THEMES = ["automatic", "light", "dark"];
+function useTheme(name) {
+  if (name === "automatic") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = name;
+  at("theme").textContent = `Theme: ${name}`;
+  try { localStorage.setItem("streamav-theme", name); } catch { /* storage may be switched off */ }
+  colours.read();
+}
+let theme = "automatic";
+try { theme = localStorage.getItem("streamav-theme") ?? theme; } catch { /* storage may be switched off */ }
+if (THEMES.includes(theme)) useTheme(theme);
+at("theme").addEventListener("click", () => useTheme(theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length]));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => colours.read());
+addEventListener("hashchange", () => { if (store.run) choose(fromAddress() ?? (store.sources.size === 1 ? [...store.sources.keys()][0] : null)); });
+
+connect();
+requestAnimationFrame(frame);

@@ -1,0 +1,103 @@
+"""Tests `streamav localize` on real files with the tiny model."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rigs.media_clips import write_clip
+
+from streamav.cli import main
+from streamav.cli.span_formats import FORMATS, FoundEvent
+from streamav.evaluation.recordings import read_labels
+
+EVENTS = [
+    FoundEvent(
+        file="yard 1.mp4", label="bark", label_name="Bark <dog> & co", onset_s=3.0, offset_s=3_661.0, score=0.91, peak=None, box=None
+    ),
+    FoundEvent(file="yard 1.mp4", label="bird", label_name="Bird", onset_s=1.0, offset_s=2.0, score=0.5, peak=(0.5, 0.5), box=None),
+]
+
+
+@pytest.fixture
+def _home(engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
+
+
+def lines_of(text: str) -> list[str]:
+    return text.strip().splitlines()
+
+
+@pytest.mark.usefixtures("_home")
+def test_a_folder_gives_the_events_of_its_files(tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON holds every file with its length and events; a file that cannot be read is named and the status is 3, the rest is there."""
+    write_clip(tmp_path / "a.mp4", 12.0, 200)
+    write_clip(tmp_path / "b.mp4", 3.0, 90)
+    (tmp_path / "c.mp4").write_bytes(b"no media")
+    assert main(["localize", str(tmp_path), "--model", str(tiny_bundle), "--engine", "torch", "--json"]) == 3
+    said = capsys.readouterr()
+    tree = json.loads(said.out)
+    assert [(Path(one["file"]).name, one["seconds"], one["error"] is None) for one in tree["files"]] == [
+        ("a.mp4", 12.0, True),
+        ("b.mp4", 3.0, True),
+        ("c.mp4", 0.0, False),
+    ]
+    assert "c.mp4 is not a media file" in said.err
+    assert tree["events"]
+    assert all(0.0 <= event["onset_s"] < event["offset_s"] <= 12.0 for event in tree["events"])
+    assert sum(one["events"] for one in tree["files"]) == len(tree["events"])
+
+
+@pytest.mark.usefixtures("_home")
+def test_subtitles_are_written_beside_each_other(tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --out every recording gets its own file; recordings of the same name do not overwrite each other."""
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        write_clip(tmp_path / folder / "a.mp4", 11.0, 200)
+    out = tmp_path / "out"
+    assert main(["localize", str(tmp_path), "--model", str(tiny_bundle), "--engine", "torch", "--vtt", "--out", str(out)]) == 0
+    assert sorted(file.name for file in out.iterdir()) == ["a-2.vtt", "a.vtt"]
+    assert (out / "a.vtt").read_text().startswith("WEBVTT\n\n00:00:0")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["{dir}"], "at least one recording"),
+        (["rtsp://192.0.2.1/x"], "run --source"),
+        (["{dir}", "--json", "--csv"], "at most one format"),
+        (["{dir}", "--out", "{dir}"], "needs the format"),
+    ],
+)
+def test_wrong_calls_say_what_to_do(tmp_path: Path, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """No recording, a network stream, two formats or a folder without a format are refused with the remedy."""
+    assert main(["localize", *(one.format(dir=tmp_path) for one in arguments)]) in {2, 7}
+    assert says in capsys.readouterr().err
+
+
+def test_the_table_is_read_as_labels(tmp_path: Path) -> None:
+    """The CSV table has the columns of labels.csv: `streamav recordings` reads it."""
+    text = FORMATS["csv"](EVENTS)
+    assert [row["score"] for row in csv.DictReader(io.StringIO(text))] == ["0.9100", "0.5000"]
+    (tmp_path / "labels.csv").write_text(text)
+    spans = read_labels(tmp_path / "labels.csv")["yard 1.mp4"]
+    assert [(span.label, span.onset_s, span.offset_s) for span in spans] == [("bark", 3.0, 3_661.0), ("bird", 1.0, 2.0)]
+
+
+def test_subtitles_are_sorted_and_escaped() -> None:
+    """WebVTT: hours, minutes, seconds with milliseconds; cues in order of time; no markup in a label."""
+    assert FORMATS["vtt"](EVENTS) == (
+        "WEBVTT\n\n00:00:01.000 --> 00:00:02.000\nBird (0.50)\n\n00:00:03.000 --> 01:01:01.000\nBark &lt;dog&gt; &amp; co (0.91)\n"
+    )
+
+
+def test_labels_and_marks_have_their_columns() -> None:
+    """Audacity reads begin, end and text; RTTM has ten fields, and no name with white space."""
+    assert lines_of(FORMATS["audacity"](EVENTS))[1] == "1.000000\t2.000000\tBird"
+    (first, second) = lines_of(FORMATS["rttm"](EVENTS))
+    assert first == "SPEAKER yard_1.mp4 1 3.000 3658.000 <NA> <NA> bark 0.9100 <NA>"
+    assert len(second.split(" ")) == 10

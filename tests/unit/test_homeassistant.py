@@ -1,0 +1,212 @@
+"""Tests of the messages for Home Assistant, against its published schema (homeassistant/components/mqtt/schemas.py and the platforms).
+
+Home Assistant tells nobody when it refuses a message, so its rules are restated here: keys, required keys, allowed values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rigs.mqtt_connection import FakeBroker
+from rigs.published_events import MODEL, dice, make_event
+
+from streamav.config import BackoffSettings, MqttSettings
+from streamav.publish.homeassistant import Devices
+from streamav.publish.mqtt import MqttIdentity, MqttSink
+from streamav.publish.topics import Topics
+from streamav.types import SourceState
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "home-assistant"
+ROOT = {"dev", "o", "cmps", "availability", "availability_mode", "qos", "encoding"}
+"""Keys at the root; Home Assistant refuses the device for any other. `state_topic` would be allowed, but every component inherits it."""
+DEVICE = {"ids", "cns", "mf", "mdl", "name", "hw", "sn", "sw", "via_device", "sa", "cu"}
+ORIGIN = {"name", "sw", "url"}
+COMMON = {"p", "unique_id", "default_entity_id", "name", "icon", "qos", "entity_category", "availability", "availability_mode"}
+PLATFORMS: dict[str, tuple[set[str], set[str]]] = {
+    "event": ({"state_topic", "event_types"}, {"device_class", "value_template"}),
+    "binary_sensor": ({"state_topic"}, {"device_class", "payload_on", "payload_off", "json_attributes_topic", "value_template"}),
+    "sensor": ({"state_topic"}, {"device_class", "unit_of_measurement", "state_class", "value_template", "json_attributes_topic"}),
+}
+"""Platform -> required keys, further keys."""
+BINARY_CLASSES = {"sound", "motion", "occupancy", "problem", "connectivity"}
+
+
+def messages(sources: dict[str, list[str]], base: str = "streamav") -> dict[str, dict[str, Any]]:
+    found = Devices(Topics(base), "homeassistant", sources).announcements()
+    return {one.topic: json.loads(one.payload) for one in found}
+
+
+def check(topic: str, message: dict[str, Any]) -> None:
+    """Check one message as Home Assistant does."""
+    assert re.fullmatch(r"homeassistant/device/[a-zA-Z0-9_-]+/config", topic)
+    assert message.keys() <= ROOT
+    assert {"dev", "o", "cmps"} <= message.keys()
+    assert message["dev"].keys() <= DEVICE
+    assert message["dev"]["ids"]
+    assert message["o"].keys() <= ORIGIN
+    assert message["o"]["name"]
+    check_availability(message)
+    for name, part in message["cmps"].items():
+        assert re.fullmatch(r"[a-zA-Z0-9_-]+", name)
+        required, further = PLATFORMS[part["p"]]
+        assert required | {"unique_id"} <= part.keys() <= COMMON | required | further
+        assert part["qos"] == 1  # up to 2026.5 the root's value is ignored
+        assert part.get("entity_category") in {None, "config", "diagnostic"}
+        assert part.get("state_class") in {None, "measurement"}
+        check_availability(part)
+        if part["p"] == "binary_sensor":
+            assert part["device_class"] in BINARY_CLASSES
+        if "default_entity_id" in part:
+            assert re.fullmatch(rf"{part['p']}\.[a-z0-9_]+", part["default_entity_id"])
+        for key in ("state_topic", "json_attributes_topic"):
+            assert not set(part.get(key, "")) & set("+#")
+
+
+def check_availability(place: dict[str, Any]) -> None:
+    listed = place.get("availability", [])
+    assert all(one.keys() <= {"topic", "payload_available", "payload_not_available", "value_template"} for one in listed)
+    assert all(one["topic"] for one in listed)
+    assert len(listed) < 2 or place["availability_mode"] == "all"  # the default is the last message of any topic
+
+
+@pytest.mark.parametrize("base", ["streamav", "house/av"])
+def test_devices_fit_the_schema_of_home_assistant(base: str) -> None:
+    """Every message has only allowed keys and all required ones; ids are unique; each class has one entity, each source its own topics."""
+    found = messages({"porch": ["bark", "baby_cry"], "Door-2": ["bark"]}, base)
+    for topic, message in found.items():
+        check(topic, message)
+    assert next(iter(found)).endswith("service/config")  # the others name it in via_device
+    unique = [part["unique_id"] for message in found.values() for part in message["cmps"].values()]
+    assert len(unique) == len(set(unique))
+    ids = {message["dev"]["ids"][0] for message in found.values()}
+    assert {message["dev"]["via_device"] for message in found.values() if "via_device" in message["dev"]} <= ids
+    porch = next(message for topic, message in found.items() if topic.endswith("porch/config"))
+    assert porch["cmps"]["event"]["event_types"] == ["bark", "baby_cry"]
+    assert {name for name, part in porch["cmps"].items() if part["p"] == "binary_sensor"} == {"class_bark", "class_baby_cry"}
+    assert [one["topic"] for one in porch["availability"]] == [f"{base}/status", f"{base}/porch/availability"]
+    assert porch["cmps"]["class_bark"]["state_topic"] == f"{base}/porch/class/bark/state"
+
+
+def test_the_message_does_not_change_unnoticed() -> None:
+    """The component of a class is exactly this; automations depend on its ids."""
+    (_, porch) = messages({"porch": ["bark"]}).values()
+    assert porch["cmps"]["class_bark"] == {
+        "p": "binary_sensor",
+        "unique_id": "streamav_porch_bark",
+        "default_entity_id": "binary_sensor.porch_bark",
+        "name": "Bark",
+        "device_class": "sound",
+        "qos": 1,
+        "state_topic": "streamav/porch/class/bark/state",
+        "json_attributes_topic": "streamav/porch/class/bark/attributes",
+    }
+    assert porch["cmps"]["event"]["unique_id"] == "streamav_porch_event"
+    assert porch["cmps"]["event"]["default_entity_id"] == "event.streamav_porch"
+
+
+def make_sink(broker: FakeBroker, state_dir: Path, labels: list[str], source: str = "porch") -> MqttSink:
+    settings = MqttSettings(host="broker", backoff=BackoffSettings(min_s=0.001, max_s=0.002), timeout_s=0.2, homeassistant=True)
+    identity = MqttIdentity(model=lambda: MODEL, sources={source: labels})
+    return MqttSink(settings, identity, state_dir, random=dice(1), monotonic=lambda: 0.0, connect=broker.connect, close_limit_s=2.0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - the fake has no event for every condition
+            await asyncio.sleep(0.001)
+
+
+def announced(broker: FakeBroker, device: str = "porch") -> list[dict[str, Any]]:
+    topic = f"homeassistant/device/streamav_{device}/config"
+    return [json.loads(payload) if payload else {} for heard, payload, *_ in broker.log if heard == topic]
+
+
+async def test_devices_are_announced_before_states_and_events(tmp_path: Path) -> None:
+    """After a connect the order is status, info, devices, states, events; devices are retained at QoS 1."""
+    broker = FakeBroker()
+    sink = make_sink(broker, tmp_path, ["bark"])
+    await sink.start()
+    sink.event(make_event(1), 0.1)
+    await until(lambda: not sink.counters.queue_depth)
+    await sink.close()
+    order = [topic for topic, *_ in broker.log]
+    devices = [order.index(f"homeassistant/device/streamav_{name}/config") for name in ("service", "porch")]
+    assert order.index("streamav/info") < devices[0] < devices[1] < order.index("streamav/porch/class/bark/state")
+    assert devices[1] < order.index("streamav/porch/ha_event")
+    assert all((qos, retain) == (1, True) for topic, _, qos, retain in broker.log if topic.startswith("homeassistant/"))
+
+
+async def test_a_class_that_is_gone_is_removed_in_two_steps(tmp_path: Path) -> None:
+    """At the start after a class was disabled its component is sent with the platform alone, then the message without it; only once."""
+    for labels, expected in ((["bark", "cat"], 1), (["bark"], 2), (["bark"], 1)):
+        broker = FakeBroker()
+        sink = make_sink(broker, tmp_path, labels)
+        await sink.start()
+        await sink.close()
+        found = announced(broker)
+        assert len(found) == expected
+        assert set(labels) == {name.removeprefix("class_") for name in found[-1]["cmps"] if name.startswith("class_")}
+        if expected == 2:
+            assert found[0]["cmps"]["class_cat"] == {"p": "binary_sensor"}
+
+
+async def test_a_source_that_is_gone_is_removed(tmp_path: Path) -> None:
+    """The device of a source that was renamed is removed by an empty retained message."""
+    broker = FakeBroker()
+    for source in ("porch", "door"):
+        sink = make_sink(broker, tmp_path, ["bark"], source)
+        await sink.start()
+        await sink.close()
+    assert announced(broker)[-1] == {}
+    assert announced(broker, "door")[-1]["cmps"]
+
+
+async def test_devices_are_announced_again_when_home_assistant_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the birth message devices come again, then states; two in a row are one round; a retained one, or `offline`, is ignored."""
+    monkeypatch.setattr("streamav.publish.mqtt.MOST_BIRTH_PAUSE_S", 0.2)
+    monkeypatch.setattr("streamav.publish.session.STATES_AFTER_S", 0.1)
+    broker = FakeBroker()
+    sink = make_sink(broker, tmp_path, ["bark"])
+    await sink.start()
+    await until(lambda: sink.counters.connected)
+    sink.source_state("porch", SourceState.ONLINE, "")
+    await until(lambda: ("streamav/porch/status", b"online", 1, True) in broker.log)
+    broker.log.clear()
+    broker.tell("homeassistant/status", b"offline")
+    broker.tell("homeassistant/status", b"online", retained=True)
+    broker.tell("homeassistant/status", b"online")
+    broker.tell("homeassistant/status", b"online")
+    await until(lambda: ("streamav/porch/availability", b"online", 1, True) in broker.log)
+    order = [topic for topic, *_ in broker.log]
+    assert order.index("homeassistant/device/streamav_porch/config") < order.index("streamav/porch/class/bark/state")
+    await sink.close()
+    assert len(announced(broker)) == 1
+
+
+def read(path: Path) -> Any:  # noqa: ANN401 - any YAML
+    """Return a YAML file; Home Assistant's own tag `!input` becomes a dictionary."""
+    loader: Any = type("Loader", (yaml.SafeLoader,), {})
+    loader.add_constructor("!input", lambda _, node: {"input": node.value})
+    return yaml.load(path.read_text(encoding="utf-8"), loader)  # noqa: S506 - a safe loader
+
+
+def test_the_examples_are_automations_of_home_assistant() -> None:
+    """Each example is YAML with the keys of a blueprint or an automation, and names topics' entities that the devices have."""
+    entities = {part.get("default_entity_id") for message in messages({"porch": ["bark"]}).values() for part in message["cmps"].values()}
+    files = {path.name: read(path) for path in EXAMPLES.glob("*.yaml")}
+    blueprint = files.pop("blueprint_heard_and_seen.yaml")
+    assert blueprint["blueprint"]["domain"] == "automation"
+    used = set(re.findall(r"'input': '(\w+)'", str(blueprint)))
+    assert used == blueprint["blueprint"]["input"].keys()
+    assert {"triggers", "conditions", "actions"} <= blueprint.keys()
+    assert set(files) == {"light_on_bark.yaml", "phone_notification.yaml"}
+    for (automation,) in files.values():
+        assert {"id", "alias", "triggers", "actions"} <= automation.keys()
+        assert {trigger["entity_id"] for trigger in automation["triggers"]} <= entities
