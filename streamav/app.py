@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamav.bundle import find_bundle
+from streamav.bundle import choose_bundle
 from streamav.capture import open_source
+from streamav.capture.address import is_live
 from streamav.config import ClassSettings
 from streamav.engines import SwapEngine, open_engine
 from streamav.errors import CaptureError, SettingsError
-from streamav.evidence import evidence_of
 from streamav.features import SegmentExtractor
 from streamav.journal import JournalSink, journal_path
+from streamav.labels import MODEL, Label, LabelTable
 from streamav.localizer import VscgLocalizer
 from streamav.pipeline import Pipeline, SourceSetup
 from streamav.publish import FanOut, JsonlSink, ModelEntry
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from streamav.bundle import Bundle, ModelCard
     from streamav.clock import Clock
     from streamav.config import DetectionSettings, OneOfSources, Settings
+    from streamav.evidence import LabelEvidence
     from streamav.localizer import Head
     from streamav.pipeline import RunSummary
     from streamav.protocols import Engine, Extractor, Localizer, Sink, Source
@@ -44,12 +46,14 @@ if TYPE_CHECKING:
     from streamav.types import SegmentFeatures
     from streamav.view import LivePage
 
-__all__ = ["Application", "build", "check_model", "label_options", "localizer_head", "run"]
+__all__ = ["Application", "build", "check_model", "chosen_labels", "label_options", "localizer_head", "run"]
 
 _log = logging.getLogger(__name__)
 
 _LIVE_PATIENCE_S = 1.5
 """How long a live segment waits for the modality that is late. It is above 1 s because the microphone confirms a loss for 1 s."""
+_HOME = "home"
+"""Preset of cameras and network streams."""
 _INTERRUPTED = 130
 """Exit status of a process that was ended by a second Ctrl-C: 128 + SIGINT, the convention of shells."""
 
@@ -64,6 +68,10 @@ class Application:
     sources: Mapping[str, Source]
     """By id."""
     frames_per_second: int
+    evidence: LabelEvidence | None = None
+    """Evidence of the labels of all sources; None where the network alone decides."""
+    notes: tuple[str, ...] = ()
+    """What a user should know about the choice of model and labels, one sentence each."""
     mqtt: MqttSink | None = None
     page: LivePage | None = None
     """The live page, where the settings ask for it."""
@@ -85,7 +93,7 @@ class Application:
 
     def _warm(self, engine: Engine) -> None:
         card = self.bundle.card
-        localizer = VscgLocalizer(engine, localizer_head(card), evidence_of(self.bundle))
+        localizer = VscgLocalizer(engine, localizer_head(card), self.evidence)
         _run_once(SegmentExtractor(engine, card), localizer, card, self.frames_per_second)
 
 
@@ -116,15 +124,17 @@ def build(
         ModelError: when the model cannot be used.
         EngineError: when no engine can run it.
     """
-    bundle = find_bundle(settings.model.name)
+    bundle, note = choose_bundle(settings.model.name, settings.model.weights_dir)
     card = bundle.card
     frames_per_second = settings.model.frames_per_second or card.visual.frames_per_second
-    setups = [_setup(one, card, frames_per_second, (sources or {}).get(one.id), settings) for one in settings.each_source()]
+    table = LabelTable(bundle, settings.labels)
+    setups = [_setup(one, table, card, frames_per_second, (sources or {}).get(one.id), settings) for one in settings.each_source()]
     # A paced run does not wait for an engine. Any other run waits, so that its results do not depend on time.
     if engine is None:
         engine = open_engine(bundle, settings.model, beside=beside and all(setup.paced for setup in setups))
     extractor = SegmentExtractor(engine, card)
-    localizer = VscgLocalizer(engine, localizer_head(card), evidence_of(bundle))
+    evidence = table.evidence()
+    localizer = VscgLocalizer(engine, localizer_head(card), evidence)
     _run_once(extractor, localizer, card, frames_per_second)
     made: list[Pipeline] = []
 
@@ -148,7 +158,18 @@ def build(
     ]
     pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3, observer=page)
     made.append(pipeline)
-    return Application(pipeline, bundle, engine, {setup.id: setup.source for setup in setups}, frames_per_second, mqtt, page)
+    notes = tuple(filter(None, (note, *table.notes)))
+    return Application(
+        pipeline=pipeline,
+        bundle=bundle,
+        engine=engine,
+        sources={setup.id: setup.source for setup in setups},
+        frames_per_second=frames_per_second,
+        evidence=evidence,
+        notes=notes,
+        mqtt=mqtt,
+        page=page,
+    )
 
 
 def check_model(settings: Settings) -> None:
@@ -158,10 +179,31 @@ def check_model(settings: Settings) -> None:
         SettingsError: when the settings contradict the card.
         ModelError: when the model cannot be used.
     """
-    card = find_bundle(settings.model.name).card
+    bundle = choose_bundle(settings.model.name, settings.model.weights_dir).bundle
+    table = LabelTable(bundle, settings.labels)
     for one in settings.each_source():
         with _named(one, settings):
-            label_options(card, one.detection)
+            label_options(bundle.card, one.detection, chosen_labels(table, one, bundle.card))
+
+
+def chosen_labels(table: LabelTable, one: OneOfSources, card: ModelCard) -> tuple[Label, ...]:
+    """Return the labels of a source: those of its settings, else the preset `home` for cameras and network streams, else the model's.
+
+    A model that a user trained on clips keeps its own labels, which the user chose.
+
+    Raises:
+        SettingsError: when the settings name a label that does not exist.
+    """
+    wanted = one.detection.labels
+    live = one.camera is not None or one.mic is not None or (one.uri is not None and is_live(one.uri))
+    if wanted is None and live and card.evidence is not None and card.profile != "custom":
+        labels = table.choose((_HOME,))
+        table.note(
+            f"labels of the preset {_HOME}, the default of cameras and network streams ({len(labels)} labels); "
+            f"for the {len(card.classes)} of the model add --labels {MODEL}"
+        )
+        return labels
+    return table.choose(wanted)
 
 
 @contextmanager
@@ -176,10 +218,12 @@ def _named(one: OneOfSources, settings: Settings) -> Iterator[None]:
         raise type(exc)(msg) from exc
 
 
-def _setup(one: OneOfSources, card: ModelCard, frames_per_second: int, given: Source | None, settings: Settings) -> SourceSetup:
+def _setup(
+    one: OneOfSources, table: LabelTable, card: ModelCard, frames_per_second: int, given: Source | None, settings: Settings
+) -> SourceSetup:
     """Build one source and its options. Where there are several sources, an error names the source."""
     with _named(one, settings):
-        labels = label_options(card, one.detection)
+        labels = label_options(card, one.detection, chosen_labels(table, one, card))
         source = given or open_source(one, one.capture, picture=card.visual.picture, frames_per_second=frames_per_second)
     return SourceSetup(
         id=one.id,
@@ -193,27 +237,37 @@ def _setup(one: OneOfSources, card: ModelCard, frames_per_second: int, given: So
     )
 
 
-def label_options(card: ModelCard, detection: DetectionSettings) -> tuple[LabelOptions, ...]:
-    """Return how each enabled class becomes events; `thresholds.resolve` defines where each value is taken from.
+def label_options(card: ModelCard, detection: DetectionSettings, labels: Sequence[Label] | None = None) -> tuple[LabelOptions, ...]:
+    """Return how each enabled label becomes events; `thresholds.resolve` defines where each value is taken from.
+
+    Args:
+        card: the model's card; its values for a single class hold for that class as it was trained, not for a label by definition.
+        detection: settings of the source.
+        labels: labels of the source; None for all of the model.
 
     Raises:
-        SettingsError: when the settings name a label that the model does not have, leave none, or put `off` above `on`.
+        SettingsError: when the settings name a label that neither the source nor the model has, leave none, or put `off` above `on`.
     """
-    for label in detection.classes:
-        if label not in card.slugs:
-            near = difflib.get_close_matches(label, card.slugs, n=1, cutoff=0.0)[0]
-            msg = f"detection.classes.{label}: model {card.name} has no such label; the nearest is {near}, all are: {', '.join(card.slugs)}"
+    if labels is None:
+        labels = [Label(entry=entry, column=number) for number, entry in enumerate(card.classes)]
+    known = list(dict.fromkeys([*(label.entry.slug for label in labels), *card.slugs]))
+    for name in detection.classes:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            msg = f"detection.classes.{name}: model {card.name} has no such label; the nearest is {near}, all are: {', '.join(known)}"
             raise SettingsError(msg)
-    own = {label: detection.classes.get(label, ClassSettings()) for label in card.slugs}
+    own = {name: detection.classes.get(name, ClassSettings()) for name in known}
     options = tuple(
         LabelOptions(
-            label=entry.slug,
-            label_name=entry.name,
-            class_id=number,
-            thresholds=card.detection.thresholds(entry.slug, detection, own[entry.slug]),
+            label=(slug := label.entry.slug),
+            label_name=label.entry.name,
+            class_id=label.column,
+            thresholds=card.detection.thresholds(slug, detection, own[slug], trained=label.trained),
+            modalities=label.modalities,
+            trained=label.trained,
         )
-        for number, entry in enumerate(card.classes)
-        if own[entry.slug].enabled
+        for label in labels
+        if own[label.entry.slug].enabled
     )
     if not options:
         msg = "detection.classes must leave at least one label enabled, got none"

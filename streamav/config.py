@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from streamav.errors import SettingsError
+from streamav.files import NAME_SIZE, SLUG_SIZE
 from streamav.thresholds import PartialThresholds
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "DetectionSettings",
     "EngineChoice",
     "JournalSettings",
+    "LabelSettings",
     "ModelSettings",
     "MqttSettings",
     "OneOfSources",
@@ -39,6 +41,8 @@ __all__ = [
     "only_this_machine",
 ]
 
+LabelSlug = Annotated[str, Field(pattern=rf"^[a-z0-9_]{{1,{SLUG_SIZE}}}$")]
+"""A label in topics and events."""
 SOURCE_ID_PATTERN = r"^[a-zA-Z0-9_-]{1,64}$"
 """One topic level of the MQTT contract (section 2, topic names)."""
 RESERVED_SOURCE_IDS = frozenset({"status", "info", "stats", "doctor"})
@@ -61,6 +65,10 @@ _ONE_AND_MANY = (
 
 EngineChoice = Literal["auto", "torch", "cpu", "cuda", "tensorrt"]
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
+_ONE_OR_MORE = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+"""Reads one name without brackets; names of classes hold commas, so a text is not split."""
+_WORDS = BeforeValidator(lambda value: tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else value)
+"""Reads words between commas."""
 _NUMBER_AS_TEXT = BeforeValidator(lambda value: str(value) if type(value) is int else value)
 
 
@@ -125,8 +133,8 @@ class CaptureSettings(_Options):
 class ModelSettings(_Options):
     """Which networks run, and on which engine."""
 
-    name: str = "starter"
-    """starter, edge, paper, a name in the model cache, or the folder of a bundle."""
+    name: str = "auto"
+    """auto, starter, edge, paper, a name in the model cache, or the folder of a bundle. auto: edge where its encoders are, else starter."""
     weights_dir: Path | None = None
     """Folder of the encoders that a bundle names but does not contain (edge, paper)."""
     engine: EngineChoice = "auto"
@@ -145,9 +153,35 @@ class ClassSettings(PartialThresholds):
     enabled: bool = True
 
 
+class LabelSettings(_Options):
+    """One `[labels.SLUG]` table: a label by names of classes, without training. A label of the model with this slug is replaced."""
+
+    name: Annotated[str, Field(min_length=1, max_length=NAME_SIZE)] | None = None
+    """Name for people; None for the slug with spaces."""
+    hear: Annotated[tuple[str, ...], _ONE_OR_MORE, Field(min_length=1)]
+    """Names of AudioSet classes, of which one is heard."""
+    see: Annotated[tuple[str, ...], _ONE_OR_MORE] = ()
+    """Names of ImageNet classes, groups of them or picture classes of the model, of which one is seen; none for a sound."""
+    kind: Literal["audio-visual", "sound"] = "audio-visual"
+    """Whether an event is heard and seen, or heard alone."""
+
+    @model_validator(mode="after")
+    def _check(self) -> LabelSettings:
+        if self.kind == "sound" and self.see:
+            msg = f'a label of kind "sound" is only heard, so it must have no see, got {", ".join(self.see)}; leave see or kind out'
+            raise ValueError(msg)
+        if self.kind == "audio-visual" and not self.see:
+            msg = 'a label of kind "audio-visual" must have hear and see, got no see; name what is seen, or write kind = "sound"'
+            raise ValueError(msg)
+        return self
+
+
 class DetectionSettings(PartialThresholds):
     """How scores become events; None means: the value of the model card."""
 
+    labels: Annotated[tuple[str, ...], _WORDS, Field(min_length=1)] | None = None
+    """Presets (home, ave28, all24; model for the model's own) and single labels. Where only presets are named, labels by definition
+    (`labels`) join them; where single labels are named, exactly these are used. None: home for cameras and network streams, else model."""
     latency_segments: Annotated[int, Field(ge=1, le=10)] | None = None
     """Latency L: a segment is final once L windows have scored it, L seconds after its start (MQTT contract, section 5.3)."""
     classes: dict[str, ClassSettings] = Field(default_factory=dict)
@@ -332,6 +366,8 @@ class Settings(_Options):
     capture: CaptureSettings = CaptureSettings()
     model: ModelSettings = ModelSettings()
     detection: DetectionSettings = DetectionSettings()
+    labels: dict[LabelSlug, LabelSettings] = Field(default_factory=dict)
+    """Labels by definition, by slug."""
     mqtt: MqttSettings | None = None
     view: ViewSettings = ViewSettings()
     journal: JournalSettings = JournalSettings()
@@ -342,6 +378,9 @@ class Settings(_Options):
 
     @model_validator(mode="after")
     def _check(self) -> Settings:
+        if "background" in self.labels:
+            msg = "labels.background must have another name: background is what is left when no label holds"
+            raise ValueError(msg)
         if self.sources and "source" in self.model_fields_set:
             raise ValueError(_ONE_AND_MANY)
         first: dict[str, int] = {}

@@ -6,6 +6,9 @@ corrects. A label is defined by names of classes, so a label needs no training. 
     heard   largest logit of the AudioSet classes of the label
     seen    log of the summed ImageNet probabilities of the label, in standard deviations from its mean over the reference pictures
     logit   bias + heard * weight + (largest heard of three segments) * weight + (mean seen of three segments) * weight
+
+The probability of a label is its share among its rivals and background. A label that is only heard has no rivals: speech may be heard
+beside anything.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from streamav.bundle.card import EvidenceCard
     from streamav.types import SegmentFeatures
 
-__all__ = ["ARRAYS", "LabelEvidence", "Sensed", "evidence_of", "neighbourhood", "network_logits"]
+__all__ = ["ARRAYS", "Column", "LabelEvidence", "Sensed", "competitors", "evidence_of", "neighbourhood", "network_logits"]
 
 ARRAYS = ("probes.weight", "probes.bias", "drawn.weight", "drawn.bias", "reference.heard", "reference.seen", "reference.probed")
 """Names of the arrays in a bundle, after `evidence.`."""
@@ -39,6 +42,8 @@ _CERTAIN = 30.0
 """Logit beyond which the exponential says no more."""
 _LEAST_DEVIATION = 0.7
 """Floor of the deviation of `seen`, natural logarithm: rare classes vary little over few reference pictures."""
+_LARGEST_LOGIT = 40.0
+"""Bound of a logit before the exponential; e^40 is certain in float32, and sums of many stay finite."""
 _TWO_VIEWS = 1.5
 """Divisor of the sum of two views of one thing (ImageNet's classes and a probe); between 1 (independent) and 2 (equal)."""
 
@@ -52,6 +57,15 @@ class Sensed(NamedTuple):
     """Standard deviations; 0 for a label that is only heard."""
     drawn: float = 0.0
     """Probability that the picture is a drawing, which public encoders do not know: there the localizer's network alone decides."""
+
+
+class Column(NamedTuple):
+    """One column of the probabilities."""
+
+    label: int
+    """Which of the labels."""
+    rivals: frozenset[int]
+    """Labels that share the probability with it; itself and sounds do not count."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -73,15 +87,17 @@ class LabelEvidence:
         labels: Sequence[ClassEntry],
         arrays: Mapping[str, NDArray[np.float32]],
         competitors: Sequence[ClassEntry] = (),
+        columns: Sequence[Column] | None = None,
     ) -> None:
         """Resolve the labels' classes and compute their mean and deviation over the reference segments.
 
         Args:
             card: weights of the evidence and names of the bundle's own picture classes (probes).
-            labels: the labels, in the order of the columns.
+            labels: the L labels, those that the network was trained for first.
             arrays: those named in `ARRAYS`: probes.weight (P, V) and probes.bias (P,); drawn.weight (1, V) and drawn.bias (1,); class
                 scores of R reference segments: heard (R, H) and seen (R, K), 0 to 1, probed (R, P), logits.
-            competitors: things that are no labels but may be what is heard and seen; a label with the same slug takes its place.
+            competitors: M things that are no labels but may be what is heard and seen; a label with the same slug takes its place.
+            columns: the columns of the probabilities; None for one column for each label, with all others and the competitors as rivals.
 
         Raises:
             SettingsError: when a label names a class that does not exist.
@@ -98,6 +114,9 @@ class LabelEvidence:
         self._sound = np.array([label.sound for label in self._labels])
         reference = self._arrays["reference.seen"], self._arrays["reference.probed"]
         self._views = [_views(label, *reference) for label in self._labels]
+        every = frozenset(range(len(entries)))
+        self._columns = [Column(number, every) for number in range(len(labels))] if columns is None else list(columns)
+        self._shares = _shares(self._columns, self._sound)
 
     @property
     def network(self) -> float:
@@ -132,6 +151,45 @@ class LabelEvidence:
         alone = card.sound_bias + card.heard * heard + card.heard_peak * peak
         return np.asarray(np.where(self._sound, alone, both) + self._offsets, dtype=np.float32)
 
+    def reference(self) -> list[Sensed]:
+        """Return the evidence in each of the bundle's R reference segments; they are not neighbours of each other."""
+        rows = (self._arrays[f"reference.{name}"] for name in ("heard", "seen", "probed"))
+        return [self.sensed_of(*row) for row in zip(*rows, strict=True)]
+
+    def probabilities(self, logits: NDArray[np.float32], network: NDArray[np.float32], drawn: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probabilities of the columns and of background, which is the last.
+
+        Args:
+            logits: logits of labels and competitors, shape (..., L + M).
+            network: the network's own probabilities of its C classes and background, shape (..., C + 1).
+            drawn: probability of a drawn picture, shape (...,); there the network alone decides for labels that are heard and seen.
+
+        Returns:
+            Shape (..., columns + 1), 0 to 1: exp(own) / (1 + exp(own) + sum of exp(rivals)), and what no label that is heard and seen has.
+        """
+        odds = np.exp(np.clip(logits.astype(np.float64), -_LARGEST_LOGIT, _LARGEST_LOGIT))
+        labels = [column.label for column in self._columns]
+        shares = odds[..., labels] / (1.0 + odds @ self._shares)
+        part = np.where(self.sounds, 0.0, drawn[..., None])
+        answer = np.concatenate([network[..., :-1], np.zeros((*network.shape[:-1], len(self._labels)))], axis=-1)
+        taught = np.array([label if label < network.shape[-1] - 1 else -1 for label in labels])
+        shares = (1.0 - part) * shares + part * answer[..., taught]
+        seen = sorted({label for label in labels if not self._sound[label]})
+        relevance = odds[..., seen].sum(axis=-1) / (1.0 + odds[..., ~self._sound].sum(axis=-1))
+        relevance = (1.0 - drawn) * relevance + drawn * (1.0 - network[..., -1])
+        background = np.maximum(1.0 - relevance, 0.0)[..., None]
+        return np.asarray(np.minimum(np.concatenate([shares, background], axis=-1), 1.0), dtype=np.float32)
+
+    @property
+    def only_heard(self) -> NDArray[np.bool_]:
+        """Which labels and competitors are only heard, shape (L + M,)."""
+        return self._sound
+
+    @property
+    def sounds(self) -> NDArray[np.bool_]:
+        """Which columns are of labels that are only heard, shape (columns,)."""
+        return self._sound[[column.label for column in self._columns]]
+
     def _drawn(self, grid: NDArray[np.float32]) -> float:
         logit = float(grid.mean(axis=(0, 1)) @ self._arrays["drawn.weight"][0] + self._arrays["drawn.bias"][0])
         return 1.0 / (1.0 + float(np.exp(-np.clip(logit, -_CERTAIN, _CERTAIN))))
@@ -147,8 +205,10 @@ class LabelEvidence:
         )
 
 
-def evidence_of(bundle: Bundle, labels: Sequence[ClassEntry] | None = None) -> LabelEvidence | None:
-    """Return the evidence of a bundle's labels, or of *labels*; None for a model whose localizer alone decides.
+def evidence_of(
+    bundle: Bundle, labels: Sequence[ClassEntry] | None = None, columns: Sequence[Column] | None = None
+) -> LabelEvidence | None:
+    """Return the evidence of a bundle's labels, or of *labels* with *columns*; None for a model whose localizer alone decides.
 
     Raises:
         SettingsError: when a label names a class that does not exist.
@@ -157,7 +217,19 @@ def evidence_of(bundle: Bundle, labels: Sequence[ClassEntry] | None = None) -> L
     card = bundle.card
     if card.evidence is None:
         return None
-    return LabelEvidence(card.evidence, card.classes if labels is None else labels, bundle.weights("evidence"), competitors())
+    further = competitors() if columns is None else ()
+    return LabelEvidence(card.evidence, card.classes if labels is None else labels, bundle.weights("evidence"), further, columns)
+
+
+def _shares(columns: Sequence[Column], sound: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return which labels share the probability of each column, shape (L + M, columns): itself and its rivals 1, the others 0."""
+    shares = np.zeros((len(sound), len(columns)))
+    for place, column in enumerate(columns):
+        if not sound[column.label]:
+            shares[sorted(column.rivals), place] = 1.0
+    shares[sound] = 0.0
+    shares[[column.label for column in columns], range(len(columns))] = 1.0
+    return shares
 
 
 def competitors() -> tuple[ClassEntry, ...]:

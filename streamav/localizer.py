@@ -42,12 +42,14 @@ class _Encoded(NamedTuple):
 class VscgLocalizer:
     """Fills the role Localizer with the networks encode_segment and localize_window of an engine.
 
-    A segment without any sound, or without any picture, is background whatever the networks score: an event is heard and seen.
+    A segment without any sound, or without any picture, is background whatever the networks score: an event is heard and seen. A label that
+    is only heard (kind "sound") keeps its probability in a segment without picture.
     Only a source shorter than ten segments gives a shorter window. Such a window is filled up by repeating its last segment, and the
     scores of the repetitions are dropped.
 
-    With evidence, the logits of a label are those of its evidence plus a share of the network's, and its relevance is the probability of
-    any label. The labels of the evidence begin with the network's classes; further labels have evidence only.
+    With evidence, the logits of a label are those of its evidence plus a share of the network's, and relevance is the probability of any
+    label that is heard and seen. The labels of the evidence begin with the network's classes; further labels, and labels that are only
+    heard, have evidence only.
     """
 
     def __init__(self, engine: Engine, head: Head = "segment", evidence: LabelEvidence | None = None) -> None:
@@ -82,8 +84,9 @@ class VscgLocalizer:
         if self._evidence is not None:
             probabilities, certain = self._corrected(self._evidence, probabilities, rows)
         agreement = np.clip(similarity, -1.0, 1.0).astype(np.float32)
+        sounds = np.zeros(probabilities.shape[-1] - 1, np.bool_) if self._evidence is None else self._evidence.sounds
         return [
-            _scores(window, certain[number], probabilities[number], agreement[number], rows[number])
+            _scores(window, certain[number], _heard_and_seen(window, probabilities[number], sounds), agreement[number], rows[number])
             for number, window in enumerate(windows)
         ]
 
@@ -114,17 +117,14 @@ class VscgLocalizer:
     def _corrected(
         evidence: LabelEvidence, network: NDArray[np.float32], rows: list[list[_Encoded]]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the probabilities (B, T, L + 1) and relevance (B, T) of the evidence, with the network's answer (B, T, C + 1) added."""
+        """Return probabilities (B, T, columns + 1) and relevance (B, T) of the evidence, with the network's answer (B, T, C + 1) added."""
         logits = np.stack([evidence.logits([one.sensed for one in row if one.sensed is not None]) for row in rows])
         classes = network.shape[-1] - 1
-        logits[..., :classes] += evidence.network * network_logits(network)
-        background = np.zeros((*logits.shape[:-1], 1), np.float32)
-        labels = _softmax(np.concatenate([logits, background], axis=-1))[..., : evidence.count]
-        drawn = np.array([[0.0 if one.sensed is None else one.sensed.drawn for one in row] for row in rows], np.float32)[..., None]
-        labels *= 1.0 - drawn
-        labels[..., :classes] += drawn * network[..., :-1]
-        relevance = labels.sum(axis=-1)
-        return np.concatenate([labels, np.maximum(1.0 - relevance, 0.0)[..., None]], axis=-1), relevance
+        share = np.where(evidence.only_heard[:classes], np.float32(0.0), np.float32(evidence.network))
+        logits[..., :classes] += share * network_logits(network)
+        drawn = np.array([[0.0 if one.sensed is None else one.sensed.drawn for one in row] for row in rows], np.float32)
+        probabilities = evidence.probabilities(logits, network, drawn)
+        return probabilities, 1.0 - probabilities[..., -1]
 
 
 def _filled(window: Window) -> tuple[SegmentFeatures, ...]:
@@ -142,15 +142,29 @@ def _scores(
     attention = np.stack([one.attention for one in row[:length]]).astype(np.float32)
     total = attention.sum(axis=(1, 2), keepdims=True)
     whole = np.array([not segment.quality.one_sided for segment in window.segments])
-    background = np.eye(probabilities.shape[-1], dtype=np.float32)[-1]
     return WindowScores(
         first_index=window.first_index,
         relevance=np.where(whole, relevance[:length], np.float32(0.0)),
-        class_probabilities=np.where(whole[:, None], probabilities[:length], background),
+        class_probabilities=probabilities,
         agreement=agreement[:length],
         attention=attention / np.maximum(total, np.finfo(np.float32).tiny),
         levels_dbfs=tuple(segment.level_dbfs for segment in window.segments),
     )
+
+
+def _heard_and_seen(window: Window, probabilities: NDArray[np.float32], sounds: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the probabilities of the window's segments: background where sound or picture is missing, but for labels that are only heard.
+
+    Args:
+        window: T segments.
+        probabilities: shape (at least T, columns + 1).
+        sounds: which columns are only heard, shape (columns,).
+    """
+    qualities = [segment.quality for segment in window.segments]
+    whole = np.array([not one.one_sided for one in qualities])[:, None]
+    heard = np.array([not one.sound_missing for one in qualities])[:, None] & np.append(sounds, False)
+    background = np.eye(probabilities.shape[-1], dtype=np.float32)[-1]
+    return np.where(whole | heard, probabilities[: len(qualities)], background)
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

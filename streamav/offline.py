@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from streamav.bundle import Bundle, ModelCard
     from streamav.config import ModelSettings
+    from streamav.evidence import LabelEvidence
     from streamav.protocols import Extractor, Localizer
     from streamav.tracker import LabelOptions
     from streamav.types import Event, Segment, SegmentFeatures, SegmentScores, WindowScores
@@ -80,7 +81,9 @@ class FoundEvents:
 class OfflineRun:
     """A model that is ready to run over recordings, one after another."""
 
-    def __init__(self, bundle: Bundle, settings: ModelSettings, head: Head, latency_segments: int) -> None:
+    def __init__(
+        self, bundle: Bundle, settings: ModelSettings, head: Head, latency_segments: int, evidence: LabelEvidence | None = None
+    ) -> None:
         """Open the engine.
 
         Args:
@@ -88,6 +91,7 @@ class OfflineRun:
             settings: engine, threads and the folder of the encoders that the bundle does not contain.
             head: which head decides, as in a live run.
             latency_segments: L, as in a live run.
+            evidence: evidence of other labels than the model's; None for that of the model's.
 
         Raises:
             EngineError: when no engine can run the model.
@@ -96,11 +100,15 @@ class OfflineRun:
         self._card = bundle.card
         self._frames = settings.frames_per_second or bundle.card.visual.frames_per_second
         self._extractor: Extractor = SegmentExtractor(engine, bundle.card)
-        self._localizer: Localizer = VscgLocalizer(engine, head, evidence_of(bundle))
+        self._localizer: Localizer = VscgLocalizer(engine, head, evidence or evidence_of(bundle))
         self._latency = latency_segments
 
-    def scores(self, path: str) -> NDArray[np.float32]:
-        """Return the final probabilities of every segment of a file, shape (S, C + 1), background last.
+    def scores(self, path: str, on_features: Callable[[SegmentFeatures], object] | None = None) -> NDArray[np.float32]:
+        """Return the final probabilities of every segment of a file, shape (S, columns + 1), background last.
+
+        Args:
+            path: the file.
+            on_features: receives the features of each segment in order; None for no receiver.
 
         Raises:
             CaptureError: when the file cannot be read, or has no sound or no picture.
@@ -111,7 +119,7 @@ class OfflineRun:
         def keep(scores: Sequence[SegmentScores]) -> None:
             rows.extend(one.class_probabilities for one in scores if one.final)
 
-        for window in self._windows(path):
+        for window in self._windows(path, on_features):
             keep(aggregation.push(window))
         keep(aggregation.close())
         return np.stack(rows) if rows else np.zeros((0, len(self._card.classes) + 1), dtype=np.float32)

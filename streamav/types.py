@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -32,6 +32,7 @@ __all__ = [
     "EventPhase",
     "FinalScores",
     "Location",
+    "Modality",
     "Observation",
     "Quality",
     "ScoredSegment",
@@ -55,6 +56,10 @@ SEGMENT_NS = 1_000_000_000
 """Length of a segment, 1 s."""
 WINDOW_SEGMENTS = 10
 """T: segments of a full window (AVE, VSCG section III-A)."""
+
+
+_MOST_PROBABLE = 1.0 + 1e-4
+"""Largest accepted probability: sums of float32 shares may be rounded up."""
 
 
 def _check(name: str, array: NDArray[np.generic], shape: tuple[int | None, ...], dtype: type[np.generic]) -> None:
@@ -140,9 +145,14 @@ class Quality:
     """What the sound and the pictures that arrived are like."""
 
     @property
+    def sound_missing(self) -> bool:
+        """True when the segment has no sound at all."""
+        return self.missing_samples >= SAMPLES_PER_SEGMENT
+
+    @property
     def one_sided(self) -> bool:
         """True when the segment has no sound at all or no picture: nothing is heard and seen in it, so it is background."""
-        return self.picture_missing or self.missing_samples >= SAMPLES_PER_SEGMENT
+        return self.picture_missing or self.sound_missing
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -234,7 +244,9 @@ class WindowScores:
     relevance: NDArray[np.float32]
     """Shape (T,), range 0 to 1: confidence that the segment holds an audio-visual event (VSCG Eq. 14, sigmoid)."""
     class_probabilities: NDArray[np.float32]
-    """Shape (T, C + 1), rows sum to 1; the last column is background."""
+    """Shape (T, columns + 1), range 0 to 1: the C classes of the network, then further labels; the last column is background. Rows sum to 1
+    when all labels compete, as in a model without labels by definition. A label competes with its rivals only, and one that is only heard
+    with none, so with such labels the sum may be above 1."""
     agreement: NDArray[np.float32]
     """Shape (T,), range -1 to 1: cosine similarity of sound and picture (VSCG Eq. 16)."""
     attention: NDArray[np.float32]
@@ -247,6 +259,9 @@ class WindowScores:
         length = len(self.levels_dbfs)
         _check("WindowScores.relevance", self.relevance, (length,), np.float32)
         _check("WindowScores.class_probabilities", self.class_probabilities, (length, None), np.float32)
+        if not (self.class_probabilities >= 0.0).all() or not (self.class_probabilities <= _MOST_PROBABLE).all():
+            msg = "WindowScores.class_probabilities must be 0 to 1, got others or NaN"
+            raise ShapeError(msg)
         _check("WindowScores.agreement", self.agreement, (length,), np.float32)
         _check("WindowScores.attention", self.attention, (length, None, None), np.float32)
 
@@ -262,7 +277,7 @@ class SegmentScores:
     """True once the age has reached latency - 1, or the source has ended; the scores do not change afterwards."""
     relevance: float
     class_probabilities: NDArray[np.float32]
-    """Shape (C + 1,), sums to 1; the last entry is background."""
+    """Shape (columns + 1,), as in WindowScores; the last entry is background."""
     agreement: float
     attention: NDArray[np.float32]
     """Shape (G, G), sums to 1."""
@@ -284,6 +299,9 @@ class FinalScores:
     relevance: float
     agreement: float
     level_dbfs: float | None
+
+
+Modality = Literal["sound", "picture"]
 
 
 class EventPhase(StrEnum):
@@ -348,7 +366,8 @@ class Event:
     source: str
     label: str
     label_name: str
-    class_id: int
+    class_id: int | None
+    """Number of the class in the model; None for a label that is none of the model's classes."""
     start_ns: int
     """Start of the first segment, media clock."""
     end_ns: int | None
@@ -369,6 +388,10 @@ class Event:
     """Measured delay of sound against picture, positive when sound is late; None when not measured."""
     confirmed: bool
     end_reason: EndReason | None
+    modalities: tuple[Modality, ...] = ("sound", "picture")
+    """In what the event was found: heard and seen, or heard alone."""
+    trained: bool = True
+    """False for a label by definition, whose thresholds are less certain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

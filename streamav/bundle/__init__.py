@@ -5,6 +5,7 @@ It uses no torch and no pickle, and runs no code from a bundle.
 
 from __future__ import annotations
 
+from streamav.bundle.automatic import AUTO, choose_bundle
 from streamav.bundle.card import (
     SCHEMA,
     AudioCard,
@@ -21,6 +22,7 @@ from streamav.bundle.classes import AVE_CLASSES
 from streamav.bundle.store import Bundle, bundle_names, encoder_folder, find_bundle, load_bundle, models_folder, write_bundle
 
 __all__ = [
+    "AUTO",
     "AVE_CLASSES",
     "SCHEMA",
     "AudioCard",
@@ -34,6 +36,7 @@ __all__ = [
     "TrainingData",
     "VisualCard",
     "bundle_names",
+    "choose_bundle",
     "encoder_folder",
     "find_bundle",
     "load_bundle",

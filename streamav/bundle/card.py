@@ -143,13 +143,17 @@ class DetectionCard(PartialThresholds):
     classes: dict[Slug, PartialThresholds] = Field(default_factory=dict)
     """Values that differ for single classes, by slug."""
 
-    def thresholds(self, slug: str, general: PartialThresholds | None = None, own: PartialThresholds | None = None) -> Thresholds:
+    def thresholds(
+        self, slug: str, general: PartialThresholds | None = None, own: PartialThresholds | None = None, *, trained: bool = True
+    ) -> Thresholds:
         """Return the thresholds of one class: those of the card, overridden by the settings for all classes, then by those for this class.
+
+        With *trained* false, for a label that is none of the model's classes, the card's values for single classes are not used.
 
         Raises:
             SettingsError: when the settings put `off` above `on`.
         """
-        return resolve(slug, card=self, card_class=self.classes.get(slug), general=general, own=own)
+        return resolve(slug, card=self, card_class=self.classes.get(slug) if trained else None, general=general, own=own)
 
     @model_validator(mode="after")
     def _check(self) -> DetectionCard:

@@ -49,6 +49,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "devices": Command("streamav.cli.devices", "devices", "List cameras and microphones."),
     "config": Command("streamav.cli.config", "app", "Check a configuration file."),
     "models": Command("streamav.cli.models", "app", "List, describe, check, fetch, import and copy models."),
+    "labels": Command("streamav.cli.labels", "app", "List, search and test labels by definition."),
     "engines": Command("streamav.cli.engines", "app", "Build, list, verify and clear engines."),
     "bench": Command("streamav.cli.bench", "bench", "Measure speed, latency and memory on this machine."),
     "compose": Command("streamav.cli.compose", "compose", "Make labelled clips from sounds and photos."),

@@ -50,7 +50,7 @@ _EVENT_LINE: Final = re.compile(r"\d\d:\d\d:\d\dZ scene ")
 def demo(
     seconds: Annotated[float, typer.Option("--seconds", min=12.0, max=3600.0, help="Length of the scene in seconds.")] = 60.0,
     model: Annotated[
-        str | None, typer.Option("--model", help="Name of a model, or the folder of a bundle; default: as in the settings (starter).")
+        str | None, typer.Option("--model", help="Name of a model, or the folder of a bundle; default: as in the settings (auto).")
     ] = None,
     speed: Annotated[Literal["1", "max"] | None, typer.Option("--speed", help="1: real time; max: as fast as possible.")] = None,
 ) -> None:

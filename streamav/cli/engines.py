@@ -31,7 +31,9 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 @app.command()
 def build(
-    model: Annotated[str, typer.Option("--model", help="Name of a model (starter, edge, paper), or the folder of a bundle.")] = "starter",
+    model: Annotated[
+        str, typer.Option("--model", help="Name of a model (auto, starter, edge, paper), or the folder of a bundle.")
+    ] = "auto",
     engine: Annotated[EngineChoice, typer.Option("--engine", help="Engine to build; auto tries the fastest first.")] = "auto",
     precision: Annotated[
         PrecisionChoice, typer.Option("--precision", help="Precision of the networks' numbers; auto is the engine's default.")
@@ -53,13 +55,13 @@ def build(
         from streamav.engines.builder import end_with_parent
 
         end_with_parent()
-    from streamav.bundle import find_bundle
+    from streamav.bundle import choose_bundle
     from streamav.config import ModelSettings
     from streamav.engines import EngineCache, open_engine
     from streamav.engines.selection import rebuild
 
     set_up_logging(verbose=True)
-    bundle, kept = find_bundle(model), EngineCache(cache)
+    bundle, kept = choose_bundle(model, weights).bundle, EngineCache(cache)
     settings = ModelSettings(name=model, engine=engine, precision=precision, weights_dir=weights)
     if calibration:
         from streamav.training.clips.calibration import recorded_material

@@ -194,16 +194,9 @@ def _check_networks(bundle: Bundle, folder: Path | None) -> list[str]:
 
 def _missing(card: ModelCard, folder: Path | None = None) -> list[str]:
     """Return the external encoders that are not in *folder*; None is the user's folder for encoders."""
-    from streamav.bundle.catalogue import encoder_file
+    from streamav.bundle.automatic import missing_encoders
 
-    missing: list[str] = []
-    for part in (card.visual, card.audio):
-        if part.external:
-            try:
-                encoder_file(part.network, folder)
-            except ModelError:
-                missing.append(part.network)
-    return missing
+    return missing_encoders(card, folder)
 
 
 def _facts(bundle: Bundle) -> list[tuple[object, ...]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.bundle import AUTO, choose_bundle
 from streamav.config import DetectionSettings, EngineChoice, ModelSettings, PrecisionChoice
 from streamav.errors import DataError, SettingsError
 from streamav.evaluation.counting import said_events
@@ -43,7 +44,7 @@ def recordings(
         Path,
         typer.Argument(help="Folder with the recordings and labels.csv (file, class_slug, onset_s, offset_s; group and notes if wanted)."),
     ],
-    model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")] = "starter",
+    model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")] = AUTO,
     weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
     latency: Annotated[
         str | None,
@@ -68,11 +69,9 @@ def recordings(
 
     Exit status: 0 done, 2 an option is wrong, 3 a recording cannot be read, 4 model, 6 engine, 7 labels.csv is wrong.
     """
-    from streamav.bundle import find_bundle
-
     latencies = _latencies(latency)
     truths = _background(folder) if background else _labelled(folder)
-    bundle = find_bundle(model)
+    bundle = choose_bundle(model, weights).bundle
     card = bundle.card
     settings = ModelSettings(name=model, weights_dir=weights, engine=engine, precision=precision)
     left_out = [span.label for one in truths for span in one.truth if span.label not in {*card.slugs, NO_LABEL}]
@@ -144,7 +143,8 @@ def _answers(
     from streamav.offline import OfflineRun
 
     latencies, wanted = asked
-    card, name_of_model = bundle.card, Path(settings.name).name or bundle.card.name
+    card = bundle.card
+    name_of_model = card.name if settings.name == AUTO else Path(settings.name).name or card.name
     run = OfflineRun(bundle, settings, localizer_head(card), latencies[0])
     labels = label_options(card, DetectionSettings())
     untrained = _Untrained(card) if wanted and card.evidence is not None else None

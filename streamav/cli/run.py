@@ -60,7 +60,13 @@ def run(
         str | None, typer.Option("--jsonl", help='File for events, one JSON object per line; "-" for standard output.')
     ] = None,
     name: Annotated[str | None, typer.Option("--id", help="Id of the source: its name in the MQTT topics.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Name of a model (starter, edge, paper), or the folder of a bundle.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name of a model (auto, starter, edge, paper), or the folder of a bundle.")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", help="Presets (home, ave28, all24, model) and single labels, separated by commas (see streamav labels)."),
+    ] = None,
     weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
     engine: Annotated[
         EngineChoice | None, typer.Option("--engine", help="Engine that runs the networks; auto is the fastest that works here.")
@@ -118,6 +124,7 @@ def run(
             "model.engine": engine,
             "model.precision": precision,
             "detection.latency_segments": latency,
+            "detection.labels": labels,
             "view.enabled": True if view or view_port is not None else None,
             "view.port": view_port,
         },
@@ -176,6 +183,8 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
     application = app.build(settings, sinks, journal=True)
     if settings.mqtt is None:
         console.print("no broker is named (--mqtt), so events go to " + ("the terminal" if settings.jsonl is None else settings.jsonl))
+    for sentence in application.notes:
+        console.print(sentence, highlight=False, markup=False)
     card = application.bundle.card
     console.print(
         f"ready after {time.monotonic() - began_s:.1f} s: {_named(list(application.sources))}, model {card.name} {card.version} "

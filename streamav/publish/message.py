@@ -134,6 +134,10 @@ class EventMessage(_Wire):
     clip_url: Text | None
     has_clip: bool
     model: ModelEntry
+    modalities: Annotated[tuple[Literal["sound", "picture"], ...], Field(min_length=1, max_length=2)] = ("sound", "picture")
+    """In what the event was found; messages of older versions lack it, and were heard and seen."""
+    trained: bool = True
+    """False for a label by definition, whose thresholds are less certain; messages of older versions lack it."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -176,6 +180,7 @@ def describe(event: Event, model: ModelEntry, latency_s: float, sequence: int | 
     end_ms = None if event.end_ns is None else _milliseconds(event.epoch_ns + event.end_ns)
     start_ms = _milliseconds(event.epoch_ns + event.start_ns)
     reach_ns = event.newest_end_ns if event.end_ns is None else event.end_ns
+    seen = "picture" in event.modalities
     try:
         return EventMessage(
             type=event.phase.value,
@@ -194,8 +199,8 @@ def describe(event: Event, model: ModelEntry, latency_s: float, sequence: int | 
             media_end_s=None if event.end_ns is None else _seconds(event.end_ns),
             score=_rounded(event.score),
             top_score=_rounded(event.top_score),
-            is_event_score=_rounded(event.relevance),
-            av_similarity=_rounded(event.agreement),
+            is_event_score=_rounded(event.relevance) if seen else None,
+            av_similarity=_rounded(event.agreement) if seen else None,
             score_kind="segment_scores",
             segments=_segments(event),
             location=_location(event.location),
@@ -209,6 +214,8 @@ def describe(event: Event, model: ModelEntry, latency_s: float, sequence: int | 
             clip_url=None,
             has_clip=False,
             model=model,
+            modalities=event.modalities,
+            trained=event.trained,
         )
     except ValidationError as exc:
         msg = f"event {event.id} of {event.label} cannot be published: {_explain(exc)}"
@@ -288,7 +295,7 @@ def _segments(event: Event) -> tuple[SegmentEntry, ...]:
         SegmentEntry(
             ts=_milliseconds(event.epoch_ns + segment.start_ns) / 1000,
             score=_rounded(segment.score),
-            is_event=_rounded(segment.relevance),
+            is_event=_rounded(segment.relevance) if "picture" in event.modalities else None,
         )
         for segment in event.segments
     )

@@ -12,6 +12,7 @@ from streamav.errors import ShapeError
 
 if TYPE_CHECKING:
     from streamav.thresholds import Thresholds
+    from streamav.types import Modality
 
 __all__ = ["LabelOptions", "TrackerOptions"]
 
@@ -27,6 +28,10 @@ class LabelOptions:
     """Column of class_probabilities."""
     thresholds: Thresholds
     """Only final segments count for `min_segments`."""
+    modalities: tuple[Modality, ...] = ("sound", "picture")
+    """In what its events are found; a label that is only heard has no place in the picture."""
+    trained: bool = True
+    """False for a label by definition: its column is none of the model's classes."""
 
     def __post_init__(self) -> None:
         """Check `class_id`.

@@ -220,7 +220,7 @@ class Tracker:
             source=self._options.source,
             label=label.options.label,
             label_name=label.options.label_name,
-            class_id=label.options.class_id,
+            class_id=label.options.class_id if label.options.trained else None,
             start_ns=run.start * SEGMENT_NS,
             end_ns=(run.last + 1) * SEGMENT_NS if ended else None,
             newest_end_ns=(self._newest + 1) * SEGMENT_NS,
@@ -232,11 +232,13 @@ class Tracker:
             segments=tuple(
                 ScoredSegment(start_ns=one.index * SEGMENT_NS, score=one.probability, relevance=one.scores.relevance) for one in run.recent
             ),
-            location=locate([one.scores.attention for one in run.recent]),
+            location=locate([one.scores.attention for one in run.recent]) if "picture" in label.options.modalities else None,
             level_dbfs=newest.scores.level_dbfs,
             skew_ms=None,
             confirmed=confirmed,
             end_reason=reason,
+            modalities=label.options.modalities,
+            trained=label.options.trained,
         )
 
 

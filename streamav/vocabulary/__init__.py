@@ -17,7 +17,7 @@ from streamav.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Sense", "class_names", "definitions", "find_classes", "group_names", "nearest_names"]
+__all__ = ["Sense", "class_names", "complete_names", "definitions", "find_classes", "group_names", "nearest_names"]
 
 Sense = Literal["hear", "see"]
 _FILES = {"hear": "audioset.txt", "see": "imagenet.txt"}
@@ -60,6 +60,19 @@ def find_classes(sense: Sense, names: Sequence[str], further: Sequence[str] = ()
     for name in names:
         found |= set(_find(sense, name, tuple(further)))
     return tuple(sorted(found))
+
+
+def complete_names(sense: Sense, names: Sequence[str], further: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the names as the lists spell them, in the order given, without repetition; a group keeps its name.
+
+    Arguments and errors are those of `find_classes`.
+    """
+    known = [*class_names(sense), *further]
+    groups = group_names() if sense == "see" else {}
+    whole = (
+        name.strip().lower() if name.strip().lower() in groups else known[next(iter(_find(sense, name, tuple(further))))] for name in names
+    )
+    return tuple(dict.fromkeys(whole))
 
 
 def nearest_names(sense: Sense, text: str, further: Sequence[str] = (), count: int = _NEAREST) -> list[str]:

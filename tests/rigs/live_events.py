@@ -50,7 +50,7 @@ def live_events(
         if event.confirmed:
             confirmed.setdefault(event.id, event.newest_end_ns // SEGMENT_NS - latency)  # the newest final segment
     found = [
-        SaidEvent(event.class_id, event.start_ns // SEGMENT_NS, event.end_ns // SEGMENT_NS, confirmed[event.id])
+        SaidEvent(event.class_id or 0, event.start_ns // SEGMENT_NS, event.end_ns // SEGMENT_NS, confirmed[event.id])
         for event in events
         if event.phase is EventPhase.END and event.confirmed and event.end_ns is not None
     ]

@@ -28,7 +28,8 @@ EXAMPLE = """{
   "location": {"grid": [7, 7], "peak": [0.64, 0.41], "box": [0.52, 0.30, 0.78, 0.55]},
   "zones": ["driveway"], "audio": {"rms_dbfs": -24.1}, "latency_s": 1.8, "av_skew_ms": -12, "confirmed": true, "end_reason": null,
   "snapshot_url": "http://host:8550/api/events/01M2FQ15JR5C4M5W1X2T7R3H6B/snapshot.jpg", "clip_url": null, "has_clip": false,
-  "model": {"name": "vscg-ave", "version": "1.0", "sha256": "ab", "backend": "tensorrt-fp16"}
+  "model": {"name": "vscg-ave", "version": "1.0", "sha256": "ab", "backend": "tensorrt-fp16"},
+  "modalities": ["sound", "picture"], "trained": true
 }"""
 
 # The frozen contract: key -> allowed JSON types. Within /1 a key may be added, but never changed or removed.
@@ -66,7 +67,11 @@ CONTRACT: dict[str, tuple[type, ...]] = {
     "clip_url": (TEXT, NULL),
     "has_clip": (FLAG,),
     "model": (TABLE,),
+    "modalities": (LIST,),
+    "trained": (FLAG,),
 }
+ADDED = {"modalities", "trained"}
+"""Keys that were added within /1: a message of an older version lacks them and is read all the same."""
 NESTED: dict[str, dict[str, tuple[type, ...]]] = {
     "location": {"grid": (LIST,), "peak": (LIST,), "box": (LIST, NULL)},
     "audio": {"rms_dbfs": (NUMBER, NULL)},
@@ -108,6 +113,8 @@ def test_a_removed_or_retyped_key_is_noticed(key: str) -> None:
     assert _breaches({**tree, "extra": 1}, CONTRACT) == []
     assert _breaches({k: v for k, v in tree.items() if k != key}, CONTRACT) == [key]
     assert _breaches({**tree, key: ("no JSON type",)}, CONTRACT) == [key]
+    if key in ADDED:
+        return
     with pytest.raises(MessageError):
         decode(json.dumps({k: v for k, v in tree.items() if k != key} | ({"schema": "x/2"} if key == "schema" else {})).encode())
 
@@ -209,6 +216,22 @@ def test_unknown_keys_and_reasons_are_accepted() -> None:
     """Unknown keys and unknown end reasons are accepted, because a later minor version may add them."""
     tree = json.loads(encode(make_event(phase=EventPhase.END), MODEL, 0.1)) | {"colour": "red", "end_reason": "tired"}
     assert decode(json.dumps(tree).encode()).end_reason == "tired"
+
+
+def test_a_message_from_before_labels_by_definition_is_read() -> None:
+    """A message without the added keys, as in a journal of an older version, was heard and seen by a trained label."""
+    message = decode(json.dumps({key: value for key, value in json.loads(EXAMPLE).items() if key not in ADDED}).encode())
+    assert (message.modalities, message.trained) == (("sound", "picture"), True)
+
+
+def test_an_event_that_is_only_heard_says_so() -> None:
+    """`modalities` holds sound alone, and nothing is said about the picture: no place, no relevance, no agreement."""
+    tree = json.loads(encode(replace(make_event(), modalities=("sound",), trained=False, class_id=None, location=None), MODEL, 0.1))
+    assert (tree["modalities"], tree["trained"], tree["class_id"]) == (["sound"], False, None)
+    assert (tree["location"], tree["is_event_score"], tree["av_similarity"]) == (None, None, None)
+    assert {segment["is_event"] for segment in tree["segments"]} == {None}
+    both = json.loads(encode(make_event(), MODEL, 0.1))
+    assert (both["modalities"], both["trained"]) == (["sound", "picture"], True)
 
 
 def test_an_event_left_open_ends_where_it_was_last_known() -> None:
