@@ -350,12 +350,12 @@ def _live_page(settings: Settings, model: Callable[[], ModelEntry], setups: Sequ
 
     subjects = []
     for setup in setups:
-        enabled = {label.label: label.thresholds for label in setup.labels}
-        labels = tuple(ShownLabel(label=entry.slug, name=entry.name, thresholds=enabled.get(entry.slug)) for entry in card.classes)
+        labels = tuple(ShownLabel(label=one.label, name=one.label_name, thresholds=one.thresholds) for one in setup.labels)
         subjects.append(
             Subject(
                 id=setup.id,
                 labels=labels,
+                columns=tuple(one.class_id for one in setup.labels),
                 latency_segments=setup.latency_segments,
                 live=setup.source.live,
                 log_mel_offset=card.audio.log_mel_offset,

@@ -48,13 +48,15 @@ class _Kept:
 class Board:
     """Encodes messages and keeps the newest."""
 
-    def __init__(self, offsets: dict[str, float]) -> None:
+    def __init__(self, offsets: dict[str, float], columns: dict[str, tuple[int, ...]]) -> None:
         """Start empty.
 
         Args:
             offsets: offset of the log-mel front end by id of the source.
+            columns: columns of the source's labels in the scores, by id of the source.
         """
         self._offsets = offsets
+        self._columns = columns
         self._turns = kept_turns(len(offsets))
         self._sources = {source: _Kept(deque(maxlen=self._turns)) for source in offsets}
         self._events: OrderedDict[str, dict[str, Any]] = OrderedDict()
@@ -70,7 +72,7 @@ class Board:
             kept.pictures[segment.index] = pictures[len(pictures) // 2]
             while len(kept.pictures) > self._turns:
                 kept.pictures.popitem(last=False)
-        message = text(turn_message(source, observation, pictures, mel))
+        message = text(turn_message(source, observation, pictures, mel, self._columns[source]))
         kept.turns.append(message)
         return message
 

@@ -32,7 +32,7 @@ def text(message: dict[str, Any]) -> str:
     return json.dumps(message, separators=(",", ":"), allow_nan=False)
 
 
-def turn_message(source: str, observation: Observation, pictures: Sequence[str], mel: str | None) -> dict[str, Any]:
+def turn_message(source: str, observation: Observation, pictures: Sequence[str], mel: str | None, columns: Sequence[int]) -> dict[str, Any]:
     """Return the message about one turn: the segment, all scores that changed, and where the time went.
 
     Args:
@@ -40,6 +40,7 @@ def turn_message(source: str, observation: Observation, pictures: Sequence[str],
         observation: what the turn did.
         pictures: JPEG in base64, oldest first.
         mel: the log-mel patch in base64; None without a segment.
+        columns: of the probabilities, those of the source's labels.
     """
     segment = observation.segment
     shown = None
@@ -58,7 +59,7 @@ def turn_message(source: str, observation: Observation, pictures: Sequence[str],
         "source": source,
         "epoch_ms": round(observation.epoch_ns / _PER_MS),
         "segment": shown,
-        "cells": cells(observation.scores),
+        "cells": cells(observation.scores, columns),
         "times": None if observation.times is None else {key: round(value, 4) for key, value in asdict(observation.times).items()},
         "realtime_factor": round(observation.busy_s, 4),
         "skew_ms": observation.skew_ms,
@@ -66,8 +67,9 @@ def turn_message(source: str, observation: Observation, pictures: Sequence[str],
     }
 
 
-def cells(scores: Sequence[SegmentScores]) -> list[dict[str, Any]]:
-    """Return the scores of segments: one cell of the timeline each, with its probabilities (background last) and attention (rows)."""
+def cells(scores: Sequence[SegmentScores], columns: Sequence[int]) -> list[dict[str, Any]]:
+    """Return one cell of the timeline for each segment: scores, probabilities of *columns* and background, attention (rows)."""
+    chosen = [*columns, -1]
     return [
         {
             "index": one.index,
@@ -75,7 +77,7 @@ def cells(scores: Sequence[SegmentScores]) -> list[dict[str, Any]]:
             "final": one.final,
             "relevance": round(one.relevance, _DECIMALS),
             "agreement": round(one.agreement, _DECIMALS),
-            "classes": np.round(one.class_probabilities.astype(np.float64), _DECIMALS).tolist(),
+            "classes": np.round(one.class_probabilities[chosen].astype(np.float64), _DECIMALS).tolist(),
             "attention": np.round(one.attention.astype(np.float64), _ATTENTION_DECIMALS).tolist(),
             "level_dbfs": None if one.level_dbfs is None else round(one.level_dbfs, 1),
         }

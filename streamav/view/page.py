@@ -59,7 +59,9 @@ class Subject:
 
     id: str
     labels: tuple[ShownLabel, ...]
-    """All classes of the model, in its order."""
+    """The labels of the source."""
+    columns: tuple[int, ...]
+    """Their columns in the scores."""
     latency_segments: int
     live: bool
     log_mel_offset: float
@@ -84,7 +86,7 @@ class LivePage:
         self._model = model
         self._subjects = tuple(subjects)
         self._viewers = Viewers()
-        self._board = Board({one.id: one.log_mel_offset for one in subjects})
+        self._board = Board({one.id: one.log_mel_offset for one in subjects}, {one.id: one.columns for one in subjects})
         self._run = secrets.token_hex(8)
         self._waiting: deque[Callable[[], str]] = deque(maxlen=_QUEUE)
         self._woken = False

@@ -50,7 +50,7 @@ def subject(source: str = "porch", names: Sequence[str] = LABELS, *, live: bool 
     labels = tuple(
         ShownLabel(label=label, name=name, thresholds=Thresholds(on=0.7, off=0.3)) for label, name in zip(LABELS, names, strict=True)
     )
-    return Subject(id=source, labels=labels, latency_segments=4, live=live, log_mel_offset=0.001)
+    return Subject(id=source, labels=labels, columns=tuple(range(len(labels))), latency_segments=4, live=live, log_mel_offset=0.001)
 
 
 def observation(

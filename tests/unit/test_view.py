@@ -128,7 +128,7 @@ def test_the_spectrogram_is_the_patch_of_the_model() -> None:
 
 def test_the_board_keeps_the_newest_of_everything() -> None:
     """A new viewer is sent the newest 60 turns of one source and the newest events, however long the run is."""
-    board = Board({"porch": 0.001})
+    board = Board({"porch": 0.001}, {"porch": (0, 1, 2)})
     for index in range(90):
         board.turn("porch", observation(index))
     for number in range(MOST_EVENTS + 20):
@@ -151,7 +151,7 @@ def test_many_sources_keep_less_each(sources: int) -> None:
 
 def test_an_event_shows_the_picture_of_its_best_segment() -> None:
     """The thumbnail is the picture of the segment with the best score, and stays when that segment is no longer kept."""
-    board = Board({"porch": 0.001})
+    board = Board({"porch": 0.001}, {"porch": (0, 1, 2)})
     message: dict[str, Any] = {}
     for index in range(12):
         turn = json.loads(board.turn("porch", observation(index)))
@@ -168,14 +168,16 @@ def test_a_turn_without_a_segment_is_shown_too() -> None:
     """When a source is lost, the scores that become final then reach the page."""
     whole = observation(12, 0.9)
     lost = Observation(segment=None, scores=whole.scores, times=None, busy_s=0.0, epoch_ns=whole.epoch_ns, skew_ms=None, dropped_segments=0)
-    message = json.loads(Board({"porch": 0.001}).turn("porch", lost))
+    message = json.loads(Board({"porch": 0.001}, {"porch": (0, 1, 2)}).turn("porch", lost))
     assert message["segment"] is None
     assert len(message["cells"]) == 4
 
 
 def test_no_secret_of_an_address_reaches_the_page() -> None:
     """The reason of a state may hold the address of a camera; its password is not sent."""
-    text = Board({"porch": 0.001}).state("porch", SourceState.LOST, "rtsp://admin:hunter2@192.0.2.7/live does not answer")
+    text = Board({"porch": 0.001}, {"porch": (0, 1, 2)}).state(
+        "porch", SourceState.LOST, "rtsp://admin:hunter2@192.0.2.7/live does not answer"
+    )
     assert "hunter2" not in text
 
 
@@ -341,6 +343,6 @@ def test_without_being_asked_there_is_no_page() -> None:
 
 def test_hostile_texts_stay_texts() -> None:
     """A label's name with markup is sent as JSON text, unchanged, for the page to set as text."""
-    board = Board({"porch": 0.001})
+    board = Board({"porch": 0.001}, {"porch": (0, 1, 2)})
     assert json.loads(board.event(shown_event(name=HOSTILE), 0.1))["name"] == HOSTILE
     assert json.loads(board.state("porch", SourceState.LOST, HOSTILE))["reason"].startswith("<img")
