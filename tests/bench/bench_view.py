@@ -20,13 +20,14 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _VIEWERS = """
 import sys, threading
 from websockets.sync.client import connect
+turns = []
 def look():
-    with connect(sys.argv[1], proxy=None, max_size=None) as viewer:
-        for _ in viewer:
-            pass
+    with connect(sys.argv[1], proxy=None, max_size=None, open_timeout=60) as viewer:
+        turns.append(sum('"type":"turn"' in message for message in viewer))
 threads = [threading.Thread(target=look) for _ in range(int(sys.argv[2]))]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
+sys.exit(0 if len(turns) == len(threads) and min(turns, default=1) >= int(sys.argv[3]) else 1)
 """
 
 
@@ -53,15 +54,18 @@ def _cost(seconds: int, viewers: int | None) -> float:
             sys.exit("streamav run has no standard error")
         ready = next(line for line in run.stderr if line.startswith("ready after" if viewers is None else "view: "))
         begin_s, used = _processor_s(run.pid), 0.0
+        looking: subprocess.Popen[bytes] | None = None
         if viewers:
             address = ready.split()[1].replace("http", "ws", 1) + "live"
-            stack.enter_context(subprocess.Popen([sys.executable, "-c", _VIEWERS, address, str(viewers)]))
+            looking = stack.enter_context(subprocess.Popen([sys.executable, "-c", _VIEWERS, address, str(viewers), str(seconds)]))
         drain = threading.Thread(target=run.stderr.read)
         drain.start()
         while run.poll() is None:
             used = max(used, _processor_s(run.pid))
             threading.Event().wait(0.1)
         drain.join()
+        if looking is not None and looking.wait(30) != 0:
+            sys.exit("not every viewer received every second: nothing was measured; repeat it on a machine that is less busy")
     return round((used - begin_s) / seconds, 4)
 
 

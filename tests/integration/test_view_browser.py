@@ -156,7 +156,7 @@ def test_picture_attention_box_and_sound_are_drawn(browser: Browser) -> None:
             assert max(pixel(tab, "picture", 4.5 / 7, 2.5 / 7)[:3]) < 60
             column = tab.evaluate(
                 """() => { const c = document.getElementById('lanes'), r = window.devicePixelRatio;
-                const x = Math.floor(c.width * 0.7), data = c.getContext('2d').getImageData(x, 0, 1, Math.floor(112 * r)).data;
+                const x = Math.floor(c.width * 0.9), data = c.getContext('2d').getImageData(x, 0, 1, Math.floor(112 * r)).data;
                 return Array.from({length: data.length / 4}, (_, y) => data[4*y] + data[4*y+1] + data[4*y+2]); }"""
             )
             darkest = column.index(min(column)) / len(column)  # the light theme draws loud sounds dark

@@ -50,11 +50,11 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def opened(browser: Browser, address: str, *, size: tuple[int, int] = (1360, 900), scheme: str = "light") -> Iterator[Page]:
-    """Open a page; every error of its scripts, and every line on its console, fails the test at the end."""
+    """Open a page; every error of its scripts, and every error on its console, fails the test at the end."""
     page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
     page.set_default_timeout(60_000)  # real time: a busy machine may be slow
     said: list[str] = []
-    page.on("console", lambda message: said.append(message.text) if message.type in {"error", "warning"} else None)
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: said.append(str(error)))
     page.said = said
     page.goto(address, wait_until="domcontentloaded")
