@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from streamav.bundle import Bundle, ModelCard
+    from streamav.clips import PacketRing
     from streamav.clock import Clock
     from streamav.config import DetectionSettings, OneOfSources, Settings
     from streamav.localizer import Head
@@ -104,7 +105,10 @@ def build(
     bundle = find_bundle(settings.model.name)
     card = bundle.card
     frames_per_second = settings.model.frames_per_second or card.visual.frames_per_second
-    setups = [_setup(one, card, frames_per_second, (sources or {}).get(one.id), settings) for one in settings.each_source()]
+    rings = _rings(settings)
+    setups = [
+        _setup(one, card, frames_per_second, (sources or {}).get(one.id), settings, rings.get(one.id)) for one in settings.each_source()
+    ]
     # A paced run does not wait for an engine. Any other run waits, so that its results do not depend on time.
     if engine is None:
         engine = open_engine(bundle, settings.model, beside=beside and all(setup.paced for setup in setups))
@@ -121,7 +125,7 @@ def build(
     def model() -> ModelEntry:
         return ModelEntry(name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
 
-    takers = [*_sinks(settings, model, setups, stop), *sinks]
+    takers = [*_sinks(settings, model, setups, stop, rings), *sinks]
     pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3)
     made.append(pipeline)
     return Application(pipeline, bundle, engine, {setup.id: setup.source for setup in setups}, frames_per_second)
@@ -152,11 +156,13 @@ def _named(one: OneOfSources, settings: Settings) -> Iterator[None]:
         raise type(exc)(msg) from exc
 
 
-def _setup(one: OneOfSources, card: ModelCard, frames_per_second: int, given: Source | None, settings: Settings) -> SourceSetup:
+def _setup(
+    one: OneOfSources, card: ModelCard, frames_per_second: int, given: Source | None, settings: Settings, ring: PacketRing | None
+) -> SourceSetup:
     """Build one source and its options. Where there are several sources, an error names the source."""
     with _named(one, settings):
         labels = label_options(card, one.detection)
-        source = given or open_source(one, one.capture, picture=card.visual.picture, frames_per_second=frames_per_second)
+        source = given or open_source(one, one.capture, picture=card.visual.picture, frames_per_second=frames_per_second, tap=ring)
     return SourceSetup(
         id=one.id,
         source=source,
@@ -248,11 +254,30 @@ def _segmenter_options(card: ModelCard, frames_per_second: int, *, live: bool) -
     return SegmenterOptions(frames_per_second=frames_per_second, picture=card.visual.picture)
 
 
-def _sinks(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup], stop: Callable[[], None]) -> list[Sink]:
+def _rings(settings: Settings) -> dict[str, PacketRing]:
+    """Return a ring of packets for each source, when clips are wanted."""
+    if settings.clips.dir is None:
+        return {}
+    from streamav.clips import PacketRing, horizon_s
+
+    return {one.id: PacketRing(horizon_s(settings.clips, one.capture.queue_segments)) for one in settings.each_source()}
+
+
+def _sinks(
+    settings: Settings,
+    model: Callable[[], ModelEntry],
+    setups: Sequence[SourceSetup],
+    stop: Callable[[], None],
+    rings: Mapping[str, PacketRing],
+) -> list[Sink]:
     """Build the sinks that the settings name."""
     sinks: list[Sink] = []
     if settings.jsonl is not None:
         sinks.append(JsonlSink(settings.jsonl, model, on_gone=stop))
+    if settings.clips.dir is not None:
+        from streamav.clips import ClipSink
+
+        sinks.append(ClipSink(settings.clips, settings.clips.dir, rings))
     if settings.mqtt is not None:
         from streamav.publish.mqtt import MqttIdentity, MqttSink
 
