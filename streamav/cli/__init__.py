@@ -44,6 +44,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "localize": Command("streamav.cli.localize", "localize", "Find the events of recordings, offline, and print or write them."),
     "subscribe": Command("streamav.cli.subscribe", "subscribe", "Print the events that an MQTT broker delivers."),
     "devices": Command("streamav.cli.devices", "devices", "List cameras and microphones."),
+    "doctor": Command("streamav.cli.doctor", "doctor", "Check whether a run would work, and say what to do."),
     "config": Command("streamav.cli.config", "app", "Check a configuration file."),
     "models": Command("streamav.cli.models", "app", "List, describe, check, fetch, import and copy models."),
     "engines": Command("streamav.cli.engines", "app", "Build, list, verify and clear engines."),
