@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from streamav.bundle import Bundle, ModelCard
+    from streamav.clips import PacketRing
     from streamav.clock import Clock
     from streamav.config import DetectionSettings, OneOfSources, Settings
     from streamav.evidence import LabelEvidence
@@ -128,7 +129,11 @@ def build(
     card = bundle.card
     frames_per_second = settings.model.frames_per_second or card.visual.frames_per_second
     table = LabelTable(bundle, settings.labels)
-    setups = [_setup(one, table, card, frames_per_second, (sources or {}).get(one.id), settings) for one in settings.each_source()]
+    rings = _rings(settings)
+    setups = [
+        _setup(one, table, card, frames_per_second, (sources or {}).get(one.id), settings, rings.get(one.id))
+        for one in settings.each_source()
+    ]
     # A paced run does not wait for an engine. Any other run waits, so that its results do not depend on time.
     if engine is None:
         engine = open_engine(bundle, settings.model, beside=beside and all(setup.paced for setup in setups))
@@ -150,7 +155,7 @@ def build(
     page = _live_page(settings, model, setups, card)
     history = [JournalSink(journal_path(settings.state_dir), settings.journal, model)] if journal and settings.journal.enabled else []
     takers: list[Sink] = [
-        *_sinks(settings, model, stop),
+        *_sinks(settings, model, stop, rings),
         *history,
         *([] if mqtt is None else [mqtt]),
         *sinks,
@@ -219,12 +224,18 @@ def _named(one: OneOfSources, settings: Settings) -> Iterator[None]:
 
 
 def _setup(
-    one: OneOfSources, table: LabelTable, card: ModelCard, frames_per_second: int, given: Source | None, settings: Settings
+    one: OneOfSources,
+    table: LabelTable,
+    card: ModelCard,
+    frames_per_second: int,
+    given: Source | None,
+    settings: Settings,
+    ring: PacketRing | None,
 ) -> SourceSetup:
     """Build one source and its options. Where there are several sources, an error names the source."""
     with _named(one, settings):
         labels = label_options(card, one.detection, chosen_labels(table, one, card))
-        source = given or open_source(one, one.capture, picture=card.visual.picture, frames_per_second=frames_per_second)
+        source = given or open_source(one, one.capture, picture=card.visual.picture, frames_per_second=frames_per_second, tap=ring)
     return SourceSetup(
         id=one.id,
         source=source,
@@ -328,9 +339,25 @@ def _segmenter_options(card: ModelCard, frames_per_second: int, *, live: bool) -
     return SegmenterOptions(frames_per_second=frames_per_second, picture=card.visual.picture)
 
 
-def _sinks(settings: Settings, model: Callable[[], ModelEntry], stop: Callable[[], None]) -> list[Sink]:
+def _rings(settings: Settings) -> dict[str, PacketRing]:
+    """Return a ring of packets for each source, when clips are wanted."""
+    if settings.clips.dir is None:
+        return {}
+    from streamav.clips import PacketRing, horizon_s
+
+    return {one.id: PacketRing(horizon_s(settings.clips, one.capture.queue_segments)) for one in settings.each_source()}
+
+
+def _sinks(settings: Settings, model: Callable[[], ModelEntry], stop: Callable[[], None], rings: Mapping[str, PacketRing]) -> list[Sink]:
     """Build the sinks that the settings name, except the one of the broker."""
-    return [] if settings.jsonl is None else [JsonlSink(settings.jsonl, model, on_gone=stop)]
+    sinks: list[Sink] = []
+    if settings.jsonl is not None:
+        sinks.append(JsonlSink(settings.jsonl, model, on_gone=stop))
+    if settings.clips.dir is not None:
+        from streamav.clips import ClipSink
+
+        sinks.append(ClipSink(settings.clips, settings.clips.dir, rings))
+    return sinks
 
 
 def _mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup]) -> MqttSink | None:

@@ -24,6 +24,7 @@ __all__ = [
     "BackoffSettings",
     "CaptureSettings",
     "ClassSettings",
+    "ClipSettings",
     "DetectionSettings",
     "EngineChoice",
     "JournalSettings",
@@ -356,6 +357,27 @@ class JournalSettings(_Options):
     """When the journal is larger, its oldest scores are removed, then its oldest events."""
 
 
+class ClipSettings(_Options):
+    """Clips and snapshots of confirmed events, of files and network streams."""
+
+    dir: Path | None = None
+    """Folder for them, one folder in it for each source; None for no clips."""
+    pre_s: Annotated[float, Field(ge=0.0, le=60.0)] = 5.0
+    """How long before its event a clip begins, s; it begins with a key frame, so it may begin earlier."""
+    post_s: Annotated[float, Field(ge=0.0, le=60.0)] = 5.0
+    """How long after its event a clip ends, s."""
+    max_s: Annotated[float, Field(ge=1.0, le=600.0)] = 60.0
+    """Longest time of an event that its clip shows, s."""
+    snapshots: bool = True
+    """True writes a JPEG picture of each event, too, with the attention and its box."""
+    keep_days: Annotated[float, Field(gt=0.0)] = 14.0
+    """Older clips and snapshots are deleted."""
+    max_mb: Annotated[int, Field(ge=1)] = 4_000
+    """Most megabytes of clips and snapshots together; the oldest are deleted."""
+    min_free_mb: Annotated[int, Field(ge=0)] = 500
+    """No clip is written while the disk has less free space than this."""
+
+
 class Settings(_Options):
     """All settings of `streamav run`."""
 
@@ -368,6 +390,7 @@ class Settings(_Options):
     detection: DetectionSettings = DetectionSettings()
     labels: dict[LabelSlug, LabelSettings] = Field(default_factory=dict)
     """Labels by definition, by slug."""
+    clips: ClipSettings = ClipSettings()
     mqtt: MqttSettings | None = None
     view: ViewSettings = ViewSettings()
     journal: JournalSettings = JournalSettings()

@@ -352,6 +352,8 @@ class Location:
     """x, y of the strongest cell's centre."""
     box: tuple[float, float, float, float] | None
     """x0, y0, x1, y1 around the cells above threshold that touch the peak; None when attention is flat."""
+    heat: tuple[tuple[float, ...], ...] = field(default=(), compare=False, repr=False)
+    """The attention, row by row, summing to 1; empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

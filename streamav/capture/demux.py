@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import av
 
+from streamav.capture.many_channels import own_decoder
 from streamav.capture.picture import InstantSampler, Scaler
 from streamav.capture.sound import Resampler
 from streamav.capture.timeline import Kind, Timeline, steady_start
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamav.capture.look import Look
+    from streamav.capture.tap import PacketTap
 
     _Shown = av.VideoFrame | NDArray[np.uint8]
 
@@ -85,7 +87,13 @@ def _decodable(stream: av.stream.Stream) -> bool:
 
 
 def decode(
-    container: av.container.InputContainer, sound: av.AudioStream, picture: av.VideoStream, name: str, *, live: bool
+    container: av.container.InputContainer,
+    sound: av.AudioStream,
+    picture: av.VideoStream,
+    name: str,
+    *,
+    live: bool,
+    tap: PacketTap,
 ) -> Iterator[DecodedFrame]:
     """Yield decoded frames in the order of the container; damaged packets are skipped, counted and logged once.
 
@@ -93,7 +101,9 @@ def decode(
         av.error.FFmpegError: when a live source fails, or too many packets in a row are damaged.
     """
     damage = _Damage(name)
+    tap.begin(sound, picture)
     order = None if live else _PacketOrder()
+    decoder = own_decoder(sound)
     newest_s, broken_s = 0.0, None  # time stamps of packets, since frames are decoded later
     packets = container.demux(sound, picture)
     while True:
@@ -110,8 +120,9 @@ def decode(
             newest_s = max(newest_s, float(packet.pts * packet.time_base))
         if order is not None:
             order.note(packet)
+        tap.packet(packet)
         try:
-            frames = packet.decode()
+            frames = decoder.decode(packet) if decoder is not None and packet.stream is sound else packet.decode()
         except av.error.FFmpegError as exc:  # decoders report damage under many names, also "operation not permitted"
             damage.note(exc, newest_s)
             continue
@@ -204,7 +215,9 @@ def _timed(frame: av.AudioFrame | av.VideoFrame, *, live: bool) -> DecodedFrame:
     return DecodedFrame("sound" if isinstance(frame, av.AudioFrame) else "picture", time_ns, length_ns, frame)
 
 
-def read_items(frames: Iterator[DecodedFrame], look: Look, origin: Callable[[], int], name: str) -> Iterator[AudioBlock | VideoFrame]:
+def read_items(
+    frames: Iterator[DecodedFrame], look: Look, origin: Callable[[], int], name: str, tap: PacketTap
+) -> Iterator[AudioBlock | VideoFrame]:
     """Yield sound and pictures on the media clock; the earliest time stamp of both becomes the origin.
 
     Args:
@@ -212,6 +225,7 @@ def read_items(frames: Iterator[DecodedFrame], look: Look, origin: Callable[[], 
         look: which pictures are used.
         origin: returns the media time of the first frame, ns; called once, when that frame has arrived.
         name: the source, for messages.
+        tap: is told how time stamps become media times.
 
     Raises:
         CaptureError: when nothing could be decoded.
@@ -235,8 +249,10 @@ def read_items(frames: Iterator[DecodedFrame], look: Look, origin: Callable[[], 
     timeline: Timeline[av.AudioFrame | _Shown] = Timeline(known, origin(), keep=scaled)
 
     def placed() -> Iterator[tuple[int, Kind, av.AudioFrame | _Shown]]:
+        told: dict[Kind, int] = {}
         for one in chain(start, frames):
             yield from timeline.push(one.kind, one.time_ns, one.length_ns, one.frame)
+            _tell(tap, timeline, told)
         yield from timeline.flush()
 
     for time_ns, _, frame in placed():
@@ -248,6 +264,15 @@ def read_items(frames: Iterator[DecodedFrame], look: Look, origin: Callable[[], 
     yield from shown(sampler.flush())
     if timeline.leaps or timeline.outliers:
         _LOG.warning("time stamps jumped source=%s times=%d not_believed=%d", name, timeline.leaps, timeline.outliers)
+
+
+def _tell(tap: PacketTap, timeline: Timeline[av.AudioFrame | _Shown], told: dict[Kind, int]) -> None:
+    """Tell the offset of each kind when it is another one than before."""
+    for kind in _KINDS:
+        offset_ns = timeline.offset_ns(kind)
+        if told.get(kind) != offset_ns:
+            told[kind] = offset_ns
+            tap.place(kind, offset_ns)
 
 
 def _until_both(frames: Iterator[DecodedFrame]) -> list[DecodedFrame]:

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from streamav.capture.address import LAVFI, is_live, is_network
 from streamav.capture.live import LiveLoop
 from streamav.capture.pacing import Pacer
+from streamav.capture.tap import NoTap
 from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import av
 
     from streamav.capture.look import Look
+    from streamav.capture.tap import PacketTap
     from streamav.clock import Clock
     from streamav.types import AudioBlock, SourceState, VideoFrame
 
@@ -59,6 +61,7 @@ class MediaSource:
         speed: Literal["1", "max"] = "1",
         settings: CaptureSettings | None = None,
         clock: Clock | None = None,
+        tap: PacketTap | None = None,
     ) -> None:
         """Keep the address; nothing is opened before items() is called.
 
@@ -68,8 +71,9 @@ class MediaSource:
             speed: "1" plays a file at its own pace, "max" without waiting. Ignored for live streams.
             settings: timeouts and reconnecting; None for the defaults.
             clock: clock for pace and pauses; None for the machine's monotonic clock.
+            tap: receives the packets; None for nobody.
         """
-        self._uri, self._look = uri, look
+        self._uri, self._look, self._tap = uri, look, tap or NoTap()
         self._name = show_address(uri)
         self._live = is_live(uri)
         self._settings = settings or CaptureSettings()
@@ -143,8 +147,8 @@ class MediaSource:
                 sound, picture = find_streams(container, self._name)
                 # Frame threads delay pictures; a live source needs them at once.
                 picture.thread_type = "SLICE" if self._live else "AUTO"
-                frames = decode(container, sound, picture, self._name, live=self._live)
-                for item in read_items(frames, self._look, origin, self._name):
+                frames = decode(container, sound, picture, self._name, live=self._live, tap=self._tap)
+                for item in read_items(frames, self._look, origin, self._name, self._tap):
                     if stop.is_set():
                         return
                     end_ns = max(end_ns, item.end_ns)

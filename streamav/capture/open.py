@@ -11,6 +11,7 @@ from streamav.capture.look import Look
 from streamav.errors import MissingModalityError, SettingsError
 
 if TYPE_CHECKING:
+    from streamav.capture.tap import PacketTap
     from streamav.clock import Clock
     from streamav.config import CaptureSettings, SourceSettings
     from streamav.protocols import Source
@@ -19,7 +20,13 @@ __all__ = ["open_source"]
 
 
 def open_source(
-    source: SourceSettings, capture: CaptureSettings, *, picture: tuple[int, int], frames_per_second: int, clock: Clock | None = None
+    source: SourceSettings,
+    capture: CaptureSettings,
+    *,
+    picture: tuple[int, int],
+    frames_per_second: int,
+    clock: Clock | None = None,
+    tap: PacketTap | None = None,
 ) -> Source:
     """Build the source of a run.
 
@@ -29,6 +36,7 @@ def open_source(
         picture: height and width that the model takes, pixels.
         frames_per_second: F, instants of a second whose pictures are used.
         clock: monotonic; None for the clock of the machine.
+        tap: receives the encoded packets of a file or network stream; None for nobody.
 
     Raises:
         SettingsError: when the settings name no source.
@@ -43,7 +51,7 @@ def open_source(
     if source.uri is not None:
         from streamav.capture.media import MediaSource
 
-        return MediaSource(source.uri, look, speed=source.speed, settings=capture, clock=clock)
+        return MediaSource(source.uri, look, speed=source.speed, settings=capture, clock=clock, tap=tap)
     if source.camera is not None and source.mic is not None:
         from streamav.capture.pair import PairSource
 

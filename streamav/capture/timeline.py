@@ -198,6 +198,10 @@ class Timeline(Generic[ItemT]):
                 placed += self._judge(one, two)
         return placed
 
+    def offset_ns(self, kind: Kind) -> int:
+        """Return what is added to the time stamps of one kind now, ns."""
+        return self._streams[kind].offset_ns
+
     def flush(self) -> list[tuple[int, Kind, ItemT]]:
         """Return what is still held at the end of the streams."""
         sound, picture = self._streams["sound"], self._streams["picture"]

@@ -40,12 +40,14 @@ def locate(attention: Sequence[NDArray[np.float32]]) -> Location | None:
     rows, columns = grid.shape
     row, column = divmod(int(grid.argmax()), columns)
     peak = ((column + 0.5) / columns, (row + 0.5) / rows)
+    heat = tuple(map(tuple, grid.tolist()))
     if grid[row, column] < _FLAT * grid.mean():
-        return Location(grid=(rows, columns), peak=peak, box=None)
+        return Location(grid=(rows, columns), peak=peak, box=None, heat=heat)
     cells = _blob(grid >= _NEAR_PEAK * grid[row, column], (row, column))
     top, bottom = min(cell[0] for cell in cells), max(cell[0] for cell in cells) + 1
     left, right = min(cell[1] for cell in cells), max(cell[1] for cell in cells) + 1
-    return Location(grid=(rows, columns), peak=peak, box=(left / columns, top / rows, right / columns, bottom / rows))
+    box = (left / columns, top / rows, right / columns, bottom / rows)
+    return Location(grid=(rows, columns), peak=peak, box=box, heat=heat)
 
 
 def _blob(strong: NDArray[np.bool_], seed: tuple[int, int]) -> set[tuple[int, int]]:

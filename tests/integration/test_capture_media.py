@@ -6,6 +6,8 @@ import logging
 import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import suppress
 from fractions import Fraction
@@ -538,3 +540,31 @@ def test_a_fragmented_file_with_a_hole_is_played_up_to_it(tmp_path: Path, caplog
     told = re.search(r"damaged data skipped source=\S+ at_s=(\S+)", caplog.text)
     assert told is not None
     assert float(told[1]) == pytest.approx(4.0, abs=0.1)
+
+
+def test_pcm_of_eight_described_channels_does_not_end_the_process(tmp_path: Path) -> None:
+    """A MOV file describes its eight channels by a tag of Apple's: it is played as any other file. It used to abort the process."""
+    path = tmp_path / "eight.mov"
+    with av.open(str(path), "w") as file:
+        video, audio = file.add_stream("mpeg4", rate=10), file.add_stream("pcm_s16le", rate=48_000, layout="7.1")
+        video.width = video.height = 32
+        video.pix_fmt = "yuv420p"
+        for number in range(30):
+            file.mux(video.encode(av.VideoFrame.from_ndarray(np.full((32, 32, 3), 3 * number, np.uint8), format="rgb24")))
+            sound = av.AudioFrame.from_ndarray(np.full((1, 8 * 4_800), 8_000, np.int16), format="s16", layout="7.1")
+            sound.sample_rate = 48_000
+            file.mux(audio.encode(sound))
+        file.mux(video.encode())
+        file.mux(audio.encode())
+    content = bytearray(path.read_bytes())
+    tag = content.rindex(b"chan") + 8  # source: QuickTime file format, channel layout atom; behind version and flags
+    content[tag : tag + 12] = (128 << 16 | 8).to_bytes(4, "big") + bytes(8)
+    path.write_bytes(content)
+    program = (
+        "from streamav.capture.look import Look\nfrom streamav.capture.media import MediaSource\nfrom streamav.types import AudioBlock\n"
+        f"source = MediaSource({str(path)!r}, Look(picture=(8, 8), frames_per_second=2), speed='max')\n"
+        "blocks = [item for item in source.items() if isinstance(item, AudioBlock)]\n"
+        "print(sum(block.samples.size for block in blocks), min(float(block.samples.max()) for block in blocks) > 0.0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "48000 True"), done.stderr

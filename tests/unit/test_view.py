@@ -176,9 +176,7 @@ def test_a_turn_without_a_segment_is_shown_too() -> None:
 def test_no_secret_of_an_address_reaches_the_page() -> None:
     """The reason of a state may hold the address of a camera; its password is not sent."""
     board = Board({"porch": 0.001}, {"porch": (0, 1, 2)})
-    text = board.state(
-        "porch", SourceState.LOST, "rtsp://admin:hunter2@192.0.2.7/live does not answer"
-    )
+    text = board.state("porch", SourceState.LOST, "rtsp://admin:hunter2@192.0.2.7/live does not answer")
     assert "hunter2" not in text
 
 

@@ -1,0 +1,203 @@
+"""The sink that writes a clip and a snapshot of each confirmed event, in its own thread.
+
+An event never waits for its clip. When the disk is full, clips are left out and events go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import shutil
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from streamav.clips.mp4 import picture_at, write_mp4
+from streamav.clips.retention import file_stem, prune
+from streamav.clips.snapshot import drawn, jpeg
+from streamav.files import whole_file, write_whole
+from streamav.types import EventPhase, SourceState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from streamav.clips.ring import PacketRing, Recording
+    from streamav.config import ClipSettings
+    from streamav.types import Event, FinalScores, Telemetry
+
+__all__ = ["ClipSink", "horizon_s"]
+
+_log = logging.getLogger(__name__)
+
+_NS: Final = 1_000_000_000
+_WAITING: Final = 64
+"""Clips and snapshots that may wait to be written; further ones are left out."""
+_CLOSE_S: Final = 60.0
+_WARN_AGAIN_S: Final = 600.0
+_CONFIRMED_S: Final = 20
+"""An event is confirmed at most ten segments after its start, a few more are on their way."""
+
+
+def horizon_s(settings: ClipSettings, queue_segments: int) -> float:
+    """Return how much a ring must keep for the beginning of an event that is confirmed now, s."""
+    return settings.pre_s + queue_segments + _CONFIRMED_S
+
+
+@dataclass(slots=True)
+class _Clip:
+    """A clip that is being recorded."""
+
+    recording: Recording
+    source: str
+
+
+class ClipSink:
+    """Implements protocols.Sink. Its methods are called in one thread."""
+
+    def __init__(self, settings: ClipSettings, folder: Path, rings: Mapping[str, PacketRing]) -> None:
+        """Prepare the sink; nothing is written before start().
+
+        Args:
+            settings: how much is recorded and kept.
+            folder: for the clips.
+            rings: source id -> ring; an event of another source gets no clip.
+        """
+        self._settings, self._folder, self._rings = settings, folder, rings
+        self._open: dict[str, _Clip] = {}
+        self._seen: dict[str, None] = {}
+        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(_WAITING)
+        self._thread = threading.Thread(target=self._work, name="clips", daemon=True)
+        self._warned_s: float | None = None
+        self.written = 0
+        """Files written since the start."""
+
+    async def start(self) -> None:
+        """Make the folders and start the thread.
+
+        Raises:
+            OSError: when the folder cannot be made.
+        """
+        for source in self._rings:
+            (self._folder / source).mkdir(parents=True, exist_ok=True)
+        self._thread.start()
+        self._put(self._prune)
+
+    def event(self, event: Event, latency_s: float) -> None:  # noqa: ARG002 - the protocol requires it
+        """Start the clip of an event with its first confirmed message, and set its end with the last one."""
+        ring = self._rings.get(event.source)
+        if ring is None or not event.confirmed:
+            return
+        post_ns = round(self._settings.post_s * _NS)
+        if event.id not in self._seen:
+            self._remember(event.id)
+            begin_ns = event.start_ns - round(self._settings.pre_s * _NS)
+            until_ns = event.start_ns + round(self._settings.max_s * _NS) + post_ns
+            path = self._path(event)
+            self._snapshot(event, ring, path)
+            recording = ring.record(begin_ns, until_ns, lambda one: self._put(lambda: self._write(one, path)))
+            self._open[event.id] = _Clip(recording, event.source)
+        if event.phase is EventPhase.END and event.end_ns is not None and (clip := self._open.pop(event.id, None)) is not None:
+            ring.finish(clip.recording, event.end_ns + post_ns)
+
+    def source_state(self, source: str, state: SourceState, reason: str) -> None:  # noqa: ARG002 - the protocol requires it
+        """End the clips of a source that was lost."""
+        if state is SourceState.LOST and source in self._rings:
+            self._rings[source].finish_all()
+
+    def telemetry(self, source: str, telemetry: Telemetry) -> None:
+        """Ignore it."""
+
+    def scores(self, source: str, scores: FinalScores) -> None:
+        """Ignore them."""
+
+    async def close(self) -> None:
+        """Write what was recorded, and stop; wait at most a minute."""
+        for ring in self._rings.values():
+            ring.finish_all()
+        if self._thread.ident is None:
+            return
+        await asyncio.to_thread(self._finish)
+
+    def _finish(self) -> None:
+        end_s = time.monotonic() + _CLOSE_S
+        with suppress(queue.Full):
+            self._jobs.put(None, timeout=_CLOSE_S)
+        self._thread.join(max(0.0, end_s - time.monotonic()))
+        if self._thread.is_alive():
+            _log.warning("clips are not written in time, the rest is left out")
+
+    # The thread that writes
+
+    def _put(self, job: Callable[[], None]) -> None:
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            self._warn("too many clips wait to be written, this one is left out: the machine or the disk is too slow")
+
+    def _work(self) -> None:
+        from av.error import FFmpegError
+
+        while (job := self._jobs.get()) is not None:
+            try:
+                if shutil.disk_usage(self._folder).free < self._settings.min_free_mb * 1_000_000:
+                    self._prune()
+                    self._warn(f"the disk of {self._folder} has less than clips.min_free_mb={self._settings.min_free_mb} free")
+                    continue
+                job()
+            except (OSError, FFmpegError) as exc:
+                self._warn(f"a clip cannot be written to {self._folder}: {exc.strerror or exc}")
+            except Exception:  # noqa: BLE001 - the next clip may succeed
+                _log.exception("a clip could not be made")
+
+    def _write(self, recording: Recording, path: Path) -> None:
+        if recording.footage is None:
+            return
+        with whole_file(path.with_suffix(".mp4")) as part:
+            write_mp4(part, recording.footage)
+        self._note(path.with_suffix(".mp4"))
+        self._prune()
+
+    def _snapshot(self, event: Event, ring: PacketRing, path: Path) -> None:
+        if not self._settings.snapshots:
+            return
+        best = max(event.segments, key=lambda one: one.score)
+        middle_ns = best.start_ns + _NS // 2
+        footage = ring.footage(middle_ns, middle_ns)
+
+        def write() -> None:
+            picture = None if footage is None else picture_at(footage, middle_ns)
+            if picture is not None:
+                write_whole(path.with_suffix(".jpg"), jpeg(drawn(picture, event.location)))
+                self._note(path.with_suffix(".jpg"))
+
+        self._put(write)
+
+    def _note(self, path: Path) -> None:
+        self.written += 1
+        _log.info("clip written file=%s", path)
+
+    def _prune(self) -> None:
+        prune(self._folder, time.time(), self._settings.keep_days * 86_400.0, self._settings.max_mb * 1_000_000)
+
+    def _warn(self, why: str) -> None:
+        """Log why clips are left out, at most every ten minutes."""
+        now_s = time.monotonic()
+        if self._warned_s is None or now_s - self._warned_s > _WARN_AGAIN_S:
+            self._warned_s = now_s
+            _log.warning("clips are left out, events go on: %s", why)
+
+    # Names
+
+    def _path(self, event: Event) -> Path:
+        utc = datetime.fromtimestamp((event.epoch_ns + event.start_ns) / _NS, UTC).strftime("%Y%m%dT%H%M%SZ")
+        return self._folder / event.source / file_stem(utc, event.label, event.id)
+
+    def _remember(self, event_id: str) -> None:
+        self._seen[event_id] = None
+        if len(self._seen) > 10 * _WAITING:
+            del self._seen[next(iter(self._seen))]

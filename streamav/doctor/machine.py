@@ -1,0 +1,110 @@
+"""Checks the machine: codecs, cameras and their permissions, microphones, disk and clock. It opens no device."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from streamav.doctor.finding import error, ok, warning
+from streamav.errors import CaptureError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from streamav.doctor.finding import Finding
+
+__all__ = ["cameras", "clock", "codecs", "disk", "microphones"]
+
+_CODECS: Final = ("h264", "hevc", "mjpeg", "aac", "pcm_alaw", "pcm_mulaw")
+"""What cameras send."""
+_LEAST_FREE: Final = 200_000_000
+_EARLIEST: Final = datetime(2025, 1, 1, tzinfo=UTC)
+"""A clock before this was never set; no release of streamav is older."""
+_SYNCHRONIZED: Final = Path("/run/systemd/timesync/synchronized")
+
+
+def codecs() -> Iterator[Finding]:
+    """Check that FFmpeg, as PyAV holds it, decodes what cameras send."""
+    import av
+
+    missing = [name for name in _CODECS if name not in av.codecs_available]
+    version = ".".join(map(str, av.library_versions["libavcodec"]))
+    if missing:
+        remedy = "install PyAV from its wheels: pip install --force-reinstall --only-binary av av"
+        yield warning("codecs", f"PyAV {av.__version__} cannot decode {', '.join(missing)}", remedy)
+    else:
+        yield ok("codecs", f"PyAV {av.__version__} with libavcodec {version} decodes {', '.join(_CODECS)}")
+
+
+def cameras(wanted: str | None) -> Iterator[Finding]:
+    """List the cameras and check that this user may open the wanted one, or any."""
+    from streamav.capture import list_cameras
+
+    found = list_cameras()
+    denied = [camera for camera in found if not os.access(camera.id, os.R_OK | os.W_OK)]
+    if not found and wanted is None:
+        yield ok("cameras", "none; a file or network stream needs none")
+    elif not found and "/" not in (wanted or "") and not (wanted or "").startswith("lavfi:"):
+        yield error("cameras", "none is connected", "connect a camera; in a container, pass its device on (--device /dev/video0)", 3)
+    elif denied:
+        named = ", ".join(camera.id for camera in denied)
+        found_text, remedy = f"this user may not open {named}", f"add it to the group of cameras: sudo usermod -aG video {_user()}"
+        yield warning("cameras", found_text, remedy) if wanted is None else error("cameras", found_text, remedy, 3)
+    else:
+        yield ok("cameras", ", ".join(f"{camera.name} ({camera.id})" for camera in found) or "none listed")
+
+
+def microphones(wanted: str | None) -> Iterator[Finding]:
+    """List the microphones and check that PortAudio is there."""
+    from streamav.capture import list_microphones
+
+    try:
+        found = list_microphones()
+    except CaptureError as exc:
+        if wanted is None:
+            yield warning("microphones", str(exc), "needed for --mic only")
+        else:
+            yield error("microphones", str(exc), "install PortAudio as the message says", exc.exit_code)
+        return
+    if found:
+        yield ok("microphones", ", ".join(f"{one.name}{' (default)' if one.default else ''}" for one in found))
+    elif wanted is None:
+        yield ok("microphones", "none; a file or network stream needs none")
+    else:
+        yield error("microphones", "PortAudio lists none", "connect one, and start the sound server (PipeWire or PulseAudio)", 3)
+
+
+def disk(folders: Mapping[str, Path]) -> Iterator[Finding]:
+    """Check that each folder can be written to and has space left; by setting."""
+    for setting, folder in folders.items():
+        place = next((one for one in (folder, *folder.parents) if one.exists()), Path("/"))
+        free = shutil.disk_usage(place).free
+        if not os.access(place, os.W_OK | os.X_OK) or not place.is_dir():
+            yield error(
+                f"disk: {setting}",
+                f"{folder} cannot be written to",
+                f"change its owner, or set {setting} to another folder",
+                SettingsError.exit_code,
+            )
+        elif free < _LEAST_FREE:
+            yield warning(f"disk: {setting}", f"{folder} has {free // 1_000_000} MB free", "delete files, or name a folder on another disk")
+        else:
+            yield ok(f"disk: {setting}", f"{folder} can be written to, {free / 1e9:.1f} GB free")
+
+
+def clock(now: datetime, synchronized: Path = _SYNCHRONIZED) -> Iterator[Finding]:
+    """Check that the wall clock was set, and whether NTP keeps it."""
+    remedy = "start NTP: sudo timedatectl set-ntp true"
+    if now < _EARLIEST:
+        yield error("clock", f"it says {now:%Y-%m-%d %H:%M} UTC, so events would be stamped wrong", remedy, 2)
+    elif synchronized.parent.is_dir() and not synchronized.exists():
+        yield warning("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC, not synchronized", remedy)
+    else:
+        yield ok("clock", f"{now:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _user() -> str:
+    return os.environ.get("USER") or str(os.getuid())

@@ -1,0 +1,81 @@
+"""Checks what a run needs beside its sources: the model and its engine, and the broker, from its name to a published message."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from streamav.doctor.finding import error, ok
+from streamav.errors import BrokerError, StreamavError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamav.config import MqttSettings, Settings
+    from streamav.doctor.finding import Finding
+
+__all__ = ["check_broker", "check_model"]
+
+
+def check_model(settings: Settings) -> Iterator[Finding]:
+    """Load the model, check labels and thresholds against it, and build or load its engine."""
+    from streamav.app import check_model as check_card
+    from streamav.bundle import find_bundle
+    from streamav.engines import open_engine
+
+    try:
+        check_card(settings)
+        bundle = find_bundle(settings.model.name)
+        card = bundle.card
+        yield ok("model", f"{card.name} {card.version}, {len(card.classes)} classes, {card.visual.frames_per_second} pictures a second")
+    except StreamavError as exc:
+        yield error("model", str(exc), "`streamav models` lists the models of this machine", exc.exit_code)
+        return
+    began_s = time.monotonic()
+    try:
+        engine = open_engine(bundle, settings.model)
+        yield ok("engine", f"{engine.name}, ready after {time.monotonic() - began_s:.1f} s")
+    except StreamavError as exc:
+        yield error("engine", str(exc), "choose model.engine = auto, or do what the message says", exc.exit_code)
+
+
+def check_broker(mqtt: MqttSettings) -> Iterator[Finding]:
+    """Resolve the broker's name, connect, log in, publish a probe and receive it back."""
+    try:
+        found = socket.getaddrinfo(mqtt.host, mqtt.port, type=socket.SOCK_STREAM)
+    except OSError as exc:
+        yield error("broker: name", f"{mqtt.host} cannot be resolved: {exc.strerror or exc}", "check mqtt.host", BrokerError.exit_code)
+        return
+    yield ok("broker: name", f"{mqtt.host} is {found[0][4][0]}")
+    try:
+        yield from asyncio.run(_publish(mqtt))
+    except StreamavError as exc:
+        yield error("broker: login", str(exc), "correct the setting that the message names", exc.exit_code)
+
+
+async def _publish(mqtt: MqttSettings) -> list[Finding]:
+    """Log in, and send one message to ourselves."""
+    from streamav.publish.client import ConnectionFailedError, Credentials, open_client
+
+    topic, said, findings = f"{mqtt.base}/doctor/probe", secrets.token_hex(8).encode(), []
+    began_s = time.monotonic()
+    try:
+        async with open_client(mqtt, Credentials(mqtt), f"streamav-doctor-{secrets.token_hex(4)}", None) as client:
+            findings.append(ok("broker: login", f"accepted after {1e3 * (time.monotonic() - began_s):.0f} ms"))
+            await client.subscribe(topic)
+            await client.publish(topic, said, qos=1, retain=False)
+            async with asyncio.timeout(mqtt.timeout_s):
+                async for received in client.messages():
+                    if received.payload == said:
+                        findings.append(ok("broker: publish", f"a message to {topic} came back"))
+                        break
+    except TimeoutError:
+        remedy = f"allow this user to read and write {mqtt.base}/# in the broker's access list"
+        findings.append(error("broker: publish", f"a message to {topic} did not come back", remedy, BrokerError.exit_code))
+    except ConnectionFailedError as exc:
+        remedy = "check that the broker runs, mqtt.host, mqtt.port, user name and password"
+        findings.append(error("broker: login", str(exc), remedy, BrokerError.exit_code))
+    return findings
