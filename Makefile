@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.set-up
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 ARGS ?=
 
-.PHONY: help setup run test quick check bench bench-train test-gpu starter edge picture lint types imports format clean
+.PHONY: help setup run test quick check bench bench-train faults test-gpu starter edge picture lint types imports format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -52,6 +52,9 @@ bench: setup ## time every network and the way from a segment to its events; ARG
 
 bench-train: setup ## time a training step and compare it with plain eager float32; ARGS="--full", "--accuracy", "--device cuda", "--json"
 	@PYTHONPATH=tests $(BIN)/python -m tests.bench.bench_train $(ARGS)
+
+faults: setup ## measure what faults of broker and process cost, on a real Mosquitto; ARGS="--short" for a few of each
+	@PYTHONPATH=tests $(BIN)/python -m tests.bench.faults $(ARGS)
 
 picture: setup ## draw docs/run.svg, the picture in the README, from the output of a demo run
 	@$(BIN)/streamav demo 2>&1 | $(BIN)/python scripts/record docs/run.svg
