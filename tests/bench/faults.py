@@ -221,7 +221,7 @@ async def broker_frozen(one: Trial, seconds: float) -> None:
 async def broker_absent(one: Trial, seconds: float) -> None:
     """Start the process first, the broker later."""
     await one.begin()
-    while not (one.folder / "truth").exists():  # noqa: ASYNC110, ASYNC240 - another process, which takes its time to load
+    while not (one.folder / "truth").exists():  # noqa: ASYNC110 - another process, which takes its time to load
         await asyncio.sleep(0.1)
     await asyncio.sleep(seconds)
     one.broker.start()
