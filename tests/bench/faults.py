@@ -1,0 +1,277 @@
+"""Measures what faults of broker and process cost: `make faults`, or `python -m tests.bench.faults --short`.
+
+A process publishes events of four sources through the real sink to a real Mosquitto, while the broker is killed, frozen or away, or the
+process itself is killed. A subscriber with a persistent session records what arrives. The truth is what the process had on disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiomqtt
+from rigs.mosquitto import Broker
+from rigs.published_events import MODEL, make_event, ulid
+
+from streamav.config import MqttSettings, OutboxSettings
+from streamav.publish.message import decode
+from streamav.publish.mqtt import MqttIdentity, MqttSink
+from streamav.types import EventPhase
+
+SOURCES = ("s0", "s1", "s2", "s3")
+TICK_S = 0.1
+"""Every tick each source sends one message: 40 messages a second."""
+UPDATES = 2
+
+
+@dataclass
+class Heard:
+    """What the subscriber received."""
+
+    messages: list[tuple[float, str, int, str]] = field(default_factory=list)
+    """Time, id, seq, type."""
+    statuses: list[bytes] = field(default_factory=list)
+
+
+@dataclass
+class Row:
+    """One line of the table."""
+
+    fault: str
+    events: int = 0
+    lost: int = 0
+    open: int = 0
+    disorder: int = 0
+    duplicates: int = 0
+    dropped: int = 0
+    recovery_s: list[float] = field(default_factory=list)
+    exits: list[int] = field(default_factory=list)
+    status: str = ""
+
+    def text(self) -> str:
+        """Return the line as Markdown."""
+        times = sorted(self.recovery_s)
+        p50 = f"{statistics.median(times):.1f}" if times else "-"
+        p95 = f"{times[min(len(times) - 1, int(0.95 * len(times)))]:.1f}" if times else "-"
+        cells = (self.fault, self.events, self.lost, self.open, self.disorder, self.duplicates, self.dropped, p50, p95, self.status)
+        return "| " + " | ".join(map(str, (*cells, " ".join(map(str, self.exits))))) + " |"
+
+
+async def publish(port: int, state: Path, log: Path, first: int, most: int) -> int:
+    """Publish events until SIGTERM; return 0 when everything was delivered, else 5. Each message on disk is a line of the log."""
+    settings = MqttSettings(host="127.0.0.1", port=port, outbox=OutboxSettings(messages=most))
+    sink = MqttSink(settings, MqttIdentity(model=lambda: MODEL, sources={source: ["bark"] for source in SOURCES}), state)
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    await sink.start()
+    phases = [EventPhase.NEW, *[EventPhase.UPDATE] * UPDATES, EventPhase.END]
+    number = first
+    with log.open("a", encoding="ascii") as file:
+        while first >= 0 and not stopped.is_set():
+            for place, phase in enumerate(phases):
+                for offset, source in enumerate(SOURCES):
+                    sink.event(make_event(number + offset, place + 1, phase, source=source, seconds=place + 1), 0.1)
+                await sink._pending.store.settle()
+                for offset in range(len(SOURCES)):
+                    file.write(f"{ulid(number + offset)} {place + 1}\n")
+                file.flush()
+                await asyncio.sleep(TICK_S)
+            number += len(SOURCES)
+        if first < 0:
+            await stopped.wait()
+        await sink.close()
+        file.write(f"dropped {sink.counters.dropped}\n")
+    return 0 if sink.shortfall is None else 5
+
+
+class Trial:
+    """A broker, a subscriber, and the process that publishes."""
+
+    def __init__(self, folder: Path, fault: str, most: int = 10_000) -> None:
+        self.broker = Broker(folder / "broker", persistent=True)
+        self.row = Row(fault)
+        self.heard = Heard()
+        self.folder, self._most, self._first = folder, most, 0
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def begin(self, *, idle: bool = False) -> None:
+        """Start the process; *idle*: it publishes no new events."""
+        self._first += 100_000
+        first = -1 if idle else self._first
+        arguments = ("--publish", str(self.broker.port), str(self.folder), str(first), str(self._most))
+        self._process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.bench.faults", *arguments)
+
+    async def end(self, number: signal.Signals) -> None:
+        """End the process by a signal and note its exit status."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self.row.exits.append(await self._process.wait())
+
+    async def listen(self) -> None:
+        """Record what arrives, and connect again at once whenever the broker was away."""
+        while True:
+            with suppress(aiomqtt.MqttError):
+                async with aiomqtt.Client("127.0.0.1", self.broker.port, identifier="faults", clean_session=False, timeout=2) as client:
+                    await client.subscribe([("streamav/+/event", 1), ("streamav/status", 1)])
+                    async for message in client.messages:
+                        if str(message.topic) == "streamav/status":
+                            self.heard.statuses.append(bytes(message.payload))
+                        else:
+                            one = decode(bytes(message.payload))
+                            self.heard.messages.append((time.monotonic(), one.id, one.seq, one.type))
+            await asyncio.sleep(0.02)
+
+    async def recovered(self) -> None:
+        """Wait for the next message and note how long it took."""
+        count, began_s = len(self.heard.messages), time.monotonic()
+        while len(self.heard.messages) == count and time.monotonic() - began_s < 90:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.02)
+        self.row.recovery_s.append(time.monotonic() - began_s)
+
+    async def online(self) -> None:
+        """Wait until the process has connected."""
+        began_s = time.monotonic()
+        while b"online" not in self.heard.statuses and time.monotonic() - began_s < 90:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.02)
+
+    def judge(self) -> None:
+        """Compare what arrived with the truth."""
+        stored: set[str] = set()
+        for line in (self.folder / "truth").read_text(encoding="ascii").splitlines():
+            first, second = line.split()
+            if first == "dropped":
+                self.row.dropped += int(second)
+            else:
+                stored.add(first)
+        by_id: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        for _, event_id, seq, kind in self.heard.messages:
+            by_id[event_id].append((seq, kind))
+        self.row.events = len(stored)
+        self.row.lost = len(stored - by_id.keys())
+        for told in by_id.values():
+            new = list(dict.fromkeys(told))
+            self.row.duplicates += len(told) - len(new)
+            self.row.disorder += [seq for seq, _ in new] != sorted(seq for seq, _ in new)
+            self.row.open += [kind for _, kind in new].count("end") != 1
+        self.row.status = (self.heard.statuses or [b"none"])[-1].decode()
+
+
+async def trial(fault: str, work: Callable[[Trial], Awaitable[None]], most: int = 10_000) -> Row:
+    """Run one fault; at the end an idle process delivers what is left."""
+    with tempfile.TemporaryDirectory() as folder:
+        one = Trial(Path(folder), fault, most)
+        listener = asyncio.create_task(one.listen())
+        try:
+            await work(one)
+            await one.end(signal.SIGTERM)
+            one.heard.statuses.clear()
+            await one.begin(idle=True)
+            await one.online()
+            await asyncio.sleep(5)
+            await one.end(signal.SIGTERM)
+            await asyncio.sleep(1)
+        finally:
+            listener.cancel()
+            one.broker.stop()
+        one.judge()
+        return one.row
+
+
+async def started(one: Trial) -> None:
+    """Start broker and process and wait for the first message; this is not a recovery."""
+    one.broker.start()
+    await one.begin()
+    await one.recovered()
+    one.row.recovery_s.clear()
+
+
+async def broker_killed(one: Trial, times: int) -> None:
+    """Kill the broker again and again under load."""
+    await started(one)
+    for _ in range(times):
+        await asyncio.sleep(2)
+        one.broker.kill()
+        await asyncio.sleep(1)
+        one.broker.start()
+        await one.recovered()
+    await asyncio.sleep(3)
+
+
+async def broker_frozen(one: Trial, seconds: float) -> None:
+    """Freeze the broker: its connections stay open, but nothing is answered."""
+    await started(one)
+    one.broker.freeze()
+    await asyncio.sleep(seconds)
+    one.broker.thaw()
+    await one.recovered()
+    await asyncio.sleep(5)
+
+
+async def broker_absent(one: Trial, seconds: float) -> None:
+    """Start the process first, the broker later."""
+    await one.begin()
+    while not (one.folder / "truth").exists():  # noqa: ASYNC110 - another process, which takes its time to load
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(seconds)
+    one.broker.start()
+    await one.recovered()
+    await asyncio.sleep(5)
+
+
+async def process_killed(one: Trial, times: int) -> None:
+    """Kill the process with -9, every second time while the broker is away."""
+    await started(one)
+    for number in range(times):
+        await asyncio.sleep(3)
+        if number % 2:
+            one.broker.kill()
+            await asyncio.sleep(1)
+        await one.end(signal.SIGKILL)
+        if number % 2:
+            one.broker.start()
+        await one.begin()
+        await one.recovered()
+    await asyncio.sleep(3)
+
+
+async def main(*, short: bool) -> None:
+    """Run all faults and print the table."""
+    kills, frozen_s, absent_s, deaths = (5, 8.0, 10.0, 4) if short else (50, 30.0, 60.0, 20)
+    print(
+        "| fault | events | lost | not ended once | out of order | duplicates | dropped | recovery p50, s | p95, s | last status | exits |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    rows = (
+        (f"broker killed {kills} times under load", lambda one: broker_killed(one, kills), 10_000),
+        (f"broker frozen {frozen_s:.0f} s", lambda one: broker_frozen(one, frozen_s), 10_000),
+        (f"broker absent {absent_s:.0f} s at start", lambda one: broker_absent(one, absent_s), 10_000),
+        (f"process killed -9 {deaths} times, half of them without a broker", lambda one: process_killed(one, deaths), 10_000),
+        (f"outbox of 40 messages, broker absent {absent_s:.0f} s", lambda one: broker_absent(one, absent_s), 40),
+    )
+    for fault, work, most in rows:
+        row = await trial(fault, work, most)
+        print(row.text(), flush=True)
+        if row.open or row.disorder or (row.lost and not row.dropped) or row.status != "offline":
+            sys.exit(f"{fault}: events were lost, left open, or out of order: {json.dumps(vars(row))}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="a few faults of each kind, about two minutes")
+    parser.add_argument("--publish", nargs=4, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.publish:
+        port, folder, first, most = given.publish
+        sys.exit(asyncio.run(publish(int(port), Path(folder, "state"), Path(folder, "truth"), int(first), int(most))))
+    asyncio.run(main(short=given.short))
