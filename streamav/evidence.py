@@ -111,7 +111,7 @@ class LabelEvidence:
         """L: the first columns of the logits; the others are the competitors'."""
         self._labels = [_resolved(label, card.probes) for label in entries]
         self._offsets = np.array([label.offset for label in entries], np.float32)
-        self._sound = np.array([label.sound for label in self._labels])
+        self._sound = np.array([label.sound for label in self._labels], dtype=np.bool_)
         reference = self._arrays["reference.seen"], self._arrays["reference.probed"]
         self._views = [_views(label, *reference) for label in self._labels]
         every = frozenset(range(len(entries)))
@@ -171,6 +171,7 @@ class LabelEvidence:
         labels = [column.label for column in self._columns]
         shares = odds[..., labels] / (1.0 + odds @ self._shares)
         part = np.where(self.sounds, 0.0, drawn[..., None])
+        network = _cautious(network)
         answer = np.concatenate([network[..., :-1], np.zeros((*network.shape[:-1], len(self._labels)))], axis=-1)
         taught = np.array([label if label < network.shape[-1] - 1 else -1 for label in labels])
         shares = (1.0 - part) * shares + part * answer[..., taught]
@@ -230,6 +231,13 @@ def _shares(columns: Sequence[Column], sound: NDArray[np.bool_]) -> NDArray[np.f
     shares[sound] = 0.0
     shares[[column.label for column in columns], range(len(columns))] = 1.0
     return shares
+
+
+def _cautious(network: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the network's probabilities (..., C + 1) with the logits of its classes lowered by 1.25: alone it is surer than it is right."""
+    classes = network[..., :-1] * np.float32(np.exp(-1.25))
+    total = classes.sum(axis=-1, keepdims=True) + network[..., -1:]
+    return np.asarray(np.concatenate([classes, network[..., -1:]], axis=-1) / np.maximum(total, _LEAST_ANSWER), dtype=np.float32)
 
 
 def competitors() -> tuple[ClassEntry, ...]:

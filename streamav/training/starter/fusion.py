@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from streamav.bundle import Bundle, ClassEntry, ModelCard
     from streamav.training.starter.evidence import LabelledRecording
 
-__all__ = ["NETWORK_WEIGHT", "SHORT_LABELS", "Fused", "card_thresholds", "fuse", "write_fused"]
+__all__ = ["NETWORK_WEIGHT", "SHORT_LABELS", "Fused", "Operation", "fuse", "write_fused"]
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ NETWORK_WEIGHT = 0.4
 streams each step up helped: event-F1 0.26 without it, 0.35 with 0.2, 0.51 with 0.4."""
 SHORT_LABELS = ("bark", "bird", "cat", "cow", "frog", "gunshot", "lion", "pig", "rooster_hen", "sheep_goat")
 """Labels of sounds of half a second: one segment is enough, at a higher threshold."""
+OFF_SHARE = 0.6
+"""`off` as a share of `on`."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -59,20 +61,45 @@ class Fused:
     """By the names of `streamav.evidence.ARRAYS`."""
 
 
-def card_thresholds(labels: Sequence[str]) -> DetectionCard:
-    """Return the thresholds of a model with evidence, chosen by cross-validation over the groups of the real recordings."""
-    short = PartialThresholds(on=0.5, off=0.3, min_segments=1)
-    return DetectionCard(
-        on=0.35,
-        off=0.21,
-        min_segments=2,
-        gap_segments=1,
-        latency_segments=LATENCY_SEGMENTS,
-        classes={label: short for label in SHORT_LABELS if label in labels},
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What is chosen for a model by cross-validation over the groups of the real recordings; the defaults are those of edge."""
+
+    network: float = NETWORK_WEIGHT
+    """Weight of the localizer's answer."""
+    on: float = 0.35
+    """Threshold of a label, reached by two segments."""
+    short_on: float | None = 0.5
+    """Threshold of `SHORT_LABELS`, reached by one segment; None treats them as the others."""
+    speech_on: float | None = None
+    """Threshold of speech, whose false events are the most: voices of people who are not in the picture; None treats it as the others."""
+
+    def thresholds(self, labels: Sequence[str]) -> DetectionCard:
+        """Return the thresholds of the card of a model with these labels."""
+        classes: dict[str, PartialThresholds] = {}
+        if self.short_on is not None:
+            short = PartialThresholds(on=self.short_on, off=round(OFF_SHARE * self.short_on, 3), min_segments=1)
+            classes |= {label: short for label in SHORT_LABELS if label in labels}
+        if self.speech_on is not None and "speech" in labels:
+            classes["speech"] = PartialThresholds(on=self.speech_on, off=round(OFF_SHARE * self.speech_on, 3))
+        return DetectionCard(
+            on=self.on,
+            off=round(OFF_SHARE * self.on, 3),
+            min_segments=2,
+            gap_segments=1,
+            latency_segments=LATENCY_SEGMENTS,
+            classes=classes,
+        )
 
 
-def fuse(bundle: Bundle, probes: Mapping[str, NDArray[np.float32]], folders: Sequence[Path], settings: ModelSettings, work: Path) -> Fused:
+def fuse(
+    bundle: Bundle,
+    probes: Mapping[str, NDArray[np.float32]],
+    folders: Sequence[Path],
+    settings: ModelSettings,
+    work: Path,
+    network: float = NETWORK_WEIGHT,
+) -> Fused:
     """Fit the evidence of a bundle on labelled recordings.
 
     Args:
@@ -81,6 +108,7 @@ def fuse(bundle: Bundle, probes: Mapping[str, NDArray[np.float32]], folders: Seq
         folders: folders of recordings with labels.csv.
         settings: engine, and the folder of the encoders that the bundle does not contain.
         work: folder for the scores of the recordings.
+        network: weight of the localizer's answer.
 
     Raises:
         DataError: when there is no recording.
@@ -99,14 +127,14 @@ def fuse(bundle: Bundle, probes: Mapping[str, NDArray[np.float32]], folders: Seq
         msg = f"there must be recordings with labels.csv in {', '.join(map(str, folders))}, got none"
         raise DataError(msg)
     arrays = own | reference_arrays(recordings)
-    card, fitted = fit_evidence(recordings, labels, arrays, names, NETWORK_WEIGHT)
+    card, fitted = fit_evidence(recordings, labels, arrays, names, network)
     return Fused(card, fitted, arrays)
 
 
-def write_fused(out: Path, bundle: Bundle, fused: Fused) -> None:
-    """Write the bundle with its evidence to *out*; an existing bundle is replaced."""
+def write_fused(out: Path, bundle: Bundle, fused: Fused, operation: Operation) -> None:
+    """Write the bundle with its evidence and thresholds to *out*; an existing bundle is replaced."""
     card = bundle.card.model_copy(
-        update={"classes": fused.labels, "evidence": fused.card, "detection": card_thresholds([label.slug for label in fused.labels])}
+        update={"classes": fused.labels, "evidence": fused.card, "detection": operation.thresholds([label.slug for label in fused.labels])}
     )
     tensors = {f"{part}.{name}": _half(array) for part in PARTS for name, array in bundle.weights(part).items() if part != "evidence"}
     tensors |= {f"evidence.{name}": _half(array) for name, array in fused.arrays.items()}
@@ -146,13 +174,26 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="folder with the encoders that the bundle does not contain")
     parser.add_argument("--work", type=Path, required=True, help="folder for the scores of the recordings")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle to write")
+    usual = Operation()
+    parser.add_argument("--network", type=float, default=usual.network, help="weight of the localizer's answer")
+    parser.add_argument("--on", type=float, default=usual.on, help="threshold of a label, reached by two segments")
+    parser.add_argument("--short-on", type=float, default=usual.short_on, help="threshold of short sounds, reached by one segment; 0: none")
+    parser.add_argument("--speech-on", type=float, default=usual.speech_on, help="threshold of speech")
     given = parser.parse_args()
+    operation = Operation(network=given.network, on=given.on, short_on=given.short_on or None, speech_on=given.speech_on)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     bundle = load_bundle(given.model)
     with np.load(given.probes, allow_pickle=False) as probes:
-        fused = fuse(bundle, dict(probes), given.recordings, ModelSettings(name=str(given.model), weights_dir=given.weights), given.work)
+        fused = fuse(
+            bundle,
+            dict(probes),
+            given.recordings,
+            ModelSettings(name=str(given.model), weights_dir=given.weights),
+            given.work,
+            operation.network,
+        )
     _log.info("evidence %s offsets %s", fused.card, {label.slug: label.offset for label in fused.labels})
-    write_fused(given.out, bundle, fused)
+    write_fused(given.out, bundle, fused, operation)
 
 
 if __name__ == "__main__":
