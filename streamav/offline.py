@@ -24,7 +24,7 @@ from streamav.localizer import Head, VscgLocalizer
 from streamav.segmenter import Segmenter, SegmenterOptions
 from streamav.tracker import Tracker, TrackerOptions
 from streamav.types import AudioBlock, EventPhase, VideoFrame
-from streamav.window import WindowRing
+from streamav.window import LEAST_SEGMENTS, WindowRing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -153,8 +153,8 @@ class OfflineRun:
         return FoundEvents(seconds, {latency: follower.close() for latency, follower in followers.items()})
 
     def _windows(self, path: str, on_features: Callable[[SegmentFeatures], object] | None = None) -> Iterator[WindowScores]:
-        """Yield the scores of every window of a file; a file shorter than a window has one short window."""
-        ring = WindowRing()
+        """Yield the scores of every window of a file, and of the short windows at its beginning, as in a live run."""
+        ring = WindowRing(LEAST_SEGMENTS)
         for segment in segments_of(path, self._card, self._frames):
             features = self._extractor.extract([segment])[0]
             if on_features is not None:

@@ -28,7 +28,7 @@ picture, sound = out.add_stream("mpeg2video", rate=25), out.add_stream("mp2", ra
 picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
 rng, began = np.random.default_rng(0), time.monotonic()
 for number in range(25 * 600):
-    shown = np.full((48, 64, 3), number % 256, np.uint8)
+    shown = rng.integers(0, 256, (48, 64, 3), np.uint8)
     out.mux(picture.encode(av.VideoFrame.from_ndarray(shown, "rgb24")))
     heard = av.AudioFrame.from_ndarray(rng.integers(-9000, 9000, (1, 1920), np.int16), "s16", "mono")
     heard.sample_rate, heard.pts = 48000, number * 1920

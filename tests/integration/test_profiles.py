@@ -140,4 +140,4 @@ def test_an_edge_model_holds_its_head_alone(tmp_path: Path, shared_data: Path, e
     assert main(["compose", "--material", str(tmp_path), *options]) == 0
     trained = ["--data", str(composed), "--epochs", "1", "--batch", "3", "--set", "train.pairs=true", "--out", str(tmp_path / "mine")]
     assert main(["train", *trained]) == 0
-    assert find_bundle(tmp_path / "mine").card.visual.network == "mobilenetv2"
+    assert find_bundle(tmp_path / "mine").card.visual.network == "efficientnet_lite0"
