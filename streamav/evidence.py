@@ -234,7 +234,7 @@ def _shares(columns: Sequence[Column], sound: NDArray[np.bool_]) -> NDArray[np.f
 
 
 def _cautious(network: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the network's probabilities (..., C + 1) with the logits of its classes lowered by 1.25: alone it is surer than it is right."""
+    """Return the probabilities (..., C + 1) with the logits of classes lowered by 1.25: the network alone is surer than it is right."""
     classes = network[..., :-1] * np.float32(np.exp(-1.25))
     total = classes.sum(axis=-1, keepdims=True) + network[..., -1:]
     return np.asarray(np.concatenate([classes, network[..., -1:]], axis=-1) / np.maximum(total, _LEAST_ANSWER), dtype=np.float32)
