@@ -132,7 +132,11 @@ class LabelEvidence:
         if features.heard is None or features.seen is None:
             msg = "the encoders of this model must score their own classes, got features only; use a model whose encoders do, such as edge"
             raise ModelError(msg)
-        return self.sensed_of(features.heard, features.seen, self.probed(features.visual))._replace(drawn=self._drawn(features.visual))
+        return self.sensed_in(features.heard, features.seen, features.visual)
+
+    def sensed_in(self, heard: NDArray[np.float32], seen: NDArray[np.float32], grid: NDArray[np.float32]) -> Sensed:
+        """Return the evidence of class scores heard (H,) and seen (K,), 0 to 1, and of a grid (G, G, V)."""
+        return self.sensed_of(heard, seen, self.probed(grid))._replace(drawn=self._drawn(grid))
 
     def probed(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (P,) of the bundle's own picture classes: the largest of the cells of a grid (G, G, V)."""

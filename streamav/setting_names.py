@@ -74,7 +74,9 @@ def nearest_variable(name: str) -> str:
     number = re.search(r"_(\d+)(?=_|$)", name)
     stand_ins = {_NUMBER: number[1] if number else "0", _NAME: "LABEL"}
     settings = [PREFIX + "_".join(stand_ins.get(part, part) for part in path).upper() for path in _paths(Settings)]
-    return difflib.get_close_matches(name.upper(), [*settings, *NOT_SETTINGS], n=1, cutoff=0.0)[0]
+    known = [*settings, *NOT_SETTINGS]
+    longer = [one for one in known if one.startswith(f"{name.upper()}_")]  # a name cut short is nearer than one that is as long by chance
+    return difflib.get_close_matches(name.upper(), longer or known, n=1, cutoff=0.0)[0]
 
 
 def nearest_setting(location: Path) -> str:

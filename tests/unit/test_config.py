@@ -32,7 +32,7 @@ def test_the_later_place_wins(tmp_path: Path) -> None:
 def test_without_anything_there_are_defaults() -> None:
     """Without file and environment the run uses the starter model and no broker."""
     settings = load_settings(environment=NOTHING)
-    assert (settings.model.name, settings.mqtt, settings.source.speed) == ("starter", None, "1")
+    assert (settings.model.name, settings.mqtt, settings.source.speed) == ("auto", None, "1")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ FROZEN: dict[str, str] = {
     "top_score": "number", "is_event_score": "number null", "av_similarity": "number null", "score_kind": "string", "segments": "array",
     "location": "object null", "zones": "array", "audio": "object", "latency_s": "number", "av_skew_ms": "number null",
     "confirmed": "boolean", "end_reason": "string null", "snapshot_url": "string null", "clip_url": "string null", "has_clip": "boolean",
-    "model": "object",
+    "model": "object", "modalities": "array", "trained": "boolean",
 }  # fmt: skip
 """Key -> JSON types, as in the contract (docs/mqtt.md). Entries may be added, never changed or removed."""
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streamav.thresholds import Thresholds
     from streamav.training.data.folder import AveData
 
-__all__ = ["StreamJudgement", "StreamPlan", "judge_on_streams"]
+__all__ = ["StreamJudgement", "StreamPlan", "judge_on_streams", "scored"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +67,12 @@ def judge_on_streams(network: nn.Module, data: AveData, plan: StreamPlan, decisi
     """
     val = _streams(network, data, "val", plan.options(plan.seeds[0]), decision)
     thresholds = tune_general(val, plan.latency, plan.alarms_per_hour)[0].thresholds
-    parts = [_scored(_streams(network, data, "test", plan.options(seed), decision), plan.latency, thresholds) for seed in plan.seeds]
+    parts = [scored(_streams(network, data, "test", plan.options(seed), decision), plan.latency, thresholds) for seed in plan.seeds]
     figures = {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}
     return StreamJudgement(thresholds=thresholds, latency=plan.latency, figures=figures)
 
 
-def _scored(streams: list[ScoredStream], latency: int, thresholds: Thresholds) -> dict[str, float]:
+def scored(streams: list[ScoredStream], latency: int, thresholds: Thresholds) -> dict[str, float]:
     """Return the figures of one manifest's test streams; the names of accuracies end with the age, which counts from 0."""
     result = score_streams(streams, thresholds, latencies=(latency,))
     now, age = result.latencies[0], result.ages[final_age(latency)]
