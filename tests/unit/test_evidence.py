@@ -6,37 +6,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from rigs.evidence_arrays import HEARD, SEEN, arrays
 
 from streamav.bundle import ClassEntry, EvidenceCard
 from streamav.errors import ModelError, SettingsError
 from streamav.evidence import LabelEvidence, Sensed, competitors, defined, neighbourhood, network_logits
 from streamav.types import SegmentFeatures
-from streamav.vocabulary import class_names, find_classes, nearest_names
+from streamav.vocabulary import find_classes, nearest_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-HEARD, SEEN = len(class_names("hear")), len(class_names("see"))
 PROBES = ("face", "helicopter")
 CARD = EvidenceCard(bias=-2.0, heard=0.5, heard_peak=0.25, seen=1.0, sound_bias=0.3, network=0.4, probes=PROBES)
 DOG = ClassEntry(slug="bark", name="Dog bark", hear=("Bark",), see=("dog",))
 SPEECH = ClassEntry(slug="speech", name="Speech", hear=("Speech",), see=("face", "suit"))
 ALARM = ClassEntry(slug="alarm", name="Alarm", hear=("Smoke detector, smoke alarm",), kind="sound")
-
-
-def arrays(seed: int = 0) -> dict[str, NDArray[np.float32]]:
-    """Return evidence arrays with 40 reference segments; features have four numbers."""
-    rng = np.random.default_rng(seed)
-    seen = rng.gamma(0.1, 1.0, (40, SEEN))
-    return {
-        "probes.weight": np.eye(2, 4, dtype=np.float32),
-        "probes.bias": np.zeros(2, np.float32),
-        "drawn.weight": np.zeros((1, 4), np.float32),
-        "drawn.bias": np.full(1, -20.0, np.float32),
-        "reference.heard": rng.uniform(0, 0.1, (40, HEARD)).astype(np.float32),
-        "reference.seen": (seen / seen.sum(axis=1, keepdims=True)).astype(np.float32),
-        "reference.probed": rng.normal(-3, 1, (40, 2)).astype(np.float32),
-    }
 
 
 def features(heard: dict[str, float], seen: dict[str, float], grid: float = -3.0) -> SegmentFeatures:

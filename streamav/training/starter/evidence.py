@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamav.bundle.card import ClassEntry
+    from streamav.evaluation.recordings import Span
 
 __all__ = ["ClassScores", "LabelledRecording", "fit_evidence", "reference_arrays", "sensed_in"]
 
@@ -55,6 +56,8 @@ class LabelledRecording:
     scores: ClassScores
     truth: NDArray[np.bool_]
     """Shape (S, L): the label is heard and seen in the segment."""
+    spans: tuple[Span, ...] = ()
+    """The true events of the labels, in seconds."""
 
 
 def reference_arrays(recordings: Sequence[LabelledRecording], seed: int = 0) -> dict[str, NDArray[np.float32]]:

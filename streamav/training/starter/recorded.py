@@ -63,7 +63,8 @@ def labelled_recordings(folder: Path, card: ModelCard, stages: Stages, evidence:
     found = []
     for name in sorted(truth):
         scores = _scores(folder / name, card, stages, evidence, work / f"{name}.npz")
-        found.append(LabelledRecording(name, groups[name], scores, _truth(truth[name], card.slugs, len(scores.heard))))
+        spans = tuple(span for span in truth[name] if span.label in card.slugs)
+        found.append(LabelledRecording(name, groups[name], scores, _truth(spans, card.slugs, len(scores.heard)), spans))
     return found
 
 
