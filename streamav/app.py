@@ -272,7 +272,8 @@ def label_options(card: ModelCard, detection: DetectionSettings, labels: Sequenc
         LabelOptions(
             label=(slug := label.entry.slug),
             label_name=label.entry.name,
-            class_id=label.column,
+            class_id=card.slugs.index(label.entry.slug) if label.trained else label.column,
+            column=label.column,
             thresholds=card.detection.thresholds(slug, detection, own[slug], trained=label.trained),
             modalities=label.modalities,
             trained=label.trained,
@@ -382,7 +383,7 @@ def _live_page(settings: Settings, model: Callable[[], ModelEntry], setups: Sequ
             Subject(
                 id=setup.id,
                 labels=labels,
-                columns=tuple(one.class_id for one in setup.labels),
+                columns=tuple(one.place for one in setup.labels),
                 latency_segments=setup.latency_segments,
                 live=setup.source.live,
                 log_mel_offset=card.audio.log_mel_offset,

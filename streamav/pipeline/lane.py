@@ -150,7 +150,7 @@ class Lane:
         return FinalScores(
             start_ns=scores.index * NS,
             epoch_ns=self.feed.world.epoch_ns(),
-            labels={label.label: float(probabilities[label.class_id]) for label in self.setup.labels},
+            labels={label.label: float(probabilities[label.place]) for label in self.setup.labels},
             background=float(probabilities[-1]),
             relevance=scores.relevance,
             agreement=scores.agreement,

@@ -25,13 +25,20 @@ class LabelOptions:
     """Slug of the class, as in topics."""
     label_name: str
     class_id: int
-    """Column of class_probabilities."""
+    """Number of the class in the model, as in events."""
+    column: int | None = None
+    """Column of class_probabilities; None where it is `class_id`."""
     thresholds: Thresholds
     """Only final segments count for `min_segments`."""
     modalities: tuple[Modality, ...] = ("sound", "picture")
     """In what its events are found; a label that is only heard has no place in the picture."""
     trained: bool = True
     """False for a label by definition: its column is none of the model's classes."""
+
+    @property
+    def place(self) -> int:
+        """Column of class_probabilities."""
+        return self.class_id if self.column is None else self.column
 
     def __post_init__(self) -> None:
         """Check `class_id`.

@@ -244,7 +244,7 @@ class Tracker:
 
 def _followed(run: _Run | None, scores: SegmentScores, options: LabelOptions) -> _Run | None:
     """Return the run after one more segment: the run extended, a new run, or None when there is no run (any more)."""
-    probability, thresholds = float(scores.class_probabilities[options.class_id]), options.thresholds
+    probability, thresholds = float(scores.class_probabilities[options.place]), options.thresholds
     segment = _LabelSegment(scores.index, probability, scores)
     if run is None:
         return _Run(scores.index, scores.index, 1, (segment,)) if probability >= thresholds.on else None

@@ -11,6 +11,7 @@ from streamav.bundle import ModelCard, load_bundle
 from streamav.config import DetectionSettings, Settings
 from streamav.config_loading import load_settings
 from streamav.errors import CaptureError, SettingsError
+from streamav.labels import Label
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +115,9 @@ def test_what_is_wrong_with_one_of_several_sources_names_it(
     """A mistake in one source is an error before anything runs, with the exit status of the same mistake in a single source."""
     with pytest.raises(error, match=message):
         build(several(tiny_bundle, {"id": "gate", "scene": True}, {"id": "yard"} | wrong))
+
+
+def test_a_label_of_a_preset_keeps_the_number_of_its_class(card: ModelCard) -> None:
+    """Events name the class by its number in the model, whatever column holds its scores."""
+    (option,) = label_options(card, DetectionSettings(), [Label(entry=card.classes[1], column=7)])
+    assert (option.class_id, option.place) == (1, 7)
