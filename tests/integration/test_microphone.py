@@ -16,7 +16,7 @@ from rigs.roles import write_tiny_bundle
 
 from streamav.capture.devices import list_microphones
 from streamav.capture.look import Look
-from streamav.capture.microphone import Microphone
+from streamav.capture.microphone import Microphone, load_sounddevice
 from streamav.capture.pair import PairSource
 from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
@@ -41,6 +41,10 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualMicrophone]:
     with VirtualMicrophone() as microphone:
         for name, value in microphone.environment.items():
             monkeypatch.setenv(name, value)
+        # PortAudio lists the devices once for each process, and an earlier test may have asked it before this server ran.
+        sounddevice = load_sounddevice()
+        sounddevice._terminate()
+        sounddevice._initialize()
         yield microphone
 
 
