@@ -166,6 +166,7 @@ async def test_scores_reach_a_subscriber_over_a_real_broker(streamav: Streamav, 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0)])
 def test_a_signal_ends_the_run_in_order(streamav: Streamav, model: tuple[str, str], number: signal.Signals, status: int) -> None:
     """A signal ends open events as shut down and prints the summary; the exit status shows whether it was Ctrl-C."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup, whose ignored SIGHUP is inherited
     process = streamav.start("run", "--source", CLIP.format(600), *model, "--jsonl", "-", "--set", "capture.queue_segments=1", "--verbose")
     wait_for(process, "new")
     process.send_signal(number)
