@@ -13,6 +13,7 @@ beside anything.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,15 +32,13 @@ if TYPE_CHECKING:
     from streamav.bundle.card import EvidenceCard
     from streamav.types import SegmentFeatures
 
-__all__ = ["ARRAYS", "Column", "LabelEvidence", "Sensed", "competitors", "evidence_of", "neighbourhood", "network_logits"]
+__all__ = ["ARRAYS", "Column", "LabelEvidence", "Sensed", "competitors", "evidence_of", "neighbourhood", "network_logits", "probe_logits"]
 
 ARRAYS = ("probes.weight", "probes.bias", "drawn.weight", "drawn.bias", "reference.heard", "reference.seen", "reference.probed")
 """Names of the arrays in a bundle, after `evidence.`."""
 _LEAST_HEARD, _LEAST_SEEN = 1e-6, 1e-7
 """Floors of probabilities before the logarithm; both are below what the encoders give for a class that is absent."""
 _LEAST_ANSWER, _MOST_ANSWER = np.float32(1e-6), 8.0
-_CERTAIN = 30.0
-"""Logit beyond which the exponential says no more."""
 _LEAST_DEVIATION = 0.7
 """Floor of the deviation of `seen`, natural logarithm: rare classes vary little over few reference pictures."""
 _LARGEST_LOGIT = 40.0
@@ -118,11 +117,6 @@ class LabelEvidence:
         self._columns = [Column(number, every) for number in range(len(labels))] if columns is None else list(columns)
         self._shares = _shares(self._columns, self._sound)
 
-    @property
-    def network(self) -> float:
-        """Weight of the localizer's own logits."""
-        return self._card.network
-
     def sensed(self, features: SegmentFeatures) -> Sensed:
         """Return the evidence in one segment.
 
@@ -140,8 +134,7 @@ class LabelEvidence:
 
     def probed(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (P,) of the bundle's own picture classes: the largest of the cells of a grid (G, G, V)."""
-        cells = grid.reshape(-1, grid.shape[-1])
-        return np.asarray((cells @ self._arrays["probes.weight"].T + self._arrays["probes.bias"]).max(axis=0), dtype=np.float32)
+        return probe_logits(grid, self._arrays["probes.weight"], self._arrays["probes.bias"])
 
     def sensed_of(self, heard: NDArray[np.float32], seen: NDArray[np.float32], probed: NDArray[np.float32]) -> Sensed:
         """Return the evidence of class scores: heard (H,) and seen (K,) from 0 to 1, probed (P,) logits."""
@@ -159,6 +152,23 @@ class LabelEvidence:
         """Return the evidence in each of the bundle's R reference segments; they are not neighbours of each other."""
         rows = (self._arrays[f"reference.{name}"] for name in ("heard", "seen", "probed"))
         return [self.sensed_of(*row) for row in zip(*rows, strict=True)]
+
+    def together(self, windows: Sequence[Sequence[Sensed]], network: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probabilities of the evidence with the network's answer added.
+
+        Args:
+            windows: B windows of T segments.
+            network: the network's own probabilities of its C classes and background, shape (B, T, C + 1).
+
+        Returns:
+            Shape (B, T, columns + 1), as `probabilities`.
+        """
+        logits = np.stack([self.logits(window) for window in windows])
+        classes = network.shape[-1] - 1
+        share = np.where(self._sound[:classes], np.float32(0.0), np.float32(self._card.network))
+        logits[..., :classes] += share * network_logits(network)
+        drawn = np.array([[one.drawn for one in window] for window in windows], np.float32)
+        return self.probabilities(logits, network, drawn)
 
     def probabilities(self, logits: NDArray[np.float32], network: NDArray[np.float32], drawn: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probabilities of the columns and of background, which is the last.
@@ -186,18 +196,13 @@ class LabelEvidence:
         return np.asarray(np.minimum(np.concatenate([shares, background], axis=-1), 1.0), dtype=np.float32)
 
     @property
-    def only_heard(self) -> NDArray[np.bool_]:
-        """Which labels and competitors are only heard, shape (L + M,)."""
-        return self._sound
-
-    @property
     def sounds(self) -> NDArray[np.bool_]:
         """Which columns are of labels that are only heard, shape (columns,)."""
         return self._sound[[column.label for column in self._columns]]
 
     def _drawn(self, grid: NDArray[np.float32]) -> float:
         logit = float(grid.mean(axis=(0, 1)) @ self._arrays["drawn.weight"][0] + self._arrays["drawn.bias"][0])
-        return 1.0 / (1.0 + float(np.exp(-np.clip(logit, -_CERTAIN, _CERTAIN))))
+        return 0.5 * (1.0 + math.tanh(0.5 * logit))
 
     def _heard(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         clipped = np.clip(probabilities, _LEAST_HEARD, 1.0 - _LEAST_HEARD)
@@ -208,6 +213,12 @@ class LabelEvidence:
         return np.array(
             [_combined(label, views, probabilities, probed) for label, views in zip(self._labels, self._views, strict=True)], np.float32
         )
+
+
+def probe_logits(grid: NDArray[np.float32], weight: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the logits (P,) of picture classes, the largest over the cells of a grid (G, G, V), from weight (P, V) and bias (P,)."""
+    cells = grid.reshape(-1, grid.shape[-1])
+    return np.asarray((cells @ weight.T + bias).max(axis=0), dtype=np.float32)
 
 
 def evidence_of(

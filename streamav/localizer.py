@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from streamav.evidence import network_logits
 from streamav.types import WINDOW_SEGMENTS, WindowScores
 
 if TYPE_CHECKING:
@@ -82,7 +81,8 @@ class VscgLocalizer:
         )
         probabilities, certain = self._decide(relevance, classes, segments)
         if self._evidence is not None:
-            probabilities, certain = self._corrected(self._evidence, probabilities, rows)
+            probabilities = self._evidence.together([[one.sensed for one in row if one.sensed is not None] for row in rows], probabilities)
+            certain = 1.0 - probabilities[..., -1]
         agreement = np.clip(similarity, -1.0, 1.0).astype(np.float32)
         sounds = np.zeros(probabilities.shape[-1] - 1, np.bool_) if self._evidence is None else self._evidence.sounds
         return [
@@ -112,19 +112,6 @@ class VscgLocalizer:
             event = certain[:, :, None] * _softmax(classes)[:, None, :]
             return np.concatenate([event, 1.0 - certain[:, :, None]], axis=2).astype(np.float32), certain
         return _softmax(segments), _sigmoid(relevance)
-
-    @staticmethod
-    def _corrected(
-        evidence: LabelEvidence, network: NDArray[np.float32], rows: list[list[_Encoded]]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return probabilities (B, T, columns + 1) and relevance (B, T) of the evidence, with the network's answer (B, T, C + 1) added."""
-        logits = np.stack([evidence.logits([one.sensed for one in row if one.sensed is not None]) for row in rows])
-        classes = network.shape[-1] - 1
-        share = np.where(evidence.only_heard[:classes], np.float32(0.0), np.float32(evidence.network))
-        logits[..., :classes] += share * network_logits(network)
-        drawn = np.array([[0.0 if one.sensed is None else one.sensed.drawn for one in row] for row in rows], np.float32)
-        probabilities = evidence.probabilities(logits, network, drawn)
-        return probabilities, 1.0 - probabilities[..., -1]
 
 
 def _filled(window: Window) -> tuple[SegmentFeatures, ...]:

@@ -12,7 +12,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from streamav.bundle import find_bundle
@@ -20,15 +19,15 @@ from streamav.engines.modules import ScoringEncoder, build_modules
 from streamav.errors import ModelError
 from streamav.evaluation.counting import ScoredStream
 from streamav.evaluation.tuning.classes import tune_general
-from streamav.evidence import evidence_of, network_logits
-from streamav.training.data.feature_set import SegmentRows
+from streamav.evidence import evidence_of
 from streamav.training.data.folder import AveOptions, open_ave
 from streamav.training.streams.judge import StreamPlan, scored
-from streamav.training.streams.run import manifest_of
+from streamav.training.streams.run import features_of, manifest_of, score_windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from streamav.bundle import Bundle
@@ -38,10 +37,6 @@ if TYPE_CHECKING:
     from streamav.training.data.feature_set import FeatureSet
 
 __all__ = ["Judge", "main"]
-
-_ROWS = 8
-"""Rows of ten segments that are encoded at once."""
-_WINDOWS = 256
 
 
 class Judge:
@@ -72,44 +67,17 @@ class Judge:
 
     @torch.inference_mode()
     def _scores(self, features: FeatureSet, stream: StreamSegments) -> NDArray[np.float32]:
-        segments = features.labels.shape[1]
-        count = len(stream.labels)
         heard, seen = [], []
         sensed: list[Sensed] = []
-        for batch in _batches(stream, segments):
-            found = features.gather_segments(batch)
-            audio, visual = found.audio.flatten(0, 1), found.visual.flatten(0, 1)
-            one, other, _ = self._localizer.encode_segment(audio, visual)
-            heard.append(one)
-            seen.append(other)
+        for audio, visual in features_of(features, stream):
+            a, v, _ = self._localizer.encode_segment(audio, visual)
+            heard.append(a)
+            seen.append(v)
             scores = zip(self._audio.scores(audio).numpy(), self._visual.scores(visual).numpy(), visual.numpy(), strict=True)
             sensed += [self._evidence.sensed_in(*row) for row in scores]
-        places = torch.arange(count - segments + 1)[:, None] + torch.arange(segments)
-        a, v = torch.cat(heard)[:count], torch.cat(seen)[:count]
-        answers = [
-            torch.softmax(self._localizer.localize_window(a[part], v[part]).segment_logits, -1).numpy()  # type: ignore[arg-type]
-            for part in torch.split(places, _WINDOWS)
-        ]
-        return self._together(np.concatenate(answers), [sensed[first : first + segments] for first in range(len(places))])
-
-    def _together(self, network: NDArray[np.float32], windows: list[list[Sensed]]) -> NDArray[np.float32]:
-        logits = np.stack([self._evidence.logits(window) for window in windows])
-        logits[..., : network.shape[-1] - 1] += self._evidence.network * network_logits(network)
-        drawn = np.array([[one.drawn for one in window] for window in windows], np.float32)
-        return self._evidence.probabilities(logits, network, drawn)
-
-
-def _batches(stream: StreamSegments, segments: int) -> Iterator[SegmentRows]:
-    """Yield the segments of a stream in rows of T; the last row is filled up."""
-    count = len(stream.labels)
-    rows = -(-count // segments)
-    columns = {
-        name: np.concatenate([getattr(stream, name), np.full(rows * segments - count, -1)]).reshape(rows, segments)
-        for name in stream.__dataclass_fields__
-    }
-    columns["labels"] = np.maximum(columns["labels"], 0)
-    for start in range(0, rows, _ROWS):
-        yield SegmentRows(**{name: values[start : start + _ROWS] for name, values in columns.items()})
+        segments = features.labels.shape[1]
+        network = score_windows(self._localizer, torch.cat(heard), torch.cat(seen), segments, "argmax29")
+        return self._evidence.together([sensed[first : first + segments] for first in range(len(network))], network)
 
 
 def main() -> None:

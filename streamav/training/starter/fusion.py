@@ -12,33 +12,31 @@ from __future__ import annotations
 import argparse
 import logging
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamav.bundle import DetectionCard, EvidenceCard, load_bundle, write_bundle
+from streamav.bundle import DetectionCard, load_bundle, write_bundle
 from streamav.bundle.store import PARTS
 from streamav.config import ModelSettings
-from streamav.engines import open_engine
 from streamav.errors import DataError
 from streamav.evaluation.counting import said_events
 from streamav.evaluation.recorded import JudgedRecording, figures_of
 from streamav.evaluation.recordings import Span
-from streamav.evidence import LabelEvidence, competitors, defined, network_logits
-from streamav.features import SegmentExtractor
-from streamav.localizer import VscgLocalizer
+from streamav.evidence import LabelEvidence, competitors, defined, probe_logits
+from streamav.offline import OfflineRun
 from streamav.thresholds import PartialThresholds
 from streamav.training.starter.evidence import fit_evidence, reference_arrays, sensed_in
-from streamav.training.starter.recorded import LATENCY_SEGMENTS, Stages, labelled_recordings
-from streamav.vocabulary import class_names
+from streamav.training.starter.recorded import LATENCY_SEGMENTS, labelled_recordings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from streamav.bundle import Bundle, ClassEntry, ModelCard
+    from streamav.bundle import Bundle, ClassEntry, EvidenceCard, ModelCard
     from streamav.training.starter.evidence import LabelledRecording
 
 __all__ = ["NETWORK_WEIGHT", "SHORT_LABELS", "Fused", "Material", "Operation", "cross_validated", "fuse", "gather", "write_fused"]
@@ -126,12 +124,11 @@ def gather(
     labels = _defined(bundle.card)
     names = tuple(str(name) for name in probes["names"])
     own = {name: np.asarray(probes[name], np.float32) for name in ("probes.weight", "probes.bias", "drawn.weight", "drawn.bias")}
-    probing = LabelEvidence(EvidenceCard(bias=0, heard=0, heard_peak=0, seen=0, sound_bias=0, probes=names), (), own | _blank(len(names)))
-    engine = open_engine(bundle, settings)
-    stages = Stages(SegmentExtractor(engine, bundle.card), VscgLocalizer(engine))
+    run = OfflineRun(bundle, settings, "segment", LATENCY_SEGMENTS)
+    probed = partial(probe_logits, weight=own["probes.weight"], bias=own["probes.bias"])
     recordings: list[LabelledRecording] = []
     for number, folder in enumerate(folders):
-        recordings += labelled_recordings(folder, bundle.card, stages, probing, work / f"{number}-{folder.name}")
+        recordings += labelled_recordings(folder, bundle.card, run, probed, work / f"{number}-{folder.name}")
     if not recordings:
         msg = f"there must be recordings with labels.csv in {', '.join(map(str, folders))}, got none"
         raise DataError(msg)
@@ -165,10 +162,7 @@ def cross_validated(material: Material, operation: Operation, folds: int = FOLDS
 
 def _judged(fused: Fused, recording: LabelledRecording, operation: Operation) -> JudgedRecording:
     evidence = LabelEvidence(fused.card, fused.labels, fused.arrays, competitors())
-    logits = evidence.logits(sensed_in(evidence, recording.scores))
-    network = recording.scores.network
-    logits[:, : network.shape[1] - 1] += fused.card.network * network_logits(network)
-    scores = evidence.probabilities(logits, network, np.zeros(len(logits), np.float32))
+    (scores,) = evidence.together([sensed_in(evidence, recording.scores)], recording.scores.network[None])
     slugs = [label.slug for label in fused.labels]
     card = operation.thresholds(slugs)
     events = said_events(scores, [card.thresholds(slug) for slug in slugs])
@@ -202,12 +196,6 @@ def _defined(card: ModelCard) -> tuple[ClassEntry, ...]:
         msg = f"every label of model {card.name} must be defined in streamav/vocabulary/labels.toml, {', '.join(missing)} is not"
         raise DataError(msg)
     return tuple(known[slug] for slug in card.slugs)
-
-
-def _blank(probes: int) -> dict[str, NDArray[np.float32]]:
-    """Return reference arrays for evidence that only computes probes."""
-    sizes = {"heard": len(class_names("hear")), "seen": len(class_names("see")), "probed": probes}
-    return {f"reference.{name}": np.zeros((1, size), np.float32) for name, size in sizes.items()}
 
 
 def main() -> None:

@@ -20,13 +20,14 @@ from streamav.training.data.feature_set import FeatureSet, SegmentRows
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
     from torch import nn
 
     from streamav.evaluation.manifest import Piece
     from streamav.networks.options import Decision
     from streamav.training.data.folder import AveData
 
-__all__ = ["manifest_of", "run_aligned", "run_stream", "run_streams"]
+__all__ = ["features_of", "manifest_of", "run_aligned", "run_stream", "run_streams", "score_windows"]
 
 _BLOCK = 16
 """Number of rows of T segments that are encoded at once: 160 MB of AVE's visual features."""
@@ -62,16 +63,48 @@ def run_stream(network: VSCG, features: FeatureSet, stream: StreamSegments, deci
         stream: S segments, at least T.
         decision: the head that the probabilities come from.
     """
-    segments = features.labels.shape[1]
     network.eval()
+    heard, seen = [], []
     with torch.inference_mode():
-        heard, seen = _encoded(network, features, stream, segments)
-        count = len(stream.labels) - segments + 1
-        said = []
+        for audio, visual in features_of(features, stream):
+            a, v, _ = network.encode_segment(audio, visual)
+            heard.append(a)
+            seen.append(v)
+    return ScoredStream(score_windows(network, torch.cat(heard), torch.cat(seen), features.labels.shape[1], decision), stream.labels)
+
+
+def score_windows(network: VSCG, heard: torch.Tensor, seen: torch.Tensor, segments: int, decision: Decision) -> NDArray[np.float32]:
+    """Return the probabilities of every window of S encoded segments, shape (S - T + 1, T, C + 1).
+
+    Args:
+        network: in eval mode.
+        heard: vectors of sound, shape (S, D).
+        seen: vectors of picture, shape (S, D).
+        segments: T.
+        decision: the head that the probabilities come from.
+    """
+    count = len(heard) - segments + 1
+    said = []
+    with torch.inference_mode():
         for start in range(0, count, _WINDOWS):
             places = torch.arange(start, min(start + _WINDOWS, count))[:, None] + torch.arange(segments)  # (B, T)
             said.append(segment_probabilities(network.localize_window(heard[places], seen[places]), decision).numpy())
-    return ScoredStream(np.concatenate(said), stream.labels)
+    return np.concatenate(said)
+
+
+def features_of(features: FeatureSet, stream: StreamSegments) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield audio (n, A) and visual features (n, G, G, V) of the segments of a stream, in order, S in all.
+
+    Segments are read in rows of T, so that a clip is read only once or twice.
+    """
+    segments, count = features.labels.shape[1], len(stream.labels)
+    rows = -(-count // segments)
+    padded = {name: _padded(getattr(stream, name), rows * segments).reshape(rows, segments) for name in StreamSegments.__dataclass_fields__}
+    padded["labels"] = np.maximum(padded["labels"], 0)
+    for start in range(0, rows, _BLOCK):
+        batch = features.gather_segments(SegmentRows(**{name: values[start : start + _BLOCK] for name, values in padded.items()}))
+        wanted = count - start * segments  # the last row is filled up
+        yield batch.audio.flatten(0, 1)[:wanted], batch.visual.flatten(0, 1)[:wanted]
 
 
 def _run_whole_windows(network: nn.Module, features: FeatureSet, stream: StreamSegments, decision: Decision) -> ScoredStream:
@@ -120,24 +153,6 @@ def _whole(pieces: Sequence[Piece], segments: int) -> SegmentRows:
         for rows in ([piece.audio_row for piece in pieces], [piece.visual_row for piece in pieces])
     )
     return SegmentRows(audio_rows=heard, audio_segments=seconds, visual_rows=seen, visual_segments=seconds, labels=np.zeros_like(seconds))
-
-
-def _encoded(network: VSCG, features: FeatureSet, stream: StreamSegments, segments: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Encode each segment once; return (S, D) for sound and for picture.
-
-    Segments are read in rows of T, so that a clip is read only once or twice.
-    """
-    count = len(stream.labels)
-    rows = -(-count // segments)
-    padded = {name: _padded(getattr(stream, name), rows * segments).reshape(rows, segments) for name in StreamSegments.__dataclass_fields__}
-    padded["labels"] = np.maximum(padded["labels"], 0)
-    heard, seen = [], []
-    for start in range(0, rows, _BLOCK):
-        batch = features.gather_segments(SegmentRows(**{name: values[start : start + _BLOCK] for name, values in padded.items()}))
-        a, v, _ = network.encode_segment(batch.audio.flatten(0, 1), batch.visual.flatten(0, 1))
-        heard.append(a)
-        seen.append(v)
-    return torch.cat(heard)[:count], torch.cat(seen)[:count]
 
 
 def _padded(values: np.ndarray[tuple[int], np.dtype[np.int64]], size: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
