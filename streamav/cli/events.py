@@ -12,12 +12,13 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from streamav.cli.span_formats import FORMATS, FoundEvent
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
 from streamav.journal import History, journal_path
@@ -110,17 +111,25 @@ def _span(one: dict[str, Any]) -> tuple[float, float]:
 
 
 def _vtt(found: Sequence[dict[str, Any]]) -> str:
-    cues = [f"{_clock(_span(one)[0])} --> {_clock(_span(one)[1])}\n{one['label_name']} ({one['top_score']:.2f})\n" for one in found]
-    return "\n".join(["WEBVTT\n", *cues])
+    return FORMATS["vtt"]([_as_found(one) for one in found])
+
+
+def _as_found(one: dict[str, Any]) -> FoundEvent:
+    onset_s, offset_s = _span(one)
+    return FoundEvent(
+        file=one["source"],
+        label=one["label"],
+        label_name=one["label_name"],
+        onset_s=onset_s,
+        offset_s=offset_s,
+        score=one["top_score"],
+        peak=None,
+        box=None,
+    )
 
 
 def _audacity(found: Sequence[dict[str, Any]]) -> str:
     return "".join(f"{_span(one)[0]:.3f}\t{_span(one)[1]:.3f}\t{one['label']}\n" for one in found)
-
-
-def _clock(seconds: float) -> str:
-    day = datetime.fromtimestamp(seconds % 86_400, UTC)
-    return f"{int(seconds // 3600):02d}:{day:%M:%S}.{round(seconds % 1 * 1000) % 1000:03d}"
 
 
 _FORMS: dict[str, Callable[[Sequence[dict[str, Any]]], str]] = {
