@@ -18,8 +18,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from streamav.config import PLAIN_PORT, TLS_PORT
 from streamav.errors import SettingsError
+from streamav.output_settings import PLAIN_PORT, TLS_PORT
 from streamav.publish.limits import DEFAULT_WINDOW, TOO_LARGE, Limits, RefusedError
 from streamav.publish.message import MAX_MESSAGE_BYTES
 from streamav.publish.patience import Failure
