@@ -70,7 +70,7 @@ async def _purge(settings: MqttSettings) -> list[str]:
     Raises:
         BrokerError: when the broker cannot be used.
     """
-    from streamav.publish.client import ConnectionFailedError
+    from streamav.publish.failures import ConnectionFailedError
     from streamav.publish.limits import RefusedError
     from streamav.publish.purge import purge as clear
 

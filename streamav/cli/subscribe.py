@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from streamav.config import MqttSettings
-    from streamav.publish.client import Credentials
+    from streamav.publish.credentials import Credentials
     from streamav.publish.message import EventMessage
 
 __all__ = ["broker_of", "subscribe"]
@@ -101,7 +101,7 @@ def broker_of(url: str | None, config: Path | None, overrides: Sequence[str], en
 
 async def _listen(settings: MqttSettings, subscriber: Subscriber, say: Callable[[str], None], seconds: float | None) -> None:
     """Receive until the count is reached, the time is over, or Ctrl-C or SIGTERM arrives."""
-    from streamav.publish.client import Credentials
+    from streamav.publish.credentials import Credentials
 
     random = SystemRandom()
     # Never use the configured id alone: a run may use the same file, and a broker disconnects one of two clients with the same id.
@@ -134,7 +134,8 @@ async def _receive_for_ever(
     Raises:
         BrokerError: when a new attempt cannot succeed, for example after a wrong password.
     """
-    from streamav.publish.client import ConnectionFailedError, open_client
+    from streamav.publish.client import open_client
+    from streamav.publish.failures import ConnectionFailedError
 
     said: str | None = None
     broker = f"{settings.host}:{settings.port}/{settings.base}"

@@ -58,7 +58,9 @@ def check_broker(mqtt: MqttSettings) -> Iterator[Finding]:
 
 async def _publish(mqtt: MqttSettings) -> list[Finding]:
     """Log in, and send one message to ourselves."""
-    from streamav.publish.client import ConnectionFailedError, Credentials, open_client
+    from streamav.publish.client import open_client
+    from streamav.publish.credentials import Credentials
+    from streamav.publish.failures import ConnectionFailedError
 
     topic, said, findings = f"{mqtt.base}/doctor/probe", secrets.token_hex(8).encode(), []
     began_s = time.monotonic()

@@ -1,14 +1,12 @@
 """Opens one connection to an MQTT broker and works around the defects of the client library.
 
-It is the only module that uses aiomqtt and paho. It does not reconnect and keeps no state between connections.
+Only this module and `failures` use aiomqtt and paho. It does not reconnect and keeps no state between connections.
 """
 
 from __future__ import annotations
 
 import logging
-import socket
-import ssl
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiomqtt
@@ -18,19 +16,19 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from streamav.errors import SettingsError
-from streamav.output_settings import PLAIN_PORT, TLS_PORT
+from streamav.publish.failures import ConnectionFailedError, reason_code, translated
 from streamav.publish.limits import DEFAULT_WINDOW, TOO_LARGE, Limits, RefusedError
 from streamav.publish.message import MAX_MESSAGE_BYTES
 from streamav.publish.patience import Failure
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
-    from streamav.config import MqttSettings, TlsSettings
+    from streamav.config import MqttSettings
+    from streamav.publish.credentials import Credentials
 
-__all__ = ["Client", "ConnectionFailedError", "Credentials", "Incoming", "open_client"]
+__all__ = ["Client", "Incoming", "open_client"]
 
 WILL_DELAY_S = 5
 """MQTT 5: the broker publishes the will this long after it lost the connection, unless we reconnect before (contract: 5 to 10 s)."""
@@ -39,22 +37,6 @@ MAX_QUEUED_INCOMING = 1000
 MAX_PACKET_BYTES = MAX_MESSAGE_BYTES + 128 * 1024
 """MQTT 5: the broker sends us no larger packet. A message of the contract with its topic and properties is smaller."""
 
-_FATAL = {
-    0x84: "the broker does not support this MQTT version: set mqtt.protocol to 3.1.1 or 5",
-    0x85: "the broker refuses the client id: set another mqtt.client_id",
-    0x86: "the broker refuses the user name or password: check mqtt.username and STREAMAV_MQTT_PASSWORD or mqtt.password_file",
-    0x87: "the broker refuses the login: check mqtt.username, STREAMAV_MQTT_PASSWORD or mqtt.password_file, and the broker's access list",
-    0x8A: "the broker has banned this client: ask the operator of the broker",
-    0x8C: "the broker requires an authentication method that streamav does not support: allow user name and password at the broker",
-}
-"""Failures that a new attempt does not solve: reason code to error sentence.
-
-Source: MQTT 5.0, section 3.2.2.2; paho converts the codes of 3.1.1 to these.
-"""
-_TAKEN_OVER = 0x8E
-"""Source: MQTT 5.0, section 3.14.2.1: session taken over."""
-_UNSPECIFIED = 0x80
-"""The code that paho reports when the other side closed the socket."""
 _FIRST_REFUSAL = 0x80
 """Source: MQTT 5.0, section 2.4: reason codes from 0x80 on are failures."""
 _NO_RETAIN, _NO_QOS_1 = 0x9A, 0x9B
@@ -79,33 +61,6 @@ def _teach_paho() -> None:
 
 
 _teach_paho()
-
-
-class ConnectionFailedError(Exception):
-    """The connection cannot be made, or is lost; it is always caught inside streamav."""
-
-    def __init__(self, failure: Failure) -> None:
-        """Store the failure."""
-        super().__init__(failure.reason)
-        self.failure = failure
-
-
-class Credentials:
-    """Password and certificates of a connection, checked once before the first attempt; they are never printed."""
-
-    def __init__(self, settings: MqttSettings) -> None:
-        """Read the password file and the certificates.
-
-        Raises:
-            SettingsError: when a file that the settings name is missing or cannot be used.
-        """
-        self.password = _password(settings)
-        if self.password is not None and settings.username is None:  # MQTT 3.1.1, section 3.1.2.9: no password without a user name
-            _log.warning("a password for the broker is set without mqtt.username, so the password is not sent")
-        self.tls = None if settings.tls is None else _tls_context(settings.tls)
-
-    def __repr__(self) -> str:
-        return f"Credentials(password={'set' if self.password else 'none'}, tls={self.tls is not None})"
 
 
 class Incoming(NamedTuple):
@@ -201,7 +156,7 @@ class Client:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho's
             properties.ContentType = "application/json"
             properties.UserProperty = ("schema", schema)
-        with _translated():
+        with translated():
             code = await self._client.send(topic, payload, min(qos, self.limits.max_qos), properties, retain=retain and self.limits.retain)
         if code == _USED_UP:
             raise ConnectionFailedError(Failure(reason="the broker's quota is used up: raise its limit of queued messages"))
@@ -217,24 +172,24 @@ class Client:
         if self._version_5:
             own = "/doctor/" in topic
             options = SubscribeOptions(qos=1, noLocal=not own, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
-        with _translated():
+        with translated():
             granted = await self._client.subscribe(topic, qos=0 if options else 1, options=options)  # paho: one of the two
         return all(_number(code) < _FIRST_REFUSAL for code in granted)
 
     async def subscribe_kept(self, topic: str) -> bool:
         """Subscribe at QoS 1, also to the messages that the broker has kept; return False when the broker refuses."""
-        with _translated():
+        with translated():
             granted = await self._client.subscribe(topic, qos=1)
         return all(_number(code) < _FIRST_REFUSAL for code in granted)
 
     async def unsubscribe(self, topic: str) -> None:
         """Unsubscribe from a topic."""
-        with _translated():
+        with translated():
             await self._client.unsubscribe(topic)
 
     async def messages(self) -> AsyncIterator[Incoming]:
         """Yield each message that arrives; only the loss of the connection ends it, with an error."""
-        with _translated():
+        with translated():
             async for message in self._client.messages:
                 yield Incoming(str(message.topic), message.payload, message.retain)
 
@@ -261,7 +216,7 @@ async def open_client(settings: MqttSettings, credentials: Credentials, client_i
         yield Client(client, version_5=settings.protocol == "5")
     finally:
         try:
-            with _translated():
+            with translated():
                 await client.__aexit__(None, None, None)
         except ConnectionFailedError as exc:
             _log.debug("connection was already lost reason=%s", exc)
@@ -273,15 +228,15 @@ async def _connected(settings: MqttSettings, credentials: Credentials, client_id
     """Return a connected client; on a refused will try again with less."""
     qos, retain = 1, True
     while True:
-        with _translated(settings):
+        with translated(settings):
             will = None if will_topic is None else _will(will_topic, qos, retain=retain, version_5=settings.protocol == "5")
             client = _make(settings, credentials, client_id, will)
         try:
-            with _translated(settings):
+            with translated(settings):
                 await client.__aenter__()
         except ConnectionFailedError as exc:
             _abandon(client)
-            code = _reason_code(exc.__cause__)
+            code = reason_code(exc.__cause__)
             if code == _NO_QOS_1 and qos:
                 qos = 0
             elif code == _NO_RETAIN and retain:
@@ -362,97 +317,6 @@ def _silence(client: aiomqtt.Client) -> None:
         ended.exception()
 
 
-@contextmanager
-def _translated(connecting: MqttSettings | None = None) -> Iterator[None]:
-    """Convert errors of the client library into ConnectionFailedError; *connecting* are the settings of an attempt to connect."""
-    try:
-        yield
-    except (aiomqtt.MqttError, OSError, ValueError) as exc:
-        raise ConnectionFailedError(_refusal(exc, connecting) or _obstacle(exc, connecting)) from exc
-
-
-def _refusal(exc: Exception, connecting: MqttSettings | None) -> Failure | None:
-    """Return the failure that the broker's reason code stands for; None when there is no code or it is not one of ours."""
-    code = _reason_code(exc) or _reason_code(exc.__cause__)
-    if code in _FATAL:
-        return Failure(reason=_FATAL[code], fatal=True)
-    if code == _TAKEN_OVER:
-        return Failure(reason="another client uses our client id", taken_over=True)
-    if code == _UNSPECIFIED:  # an MQTT 3.1.1 broker closes without a reason, also when another client connects with our id
-        if connecting is not None:
-            return Failure(reason=f"the broker closed the connection before it answered: {_other_port(connecting)}", closed=True)
-        return Failure(reason="the broker closed the connection", closed=True)
-    if code is not None and code > _UNSPECIFIED and connecting is None:
-        return Failure(reason=f"the broker closed the connection with reason code 0x{code:02X}", closed=True)
-    return None
-
-
-def _obstacle(exc: Exception, connecting: MqttSettings | None) -> Failure:
-    """Return the failure of an attempt that got no reason code: TLS, name resolution, network or settings."""
-    cause = exc.__context__ if exc.__context__ is not None else exc  # aiomqtt raises "from None", which hides the cause
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        reason = f"the certificate of the broker is not trusted: {cause.verify_message}; check mqtt.tls.ca and mqtt.host"
-        return Failure(reason=reason, fatal=True)
-    if isinstance(cause, ssl.SSLError):
-        hint = "check mqtt.port and mqtt.tls" if connecting is None else _other_port(connecting)
-        return Failure(reason=f"TLS with the broker failed: {cause.reason or cause}; {hint}", fatal=True)
-    if isinstance(cause, ConnectionResetError) and connecting is not None:
-        return Failure(reason=f"the broker closed the connection before it answered: {_other_port(connecting)}", closed=True)
-    if isinstance(cause, socket.gaierror):
-        return Failure(reason="the host name of the broker cannot be resolved: check mqtt.host")
-    return Failure(reason=str(exc) or type(exc).__name__, fatal=isinstance(exc, ValueError))
-
-
-def _other_port(settings: MqttSettings) -> str:
-    """Return the hint for a port that may expect the other kind of connection."""
-    if settings.tls is None:
-        return f"if port {settings.port} is a TLS port, use mqtts:// or set mqtt.tls (usual port {TLS_PORT})"
-    return f"if port {settings.port} is a port without TLS, use mqtt:// and set mqtt.tls to false (usual port {PLAIN_PORT})"
-
-
 def _number(code: object) -> int:
     """Return a reason code as a number; it is a ReasonCode, or an int with MQTT 3.1.1 in some versions of paho."""
     return code.value if isinstance(code, ReasonCode) else int(str(code))
-
-
-def _reason_code(exc: BaseException | None) -> int | None:
-    if not isinstance(exc, aiomqtt.MqttCodeError):
-        return None
-    return exc.rc.value if isinstance(exc.rc, ReasonCode) else None
-
-
-def _password(settings: MqttSettings) -> str | None:
-    """Return the password from the environment or the file; None when neither is set."""
-    if settings.password is not None:
-        return settings.password.get_secret_value()
-    if settings.password_file is None:
-        return None
-    try:
-        return settings.password_file.read_text(encoding="utf-8-sig").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError):
-        msg = f"mqtt.password_file must be a readable text file that holds only the password, got {settings.password_file}"
-        raise SettingsError(msg) from None
-
-
-def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
-    """Build the TLS context of the connection.
-
-    Raises:
-        SettingsError: when one of the files cannot be used.
-    """
-    try:
-        context = ssl.create_default_context(cafile=tls.ca)
-    except OSError as exc:  # ssl.SSLError is one
-        msg = f"mqtt.tls.ca must be a PEM file with the certificate of the certificate authority, got {tls.ca}: {exc.strerror or exc}"
-        raise SettingsError(msg) from None
-    if tls.cert is not None:
-        try:
-            context.load_cert_chain(tls.cert, tls.key)
-        except OSError as exc:
-            why = exc.strerror or exc
-            msg = f"mqtt.tls.cert and mqtt.tls.key must be PEM files that belong together, got {tls.cert} and {tls.key}: {why}"
-            raise SettingsError(msg) from None
-    if tls.insecure:
-        context.check_hostname = False
-        _log.warning("mqtt.tls.insecure is set: the host name of the broker is not checked")
-    return context

@@ -15,7 +15,9 @@ from random import SystemRandom
 from typing import TYPE_CHECKING
 
 from streamav.backoff import Backoff
-from streamav.publish.client import ConnectionFailedError, Credentials, open_client
+from streamav.publish.client import open_client
+from streamav.publish.credentials import Credentials
+from streamav.publish.failures import ConnectionFailedError
 from streamav.publish.homeassistant import Devices
 from streamav.publish.ledger import Ledger, scores_payload, telemetry_payload
 from streamav.publish.message import ended_by_restart

@@ -9,7 +9,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from streamav.publish.client import Credentials, open_client
+from streamav.publish.client import open_client
+from streamav.publish.credentials import Credentials
 from streamav.publish.topics import Topics
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from streamav.publish.client import ConnectionFailedError
+from streamav.publish.failures import ConnectionFailedError
 from streamav.publish.ledger import Retained
 from streamav.publish.limits import TOO_LARGE, RefusedError
 from streamav.publish.message import SCHEMA, fitted

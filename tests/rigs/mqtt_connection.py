@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from streamav.publish.client import ConnectionFailedError, Incoming
+from streamav.publish.client import Incoming
+from streamav.publish.failures import ConnectionFailedError
 from streamav.publish.limits import Limits, RefusedError
 from streamav.publish.patience import Failure
 

@@ -11,7 +11,7 @@ import pytest
 from streamav.config import Settings, SourceSettings
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
-from streamav.publish.client import Credentials
+from streamav.publish.credentials import Credentials
 from streamav.publish.url import parse_broker_url
 from streamav.setting_names import HOME, NOT_SETTINGS, setting_of_variable
 

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from streamav.config import MqttSettings
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
-from streamav.publish.client import Credentials
+from streamav.publish.credentials import Credentials
 
 
 @pytest.mark.parametrize(("username", "told"), [(None, True), ("me", False)])

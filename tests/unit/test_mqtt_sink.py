@@ -14,8 +14,8 @@ from rigs.mqtt_connection import FakeBroker
 from rigs.published_events import MODEL, SCORES, dice, make_event, story, ulid
 
 from streamav.config import BackoffSettings, MqttSettings, OutboxSettings
-from streamav.publish.client import ConnectionFailedError
 from streamav.publish.consumer import Consumer
+from streamav.publish.failures import ConnectionFailedError
 from streamav.publish.message import EventMessage, decode
 from streamav.publish.mqtt import MqttIdentity, MqttSink
 from streamav.publish.patience import Failure

@@ -1,0 +1,102 @@
+"""Says in words why a connection to a broker failed, from the errors of the client library."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import aiomqtt
+from paho.mqtt.reasoncodes import ReasonCode
+
+from streamav.output_settings import PLAIN_PORT, TLS_PORT
+from streamav.publish.patience import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamav.config import MqttSettings
+
+__all__ = ["ConnectionFailedError", "reason_code", "translated"]
+
+_FATAL = {
+    0x84: "the broker does not support this MQTT version: set mqtt.protocol to 3.1.1 or 5",
+    0x85: "the broker refuses the client id: set another mqtt.client_id",
+    0x86: "the broker refuses the user name or password: check mqtt.username and STREAMAV_MQTT_PASSWORD or mqtt.password_file",
+    0x87: "the broker refuses the login: check mqtt.username, STREAMAV_MQTT_PASSWORD or mqtt.password_file, and the broker's access list",
+    0x8A: "the broker has banned this client: ask the operator of the broker",
+    0x8C: "the broker requires an authentication method that streamav does not support: allow user name and password at the broker",
+}
+"""Failures that a new attempt does not solve: reason code to error sentence.
+
+Source: MQTT 5.0, section 3.2.2.2; paho converts the codes of 3.1.1 to these.
+"""
+_TAKEN_OVER = 0x8E
+"""Source: MQTT 5.0, section 3.14.2.1: session taken over."""
+_UNSPECIFIED = 0x80
+"""The code that paho reports when the other side closed the socket."""
+
+
+class ConnectionFailedError(Exception):
+    """The connection cannot be made, or is lost; it is always caught inside streamav."""
+
+    def __init__(self, failure: Failure) -> None:
+        """Store the failure."""
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+@contextmanager
+def translated(connecting: MqttSettings | None = None) -> Iterator[None]:
+    """Convert errors of the client library into ConnectionFailedError; *connecting* are the settings of an attempt to connect."""
+    try:
+        yield
+    except (aiomqtt.MqttError, OSError, ValueError) as exc:
+        raise ConnectionFailedError(_refusal(exc, connecting) or _obstacle(exc, connecting)) from exc
+
+
+def _refusal(exc: Exception, connecting: MqttSettings | None) -> Failure | None:
+    """Return the failure that the broker's reason code stands for; None when there is no code or it is not one of ours."""
+    code = reason_code(exc) or reason_code(exc.__cause__)
+    if code in _FATAL:
+        return Failure(reason=_FATAL[code], fatal=True)
+    if code == _TAKEN_OVER:
+        return Failure(reason="another client uses our client id", taken_over=True)
+    if code == _UNSPECIFIED:  # an MQTT 3.1.1 broker closes without a reason, also when another client connects with our id
+        if connecting is not None:
+            return Failure(reason=f"the broker closed the connection before it answered: {_other_port(connecting)}", closed=True)
+        return Failure(reason="the broker closed the connection", closed=True)
+    if code is not None and code > _UNSPECIFIED and connecting is None:
+        return Failure(reason=f"the broker closed the connection with reason code 0x{code:02X}", closed=True)
+    return None
+
+
+def _obstacle(exc: Exception, connecting: MqttSettings | None) -> Failure:
+    """Return the failure of an attempt that got no reason code: TLS, name resolution, network or settings."""
+    cause = exc.__context__ if exc.__context__ is not None else exc  # aiomqtt raises "from None", which hides the cause
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        reason = f"the certificate of the broker is not trusted: {cause.verify_message}; check mqtt.tls.ca and mqtt.host"
+        return Failure(reason=reason, fatal=True)
+    if isinstance(cause, ssl.SSLError):
+        hint = "check mqtt.port and mqtt.tls" if connecting is None else _other_port(connecting)
+        return Failure(reason=f"TLS with the broker failed: {cause.reason or cause}; {hint}", fatal=True)
+    if isinstance(cause, ConnectionResetError) and connecting is not None:
+        return Failure(reason=f"the broker closed the connection before it answered: {_other_port(connecting)}", closed=True)
+    if isinstance(cause, socket.gaierror):
+        return Failure(reason="the host name of the broker cannot be resolved: check mqtt.host")
+    return Failure(reason=str(exc) or type(exc).__name__, fatal=isinstance(exc, ValueError))
+
+
+def _other_port(settings: MqttSettings) -> str:
+    """Return the hint for a port that may expect the other kind of connection."""
+    if settings.tls is None:
+        return f"if port {settings.port} is a TLS port, use mqtts:// or set mqtt.tls (usual port {TLS_PORT})"
+    return f"if port {settings.port} is a port without TLS, use mqtt:// and set mqtt.tls to false (usual port {PLAIN_PORT})"
+
+
+def reason_code(exc: BaseException | None) -> int | None:
+    """Return the reason code of an error of the client library, or None."""
+    if not isinstance(exc, aiomqtt.MqttCodeError):
+        return None
+    return exc.rc.value if isinstance(exc.rc, ReasonCode) else None
