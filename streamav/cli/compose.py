@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from streamav.cli.model_options import WeightsOption
+
 __all__ = ["compose"]
 
 
@@ -17,7 +19,7 @@ def compose(
     material: Annotated[Path, typer.Option("--material", help="Folder with index.csv, sounds, photos, ambience and backdrops.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the features; a second call continues where the first stopped.")],
     model: Annotated[str, typer.Option("--model", help="Model whose encoders compute the features.")] = "starter",
-    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
+    weights: WeightsOption = None,
     cache: Annotated[Path | None, typer.Option("--cache", help="Folder for the decoded material; default: OUT.material.")] = None,
     train: Annotated[int, typer.Option(min=1, help="Number of training clips with an event.")] = 1920,
     held_out: Annotated[

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamav.cli.console import set_up_logging
-from streamav.config import EngineChoice, PrecisionChoice
+from streamav.cli.model_options import PrecisionOption, WeightsOption
+from streamav.config import EngineChoice
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:
@@ -35,10 +36,8 @@ def build(
         str, typer.Option("--model", help="Name of a model (auto, starter, edge, paper), or the folder of a bundle.")
     ] = "auto",
     engine: Annotated[EngineChoice, typer.Option("--engine", help="Engine to build; auto tries the fastest first.")] = "auto",
-    precision: Annotated[
-        PrecisionChoice, typer.Option("--precision", help="Precision of the networks' numbers; auto is the engine's default.")
-    ] = "auto",
-    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
+    precision: PrecisionOption = "auto",
+    weights: WeightsOption = None,
     calibration: Annotated[
         list[str] | None,
         typer.Option("--calibration", help="Recording, folder or address whose pictures calibrate int8 and check the engine; repeatable."),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.cli.model_options import WeightsOption
 from streamav.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def extract(
         Path | None, typer.Option("--annotations", help="AVE's Annotations.txt: category&video id&quality&start&end.")
     ] = None,
     model: Annotated[str, typer.Option("--model", help="Model whose encoders compute the features.")] = "starter",
-    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
+    weights: WeightsOption = None,
     threads: Annotated[
         int | None, typer.Option(min=1, max=256, help="Number of threads of the CPU engine; with --ray, of each actor.")
     ] = None,

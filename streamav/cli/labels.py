@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamav.bundle import AUTO, choose_bundle
+from streamav.cli.model_options import WeightsOption
 from streamav.config import LabelSettings, ModelSettings, Settings
 from streamav.config_loading import load_settings
 from streamav.errors import ModelError, SettingsError
@@ -33,8 +34,7 @@ app = typer.Typer(help="List, search and test labels by definition.", no_args_is
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Model = Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")]
-Weights = Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")]
-Config = Annotated[Path | None, typer.Option("--config", help="TOML file whose [labels.*] tables are used too.")]
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file whose tables labels.* are used too.")]
 
 _MOST_FOUND = 20
 _TESTED = "tested"
@@ -42,7 +42,7 @@ _TESTED = "tested"
 
 
 @app.command("list")
-def list_labels(model: Model = AUTO, weights: Weights = None, config: Config = None, as_json: Json = False) -> None:
+def list_labels(model: Model = AUTO, weights: WeightsOption = None, config: Config = None, as_json: Json = False) -> None:
     """List the labels that a model can find: its own, the labels of the presets, and those of a configuration file.
 
     `trained` is false for a label that the model was never trained for; its threshold is less certain.
@@ -96,7 +96,7 @@ def try_label(
         list[str] | None, typer.Option("--see", help="Name of an ImageNet class or group; repeatable; none for a sound.")
     ] = None,
     model: Model = AUTO,
-    weights: Weights = None,
+    weights: WeightsOption = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:

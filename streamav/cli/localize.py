@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.cli.model_options import EngineOption, PrecisionOption, WeightsOption
 from streamav.cli.span_formats import FORMATS, SUFFIXES, FoundEvent, SpanFormat
-from streamav.config import DetectionSettings, EngineChoice, ModelSettings, PrecisionChoice, Settings, SourceSettings
+from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSettings
 from streamav.errors import CaptureError, DataError, SettingsError
 from streamav.files import write_whole
 from streamav.types import SEGMENT_NS, EventPhase
@@ -85,16 +86,12 @@ class _Collector:
 def localize(
     paths: Annotated[list[str], typer.Argument(help="Recordings, or folders that are searched for recordings.", show_default=False)],
     model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")] = "starter",
-    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
+    weights: WeightsOption = None,
     latency: Annotated[
         int | None, typer.Option("--latency", min=1, max=10, help="Windows that score a segment; 10 is most certain, as in streamav run.")
     ] = None,
-    engine: Annotated[
-        EngineChoice, typer.Option("--engine", help="Engine that runs the networks; auto is the fastest that works here.")
-    ] = "auto",
-    precision: Annotated[
-        PrecisionChoice, typer.Option("--precision", help="Precision of the networks' numbers; auto is the engine's default.")
-    ] = "auto",
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a table with the columns of labels.csv, and the score.")] = False,
     as_vtt: Annotated[bool, typer.Option("--vtt", help="Print WebVTT subtitles, which video players show.")] = False,

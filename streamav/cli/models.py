@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.cli.model_options import WeightsOption
 from streamav.errors import ModelError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def info(name: Name, as_json: Json = False) -> None:
 @app.command()
 def verify(
     name: Name,
-    folder: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
+    folder: WeightsOption = None,
     as_json: Json = False,
 ) -> None:
     """Check that a model is complete: card, hashes, and every weight of every network.

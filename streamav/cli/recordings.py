@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamav.bundle import AUTO, choose_bundle
-from streamav.config import DetectionSettings, EngineChoice, ModelSettings, PrecisionChoice
+from streamav.cli.model_options import EngineOption, PrecisionOption, WeightsOption
+from streamav.config import DetectionSettings, ModelSettings
 from streamav.errors import DataError, SettingsError
 from streamav.evaluation.counting import said_events
 from streamav.evaluation.recorded import JudgedRecording
@@ -45,17 +46,13 @@ def recordings(
         typer.Argument(help="Folder with the recordings and labels.csv (file, class_slug, onset_s, offset_s; group and notes if wanted)."),
     ],
     model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")] = AUTO,
-    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
+    weights: WeightsOption = None,
     latency: Annotated[
         str | None,
         typer.Option("--latency", help="Seconds until a score is final, as in streamav run; several as 1,2,10. Default: the model's own."),
     ] = None,
-    engine: Annotated[
-        EngineChoice, typer.Option("--engine", help="Engine that runs the networks; auto is the fastest that works here.")
-    ] = "auto",
-    precision: Annotated[
-        PrecisionChoice, typer.Option("--precision", help="Precision of the networks' numbers; auto is the engine's default.")
-    ] = "auto",
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "auto",
     baselines: Annotated[
         bool,
         typer.Option("--baselines", help="Compare with always background, sound alone, and the encoders' own classes without training."),

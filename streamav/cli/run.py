@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from streamav.cli.console import ConsoleSink, set_up_logging
+from streamav.cli.model_options import WeightsOption
 from streamav.cli.outputs import check_output
 from streamav.config import EngineChoice, PrecisionChoice
 from streamav.config_loading import load_settings
@@ -67,7 +68,7 @@ def run(
         str | None,
         typer.Option("--labels", help="Presets (home, ave28, all24, model) and single labels, separated by commas (see streamav labels)."),
     ] = None,
-    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
+    weights: WeightsOption = None,
     engine: Annotated[
         EngineChoice | None, typer.Option("--engine", help="Engine that runs the networks; auto is the fastest that works here.")
     ] = None,
