@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -260,8 +261,9 @@ def competitors() -> tuple[ClassEntry, ...]:
     return defined("competitors")
 
 
+@cache
 def defined(file: str) -> tuple[ClassEntry, ...]:
-    """Return the labels of a file of definitions in the package, without its ending: "labels", "competitors"."""
+    """Return the labels of a file of definitions in the package, without its ending: "labels", "further", "competitors"."""
     return tuple(ClassEntry.model_validate({"slug": slug, **values}) for slug, values in definitions(file).items())
 
 

@@ -11,15 +11,16 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streamav.bundle import ClassEntry
 from streamav.errors import SettingsError
-from streamav.evidence import Column, LabelEvidence, competitors, evidence_of
+from streamav.evidence import Column, LabelEvidence, competitors, defined, evidence_of
 from streamav.vocabulary import complete_names, find_classes
-from streamav.vocabulary.presets import defined_labels, presets
+from streamav.vocabulary.presets import presets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from streamav.config import LabelSettings
     from streamav.types import Modality
 
-__all__ = ["MODEL", "Label", "LabelTable"]
+__all__ = ["MODEL", "Label", "LabelTable", "defined_labels"]
 
 MODEL = "model"
 """Stands for the labels of the model, beside the names of presets."""
@@ -150,11 +151,11 @@ class LabelTable:
             return self._own[slug]
         if slug in self._card.slugs:
             return self._card.classes[self._card.slugs.index(slug)]
-        defined = defined_labels()[slug]
-        see = tuple(name for name in defined.see if _exists(name, card.probes))
-        if defined.see and not see:
+        entry = defined_labels()[slug]
+        see = tuple(name for name in entry.see if _exists(name, card.probes))
+        if entry.see and not see:
             return None
-        return ClassEntry(slug=slug, name=defined.name, kind=defined.kind, hear=defined.hear, see=see)
+        return entry.model_copy(update={"see": see})
 
     def _placed(self, chosen: Sequence[ClassEntry]) -> list[int]:
         """Return the places of the labels among all labels of the run; new ones are calibrated and added."""
@@ -211,6 +212,12 @@ class LabelTable:
         """Keep a sentence for the user, once."""
         if sentence not in self.notes:
             self.notes.append(sentence)
+
+
+@cache
+def defined_labels() -> Mapping[str, ClassEntry]:
+    """Return the definitions by slug: the labels of the models in the package, then labels that no model was trained for."""
+    return {entry.slug: entry for file in ("labels", "further") for entry in defined(file)}
 
 
 def _offset(logits: NDArray[np.float32], on: float) -> float:

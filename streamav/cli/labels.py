@@ -16,9 +16,9 @@ from streamav.cli.model_options import WeightsOption
 from streamav.config import LabelSettings, ModelSettings, Settings
 from streamav.config_loading import load_settings
 from streamav.errors import ModelError, SettingsError
-from streamav.labels import LabelTable
+from streamav.labels import LabelTable, defined_labels
 from streamav.vocabulary import class_names, group_names, nearest_names
-from streamav.vocabulary.presets import defined_labels, presets
+from streamav.vocabulary.presets import presets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

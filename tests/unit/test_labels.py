@@ -20,12 +20,12 @@ from streamav.cli.labels import app
 from streamav.config import DetectionSettings, LabelSettings, OneOfSources, Settings
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
-from streamav.labels import LabelTable
+from streamav.labels import LabelTable, defined_labels
 from streamav.localizer import VscgLocalizer
 from streamav.protocols import Engine
 from streamav.types import Quality, Window
 from streamav.vocabulary import complete_names, find_classes
-from streamav.vocabulary.presets import defined_labels, presets
+from streamav.vocabulary.presets import presets
 
 BABY = {"hear": ["infant cry"], "see": ["crib", "Bassinet"]}
 
