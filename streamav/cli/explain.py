@@ -90,7 +90,7 @@ async def _run(settings: Settings, at_s: float) -> dict[str, object]:
 
 def _of_journal(settings: Settings, at: str, name: str | None) -> dict[str, object]:
     from streamav import app
-    from streamav.bundle import find_bundle
+    from streamav.bundle import choose_bundle
 
     path = journal_path(settings.state_dir)
     at_s = read_time("--at", at, time.time()) or 0.0
@@ -105,7 +105,7 @@ def _of_journal(settings: Settings, at: str, name: str | None) -> dict[str, obje
     except (sqlite3.Error, OSError) as exc:
         msg = f"the journal {path} cannot be read: {exc}"
         raise SettingsError(msg) from None
-    card = find_bundle(settings.model.name).card
+    card = choose_bundle(settings.model.name, settings.model.weights_dir).bundle.card
     thresholds = {label.label: label.thresholds for label in app.label_options(card, settings.detection)}
     scores = [one for one in scores if one.labels.keys() <= thresholds.keys()]
     epoch_ns = next((one.epoch_ns for one in scores if 0 <= at_s * _NS - one.epoch_ns - one.start_ns < _NS), 0)

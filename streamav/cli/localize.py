@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.bundle import AUTO
 from streamav.cli.model_options import EngineOption, PrecisionOption, WeightsOption
 from streamav.cli.span_formats import FORMATS, SUFFIXES, FoundEvent, SpanFormat
 from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSettings
@@ -85,7 +86,7 @@ class _Collector:
 
 def localize(
     paths: Annotated[list[str], typer.Argument(help="Recordings, or folders that are searched for recordings.", show_default=False)],
-    model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")] = "starter",
+    model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")] = AUTO,
     weights: WeightsOption = None,
     latency: Annotated[
         int | None, typer.Option("--latency", min=1, max=10, help="Windows that score a segment; 10 is most certain, as in streamav run.")
@@ -117,7 +118,7 @@ def localize(
         DetectionSettings(latency_segments=latency),
     )
     if as_json:
-        typer.echo(json.dumps(_tree(recordings, model), indent=1))
+        typer.echo(json.dumps(_tree(recordings, _name(model, weights)), indent=1))
     elif style is None:
         typer.echo(_table(recordings))
     elif out is None:
@@ -165,11 +166,11 @@ def _run_all(files: Sequence[str], model: ModelSettings, detection: DetectionSet
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    from streamav.bundle import find_bundle
+    from streamav.bundle import choose_bundle
     from streamav.capture.probe import duration_s
     from streamav.engines import open_engine
 
-    engine = open_engine(find_bundle(model.name), model)
+    engine = open_engine(choose_bundle(model.name, model.weights_dir).bundle, model)
     recordings = [_Recording(file) for file in files]
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -195,6 +196,13 @@ def _run(recording: _Recording, settings: Settings, engine: Engine, sink: _Colle
         raise KeyboardInterrupt
     recording.seconds = summary.media_s
     recording.events.sort(key=lambda event: (event.onset_s, event.offset_s, event.label))
+
+
+def _name(model: str, weights: Path | None) -> str:
+    """Return the model's name as it was given, or the name of the model that `auto` chose."""
+    from streamav.bundle import choose_bundle
+
+    return choose_bundle(model, weights).bundle.card.name if model == AUTO else model
 
 
 def _tree(recordings: Sequence[_Recording], model: str) -> dict[str, object]:

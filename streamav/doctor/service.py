@@ -23,12 +23,12 @@ __all__ = ["check_broker", "check_model"]
 def check_model(settings: Settings) -> Iterator[Finding]:
     """Load the model, check labels and thresholds against it, and build or load its engine."""
     from streamav.app import check_model as check_card
-    from streamav.bundle import find_bundle
+    from streamav.bundle import choose_bundle
     from streamav.engines import open_engine
 
     try:
         check_card(settings)
-        bundle = find_bundle(settings.model.name)
+        bundle = choose_bundle(settings.model.name, settings.model.weights_dir).bundle
         card = bundle.card
         yield ok("model", f"{card.name} {card.version}, {len(card.classes)} classes, {card.visual.frames_per_second} pictures a second")
     except StreamavError as exc:

@@ -91,6 +91,14 @@ def test_a_broker_that_is_not_there_is_found(tmp_path: Path, tiny_bundle: Path, 
     assert findings["broker: login"].verdict is Verdict.ERROR
 
 
+def test_the_default_model_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a model in the settings the doctor checks the one that a run would choose."""
+    file = write_recording(tmp_path / "yard.mkv", Recording(seconds=4))
+    code, findings = examined(capsys, Path("auto"), "--source", str(file))
+    assert code == 0
+    assert findings["model"].found.startswith(("starter", "edge"))
+
+
 def test_a_wrong_model_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A model that does not exist is an error with status 4, beside a source that is well."""
     file = write_recording(tmp_path / "yard.mkv", Recording(seconds=4))

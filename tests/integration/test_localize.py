@@ -101,3 +101,10 @@ def test_labels_and_marks_have_their_columns() -> None:
     (first, second) = lines_of(FORMATS["rttm"](EVENTS))
     assert first == "SPEAKER yard_1.mp4 1 3.000 3658.000 <NA> <NA> bark 0.9100 <NA>"
     assert len(second.split(" ")) == 10
+
+
+def test_the_default_model_is_that_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --model the model is chosen as in `streamav run`, and the JSON names it."""
+    write_clip(tmp_path / "a.mp4", 3.0, 90)
+    assert main(["localize", str(tmp_path / "a.mp4"), "--engine", "torch", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] in {"starter", "edge"}
