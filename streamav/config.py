@@ -79,7 +79,7 @@ class SourceSettings(Options):
     id: Annotated[str, Field(pattern=SOURCE_ID_PATTERN)] = "camera"
     """Topic level. It must stay the same for a source."""
     uri: str | None = None
-    """File, rtsp://, http://, udp://, tcp:// ...: one demuxer gives sound and picture. The word scene is the embedded scene."""
+    """File, rtsp://, http://, udp://, tcp:// ...: one demuxer reads sound and picture. The word `scene` stands for the embedded scene."""
     camera: str | None = None
     """Camera: a number, /dev/video..., or part of a device name."""
     mic: str | None = None

@@ -38,7 +38,7 @@ __all__ = ["ARRAYS", "Column", "LabelEvidence", "Sensed", "competitors", "eviden
 ARRAYS = ("probes.weight", "probes.bias", "drawn.weight", "drawn.bias", "reference.heard", "reference.seen", "reference.probed")
 """Names of the arrays in a bundle, after `evidence.`."""
 _LEAST_HEARD, _LEAST_SEEN = 1e-6, 1e-7
-"""Floors of probabilities before the logarithm; both are below what the encoders give for a class that is absent."""
+"""Floors of probabilities before the logarithm; both are below the scores of a class that is absent."""
 _LEAST_ANSWER, _MOST_ANSWER = np.float32(1e-6), 8.0
 _LEAST_DEVIATION = 0.7
 """Floor of the deviation of `seen`, natural logarithm: rare classes vary little over few reference pictures."""

@@ -1,6 +1,6 @@
-"""Defines the settings of what a run gives: MQTT, the live page, the journal, and clips.
+"""Defines the settings of the outputs of a run: MQTT, the live page, the journal, and clips.
 
-`streamav.config` holds the settings of what a run takes and decides, and offers these too.
+`streamav.config` holds the settings of inputs and decisions, and re-exports these.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads what a recording says about itself, without decoding it."""
+"""Reads the length that a recording states in its header, without decoding it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`streamav explain`: says for any second why it did or did not become an event.
+"""`streamav explain`: reports why a second did or did not become an event.
 
 It runs the stages of a live run over a file, or reads the scores of an earlier run from the journal.
 """

@@ -52,7 +52,7 @@ class OwnClips:
 
 
 CLEARLY_BETTER = 0.1
-"""Accuracy above that of one answer for all segments that tells learning from luck on a few dozen test segments."""
+"""Accuracy above that of one constant answer; a smaller lead may be luck on a few dozen test segments."""
 
 
 def is_own_clips(data: Path) -> bool:

@@ -1,4 +1,4 @@
-"""`streamav recordings`: runs a model over labelled recordings, as `streamav run` does, and tells how much of the truth it found.
+"""`streamav recordings`: runs a model over labelled recordings, as `streamav run` does, and reports how much of the truth it found.
 
 It reads labels and options, runs `streamav.offline` over each file, and prints what `streamav.evaluation` counts.
 """

@@ -1,4 +1,4 @@
-"""Says for one second of a source why it did or did not become an event: the scores, the thresholds, and the rule that decided.
+"""Explains why one second of a source did or did not become an event: the scores, the thresholds, and the rule that decided.
 
 It is pure. It applies the rule of the tracker to final scores: a run begins at `on`, continues at `off`, and is an event once
 `min_segments` of it are at or above `on`.
@@ -29,7 +29,7 @@ _RULES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the rule says about one label in one segment."""
+    """Result of the rule for one label in one segment."""
 
     label: str
     score: float

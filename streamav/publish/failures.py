@@ -1,4 +1,4 @@
-"""Says in words why a connection to a broker failed, from the errors of the client library."""
+"""Translates the errors of the client library into the reason why a connection to a broker failed."""
 
 from __future__ import annotations
 

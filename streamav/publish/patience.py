@@ -32,7 +32,7 @@ class Failure:
     fatal: bool = False
     """A new attempt soon would fail in the same way."""
     taken_over: bool = False
-    """The broker closed an accepted connection because another client connected with the same id (MQTT 5 tells)."""
+    """The broker closed an accepted connection because another client connected with the same id (known with MQTT 5 only)."""
     closed: bool = False
     """The broker closed an accepted connection without a reason; MQTT 3.1.1 brokers also do this when another client has our id."""
 

@@ -59,7 +59,7 @@ class Connection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """How Home Assistant says that it has started."""
+    """Message with which Home Assistant reports its start."""
 
     topic: str
     pause_s: Callable[[], float]

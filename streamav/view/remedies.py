@@ -1,4 +1,4 @@
-"""Says what a person can do about the state of a source."""
+"""Holds the remedies for the states of a source."""
 
 from __future__ import annotations
 

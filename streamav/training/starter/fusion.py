@@ -1,4 +1,4 @@
-"""Gives a model evidence: fits it on labelled real recordings, and writes the bundle.
+"""Adds evidence to a model: fits it on labelled real recordings, and writes the bundle.
 
     python -m streamav.training.starter.fusion --model runs/edge --probes probes.npz --recordings data/real
         --weights data/weights --work runs/fusion --out streamav/models/edge

@@ -67,7 +67,7 @@ def render_scored_pictures(
     *,
     seed: int,
 ) -> None:
-    """Render pictures, and what the teacher says of them.
+    """Render pictures, and store the teacher's scores for them.
 
     Args:
         material: one split.
@@ -118,7 +118,7 @@ def render_scored_sounds(
     *,
     seed: int,
 ) -> None:
-    """Render segments of sounds, alone, in ambience and mixed, at random levels, and what the teacher says of them.
+    """Render segments of sounds, alone, in ambience and mixed, at random levels, and store the teacher's scores.
 
     Args:
         material: one split.

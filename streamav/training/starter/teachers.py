@@ -39,7 +39,7 @@ class Probes(NamedTuple):
 
 
 class SceneAnswer(NamedTuple):
-    """What the picture teacher says of B pictures."""
+    """Scores of the picture teacher for B pictures."""
 
     probabilities: NDArray[np.float32]
     """(B, 9, 1000): of ImageNet's classes in each region of `region_means`."""
