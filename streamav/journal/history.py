@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
-import time
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER, user_folder
+from streamav.database import open_database, set_aside
+from streamav.files import PRIVATE_FOLDER
+from streamav.publish.state_folder import default_state_dir
 from streamav.types import FinalScores
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ __all__ = ["History", "journal_path"]
 
 VERSION: Final = 1
 """Version of the tables, stored as `user_version` of the file."""
-BUSY_S: Final = 5.0
-"""Longest wait for another process that writes, seconds (our choice)."""
 _SCHEMA: Final = """
 CREATE TABLE events (id TEXT PRIMARY KEY, source TEXT NOT NULL, label TEXT NOT NULL, start_ts REAL NOT NULL, payload BLOB NOT NULL);
 CREATE INDEX events_by_time ON events (start_ts);
@@ -48,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 def journal_path(state_dir: Path | None) -> Path:
     """Return the file of the journal in the folder of all state; None for the user's own folder."""
-    return (state_dir if state_dir is not None else user_folder("XDG_STATE_HOME", ".local/state") / "streamav") / "journal.sqlite3"
+    return (state_dir if state_dir is not None else default_state_dir()) / "journal.sqlite3"
 
 
 class History:
@@ -67,11 +65,7 @@ class History:
         except sqlite3.DatabaseError as exc:
             if isinstance(exc, sqlite3.OperationalError):
                 raise
-            aside = path.with_suffix(f".damaged-{time.time_ns() // 1_000_000_000}")
-            _log.warning("the journal is damaged, it is set aside and a new one is begun path=%s reason=%s", aside, exc)
-            for ending in ("-wal", "-shm"):
-                path.with_name(path.name + ending).unlink(missing_ok=True)
-            path.replace(aside)
+            _log.warning("the journal is damaged, it is set aside and a new one is begun path=%s reason=%s", set_aside(path), exc)
             self._connection = _open(path)
 
     def __enter__(self) -> Self:
@@ -173,45 +167,6 @@ def _unpacked(ts_ms: int, media_ms: int, names: str, numbers: bytes) -> FinalSco
     )
 
 
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """Turn the write-ahead log on. SQLite does not wait for another process here, so we do."""
-    give_up_s = time.monotonic() + BUSY_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > give_up_s:
-                raise
-            time.sleep(0.02)
-        else:
-            return
-
-
-def _make_tables(connection: sqlite3.Connection) -> None:
-    """Create the tables, unless another process has created them since."""
-    connection.execute("BEGIN IMMEDIATE")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        for statement in _SCHEMA.split(";"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-    connection.execute("COMMIT")
-
-
 def _open(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE))
-    connection = sqlite3.connect(path, timeout=BUSY_S, check_same_thread=False)
-    try:
-        _use_wal(connection)
-        connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last seconds, never the file
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            _make_tables(connection)
-        elif version != VERSION:
-            msg = f"its tables have version {version}, this streamav reads {VERSION}"
-            raise sqlite3.DatabaseError(msg)
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
+    return open_database(path, _SCHEMA, VERSION, synchronous="NORMAL", isolation_level="DEFERRED")

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from streamav.files import PRIVATE_FILE
+from streamav.database import open_database, set_aside
 from streamav.publish.message import MessageError, decode
 from streamav.publish.outbox import Parcel
 
@@ -93,14 +92,12 @@ class Store:
         except sqlite3.DatabaseError as exc:
             if isinstance(exc, sqlite3.OperationalError) and "malformed" not in str(exc):
                 return self._without(exc)
-            aside = self._path.with_suffix(f".damaged-{time.time_ns() // 1_000_000_000}")
-            _log.warning("the stored messages are damaged, they are set aside and a new file is begun path=%s reason=%s", aside, exc)
+            damage = exc
         except OSError as exc:
             return self._without(exc)
         try:
-            for ending in ("-wal", "-shm"):
-                self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
-            self._path.replace(aside)
+            aside = set_aside(self._path)
+            _log.warning("the stored messages are damaged, they are set aside and a new file is begun path=%s reason=%s", aside, damage)
             return self._open(self._path)
         except (sqlite3.Error, OSError) as exc:
             return self._without(exc)
@@ -201,18 +198,8 @@ class Store:
             self._kick()
 
     def _open(self, path: Path) -> Saved:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE))
-        path.chmod(PRIVATE_FILE)
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection = open_database(path, _SCHEMA, VERSION, synchronous="FULL", isolation_level=None)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")  # each transaction survives a power cut
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
-            elif version != VERSION:
-                msg = f"its tables have version {version}, this streamav reads {VERSION}"
-                raise sqlite3.DatabaseError(msg)
             saved = _read(connection)
         except sqlite3.Error:
             connection.close()

@@ -1,62 +1,48 @@
 """Builds a run from its settings. It is the only place where settings turn into objects.
 
-It picks the model, the engine, the sources and the sinks, and connects them. It decides nothing about events.
+It picks the model, the engine and the sources, and connects them with what takes the events. It decides nothing about events.
 """
 
 from __future__ import annotations
 
-import asyncio
-import difflib
-import logging
-import os
-import signal
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamav.app.detection import chosen_labels, label_options
+from streamav.app.outlets import file_sinks, journal_sinks, live_page, mqtt_sink, packet_rings
 from streamav.bundle import choose_bundle
 from streamav.capture import open_source
-from streamav.capture.address import is_live
-from streamav.config import ClassSettings
 from streamav.engines import SwapEngine, open_engine
 from streamav.errors import CaptureError, SettingsError
 from streamav.features import SegmentExtractor
-from streamav.journal import JournalSink, journal_path
-from streamav.labels import MODEL, Label, LabelTable
+from streamav.labels import LabelTable
 from streamav.localizer import VscgLocalizer
 from streamav.pipeline import Pipeline, SourceSetup
-from streamav.publish import FanOut, JsonlSink, ModelEntry
+from streamav.publish import FanOut, ModelEntry
 from streamav.segmenter import SegmenterOptions
-from streamav.tracker import LabelOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Segment, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from streamav.bundle import Bundle, ModelCard
     from streamav.clips import PacketRing
     from streamav.clock import Clock
-    from streamav.config import DetectionSettings, OneOfSources, Settings
+    from streamav.config import OneOfSources, Settings
     from streamav.evidence import LabelEvidence
     from streamav.localizer import Head
-    from streamav.pipeline import RunSummary
     from streamav.protocols import Engine, Extractor, Localizer, Sink, Source
     from streamav.publish.mqtt import MqttSink
     from streamav.types import SegmentFeatures
     from streamav.view import LivePage
 
-__all__ = ["Application", "build", "check_model", "chosen_labels", "label_options", "localizer_head", "run"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["Application", "build", "check_model", "localizer_head"]
 
 _LIVE_PATIENCE_S = 1.5
 """How long a live segment waits for the modality that is late. It is above 1 s because the microphone confirms a loss for 1 s."""
-_HOME = "home"
-"""Preset of cameras and network streams."""
-_INTERRUPTED = 130
-"""Exit status of a process that was ended by a second Ctrl-C: 128 + SIGINT, the convention of shells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +115,7 @@ def build(
     card = bundle.card
     frames_per_second = settings.model.frames_per_second or card.visual.frames_per_second
     table = LabelTable(bundle, settings.labels)
-    rings = _rings(settings)
+    rings = packet_rings(settings)
     setups = [
         _setup(one, table, card, frames_per_second, (sources or {}).get(one.id), settings, rings.get(one.id))
         for one in settings.each_source()
@@ -151,12 +137,11 @@ def build(
     def model() -> ModelEntry:
         return ModelEntry(name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
 
-    mqtt = _mqtt_sink(settings, model, setups)
-    page = _live_page(settings, model, setups, card)
-    history = [JournalSink(journal_path(settings.state_dir), settings.journal, model)] if journal and settings.journal.enabled else []
+    mqtt = mqtt_sink(settings, model, setups)
+    page = live_page(settings, model, setups, card)
     takers: list[Sink] = [
-        *_sinks(settings, model, stop, rings),
-        *history,
+        *file_sinks(settings, model, stop, rings),
+        *(journal_sinks(settings, model) if journal else []),
         *([] if mqtt is None else [mqtt]),
         *sinks,
         *([] if page is None else [page]),
@@ -189,26 +174,6 @@ def check_model(settings: Settings) -> None:
     for one in settings.each_source():
         with _named(one, settings):
             label_options(bundle.card, one.detection, chosen_labels(table, one, bundle.card))
-
-
-def chosen_labels(table: LabelTable, one: OneOfSources, card: ModelCard) -> tuple[Label, ...]:
-    """Return the labels of a source: those of its settings, else the preset `home` for cameras and network streams, else the model's.
-
-    A model that a user trained on clips keeps its own labels, which the user chose.
-
-    Raises:
-        SettingsError: when the settings name a label that does not exist.
-    """
-    wanted = one.detection.labels
-    live = one.camera is not None or one.mic is not None or (one.uri is not None and is_live(one.uri))
-    if wanted is None and live and card.evidence is not None and card.profile != "custom":
-        labels = table.choose((_HOME,))
-        table.note(
-            f"labels of the preset {_HOME}, the default of cameras and network streams ({len(labels)} labels); "
-            f"for the {len(card.classes)} of the model add --labels {MODEL}"
-        )
-        return labels
-    return table.choose(wanted)
 
 
 @contextmanager
@@ -248,45 +213,6 @@ def _setup(
     )
 
 
-def label_options(card: ModelCard, detection: DetectionSettings, labels: Sequence[Label] | None = None) -> tuple[LabelOptions, ...]:
-    """Return how each enabled label becomes events; `thresholds.resolve` defines where each value is taken from.
-
-    Args:
-        card: the model's card; its values for a single class hold for that class as it was trained, not for a label by definition.
-        detection: settings of the source.
-        labels: labels of the source; None for all of the model.
-
-    Raises:
-        SettingsError: when the settings name a label that neither the source nor the model has, leave none, or put `off` above `on`.
-    """
-    if labels is None:
-        labels = [Label(entry=entry, column=number) for number, entry in enumerate(card.classes)]
-    known = list(dict.fromkeys([*(label.entry.slug for label in labels), *card.slugs]))
-    for name in detection.classes:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            msg = f"detection.classes.{name}: model {card.name} has no such label; the nearest is {near}, all are: {', '.join(known)}"
-            raise SettingsError(msg)
-    own = {name: detection.classes.get(name, ClassSettings()) for name in known}
-    options = tuple(
-        LabelOptions(
-            label=(slug := label.entry.slug),
-            label_name=label.entry.name,
-            class_id=card.slugs.index(label.entry.slug) if label.trained else label.column,
-            column=label.column,
-            thresholds=card.detection.thresholds(slug, detection, own[slug], trained=label.trained),
-            modalities=label.modalities,
-            trained=label.trained,
-        )
-        for label in labels
-        if own[label.entry.slug].enabled
-    )
-    if not options:
-        msg = "detection.classes must leave at least one label enabled, got none"
-        raise SettingsError(msg)
-    return options
-
-
 def localizer_head(card: ModelCard) -> Head:
     """Return which head of the card's network decides on streams."""
     options = card.localizer.options
@@ -294,102 +220,10 @@ def localizer_head(card: ModelCard) -> Head:
     return "two_stage" if untrained else "segment"
 
 
-async def run(application: Application, *, on_interrupt: Callable[[int], None] | None = None) -> RunSummary:
-    """Run until all sources have ended or the process is asked to stop.
-
-    The first SIGINT, SIGTERM or SIGHUP (the terminal is gone) stops the run in order: open events end with reason "shutdown" and the
-    broker is informed. The second ends the process at once, with status 130.
-
-    Args:
-        application: what build() made.
-        on_interrupt: called with the number of the first signal.
-
-    Raises:
-        StreamavError: as Pipeline.run().
-    """
-    asked: list[int] = []
-
-    def interrupt(number: int) -> None:
-        if asked:
-            os._exit(_INTERRUPTED)
-        asked.append(number)
-        if on_interrupt is not None:
-            on_interrupt(number)
-        application.pipeline.stop()
-
-    loop = asyncio.get_running_loop()
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it so that the run outlives the terminal
-        numbers.append(signal.SIGHUP)
-    for number in numbers:
-        with suppress(RuntimeError):  # not the main thread
-            loop.add_signal_handler(number, interrupt, number)
-    application.begin_build()
-    try:
-        return await application.pipeline.run()
-    finally:
-        await asyncio.to_thread(application.end_build)
-        for number in numbers:
-            with suppress(RuntimeError):
-                loop.remove_signal_handler(number)
-
-
 def _segmenter_options(card: ModelCard, frames_per_second: int, *, live: bool) -> SegmenterOptions:
     if live:
         return SegmenterOptions(frames_per_second=frames_per_second, picture=card.visual.picture, patience_s=_LIVE_PATIENCE_S)
     return SegmenterOptions(frames_per_second=frames_per_second, picture=card.visual.picture)
-
-
-def _rings(settings: Settings) -> dict[str, PacketRing]:
-    """Return a ring of packets for each source, when clips are wanted."""
-    if settings.clips.dir is None:
-        return {}
-    from streamav.clips import PacketRing, horizon_s
-
-    return {one.id: PacketRing(horizon_s(settings.clips, one.capture.queue_segments)) for one in settings.each_source()}
-
-
-def _sinks(settings: Settings, model: Callable[[], ModelEntry], stop: Callable[[], None], rings: Mapping[str, PacketRing]) -> list[Sink]:
-    """Build the sinks that the settings name, except the one of the broker."""
-    sinks: list[Sink] = []
-    if settings.jsonl is not None:
-        sinks.append(JsonlSink(settings.jsonl, model, on_gone=stop))
-    if settings.clips.dir is not None:
-        from streamav.clips import ClipSink
-
-        sinks.append(ClipSink(settings.clips, settings.clips.dir, rings))
-    return sinks
-
-
-def _mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup]) -> MqttSink | None:
-    if settings.mqtt is None:
-        return None
-    from streamav.publish.mqtt import MqttIdentity, MqttSink
-
-    sources = {setup.id: [label.label for label in setup.labels] for setup in setups}
-    return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources), settings.state_dir)
-
-
-def _live_page(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup], card: ModelCard) -> LivePage | None:
-    """Build the live page, or return None when nobody asks for it; its packages are an extra, and are loaded only here."""
-    if not settings.view.enabled:
-        return None
-    from streamav.view import LivePage, ShownLabel, Subject
-
-    subjects = []
-    for setup in setups:
-        labels = tuple(ShownLabel(label=one.label, name=one.label_name, thresholds=one.thresholds) for one in setup.labels)
-        subjects.append(
-            Subject(
-                id=setup.id,
-                labels=labels,
-                columns=tuple(one.place for one in setup.labels),
-                latency_segments=setup.latency_segments,
-                live=setup.source.live,
-                log_mel_offset=card.audio.log_mel_offset,
-            )
-        )
-    return LivePage(settings.view, model, subjects)
 
 
 def _run_once(extractor: Extractor, localizer: Localizer, card: ModelCard, frames_per_second: int) -> None:

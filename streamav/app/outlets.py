@@ -1,0 +1,84 @@
+"""Builds what takes the events of a run: files, clips, the journal, the broker and the live page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamav.journal import JournalSink, journal_path
+from streamav.publish import JsonlSink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from streamav.bundle import ModelCard
+    from streamav.clips import PacketRing
+    from streamav.config import Settings
+    from streamav.pipeline import SourceSetup
+    from streamav.protocols import Sink
+    from streamav.publish import ModelEntry
+    from streamav.publish.mqtt import MqttSink
+    from streamav.view import LivePage
+
+__all__ = ["file_sinks", "journal_sinks", "live_page", "mqtt_sink", "packet_rings"]
+
+
+def packet_rings(settings: Settings) -> dict[str, PacketRing]:
+    """Return a ring of packets for each source, when clips are wanted."""
+    if settings.clips.dir is None:
+        return {}
+    from streamav.clips import PacketRing, horizon_s
+
+    return {one.id: PacketRing(horizon_s(settings.clips, one.capture.queue_segments)) for one in settings.each_source()}
+
+
+def file_sinks(
+    settings: Settings, model: Callable[[], ModelEntry], stop: Callable[[], None], rings: Mapping[str, PacketRing]
+) -> list[Sink]:
+    """Build the sinks that write files: JSON lines and clips."""
+    sinks: list[Sink] = []
+    if settings.jsonl is not None:
+        sinks.append(JsonlSink(settings.jsonl, model, on_gone=stop))
+    if settings.clips.dir is not None:
+        from streamav.clips import ClipSink
+
+        sinks.append(ClipSink(settings.clips, settings.clips.dir, rings))
+    return sinks
+
+
+def journal_sinks(settings: Settings, model: Callable[[], ModelEntry]) -> list[Sink]:
+    """Build the journal, or nothing where the settings turn it off."""
+    if not settings.journal.enabled:
+        return []
+    return [JournalSink(journal_path(settings.state_dir), settings.journal, model)]
+
+
+def mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup]) -> MqttSink | None:
+    """Build the client of the broker, or return None when no broker is set."""
+    if settings.mqtt is None:
+        return None
+    from streamav.publish.mqtt import MqttIdentity, MqttSink
+
+    sources = {setup.id: [label.label for label in setup.labels] for setup in setups}
+    return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources), settings.state_dir)
+
+
+def live_page(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup], card: ModelCard) -> LivePage | None:
+    """Build the live page, or return None when nobody asks for it; its packages are an extra, and are loaded only here."""
+    if not settings.view.enabled:
+        return None
+    from streamav.view import LivePage, ShownLabel, Subject
+
+    subjects = []
+    for setup in setups:
+        labels = tuple(ShownLabel(label=one.label, name=one.label_name, thresholds=one.thresholds) for one in setup.labels)
+        subjects.append(
+            Subject(
+                id=setup.id,
+                labels=labels,
+                columns=tuple(one.place for one in setup.labels),
+                latency_segments=setup.latency_segments,
+                live=setup.source.live,
+                log_mel_offset=card.audio.log_mel_offset,
+            )
+        )
+    return LivePage(settings.view, model, subjects)
