@@ -40,8 +40,10 @@ __all__ = [
     "SegmentFeatures",
     "SegmentScores",
     "Signs",
+    "SourceContent",
     "SourceState",
     "StageTimes",
+    "StateChange",
     "Telemetry",
     "VideoFrame",
     "Window",
@@ -326,11 +328,35 @@ class EndReason(StrEnum):
 class SourceState(StrEnum):
     """State of a source (mqtt contract, section 6)."""
 
+    STARTING = "starting"
+    """Nothing has arrived yet. The contract has no such word, so MQTT publishes it as `warming_up`."""
     WARMING_UP = "warming_up"
     ONLINE = "online"
     DEGRADED = "degraded"
     LOST = "lost"
     DISABLED = "disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A source was lost, or is back."""
+
+    state: SourceState
+    reason: str = ""
+    """Why, and what to do, for people; without secrets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceContent:
+    """What a source consists of. A source that lacks one of the two says so before its first item; it has both until it says so."""
+
+    sound: bool = True
+    picture: bool = True
+
+    @property
+    def lacks(self) -> str:
+        """Return "sound" or "picture", whichever it lacks; empty when it has both."""
+        return "" if self.sound and self.picture else "picture" if self.sound else "sound"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from streamav.bundle import Bundle, ModelCard
     from streamav.clips import PacketRing
     from streamav.clock import Clock
-    from streamav.config import OneOfSources, Settings
+    from streamav.config import CaptureSettings, OneOfSources, Settings
     from streamav.evidence import LabelEvidence
     from streamav.localizer import Head
     from streamav.protocols import Engine, Extractor, Localizer, Sink, Source
@@ -200,7 +200,8 @@ def _setup(
     """Build one source and its options. Where there are several sources, an error names the source."""
     with _named(one, settings):
         labels = label_options(card, one.detection, chosen_labels(table, one, card))
-        source = given or open_source(one, one.capture, picture=card.visual.picture, frames_per_second=frames_per_second, tap=ring)
+        capture = _patient(one.capture, settings)
+        source = given or open_source(one, capture, picture=card.visual.picture, frames_per_second=frames_per_second, tap=ring)
     return SourceSetup(
         id=one.id,
         source=source,
@@ -211,6 +212,13 @@ def _setup(
         paced=source.live or one.speed == "1",
         duration_s=one.duration_s,
     )
+
+
+def _patient(capture: CaptureSettings, settings: Settings) -> CaptureSettings:
+    """Return the settings of capture, decided whether a source that is dead at the start is waited for."""
+    if capture.retry_start is not None:
+        return capture
+    return capture.model_copy(update={"retry_start": len(settings.sources) > 1})
 
 
 def localizer_head(card: ModelCard) -> Head:

@@ -126,7 +126,7 @@ class Pipeline:
 
     async def _drive(self, worker: ThreadPoolExecutor) -> None:
         for lane in self._lanes:
-            self._sink.source_state(lane.setup.id, SourceState.WARMING_UP, "started")
+            self._sink.source_state(lane.setup.id, SourceState.STARTING, "the source is being opened")
             lane.feed.start()
         loop = asyncio.get_running_loop()
         while not all(lane.finished for lane in self._lanes):

@@ -136,8 +136,9 @@ class Ledger:
 
     def source_state(self, source: str, state: SourceState) -> list[Retained]:
         """Store a change of a source's state and return the retained values it changes."""
-        self._states[source] = state
-        return self._state_values(source, state)
+        # The contract's words begin with warming_up.
+        self._states[source] = SourceState.WARMING_UP if state is SourceState.STARTING else state
+        return self._state_values(source, self._states[source])
 
     def event(self, event: Event, latency_s: float, now_s: float) -> tuple[list[Parcel], list[Retained]]:
         """Take one message of the tracker; return the parcels to queue and the retained values that change.
