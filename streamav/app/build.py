@@ -15,6 +15,7 @@ from streamav.app.detection import chosen_labels, label_options
 from streamav.app.outlets import file_sinks, journal_sinks, live_page, mqtt_sink, packet_rings
 from streamav.bundle import choose_bundle
 from streamav.capture import open_source
+from streamav.capture.address import is_network
 from streamav.engines import SwapEngine, open_engine
 from streamav.errors import CaptureError, SettingsError
 from streamav.features import SegmentExtractor
@@ -200,7 +201,7 @@ def _setup(
     """Build one source and its options. Where there are several sources, an error names the source."""
     with _named(one, settings):
         labels = label_options(card, one.detection, chosen_labels(table, one, card))
-        capture = _patient(one.capture, settings)
+        capture = _decided(one, several=len(settings.sources) > 1)
         source = given or open_source(one, capture, picture=card.visual.picture, frames_per_second=frames_per_second, tap=ring)
     return SourceSetup(
         id=one.id,
@@ -214,11 +215,11 @@ def _setup(
     )
 
 
-def _patient(capture: CaptureSettings, settings: Settings) -> CaptureSettings:
-    """Return the settings of capture, decided whether a source that is dead at the start is waited for."""
-    if capture.retry_start is not None:
-        return capture
-    return capture.model_copy(update={"retry_start": len(settings.sources) > 1})
+def _decided(one: OneOfSources, *, several: bool) -> CaptureSettings:
+    """Return the settings of capture of a source; where there are several sources, one must not keep the others from running."""
+    network = any(uri is not None and is_network(uri) for uri in (one.uri, one.sound_uri))
+    defaults = {"retry_start": several, "isolate": several and network}
+    return one.capture.model_copy(update={name: value for name, value in defaults.items() if getattr(one.capture, name) is None})
 
 
 def localizer_head(card: ModelCard) -> Head:

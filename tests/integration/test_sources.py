@@ -79,7 +79,7 @@ def segments_of(source: Source, count: int = 99) -> list[Segment]:
             if isinstance(item, SourceContent):
                 segmenter.expect(item)
             elif not hasattr(item, "reason"):
-                yield from segmenter.push(item)  # type: ignore[arg-type]
+                yield from segmenter.push(item)
         yield from segmenter.close()
 
     try:
