@@ -18,6 +18,7 @@ from streamav.output_settings import (
     ClipSettings,
     HttpSettings,
     JournalSettings,
+    LogSettings,
     MqttSettings,
     Options,
     OutboxSettings,
@@ -40,6 +41,7 @@ __all__ = [
     "HttpSettings",
     "JournalSettings",
     "LabelSettings",
+    "LogSettings",
     "ModelSettings",
     "MqttSettings",
     "OneOfSources",
@@ -211,6 +213,7 @@ class Settings(Options):
     view: ViewSettings = ViewSettings()
     http: HttpSettings = HttpSettings()
     journal: JournalSettings = JournalSettings()
+    log: LogSettings = LogSettings()
     jsonl: str | None = None
     """File for events, one JSON object a line; "-" for standard output."""
     state_dir: Path | None = None

@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = typer.main.get_command(_program()).main(args=given, prog_name="streamav", standalone_mode=False)
     except StreamavError as exc:
-        sys.stderr.write(f"streamav: {redact(str(exc))}\n")
+        _say(redact(str(exc)))
         return exc.exit_code
     except typer.Abort:
         sys.stderr.write("Aborted!\n")
@@ -116,6 +116,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _refuse(exc)
     return code if isinstance(code, int) else 0
+
+
+def _say(error: str) -> None:
+    """Print an error on standard error: as a line of the log where the log is JSON, else as text."""
+    import logging
+
+    from streamav.cli.logs import JsonFormatter
+
+    if any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers):
+        logging.getLogger("streamav").error("%s", error)
+    else:
+        sys.stderr.write(f"streamav: {error}\n")
 
 
 def _refuse(error: Any) -> int:  # noqa: ANN401 - a class of typer whose name differs between versions

@@ -106,6 +106,11 @@ class Pipeline:
         """Seconds since the last turn ended; a turn takes a fifth of a second when there is nothing to do. Any thread may ask."""
         return (self._clock.monotonic_ns() - self._turned_ns) / NS
 
+    @property
+    def states(self) -> dict[str, SourceState]:
+        """State of each source, by id. Any thread may ask."""
+        return {lane.setup.id: lane.stages.state for lane in self._lanes}
+
     async def run(self) -> RunSummary:
         """Run until all sources have ended or stop() was called.
 
