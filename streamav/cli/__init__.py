@@ -48,6 +48,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "mqtt": Command("streamav.cli.mqtt", "app", "Clear what an MQTT broker keeps; print the schema of events."),
     "devices": Command("streamav.cli.devices", "devices", "List cameras and microphones."),
     "doctor": Command("streamav.cli.doctor", "doctor", "Check whether a run would work, and say what to do."),
+    "support-bundle": Command("streamav.cli.support_bundle", "support_bundle", "Write a file for people who help, without secrets."),
     "config": Command("streamav.cli.config", "app", "Check a configuration file."),
     "models": Command("streamav.cli.models", "app", "List, describe, check, fetch, import and copy models."),
     "labels": Command("streamav.cli.labels", "app", "List, search and test labels by definition."),

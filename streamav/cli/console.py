@@ -16,9 +16,9 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.text import Text
 
-from streamav.cli.logs import JournalFormatter, JsonFormatter, JsonLines, RedactingFormatter, chosen_form, report_crashes
+from streamav.cli.logs import JournalFormatter, JsonFormatter, JsonLines, chosen_form, report_crashes
 from streamav.cli.place import words_of_place
-from streamav.redaction import redact
+from streamav.redaction import RedactingFormatter, redact
 from streamav.types import EventPhase
 
 if TYPE_CHECKING:

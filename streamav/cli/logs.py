@@ -16,7 +16,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from streamav.redaction import redact
+from streamav.redaction import RedactingFormatter, redact
 from streamav.types import EventPhase
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ __all__ = [
     "JsonFormatter",
     "JsonLines",
     "LogSink",
-    "RedactingFormatter",
     "chosen_form",
     "json_line",
     "report_crashes",
@@ -51,19 +50,6 @@ def chosen_form(form: LogForm, environment: Mapping[str, str], stream: TextIO) -
     except (OSError, ValueError):
         return "text"
     return "journal" if environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}" else "text"
-
-
-class RedactingFormatter(logging.Formatter):
-    """Text in UTC without secrets."""
-
-    def __init__(self, form: str, datefmt: str | None = None) -> None:
-        """Store the form of a line and of its time."""
-        super().__init__(form, datefmt)
-        self.converter = time.gmtime
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record."""
-        return redact(super().format(record))
 
 
 class JournalFormatter(RedactingFormatter):

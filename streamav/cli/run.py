@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from streamav.cli.console import ConsoleSink, set_up_logging
-from streamav.cli.kept_log import KeptLog
 from streamav.cli.logs import LogSink
 from streamav.cli.model_options import WeightsOption
 from streamav.cli.outputs import check_output
@@ -29,6 +28,7 @@ from streamav.output_settings import LogForm
 from streamav.pipeline import SourceSummary
 from streamav.publish.state_folder import default_state_dir
 from streamav.redaction import has_secret
+from streamav.support.kept_log import KeptLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

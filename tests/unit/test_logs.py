@@ -13,8 +13,8 @@ import pytest
 from rigs.published_events import story
 
 from streamav.cli.console import set_up_logging
-from streamav.cli.kept_log import KEPT_NAME, KeptLog
 from streamav.cli.logs import JournalFormatter, JsonFormatter, LogSink, chosen_form
+from streamav.support.kept_log import KEPT_NAME, KeptLog
 from streamav.types import SourceState
 
 SECRET = "hunter2hunter2"  # noqa: S105 - of tests alone
@@ -94,7 +94,7 @@ def test_everything_on_standard_error_is_json(capsys: pytest.CaptureFixture[str]
 
 def test_the_kept_log_is_private_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest lines from INFO on are kept without secrets, in at most two private files of bounded size."""
-    monkeypatch.setattr("streamav.cli.kept_log._KEPT_BYTES", 10_000)
+    monkeypatch.setattr("streamav.support.kept_log._KEPT_BYTES", 10_000)
     set_up_logging(verbose=False)
     with KeptLog(tmp_path / "state"):
         for number in range(500):

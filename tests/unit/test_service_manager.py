@@ -105,7 +105,7 @@ async def test_a_run_that_lives_feeds_the_watchdog(tmp_path: Path, listener: Lis
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         states["gate"] = SourceState.LOST
-        lines = []
+        lines: list[str] = []
         async with asyncio.timeout(30):
             while lines.count("WATCHDOG=1") < 3:
                 await asyncio.sleep(0.05)

@@ -9,8 +9,8 @@ import queue
 from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
 from typing import TYPE_CHECKING, Any, Final
 
-from streamav.cli.logs import RedactingFormatter
 from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER
+from streamav.redaction import RedactingFormatter
 
 if TYPE_CHECKING:
     from pathlib import Path
