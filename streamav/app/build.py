@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamav.app.detection import chosen_labels, label_options
-from streamav.app.outlets import file_sinks, journal_sinks, live_page, mqtt_sink, packet_rings
+from streamav.app.outlets import file_sinks, journal_sinks, live_page, mqtt_sink, packet_rings, subjects
 from streamav.bundle import choose_bundle
 from streamav.capture import open_source
 from streamav.engines import SwapEngine, open_engine
@@ -26,7 +26,7 @@ from streamav.segmenter import SegmenterOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Segment, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from streamav.bundle import Bundle, ModelCard
     from streamav.clips import PacketRing
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from streamav.config import OneOfSources, Settings
     from streamav.evidence import LabelEvidence
     from streamav.localizer import Head
-    from streamav.protocols import Engine, Extractor, Localizer, Sink, Source
+    from streamav.protocols import Engine, Extractor, Localizer, Observer, Sink, Source
     from streamav.publish.mqtt import MqttSink
     from streamav.types import SegmentFeatures
-    from streamav.view import LivePage
+    from streamav.view import LivePage, Subject
 
 __all__ = ["Application", "build", "check_model", "localizer_head"]
 
@@ -84,7 +84,7 @@ class Application:
         _run_once(SegmentExtractor(engine, card), localizer, card, self.frames_per_second)
 
 
-def build(
+def build(  # noqa: PLR0913 - each argument replaces one part of a run
     settings: Settings,
     sinks: Sequence[Sink] = (),
     clock: Clock | None = None,
@@ -93,6 +93,7 @@ def build(
     beside: bool = True,
     engine: Engine | None = None,
     journal: bool = False,
+    observer: Callable[[Sequence[Subject]], Observer] | None = None,
 ) -> Application:
     """Build a run from its settings. When this returns, model, engine and networks are loaded and have run once.
 
@@ -104,6 +105,7 @@ def build(
         beside: True lets a paced run begin on another engine while the requested one is built; False waits for it.
         engine: an engine that is already open for this model; None to open the one that the settings name.
         journal: True writes the journal, if the settings allow it.
+        observer: makes what sees every turn, in place of the live page; None for the live page.
 
     Raises:
         SettingsError: when the settings contradict the model or each other.
@@ -146,7 +148,8 @@ def build(
         *sinks,
         *([] if page is None else [page]),
     ]
-    pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3, observer=page)
+    watching = page if observer is None else observer(subjects(setups, card))
+    pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3, observer=watching)
     made.append(pipeline)
     notes = tuple(filter(None, (note, *table.notes)))
     return Application(
