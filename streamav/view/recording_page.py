@@ -117,7 +117,7 @@ def index_page(title: str, rows: Sequence[IndexRow], model: ReportModel | None) 
         f'<section class="card lead"><h2 class="file">{escaped(title)}</h2><ul class="facts">'
         + "".join(f"<li>{escaped(one)}</li>" for one in facts)
         + '</ul></section>\n<section class="card"><h2>Recordings</h2>'
-        + table(("", "recording", "length", "events", "when"), lines, numbers=(2,))
+        + table(("picture", "recording", "length", "events", "when"), lines, numbers=(2,))
         + "</section></main>"
     )
     return document(f"{title} - streamav", body, script="plain.js")

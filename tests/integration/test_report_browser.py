@@ -23,12 +23,6 @@ PHONE = (390, 844)
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> dict[str, Path]:
     """Write one report with the recording inside, one with a link, and the index of both recordings."""
     folder = tmp_path_factory.mktemp("reports")
@@ -43,6 +37,12 @@ def reports(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> dict
     assert main(["localize", str(clips / "plain.mp4"), *usual, "--html", str(made["linked"]), "--embed-mb", "0"]) == 0
     assert main(["localize", str(clips), *usual, "--html", str(made["index"])]) == 0
     return made
+
+
+@pytest.fixture(scope="module")
+def browser(reports: dict[str, Path]) -> Iterator[Browser]:  # the reports first: playwright keeps a loop in this thread
+    with chromium() as started:
+        yield started
 
 
 def drawn(tab: Page) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 __all__ = ["write_playable"]
 
 
-def write_playable(path: Path, seconds: int, *, codec: str = "libx264") -> None:
-    """Write H.264 (or what *codec* names) with AAC: second k is a grey picture of brightness 20 k with a tone."""
+def write_playable(path: Path, seconds: int) -> None:
+    """Write H.264 with AAC: second k is a grey picture of brightness 20 k with a tone."""
     with av.open(str(path), "w") as file:
-        video, audio = file.add_stream(codec, rate=10), file.add_stream("aac", rate=48_000, layout="mono")
+        video, audio = file.add_stream("libx264", rate=10), file.add_stream("aac", rate=48_000, layout="mono")
         video.width = video.height = 96
         video.pix_fmt = "yuv420p"
         for number in range(10 * seconds):
