@@ -16,6 +16,7 @@ import typer
 from streamav.cli.predicting import check_predictions_file, of_features
 from streamav.errors import SettingsError
 from streamav.evaluation.predictions import write_predictions
+from streamav.view.markdown_page import write_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,6 +96,7 @@ def _write(out: Path, figures: Figures, lines: list[str], manifests: Sequence[Ma
     """Write the report as Markdown and JSON, and the streams, which can then be scored again."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_beside(out / "report.md")
     (out / "report.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     for one in manifests:
         (out / f"streams-{one.split}-{one.seed}.json").write_text(one.to_json(), encoding="utf-8")

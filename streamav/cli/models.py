@@ -182,7 +182,7 @@ def _export_onnx(bundle: Bundle, folder: Path, weights: Path | None, *, force: b
     Raises:
         SettingsError: when the folder holds something else, or has no parent.
     """
-    from streamav.engines.onnx_model import export_model
+    from streamav.export import export_model
 
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (force and (folder / "model.json").is_file()))):
         msg = f"--onnx must be a new or empty folder, got {folder}; name another one, or add --force to replace an earlier export"

@@ -114,7 +114,13 @@ def test_a_report_of_several_seeds_with_thresholds_of_validation_streams(
     assert list(stream["tables"]) == ["1", "2", "3", "5", "10"]
     for rows in stream["tables"].values():
         assert [row["system"] for row in rows] == ["per_segment", "two_stage", "last label again", "offline oracle windows"]
-    assert {path.name for path in out.iterdir()} == {"report.md", "report.json", "streams-test-0.json", "streams-test-1.json"}
+    assert {path.name for path in out.iterdir()} == {
+        "report.md",
+        "report.html",
+        "report.json",
+        "streams-test-0.json",
+        "streams-test-1.json",
+    }
     assert {gap["kind"] for gap in stream["gaps"]["1"]["two_stage"]} <= {"clip", "quiet", "mismatch", "heard_only", "seen_only"}
     text = (out / "report.md").read_text(encoding="utf-8")
     assert "tuned on val streams" in text

@@ -15,8 +15,8 @@ from streamav.bundle import find_bundle
 from streamav.cli import main
 from streamav.config import ModelSettings
 from streamav.engines import open_engine
-from streamav.engines.onnx_evidence import Evidence, LogMel
 from streamav.evidence import evidence_of
+from streamav.export.modules import Evidence, LogMel
 from streamav.features import SegmentExtractor
 from streamav.features.logmel import LogMelOptions, log_mel
 from streamav.localizer import VscgLocalizer

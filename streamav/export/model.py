@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from streamav.engines.modules import build_modules
-from streamav.engines.onnx_evidence import Evidence, LogMel
 from streamav.engines.onnx_export import export_onnx
 from streamav.engines.onnx_network import OnnxNetwork
 from streamav.engines.samples import make_samples
 from streamav.errors import EngineError
 from streamav.evidence import evidence_of
+from streamav.export.modules import Evidence, LogMel
 from streamav.files import whole_folder
 from streamav.types import SAMPLES_PER_SEGMENT, WINDOW_SEGMENTS
 
