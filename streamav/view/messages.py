@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamav.redaction import redact
+from streamav.remedies import remedy
 from streamav.types import SEGMENT_NS
-from streamav.view.remedies import remedy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
