@@ -39,7 +39,7 @@ def study(
 
     from streamav.errors import SettingsError
     from streamav.training.data.folder import AveOptions, open_ave
-    from streamav.training.experiments.study import ROWS, Study, run_study, study_table
+    from streamav.training.experiments.study import ROWS, Study, run_study, study_table, write_study
     from streamav.training.starter.components import components_of, shortened
     from streamav.training.streams.judge import StreamPlan
 
@@ -61,5 +61,5 @@ def study(
     results = run_study(shared, chosen, out, lambda line: typer.echo(line, err=True))
     command = "streamav " + shlex.join(sys.argv[1:])
     table = study_table(results)
-    (out / "study.md").write_text(f"Made by `{command}`; mean ± standard deviation over {seeds} seeds.\n\n{table}", encoding="utf-8")
+    write_study(out, results, command, seeds)
     typer.echo(table, nl=False)
