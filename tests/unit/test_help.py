@@ -48,9 +48,7 @@ def test_every_option_is_explained_in_sentences(leaf: Leaf) -> None:
 
 
 @pytest.mark.parametrize("name", [*NAMES, *COMMANDS])
-def test_a_wrong_option_is_refused_in_one_style(
-    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_option_is_refused_in_one_style(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong option of any command exits with 2 and plain text on standard error, without boxes or colours."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert main([*name.split(), "--no-such-option"]) == 2
@@ -58,3 +56,19 @@ def test_a_wrong_option_is_refused_in_one_style(
     assert captured.out == ""
     assert "no-such-option" in captured.err
     assert not set("╭│╰\x1b") & set(captured.err)
+
+
+OTHERWISE = {
+    "run": "--jsonl for events, --summary for figures",
+    "demo": "for people; its exit status says whether it worked",
+    "config check": "prints JSON always",
+    "mqtt schema": "prints JSON always",
+    "models export": "copies a folder; its exit status says whether it worked",
+}
+"""Commands without --json, and what a script reads instead."""
+
+
+@pytest.mark.parametrize("leaf", [leaf for leaf in LEAVES if leaf.name not in OTHERWISE], ids=lambda leaf: leaf.name)
+def test_a_script_can_read_the_result(leaf: Leaf) -> None:
+    """Every command with a result that a script may want has --json."""
+    assert any("--json" in one.opts for one in leaf.command.params)
