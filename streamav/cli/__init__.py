@@ -48,7 +48,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "mqtt": Command("streamav.cli.mqtt", "app", "Clear what an MQTT broker keeps; print the schema of events."),
     "devices": Command("streamav.cli.devices", "devices", "List cameras and microphones."),
     "doctor": Command("streamav.cli.doctor", "doctor", "Check whether a run would work, and say what to do."),
-    "config": Command("streamav.cli.config", "app", "Check a configuration file."),
+    "config": Command("streamav.cli.config", "app", "Check a configuration file; list all settings."),
     "models": Command("streamav.cli.models", "app", "List, describe, check, fetch, import and copy models."),
     "labels": Command("streamav.cli.labels", "app", "List, search and test labels by definition."),
     "engines": Command("streamav.cli.engines", "app", "Build, list, verify and clear engines."),

@@ -62,6 +62,7 @@ OTHERWISE = {
     "run": "--jsonl for events, --summary for figures",
     "demo": "for people; its exit status says whether it worked",
     "config check": "prints JSON always",
+    "config reference": "for people; `config check` prints the values as JSON",
     "mqtt schema": "prints JSON always",
     "models export": "copies a folder; its exit status says whether it worked",
 }
