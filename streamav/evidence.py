@@ -139,8 +139,8 @@ class LabelEvidence:
             labels: the L labels, those that the network was trained for first.
             arrays: those named in `ARRAYS`: probes.weight (P, V) and probes.bias (P,); drawn.weight (1, V) and drawn.bias (1,); class
                 scores of R reference segments: heard (R, H) and seen (R, K), 0 to 1, probed (R, P), logits.
-            competitors: M things that are no labels but may be what is heard and seen. A label with the same slug takes its place, unless it
-                is an own one.
+            competitors: M things that are no labels but may be what is heard and seen. A label with the same slug takes its place, unless
+                it is an own one.
             columns: the columns of the probabilities; None for one column for each label, with all others and the competitors as rivals.
 
         Raises:
@@ -298,7 +298,7 @@ class LabelEvidence:
 
 
 def tones(heard: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return logarithms of class scores heard (..., H) and seen (..., K) with floors, shape (..., H + K): inputs of own labels' corrections."""
+    """Return logarithms of class scores heard (..., H) and seen (..., K) with floors, shape (..., H + K): what own labels' weights take."""
     return np.asarray(np.concatenate([np.log(heard + _FAINT_HEARD), np.log(seen + _FAINT_SEEN)], axis=-1), dtype=np.float32)
 
 
