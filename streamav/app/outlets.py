@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from streamav.protocols import Sink
     from streamav.publish import ModelEntry
     from streamav.publish.mqtt import MqttSink
-    from streamav.view import LivePage
+    from streamav.view import LivePage, Subject
 
-__all__ = ["file_sinks", "http_api", "journal_sink", "live_page", "mqtt_sink", "packet_rings"]
+__all__ = ["file_sinks", "http_api", "journal_sink", "live_page", "mqtt_sink", "packet_rings", "subjects"]
 
 
 def packet_rings(settings: Settings) -> dict[str, PacketRing]:
@@ -67,22 +67,26 @@ def live_page(settings: Settings, model: Callable[[], ModelEntry], setups: Seque
     """Build the live page, or return None when nobody asks for it; its packages are an extra, and are loaded only here."""
     if not settings.view.enabled:
         return None
-    from streamav.view import LivePage, ShownLabel, Subject
+    from streamav.view import LivePage
 
-    subjects = []
-    for setup in setups:
-        labels = tuple(ShownLabel(label=one.label, name=one.label_name, thresholds=one.thresholds) for one in setup.labels)
-        subjects.append(
-            Subject(
-                id=setup.id,
-                labels=labels,
-                columns=tuple(one.place for one in setup.labels),
-                latency_segments=setup.latency_segments,
-                live=setup.source.live,
-                log_mel_offset=card.audio.log_mel_offset,
-            )
+    return LivePage(settings.view, model, subjects(setups, card))
+
+
+def subjects(setups: Sequence[SourceSetup], card: ModelCard) -> list[Subject]:
+    """Return what the page, or a report, must know of each source."""
+    from streamav.view import ShownLabel, Subject
+
+    return [
+        Subject(
+            id=setup.id,
+            labels=tuple(ShownLabel(label=one.label, name=one.label_name, thresholds=one.thresholds) for one in setup.labels),
+            columns=tuple(one.place for one in setup.labels),
+            latency_segments=setup.latency_segments,
+            live=setup.source.live,
+            log_mel_offset=card.audio.log_mel_offset,
         )
-    return LivePage(settings.view, model, subjects)
+        for setup in setups
+    ]
 
 
 def http_api(

@@ -29,6 +29,8 @@ __all__ = ["ConsoleSink", "set_up_logging"]
 
 _WIDE = 10_000
 """Width of the console of a JSON log: a line is not broken."""
+_ALWAYS_TOLD = ("streamav.engines.making", "streamav.events")
+"""Loggers whose lines always appear: events, and the making of an engine, which is slow at the first start."""
 _STYLES = {EventPhase.NEW: "bold green", EventPhase.UPDATE: "dim", EventPhase.END: "bold"}
 
 
@@ -56,9 +58,11 @@ def set_up_logging(*, verbose: bool, form: LogForm = "auto") -> Console:
     else:  # a file or a pipe: one line for each record, however long
         handler.setFormatter(RedactingFormatter("%(asctime)sZ %(levelname)-8s %(message)s", datefmt="%H:%M:%S"))
     level = logging.INFO if verbose else logging.WARNING
-    handler.addFilter(lambda record: record.levelno >= level or not record.name.startswith("streamav") or record.name == "streamav.events")
+    handler.addFilter(lambda record: record.levelno >= level or not record.name.startswith("streamav") or record.name in _ALWAYS_TOLD)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("streamav").setLevel(level)
+    for name in _ALWAYS_TOLD:
+        logging.getLogger(name).setLevel(logging.INFO)
     return console
 
 

@@ -128,7 +128,6 @@ class LogSink:
         self._updates = updates
         self._confirmed: set[str] = set()
         self._log = logging.getLogger("streamav.events")
-        self._log.setLevel(logging.INFO)
 
     async def start(self) -> None:
         """Do nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,7 @@ def support_bundle(
     doctor: Annotated[
         bool, typer.Option("--doctor/--no-doctor", help="Run the checks of streamav doctor, which open sources and connect to the broker.")
     ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; overrides everything else; repeatable.")] = None,
 ) -> None:
     """Write one ZIP file with what people who help need to know: versions, settings, findings, devices, model, engines, log and events.
@@ -39,4 +41,7 @@ def support_bundle(
     options = settings_of(source=source, camera=None, mic=None, mqtt=None, values={})
     settings = load_settings(config, overrides or (), options=options)
     names = write_bundle(out, settings, log or (), doctor=doctor, say=lambda what: typer.echo(what, err=True))
+    if as_json:
+        typer.echo(json.dumps({"file": str(out), "bytes": out.stat().st_size, "files": names}))
+        return
     typer.echo(f"{out}: {len(names)} files, {out.stat().st_size / 1000:.0f} kB; look through it before you send it")
