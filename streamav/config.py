@@ -174,6 +174,8 @@ class LabelSettings(Options):
 class DetectionSettings(PartialThresholds):
     """How scores become events; None means: the value of the model card."""
 
+    enabled: bool = True
+    """False: the source is switched off: its sound and pictures do not reach the networks."""
     labels: Annotated[tuple[str, ...], _WORDS, Field(min_length=1)] | None = None
     """Presets (home, ave28, all24; model for the model's own) and single labels. Where only presets are named, labels by definition
     (`labels`) join them; where single labels are named, exactly these are used. None: home for cameras and network streams, else model."""

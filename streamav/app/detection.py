@@ -1,26 +1,74 @@
-"""Decides which labels a source has, and how each of them becomes events."""
+"""Decides which labels a source has, and how each of them becomes events, at the start and at each change."""
 
 from __future__ import annotations
 
 import difflib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from streamav.capture.address import is_live
 from streamav.config import ClassSettings
-from streamav.errors import SettingsError
+from streamav.control import Controls, SourcePlan, kept_path
+from streamav.errors import CaptureError, SettingsError
 from streamav.labels import MODEL, Label, LabelTable
+from streamav.publish.state_folder import default_state_dir
 from streamav.tracker import LabelOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from streamav.bundle import ModelCard
-    from streamav.config import DetectionSettings, OneOfSources
+    from streamav.config import DetectionSettings, OneOfSources, Settings
 
-__all__ = ["chosen_labels", "label_options"]
+__all__ = ["chosen_labels", "label_options", "named", "source_controls"]
 
 _HOME = "home"
 """Preset of cameras and network streams."""
+
+
+def source_controls(settings: Settings, table: LabelTable, card: ModelCard, *, keep: bool = False) -> Controls:
+    """Return what each source detects, ready for changes.
+
+    Args:
+        settings: all settings of the run.
+        table: labels of the run; those of the sources are added to it.
+        card: the model's card.
+        keep: True uses the changes that an earlier run kept, and keeps new ones.
+
+    Raises:
+        SettingsError: when the settings contradict the model; where there are several sources it names the source.
+    """
+    chosen: dict[str, tuple[Label, ...]] = {}
+    sources = settings.each_source()
+    for one in sources:
+        with named(one, settings):
+            chosen[one.id] = chosen_labels(table, one, card)
+
+    def resolve(source: str, detection: DetectionSettings) -> SourcePlan:
+        return SourcePlan(
+            source=source,
+            detection=detection,
+            labels=label_options(card, detection, chosen[source]),
+            latency_segments=detection.latency_segments or card.detection.latency_segments,
+        )
+
+    for one in sources:
+        with named(one, settings):
+            resolve(one.id, one.detection)
+    path = kept_path(settings.state_dir if settings.state_dir is not None else default_state_dir()) if keep else None
+    return Controls({one.id: one.detection for one in sources}, resolve, path)
+
+
+@contextmanager
+def named(one: OneOfSources, settings: Settings) -> Iterator[None]:
+    """Add the name of the source to an error where there are several sources."""
+    try:
+        yield
+    except (SettingsError, CaptureError) as exc:
+        if not settings.sources:
+            raise
+        msg = f"source {one.id}: {exc}"
+        raise type(exc)(msg) from exc
 
 
 def chosen_labels(table: LabelTable, one: OneOfSources, card: ModelCard) -> tuple[Label, ...]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamav.clock import Clock
+    from streamav.control import SourcePlan
     from streamav.pipeline.feed import SourceSetup
     from streamav.protocols import Observer, Sink
     from streamav.types import Event, Segment, SegmentScores
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Lane", "failure_of", "make_lane"]
 
 _log = logging.getLogger(__name__)
+_AFTER_EVENTS = frozenset({SourceState.LOST, SourceState.WARMING_UP, SourceState.DISABLED})
+"""States that follow the ends of the events before them."""
 
 
 @dataclass(slots=True)
@@ -65,18 +68,25 @@ class Lane:
     @property
     def running(self) -> bool:
         """True while further segments are expected."""
-        return not self.finished and self.stages.state is not SourceState.LOST
+        return not self.finished and self.stages.enabled and self.stages.state is not SourceState.LOST
 
     @property
     def refused(self) -> bool:
         """True when the source could not even be opened."""
         return self.error is not None and not self.feed.began
 
+    def change(self, plan: SourcePlan) -> None:
+        """Detect by a new plan; the events that it ends are handed over with the next results."""
+        self.events += self.stages.change(plan)
+        self.setup = replace(self.setup, labels=plan.labels, latency_segments=plan.latency_segments)
+        if not plan.enabled:
+            self.level_dbfs = None
+
     def hand_over(self, sink: Sink) -> None:
         """Hand the results of a turn to the sink. Events end before a source is reported lost and begin after it is reported online."""
         events, self.events = self.events, []
         changes, self.stages.changes = self.stages.changes, []
-        events_first = any(state in {SourceState.LOST, SourceState.WARMING_UP} for state, _ in changes)
+        events_first = any(state in _AFTER_EVENTS for state, _ in changes)
         for event in events if events_first else ():
             self._publish(event, sink)
         for state, reason in changes:

@@ -85,7 +85,8 @@ class Tracker:
         """Start without events; `follow` sets UTC of the media clock's zero, which is 1970 until then."""
         self._options = options
         self._epoch_ns = 0
-        self._labels = [_Label(label) for label in options.labels]
+        self._known = {label.label: _Label(label) for label in options.labels}
+        self._labels = list(self._known.values())
         self._newest = -1
         self._frontier = -1  # newest final segment
 
@@ -116,16 +117,31 @@ class Tracker:
         if rest:
             self._newest = max(self._newest, rest[-1].index)
             self._frontier = max(self._frontier, rest[-1].index)
-        events: list[Event] = []
-        for label in self._labels:
-            events += self._settle(label, rest)
-            if label.final is not None and (label.state is not State.NOTHING or self._holds(label)):
-                if label.state is State.NOTHING:
-                    events.append(self._say(label, Happening.HELD, label.final))
-                events.append(self._say(label, Happening.STOPPED, label.final, self._last_reason(label, reason)))
-            elif label.state is not State.NOTHING:
-                events.append(self._say(label, Happening.FELL, label.shown, EndReason.RETRACTED))
-            label.final = None
+        return [event for label in self._labels for event in self._stop(label, rest, reason)]
+
+    def change(self, labels: Sequence[LabelOptions]) -> list[Event]:
+        """Follow these labels from now on, with these options; return the ends of the events of labels that are not among them.
+
+        An open event of a label that stays goes on: it remains confirmed, and its next segments are judged by the new options.
+        """
+        staying = {label.label for label in labels}
+        events = [event for one in self._labels if one.options.label not in staying for event in self._stop(one, (), EndReason.DISABLED)]
+        for options in labels:
+            # A label that was known keeps its openings, so that no id is used twice.
+            self._known.setdefault(options.label, _Label(options)).options = options
+        self._labels = [self._known[options.label] for options in labels]
+        return events
+
+    def _stop(self, label: _Label, rest: Sequence[SegmentScores], reason: EndReason) -> list[Event]:
+        """End the event of a label; `rest` holds the segments that became final just now."""
+        events = self._settle(label, rest)
+        if label.final is not None and (label.state is not State.NOTHING or self._holds(label)):
+            if label.state is State.NOTHING:
+                events.append(self._say(label, Happening.HELD, label.final))
+            events.append(self._say(label, Happening.STOPPED, label.final, self._last_reason(label, reason)))
+        elif label.state is not State.NOTHING:
+            events.append(self._say(label, Happening.FELL, label.shown, EndReason.RETRACTED))
+        label.final = None
         return events
 
     # Runs
@@ -142,8 +158,7 @@ class Tracker:
 
     def _over(self, label: _Label, run: _Run) -> list[Event]:
         """End the event of a run that is over; a run with no message yet that is confirmed is reported now, with `new` and `end`."""
-        held = run.held >= label.options.thresholds.min_segments
-        if not held:
+        if run.held < label.options.thresholds.min_segments and label.state is not State.CONFIRMED:
             claimed = label.state is State.PROVISIONAL and run.last >= label.start
             return [self._say(label, Happening.FELL, run, EndReason.RETRACTED)] if claimed else []
         events = [self._say(label, Happening.HELD, run)] if label.state is State.NOTHING else []
@@ -176,7 +191,10 @@ class Tracker:
 
     @staticmethod
     def _holds(label: _Label) -> bool:
-        return label.final is not None and label.final.held >= label.options.thresholds.min_segments
+        """Return whether the run is confirmed; once it is, it stays so, also when the options ask for more from now on."""
+        if label.final is None:
+            return False
+        return label.state is State.CONFIRMED or label.final.held >= label.options.thresholds.min_segments
 
     def _last_reason(self, label: _Label, reason: EndReason) -> EndReason:
         return EndReason.RETRACTED if reason is EndReason.ENDED and not self._holds(label) else reason
