@@ -6,6 +6,7 @@ import difflib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from streamav.app.label_rules import label_rules
 from streamav.capture.address import is_live
 from streamav.config import ClassSettings
 from streamav.control import Controls, SourcePlan, kept_path
@@ -92,7 +93,7 @@ def chosen_labels(table: LabelTable, one: OneOfSources, card: ModelCard) -> tupl
 
 
 def label_options(card: ModelCard, detection: DetectionSettings, labels: Sequence[Label] | None = None) -> tuple[LabelOptions, ...]:
-    """Return how each enabled label becomes events; `thresholds.resolve` defines where each value is taken from.
+    """Return how each enabled label becomes events; `thresholds.resolve` and `label_rules` define where each value is taken from.
 
     Args:
         card: the model's card; its values for a single class hold for that class as it was trained, not for a label by definition.
@@ -100,7 +101,8 @@ def label_options(card: ModelCard, detection: DetectionSettings, labels: Sequenc
         labels: labels of the source; None for all of the model.
 
     Raises:
-        SettingsError: when the settings name a label that neither the source nor the model has, leave none, or put `off` above `on`.
+        SettingsError: when the settings name a label that neither the source nor the model has, leave none, put
+            `off` above `on`, or give a rule that cannot be.
     """
     if labels is None:
         labels = [Label(entry=entry, column=number) for number, entry in enumerate(card.classes)]
@@ -118,6 +120,7 @@ def label_options(card: ModelCard, detection: DetectionSettings, labels: Sequenc
             class_id=card.slugs.index(label.entry.slug) if label.trained else label.column,
             column=label.column,
             thresholds=card.detection.thresholds(slug, detection, own[slug], trained=label.trained),
+            rules=label_rules(slug, detection, own[slug], seen="picture" in label.modalities),
             modalities=label.modalities,
             trained=label.trained,
         )

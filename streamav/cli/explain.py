@@ -18,13 +18,18 @@ from streamav.cli.console import set_up_logging
 from streamav.cli.events import read_time
 from streamav.cli.run import settings_of
 from streamav.config_loading import load_settings
+from streamav.detection_settings import LONGEST_COOLDOWN_S
 from streamav.errors import SettingsError
-from streamav.journal import History, journal_path
+from streamav.journal import History, Surroundings, journal_path
 from streamav.journal import explain as why
 from streamav.thresholds import LONGEST
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamav.bundle import Bundle
     from streamav.config import Settings
+    from streamav.tracker import LabelOptions
     from streamav.types import Event, FinalScores, SourceState, Telemetry
 
 __all__ = ["explain"]
@@ -49,7 +54,8 @@ def explain(
 ) -> None:
     """Say why a second did or did not become an event: scores of both heads, agreement, thresholds, and the rule that decided.
 
-    With the journal, the thresholds are those of the settings now, which may differ from those of the run.
+    With the journal, thresholds and rules are those of the settings now, with the changes that runs have kept (streamav changes);
+    they may differ from those of the run. With a file, they are those of the settings, and every schedule holds.
 
     Exit status: 0 done, 2 settings, 3 the file cannot be read, 4 model, 6 engine.
     """
@@ -83,13 +89,14 @@ async def _run(settings: Settings, at_s: float) -> dict[str, object]:
     application = app.build(alone, [collector])
     await app.run(application)
     card = application.bundle.card
-    thresholds = {label.label: label.thresholds for label in app.label_options(card, alone.detection)}
-    found = why(collector.finals, round(at_s * _NS), thresholds, [slug for slug in card.slugs if slug not in thresholds])
+    labels = application.controls.plan(one.id).labels
+    disabled = tuple(slug for slug in card.slugs if slug not in {label.label for label in labels})
+    around = Surroundings(grid=(card.visual.grid, card.visual.grid), timed=False, disabled=disabled)
+    found = why(collector.finals, round(at_s * _NS), labels, around)
     return {**found, "source": one.uri or "scene", "model": card.name, "events": collector.about(at_s)}
 
 
 def _of_journal(settings: Settings, at: str, name: str | None) -> dict[str, object]:
-    from streamav import app
     from streamav.bundle import choose_bundle
 
     path = journal_path(settings.state_dir)
@@ -100,18 +107,43 @@ def _of_journal(settings: Settings, at: str, name: str | None) -> dict[str, obje
             if name is None and len(sources) != 1:
                 msg = f"--id must name one of the sources in the journal ({', '.join(sources) or 'it is empty'}), got none"
                 raise SettingsError(msg)
-            scores = history.scores(name or sources[0], at_s - _AROUND_S, at_s + _AROUND_S)
-            events = history.events(at_s - 86_400.0, at_s + 1.0, name or sources[0])
+            source = name or sources[0]
+            scores = history.scores(source, at_s - _AROUND_S, at_s + _AROUND_S)
+            events = history.events(at_s - 2 * LONGEST_COOLDOWN_S, at_s + 1.0, source)
     except (sqlite3.Error, OSError) as exc:
         msg = f"the journal {path} cannot be read: {exc}"
         raise SettingsError(msg) from None
-    card = choose_bundle(settings.model.name, settings.model.weights_dir).bundle.card
-    thresholds = {label.label: label.thresholds for label in app.label_options(card, settings.detection)}
-    scores = [one for one in scores if one.labels.keys() <= thresholds.keys()]
-    epoch_ns = next((one.epoch_ns for one in scores if 0 <= at_s * _NS - one.epoch_ns - one.start_ns < _NS), 0)
-    found = why([one for one in scores if one.epoch_ns == epoch_ns], round(at_s * _NS) - epoch_ns, thresholds)
+    bundle = choose_bundle(settings.model.name, settings.model.weights_dir).bundle
+    here = next((one for one in scores if 0 <= at_s * _NS - one.epoch_ns - one.start_ns < _NS), None)
+    epoch_ns = 0 if here is None else here.epoch_ns
+    run = [one for one in scores if here is not None and one.epoch_ns == epoch_ns and one.labels.keys() == here.labels.keys()]
+    labels = () if here is None else _labels_of(settings, bundle, source, tuple(here.labels))
+    ended_ns = _ended(events, run[0].start_ns + epoch_ns) if run else {}
+    around = Surroundings(grid=(bundle.card.visual.grid,) * 2, ended_ns={label: end - epoch_ns for label, end in ended_ns.items()})
+    found = why(run, round(at_s * _NS) - epoch_ns, labels, around)
     covering = [one for one in events if _covers(one, one["start_ts"], at_s)]
-    return {**found, "source": name or sources[0], "model": card.name, "events": [_outline(one) for one in covering]}
+    return {**found, "source": source, "model": bundle.card.name, "events": [_outline(one) for one in covering]}
+
+
+def _labels_of(settings: Settings, bundle: Bundle, source: str, names: tuple[str, ...]) -> tuple[LabelOptions, ...]:
+    """Return how the labels of stored scores become events now: by the settings of the source, and by its kept changes.
+
+    Raises:
+        SettingsError: when the settings and the model do not know a label.
+    """
+    from streamav import app
+    from streamav.labels import LabelTable
+
+    table = LabelTable(bundle, settings.labels)
+    controls = app.source_controls(settings, table, bundle.card, keep=True)
+    detection = controls.plan(source if source in controls.sources else controls.sources[0]).detection
+    return app.label_options(bundle.card, detection, table.choose(names))
+
+
+def _ended(events: Sequence[dict[str, Any]], before_ns: int) -> dict[str, int]:
+    """Return label -> UTC of the end of its last confirmed event before a time, ns since 1970."""
+    ends = [(one["label"], round(one["end_ts"] * _NS)) for one in events if one["confirmed"] and one["end_ts"] is not None]
+    return {label: end for label, end in sorted(ends, key=lambda one: one[1]) if end <= before_ns}
 
 
 def _covers(event: dict[str, Any], start: Any, at_s: float) -> bool:  # noqa: ANN401 - a number of the message
@@ -169,8 +201,10 @@ class _Collector:
 def _text(found: dict[str, Any]) -> str:
     lines = [f"second {found['at_s']:g} of {found['source']}: {'an event' if found['event'] else 'no event'}", found["why"]]
     if found["labels"]:
+        x, y = found["place"] or (None, None)
         lines.append(
             f"is-event score {found['is_event_score']:.2f}, agreement {found['av_similarity']:.2f}, background {found['background']:.2f}"
+            + ("" if x is None else f", place ({x:.2f}, {y:.2f})")
         )
     lines += [_row(one) for one in found["labels"][:MOST_SHOWN]]
     return "\n".join(lines)

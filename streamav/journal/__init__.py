@@ -5,8 +5,8 @@ It does not publish and decides nothing about events.
 
 from __future__ import annotations
 
-from streamav.journal.explain import explain
+from streamav.journal.explain import Surroundings, explain
 from streamav.journal.history import History, journal_path
 from streamav.journal.sink import JournalSink
 
-__all__ = ["History", "JournalSink", "explain", "journal_path"]
+__all__ = ["History", "JournalSink", "Surroundings", "explain", "journal_path"]

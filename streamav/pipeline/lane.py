@@ -13,7 +13,7 @@ from streamav.errors import CaptureError
 from streamav.pipeline.feed import Feed
 from streamav.pipeline.measure import NS, Meter
 from streamav.pipeline.stages import SourceStages
-from streamav.tracker import TrackerOptions
+from streamav.tracker import TrackerOptions, strongest
 from streamav.types import EndReason, EventPhase, FinalScores, Observation, SourceState, StageTimes, Telemetry
 
 if TYPE_CHECKING:
@@ -165,6 +165,7 @@ class Lane:
             relevance=scores.relevance,
             agreement=scores.agreement,
             level_dbfs=scores.level_dbfs,
+            place=strongest(scores.attention),
         )
 
     def _latency_s(self, end_ns: int) -> float:
@@ -178,7 +179,9 @@ def make_lane(setup: SourceSetup, clock: Clock, ready: threading.Condition, obse
         CaptureError: when the file cannot be read.
     """
     feed = Feed(setup, clock, ready)
-    options = TrackerOptions(source=setup.id, session=setup.source.session, labels=setup.labels, media_ids=not setup.source.live)
+    options = TrackerOptions(
+        source=setup.id, session=setup.source.session, labels=setup.labels, media_ids=not setup.source.live, timed=setup.paced
+    )
     finals: list[SegmentScores] = []
     scored: list[SegmentScores] = []
     on_scores = None if observer is None else scored.extend

@@ -279,7 +279,7 @@ def telemetry_payload(telemetry: Telemetry) -> bytes:
 
 
 def scores_payload(scores: FinalScores) -> bytes:
-    """Return the JSON of the scores topic: ts, media_start_s, scores, background, is_event_score, av_similarity, rms_dbfs."""
+    """Return the JSON of the scores topic: ts, media_start_s, scores, background, is_event_score, av_similarity, rms_dbfs, place."""
     return _json(
         {
             "ts": (scores.epoch_ns + scores.start_ns) // 1_000_000 / 1000,
@@ -289,6 +289,7 @@ def scores_payload(scores: FinalScores) -> bytes:
             "is_event_score": round(float(scores.relevance), 4),
             "av_similarity": round(float(scores.agreement), 4),
             "rms_dbfs": None if scores.level_dbfs is None else round(float(scores.level_dbfs), 1),
+            "place": None if scores.place is None else [round(float(value), 4) for value in scores.place],
         }
     )
 

@@ -262,6 +262,7 @@ async def test_scores_are_published_where_they_are_asked_for(tmp_path: Path, wan
             "is_event_score": 0.5,
             "av_similarity": -0.25,
             "rms_dbfs": None,
+            "place": None,
         }
 
 
