@@ -55,7 +55,7 @@ LabelSlug = Annotated[str, Field(pattern=rf"^[a-z0-9_]{{1,{SLUG_SIZE}}}$")]
 """A label in topics and events."""
 SOURCE_ID_PATTERN = r"^[a-zA-Z0-9_-]{1,64}$"
 """One topic level of the MQTT contract (section 2, topic names)."""
-RESERVED_SOURCE_IDS = frozenset({"status", "info", "stats", "doctor"})
+RESERVED_SOURCE_IDS = frozenset({"status", "info", "stats", "doctor", "answer", "restate"})
 """Words that are topics of the service itself (MQTT contract, section 1)."""
 MOST_SOURCES = 64
 """Most sources of one process (our choice: more than any machine that we measured could carry)."""

@@ -139,7 +139,7 @@ def build(
     def model() -> ModelEntry:
         return ModelEntry(name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
 
-    mqtt = mqtt_sink(settings, model, setups)
+    mqtt = mqtt_sink(settings, model, controls)
     page = live_page(settings, model, setups, card)
     takers: list[Sink] = [
         *file_sinks(settings, model, stop, rings),

@@ -51,6 +51,7 @@ def source_controls(settings: Settings, table: LabelTable, card: ModelCard, *, k
             detection=detection,
             labels=label_options(card, detection, chosen[source]),
             latency_segments=detection.latency_segments or card.detection.latency_segments,
+            on=card.detection.on if detection.on is None else detection.on,
         )
 
     for one in sources:

@@ -62,6 +62,7 @@ class Controls:
         self._configured = dict(configured)
         self._trees: dict[str, Tree] = {}
         self._plans = {source: resolve(source, detection) for source, detection in configured.items()}
+        self._enabled = {source: tuple(one.label for one in plan.labels) for source, plan in self._plans.items()}
         for source, tree in self._kept.read().items():
             if source in self._configured:
                 self._take_over(source, tree)
@@ -79,6 +80,15 @@ class Controls:
         """
         self._check_source(source)
         return self._plans[source]
+
+    def labels(self, source: str) -> dict[str, bool]:
+        """Return the labels of a source that can be switched, and whether they are on: those that its configuration enables.
+
+        Raises:
+            SettingsError: when there is no such source.
+        """
+        now = [one.label for one in self.plan(source).labels]
+        return {**dict.fromkeys(self._enabled[source], False), **dict.fromkeys(now, True)}
 
     def configured(self, source: str) -> DetectionSettings:
         """Return the settings of a source without changes.
@@ -142,6 +152,7 @@ class Controls:
             changed = []
             for plan, detection in found:
                 self._configured[plan.source] = detection
+                self._enabled[plan.source] = tuple(one.label for one in self._resolve(plan.source, detection).labels)
                 if plan != self._plans[plan.source]:
                     self._accept(plan, self._pruned(plan.source, self._trees.get(plan.source, {})))
                     changed.append(plan)

@@ -23,6 +23,8 @@ class SourcePlan:
     """Enabled labels with their thresholds and rules."""
     latency_segments: int
     """L: a segment is final at age L - 1."""
+    on: float = 0.5
+    """Threshold `on` of the labels that have none of their own."""
 
     @property
     def enabled(self) -> bool:
