@@ -90,8 +90,11 @@ class _Library(aiomqtt.Client):
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: ReasonCode, properties: Properties | None = None) -> None:  # noqa: ANN401 - as in aiomqtt
+        if self._connected.cancelled():  # the attempt was given up; aiomqtt would raise in a callback of the loop
+            return
         if not self._connected.done():
             self._connected.set_exception(aiomqtt.MqttCodeError(reason_code, "closed before the answer"))
+            self._connected.exception()  # retrieved: after a timeout nobody waits for it, and asyncio would log it
             return
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
 

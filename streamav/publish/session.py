@@ -225,7 +225,7 @@ class Session:
                     pending.set_aside(parcel, exc.reason)
                     return
                 break
-        except ConnectionFailedError:
+        except (ConnectionFailedError, asyncio.CancelledError):  # cancelled: another task of the session noticed the loss first
             pending.counters.failed += 1
             raise
         pending.counters.published += 1

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rigs.mqtt_connection import FakeBroker
@@ -506,7 +507,7 @@ async def test_a_greeting_that_was_cut_is_not_believed(tmp_path: Path) -> None:
     """When the connection is lost in the middle of a greeting, the next one says everything, although the broker has an older word."""
 
     class Cut(FakeBroker):
-        async def publish(self, topic: str, payload: bytes, **how: Any) -> None:
+        async def publish(self, topic: str, payload: bytes, **how: Any) -> None:  # noqa: ANN401 - passed on
             if topic == "streamav/doctor/kept" and len(self.ids) == 2:
                 raise ConnectionFailedError(Failure(reason="lost"))
             await super().publish(topic, payload, **how)
