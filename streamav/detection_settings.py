@@ -67,6 +67,7 @@ class ClassSettings(RuleSettings):
     """What differs for one class; None means: the value of `detection`, or of the model card."""
 
     enabled: bool = True
+    """False: this class makes no events."""
 
 
 class DetectionSettings(RuleSettings):

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamav.cli.console import set_up_logging
-from streamav.cli.events import read_time
 from streamav.cli.run import settings_of
+from streamav.config import ClipSettings, HttpSettings, ViewSettings
 from streamav.config_loading import load_settings
-from streamav.detection_settings import LONGEST_COOLDOWN_S
 from streamav.errors import SettingsError
-from streamav.journal import History, Surroundings, journal_path
+from streamav.journal import History, Surroundings, explain_moment, journal_path, read_time
 from streamav.journal import explain as why
-from streamav.thresholds import LONGEST
+from streamav.journal.inquiry import AROUND_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +36,6 @@ __all__ = ["explain"]
 MOST_SHOWN = 5
 """Labels in the text output, those with the highest scores."""
 _NS = 1_000_000_000
-_AROUND_S = 2 * LONGEST
-"""Seconds of scores on each side of a second that can decide about it: an event may need that many segments and hold that long a pause."""
 
 
 def explain(
@@ -83,8 +80,9 @@ async def _run(settings: Settings, at_s: float) -> dict[str, object]:
     """Run the file up to the last second that can matter."""
     from streamav import app
 
-    one = settings.source.model_copy(update={"duration_s": at_s + _AROUND_S})
-    alone = settings.model_copy(update={"source": one, "sources": (), "mqtt": None, "jsonl": None})
+    one = settings.source.model_copy(update={"duration_s": at_s + AROUND_S})
+    nothing = {"mqtt": None, "jsonl": None, "view": ViewSettings(), "http": HttpSettings(), "clips": ClipSettings()}
+    alone = settings.model_copy(update={"source": one, "sources": (), **nothing})
     collector = _Collector()
     application = app.build(alone, [collector])
     await app.run(application)
@@ -101,6 +99,7 @@ def _of_journal(settings: Settings, at: str, name: str | None) -> dict[str, obje
 
     path = journal_path(settings.state_dir)
     at_s = read_time("--at", at, time.time()) or 0.0
+    bundle = choose_bundle(settings.model.name, settings.model.weights_dir).bundle
     try:
         with History(path) as history:
             sources = history.sources()
@@ -108,24 +107,16 @@ def _of_journal(settings: Settings, at: str, name: str | None) -> dict[str, obje
                 msg = f"--id must name one of the sources in the journal ({', '.join(sources) or 'it is empty'}), got none"
                 raise SettingsError(msg)
             source = name or sources[0]
-            scores = history.scores(source, at_s - _AROUND_S, at_s + _AROUND_S)
-            events = history.events(at_s - 2 * LONGEST_COOLDOWN_S, at_s + 1.0, source)
+            found = explain_moment(
+                history, source, at_s, lambda names: _labels_of(settings, bundle, source, names), bundle.card.visual.grid
+            )
     except (sqlite3.Error, OSError) as exc:
         msg = f"the journal {path} cannot be read: {exc}"
         raise SettingsError(msg) from None
-    bundle = choose_bundle(settings.model.name, settings.model.weights_dir).bundle
-    here = next((one for one in scores if 0 <= at_s * _NS - one.epoch_ns - one.start_ns < _NS), None)
-    epoch_ns = 0 if here is None else here.epoch_ns
-    run = [one for one in scores if here is not None and one.epoch_ns == epoch_ns and one.labels.keys() == here.labels.keys()]
-    labels = () if here is None else _labels_of(settings, bundle, source, tuple(here.labels))
-    ended_ns = _ended(events, run[0].start_ns + epoch_ns) if run else {}
-    around = Surroundings(grid=(bundle.card.visual.grid,) * 2, ended_ns={label: end - epoch_ns for label, end in ended_ns.items()})
-    found = why(run, round(at_s * _NS) - epoch_ns, labels, around)
-    covering = [one for one in events if _covers(one, one["start_ts"], at_s)]
-    return {**found, "source": source, "model": bundle.card.name, "events": [_outline(one) for one in covering]}
+    return {**found, "model": bundle.card.name}
 
 
-def _labels_of(settings: Settings, bundle: Bundle, source: str, names: tuple[str, ...]) -> tuple[LabelOptions, ...]:
+def _labels_of(settings: Settings, bundle: Bundle, source: str, names: Sequence[str]) -> tuple[LabelOptions, ...]:
     """Return how the labels of stored scores become events now: by the settings of the source, and by its kept changes.
 
     Raises:
@@ -138,20 +129,6 @@ def _labels_of(settings: Settings, bundle: Bundle, source: str, names: tuple[str
     controls = app.source_controls(settings, table, bundle.card, keep=True)
     detection = controls.plan(source if source in controls.sources else controls.sources[0]).detection
     return app.label_options(bundle.card, detection, table.choose(names))
-
-
-def _ended(events: Sequence[dict[str, Any]], before_ns: int) -> dict[str, int]:
-    """Return label -> UTC of the end of its last confirmed event before a time, ns since 1970."""
-    ends = [(one["label"], round(one["end_ts"] * _NS)) for one in events if one["confirmed"] and one["end_ts"] is not None]
-    return {label: end for label, end in sorted(ends, key=lambda one: one[1]) if end <= before_ns}
-
-
-def _covers(event: dict[str, Any], start: Any, at_s: float) -> bool:  # noqa: ANN401 - a number of the message
-    return bool(start <= at_s < start + event["duration_s"])
-
-
-def _outline(event: dict[str, Any]) -> dict[str, object]:
-    return {key: event[key] for key in ("id", "label", "media_start_s", "duration_s", "top_score", "confirmed", "end_reason")}
 
 
 class _Collector:
