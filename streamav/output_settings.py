@@ -81,7 +81,7 @@ class BackoffSettings(Options):
     min_s: Annotated[float, Field(gt=0.0)] = 1.0
     """Bound of the first pause, s; each pause is drawn from 0 to its bound, and the bound doubles."""
     max_s: Annotated[float, Field(gt=0.0)] = 4.0
-    """Largest bound of a pause, s. Short: a broker that is back is used again within 5 s, and one attempt every 2 s on average is no load."""
+    """Largest bound of a pause, s. Short: a broker that is back is used again within 5 s. One attempt every 2 s is no load."""
     refused_s: Annotated[float, Field(gt=0.0)] = 60.0
     """Pause after a refusal that a new attempt does not solve, such as a wrong password."""
 
