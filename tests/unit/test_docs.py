@@ -63,11 +63,15 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def _commands(page: Path) -> list[str]:
     """Return the command lines of `streamav` in the code blocks of a page, continued lines joined."""
     found: list[str] = []
-    for block in re.findall(r"```(?:sh|bash|text|)\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            match = re.match(r"\s*(?:\$ )?(?:\.venv/bin/)?(streamav [a-z].*)", line)
-            if match is not None:
-                found.append(re.split(r"\s+# |\s+#$|[|;>]", match[1])[0])
+    language: str | None = None
+    """The language of the block that the line is in; None outside."""
+    for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+        fence = re.match(r" *```(\w*)", line)
+        if fence is not None:
+            language = fence[1] if language is None else None
+        match = re.match(r"\s*(?:\$ )?(?:\.venv/bin/)?(streamav [a-z].*)", line)
+        if match is not None and language in {"", "sh", "bash", "text"}:
+            found.append(re.split(r"\s+# |\s+#$|[|;>]", match[1])[0])
     return found
 
 
