@@ -16,6 +16,7 @@ from streamav.output_settings import (
     NUMBER_AS_TEXT,
     BackoffSettings,
     ClipSettings,
+    HttpSettings,
     JournalSettings,
     MqttSettings,
     Options,
@@ -36,6 +37,7 @@ __all__ = [
     "ClipSettings",
     "DetectionSettings",
     "EngineChoice",
+    "HttpSettings",
     "JournalSettings",
     "LabelSettings",
     "ModelSettings",
@@ -211,6 +213,7 @@ class Settings(Options):
     clips: ClipSettings = ClipSettings()
     mqtt: MqttSettings | None = None
     view: ViewSettings = ViewSettings()
+    http: HttpSettings = HttpSettings()
     journal: JournalSettings = JournalSettings()
     jsonl: str | None = None
     """File for events, one JSON object a line; "-" for standard output."""

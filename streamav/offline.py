@@ -76,6 +76,8 @@ class FoundEvents:
     """Number of segments."""
     events: dict[int, list[Event]]
     """By latency, in segments: the last message of each event, in the order in which the events ended."""
+    scores: dict[int, NDArray[np.float32]]
+    """By latency: the final probabilities of every segment, shape (S, columns + 1), background last."""
 
 
 class OfflineRun:
@@ -122,7 +124,7 @@ class OfflineRun:
         for window in self._windows(path, on_features):
             keep(aggregation.push(window))
         keep(aggregation.close())
-        return np.stack(rows) if rows else np.zeros((0, len(self._card.classes) + 1), dtype=np.float32)
+        return _stacked(rows, self._card)
 
     def events(
         self,
@@ -150,7 +152,8 @@ class OfflineRun:
             seconds = window.first_index + len(window.levels_dbfs)
             for follower in followers.values():
                 follower.push(window)
-        return FoundEvents(seconds, {latency: follower.close() for latency, follower in followers.items()})
+        events = {latency: follower.close() for latency, follower in followers.items()}
+        return FoundEvents(seconds, events, {latency: _stacked(one.rows, self._card) for latency, one in followers.items()})
 
     def _windows(self, path: str, on_features: Callable[[SegmentFeatures], object] | None = None) -> Iterator[WindowScores]:
         """Yield the scores of every window of a file, and of the short windows at its beginning, as in a live run."""
@@ -173,17 +176,26 @@ class _Follower:
         self._aggregation = aggregation
         self._tracker = tracker
         self._ended: list[Event] = []
+        self.rows: list[NDArray[np.float32]] = []
+        """Final probabilities of the segments so far."""
 
     def push(self, window: WindowScores) -> None:
-        self._keep(self._tracker.push(self._aggregation.push(window)))
+        scores = self._aggregation.push(window)
+        self._keep(scores, self._tracker.push(scores))
 
     def close(self) -> list[Event]:
         """End all events and return the confirmed ones."""
-        self._keep(self._tracker.close(self._aggregation.close()))
+        scores = self._aggregation.close()
+        self._keep(scores, self._tracker.close(scores))
         return self._ended
 
-    def _keep(self, events: Sequence[Event]) -> None:
+    def _keep(self, scores: Sequence[SegmentScores], events: Sequence[Event]) -> None:
+        self.rows += [one.class_probabilities for one in scores if one.final]
         self._ended += [event for event in events if event.phase is EventPhase.END and event.confirmed]
+
+
+def _stacked(rows: Sequence[NDArray[np.float32]], card: ModelCard) -> NDArray[np.float32]:
+    return np.stack(rows) if rows else np.zeros((0, len(card.classes) + 1), dtype=np.float32)
 
 
 def segments_of(uri: str, card: ModelCard, frames_per_second: int) -> Iterator[Segment]:

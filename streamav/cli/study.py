@@ -49,7 +49,7 @@ def study(
 
     from streamav.errors import SettingsError
     from streamav.training.data.folder import AveOptions, open_ave
-    from streamav.training.experiments.study import ROWS, Study, run_study, study_table
+    from streamav.training.experiments.study import ROWS, Study, run_study, study_table, write_study
     from streamav.training.starter.components import components_of, shortened
     from streamav.training.streams.judge import StreamPlan
 
@@ -73,7 +73,7 @@ def study(
         results = run_study(shared, chosen, out, _told(show, len(chosen)))
     command = "streamav " + shlex.join(sys.argv[1:])
     table = study_table(results)
-    (out / "study.md").write_text(f"Made by `{command}`; mean ± standard deviation over {seeds} seeds.\n\n{table}", encoding="utf-8")
+    write_study(out, results, command, seeds)
     typer.echo(json.dumps({"command": command, "rows": results}, indent=1) + "\n" if as_json else table, nl=False)
 
 

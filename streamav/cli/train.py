@@ -51,7 +51,7 @@ def train(
     loss: Annotated[
         str | None, typer.Option(help="Loss: npf, ce, ce_avps, bce, smooth, soft_margin or cmbs; default: the one of the network.")
     ] = None,
-    table: Annotated[Literal["III", "IV", "V"] | None, typer.Option(help="Train every row of this table of the paper.")] = None,
+    table: Annotated[Literal["I", "III", "IV", "V"] | None, typer.Option(help="Train every row of this table of the paper.")] = None,
     compatible: Annotated[
         bool, typer.Option("--compatible/--corrected", help="Compute as the authors' code does, with its bugs, or as the paper describes.")
     ] = False,

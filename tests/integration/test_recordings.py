@@ -14,6 +14,7 @@ from streamav.bundle.store import copy_bundle
 from streamav.cli import main
 from streamav.config import DetectionSettings, ModelSettings
 from streamav.engines import open_engine
+from streamav.evaluation.predictions import read_predictions
 from streamav.protocols import Engine
 from streamav.thresholds import PartialThresholds
 
@@ -85,3 +86,26 @@ def test_a_folder_of_background_needs_no_labels(folder: Path, model: Path, capsy
     assert "| bark | 0 | - | - |" in printed.out
     assert "| always background | - | - | - | 0 |" in printed.out
     assert "do not score classes of their own" in printed.err
+
+
+def test_predictions_and_two_models_on_recordings(
+    folder: Path, model: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--predictions holds every second with its whole truth, as many right as the report says; compare runs two models on the folder."""
+    file = tmp_path / "p.csv"
+    options = ["--model", str(model), "--engine", "torch"]
+    assert main(["recordings", str(folder), *options, "--predictions", str(file), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    said = read_predictions(file)
+    assert (said.clips, said.lengths.tolist(), said.groups) == (("long.mkv", "short.mkv"), [14, 6], ("one", "two"))
+    assert said.labels == (*load_bundle(model).card.slugs, "violin")
+    assert (said.truth[:5] == 0).all()
+    assert (said.truth[6:9] == 3).all()
+    assert said.probabilities is not None
+    assert (said.probabilities[:, 3] == 0).all()
+    known = said.truth != 3
+    right = report["answers"][0]["seconds_right"]["part"]
+    assert right - 3 <= ((said.truth == said.decided) & known).sum() <= right
+    assert main(["compare", str(model), str(tiny_bundle), "--data", str(folder), "--engine", "torch", "--draws", "200", "--json"]) == 0
+    tree = json.loads(capsys.readouterr().out)
+    assert (tree["first"], tree["second"], tree["segments"]) == ("noisy", "tiny", 20)

@@ -19,6 +19,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("exam
 HOSTS = {
     "arxiv.org",
     "docs.ray.io",
+    "drive.google.com",
     "github.com",
     "keepachangelog.com",
     "semver.org",
