@@ -144,7 +144,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
 
     mqtt = mqtt_sink(settings, model, setups)
     history = journal_sink(settings, model) if journal else None
-    page = live_page(settings, model, setups, card)
+    page = live_page(settings, model, setups, card, history, mqtt)
     api = http_api(settings, model, setups, lambda: made[0].idle_s if made else 0.0, history, mqtt)
     named = [*file_sinks(settings, model, stop, rings), history, mqtt, *sinks, page, api]
     takers: list[Sink] = [one for one in named if one is not None]
