@@ -53,8 +53,11 @@ class TlsSettings(Options):
     """TLS of the MQTT connection."""
 
     ca: Path | None = None
+    """Certificates (PEM) of the authorities that are trusted; None for the system's."""
     cert: Path | None = None
+    """Our own certificate (PEM), where the broker asks for one."""
     key: Path | None = None
+    """Private key (PEM) of our own certificate."""
     insecure: bool = False
     """True disables the check of the host name; a warning is logged at every start."""
 
@@ -70,15 +73,18 @@ class OutboxSettings(Options):
     """Limits of the messages that wait while the broker is away."""
 
     messages: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Most messages."""
     bytes: Annotated[int, Field(ge=1_000, le=1 << 40)] = 16_000_000
+    """Most bytes of all messages together."""
 
 
 class BackoffSettings(Options):
     """Pause between attempts to connect: exponential with full jitter."""
 
     min_s: Annotated[float, Field(gt=0.0)] = 1.0
+    """Bound of the first pause, s; each pause is drawn from 0 to its bound, and the bound doubles."""
     max_s: Annotated[float, Field(gt=0.0)] = 4.0
-    """Short, so that a broker that is back is used again within 5 s. One attempt every 2 s on average is no load."""
+    """Largest bound of a pause, s. A broker that is back is used again within 5 s; one attempt every 2 s on average is no load."""
     refused_s: Annotated[float, Field(gt=0.0)] = 60.0
     """Pause after a refusal that a new attempt does not solve, such as a wrong password."""
 
@@ -87,6 +93,7 @@ class MqttSettings(Options):
     """The broker, and what is published to it (MQTT contract, section 13)."""
 
     host: str
+    """Name or IP address of the broker."""
     port: Annotated[int, Field(ge=1, le=65535)] = PLAIN_PORT
     """Default: 8883 with TLS, 1883 without."""
     base: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]+(/[a-zA-Z0-9_-]+)*$")] = "streamav"
@@ -94,12 +101,17 @@ class MqttSettings(Options):
     client_id: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")] | None = None
     """None: a client id is made once and kept."""
     username: str | None = None
+    """Name to log in with."""
     password: SecretStr | None = None
     """Read only from the environment (STREAMAV_MQTT_PASSWORD) or a file, never from the command line."""
     password_file: Path | None = None
+    """File that holds the password."""
     protocol: Annotated[Literal["3.1.1", "5"], NUMBER_AS_TEXT] = "5"
+    """Version of MQTT."""
     keepalive_s: Annotated[int, Field(ge=2, le=3600)] = 30
+    """Longest silence before the connection is checked, s."""
     timeout_s: Annotated[float, Field(gt=0.0, le=120.0)] = 10.0
+    """How long an answer of the broker is waited for, s."""
     provisional: bool = True
     """False: an event is published only after it is confirmed."""
     scores: bool = False
@@ -150,6 +162,7 @@ class AccessSettings(Options):
     token: SecretStr | None = None
     """What a visitor must enter. Read only from the environment (STREAMAV_<SECTION>_TOKEN) or a file, never from the command line."""
     token_file: Path | None = None
+    """File that holds the token."""
     cert: Path | None = None
     """Certificate (PEM) for TLS."""
     key: Path | None = None
@@ -257,6 +270,7 @@ class JournalSettings(Options):
     """The journal: events of all runs, and the scores of each segment, for `streamav events` and `streamav explain`."""
 
     enabled: bool = True
+    """False: no journal is written."""
     scores: bool = True
     """False: only events are kept. Scores take about 10 MB a day for each source."""
     days: Annotated[float, Field(gt=0.0, le=36_500.0)] = 30.0

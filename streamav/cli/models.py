@@ -14,6 +14,7 @@ import typer
 
 from streamav.cli.model_info import info_lines
 from streamav.cli.model_options import WeightsOption
+from streamav.cli.progress import progress
 from streamav.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def pull(
         raise ModelError(msg)
     done: list[dict[str, object]] = []
     for entry in entries:
-        path = _pull_one(entry, source, folder, quiet=as_json)
+        path = _pull_one(entry, source, folder)
         load_encoder(entry.network, path)
         done.append({"network": entry.network, "path": str(path), "bytes": path.stat().st_size, "licence": entry.licence})
     if as_json:
@@ -195,17 +196,16 @@ def _export_onnx(bundle: Bundle, folder: Path, weights: Path | None, *, force: b
     _say(f"{folder}: largest relative error against torch {max(one.error for one in made):.1e}; examples/onnx_runtime.py runs it")
 
 
-def _pull_one(entry: PublicFile, source: str | None, folder: Path | None, *, quiet: bool) -> Path:
-    """Fetch one file with a progress bar on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
+def _pull_one(entry: PublicFile, source: str | None, folder: Path | None) -> Path:
+    """Fetch one file and show the progress."""
     from streamav.bundle.pull import pull as fetch
 
-    columns = (TextColumn(entry.network), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
-        task = bar.add_task(entry.network, total=None)
-        return fetch(entry, source=source, folder=folder, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    with progress(entry.network) as show:
+
+        def told(done: int, total: int | None) -> None:
+            show(done, total, f"{done / 1e6:.1f} MB" + ("" if total is None else f" of {total / 1e6:.1f} MB"))
+
+        return fetch(entry, source=source, folder=folder, progress=told)
 
 
 def _check_networks(bundle: Bundle, folder: Path | None) -> list[str]:

@@ -15,6 +15,7 @@ import typer
 from streamav.bundle import AUTO, choose_bundle
 from streamav.cli.model_options import EngineOption, PrecisionOption, WeightsOption
 from streamav.cli.predicting import check_predictions_file, of_recordings
+from streamav.cli.progress import progress
 from streamav.config import DetectionSettings, ModelSettings
 from streamav.errors import DataError, SettingsError
 from streamav.evaluation.counting import said_events
@@ -198,12 +199,11 @@ def _span(event: Event) -> Span:
 
 
 def _shown(known: Sequence[JudgedRecording]) -> Iterator[JudgedRecording]:
-    """Yield the recordings with a progress bar on standard error, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    yield from track(known, "recordings", console=console, disable=not console.is_terminal)
+    """Yield the recordings and show the progress."""
+    with progress("recordings") as show:
+        for number, one in enumerate(known):
+            show(number, len(known), one.file)
+            yield one
 
 
 def _compared(untrained: _Untrained | None, *, wanted: bool) -> Iterable[tuple[str, tuple[Span, ...]]]:
