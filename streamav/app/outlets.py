@@ -95,6 +95,7 @@ def live_page(
         model,
         subjects(setups, card),
         further=lambda moments, tokens: review_routes(Desk(answers), moments, tokens),
+        offers={"changes": answers.change is not None, "journal": answers.journal is not None},
         broker=lambda: None if mqtt is None else broker_state(mqtt.counters),
     )
 

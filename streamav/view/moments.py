@@ -85,10 +85,10 @@ class Moments:
         found: list[Second] = []
         for index in range(max(0, first), last):
             second = kept.get(index)
-            if second is None:
-                found.clear()
-            else:
+            if second is not None:
                 found.append(second)
+            elif index <= (self.newest(source) or 0):
+                found.clear()
         return tuple(found)
 
     def newest(self, source: str) -> int | None:
@@ -103,7 +103,7 @@ def small_mp4(seconds: Sequence[Second]) -> bytes:
 
     content = io.BytesIO()
     rate = max(len(second.pictures) for second in seconds)
-    with av.open(content, "w", format="mp4", options={"movflags": "+faststart"}) as file:
+    with av.open(content, "w", format="mp4") as file:  # "faststart" would open the file again, which memory cannot
         video = file.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "20"})
         audio = file.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono")
         first = _decoded(seconds[0].pictures[0])

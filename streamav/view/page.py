@@ -21,7 +21,7 @@ from streamav.web import Tokens, WebServer, need_packages
 from streamav.web.server import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from streamav.config import ViewSettings
     from streamav.publish.message import ModelEntry
@@ -71,6 +71,7 @@ class LivePage:
         subjects: Sequence[Subject],
         *,
         further: Callable[[Moments, Tokens], Sequence[Any]] | None = None,
+        offers: Mapping[str, bool] | None = None,
         broker: Callable[[], dict[str, Any] | None] = lambda: None,
     ) -> None:
         """Read the token and take the port, so that a mistake shows before the run begins.
@@ -80,6 +81,7 @@ class LivePage:
             model: returns which model and backend compute at the moment.
             subjects: one for each source.
             further: returns further routes of the page, for what a viewer may ask and say; None for none.
+            offers: what these routes offer, for the hello: "changes", "journal".
             broker: returns the state of the broker with what to do, or None without a broker.
 
         Raises:
@@ -105,6 +107,7 @@ class LivePage:
             key=settings.key,
         )
         self._broker = broker
+        self._offers = {"review": further is not None, **(offers or {})}
         self._told_broker: dict[str, Any] | None = None
         tokens = Tokens(settings.secret())
         routes = () if further is None else further(self._board.moments, tokens)
@@ -212,5 +215,6 @@ class LivePage:
                 "engine": model.backend,
                 "kept": kept_turns(len(self._subjects)),
                 "sources": [asdict(one) for one in self._subjects],
+                **self._offers,
             }
         )
