@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from streamav.bundle import Bundle, ModelCard
     from streamav.clips import PacketRing
     from streamav.clock import Clock
-    from streamav.config import OneOfSources, Settings
+    from streamav.config import CaptureSettings, OneOfSources, Settings
     from streamav.control import Controls, SourcePlan
     from streamav.evidence import LabelEvidence
     from streamav.localizer import Head
@@ -194,7 +194,8 @@ def _setup(
 ) -> SourceSetup:
     """Build one source and its options. Where there are several sources, an error names the source."""
     with named(one, settings):
-        source = given or open_source(one, one.capture, picture=card.visual.picture, frames_per_second=frames_per_second, tap=ring)
+        capture = _patient(one.capture, settings)
+        source = given or open_source(one, capture, picture=card.visual.picture, frames_per_second=frames_per_second, tap=ring)
     return SourceSetup(
         id=one.id,
         source=source,
@@ -205,6 +206,13 @@ def _setup(
         paced=source.live or one.speed == "1",
         duration_s=one.duration_s,
     )
+
+
+def _patient(capture: CaptureSettings, settings: Settings) -> CaptureSettings:
+    """Return the settings of capture, decided whether a source that is dead at the start is waited for."""
+    if capture.retry_start is not None:
+        return capture
+    return capture.model_copy(update={"retry_start": len(settings.sources) > 1})
 
 
 def localizer_head(card: ModelCard) -> Head:
