@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from streamav.bundle import ModelCard
     from streamav.clips import PacketRing
     from streamav.config import Settings
+    from streamav.control import Controls
     from streamav.pipeline import SourceSetup
     from streamav.protocols import Sink
     from streamav.publish import ModelEntry
@@ -54,14 +55,14 @@ def journal_sink(settings: Settings, model: Callable[[], ModelEntry]) -> Journal
     return JournalSink(journal_path(settings.state_dir), settings.journal, model)
 
 
-def mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup]) -> MqttSink | None:
+def mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], controls: Controls) -> MqttSink | None:
     """Build the client of the broker, or return None when no broker is set."""
     if settings.mqtt is None:
         return None
     from streamav.publish.mqtt import MqttIdentity, MqttSink
 
-    sources = {setup.id: [label.label for label in setup.labels] for setup in setups}
-    return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources), settings.state_dir)
+    sources = {source: list(controls.labels(source)) for source in controls.sources}
+    return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources, controls=controls), settings.state_dir)
 
 
 def live_page(
@@ -69,8 +70,9 @@ def live_page(
     model: Callable[[], ModelEntry],
     setups: Sequence[SourceSetup],
     card: ModelCard,
-    journal: JournalSink | None = None,
-    mqtt: MqttSink | None = None,
+    controls: Controls,
+    journal: JournalSink | None,
+    mqtt: MqttSink | None,
 ) -> LivePage | None:
     """Build the live page, or return None when nobody asks for it; its packages are an extra, and are loaded only here."""
     if not settings.view.enabled:
@@ -81,23 +83,27 @@ def live_page(
     from streamav.view import LivePage
 
     def thresholds(source: str) -> dict[str, Thresholds]:
-        return {one.label: one.thresholds for setup in setups if setup.id == source for one in setup.labels}
+        return {one.label: one.thresholds for one in controls.plan(source).labels}
 
     answers = Answers(
         thresholds=thresholds,
-        why=lambda history, source, at_s: explain_moment(history, source, at_s, thresholds(source)),
+        why=lambda history, source, at_s: explain_moment(history, source, at_s, lambda _: controls.plan(source).labels, card.visual.grid),
         reviewed=Reviewed((settings.state_dir or default_state_dir()) / "reviewed"),
         journal=None if journal is None else journal.path,
         clips=settings.clips.dir,
+        change=controls.change,
+        zones=lambda source: controls.plan(source).detection.zones,
     )
-    return LivePage(
+    page = LivePage(
         settings.view,
         model,
         subjects(setups, card),
         further=lambda moments, tokens: review_routes(Desk(answers), moments, tokens),
-        offers={"changes": answers.change is not None, "journal": answers.journal is not None},
+        offers={"changes": True, "journal": answers.journal is not None},
         broker=lambda: None if mqtt is None else broker_state(mqtt.counters),
     )
+    controls.listen(lambda plan: page.changed(plan.source, thresholds(plan.source)))
+    return page
 
 
 def subjects(setups: Sequence[SourceSetup], card: ModelCard) -> list[Subject]:
@@ -121,6 +127,7 @@ def http_api(
     settings: Settings,
     model: Callable[[], ModelEntry],
     setups: Sequence[SourceSetup],
+    controls: Controls,
     idle_s: Callable[[], float],
     journal: JournalSink | None,
     mqtt: MqttSink | None,
@@ -136,7 +143,7 @@ def http_api(
             id=setup.id,
             live=setup.source.live,
             latency_segments=setup.latency_segments,
-            thresholds=lambda: {one.label: one.thresholds for one in setup.labels},
+            labels=lambda: controls.plan(setup.id).labels,
         )
 
     facts = Facts(
