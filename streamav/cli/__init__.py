@@ -45,6 +45,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "subscribe": Command("streamav.cli.subscribe", "subscribe", "Print the events that an MQTT broker delivers."),
     "events": Command("streamav.cli.events", "events", "Ask the journal what happened."),
     "explain": Command("streamav.cli.explain", "explain", "Say why a second did or did not become an event."),
+    "changes": Command("streamav.cli.changes", "changes", "Show what MQTT commands and the HTTP API have changed, or take it back."),
     "mqtt": Command("streamav.cli.mqtt", "app", "Clear what an MQTT broker keeps; print the schema of events."),
     "devices": Command("streamav.cli.devices", "devices", "List cameras and microphones."),
     "doctor": Command("streamav.cli.doctor", "doctor", "Check whether a run would work, and say what to do."),
