@@ -31,10 +31,11 @@ from streamav.redaction import has_secret
 from streamav.support.kept_log import KeptLog
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
+    from streamav.app import Application, Reload
     from streamav.config import Settings
     from streamav.pipeline import RunSummary
     from streamav.protocols import Engine, Sink
@@ -135,8 +136,9 @@ def run(
     options for one source are then refused.
 
     The broker's password comes from STREAMAV_MQTT_PASSWORD or from a file (mqtt.password_file). Ctrl-C or SIGTERM ends open
-    events, then the run; a second one ends the run at once. Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker (also
-    when messages stay undelivered at the end), 6 engine, 130 Ctrl-C.
+    events, then the run; a second one ends the run at once. With --config and without a terminal, SIGHUP reads the file again
+    (docs/operations.md). Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker (also when messages stay undelivered at the
+    end), 6 engine, 130 Ctrl-C.
     """
     began_s = time.monotonic()
     console = set_up_logging(verbose=verbose, form=log_format or "auto")
@@ -177,7 +179,8 @@ def run(
             "put the address into STREAMAV_SOURCE_URI, or into the file of --config"
         )
     with KeptLog(settings.state_dir or default_state_dir()) if settings.log.keep else nullcontext():
-        code = _run(settings, console, report, verbose=verbose, began_s=began_s)
+        read = None if config is None else lambda: load_settings(config, overrides or (), options=options)
+        code = _run(settings, console, report, read, verbose=verbose, began_s=began_s)
     raise typer.Exit(code)
 
 
@@ -227,8 +230,10 @@ def settings_of(
     return tree
 
 
-def _run(settings: Settings, console: Console, report: Path | None, *, verbose: bool, began_s: float) -> int:
-    """Build the run, run it, and print its summary; return the exit status."""
+def _run(
+    settings: Settings, console: Console, report: Path | None, read: Callable[[], Settings] | None, *, verbose: bool, began_s: float
+) -> int:
+    """Build the run, run it, and print its summary; return the exit status. *read* reads a file of settings again."""
     from streamav import app
 
     told: Sink = LogSink(updates=verbose) if settings.log.format == "json" else ConsoleSink(console, updates=verbose)
@@ -256,7 +261,7 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
         console.print("ending the run; a second signal ends it at once")
 
     try:
-        asyncio.run(app.run(application, on_interrupt=note))
+        asyncio.run(app.run(application, on_interrupt=note, reload=_reload(read, settings, application)))
     finally:  # a failed source ends the run with its error; the summary is printed all the same
         summary = application.pipeline.summary
         if summary is not None and (summary.media_s or not _failed(summary)):
@@ -266,6 +271,15 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
     if application.shortfall is not None:
         console.print(f"{application.shortfall}; exit status {BrokerError.exit_code}", highlight=False)
     return _INTERRUPTED if signal.SIGINT in asked else 0 if application.shortfall is None else BrokerError.exit_code
+
+
+def _reload(read: Callable[[], Settings] | None, settings: Settings, application: Application) -> Reload | None:
+    """Return what SIGHUP does where a file of settings is used and no terminal can be gone; None where SIGHUP ends the run."""
+    from streamav import app
+
+    if read is None or app.has_terminal():
+        return None
+    return app.Reload(read, settings, application.controls)
 
 
 def _check_named(settings: Settings) -> None:
