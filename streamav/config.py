@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from streamav.detection_settings import ClassSettings, DetectionSettings
 from streamav.files import NAME_SIZE, SLUG_SIZE
 from streamav.output_settings import (
     NUMBER_AS_TEXT,
@@ -18,6 +19,7 @@ from streamav.output_settings import (
     ClipSettings,
     HttpSettings,
     JournalSettings,
+    LogSettings,
     MqttSettings,
     Options,
     OutboxSettings,
@@ -25,7 +27,6 @@ from streamav.output_settings import (
     ViewSettings,
     only_this_machine,
 )
-from streamav.thresholds import PartialThresholds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,7 @@ __all__ = [
     "HttpSettings",
     "JournalSettings",
     "LabelSettings",
+    "LogSettings",
     "ModelSettings",
     "MqttSettings",
     "OneOfSources",
@@ -57,7 +59,7 @@ LabelSlug = Annotated[str, Field(pattern=rf"^[a-z0-9_]{{1,{SLUG_SIZE}}}$")]
 """A label in topics and events."""
 SOURCE_ID_PATTERN = r"^[a-zA-Z0-9_-]{1,64}$"
 """One topic level of the MQTT contract (section 2, topic names)."""
-RESERVED_SOURCE_IDS = frozenset({"status", "info", "stats", "doctor"})
+RESERVED_SOURCE_IDS = frozenset({"status", "info", "stats", "doctor", "answer", "restate"})
 """Words that are topics of the service itself (MQTT contract, section 1)."""
 MOST_SOURCES = 64
 """Most sources of one process (our choice: more than any machine that we measured could carry)."""
@@ -71,8 +73,6 @@ EngineChoice = Literal["auto", "torch", "cpu", "cuda", "tensorrt"]
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 _ONE_OR_MORE = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 """Reads one name without brackets; names of classes hold commas, so a text is not split."""
-_WORDS = BeforeValidator(lambda value: tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else value)
-"""Reads words between commas."""
 
 
 class SourceSettings(Options):
@@ -147,13 +147,6 @@ class ModelSettings(Options):
     """How long a finished segment waits for other sources' segments that are due, to run as one batch (ms); 0 for no wait."""
 
 
-class ClassSettings(PartialThresholds):
-    """What differs for one class; None means: the value of `detection`, or of the model card."""
-
-    enabled: bool = True
-    """False: this class makes no events."""
-
-
 class LabelSettings(Options):
     """One `[labels.SLUG]` table: a label by names of classes, without training. A label of the model with this slug is replaced."""
 
@@ -175,18 +168,6 @@ class LabelSettings(Options):
             msg = 'a label of kind "audio-visual" must have hear and see, got no see; name what is seen, or write kind = "sound"'
             raise ValueError(msg)
         return self
-
-
-class DetectionSettings(PartialThresholds):
-    """How scores become events; None means: the value of the model card."""
-
-    labels: Annotated[tuple[str, ...], _WORDS, Field(min_length=1)] | None = None
-    """Presets (home, ave28, all24; model for the model's own) and single labels. Where only presets are named, labels by definition
-    (`labels`) join them; where single labels are named, exactly these are used. None: home for cameras and network streams, else model."""
-    latency_segments: Annotated[int, Field(ge=1, le=10)] | None = None
-    """Latency L: a segment is final once L windows have scored it, L seconds after its start (MQTT contract, section 5.3)."""
-    classes: dict[str, ClassSettings] = Field(default_factory=dict)
-    """Settings of single classes, by label."""
 
 
 class OneOfSources(SourceSettings):
@@ -215,6 +196,7 @@ class Settings(Options):
     view: ViewSettings = ViewSettings()
     http: HttpSettings = HttpSettings()
     journal: JournalSettings = JournalSettings()
+    log: LogSettings = LogSettings()
     jsonl: str | None = None
     """File for events, one JSON object a line; "-" for standard output."""
     state_dir: Path | None = None

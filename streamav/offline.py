@@ -16,7 +16,7 @@ from streamav.capture.address import is_network
 from streamav.capture.open import open_source
 from streamav.config import CaptureSettings, SourceSettings
 from streamav.engines import open_engine
-from streamav.errors import DataError
+from streamav.errors import CaptureError, DataError
 from streamav.evidence import evidence_of
 from streamav.features.extractor import SegmentExtractor
 from streamav.files import MEDIA_SUFFIXES
@@ -38,7 +38,12 @@ if TYPE_CHECKING:
     from streamav.tracker import LabelOptions
     from streamav.types import Event, Segment, SegmentFeatures, SegmentScores, WindowScores
 
-__all__ = ["FoundEvents", "OfflineRun", "find_recordings", "recordings_in", "segments_of"]
+__all__ = ["FoundEvents", "OfflineRun", "check_readable", "find_recordings", "recordings_in", "segments_of"]
+
+_CHECKED = 32
+"""Height and width of the pictures that are read only to see whether a recording can be read, pixels."""
+_MOST_NAMED = 10
+"""Most damaged recordings that an error names."""
 
 
 def recordings_in(folder: Path) -> list[str]:
@@ -196,6 +201,28 @@ class _Follower:
 
 def _stacked(rows: Sequence[NDArray[np.float32]], card: ModelCard) -> NDArray[np.float32]:
     return np.stack(rows) if rows else np.zeros((0, len(card.classes) + 1), dtype=np.float32)
+
+
+def check_readable(files: Sequence[Path]) -> None:
+    """Open each recording and read its beginning, so that a damaged one ends a long piece of work before it starts.
+
+    Raises:
+        CaptureError: when one cannot be read; the message names the first ten.
+    """
+    problems = []
+    for file in files:
+        source = open_source(
+            SourceSettings(uri=str(file), speed="max"), CaptureSettings(), picture=(_CHECKED, _CHECKED), frames_per_second=1
+        )
+        try:
+            next(iter(source.items()), None)
+        except CaptureError as exc:
+            problems.append(str(exc))
+        finally:
+            source.close()
+    if problems:
+        more = "" if len(problems) <= _MOST_NAMED else f"; and {len(problems) - _MOST_NAMED} more"
+        raise CaptureError("; ".join(problems[:_MOST_NAMED]) + more)
 
 
 def segments_of(uri: str, card: ModelCard, frames_per_second: int) -> Iterator[Segment]:

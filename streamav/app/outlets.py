@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from streamav.bundle import ModelCard
     from streamav.clips import PacketRing
     from streamav.config import Settings
+    from streamav.control import Controls
     from streamav.pipeline import SourceSetup
     from streamav.protocols import Sink
     from streamav.publish import ModelEntry
@@ -53,14 +54,14 @@ def journal_sink(settings: Settings, model: Callable[[], ModelEntry]) -> Journal
     return JournalSink(journal_path(settings.state_dir), settings.journal, model)
 
 
-def mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup]) -> MqttSink | None:
+def mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], controls: Controls) -> MqttSink | None:
     """Build the client of the broker, or return None when no broker is set."""
     if settings.mqtt is None:
         return None
     from streamav.publish.mqtt import MqttIdentity, MqttSink
 
-    sources = {setup.id: [label.label for label in setup.labels] for setup in setups}
-    return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources), settings.state_dir)
+    sources = {source: list(controls.labels(source)) for source in controls.sources}
+    return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources, controls=controls), settings.state_dir)
 
 
 def live_page(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup], card: ModelCard) -> LivePage | None:
@@ -93,6 +94,7 @@ def http_api(
     settings: Settings,
     model: Callable[[], ModelEntry],
     setups: Sequence[SourceSetup],
+    controls: Controls,
     idle_s: Callable[[], float],
     journal: JournalSink | None,
     mqtt: MqttSink | None,
@@ -108,7 +110,7 @@ def http_api(
             id=setup.id,
             live=setup.source.live,
             latency_segments=setup.latency_segments,
-            thresholds=lambda: {one.label: one.thresholds for one in setup.labels},
+            labels=lambda: controls.plan(setup.id).labels,
         )
 
     facts = Facts(

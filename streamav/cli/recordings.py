@@ -77,6 +77,7 @@ def recordings(
     latencies = _latencies(latency)
     check_predictions_file(predictions)
     truths = _background(folder) if background else labelled(folder)
+    _check(folder, truths)
     bundle = choose_bundle(model, weights).bundle
     card = bundle.card
     settings = ModelSettings(name=model, weights_dir=weights, engine=engine, precision=precision)
@@ -141,6 +142,17 @@ def labelled(folder: Path) -> list[JudgedRecording]:
         raise DataError(msg)
     groups, off_screen = read_groups(table), read_off_screen(table)
     return [JudgedRecording(name, groups[name], 0, tuple(truth[name]), (), name in off_screen) for name in sorted(truth)]
+
+
+def _check(folder: Path, truths: Sequence[JudgedRecording]) -> None:
+    """Read the beginning of every recording before the model runs over the first.
+
+    Raises:
+        CaptureError: when one is damaged.
+    """
+    from streamav.offline import check_readable
+
+    check_readable([folder / one.file for one in truths])
 
 
 def _background(folder: Path) -> list[JudgedRecording]:

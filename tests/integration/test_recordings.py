@@ -88,6 +88,18 @@ def test_a_folder_of_background_needs_no_labels(folder: Path, model: Path, capsy
     assert "do not score classes of their own" in printed.err
 
 
+def test_damaged_recordings_are_named_before_the_model_runs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All damaged recordings are named at once, with exit code 3, and before a model is loaded: the model does not even exist."""
+    for name in ("a.mkv", "b.mkv"):
+        (tmp_path / name).write_bytes(b"cut off")
+    (tmp_path / "good.mkv").write_bytes((folder / "short.mkv").read_bytes())
+    assert main(["recordings", str(tmp_path), "--model", str(tmp_path / "none"), "--background"]) == 3
+    err = capsys.readouterr().err
+    assert "a.mkv is not a media file" in err
+    assert "b.mkv is not a media file" in err
+    assert "good.mkv" not in err
+
+
 def test_predictions_and_two_models_on_recordings(
     folder: Path, model: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
