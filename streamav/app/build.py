@@ -146,7 +146,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
 
     mqtt = mqtt_sink(settings, model, controls)
     history = journal_sink(settings, model) if journal else None
-    page = live_page(settings, model, setups, card)
+    page = live_page(settings, model, setups, card, history, mqtt)
     api = http_api(settings, model, setups, controls, lambda: made[0].idle_s if made else 0.0, history, mqtt)
     outlets = [*file_sinks(settings, model, stop, rings), history, mqtt, *sinks, page, api]
     takers: list[Sink] = [one for one in outlets if one is not None]
