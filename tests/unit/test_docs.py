@@ -112,3 +112,11 @@ def test_the_site_is_built_and_needs_no_other_machine(tmp_path: Path) -> None:
         loaded = re.findall(r"<(?:script|img|iframe|source)[^>]*src=\"?((?:https?:)?//[^\" >]+)", text)
         loaded += re.findall(r"<link[^>]*rel=\"?(?:stylesheet|preload|icon)[^>]*href=\"?((?:https?:)?//[^\" >]+)", text)
         assert not loaded, page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_the_torch_that_the_docs_install_is_the_one_that_is_required(page: Path) -> None:
+    """A command that installs torch by hand names the range of pyproject.toml; another version would be replaced at once by 3 GB."""
+    (wanted,) = re.findall(r'^  "(torch>=[^"]*)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    said = re.findall(r"pip install (?:--\S+ )*'?(torch\b[^'` \n]*)", page.read_text(encoding="utf-8"))
+    assert set(said) <= {wanted}
