@@ -65,7 +65,7 @@ bench-train: setup ## time a training step and compare it with plain eager float
 
 docs: setup ## build the site of the documentation in build/site; a wrong link is an error
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "build/site/index.html; with its search: $(BIN)/python -m http.server -b 127.0.0.1 -d build/site"
 
 picture: setup ## photograph the live page on the embedded scene for the README; needs Chromium
