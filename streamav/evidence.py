@@ -37,8 +37,10 @@ __all__ = [
     "ARRAYS",
     "OWN_ARRAY",
     "Column",
+    "EvidenceParts",
     "LabelEvidence",
     "Sensed",
+    "View",
     "competitors",
     "evidence_of",
     "hidden_entries",
@@ -59,14 +61,16 @@ _MOST_CORRECTED = 2.0
 """Bound of a correction, logits: what was learned from a few clips corrects a definition and never overrules it."""
 _FAINT_HEARD, _FAINT_SEEN = 0.01, 0.001
 """Added to class scores before the logarithm in `tones`: below these, how little is scored says nothing."""
-_LEAST_HEARD, _LEAST_SEEN = 1e-6, 1e-7
+LEAST_HEARD, LEAST_SEEN = 1e-6, 1e-7
 """Floors of probabilities before the logarithm; both are below the scores of a class that is absent."""
-_LEAST_ANSWER, _MOST_ANSWER = np.float32(1e-6), 8.0
+LEAST_ANSWER, MOST_ANSWER = np.float32(1e-6), 8.0
 _LEAST_DEVIATION = 0.7
 """Floor of the deviation of `seen`, natural logarithm: rare classes vary little over few reference pictures."""
-_LARGEST_LOGIT = 40.0
+CAUTION = 1.25
+"""The logits of the network's classes are lowered by this where it decides alone."""
+LARGEST_LOGIT = 40.0
 """Bound of a logit before the exponential; e^40 is certain in float32, and sums of many stay finite."""
-_TWO_VIEWS = 1.5
+TWO_VIEWS = 1.5
 """Divisor of the sum of two views of one thing (ImageNet's classes and a probe); between 1 (independent) and 2 (equal)."""
 
 
@@ -100,6 +104,25 @@ class _Label:
     probed: tuple[int, ...]
     """Indices of the bundle's own picture classes."""
     sound: bool
+
+
+class EvidenceParts(NamedTuple):
+    """The parts of the formula, for L + M labels and competitors."""
+
+    card: EvidenceCard
+    arrays: Mapping[str, NDArray[np.float32]]
+    heard: list[tuple[int, ...]]
+    """AudioSet classes of each label."""
+    seen: list[tuple[int, ...]]
+    probed: list[tuple[int, ...]]
+    views: list[tuple[View | None, View | None]]
+    """Mean and deviation of the two views of each label."""
+    offsets: NDArray[np.float32]
+    sound: NDArray[np.bool_]
+    columns: list[int]
+    """Label of each column of the probabilities."""
+    shares: NDArray[np.float64]
+    """Shape (L + M, columns): which labels share the probability of a column."""
 
 
 class LabelEvidence:
@@ -219,7 +242,7 @@ class LabelEvidence:
         Returns:
             Shape (..., columns + 1), 0 to 1: exp(own) / (1 + exp(own) + sum of exp(rivals)), and what no label that is heard and seen has.
         """
-        odds = np.exp(np.clip(logits.astype(np.float64), -_LARGEST_LOGIT, _LARGEST_LOGIT))
+        odds = np.exp(np.clip(logits.astype(np.float64), -LARGEST_LOGIT, LARGEST_LOGIT))
         labels = [column.label for column in self._columns]
         shares = odds[..., labels] / (1.0 + odds @ self._shares)
         # The network decides on drawings for what it was trained for; an own label was learned from pictures as they are.
@@ -240,6 +263,22 @@ class LabelEvidence:
         """Which columns are of labels that are only heard, shape (columns,)."""
         return self._sound[[column.label for column in self._columns]]
 
+    @property
+    def parts(self) -> EvidenceParts:
+        """Everything that the answer is computed from, as plain arrays: for a copy of the formula in another language (ONNX)."""
+        return EvidenceParts(
+            card=self._card,
+            arrays=self._arrays,
+            heard=[one.heard for one in self._labels],
+            seen=[one.seen for one in self._labels],
+            probed=[one.probed for one in self._labels],
+            views=self._views,
+            offsets=self._offsets,
+            sound=self._sound,
+            columns=[one.label for one in self._columns],
+            shares=self._shares,
+        )
+
     def _corrections(self, heard: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float32] | None:
         if not self._own:
             return None
@@ -253,7 +292,7 @@ class LabelEvidence:
         return 0.5 * (1.0 + math.tanh(0.5 * logit))
 
     def _heard(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-        clipped = np.clip(probabilities, _LEAST_HEARD, 1.0 - _LEAST_HEARD)
+        clipped = np.clip(probabilities, LEAST_HEARD, 1.0 - LEAST_HEARD)
         logits = np.log(clipped) - np.log1p(-clipped)
         return np.array([logits[list(label.heard)].max() for label in self._labels], np.float32)
 
@@ -333,10 +372,10 @@ def _shares(columns: Sequence[Column], sound: NDArray[np.bool_]) -> NDArray[np.f
 
 
 def _cautious(network: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the probabilities (..., C + 1) with the logits of classes lowered by 1.25: the network alone is surer than it is right."""
-    classes = network[..., :-1] * np.float32(np.exp(-1.25))
+    """Return the probabilities (..., C + 1) with the logits of classes lowered by CAUTION: the network alone is surer than it is right."""
+    classes = network[..., :-1] * np.float32(np.exp(-CAUTION))
     total = classes.sum(axis=-1, keepdims=True) + network[..., -1:]
-    return np.asarray(np.concatenate([classes, network[..., -1:]], axis=-1) / np.maximum(total, _LEAST_ANSWER), dtype=np.float32)
+    return np.asarray(np.concatenate([classes, network[..., -1:]], axis=-1) / np.maximum(total, LEAST_ANSWER), dtype=np.float32)
 
 
 def competitors() -> tuple[ClassEntry, ...]:
@@ -350,36 +389,38 @@ def defined(file: str) -> tuple[ClassEntry, ...]:
     return tuple(ClassEntry.model_validate({"slug": slug, **values}) for slug, values in definitions(file).items())
 
 
-class _View(NamedTuple):
+class View(NamedTuple):
     """Mean and deviation of one view of a label over the reference segments."""
 
     mean: float
     deviation: float
 
     @classmethod
-    def over(cls, values: NDArray[np.floating]) -> _View:
+    def over(cls, values: NDArray[np.floating]) -> View:
+        """Return the view of values of the reference segments."""
         return cls(float(values.mean()), max(float(values.std()), _LEAST_DEVIATION))
 
     def standard(self, value: float) -> float:
+        """Return a value in deviations from the mean."""
         return (value - self.mean) / self.deviation
 
 
-def _views(label: _Label, seen: NDArray[np.float32], probed: NDArray[np.float32]) -> tuple[_View | None, _View | None]:
-    classes = _View.over(np.log(seen[:, list(label.seen)].sum(axis=1) + _LEAST_SEEN)) if label.seen else None
-    probes = _View.over(probed[:, list(label.probed)].max(axis=1)) if label.probed else None
+def _views(label: _Label, seen: NDArray[np.float32], probed: NDArray[np.float32]) -> tuple[View | None, View | None]:
+    classes = View.over(np.log(seen[:, list(label.seen)].sum(axis=1) + LEAST_SEEN)) if label.seen else None
+    probes = View.over(probed[:, list(label.probed)].max(axis=1)) if label.probed else None
     return classes, probes
 
 
 def _combined(
-    label: _Label, views: tuple[_View | None, _View | None], probabilities: NDArray[np.float32], probed: NDArray[np.float32]
+    label: _Label, views: tuple[View | None, View | None], probabilities: NDArray[np.float32], probed: NDArray[np.float32]
 ) -> float:
     """Return the standard score of a label: of its classes, its probes, or both."""
     found = []
     if views[0] is not None:
-        found.append(views[0].standard(float(np.log(probabilities[list(label.seen)].sum() + _LEAST_SEEN))))
+        found.append(views[0].standard(float(np.log(probabilities[list(label.seen)].sum() + LEAST_SEEN))))
     if views[1] is not None:
         found.append(views[1].standard(float(probed[list(label.probed)].max())))
-    return sum(found) / (_TWO_VIEWS if len(found) > 1 else 1.0)
+    return sum(found) / (TWO_VIEWS if len(found) > 1 else 1.0)
 
 
 def _resolved(label: ClassEntry, probes: Sequence[str]) -> _Label:
@@ -398,8 +439,8 @@ def network_logits(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Beyond 8 the network is sure, and how sure says little.
     """
-    logs = np.log(np.maximum(probabilities, _LEAST_ANSWER))
-    return np.asarray(np.clip(logs[..., :-1] - logs[..., -1:], -_MOST_ANSWER, _MOST_ANSWER), dtype=np.float32)
+    logs = np.log(np.maximum(probabilities, LEAST_ANSWER))
+    return np.asarray(np.clip(logs[..., :-1] - logs[..., -1:], -MOST_ANSWER, MOST_ANSWER), dtype=np.float32)
 
 
 def neighbourhood(window: Sequence[Sensed]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:

@@ -48,6 +48,8 @@ class OwnClips:
     board: Path | None
     """Folder for TensorBoard files; None: write none."""
     command: str
+    as_json: bool
+    """Print the scores as JSON."""
 
 
 def is_own_clips(data: Path) -> bool:

@@ -5,6 +5,8 @@ It shows progress; `streamav.training.clips` does the work.
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from streamav.bundle import Bundle
     from streamav.cli.own_clips import OwnClips
+    from streamav.training.clips.own_checks import Check
     from streamav.training.clips.own_labels import Learned
 
 __all__ = ["train_own_labels"]
@@ -29,7 +32,7 @@ def train_own_labels(asked: OwnClips, base: Bundle) -> None:
         ModelError: when the bundle cannot be written.
     """
     from streamav.training.clips.own_bundle import write_own_bundle
-    from streamav.training.clips.own_checks import checked, verdict
+    from streamav.training.clips.own_checks import checked
     from streamav.training.clips.own_labels import learn
     from streamav.training.clips.recorded import own_recordings
     from streamav.training.experiments.run import check_out
@@ -42,11 +45,25 @@ def train_own_labels(asked: OwnClips, base: Bundle) -> None:
     say("checking each recording with labels that were learned from the others")
     check = checked(recordings, table.labels, base.card, base.weights("evidence"))
     made = write_own_bundle(asked.out, base, learned, check, clips=len(recordings), command=asked.command, replace=asked.force)
-    typer.echo("\n".join(verdict(check)))
+    _tell(asked, learned, check)
     outside = " --weights FOLDER" if base.card.audio.external or base.card.visual.external else ""
     fresh = len(made.card.classes) - len(base.card.classes)
     say(f"model: {asked.out}, the {len(base.card.classes)} labels of {base.card.name} and {fresh} new ones")
     say(f"try it: streamav run --model {asked.out}{outside} --source FILE")
+
+
+def _tell(asked: OwnClips, learned: Learned, check: Check) -> None:
+    """Print the verdict, the only result of the command, to standard output."""
+    from streamav.training.clips.own_checks import verdict
+
+    lines = verdict(check)
+    if not asked.as_json:
+        typer.echo("\n".join(lines))
+        return
+    measured = {one.label: asdict(one) for one in check.labels}
+    labels = [{**entry.model_dump(mode="json"), "check": measured[entry.slug]} for entry in learned.entries]
+    tree = {"out": str(asked.out), "labels": labels, "right": check.right, "always_background": check.background, "verdict": lines}
+    typer.echo(json.dumps(tree, indent=1))
 
 
 def _say_what_was_learned(learned: Learned, known: Sequence[str]) -> None:

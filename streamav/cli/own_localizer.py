@@ -5,12 +5,14 @@ It shows progress; `streamav.training.clips.plan` does the work. A model without
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING
 
 import typer
 
 from streamav.cli.own_clips import feature_folder, say
+from streamav.cli.training_progress import outcome_tree, training_progress, watchers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +37,6 @@ def train_localizer_alone(asked: OwnClips, base: Bundle) -> None:
         DataError: when the table or a clip is wrong.
         SettingsError: when a setting is wrong.
     """
-    from streamav.cli.training_progress import training_progress, watchers
     from streamav.training.clips.plan import calibrated, plan, train_clips, write_clip_bundle
     from streamav.training.data.folder import open_ave
     from streamav.training.experiments.report import write_report
@@ -70,7 +71,7 @@ def train_localizer_alone(asked: OwnClips, base: Bundle) -> None:
     write_clip_bundle(asked.out, outcome, data, source, best, command=asked.command, replace_old=replace)
     report = write_report(asked.out / "report", outcome, data.classes, asked.command)
     shutil.rmtree(state, ignore_errors=True)
-    _tell(outcome)
+    _tell(asked, outcome)
     _say_of_thresholds(found)
     say(f"report: {report}")
     outside = " --weights FOLDER" if source.card.audio.external or source.card.visual.external else ""
@@ -93,9 +94,12 @@ def _say_of_thresholds(found: tuple[Tried, bool] | None) -> None:
     say(f"validation streams: event-F1 {counts.f1:.2f}, {alarms:.1f} false alarms per hour{limit}")
 
 
-def _tell(outcome: Outcome) -> None:
+def _tell(asked: OwnClips, outcome: Outcome) -> None:
     """Print the scores, the only result of the command, to standard output."""
     scores = outcome.chosen.scores.to_dict()
+    if asked.as_json:
+        typer.echo(json.dumps({"out": str(asked.out), "trained": [outcome_tree(outcome)], "verdict": verdict(scores)}, indent=1))
+        return
     told = ", ".join(f"{name.replace('_', ' ')} {100 * scores[name]:.1f} %" for name in ("accuracy", "macro_f1", "background_recall"))
     typer.echo(f"own clips: validation accuracy {100 * outcome.chosen.result.best_score:.1f} %; test {told}")
     typer.echo(verdict(scores))

@@ -96,6 +96,12 @@ def run(
         int | None,
         typer.Option("--view-port", min=0, max=65535, help="Port of the live page; 0 takes a free one. Without it: 8734, or a free one."),
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            "--http", help="Serve the HTTP API and metrics at ADDRESS:PORT, such as 127.0.0.1:8735, or a port alone (docs/operations.md)."
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more log lines, and updates of events.")] = False,
 ) -> None:
     """Detect events that are heard and seen at the same time in a source, and publish them.
@@ -128,6 +134,7 @@ def run(
             "detection.labels": labels,
             "view.enabled": True if view or view_port is not None else None,
             "view.port": view_port,
+            "http.listen": http,
         },
     )
     settings = load_settings(config, overrides or (), options=options)
@@ -194,6 +201,8 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
     )
     if application.page is not None:
         console.print(f"view: {application.page.address}", highlight=False, markup=False)
+    if application.api is not None:
+        console.print(f"http: {application.api.address}", highlight=False, markup=False)
     asked: list[int] = []
 
     def note(number: int) -> None:

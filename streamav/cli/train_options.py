@@ -49,6 +49,7 @@ TAKES: Final[Mapping[str, frozenset[Kind]]] = {
     "test_selected": _FEATURES | _ALONE,
     "tensorboard": _FEATURES | _ALONE,
     "resume": _FEATURES | _ALONE,
+    "as_json": _FEATURES | _CLIPS,
     "supervision": _FEATURES,
     "compatible": _FEATURES,
     "loss": (_FEATURES | _ALONE) - {"table"},

@@ -81,6 +81,7 @@ class Pipeline:
         self._worker = Worker(self._lanes, extractor, localizer, self._clock, ready, round(gather_s * NS))
         self._stop_ns: int | None = None
         self._told_ns = 0
+        self._turned_ns = self._clock.monotonic_ns()
         self.summary: RunSummary | None = None
         """Summary of the run, once it has ended, also with an error."""
 
@@ -99,6 +100,11 @@ class Pipeline:
             self._stop_ns = self._clock.monotonic_ns()
             for lane in self._lanes:
                 lane.feed.stop()
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last turn ended; a turn takes a fifth of a second when there is nothing to do. Any thread may ask."""
+        return (self._clock.monotonic_ns() - self._turned_ns) / NS
 
     async def run(self) -> RunSummary:
         """Run until all sources have ended or stop() was called.
@@ -131,6 +137,7 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         while not all(lane.finished for lane in self._lanes):
             await loop.run_in_executor(worker, self._worker.turn)
+            self._turned_ns = self._clock.monotonic_ns()
             for lane in self._lanes:
                 lane.hand_over(self._sink)
             self._tell()

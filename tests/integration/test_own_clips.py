@@ -83,8 +83,9 @@ def invoke(command: Callable[..., None], *arguments: object) -> Result:
 @pytest.fixture(scope="module")
 def features(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("features") / "out"
-    result = invoke(extract, "--media", folder, "--out", out, "--threads", 1)
+    result = invoke(extract, "--media", folder, "--out", out, "--threads", 1, "--json")
     assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["failed"] == {}
     return out
 
 
@@ -105,8 +106,9 @@ def test_labels_are_added_to_a_model_that_keeps_its_own(folder: Path, tmp_path: 
     assert "verdict: better than background" in result.output
     starter, mine = find_bundle("starter"), load_bundle(out)
     assert mine.card.slugs == (*starter.card.slugs, *CLASSES)
-    again = invoke(train, "--data", tmp_path / "mine.features", "--out", tmp_path / "again")
+    again = invoke(train, "--data", tmp_path / "mine.features", "--out", tmp_path / "again", "--json")
     assert again.exit_code == 0, again.output
+    assert [label["slug"] for label in json.loads(again.stdout)["labels"]] == [*CLASSES]
     assert load_bundle(tmp_path / "again").card.classes == mine.card.classes
     settings = ModelSettings(name="starter", threads=1)
     for label, kind in CLASSES.items():
@@ -149,9 +151,16 @@ def test_from_a_folder_of_clips_to_a_localizer_that_runs(folder: Path, tmp_path:
 
 
 def test_features_that_are_there_are_trained_on(features: Path, tmp_path: Path) -> None:
-    """`train` takes the folder of `streamav extract` like the clips themselves; options that own clips do not allow are refused."""
-    result = invoke(train, "--data", features, "--out", tmp_path / "mine", "--localizer-only", "--epochs", 2)
+    """`train` takes the folder of `streamav extract` like the clips themselves; options that own clips do not allow are refused.
+
+    With --json, standard output is one object with the scores and the verdict.
+    """
+    result = invoke(train, "--data", features, "--out", tmp_path / "mine", "--localizer-only", "--epochs", 2, "--json")
     assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["trained"][0]["seeds"] == [0]
+    assert 0.0 <= told["trained"][0]["test"]["accuracy"]["mean"] <= 1.0
+    assert told["verdict"].startswith("verdict: ")
     assert load_bundle(tmp_path / "mine").card.slugs == ("my_alarm", "my_clock")
     refused = invoke(train, "--data", features, "--out", tmp_path / "other", "--localizer-only", "--supervision", "weakly")
     assert isinstance(refused.exception, SettingsError)
