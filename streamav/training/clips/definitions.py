@@ -5,6 +5,7 @@ It reads no file and fits no weight. A definition is two lists of names, so a us
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,11 +61,17 @@ def found_names(sense: Sense, distances: Sequence[NDArray[np.floating]]) -> tupl
     names = class_names(sense)
     count = len(distances)
     mean = np.sum(distances, axis=0) / (count + _DOUBT)
-    once = np.array([names.count(name) == 1 for name in names])
-    order = [int(index) for index in np.argsort(-mean, kind="stable") if once[index]][: _MOST[sense]]
+    order = [int(index) for index in np.argsort(-mean, kind="stable") if index not in _doubled(sense)][: _MOST[sense]]
     least = max(_LEAST_APART * count / (count + _DOUBT), _LEAST_SHARE * float(mean[order[0]]))
     kept = [index for index in order if mean[index] >= least]
     return tuple(names[index] for index in (kept or (order[:1] if sense == "hear" else [])))
+
+
+@cache
+def _doubled(sense: Sense) -> frozenset[int]:
+    """Return the places of names that occur twice (a crane is a bird and a machine), which a definition cannot name."""
+    names = class_names(sense)
+    return frozenset(place for place, name in enumerate(names) if names.count(name) > 1)
 
 
 def _same_name(sense: Sense, words: str) -> str | None:
