@@ -14,6 +14,7 @@ from streamav.app.detection import named, source_controls
 from streamav.app.outlets import file_sinks, http_api, journal_sink, live_page, mqtt_sink, packet_rings, subjects
 from streamav.bundle import choose_bundle
 from streamav.capture import open_source
+from streamav.capture.address import is_network
 from streamav.engines import SwapEngine, open_engine
 from streamav.features import SegmentExtractor
 from streamav.labels import LabelTable
@@ -194,7 +195,7 @@ def _setup(
 ) -> SourceSetup:
     """Build one source and its options. Where there are several sources, an error names the source."""
     with named(one, settings):
-        capture = _patient(one.capture, settings)
+        capture = _decided(one, several=len(settings.sources) > 1)
         source = given or open_source(one, capture, picture=card.visual.picture, frames_per_second=frames_per_second, tap=ring)
     return SourceSetup(
         id=one.id,
@@ -208,11 +209,11 @@ def _setup(
     )
 
 
-def _patient(capture: CaptureSettings, settings: Settings) -> CaptureSettings:
-    """Return the settings of capture, decided whether a source that is dead at the start is waited for."""
-    if capture.retry_start is not None:
-        return capture
-    return capture.model_copy(update={"retry_start": len(settings.sources) > 1})
+def _decided(one: OneOfSources, *, several: bool) -> CaptureSettings:
+    """Return the settings of capture of a source; where there are several sources, one must not keep the others from running."""
+    network = any(uri is not None and is_network(uri) for uri in (one.uri, one.sound_uri))
+    defaults = {"retry_start": several, "isolate": several and network}
+    return one.capture.model_copy(update={name: value for name, value in defaults.items() if getattr(one.capture, name) is None})
 
 
 def localizer_head(card: ModelCard) -> Head:

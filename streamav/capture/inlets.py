@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from streamav.arrivals import ArrivalOffset
+from streamav.capture.isolated import open_session
 from streamav.capture.picture import InstantSampler
 from streamav.capture.reader import SessionReader
-from streamav.capture.session import read_session
 from streamav.capture.tap import NoTap
 from streamav.errors import CaptureError
 from streamav.types import AudioBlock, SourceContent, VideoFrame
@@ -104,7 +104,7 @@ class _Stream:
         Raises:
             CaptureError: when the stream ends, fails, or gives nothing for too long.
         """
-        reader = SessionReader(lambda origin, end: read_session(self._medium, origin, end, NoTap()), lambda: 0, self.name)
+        reader = SessionReader(lambda origin, end: open_session(self._medium, origin, end, NoTap()), lambda: 0, self.name)
         arrivals, held = ArrivalOffset(), list[AudioBlock | VideoFrame]()
         begin_ns: int | None = None
         try:
@@ -163,7 +163,7 @@ class StreamPictures(_Stream):
     @property
     def first_s(self) -> float:
         """Opening a stream and waiting for its first key frame may take longer than a pause within it."""
-        return 2.0 * self._medium.settings.timeout_s + 2.0
+        return 2.0 * self._medium.timeout_s + 2.0
 
     def pictures(self, look: Look, offset_ns: int, stop: threading.Event) -> Iterator[VideoFrame]:
         """Yield pictures, as PictureInlet."""

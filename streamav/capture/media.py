@@ -66,12 +66,13 @@ class MediaSource:
             tap: receives the packets; None for nobody.
             loop: True plays a file again and again.
         """
-        self._medium = Medium(uri=uri, look=look, settings=settings or CaptureSettings())
+        settings = settings or CaptureSettings()
+        self._medium = Medium.of(uri, look, settings)
         self._tap, self._repeat = tap or NoTap(), loop
         clock = clock or SystemClock()
         self._closed = threading.Event()
         self._pacer = None if self.live or speed == "max" else Pacer(clock, self._closed)
-        self._loop = LiveLoop(self._medium.name, self._session, self._medium.settings, clock) if self.live else None
+        self._loop = LiveLoop(self._medium.name, self._session, settings, clock) if self.live else None
 
     @property
     def live(self) -> bool:
@@ -148,6 +149,6 @@ class MediaSource:
 
     def _session(self, origin: Callable[[], int], stop: threading.Event) -> Iterator[Item]:
         """Open the source once and yield its items until it ends, fails or *stop* is set."""
-        from streamav.capture.session import read_session
+        from streamav.capture.isolated import open_session
 
-        return read_session(self._medium, origin, stop, self._tap)
+        return open_session(self._medium, origin, stop, self._tap)

@@ -133,4 +133,4 @@ def _sound(source: SourceSettings, capture: CaptureSettings, look: Look, clock: 
 def _medium(uri: str, capture: CaptureSettings, look: Look) -> Medium:
     from streamav.capture.session import Medium
 
-    return Medium(uri=uri, look=look, settings=capture)
+    return Medium.of(uri, look, capture)

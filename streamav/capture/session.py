@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from streamav.capture.demux import Streams
     from streamav.capture.look import Look
     from streamav.capture.tap import PacketTap
-    from streamav.config import CaptureSettings
+    from streamav.config import CaptureSettings, DecoderChoice
     from streamav.types import AudioBlock, SourceContent, VideoFrame
 
 __all__ = ["Medium", "cannot_open", "file_path", "read_session"]
@@ -50,7 +50,17 @@ class Medium:
     uri: str
     """Path, URL, "-" for standard input, or "lavfi:" and a graph."""
     look: Look
-    settings: CaptureSettings
+    timeout_s: float
+    """A network stream that gives nothing for this long is lost, s."""
+    decoder: DecoderChoice = "software"
+    """What decodes its pictures."""
+    isolate: bool = False
+    """Whether a process of its own reads it."""
+
+    @classmethod
+    def of(cls, uri: str, look: Look, settings: CaptureSettings) -> Medium:
+        """Return the medium of an address with the settings of capture."""
+        return cls(uri=uri, look=look, timeout_s=settings.timeout_s, decoder=settings.decoder, isolate=bool(settings.isolate))
 
     @property
     def name(self) -> str:
@@ -129,12 +139,12 @@ def _open(medium: Medium, probe: dict[str, str]) -> av.container.InputContainer:
 
     from streamav.capture.decoder import hardware
 
-    uri, device = medium.uri, hardware(medium.settings.decoder)
+    uri, device = medium.uri, hardware(medium.decoder)
     if uri.startswith(LAVFI):
         return av.open(uri.removeprefix(LAVFI), format="lavfi")
     if is_network(uri):
         # Over RTSP a timeout takes effect after about twice its value (measured), so half of it is set.
-        timeout_s = medium.settings.timeout_s / 2 if uri.startswith("rtsp") else medium.settings.timeout_s
+        timeout_s = medium.timeout_s / 2 if uri.startswith("rtsp") else medium.timeout_s
         options = probe | _timeouts(uri, timeout_s)
         return av.open(uri, options=options, timeout=(timeout_s * 2, timeout_s), metadata_errors="replace", hwaccel=device)
     if uri == STDIN:
