@@ -271,6 +271,9 @@ class Settings(Options):
         if "background" in self.labels:
             msg = "labels.background must have another name: background is what is left when no label holds"
             raise ValueError(msg)
+        if self.mqtt is not None and self.mqtt.snapshot != "off" and (self.clips.dir is None or not self.clips.snapshots):
+            msg = f"mqtt.snapshot = {self.mqtt.snapshot} needs clips.dir and clips.snapshots, which make the pictures; set them"
+            raise ValueError(msg)
         if self.sources and "source" in self.model_fields_set:
             raise ValueError(_ONE_AND_MANY)
         first: dict[str, int] = {}

@@ -35,16 +35,16 @@ def packet_rings(settings: Settings) -> dict[str, PacketRing]:
 
 
 def file_sinks(
-    settings: Settings, model: Callable[[], ModelEntry], stop: Callable[[], None], rings: Mapping[str, PacketRing]
+    settings: Settings, model: Callable[[], ModelEntry], stop: Callable[[], None], rings: Mapping[str, PacketRing], mqtt: MqttSink | None
 ) -> list[Sink]:
-    """Build the sinks that write files: JSON lines and clips."""
+    """Build the sinks that write files: JSON lines and clips; *mqtt* gets the snapshots, too."""
     sinks: list[Sink] = []
     if settings.jsonl is not None:
         sinks.append(JsonlSink(settings.jsonl, model, on_gone=stop))
     if settings.clips.dir is not None:
         from streamav.clips import ClipSink
 
-        sinks.append(ClipSink(settings.clips, settings.clips.dir, rings))
+        sinks.append(ClipSink(settings.clips, settings.clips.dir, rings, None if mqtt is None else mqtt.snapshot))
     return sinks
 
 

@@ -97,7 +97,7 @@ class Ledger:
 
     def topics(self) -> frozenset[str]:
         """Return every topic at which the broker may hold a retained value of this run."""
-        last = {self._topics.last_event(source) for source in self._states}
+        last = {topic for source in self._states for topic in (self._topics.last_event(source), self._topics.snapshot(source))}
         values = [*self.announced(), *self.retained()]
         return frozenset({self._topics.status, self._topics.info, *(value.topic for value in values), *last})
 
