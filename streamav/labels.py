@@ -18,7 +18,7 @@ import numpy as np
 
 from streamav.bundle import ClassEntry
 from streamav.errors import SettingsError
-from streamav.evidence import Column, LabelEvidence, competitors, defined, evidence_of
+from streamav.evidence import Column, LabelEvidence, defined, evidence_of, hidden_entries, model_columns
 from streamav.vocabulary import complete_names, find_classes
 from streamav.vocabulary.presets import presets
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from streamav.config import LabelSettings
     from streamav.types import Modality
 
-__all__ = ["MODEL", "Label", "LabelTable", "defined_labels"]
+__all__ = ["MODEL", "Label", "LabelTable", "defined_labels", "reference_offset"]
 
 MODEL = "model"
 """Stands for the labels of the model, beside the names of presets."""
@@ -78,10 +78,11 @@ class LabelTable:
         self._own = {slug: _own_entry(slug, label, self._card.evidence) for slug, label in (own or {}).items()}
         self._entries = list(self._card.classes)
         self._models = frozenset(range(len(self._entries)))
+        self._columns = [Column(number, self._models) for number in sorted(self._models)]
         if self._card.evidence is not None:
-            self._entries += [one for one in competitors() if one.slug not in self._card.slugs]
+            self._columns = model_columns(self._card.classes, self._card.evidence)
+            self._entries += hidden_entries(self._card.classes, self._card.evidence)
         self._rivals = frozenset(range(len(self._entries)))
-        self._columns = [Column(number, self._rivals) for number in sorted(self._models)]
         self._classes = [frozenset(find_classes("hear", entry.hear)) for entry in self._entries]
         self._arrays = {} if self._card.evidence is None else bundle.weights("evidence")
         self._offsets: dict[ClassEntry, ClassEntry] = {}
@@ -185,10 +186,11 @@ class LabelTable:
     def _competes(self, other: int, place: int) -> bool:
         """Return whether a label takes probability from another.
 
-        All that the model was measured with compete: its labels and the competitors. Others do when they share no name and no sound.
+        All that the model was measured with compete: its labels and the competitors; its own labels only as `model_columns` says. Others
+        do when they share no name and no sound.
         """
         if place in self._models and other in self._rivals:
-            return True
+            return other in self._columns[place].rivals
         return self._entries[other].slug != self._entries[place].slug and not self._classes[other] & self._classes[place]
 
     def _calibrated(self, entries: Sequence[ClassEntry]) -> list[ClassEntry]:
@@ -205,7 +207,7 @@ class LabelTable:
         for entry, reached in zip(entries, logits.T, strict=True):
             shared = sorted(taught & set(find_classes("hear", entry.hear)))
             quiet = reached[(heard[:, shared] < _HEARD).all(axis=1)]
-            ready.append(entry.model_copy(update={"offset": _offset(quiet, on)}))
+            ready.append(entry.model_copy(update={"offset": reference_offset(quiet, on)}))
         return ready
 
     def note(self, sentence: str) -> None:
@@ -220,7 +222,7 @@ def defined_labels() -> Mapping[str, ClassEntry]:
     return {entry.slug: entry for file in ("labels", "further") for entry in defined(file)}
 
 
-def _offset(logits: NDArray[np.float32], on: float) -> float:
+def reference_offset(logits: NDArray[np.float32], on: float) -> float:
     """Return what lowers the logits until at most `REFERENCE_SHARE` of them reach the probability *on*; 0 when none needs it.
 
     Segments where a class is heard that a label of the model listens to are not among *logits*: they may hold the event.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
@@ -34,6 +34,7 @@ __all__ = [
     "Location",
     "Modality",
     "Observation",
+    "PublishedState",
     "Quality",
     "ScoredSegment",
     "Segment",
@@ -301,6 +302,8 @@ class FinalScores:
     relevance: float
     agreement: float
     level_dbfs: float | None
+    place: tuple[float, float] | None = None
+    """x, y of the strongest attention in the segment, 0 to 1; None when the attention is flat."""
 
 
 Modality = Literal["sound", "picture"]
@@ -325,6 +328,10 @@ class EndReason(StrEnum):
     RESTART = "restart"
 
 
+PublishedState = Literal["warming_up", "online", "degraded", "lost", "disabled"]
+"""States of a source in MQTT messages (mqtt contract, section 6)."""
+
+
 class SourceState(StrEnum):
     """State of a source (mqtt contract, section 6)."""
 
@@ -335,6 +342,11 @@ class SourceState(StrEnum):
     DEGRADED = "degraded"
     LOST = "lost"
     DISABLED = "disabled"
+
+    @property
+    def published(self) -> PublishedState:
+        """The word that MQTT publishes."""
+        return cast("PublishedState", "warming_up" if self is SourceState.STARTING else self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,6 +432,8 @@ class Event:
     """In what the event was found: heard and seen, or heard alone."""
     trained: bool = True
     """False for a label by definition, whose thresholds are less certain."""
+    zones: tuple[str, ...] = ()
+    """Names of the zones that the event has touched so far, in the order in which it did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ It reads options, prints and writes; `streamav.evaluation` chooses the threshold
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import math
 from importlib.util import find_spec
@@ -14,14 +15,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.cli.progress import progress
 from streamav.config import EngineChoice
-from streamav.errors import MissingExtraError, ModelError, SettingsError
+from streamav.errors import DataError, MissingExtraError, ModelError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from streamav.bundle import Bundle, ModelCard
+    from streamav.cli.progress import Update
     from streamav.config import ModelSettings
+    from streamav.evaluation.counting import ScoredStream
     from streamav.training.streams.tuning import Asked, Outcome
 
 __all__ = ["tune"]
@@ -67,10 +71,11 @@ def tune(
     streams: Annotated[int, typer.Option(min=1, max=1000, help="With --data: number of streams.")] = 10,
     minutes: Annotated[float, typer.Option(min=0.5, help="With --data: length of each stream in minutes.")] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="With --data: seed of the streams.")] = 0,
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="With --quiet: folder with the encoders that the model does not contain.")
-    ] = None,
+    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
     engine: Annotated[EngineChoice, typer.Option(help="With --quiet: engine that runs the networks.")] = "auto",
+    localizer_only: Annotated[
+        bool, typer.Option("--localizer-only", help="With --data: tune for the localizer alone, without the evidence.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Find the detection settings of every class for a budget of false alarms per hour.
@@ -97,7 +102,7 @@ def tune(
     ids = _class_ids(bundle.card, only)
     if data is not None:
         asked = Asked(_STREAMS_BUDGET if alarms is None else alarms, _STREAMS_LATENCY if latency is None else latency, ids, least)
-        found = _from_streams(bundle, data, asked, (streams, minutes, seed))
+        found = _from_streams(bundle, data, asked, (streams, minutes, seed), weights, localizer_only=localizer_only)
     else:
         own = bundle.card.detection.latency_segments
         asked = Asked(_QUIET_BUDGET if alarms is None else alarms, own if latency is None else latency, ids, least)
@@ -141,33 +146,52 @@ def _class_ids(card: ModelCard, names: Sequence[str] | None) -> tuple[int, ...] 
     return tuple(sorted({card.slugs.index(name) for name in names})) if names else None
 
 
-def _from_streams(bundle: Bundle, data: Path, asked: Asked, size: tuple[int, float, int]) -> Outcome:
+def _from_streams(
+    bundle: Bundle, data: Path, asked: Asked, size: tuple[int, float, int], weights: Path | None, *, localizer_only: bool
+) -> Outcome:
     """Run the model over streams made of the validation split, and tune on them."""
     from streamav.evaluation.tuning.classes import final_segments
     from streamav.training.data.folder import AveOptions, open_ave
-    from streamav.training.streams.evaluate import localizer_of, streams_of
+    from streamav.training.streams.evaluate import judged_model, streams_of
     from streamav.training.streams.run import run_streams
     from streamav.training.streams.tuning import tuned_on_streams
 
     folder = open_ave(data, AveOptions(check=False))
-    network = localizer_of(bundle, folder)
+    network = judged_model(bundle, folder, weights, localizer_only=localizer_only)
+    if tuple(entry.slug for entry in folder.classes) != bundle.card.slugs:
+        msg = f"the classes of the folder must be those of {bundle.card.name}, in the same order, to tune all of them; name another model"
+        raise DataError(msg)
     manifest = streams_of(folder, "val", size, None)
-    return tuned_on_streams(bundle.card, final_segments(run_streams(network, folder.val, manifest, "argmax29"), asked.latency), asked)
+    with progress("streams") as show:
+        scored = _counted(run_streams(network, folder.val, manifest, "argmax29"), len(manifest.streams), show)
+        segments = final_segments(scored, asked.latency)
+    return tuned_on_streams(bundle.card, segments, asked)
 
 
 def _from_quiet(bundle: Bundle, named: Sequence[str], asked: Asked, settings: ModelSettings) -> Outcome:
     """Run the model over recordings without events, and raise its thresholds."""
     from streamav.app import localizer_head
+    from streamav.capture.probe import duration_s
     from streamav.offline import OfflineRun, find_recordings
     from streamav.training.streams.tuning import raised_on_quiet
 
     files = find_recordings(named)
     run = OfflineRun(bundle, settings, localizer_head(bundle.card), asked.latency)
-    scores = []
-    for number, file in enumerate(files, start=1):
-        scores.append(run.scores(file))
-        typer.echo(f"{number} of {len(files)}: {file}, {len(scores[-1])} s", err=True)
+    lengths = [duration_s(file) for file in files]
+    total = None if None in lengths else sum(length or 0.0 for length in lengths)
+    scores, seconds = [], itertools.count(1)
+    with progress("seconds of media") as show:
+        for number, file in enumerate(files, start=1):
+            note = f"{number} of {len(files)}, {file}"
+            scores.append(run.scores(file, lambda _, note=note: show(next(seconds), total, note)))  # type: ignore[misc] # one note a file
     return raised_on_quiet(bundle.card, scores, asked)
+
+
+def _counted(streams: Iterable[ScoredStream], total: int, show: Update) -> Iterator[ScoredStream]:
+    """Yield the streams and show how many are done."""
+    for number, stream in enumerate(streams):
+        show(number, total)
+        yield stream
 
 
 def _lasting_name(model: str) -> str:

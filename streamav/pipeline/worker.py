@@ -72,7 +72,7 @@ class Worker:
 
     def turn(self) -> None:
         """Wait for items and run them through the stages."""
-        given = self._take()
+        given = [(lane, one) for lane, one in self._take() if lane.stages.enabled or not isinstance(one.item, Segment)]
         begin_ns = self._clock.monotonic_ns()
         self._choose_frames(given, begin_ns)
         segments = [(lane, self._looked_at(lane, one, one.item)) for lane, one in given if isinstance(one.item, Segment)]

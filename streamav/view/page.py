@@ -6,41 +6,35 @@ of the queue are lost, and the run goes on.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import secrets
-import threading
 from collections import deque
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamav import __version__
-from streamav.config import only_this_machine
-from streamav.errors import SettingsError
 from streamav.view.board import Board, kept_turns
-from streamav.view.guard import Tokens
 from streamav.view.messages import text
-from streamav.view.server import listen, make_app, make_server, need_packages, warn_of_exposure
+from streamav.view.server import make_app
 from streamav.view.viewers import Viewers
+from streamav.web import Tokens, WebServer, need_packages
+from streamav.web.server import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from streamav.config import ViewSettings
     from streamav.publish.message import ModelEntry
     from streamav.thresholds import Thresholds
     from streamav.types import Event, FinalScores, Observation, SourceState, Telemetry
+    from streamav.view.moments import Moments
 
 __all__ = ["LivePage", "ShownLabel", "Subject"]
 
-_log = logging.getLogger(__name__)
-
 _QUEUE = 512
 """Calls of the loop that may wait for the page's thread."""
-_START_S = 10.0
-_STOP_S = 5.0
+USUAL_PORT = 8734
+"""Port of the page where none is named; a free one is taken when it is in use (our choice, not assigned by IANA)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,19 +64,30 @@ class Subject:
 class LivePage:
     """Fills the roles Observer and Sink."""
 
-    def __init__(self, settings: ViewSettings, model: Callable[[], ModelEntry], subjects: Sequence[Subject]) -> None:
+    def __init__(
+        self,
+        settings: ViewSettings,
+        model: Callable[[], ModelEntry],
+        subjects: Sequence[Subject],
+        *,
+        further: Callable[[Moments, Tokens], Sequence[Any]] | None = None,
+        offers: Mapping[str, bool] | None = None,
+        broker: Callable[[], dict[str, Any] | None] = lambda: None,
+    ) -> None:
         """Read the token and take the port, so that a mistake shows before the run begins.
 
         Args:
             settings: where to listen, and who may look.
             model: returns which model and backend compute at the moment.
             subjects: one for each source.
+            further: returns further routes of the page, for what a viewer may ask and say; None for none.
+            offers: what these routes offer, for the hello: "changes", "journal".
+            broker: returns the state of the broker with what to do, or None without a broker.
 
         Raises:
             SettingsError: when packages are missing, the token is too short or cannot be read, or the port is in use.
         """
-        need_packages()
-        self._settings = settings
+        need_packages("the live page (--view)", ("starlette", "uvicorn", "websockets"))
         self._model = model
         self._subjects = tuple(subjects)
         self._viewers = Viewers()
@@ -91,21 +96,28 @@ class LivePage:
         self._waiting: deque[Callable[[], str]] = deque(maxlen=_QUEUE)
         self._woken = False
         self._backend = ""
-        self._tokens = Tokens(settings.secret())
-        self._server = make_server(make_app(self._tokens, self._viewers, self._first), settings.cert, settings.key)
-        self._load_certificate()
-        self._socket = listen(settings.host, settings.port)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="view", daemon=True)
-        warn_of_exposure(settings.host, tls=settings.cert is not None)
+        place = Place(
+            what="the live page",
+            section="view",
+            remedy="choose another with --view-port (0 takes a free one)",
+            host=settings.host,
+            port=settings.port,
+            usual_port=USUAL_PORT,
+            cert=settings.cert,
+            key=settings.key,
+        )
+        self._broker = broker
+        self._offers = {"review": further is not None, **(offers or {})}
+        self._told_broker: dict[str, Any] | None = None
+        tokens = Tokens(settings.secret())
+        routes = () if further is None else further(self._board.moments, tokens)
+        app = make_app(tokens, self._viewers, self._first, routes)
+        self._server = WebServer(app, place, on_start=self._work)
 
     @property
     def address(self) -> str:
         """The address of the page."""
-        host, port = self._socket.getsockname()[:2]
-        host = "127.0.0.1" if only_this_machine(self._settings.host) and ":" not in host else f"[{host}]" if ":" in host else host
-        return f"{'http' if self._settings.cert is None else 'https'}://{host}:{port}/"
+        return self._server.address
 
     @property
     def viewers(self) -> int:
@@ -121,8 +133,7 @@ class LivePage:
 
     async def start(self) -> None:
         """Start to serve."""
-        self._thread.start()
-        await asyncio.to_thread(self._ready.wait, _START_S)
+        await self._server.start()
 
     def event(self, event: Event, latency_s: float) -> None:
         """Show a message about an event."""
@@ -139,14 +150,13 @@ class LivePage:
     def scores(self, source: str, scores: FinalScores) -> None:
         """Ignore them: an observation holds the same scores, and the provisional ones."""
 
+    def changed(self, source: str, thresholds: Mapping[str, Thresholds]) -> None:
+        """Show other thresholds of a source from now on; a label that is not among them makes no event."""
+        self._give(partial(self._changed, source, dict(thresholds)))
+
     async def close(self) -> None:
         """Tell the viewers that the run has ended, and stop serving."""
-        loop = self._loop
-        if loop is not None:
-            with suppress(RuntimeError):  # the thread has ended already
-                loop.call_soon_threadsafe(self._end)
-            await asyncio.to_thread(self._thread.join, _STOP_S)
-        self._socket.close()
+        await self._server.close(self._end)
 
     # Role Observer
 
@@ -159,11 +169,9 @@ class LivePage:
     def _give(self, make: Callable[[], str]) -> None:
         """Pass work on to the page's thread; the oldest is lost when too much waits."""
         self._waiting.append(make)
-        if self._woken or self._loop is None:
-            return
-        self._woken = True
-        with suppress(RuntimeError):  # the page has ended; the run goes on
-            self._loop.call_soon_threadsafe(self._work)
+        if not self._woken and self._server.running:
+            self._woken = True
+            self._server.call(self._work)
 
     def _work(self) -> None:
         """Encode what waits, and send it to all viewers."""
@@ -175,6 +183,17 @@ class LivePage:
                 return
             self._viewers.send(make())
             self._tell_backend()
+            self._tell_broker()
+
+    def _changed(self, source: str, thresholds: dict[str, Thresholds]) -> str:
+        shown = {label: asdict(one) for label, one in thresholds.items()}
+        self._subjects = tuple(
+            replace(one, labels=tuple(replace(label, thresholds=thresholds.get(label.label)) for label in one.labels))
+            if one.id == source
+            else one
+            for one in self._subjects
+        )
+        return text({"type": "thresholds", "source": source, "labels": shown})
 
     def _tell_backend(self) -> None:
         """Tell the viewers when another engine has taken over."""
@@ -183,14 +202,21 @@ class LivePage:
             self._backend = backend
             self._viewers.send(text({"type": "engine", "name": backend}))
 
+    def _tell_broker(self) -> None:
+        """Tell the viewers when the state of the broker has changed."""
+        state = self._broker()
+        if state is not None and state != self._told_broker:
+            self._told_broker = state
+            self._viewers.send(text({"type": "broker", **state}))
+
     def _end(self) -> None:
         self._work()
         self._viewers.send(text({"type": "end"}))
         self._viewers.send(None)
-        self._server.should_exit = True
 
     def _first(self) -> Sequence[str]:
-        return [self._hello(), *self._board.newest()]
+        broker = [] if self._told_broker is None else [text({"type": "broker", **self._told_broker})]
+        return [self._hello(), *broker, *self._board.newest()]
 
     def _hello(self) -> str:
         model = self._model()
@@ -203,25 +229,6 @@ class LivePage:
                 "engine": model.backend,
                 "kept": kept_turns(len(self._subjects)),
                 "sources": [asdict(one) for one in self._subjects],
+                **self._offers,
             }
         )
-
-    def _load_certificate(self) -> None:
-        """Load certificate and key now, because the thread could only log an error."""
-        try:
-            self._server.config.load()
-        except OSError as exc:
-            msg = f"view.cert and view.key must be the PEM files of a certificate and its key, got {self._settings.cert}: {exc}"
-            raise SettingsError(msg) from exc
-
-    def _serve(self) -> None:
-        try:
-            asyncio.run(self._main())
-        except Exception:  # noqa: BLE001 - whatever fails here must not end the run
-            _log.exception("the live page failed; the run goes on without it")
-
-    async def _main(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._ready.set()  # the socket listens already
-        self._work()
-        await self._server.serve(sockets=[self._socket])

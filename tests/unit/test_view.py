@@ -20,15 +20,15 @@ from streamav.config import Settings, ViewSettings
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
 from streamav.pipeline import Pipeline, SourceSetup
+from streamav.remedies import remedy
 from streamav.segmenter import SegmenterOptions
 from streamav.thresholds import Thresholds
 from streamav.tracker import LabelOptions
 from streamav.types import Observation, SourceState
 from streamav.view.board import MOST_EVENTS, Board, kept_turns
-from streamav.view.guard import COOKIE, Guard, Receive, Scope, Send, Tokens
 from streamav.view.pictures import PictureEncoder, mel_text
-from streamav.view.remedies import remedy
 from streamav.view.viewers import Viewers
+from streamav.web.guard import COOKIE, Guard, Receive, Scope, Send, Tokens
 
 # What the loop hands over
 
@@ -110,7 +110,7 @@ def test_at_most_four_pictures_of_a_segment_are_shown() -> None:
     segment = observation(3).segment
     assert segment is not None
     many = type(segment)(index=3, start_ns=segment.start_ns, audio=segment.audio, frames=np.repeat(segment.frames, 4, axis=0))
-    assert len(PictureEncoder().texts(many)) == 4
+    assert len(PictureEncoder().pictures(many)) == 4
 
 
 def test_the_spectrogram_is_the_patch_of_the_model() -> None:
@@ -253,7 +253,7 @@ async def ask(
     tokens = Tokens(token)
     raw = [(b"host", guard_host.encode())] + [(name.encode(), value.encode()) for name, value in headers.items()]
     raw = [(name, tokens.session.encode().join(value.split(b"SESSION"))) for name, value in raw]
-    await Guard(page, tokens)({"type": kind, "method": method, "scheme": "http", "path": "/", "headers": raw}, receive, send)
+    await Guard(page, tokens, "view")({"type": kind, "method": method, "scheme": "http", "path": "/", "headers": raw}, receive, send)
     return sent
 
 

@@ -1,16 +1,21 @@
 // The page: connects, keeps what arrives in the store, and draws it by media time.
 
-import { Colours, fit } from "./colours.js";
+import { Colours } from "./colours.js";
 import { axisOf, drawLanes, wordsAt } from "./lanes.js";
-import { element, showEvents, showFigures, showState, showTop, stateWords, tone } from "./panels.js";
+import { element, showBroker, showEvents, showFigures, showState, showTop, stateWords, tone } from "./panels.js";
 import { drawPicture } from "./picture.js";
+import { actionsOf, setUpReview } from "./review.js";
 import { Store, clockWords, imageAt, nameOf, playhead } from "./store.js";
+import { drawStrip } from "./strip.js";
+import { useThemeButton } from "./theme.js";
+import { choose as chooseLabels, follow, setUpTuning } from "./tuning.js";
+import { drawZones, load as loadZones, setUpZones } from "./zones.js";
 
 const store = new Store(), colours = new Colours();
 const at = (id) => document.getElementById(id);
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const FRAME_MS = 50, TEXT_MS = 200, LONGEST_PAUSE_MS = 10_000;
-let focus = null, pinned = null, pause = 500, drawnMs = 0, textMs = 0, connected = false, announced = new Set();
+let focus = null, pinned = null, pause = 500, drawnMs = 0, textMs = 0, connected = false, announced = new Set(), review = false;
 
 // Connection
 
@@ -39,7 +44,22 @@ function begin(message) {
   if (!store.sources.has(focus)) focus = null;
   choose(store.sources.size === 1 ? [...store.sources.keys()][0] : (focus ?? (fromAddress() || null)));
   showConnection();
+  if (message.review && !review) begunReview(message);
 }
+
+function begunReview({ changes, journal }) {
+  review = true;
+  const current = () => {
+    const source = store.sources.get(focus) ?? [...store.sources.values()][0];
+    return { source, time: pinned ?? Math.max(0, source.newest), label: labelOf(source) };
+  };
+  at("missed").hidden = false;
+  setUpReview(current);
+  if (journal) setUpTuning(current, changes);
+  if (changes) setUpZones(current);
+}
+
+function labelOf(source) { return store.eventsOf(source.id).at(-1)?.label; }
 
 function fromAddress() {
   const named = decodeURIComponent(location.hash.slice(1));
@@ -57,6 +77,7 @@ function announce(event) {
   if (!event.confirmed || event.end_reason || announced.has(event.id)) return;
   announced.add(event.id);
   const source = store.sources.get(event.source);
+  if (source && review && focus === event.source) follow(source, event.label);
   if (source) at("news").textContent = `${nameOf(source, event)} at ${event.source}, ${clockWords(source, event.start_s)}`;
 }
 
@@ -75,6 +96,7 @@ function choose(id) {
     at("overview").replaceChildren(...[...store.sources.values()].map(card));
   }
   at("event-list").replaceChildren();
+  if (review && id !== null) { chooseLabels(store.sources.get(id), labelOf(store.sources.get(id))); loadZones(store.sources.get(id)); }
   at("state").dataset.key = "?";
   textMs = 0;
 }
@@ -96,31 +118,15 @@ function card(source) {
 }
 
 function drawCard(node, source, nowMs, texts) {
-  const [name, picture, strip, last] = node.children, time = playhead(source, nowMs);
+  const [name, picture, strip, last] = node.children, time = playhead(source, nowMs), span = Math.min(store.kept, 60);
   drawPicture(picture, store, source, time, colours, { heat: true, strength: 0.55, boxes: true, names: true });
-  drawStrip(strip, source, time);
+  drawStrip(strip, store, source, time + 1 - span, span, colours);
   if (!texts) return;
   const badge = name.lastChild, events = store.eventsOf(source.id), newest = events.at(-1);
   badge.textContent = stateWords(source.state);
   badge.dataset.tone = tone(source.state);
   last.textContent = source.state === "lost" || source.state === "degraded" ? `${source.reason}. ${source.remedy}`
     : newest ? `${nameOf(source, newest)}, ${clockWords(source, newest.start_s)}` : source.state === "warming_up" ? "the first scores come after ten seconds" : "no event so far";
-}
-
-function drawStrip(canvas, source, time) {
-  const { context, width, height } = fit(canvas), span = Math.min(store.kept, 60), scale = width / span, from = time + 1 - span;
-  context.clearRect(0, 0, width, height);
-  for (const cell of source.cells.values()) {
-    const tall = Math.max(1, cell.relevance * (height - 6));
-    context.fillStyle = colours.relevance;
-    context.globalAlpha = cell.final ? 0.75 : 0.35;
-    context.fillRect((cell.index - from) * scale, height - tall, Math.max(1, scale - 1), tall);
-  }
-  context.globalAlpha = 1;
-  context.fillStyle = colours.event;
-  for (const event of store.eventsOf(source.id)) {
-    if (event.end_reason !== "retracted") context.fillRect((event.start_s - from) * scale, 0, ((event.end_s ?? event.newest_s) - event.start_s) * scale, 4);
-  }
 }
 
 // Drawing
@@ -149,7 +155,7 @@ function drawFocus(source, nowMs, texts) {
   if (pinned !== null && pinned < source.newest + 1 - store.kept) pinned = null; // that second is no longer kept
   const time = pinned ?? edge, inside = pinned ?? Math.min(edge, source.newest + 0.999);
   drawPicture(at("picture"), store, source, inside, colours, {
-    heat: at("heat").checked, strength: at("strength").value / 100, boxes: at("boxes").checked, names: true,
+    heat: at("heat").checked, strength: at("strength").value / 100, boxes: at("boxes").checked, names: true, over: review ? drawZones : null,
   });
   drawLanes(at("lanes"), store, source, { edge, time, paused: pinned !== null }, colours);
   if (!texts) return;
@@ -158,7 +164,8 @@ function drawFocus(source, nowMs, texts) {
   at("now-title").textContent = pinned === null ? "Top five now" : `Top five at ${clockWords(source, pinned)}`;
   at("live").hidden = pinned === null;
   showFigures({ words: at("latency-words"), bar: at("latency"), split: at("split"), list: at("figures") }, store, source);
-  showEvents(at("event-list"), at("none"), store, source, (event) => pin(source, event.start_s));
+  showEvents(at("event-list"), at("none"), store, source, (event) => pin(source, event.start_s), review ? actionsOf : null);
+  showBroker(at("broker"), store);
   showMoment(source, inside);
   if (store.model) at("run").textContent = `${store.model.name} ${store.model.version} on ${store.engine}`;
 }
@@ -201,22 +208,8 @@ at("lanes").addEventListener("keydown", (event) => {
 });
 at("live").addEventListener("click", () => { pinned = null; textMs = 0; at("lanes").focus(); });
 
-// Theme
-
-const THEMES = ["automatic", "light", "dark"];
-function useTheme(name) {
-  if (name === "automatic") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = name;
-  at("theme").textContent = `Theme: ${name}`;
-  try { localStorage.setItem("streamav-theme", name); } catch { /* storage may be switched off */ }
-  colours.read();
-}
-let theme = "automatic";
-try { theme = localStorage.getItem("streamav-theme") ?? theme; } catch { /* storage may be switched off */ }
-if (THEMES.includes(theme)) useTheme(theme);
-at("theme").addEventListener("click", () => useTheme(theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length]));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => colours.read());
 addEventListener("hashchange", () => { if (store.run) choose(fromAddress() ?? (store.sources.size === 1 ? [...store.sources.keys()][0] : null)); });
 
+useThemeButton(at("theme"), () => colours.read());
 connect();
 requestAnimationFrame(frame);

@@ -1,5 +1,6 @@
 // Writes the parts of the page that are text: state, top scores, figures, events. Text is set as text, never as HTML.
 
+import { drawHeat } from "./picture.js";
 import { cellAt, clockWords, nameOf } from "./store.js";
 
 const TONES = { online: "good", starting: "wait", warming_up: "wait", degraded: "warn", lost: "bad", disabled: "warn" };
@@ -112,16 +113,27 @@ function placeWords(event) {
   return `${["top", "middle", "bottom"][Math.min(2, Math.floor(3 * y))]} ${["left", "centre", "right"][Math.min(2, Math.floor(3 * x))]}`;
 }
 
-export function showEvents(list, none, store, source, choose) {
-  const events = store.eventsOf(source.id).sort((a, b) => b.start_s - a.start_s);
+export function showBroker(node, store) {
+  const broker = store.broker, key = broker && broker.state !== "online" && !store.ended ? `${broker.state}|${broker.reason}|${broker.remedy}` : "";
+  if (node.dataset.key === key) return;
+  node.dataset.key = key;
+  node.replaceChildren();
+  if (!key) return;
+  node.dataset.tone = tone(broker.state);
+  node.append(element("strong", { text: "MQTT broker" }), ` – ${broker.reason}. ${broker.remedy}`);
+}
+
+export function showEvents(list, none, store, source, choose, actions = null) {
+  const events = store.eventsOf(source.id).sort((a, b) => (a.start_s - b.start_s) * (store.oldestFirst ? 1 : -1));
   put(none, events.length ? "" : "No event so far. An event is something that is heard and seen at the same time.");
   none.hidden = events.length > 0;
   const known = new Map([...list.children].map((item) => [item.dataset.id, item]));
   events.forEach((event, place) => {
     let item = known.get(event.id);
-    const key = JSON.stringify([event.phase, event.newest_s, event.score, event.end_reason, event.confirmed, Boolean(event.thumbnail)]);
+    const key = JSON.stringify([event.phase, event.newest_s, event.score, event.end_reason, event.confirmed, Boolean(event.thumbnail), actions !== null]);
     if (!item || item.dataset.key !== key) {
       const fresh = eventItem(source, event, choose);
+      if (actions && event.confirmed && event.end_reason !== "retracted") fresh.append(actions(source, event));
       fresh.dataset.id = event.id;
       fresh.dataset.key = key;
       if (item) item.replaceWith(fresh);
@@ -133,9 +145,18 @@ export function showEvents(list, none, store, source, choose) {
   for (const item of known.values()) item.remove();
 }
 
+const THUMB = 64; // pixels
+
+function heatMap(attention) {
+  const canvas = element("canvas", { width: THUMB, height: THUMB, "aria-hidden": "true" });
+  drawHeat(canvas.getContext("2d"), attention, THUMB, THUMB, 0.65);
+  return canvas;
+}
+
 function eventItem(source, event, choose) {
   const thumb = element("span", { class: "thumb" });
   if (event.thumbnail) thumb.append(element("img", { src: `data:image/jpeg;base64,${event.thumbnail}`, alt: "" }));
+  if (event.heat?.length) thumb.append(heatMap(event.heat));
   if (event.box) {
     const [x0, y0, x1, y1] = event.box;
     thumb.append(element("i", { "--x": x0, "--y": y0, "--w": x1 - x0, "--h": y1 - y0 }));
