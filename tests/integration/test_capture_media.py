@@ -177,13 +177,12 @@ def test_two_recordings_joined_are_one_stream(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_begins_later_is_left_out(tmp_path: Path) -> None:
-    """A transport stream to which a sound is added in its middle plays on; PyAV raises IndexError at each packet of the new stream."""
-    first, second = write(tmp_path / "a.ts", 3.0, sound=False), write(tmp_path / "b.ts", 3.0)
-    joined = tmp_path / "joined.ts"
-    joined.write_bytes(first.read_bytes() + 20 * second.read_bytes())  # so far that the sound is not found at the beginning
-    items = list(MediaSource(str(joined), LOOK, speed="max").items())
-    pictures = [item for item in items if isinstance(item, VideoFrame)]
-    assert pictures[-1].start_ns > 60_000_000_000
+    """A file to which a sound is added in its middle plays on; PyAV raises IndexError at each packet of the new stream."""
+    first, second = write(tmp_path / "a.flv", 6.0, sound=False), write(tmp_path / "b.flv", 3.0)
+    joined = tmp_path / "joined.flv"
+    joined.write_bytes(first.read_bytes() + second.read_bytes()[13:])  # without the second header
+    pictures = [item for item in MediaSource(str(joined), LOOK, speed="max").items() if isinstance(item, VideoFrame)]
+    assert len(pictures) >= 30
 
 
 WRONG = {
