@@ -42,7 +42,7 @@ def torment(rig: Rig, diary: Diary, end_s: float, stop: threading.Event) -> None
     """Inflict one fault after another until *end_s*; each waits until its source has recovered."""
     for number in range(10_000):
         fault = FAULTS[number % len(FAULTS)]
-        if stop.wait(15.0) or time.monotonic() + fault.seconds + 40.0 > end_s:
+        if stop.wait(15.0) or time.monotonic() + fault.seconds + fault.settle_s > end_s:
             return
         began = time.monotonic()
         fault.inflict(rig)
@@ -79,18 +79,19 @@ def report(diary: Diary, rig: Rig, expected: list[tuple[str, float, float]]) -> 
     slope, peak, threads, files = diary.slopes(_WARM_UP_S)
     print(f"memory {slope:+.2f} MB/min after {_WARM_UP_S:.0f} s, peak {peak:.0f} MB with the decoder processes")
     print(f"threads {threads}, descriptors {files}")
-    return fine and not lost and slope < _MOST_SLOPE
+    return fine and not lost and (slope < _MOST_SLOPE or not expected)
 
 
 def main() -> int:
     """Run as the arguments say; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--faults-only", action="store_true", help="count no events and no memory, as in a run that is too short for them")
     chosen = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     folder = Path(tempfile.mkdtemp(prefix="streamav-soak-"))
     clip = write_scene(folder)
-    expected = reference_events(clip)
+    expected = [] if chosen.faults_only else reference_events(clip)
     print(
         f"the loop of 60 s has {len(expected)} certain events: {', '.join(f'{label} {a:.0f}-{b:.0f}' for label, a, b in expected)}",
         flush=True,

@@ -31,6 +31,8 @@ FRAMES: Final = 1
 _QUIET: Final = ("ffmpeg", "-nostdin", "-loglevel", "quiet")
 _TOLERANCE_S: Final = 2.0
 _CERTAIN: Final = 0.8
+_LONG_S: Final = 3.0
+"""Whether a shorter event is found depends on where the boundaries of the segments fall."""
 _MARGIN_S: Final = 12.0
 """Events nearer than this to the begin or end of a stretch are not counted: the window is not full, or the end cuts them."""
 
@@ -76,7 +78,7 @@ def reference_events(clip: Path) -> list[tuple[str, float, float]]:
     found = [
         (one.label, one.media_s - LOOP_S, one.media_s - LOOP_S + one.seconds)
         for one in diary.events
-        if one.top >= _CERTAIN and one.seconds >= 2
+        if one.top >= _CERTAIN and one.seconds >= _LONG_S
     ]
     return sorted((one for one in found if 0.0 <= one[1] < LOOP_S), key=lambda one: one[1])
 
