@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import resource
 import signal
 import statistics
@@ -32,6 +33,7 @@ from streamav.publish.message import decode
 from streamav.publish.mqtt import MqttIdentity, MqttSink
 from streamav.types import EventPhase
 
+ROOT = Path(__file__).parents[2]
 SOURCES = ("s0", "s1", "s2", "s3")
 TICK_S = 0.1
 """Every tick each source sends one message: 40 messages a second."""
@@ -126,7 +128,8 @@ class Trial:
         first = -1 if idle else self._first
         arguments = ("--publish", str(self.wire.port), str(self.folder), str(first), str(self._most))
         command = (sys.executable, "-m", "tests.bench.faults", *arguments)
-        self._process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        paths = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+        self._process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=paths)
         self._readers.append(asyncio.create_task(self._read(self._process)))
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
