@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +150,10 @@ class LivePage:
     def scores(self, source: str, scores: FinalScores) -> None:
         """Ignore them: an observation holds the same scores, and the provisional ones."""
 
+    def changed(self, source: str, thresholds: Mapping[str, Thresholds]) -> None:
+        """Show other thresholds of a source from now on; a label that is not among them makes no event."""
+        self._give(partial(self._changed, source, dict(thresholds)))
+
     async def close(self) -> None:
         """Tell the viewers that the run has ended, and stop serving."""
         await self._server.close(self._end)
@@ -180,6 +184,16 @@ class LivePage:
             self._viewers.send(make())
             self._tell_backend()
             self._tell_broker()
+
+    def _changed(self, source: str, thresholds: dict[str, Thresholds]) -> str:
+        shown = {label: asdict(one) for label, one in thresholds.items()}
+        self._subjects = tuple(
+            replace(one, labels=tuple(replace(label, thresholds=thresholds.get(label.label)) for label in one.labels))
+            if one.id == source
+            else one
+            for one in self._subjects
+        )
+        return text({"type": "thresholds", "source": source, "labels": shown})
 
     def _tell_backend(self) -> None:
         """Tell the viewers when another engine has taken over."""

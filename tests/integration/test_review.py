@@ -15,12 +15,15 @@ import av
 import numpy as np
 import pytest
 from pydantic import SecretStr
-from rigs.live_page import need_web, observation, served, shown_event
+from rigs.live_page import apart, need_web, observation, served, shown_event
 from rigs.review_desk import NOW_S, make_desk, write_scores
 from rigs.roles import EPOCH_NS, LABELS
 from rigs.services import wait_until
+from websockets.sync.client import connect as connect_to
 
+from streamav.app import build
 from streamav.config import ViewSettings
+from streamav.config_loading import load_settings
 from streamav.evaluation.recordings import read_labels
 from streamav.offline import find_recordings
 from streamav.publish.pending import MqttCounters
@@ -279,3 +282,37 @@ def test_the_broker_is_told_in_words(changed: dict[str, int | bool], state: str,
     assert told["state"] == state
     assert says in told["remedy"]
     assert told["reason"]
+
+
+def test_a_run_takes_what_the_page_changes(tmp_path: Path) -> None:
+    """Thresholds and zones from the page hold in a real run: its plan has them, they are kept, and viewers are told."""
+    settings = load_settings(
+        options={
+            "source": {"scene": True, "id": "porch", "duration_s": 5.0},
+            "view": {"enabled": True, "port": 0},
+            "model": {"engine": "torch"},
+            "state_dir": str(tmp_path),
+        }
+    )
+    application = build(settings, journal=True)
+    page = application.page
+    assert page is not None
+    apart(page.start())
+    try:
+        assert asked(page, "facts")[1] == {"changes": True, "journal": True, "folder": str(tmp_path / "reviewed")}
+        assert asked(page, "thresholds", {"source": "porch", "label": "siren", "on": 0.6, "off": 0.3})[0] == 200
+        corners = [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]
+        assert asked(page, "zone", {"source": "porch", "name": "left", "corners": corners})[0] == 200
+        status, answer = asked(page, "zone", {"source": "porch", "name": "flat", "corners": corners[:2]})
+        assert status == 400
+        assert "3 to 100 corners" in answer["error"]
+        plan = application.controls.plan("porch")
+        assert next(one.thresholds.on for one in plan.labels if one.label == "siren") == 0.6
+        assert asked(page, "zones?source=porch")[1] == {"zones": {"left": corners}}
+        page.changed("porch", {one.label: one.thresholds for one in plan.labels})
+        with connect_to(page.address.replace("http", "ws", 1) + "live", proxy=None, max_size=None) as viewer:
+            hello = json.loads(viewer.recv())
+        siren = next(one for one in hello["sources"][0]["labels"] if one["label"] == "siren")
+        assert (hello["review"], hello["changes"], siren["thresholds"]["on"]) == (True, True, 0.6)
+    finally:
+        apart(page.close())

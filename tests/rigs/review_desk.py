@@ -12,11 +12,16 @@ from streamav.errors import SettingsError
 from streamav.journal import History, explain_moment
 from streamav.review import Answers, Desk, Reviewed
 from streamav.thresholds import Thresholds
+from streamav.tracker import LabelOptions
 from streamav.types import SEGMENT_NS, FinalScores
 
 __all__ = ["NOW_S", "THRESHOLDS", "make_desk", "write_scores"]
 
 THRESHOLDS = {label: Thresholds(on=0.7, off=0.3, min_segments=2, gap_segments=1) for label in LABELS}
+RULES = [
+    LabelOptions(label=label, label_name=label, class_id=number, column=number, thresholds=one)
+    for number, (label, one) in enumerate(THRESHOLDS.items())
+]
 NOW_S = EPOCH_NS / 1e9 + 300
 
 
@@ -49,7 +54,7 @@ def make_desk(folder: Path, *, changes: list[tuple[str, Mapping[str, object]]] |
     return Desk(
         Answers(
             thresholds=lambda _: THRESHOLDS,
-            why=lambda history, source, at_s: explain_moment(history, source, at_s, THRESHOLDS),
+            why=lambda history, source, at_s: explain_moment(history, source, at_s, lambda _: RULES, 7),
             reviewed=Reviewed(folder / "reviewed"),
             journal=folder / "journal.sqlite3",
             clips=clips,

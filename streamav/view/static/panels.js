@@ -3,7 +3,7 @@
 import { drawHeat } from "./picture.js";
 import { cellAt, clockWords, nameOf } from "./store.js";
 
-const TONES = { online: "good", warming_up: "wait", degraded: "warn", lost: "bad", disabled: "warn" };
+const TONES = { online: "good", starting: "wait", warming_up: "wait", degraded: "warn", lost: "bad", disabled: "warn" };
 const STAGES = [["capture_s", "capture", "a"], ["wait_s", "queue", "b"], ["features_s", "features", "c"], ["model_s", "model", "d"], ["publish_s", "publish", "e"]];
 
 export function tone(state) { return TONES[state] ?? "wait"; }

@@ -25,6 +25,7 @@ export class Store {
       case "turn": return this.turn(message, nowMs);
       case "event": return this.event(message);
       case "state": return this.source(message, (s) => { s.state = message.state; s.reason = message.reason; s.remedy = message.remedy; });
+      case "thresholds": return this.source(message, (s) => { s.labels = s.labels.map((one) => ({ ...one, thresholds: message.labels[one.label] ?? null })); });
       case "telemetry": return this.source(message, (s) => { s.telemetry = message; });
       case "broker": this.broker = message; return;
       case "engine": this.engine = message.name; return;

@@ -5,14 +5,13 @@ import { element } from "./panels.js";
 
 const at = (id) => document.getElementById(id);
 const WAIT_MS = 150;
-let timer = null, asked = 0, mayChange = false;
+let timer = null, asked = 0, touched = false; // touched: the viewer has chosen, and nothing else may
 
 export function setUpTuning(current, changes) {
-  mayChange = changes;
   at("rules").hidden = false;
   at("apply").hidden = !changes;
-  at("rule-label").addEventListener("change", () => start(current().source));
-  at("rule-on").addEventListener("input", () => { show(current().source); later(current().source); });
+  at("rule-label").addEventListener("change", () => { touched = true; start(current().source); });
+  at("rule-on").addEventListener("input", () => { touched = true; show(current().source); later(current().source); });
   at("apply").addEventListener("click", () => apply(current().source));
   for (const name of ["pointerenter", "focusin"]) at("rules").addEventListener(name, () => later(current().source)); // the hour goes on
   choose(current().source, current().label);
@@ -26,6 +25,9 @@ export function choose(source, label) {
   if (labels.some((one) => one.label === label)) at("rule-label").value = label;
   if (labels.length) start(source);
 }
+
+// Follows the newest event until the viewer chooses a label.
+export function follow(source, label) { if (!touched) choose(source, label); }
 
 function labelOf(source) { return source.labels.find((one) => one.label === at("rule-label").value && one.thresholds); }
 
