@@ -5,18 +5,17 @@ It picks the model, the engine and the sources, and connects them with what take
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamav.app.detection import chosen_labels, label_options
+from streamav.app.detection import named, source_controls
 from streamav.app.outlets import file_sinks, http_api, journal_sink, live_page, mqtt_sink, packet_rings, subjects
 from streamav.bundle import choose_bundle
 from streamav.capture import open_source
+from streamav.capture.address import is_network
 from streamav.engines import SwapEngine, open_engine
-from streamav.errors import CaptureError, SettingsError
 from streamav.features import SegmentExtractor
 from streamav.labels import LabelTable
 from streamav.localizer import VscgLocalizer
@@ -26,13 +25,14 @@ from streamav.segmenter import SegmenterOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Segment, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from streamav.api import HttpApi
     from streamav.bundle import Bundle, ModelCard
     from streamav.clips import PacketRing
     from streamav.clock import Clock
-    from streamav.config import OneOfSources, Settings
+    from streamav.config import CaptureSettings, OneOfSources, Settings
+    from streamav.control import Controls, SourcePlan
     from streamav.evidence import LabelEvidence
     from streamav.localizer import Head
     from streamav.protocols import Engine, Extractor, Localizer, Observer, Sink, Source
@@ -56,6 +56,8 @@ class Application:
     sources: Mapping[str, Source]
     """By id."""
     frames_per_second: int
+    controls: Controls
+    """What each source detects, and the way to change it while the run goes on."""
     evidence: LabelEvidence | None = None
     """Evidence of the labels of all sources; None where the network alone decides."""
     notes: tuple[str, ...] = ()
@@ -107,7 +109,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
         sources: sources by id that replace those of the settings, as in a benchmark; None for none.
         beside: True lets a paced run begin on another engine while the requested one is built; False waits for it.
         engine: an engine that is already open for this model; None to open the one that the settings name.
-        journal: True writes the journal, if the settings allow it.
+        journal: True for a run that lasts: it writes the journal, if the settings allow it, and keeps changes of what it detects.
         observer: makes a further observer, which sees every turn; None for none.
 
     Raises:
@@ -121,8 +123,9 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     frames_per_second = settings.model.frames_per_second or card.visual.frames_per_second
     table = LabelTable(bundle, settings.labels)
     rings = packet_rings(settings)
+    controls = source_controls(settings, table, card, keep=journal)
     setups = [
-        _setup(one, table, card, frames_per_second, (sources or {}).get(one.id), settings, rings.get(one.id))
+        _setup(one, controls.plan(one.id), card, frames_per_second, (sources or {}).get(one.id), settings, rings.get(one.id))
         for one in settings.each_source()
     ]
     # A paced run does not wait for an engine. Any other run waits, so that its results do not depend on time.
@@ -142,15 +145,17 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     def model() -> ModelEntry:
         return ModelEntry(name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
 
-    mqtt = mqtt_sink(settings, model, setups)
+    mqtt = mqtt_sink(settings, model, controls)
     history = journal_sink(settings, model) if journal else None
-    page = live_page(settings, model, setups, card)
-    api = http_api(settings, model, setups, lambda: made[0].idle_s if made else 0.0, history, mqtt)
-    named = [*file_sinks(settings, model, stop, rings), history, mqtt, *sinks, page, api]
-    takers: list[Sink] = [one for one in named if one is not None]
+    page = live_page(settings, model, setups, card, controls, history, mqtt)
+    api = http_api(settings, model, setups, controls, lambda: made[0].idle_s if made else 0.0, history, mqtt)
+    outlets = [*file_sinks(settings, model, stop, rings, mqtt), history, mqtt, *sinks, page, api]
+    takers: list[Sink] = [one for one in outlets if one is not None]
     observers = [one for one in (page, api, None if observer is None else observer(subjects(setups, card))) if one is not None]
     watching = ObserverFanOut(observers) if observers else None
-    pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3, observer=watching)
+    gather_s = settings.model.gather_ms / 1e3
+    pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=gather_s, observer=watching)
+    pipeline.controls = controls
     made.append(pipeline)
     notes = tuple(filter(None, (note, *table.notes)))
     return Application(
@@ -159,6 +164,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
         engine=engine,
         sources={setup.id: setup.source for setup in setups},
         frames_per_second=frames_per_second,
+        controls=controls,
         evidence=evidence,
         notes=notes,
         mqtt=mqtt,
@@ -175,27 +181,12 @@ def check_model(settings: Settings) -> None:
         ModelError: when the model cannot be used.
     """
     bundle = choose_bundle(settings.model.name, settings.model.weights_dir).bundle
-    table = LabelTable(bundle, settings.labels)
-    for one in settings.each_source():
-        with _named(one, settings):
-            label_options(bundle.card, one.detection, chosen_labels(table, one, bundle.card))
-
-
-@contextmanager
-def _named(one: OneOfSources, settings: Settings) -> Iterator[None]:
-    """Add the name of the source to an error where there are several sources."""
-    try:
-        yield
-    except (SettingsError, CaptureError) as exc:
-        if not settings.sources:
-            raise
-        msg = f"source {one.id}: {exc}"
-        raise type(exc)(msg) from exc
+    source_controls(settings, LabelTable(bundle, settings.labels), bundle.card)
 
 
 def _setup(
     one: OneOfSources,
-    table: LabelTable,
+    plan: SourcePlan,
     card: ModelCard,
     frames_per_second: int,
     given: Source | None,
@@ -203,19 +194,26 @@ def _setup(
     ring: PacketRing | None,
 ) -> SourceSetup:
     """Build one source and its options. Where there are several sources, an error names the source."""
-    with _named(one, settings):
-        labels = label_options(card, one.detection, chosen_labels(table, one, card))
-        source = given or open_source(one, one.capture, picture=card.visual.picture, frames_per_second=frames_per_second, tap=ring)
+    with named(one, settings):
+        capture = _decided(one, several=len(settings.sources) > 1)
+        source = given or open_source(one, capture, picture=card.visual.picture, frames_per_second=frames_per_second, tap=ring)
     return SourceSetup(
         id=one.id,
         source=source,
         segmenter=_segmenter_options(card, frames_per_second, live=source.live),
-        labels=labels,
-        latency_segments=one.detection.latency_segments or card.detection.latency_segments,
+        labels=plan.labels,
+        latency_segments=plan.latency_segments,
         queue_segments=one.capture.queue_segments,
         paced=source.live or one.speed == "1",
         duration_s=one.duration_s,
     )
+
+
+def _decided(one: OneOfSources, *, several: bool) -> CaptureSettings:
+    """Return the settings of capture of a source; where there are several sources, one must not keep the others from running."""
+    network = any(uri is not None and is_network(uri) for uri in (one.uri, one.sound_uri))
+    defaults = {"retry_start": several, "isolate": several and network}
+    return one.capture.model_copy(update={name: value for name, value in defaults.items() if getattr(one.capture, name) is None})
 
 
 def localizer_head(card: ModelCard) -> Head:

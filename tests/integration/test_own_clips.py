@@ -11,7 +11,6 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-import av
 import h5py
 import numpy as np
 import pytest
@@ -20,7 +19,8 @@ from rigs.found_spans import found_by_run
 from typer.testing import CliRunner, Result
 
 from streamav.bundle import find_bundle, load_bundle
-from streamav.capture.scene import Cue, Script, render_backdrop, render_frame, render_sound
+from streamav.capture.scene import Cue, Script
+from streamav.capture.scene_file import write_scene
 from streamav.cli.extract import extract
 from streamav.cli.train import train
 from streamav.config import DetectionSettings, ModelSettings
@@ -34,24 +34,6 @@ CLASSES = {"my_alarm": "siren", "my_clock": "clock"}
 """Own classes, and the kinds of the embedded scene that represent them."""
 CLIPS = 6
 """Clips of each class, 8 s each."""
-
-
-def write_scene(path: Path, script: Script) -> None:
-    """Write a rendered scene as a media file."""
-    picture = (112, 160)
-    backdrop, sound = render_backdrop(script, picture), render_sound(script)
-    with av.open(str(path), "w") as file:
-        video, audio = file.add_stream("mpeg4", rate=8), file.add_stream("aac", rate=16000, layout="mono")
-        video.height, video.width = picture
-        video.pix_fmt, video.bit_rate = "yuv420p", 800_000
-        for number in range(round(8 * script.seconds)):
-            frame = av.VideoFrame.from_ndarray(render_frame(script, number / 8, picture, backdrop), format="rgb24")
-            file.mux(video.encode(frame))
-        file.mux(video.encode())
-        heard = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
-        heard.sample_rate = 16000
-        file.mux(audio.encode(heard))
-        file.mux(audio.encode())
 
 
 def scene(kind: str, seed: int) -> tuple[Script, float, float]:
