@@ -13,7 +13,7 @@ TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE=
 ALL := -m "not (gpu or hardware or bench)"
 ARGS ?=
 
-.PHONY: help setup run test quick check bench bench-train bench-view docs faults mutate soak test-gpu starter edge picture lint types imports format clean
+.PHONY: help setup run test quick check bench bench-train bench-view docs faults audit fuzz mutate soak test-gpu starter edge picture lint types imports format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
