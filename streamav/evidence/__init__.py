@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from streamav.evidence.definitions import Column, competitors, defined, hidden_entries, model_columns
-from streamav.evidence.labels import ARRAYS, CAUTION, LARGEST_LOGIT, OWN_ARRAY, EvidenceParts, LabelEvidence
+from streamav.evidence.labels import ARRAYS, CAUTION, LARGEST_LOGIT, MOST_CORRECTED, OWN_ARRAY, EvidenceParts, LabelEvidence
 from streamav.evidence.of_bundle import evidence_of, model_evidence
 from streamav.evidence.scores import (
+    FAINT_HEARD,
+    FAINT_SEEN,
     LEAST_ANSWER,
     LEAST_HEARD,
     LEAST_SEEN,
@@ -23,11 +25,14 @@ from streamav.evidence.scores import (
 __all__ = [
     "ARRAYS",
     "CAUTION",
+    "FAINT_HEARD",
+    "FAINT_SEEN",
     "LARGEST_LOGIT",
     "LEAST_ANSWER",
     "LEAST_HEARD",
     "LEAST_SEEN",
     "MOST_ANSWER",
+    "MOST_CORRECTED",
     "OWN_ARRAY",
     "TWO_VIEWS",
     "Column",

@@ -43,13 +43,13 @@ if TYPE_CHECKING:
     from streamav.evidence.scores import View
     from streamav.types import SegmentFeatures
 
-__all__ = ["ARRAYS", "CAUTION", "LARGEST_LOGIT", "OWN_ARRAY", "EvidenceParts", "LabelEvidence"]
+__all__ = ["ARRAYS", "CAUTION", "LARGEST_LOGIT", "MOST_CORRECTED", "OWN_ARRAY", "EvidenceParts", "LabelEvidence"]
 
 ARRAYS = ("probes.weight", "probes.bias", "drawn.weight", "drawn.bias", "reference.heard", "reference.seen", "reference.probed")
 """Names of the arrays in a bundle, after `evidence.`."""
 OWN_ARRAY = "own.weight"
 """Weights of the corrections of Q own labels and their constants, shape (Q, H + K + 1); only in a bundle with own labels."""
-_MOST_CORRECTED = 2.0
+MOST_CORRECTED = 2.0
 """Bound of a correction, logits: what was learned from a few clips corrects a definition and never overrules it."""
 CAUTION = 1.25
 """The logits of the network's classes are lowered by this where it decides alone."""
@@ -74,6 +74,10 @@ class EvidenceParts(NamedTuple):
     """Label of each column of the probabilities."""
     shares: NDArray[np.float64]
     """Shape (L + M, columns): which labels share the probability of a column."""
+    own: dict[int, int]
+    """Own label -> its row of `OWN_ARRAY`."""
+    twins: list[tuple[int, int]]
+    """Places of a base label that an own label replaced, and of that own label, whose network answer it takes."""
 
 
 class LabelEvidence:
@@ -154,7 +158,7 @@ class LabelEvidence:
         logits = np.where(self._sound, alone, both) + self._offsets
         corrections = [one.corrections for one in window if one.corrections is not None]
         if corrections:
-            logits = logits + np.clip(mean_of_neighbours(np.stack(corrections)), -_MOST_CORRECTED, _MOST_CORRECTED)
+            logits = logits + np.clip(mean_of_neighbours(np.stack(corrections)), -MOST_CORRECTED, MOST_CORRECTED)
         return np.asarray(logits, dtype=np.float32)
 
     def reference(self) -> list[Sensed]:
@@ -228,6 +232,8 @@ class LabelEvidence:
             sound=self._sound,
             columns=[one.label for one in self._columns],
             shares=self._shares,
+            own=self._own,
+            twins=self._twins,
         )
 
     def _corrections(self, heard: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float32] | None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from streamav.evidence.definitions import LabelClasses
 
 __all__ = [
+    "FAINT_HEARD",
+    "FAINT_SEEN",
     "LEAST_ANSWER",
     "LEAST_HEARD",
     "LEAST_SEEN",
@@ -30,7 +32,7 @@ __all__ = [
     "views_of",
 ]
 
-_FAINT_HEARD, _FAINT_SEEN = 0.01, 0.001
+FAINT_HEARD, FAINT_SEEN = 0.01, 0.001
 """Added to class scores before the logarithm in `tones`: below these, how little is scored says nothing."""
 LEAST_HEARD, LEAST_SEEN = 1e-6, 1e-7
 """Floors of probabilities before the logarithm; both are below the scores of a class that is absent."""
@@ -92,7 +94,7 @@ def combined(
 
 def tones(heard: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return logarithms of class scores heard (..., H) and seen (..., K), with floors, shape (..., H + K): what corrections weigh."""
-    return np.asarray(np.concatenate([np.log(heard + _FAINT_HEARD), np.log(seen + _FAINT_SEEN)], axis=-1), dtype=np.float32)
+    return np.asarray(np.concatenate([np.log(heard + FAINT_HEARD), np.log(seen + FAINT_SEEN)], axis=-1), dtype=np.float32)
 
 
 def probe_logits(grid: NDArray[np.float32], weight: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[np.float32]:
