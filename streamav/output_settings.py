@@ -23,6 +23,8 @@ __all__ = [
     "ClipSettings",
     "HttpSettings",
     "JournalSettings",
+    "LogForm",
+    "LogSettings",
     "MqttSettings",
     "Options",
     "OutboxSettings",
@@ -270,6 +272,18 @@ def only_this_machine(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host.lower().rstrip(".") == "localhost"
+
+
+LogForm = Literal["auto", "text", "json", "journal"]
+
+
+class LogSettings(Options):
+    """The log on standard error, and the file that keeps its newest lines."""
+
+    format: LogForm = "auto"
+    """json: one object a line. journal: text with priorities and without times. auto: journal under systemd, else text."""
+    keep: bool = True
+    """True keeps the newest 2 MB from INFO on in <state_dir>/streamav.log, without secrets, for `streamav support-bundle`."""
 
 
 class JournalSettings(Options):

@@ -95,7 +95,7 @@ def chosen_labels(table: LabelTable, one: OneOfSources, card: ModelCard) -> tupl
         SettingsError: when the settings name a label that does not exist.
     """
     wanted = one.detection.labels
-    live = one.camera is not None or one.mic is not None or (one.uri is not None and is_live(one.uri))
+    live = one.camera_device is not None or one.mic_device is not None or (one.uri is not None and is_live(one.uri))
     if wanted is None and live and card.evidence is not None and card.profile != "custom":
         labels = table.choose((_HOME,))
         table.note(

@@ -109,6 +109,11 @@ class Pipeline:
         """Seconds since the last turn ended; a turn takes a fifth of a second when there is nothing to do. Any thread may ask."""
         return (self._clock.monotonic_ns() - self._turned_ns) / NS
 
+    @property
+    def states(self) -> dict[str, SourceState]:
+        """State of each source, by id. Any thread may ask."""
+        return {lane.setup.id: lane.stages.state for lane in self._lanes}
+
     async def run(self) -> RunSummary:
         """Run until all sources have ended or stop() was called.
 
@@ -135,7 +140,7 @@ class Pipeline:
 
     async def _drive(self, worker: ThreadPoolExecutor) -> None:
         for lane in self._lanes:
-            self._sink.source_state(lane.setup.id, SourceState.WARMING_UP, "started")
+            self._sink.source_state(lane.setup.id, SourceState.STARTING, "the source is being opened")
             if self.controls is not None and not (plan := self.controls.plan(lane.setup.id)).enabled:
                 lane.change(plan)
                 lane.hand_over(self._sink)

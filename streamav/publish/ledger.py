@@ -161,8 +161,8 @@ class Ledger:
 
     def source_state(self, source: str, state: SourceState) -> list[Retained]:
         """Store a change of a source's state and return the retained values it changes."""
-        self._states[source] = state
-        return self._state_values(source, state)
+        self._states[source] = SourceState(state.published)
+        return self._state_values(source, self._states[source])
 
     def event(self, event: Event, latency_s: float, now_s: float) -> tuple[list[Parcel], list[Retained]]:
         """Take one message of the tracker; return the parcels to queue and the retained values that change.

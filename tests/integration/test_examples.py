@@ -1,237 +1,183 @@
-"""Tests of the examples as users run them: as programs of their own, with a real Mosquitto, a small Frigate, and Node.js."""
+"""Tests that every example is a program that works as it is, against a real broker, a real web server and a real recording."""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import csv
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
+import paho.mqtt.client as paho
 import pytest
-from rigs.mosquitto import Broker, need_mosquitto
-from rigs.published_events import MODEL, make_event, story
+from paho.mqtt.enums import CallbackAPIVersion
+from rigs.mosquitto import Broker
+from rigs.published_events import MODEL, make_event
 
-from streamav.config import BackoffSettings, MqttSettings
-from streamav.publish.commands import read_command
-from streamav.publish.message import describe
-from streamav.publish.mqtt import MqttIdentity, MqttSink
-from streamav.publish.topics import Topics
-from streamav.types import EndReason, Event, EventPhase
+from streamav.capture.scene import make_script
+from streamav.capture.scene_file import write_scene
+from streamav.publish.message import encode
+from streamav.types import EventPhase
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+PATIENCE_S = 60.0
+
+
+def test_every_example_is_run() -> None:
+    """Every program in the folder is named by an integration test, this one or that of its subject."""
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    assert [path.name for path in sorted(EXAMPLES.glob("*.py")) if path.name not in tests] == []
 
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
-    need_mosquitto()
-    one = Broker(tmp_path / "broker").start()
-    yield one
-    one.stop()
+    """Return a running broker."""
+    broker = Broker(tmp_path / "broker").start()
+    yield broker
+    broker.stop()
 
 
-@contextmanager
-def running(name: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+@contextlib.contextmanager
+def program(name: str, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """Run an example until the block ends."""
-    command = [sys.executable, str(EXAMPLES / name), *arguments]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    command = [sys.executable, "-u", str(EXAMPLES / name), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | environment) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
-async def subscribed(broker: Broker) -> None:
-    async with asyncio.timeout(30):
-        while "SUBACK" not in broker.log:  # noqa: ASYNC110 - it is another process
-            await asyncio.sleep(0.05)
+@contextlib.contextmanager
+def client(broker: Broker) -> Iterator[paho.Client]:
+    """Return a connected client."""
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client.connect("127.0.0.1", broker.port)
+    client.loop_start()
+    yield client
+    client.disconnect()
+    client.loop_stop()
 
 
-async def publish(broker: Broker, state: Path, *events: Event) -> None:
-    settings = MqttSettings(host="127.0.0.1", port=broker.port, backoff=BackoffSettings(min_s=0.05, max_s=0.2))
-    sink = MqttSink(settings, MqttIdentity(model=lambda: MODEL, sources={"porch": ["bark"]}), state)
-    await sink.start()
-    for event in events:
-        sink.event(event, 0.4)
-    await sink.close()
+def subscribers(broker: Broker, count: int) -> None:
+    """Wait until the broker has seen *count* subscriptions."""
+    give_up = time.monotonic() + PATIENCE_S
+    while broker.log.count("SUBSCRIBE from") < count:
+        assert time.monotonic() < give_up, broker.log
+        time.sleep(0.05)
+
+
+def message(number: int, sequence: int = 1, phase: EventPhase = EventPhase.NEW, *, confirmed: bool = True) -> bytes:
+    """Return one message of an event as streamav publishes it."""
+    return encode(make_event(number, sequence, phase, confirmed=confirmed), MODEL, 0.1)
 
 
 @pytest.mark.broker
-async def test_the_short_subscriber_prints_each_message_once(broker: Broker, tmp_path: Path) -> None:
-    """examples/subscribe.py prints one line for each new state of an event."""
-    with running("subscribe.py", "127.0.0.1", str(broker.port)) as process:
-        await subscribed(broker)
-        await publish(broker, tmp_path / "state", *story(1, updates=1))
-        assert process.stdout is not None
-        lines = [await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 10) for _ in range(3)]
-    assert [line.split()[:3] for line in lines] == [[kind, "porch", "bark"] for kind in ("new", "update", "end")]
+def test_the_subscriber_prints_the_newest_state(broker: Broker) -> None:
+    """`subscribe.py` prints each newer message once and leaves out a repeated and an older one."""
+    with program("subscribe.py", "127.0.0.1", str(broker.port)) as running, client(broker) as sender:
+        subscribers(broker, 1)
+        for sent in (message(1), message(1, 2, EventPhase.UPDATE), message(1, 2, EventPhase.UPDATE), message(1), message(2)):
+            sender.publish("streamav/porch/event", sent, qos=1).wait_for_publish(PATIENCE_S)
+        assert running.stdout is not None
+        lines = [running.stdout.readline().split()[:3] for _ in range(3)]
+    assert lines == [["new", "porch", "bark"], ["update", "porch", "bark"], ["new", "porch", "bark"]]
 
 
-class SmallFrigate(ThreadingHTTPServer):
-    """Frigate's two endpoints, with its methods, checks and answers (frigate/api/event.py and its request bodies); one camera."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.created: list[tuple[str, dict[str, Any]]] = []
-        self.ended: list[tuple[str, dict[str, Any]]] = []
-        self.failures = 0
-        """So many of the next calls fail with 503, as while Frigate restarts."""
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: SmallFrigate
-
-    def do_POST(self) -> None:
-        match self.path.split("/"):
-            case ["", "api", "events", camera, label, "create"] if camera == "front_door":
-                body = self._body()
-                known = {"sub_label", "score", "duration", "include_recording", "draw"}
-                good = body.keys() <= known and (body["duration"] is None or isinstance(body["duration"], int))
-                if not good:
-                    self._answer(422, {"detail": "wrong body"})
-                    return
-                self.server.created.append((label, body))
-                self._answer(
-                    200, {"success": True, "message": "Successfully created event.", "event_id": f"1.{len(self.server.created)}-x"}
-                )
-            case ["", "api", "events", _, _, "create"]:
-                self._answer(404, {"success": False, "message": "not a valid camera."})
-            case _:
-                self._answer(405, {"detail": "Method Not Allowed"})
-
-    def do_PUT(self) -> None:
-        match self.path.split("/"):
-            case ["", "api", "events", event_id, "end"]:
-                self.server.ended.append((event_id, self._body()))
-                self._answer(200, {"success": True, "message": "Event successfully ended."})
-            case _:
-                self._answer(405, {"detail": "Method Not Allowed"})
-
-    def _body(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        return found
-
-    def _answer(self, status: int, body: dict[str, Any]) -> None:
-        if self.server.failures:
-            self.server.failures -= 1
-            (self.server.created if self.command == "POST" else self.server.ended).pop()
-            status, body = 503, {}
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
-        pass
+@pytest.mark.broker
+def test_the_lamp_is_left_alone_when_a_person_lit_it(broker: Broker) -> None:
+    """`light_on_bark.py` switches on for a bark and off after it, but not a lamp that was on before."""
+    sent: list[bytes] = []
+    with program("light_on_bark.py", "127.0.0.1", str(broker.port)), client(broker) as home:
+        home.on_message = lambda *arguments: sent.append(arguments[2].payload)
+        home.subscribe("home/porch/light/set", 1)
+        subscribers(broker, 2)
+        bark, lamp = "streamav/porch/class/bark/state", "home/porch/light/state"
+        for topic, payload in ((bark, "ON"), (bark, "OFF"), (lamp, "ON"), (bark, "ON"), (bark, "OFF"), (lamp, "OFF"), (bark, "ON")):
+            home.publish(topic, payload, qos=1).wait_for_publish(PATIENCE_S)
+        give_up = time.monotonic() + PATIENCE_S
+        while len(sent) < 3 and time.monotonic() < give_up:
+            time.sleep(0.05)
+    assert sent == [b"ON", b"OFF", b"ON"]
 
 
-@pytest.fixture
-def frigate() -> Iterator[SmallFrigate]:
-    server = SmallFrigate()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
+@pytest.mark.broker
+def test_a_notification_is_sent_once_for_a_confirmed_event(broker: Broker) -> None:
+    """`notify.py` posts an event when it is confirmed, once; a server that fails is named and the next event is posted."""
+    posted: list[dict[str, object]] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(500 if len(posted) == 1 else 204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/hook"
+    with program("notify.py", "127.0.0.1", str(broker.port), NOTIFY_URL=url) as running, client(broker) as sender:
+        subscribers(broker, 1)
+        early, sure = message(1, confirmed=False), message(1, 2, EventPhase.UPDATE)
+        for sent in (early, sure, message(1, 3, EventPhase.UPDATE), message(2)):
+            sender.publish("streamav/porch/event", sent, qos=1).wait_for_publish(PATIENCE_S)
+        give_up = time.monotonic() + PATIENCE_S
+        while len(posted) < 2 and time.monotonic() < give_up:
+            time.sleep(0.05)
+        assert running.stdout is not None
+        assert running.stdout.readline().startswith("not told: bark at ")
     server.shutdown()
-    thread.join()
     server.server_close()
+    assert [(one["title"], one["event"]["seq"]) for one in posted] == [("Bark at porch", 2), ("Bark at porch", 1)]  # type: ignore[index]
 
 
-async def lines_of(process: subprocess.Popen[str], count: int) -> list[str]:
-    assert process.stdout is not None
-    return [(await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), 15)).strip() for _ in range(count)]
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a recording of fourteen seconds with one event."""
+    path = tmp_path_factory.mktemp("recording") / "clip.mp4"
+    write_scene(path, make_script(14.0))
+    return path
 
 
-@pytest.mark.broker
-async def test_frigate_gets_confirmed_events(broker: Broker, frigate: SmallFrigate, tmp_path: Path) -> None:
-    """A confirmed event is created once and ended once, a retracted one not at all; a call that fails is tried again.
-
-    An event that is open when the program is killed is ended by its next start, although the end was published meanwhile.
-    """
-    arguments = ("--frigate", frigate.url, "--port", str(broker.port), "--camera", "porch=front_door", "--state", str(tmp_path / "open"))
-    frigate.failures = 1
-    with running("frigate_events.py", *arguments) as process:
-        await lines_of(process, 1)
-        await subscribed(broker)
-        retracted = make_event(2, 2, EventPhase.END, confirmed=False, reason=EndReason.RETRACTED)
-        await publish(
-            broker, tmp_path / "state", *story(1, updates=2), make_event(2, confirmed=False), retracted, make_event(3, start_s=20)
-        )
-        assert await lines_of(process, 3) == ["new porch bark", "end porch bark", "new porch bark"]
-    assert [label for label, _ in frigate.created] == ["bark", "bark"]
-    assert frigate.created[0][1] == {"sub_label": "streamav 94%", "duration": None, "include_recording": True}
-    ((event_id, body),) = frigate.ended
-    assert (event_id, body) == ("1.1-x", {"end_time": describe(story(1, updates=2)[-1], MODEL, 0.1).end_ts})
-    await publish(broker, tmp_path / "state", make_event(3, 2, EventPhase.END, start_s=20))  # while the program is away
-    with running("frigate_events.py", *arguments) as process:
-        assert (await lines_of(process, 2))[1] == "end porch bark"
-    assert [event_id for event_id, _ in frigate.ended] == ["1.1-x", "1.2-x"]
-    assert json.loads((tmp_path / "open").read_text(encoding="utf-8")) == {}
+def ended(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run an example to its end."""
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)
 
 
-@pytest.mark.broker
-async def test_a_camera_that_frigate_does_not_know_is_named(broker: Broker, frigate: SmallFrigate, tmp_path: Path) -> None:
-    """The next event goes on."""
-    with running("frigate_events.py", "--frigate", frigate.url, "--port", str(broker.port), "--state", str(tmp_path / "open")) as process:
-        await lines_of(process, 1)
-        await publish(broker, tmp_path / "state", *story(1))
-        assert process.stderr is not None
-        said = await asyncio.wait_for(asyncio.to_thread(process.stderr.readline), 15)
-    assert said.startswith("Frigate did not take bark of porch: HTTP Error 404")
+@pytest.mark.slow
+def test_the_python_api_saves_clips(recording: Path, tmp_path: Path) -> None:
+    """`clip_of_each_event.py` writes a clip and a snapshot of the event and prints their names."""
+    done = ended("clip_of_each_event.py", recording, tmp_path)
+    assert done.returncode == 0, done.stderr
+    (clip,) = tmp_path.rglob("*.mp4")
+    assert "_clock_" in clip.name
+    assert clip.with_suffix(".jpg").is_file()
+    assert done.stdout.splitlines()[-1] == f"{clip} {clip.with_suffix('.jpg').name}"
 
 
-def flow() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((EXAMPLES / "node-red" / "flow.json").read_text(encoding="utf-8"))
-    return found
+@pytest.mark.slow
+def test_a_sink_of_ones_own_takes_the_events(recording: Path, tmp_path: Path) -> None:
+    """`own_sink.py` writes one row for the event of the recording."""
+    done = ended("own_sink.py", recording, tmp_path / "events.csv")
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "events.csv").open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["label"], row["onset_s"], row["heard_and_seen"]) == ("clock", "3", "True")
 
 
-def test_the_flow_for_node_red_is_whole() -> None:
-    """Each wire and each broker leads to a node; the topics are those of the contract, at QoS 1, and commands are not retained."""
-    nodes = {node["id"]: node for node in flow()}
-    assert len(nodes) == len(flow())
-    for node in nodes.values():
-        assert all(target in nodes for wires in node.get("wires", []) for target in wires)
-        assert node.get("broker") in {None, "127.0.0.1"} or nodes[node["broker"]]["type"] == "mqtt-broker"
-        assert node["type"] in {"tab", "mqtt-broker"} or node["z"] == "tab"
-    (heard,) = [node for node in nodes.values() if node["type"] == "mqtt in"]
-    assert (heard["topic"], heard["qos"], heard["datatype"]) == (Topics().any_event, "1", "json")
-    (told,) = [node for node in nodes.values() if node["type"] == "mqtt out"]
-    assert (told["qos"], told["retain"]) == ("1", "false")
-    payloads = [node["payload"] for node in nodes.values() if node["type"] == "inject"]
-    changes = [read_command(told["topic"].removeprefix("streamav/"), payload.encode()).patch for payload in payloads]
-    assert changes == [{"classes": {"bark": {"enabled": value}}} for value in (True, False)]
-
-
-def test_the_functions_of_the_flow_follow_the_rule() -> None:
-    """In Node.js: duplicates and older messages are dropped, and a confirmed event is told once."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("Node.js is missing")
-    functions = {one["id"]: one["func"] for one in flow() if one["type"] == "function"}
-    messages = [json.loads(describe(event, MODEL, 0.1).to_bytes()) for event in (make_event(1, confirmed=False), *story(1, updates=2)[1:])]
-    program = """
-    const {functions, messages} = JSON.parse(require('fs').readFileSync(0));
-    const made = Object.fromEntries(Object.entries(functions).map(([id, code]) => {
-        const kept = {};
-        const context = {get: key => kept[key], set: (key, value) => { kept[key] = value; }};
-        return [id, msg => new Function('msg', 'context', code)(msg, context)];
-    }));
-    const passed = messages.map(one => made.newest({payload: one})).filter(one => one !== null);
-    const told = passed.map(one => made.once(one)).filter(one => one !== null);
-    console.log(JSON.stringify({passed: passed.length, told: told.map(one => one.payload)}));
-    """
-    given = json.dumps({"functions": functions, "messages": [*messages, *messages, messages[1]]})
-    found = subprocess.run([node, "-e", program], input=given, capture_output=True, text=True, timeout=30, check=True)
-    assert json.loads(found.stdout) == {"passed": len(messages), "told": ["Bark at porch, score 94 %"]}
+@pytest.mark.parametrize("name", ["clip_of_each_event.py", "own_sink.py", "notify.py"])
+def test_an_example_without_arguments_says_what_it_needs(name: str) -> None:
+    """An example that is called wrongly ends with a sentence, not with a traceback."""
+    done = ended(name)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith(("usage: ", "NOTIFY_URL must be"))
