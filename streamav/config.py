@@ -184,7 +184,7 @@ class CaptureSettings(Options):
     """False: when a live source is lost, the run ends with exit code 3."""
     isolate: bool | None = None
     """True reads each file or network stream in a process of its own, so that a crash of FFmpeg ends one source and not the run.
-    None: network streams, where there are several sources. Each process takes about 50 MB (docs/adr/0015)."""
+    None: network streams, where there are several sources. Each process takes about 45 MB (docs/adr/0015)."""
     decoder: DecoderChoice = "software"
     """What decodes pictures: the processor, the named device, or with auto the first device that works."""
     retry_start: bool | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamav.app.detection import named, source_controls
+from streamav.app.detection import kept_note, named, source_controls
 from streamav.app.outlets import file_sinks, http_api, journal_sink, live_page, mqtt_sink, packet_rings, subjects
 from streamav.bundle import choose_bundle
 from streamav.capture import open_source
@@ -157,7 +157,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=gather_s, observer=watching)
     pipeline.controls = controls
     made.append(pipeline)
-    notes = tuple(filter(None, (note, *table.notes)))
+    notes = tuple(filter(None, (note, *table.notes, kept_note(controls))))
     return Application(
         pipeline=pipeline,
         bundle=bundle,

@@ -29,6 +29,7 @@ from streamav.pipeline import SourceSummary
 from streamav.publish.state_folder import default_state_dir
 from streamav.redaction import has_secret
 from streamav.support.kept_log import KeptLog
+from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -312,6 +313,10 @@ def _tell(console: Console, summary: RunSummary, engine: str) -> None:
         parts.append(f"real-time factor {summary.realtime_factor:.3f}")
     parts.append(f"peak memory {summary.peak_memory_mb:.0f} MB")
     console.print(", ".join(parts), highlight=False)
+    if not summary.events and summary.media_s >= WINDOW_SEGMENTS:
+        console.print(
+            "no event: `streamav explain` says why a second was none, and --view shows what the model sees and hears", highlight=False
+        )
     for one in summary.sources if len(summary.sources) > 1 else ():
         line = ", ".join([f"{one.media_s:.0f} s of media", *_counts(one)])
         console.print(f"  {one.id}: {line}" + ("" if one.error is None else f"; failed: {one.error}"), highlight=False, markup=False)
