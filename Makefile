@@ -13,7 +13,7 @@ TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE=
 ALL := -m "not (gpu or hardware or bench)"
 ARGS ?=
 
-.PHONY: help setup run test quick check bench bench-train bench-view docs faults audit fuzz test-gpu starter edge picture lint types imports format clean
+.PHONY: help setup run test quick check bench bench-train bench-view docs faults audit fuzz mutate soak test-gpu starter edge picture lint types imports format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -65,7 +65,7 @@ bench-train: setup ## time a training step and compare it with plain eager float
 
 docs: setup ## build the site of the documentation in build/site; a wrong link is an error
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "build/site/index.html; with its search: $(BIN)/python -m http.server -b 127.0.0.1 -d build/site"
 
 picture: setup ## photograph the live page on the embedded scene for the README; needs Chromium
@@ -76,6 +76,12 @@ bench-view: setup ## measure what the live page and ten viewers cost the run
 
 faults: setup ## measure what faults of broker and process cost, on a real Mosquitto; ARGS="--short" for a few of each
 	@PYTHONPATH=tests $(BIN)/python -m tests.bench.faults $(ARGS)
+
+mutate: setup ## read 1000 damaged media files to segments; ARGS="--seed 417" repeats one
+	@PYTHONPATH=tests $(BIN)/python -m tests.bench.mutate $(ARGS)
+
+soak: setup ## an hour of six sources with faults throughout; ARGS="--minutes 10" for less
+	@PYTHONPATH=tests $(BIN)/python -m tests.bench.soak $(ARGS)
 
 starter: setup ## train the model starter again; DATA=folder with index.csv, sounds and photos; how long it takes: docs/log/profiles.md
 	@$(BIN)/python -m streamav.training.starter.profiles starter --data $(DATA) --work runs/profiles --out streamav/models/starter $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from streamav.bundle import ModelCard
     from streamav.config import DetectionSettings, OneOfSources, Settings
 
-__all__ = ["chosen_labels", "label_options", "named", "source_controls"]
+__all__ = ["chosen_labels", "kept_note", "label_options", "named", "source_controls"]
 
+_MOST_TOLD = 5
 _HOME = "home"
 """Preset of cameras and network streams."""
 
@@ -61,6 +63,17 @@ def source_controls(settings: Settings, table: LabelTable, card: ModelCard, *, k
     return Controls({one.id: one.detection for one in sources}, resolve, path)
 
 
+def kept_note(controls: Controls) -> str | None:
+    """Return which kept changes hold instead of the configuration, as a sentence for the user; None without any."""
+    found = controls.differences()
+    if not found:
+        return None
+    told = [f"{one.source} detection.{one.setting} = {json.dumps(one.value)}" for one in found[:_MOST_TOLD]]
+    rest = len(found) - len(told)
+    more = f" and {rest} more" if rest else ""
+    return f"changes that earlier runs kept hold instead of the configuration: {', '.join(told)}{more} (streamav changes shows them)"
+
+
 @contextmanager
 def named(one: OneOfSources, settings: Settings) -> Iterator[None]:
     """Add the name of the source to an error where there are several sources."""
@@ -82,7 +95,7 @@ def chosen_labels(table: LabelTable, one: OneOfSources, card: ModelCard) -> tupl
         SettingsError: when the settings name a label that does not exist.
     """
     wanted = one.detection.labels
-    live = one.camera is not None or one.mic is not None or (one.uri is not None and is_live(one.uri))
+    live = one.camera_device is not None or one.mic_device is not None or (one.uri is not None and is_live(one.uri))
     if wanted is None and live and card.evidence is not None and card.profile != "custom":
         labels = table.choose((_HOME,))
         table.note(

@@ -16,12 +16,14 @@ import av
 from streamav.capture.many_channels import own_decoder
 from streamav.capture.picture import InstantSampler, Scaler
 from streamav.capture.sound import Resampler
-from streamav.capture.timeline import Kind, Timeline, steady_start
+from streamav.capture.stamps import Kind, steady_start
+from streamav.capture.tap import NoTap
+from streamav.capture.timeline import Timeline
 from streamav.errors import CaptureError, MissingModalityError
-from streamav.types import AudioBlock, VideoFrame
+from streamav.types import AudioBlock, SourceContent, VideoFrame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     _Shown = av.VideoFrame | NDArray[np.uint8]
 
-__all__ = ["DecodedFrame", "decode", "find_streams", "read_items"]
+__all__ = ["DecodedFrame", "Streams", "decode", "find_streams", "read_items"]
 
 _LOG = logging.getLogger(__name__)
 _SECOND_NS = 1_000_000_000
@@ -60,25 +62,43 @@ class DecodedFrame:
     frame: av.AudioFrame | av.VideoFrame
 
 
-def find_streams(container: av.container.InputContainer, name: str) -> tuple[av.AudioStream, av.VideoStream]:
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """The streams of a container that are read, at least one."""
+
+    sound: av.AudioStream | None
+    picture: av.VideoStream | None
+
+    @property
+    def content(self) -> SourceContent:
+        """Return which of the two there are."""
+        return SourceContent(sound=self.sound is not None, picture=self.picture is not None)
+
+
+def find_streams(container: av.container.InputContainer, name: str, wanted: SourceContent) -> Streams:
     """Return the best sound stream and the best picture stream; the cover picture of a song does not count as a picture stream.
 
+    Args:
+        container: an open container.
+        name: the source, for messages.
+        wanted: which of the two are looked for.
+
     Raises:
-        MissingModalityError: when there is no sound or no picture that can be decoded.
+        MissingModalityError: when there is nothing wanted that can be decoded.
     """
-    sounds = [stream for stream in container.streams.audio if _decodable(stream)]
     still = av.stream.Disposition.attached_pic
-    pictures = [stream for stream in container.streams.video if _decodable(stream) and not stream.disposition & still]
-    for streams, what, hint in ((sounds, "sound", "record it with a microphone"), (pictures, "picture", "record it with a camera")):
-        if not streams:
-            msg = (
-                f"{name} has no {what} that can be decoded, and streamav needs sound and picture together: {hint}, or choose another source"
-            )
-            raise MissingModalityError(msg)
+    sounds = [stream for stream in container.streams.audio if wanted.sound and _decodable(stream)]
+    pictures = [stream for stream in container.streams.video if wanted.picture and _decodable(stream) and not stream.disposition & still]
+    if not sounds and not pictures:
+        what = " and no ".join(["sound"] * wanted.sound + ["picture"] * wanted.picture)
+        msg = f"{name} has no {what} that can be decoded: choose another source, or another stream of it"
+        raise MissingModalityError(msg)
     best_sound, best_picture = container.streams.best("audio"), container.streams.best("video")
-    sound = next((stream for stream in sounds if best_sound is not None and stream.index == best_sound.index), sounds[0])
-    picture = next((stream for stream in pictures if best_picture is not None and stream.index == best_picture.index), pictures[0])
-    return sound, picture
+    first_sound, first_picture = sounds[0] if sounds else None, pictures[0] if pictures else None
+    return Streams(
+        next((stream for stream in sounds if best_sound is not None and stream.index == best_sound.index), first_sound),
+        next((stream for stream in pictures if best_picture is not None and stream.index == best_picture.index), first_picture),
+    )
 
 
 def _decodable(stream: av.stream.Stream) -> bool:
@@ -86,45 +106,24 @@ def _decodable(stream: av.stream.Stream) -> bool:
     return context is not None
 
 
-def decode(
-    container: av.container.InputContainer,
-    sound: av.AudioStream,
-    picture: av.VideoStream,
-    name: str,
-    *,
-    live: bool,
-    tap: PacketTap,
-) -> Iterator[DecodedFrame]:
+def decode(container: av.container.InputContainer, streams: Streams, name: str, *, live: bool, tap: PacketTap) -> Iterator[DecodedFrame]:
     """Yield decoded frames in the order of the container; damaged packets are skipped, counted and logged once.
 
     Raises:
         av.error.FFmpegError: when a live source fails, or too many packets in a row are damaged.
     """
     damage = _Damage(name)
-    tap.begin(sound, picture)
+    tap = _begun(tap, streams)
     order = None if live else _PacketOrder()
-    decoder = own_decoder(sound)
-    newest_s, broken_s = 0.0, None  # time stamps of packets, since frames are decoded later
-    packets = container.demux(sound, picture)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.error.InvalidDataError as exc:
-            damage.note(exc, newest_s)
-            broken_s = newest_s
-            packets = container.demux(sound, picture)  # the generator ended when it raised; the container can still be read
-            continue
-        if packet is None:
-            break
-        if packet.pts is not None and packet.time_base is not None:
-            newest_s = max(newest_s, float(packet.pts * packet.time_base))
+    decoder = None if streams.sound is None else own_decoder(streams.sound)
+    for packet in _packets(container, streams, damage):
         if order is not None:
             order.note(packet)
         tap.packet(packet)
         try:
-            frames = decoder.decode(packet) if decoder is not None and packet.stream is sound else packet.decode()
+            frames = decoder.decode(packet) if decoder is not None and packet.stream is streams.sound else packet.decode()
         except av.error.FFmpegError as exc:  # decoders report damage under many names, also "operation not permitted"
-            damage.note(exc, newest_s)
+            damage.note(exc)
             continue
         timed = [_timed(frame, live=live) for frame in frames if isinstance(frame, av.AudioFrame | av.VideoFrame)]
         if timed:
@@ -132,9 +131,37 @@ def decode(
         yield from timed if order is None else order.arrange(timed)
     if order is not None:
         yield from order.flush()
-    damage.summarize()
-    if broken_s is not None and newest_s - broken_s < _GOES_ON_S and not live:
-        _LOG.warning("the file is damaged, its rest is skipped source=%s at_s=%.1f", name, broken_s)
+    damage.summarize(live=live)
+
+
+def _packets(container: av.container.InputContainer, streams: Streams, damage: _Damage) -> Iterator[av.Packet[av.stream.Stream]]:
+    """Yield the packets of the streams. The generator of PyAV ends when it raises, but the container can still be read."""
+    read = [stream for stream in (streams.sound, streams.picture) if stream is not None]
+    packets = container.demux(*read)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.InvalidDataError as exc:
+            damage.note(exc)
+            damage.broken_s = damage.newest_s
+            packets = container.demux(*read)
+            continue
+        except IndexError:  # PyAV does not know a stream that began after the container was opened; its packet is left out
+            packets = container.demux(*read)
+            continue
+        if packet is None:
+            return
+        if packet.pts is not None and packet.time_base is not None:
+            damage.newest_s = max(damage.newest_s, float(packet.pts * packet.time_base))
+        yield packet
+
+
+def _begun(tap: PacketTap, streams: Streams) -> PacketTap:
+    """Return the tap with its session begun. A clip needs sound and picture, so without one of them nobody receives the packets."""
+    if streams.sound is None or streams.picture is None:
+        return NoTap()
+    tap.begin(streams.sound, streams.picture)
+    return tap
 
 
 class _PacketOrder:
@@ -190,19 +217,26 @@ class _Damage:
         self._name = name
         self.packets = 0
         self.in_a_row = 0
+        self.newest_s = 0.0
+        """Newest time stamp of a packet, s, since frames are decoded later."""
+        self.broken_s: float | None = None
+        """The newest time stamp when the container itself was damaged last."""
 
-    def note(self, exc: av.error.FFmpegError, at_s: float) -> None:
-        """Count one damaged packet near *at_s*, s of the file; raise its error after more than 200 in a row."""
+    def note(self, exc: av.error.FFmpegError) -> None:
+        """Count one damaged packet; raise its error after more than 200 in a row."""
         self.packets += 1
         self.in_a_row += 1
         if self.packets == 1:
-            _LOG.warning("damaged data skipped source=%s at_s=%.1f reason=%s", self._name, at_s, exc.strerror)
+            _LOG.warning("damaged data skipped source=%s at_s=%.1f reason=%s", self._name, self.newest_s, exc.strerror)
         if self.in_a_row > _DAMAGE_LIMIT:
             raise exc
 
-    def summarize(self) -> None:
+    def summarize(self, *, live: bool) -> None:
+        """Log how much was damaged, at the end of the source."""
         if self.packets:
             _LOG.warning("damaged data skipped source=%s packets=%d", self._name, self.packets)
+        if self.broken_s is not None and self.newest_s - self.broken_s < _GOES_ON_S and not live:
+            _LOG.warning("the file is damaged, its rest is skipped source=%s at_s=%.1f", self._name, self.broken_s)
 
 
 def _timed(frame: av.AudioFrame | av.VideoFrame, *, live: bool) -> DecodedFrame:
@@ -216,12 +250,13 @@ def _timed(frame: av.AudioFrame | av.VideoFrame, *, live: bool) -> DecodedFrame:
 
 
 def read_items(
-    frames: Iterator[DecodedFrame], look: Look, origin: Callable[[], int], name: str, tap: PacketTap
+    frames: Iterator[DecodedFrame], content: SourceContent, look: Look, origin: Callable[[], int], name: str, tap: PacketTap
 ) -> Iterator[AudioBlock | VideoFrame]:
     """Yield sound and pictures on the media clock; the earliest time stamp of both becomes the origin.
 
     Args:
         frames: decoded frames, as `decode` yields them.
+        content: which kinds there are.
         look: which pictures are used.
         origin: returns the media time of the first frame, ns; called once, when that frame has arrived.
         name: the source, for messages.
@@ -230,7 +265,7 @@ def read_items(
     Raises:
         CaptureError: when nothing could be decoded.
     """
-    start = _until_both(frames)
+    start = _until_both(frames, [kind for kind in _KINDS if getattr(content, kind)])
     firsts = {kind: steady_start([(one.time_ns, one.length_ns) for one in start if one.kind == kind]) for kind in _KINDS}
     known = {kind: first for kind, first in firsts.items() if first is not None}
     if not known:
@@ -275,15 +310,15 @@ def _tell(tap: PacketTap, timeline: Timeline[av.AudioFrame | _Shown], told: dict
             tap.place(kind, offset_ns)
 
 
-def _until_both(frames: Iterator[DecodedFrame]) -> list[DecodedFrame]:
-    """Collect the first frames of both kinds, some of each: only then is the earliest time known, whatever one stamp says.
+def _until_both(frames: Iterator[DecodedFrame], kinds: Sequence[Kind]) -> list[DecodedFrame]:
+    """Collect the first frames of all kinds, some of each: only then is the earliest time known, whatever one stamp says.
 
     Gives up after 2 s of one kind. Half a second after both were seen is enough, however few the frames.
     """
     seen: list[DecodedFrame] = []
     newest: dict[Kind, int] = {}
-    count = dict.fromkeys(_KINDS, 0)
-    came = dict.fromkeys(_KINDS, 0)
+    count = dict.fromkeys(kinds, 0)
+    came = dict.fromkeys(kinds, 0)
     both_ns: int | None = None
     for frame in frames:
         seen.append(frame)

@@ -45,6 +45,8 @@ _END_S: Final = 15.0
 _DRAIN_S: Final = 1.0
 _EVENT_LINE: Final = re.compile(r"\d\d:\d\d:\d\dZ scene ")
 """A line of the run about an event; the subscriber prints the same event as it arrives, so the line is not shown twice."""
+_UPDATE_LINE: Final = re.compile(r"\d\d:\d\d:\d\dZ  \S+ +update ")
+"""A line of the subscriber about an event that goes on: there is one for each second, and begin and end would be lost among them."""
 
 
 def demo(
@@ -213,7 +215,7 @@ def _start(stack: contextlib.ExitStack, command: str, arguments: Sequence[str], 
         errors="replace",
         env=environment,
     )
-    program = _Program(command, process, _EVENT_LINE if command == "run" else re.compile("(?!)"))
+    program = _Program(command, process, _EVENT_LINE if command == "run" else _UPDATE_LINE)
     threads = [threading.Thread(target=program.show, args=(stream,), daemon=True) for stream in (process.stdout,) if stream is not None]
     for thread in threads:
         thread.start()
@@ -318,12 +320,8 @@ def _sum_up(truth: Sequence[tuple[str, float, float]], seen: dict[str, object], 
     arrival = seen["arrival_latency_s"]
     if isinstance(arrival, dict) and arrival.get("p50") is not None:
         _say(f"latency from the end of a segment to the subscriber: p50 {arrival['p50']:.3f} s, p95 {arrival['p95']:.3f} s")
-    for key, words in (
-        ("latency_p50_s", "latency from the end of a segment to the hand-over of its events, p50"),
-        ("latency_p95_s", "p95"),
-    ):
-        if run[key] is not None:
-            _say(f"{words}: {run[key]:.3f} s")
+    if run["latency_p50_s"] is not None and run["latency_p95_s"] is not None:
+        _say(f"of it until the run hands its events over: p50 {run['latency_p50_s']:.3f} s, p95 {run['latency_p95_s']:.3f} s")
     _say(
         f"real-time factor {run['realtime_factor']:.3f}, {run['dropped_segments']} segments dropped, "
         f"peak memory {run['peak_memory_mb']:.0f} MB, {seen['messages']} messages, {seen['invalid']} invalid"

@@ -97,7 +97,7 @@ class Ledger:
 
     def topics(self) -> frozenset[str]:
         """Return every topic at which the broker may hold a retained value of this run."""
-        last = {self._topics.last_event(source) for source in self._states}
+        last = {topic for source in self._states for topic in (self._topics.last_event(source), self._topics.snapshot(source))}
         values = [*self.announced(), *self.retained()]
         return frozenset({self._topics.status, self._topics.info, *(value.topic for value in values), *last})
 
@@ -161,8 +161,8 @@ class Ledger:
 
     def source_state(self, source: str, state: SourceState) -> list[Retained]:
         """Store a change of a source's state and return the retained values it changes."""
-        self._states[source] = state
-        return self._state_values(source, state)
+        self._states[source] = SourceState(state.published)
+        return self._state_values(source, self._states[source])
 
     def event(self, event: Event, latency_s: float, now_s: float) -> tuple[list[Parcel], list[Retained]]:
         """Take one message of the tracker; return the parcels to queue and the retained values that change.

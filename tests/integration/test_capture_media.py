@@ -24,7 +24,7 @@ from streamav.capture.media import MediaSource
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError, MissingModalityError
 from streamav.segmenter import Segmenter, SegmenterOptions
-from streamav.types import AudioBlock, Segment, VideoFrame
+from streamav.types import AudioBlock, Segment, SourceContent, VideoFrame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,6 +174,16 @@ def test_two_recordings_joined_are_one_stream(tmp_path: Path) -> None:
     segments = segments_of(MediaSource(str(joined), LOOK, speed="max"))
     assert [segment.index for segment in segments] == list(range(6))
     assert sum(segment.quality.missing_samples for segment in segments) < 4_800
+
+
+def test_a_stream_that_begins_later_is_left_out(tmp_path: Path) -> None:
+    """A transport stream to which a sound is added in its middle plays on; PyAV raises IndexError at each packet of the new stream."""
+    first, second = write(tmp_path / "a.ts", 3.0, sound=False), write(tmp_path / "b.ts", 3.0)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(first.read_bytes() + 20 * second.read_bytes())  # so far that the sound is not found at the beginning
+    items = list(MediaSource(str(joined), LOOK, speed="max").items())
+    pictures = [item for item in items if isinstance(item, VideoFrame)]
+    assert pictures[-1].start_ns > 60_000_000_000
 
 
 WRONG = {
@@ -375,12 +385,13 @@ def test_the_session_of_a_file_is_its_content(tmp_path: Path) -> None:
     assert names[0] == names[1] != names[2]
 
 
-@pytest.mark.parametrize(("lacking", "word"), [("sound", "no sound"), ("pictures", "no picture")])
-def test_a_file_with_half_of_what_is_needed_is_refused(tmp_path: Path, lacking: str, word: str) -> None:
-    """Without sound, or without pictures, the error names what is missing and what to do."""
-    path = write(tmp_path / "half.mp4", **{lacking: False})  # type: ignore[arg-type]
+@pytest.mark.parametrize(("kept", "word"), [("sound", "no picture"), ("picture", "no sound")])
+def test_a_file_without_what_is_wanted_is_refused(tmp_path: Path, kept: str, word: str) -> None:
+    """Where the only kind that a file has is not wanted, the error names what is missing and what to do."""
+    path = write(tmp_path / "half.mp4", sound=kept == "sound", pictures=kept == "picture")
+    look = Look(picture=LOOK.picture, frames_per_second=F, wanted=SourceContent(sound=kept != "sound", picture=kept != "picture"))
     with pytest.raises(MissingModalityError, match=word):
-        list(MediaSource(str(path), LOOK).items())
+        list(MediaSource(str(path), look).items())
 
 
 def test_an_mp4_cut_off_before_its_index_is_refused(tmp_path: Path) -> None:

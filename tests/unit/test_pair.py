@@ -10,10 +10,13 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
+from rigs.source_items import plain
 
 from streamav.capture.camera import Camera
 from streamav.capture.look import Look
-from streamav.capture.pair import PairSource
+from streamav.capture.microphone import Microphone
+from streamav.capture.pair import PairSource, device_pair
+from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
 from streamav.types import AudioBlock, SourceState, VideoFrame
@@ -73,14 +76,14 @@ def taken(source: PairSource, seconds: float = 30.0) -> Iterator[AudioBlock | Vi
     timer = threading.Timer(seconds, source.close)
     timer.start()
     try:
-        yield from source.items()
+        yield from plain(source.items())
     finally:
         timer.cancel()
 
 
 def test_a_microphone_that_opens_and_gives_nothing_is_refused(audio: FakePortAudio) -> None:
     """A microphone that is silent at the start is an error that states what to do, although the camera works."""
-    source = PairSource(CAMERA, "default", LOOK, settings=SETTINGS)
+    source = device_pair(CAMERA, "default", LOOK, settings=SETTINGS)
     with pytest.raises(CaptureError, match=r"microphone 'default' gave nothing for 0.5 s: .*streamav devices"):
         list(taken(source))
 
@@ -94,7 +97,7 @@ def test_a_camera_that_opens_and_gives_no_picture_is_refused(audio: FakePortAudi
 
     audio.sounding.set()
     monkeypatch.setattr(Camera, "frames", no_pictures)
-    source = PairSource(CAMERA, "default", LOOK, settings=SETTINGS)
+    source = device_pair(CAMERA, "default", LOOK, settings=SETTINGS)
     with pytest.raises(CaptureError, match=r"camera 'lavfi:.*' gave no picture for 0.5 s: .*streamav devices"):
         list(taken(source))
 
@@ -103,7 +106,7 @@ def test_a_camera_that_opens_and_gives_no_picture_is_refused(audio: FakePortAudi
 def test_a_microphone_that_falls_silent_later_is_lost_and_comes_back(audio: FakePortAudio) -> None:
     """After both devices have worked, silence is a loss, and the source is back only when both give data again."""
     audio.sounding.set()
-    source = PairSource(CAMERA, "default", LOOK, settings=SETTINGS.model_copy(update={"timeout_s": 2.0}))
+    source = device_pair(CAMERA, "default", LOOK, settings=SETTINGS.model_copy(update={"timeout_s": 2.0}))
     states: list[SourceState] = []
     after: list[type] = []
     for item in taken(source):
@@ -133,7 +136,7 @@ def test_sound_from_before_the_first_picture_is_kept(audio: FakePortAudio, monke
 
     audio.sounding.set()
     monkeypatch.setattr(Camera, "frames", late)
-    source = PairSource(CAMERA, "default", LOOK, settings=CaptureSettings())
+    source = device_pair(CAMERA, "default", LOOK, settings=CaptureSettings())
     blocks: list[AudioBlock] = []
     pictures: list[VideoFrame] = []
     for item in taken(source):
@@ -144,3 +147,41 @@ def test_sound_from_before_the_first_picture_is_kept(audio: FakePortAudio, monke
         if blocks and pictures:
             source.close()
     assert pictures[0].start_ns - blocks[0].start_ns >= 400_000_000
+
+
+class LatePortAudio(FakePortAudio):
+    """Lists the microphone only after it was started anew, as PortAudio does with one that is plugged in during a run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plugged, self.listed, self.restarts = False, False, 0
+
+    def query_devices(self, device: object, kind: str) -> dict[str, object]:
+        if not self.listed:
+            msg = f"No input device matching {device!r}"
+            raise ValueError(msg)
+        return super().query_devices(device, kind)
+
+    def _terminate(self) -> None:
+        self.restarts += 1
+
+    def _initialize(self) -> None:
+        self.listed = self.plugged
+
+
+def test_a_microphone_that_is_plugged_in_during_a_run_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PortAudio's list of devices is read anew before a microphone is called missing, unless another one is open."""
+    fake = LatePortAudio()
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    first, second = Microphone("usb", SystemClock()), Microphone("headset", SystemClock())
+    with pytest.raises(CaptureError, match="No input device"):
+        first.open()
+    fake.plugged = True
+    first.open()
+    restarts, fake.listed = fake.restarts, False
+    with pytest.raises(CaptureError, match="No input device"):
+        second.open()
+    assert fake.restarts == restarts
+    first.close()
+    second.open()
+    second.close()
