@@ -55,10 +55,12 @@ LabelSlug = Annotated[str, Field(pattern=rf"^[a-z0-9_]{{1,{SLUG_SIZE}}}$")]
 """A label in topics and events."""
 SOURCE_ID_PATTERN = r"^[a-zA-Z0-9_-]{1,64}$"
 """One topic level of the MQTT contract (section 2, topic names)."""
-RESERVED_SOURCE_IDS = frozenset({"status", "info", "stats", "doctor"})
+RESERVED_SOURCE_IDS = frozenset({"status", "info", "stats", "doctor", "cluster"})
 """Words that are topics of the service itself (MQTT contract, section 1)."""
 MOST_SOURCES = 64
 """Most sources of one process (our choice: more than any machine that we measured could carry)."""
+MOST_CLUSTER_SOURCES = 4096
+"""Most sources of one file. More than MOST_SOURCES need --cluster."""
 _ONE_AND_MANY = (
     "there are several sources ([[sources]]), so options of a single source (source.*: --source, --camera, --mic, --id, --speed, "
     "--duration, STREAMAV_SOURCE_*) must not be given as well; set a value of one source by --set sources.0.KEY=VALUE, "
@@ -90,6 +92,8 @@ class SourceSettings(Options):
     """Pace of a file: "1" plays it at its own pace, "max" as fast as the machine can."""
     duration_s: Annotated[float, Field(gt=0.0)] | None = None
     """Stop after this many seconds of media, rounded to whole segments; None for no limit."""
+    begin_s: Annotated[int, Field(ge=0)] = 0
+    """Start a file this many seconds after its beginning, s; its events keep their places on the file's own axis."""
 
     @model_validator(mode="before")
     @classmethod
@@ -188,6 +192,8 @@ class OneOfSources(SourceSettings):
 
     id: Annotated[str, Field(pattern=SOURCE_ID_PATTERN)]
     """Topic level. It must be unique and must stay the same for a source."""
+    node: Annotated[str, Field(min_length=1)] | None = None
+    """With --cluster: the only machine that can open this source, by its Ray node name, host name, address or custom resource."""
     detection: DetectionSettings = DetectionSettings()
     capture: CaptureSettings = CaptureSettings()
 
@@ -197,7 +203,7 @@ class Settings(Options):
 
     source: SourceSettings = SourceSettings()
     """The only source; refused together with `sources`."""
-    sources: Annotated[tuple[OneOfSources, ...], Field(max_length=MOST_SOURCES)] = ()
+    sources: Annotated[tuple[OneOfSources, ...], Field(max_length=MOST_CLUSTER_SOURCES)] = ()
     """Several sources, instead of `source`."""
     capture: CaptureSettings = CaptureSettings()
     model: ModelSettings = ModelSettings()

@@ -5,33 +5,33 @@ It picks the model, the engine and the sources, and connects them with what take
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streamav.app.detection import chosen_labels, label_options
+from streamav.app.membership import ChangingSources
 from streamav.app.outlets import file_sinks, journal_sinks, live_page, mqtt_sink, packet_rings
+from streamav.app.setups import SetupMaker, named
 from streamav.bundle import choose_bundle
-from streamav.capture import open_source
+from streamav.config import MOST_SOURCES
 from streamav.engines import SwapEngine, open_engine
-from streamav.errors import CaptureError, SettingsError
+from streamav.errors import SettingsError
 from streamav.features import SegmentExtractor
 from streamav.labels import LabelTable
 from streamav.localizer import VscgLocalizer
-from streamav.pipeline import Pipeline, SourceSetup
+from streamav.pipeline import Pipeline
 from streamav.publish import FanOut, ModelEntry
-from streamav.segmenter import SegmenterOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Segment, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from streamav.app.membership import Membership
     from streamav.bundle import Bundle, ModelCard
-    from streamav.clips import PacketRing
     from streamav.clock import Clock
-    from streamav.config import OneOfSources, Settings
+    from streamav.config import Settings
     from streamav.evidence import LabelEvidence
     from streamav.localizer import Head
     from streamav.protocols import Engine, Extractor, Localizer, Sink, Source
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from streamav.view import LivePage
 
 __all__ = ["Application", "build", "check_model", "localizer_head"]
-
-_LIVE_PATIENCE_S = 1.5
-"""How long a live segment waits for the modality that is late. It is above 1 s because the microphone confirms a loss for 1 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +59,8 @@ class Application:
     mqtt: MqttSink | None = None
     page: LivePage | None = None
     """The live page, where the settings ask for it."""
+    changing: ChangingSources | None = None
+    """Adds and releases sources, in a worker of a cluster."""
 
     @property
     def shortfall(self) -> str | None:
@@ -84,7 +83,7 @@ class Application:
         _run_once(SegmentExtractor(engine, card), localizer, card, self.frames_per_second)
 
 
-def build(
+def build(  # noqa: PLR0913 - what differs between a run, a benchmark and a worker
     settings: Settings,
     sinks: Sequence[Sink] = (),
     clock: Clock | None = None,
@@ -93,6 +92,7 @@ def build(
     beside: bool = True,
     engine: Engine | None = None,
     journal: bool = False,
+    member: Membership | None = None,
 ) -> Application:
     """Build a run from its settings. When this returns, model, engine and networks are loaded and have run once.
 
@@ -104,6 +104,7 @@ def build(
         beside: True lets a paced run begin on another engine while the requested one is built; False waits for it.
         engine: an engine that is already open for this model; None to open the one that the settings name.
         journal: True writes the journal, if the settings allow it.
+        member: makes the run a worker of a cluster: it starts without a source and goes on until it is stopped. None for any other run.
 
     Raises:
         SettingsError: when the settings contradict the model or each other.
@@ -116,10 +117,15 @@ def build(
     frames_per_second = settings.model.frames_per_second or card.visual.frames_per_second
     table = LabelTable(bundle, settings.labels)
     rings = packet_rings(settings)
-    setups = [
-        _setup(one, table, card, frames_per_second, (sources or {}).get(one.id), settings, rings.get(one.id))
-        for one in settings.each_source()
-    ]
+    maker = SetupMaker(settings, table, card, frames_per_second)
+    named_sources = settings.each_source()
+    if member is not None:
+        for one in named_sources:  # the columns of scores are those of all sources, whichever of them this worker gets
+            maker.labels(one)
+        setups = []
+    else:
+        _check_count(len(named_sources))
+        setups = [maker.setup(one, (sources or {}).get(one.id), rings.get(one.id)) for one in named_sources]
     # A paced run does not wait for an engine. Any other run waits, so that its results do not depend on time.
     if engine is None:
         engine = open_engine(bundle, settings.model, beside=beside and all(setup.paced for setup in setups))
@@ -137,7 +143,7 @@ def build(
     def model() -> ModelEntry:
         return ModelEntry(name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
 
-    mqtt = mqtt_sink(settings, model, setups)
+    mqtt = mqtt_sink(settings, model, setups, member)
     page = live_page(settings, model, setups, card)
     takers: list[Sink] = [
         *file_sinks(settings, model, stop, rings),
@@ -146,7 +152,16 @@ def build(
         *sinks,
         *([] if page is None else [page]),
     ]
-    pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3, observer=page)
+    pipeline = Pipeline(
+        setups,
+        extractor,
+        localizer,
+        FanOut(takers),
+        clock,
+        gather_s=settings.model.gather_ms / 1e3,
+        observer=page,
+        most_frames=None if member is None else frames_per_second,
+    )
     made.append(pipeline)
     notes = tuple(filter(None, (note, *table.notes)))
     return Application(
@@ -159,7 +174,19 @@ def build(
         notes=notes,
         mqtt=mqtt,
         page=page,
+        changing=None if member is None or mqtt is None else ChangingSources(maker, pipeline, mqtt),
     )
+
+
+def _check_count(sources: int) -> None:
+    """Check that one process may have so many sources.
+
+    Raises:
+        SettingsError: when it may not.
+    """
+    if sources > MOST_SOURCES:
+        msg = f"one process takes at most {MOST_SOURCES} sources, got {sources}; spread them over machines with --cluster (docs/scale.md)"
+        raise SettingsError(msg)
 
 
 def check_model(settings: Settings) -> None:
@@ -172,45 +199,8 @@ def check_model(settings: Settings) -> None:
     bundle = choose_bundle(settings.model.name, settings.model.weights_dir).bundle
     table = LabelTable(bundle, settings.labels)
     for one in settings.each_source():
-        with _named(one, settings):
+        with named(one, settings):
             label_options(bundle.card, one.detection, chosen_labels(table, one, bundle.card))
-
-
-@contextmanager
-def _named(one: OneOfSources, settings: Settings) -> Iterator[None]:
-    """Add the name of the source to an error where there are several sources."""
-    try:
-        yield
-    except (SettingsError, CaptureError) as exc:
-        if not settings.sources:
-            raise
-        msg = f"source {one.id}: {exc}"
-        raise type(exc)(msg) from exc
-
-
-def _setup(
-    one: OneOfSources,
-    table: LabelTable,
-    card: ModelCard,
-    frames_per_second: int,
-    given: Source | None,
-    settings: Settings,
-    ring: PacketRing | None,
-) -> SourceSetup:
-    """Build one source and its options. Where there are several sources, an error names the source."""
-    with _named(one, settings):
-        labels = label_options(card, one.detection, chosen_labels(table, one, card))
-        source = given or open_source(one, one.capture, picture=card.visual.picture, frames_per_second=frames_per_second, tap=ring)
-    return SourceSetup(
-        id=one.id,
-        source=source,
-        segmenter=_segmenter_options(card, frames_per_second, live=source.live),
-        labels=labels,
-        latency_segments=one.detection.latency_segments or card.detection.latency_segments,
-        queue_segments=one.capture.queue_segments,
-        paced=source.live or one.speed == "1",
-        duration_s=one.duration_s,
-    )
 
 
 def localizer_head(card: ModelCard) -> Head:
@@ -218,12 +208,6 @@ def localizer_head(card: ModelCard) -> Head:
     options = card.localizer.options
     untrained = options.get("segment_head") == "untrained" and options.get("supervision", "fully") == "fully"
     return "two_stage" if untrained else "segment"
-
-
-def _segmenter_options(card: ModelCard, frames_per_second: int, *, live: bool) -> SegmenterOptions:
-    if live:
-        return SegmenterOptions(frames_per_second=frames_per_second, picture=card.visual.picture, patience_s=_LIVE_PATIENCE_S)
-    return SegmenterOptions(frames_per_second=frames_per_second, picture=card.visual.picture)
 
 
 def _run_once(extractor: Extractor, localizer: Localizer, card: ModelCard, frames_per_second: int) -> None:

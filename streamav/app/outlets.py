@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streamav.journal import JournalSink, journal_path
@@ -10,6 +11,7 @@ from streamav.publish import JsonlSink
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from streamav.app.membership import Membership
     from streamav.bundle import ModelCard
     from streamav.clips import PacketRing
     from streamav.config import Settings
@@ -52,14 +54,19 @@ def journal_sinks(settings: Settings, model: Callable[[], ModelEntry]) -> list[S
     return [JournalSink(journal_path(settings.state_dir), settings.journal, model)]
 
 
-def mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup]) -> MqttSink | None:
+def mqtt_sink(
+    settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup], member: Membership | None = None
+) -> MqttSink | None:
     """Build the client of the broker, or return None when no broker is set."""
     if settings.mqtt is None:
         return None
     from streamav.publish.mqtt import MqttIdentity, MqttSink
 
     sources = {setup.id: [label.label for label in setup.labels] for setup in setups}
-    return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources), settings.state_dir)
+    identity = MqttIdentity(model=model, sources=sources)
+    if member is not None:
+        identity = replace(identity, worker=member.worker, permit=member.permit)
+    return MqttSink(settings.mqtt, identity, settings.state_dir)
 
 
 def live_page(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup], card: ModelCard) -> LivePage | None:

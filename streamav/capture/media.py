@@ -24,6 +24,7 @@ from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
 from streamav.files import file_sha256, typed_path
 from streamav.redaction import redact, show_address
+from streamav.types import SEGMENT_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     import av
 
+    from streamav.capture.demux import DecodedFrame
     from streamav.capture.look import Look
     from streamav.capture.tap import PacketTap
     from streamav.clock import Clock
@@ -62,6 +64,7 @@ class MediaSource:
         settings: CaptureSettings | None = None,
         clock: Clock | None = None,
         tap: PacketTap | None = None,
+        begin_s: int = 0,
     ) -> None:
         """Keep the address; nothing is opened before items() is called.
 
@@ -72,7 +75,9 @@ class MediaSource:
             settings: timeouts and reconnecting; None for the defaults.
             clock: clock for pace and pauses; None for the machine's monotonic clock.
             tap: receives the packets; None for nobody.
+            begin_s: what is complete before this second of a file is left out. Ignored for live streams.
         """
+        self._begin_ns = 0 if is_live(uri) else begin_s * SEGMENT_NS
         self._uri, self._look, self._tap = uri, look, tap or NoTap()
         self._name = show_address(uri)
         self._live = is_live(uri)
@@ -148,11 +153,15 @@ class MediaSource:
                 # Frame threads delay pictures; a live source needs them at once.
                 picture.thread_type = "SLICE" if self._live else "AUTO"
                 frames = decode(container, sound, picture, self._name, live=self._live, tap=self._tap)
+                if self._begin_ns and _seek(container, self._begin_ns):
+                    placed = _FirstStamp(frames, (container.start_time or 0) * 1000)
+                    frames, origin = iter(placed), placed.media_ns
                 for item in read_items(frames, self._look, origin, self._name, self._tap):
                     if stop.is_set():
                         return
                     end_ns = max(end_ns, item.end_ns)
-                    yield item
+                    if item.end_ns > self._begin_ns:
+                        yield item
                 announced_s = (container.duration or 0) / 1e6
                 if announced_s - end_ns / 1e9 > 1.0 and not self._live:
                     _LOG.warning("file ends early source=%s at_s=%.1f announced_s=%.1f", self._name, end_ns / 1e9, announced_s)
@@ -184,6 +193,35 @@ class MediaSource:
         timeout_s = self._settings.timeout_s / 2 if self._uri.startswith("rtsp") else self._settings.timeout_s
         options = _network_options(self._uri, timeout_s)
         return av.open(self._uri, options=options, timeout=(timeout_s * 2, timeout_s), metadata_errors="replace")
+
+
+class _FirstStamp:
+    """Passes decoded frames on, and notes the earliest time stamp: after a seek it says where on the file's axis the frames begin."""
+
+    def __init__(self, frames: Iterator[DecodedFrame], zero_ns: int) -> None:
+        self._frames, self._zero_ns = frames, zero_ns
+        self._first_ns: int | None = None
+
+    def __iter__(self) -> Iterator[DecodedFrame]:
+        for frame in self._frames:
+            if frame.time_ns is not None:
+                self._first_ns = frame.time_ns if self._first_ns is None else min(self._first_ns, frame.time_ns)
+            yield frame
+
+    def media_ns(self) -> int:
+        """Return the media time of the earliest frame so far, ns."""
+        return max(0, (self._first_ns or 0) - self._zero_ns)
+
+
+def _seek(container: av.container.InputContainer, begin_ns: int) -> bool:
+    """Go to the last key frame before a time on the file's axis; return False where the file cannot be searched."""
+    import av
+
+    try:
+        container.seek((container.start_time or 0) + begin_ns // 1000)
+    except (av.error.FFmpegError, OSError):
+        return False
+    return True
 
 
 def _network_options(uri: str, timeout_s: float) -> dict[str, str]:

@@ -46,12 +46,12 @@ def open_source(
     if source.scene:
         from streamav.capture.scene import DEFAULT_SCRIPT, SceneSource, make_script
 
-        script = DEFAULT_SCRIPT if source.duration_s is None else make_script(max(1.0, source.duration_s))
-        return SceneSource(script, picture=picture, speed=source.speed, clock=clock)
+        script = DEFAULT_SCRIPT if source.duration_s is None else make_script(max(1.0, source.begin_s + source.duration_s))
+        return SceneSource(script, picture=picture, speed=source.speed, clock=clock, begin_s=source.begin_s)
     if source.uri is not None:
         from streamav.capture.media import MediaSource
 
-        return MediaSource(source.uri, look, speed=source.speed, settings=capture, clock=clock, tap=tap)
+        return MediaSource(source.uri, look, speed=source.speed, settings=capture, clock=clock, tap=tap, begin_s=source.begin_s)
     if source.camera is not None and source.mic is not None:
         from streamav.capture.pair import PairSource
 

@@ -96,6 +96,10 @@ def run(
         int | None,
         typer.Option("--view-port", min=0, max=65535, help="Port of the live page; 0 takes a free one. Without it: 8734, or a free one."),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", help="Spread the sources over a running Ray cluster: auto, or HOST:PORT (docs/scale.md)."),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more log lines, and updates of events.")] = False,
 ) -> None:
     """Detect events that are heard and seen at the same time in a source, and publish them.
@@ -136,6 +140,11 @@ def run(
             "an address on the command line contains a password, and other users of the machine can read it in the list of processes: "
             "put the address into STREAMAV_SOURCE_URI, or into the file of --config"
         )
+    if cluster is not None:
+        from streamav.cli.cluster import run_on
+
+        _check_named(settings)
+        raise typer.Exit(run_on(cluster, settings, console, report))
     raise typer.Exit(_run(settings, console, report, verbose=verbose, began_s=began_s))
 
 

@@ -43,7 +43,9 @@ class SourceSetup:
     paced: bool = True
     """True when media time passes in real time: a live source, or a file at its own pace."""
     duration_s: float | None = None
-    """Stop after this many seconds of media, rounded to whole segments (half a second counts as one); None for no limit."""
+    """Stop after this many seconds of media, rounded to whole segments (half a second counts as one); None for no limit.
+
+    Counted from the first segment, `segmenter.first_index`."""
 
 
 class Feed:
@@ -55,7 +57,7 @@ class Feed:
         self._clock = clock
         self._segmenter = Segmenter(setup.segmenter)
         self._stopped = False
-        self._limit = None if setup.duration_s is None else math.floor(setup.duration_s + 0.5)
+        self._limit = None if setup.duration_s is None else setup.segmenter.first_index + math.floor(setup.duration_s + 0.5)
         self._thread = threading.Thread(target=self._run, name=f"capture-{setup.id}", daemon=True)
         self.world = WorldTime(clock, paced=setup.paced, live=setup.source.live)
         self.inbox = Inbox(ready, setup.queue_segments, waits=not setup.source.live)

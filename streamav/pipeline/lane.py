@@ -56,6 +56,12 @@ class Lane:
     scored: list[SegmentScores] = field(default_factory=list)
     """All scores of a turn that the observer has not received yet; empty without an observer."""
     frames_told: int = 0
+    muted: bool = False
+    """True while another process still publishes this source: nothing is handed to the sinks, and the window fills."""
+    held: dict[str, Event] = field(default_factory=dict)
+    """Open events of a muted source, by id."""
+    gone: bool = False
+    """True once the source was released."""
 
     @property
     def thinned(self) -> bool:
@@ -76,6 +82,9 @@ class Lane:
         """Hand the results of a turn to the sink. Events end before a source is reported lost and begin after it is reported online."""
         events, self.events = self.events, []
         changes, self.stages.changes = self.stages.changes, []
+        if self.muted:
+            self._hold(events)
+            return
         events_first = any(state in {SourceState.LOST, SourceState.WARMING_UP} for state, _ in changes)
         for event in events if events_first else ():
             self._publish(event, sink)
@@ -93,6 +102,25 @@ class Lane:
             if self.stages.state in {SourceState.ONLINE, SourceState.DEGRADED}:
                 self.meter.latencies_s.append(self._latency_s(self.newest.start_ns + NS))
             self.newest = None
+
+    def speak(self, sink: Sink) -> None:
+        """Hand over to the sink from now on: the state of the source first, then its open events, each with its opening message."""
+        self.muted = False
+        sink.source_state(self.setup.id, self.stages.state, "taken over")
+        for event in self.held.values():
+            self._publish(replace(event, phase=EventPhase.NEW), sink)
+        self.held.clear()
+
+    def _hold(self, events: Sequence[Event]) -> None:
+        """Keep the newest state of open events, and forget the rest of a turn."""
+        for event in events:
+            if event.phase is EventPhase.END:
+                self.held.pop(event.id, None)
+            else:
+                self.held[event.id] = event
+        self.finals.clear()
+        self.scored.clear()
+        self.newest = None
 
     def telemetry(self, elapsed_s: float) -> Telemetry:
         """Return the telemetry of the source for the last *elapsed_s* seconds."""

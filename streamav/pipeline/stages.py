@@ -94,6 +94,11 @@ class SourceStages:
         self._judge(features.quality, dropped)
         return window, events
 
+    @property
+    def quiet(self) -> bool:
+        """True while no event is open."""
+        return self._tracker is None or not self._tracker.open_events
+
     def last_window(self) -> Window | None:
         """Return the one window of a source that ended before any window, else None."""
         self._last = None

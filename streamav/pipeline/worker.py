@@ -49,6 +49,7 @@ class Worker:
         clock: Clock,
         ready: threading.Condition,
         gather_ns: int = 0,
+        most_frames: int | None = None,
     ) -> None:
         """Keep the sources and the networks.
 
@@ -59,6 +60,7 @@ class Worker:
             clock: clock of the run.
             ready: notified whenever an item arrives.
             gather_ns: longest wait of a segment for the segments of other sources that are due, ns.
+            most_frames: frames of a segment of any source, where sources come later; None for the most of *lanes*.
         """
         self._lanes = lanes
         self._extractor = extractor
@@ -66,9 +68,9 @@ class Worker:
         self._clock = clock
         self._ready = ready
         self._due = DueTimes(gather_ns)
-        self._gathers = gather_ns > 0 and len(lanes) > 1
+        self._gather_ns = gather_ns
         self._passed_over = 0
-        self.budget = FrameBudget(max(lane.setup.segmenter.frames_per_second for lane in lanes))
+        self.budget = FrameBudget(most_frames or max(lane.setup.segmenter.frames_per_second for lane in lanes))
 
     def turn(self) -> None:
         """Wait for items and run them through the stages."""
@@ -100,7 +102,7 @@ class Worker:
             if not taken:
                 self._ready.wait(_TURN_S)
                 taken = self._pick()
-            if self._gathers:
+            if self._gather_ns > 0 and len(self._lanes) > 1:
                 self._gather(taken)
         return taken
 

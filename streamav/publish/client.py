@@ -135,7 +135,9 @@ class Client:
         """Messages that arrived faster than they were read and found no place."""
         return self._client.discarded
 
-    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:
+    async def publish(
+        self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None, epoch: int | None = None
+    ) -> None:
         """Publish a message; at QoS 1 return after the broker has acknowledged it. QoS and retain are lowered to the broker's limits.
 
         Args:
@@ -144,6 +146,7 @@ class Client:
             qos: 0 or 1.
             retain: whether the broker keeps the message.
             schema: name of the schema for MQTT 5 consumers; it does not change the payload.
+            epoch: epoch of the lease under which it is published, for MQTT 5 consumers; it does not change the payload.
 
         Raises:
             RefusedError: when the broker does not accept this message. Only MQTT 5 tells; with 3.1.1 the message is lost unnoticed.
@@ -156,6 +159,9 @@ class Client:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho's
             properties.ContentType = "application/json"
             properties.UserProperty = ("schema", schema)
+        elif epoch is not None and self._version_5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho's
+            properties.UserProperty = ("epoch", str(epoch))
         with translated():
             code = await self._client.send(topic, payload, min(qos, self.limits.max_qos), properties, retain=retain and self.limits.retain)
         if code == _USED_UP:

@@ -37,6 +37,8 @@ class Retained:
     payload: bytes
     note: str = ""
     """What a later start must know of the value besides its topic."""
+    epoch: int | None = None
+    """Epoch of the lease under which a worker of a cluster publishes the state of a source; None without a cluster."""
 
 
 @dataclass(slots=True)
@@ -63,6 +65,7 @@ class Ledger:
         *,
         provisional: bool,
         devices: Devices | None = None,
+        listed: Sequence[str] | None = None,
     ) -> None:
         """Start without events.
 
@@ -72,7 +75,10 @@ class Ledger:
             sources: source id -> labels that may be published.
             provisional: whether unconfirmed events are published.
             devices: what is announced to Home Assistant; None for nothing.
+            listed: sources that `info` names; None for *sources*.
         """
+        self._listed = listed
+        self._epochs: dict[str, int] = {}
         self._topics = topics
         self._model = model
         self._provisional = provisional
@@ -91,6 +97,37 @@ class Ledger:
         A file that is run again gives the same ids. An event with such an id gets another one that depends on *word*, drawn at each start.
         """
         self._used, self._word = frozenset(used), word
+
+    def add(self, source: str, labels: Sequence[str], epoch: int, devices: Devices | None = None) -> list[Retained]:
+        """Take a source over, which another process may have published before; return its retained values, the labels off.
+
+        Args:
+            source: its id.
+            labels: labels that it may publish.
+            epoch: epoch of its lease.
+            devices: the device of this source for Home Assistant; None for nothing.
+        """
+        self._epochs[source] = epoch
+        self._states[source] = SourceState.WARMING_UP
+        self._classes |= {(source, label): self._class_values(source, label, None) for label in labels}
+        mine = [] if devices is None else devices.of_sources()
+        self._announcements += mine
+        values = [Retained(one.topic, one.payload, one.note) for one in mine]
+        values += [value for label in labels for value in self._classes[source, label]]
+        return values + self._state_values(source, SourceState.WARMING_UP)
+
+    def release(self, source: str) -> None:
+        """Forget a source that another process publishes from now on; nothing is published for it any more."""
+        topic = self._topics.source_status(source)
+        self._announcements = [one for one in self._announcements if topic not in str(one.parts)]
+        self._states.pop(source, None)
+        self._last.pop(source, None)
+        self._epochs.pop(source, None)
+        for key in [key for key in self._classes if key[0] == source]:
+            del self._classes[key]
+            self._on.pop(key, None)
+        for event_id in [key for key, known in self._open.items() if known.event.source == source]:
+            del self._open[event_id]
 
     def topics(self) -> frozenset[str]:
         """Return every topic at which the broker may hold a retained value of this run."""
@@ -118,7 +155,7 @@ class Ledger:
             "version": __version__,
             "model": model.model_dump(exclude={"backend"}),
             "backend": model.backend,
-            "sources": sorted(self._states),
+            "sources": sorted(self._states if self._listed is None else self._listed),
         }
         return Retained(self._topics.info, _json(said))
 
@@ -237,7 +274,7 @@ class Ledger:
     def _state_values(self, source: str, state: SourceState) -> list[Retained]:
         available = b"offline" if state in _UNAVAILABLE else b"online"
         return [
-            Retained(self._topics.source_status(source), state.value.encode()),
+            Retained(self._topics.source_status(source), state.value.encode(), epoch=self._epochs.get(source)),
             Retained(self._topics.availability(source), available),
         ]
 

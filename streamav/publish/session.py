@@ -44,7 +44,9 @@ class Connection(Protocol):
     def limits(self) -> Limits:
         """What the broker accepts."""
 
-    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:
+    async def publish(
+        self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None, epoch: int | None = None
+    ) -> None:
         """Publish a message; at QoS 1 return after the broker has acknowledged it. Raise RefusedError when it does not accept it."""
 
     async def subscribe(self, topic: str) -> bool:
@@ -220,7 +222,7 @@ class Session:
     async def _retain_one(self, value: Retained) -> None:
         payload = self._fitted(value.topic, value.payload)
         try:
-            await self._connection.publish(value.topic, payload, qos=1, retain=True)
+            await self._connection.publish(value.topic, payload, qos=1, retain=True, epoch=value.epoch)
         except RefusedError as exc:
             self._pending.tell_once(f"a retained value was refused topic={value.topic}: {exc.reason}", f"retained {exc.reason}")
         else:

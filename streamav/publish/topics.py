@@ -15,16 +15,22 @@ class Topics:
     """Topics below one base. Every level matches `[a-zA-Z0-9_-]+` when base, sources and labels do; the settings check that."""
 
     base: str = "streamav"
+    worker: str = ""
+    """Name of one worker of a cluster, whose own status and info stand below `cluster`; empty for the service itself."""
+
+    @property
+    def _service(self) -> str:
+        return f"{self.base}/cluster/{self.worker}" if self.worker else self.base
 
     @property
     def status(self) -> str:
-        """Status of the service, online or offline; the will is published here."""
-        return f"{self.base}/status"
+        """Status of the service, or of one worker, online or offline; the will is published here."""
+        return f"{self._service}/status"
 
     @property
     def info(self) -> str:
-        """Version, model, backend and sources of the service."""
-        return f"{self.base}/info"
+        """Version, model, backend and sources of the service, or of one worker."""
+        return f"{self._service}/info"
 
     @property
     def probe(self) -> str:

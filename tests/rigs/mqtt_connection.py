@@ -53,7 +53,9 @@ class FakeBroker:
         """Lose the connection; the reader of messages gets the error."""
         self._incoming.put_nowait(None)
 
-    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:
+    async def publish(
+        self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None, epoch: int | None = None
+    ) -> None:
         await asyncio.sleep(0)
         if self.fail_after is not None and len(self.log) >= self.fail_after:
             self.fail_after = None

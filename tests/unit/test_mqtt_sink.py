@@ -368,7 +368,9 @@ async def test_a_message_that_costs_the_connection_again_and_again_is_set_aside(
     sizes: list[int] = []
 
     class Picky(FakeBroker):
-        async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:
+        async def publish(
+            self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None, epoch: int | None = None
+        ) -> None:
             if topic == "streamav/porch/event" and ulid(1).encode() in payload:
                 sizes.append(len(payload))
                 raise ConnectionFailedError(Failure(reason="the broker closed the connection", closed=True))
