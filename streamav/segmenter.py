@@ -10,6 +10,7 @@ order in which blocks and pictures arrive.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -109,6 +110,12 @@ class Segmenter:
         else:
             self._show(item)
         return rest + self._complete()
+
+    @property
+    def running(self) -> tuple[int, tuple[NDArray[np.uint8] | None, ...]]:
+        """Index of the segment that comes next, and the pixels of its frames that are decided; None for a frame without a picture."""
+        decided = itertools.islice(self._shown, self._options.frames_per_second)
+        return self._index, tuple(None if picture is None else picture.pixels for picture, _ in decided)
 
     def reset(self) -> list[Segment]:
         """End the stretch, as when a source is lost, and return what close() would return; the next item begins a new stretch."""

@@ -6,7 +6,7 @@ It picks the model, the engine and the sources, and connects them with what take
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from streamav.view import LivePage
 
 __all__ = ["Application", "build", "check_model", "localizer_head"]
+
+
+EARLY_PAYS_MS = 40.0
+"""Where the pictures of a segment take at least this long, auto encodes them as they come (docs/performance.md, early pictures)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +165,7 @@ def build(  # noqa: PLR0913 - what differs between a run, a benchmark and a work
         gather_s=settings.model.gather_ms / 1e3,
         observer=page,
         most_frames=None if member is None else frames_per_second,
+        ahead=extractor if looks_early(settings.model.early, engine, frames_per_second) else None,
     )
     made.append(pipeline)
     notes = tuple(filter(None, (note, *table.notes)))
@@ -176,6 +181,20 @@ def build(  # noqa: PLR0913 - what differs between a run, a benchmark and a work
         page=page,
         changing=None if member is None or mqtt is None else ChangingSources(maker, pipeline, mqtt),
     )
+
+
+def looks_early(early: bool | Literal["auto"], engine: Engine, frames_per_second: int) -> bool:  # noqa: FBT001 - the setting itself
+    """Return whether pictures are encoded as they come.
+
+    Args:
+        early: `model.early`.
+        engine: says what a picture costs (`picture_ms`), where that was recorded when it was made.
+        frames_per_second: pictures of a segment.
+    """
+    if isinstance(early, bool):
+        return early
+    picture_ms: float | None = getattr(engine, "picture_ms", None)
+    return picture_ms is not None and picture_ms * frames_per_second >= EARLY_PAYS_MS
 
 
 def _check_count(sources: int) -> None:

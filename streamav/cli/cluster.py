@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,7 +89,8 @@ def run_on(address: str, settings: Settings, console: Console, report: Path | No
         asked.append(number)
         console.print("ending the run; a second signal ends it at once")
 
-    last = run_cluster(settings, address, note)
+    with redirect_stdout(sys.stderr):  # Ray prints what its processes say
+        last = run_cluster(settings, address, note)
     if report is not None:
         report.write_text(json.dumps(last, indent=1) + "\n", encoding="utf-8")
     for line in _table(last.get("sources", ()), _SOURCE_COLUMNS):

@@ -23,11 +23,25 @@ if TYPE_CHECKING:
     from streamav.clock import Clock
     from streamav.pipeline.feed import SourceSetup
     from streamav.protocols import Observer, Sink
-    from streamav.types import Event, Segment, SegmentScores
+    from streamav.types import Event, LookedAt, Segment, SegmentScores
 
-__all__ = ["Lane", "failure_of", "make_lane"]
+__all__ = ["Ahead", "Lane", "failure_of", "make_lane"]
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Ahead:
+    """What was looked at of the running segment of one source."""
+
+    index: int = -1
+    places: tuple[int, ...] = ()
+    """Frames of the segment that will be looked at."""
+    taken: int = 0
+    """How many of the places were looked at, or needed no look."""
+    looked: list[LookedAt] = field(default_factory=list)
+    busy_ns: int = 0
+    """Share of the processing time."""
 
 
 @dataclass(slots=True)
@@ -58,6 +72,8 @@ class Lane:
     frames_told: int = 0
     muted: bool = False
     """True while another process still publishes this source: nothing is handed to the sinks, and the window fills."""
+    ahead: Ahead = field(default_factory=Ahead)
+    """What was looked at of the running segment."""
     held: dict[str, Event] = field(default_factory=dict)
     """Open events of a muted source, by id."""
     gone: bool = False
@@ -189,13 +205,15 @@ class Lane:
         return self.feed.world.latency_s(end_ns, self.given_ns)
 
 
-def make_lane(setup: SourceSetup, clock: Clock, ready: threading.Condition, observer: Observer | None = None) -> Lane:
+def make_lane(
+    setup: SourceSetup, clock: Clock, ready: threading.Condition, observer: Observer | None = None, *, ahead: bool = False
+) -> Lane:
     """Build the lane of a source. Nothing is read yet, except that the content of a file is hashed.
 
     Raises:
         CaptureError: when the file cannot be read.
     """
-    feed = Feed(setup, clock, ready)
+    feed = Feed(setup, clock, ready, ahead=ahead)
     options = TrackerOptions(source=setup.id, session=setup.source.session, labels=setup.labels, media_ids=not setup.source.live)
     finals: list[SegmentScores] = []
     scored: list[SegmentScores] = []

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from streamav.pipeline.feed import SourceSetup
     from streamav.pipeline.lane import Lane
     from streamav.pipeline.measure import RunSummary
-    from streamav.protocols import Extractor, Localizer, Observer, Sink
+    from streamav.protocols import AheadExtractor, Extractor, Localizer, Observer, Sink
 
 __all__ = ["Pipeline"]
 
@@ -56,6 +56,7 @@ class Pipeline:
         gather_s: float = 0.0,
         observer: Observer | None = None,
         most_frames: int | None = None,
+        ahead: AheadExtractor | None = None,
     ) -> None:
         """Connect the roles; nothing runs before run().
 
@@ -69,6 +70,7 @@ class Pipeline:
             observer: sees what every turn computes; None for none, which costs nothing.
             most_frames: frames of a segment of any source; the run then goes on until stop(), and sources come and go (add(), release()).
                 None for a run of *setups* that ends with them.
+            ahead: the extractor, where pictures are encoded as they come (`model.early`); None to wait for whole segments.
 
         Raises:
             CaptureError: when a file cannot be read.
@@ -81,9 +83,12 @@ class Pipeline:
         self._sink = sink
         self._ready = threading.Condition()
         self._observer = observer
+        self._ahead = ahead is not None
         self._stays = most_frames is not None
         self._lanes = [self._lane(setup, alone=len(setups) == 1) for setup in setups]
-        self._worker = Worker(self._lanes, extractor, localizer, self._clock, self._ready, round(gather_s * NS), most_frames)
+        self._worker = Worker(
+            self._lanes, extractor, localizer, self._clock, self._ready, round(gather_s * NS), most_frames=most_frames, ahead=ahead
+        )
         self._changes: deque[Callable[[], None]] = deque()
         self._leaving: list[Lane] = []
         self._stop_ns: int | None = None
@@ -93,7 +98,7 @@ class Pipeline:
 
     def _lane(self, setup: SourceSetup, *, alone: bool) -> Lane:
         try:
-            return make_lane(setup, self._clock, self._ready, self._observer)
+            return make_lane(setup, self._clock, self._ready, self._observer, ahead=self._ahead)
         except CaptureError as exc:
             if alone:
                 raise
