@@ -58,7 +58,7 @@ def table_rows(request: TableRequest) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="streamav-bench-") as scratch:
         for name in request.models:
-            model = _model(name, Path(scratch), request.weights)
+            model = model_to_time(name, Path(scratch), request.weights)
             for streams in request.batches:
                 found = _profile_rows([_row_request(request, model, recipe, streams) for recipe in request.recipes])
                 rows += [{"profile": name, "weights": model.note} | row for row in found]
@@ -81,7 +81,7 @@ class _Model(NamedTuple):
     """"bundle", or "random" when the weights are not available."""
 
 
-def _model(name: str, scratch: Path, weights: Path | None) -> _Model:
+def model_to_time(name: str, scratch: Path, weights: Path | None) -> _Model:
     """Find a model; when its weights are absent, make one of the same shapes with random weights."""
     try:
         bundle = find_bundle(name)

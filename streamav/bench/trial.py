@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from streamav.errors import CaptureError
 from streamav.pipeline.measure import resident_mb
@@ -52,6 +52,10 @@ class TrialRequest:
     source: str | None = None
     """File that every source decodes; None for the rendered scene."""
     gather_ms: int = 0
+    early: bool | Literal["auto"] = "auto"
+    """As `model.early`."""
+    cache: str | None = None
+    """Folder of built engines; None for the user's own."""
     together: bool = False
     """True: the segments of all sources end at the same moment; False: at moments spread over one second, as with cameras."""
 
@@ -86,6 +90,8 @@ class Trial:
     """Resident memory during the trial, median of the later half, 10^6 bytes."""
     processor_s: float
     """Processor seconds of the whole process, capture included, in one second of real time."""
+    looked_s: float
+    """Pictures that the networks processed in one second of real time, all sources together."""
     carried: bool
     """True when no segment was dropped or thinned and the 95th percentile of the latency is below one second."""
 
@@ -196,6 +202,7 @@ def run_trial(request: TrialRequest) -> Trial:
         thinned=summary.thinned_segments,
         memory_mb=summary.peak_memory_mb if memory_mb is None else memory_mb,
         processor_s=(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / wall_s,
+        looked_s=sum(one.media_s * (one.looked_frames_per_second or 0.0) for one in summary.sources) / summary.wall_s,
         carried=not summary.dropped_segments and not summary.thinned_segments and p95 is not None and p95 < LATENCY_LIMIT_S,
     )
 
@@ -210,7 +217,15 @@ def _application(request: TrialRequest) -> Application:
         one.id: CameraLike(play, name=one.id, phase_s=0.0 if request.together else number * GOLDEN % 1.0)
         for number, one in enumerate(settings.each_source())
     }
-    return app.build(settings, sources=sources, beside=False)
+    if request.cache is None:
+        return app.build(settings, sources=sources, beside=False)
+    from pathlib import Path
+
+    from streamav.engines import open_engine
+    from streamav.engines.cache import EngineCache
+
+    engine = open_engine(find_bundle(request.model), settings.model, EngineCache(Path(request.cache)))
+    return app.build(settings, sources=sources, beside=False, engine=engine)
 
 
 def _settings(request: TrialRequest) -> Settings:
@@ -228,6 +243,7 @@ def _settings(request: TrialRequest) -> Settings:
         "threads": request.threads,
         "weights_dir": request.weights_dir,
         "gather_ms": request.gather_ms,
+        "early": request.early,
     }
     try:
         return Settings.model_validate({"sources": sources, "model": model})

@@ -77,6 +77,9 @@ def bench(
     trial: Annotated[float, typer.Option("--trial", min=1.0, help="With --streams: seconds that each trial is measured.")] = 20.0,
     gather: Annotated[int, typer.Option("--gather", min=0, max=500, help="With --streams: value of model.gather_ms (ms).")] = 0,
     together: Annotated[bool, typer.Option("--together", help="With --streams: the segments of all sources end at the same time.")] = False,
+    early: Annotated[
+        bool, typer.Option("--early", help="Measure what early pictures change (model.early): latency at 1 and 8 streams, and throughput.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Measure every network of a model for one segment of input, next to plain eager float32 torch in the same process.
@@ -92,6 +95,9 @@ def bench(
     if check and (streams_most is not None or source is not None):
         msg = "--check works with the table of the networks only, got --source or --streams as well; leave out --check"
         raise SettingsError(msg)
+    if early:
+        _print_early([name.strip() for name in profile.split(",")], engine, (count, trial), weights, as_json=as_json)
+        return
     if streams_most is not None:
         from streamav.bench.trial import TrialRequest
 
@@ -176,6 +182,47 @@ def _print_search(asked: TrialRequest, first: int, *, as_json: bool) -> None:
         f"carries {'at least ' if found.open_ended else ''}{found.most} streams (no segment dropped, none thinned, p95 under 1 s)"
         + ("" if slope is None else f"; {slope:.1f} MB for each additional stream")
     )
+
+
+_EARLY_COLUMNS = {
+    "model": "model",
+    "engine": "engine",
+    "streams": "streams",
+    "late_p50_s": "p50 late, s",
+    "early_p50_s": "early",
+    "late_p95_s": "p95 late, s",
+    "early_p95_s": "early",
+    "late_looked_s": "pictures/s late",
+    "early_looked_s": "early",
+    "auto": "auto does it",
+}
+
+
+def _print_early(models: list[str], recipe: str | None, sizes: tuple[int, float], weights: Path | None, *, as_json: bool) -> None:
+    """Measure early pictures for each model, paper in int8; *sizes* are the threads and the seconds of a trial."""
+    from streamav.bench.early import EarlyRow, measure_early
+    from streamav.bench.trial import TrialRequest
+
+    threads, seconds = sizes
+    rows: list[EarlyRow] = []
+
+    def told(row: EarlyRow) -> None:
+        if not as_json and not rows:
+            typer.echo(f"{_machine()}, {threads} threads; * full machine, median of several turns")
+            typer.echo("  ".join(f"{title:>14}" for title in _EARLY_COLUMNS.values()))
+        rows.append(row)
+        if not as_json:
+            cells = {**asdict(row), "streams": f"{row.streams}{'*' if row.full else ''}"}
+            typer.echo("  ".join(f"{_cell(cells[key]):>14}" for key in _EARLY_COLUMNS))
+
+    for model in models:
+        engine = recipe or ("cpu-int8" if model == "paper" else "auto")
+        asked = TrialRequest(
+            streams=1, seconds=seconds, model=model, engine=engine, threads=threads, weights_dir=None if weights is None else str(weights)
+        )
+        measure_early(asked, told)
+    if as_json:
+        typer.echo(json.dumps({"rows": [asdict(row) for row in rows], "threads": threads, "machine": _machine()}))
 
 
 def _print_table(rows: list[dict[str, Any]], threads: int, frames: int, took: float) -> None:
