@@ -16,6 +16,7 @@ from streamav.output_settings import (
     NUMBER_AS_TEXT,
     BackoffSettings,
     ClipSettings,
+    HttpSettings,
     JournalSettings,
     MqttSettings,
     Options,
@@ -36,6 +37,7 @@ __all__ = [
     "ClipSettings",
     "DetectionSettings",
     "EngineChoice",
+    "HttpSettings",
     "JournalSettings",
     "LabelSettings",
     "ModelSettings",
@@ -123,8 +125,9 @@ class CaptureSettings(Options):
     timeout_s: Annotated[float, Field(gt=0.0, le=60.0)] = 5.0
     """A live source that gives nothing for this long is lost, s."""
     reconnect_min_s: Annotated[float, Field(gt=0.0)] = 0.5
+    """Shortest pause between attempts to reopen a live source, s. The pause doubles, with jitter."""
     reconnect_max_s: Annotated[float, Field(gt=0.0)] = 30.0
-    """Bounds of the pause between attempts to reopen a live source, s. The pause doubles, with jitter."""
+    """Longest pause between attempts to reopen a live source, s."""
     reconnect: bool = True
     """False: when a live source is lost, the run ends with exit code 3."""
 
@@ -137,7 +140,9 @@ class ModelSettings(Options):
     weights_dir: Path | None = None
     """Folder of the encoders that a bundle names but does not contain (edge, paper)."""
     engine: EngineChoice = "auto"
+    """What runs the networks; auto is the fastest engine that works on this machine."""
     precision: PrecisionChoice = "auto"
+    """Precision of the networks' numbers; auto is the engine's default."""
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
     """Threads of the CPU engine; None for one thread a core."""
     frames_per_second: Annotated[int, Field(ge=1, le=16)] | None = None
@@ -152,6 +157,7 @@ class ClassSettings(PartialThresholds):
     """What differs for one class; None means: the value of `detection`, or of the model card."""
 
     enabled: bool = True
+    """False: this class makes no events."""
 
 
 class LabelSettings(Options):
@@ -215,6 +221,7 @@ class Settings(Options):
     clips: ClipSettings = ClipSettings()
     mqtt: MqttSettings | None = None
     view: ViewSettings = ViewSettings()
+    http: HttpSettings = HttpSettings()
     journal: JournalSettings = JournalSettings()
     jsonl: str | None = None
     """File for events, one JSON object a line; "-" for standard output."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from streamav.app.detection import chosen_labels, label_options
 from streamav.app.membership import ChangingSources
-from streamav.app.outlets import file_sinks, journal_sinks, live_page, mqtt_sink, packet_rings
+from streamav.app.outlets import file_sinks, http_api, journal_sink, live_page, mqtt_sink, packet_rings, subjects
 from streamav.app.setups import SetupMaker, named
 from streamav.bundle import choose_bundle
 from streamav.config import MOST_SOURCES
@@ -22,22 +22,23 @@ from streamav.features import SegmentExtractor
 from streamav.labels import LabelTable
 from streamav.localizer import VscgLocalizer
 from streamav.pipeline import Pipeline
-from streamav.publish import FanOut, ModelEntry
+from streamav.publish import FanOut, ModelEntry, ObserverFanOut
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Segment, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from streamav.api import HttpApi
     from streamav.app.membership import Membership
     from streamav.bundle import Bundle, ModelCard
     from streamav.clock import Clock
     from streamav.config import Settings
     from streamav.evidence import LabelEvidence
     from streamav.localizer import Head
-    from streamav.protocols import Engine, Extractor, Localizer, Sink, Source
+    from streamav.protocols import Engine, Extractor, Localizer, Observer, Sink, Source
     from streamav.publish.mqtt import MqttSink
     from streamav.types import SegmentFeatures
-    from streamav.view import LivePage
+    from streamav.view import LivePage, Subject
 
 __all__ = ["Application", "build", "check_model", "localizer_head"]
 
@@ -63,6 +64,8 @@ class Application:
     mqtt: MqttSink | None = None
     page: LivePage | None = None
     """The live page, where the settings ask for it."""
+    api: HttpApi | None = None
+    """The HTTP API, where the settings ask for it."""
     changing: ChangingSources | None = None
     """Adds and releases sources, in a worker of a cluster."""
 
@@ -87,7 +90,7 @@ class Application:
         _run_once(SegmentExtractor(engine, card), localizer, card, self.frames_per_second)
 
 
-def build(  # noqa: PLR0913 - what differs between a run, a benchmark and a worker
+def build(  # noqa: PLR0913 - each argument replaces one part of a run
     settings: Settings,
     sinks: Sequence[Sink] = (),
     clock: Clock | None = None,
@@ -96,6 +99,7 @@ def build(  # noqa: PLR0913 - what differs between a run, a benchmark and a work
     beside: bool = True,
     engine: Engine | None = None,
     journal: bool = False,
+    observer: Callable[[Sequence[Subject]], Observer] | None = None,
     member: Membership | None = None,
 ) -> Application:
     """Build a run from its settings. When this returns, model, engine and networks are loaded and have run once.
@@ -108,6 +112,7 @@ def build(  # noqa: PLR0913 - what differs between a run, a benchmark and a work
         beside: True lets a paced run begin on another engine while the requested one is built; False waits for it.
         engine: an engine that is already open for this model; None to open the one that the settings name.
         journal: True writes the journal, if the settings allow it.
+        observer: makes a further observer, which sees every turn; None for none.
         member: makes the run a worker of a cluster: it starts without a source and goes on until it is stopped. None for any other run.
 
     Raises:
@@ -148,14 +153,13 @@ def build(  # noqa: PLR0913 - what differs between a run, a benchmark and a work
         return ModelEntry(name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
 
     mqtt = mqtt_sink(settings, model, setups, member)
+    history = journal_sink(settings, model) if journal else None
     page = live_page(settings, model, setups, card)
-    takers: list[Sink] = [
-        *file_sinks(settings, model, stop, rings),
-        *(journal_sinks(settings, model) if journal else []),
-        *([] if mqtt is None else [mqtt]),
-        *sinks,
-        *([] if page is None else [page]),
-    ]
+    api = http_api(settings, model, setups, lambda: made[0].idle_s if made else 0.0, history, mqtt)
+    wanted = [*file_sinks(settings, model, stop, rings), history, mqtt, *sinks, page, api]
+    takers: list[Sink] = [one for one in wanted if one is not None]
+    observers = [one for one in (page, api, None if observer is None else observer(subjects(setups, card))) if one is not None]
+    watching = ObserverFanOut(observers) if observers else None
     pipeline = Pipeline(
         setups,
         extractor,
@@ -163,7 +167,7 @@ def build(  # noqa: PLR0913 - what differs between a run, a benchmark and a work
         FanOut(takers),
         clock,
         gather_s=settings.model.gather_ms / 1e3,
-        observer=page,
+        observer=watching,
         most_frames=None if member is None else frames_per_second,
         ahead=extractor if looks_early(settings.model.early, engine, frames_per_second) else None,
     )
@@ -179,6 +183,7 @@ def build(  # noqa: PLR0913 - what differs between a run, a benchmark and a work
         notes=notes,
         mqtt=mqtt,
         page=page,
+        api=api,
         changing=None if member is None or mqtt is None else ChangingSources(maker, pipeline, mqtt),
     )
 

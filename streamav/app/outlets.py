@@ -1,4 +1,4 @@
-"""Builds what takes the events of a run: files, clips, the journal, the broker and the live page."""
+"""Builds what takes the events of a run: files, clips, the journal, the broker, the live page and the HTTP API."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from streamav.publish import JsonlSink
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from streamav.api import HttpApi
     from streamav.app.membership import Membership
     from streamav.bundle import ModelCard
     from streamav.clips import PacketRing
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from streamav.protocols import Sink
     from streamav.publish import ModelEntry
     from streamav.publish.mqtt import MqttSink
-    from streamav.view import LivePage
+    from streamav.view import LivePage, Subject
 
-__all__ = ["file_sinks", "journal_sinks", "live_page", "mqtt_sink", "packet_rings"]
+__all__ = ["file_sinks", "http_api", "journal_sink", "live_page", "mqtt_sink", "packet_rings", "subjects"]
 
 
 def packet_rings(settings: Settings) -> dict[str, PacketRing]:
@@ -47,11 +48,11 @@ def file_sinks(
     return sinks
 
 
-def journal_sinks(settings: Settings, model: Callable[[], ModelEntry]) -> list[Sink]:
-    """Build the journal, or nothing where the settings turn it off."""
+def journal_sink(settings: Settings, model: Callable[[], ModelEntry]) -> JournalSink | None:
+    """Build the journal, or return None where the settings turn it off."""
     if not settings.journal.enabled:
-        return []
-    return [JournalSink(journal_path(settings.state_dir), settings.journal, model)]
+        return None
+    return JournalSink(journal_path(settings.state_dir), settings.journal, model)
 
 
 def mqtt_sink(
@@ -73,19 +74,58 @@ def live_page(settings: Settings, model: Callable[[], ModelEntry], setups: Seque
     """Build the live page, or return None when nobody asks for it; its packages are an extra, and are loaded only here."""
     if not settings.view.enabled:
         return None
-    from streamav.view import LivePage, ShownLabel, Subject
+    from streamav.view import LivePage
 
-    subjects = []
-    for setup in setups:
-        labels = tuple(ShownLabel(label=one.label, name=one.label_name, thresholds=one.thresholds) for one in setup.labels)
-        subjects.append(
-            Subject(
-                id=setup.id,
-                labels=labels,
-                columns=tuple(one.place for one in setup.labels),
-                latency_segments=setup.latency_segments,
-                live=setup.source.live,
-                log_mel_offset=card.audio.log_mel_offset,
-            )
+    return LivePage(settings.view, model, subjects(setups, card))
+
+
+def subjects(setups: Sequence[SourceSetup], card: ModelCard) -> list[Subject]:
+    """Return what the page, or a report, must know of each source."""
+    from streamav.view import ShownLabel, Subject
+
+    return [
+        Subject(
+            id=setup.id,
+            labels=tuple(ShownLabel(label=one.label, name=one.label_name, thresholds=one.thresholds) for one in setup.labels),
+            columns=tuple(one.place for one in setup.labels),
+            latency_segments=setup.latency_segments,
+            live=setup.source.live,
+            log_mel_offset=card.audio.log_mel_offset,
         )
-    return LivePage(settings.view, model, subjects)
+        for setup in setups
+    ]
+
+
+def http_api(
+    settings: Settings,
+    model: Callable[[], ModelEntry],
+    setups: Sequence[SourceSetup],
+    idle_s: Callable[[], float],
+    journal: JournalSink | None,
+    mqtt: MqttSink | None,
+) -> HttpApi | None:
+    """Build the HTTP API, or return None when nobody asks for it; its packages are an extra, and are loaded only here."""
+    if settings.http.listen is None:
+        return None
+    from streamav.api import Facts, HttpApi, KnownSource
+    from streamav.engines import gpu_memory_bytes
+
+    def known(setup: SourceSetup) -> KnownSource:
+        return KnownSource(
+            id=setup.id,
+            live=setup.source.live,
+            latency_segments=setup.latency_segments,
+            thresholds=lambda: {one.label: one.thresholds for one in setup.labels},
+        )
+
+    facts = Facts(
+        sources=[known(setup) for setup in setups],
+        model=model,
+        idle_s=idle_s,
+        journal=None if journal is None else journal.path,
+        journal_lost=lambda: 0 if journal is None else journal.lost,
+        clips=settings.clips.dir,
+        mqtt=None if mqtt is None else mqtt.counters,
+        gpu_memory=gpu_memory_bytes,
+    )
+    return HttpApi(settings.http, facts)

@@ -11,6 +11,7 @@ import resource
 import threading
 import time
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
@@ -209,22 +210,21 @@ def run_trial(request: TrialRequest) -> Trial:
 
 def _application(request: TrialRequest) -> Application:
     from streamav import app
-    from streamav.bundle import find_bundle
+    from streamav.bundle import choose_bundle
 
     settings = _settings(request)
-    play = _player(request, find_bundle(request.model).card)
+    bundle = choose_bundle(request.model, Path(request.weights_dir) if request.weights_dir else None).bundle
+    play = _player(request, bundle.card)
     sources = {
         one.id: CameraLike(play, name=one.id, phase_s=0.0 if request.together else number * GOLDEN % 1.0)
         for number, one in enumerate(settings.each_source())
     }
     if request.cache is None:
         return app.build(settings, sources=sources, beside=False)
-    from pathlib import Path
-
     from streamav.engines import open_engine
     from streamav.engines.cache import EngineCache
 
-    engine = open_engine(find_bundle(request.model), settings.model, EngineCache(Path(request.cache)))
+    engine = open_engine(bundle, settings.model, EngineCache(Path(request.cache)))
     return app.build(settings, sources=sources, beside=False, engine=engine)
 
 

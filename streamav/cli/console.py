@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ConsoleSink", "set_up_logging"]
 
+_ALWAYS_TOLD = "streamav.engines.making"
+"""Logger whose lines always appear: the first start makes an engine, and a person should know what it is that takes so long."""
 _STYLES = {EventPhase.NEW: "bold green", EventPhase.UPDATE: "dim", EventPhase.END: "bold"}
 
 
@@ -42,6 +44,7 @@ def set_up_logging(*, verbose: bool) -> Console:
         handler.setFormatter(formatter)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("streamav").setLevel(logging.INFO if verbose else logging.WARNING)
+    logging.getLogger(_ALWAYS_TOLD).setLevel(logging.INFO)
     return console
 
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamav.cli.console import set_up_logging
-from streamav.cli.events import read_time
 from streamav.cli.run import settings_of
+from streamav.config import ClipSettings, HttpSettings, ViewSettings
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
-from streamav.journal import History, journal_path
+from streamav.journal import History, explain_moment, journal_path, read_time
 from streamav.journal import explain as why
-from streamav.thresholds import LONGEST
+from streamav.journal.inquiry import AROUND_S
 
 if TYPE_CHECKING:
     from streamav.config import Settings
@@ -32,8 +32,6 @@ __all__ = ["explain"]
 MOST_SHOWN = 5
 """Labels in the text output, those with the highest scores."""
 _NS = 1_000_000_000
-_AROUND_S = 2 * LONGEST
-"""Seconds of scores on each side of a second that can decide about it: an event may need that many segments and hold that long a pause."""
 
 
 def explain(
@@ -77,8 +75,9 @@ async def _run(settings: Settings, at_s: float) -> dict[str, object]:
     """Run the file up to the last second that can matter."""
     from streamav import app
 
-    one = settings.source.model_copy(update={"duration_s": at_s + _AROUND_S})
-    alone = settings.model_copy(update={"source": one, "sources": (), "mqtt": None, "jsonl": None})
+    one = settings.source.model_copy(update={"duration_s": at_s + AROUND_S})
+    nothing = {"mqtt": None, "jsonl": None, "view": ViewSettings(), "http": HttpSettings(), "clips": ClipSettings()}
+    alone = settings.model_copy(update={"source": one, "sources": (), **nothing})
     collector = _Collector()
     application = app.build(alone, [collector])
     await app.run(application)
@@ -94,32 +93,19 @@ def _of_journal(settings: Settings, at: str, name: str | None) -> dict[str, obje
 
     path = journal_path(settings.state_dir)
     at_s = read_time("--at", at, time.time()) or 0.0
+    card = choose_bundle(settings.model.name, settings.model.weights_dir).bundle.card
+    thresholds = {label.label: label.thresholds for label in app.label_options(card, settings.detection)}
     try:
         with History(path) as history:
             sources = history.sources()
             if name is None and len(sources) != 1:
                 msg = f"--id must name one of the sources in the journal ({', '.join(sources) or 'it is empty'}), got none"
                 raise SettingsError(msg)
-            scores = history.scores(name or sources[0], at_s - _AROUND_S, at_s + _AROUND_S)
-            events = history.events(at_s - 86_400.0, at_s + 1.0, name or sources[0])
+            found = explain_moment(history, name or sources[0], at_s, thresholds)
     except (sqlite3.Error, OSError) as exc:
         msg = f"the journal {path} cannot be read: {exc}"
         raise SettingsError(msg) from None
-    card = choose_bundle(settings.model.name, settings.model.weights_dir).bundle.card
-    thresholds = {label.label: label.thresholds for label in app.label_options(card, settings.detection)}
-    scores = [one for one in scores if one.labels.keys() <= thresholds.keys()]
-    epoch_ns = next((one.epoch_ns for one in scores if 0 <= at_s * _NS - one.epoch_ns - one.start_ns < _NS), 0)
-    found = why([one for one in scores if one.epoch_ns == epoch_ns], round(at_s * _NS) - epoch_ns, thresholds)
-    covering = [one for one in events if _covers(one, one["start_ts"], at_s)]
-    return {**found, "source": name or sources[0], "model": card.name, "events": [_outline(one) for one in covering]}
-
-
-def _covers(event: dict[str, Any], start: Any, at_s: float) -> bool:  # noqa: ANN401 - a number of the message
-    return bool(start <= at_s < start + event["duration_s"])
-
-
-def _outline(event: dict[str, Any]) -> dict[str, object]:
-    return {key: event[key] for key in ("id", "label", "media_start_s", "duration_s", "top_score", "confirmed", "end_reason")}
+    return {**found, "model": card.name}
 
 
 class _Collector:

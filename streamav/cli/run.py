@@ -100,6 +100,12 @@ def run(
         str | None,
         typer.Option("--cluster", help="Spread the sources over a running Ray cluster: auto, or HOST:PORT (docs/scale.md)."),
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            "--http", help="Serve the HTTP API and metrics at ADDRESS:PORT, such as 127.0.0.1:8735, or a port alone (docs/operations.md)."
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more log lines, and updates of events.")] = False,
 ) -> None:
     """Detect events that are heard and seen at the same time in a source, and publish them.
@@ -132,6 +138,7 @@ def run(
             "detection.labels": labels,
             "view.enabled": True if view or view_port is not None else None,
             "view.port": view_port,
+            "http.listen": http,
         },
     )
     settings = load_settings(config, overrides or (), options=options)
@@ -203,6 +210,8 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
     )
     if application.page is not None:
         console.print(f"view: {application.page.address}", highlight=False, markup=False)
+    if application.api is not None:
+        console.print(f"http: {application.api.address}", highlight=False, markup=False)
     asked: list[int] = []
 
     def note(number: int) -> None:

@@ -44,6 +44,7 @@ def check_cluster(settings: Settings) -> None:
     for refused, where in (
         (settings.jsonl is not None, "jsonl"),
         (settings.view.enabled, "view.enabled"),
+        (settings.http.listen, "http.listen"),
         (settings.clips.dir, "clips.dir"),
     ):
         if refused:

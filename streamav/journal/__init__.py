@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from streamav.journal.explain import explain
 from streamav.journal.history import History, journal_path
+from streamav.journal.inquiry import explain_moment, read_time
+from streamav.journal.query import EventQuery
 from streamav.journal.sink import JournalSink
 
-__all__ = ["History", "JournalSink", "explain", "journal_path"]
+__all__ = ["EventQuery", "History", "JournalSink", "explain", "explain_moment", "journal_path", "read_time"]

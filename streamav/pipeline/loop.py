@@ -93,6 +93,7 @@ class Pipeline:
         self._leaving: list[Lane] = []
         self._stop_ns: int | None = None
         self._told_ns = 0
+        self._turned_ns = self._clock.monotonic_ns()
         self.summary: RunSummary | None = None
         """Summary of the run, once it has ended, also with an error."""
 
@@ -111,6 +112,11 @@ class Pipeline:
             self._stop_ns = self._clock.monotonic_ns()
             for lane in self._lanes:
                 lane.feed.stop()
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last turn ended; a turn takes a fifth of a second when there is nothing to do. Any thread may ask."""
+        return (self._clock.monotonic_ns() - self._turned_ns) / NS
 
     # Sources that come and go
 
@@ -217,6 +223,7 @@ class Pipeline:
             while self._changes:  # between two turns, so that the worker never sees the list change
                 self._changes.popleft()()
             await loop.run_in_executor(worker, self._worker.turn)
+            self._turned_ns = self._clock.monotonic_ns()
             for lane in self._lanes:
                 lane.hand_over(self._sink)
             self._tell()

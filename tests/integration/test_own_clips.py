@@ -82,8 +82,9 @@ def invoke(command: Callable[..., None], *arguments: object) -> Result:
 @pytest.fixture(scope="module")
 def features(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("features") / "out"
-    result = invoke(extract, "--media", folder, "--out", out, "--threads", 1)
+    result = invoke(extract, "--media", folder, "--out", out, "--threads", 1, "--json")
     assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["failed"] == {}
     return out
 
 
@@ -111,9 +112,16 @@ def test_from_a_folder_of_clips_to_a_model_that_runs(folder: Path, tmp_path: Pat
 
 
 def test_features_that_are_there_are_trained_on(features: Path, tmp_path: Path) -> None:
-    """`train` takes the folder of `streamav extract` like the clips themselves; options that own clips do not allow are refused."""
-    result = invoke(train, "--data", features, "--out", tmp_path / "mine", "--epochs", 2)
+    """`train` takes the folder of `streamav extract` like the clips themselves; options that own clips do not allow are refused.
+
+    With --json, standard output is one object with the scores and the verdict.
+    """
+    result = invoke(train, "--data", features, "--out", tmp_path / "mine", "--epochs", 2, "--json")
     assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["trained"][0]["seeds"] == [0]
+    assert 0.0 <= told["trained"][0]["test"]["accuracy"]["mean"] <= 1.0
+    assert told["verdict"].startswith("verdict: ")
     assert load_bundle(tmp_path / "mine").card.slugs == ("my_alarm", "my_clock")
     refused = invoke(train, "--data", features, "--out", tmp_path / "other", "--supervision", "weakly")
     assert isinstance(refused.exception, SettingsError)

@@ -16,11 +16,10 @@ from hypothesis import strategies as st
 from rigs.published_events import MODEL, SCORES, make_event, story, ulid
 
 from streamav.cli import main
-from streamav.cli.events import read_time
 from streamav.config import JournalSettings
 from streamav.errors import SettingsError
 from streamav.evaluation.counting import runs_of_column
-from streamav.journal import History, JournalSink, explain
+from streamav.journal import History, JournalSink, explain, read_time
 from streamav.publish.message import describe
 from streamav.thresholds import Thresholds
 from streamav.types import EndReason, EventPhase, FinalScores
