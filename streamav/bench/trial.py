@@ -20,14 +20,15 @@ from streamav.pipeline.measure import resident_mb
 from streamav.types import WINDOW_SEGMENTS, AudioBlock, VideoFrame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from streamav.app import Application
     from streamav.bundle import ModelCard
     from streamav.config import Settings
+    from streamav.protocols import Sink
     from streamav.types import SourceState
 
-__all__ = ["CameraLike", "Trial", "TrialRequest", "run_trial"]
+__all__ = ["CameraLike", "Trial", "TrialRequest", "application_of", "run_trial"]
 
 RENDERED_S = 14.0
 """Length of the rendered scene, which is repeated, s: one round of its script."""
@@ -181,7 +182,7 @@ def run_trial(request: TrialRequest) -> Trial:
     """
     from streamav import app
 
-    application = _application(request)
+    application = application_of(request)
     memory = _Memory()
     memory.start()
     began_s, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
@@ -208,7 +209,8 @@ def run_trial(request: TrialRequest) -> Trial:
     )
 
 
-def _application(request: TrialRequest) -> Application:
+def application_of(request: TrialRequest, sinks: Sequence[Sink] = ()) -> Application:
+    """Build the run of a trial; *sinks* take its events."""
     from streamav import app
     from streamav.bundle import choose_bundle
 
@@ -220,12 +222,12 @@ def _application(request: TrialRequest) -> Application:
         for number, one in enumerate(settings.each_source())
     }
     if request.cache is None:
-        return app.build(settings, sources=sources, beside=False)
+        return app.build(settings, sinks, sources=sources, beside=False)
     from streamav.engines import open_engine
     from streamav.engines.cache import EngineCache
 
     engine = open_engine(bundle, settings.model, EngineCache(Path(request.cache)))
-    return app.build(settings, sources=sources, beside=False, engine=engine)
+    return app.build(settings, sinks, sources=sources, beside=False, engine=engine)
 
 
 def _settings(request: TrialRequest) -> Settings:

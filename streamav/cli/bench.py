@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamav.cli.outputs import check_output
 from streamav.cli.progress import progress
 from streamav.errors import SettingsError
 
@@ -86,6 +87,10 @@ def bench(
     early: Annotated[
         bool, typer.Option("--early", help="Measure what early pictures change (model.early): latency at 1 and 8 streams, and throughput.")
     ] = False,
+    stages: Annotated[
+        Path | None,
+        typer.Option("--stages", help="Measure each stage with 1, 4, 16 and 64 streams, and draw the costs to this SVG file."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Measure every network of a model for one segment of input, next to plain eager float32 torch in the same process.
@@ -103,6 +108,10 @@ def bench(
         raise SettingsError(msg)
     if early:
         _print_early([name.strip() for name in profile.split(",")], engine, (count, trial), weights, as_json=as_json)
+        return
+    if stages is not None:
+        sizes = (count, trial)
+        _print_stages(profile, engine, sizes, weights, (None if source == "scene" else source, stages), as_json=as_json)
         return
     if streams_most is not None:
         from streamav.bench.trial import TrialRequest
@@ -192,6 +201,46 @@ def _print_search(asked: TrialRequest, first: int, *, as_json: bool) -> None:
         "(no segment dropped, none thinned, "
         "p95 under 1 s)" + ("" if slope is None else f"; {slope:.1f} MB for each additional stream")
     )
+
+
+_STAGE_COLUMNS = {
+    "streams": "streams",
+    "decode": "decode",
+    "features": "features",
+    "window": "window",
+    "tracker": "tracker",
+    "publish": "publish",
+    "dropped": "dropped, s",
+    "thinned": "thinned, s",
+}
+
+
+def _print_stages(
+    model: str, recipe: str | None, sizes: tuple[int, float], weights: Path | None, files: tuple[str | None, Path], *, as_json: bool
+) -> None:
+    """Measure the stages; *sizes* are threads and seconds of a trial, *files* the source (or None) and the SVG to write."""
+    from streamav.bench.growth import draw, measure_growth
+    from streamav.bench.stages import StageCosts
+    from streamav.bench.trial import TrialRequest
+
+    check_output("--stages", files[1])
+    asked = TrialRequest(
+        streams=1, seconds=sizes[1], model=model, engine=recipe or "auto", weights_dir=str(weights) if weights else None, source=files[0]
+    )
+    if not as_json:
+        typer.echo(f"{_machine()}, model {model}; processor seconds in one second of real time")
+        typer.echo("".join(f"{title:>12}" for title in _STAGE_COLUMNS.values()))
+
+    def told(row: StageCosts) -> None:
+        if not as_json:
+            typer.echo("".join(f"{_cell(getattr(row, key)):>12}" for key in _STAGE_COLUMNS))
+
+    found = measure_growth(asked, told)
+    draw(found, files[1], f"{_machine()}, model {model}, {found.costs[0].engine}")
+    if as_json:
+        typer.echo(json.dumps({"stages": asdict(found), "machine": _machine()}))
+        return
+    typer.echo(f"full first: {found.first}, at about {found.streams:.0f} streams; drawn in {files[1]}")
 
 
 _EARLY_COLUMNS = {

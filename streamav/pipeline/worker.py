@@ -39,6 +39,8 @@ _log = logging.getLogger(__name__)
 
 _TURN_S = 0.2
 """Longest wait for something to do, so that stop() takes effect, s."""
+EARLY_LOAD = 0.5
+"""Above this load, s of work in a second, pictures wait for the end of their segment: larger batches cost less, and throughput counts."""
 _PASSED_OVER = 8
 """Replays are skipped at most this many turns in a row, so that they reach their end even when live sources fill the machine."""
 
@@ -79,6 +81,7 @@ class Worker:
         self._due = DueTimes(gather_ns)
         self._gather_ns = gather_ns
         self._passed_over = 0
+        self._load = 0.0
         self._pictures: list[tuple[Lane, NDArray[np.uint8]]] = []
         self.budget = FrameBudget(most_frames or max(lane.setup.segmenter.frames_per_second for lane in lanes))
 
@@ -152,7 +155,7 @@ class Worker:
 
     def _pictures_due(self) -> bool:
         """Return whether pictures are due now; they are taken in _look_ahead(), where no segment has come meanwhile."""
-        if self._ahead is None:
+        if self._ahead is None or self._load > EARLY_LOAD or self.budget.frames < self.budget.levels[-1]:
             return False
         self._pictures += due_pictures(self._lanes, self.budget.frames)
         return bool(self._pictures)
@@ -185,7 +188,9 @@ class Worker:
         live = sum(lane.thinned for lane in running)
         backlogs = [(one.backlog, lane.setup.queue_segments) for lane, one in given if lane.thinned]
         behind = any(2 * backlog >= max(2, bound) for backlog, bound in backlogs)
-        change = self.budget.choose(Demand(live=live, replays=len(running) - live, behind=behind), now_ns / NS)
+        demand = Demand(live=live, replays=len(running) - live, behind=behind)
+        change = self.budget.choose(demand, now_ns / NS)
+        self._load = self.budget.load(self.budget.frames, demand)
         if change is not None:
             _log.warning(
                 "frames per segment changed frames=%d before=%d of=%d load=%.2f load_before=%.2f sources=%d backlog=%d",

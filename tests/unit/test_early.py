@@ -23,9 +23,9 @@ from streamav.engines.cache import EngineCache
 from streamav.features import SegmentExtractor
 from streamav.features.visual import mean_over_frames, pictures
 from streamav.pipeline import SourceSetup
-from streamav.pipeline.ahead import MOST_PICTURES, PARTS
+from streamav.pipeline.ahead import MOST_PICTURES, PARTS, due_pictures
 from streamav.pipeline.lane import Lane, make_lane
-from streamav.pipeline.worker import Worker
+from streamav.pipeline.worker import EARLY_LOAD, Worker
 from streamav.protocols import Engine
 from streamav.segmenter import SegmenterOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, LookedAt, Segment, SegmentFeatures
@@ -198,15 +198,38 @@ def test_pictures_of_a_second_that_is_gone_are_not_used() -> None:
 
 
 def test_the_frame_budget_holds_for_early_pictures() -> None:
-    """With a budget of four frames only these are looked at, and their time counts as the segment's cost."""
+    """With a budget of four frames only these are due."""
     bench = Bench()
-    bench.worker.budget.frames = 4
+    due = due_pictures(bench.lanes[:1], 4)
+    assert due == []
     bench.show(0, 0, tiny(0, 15))
-    for _ in range(6):
-        bench.worker._pictures_due()
-        bench.worker._look_ahead(bench.extractor)
-    assert bench.extractor.early == [1, 1, 1, 1]
-    assert bench.lanes[0].ahead.busy_ns > 0
+    taken = [len(due_pictures(bench.lanes, 4)) for _ in range(6)]
+    assert taken == [1, 1, 1, 1, 0, 0]
+
+
+def test_early_pictures_cost_like_others() -> None:
+    """Their time is part of their segment's cost, by which the frame budget plans."""
+    bench, frames = Bench(), tiny(0)
+    bench.show(0, 0, frames[:8])
+    bench.worker.turn()
+    busy_ns = bench.lanes[0].ahead.busy_ns
+    assert busy_ns > 0
+    bench.complete(0, 0, frames)
+    bench.worker.turn()
+    assert bench.lanes[0].busy_ns > busy_ns
+
+
+def test_a_full_machine_looks_at_nothing_early() -> None:
+    """Above half of its time, or with fewer frames, whole segments are encoded: small batches would cost throughput."""
+    bench = Bench()
+    bench.show(0, 0, tiny(0, 12))
+    bench.worker._load = EARLY_LOAD + 0.01
+    assert not bench.worker._pictures_due()
+    bench.worker._load = 0.0
+    bench.worker.budget.frames = 8
+    assert not bench.worker._pictures_due()
+    bench.worker.budget.frames = FRAMES
+    assert bench.worker._pictures_due()
 
 
 def test_repeated_pictures_are_looked_at_once() -> None:
