@@ -11,7 +11,7 @@ TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE=
 ALL := -m "not (gpu or hardware or bench)"
 ARGS ?=
 
-.PHONY: help setup run test quick check bench bench-train bench-view faults test-gpu starter edge picture lint types imports format clean
+.PHONY: help setup run test quick check bench bench-train bench-view bench-cluster faults test-gpu starter edge picture lint types imports format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -65,6 +65,9 @@ bench-view: setup ## measure what the live page and ten viewers cost the run
 
 faults: setup ## measure what faults of broker and process cost, on a real Mosquitto; ARGS="--short" for a few of each
 	@PYTHONPATH=tests $(BIN)/python -m tests.bench.faults $(ARGS)
+
+bench-cluster: setup ## kill, freeze and add nodes of a local Ray cluster; ARGS="--files 4 --streams 2" for a small machine
+	@PYTHONPATH=tests $(BIN)/python -m tests.bench.cluster $(ARGS)
 
 starter: setup ## train the model starter again; DATA=folder with index.csv, sounds and photos; how long it takes: docs/log/profiles.md
 	@$(BIN)/python -m streamav.training.starter.profiles starter --data $(DATA) --work runs/profiles --out streamav/models/starter $(ARGS)

@@ -41,7 +41,7 @@ class Growth:
     first: str
     """Stage, or "features, window and tracker", which share one thread."""
     streams: float
-    """About how many streams fill it."""
+    """About how many streams the machine carries."""
 
 
 def measure_growth(request: TrialRequest, told: Callable[[StageCosts], None]) -> Growth:
@@ -72,22 +72,24 @@ def measure_growth(request: TrialRequest, told: Callable[[StageCosts], None]) ->
 
 
 def full_first(costs: Sequence[StageCosts], cores: int) -> tuple[str, float]:
-    """Return the stage that is full first when streams are added, and about how many streams fill it.
+    """Return the stage that is full first when streams are added, and about how many streams the machine carries.
 
-    Decoding may use all cores; the three stages of the inference thread share one; the loop has one. The cost of a stream is that of the
-    largest number of streams at which nothing was dropped or thinned, so that the machine did all the work.
+    Decoding may use all cores; the three stages of the inference thread share one; the loop has one. All of them together have the cores.
+    The cost of a further stream is the slope between the smallest and the largest number of streams.
     """
-    whole = [one for one in costs if not one.dropped and not one.thinned] or costs[:1]
-    last = max(whole, key=lambda one: one.streams)
-    uses = {
-        "decode": (last.decode, float(cores)),
-        "features, window and tracker": (last.features + last.window + last.tracker, _THREAD),
-        "publish": (last.publish, _THREAD),
+    least, most = min(costs, key=lambda one: one.streams), max(costs, key=lambda one: one.streams)
+
+    def slope(*stages: str) -> float:
+        more: float = sum(getattr(most, stage) - getattr(least, stage) for stage in stages)
+        return max(1e-9, more / (most.streams - least.streams))
+
+    shares = {
+        "decode": slope("decode") / cores,
+        "features, window and tracker": slope("features", "window", "tracker") / _THREAD,
+        "publish": slope("publish") / _THREAD,
     }
-    shares = {name: used / limit for name, (used, limit) in uses.items()}
-    together = sum(used for used, _ in uses.values()) / cores
     first = max(shares, key=lambda name: shares[name])
-    return first, last.streams / max(shares[first], together, 1e-6)
+    return first, 1.0 / max(shares[first], slope(*STAGES) / cores)
 
 
 def _write_camera(path: Path) -> None:
@@ -139,8 +141,8 @@ def draw(growth: Growth, path: Path, title: str) -> None:
         axes.set_yscale("log")
         axes.set_xticks(streams, [str(number) for number in streams])
         axes.set_xlabel("streams")
-        axes.set_ylabel("processor seconds in one second")
-        axes.set_title(f"{title}\nfull first: {growth.first}, at about {growth.streams:.0f} streams", fontsize=9)
+        axes.set_ylabel("processor s for 1 s of all streams")
+        axes.set_title(f"{title}\nfull first: {growth.first}, the machine at about {growth.streams:.0f} streams", fontsize=9)
         axes.grid(visible=True, alpha=0.3)
         axes.legend(fontsize=8)
         figure.savefig(path, format="svg", metadata={"Date": None})

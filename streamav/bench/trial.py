@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from streamav.app import Application
     from streamav.bundle import ModelCard
     from streamav.config import Settings
-    from streamav.protocols import Sink
+    from streamav.protocols import Sink, Source
     from streamav.types import SourceState
 
 __all__ = ["CameraLike", "Trial", "TrialRequest", "application_of", "run_trial"]
@@ -58,6 +58,8 @@ class TrialRequest:
     """As `model.early`."""
     cache: str | None = None
     """Folder of built engines; None for the user's own."""
+    replay: bool = False
+    """True: each source plays its file as fast as the machine can, once; nothing is dropped or thinned, whatever else runs."""
     together: bool = False
     """True: the segments of all sources end at the same moment; False: at moments spread over one second, as with cameras."""
 
@@ -155,6 +157,26 @@ class CameraLike:
         self._closed.set()
 
 
+class _Once:
+    """Plays items once, without waiting, as a file does with speed "max"."""
+
+    live = False
+    skew_ms: int | None = None
+
+    def __init__(self, play: Callable[[], Iterable[AudioBlock | VideoFrame]], name: str) -> None:
+        self._play, self.session = play, name
+        self._closed = threading.Event()
+
+    def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
+        for item in self._play():
+            if self._closed.is_set():
+                return
+            yield item
+
+    def close(self) -> None:
+        self._closed.set()
+
+
 class _Memory(threading.Thread):
     """Samples the resident memory of this process every `_SAMPLE_S` seconds."""
 
@@ -217,8 +239,10 @@ def application_of(request: TrialRequest, sinks: Sequence[Sink] = ()) -> Applica
     settings = _settings(request)
     bundle = choose_bundle(request.model, Path(request.weights_dir) if request.weights_dir else None).bundle
     play = _player(request, bundle.card)
-    sources = {
-        one.id: CameraLike(play, name=one.id, phase_s=0.0 if request.together else number * GOLDEN % 1.0)
+    sources: dict[str, Source] = {
+        one.id: _Once(play, one.id)
+        if request.replay
+        else CameraLike(play, name=one.id, phase_s=0.0 if request.together else number * GOLDEN % 1.0)
         for number, one in enumerate(settings.each_source())
     }
     if request.cache is None:
@@ -237,7 +261,8 @@ def _settings(request: TrialRequest) -> Settings:
     from streamav.errors import SettingsError
 
     engine, _, precision = request.engine.partition("-")
-    sources = [{"id": f"s{number}", "scene": True, "duration_s": request.media_s} for number in range(request.streams)]
+    speed = "max" if request.replay else "1"
+    sources = [{"id": f"s{number}", "scene": True, "duration_s": request.media_s, "speed": speed} for number in range(request.streams)]
     model = {
         "name": request.model,
         "engine": engine,

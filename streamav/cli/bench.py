@@ -210,8 +210,6 @@ _STAGE_COLUMNS = {
     "window": "window",
     "tracker": "tracker",
     "publish": "publish",
-    "dropped": "dropped, s",
-    "thinned": "thinned, s",
 }
 
 
@@ -228,7 +226,7 @@ def _print_stages(
         streams=1, seconds=sizes[1], model=model, engine=recipe or "auto", weights_dir=str(weights) if weights else None, source=files[0]
     )
     if not as_json:
-        typer.echo(f"{_machine()}, model {model}; processor seconds in one second of real time")
+        typer.echo(f"{_machine()}, model {model}; processor seconds for one second of all streams")
         typer.echo("".join(f"{title:>12}" for title in _STAGE_COLUMNS.values()))
 
     def told(row: StageCosts) -> None:
@@ -240,7 +238,7 @@ def _print_stages(
     if as_json:
         typer.echo(json.dumps({"stages": asdict(found), "machine": _machine()}))
         return
-    typer.echo(f"full first: {found.first}, at about {found.streams:.0f} streams; drawn in {files[1]}")
+    typer.echo(f"full first: {found.first}; the machine carries about {found.streams:.0f} streams; drawn in {files[1]}")
 
 
 _EARLY_COLUMNS = {

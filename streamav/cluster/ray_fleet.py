@@ -9,6 +9,7 @@ import asyncio
 import ipaddress
 import logging
 import os
+import socket
 from typing import TYPE_CHECKING, Any
 
 from streamav import __version__
@@ -24,6 +25,7 @@ __all__ = ["NAMESPACE", "RayFleet", "connect", "read_boards"]
 
 NAMESPACE = "streamav"
 _BOARD = "streamav-board-"
+_REACH_S = 5.0
 _CALLS = 8
 """Calls of one actor that may run at once: an order must be answered while the run is being built."""
 
@@ -46,15 +48,35 @@ def connect(address: str) -> ModuleType:
         raise MissingExtraError(package, extra) from exc
     if ray.is_initialized():
         return ray  # type: ignore[no-any-return]
+    _check_reachable(address)
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=True, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as exc:
-        msg = (
-            f"--cluster must be auto or the HOST:PORT of a running Ray, got {address!r}: {str(exc).splitlines()[0][:200]}; "
-            "start one with: ray start --head"
-        )
-        raise SettingsError(msg) from exc
+        raise _no_ray(address, str(exc).splitlines()[0][:200]) from exc
     return ray  # type: ignore[no-any-return]
+
+
+def _check_reachable(address: str) -> None:
+    """Check that something answers at HOST:PORT; Ray itself would try for minutes and print its own lines meanwhile.
+
+    Raises:
+        SettingsError: when the address has another form, or nothing answers.
+    """
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise _no_ray(address, "it must have a host and a port")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_S).close()
+    except (OSError, OverflowError) as exc:
+        raise _no_ray(address, f"nothing answers there ({getattr(exc, 'strerror', None) or exc})") from exc
+
+
+def _no_ray(address: str, reason: str) -> SettingsError:
+    return SettingsError(
+        f"--cluster must be auto or the HOST:PORT of a running Ray, got {address!r}: {reason}; start one with: ray start --head"
+    )
 
 
 class _Board:

@@ -12,7 +12,7 @@ from streamav.capture.scene import make_script, render_backdrop, render_frame, r
 __all__ = ["write_scene"]
 
 PICTURE = (112, 160)
-RATE = 8
+RATE = 4
 HZ = 16_000
 
 

@@ -121,3 +121,11 @@ def test_a_label_of_a_preset_keeps_the_number_of_its_class(card: ModelCard) -> N
     """Events name the class by its number in the model, whatever column holds its scores."""
     (option,) = label_options(card, DetectionSettings(), [Label(entry=card.classes[1], column=7)])
     assert (option.class_id, option.place) == (1, 7)
+
+
+def test_one_process_takes_at_most_64_sources(tiny_bundle: Path) -> None:
+    """More sources than one process carries are refused with the way to spread them; nothing is opened."""
+    sources = [{"id": f"s{number}", "scene": True} for number in range(65)]
+    settings = Settings.model_validate({"sources": sources, "model": {"name": str(tiny_bundle)}})
+    with pytest.raises(SettingsError, match="one process takes at most 64 sources, got 65; spread them over machines with --cluster"):
+        build(settings)

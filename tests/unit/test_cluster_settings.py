@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rigs.ray_cluster import need_ray
 
 from streamav.cluster.ray_fleet import connect
 from streamav.cluster.run import check_cluster, settings_for_workers
@@ -56,6 +57,14 @@ def test_workers_get_complete_settings(tmp_path: Path, monkeypatch: pytest.Monke
     assert got.model.weights_dir == tmp_path / "weights"
     assert got.sources[1].uri == str(tmp_path / "b.mp4")
     assert [one.detection.latency_segments for one in got.each_source()] == [3, 3]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1", "host:port", "127.0.0.1:70000"])
+def test_an_address_without_a_ray_is_refused_at_once(address: str) -> None:
+    """Nothing waits for minutes; the message says what must be there and how to start it."""
+    need_ray()
+    with pytest.raises(SettingsError, match=r"--cluster must be auto or the HOST:PORT of a running Ray, got .*: ray start --head"):
+        connect(address)
 
 
 def test_without_ray_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
