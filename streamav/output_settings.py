@@ -23,6 +23,8 @@ __all__ = [
     "ClipSettings",
     "HttpSettings",
     "JournalSettings",
+    "LogForm",
+    "LogSettings",
     "MqttSettings",
     "Options",
     "OutboxSettings",
@@ -116,6 +118,12 @@ class MqttSettings(Options):
     """False: an event is published only after it is confirmed."""
     scores: bool = False
     """True: publish the final scores of each segment at QoS 0, for debugging."""
+    commands: bool = False
+    """True: take commands (`.../set`), which change what is detected while it runs. Whoever may write there can switch detection off."""
+    expiry_s: Annotated[int, Field(ge=1, le=2_000_000_000)] | None = None
+    """MQTT 5: the broker drops messages about events that it could not deliver for this long, s; None: it keeps them."""
+    snapshot: Literal["off", "publish", "retain"] = "off"
+    """Whether the snapshot of each event (`clips.dir`) is published as JPEG at QoS 0, and whether the broker keeps the last one."""
     homeassistant: bool = False
     """True: announce each source to Home Assistant as a device (MQTT contract, section 10)."""
     homeassistant_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]+(/[a-zA-Z0-9_-]+)*$")] = "homeassistant"
@@ -264,6 +272,18 @@ def only_this_machine(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host.lower().rstrip(".") == "localhost"
+
+
+LogForm = Literal["auto", "text", "json", "journal"]
+
+
+class LogSettings(Options):
+    """The log on standard error, and the file that keeps its newest lines."""
+
+    format: LogForm = "auto"
+    """json: one object a line. journal: text with priorities and without times. auto: journal under systemd, else text."""
+    keep: bool = True
+    """True keeps the newest 2 MB from INFO on in <state_dir>/streamav.log, without secrets, for `streamav support-bundle`."""
 
 
 class JournalSettings(Options):

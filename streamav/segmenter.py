@@ -19,7 +19,7 @@ import numpy as np
 
 from streamav.errors import ShapeError
 from streamav.liveness import PictureSigns, sound_signs
-from streamav.types import SAMPLE_RATE_HZ, SAMPLES_PER_SEGMENT, SEGMENT_NS, AudioBlock, Quality, Segment, VideoFrame
+from streamav.types import SAMPLE_RATE_HZ, SAMPLES_PER_SEGMENT, SEGMENT_NS, AudioBlock, Quality, Segment, SourceContent, VideoFrame
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,6 +76,7 @@ class Segmenter:
     def __init__(self, options: SegmenterOptions) -> None:
         """Start the first stretch at `first_index` seconds on the media clock."""
         self._options = options
+        self._content = SourceContent()
         self._signs = PictureSigns(options.frames_per_second)
         self._next_index = options.first_index
         self._begin(options.first_index)
@@ -116,6 +117,10 @@ class Segmenter:
         """Index of the segment that comes next, and the pixels of its frames that are decided; None for a frame without a picture."""
         decided = itertools.islice(self._shown, self._options.frames_per_second)
         return self._index, tuple(None if picture is None else picture.pixels for picture, _ in decided)
+
+    def expect(self, content: SourceContent) -> None:
+        """Set what the source consists of; a segment does not wait for what it lacks."""
+        self._content = content
 
     def reset(self) -> list[Segment]:
         """End the stretch, as when a source is lost, and return what close() would return; the next item begins a new stretch."""
@@ -223,9 +228,10 @@ class Segmenter:
             end_ns = (self._index + 1) * SEGMENT_NS
             sound_ns = self._sound_end * SEGMENT_NS // SAMPLE_RATE_HZ
             shown_ns = self._latest.start_ns if self._latest is not None else 0
-            both = sound_ns >= end_ns and len(self._shown) >= self._options.frames_per_second
+            heard = sound_ns >= end_ns or not self._content.sound
+            seen = len(self._shown) >= self._options.frames_per_second or not self._content.picture
             waited = max(sound_ns, shown_ns) - end_ns >= self._options.patience_s * SEGMENT_NS
-            if not (both or waited):
+            if not ((heard and seen) or waited):
                 return segments
             segments.append(self._cut())
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from streamav.publish.message import ModelEntry
     from streamav.publish.pending import MqttCounters
     from streamav.thresholds import Thresholds
+    from streamav.tracker import LabelOptions
 
 __all__ = ["Facts", "KnownSource"]
 
@@ -23,8 +24,14 @@ class KnownSource:
     id: str
     live: bool
     latency_segments: int
-    thresholds: Callable[[], Mapping[str, Thresholds]]
-    """Returns the thresholds of each enabled label as they are now."""
+    labels: Callable[[], Sequence[LabelOptions]]
+    """Returns the enabled labels with their thresholds and rules as they are now."""
+    grid: int = 7
+    """Rows, and columns, of the model's attention."""
+
+    def thresholds(self) -> dict[str, Thresholds]:
+        """Return the thresholds of each enabled label as they are now."""
+        return {one.label: one.thresholds for one in self.labels()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

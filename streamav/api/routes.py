@@ -117,7 +117,7 @@ class _Desk:
     async def explain(self, request: Request) -> Response:
         known = {one.id: one for one in self._facts.sources}
         source, at_s = moment(request.query_params.multi_items(), list(known), time.time())
-        found = await self._ask(lambda history: explain_moment(history, source, at_s, known[source].thresholds()))
+        found = await self._ask(lambda history: explain_moment(history, source, at_s, lambda _: known[source].labels(), known[source].grid))
         return _json({**found, "model": self._facts.model().name})
 
     async def openapi(self, _: Request) -> Response:

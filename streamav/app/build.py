@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from streamav.app.detection import chosen_labels, label_options
+from streamav.app.detection import source_controls
 from streamav.app.membership import ChangingSources
 from streamav.app.outlets import file_sinks, http_api, journal_sink, live_page, mqtt_sink, packet_rings, subjects
-from streamav.app.setups import SetupMaker, named
+from streamav.app.setups import SetupMaker
 from streamav.bundle import choose_bundle
 from streamav.config import MOST_SOURCES
 from streamav.engines import SwapEngine, open_engine
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from streamav.bundle import Bundle, ModelCard
     from streamav.clock import Clock
     from streamav.config import Settings
+    from streamav.control import Controls
     from streamav.evidence import LabelEvidence
     from streamav.localizer import Head
     from streamav.protocols import Engine, Extractor, Localizer, Observer, Sink, Source
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from streamav.view import LivePage, Subject
 
 __all__ = ["Application", "build", "check_model", "localizer_head"]
-
 
 EARLY_PAYS_MS = 40.0
 """Where the pictures of a segment take at least this long, auto encodes them as they come (docs/performance.md, early pictures)."""
@@ -57,6 +57,8 @@ class Application:
     sources: Mapping[str, Source]
     """By id."""
     frames_per_second: int
+    controls: Controls
+    """What each source detects, and the way to change it while the run goes on."""
     evidence: LabelEvidence | None = None
     """Evidence of the labels of all sources; None where the network alone decides."""
     notes: tuple[str, ...] = ()
@@ -111,7 +113,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
         sources: sources by id that replace those of the settings, as in a benchmark; None for none.
         beside: True lets a paced run begin on another engine while the requested one is built; False waits for it.
         engine: an engine that is already open for this model; None to open the one that the settings name.
-        journal: True writes the journal, if the settings allow it.
+        journal: True for a run that lasts: it writes the journal, if the settings allow it, and keeps changes of what it detects.
         observer: makes a further observer, which sees every turn; None for none.
         member: makes the run a worker of a cluster: it starts without a source and goes on until it is stopped. None for any other run.
 
@@ -126,15 +128,14 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     frames_per_second = settings.model.frames_per_second or card.visual.frames_per_second
     table = LabelTable(bundle, settings.labels)
     rings = packet_rings(settings)
-    maker = SetupMaker(settings, table, card, frames_per_second)
-    named_sources = settings.each_source()
-    if member is not None:
-        for one in named_sources:  # the columns of scores are those of all sources, whichever of them this worker gets
-            maker.labels(one)
-        setups = []
-    else:
-        _check_count(len(named_sources))
-        setups = [maker.setup(one, (sources or {}).get(one.id), rings.get(one.id)) for one in named_sources]
+    # The columns of scores are those of all sources, whichever of them a worker of a cluster gets.
+    controls = source_controls(settings, table, card, keep=journal and member is None)
+    maker = SetupMaker(settings, controls, card, frames_per_second)
+    if member is None:
+        _check_count(len(settings.each_source()))
+    setups = (
+        [] if member is not None else [maker.setup(one, (sources or {}).get(one.id), rings.get(one.id)) for one in settings.each_source()]
+    )
     # A paced run does not wait for an engine. Any other run waits, so that its results do not depend on time.
     if engine is None:
         engine = open_engine(bundle, settings.model, beside=beside and all(setup.paced for setup in setups))
@@ -152,25 +153,27 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     def model() -> ModelEntry:
         return ModelEntry(name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
 
-    mqtt = mqtt_sink(settings, model, setups, member)
+    mqtt = mqtt_sink(settings, model, controls, member)
     history = journal_sink(settings, model) if journal else None
-    page = live_page(settings, model, setups, card)
-    api = http_api(settings, model, setups, lambda: made[0].idle_s if made else 0.0, history, mqtt)
-    wanted = [*file_sinks(settings, model, stop, rings), history, mqtt, *sinks, page, api]
-    takers: list[Sink] = [one for one in wanted if one is not None]
+    page = live_page(settings, model, setups, card, controls, history, mqtt)
+    api = http_api(settings, model, setups, controls, lambda: made[0].idle_s if made else 0.0, history, mqtt)
+    outlets = [*file_sinks(settings, model, stop, rings, mqtt), history, mqtt, *sinks, page, api]
+    takers: list[Sink] = [one for one in outlets if one is not None]
     observers = [one for one in (page, api, None if observer is None else observer(subjects(setups, card))) if one is not None]
     watching = ObserverFanOut(observers) if observers else None
+    gather_s = settings.model.gather_ms / 1e3
     pipeline = Pipeline(
         setups,
         extractor,
         localizer,
         FanOut(takers),
         clock,
-        gather_s=settings.model.gather_ms / 1e3,
+        gather_s=gather_s,
         observer=watching,
         most_frames=None if member is None else frames_per_second,
         ahead=extractor if looks_early(settings.model.early, engine, frames_per_second) else None,
     )
+    pipeline.controls = None if member is not None else controls
     made.append(pipeline)
     notes = tuple(filter(None, (note, *table.notes)))
     return Application(
@@ -179,6 +182,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
         engine=engine,
         sources={setup.id: setup.source for setup in setups},
         frames_per_second=frames_per_second,
+        controls=controls,
         evidence=evidence,
         notes=notes,
         mqtt=mqtt,
@@ -221,10 +225,7 @@ def check_model(settings: Settings) -> None:
         ModelError: when the model cannot be used.
     """
     bundle = choose_bundle(settings.model.name, settings.model.weights_dir).bundle
-    table = LabelTable(bundle, settings.labels)
-    for one in settings.each_source():
-        with named(one, settings):
-            label_options(bundle.card, one.detection, chosen_labels(table, one, bundle.card))
+    source_controls(settings, LabelTable(bundle, settings.labels), bundle.card)
 
 
 def localizer_head(card: ModelCard) -> Head:

@@ -55,7 +55,7 @@ class ChangingSources:
             msg = f"a source of a worker must be one of the settings, got {source!r}"
             raise SettingsError(msg)
         setup = self.maker.setup(one)
-        if begin_s and not setup.source.live:
+        if begin_s and not setup.source.live and not one.loop:
             setup = self.maker.setup(
                 one.model_copy(update={"begin_s": one.begin_s + begin_s, "duration_s": _rest(one.duration_s, begin_s)})
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streamav.journal import JournalSink, journal_path
@@ -16,10 +15,12 @@ if TYPE_CHECKING:
     from streamav.bundle import ModelCard
     from streamav.clips import PacketRing
     from streamav.config import Settings
+    from streamav.control import Controls
     from streamav.pipeline import SourceSetup
     from streamav.protocols import Sink
     from streamav.publish import ModelEntry
     from streamav.publish.mqtt import MqttSink
+    from streamav.thresholds import Thresholds
     from streamav.view import LivePage, Subject
 
 __all__ = ["file_sinks", "http_api", "journal_sink", "live_page", "mqtt_sink", "packet_rings", "subjects"]
@@ -35,16 +36,16 @@ def packet_rings(settings: Settings) -> dict[str, PacketRing]:
 
 
 def file_sinks(
-    settings: Settings, model: Callable[[], ModelEntry], stop: Callable[[], None], rings: Mapping[str, PacketRing]
+    settings: Settings, model: Callable[[], ModelEntry], stop: Callable[[], None], rings: Mapping[str, PacketRing], mqtt: MqttSink | None
 ) -> list[Sink]:
-    """Build the sinks that write files: JSON lines and clips."""
+    """Build the sinks that write files: JSON lines and clips; *mqtt* gets the snapshots, too."""
     sinks: list[Sink] = []
     if settings.jsonl is not None:
         sinks.append(JsonlSink(settings.jsonl, model, on_gone=stop))
     if settings.clips.dir is not None:
         from streamav.clips import ClipSink
 
-        sinks.append(ClipSink(settings.clips, settings.clips.dir, rings))
+        sinks.append(ClipSink(settings.clips, settings.clips.dir, rings, None if mqtt is None else mqtt.snapshot))
     return sinks
 
 
@@ -55,28 +56,58 @@ def journal_sink(settings: Settings, model: Callable[[], ModelEntry]) -> Journal
     return JournalSink(journal_path(settings.state_dir), settings.journal, model)
 
 
-def mqtt_sink(
-    settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup], member: Membership | None = None
-) -> MqttSink | None:
+def mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], controls: Controls, member: Membership | None = None) -> MqttSink | None:
     """Build the client of the broker, or return None when no broker is set."""
     if settings.mqtt is None:
         return None
     from streamav.publish.mqtt import MqttIdentity, MqttSink
 
-    sources = {setup.id: [label.label for label in setup.labels] for setup in setups}
-    identity = MqttIdentity(model=model, sources=sources)
-    if member is not None:
-        identity = replace(identity, worker=member.worker, permit=member.permit)
-    return MqttSink(settings.mqtt, identity, settings.state_dir)
+    if member is not None:  # its sources come with orders, and what they detect is decided by the settings alone
+        identity = MqttIdentity(model=model, sources={}, worker=member.worker, permit=member.permit)
+        return MqttSink(settings.mqtt, identity, settings.state_dir)
+    sources = {source: list(controls.labels(source)) for source in controls.sources}
+    return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources, controls=controls), settings.state_dir)
 
 
-def live_page(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup], card: ModelCard) -> LivePage | None:
+def live_page(
+    settings: Settings,
+    model: Callable[[], ModelEntry],
+    setups: Sequence[SourceSetup],
+    card: ModelCard,
+    controls: Controls,
+    journal: JournalSink | None,
+    mqtt: MqttSink | None,
+) -> LivePage | None:
     """Build the live page, or return None when nobody asks for it; its packages are an extra, and are loaded only here."""
     if not settings.view.enabled:
         return None
+    from streamav.journal import explain_moment
+    from streamav.publish.state_folder import default_state_dir
+    from streamav.review import Answers, Desk, Reviewed, broker_state, review_routes
     from streamav.view import LivePage
 
-    return LivePage(settings.view, model, subjects(setups, card))
+    def thresholds(source: str) -> dict[str, Thresholds]:
+        return {one.label: one.thresholds for one in controls.plan(source).labels}
+
+    answers = Answers(
+        thresholds=thresholds,
+        why=lambda history, source, at_s: explain_moment(history, source, at_s, lambda _: controls.plan(source).labels, card.visual.grid),
+        reviewed=Reviewed((settings.state_dir or default_state_dir()) / "reviewed"),
+        journal=None if journal is None else journal.path,
+        clips=settings.clips.dir,
+        change=controls.change,
+        zones=lambda source: controls.plan(source).detection.zones,
+    )
+    page = LivePage(
+        settings.view,
+        model,
+        subjects(setups, card),
+        further=lambda moments, tokens: review_routes(Desk(answers), moments, tokens),
+        offers={"changes": True, "journal": answers.journal is not None},
+        broker=lambda: None if mqtt is None else broker_state(mqtt.counters),
+    )
+    controls.listen(lambda plan: page.changed(plan.source, thresholds(plan.source)))
+    return page
 
 
 def subjects(setups: Sequence[SourceSetup], card: ModelCard) -> list[Subject]:
@@ -100,6 +131,7 @@ def http_api(
     settings: Settings,
     model: Callable[[], ModelEntry],
     setups: Sequence[SourceSetup],
+    controls: Controls,
     idle_s: Callable[[], float],
     journal: JournalSink | None,
     mqtt: MqttSink | None,
@@ -115,7 +147,7 @@ def http_api(
             id=setup.id,
             live=setup.source.live,
             latency_segments=setup.latency_segments,
-            thresholds=lambda: {one.label: one.thresholds for one in setup.labels},
+            labels=lambda: controls.plan(setup.id).labels,
         )
 
     facts = Facts(

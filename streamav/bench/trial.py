@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from streamav.bundle import ModelCard
     from streamav.config import Settings
     from streamav.protocols import Sink, Source
-    from streamav.types import SourceState
 
 __all__ = ["CameraLike", "Trial", "TrialRequest", "application_of", "run_trial"]
 
@@ -126,7 +125,7 @@ class CameraLike:
         """Return None: no skew is measured."""
         return None
 
-    def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
+    def items(self) -> Iterator[AudioBlock | VideoFrame]:
         """Yield items until close().
 
         Raises:
@@ -167,7 +166,7 @@ class _Once:
         self._play, self.session = play, name
         self._closed = threading.Event()
 
-    def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
+    def items(self) -> Iterator[AudioBlock | VideoFrame]:
         for item in self._play():
             if self._closed.is_set():
                 return

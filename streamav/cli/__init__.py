@@ -45,9 +45,11 @@ COMMANDS: Final[dict[str, Command]] = {
     "subscribe": Command("streamav.cli.subscribe", "subscribe", "Print the events that an MQTT broker delivers."),
     "events": Command("streamav.cli.events", "events", "Ask the journal what happened."),
     "explain": Command("streamav.cli.explain", "explain", "Say why a second did or did not become an event."),
+    "changes": Command("streamav.cli.changes", "changes", "Show what MQTT commands and the HTTP API have changed, or take it back."),
     "mqtt": Command("streamav.cli.mqtt", "app", "Clear what an MQTT broker keeps; print the schema of events."),
     "devices": Command("streamav.cli.devices", "devices", "List cameras and microphones."),
     "doctor": Command("streamav.cli.doctor", "doctor", "Check whether a run would work, and say what to do."),
+    "support-bundle": Command("streamav.cli.support_bundle", "support_bundle", "Write a file for people who help, without secrets."),
     "config": Command("streamav.cli.config", "app", "Check a configuration file; list all settings."),
     "models": Command("streamav.cli.models", "app", "List, describe, check, fetch, import and copy models."),
     "labels": Command("streamav.cli.labels", "app", "List, search and test labels by definition."),
@@ -60,6 +62,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "eval": Command("streamav.cli.evaluate", "evaluate", "Compute the accuracy of a model on clips and on streams."),
     "recordings": Command("streamav.cli.recordings", "recordings", "Run a model over labelled recordings and score it."),
     "compare": Command("streamav.cli.compare", "compare_models", "Say whether one model is better than another one."),
+    "figure": Command("streamav.cli.figure", "figure", "Draw where networks look in a clip, side by side."),
     "ave": Command("streamav.cli.ave", "app", "Check a copy of AVE, the data set of the paper."),
     "tune": Command("streamav.cli.tune", "tune", "Set thresholds for a limit of false alarms per hour."),
     "extract": Command("streamav.cli.extract", "extract", "Compute features from media files."),
@@ -116,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = typer.main.get_command(_program()).main(args=given, prog_name="streamav", standalone_mode=False)
     except StreamavError as exc:
-        sys.stderr.write(f"streamav: {redact(str(exc))}\n")
+        _say(redact(str(exc)))
         return exc.exit_code
     except typer.Abort:
         sys.stderr.write("Aborted!\n")
@@ -130,6 +133,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _refuse(exc)
     return code if isinstance(code, int) else 0
+
+
+def _say(error: str) -> None:
+    """Print an error on standard error: as a line of the log where the log is JSON, else as text."""
+    import logging
+
+    from streamav.cli.logs import JsonFormatter
+
+    if any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers):
+        logging.getLogger("streamav").error("%s", error)
+    else:
+        sys.stderr.write(f"streamav: {error}\n")
 
 
 def _refuse(error: Any) -> int:  # noqa: ANN401 - a class of typer whose name differs between versions

@@ -19,12 +19,16 @@ from streamav.cli.run import settings_of
 from streamav.config import ClipSettings, HttpSettings, ViewSettings
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
-from streamav.journal import History, explain_moment, journal_path, read_time
+from streamav.journal import History, Surroundings, explain_moment, journal_path, read_time
 from streamav.journal import explain as why
 from streamav.journal.inquiry import AROUND_S
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamav.bundle import Bundle
     from streamav.config import Settings
+    from streamav.tracker import LabelOptions
     from streamav.types import Event, FinalScores, SourceState, Telemetry
 
 __all__ = ["explain"]
@@ -47,7 +51,8 @@ def explain(
 ) -> None:
     """Say why a second did or did not become an event: scores of both heads, agreement, thresholds, and the rule that decided.
 
-    With the journal, the thresholds are those of the settings now, which may differ from those of the run.
+    With the journal, thresholds and rules are those of the settings now, with the changes that runs have kept (streamav changes);
+    they may differ from those of the run. With a file, they are those of the settings, and every schedule holds.
 
     Exit status: 0 done, 2 settings, 3 the file cannot be read, 4 model, 6 engine.
     """
@@ -82,30 +87,48 @@ async def _run(settings: Settings, at_s: float) -> dict[str, object]:
     application = app.build(alone, [collector])
     await app.run(application)
     card = application.bundle.card
-    thresholds = {label.label: label.thresholds for label in app.label_options(card, alone.detection)}
-    found = why(collector.finals, round(at_s * _NS), thresholds, [slug for slug in card.slugs if slug not in thresholds])
+    labels = application.controls.plan(one.id).labels
+    disabled = tuple(slug for slug in card.slugs if slug not in {label.label for label in labels})
+    around = Surroundings(grid=(card.visual.grid, card.visual.grid), timed=False, disabled=disabled)
+    found = why(collector.finals, round(at_s * _NS), labels, around)
     return {**found, "source": one.uri or "scene", "model": card.name, "events": collector.about(at_s)}
 
 
 def _of_journal(settings: Settings, at: str, name: str | None) -> dict[str, object]:
-    from streamav import app
     from streamav.bundle import choose_bundle
 
     path = journal_path(settings.state_dir)
     at_s = read_time("--at", at, time.time()) or 0.0
-    card = choose_bundle(settings.model.name, settings.model.weights_dir).bundle.card
-    thresholds = {label.label: label.thresholds for label in app.label_options(card, settings.detection)}
+    bundle = choose_bundle(settings.model.name, settings.model.weights_dir).bundle
     try:
         with History(path) as history:
             sources = history.sources()
             if name is None and len(sources) != 1:
                 msg = f"--id must name one of the sources in the journal ({', '.join(sources) or 'it is empty'}), got none"
                 raise SettingsError(msg)
-            found = explain_moment(history, name or sources[0], at_s, thresholds)
+            source = name or sources[0]
+            found = explain_moment(
+                history, source, at_s, lambda names: _labels_of(settings, bundle, source, names), bundle.card.visual.grid
+            )
     except (sqlite3.Error, OSError) as exc:
         msg = f"the journal {path} cannot be read: {exc}"
         raise SettingsError(msg) from None
-    return {**found, "model": card.name}
+    return {**found, "model": bundle.card.name}
+
+
+def _labels_of(settings: Settings, bundle: Bundle, source: str, names: Sequence[str]) -> tuple[LabelOptions, ...]:
+    """Return how the labels of stored scores become events now: by the settings of the source, and by its kept changes.
+
+    Raises:
+        SettingsError: when the settings and the model do not know a label.
+    """
+    from streamav import app
+    from streamav.labels import LabelTable
+
+    table = LabelTable(bundle, settings.labels)
+    controls = app.source_controls(settings, table, bundle.card, keep=True)
+    detection = controls.plan(source if source in controls.sources else controls.sources[0]).detection
+    return app.label_options(bundle.card, detection, table.choose(names))
 
 
 class _Collector:
@@ -155,8 +178,10 @@ class _Collector:
 def _text(found: dict[str, Any]) -> str:
     lines = [f"second {found['at_s']:g} of {found['source']}: {'an event' if found['event'] else 'no event'}", found["why"]]
     if found["labels"]:
+        x, y = found["place"] or (None, None)
         lines.append(
             f"is-event score {found['is_event_score']:.2f}, agreement {found['av_similarity']:.2f}, background {found['background']:.2f}"
+            + ("" if x is None else f", place ({x:.2f}, {y:.2f})")
         )
     lines += [_row(one) for one in found["labels"][:MOST_SHOWN]]
     return "\n".join(lines)

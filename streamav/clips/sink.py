@@ -59,14 +59,22 @@ class _Clip:
 class ClipSink:
     """Implements protocols.Sink. Its methods are called in one thread."""
 
-    def __init__(self, settings: ClipSettings, folder: Path, rings: Mapping[str, PacketRing]) -> None:
+    def __init__(
+        self,
+        settings: ClipSettings,
+        folder: Path,
+        rings: Mapping[str, PacketRing],
+        on_snapshot: Callable[[str, bytes], None] | None = None,
+    ) -> None:
         """Prepare the sink; nothing is written before start().
 
         Args:
             settings: how much is recorded and kept.
             folder: for the clips.
             rings: source id -> ring; an event of another source gets no clip.
+            on_snapshot: called in the thread of the clips with source id and JPEG file of each snapshot; None for no receiver.
         """
+        self._on_snapshot = on_snapshot
         self._settings, self._folder, self._rings = settings, folder, rings
         self._open: dict[str, _Clip] = {}
         self._seen: dict[str, None] = {}
@@ -172,8 +180,11 @@ class ClipSink:
         def write() -> None:
             picture = None if footage is None else picture_at(footage, middle_ns)
             if picture is not None:
-                write_whole(path.with_suffix(".jpg"), jpeg(drawn(picture, event.location)))
+                file = jpeg(drawn(picture, event.location))
+                write_whole(path.with_suffix(".jpg"), file)
                 self._note(path.with_suffix(".jpg"))
+                if self._on_snapshot is not None:
+                    self._on_snapshot(event.source, file)
 
         self._put(write)
 

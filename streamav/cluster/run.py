@@ -51,7 +51,7 @@ def check_cluster(settings: Settings) -> None:
             msg = f"--cluster sends all events to the broker; {where} belongs to one machine and must be left out"
             raise SettingsError(msg)
     for one in settings.sources:
-        if (one.camera is not None or one.mic is not None) and one.node is None:
+        if (one.camera_device is not None or one.mic_device is not None) and one.node is None:
             msg = f'source {one.id} opens a device, so it must name the machine that has it: add node = "NAME" to its table'
             raise SettingsError(msg)
         if one.speed == "max":

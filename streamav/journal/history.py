@@ -38,8 +38,8 @@ CREATE TABLE labels (number INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
 CREATE TABLE scores (source TEXT NOT NULL, ts_ms INTEGER NOT NULL, media_ms INTEGER NOT NULL, labels INTEGER NOT NULL,
                      numbers BLOB NOT NULL, PRIMARY KEY (source, ts_ms)) WITHOUT ROWID;
 """
-_SILENCE: Final = float("nan")
-"""Stands for the level of digital silence."""
+_NOTHING: Final = float("nan")
+"""Stands for the level of digital silence, and for a place that is not known."""
 _NS_PER_MS: Final = 1_000_000
 _MS: Final = 1000
 _STEPS: Final = 10_000
@@ -178,15 +178,19 @@ class History:
         names = json.dumps(list(scores.labels))
         self._connection.execute("INSERT OR IGNORE INTO labels (names) VALUES (?)", (names,))
         (number,) = self._connection.execute("SELECT number FROM labels WHERE names = ?", (names,)).fetchone()
-        level = _SILENCE if scores.level_dbfs is None else scores.level_dbfs
-        numbers = np.array([*scores.labels.values(), scores.background, scores.relevance, scores.agreement, level], dtype="<f2")
+        level = _NOTHING if scores.level_dbfs is None else scores.level_dbfs
+        others = (scores.background, scores.relevance, scores.agreement, level, *(scores.place or (_NOTHING, _NOTHING)))
+        numbers = np.array([*scores.labels.values(), *others], dtype="<f2")
         start_ms = scores.start_ns // _NS_PER_MS
         return scores.epoch_ns // _NS_PER_MS + start_ms, start_ms, number, numbers.tobytes()
 
 
 def _unpacked(ts_ms: int, media_ms: int, names: str, numbers: bytes) -> FinalScores:
     labels: Sequence[str] = json.loads(names)
-    *probabilities, background, relevance, agreement, level = np.frombuffer(numbers, dtype="<f2").tolist()
+    found = np.frombuffer(numbers, dtype="<f2").tolist()
+    probabilities, others = found[: len(labels)], found[len(labels) :]
+    background, relevance, agreement, level = others[:4]
+    x, y = others[4:] or (_NOTHING, _NOTHING)  # older journals hold no place
     return FinalScores(
         start_ns=media_ms * _NS_PER_MS,
         epoch_ns=(ts_ms - media_ms) * _NS_PER_MS,
@@ -195,6 +199,7 @@ def _unpacked(ts_ms: int, media_ms: int, names: str, numbers: bytes) -> FinalSco
         relevance=relevance,
         agreement=agreement,
         level_dbfs=None if np.isnan(level) else level,
+        place=None if np.isnan(x) else (x, y),
     )
 
 

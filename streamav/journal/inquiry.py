@@ -10,15 +10,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from streamav.errors import SettingsError
-from streamav.journal.explain import explain
+from streamav.journal.explain import Surroundings, explain
 from streamav.journal.query import EventQuery
 from streamav.thresholds import LONGEST
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Sequence
 
     from streamav.journal.history import History
-    from streamav.thresholds import Thresholds
+    from streamav.tracker import LabelOptions
 
 __all__ = ["AROUND_S", "explain_moment", "read_time"]
 
@@ -65,21 +65,36 @@ def _time(text: str, now_s: float) -> float | None:
         return None
 
 
-def explain_moment(history: History, source: str, at_s: float, thresholds: Mapping[str, Thresholds]) -> dict[str, object]:
+def explain_moment(
+    history: History, source: str, at_s: float, labels_of: Callable[[Sequence[str]], Sequence[LabelOptions]], grid: int
+) -> dict[str, object]:
     """Return why the second at a time did or did not become an event, from the scores of the journal, as JSON values.
 
     Args:
         history: the open journal.
         source: id of the source.
         at_s: UTC, seconds since 1970.
-        thresholds: label -> thresholds that are applied.
+        labels_of: returns thresholds and rules to apply for some labels; those that it leaves out are not judged.
+        grid: rows, and columns, of the model's attention.
     """
     known = history.scores(source, at_s - AROUND_S, at_s + AROUND_S)
-    scores = [one for one in known if one.labels.keys() <= thresholds.keys()]
-    epoch_ns = next((one.epoch_ns for one in scores if 0 <= at_s * _NS - one.epoch_ns - one.start_ns < _NS), 0)
-    found = explain([one for one in scores if one.epoch_ns == epoch_ns], round(at_s * _NS) - epoch_ns, thresholds)
+    here = next((one for one in known if 0 <= at_s * _NS - one.epoch_ns - one.start_ns < _NS), None)
     around = history.find(EventQuery(since=at_s - _LONGEST_EVENT_S, until=at_s + 1.0, source=source))
-    return {**found, "source": source, "events": [_outline(one) for one in around if _covers(one, at_s)]}
+    covering = [_outline(one) for one in around if _covers(one, at_s)]
+    if here is None:
+        return {**explain([], 0, ()), "at_s": at_s, "source": source, "events": covering}
+    run = [one for one in known if one.epoch_ns == here.epoch_ns and one.labels.keys() == here.labels.keys()]
+    ended_ns = _ended(around, here.epoch_ns, run[0].start_ns)
+    found = explain(
+        run, round(at_s * _NS) - here.epoch_ns, labels_of(tuple(here.labels)), Surroundings(grid=(grid, grid), ended_ns=ended_ns)
+    )
+    return {**found, "source": source, "events": covering}
+
+
+def _ended(events: Sequence[dict[str, Any]], epoch_ns: int, before_ns: int) -> dict[str, int]:
+    """Return label -> end of its last confirmed event before a time; all in ns on the media clock whose zero is *epoch_ns*."""
+    ends = [(one["label"], round(one["end_ts"] * _NS) - epoch_ns) for one in events if one["confirmed"] and one["end_ts"] is not None]
+    return {label: end for label, end in sorted(ends, key=lambda one: one[1]) if end <= before_ns}
 
 
 def _covers(event: dict[str, Any], at_s: float) -> bool:

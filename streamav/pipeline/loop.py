@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from streamav.clock import Clock
+    from streamav.control import Controls, SourcePlan
     from streamav.pipeline.feed import SourceSetup
     from streamav.pipeline.lane import Lane
     from streamav.pipeline.measure import RunSummary
@@ -83,6 +84,8 @@ class Pipeline:
         self._sink = sink
         self._ready = threading.Condition()
         self._observer = observer
+        self.controls: Controls | None = None
+        """Changes of what the sources detect, which hold from the next turn on; set before run(). None for no changes."""
         self._ahead = ahead is not None
         self._stays = most_frames is not None
         self._lanes = [self._lane(setup, alone=len(setups) == 1) for setup in setups]
@@ -118,6 +121,11 @@ class Pipeline:
         """Seconds since the last turn ended; a turn takes a fifth of a second when there is nothing to do. Any thread may ask."""
         return (self._clock.monotonic_ns() - self._turned_ns) / NS
 
+    @property
+    def states(self) -> dict[str, SourceState]:
+        """State of each source, by id. Any thread may ask."""
+        return {lane.setup.id: lane.stages.state for lane in self._lanes}
+
     # Sources that come and go
 
     @property
@@ -148,7 +156,7 @@ class Pipeline:
             self._lanes.append(lane)
             if told is not None:
                 told()
-                self._sink.source_state(setup.id, SourceState.WARMING_UP, "started")
+                self._sink.source_state(setup.id, SourceState.STARTING, "the source is being opened")
             lane.feed.start()
 
         self._changes.append(begin)
@@ -216,7 +224,10 @@ class Pipeline:
 
     async def _drive(self, worker: ThreadPoolExecutor) -> None:
         for lane in self._lanes:
-            self._sink.source_state(lane.setup.id, SourceState.WARMING_UP, "started")
+            self._sink.source_state(lane.setup.id, SourceState.STARTING, "the source is being opened")
+            if self.controls is not None and not (plan := self.controls.plan(lane.setup.id)).enabled:
+                lane.change(plan)
+                lane.hand_over(self._sink)
             lane.feed.start()
         loop = asyncio.get_running_loop()
         while not all(lane.finished for lane in self._lanes) or (self._stays and self._stop_ns is None):
@@ -224,14 +235,26 @@ class Pipeline:
                 self._changes.popleft()()
             await loop.run_in_executor(worker, self._worker.turn)
             self._turned_ns = self._clock.monotonic_ns()
+            changes = self._change()
             for lane in self._lanes:
                 lane.hand_over(self._sink)
+            if self.controls is not None:
+                self.controls.applied(changes)
             self._tell()
             if not self._stays and any(lane.refused for lane in self._lanes):
                 self.stop()
             if self._stop_ns is not None and self._clock.monotonic_ns() - self._stop_ns > _GRACE_S * NS:
                 _log.warning("a source does not stop in time, its thread is abandoned")
                 return
+
+    def _change(self) -> list[SourcePlan]:
+        """Let the plans that wait hold from now on; no turn runs meanwhile."""
+        plans = [] if self.controls is None else self.controls.take()
+        for plan in plans:
+            for lane in self._lanes:
+                if lane.setup.id == plan.source and not lane.finished:
+                    lane.change(plan)
+        return plans
 
     async def _finish(self) -> None:
         """Close threads, events and sinks, also after an error."""
@@ -241,6 +264,8 @@ class Pipeline:
                 lane.events += lane.stages.interrupt(EndReason.SHUTDOWN)
                 lane.hand_over(self._sink)
         await asyncio.gather(*(asyncio.to_thread(lane.feed.join, _GRACE_S) for lane in [*self._lanes, *self._leaving]))
+        if self.controls is not None:
+            await self.controls.settle()
         await self._sink.close()
 
     def _tell(self) -> None:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from streamav.aggregation import Aggregation
 from streamav.pipeline.health import Health
 from streamav.tracker import Tracker
-from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, EndReason, Quality, SourceState
+from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, EndReason, Quality, SourceContent, SourceState
 from streamav.window import LEAST_SEGMENTS, WindowRing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from streamav.control import SourcePlan
     from streamav.tracker import TrackerOptions
     from streamav.types import Event, SegmentFeatures, SegmentScores, Window, WindowScores
 
@@ -29,6 +30,12 @@ _WELL_SEGMENTS = 10
 """This many good segments in a row make a source online again."""
 _SHORT_LOSS_SEGMENTS = 3
 """After a loss of at most this length the window goes on, because seven of its ten segments are still true."""
+_ARRIVES = {
+    "": "sound and picture arrive",
+    "sound": "pictures arrive; the source has no sound, so no event that is heard and seen can come of it",
+    "picture": "sound arrives; the source has no picture, so no event that is heard and seen can come of it",
+}
+"""Reason of the state online, by what the source lacks."""
 _ABSENT = Quality(missing_samples=SAMPLES_PER_SEGMENT, picture_missing=True)
 
 
@@ -64,8 +71,12 @@ class SourceStages:
         self._lost = False
         self._health = Health()
         self._well = 0
+        self._content = SourceContent()
         self._reason = ""
-        self.state = SourceState.WARMING_UP
+        self._missing: str | None = None  # why the source is lost, noted while it is switched off
+        self.enabled = True
+        """False while the source is switched off; then push() must not be called."""
+        self.state = SourceState.STARTING
         """State that was announced last."""
         self.changes: list[tuple[SourceState, str]] = []
         """Changes of the state with their reasons; the publisher removes them."""
@@ -99,6 +110,11 @@ class SourceStages:
         """True while no event is open."""
         return self._tracker is None or not self._tracker.open_events
 
+    def expect(self, content: SourceContent) -> None:
+        """Take what the source consists of: it is not unwell because of what it lacks."""
+        self._content = content
+        self._health.expect(content)
+
     def last_window(self) -> Window | None:
         """Return the one window of a source that ended before any window, else None."""
         self._last = None
@@ -129,9 +145,35 @@ class SourceStages:
         self._tell(rest)
         return self._track().close(rest, reason) if rest or self._tracker is not None else []
 
+    def change(self, plan: SourcePlan) -> list[Event]:
+        """Detect by a new plan from now on; return the events that it ends."""
+        self._aggregation.set_latency(plan.latency_segments)
+        events: list[Event] = []
+        if not plan.enabled and self.enabled:
+            events = self.interrupt(EndReason.DISABLED)
+            self._missing = self._reason if self.state is SourceState.LOST else None
+            self.announce(SourceState.DISABLED, "switched off")
+        if self._tracker is not None:
+            events += self._tracker.change(plan.labels)
+        self._options = replace(self._options, labels=plan.labels)
+        if plan.enabled and not self.enabled:
+            self.enabled = True
+            if self._missing is None:
+                self.announce(SourceState.WARMING_UP, "switched on")
+            else:
+                self.announce(SourceState.LOST, self._missing)
+        self.enabled = plan.enabled
+        return events
+
     def announce(self, state: SourceState, reason: str) -> None:
-        """Change the state of the source, unless it already has this state; another reason to be degraded is announced, too."""
-        if state is not self.state or (state is SourceState.DEGRADED and reason != self._reason):
+        """Change the state of the source, unless it already has this state; another reason for trouble is announced, too.
+
+        A source that is switched off stays `disabled`; whether it is lost is noted, and announced when it is switched on.
+        """
+        if not self.enabled:
+            self._missing = reason if state is SourceState.LOST else None
+            return
+        if state is not self.state or (state in {SourceState.DEGRADED, SourceState.LOST} and reason != self._reason):
             self.state, self._reason = state, reason
             self.changes.append((state, reason))
 
@@ -164,5 +206,9 @@ class SourceStages:
             self.announce(SourceState.WARMING_UP, "events are provisional until ten segments have arrived")
         elif complaint:
             self.announce(SourceState.DEGRADED, complaint)
-        elif not quality.one_sided and (self.state is not SourceState.DEGRADED or self._well >= _WELL_SEGMENTS):
-            self.announce(SourceState.ONLINE, "sound and picture arrive")
+        elif self._whole(quality) and (self.state is not SourceState.DEGRADED or self._well >= _WELL_SEGMENTS):
+            self.announce(SourceState.ONLINE, _ARRIVES[self._content.lacks])
+
+    def _whole(self, quality: Quality) -> bool:
+        """Return whether all arrived that the source consists of."""
+        return not (self._content.sound and quality.sound_missing) and not (self._content.picture and quality.picture_missing)

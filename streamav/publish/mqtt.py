@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from streamav.backoff import Backoff
 from streamav.publish.client import open_client
+from streamav.publish.commander import Commander
+from streamav.publish.commands import setting_states
 from streamav.publish.credentials import Credentials
 from streamav.publish.failures import ConnectionFailedError
 from streamav.publish.homeassistant import Devices
@@ -27,6 +29,7 @@ from streamav.publish.pending import Pending
 from streamav.publish.permit import PermittedConnection, check_permit
 from streamav.publish.session import FAREWELL_S, Birth, Session
 from streamav.publish.state_folder import StateFolder, default_state_dir
+from streamav.publish.stats import Stats
 from streamav.publish.topics import Topics
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from streamav.config import MqttSettings
+    from streamav.control import Controls, SourcePlan
     from streamav.publish.message import EventMessage, ModelEntry
     from streamav.publish.pending import MqttCounters
     from streamav.publish.session import Connection
@@ -57,6 +61,8 @@ class MqttIdentity:
     """Returns which model and backend compute now."""
     sources: Mapping[str, Sequence[str]]
     """Source id -> labels that the source may publish."""
+    controls: Controls | None = None
+    """What the sources detect, and the way to change it; None where commands are not possible."""
     listed: Sequence[str] | None = None
     """Sources that `info` names; None for those above."""
     worker: str = ""
@@ -103,7 +109,8 @@ class MqttSink:
         connection_name = f"{settings.host}_{settings.port}_{settings.base}"
         self._folder = StateFolder(state_dir if state_dir is not None else default_state_dir(), connection_name, self._random)
         self._client_id = settings.client_id or ""
-        devices = self._devices(identity.sources) if settings.homeassistant else None
+        commands = settings.commands and identity.controls is not None
+        devices = self._devices(identity.sources, commands=commands) if settings.homeassistant else None
         self._birth = None if devices is None else Birth(devices.birth, lambda: self._random.uniform(0.0, MOST_BIRTH_PAUSE_S))
         announced = None if identity.worker else devices  # a worker announces each source when it takes it over
         self._ledger = Ledger(
@@ -111,7 +118,16 @@ class MqttSink:
         )
         outbox = Outbox(settings.outbox.messages, settings.outbox.bytes)
         self._pending = Pending(f"{settings.host}:{settings.port}", self._ledger, outbox, monotonic)
+        self._commander: Commander | None = None
+        self._controls = identity.controls if settings.commands else None
+        if self._controls is not None:
+            self._commander = Commander(self._controls, self._topics, self._ledger, self._pending, monotonic)
+            self._controls.listen(self._changed)
+            for source in self._controls.sources:
+                self._changed(self._controls.plan(source))
+        self._stats = Stats(identity.sources, monotonic())
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def counters(self) -> MqttCounters:
@@ -122,6 +138,7 @@ class MqttSink:
 
     async def start(self) -> None:
         """Take over what the last run left, queue the `end` of its open events, and start to connect; return at once."""
+        self._loop = asyncio.get_running_loop()
         owned = self._folder.acquire()
         self._client_id = self._settings.client_id or self._folder.client_id()
         pending, ledger = self._pending, self._ledger
@@ -139,18 +156,39 @@ class MqttSink:
 
     def event(self, event: Event, latency_s: float) -> None:
         """Queue one message about an event."""
+        self._stats.event(event)
         self._pending.put(*self._ledger.event(event, latency_s, self._monotonic()))
         self._pending.follow_info()
 
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
         """Publish a change of a source's state; the reason is only logged, because the topic holds one word."""
+        self._stats.state(source, state)
         _log.debug("source state source=%s state=%s reason=%s", source, state.value, reason)
         self._pending.put([], self._ledger.source_state(source, state))
 
+    def _changed(self, plan: SourcePlan) -> None:
+        """Echo the settings of a source; announce its device again where labels came or went."""
+        if self._controls is None:
+            return
+        labels = self._controls.labels(plan.source)
+        values = self._ledger.follow_settings(plan.source, setting_states(self._topics, plan, labels), labels)
+        if self._pending.counters.connected:
+            told = [one for one in self._ledger.announced(self._pending.kept) if one.first or self._pending.differs(one)]
+            self._pending.put([], [*told, *values])
+
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
-        """Publish telemetry at QoS 0; without a connection it is discarded."""
+        """Publish telemetry, and about once a minute the statistics, at QoS 0; without a connection they are discarded."""
         self._pending.follow_info()
+        self._stats.take(source, telemetry)
+        if self._stats.due(now_s := self._monotonic()):
+            self._pending.put_fleeting(self._topics.stats, self._stats.payload(now_s, self.counters))
         self._pending.put_fleeting(self._topics.telemetry(source), telemetry_payload(telemetry))
+
+    def snapshot(self, source: str, picture: bytes) -> None:
+        """Publish a JPEG picture of an event when mqtt.snapshot asks for it; may be called from any thread."""
+        if self._settings.snapshot != "off" and self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._pending.put_snapshot, self._topics.snapshot(source), picture)
 
     def scores(self, source: str, scores: FinalScores) -> None:
         """Publish the final scores of a segment at QoS 0 when mqtt.scores is true; without a connection they are discarded."""
@@ -174,8 +212,9 @@ class MqttSink:
         """Return whether a message about an event of *source* still waits for the broker."""
         return any(parcel.message is not None and parcel.message.source == source for parcel in self._pending.outbox)
 
-    def _devices(self, sources: Mapping[str, Sequence[str]]) -> Devices:
-        return Devices(Topics(self._settings.base), self._settings.homeassistant_prefix, sources)
+    def _devices(self, sources: Mapping[str, Sequence[str]], *, commands: bool = False) -> Devices:
+        snapshot = self._settings.snapshot != "off"
+        return Devices(Topics(self._settings.base), self._settings.homeassistant_prefix, sources, commands=commands, snapshot=snapshot)
 
     async def close(self) -> None:
         """Send what waits, publish offline and disconnect, all within the limit."""
@@ -234,9 +273,11 @@ class MqttSink:
         try:
             check_permit(self._permit)
             async with self._connect(self._client_id) as connection:
-                began_s = self._monotonic()
+                began_s, keep = self._monotonic(), self._settings.snapshot == "retain"
                 permitted = connection if self._permit is None else PermittedConnection(connection, self._permit)
-                session = Session(permitted, self._pending, self._topics, self._settings.timeout_s, self._birth)
+                session = Session(
+                    permitted, self._pending, self._topics, self._settings.timeout_s, self._birth, self._commander, keep_snapshots=keep
+                )
                 await session.run(f"{self._random.getrandbits(64):016x}".encode())
                 return 0.0
         except ConnectionFailedError as exc:

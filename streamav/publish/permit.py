@@ -43,16 +43,31 @@ class PermittedConnection:
         """What the broker accepts."""
         return self._connection.limits
 
-    async def publish(
-        self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None, epoch: int | None = None
+    async def publish(  # noqa: PLR0913 - what a message of MQTT has
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int,
+        retain: bool,
+        schema: str | None = None,
+        expires: bool = False,
+        correlation: bytes | None = None,
+        epoch: int | None = None,
     ) -> None:
         """Publish a message if it is permitted; ConnectionFailedError otherwise, so that the message stays where it waits."""
         check_permit(self._permit)
-        await self._connection.publish(topic, payload, qos=qos, retain=retain, schema=schema, epoch=epoch)
+        await self._connection.publish(
+            topic, payload, qos=qos, retain=retain, schema=schema, expires=expires, correlation=correlation, epoch=epoch
+        )
 
     async def subscribe(self, topic: str) -> bool:
         """Subscribe to a topic; return False when the broker refuses."""
         return await self._connection.subscribe(topic)
+
+    async def subscribe_kept(self, topic: str) -> bool:
+        """Subscribe to a topic, also to what the broker has kept there; return False when the broker refuses."""
+        return await self._connection.subscribe_kept(topic)
 
     async def unsubscribe(self, topic: str) -> None:
         """Unsubscribe from a topic."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -19,6 +22,7 @@ from pydantic import SecretStr
 from rigs.http_api import ask, need_api, served
 from rigs.live_page import TIMES, observation, shown_event
 from rigs.published_events import MODEL, SCORES, make_event, ulid
+from rigs.services import missing
 
 from streamav.api import HttpApi
 from streamav.api.openapi import document
@@ -245,6 +249,8 @@ def test_metrics_count_what_happens(journal: Path) -> None:
 
 def test_the_description_is_valid_and_complete(api: HttpApi) -> None:
     """/openapi.json is valid OpenAPI 3.1, and describes every address that is served."""
+    if importlib.util.find_spec("openapi_spec_validator") is None:
+        missing("openapi-spec-validator is missing: pip install openapi-spec-validator")
     from openapi_spec_validator import OpenAPIV31SpecValidator
 
     found = ask(api.address, "openapi.json").json
@@ -343,20 +349,51 @@ def test_a_question_that_takes_too_long_is_ended(journal: Path, monkeypatch: pyt
     assert "shorter span" in answer.json["error"]
 
 
+@contextmanager
+def service_manager(address: str) -> Iterator[list[str]]:
+    """Listen as systemd does, and collect what is told until the block ends."""
+    told: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(address)
+
+        def listen() -> None:
+            while (message := listener.recv(4096)) != b"end":
+                told.extend(message.decode().splitlines())
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        try:
+            yield told
+        finally:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+                last.sendto(b"end", address)
+            thread.join(10)
+
+
 @pytest.mark.slow
 def test_a_run_of_a_file_answers(tiny_bundle: Path, engine_home: Path, tmp_path: Path) -> None:
-    """`streamav run --source FILE --http ADDRESS` prints its address and answers while it runs; the journal has the events."""
+    """`streamav run --source FILE --http ADDRESS` answers while it runs; the log is JSON, and the service manager is told how it goes."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")}
     environment = clean | {
         "STREAMAV_HOME": str(engine_home),
         "STREAMAV_STATE_DIR": str(tmp_path),
         "STREAMAV_CLIPS_DIR": str(tmp_path / "c"),
     }
+    environment |= {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "60000000"}
     command = [sys.executable, "-m", "streamav", "run", "--source", "scene", "--model", str(tiny_bundle), "--http", "127.0.0.1:0"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment) as run:
+    command += ["--log-format", "json"]
+    with (
+        service_manager(environment["NOTIFY_SOCKET"]) as told,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment) as run,
+    ):
         try:
             assert run.stderr is not None
-            address = next(line for line in run.stderr if line.startswith("http: ")).split()[1]
+            log = []
+            for line in run.stderr:
+                log.append(json.loads(line))
+                if log[-1]["message"].startswith("http: "):
+                    break
+            address = log[-1]["message"].split()[1]
             deadline = time.monotonic() + 60
             while not (events := ask(address, "api/events").json["events"]) and time.monotonic() < deadline:
                 time.sleep(0.2)
@@ -366,7 +403,15 @@ def test_a_run_of_a_file_answers(tiny_bundle: Path, engine_home: Path, tmp_path:
             assert ask(address, "healthz").status == 200
         finally:
             run.terminate()
+        log += [json.loads(line) for line in run.stderr]
         assert run.wait(30) == 0
+    assert told[0] == "READY=1"
+    assert told[-2:] == ["STOPPING=1", "STATUS=ending the run"]
+    assert "WATCHDOG=1" in told
+    assert "STATUS=1 of 1 sources online" in told
+    assert any(line.get("label") and line.get("type") == "new" for line in log)
+    assert any(line.get("state") == "online" for line in log)
+    assert "source=camera state=online" in (tmp_path / "streamav.log").read_text(encoding="utf-8")
     assert events[0]["source"] == "camera"
     fits(sources, "Sources")
     assert sources["sources"][0]["state"] in {"online", "degraded"}

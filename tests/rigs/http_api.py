@@ -20,10 +20,16 @@ from streamav.api import Facts, HttpApi, KnownSource
 from streamav.config import HttpSettings
 from streamav.publish.pending import MqttCounters
 from streamav.thresholds import Thresholds
+from streamav.tracker import LabelOptions
 
 __all__ = ["Answer", "ask", "need_api", "served"]
 
 THRESHOLDS = {"bark": Thresholds(on=0.7, off=0.3), "cat": Thresholds(on=0.6, off=0.2)}
+
+LABELS = tuple(
+    LabelOptions(label=label, label_name=label.title(), class_id=number, thresholds=thresholds)
+    for number, (label, thresholds) in enumerate(THRESHOLDS.items())
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def served(
 ) -> Iterator[HttpApi]:
     """Run the API for the sources porch and gate until the block ends."""
     need_api()
-    sources = [KnownSource(id=name, live=True, latency_segments=4, thresholds=lambda: THRESHOLDS) for name in ("porch", "gate")]
+    sources = [KnownSource(id=name, live=True, latency_segments=4, labels=lambda: LABELS) for name in ("porch", "gate")]
     facts = Facts(sources=sources, model=lambda: MODEL, idle_s=lambda: idle_s, journal=journal, clips=clips, mqtt=mqtt)
     api = HttpApi(settings or HttpSettings(listen="127.0.0.1:0"), facts)
     apart(api.start())

@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
+from rigs.source_items import plain
 
 from streamav.capture.camera import Camera
 from streamav.capture.look import Look
-from streamav.capture.pair import PairSource
+from streamav.capture.pair import PairSource, device_pair
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
 from streamav.types import AudioBlock, SourceState, VideoFrame
@@ -73,14 +74,14 @@ def taken(source: PairSource, seconds: float = 30.0) -> Iterator[AudioBlock | Vi
     timer = threading.Timer(seconds, source.close)
     timer.start()
     try:
-        yield from source.items()
+        yield from plain(source.items())
     finally:
         timer.cancel()
 
 
 def test_a_microphone_that_opens_and_gives_nothing_is_refused(audio: FakePortAudio) -> None:
     """A microphone that is silent at the start is an error that states what to do, although the camera works."""
-    source = PairSource(CAMERA, "default", LOOK, settings=SETTINGS)
+    source = device_pair(CAMERA, "default", LOOK, settings=SETTINGS)
     with pytest.raises(CaptureError, match=r"microphone 'default' gave nothing for 0.5 s: .*streamav devices"):
         list(taken(source))
 
@@ -94,7 +95,7 @@ def test_a_camera_that_opens_and_gives_no_picture_is_refused(audio: FakePortAudi
 
     audio.sounding.set()
     monkeypatch.setattr(Camera, "frames", no_pictures)
-    source = PairSource(CAMERA, "default", LOOK, settings=SETTINGS)
+    source = device_pair(CAMERA, "default", LOOK, settings=SETTINGS)
     with pytest.raises(CaptureError, match=r"camera 'lavfi:.*' gave no picture for 0.5 s: .*streamav devices"):
         list(taken(source))
 
@@ -103,7 +104,7 @@ def test_a_camera_that_opens_and_gives_no_picture_is_refused(audio: FakePortAudi
 def test_a_microphone_that_falls_silent_later_is_lost_and_comes_back(audio: FakePortAudio) -> None:
     """After both devices have worked, silence is a loss, and the source is back only when both give data again."""
     audio.sounding.set()
-    source = PairSource(CAMERA, "default", LOOK, settings=SETTINGS.model_copy(update={"timeout_s": 2.0}))
+    source = device_pair(CAMERA, "default", LOOK, settings=SETTINGS.model_copy(update={"timeout_s": 2.0}))
     states: list[SourceState] = []
     after: list[type] = []
     for item in taken(source):
@@ -133,7 +134,7 @@ def test_sound_from_before_the_first_picture_is_kept(audio: FakePortAudio, monke
 
     audio.sounding.set()
     monkeypatch.setattr(Camera, "frames", late)
-    source = PairSource(CAMERA, "default", LOOK, settings=CaptureSettings())
+    source = device_pair(CAMERA, "default", LOOK, settings=CaptureSettings())
     blocks: list[AudioBlock] = []
     pictures: list[VideoFrame] = []
     for item in taken(source):
