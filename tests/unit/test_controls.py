@@ -307,7 +307,14 @@ async def test_a_source_that_is_switched_off_runs_no_network() -> None:
     run = Gated([LOUD] * 12, [LOUD] * 20, [LOUD] * 12)
     await run.go({"enabled": False}, {"enabled": True})
     states = [state for state, _ in run.sink.states]
-    assert states == [SourceState.WARMING_UP, SourceState.ONLINE, SourceState.DISABLED, SourceState.WARMING_UP, SourceState.ONLINE]
+    assert states == [
+        SourceState.STARTING,
+        SourceState.WARMING_UP,
+        SourceState.ONLINE,
+        SourceState.DISABLED,
+        SourceState.WARMING_UP,
+        SourceState.ONLINE,
+    ]
     assert [reason for *_, reason in run.spans] == [EndReason.DISABLED, EndReason.ENDED]
     assert 22 <= len(run.extractor.batches) <= 26
     place = run.sink.told.index(SourceState.DISABLED)
@@ -319,7 +326,7 @@ async def test_a_source_may_start_switched_off(tmp_path: Path) -> None:
     path = kept_path(tmp_path)
     path.write_text('{"porch": {"enabled": false}}', encoding="utf-8")
     run = await Gated([LOUD] * 12, controls=make(path)).go()
-    assert [state for state, _ in run.sink.states] == [SourceState.WARMING_UP, SourceState.DISABLED]
+    assert [state for state, _ in run.sink.states] == [SourceState.STARTING, SourceState.DISABLED]
     assert run.extractor.batches == []
     assert run.sink.events == []
 
