@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from streamav.config import OneOfSources, Settings
     from streamav.evidence import LabelEvidence
     from streamav.localizer import Head
+    from streamav.pipeline import Turns
     from streamav.protocols import Engine, Extractor, Localizer, Sink, Source
     from streamav.publish.mqtt import MqttSink
     from streamav.types import SegmentFeatures
@@ -68,6 +69,12 @@ class Application:
         """What was not delivered to the broker, as a sentence, once the run has ended; None when everything was."""
         return None if self.mqtt is None else self.mqtt.shortfall
 
+    @property
+    def model_entry(self) -> ModelEntry:
+        """What computes events now, as messages name it."""
+        card = self.bundle.card
+        return ModelEntry(name=card.name, version=card.version, sha256=self.bundle.sha256, backend=self.engine.name)
+
     def begin_build(self) -> None:
         """Start to build the requested engine, if the run begins on another one."""
         if isinstance(self.engine, SwapEngine):
@@ -84,7 +91,7 @@ class Application:
         _run_once(SegmentExtractor(engine, card), localizer, card, self.frames_per_second)
 
 
-def build(
+def build(  # noqa: PLR0913 - the parts that tests, benchmarks and recordings replace
     settings: Settings,
     sinks: Sequence[Sink] = (),
     clock: Clock | None = None,
@@ -93,6 +100,7 @@ def build(
     beside: bool = True,
     engine: Engine | None = None,
     journal: bool = False,
+    turns: Turns | None = None,
 ) -> Application:
     """Build a run from its settings. When this returns, model, engine and networks are loaded and have run once.
 
@@ -104,6 +112,7 @@ def build(
         beside: True lets a paced run begin on another engine while the requested one is built; False waits for it.
         engine: an engine that is already open for this model; None to open the one that the settings name.
         journal: True writes the journal, if the settings allow it.
+        turns: whether turns are recorded or repeated; None for neither. The sources of a recorded run must be given.
 
     Raises:
         SettingsError: when the settings contradict the model or each other.
@@ -120,6 +129,8 @@ def build(
         _setup(one, table, card, frames_per_second, (sources or {}).get(one.id), settings, rings.get(one.id))
         for one in settings.each_source()
     ]
+    if turns is not None and turns.replay is not None:
+        setups = [replace(setup, replay=turns.replay.sources[setup.id]) for setup in setups]
     # A paced run does not wait for an engine. Any other run waits, so that its results do not depend on time.
     if engine is None:
         engine = open_engine(bundle, settings.model, beside=beside and all(setup.paced for setup in setups))
@@ -146,7 +157,16 @@ def build(
         *sinks,
         *([] if page is None else [page]),
     ]
-    pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=settings.model.gather_ms / 1e3, observer=page)
+    pipeline = Pipeline(
+        setups,
+        extractor,
+        localizer,
+        FanOut(takers),
+        clock,
+        gather_s=settings.model.gather_ms / 1e3,
+        observer=page,
+        turns=turns,
+    )
     made.append(pipeline)
     notes = tuple(filter(None, (note, *table.notes)))
     return Application(
@@ -199,7 +219,8 @@ def _setup(
 ) -> SourceSetup:
     """Build one source and its options. Where there are several sources, an error names the source."""
     with _named(one, settings):
-        labels = label_options(card, one.detection, chosen_labels(table, one, card))
+        live = None if given is None else given.live
+        labels = label_options(card, one.detection, chosen_labels(table, one, card, live=live))
         source = given or open_source(one, one.capture, picture=card.visual.picture, frames_per_second=frames_per_second, tap=ring)
     return SourceSetup(
         id=one.id,

@@ -23,16 +23,23 @@ _HOME = "home"
 """Preset of cameras and network streams."""
 
 
-def chosen_labels(table: LabelTable, one: OneOfSources, card: ModelCard) -> tuple[Label, ...]:
+def chosen_labels(table: LabelTable, one: OneOfSources, card: ModelCard, *, live: bool | None = None) -> tuple[Label, ...]:
     """Return the labels of a source: those of its settings, else the preset `home` for cameras and network streams, else the model's.
 
     A model that a user trained on clips keeps its own labels, which the user chose.
+
+    Args:
+        table: all labels that there are.
+        one: the source.
+        card: the model's card.
+        live: whether the source is live; None where its settings say so.
 
     Raises:
         SettingsError: when the settings name a label that does not exist.
     """
     wanted = one.detection.labels
-    live = one.camera is not None or one.mic is not None or (one.uri is not None and is_live(one.uri))
+    if live is None:
+        live = one.camera is not None or one.mic is not None or (one.uri is not None and is_live(one.uri))
     if wanted is None and live and card.evidence is not None and card.profile != "custom":
         labels = table.choose((_HOME,))
         table.note(

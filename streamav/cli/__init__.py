@@ -42,6 +42,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "run": Command("streamav.cli.run", "run", "Detect audio-visual events live and publish them."),
     "demo": Command("streamav.cli.demo", "demo", "Show the whole system on an embedded scene."),
     "localize": Command("streamav.cli.localize", "localize", "Find the events of recordings, offline, and print or write them."),
+    "record": Command("streamav.cli.record", "record", "Record a run, to repeat it or to report a fault."),
+    "replay": Command("streamav.cli.replay", "replay", "Repeat a recorded run, and compare its events."),
     "subscribe": Command("streamav.cli.subscribe", "subscribe", "Print the events that an MQTT broker delivers."),
     "events": Command("streamav.cli.events", "events", "Ask the journal what happened."),
     "explain": Command("streamav.cli.explain", "explain", "Say why a second did or did not become an event."),

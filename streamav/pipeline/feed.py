@@ -18,6 +18,7 @@ from streamav.types import SourceState, VideoFrame
 
 if TYPE_CHECKING:
     from streamav.clock import Clock
+    from streamav.pipeline.turns import SourceReplay
     from streamav.protocols import Source
     from streamav.segmenter import SegmenterOptions
     from streamav.tracker import LabelOptions
@@ -44,6 +45,8 @@ class SourceSetup:
     """True when media time passes in real time: a live source, or a file at its own pace."""
     duration_s: float | None = None
     """Stop after this many seconds of media, rounded to whole segments (half a second counts as one); None for no limit."""
+    replay: SourceReplay | None = None
+    """What a recorded run did with this source, which is then run again in the same way; None for a run of its own."""
 
 
 class Feed:
@@ -58,7 +61,8 @@ class Feed:
         self._limit = None if setup.duration_s is None else math.floor(setup.duration_s + 0.5)
         self._thread = threading.Thread(target=self._run, name=f"capture-{setup.id}", daemon=True)
         self.world = WorldTime(clock, paced=setup.paced, live=setup.source.live)
-        self.inbox = Inbox(ready, setup.queue_segments, waits=not setup.source.live)
+        self.inbox = Inbox(ready, setup.queue_segments, waits=not setup.source.live or setup.replay is not None)
+        self._processed = None if setup.replay is None else setup.replay.processed()
         self.frames = 0
         """Pictures that arrived since the start."""
         self.began = False
@@ -130,6 +134,8 @@ class Feed:
         the limit, earlier items of the other kind may still arrive.
         """
         for segment in segments:
+            if self._processed is not None and not self._processed(segment.index):
+                continue
             if self._limit is not None and segment.index >= self._limit:
                 return False
             if not self.inbox.put(segment, self._clock.monotonic_ns()):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from streamav.pipeline.feed import SourceSetup
     from streamav.pipeline.lane import Lane
     from streamav.pipeline.measure import RunSummary
+    from streamav.pipeline.turns import Turns
     from streamav.protocols import Extractor, Localizer, Observer, Sink
 
 __all__ = ["Pipeline"]
@@ -44,7 +45,7 @@ _GRACE_S = 3.0
 class Pipeline:
     """A run from sources to sinks."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the roles of a run
         self,
         setups: Sequence[SourceSetup],
         extractor: Extractor,
@@ -54,6 +55,7 @@ class Pipeline:
         *,
         gather_s: float = 0.0,
         observer: Observer | None = None,
+        turns: Turns | None = None,
     ) -> None:
         """Connect the roles; nothing runs before run().
 
@@ -65,6 +67,7 @@ class Pipeline:
             clock: None for the clock of the machine.
             gather_s: longest wait of a segment for the segments of other sources that are due, s; 0 for none.
             observer: sees what every turn computes; None for none, which costs nothing.
+            turns: whether turns are recorded or repeated; None for neither.
 
         Raises:
             CaptureError: when a file cannot be read.
@@ -77,8 +80,10 @@ class Pipeline:
         self._sink = sink
         ready = threading.Condition()
         self._observer = observer
+        self._book = None if turns is None else turns.book
+        script = () if turns is None or turns.replay is None else turns.replay.script
         self._lanes = [self._lane(setup, ready, alone=len(setups) == 1) for setup in setups]
-        self._worker = Worker(self._lanes, extractor, localizer, self._clock, ready, round(gather_s * NS))
+        self._worker = Worker(self._lanes, extractor, localizer, self._clock, ready, round(gather_s * NS), script)
         self._stop_ns: int | None = None
         self._told_ns = 0
         self.summary: RunSummary | None = None
@@ -133,6 +138,7 @@ class Pipeline:
             await loop.run_in_executor(worker, self._worker.turn)
             for lane in self._lanes:
                 lane.hand_over(self._sink)
+            self._write_down()
             self._tell()
             if any(lane.refused for lane in self._lanes):
                 self.stop()
@@ -149,6 +155,12 @@ class Pipeline:
                 lane.hand_over(self._sink)
         await asyncio.gather(*(asyncio.to_thread(lane.feed.join, _GRACE_S) for lane in self._lanes))
         await self._sink.close()
+
+    def _write_down(self) -> None:
+        """Tell the book what the turn took and read."""
+        turn = [record for lane in self._lanes if (record := lane.record()) is not None]
+        if self._book is not None and turn:
+            self._book.note(turn)
 
     def _tell(self) -> None:
         """Send the telemetry of the sources every ten seconds."""
