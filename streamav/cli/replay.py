@@ -83,10 +83,10 @@ def _replay(
 ) -> int:
     from streamav import app
     from streamav.app.sessions import build_replay
-    from streamav.session import Transcript
+    from streamav.session import Transcript, read_turns
 
     sinks: list[Sink] = [ConsoleSink(console, updates=verbose)] if verbose or settings.jsonl != "-" else []
-    transcript = Transcript()
+    transcript = Transcript(len(read_turns(folder)))
     application, sources = build_replay(settings, folder, card, speed=speed, sinks=[*sinks, transcript], book=transcript)
     transcript.model = lambda: application.model_entry
     _tell_what(card, application.model_entry.model_dump(), console)

@@ -19,20 +19,22 @@ __all__ = ["Transcript"]
 class Transcript:
     """A sink, and the book of the turns."""
 
-    def __init__(self) -> None:
-        """Start empty; `model` must be set before the first event."""
+    def __init__(self, turns: int) -> None:
+        """Start empty; `model` must be set before the first event. *turns* is how many turns were recorded."""
+        self._left = turns
         self.model: Callable[[], ModelEntry] | None = None
         self._lines: list[bytes] = []
         self._told = 0
         self._before_end: int | None = None
 
     def content(self, *, cut: bool) -> bytes:
-        """Return the lines; of a recording that was cut off, those before the first source ended: its end is not the recorded one."""
+        """Return the lines; of a recording that was cut off, those of recorded turns before the first source ended."""
         return b"".join(self._lines[: self._before_end] if cut else self._lines)
 
     def note(self, turn: Sequence[TurnRecord]) -> None:
         """Take note of the messages so far."""
-        if self._before_end is None and any(record.item == "finished" for record in turn):
+        self._left -= 1
+        if self._before_end is None and (self._left < 0 or any(record.item == "finished" for record in turn)):
             self._before_end = self._told
         self._told = len(self._lines)
 
