@@ -43,6 +43,13 @@ def open_source(
         MissingModalityError: when they name a camera without a microphone, or the other way round.
     """
     look = Look(picture=picture, frames_per_second=frames_per_second)
+    if (delay_ms := capture.audio_delay_ms) != 0:
+        from streamav.capture.delayed import DelayedSource, DelayedTap
+
+        plain = capture.model_copy(update={"audio_delay_ms": 0})
+        late = None if tap is None else DelayedTap(tap, delay_ms)
+        whole = open_source(source, plain, picture=picture, frames_per_second=frames_per_second, clock=clock, tap=late)
+        return DelayedSource(whole, delay_ms)
     if source.scene:
         from streamav.capture.scene import DEFAULT_SCRIPT, SceneSource, make_script
 

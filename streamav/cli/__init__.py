@@ -49,6 +49,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "explain": Command("streamav.cli.explain", "explain", "Say why a second did or did not become an event."),
     "mqtt": Command("streamav.cli.mqtt", "app", "Clear what an MQTT broker keeps; print the schema of events."),
     "devices": Command("streamav.cli.devices", "devices", "List cameras and microphones."),
+    "sync-check": Command("streamav.cli.sync_check", "sync_check", "Measure by how much sound is late against the picture."),
     "doctor": Command("streamav.cli.doctor", "doctor", "Check whether a run would work, and say what to do."),
     "config": Command("streamav.cli.config", "app", "Check a configuration file."),
     "models": Command("streamav.cli.models", "app", "List, describe, check, fetch, import and copy models."),

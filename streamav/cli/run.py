@@ -189,7 +189,7 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
     card = application.bundle.card
     console.print(
         f"ready after {time.monotonic() - began_s:.1f} s: {_named(list(application.sources))}, model {card.name} {card.version} "
-        f"({len(card.classes)} classes), engine {_engine_words(application.engine)}; scores come after 3 s, provisional ones until 10 s",
+        f"({len(card.classes)} classes), engine {_engine_words(application.engine)}; scores come after 2 s, provisional ones until 10 s",
         highlight=False,
     )
     if application.page is not None:
