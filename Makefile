@@ -1,17 +1,19 @@
 # Two commands do everything: `make run` shows the main job on an embedded scene, `make test` runs all checks and tests.
-# Both install what they need first. A second call starts within seconds.
+# Both install what they need first, `make run` much less than `make test`. A second call starts within seconds.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
+# What `make run` needs, a part of it:
+RUN_STAMP := $(VENV)/.set-up-run
 # One thread for each test process: OpenMP threads that wait by spinning slow each other down when processes share the cores.
 # Python keeps what it compiles, whatever the environment says: pytest rewrites every test file, and many tests start Python again.
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE=
 ALL := -m "not (gpu or hardware or bench)"
 ARGS ?=
 
-.PHONY: help setup run test quick check bench bench-train bench-view faults test-gpu starter edge picture lint types imports format clean
+.PHONY: help setup run test quick check bench bench-train bench-view docs faults test-gpu starter edge picture lint types imports format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -21,9 +23,13 @@ setup: $(STAMP) ## install system packages, .venv and all Python packages; may b
 
 $(STAMP): pyproject.toml scripts/setup
 	@PYTHON=$(PYTHON) scripts/setup all
+	@touch $@ $(RUN_STAMP)
+
+$(RUN_STAMP): pyproject.toml scripts/setup
+	@PYTHON=$(PYTHON) scripts/setup run
 	@touch $@
 
-run: setup ## show the main job on the embedded scene, with a private broker and a real subscriber
+run: $(RUN_STAMP) ## show the main job on the embedded scene, with a private broker and a real subscriber
 	@$(BIN)/streamav demo $(ARGS)
 
 # Unit tests run in two processes, a file in one of them: its fixtures are made once. Whole programs are tested one at a time.
@@ -56,6 +62,11 @@ bench: setup ## time every network and the way from a segment to its events; ARG
 
 bench-train: setup ## time a training step and compare it with plain eager float32; ARGS="--full", "--accuracy", "--device cuda", "--json"
 	@PYTHONPATH=tests $(BIN)/python -m tests.bench.bench_train $(ARGS)
+
+docs: setup ## build the site of the documentation in build/site; a wrong link is an error
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html; with its search: $(BIN)/python -m http.server -b 127.0.0.1 -d build/site"
 
 picture: setup ## photograph the live page on the embedded scene for the README; needs Chromium
 	@$(BIN)/python scripts/picture docs/view.png

@@ -77,10 +77,18 @@ class Aggregation:
         Raises:
             ShapeError: when the latency is out of range.
         """
-        self._final_age = final_age(latency_segments)
+        self.set_latency(latency_segments)
         self._pending: dict[int, _Sum] = {}
         self._newest = -1
         self._short = False
+
+    def set_latency(self, latency_segments: int) -> None:
+        """Set L from the next window on; what is final stays final.
+
+        Raises:
+            ShapeError: when the latency is out of range.
+        """
+        self._final_age = final_age(latency_segments)
 
     def push(self, scores: WindowScores) -> list[SegmentScores]:
         """Take the scores of the next window; return every segment that was not final before, oldest first.

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from streamav.detection_settings import ClassSettings, DetectionSettings
 from streamav.files import NAME_SIZE, SLUG_SIZE
 from streamav.output_settings import (
     NUMBER_AS_TEXT,
     BackoffSettings,
     ClipSettings,
+    HttpSettings,
     JournalSettings,
+    LogSettings,
     MqttSettings,
     Options,
     OutboxSettings,
@@ -24,7 +27,6 @@ from streamav.output_settings import (
     ViewSettings,
     only_this_machine,
 )
-from streamav.thresholds import PartialThresholds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,8 +38,10 @@ __all__ = [
     "ClipSettings",
     "DetectionSettings",
     "EngineChoice",
+    "HttpSettings",
     "JournalSettings",
     "LabelSettings",
+    "LogSettings",
     "ModelSettings",
     "MqttSettings",
     "OneOfSources",
@@ -55,7 +59,7 @@ LabelSlug = Annotated[str, Field(pattern=rf"^[a-z0-9_]{{1,{SLUG_SIZE}}}$")]
 """A label in topics and events."""
 SOURCE_ID_PATTERN = r"^[a-zA-Z0-9_-]{1,64}$"
 """One topic level of the MQTT contract (section 2, topic names)."""
-RESERVED_SOURCE_IDS = frozenset({"status", "info", "stats", "doctor"})
+RESERVED_SOURCE_IDS = frozenset({"status", "info", "stats", "doctor", "answer", "restate"})
 """Words that are topics of the service itself (MQTT contract, section 1)."""
 MOST_SOURCES = 64
 """Most sources of one process (our choice: more than any machine that we measured could carry)."""
@@ -69,8 +73,6 @@ EngineChoice = Literal["auto", "torch", "cpu", "cuda", "tensorrt"]
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 _ONE_OR_MORE = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 """Reads one name without brackets; names of classes hold commas, so a text is not split."""
-_WORDS = BeforeValidator(lambda value: tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else value)
-"""Reads words between commas."""
 
 
 class SourceSettings(Options):
@@ -119,8 +121,9 @@ class CaptureSettings(Options):
     timeout_s: Annotated[float, Field(gt=0.0, le=60.0)] = 5.0
     """A live source that gives nothing for this long is lost, s."""
     reconnect_min_s: Annotated[float, Field(gt=0.0)] = 0.5
+    """Shortest pause between attempts to reopen a live source, s. The pause doubles, with jitter."""
     reconnect_max_s: Annotated[float, Field(gt=0.0)] = 30.0
-    """Bounds of the pause between attempts to reopen a live source, s. The pause doubles, with jitter."""
+    """Longest pause between attempts to reopen a live source, s."""
     audio_delay_ms: Annotated[int, Field(ge=-1000, le=1000)] = 0
     """Measured delay of sound against pictures, ms, positive when sound is late (`streamav sync-check`); it is taken out."""
     reconnect: bool = True
@@ -135,19 +138,15 @@ class ModelSettings(Options):
     weights_dir: Path | None = None
     """Folder of the encoders that a bundle names but does not contain (edge, paper)."""
     engine: EngineChoice = "auto"
+    """What runs the networks; auto is the fastest engine that works on this machine."""
     precision: PrecisionChoice = "auto"
+    """Precision of the networks' numbers; auto is the engine's default."""
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
     """Threads of the CPU engine; None for one thread a core."""
     frames_per_second: Annotated[int, Field(ge=1, le=16)] | None = None
     """Frames of a segment that the networks process; None for the number in the model card."""
     gather_ms: Annotated[int, Field(ge=0, le=500)] = 0
     """How long a finished segment waits for other sources' segments that are due, to run as one batch (ms); 0 for no wait."""
-
-
-class ClassSettings(PartialThresholds):
-    """What differs for one class; None means: the value of `detection`, or of the model card."""
-
-    enabled: bool = True
 
 
 class LabelSettings(Options):
@@ -171,18 +170,6 @@ class LabelSettings(Options):
             msg = 'a label of kind "audio-visual" must have hear and see, got no see; name what is seen, or write kind = "sound"'
             raise ValueError(msg)
         return self
-
-
-class DetectionSettings(PartialThresholds):
-    """How scores become events; None means: the value of the model card."""
-
-    labels: Annotated[tuple[str, ...], _WORDS, Field(min_length=1)] | None = None
-    """Presets (home, ave28, all24; model for the model's own) and single labels. Where only presets are named, labels by definition
-    (`labels`) join them; where single labels are named, exactly these are used. None: home for cameras and network streams, else model."""
-    latency_segments: Annotated[int, Field(ge=1, le=10)] | None = None
-    """Latency L: a segment is final once L windows have scored it, L seconds after its start (MQTT contract, section 5.3)."""
-    classes: dict[str, ClassSettings] = Field(default_factory=dict)
-    """Settings of single classes, by label."""
 
 
 class OneOfSources(SourceSettings):
@@ -209,7 +196,9 @@ class Settings(Options):
     clips: ClipSettings = ClipSettings()
     mqtt: MqttSettings | None = None
     view: ViewSettings = ViewSettings()
+    http: HttpSettings = HttpSettings()
     journal: JournalSettings = JournalSettings()
+    log: LogSettings = LogSettings()
     jsonl: str | None = None
     """File for events, one JSON object a line; "-" for standard output."""
     state_dir: Path | None = None

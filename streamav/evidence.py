@@ -8,7 +8,7 @@ corrects. A label is defined by names of classes, so a label needs no training. 
     logit   bias + heard * weight + (largest heard of three segments) * weight + (mean seen of three segments) * weight
 
 The probability of a label is its share among its rivals and background. A label that is only heard has no rivals: speech may be heard
-beside anything.
+beside anything. A label that was learned from own clips has a linear correction of its logit, and takes nothing from other labels.
 """
 
 from __future__ import annotations
@@ -33,18 +33,40 @@ if TYPE_CHECKING:
     from streamav.bundle.card import EvidenceCard
     from streamav.types import SegmentFeatures
 
-__all__ = ["ARRAYS", "Column", "LabelEvidence", "Sensed", "competitors", "evidence_of", "neighbourhood", "network_logits", "probe_logits"]
+__all__ = [
+    "ARRAYS",
+    "OWN_ARRAY",
+    "Column",
+    "EvidenceParts",
+    "LabelEvidence",
+    "Sensed",
+    "View",
+    "competitors",
+    "evidence_of",
+    "hidden_entries",
+    "model_columns",
+    "neighbourhood",
+    "network_logits",
+    "probe_logits",
+    "tones",
+]
 
 ARRAYS = ("probes.weight", "probes.bias", "drawn.weight", "drawn.bias", "reference.heard", "reference.seen", "reference.probed")
 """Names of the arrays in a bundle, after `evidence.`."""
-_LEAST_HEARD, _LEAST_SEEN = 1e-6, 1e-7
+OWN_ARRAY = "own.weight"
+"""Weights of the corrections of Q own labels, shape (Q, H + K); only in a bundle with own labels."""
+_FAINT_HEARD, _FAINT_SEEN = 0.01, 0.001
+"""Added to class scores before the logarithm in `tones`: below these, how little is scored says nothing."""
+LEAST_HEARD, LEAST_SEEN = 1e-6, 1e-7
 """Floors of probabilities before the logarithm; both are below the scores of a class that is absent."""
-_LEAST_ANSWER, _MOST_ANSWER = np.float32(1e-6), 8.0
+LEAST_ANSWER, MOST_ANSWER = np.float32(1e-6), 8.0
 _LEAST_DEVIATION = 0.7
 """Floor of the deviation of `seen`, natural logarithm: rare classes vary little over few reference pictures."""
-_LARGEST_LOGIT = 40.0
+CAUTION = 1.25
+"""The logits of the network's classes are lowered by this where it decides alone."""
+LARGEST_LOGIT = 40.0
 """Bound of a logit before the exponential; e^40 is certain in float32, and sums of many stay finite."""
-_TWO_VIEWS = 1.5
+TWO_VIEWS = 1.5
 """Divisor of the sum of two views of one thing (ImageNet's classes and a probe); between 1 (independent) and 2 (equal)."""
 
 
@@ -57,6 +79,8 @@ class Sensed(NamedTuple):
     """Standard deviations; 0 for a label that is only heard."""
     drawn: float = 0.0
     """Probability that the picture is a drawing, which public encoders do not know: there the localizer's network alone decides."""
+    corrections: NDArray[np.float32] | None = None
+    """What own labels learned from clips, logits; None when no label is an own one."""
 
 
 class Column(NamedTuple):
@@ -78,6 +102,25 @@ class _Label:
     sound: bool
 
 
+class EvidenceParts(NamedTuple):
+    """The parts of the formula, for L + M labels and competitors."""
+
+    card: EvidenceCard
+    arrays: Mapping[str, NDArray[np.float32]]
+    heard: list[tuple[int, ...]]
+    """AudioSet classes of each label."""
+    seen: list[tuple[int, ...]]
+    probed: list[tuple[int, ...]]
+    views: list[tuple[View | None, View | None]]
+    """Mean and deviation of the two views of each label."""
+    offsets: NDArray[np.float32]
+    sound: NDArray[np.bool_]
+    columns: list[int]
+    """Label of each column of the probabilities."""
+    shares: NDArray[np.float64]
+    """Shape (L + M, columns): which labels share the probability of a column."""
+
+
 class LabelEvidence:
     """The evidence for a list of labels, by the classes of one bundle's encoders."""
 
@@ -96,7 +139,8 @@ class LabelEvidence:
             labels: the L labels, those that the network was trained for first.
             arrays: those named in `ARRAYS`: probes.weight (P, V) and probes.bias (P,); drawn.weight (1, V) and drawn.bias (1,); class
                 scores of R reference segments: heard (R, H) and seen (R, K), 0 to 1, probed (R, P), logits.
-            competitors: M things that are no labels but may be what is heard and seen; a label with the same slug takes its place.
+            competitors: M things that are no labels but may be what is heard and seen. A label with the same slug takes its place, unless
+                it is an own one.
             columns: the columns of the probabilities; None for one column for each label, with all others and the competitors as rivals.
 
         Raises:
@@ -104,11 +148,16 @@ class LabelEvidence:
             ModelError: when an array is missing or has a wrong shape.
         """
         self._card = card
-        self._arrays = _checked(arrays, len(card.probes))
-        slugs = {label.slug for label in labels}
+        self._arrays = _checked(arrays, card)
+        slugs = {label.slug for label in labels} - set(card.own)
         entries = [*labels, *(one for one in competitors if one.slug not in slugs)]
         self.count = len(labels)
         """L: the first columns of the logits; the others are the competitors'."""
+        slugs_in_order = [entry.slug for entry in entries]
+        self._own = {slugs_in_order.index(slug): row for row, slug in enumerate(card.own) if slug in slugs_in_order}
+        """Rows of the corrections of own labels, by the label's place."""
+        self._twins = [(place, slugs_in_order.index(entry.slug)) for place, entry in enumerate(entries) if entry in card.replaced]
+        """Labels of the base model that an own label took the place of, and the places of those."""
         self._labels = [_resolved(label, card.probes) for label in entries]
         self._offsets = np.array([label.offset for label in entries], np.float32)
         self._sound = np.array([label.sound for label in self._labels], dtype=np.bool_)
@@ -139,7 +188,7 @@ class LabelEvidence:
 
     def sensed_of(self, heard: NDArray[np.float32], seen: NDArray[np.float32], probed: NDArray[np.float32]) -> Sensed:
         """Return the evidence of class scores: heard (H,) and seen (K,) from 0 to 1, probed (P,) logits."""
-        return Sensed(self._heard(heard), self._seen(seen, probed))
+        return Sensed(self._heard(heard), self._seen(seen, probed), corrections=self._corrections(heard, seen))
 
     def logits(self, window: Sequence[Sensed]) -> NDArray[np.float32]:
         """Return the logits of L labels and M competitors in T consecutive segments, shape (T, L + M); 0 is the logit of background."""
@@ -147,7 +196,11 @@ class LabelEvidence:
         card = self._card
         both = card.bias + card.heard * heard + card.heard_peak * peak + card.seen * mean
         alone = card.sound_bias + card.heard * heard + card.heard_peak * peak
-        return np.asarray(np.where(self._sound, alone, both) + self._offsets, dtype=np.float32)
+        logits = np.where(self._sound, alone, both) + self._offsets
+        corrections = [one.corrections for one in window if one.corrections is not None]
+        if corrections:
+            logits = logits + _mean_of_neighbours(np.stack(corrections))
+        return np.asarray(logits, dtype=np.float32)
 
     def reference(self) -> list[Sensed]:
         """Return the evidence in each of the bundle's R reference segments; they are not neighbours of each other."""
@@ -166,8 +219,11 @@ class LabelEvidence:
         """
         logits = np.stack([self.logits(window) for window in windows])
         classes = network.shape[-1] - 1
-        share = np.where(self._sound[:classes], np.float32(0.0), np.float32(self._card.network))
-        logits[..., :classes] += share * network_logits(network)
+        answers = np.float32(self._card.network) * network_logits(network)
+        for place, label in self._twins:
+            if label < classes and not self._sound[place]:
+                logits[..., place] += answers[..., label]
+        logits[..., :classes] += np.where(self._sound[:classes], np.float32(0.0), answers)
         drawn = np.array([[one.drawn for one in window] for window in windows], np.float32)
         return self.probabilities(logits, network, drawn)
 
@@ -182,10 +238,12 @@ class LabelEvidence:
         Returns:
             Shape (..., columns + 1), 0 to 1: exp(own) / (1 + exp(own) + sum of exp(rivals)), and what no label that is heard and seen has.
         """
-        odds = np.exp(np.clip(logits.astype(np.float64), -_LARGEST_LOGIT, _LARGEST_LOGIT))
+        odds = np.exp(np.clip(logits.astype(np.float64), -LARGEST_LOGIT, LARGEST_LOGIT))
         labels = [column.label for column in self._columns]
         shares = odds[..., labels] / (1.0 + odds @ self._shares)
-        part = np.where(self.sounds, 0.0, drawn[..., None])
+        # The network decides on drawings for what it was trained for; an own label was learned from pictures as they are.
+        untaught = np.array([label in self._own and label >= network.shape[-1] - 1 for label in labels])
+        part = np.where(self.sounds | untaught, 0.0, drawn[..., None])
         network = _cautious(network)
         answer = np.concatenate([network[..., :-1], np.zeros((*network.shape[:-1], len(self._labels)))], axis=-1)
         taught = np.array([label if label < network.shape[-1] - 1 else -1 for label in labels])
@@ -201,12 +259,35 @@ class LabelEvidence:
         """Which columns are of labels that are only heard, shape (columns,)."""
         return self._sound[[column.label for column in self._columns]]
 
+    @property
+    def parts(self) -> EvidenceParts:
+        """Everything that the answer is computed from, as plain arrays: for a copy of the formula in another language (ONNX)."""
+        return EvidenceParts(
+            card=self._card,
+            arrays=self._arrays,
+            heard=[one.heard for one in self._labels],
+            seen=[one.seen for one in self._labels],
+            probed=[one.probed for one in self._labels],
+            views=self._views,
+            offsets=self._offsets,
+            sound=self._sound,
+            columns=[one.label for one in self._columns],
+            shares=self._shares,
+        )
+
+    def _corrections(self, heard: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        if not self._own:
+            return None
+        found = np.zeros(len(self._labels), np.float32)
+        found[list(self._own)] = self._arrays[OWN_ARRAY][list(self._own.values())] @ tones(heard, seen)
+        return found
+
     def _drawn(self, grid: NDArray[np.float32]) -> float:
         logit = float(grid.mean(axis=(0, 1)) @ self._arrays["drawn.weight"][0] + self._arrays["drawn.bias"][0])
         return 0.5 * (1.0 + math.tanh(0.5 * logit))
 
     def _heard(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-        clipped = np.clip(probabilities, _LEAST_HEARD, 1.0 - _LEAST_HEARD)
+        clipped = np.clip(probabilities, LEAST_HEARD, 1.0 - LEAST_HEARD)
         logits = np.log(clipped) - np.log1p(-clipped)
         return np.array([logits[list(label.heard)].max() for label in self._labels], np.float32)
 
@@ -214,6 +295,11 @@ class LabelEvidence:
         return np.array(
             [_combined(label, views, probabilities, probed) for label, views in zip(self._labels, self._views, strict=True)], np.float32
         )
+
+
+def tones(heard: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return logarithms of class scores heard (..., H) and seen (..., K) with floors, shape (..., H + K): what own labels' weights take."""
+    return np.asarray(np.concatenate([np.log(heard + _FAINT_HEARD), np.log(seen + _FAINT_SEEN)], axis=-1), dtype=np.float32)
 
 
 def probe_logits(grid: NDArray[np.float32], weight: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -234,8 +320,35 @@ def evidence_of(
     card = bundle.card
     if card.evidence is None:
         return None
-    further = competitors() if columns is None else ()
-    return LabelEvidence(card.evidence, card.classes if labels is None else labels, bundle.weights("evidence"), further, columns)
+    if labels is None:
+        labels = (*card.classes, *hidden_entries(card.classes, card.evidence))
+        columns = model_columns(card.classes, card.evidence)
+    return LabelEvidence(card.evidence, labels, bundle.weights("evidence"), columns=columns)
+
+
+def hidden_entries(classes: Sequence[ClassEntry], card: EvidenceCard) -> list[ClassEntry]:
+    """Return what competes with a model's labels and is never published: competitors, and what own labels replaced."""
+    slugs = {entry.slug for entry in classes} - set(card.own) | {entry.slug for entry in card.replaced}
+    return [*(one for one in competitors() if one.slug not in slugs), *card.replaced]
+
+
+def model_columns(classes: Sequence[ClassEntry], card: EvidenceCard) -> list[Column]:
+    """Return a column for each label of a model, among its labels and its hidden entries in this order.
+
+    Own labels take nothing from the others, so these have the scores of the base model. An own label competes with the other own labels,
+    and with everything that has another slug and listens to other classes: my_dog takes nothing from bark, and bark nothing from it.
+    """
+    entries = [*classes, *hidden_entries(classes, card)]
+    own = {number for number, entry in enumerate(classes) if entry.slug in card.own}
+    base = frozenset(range(len(entries))) - own
+    if not own:
+        return [Column(number, base) for number in range(len(classes))]
+    hear = [frozenset(find_classes("hear", entry.hear)) for entry in entries]
+    columns = []
+    for number, entry in enumerate(classes):
+        apart = frozenset(other for other in base if entries[other].slug != entry.slug and not hear[other] & hear[number])
+        columns.append(Column(number, apart | own if number in own else base))
+    return columns
 
 
 def _shares(columns: Sequence[Column], sound: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -250,10 +363,10 @@ def _shares(columns: Sequence[Column], sound: NDArray[np.bool_]) -> NDArray[np.f
 
 
 def _cautious(network: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the probabilities (..., C + 1) with the logits of classes lowered by 1.25: the network alone is surer than it is right."""
-    classes = network[..., :-1] * np.float32(np.exp(-1.25))
+    """Return the probabilities (..., C + 1) with the logits of classes lowered by CAUTION: the network alone is surer than it is right."""
+    classes = network[..., :-1] * np.float32(np.exp(-CAUTION))
     total = classes.sum(axis=-1, keepdims=True) + network[..., -1:]
-    return np.asarray(np.concatenate([classes, network[..., -1:]], axis=-1) / np.maximum(total, _LEAST_ANSWER), dtype=np.float32)
+    return np.asarray(np.concatenate([classes, network[..., -1:]], axis=-1) / np.maximum(total, LEAST_ANSWER), dtype=np.float32)
 
 
 def competitors() -> tuple[ClassEntry, ...]:
@@ -267,36 +380,38 @@ def defined(file: str) -> tuple[ClassEntry, ...]:
     return tuple(ClassEntry.model_validate({"slug": slug, **values}) for slug, values in definitions(file).items())
 
 
-class _View(NamedTuple):
+class View(NamedTuple):
     """Mean and deviation of one view of a label over the reference segments."""
 
     mean: float
     deviation: float
 
     @classmethod
-    def over(cls, values: NDArray[np.floating]) -> _View:
+    def over(cls, values: NDArray[np.floating]) -> View:
+        """Return the view of values of the reference segments."""
         return cls(float(values.mean()), max(float(values.std()), _LEAST_DEVIATION))
 
     def standard(self, value: float) -> float:
+        """Return a value in deviations from the mean."""
         return (value - self.mean) / self.deviation
 
 
-def _views(label: _Label, seen: NDArray[np.float32], probed: NDArray[np.float32]) -> tuple[_View | None, _View | None]:
-    classes = _View.over(np.log(seen[:, list(label.seen)].sum(axis=1) + _LEAST_SEEN)) if label.seen else None
-    probes = _View.over(probed[:, list(label.probed)].max(axis=1)) if label.probed else None
+def _views(label: _Label, seen: NDArray[np.float32], probed: NDArray[np.float32]) -> tuple[View | None, View | None]:
+    classes = View.over(np.log(seen[:, list(label.seen)].sum(axis=1) + LEAST_SEEN)) if label.seen else None
+    probes = View.over(probed[:, list(label.probed)].max(axis=1)) if label.probed else None
     return classes, probes
 
 
 def _combined(
-    label: _Label, views: tuple[_View | None, _View | None], probabilities: NDArray[np.float32], probed: NDArray[np.float32]
+    label: _Label, views: tuple[View | None, View | None], probabilities: NDArray[np.float32], probed: NDArray[np.float32]
 ) -> float:
     """Return the standard score of a label: of its classes, its probes, or both."""
     found = []
     if views[0] is not None:
-        found.append(views[0].standard(float(np.log(probabilities[list(label.seen)].sum() + _LEAST_SEEN))))
+        found.append(views[0].standard(float(np.log(probabilities[list(label.seen)].sum() + LEAST_SEEN))))
     if views[1] is not None:
         found.append(views[1].standard(float(probed[list(label.probed)].max())))
-    return sum(found) / (_TWO_VIEWS if len(found) > 1 else 1.0)
+    return sum(found) / (TWO_VIEWS if len(found) > 1 else 1.0)
 
 
 def _resolved(label: ClassEntry, probes: Sequence[str]) -> _Label:
@@ -315,8 +430,8 @@ def network_logits(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Beyond 8 the network is sure, and how sure says little.
     """
-    logs = np.log(np.maximum(probabilities, _LEAST_ANSWER))
-    return np.asarray(np.clip(logs[..., :-1] - logs[..., -1:], -_MOST_ANSWER, _MOST_ANSWER), dtype=np.float32)
+    logs = np.log(np.maximum(probabilities, LEAST_ANSWER))
+    return np.asarray(np.clip(logs[..., :-1] - logs[..., -1:], -MOST_ANSWER, MOST_ANSWER), dtype=np.float32)
 
 
 def neighbourhood(window: Sequence[Sensed]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
@@ -340,8 +455,13 @@ def _mean_of_neighbours(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((padded[:-2] + padded[1:-1] + padded[2:]) / counts[:, None], dtype=np.float32)
 
 
-def _checked(arrays: Mapping[str, NDArray[np.float32]], probes: int) -> dict[str, NDArray[np.float32]]:
-    heard, seen = len(class_names("hear")), len(class_names("see"))
+def _checked(arrays: Mapping[str, NDArray[np.float32]], card: EvidenceCard) -> dict[str, NDArray[np.float32]]:
+    heard, seen, probes = len(class_names("hear")), len(class_names("see")), len(card.probes)
+    own = arrays.get(OWN_ARRAY)
+    if card.own and (own is None or own.shape != (len(card.own), heard + seen)):
+        shape = "nothing" if own is None else str(own.shape)
+        msg = f"evidence.{OWN_ARRAY} of the bundle must have the shape ({len(card.own)}, {heard + seen}), got {shape}; train it again"
+        raise ModelError(msg)
     for name, last in zip(ARRAYS, (None, probes, None, 1, heard, seen, probes), strict=True):
         array = arrays.get(name)
         if array is None or array.shape[-1] != (last or array.shape[-1]) or (name == "probes.weight" and len(array) != probes):

@@ -18,7 +18,7 @@ import numpy as np
 
 from streamav.bundle import ClassEntry
 from streamav.errors import SettingsError
-from streamav.evidence import Column, LabelEvidence, competitors, defined, evidence_of
+from streamav.evidence import Column, LabelEvidence, defined, evidence_of, hidden_entries, model_columns
 from streamav.vocabulary import complete_names, find_classes
 from streamav.vocabulary.presets import presets
 
@@ -78,10 +78,11 @@ class LabelTable:
         self._own = {slug: _own_entry(slug, label, self._card.evidence) for slug, label in (own or {}).items()}
         self._entries = list(self._card.classes)
         self._models = frozenset(range(len(self._entries)))
+        self._columns = [Column(number, self._models) for number in sorted(self._models)]
         if self._card.evidence is not None:
-            self._entries += [one for one in competitors() if one.slug not in self._card.slugs]
+            self._columns = model_columns(self._card.classes, self._card.evidence)
+            self._entries += hidden_entries(self._card.classes, self._card.evidence)
         self._rivals = frozenset(range(len(self._entries)))
-        self._columns = [Column(number, self._rivals) for number in sorted(self._models)]
         self._classes = [frozenset(find_classes("hear", entry.hear)) for entry in self._entries]
         self._arrays = {} if self._card.evidence is None else bundle.weights("evidence")
         self._offsets: dict[ClassEntry, ClassEntry] = {}
@@ -185,10 +186,11 @@ class LabelTable:
     def _competes(self, other: int, place: int) -> bool:
         """Return whether a label takes probability from another.
 
-        All that the model was measured with compete: its labels and the competitors. Others do when they share no name and no sound.
+        All that the model was measured with compete: its labels and the competitors; its own labels only as `model_columns` says. Others
+        do when they share no name and no sound.
         """
         if place in self._models and other in self._rivals:
-            return True
+            return other in self._columns[place].rivals
         return self._entries[other].slug != self._entries[place].slug and not self._classes[other] & self._classes[place]
 
     def _calibrated(self, entries: Sequence[ClassEntry]) -> list[ClassEntry]:

@@ -16,7 +16,7 @@ from streamav.capture.address import is_network
 from streamav.capture.open import open_source
 from streamav.config import CaptureSettings, SourceSettings
 from streamav.engines import open_engine
-from streamav.errors import DataError
+from streamav.errors import CaptureError, DataError
 from streamav.evidence import evidence_of
 from streamav.features.extractor import SegmentExtractor
 from streamav.files import MEDIA_SUFFIXES
@@ -38,7 +38,12 @@ if TYPE_CHECKING:
     from streamav.tracker import LabelOptions
     from streamav.types import Event, Segment, SegmentFeatures, SegmentScores, WindowScores
 
-__all__ = ["FoundEvents", "OfflineRun", "find_recordings", "recordings_in", "segments_of"]
+__all__ = ["FoundEvents", "OfflineRun", "check_readable", "find_recordings", "recordings_in", "segments_of"]
+
+_CHECKED = 32
+"""Height and width of the pictures that are read only to see whether a recording can be read, pixels."""
+_MOST_NAMED = 10
+"""Most damaged recordings that an error names."""
 
 
 def recordings_in(folder: Path) -> list[str]:
@@ -76,6 +81,8 @@ class FoundEvents:
     """Number of segments."""
     events: dict[int, list[Event]]
     """By latency, in segments: the last message of each event, in the order in which the events ended."""
+    scores: dict[int, NDArray[np.float32]]
+    """By latency: the final probabilities of every segment, shape (S, columns + 1), background last."""
 
 
 class OfflineRun:
@@ -122,7 +129,7 @@ class OfflineRun:
         for window in self._windows(path, on_features):
             keep(aggregation.push(window))
         keep(aggregation.close())
-        return np.stack(rows) if rows else np.zeros((0, len(self._card.classes) + 1), dtype=np.float32)
+        return _stacked(rows, self._card)
 
     def events(
         self,
@@ -150,7 +157,8 @@ class OfflineRun:
             seconds = window.first_index + len(window.levels_dbfs)
             for follower in followers.values():
                 follower.push(window)
-        return FoundEvents(seconds, {latency: follower.close() for latency, follower in followers.items()})
+        events = {latency: follower.close() for latency, follower in followers.items()}
+        return FoundEvents(seconds, events, {latency: _stacked(one.rows, self._card) for latency, one in followers.items()})
 
     def _windows(self, path: str, on_features: Callable[[SegmentFeatures], object] | None = None) -> Iterator[WindowScores]:
         """Yield the scores of every window of a file, and of the short windows at its beginning, as in a live run."""
@@ -173,17 +181,48 @@ class _Follower:
         self._aggregation = aggregation
         self._tracker = tracker
         self._ended: list[Event] = []
+        self.rows: list[NDArray[np.float32]] = []
+        """Final probabilities of the segments so far."""
 
     def push(self, window: WindowScores) -> None:
-        self._keep(self._tracker.push(self._aggregation.push(window)))
+        scores = self._aggregation.push(window)
+        self._keep(scores, self._tracker.push(scores))
 
     def close(self) -> list[Event]:
         """End all events and return the confirmed ones."""
-        self._keep(self._tracker.close(self._aggregation.close()))
+        scores = self._aggregation.close()
+        self._keep(scores, self._tracker.close(scores))
         return self._ended
 
-    def _keep(self, events: Sequence[Event]) -> None:
+    def _keep(self, scores: Sequence[SegmentScores], events: Sequence[Event]) -> None:
+        self.rows += [one.class_probabilities for one in scores if one.final]
         self._ended += [event for event in events if event.phase is EventPhase.END and event.confirmed]
+
+
+def _stacked(rows: Sequence[NDArray[np.float32]], card: ModelCard) -> NDArray[np.float32]:
+    return np.stack(rows) if rows else np.zeros((0, len(card.classes) + 1), dtype=np.float32)
+
+
+def check_readable(files: Sequence[Path]) -> None:
+    """Open each recording and read its beginning, so that a damaged one ends a long piece of work before it starts.
+
+    Raises:
+        CaptureError: when one cannot be read; the message names the first ten.
+    """
+    problems = []
+    for file in files:
+        source = open_source(
+            SourceSettings(uri=str(file), speed="max"), CaptureSettings(), picture=(_CHECKED, _CHECKED), frames_per_second=1
+        )
+        try:
+            next(iter(source.items()), None)
+        except CaptureError as exc:
+            problems.append(str(exc))
+        finally:
+            source.close()
+    if problems:
+        more = "" if len(problems) <= _MOST_NAMED else f"; and {len(problems) - _MOST_NAMED} more"
+        raise CaptureError("; ".join(problems[:_MOST_NAMED]) + more)
 
 
 def segments_of(uri: str, card: ModelCard, frames_per_second: int) -> Iterator[Segment]:

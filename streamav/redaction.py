@@ -7,9 +7,11 @@ port and words that are common in paths of cameras, and replaces all other parts
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 
-__all__ = ["HIDDEN", "has_secret", "redact", "show_address"]
+__all__ = ["HIDDEN", "RedactingFormatter", "has_secret", "redact", "show_address"]
 
 HIDDEN = "..."
 """Replaces each hidden part."""
@@ -61,6 +63,19 @@ def redact(text: str) -> str:
     too. Callers that have the address of a camera must use `show_address`.
     """
     return _NAMED_SECRET.sub(rf"\1{HIDDEN}", _ADDRESS.sub(_shown, text))
+
+
+class RedactingFormatter(logging.Formatter):
+    """Lines of a log, in UTC and without secrets, also those of libraries."""
+
+    def __init__(self, form: str, datefmt: str | None = None) -> None:
+        """Store the form of a line and of its time."""
+        super().__init__(form, datefmt)
+        self.converter = time.gmtime
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        return redact(super().format(record))
 
 
 def has_secret(address: str) -> bool:

@@ -25,6 +25,7 @@ __all__ = [
     "explain",
     "nearest_setting",
     "nearest_variable",
+    "section_of",
     "setting_of_variable",
     "where_secrets_go",
 ]
@@ -40,7 +41,7 @@ NOT_SETTINGS: Final[Mapping[str, str]] = {
 }
 """Variables that are not settings; the only list of them."""
 
-SECRETS: Final = (("mqtt", "password"), ("view", "token"))
+SECRETS: Final = (("mqtt", "password"), ("view", "token"), ("http", "token"))
 """Section and key of the settings that must not be on a command line; beside each is a key that names a file (password_file)."""
 
 _LONGEST_SHOWN: Final = 200
@@ -126,12 +127,12 @@ def _paths(model: type[BaseModel], before: Path = ()) -> list[Path]:
     """Return the paths of all plain settings below *model*, with a stand-in for each number and free name."""
     paths: list[Path] = []
     for name, field in model.model_fields.items():
-        inner, stand_in = _section(field.annotation)
+        inner, stand_in = section_of(field.annotation)
         paths += [(*before, name)] if inner is None else _paths(inner, (*before, name, *stand_in))
     return paths
 
 
-def _section(annotation: object) -> tuple[type[BaseModel] | None, Path]:
+def section_of(annotation: object) -> tuple[type[BaseModel] | None, Path]:
     """Return the settings class of a field that holds sections, and the stand-in for the key of one section; None for a plain value."""
     origin = get_origin(annotation)
     stand_in: Path = (_NAME,) if origin is dict else (_NUMBER,) if origin is tuple else ()

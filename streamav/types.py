@@ -299,6 +299,8 @@ class FinalScores:
     relevance: float
     agreement: float
     level_dbfs: float | None
+    place: tuple[float, float] | None = None
+    """x, y of the strongest attention in the segment, 0 to 1; None when the attention is flat."""
 
 
 Modality = Literal["sound", "picture"]
@@ -394,6 +396,8 @@ class Event:
     """In what the event was found: heard and seen, or heard alone."""
     trained: bool = True
     """False for a label by definition, whose thresholds are less certain."""
+    zones: tuple[str, ...] = ()
+    """Names of the zones that the event has touched so far, in the order in which it did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

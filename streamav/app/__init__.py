@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamav.app.build import Application, build, check_model, localizer_head
-from streamav.app.detection import chosen_labels, label_options
+from streamav.app.detection import chosen_labels, label_options, source_controls
 from streamav.app.signals import run
 
-__all__ = ["Application", "build", "check_model", "chosen_labels", "label_options", "localizer_head", "run"]
+__all__ = ["Application", "build", "check_model", "chosen_labels", "label_options", "localizer_head", "run", "source_controls"]

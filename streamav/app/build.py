@@ -5,40 +5,40 @@ It picks the model, the engine and the sources, and connects them with what take
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamav.app.detection import chosen_labels, label_options
-from streamav.app.outlets import file_sinks, journal_sinks, live_page, mqtt_sink, packet_rings
+from streamav.app.detection import named, source_controls
+from streamav.app.outlets import file_sinks, http_api, journal_sink, live_page, mqtt_sink, packet_rings, subjects
 from streamav.bundle import choose_bundle
 from streamav.capture import open_source
 from streamav.engines import SwapEngine, open_engine
-from streamav.errors import CaptureError, SettingsError
 from streamav.features import SegmentExtractor
 from streamav.labels import LabelTable
 from streamav.localizer import VscgLocalizer
 from streamav.pipeline import Pipeline, SourceSetup
-from streamav.publish import FanOut, ModelEntry
+from streamav.publish import FanOut, ModelEntry, ObserverFanOut
 from streamav.segmenter import SegmenterOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Segment, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from streamav.api import HttpApi
     from streamav.bundle import Bundle, ModelCard
     from streamav.clips import PacketRing
     from streamav.clock import Clock
     from streamav.config import OneOfSources, Settings
+    from streamav.control import Controls, SourcePlan
     from streamav.evidence import LabelEvidence
     from streamav.localizer import Head
     from streamav.pipeline import Turns
-    from streamav.protocols import Engine, Extractor, Localizer, Sink, Source
+    from streamav.protocols import Engine, Extractor, Localizer, Observer, Sink, Source
     from streamav.publish.mqtt import MqttSink
     from streamav.types import SegmentFeatures
-    from streamav.view import LivePage
+    from streamav.view import LivePage, Subject
 
 __all__ = ["Application", "build", "check_model", "localizer_head"]
 
@@ -56,6 +56,8 @@ class Application:
     sources: Mapping[str, Source]
     """By id."""
     frames_per_second: int
+    controls: Controls
+    """What each source detects, and the way to change it while the run goes on."""
     evidence: LabelEvidence | None = None
     """Evidence of the labels of all sources; None where the network alone decides."""
     notes: tuple[str, ...] = ()
@@ -63,6 +65,8 @@ class Application:
     mqtt: MqttSink | None = None
     page: LivePage | None = None
     """The live page, where the settings ask for it."""
+    api: HttpApi | None = None
+    """The HTTP API, where the settings ask for it."""
 
     @property
     def shortfall(self) -> str | None:
@@ -91,7 +95,7 @@ class Application:
         _run_once(SegmentExtractor(engine, card), localizer, card, self.frames_per_second)
 
 
-def build(  # noqa: PLR0913 - the parts that tests, benchmarks and recordings replace
+def build(  # noqa: PLR0913 - each argument replaces one part of a run
     settings: Settings,
     sinks: Sequence[Sink] = (),
     clock: Clock | None = None,
@@ -100,6 +104,7 @@ def build(  # noqa: PLR0913 - the parts that tests, benchmarks and recordings re
     beside: bool = True,
     engine: Engine | None = None,
     journal: bool = False,
+    observer: Callable[[Sequence[Subject]], Observer] | None = None,
     turns: Turns | None = None,
 ) -> Application:
     """Build a run from its settings. When this returns, model, engine and networks are loaded and have run once.
@@ -111,7 +116,8 @@ def build(  # noqa: PLR0913 - the parts that tests, benchmarks and recordings re
         sources: sources by id that replace those of the settings, as in a benchmark; None for none.
         beside: True lets a paced run begin on another engine while the requested one is built; False waits for it.
         engine: an engine that is already open for this model; None to open the one that the settings name.
-        journal: True writes the journal, if the settings allow it.
+        journal: True for a run that lasts: it writes the journal, if the settings allow it, and keeps changes of what it detects.
+        observer: makes a further observer, which sees every turn; None for none.
         turns: whether turns are recorded or repeated; None for neither. The sources of a recorded run must be given.
 
     Raises:
@@ -125,8 +131,10 @@ def build(  # noqa: PLR0913 - the parts that tests, benchmarks and recordings re
     frames_per_second = settings.model.frames_per_second or card.visual.frames_per_second
     table = LabelTable(bundle, settings.labels)
     rings = packet_rings(settings)
+    live = {name: source.live for name, source in (sources or {}).items()}
+    controls = source_controls(settings, table, card, keep=journal, live=live)
     setups = [
-        _setup(one, table, card, frames_per_second, (sources or {}).get(one.id), settings, rings.get(one.id))
+        _setup(one, controls.plan(one.id), card, frames_per_second, (sources or {}).get(one.id), settings, rings.get(one.id))
         for one in settings.each_source()
     ]
     if turns is not None and turns.replay is not None:
@@ -148,25 +156,17 @@ def build(  # noqa: PLR0913 - the parts that tests, benchmarks and recordings re
     def model() -> ModelEntry:
         return ModelEntry(name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
 
-    mqtt = mqtt_sink(settings, model, setups)
+    mqtt = mqtt_sink(settings, model, controls)
+    history = journal_sink(settings, model) if journal else None
     page = live_page(settings, model, setups, card)
-    takers: list[Sink] = [
-        *file_sinks(settings, model, stop, rings),
-        *(journal_sinks(settings, model) if journal else []),
-        *([] if mqtt is None else [mqtt]),
-        *sinks,
-        *([] if page is None else [page]),
-    ]
-    pipeline = Pipeline(
-        setups,
-        extractor,
-        localizer,
-        FanOut(takers),
-        clock,
-        gather_s=settings.model.gather_ms / 1e3,
-        observer=page,
-        turns=turns,
-    )
+    api = http_api(settings, model, setups, controls, lambda: made[0].idle_s if made else 0.0, history, mqtt)
+    outlets = [*file_sinks(settings, model, stop, rings), history, mqtt, *sinks, page, api]
+    takers: list[Sink] = [one for one in outlets if one is not None]
+    observers = [one for one in (page, api, None if observer is None else observer(subjects(setups, card))) if one is not None]
+    watching = ObserverFanOut(observers) if observers else None
+    gather_s = settings.model.gather_ms / 1e3
+    pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=gather_s, observer=watching, turns=turns)
+    pipeline.controls = controls
     made.append(pipeline)
     notes = tuple(filter(None, (note, *table.notes)))
     return Application(
@@ -175,10 +175,12 @@ def build(  # noqa: PLR0913 - the parts that tests, benchmarks and recordings re
         engine=engine,
         sources={setup.id: setup.source for setup in setups},
         frames_per_second=frames_per_second,
+        controls=controls,
         evidence=evidence,
         notes=notes,
         mqtt=mqtt,
         page=page,
+        api=api,
     )
 
 
@@ -190,27 +192,12 @@ def check_model(settings: Settings) -> None:
         ModelError: when the model cannot be used.
     """
     bundle = choose_bundle(settings.model.name, settings.model.weights_dir).bundle
-    table = LabelTable(bundle, settings.labels)
-    for one in settings.each_source():
-        with _named(one, settings):
-            label_options(bundle.card, one.detection, chosen_labels(table, one, bundle.card))
-
-
-@contextmanager
-def _named(one: OneOfSources, settings: Settings) -> Iterator[None]:
-    """Add the name of the source to an error where there are several sources."""
-    try:
-        yield
-    except (SettingsError, CaptureError) as exc:
-        if not settings.sources:
-            raise
-        msg = f"source {one.id}: {exc}"
-        raise type(exc)(msg) from exc
+    source_controls(settings, LabelTable(bundle, settings.labels), bundle.card)
 
 
 def _setup(
     one: OneOfSources,
-    table: LabelTable,
+    plan: SourcePlan,
     card: ModelCard,
     frames_per_second: int,
     given: Source | None,
@@ -218,16 +205,14 @@ def _setup(
     ring: PacketRing | None,
 ) -> SourceSetup:
     """Build one source and its options. Where there are several sources, an error names the source."""
-    with _named(one, settings):
-        live = None if given is None else given.live
-        labels = label_options(card, one.detection, chosen_labels(table, one, card, live=live))
+    with named(one, settings):
         source = given or open_source(one, one.capture, picture=card.visual.picture, frames_per_second=frames_per_second, tap=ring)
     return SourceSetup(
         id=one.id,
         source=source,
         segmenter=_segmenter_options(card, frames_per_second, live=source.live),
-        labels=labels,
-        latency_segments=one.detection.latency_segments or card.detection.latency_segments,
+        labels=plan.labels,
+        latency_segments=plan.latency_segments,
         queue_segments=one.capture.queue_segments,
         paced=source.live or one.speed == "1",
         duration_s=one.duration_s,

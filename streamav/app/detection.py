@@ -1,26 +1,79 @@
-"""Decides which labels a source has, and how each of them becomes events."""
+"""Decides which labels a source has, and how each of them becomes events, at the start and at each change."""
 
 from __future__ import annotations
 
 import difflib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from streamav.app.label_rules import label_rules
 from streamav.capture.address import is_live
 from streamav.config import ClassSettings
-from streamav.errors import SettingsError
+from streamav.control import Controls, SourcePlan, kept_path
+from streamav.errors import CaptureError, SettingsError
 from streamav.labels import MODEL, Label, LabelTable
+from streamav.publish.state_folder import default_state_dir
 from streamav.tracker import LabelOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from streamav.bundle import ModelCard
-    from streamav.config import DetectionSettings, OneOfSources
+    from streamav.config import DetectionSettings, OneOfSources, Settings
 
-__all__ = ["chosen_labels", "label_options"]
+__all__ = ["chosen_labels", "label_options", "named", "source_controls"]
 
 _HOME = "home"
 """Preset of cameras and network streams."""
+
+
+def source_controls(
+    settings: Settings, table: LabelTable, card: ModelCard, *, keep: bool = False, live: Mapping[str, bool] | None = None
+) -> Controls:
+    """Return what each source detects, ready for changes.
+
+    Args:
+        settings: all settings of the run.
+        table: labels of the run; those of the sources are added to it.
+        card: the model's card.
+        keep: True uses the changes that an earlier run kept, and keeps new ones.
+        live: source id -> whether it is live, for sources that the settings do not describe.
+
+    Raises:
+        SettingsError: when the settings contradict the model; where there are several sources it names the source.
+    """
+    chosen: dict[str, tuple[Label, ...]] = {}
+    sources = settings.each_source()
+    for one in sources:
+        with named(one, settings):
+            chosen[one.id] = chosen_labels(table, one, card, live=(live or {}).get(one.id))
+
+    def resolve(source: str, detection: DetectionSettings) -> SourcePlan:
+        return SourcePlan(
+            source=source,
+            detection=detection,
+            labels=label_options(card, detection, chosen[source]),
+            latency_segments=detection.latency_segments or card.detection.latency_segments,
+            on=card.detection.on if detection.on is None else detection.on,
+        )
+
+    for one in sources:
+        with named(one, settings):
+            resolve(one.id, one.detection)
+    path = kept_path(settings.state_dir if settings.state_dir is not None else default_state_dir()) if keep else None
+    return Controls({one.id: one.detection for one in sources}, resolve, path)
+
+
+@contextmanager
+def named(one: OneOfSources, settings: Settings) -> Iterator[None]:
+    """Add the name of the source to an error where there are several sources."""
+    try:
+        yield
+    except (SettingsError, CaptureError) as exc:
+        if not settings.sources:
+            raise
+        msg = f"source {one.id}: {exc}"
+        raise type(exc)(msg) from exc
 
 
 def chosen_labels(table: LabelTable, one: OneOfSources, card: ModelCard, *, live: bool | None = None) -> tuple[Label, ...]:
@@ -51,7 +104,7 @@ def chosen_labels(table: LabelTable, one: OneOfSources, card: ModelCard, *, live
 
 
 def label_options(card: ModelCard, detection: DetectionSettings, labels: Sequence[Label] | None = None) -> tuple[LabelOptions, ...]:
-    """Return how each enabled label becomes events; `thresholds.resolve` defines where each value is taken from.
+    """Return how each enabled label becomes events; `thresholds.resolve` and `label_rules` define where each value is taken from.
 
     Args:
         card: the model's card; its values for a single class hold for that class as it was trained, not for a label by definition.
@@ -59,7 +112,8 @@ def label_options(card: ModelCard, detection: DetectionSettings, labels: Sequenc
         labels: labels of the source; None for all of the model.
 
     Raises:
-        SettingsError: when the settings name a label that neither the source nor the model has, leave none, or put `off` above `on`.
+        SettingsError: when the settings name a label that neither the source nor the model has, leave none, put
+            `off` above `on`, or give a rule that cannot be.
     """
     if labels is None:
         labels = [Label(entry=entry, column=number) for number, entry in enumerate(card.classes)]
@@ -77,6 +131,7 @@ def label_options(card: ModelCard, detection: DetectionSettings, labels: Sequenc
             class_id=card.slugs.index(label.entry.slug) if label.trained else label.column,
             column=label.column,
             thresholds=card.detection.thresholds(slug, detection, own[slug], trained=label.trained),
+            rules=label_rules(slug, detection, own[slug], seen="picture" in label.modalities),
             modalities=label.modalities,
             trained=label.trained,
         )

@@ -1,4 +1,4 @@
-"""Builds what takes the events of a run: files, clips, the journal, the broker and the live page."""
+"""Builds what takes the events of a run: files, clips, the journal, the broker, the live page and the HTTP API."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from streamav.publish import JsonlSink
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from streamav.api import HttpApi
     from streamav.bundle import ModelCard
     from streamav.clips import PacketRing
     from streamav.config import Settings
+    from streamav.control import Controls
     from streamav.pipeline import SourceSetup
     from streamav.protocols import Sink
     from streamav.publish import ModelEntry
     from streamav.publish.mqtt import MqttSink
-    from streamav.view import LivePage
+    from streamav.view import LivePage, Subject
 
-__all__ = ["file_sinks", "journal_sinks", "live_page", "mqtt_sink", "packet_rings"]
+__all__ = ["file_sinks", "http_api", "journal_sink", "live_page", "mqtt_sink", "packet_rings", "subjects"]
 
 
 def packet_rings(settings: Settings) -> dict[str, PacketRing]:
@@ -45,40 +47,80 @@ def file_sinks(
     return sinks
 
 
-def journal_sinks(settings: Settings, model: Callable[[], ModelEntry]) -> list[Sink]:
-    """Build the journal, or nothing where the settings turn it off."""
+def journal_sink(settings: Settings, model: Callable[[], ModelEntry]) -> JournalSink | None:
+    """Build the journal, or return None where the settings turn it off."""
     if not settings.journal.enabled:
-        return []
-    return [JournalSink(journal_path(settings.state_dir), settings.journal, model)]
+        return None
+    return JournalSink(journal_path(settings.state_dir), settings.journal, model)
 
 
-def mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup]) -> MqttSink | None:
+def mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], controls: Controls) -> MqttSink | None:
     """Build the client of the broker, or return None when no broker is set."""
     if settings.mqtt is None:
         return None
     from streamav.publish.mqtt import MqttIdentity, MqttSink
 
-    sources = {setup.id: [label.label for label in setup.labels] for setup in setups}
-    return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources), settings.state_dir)
+    sources = {source: list(controls.labels(source)) for source in controls.sources}
+    return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources, controls=controls), settings.state_dir)
 
 
 def live_page(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup], card: ModelCard) -> LivePage | None:
     """Build the live page, or return None when nobody asks for it; its packages are an extra, and are loaded only here."""
     if not settings.view.enabled:
         return None
-    from streamav.view import LivePage, ShownLabel, Subject
+    from streamav.view import LivePage
 
-    subjects = []
-    for setup in setups:
-        labels = tuple(ShownLabel(label=one.label, name=one.label_name, thresholds=one.thresholds) for one in setup.labels)
-        subjects.append(
-            Subject(
-                id=setup.id,
-                labels=labels,
-                columns=tuple(one.place for one in setup.labels),
-                latency_segments=setup.latency_segments,
-                live=setup.source.live,
-                log_mel_offset=card.audio.log_mel_offset,
-            )
+    return LivePage(settings.view, model, subjects(setups, card))
+
+
+def subjects(setups: Sequence[SourceSetup], card: ModelCard) -> list[Subject]:
+    """Return what the page, or a report, must know of each source."""
+    from streamav.view import ShownLabel, Subject
+
+    return [
+        Subject(
+            id=setup.id,
+            labels=tuple(ShownLabel(label=one.label, name=one.label_name, thresholds=one.thresholds) for one in setup.labels),
+            columns=tuple(one.place for one in setup.labels),
+            latency_segments=setup.latency_segments,
+            live=setup.source.live,
+            log_mel_offset=card.audio.log_mel_offset,
         )
-    return LivePage(settings.view, model, subjects)
+        for setup in setups
+    ]
+
+
+def http_api(
+    settings: Settings,
+    model: Callable[[], ModelEntry],
+    setups: Sequence[SourceSetup],
+    controls: Controls,
+    idle_s: Callable[[], float],
+    journal: JournalSink | None,
+    mqtt: MqttSink | None,
+) -> HttpApi | None:
+    """Build the HTTP API, or return None when nobody asks for it; its packages are an extra, and are loaded only here."""
+    if settings.http.listen is None:
+        return None
+    from streamav.api import Facts, HttpApi, KnownSource
+    from streamav.engines import gpu_memory_bytes
+
+    def known(setup: SourceSetup) -> KnownSource:
+        return KnownSource(
+            id=setup.id,
+            live=setup.source.live,
+            latency_segments=setup.latency_segments,
+            labels=lambda: controls.plan(setup.id).labels,
+        )
+
+    facts = Facts(
+        sources=[known(setup) for setup in setups],
+        model=model,
+        idle_s=idle_s,
+        journal=None if journal is None else journal.path,
+        journal_lost=lambda: 0 if journal is None else journal.lost,
+        clips=settings.clips.dir,
+        mqtt=None if mqtt is None else mqtt.counters,
+        gpu_memory=gpu_memory_bytes,
+    )
+    return HttpApi(settings.http, facts)

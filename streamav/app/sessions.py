@@ -72,7 +72,7 @@ def build_recording(
         made: list[Application] = []
         events = JsonlSink(out / EVENTS, lambda: made[0].model_entry)
         turns = Turns(recorder, None if session is None else replayed_run(*session))
-        application = build(settings, [events, *sinks], sources=traces, beside=False, journal=session is None, turns=turns)
+        application = build(settings, [events, *sinks], sources=traces, beside=False, turns=turns)
         made.append(application)
         recorder.begin(
             settings,
@@ -137,7 +137,7 @@ def replayed_run(folder: Path, card: SessionCard) -> Replay:
     sources = {}
     for one in card.sources:
         own = tuple(record for turn in turns for record in turn if record.source == one.id)
-        sources[one.id] = SourceReplay(turns=own, epoch_ns=card.epoch_ns)
+        sources[one.id] = SourceReplay(turns=own, epoch_ns=card.epoch_ns, timed=one.paced)
     return Replay(sources, tuple(tuple(record.source for record in turn) for turn in turns))
 
 

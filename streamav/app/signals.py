@@ -8,6 +8,8 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from streamav.app.service_manager import ServiceManager, attended
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -51,8 +53,10 @@ async def run(application: Application, *, on_interrupt: Callable[[int], None] |
         with suppress(RuntimeError):  # not the main thread
             loop.add_signal_handler(number, interrupt, number)
     application.begin_build()
+    pipeline = application.pipeline
     try:
-        return await application.pipeline.run()
+        async with attended(ServiceManager.of(os.environ), lambda: pipeline.idle_s, lambda: pipeline.states):
+            return await pipeline.run()
     finally:
         await asyncio.to_thread(application.end_build)
         for number in numbers:

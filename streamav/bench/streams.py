@@ -61,13 +61,16 @@ def memory_per_stream_mb(trials: Sequence[Trial]) -> float | None:
     return above / sum((trial.streams - mean_streams) ** 2 for trial in trials)
 
 
-def search(request: TrialRequest, first: int, told: Callable[[Trial], None]) -> Search:
+def search(
+    request: TrialRequest, first: int, told: Callable[[Trial], None], begins: Callable[[int], object] = lambda _streams: None
+) -> Search:
     """Search for the largest number of sources, up to `request.streams`.
 
     Args:
         request: the trial; its number of sources is the largest that is tried.
         first: number of sources of the first trial.
         told: called with each trial when it ends.
+        begins: called with the number of sources before each trial.
 
     Raises:
         StreamavError: when a trial fails for another reason than that the machine cannot carry it.
@@ -75,6 +78,7 @@ def search(request: TrialRequest, first: int, told: Callable[[Trial], None]) -> 
     trials: list[Trial] = []
 
     def carries(streams: int) -> bool:
+        begins(streams)
         trials.append(_trial(request.with_streams(streams)))
         told(trials[-1])
         return trials[-1].carried

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from streamav.bench.process import ask
 from streamav.bench.random_models import PROFILES, write_random_bundle
 from streamav.bench.row import RowRequest, facts_of
-from streamav.bundle import find_bundle
+from streamav.bundle import choose_bundle
 from streamav.bundle.catalogue import encoder_file
 from streamav.engines.recipe import find_recipe, recipe_names
 from streamav.engines.selection import maker_of
 from streamav.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["RECIPES", "TableRequest", "runnable", "table_rows"]
 
@@ -48,19 +48,28 @@ class TableRequest:
     """Folder with encoders that bundles do not hold."""
 
 
-def table_rows(request: TableRequest) -> list[dict[str, Any]]:
+def table_rows(request: TableRequest, told: Callable[[int, int, str], object] = lambda _done, _total, _note: None) -> list[dict[str, Any]]:
     """Measure every row of the request.
+
+    Args:
+        request: what to measure.
+        told: called before each measurement with the number of those that are done, that of all, and the names of model and engine.
 
     Raises:
         EngineError: when an engine cannot run a model, or takes longer than `ROW_TIMEOUT_S`.
         ModelError: when there is no such model.
     """
     rows: list[dict[str, Any]] = []
+    done, total = 0, len(request.models) * len(request.batches) * len(request.recipes)
     with tempfile.TemporaryDirectory(prefix="streamav-bench-") as scratch:
         for name in request.models:
             model = _model(name, Path(scratch), request.weights)
             for streams in request.batches:
-                found = _profile_rows([_row_request(request, model, recipe, streams) for recipe in request.recipes])
+                found: list[dict[str, Any]] = []
+                for recipe in request.recipes:
+                    told(done, total, f"{name} on {recipe}")
+                    found += _new_rows(found, _row_request(request, model, recipe, streams))
+                    done += 1
                 rows += [{"profile": name, "weights": model.note} | row for row in found]
     return rows
 
@@ -84,7 +93,7 @@ class _Model(NamedTuple):
 def _model(name: str, scratch: Path, weights: Path | None) -> _Model:
     """Find a model; when its weights are absent, make one of the same shapes with random weights."""
     try:
-        bundle = find_bundle(name)
+        bundle = choose_bundle(name, weights).bundle
         for part in (bundle.card.audio, bundle.card.visual):
             if part.external:
                 encoder_file(part.network, weights)
@@ -108,14 +117,10 @@ def _row_request(request: TableRequest, model: _Model, recipe: str, streams: int
     )
 
 
-def _profile_rows(requests: list[RowRequest]) -> list[dict[str, Any]]:
-    """Time engines one after another. The reference is measured beside each of them and gets one row: that of the first engine."""
-    rows: list[dict[str, Any]] = []
-    for request in requests:
-        found = _rows(request)
-        known = [row for row in rows if row["engine"] == "torch"]
-        rows += [row for row in found if row["engine"] != "torch" or not known]
-    return rows
+def _new_rows(rows: Sequence[dict[str, Any]], request: RowRequest) -> list[dict[str, Any]]:
+    """Time one engine. The reference, measured beside each of them, has one row: that of the first engine, which *rows* then holds."""
+    known = any(row["engine"] == "torch" for row in rows)
+    return [row for row in _rows(request) if row["engine"] != "torch" or not known]
 
 
 def _rows(request: RowRequest) -> list[dict[str, Any]]:

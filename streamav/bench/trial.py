@@ -11,6 +11,7 @@ import resource
 import threading
 import time
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -202,10 +203,10 @@ def run_trial(request: TrialRequest) -> Trial:
 
 def _application(request: TrialRequest) -> Application:
     from streamav import app
-    from streamav.bundle import find_bundle
+    from streamav.bundle import choose_bundle
 
     settings = _settings(request)
-    play = _player(request, find_bundle(request.model).card)
+    play = _player(request, choose_bundle(request.model, Path(request.weights_dir) if request.weights_dir else None).bundle.card)
     sources = {
         one.id: CameraLike(play, name=one.id, phase_s=0.0 if request.together else number * GOLDEN % 1.0)
         for number, one in enumerate(settings.each_source())

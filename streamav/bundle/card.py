@@ -89,6 +89,10 @@ class EvidenceCard(_Part):
     """Weight of the localizer's own logits, class minus background, for the labels that it was trained on."""
     probes: tuple[ClassName, ...] = ()
     """Names of the picture classes that the bundle adds to ImageNet's, such as face."""
+    own: tuple[Slug, ...] = ()
+    """Labels that were learned from a user's own clips, by the rows of `own.weight`. They take no probability from the others."""
+    replaced: tuple[ClassEntry, ...] = ()
+    """What own labels of the same slug took the place of. It competes with the other labels as before, so that their scores stay."""
 
 
 class AudioCard(_Part):
@@ -191,7 +195,7 @@ class ModelCard(_Part):
     version: Annotated[str, Field(min_length=1, max_length=64)]
     profile: Literal["starter", "edge", "paper", "custom"]
     classes: Annotated[tuple[ClassEntry, ...], Field(min_length=1, max_length=MAX_CLASSES)]
-    """C foreground classes in class_id order; background is index C and is not listed."""
+    """C foreground classes in class_id order; background, index C, is not listed. Own labels that the network does not know are last."""
     audio: AudioCard
     visual: VisualCard
     localizer: LocalizerCard
@@ -220,15 +224,17 @@ class ModelCard(_Part):
 
     @model_validator(mode="after")
     def _check(self) -> ModelCard:
-        unknown = sorted(set(self.detection.classes) - {entry.slug for entry in self.classes})
-        if unknown:
-            msg = f"detection.classes names classes that the model does not have: {', '.join(unknown)}"
-            raise ValueError(msg)
+        own = () if self.evidence is None else self.evidence.own
+        for where, names in (("detection.classes", self.detection.classes), ("evidence.own", own)):
+            unknown = sorted(set(names) - {entry.slug for entry in self.classes})
+            if unknown:
+                msg = f"{where} names classes that the model does not have: {', '.join(unknown)}"
+                raise ValueError(msg)
         wanted: dict[str, int] = {
             "audio_size": self.audio.size,
             "visual_size": self.visual.size,
             "grid": self.visual.grid,
-            "classes": len(self.classes),
+            "classes": len(self.classes) - len(self._beyond_network(own)),
         }
         for key, value in wanted.items():
             got = self.localizer.options.get(key, value)
@@ -236,6 +242,14 @@ class ModelCard(_Part):
                 msg = f"localizer.options.{key} must agree with the rest of the card ({value}), got {got!r}"
                 raise ValueError(msg)
         return self
+
+    def _beyond_network(self, own: tuple[str, ...]) -> tuple[ClassEntry, ...]:
+        """Return the last classes that the localizer was not trained for: own labels beyond its options' number of classes."""
+        count = self.localizer.options.get("classes")
+        if not isinstance(count, int) or not 0 < count < len(self.classes):
+            return ()
+        beyond = self.classes[count:]
+        return beyond if all(entry.slug in own for entry in beyond) else ()
 
     @property
     def background(self) -> int:

@@ -21,7 +21,7 @@ from streamav.redaction import redact
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["COMMANDS", "Command", "main"]
+__all__ = ["COMMANDS", "Command", "loaded", "main"]
 
 INTERRUPTED: Final = 130
 """Exit status after Ctrl-C: 128 + SIGINT, as in shells."""
@@ -47,11 +47,13 @@ COMMANDS: Final[dict[str, Command]] = {
     "subscribe": Command("streamav.cli.subscribe", "subscribe", "Print the events that an MQTT broker delivers."),
     "events": Command("streamav.cli.events", "events", "Ask the journal what happened."),
     "explain": Command("streamav.cli.explain", "explain", "Say why a second did or did not become an event."),
+    "changes": Command("streamav.cli.changes", "changes", "Show what MQTT commands and the HTTP API have changed, or take it back."),
     "mqtt": Command("streamav.cli.mqtt", "app", "Clear what an MQTT broker keeps; print the schema of events."),
     "devices": Command("streamav.cli.devices", "devices", "List cameras and microphones."),
     "sync-check": Command("streamav.cli.sync_check", "sync_check", "Measure by how much sound is late against the picture."),
     "doctor": Command("streamav.cli.doctor", "doctor", "Check whether a run would work, and say what to do."),
-    "config": Command("streamav.cli.config", "app", "Check a configuration file."),
+    "support-bundle": Command("streamav.cli.support_bundle", "support_bundle", "Write a file for people who help, without secrets."),
+    "config": Command("streamav.cli.config", "app", "Check a configuration file; list all settings."),
     "models": Command("streamav.cli.models", "app", "List, describe, check, fetch, import and copy models."),
     "labels": Command("streamav.cli.labels", "app", "List, search and test labels by definition."),
     "engines": Command("streamav.cli.engines", "app", "Build, list, verify and clear engines."),
@@ -61,6 +63,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "study": Command("streamav.cli.study", "study", "Train and compare VSCG, its variants and other networks."),
     "eval": Command("streamav.cli.evaluate", "evaluate", "Compute the accuracy of a model on clips and on streams."),
     "recordings": Command("streamav.cli.recordings", "recordings", "Run a model over labelled recordings and score it."),
+    "compare": Command("streamav.cli.compare", "compare_models", "Say whether one model is better than another one."),
+    "ave": Command("streamav.cli.ave", "app", "Check a copy of AVE, the data set of the paper."),
     "tune": Command("streamav.cli.tune", "tune", "Set thresholds for a limit of false alarms per hour."),
     "extract": Command("streamav.cli.extract", "extract", "Compute features from media files."),
 }
@@ -77,14 +81,25 @@ def _add(program: typer.Typer, name: str, place: Command) -> None:
             from streamav.config_loading import check_environment
 
             check_environment(os.environ)
-        found = getattr(importlib.import_module(place.module), place.attribute)
-        if not isinstance(found, typer.Typer):
-            single = typer.Typer(add_completion=False, rich_markup_mode=None)  # help may hold brackets
-            single.command(name)(found)
-            found = single
-        code = typer.main.get_command(found).main(args=list(context.args), prog_name=f"streamav {name}", standalone_mode=False)
+        code = loaded(name, place).main(args=list(context.args), prog_name=f"streamav {name}", standalone_mode=False)
         if isinstance(code, int):
             raise typer.Exit(code)
+
+
+def loaded(name: str, place: Command) -> Any:  # noqa: ANN401 - a class of typer whose name differs between versions
+    """Load the code of a command and return the command as typer runs it: a single command, or a group with `commands`.
+
+    Args:
+        name: its name.
+        place: where its code is.
+    """
+    found = getattr(importlib.import_module(place.module), place.attribute)
+    if not isinstance(found, typer.Typer):
+        single = typer.Typer(add_completion=False)
+        single.command(name)(found)
+        found = single
+    found.rich_markup_mode = None  # plain help, the same for all commands: its text may hold brackets, which markup would swallow
+    return typer.main.get_command(found)
 
 
 def _version(value: bool) -> None:
@@ -105,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = typer.main.get_command(_program()).main(args=given, prog_name="streamav", standalone_mode=False)
     except StreamavError as exc:
-        sys.stderr.write(f"streamav: {redact(str(exc))}\n")
+        _say(redact(str(exc)))
         return exc.exit_code
     except typer.Abort:
         sys.stderr.write("Aborted!\n")
@@ -119,6 +134,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _refuse(exc)
     return code if isinstance(code, int) else 0
+
+
+def _say(error: str) -> None:
+    """Print an error on standard error: as a line of the log where the log is JSON, else as text."""
+    import logging
+
+    from streamav.cli.logs import JsonFormatter
+
+    if any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers):
+        logging.getLogger("streamav").error("%s", error)
+    else:
+        sys.stderr.write(f"streamav: {error}\n")
 
 
 def _refuse(error: Any) -> int:  # noqa: ANN401 - a class of typer whose name differs between versions

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamav.cli.progress import progress
 from streamav.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -45,7 +46,12 @@ MOST_STREAMS = 256
 
 def bench(
     profile: Annotated[
-        str, typer.Option("--profile", help="Models to measure, separated by commas: starter, edge, paper, or folders of bundles.")
+        str,
+        typer.Option(
+            "--profile",
+            help="Models to measure, separated by commas: starter, edge, paper, folders of bundles, or auto as in streamav run. The "
+            "default is not auto, so that figures of several machines are of one model.",
+        ),
     ] = "starter",
     engine: Annotated[
         str | None,
@@ -109,7 +115,9 @@ def bench(
         _print_search(asked, first, as_json=as_json)
         return
     if source is not None:
-        _print_run(_whole_run(source, profile, engine, weights, (count, duration)), as_json=as_json)
+        with progress(f"up to {duration:.0f} s of media"):
+            measured = _whole_run(source, profile, engine, weights, (count, duration))
+        _print_run(measured, as_json=as_json)
         return
     batches = [_batch(text) for text in batch.split(",")]
     named = None if engine is None else [_recipe(text.strip()) for text in engine.split(",")]
@@ -125,7 +133,8 @@ def bench(
         weights=weights,
     )
     began = time.monotonic()
-    rows = table_rows(wanted)
+    with progress("measurements") as show:
+        rows = table_rows(wanted, show)
     took = round(time.monotonic() - began, 1)
     if as_json:
         typer.echo(json.dumps({"rows": rows, "threads": count, "machine": _machine(), "seconds": took}))
@@ -153,28 +162,29 @@ _STREAM_COLUMNS = {
 
 
 def _print_search(asked: TrialRequest, first: int, *, as_json: bool) -> None:
-    """Search for the number of streams; print every trial when it ends, and the result."""
+    """Search for the number of streams; print at once what is measured, then every trial when it ends, and the result."""
     from streamav.bench.streams import search
 
-    shown = 0
+    if not as_json:
+        typer.echo(
+            f"{_machine()}, {asked.threads} threads, model {asked.model}; each trial takes {asked.media_s:.0f} s and some for its start"
+        )
+        typer.echo("".join(f"{title:>14}" for title in _STREAM_COLUMNS.values()))
 
     def told(trial: Trial) -> None:
-        nonlocal shown
         if not as_json:
-            if not shown:
-                typer.echo(f"{_machine()}, {trial.threads} threads, model {asked.model}, engine {trial.engine}")
-                typer.echo("".join(f"{title:>14}" for title in _STREAM_COLUMNS.values()))
             typer.echo("".join(f"{_cell(getattr(trial, key)):>14}" for key in _STREAM_COLUMNS))
-        shown += 1
 
-    found = search(asked, first, told)
+    with progress("trials") as show:
+        found = search(asked, first, told, lambda streams: show(0, None, f"{streams} streams for {asked.media_s:.0f} s"))
     if as_json:
         typer.echo(json.dumps({"streams": asdict(found), "request": asdict(asked), "machine": _machine()}))
         return
     slope = found.memory_per_stream_mb
     typer.echo(
-        f"carries {'at least ' if found.open_ended else ''}{found.most} streams (no segment dropped, none thinned, p95 under 1 s)"
-        + ("" if slope is None else f"; {slope:.1f} MB for each additional stream")
+        f"carries {'at least ' if found.open_ended else ''}{found.most} streams on {found.trials[-1].engine} "
+        "(no segment dropped, none thinned, "
+        "p95 under 1 s)" + ("" if slope is None else f"; {slope:.1f} MB for each additional stream")
     )
 
 

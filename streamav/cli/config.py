@@ -46,6 +46,14 @@ def check(
         typer.echo(json.dumps(_shown(settings.model_dump(mode="json")), indent=1, ensure_ascii=False))
 
 
+@app.command()
+def reference() -> None:
+    """Print every setting with its values, default and meaning, as Markdown."""
+    from streamav.cli.reference import settings_reference
+
+    typer.echo(settings_reference(), nl=False)
+
+
 def _shown(value: object, name: str = "") -> object:
     """Return a value, or a tree of values, without secrets; addresses may contain passwords."""
     if isinstance(value, dict):

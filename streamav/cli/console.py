@@ -6,55 +6,69 @@ It is one sink among others and does not influence the run.
 from __future__ import annotations
 
 import logging
+import os
 import sys
-import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 from rich.text import Text
 
+from streamav.cli.logs import JournalFormatter, JsonFormatter, JsonLines, chosen_form, report_crashes
 from streamav.cli.place import words_of_place
-from streamav.redaction import redact
+from streamav.redaction import RedactingFormatter, redact
 from streamav.types import EventPhase
 
 if TYPE_CHECKING:
+    from streamav.output_settings import LogForm
     from streamav.types import Event, FinalScores, SourceState, Telemetry
 
 __all__ = ["ConsoleSink", "set_up_logging"]
 
+_WIDE = 10_000
+"""Width of the console of a JSON log: a line is not broken."""
+_ALWAYS_TOLD = ("streamav.engines.making", "streamav.events")
+"""Loggers whose lines always appear: events, and the making of an engine, which is slow at the first start."""
 _STYLES = {EventPhase.NEW: "bold green", EventPhase.UPDATE: "dim", EventPhase.END: "bold"}
 
 
-def set_up_logging(*, verbose: bool) -> Console:
-    """Send log lines to standard error, from WARNING on, with *verbose* our own from INFO on; return their console."""
-    console = Console(stderr=True, soft_wrap=True)
-    handler: logging.Handler
-    if console.is_terminal:
+def set_up_logging(*, verbose: bool, form: LogForm = "auto") -> Console:
+    """Send log lines to standard error, from WARNING on, with *verbose* our own from INFO on; return their console.
+
+    Args:
+        verbose: True for more lines.
+        form: how a line is written; with "json" also what is printed to the console becomes lines of the log.
+    """
+    form = chosen_form(form, os.environ, sys.stderr)
+    console = (
+        Console(file=cast("TextIO", JsonLines(sys.stderr)), width=_WIDE, color_system=None) if form == "json" else Console(stderr=True)
+    )
+    console.soft_wrap = True
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if form == "json":
+        handler.setFormatter(JsonFormatter())
+        report_crashes()
+    elif form == "journal":
+        handler.setFormatter(JournalFormatter("%(message)s"))
+    elif console.is_terminal:
         handler = RichHandler(console=console, show_path=False, markup=False, rich_tracebacks=False, log_time_format=_utc)
-        handler.setFormatter(_Redacting("%(message)s"))
+        handler.setFormatter(RedactingFormatter("%(message)s"))
     else:  # a file or a pipe: one line for each record, however long
-        handler = logging.StreamHandler(sys.stderr)
-        formatter = _Redacting("%(asctime)sZ %(levelname)-8s %(message)s", datefmt="%H:%M:%S")
-        formatter.converter = time.gmtime
-        handler.setFormatter(formatter)
+        handler.setFormatter(RedactingFormatter("%(asctime)sZ %(levelname)-8s %(message)s", datefmt="%H:%M:%S"))
+    level = logging.INFO if verbose else logging.WARNING
+    handler.addFilter(lambda record: record.levelno >= level or not record.name.startswith("streamav") or record.name in _ALWAYS_TOLD)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("streamav").setLevel(logging.INFO if verbose else logging.WARNING)
+    logging.getLogger("streamav").setLevel(level)
+    for name in _ALWAYS_TOLD:
+        logging.getLogger(name).setLevel(logging.INFO)
     return console
 
 
 def _utc(time: datetime) -> Text:
     """Return the time of a record in UTC, as the lines about events have it."""
     return Text(time.astimezone(UTC).strftime("%H:%M:%SZ"))
-
-
-class _Redacting(logging.Formatter):
-    """Removes secrets from every line of the log, also from lines of libraries."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
 
 
 class ConsoleSink:

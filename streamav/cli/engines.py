@@ -14,11 +14,12 @@ import typer
 
 from streamav.cli.console import set_up_logging
 from streamav.cli.model_options import PrecisionOption, WeightsOption
+from streamav.cli.progress import progress
 from streamav.config import EngineChoice
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:
-    from streamav.engines.cache import Entry
+    from streamav.engines.cache import EngineCache, Entry
     from streamav.engines.upkeep import EngineInfo
 
 __all__ = ["app"]
@@ -44,6 +45,7 @@ def build(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build again even if the engine exists; --calibration does this too.")] = False,
     cache: Annotated[Path | None, typer.Option("--cache", help="Folder of built engines; default: the user's cache.")] = None,
+    as_json: _Json = False,
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True, help="Exit when standard input is closed.")] = False,
 ) -> None:
     """Build the engine of a model now, so that no run waits for it.
@@ -62,16 +64,20 @@ def build(
     set_up_logging(verbose=True)
     bundle, kept = choose_bundle(model, weights).bundle, EngineCache(cache)
     settings = ModelSettings(name=model, engine=engine, precision=precision, weights_dir=weights)
-    if calibration:
-        from streamav.training.clips.calibration import recorded_material
+    with progress("building", _built_before_s(kept, engine)):
+        if calibration:
+            from streamav.training.clips.calibration import recorded_material
 
-        rebuild(bundle, settings, kept, recorded_material(calibration, bundle.card))
-    elif force:
-        rebuild(bundle, settings, kept)
-    opened = open_engine(bundle, settings, kept)
+            rebuild(bundle, settings, kept, recorded_material(calibration, bundle.card))
+        elif force:
+            rebuild(bundle, settings, kept)
+        opened = open_engine(bundle, settings, kept)
     if engine == "auto" and opened.name.startswith("torch"):
         msg = f"no engine could be built for model {model}, so plain torch would run it; the reasons are printed above"
         raise EngineError(msg)
+    if as_json:
+        typer.echo(json.dumps({"model": model, "engine": opened.name, "folder": str(kept.folder)}))
+        return
     typer.echo(f"{opened.name} is ready for model {model}")
 
 
@@ -142,13 +148,23 @@ def verify(as_json: _Json = False) -> None:
 def clear(
     stale: Annotated[bool, typer.Option("--stale", help="Remove only engines that this version would not use on this machine.")] = False,
     model: Annotated[str | None, typer.Option("--model", help="Remove only the engines of this model.")] = None,
+    as_json: _Json = False,
 ) -> None:
     """Remove engines; a run builds them again when it needs them."""
     from streamav.engines import EngineCache
     from streamav.engines.upkeep import clear as remove
 
     set_up_logging(verbose=False)
-    typer.echo(f"removed {remove(EngineCache(), stale=stale, model=model)} engines")
+    removed = remove(EngineCache(), stale=stale, model=model)
+    typer.echo(json.dumps({"removed": removed}) if as_json else f"removed {removed} engines")
+
+
+def _built_before_s(cache: EngineCache, engine: str) -> float | None:
+    """Return how long the slowest earlier build of such an engine took (s); None where there is none."""
+    from streamav.engines.upkeep import describe
+
+    earlier = (describe(entry) for entry in cache.entries())
+    return max((one.build_s for one in earlier if engine in {"auto", one.recipe.partition("-")[0]}), default=None)
 
 
 def _print_engine(info: EngineInfo) -> None:

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from streamav.cli.predicting import check_predictions_file, of_features
 from streamav.errors import SettingsError
+from streamav.evaluation.predictions import write_predictions
+from streamav.view.markdown_page import write_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +51,10 @@ def evaluate(
     ] = 6.0,
     baselines: Annotated[bool, typer.Option(help="Also score two baselines: the last label repeated, and the offline oracle.")] = True,
     out: Annotated[Path | None, typer.Option("--out", help="New folder for report.md, report.json and the streams.")] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option("--predictions", help="Also write the answer for every segment of the clips, with the truth: .npz or .csv."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Compute the accuracy of a model on features: on clips as in the paper, and on streams."""
@@ -63,12 +70,15 @@ def evaluate(
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         msg = f"--out must be a new or empty folder, got {out}; name another folder"
         raise SettingsError(msg)
+    check_predictions_file(predictions)
     bundle = find_bundle(model)
     folder = open_ave(data, AveOptions(check=False))
     network = localizer_of(bundle, folder)
     command = "streamav " + shlex.join(sys.argv[1:])
     figures: Figures = {"model": bundle.card.name, "sha256": bundle.sha256, "data": str(data), "split": split, "command": command}
     manifests: list[Manifest] = []
+    if predictions is not None:
+        write_predictions(predictions, of_features(bundle, folder, split))
     if protocol in {"clips", "both"}:
         figures["clips"] = clip_figures(network, folder, split)
     if protocol in {"stream", "both"}:
@@ -86,6 +96,7 @@ def _write(out: Path, figures: Figures, lines: list[str], manifests: Sequence[Ma
     """Write the report as Markdown and JSON, and the streams, which can then be scored again."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_beside(out / "report.md")
     (out / "report.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     for one in manifests:
         (out / f"streams-{one.split}-{one.seed}.json").write_text(one.to_json(), encoding="utf-8")

@@ -8,11 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,11 +19,10 @@ import typer
 from streamav.cli.span_formats import FORMATS, FoundEvent
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
-from streamav.journal import History, journal_path
+from streamav.journal import EventQuery, History, journal_path, read_time
 
-__all__ = ["events", "read_time"]
+__all__ = ["events"]
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _COLUMNS = ("id", "source", "label", "start_time", "end_time", "duration_s", "top_score", "confirmed", "end_reason", "media_start_s")
 
 
@@ -58,30 +55,11 @@ def events(
     if path.exists():
         try:
             with History(path) as history:
-                found = history.events(begin or 0.0, end, source, label)
+                found = history.find(EventQuery(since=begin or 0.0, until=end, source=source, label=label))
         except (sqlite3.Error, OSError) as exc:
             msg = f"the journal {path} cannot be read: {exc}"
             raise SettingsError(msg) from None
     typer.echo(_FORMS["json" if raw else form](found), nl=False)
-
-
-def read_time(option: str, text: str | None, now_s: float) -> float | None:
-    """Return a time as seconds since 1970, from ISO 8601 (local without a zone), seconds, or an age; None for None.
-
-    Raises:
-        SettingsError: when it is none of these.
-    """
-    if text is None:
-        return None
-    if age := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
-        return now_s - float(age[1]) * _UNITS[age[2]]
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError):
-        msg = f"{option} must be a time like 2026-09-14T10:00Z, seconds since 1970, or an age like 90m, 2h or 7d, got {text!r}"
-        raise SettingsError(msg) from None
 
 
 def _json(found: Sequence[dict[str, Any]]) -> str:

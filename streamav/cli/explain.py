@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamav.cli.console import set_up_logging
-from streamav.cli.events import read_time
 from streamav.cli.run import settings_of
+from streamav.config import ClipSettings, HttpSettings, ViewSettings
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
-from streamav.journal import History, journal_path
+from streamav.journal import History, Surroundings, explain_moment, journal_path, read_time
 from streamav.journal import explain as why
-from streamav.thresholds import LONGEST
+from streamav.journal.inquiry import AROUND_S
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamav.bundle import Bundle
     from streamav.config import Settings
+    from streamav.tracker import LabelOptions
     from streamav.types import Event, FinalScores, SourceState, Telemetry
 
 __all__ = ["explain"]
@@ -32,8 +36,6 @@ __all__ = ["explain"]
 MOST_SHOWN = 5
 """Labels in the text output, those with the highest scores."""
 _NS = 1_000_000_000
-_AROUND_S = 2 * LONGEST
-"""Seconds of scores on each side of a second that can decide about it: an event may need that many segments and hold that long a pause."""
 
 
 def explain(
@@ -49,7 +51,8 @@ def explain(
 ) -> None:
     """Say why a second did or did not become an event: scores of both heads, agreement, thresholds, and the rule that decided.
 
-    With the journal, the thresholds are those of the settings now, which may differ from those of the run.
+    With the journal, thresholds and rules are those of the settings now, with the changes that runs have kept (streamav changes);
+    they may differ from those of the run. With a file, they are those of the settings, and every schedule holds.
 
     Exit status: 0 done, 2 settings, 3 the file cannot be read, 4 model, 6 engine.
     """
@@ -77,49 +80,55 @@ async def _run(settings: Settings, at_s: float) -> dict[str, object]:
     """Run the file up to the last second that can matter."""
     from streamav import app
 
-    one = settings.source.model_copy(update={"duration_s": at_s + _AROUND_S})
-    alone = settings.model_copy(update={"source": one, "sources": (), "mqtt": None, "jsonl": None})
+    one = settings.source.model_copy(update={"duration_s": at_s + AROUND_S})
+    nothing = {"mqtt": None, "jsonl": None, "view": ViewSettings(), "http": HttpSettings(), "clips": ClipSettings()}
+    alone = settings.model_copy(update={"source": one, "sources": (), **nothing})
     collector = _Collector()
     application = app.build(alone, [collector])
     await app.run(application)
     card = application.bundle.card
-    thresholds = {label.label: label.thresholds for label in app.label_options(card, alone.detection)}
-    found = why(collector.finals, round(at_s * _NS), thresholds, [slug for slug in card.slugs if slug not in thresholds])
+    labels = application.controls.plan(one.id).labels
+    disabled = tuple(slug for slug in card.slugs if slug not in {label.label for label in labels})
+    around = Surroundings(grid=(card.visual.grid, card.visual.grid), timed=False, disabled=disabled)
+    found = why(collector.finals, round(at_s * _NS), labels, around)
     return {**found, "source": one.uri or "scene", "model": card.name, "events": collector.about(at_s)}
 
 
 def _of_journal(settings: Settings, at: str, name: str | None) -> dict[str, object]:
-    from streamav import app
     from streamav.bundle import choose_bundle
 
     path = journal_path(settings.state_dir)
     at_s = read_time("--at", at, time.time()) or 0.0
+    bundle = choose_bundle(settings.model.name, settings.model.weights_dir).bundle
     try:
         with History(path) as history:
             sources = history.sources()
             if name is None and len(sources) != 1:
                 msg = f"--id must name one of the sources in the journal ({', '.join(sources) or 'it is empty'}), got none"
                 raise SettingsError(msg)
-            scores = history.scores(name or sources[0], at_s - _AROUND_S, at_s + _AROUND_S)
-            events = history.events(at_s - 86_400.0, at_s + 1.0, name or sources[0])
+            source = name or sources[0]
+            found = explain_moment(
+                history, source, at_s, lambda names: _labels_of(settings, bundle, source, names), bundle.card.visual.grid
+            )
     except (sqlite3.Error, OSError) as exc:
         msg = f"the journal {path} cannot be read: {exc}"
         raise SettingsError(msg) from None
-    card = choose_bundle(settings.model.name, settings.model.weights_dir).bundle.card
-    thresholds = {label.label: label.thresholds for label in app.label_options(card, settings.detection)}
-    scores = [one for one in scores if one.labels.keys() <= thresholds.keys()]
-    epoch_ns = next((one.epoch_ns for one in scores if 0 <= at_s * _NS - one.epoch_ns - one.start_ns < _NS), 0)
-    found = why([one for one in scores if one.epoch_ns == epoch_ns], round(at_s * _NS) - epoch_ns, thresholds)
-    covering = [one for one in events if _covers(one, one["start_ts"], at_s)]
-    return {**found, "source": name or sources[0], "model": card.name, "events": [_outline(one) for one in covering]}
+    return {**found, "model": bundle.card.name}
 
 
-def _covers(event: dict[str, Any], start: Any, at_s: float) -> bool:  # noqa: ANN401 - a number of the message
-    return bool(start <= at_s < start + event["duration_s"])
+def _labels_of(settings: Settings, bundle: Bundle, source: str, names: Sequence[str]) -> tuple[LabelOptions, ...]:
+    """Return how the labels of stored scores become events now: by the settings of the source, and by its kept changes.
 
+    Raises:
+        SettingsError: when the settings and the model do not know a label.
+    """
+    from streamav import app
+    from streamav.labels import LabelTable
 
-def _outline(event: dict[str, Any]) -> dict[str, object]:
-    return {key: event[key] for key in ("id", "label", "media_start_s", "duration_s", "top_score", "confirmed", "end_reason")}
+    table = LabelTable(bundle, settings.labels)
+    controls = app.source_controls(settings, table, bundle.card, keep=True)
+    detection = controls.plan(source if source in controls.sources else controls.sources[0]).detection
+    return app.label_options(bundle.card, detection, table.choose(names))
 
 
 class _Collector:
@@ -169,8 +178,10 @@ class _Collector:
 def _text(found: dict[str, Any]) -> str:
     lines = [f"second {found['at_s']:g} of {found['source']}: {'an event' if found['event'] else 'no event'}", found["why"]]
     if found["labels"]:
+        x, y = found["place"] or (None, None)
         lines.append(
             f"is-event score {found['is_event_score']:.2f}, agreement {found['av_similarity']:.2f}, background {found['background']:.2f}"
+            + ("" if x is None else f", place ({x:.2f}, {y:.2f})")
         )
     lines += [_row(one) for one in found["labels"][:MOST_SHOWN]]
     return "\n".join(lines)

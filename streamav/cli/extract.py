@@ -5,20 +5,22 @@ It reads options and shows progress; `streamav.training.clips.ave_media` (AVE's 
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamav.cli.model_options import WeightsOption
+from streamav.cli.model_options import FeaturesModelOption, WeightsOption
+from streamav.cli.progress import progress
 from streamav.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from streamav.bundle import Bundle
     from streamav.config import ModelSettings
+    from streamav.training.clips.ave_media import Extraction
     from streamav.training.clips.encode import MediaWorker
     from streamav.training.clips.features import ClipExtraction
     from streamav.training.clips.rows import ClipOptions
@@ -38,7 +40,7 @@ def extract(
     annotations: Annotated[
         Path | None, typer.Option("--annotations", help="AVE's Annotations.txt: category&video id&quality&start&end.")
     ] = None,
-    model: Annotated[str, typer.Option("--model", help="Model whose encoders compute the features.")] = "starter",
+    model: FeaturesModelOption = "starter",
     weights: WeightsOption = None,
     threads: Annotated[
         int | None, typer.Option(min=1, max=256, help="Number of threads of the CPU engine; with --ray, of each actor.")
@@ -52,13 +54,14 @@ def extract(
         str | None, typer.Option("--ray", help="Work in parallel with Ray Data: local, auto, or HOST:PORT of a cluster.")
     ] = None,
     skip: Annotated[bool, typer.Option("--skip", help="Exit with status 0 even if some clips cannot be read.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Compute features from media files with a model's encoders.
 
     Give a table of your own clips (--labels) or AVE's annotations (--annotations). When a clip cannot be read, all others are
     still extracted, and the exit status is 7.
     """
-    from streamav.bundle import find_bundle
+    from streamav.bundle import choose_bundle
     from streamav.config import ModelSettings
 
     if labels is None and annotations is None and (media / "labels.csv").is_file():
@@ -66,17 +69,24 @@ def extract(
     if (labels is None) == (annotations is None):
         msg = "give exactly one of --labels (own clips; default: MEDIA/labels.csv if it exists) and --annotations (AVE's annotations)"
         raise SettingsError(msg)
-    bundle = find_bundle(model)
+    bundle = choose_bundle(model, weights).bundle
     settings = ModelSettings(name=model, weights_dir=weights, threads=threads)
     if labels is not None:
         from streamav.training.clips.rows import ClipOptions
 
         options = ClipOptions(stride=stride, seed=seed, dtype="float32" if float32 else "float16")
         found = extract_own_clips(media, labels, out, (bundle, settings), options, ray=ray, skip=skip)
+        if as_json:
+            typer.echo(json.dumps({"out": str(out), "files": found.files, "rows": found.rows, "failed": found.failed}))
+            return
         rows = ", ".join(f"{count} {split}" for split, count in found.rows.items())
         typer.echo(f"{found.files} files in {out}: {rows} rows; {len(found.failed)} could not be read")
     elif annotations is not None:
-        _extract_ave(media, annotations, out, (bundle, settings), ray=ray, skip=skip)
+        result = _extract_ave(media, annotations, out, (bundle, settings), ray=ray)
+        told = {"out": str(out), "clips": result.done, "failed": {str(row): reason for row, reason in result.failed.items()}}
+        typer.echo(json.dumps(told) if as_json else f"{result.done} clips in {out}, {len(result.failed)} could not be read")
+        if result.failed and not skip:
+            _refuse(len(result.failed))
 
 
 def extract_own_clips(
@@ -93,7 +103,7 @@ def extract_own_clips(
 
     table = read_clip_table(labels, media)
     lengths = {clip.file: media_seconds(media / clip.file) or 1.0 for clip in table.clips}
-    with _bar("seconds of media") as show:
+    with progress("seconds of media") as show:
         done: list[str] = []
 
         def tell(file: str, inside: int = 0) -> None:
@@ -112,17 +122,16 @@ def extract_own_clips(
     return found
 
 
-def _extract_ave(media: Path, annotations: Path, out: Path, model: tuple[Bundle, ModelSettings], *, ray: str | None, skip: bool) -> None:
+def _extract_ave(media: Path, annotations: Path, out: Path, model: tuple[Bundle, ModelSettings], *, ray: str | None) -> Extraction:
+    """Extract features of AVE's clips, show the progress, and name what cannot be read."""
     from streamav.training.clips.ave_media import extract_folder
 
-    with _bar("clips") as show:
+    with progress("clips") as show:
         worker = _worker(model, ray, None)
-        result = extract_folder(media, annotations, out, *model, lambda done, total: show(done, total, ""), worker)
+        result = extract_folder(media, annotations, out, *model, show, worker)
     for row, reason in sorted(result.failed.items()):
         typer.echo(f"row {row}: {reason}", err=True)
-    typer.echo(f"{result.done} clips in {out}, {len(result.failed)} could not be read")
-    if result.failed and not skip:
-        _refuse(len(result.failed))
+    return result
 
 
 def _refuse(failed: int) -> None:
@@ -140,22 +149,3 @@ def _worker(model: tuple[Bundle, ModelSettings], ray: str | None, tick: Callable
     from streamav.training.clips.ray_extraction import RayWorker
 
     return RayWorker(model=model_name(model[0]), settings=model[1], address=ray)
-
-
-@contextmanager
-def _bar(unit: str) -> Iterator[Callable[[float, float, str], None]]:
-    """Show a progress bar with the time left on standard error; yield its update: a callable that takes done, total and a note."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn(unit),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(unit, total=None, note="")
-        yield lambda done, total, note: bars.update(task, completed=round(done), total=round(total), note=note)

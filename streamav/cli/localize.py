@@ -20,12 +20,14 @@ from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSe
 from streamav.errors import CaptureError, DataError, SettingsError
 from streamav.files import write_whole
 from streamav.types import SEGMENT_NS, EventPhase
+from streamav.view.player import EMBED_MB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.progress import Progress, TaskID
 
+    from streamav.cli.localize_report import Reports
     from streamav.protocols import Engine
     from streamav.types import Event, FinalScores, SourceState, Telemetry
 
@@ -46,14 +48,16 @@ class _Recording:
 class _Collector:
     """A sink that keeps the confirmed events of one file and moves the progress bar."""
 
-    def __init__(self, recording: _Recording, progress: Progress, task: TaskID) -> None:
-        self._recording, self._progress, self._task = recording, progress, task
+    def __init__(self, recording: _Recording, progress: Progress, task: TaskID, reports: Reports | None) -> None:
+        self._recording, self._progress, self._task, self._reports = recording, progress, task, reports
 
     async def start(self) -> None:
         """Do nothing."""
 
     def event(self, event: Event, latency_s: float) -> None:  # noqa: ARG002 - the protocol requires it
         """Keep the event if it ended and was confirmed."""
+        if self._reports is not None:
+            self._reports.event(event)
         if event.phase is not EventPhase.END or not event.confirmed or event.end_ns is None:
             return
         place = event.location
@@ -102,6 +106,15 @@ def localize(
         Path | None,
         typer.Option("--out", help="Folder for one file per recording instead of printing; for --csv, --vtt, --audacity, --rttm."),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", help="Also write a report that a browser opens: timeline, spectrogram, pictures, player; several: an index."
+        ),
+    ] = None,
+    embed_mb: Annotated[
+        float, typer.Option("--embed-mb", min=0, help="Largest recording that is put into the report, MB; a larger one is linked.")
+    ] = EMBED_MB,
 ) -> None:
     """Find the events of recordings: what is heard and seen at once, from when to when, and where in the picture.
 
@@ -112,10 +125,13 @@ def localize(
         name for name, wanted in zip(("csv", "vtt", "audacity", "rttm"), (as_csv, as_vtt, as_audacity, as_rttm), strict=True) if wanted
     ]
     style = _style(chosen, as_json=as_json, out=out)
+    files = _files(paths)
+    reports = None if html is None else _reports(html, files, embed_mb)
     recordings = _run_all(
-        _files(paths),
+        files,
         ModelSettings(name=model, weights_dir=weights, engine=engine, precision=precision),
         DetectionSettings(latency_segments=latency),
+        reports,
     )
     if as_json:
         typer.echo(json.dumps(_tree(recordings, _name(model, weights)), indent=1))
@@ -161,7 +177,13 @@ def _files(paths: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _run_all(files: Sequence[str], model: ModelSettings, detection: DetectionSettings) -> list[_Recording]:
+def _reports(html: Path, files: Sequence[str], embed_mb: float) -> Reports:
+    from streamav.cli.localize_report import Reports
+
+    return Reports(html, files, embed_mb)
+
+
+def _run_all(files: Sequence[str], model: ModelSettings, detection: DetectionSettings, reports: Reports | None) -> list[_Recording]:
     """Run every file with one engine and show the progress on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -177,25 +199,41 @@ def _run_all(files: Sequence[str], model: ModelSettings, detection: DetectionSet
         for number, one in enumerate(recordings, 1):
             task = progress.add_task(f"{number} of {len(files)} {Path(one.file).name}", total=duration_s(one.file))
             source = SourceSettings(id="recording", uri=one.file, speed="max")
-            _run(one, Settings(source=source, model=model, detection=detection), engine, _Collector(one, progress, task))
+            _run(
+                one,
+                Settings(source=source, model=model, detection=detection),
+                engine,
+                _Collector(one, progress, task, reports=reports),
+                reports,
+            )
             progress.remove_task(task)
+    if reports is not None:
+        reports.close()
     return recordings
 
 
-def _run(recording: _Recording, settings: Settings, engine: Engine, sink: _Collector) -> None:
+def _run(recording: _Recording, settings: Settings, engine: Engine, sink: _Collector, reports: Reports | None) -> None:
     """Run one file; an error of the file is kept with it. Ctrl-C ends all files, not only this one."""
     from streamav import app
 
     asked: list[int] = []
     try:
-        summary = asyncio.run(app.run(app.build(settings, [sink], engine=engine), on_interrupt=asked.append))
+        application = app.build(settings, [sink], engine=engine, observer=None if reports is None else reports.watch)
+        summary = asyncio.run(app.run(application, on_interrupt=asked.append))
     except CaptureError as exc:
         recording.error = str(exc)
+        if reports is not None:
+            reports.failed(recording.file, str(exc))
         return
     if asked:
         raise KeyboardInterrupt
     recording.seconds = summary.media_s
     recording.events.sort(key=lambda event: (event.onset_s, event.offset_s, event.label))
+    if reports is not None:
+        from streamav.view.recording_page import ReportModel
+
+        card = application.bundle.card
+        reports.done(recording.file, recording.events, ReportModel(name=card.name, version=card.version, engine=engine.name))
 
 
 def _name(model: str, weights: Path | None) -> str:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.cli.model_info import info_lines
 from streamav.cli.model_options import WeightsOption
-from streamav.errors import ModelError
+from streamav.cli.progress import progress
+from streamav.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
     from streamav.bundle import Bundle, ModelCard
@@ -66,9 +68,7 @@ def info(name: Name, as_json: Json = False) -> None:
         tree = json.loads(bundle.card.to_json())
         _print_json({**tree, "path": str(bundle.path), "sha256": bundle.sha256, "missing": _missing(bundle.card)})
         return
-    _table(("", bundle.card.name), _facts(bundle))
-    if bundle.card.training_data:
-        _table(("trained on", "from", "licence", "note"), [(d.name, d.source, d.licence, d.note) for d in bundle.card.training_data])
+    _say("\n".join(info_lines(bundle, _missing(bundle.card))))
 
 
 @app.command()
@@ -116,7 +116,7 @@ def pull(
         raise ModelError(msg)
     done: list[dict[str, object]] = []
     for entry in entries:
-        path = _pull_one(entry, source, folder, quiet=as_json)
+        path = _pull_one(entry, source, folder)
         load_encoder(entry.network, path)
         done.append({"network": entry.network, "path": str(path), "bytes": path.stat().st_size, "licence": entry.licence})
     if as_json:
@@ -151,27 +151,61 @@ def import_checkpoint(
 
 
 @app.command()
-def export(name: Name, out: Out, force: Force = False) -> None:
-    """Copy the bundle of a model to a folder."""
+def export(
+    name: Name,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for a copy of the bundle.")] = None,
+    onnx: Annotated[
+        Path | None, typer.Option("--onnx", help="Folder for ONNX files that other programs run, with card and description.")
+    ] = None,
+    weights: WeightsOption = None,
+    force: Force = False,
+) -> None:
+    """Copy the bundle of a model to a folder, or write it as ONNX files for ONNX Runtime."""
     from streamav.bundle import find_bundle
     from streamav.bundle.store import copy_bundle
 
+    if (out is None) == (onnx is None):
+        msg = "export needs one of --out (a copy of the bundle) and --onnx (ONNX files), got " + ("none" if out is None else "both")
+        raise SettingsError(msg)
     bundle = find_bundle(name)
+    if onnx is not None:
+        _export_onnx(bundle, onnx, weights, force=force)
+        return
+    if out is None:
+        return
     copy = copy_bundle(bundle, out, replace=force)
     _say(f"{bundle.path} -> {copy.path}")
 
 
-def _pull_one(entry: PublicFile, source: str | None, folder: Path | None, *, quiet: bool) -> Path:
-    """Fetch one file with a progress bar on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+def _export_onnx(bundle: Bundle, folder: Path, weights: Path | None, *, force: bool) -> None:
+    """Write the ONNX files and say what each takes and returns.
 
+    Raises:
+        SettingsError: when the folder holds something else, or has no parent.
+    """
+    from streamav.export import export_model
+
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (force and (folder / "model.json").is_file()))):
+        msg = f"--onnx must be a new or empty folder, got {folder}; name another one, or add --force to replace an earlier export"
+        raise SettingsError(msg)
+    if not folder.absolute().parent.is_dir():
+        msg = f"--onnx must be in a folder that exists, got {folder}; make {folder.parent} first"
+        raise SettingsError(msg)
+    made = export_model(bundle, folder, weights)
+    _table(("file", "takes", "returns"), [(f"{one.name}.onnx", one.inputs, one.outputs) for one in made])
+    _say(f"{folder}: largest relative error against torch {max(one.error for one in made):.1e}; examples/onnx_runtime.py runs it")
+
+
+def _pull_one(entry: PublicFile, source: str | None, folder: Path | None) -> Path:
+    """Fetch one file and show the progress."""
     from streamav.bundle.pull import pull as fetch
 
-    columns = (TextColumn(entry.network), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
-        task = bar.add_task(entry.network, total=None)
-        return fetch(entry, source=source, folder=folder, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    with progress(entry.network) as show:
+
+        def told(done: int, total: int | None) -> None:
+            show(done, total, f"{done / 1e6:.1f} MB" + ("" if total is None else f" of {total / 1e6:.1f} MB"))
+
+        return fetch(entry, source=source, folder=folder, progress=told)
 
 
 def _check_networks(bundle: Bundle, folder: Path | None) -> list[str]:
@@ -198,31 +232,6 @@ def _missing(card: ModelCard, folder: Path | None = None) -> list[str]:
     from streamav.bundle.automatic import missing_encoders
 
     return missing_encoders(card, folder)
-
-
-def _facts(bundle: Bundle) -> list[tuple[object, ...]]:
-    card = bundle.card
-    detection, audio, visual = card.detection, card.audio, card.visual
-    return [
-        ("profile, version", f"{card.profile}, {card.version}"),
-        ("folder", bundle.path),
-        ("SHA-256 of weights", bundle.sha256),
-        ("audio", f"{audio.network}, A = {audio.size}{' (not in the bundle)' if audio.external else ''}"),
-        (
-            "visual",
-            f"{visual.network}, V = {visual.size}, {visual.grid} x {visual.grid}{' (not in the bundle)' if visual.external else ''}",
-        ),
-        ("pictures", f"{visual.picture[0]} x {visual.picture[1]}, {visual.frames_per_second} a second"),
-        (
-            "detection",
-            f"on {detection.on}, off {detection.off}, confirmed after {detection.min_segments} s, pauses up to {detection.gap_segments} s",
-        ),
-        ("latency", f"{detection.latency_segments} s"),
-        (f"{len(card.classes)} classes", ", ".join(card.slugs)),
-        ("figures", ", ".join(f"{key} {value:g}" for key, value in card.metrics.values.items()) or "none"),
-        ("measured by", card.metrics.command or "-"),
-        ("licence", card.licence_note),
-    ]
 
 
 def _words(value: object) -> list[str]:

@@ -5,6 +5,7 @@ It shows progress; `streamav.training.clips.plan` does the work.
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from streamav.cli.training_progress import outcome_tree, training_progress, watchers
 from streamav.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ class OwnClips:
     board: Path | None
     """Folder for TensorBoard files; None: write none."""
     command: str
+    as_json: bool
+    """Print the scores as JSON."""
 
 
 CLEARLY_BETTER = 0.1
@@ -71,7 +75,6 @@ def train_own_clips(asked: OwnClips) -> None:
         DataError: when the table or a clip is wrong.
         SettingsError: when a setting is wrong.
     """
-    from streamav.cli.training_progress import training_progress, watchers
     from streamav.training.clips.plan import calibrated, plan, train_clips, write_clip_bundle
     from streamav.training.data.folder import open_ave
     from streamav.training.experiments.report import write_report
@@ -106,7 +109,7 @@ def train_own_clips(asked: OwnClips) -> None:
     write_clip_bundle(asked.out, outcome, data, source, best, command=asked.command, replace_old=replace)
     report = write_report(asked.out / "report", outcome, data.classes, asked.command)
     shutil.rmtree(state, ignore_errors=True)
-    _tell(outcome)
+    _tell(asked, outcome)
     _say_of_thresholds(found)
     _say(f"report: {report}")
     outside = " --weights FOLDER" if source.card.audio.external or source.card.visual.external else ""
@@ -159,9 +162,12 @@ def _say_of_thresholds(found: tuple[Tried, bool] | None) -> None:
     _say(f"validation streams: event-F1 {counts.f1:.2f}, {alarms:.1f} false alarms per hour{limit}")
 
 
-def _tell(outcome: Outcome) -> None:
+def _tell(asked: OwnClips, outcome: Outcome) -> None:
     """Print the scores, the only result of the command, to standard output."""
     scores = outcome.chosen.scores.to_dict()
+    if asked.as_json:
+        typer.echo(json.dumps({"out": str(asked.out), "trained": [outcome_tree(outcome)], "verdict": verdict(scores)}, indent=1))
+        return
     told = ", ".join(f"{name.replace('_', ' ')} {100 * scores[name]:.1f} %" for name in ("accuracy", "macro_f1", "background_recall"))
     typer.echo(f"own clips: validation accuracy {100 * outcome.chosen.result.best_score:.1f} %; test {told}")
     typer.echo(verdict(scores))

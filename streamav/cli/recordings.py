@@ -14,9 +14,12 @@ import typer
 
 from streamav.bundle import AUTO, choose_bundle
 from streamav.cli.model_options import EngineOption, PrecisionOption, WeightsOption
+from streamav.cli.predicting import check_predictions_file, of_recordings
+from streamav.cli.progress import progress
 from streamav.config import DetectionSettings, ModelSettings
 from streamav.errors import DataError, SettingsError
 from streamav.evaluation.counting import said_events
+from streamav.evaluation.predictions import write_predictions
 from streamav.evaluation.recorded import JudgedRecording
 from streamav.evaluation.recorded_report import Answer, markdown, tree_of
 from streamav.evaluation.recordings import NO_LABEL, Span, read_groups, read_labels, read_off_screen
@@ -30,10 +33,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamav.bundle import Bundle, ModelCard
+    from streamav.evaluation.predictions import Predictions
     from streamav.thresholds import Thresholds
     from streamav.types import Event, SegmentFeatures
 
-__all__ = ["recordings"]
+__all__ = ["labelled", "predicted", "recordings"]
 
 _MOST_NAMED = 10
 """Most files that an error names."""
@@ -60,6 +64,10 @@ def recordings(
     background: Annotated[
         bool, typer.Option("--background", help="The folder needs no labels.csv: no recording in it or below it holds an event.")
     ] = False,
+    predictions: Annotated[
+        Path | None,
+        typer.Option("--predictions", help="Also write the answer for every second, with the truth, at the first latency: .npz or .csv."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Run a model over labelled recordings and print, as Markdown, what it named, what was false, and how many seconds were right.
@@ -67,19 +75,43 @@ def recordings(
     Exit status: 0 done, 2 an option is wrong, 3 a recording cannot be read, 4 model, 6 engine, 7 labels.csv is wrong.
     """
     latencies = _latencies(latency)
-    truths = _background(folder) if background else _labelled(folder)
+    check_predictions_file(predictions)
+    truths = _background(folder) if background else labelled(folder)
+    _check(folder, truths)
     bundle = choose_bundle(model, weights).bundle
     card = bundle.card
     settings = ModelSettings(name=model, weights_dir=weights, engine=engine, precision=precision)
     left_out = [span.label for one in truths for span in one.truth if span.label not in {*card.slugs, NO_LABEL}]
     known = [replace(one, truth=tuple(span for span in one.truth if span.label in card.slugs)) for one in truths]
-    answers = _answers(folder, known, bundle, settings, (latencies or (card.detection.latency_segments,), baselines))
+    scores: list[NDArray[np.float32]] = []
+    answers = _answers(folder, known, bundle, settings, (latencies or (card.detection.latency_segments,), baselines), scores)
     if not sum(one.seconds for one in answers[0].recordings):
         msg = f"at least one recording in {folder} must last a segment of one second, got {len(truths)} shorter ones; add longer recordings"
         raise DataError(msg)
+    if predictions is not None:
+        write_predictions(predictions, of_recordings(answers[0].by, card.slugs, truths, answers[0].recordings, scores))
     typer.echo(json.dumps(tree_of(answers, left_out), indent=1) if as_json else markdown(answers, left_out))
     if baselines and card.evidence is None:
         typer.echo(f"{_SOUND} and {_RECIPE} are left out: the encoders of {card.name} do not score classes of their own.", err=True)
+
+
+def predicted(folder: Path, bundle: Bundle, settings: ModelSettings, latency: int | None) -> Predictions:
+    """Return the answer of a model for every second of labelled recordings.
+
+    Args:
+        folder: the recordings and labels.csv.
+        bundle: the model.
+        settings: its name, engine, precision and encoders.
+        latency: segments; None for the model's own.
+
+    Raises:
+        DataError: when the table is wrong.
+        CaptureError: when a recording cannot be read.
+    """
+    truths = labelled(folder)
+    scores: list[NDArray[np.float32]] = []
+    (answer,) = _answers(folder, truths, bundle, settings, ((latency or bundle.card.detection.latency_segments,), False), scores)
+    return of_recordings(answer.by, bundle.card.slugs, truths, answer.recordings, scores)
 
 
 def _latencies(text: str | None) -> tuple[int, ...]:
@@ -97,7 +129,7 @@ def _latencies(text: str | None) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
-def _labelled(folder: Path) -> list[JudgedRecording]:
+def labelled(folder: Path) -> list[JudgedRecording]:
     """Return the recordings of labels.csv with their truth.
 
     Raises:
@@ -110,6 +142,17 @@ def _labelled(folder: Path) -> list[JudgedRecording]:
         raise DataError(msg)
     groups, off_screen = read_groups(table), read_off_screen(table)
     return [JudgedRecording(name, groups[name], 0, tuple(truth[name]), (), name in off_screen) for name in sorted(truth)]
+
+
+def _check(folder: Path, truths: Sequence[JudgedRecording]) -> None:
+    """Read the beginning of every recording before the model runs over the first.
+
+    Raises:
+        CaptureError: when one is damaged.
+    """
+    from streamav.offline import check_readable
+
+    check_readable([folder / one.file for one in truths])
 
 
 def _background(folder: Path) -> list[JudgedRecording]:
@@ -125,7 +168,12 @@ def _background(folder: Path) -> list[JudgedRecording]:
 
 
 def _answers(
-    folder: Path, known: Sequence[JudgedRecording], bundle: Bundle, settings: ModelSettings, asked: tuple[Sequence[int], bool]
+    folder: Path,
+    known: Sequence[JudgedRecording],
+    bundle: Bundle,
+    settings: ModelSettings,
+    asked: tuple[Sequence[int], bool],
+    scores: list[NDArray[np.float32]],
 ) -> list[Answer]:
     """Run the model over every recording once; return its answer at each latency, and those of the baselines.
 
@@ -135,6 +183,7 @@ def _answers(
         bundle: the model.
         settings: engine, precision and weights.
         asked: the latencies, and whether baselines are wanted.
+        scores: receives the final probabilities of every segment of each recording at the first latency.
     """
     from streamav.app import label_options, localizer_head
     from streamav.offline import OfflineRun
@@ -148,6 +197,7 @@ def _answers(
     found: dict[tuple[str, int | None], list[JudgedRecording]] = {}
     for one in _shown(known):
         events = run.events(str(folder / one.file), labels, latencies, None if untrained is None else untrained.take)
+        scores.append(events.scores[latencies[0]])
         for latency in latencies:
             said = tuple(_span(event) for event in events.events[latency])
             found.setdefault((name_of_model, latency), []).append(replace(one, seconds=events.seconds, found=said))
@@ -161,12 +211,11 @@ def _span(event: Event) -> Span:
 
 
 def _shown(known: Sequence[JudgedRecording]) -> Iterator[JudgedRecording]:
-    """Yield the recordings with a progress bar on standard error, if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    yield from track(known, "recordings", console=console, disable=not console.is_terminal)
+    """Yield the recordings and show the progress."""
+    with progress("recordings") as show:
+        for number, one in enumerate(known):
+            show(number, len(known), one.file)
+            yield one
 
 
 def _compared(untrained: _Untrained | None, *, wanted: bool) -> Iterable[tuple[str, tuple[Span, ...]]]:

@@ -10,6 +10,7 @@ import json
 import logging
 import signal
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,13 +18,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from streamav.cli.console import ConsoleSink, set_up_logging
+from streamav.cli.logs import LogSink
 from streamav.cli.model_options import WeightsOption
 from streamav.cli.outputs import check_output
 from streamav.config import EngineChoice, PrecisionChoice
 from streamav.config_loading import load_settings
 from streamav.errors import BrokerError, SettingsError
+from streamav.output_settings import LogForm
 from streamav.pipeline import SourceSummary
+from streamav.publish.state_folder import default_state_dir
 from streamav.redaction import has_secret
+from streamav.support.kept_log import KeptLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,6 +101,18 @@ def run(
         int | None,
         typer.Option("--view-port", min=0, max=65535, help="Port of the live page; 0 takes a free one. Without it: 8734, or a free one."),
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            "--http", help="Serve the HTTP API and metrics at ADDRESS:PORT, such as 127.0.0.1:8735, or a port alone (docs/operations.md)."
+        ),
+    ] = None,
+    log_format: Annotated[
+        LogForm | None,
+        typer.Option(
+            "--log-format", help="json: one object a line. journal: with priorities, for systemd. auto: journal there, else text."
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more log lines, and updates of events.")] = False,
 ) -> None:
     """Detect events that are heard and seen at the same time in a source, and publish them.
@@ -108,7 +125,7 @@ def run(
     when messages stay undelivered at the end), 6 engine, 130 Ctrl-C.
     """
     began_s = time.monotonic()
-    console = set_up_logging(verbose=verbose)
+    console = set_up_logging(verbose=verbose, form=log_format or "auto")
     check_output("--summary", report)
     options = settings_of(
         source=source,
@@ -128,15 +145,21 @@ def run(
             "detection.labels": labels,
             "view.enabled": True if view or view_port is not None else None,
             "view.port": view_port,
+            "http.listen": http,
+            "log.format": log_format,
         },
     )
     settings = load_settings(config, overrides or (), options=options)
+    if settings.log.format != (log_format or "auto"):
+        console = set_up_logging(verbose=verbose, form=settings.log.format)
     if any(has_secret(text) for text in (source or "", *(overrides or ()))):
         _log.warning(
             "an address on the command line contains a password, and other users of the machine can read it in the list of processes: "
             "put the address into STREAMAV_SOURCE_URI, or into the file of --config"
         )
-    raise typer.Exit(_run(settings, console, report, verbose=verbose, began_s=began_s))
+    with KeptLog(settings.state_dir or default_state_dir()) if settings.log.keep else nullcontext():
+        code = _run(settings, console, report, verbose=verbose, began_s=began_s)
+    raise typer.Exit(code)
 
 
 def settings_of(
@@ -179,7 +202,8 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
     """Build the run, run it, and print its summary; return the exit status."""
     from streamav import app
 
-    sinks: list[Sink] = [ConsoleSink(console, updates=verbose)] if verbose or settings.jsonl != "-" else []
+    told: Sink = LogSink(updates=verbose) if settings.log.format == "json" else ConsoleSink(console, updates=verbose)
+    sinks = [told] if verbose or settings.jsonl != "-" else []
     check_named(settings)
     application = app.build(settings, sinks, journal=True)
     if settings.mqtt is None:
@@ -194,6 +218,8 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
     )
     if application.page is not None:
         console.print(f"view: {application.page.address}", highlight=False, markup=False)
+    if application.api is not None:
+        console.print(f"http: {application.api.address}", highlight=False, markup=False)
     asked: list[int] = []
 
     def note(number: int) -> None:

@@ -5,12 +5,21 @@ It reads options and prints the table; `streamav.training.experiments.study` tra
 
 from __future__ import annotations
 
+import itertools
+import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from streamav.cli.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamav.cli.progress import Update
 
 __all__ = ["study"]
 
@@ -30,6 +39,7 @@ def study(
     streams: Annotated[int, typer.Option(min=1, help="Number of test streams, and of validation streams.")] = 6,
     minutes: Annotated[float, typer.Option(min=0.5, help="Length of each stream in minutes.")] = 15.0,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Number of threads of torch.")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Train every network of the study (a row of its table) with every seed, and print the scores on test clips and test streams.
 
@@ -39,7 +49,7 @@ def study(
 
     from streamav.errors import SettingsError
     from streamav.training.data.folder import AveOptions, open_ave
-    from streamav.training.experiments.study import ROWS, Study, run_study, study_table
+    from streamav.training.experiments.study import ROWS, Study, run_study, study_table, write_study
     from streamav.training.starter.components import components_of, shortened
     from streamav.training.streams.judge import StreamPlan
 
@@ -58,8 +68,21 @@ def study(
     chosen = [row for row in ROWS if not wanted or row.key in wanted]
     plan = StreamPlan(streams=streams, minutes=minutes, seeds=(0,))
     shared = Study(data=folder, seeds=range(seeds), train=train, plan=plan)
-    results = run_study(shared, chosen, out, lambda line: typer.echo(line, err=True))
+    with progress("rows") as show:
+        show(0, len(chosen))
+        results = run_study(shared, chosen, out, _told(show, len(chosen)))
     command = "streamav " + shlex.join(sys.argv[1:])
     table = study_table(results)
-    (out / "study.md").write_text(f"Made by `{command}`; mean ± standard deviation over {seeds} seeds.\n\n{table}", encoding="utf-8")
-    typer.echo(table, nl=False)
+    write_study(out, results, command, seeds)
+    typer.echo(json.dumps({"command": command, "rows": results}, indent=1) + "\n" if as_json else table, nl=False)
+
+
+def _told(show: Update, rows: int) -> Callable[[str], None]:
+    """Return what prints a line of the table on standard error after each row, and moves the bar."""
+    done = itertools.count(1)
+
+    def tell(line: str) -> None:
+        typer.echo(line, err=True)
+        show(next(done), rows)
+
+    return tell

@@ -51,7 +51,7 @@ def train(
     loss: Annotated[
         str | None, typer.Option(help="Loss: npf, ce, ce_avps, bce, smooth, soft_margin or cmbs; default: the one of the network.")
     ] = None,
-    table: Annotated[Literal["III", "IV", "V"] | None, typer.Option(help="Train every row of this table of the paper.")] = None,
+    table: Annotated[Literal["I", "III", "IV", "V"] | None, typer.Option(help="Train every row of this table of the paper.")] = None,
     compatible: Annotated[
         bool, typer.Option("--compatible/--corrected", help="Compute as the authors' code does, with its bugs, or as the paper describes.")
     ] = False,
@@ -74,6 +74,7 @@ def train(
     features: Annotated[Path | None, typer.Option("--features", help="Own clips: folder for the features; default: OUT.features.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a training with the same --out that was interrupted.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists already.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Train a model. The validation split selects the weights; the test split is used once, at the end.
 
@@ -119,6 +120,7 @@ def train(
             force=force,
             board=tensorboard,
             command=command,
+            as_json=as_json,
         )
         train_own_clips(chosen)
         return
@@ -128,11 +130,13 @@ def train(
 
     plan = RunPlan(folder=data, reading=ave, seeds=range(seed, seed + seeds), out=out, resume=resume, force=force, board=tensorboard)
     with open_workers(device) as workers:
-        runner = TrainingRun(plan, workers, ConsoleTeller())
+        teller = ConsoleTeller(as_json=as_json)
+        runner = TrainingRun(plan, workers, teller)
         if table is not None:
             runner.table(table, changes, command, compatible=compatible, supervision=supervision)
         else:
             runner.bundle(network, supervision, changes, command, compatible=compatible, encoders=encoders)
+        teller.close(out)
 
 
 def _train_starter(data: Path, out: Path, *, force: bool) -> None:

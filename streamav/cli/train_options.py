@@ -39,6 +39,7 @@ TAKES: Final[Mapping[str, frozenset[Kind]]] = {
     "force": _ALL,
     "epochs": _FEATURES | _CLIPS,
     "batch": _FEATURES | _CLIPS,
+    "as_json": _FEATURES | _CLIPS,
     "seed": _FEATURES | _CLIPS,
     "seeds": _FEATURES | _CLIPS,
     "settings": _FEATURES | _CLIPS,

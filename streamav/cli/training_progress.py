@@ -5,6 +5,7 @@ The time left covers all seeds and epochs. The display does not influence the tr
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import contextmanager
 from datetime import timedelta
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from streamav.training.fit.run_state import EpochRecord, StepReport
     from streamav.training.fit.trainer import Watcher
 
-__all__ = ["ConsoleTeller", "Several", "TrainingProgress", "training_progress", "watchers"]
+__all__ = ["ConsoleTeller", "Several", "TrainingProgress", "outcome_tree", "training_progress", "watchers"]
 
 _LINE_EVERY_S = 60.0
 """A line is printed after each validation, and about this often (s) at least."""
@@ -133,12 +134,25 @@ class _SeedProgress:
 class ConsoleTeller:
     """Prints the progress of a training to standard error and the scores to standard output."""
 
+    def __init__(self, *, as_json: bool = False) -> None:
+        """Print the scores of each training as a sentence, or with *as_json* those of all trainings as JSON in close()."""
+        self._as_json = as_json
+        self._trained: list[dict[str, object]] = []
+
+    def close(self, out: Path) -> None:
+        """Print the JSON if it is wanted and this process reports; *out* is the folder of the results."""
+        if self._trained:
+            typer.echo(json.dumps({"out": str(out), "trained": self._trained}, indent=1))
+
     def say(self, text: str) -> None:
         """Print a line on standard error."""
         typer.echo(text, err=True)
 
     def outcome(self, outcome: Outcome) -> None:
         """Print the test scores, the only result of the command, to standard output."""
+        if self._as_json:
+            self._trained.append(outcome_tree(outcome))
+            return
         told = {name: f"{100 * mean:.2f}" for name, (mean, _) in outcome.summary().items()}
         typer.echo(
             f"{outcome.experiment.name}: validation accuracy {100 * outcome.chosen.result.best_score:.2f} %, "
@@ -155,6 +169,17 @@ class ConsoleTeller:
         """Show the training of some seeds while the context lasts; yield a function that makes the watcher of a seed."""
         with training_progress(seeds, steps, epochs) as shown:
             yield watchers(shown, board)
+
+
+def outcome_tree(outcome: Outcome) -> dict[str, object]:
+    """Return the scores of a training as JSON can hold them: those of each seed, and mean and deviation of the test scores (0 to 1)."""
+    return {
+        "name": outcome.experiment.name,
+        "seeds": [one.seed for one in outcome.seeds],
+        "chosen_seed": outcome.chosen.seed,
+        "validation_accuracy": outcome.chosen.result.best_score,
+        "test": {name: {"mean": mean, "deviation": deviation} for name, (mean, deviation) in outcome.summary().items()},
+    }
 
 
 def watchers(shown: TrainingProgress, board: Path | None) -> Callable[[int], Watcher]:

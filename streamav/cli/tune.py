@@ -6,6 +6,7 @@ It reads options, prints and writes; `streamav.evaluation` chooses the threshold
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import math
 from importlib.util import find_spec
@@ -14,14 +15,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.cli.progress import progress
 from streamav.config import EngineChoice
 from streamav.errors import MissingExtraError, ModelError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from streamav.bundle import Bundle, ModelCard
+    from streamav.cli.progress import Update
     from streamav.config import ModelSettings
+    from streamav.evaluation.counting import ScoredStream
     from streamav.training.streams.tuning import Asked, Outcome
 
 __all__ = ["tune"]
@@ -152,22 +156,36 @@ def _from_streams(bundle: Bundle, data: Path, asked: Asked, size: tuple[int, flo
     folder = open_ave(data, AveOptions(check=False))
     network = localizer_of(bundle, folder)
     manifest = streams_of(folder, "val", size, None)
-    return tuned_on_streams(bundle.card, final_segments(run_streams(network, folder.val, manifest, "argmax29"), asked.latency), asked)
+    with progress("streams") as show:
+        scored = _counted(run_streams(network, folder.val, manifest, "argmax29"), len(manifest.streams), show)
+        segments = final_segments(scored, asked.latency)
+    return tuned_on_streams(bundle.card, segments, asked)
 
 
 def _from_quiet(bundle: Bundle, named: Sequence[str], asked: Asked, settings: ModelSettings) -> Outcome:
     """Run the model over recordings without events, and raise its thresholds."""
     from streamav.app import localizer_head
+    from streamav.capture.probe import duration_s
     from streamav.offline import OfflineRun, find_recordings
     from streamav.training.streams.tuning import raised_on_quiet
 
     files = find_recordings(named)
     run = OfflineRun(bundle, settings, localizer_head(bundle.card), asked.latency)
-    scores = []
-    for number, file in enumerate(files, start=1):
-        scores.append(run.scores(file))
-        typer.echo(f"{number} of {len(files)}: {file}, {len(scores[-1])} s", err=True)
+    lengths = [duration_s(file) for file in files]
+    total = None if None in lengths else sum(length or 0.0 for length in lengths)
+    scores, seconds = [], itertools.count(1)
+    with progress("seconds of media") as show:
+        for number, file in enumerate(files, start=1):
+            note = f"{number} of {len(files)}, {file}"
+            scores.append(run.scores(file, lambda _, note=note: show(next(seconds), total, note)))  # type: ignore[misc] # one note a file
     return raised_on_quiet(bundle.card, scores, asked)
+
+
+def _counted(streams: Iterable[ScoredStream], total: int, show: Update) -> Iterator[ScoredStream]:
+    """Yield the streams and show how many are done."""
+    for number, stream in enumerate(streams):
+        show(number, total)
+        yield stream
 
 
 def _lasting_name(model: str) -> str:

@@ -1,4 +1,4 @@
-"""Deletes old clips and snapshots: by age, and the oldest ones when there are too many.
+"""Names, finds and deletes clips and snapshots: old ones go by age, and the oldest when there are too many.
 
 It deletes only files that have the names of clips.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["file_stem", "prune"]
+__all__ = ["file_stem", "find_clip", "prune"]
 
 _CLIP: Final = r"\d{8}T\d{6}Z_[a-zA-Z0-9_-]{1,64}_[0-9A-HJKMNP-TV-Z]{26}\.(mp4|jpg)"
 _NAME: Final = re.compile(_CLIP)
@@ -59,3 +59,21 @@ def prune(folder: Path, now_s: float, keep_s: float, most_bytes: int) -> int:
             kept_bytes -= size
             deleted += 1
     return deleted
+
+
+def find_clip(folder: Path, event_id: str, suffix: str) -> Path | None:
+    """Return the clip or snapshot of an event, or None. Only a plain file with the name of a clip, in a folder of a source, is found.
+
+    Args:
+        folder: of all sources.
+        event_id: id of the event; it may be any text.
+        suffix: .mp4 or .jpg.
+    """
+    ending = f"_{event_id}{suffix}"
+    for source in folder.glob("*"):
+        if source.is_symlink() or not source.is_dir():
+            continue
+        for path in source.iterdir():
+            if path.name.endswith(ending) and _NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                return path
+    return None

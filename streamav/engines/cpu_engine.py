@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
     from pydantic import JsonValue
     from torch import nn
 
@@ -136,31 +138,41 @@ def _load(path: Path, runtime: str, threads: int, hint: Hint) -> Network:
 
 def _lower(request: EngineRequest, answers: Answers, folder: Path) -> dict[str, JsonValue]:
     """Lower the precision of the recipe's encoders; an encoder whose error exceeds `lowered_l2` stays float32."""
-    recipe, threads = request.recipe, _threads(request)
+    recipe = request.recipe
     fit = _fit(request) if recipe.precision == "int8" else None
     kept: list[JsonValue] = []
     errors: dict[str, JsonValue] = {}
     for name in recipe.lowered:
-        path, made = folder / f"{name}.onnx", folder / f"{name}.{recipe.precision}.onnx"
         if fit is None:
-            network: Network = OpenVinoNetwork(path, threads, "bf16")
+            network = OpenVinoNetwork(folder / f"{name}.onnx", _threads(request), "bf16")
+            error = relative_l2(network(*answers.inputs[name])[0], answers.outputs[name][0])
         else:
-            from streamav.engines.quantisation import quantise
-
-            quantise(path, made, fit.pictures if name == "visual" else fit.patches)
-            network = OnnxNetwork(made, threads)
-        error = relative_l2(network(*answers.inputs[name])[0], answers.outputs[name][0])
+            error = _quantise(request, answers, folder / f"{name}.onnx", fit.pictures if name == "visual" else fit.patches)
         errors[name] = round(error, 5)
         if error <= recipe.lowered_l2:
             kept.append(name)
-            if fit is not None:
-                made.replace(path)
         else:
-            made.unlink(missing_ok=True)
             what = (name, recipe.precision, error, recipe.lowered_l2)
             log.warning("engine: network %s stays float32: in %s its relative L2 error is %.3f, at most %.3f is allowed", *what)
     calibration: dict[str, JsonValue] = {} if fit is None else {"calibration": _calibration_facts(request.calibration, fit)}
     return {"lowered": kept, "lowered_l2": errors, **calibration}
+
+
+def _quantise(request: EngineRequest, answers: Answers, path: Path, inputs: NDArray[np.generic]) -> float:
+    """Replace a file by its int8 form if that is exact enough: all layers, else the pointwise ones alone. Return the smallest error."""
+    from streamav.engines.quantisation import quantise
+
+    errors = []
+    for pointwise in (False, True):
+        made = path.with_suffix(".int8.onnx")
+        quantise(path, made, inputs, pointwise=pointwise)
+        network = OnnxNetwork(made, _threads(request))
+        errors.append(relative_l2(network(*answers.inputs[path.stem])[0], answers.outputs[path.stem][0]))
+        if errors[-1] <= request.recipe.lowered_l2:
+            made.replace(path)
+            return errors[-1]
+        made.unlink()
+    return min(errors)
 
 
 def _fit(request: EngineRequest) -> Samples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["NVIDIA_DRIVER", "instructions", "library_version", "library_versions", "processor_name"]
+__all__ = ["NVIDIA_DRIVER", "gpu_memory_bytes", "instructions", "library_version", "library_versions", "processor_name"]
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 """Present where the kernel has loaded NVIDIA's driver."""
@@ -39,6 +40,14 @@ def instructions() -> str:
 def processor_name() -> str:
     """Return the processor's model name, for display."""
     return _cpuinfo("model name") or "processor"
+
+
+def gpu_memory_bytes() -> int | None:
+    """Return the bytes of GPU memory that torch holds in this process, of all GPUs; None where no GPU is used. It loads nothing."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return None
+    return sum(int(torch.cuda.memory_reserved(number)) for number in range(torch.cuda.device_count()))
 
 
 def _cpuinfo(*names: str) -> str | None:

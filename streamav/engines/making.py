@@ -22,6 +22,7 @@ from streamav.engines.parity import answer, compare, load_answers, save_answers
 from streamav.engines.samples import make_samples
 from streamav.engines.speed import second_ms
 from streamav.errors import EngineError, ModelError
+from streamav.evidence import evidence_of
 from streamav.files import file_sha256
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def run_again(maker: Maker, request: EngineRequest, entry: Entry) -> tuple[Engin
         EngineError: when it cannot be loaded or run, or the answers are damaged.
     """
     engine = maker.load(request, entry.path, entry.facts)
-    return engine, compare(engine, load_answers(entry.path / ANSWERS_FILE), request.recipe.tolerance)
+    return engine, compare(engine, load_answers(entry.path / ANSWERS_FILE), request.recipe.tolerance, evidence_of(request.bundle))
 
 
 def _make(maker: Maker, request: EngineRequest, folder: Path) -> dict[str, JsonValue]:
@@ -225,10 +226,11 @@ def _make(maker: Maker, request: EngineRequest, folder: Path) -> dict[str, JsonV
     facts = dict(maker.compile(request, modules, answers, folder))
     save_answers(folder / ANSWERS_FILE, answers)
     engine = maker.load(request, folder, facts)
-    parity, compared_on = compare(engine, answers, recipe.tolerance), "drawn samples"
+    evidence = evidence_of(bundle)
+    parity, compared_on = compare(engine, answers, recipe.tolerance, evidence), "drawn samples"
     if request.calibration is not None:
         compared_on = request.calibration.source
-    if drawn is not None and parity.passed and not (other := compare(engine, drawn, recipe.tolerance)).passed:
+    if drawn is not None and parity.passed and not (other := compare(engine, drawn, recipe.tolerance, evidence)).passed:
         # A quiet or dark clip fits ranges that suit only such clips, and the checking half of the same clip would not show it.
         parity, compared_on = other, f"drawn samples, besides {compared_on}"
         log.warning(

@@ -28,7 +28,13 @@ OPSET = 18
 """Version of the ONNX operators; LSTM and GRU have been the same since 14."""
 
 
-def export_onnx(module: nn.Module, example: Sequence[NDArray[np.generic]], path: Path, outputs: int) -> None:
+def export_onnx(
+    module: nn.Module,
+    example: Sequence[NDArray[np.generic]],
+    path: Path,
+    outputs: int,
+    names: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> None:
     """Write *module* as one ONNX file, weights inside.
 
     Args:
@@ -36,13 +42,14 @@ def export_onnx(module: nn.Module, example: Sequence[NDArray[np.generic]], path:
         example: inputs; two of them are traced, since a batch of one is easily taken for a constant.
         path: the file to write.
         outputs: number of arrays that the module returns.
+        names: of inputs and outputs; None for in0, in1 ... and out0, out1 ...
 
     Raises:
         EngineError: when the module holds something that ONNX cannot express.
     """
     tensors = tuple(torch.tensor(array[:2]) for array in example)
-    inputs = [f"in{place}" for place in range(len(tensors))]
-    results = [f"out{place}" for place in range(outputs)]
+    inputs = [f"in{place}" for place in range(len(tensors))] if names is None else list(names[0])
+    results = [f"out{place}" for place in range(outputs)] if names is None else list(names[1])
     try:
         # The exporter warns that it is the older one, and about shapes that are checked in Python; these shapes are constants here.
         with warnings.catch_warnings():

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from streamav.engines.recipe import NETWORK_NAMES
 from streamav.engines.samples import Samples
 from streamav.errors import EngineError
+from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from streamav.engines.recipe import Tolerance
+    from streamav.evidence import LabelEvidence
     from streamav.protocols import Engine
 
 __all__ = ["Answers", "Parity", "answer", "compare", "load_answers", "relative_l2", "save_answers"]
 
+ENCODERS = ("visual", "audio")
 _TINY = 1e-6
 _RELEVANT = 0.5
 """Relevance above which a segment counts as relevant in the comparison; a run has its own thresholds."""
@@ -63,7 +66,7 @@ class Parity:
     """How far an engine is from the reference."""
 
     relative: dict[str, float]
-    """By network: largest error of an output over the largest absolute value of that output."""
+    """By network: largest error of an output over the largest absolute value of that output; of an encoder, its features alone."""
     l2: dict[str, float]
     """By network: Euclidean norm of an output's error over that of the output; the largest of several outputs."""
     probability: float
@@ -86,7 +89,7 @@ def answer(engine: Engine, samples: Samples) -> Answers:
         EngineError: when an output is not finite.
     """
     inputs: dict[str, tuple[NDArray[np.generic], ...]] = {"visual": (samples.pictures,), "audio": (samples.patches,)}
-    outputs = {name: engine.network(name)(*inputs[name]) for name in ("visual", "audio")}
+    outputs = {name: engine.network(name)(*inputs[name]) for name in ENCODERS}
     inputs["encode_segment"] = (outputs["audio"][0], outputs["visual"][0])
     outputs["encode_segment"] = engine.network("encode_segment")(*inputs["encode_segment"])
     audio, visual = outputs["encode_segment"][:2]
@@ -99,8 +102,14 @@ def answer(engine: Engine, samples: Samples) -> Answers:
     return Answers(samples, inputs, outputs)
 
 
-def compare(engine: Engine, reference: Answers, tolerance: Tolerance) -> Parity:
+def compare(engine: Engine, reference: Answers, tolerance: Tolerance, evidence: LabelEvidence | None = None) -> Parity:
     """Compare an engine with the reference's answers.
+
+    Args:
+        engine: the engine to judge.
+        reference: the answers of the reference.
+        tolerance: the bounds.
+        evidence: evidence of the model's labels, which then decides as in a run; None where the localizer alone decides.
 
     Raises:
         EngineError: when an output of the engine is not finite or has another shape than the reference's.
@@ -109,16 +118,13 @@ def compare(engine: Engine, reference: Answers, tolerance: Tolerance) -> Parity:
     relative, l2 = {}, {}
     for name in NETWORK_NAMES:
         # In the chain the encoders have the same inputs as alone.
-        got = own.outputs[name] if name in {"visual", "audio"} else engine.network(name)(*reference.inputs[name])
-        relative[name], l2[name] = _errors(name, got, reference.outputs[name])
-    probability = max(
-        float(np.abs(own.relevance - reference.relevance).max()),
-        float(np.abs(own.classes - reference.classes).max()),
-        float(np.abs(own.segments - reference.segments).max()),
-    )
-    decisions = _agreeing(own, reference)
+        answered = own.outputs[name] if name in ENCODERS else engine.network(name)(*reference.inputs[name])
+        relative[name], l2[name] = _errors(name, answered, reference.outputs[name])
+    got, want = _decided(own, evidence), _decided(reference, evidence)
+    probability = max(float(np.abs(a - b).max()) for a, b in zip(got, want, strict=True))
+    decisions = _agreeing(got, want)
     passed = max(relative.values()) <= tolerance.relative and probability <= tolerance.probability and decisions >= tolerance.decisions
-    relevant = float((reference.relevance > _RELEVANT).mean())
+    relevant = float((want.relevance > _RELEVANT).mean())
     return Parity(relative=relative, l2=l2, probability=probability, decisions=decisions, relevant=relevant, passed=passed)
 
 
@@ -161,22 +167,48 @@ def _numbered(arrays: dict[str, NDArray[np.float32]], prefix: str) -> tuple[NDAr
 
 
 def _errors(name: str, got: tuple[NDArray[np.float32], ...], want: tuple[NDArray[np.float32], ...]) -> tuple[float, float]:
-    """Return the largest error over the largest value, and the norm of the error over the norm; both of the worst output."""
+    """Return the largest error over the largest value, and the norm of the error over the norm; both of the worst output.
+
+    The first leaves out an encoder's class scores: one of a thousand may change by much where no label depends on it.
+    The decisions judge them.
+    """
     if [array.shape for array in got] != [array.shape for array in want]:
         msg = f"network {name} must give shapes {[array.shape for array in want]}, got {[array.shape for array in got]}"
         raise EngineError(msg)
     pairs = list(zip(got, want, strict=True))
-    largest = max(float(np.abs(a - b).max()) / max(float(np.abs(b).max()), _TINY) for a, b in pairs)
+    judged = pairs[:1] if name in ENCODERS else pairs
+    largest = max(float(np.abs(a - b).max()) / max(float(np.abs(b).max()), _TINY) for a, b in judged)
     return largest, max(relative_l2(a, b) for a, b in pairs)
 
 
-def _agreeing(own: Answers, reference: Answers) -> float:
+class _Decided(NamedTuple):
+    """What an engine's answers decide in each segment of each window."""
+
+    relevance: NDArray[np.float32]
+    """Shape (W, T)."""
+    segments: NDArray[np.float32]
+    """Probabilities of labels and background, shape (W, T, columns + 1)."""
+    classes: NDArray[np.float32]
+    """Probabilities of the window's class, shape (W, C)."""
+
+
+def _decided(answers: Answers, evidence: LabelEvidence | None) -> _Decided:
+    if evidence is None:
+        return _Decided(answers.relevance, answers.segments, answers.classes)
+    rows = zip(answers.outputs["audio"][1], answers.outputs["visual"][1], answers.outputs["visual"][0], strict=True)
+    sensed = [evidence.sensed_in(heard, seen, grid) for heard, seen, grid in rows]
+    windows = [sensed[first : first + WINDOW_SEGMENTS] for first in range(len(sensed) - WINDOW_SEGMENTS + 1)]
+    segments = evidence.together(windows, answers.segments)
+    return _Decided(1.0 - segments[..., -1], segments, answers.classes)
+
+
+def _agreeing(got: _Decided, want: _Decided) -> float:
     """Return the share of segments decided as in the reference; where its best two are nearer than a tie, the decision counts as equal."""
-    ranked = np.sort(reference.segments, axis=-1)
+    ranked = np.sort(want.segments, axis=-1)
     clear = ranked[..., -1] - ranked[..., -2] > _TIE
-    same_class = own.segments.argmax(-1) == reference.segments.argmax(-1)
-    sure = np.abs(reference.relevance - _RELEVANT) > _TIE
-    same_relevance = (own.relevance > _RELEVANT) == (reference.relevance > _RELEVANT)
+    same_class = got.segments.argmax(-1) == want.segments.argmax(-1)
+    sure = np.abs(want.relevance - _RELEVANT) > _TIE
+    same_relevance = (got.relevance > _RELEVANT) == (want.relevance > _RELEVANT)
     alike = (same_class | ~clear) & (same_relevance | ~sure)
     return float(alike.mean())
 

@@ -61,6 +61,7 @@ def report_lines(figures: Mapping[str, Any]) -> list[str]:
         figures: the figures that `streamav eval --json` prints.
     """
     lines = [f"# {figures['model']} on {figures['split']}", ""]
+    lines += [*_lead(figures), "", "## How it was made", ""]
     lines += [f"Made by `{figures['command']}`; weights `{figures['sha256'][:12]}`.", ""]
     if "clips" in figures:
         clips = figures["clips"]
@@ -68,6 +69,35 @@ def report_lines(figures: Mapping[str, Any]) -> list[str]:
         lines += [f"## Clips ({clips['decision']})", "", *_table(["", str(figures["split"])], rows), ""]
     if "stream" in figures:
         lines += _streams(figures["stream"])
+    return lines
+
+
+def _lead(figures: Mapping[str, Any]) -> list[str]:
+    """Return at most ten lines that say what matters; the details follow below."""
+    lines: list[str] = []
+    if "clips" in figures:
+        clips = figures["clips"]
+        low, high = clips["accuracy_95"]
+        lines += [
+            f"- Clips: accuracy **{clips['accuracy']:.1%}** (95 % bootstrap over {clips['clips']} clips {low:.1%} to {high:.1%}).",
+            f"- Always background is right in {clips['always_background']:.1%} of the clips' segments.",
+            f"- Right class and never background is right in {clips['right_class_never_background']:.1%}.",
+            f"- Macro-F1 {_number(clips['macro_f1'])}, recall on background {_number(clips['background_recall'])}.",
+            f"- Event-F1 {_number(clips['event_f1'])} (collar 1 s).",
+        ]
+    if "stream" in figures:
+        stream = figures["stream"]
+        seeds = len(stream["manifests"])
+        for latency in ("1", "2", "10"):
+            row = next((one for one in stream["tables"].get(latency, ()) if one["system"] == "per_segment"), None)
+            if row is not None:
+                over = row["over_seeds"]
+                lines.append(
+                    f"- Streams, latency {latency}: event-F1 {_number(over['event_f1'][0])} (collar 1 s), "
+                    f"{_number(over['background_false_alarms_per_hour'][0], 1)} false alarms an hour of background, "
+                    f"{_number(over['detection_rate'][0])} detected."
+                )
+        lines.append("- n = 1: one seed of streams, so there is no spread." if seeds == 1 else f"- Streams of {seeds} seeds.")
     return lines
 
 

@@ -18,15 +18,15 @@ from streamav.types import SAMPLE_RATE_HZ, SAMPLES_PER_SEGMENT
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["PATCH_BANDS", "PATCH_FRAMES", "LogMelOptions", "log_mel", "mel_bank"]
+__all__ = ["FFT_SAMPLES", "FRAME_SAMPLES", "HOP_SAMPLES", "PATCH_BANDS", "PATCH_FRAMES", "LogMelOptions", "hann", "log_mel", "mel_bank"]
 
 PATCH_FRAMES = 96
 """Frames of a patch; they cover the first 15 600 of the segment's 16 000 samples. Source: VGGish, YAMNet."""
 PATCH_BANDS = 64
 """Mel bands of a patch. Source: VGGish, YAMNet."""
-_FRAME_SAMPLES = 400  # 25 ms
-_HOP_SAMPLES = 160  # 10 ms
-_FFT_SAMPLES = 512
+FRAME_SAMPLES = 400  # 25 ms
+HOP_SAMPLES = 160  # 10 ms
+FFT_SAMPLES = 512
 _LOW_HZ, _HIGH_HZ = 125.0, 7500.0
 
 
@@ -57,7 +57,7 @@ def mel_bank() -> NDArray[np.float64]:
 
     Source: tensorflow/models:research/audioset/vggish/mel_features.py, spectrogram_to_mel_matrix.
     """
-    centre = _mel(np.linspace(0.0, SAMPLE_RATE_HZ / 2, _FFT_SAMPLES // 2 + 1))[:, None]
+    centre = _mel(np.linspace(0.0, SAMPLE_RATE_HZ / 2, FFT_SAMPLES // 2 + 1))[:, None]
     ends = _mel(np.array([_LOW_HZ, _HIGH_HZ]))
     edge = np.linspace(ends[0], ends[1], PATCH_BANDS + 2)
     rise = (centre - edge[:-2]) / (edge[1:-1] - edge[:-2])
@@ -70,9 +70,9 @@ def mel_bank() -> NDArray[np.float64]:
 
 
 @cache
-def _hann() -> NDArray[np.float64]:
+def hann() -> NDArray[np.float64]:
     """Return the periodic Hann window, shape (400,)."""
-    window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(_FRAME_SAMPLES) / _FRAME_SAMPLES)
+    window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(FRAME_SAMPLES) / FRAME_SAMPLES)
     return np.asarray(window, dtype=np.float64)
 
 
@@ -100,8 +100,8 @@ def log_mel(samples: NDArray[np.float32], options: LogMelOptions) -> NDArray[np.
     if samples.shape != (SAMPLES_PER_SEGMENT,):
         msg = f"log_mel takes one segment of shape ({SAMPLES_PER_SEGMENT},), got {samples.shape}"
         raise ShapeError(msg)
-    frames = np.lib.stride_tricks.sliding_window_view(samples, _FRAME_SAMPLES)[::_HOP_SAMPLES][:PATCH_FRAMES]
-    magnitude = np.abs(np.fft.rfft(frames * _hann(), _FFT_SAMPLES))
+    frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME_SAMPLES)[::HOP_SAMPLES][:PATCH_FRAMES]
+    magnitude = np.abs(np.fft.rfft(frames * hann(), FFT_SAMPLES))
     # For this small product OpenBLAS would wake a second thread, which then spins for about 60 ms: longer than the networks take.
     with _blas().limit(limits=1, user_api="blas"):
         mel = magnitude @ mel_bank()

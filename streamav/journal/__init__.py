@@ -5,8 +5,10 @@ It does not publish and decides nothing about events.
 
 from __future__ import annotations
 
-from streamav.journal.explain import explain
+from streamav.journal.explain import Surroundings, explain
 from streamav.journal.history import History, journal_path
+from streamav.journal.inquiry import explain_moment, read_time
+from streamav.journal.query import EventQuery
 from streamav.journal.sink import JournalSink
 
-__all__ = ["History", "JournalSink", "explain", "journal_path"]
+__all__ = ["EventQuery", "History", "JournalSink", "Surroundings", "explain", "explain_moment", "journal_path", "read_time"]

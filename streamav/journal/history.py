@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+import time
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from streamav.database import open_database, set_aside
 from streamav.files import PRIVATE_FOLDER
+from streamav.journal.query import EventQuery
 from streamav.publish.state_folder import default_state_dir
 from streamav.types import FinalScores
 
@@ -36,10 +38,12 @@ CREATE TABLE labels (number INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
 CREATE TABLE scores (source TEXT NOT NULL, ts_ms INTEGER NOT NULL, media_ms INTEGER NOT NULL, labels INTEGER NOT NULL,
                      numbers BLOB NOT NULL, PRIMARY KEY (source, ts_ms)) WITHOUT ROWID;
 """
-_SILENCE: Final = float("nan")
-"""Stands for the level of digital silence."""
+_NOTHING: Final = float("nan")
+"""Stands for the level of digital silence, and for a place that is not known."""
 _NS_PER_MS: Final = 1_000_000
 _MS: Final = 1000
+_STEPS: Final = 10_000
+"""Steps of SQLite between two looks at the clock: about a millisecond."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +56,12 @@ def journal_path(state_dir: Path | None) -> Path:
 class History:
     """The open journal. Use it in a `with` block."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, mend: bool = True) -> None:
         """Open or create the file; a damaged one is set aside with a warning, and a new one is begun.
+
+        Args:
+            path: the file.
+            mend: False leaves a damaged file as it is and raises.
 
         Raises:
             OSError: when the folder cannot be made or the file cannot be opened.
@@ -63,7 +71,7 @@ class History:
         try:
             self._connection = _open(path)
         except sqlite3.DatabaseError as exc:
-            if isinstance(exc, sqlite3.OperationalError):
+            if isinstance(exc, sqlite3.OperationalError) or not mend:
                 raise
             _log.warning("the journal is damaged, it is set aside and a new one is begun path=%s reason=%s", set_aside(path), exc)
             self._connection = _open(path)
@@ -98,12 +106,35 @@ class History:
         self, since: float = 0.0, until: float | None = None, source: str | None = None, label: str | None = None
     ) -> list[dict[str, object]]:
         """Return the last message of each event that began in a span of UTC (seconds since 1970), oldest first."""
+        return self.find(EventQuery(since=since, until=until, source=source, label=label))
+
+    def find(self, query: EventQuery) -> list[dict[str, object]]:
+        """Return the last message of each event that is asked for, by start and id."""
+        beyond, order = ("<", "DESC") if query.newest_first else (">", "ASC")
+        page = "" if query.after is None else f" AND (start_ts, id) {beyond} (?, ?)"
         rows = self._connection.execute(
-            "SELECT payload FROM events WHERE start_ts >= ? AND start_ts < ? AND source = COALESCE(?, source)"
-            " AND label = COALESCE(?, label) ORDER BY start_ts, id",
-            (since, until if until is not None else float("inf"), source, label),
+            "SELECT payload FROM events WHERE start_ts >= ? AND start_ts < ? AND source = COALESCE(?, source)"  # noqa: S608 - our own words
+            f" AND label = COALESCE(?, label){page} ORDER BY start_ts {order}, id {order} LIMIT ?",
+            (
+                query.since,
+                query.until if query.until is not None else float("inf"),
+                query.source,
+                query.label,
+                *(query.after or ()),
+                -1 if query.limit is None else query.limit,
+            ),
         )
         return [json.loads(payload) for (payload,) in rows]
+
+    def event(self, event_id: str) -> dict[str, object] | None:
+        """Return the last message of one event, or None."""
+        row = self._connection.execute("SELECT payload FROM events WHERE id = ?", (event_id,)).fetchone()
+        return None if row is None else dict(json.loads(row[0]))
+
+    def limit_time(self, seconds: float) -> None:
+        """End every later question that takes longer than *seconds* from now on with sqlite3.OperationalError."""
+        end_s = time.monotonic() + seconds
+        self._connection.set_progress_handler(lambda: time.monotonic() > end_s, _STEPS)
 
     def scores(self, source: str, since: float, until: float) -> list[FinalScores]:
         """Return the final scores of the segments that began in a span of UTC (seconds since 1970), oldest first."""
@@ -147,15 +178,19 @@ class History:
         names = json.dumps(list(scores.labels))
         self._connection.execute("INSERT OR IGNORE INTO labels (names) VALUES (?)", (names,))
         (number,) = self._connection.execute("SELECT number FROM labels WHERE names = ?", (names,)).fetchone()
-        level = _SILENCE if scores.level_dbfs is None else scores.level_dbfs
-        numbers = np.array([*scores.labels.values(), scores.background, scores.relevance, scores.agreement, level], dtype="<f2")
+        level = _NOTHING if scores.level_dbfs is None else scores.level_dbfs
+        others = (scores.background, scores.relevance, scores.agreement, level, *(scores.place or (_NOTHING, _NOTHING)))
+        numbers = np.array([*scores.labels.values(), *others], dtype="<f2")
         start_ms = scores.start_ns // _NS_PER_MS
         return scores.epoch_ns // _NS_PER_MS + start_ms, start_ms, number, numbers.tobytes()
 
 
 def _unpacked(ts_ms: int, media_ms: int, names: str, numbers: bytes) -> FinalScores:
     labels: Sequence[str] = json.loads(names)
-    *probabilities, background, relevance, agreement, level = np.frombuffer(numbers, dtype="<f2").tolist()
+    found = np.frombuffer(numbers, dtype="<f2").tolist()
+    probabilities, others = found[: len(labels)], found[len(labels) :]
+    background, relevance, agreement, level = others[:4]
+    x, y = others[4:] or (_NOTHING, _NOTHING)  # older journals hold no place
     return FinalScores(
         start_ns=media_ms * _NS_PER_MS,
         epoch_ns=(ts_ms - media_ms) * _NS_PER_MS,
@@ -164,6 +199,7 @@ def _unpacked(ts_ms: int, media_ms: int, names: str, numbers: bytes) -> FinalSco
         relevance=relevance,
         agreement=agreement,
         level_dbfs=None if np.isnan(level) else level,
+        place=None if np.isnan(x) else (x, y),
     )
 
 

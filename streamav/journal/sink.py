@@ -57,6 +57,11 @@ class JournalSink:
         self.lost = 0
         """Events and scores that could not be written."""
 
+    @property
+    def path(self) -> Path:
+        """The file of the journal."""
+        return self._path
+
     async def start(self) -> None:
         """Open the journal in the background; without it the run goes on."""
         self._task = asyncio.create_task(self._run(), name="journal")

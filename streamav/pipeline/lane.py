@@ -15,7 +15,7 @@ from streamav.pipeline.inbox import Finished
 from streamav.pipeline.measure import NS, Meter
 from streamav.pipeline.stages import SourceStages
 from streamav.pipeline.turns import LiveTimes, ReplayedTimes, TurnRecord
-from streamav.tracker import TrackerOptions
+from streamav.tracker import TrackerOptions, strongest
 from streamav.types import EndReason, EventPhase, FinalScores, Observation, Segment, SourceState, StageTimes, Telemetry
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamav.clock import Clock
+    from streamav.control import SourcePlan
     from streamav.pipeline.feed import SourceSetup
     from streamav.pipeline.inbox import Given
     from streamav.pipeline.turns import TurnItem, TurnTimes
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Lane", "failure_of", "make_lane"]
 
 _log = logging.getLogger(__name__)
+_AFTER_EVENTS = frozenset({SourceState.LOST, SourceState.WARMING_UP, SourceState.DISABLED})
+"""States that follow the ends of the events before them."""
 
 _notes: dict[SourceState, TurnItem] = {SourceState.LOST: "lost", SourceState.ONLINE: "online"}
 """What a source may say between its items."""
@@ -97,19 +100,26 @@ class Lane:
     @property
     def running(self) -> bool:
         """True while further segments are expected."""
-        return not self.finished and self.stages.state is not SourceState.LOST
+        return not self.finished and self.stages.enabled and self.stages.state is not SourceState.LOST
 
     @property
     def refused(self) -> bool:
         """True when the source could not even be opened."""
         return self.error is not None and not self.feed.began
 
+    def change(self, plan: SourcePlan) -> None:
+        """Detect by a new plan; the events that it ends are handed over with the next results."""
+        self.events += self.stages.change(plan)
+        self.setup = replace(self.setup, labels=plan.labels, latency_segments=plan.latency_segments)
+        if not plan.enabled:
+            self.level_dbfs = None
+
     def hand_over(self, sink: Sink) -> None:
         """Hand the results of a turn to the sink. Events end before a source is reported lost and begin after it is reported online."""
         self.times.hand_over()
         events, self.events = self.events, []
         changes, self.stages.changes = self.stages.changes, []
-        events_first = any(state in {SourceState.LOST, SourceState.WARMING_UP} for state, _ in changes)
+        events_first = any(state in _AFTER_EVENTS for state, _ in changes)
         for event in events if events_first else ():
             self._publish(event, sink)
         for state, reason in changes:
@@ -188,6 +198,7 @@ class Lane:
             relevance=scores.relevance,
             agreement=scores.agreement,
             level_dbfs=scores.level_dbfs,
+            place=strongest(scores.attention),
         )
 
     def _latency_s(self, end_ns: int) -> float:
@@ -201,7 +212,13 @@ def make_lane(setup: SourceSetup, clock: Clock, ready: threading.Condition, obse
         CaptureError: when the file cannot be read.
     """
     feed = Feed(setup, clock, ready)
-    options = TrackerOptions(source=setup.id, session=setup.source.session, labels=setup.labels, media_ids=not setup.source.live)
+    options = TrackerOptions(
+        source=setup.id,
+        session=setup.source.session,
+        labels=setup.labels,
+        media_ids=not setup.source.live,
+        timed=setup.paced if setup.replay is None else setup.replay.timed,
+    )
     finals: list[SegmentScores] = []
     scored: list[SegmentScores] = []
     on_scores = None if observer is None else scored.extend

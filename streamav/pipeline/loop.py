@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamav.clock import Clock
+    from streamav.control import Controls, SourcePlan
     from streamav.pipeline.feed import SourceSetup
     from streamav.pipeline.lane import Lane
     from streamav.pipeline.measure import RunSummary
@@ -82,10 +83,13 @@ class Pipeline:
         self._observer = observer
         self._book = None if turns is None else turns.book
         script = () if turns is None or turns.replay is None else turns.replay.script
+        self.controls: Controls | None = None
+        """Changes of what the sources detect, which hold from the next turn on; set before run(). None for no changes."""
         self._lanes = [self._lane(setup, ready, alone=len(setups) == 1) for setup in setups]
         self._worker = Worker(self._lanes, extractor, localizer, self._clock, ready, round(gather_s * NS), script)
         self._stop_ns: int | None = None
         self._told_ns = 0
+        self._turned_ns = self._clock.monotonic_ns()
         self.summary: RunSummary | None = None
         """Summary of the run, once it has ended, also with an error."""
 
@@ -104,6 +108,16 @@ class Pipeline:
             self._stop_ns = self._clock.monotonic_ns()
             for lane in self._lanes:
                 lane.feed.stop()
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last turn ended; a turn takes a fifth of a second when there is nothing to do. Any thread may ask."""
+        return (self._clock.monotonic_ns() - self._turned_ns) / NS
+
+    @property
+    def states(self) -> dict[str, SourceState]:
+        """State of each source, by id. Any thread may ask."""
+        return {lane.setup.id: lane.stages.state for lane in self._lanes}
 
     async def run(self) -> RunSummary:
         """Run until all sources have ended or stop() was called.
@@ -132,19 +146,35 @@ class Pipeline:
     async def _drive(self, worker: ThreadPoolExecutor) -> None:
         for lane in self._lanes:
             self._sink.source_state(lane.setup.id, SourceState.WARMING_UP, "started")
+            if self.controls is not None and not (plan := self.controls.plan(lane.setup.id)).enabled:
+                lane.change(plan)
+                lane.hand_over(self._sink)
             lane.feed.start()
         loop = asyncio.get_running_loop()
         while not all(lane.finished for lane in self._lanes):
             await loop.run_in_executor(worker, self._worker.turn)
+            self._turned_ns = self._clock.monotonic_ns()
+            changes = self._change()
             for lane in self._lanes:
                 lane.hand_over(self._sink)
             self._write_down()
+            if self.controls is not None:
+                self.controls.applied(changes)
             self._tell()
             if any(lane.refused for lane in self._lanes):
                 self.stop()
             if self._stop_ns is not None and self._clock.monotonic_ns() - self._stop_ns > _GRACE_S * NS:
                 _log.warning("a source does not stop in time, its thread is abandoned")
                 return
+
+    def _change(self) -> list[SourcePlan]:
+        """Let the plans that wait hold from now on; no turn runs meanwhile."""
+        plans = [] if self.controls is None else self.controls.take()
+        for plan in plans:
+            for lane in self._lanes:
+                if lane.setup.id == plan.source and not lane.finished:
+                    lane.change(plan)
+        return plans
 
     async def _finish(self) -> None:
         """Close threads, events and sinks, also after an error."""
@@ -154,6 +184,8 @@ class Pipeline:
                 lane.events += lane.stages.interrupt(EndReason.SHUTDOWN)
                 lane.hand_over(self._sink)
         await asyncio.gather(*(asyncio.to_thread(lane.feed.join, _GRACE_S) for lane in self._lanes))
+        if self.controls is not None:
+            await self.controls.settle()
         await self._sink.close()
 
     def _write_down(self) -> None:

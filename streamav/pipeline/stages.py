@@ -18,6 +18,7 @@ from streamav.window import LEAST_SEGMENTS, WindowRing
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from streamav.control import SourcePlan
     from streamav.tracker import TrackerOptions
     from streamav.types import Event, SegmentFeatures, SegmentScores, Window, WindowScores
 
@@ -65,6 +66,9 @@ class SourceStages:
         self._health = Health()
         self._well = 0
         self._reason = ""
+        self._missing: str | None = None  # why the source is lost, noted while it is switched off
+        self.enabled = True
+        """False while the source is switched off; then push() must not be called."""
         self.state = SourceState.WARMING_UP
         """State that was announced last."""
         self.changes: list[tuple[SourceState, str]] = []
@@ -124,8 +128,34 @@ class SourceStages:
         self._tell(rest)
         return self._track().close(rest, reason) if rest or self._tracker is not None else []
 
+    def change(self, plan: SourcePlan) -> list[Event]:
+        """Detect by a new plan from now on; return the events that it ends."""
+        self._aggregation.set_latency(plan.latency_segments)
+        events: list[Event] = []
+        if not plan.enabled and self.enabled:
+            events = self.interrupt(EndReason.DISABLED)
+            self._missing = self._reason if self.state is SourceState.LOST else None
+            self.announce(SourceState.DISABLED, "switched off")
+        if self._tracker is not None:
+            events += self._tracker.change(plan.labels)
+        self._options = replace(self._options, labels=plan.labels)
+        if plan.enabled and not self.enabled:
+            self.enabled = True
+            if self._missing is None:
+                self.announce(SourceState.WARMING_UP, "switched on")
+            else:
+                self.announce(SourceState.LOST, self._missing)
+        self.enabled = plan.enabled
+        return events
+
     def announce(self, state: SourceState, reason: str) -> None:
-        """Change the state of the source, unless it already has this state; another reason to be degraded is announced, too."""
+        """Change the state of the source, unless it already has this state; another reason to be degraded is announced, too.
+
+        A source that is switched off stays `disabled`; whether it is lost is noted, and announced when it is switched on.
+        """
+        if not self.enabled:
+            self._missing = reason if state is SourceState.LOST else None
+            return
         if state is not self.state or (state is SourceState.DEGRADED and reason != self._reason):
             self.state, self._reason = state, reason
             self.changes.append((state, reason))

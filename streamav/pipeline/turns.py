@@ -135,6 +135,8 @@ class SourceReplay:
     turns: tuple[TurnRecord, ...]
     epoch_ns: int
     """UTC of the media clock's zero, for turns before any record of it."""
+    timed: bool
+    """Whether media time passed in real time, so that schedules hold."""
 
     @property
     def finished(self) -> bool:

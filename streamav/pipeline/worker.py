@@ -76,9 +76,10 @@ class Worker:
 
     def turn(self) -> None:
         """Wait for items and run them through the stages."""
-        given = self._take()
-        for lane, one in given:
+        taken = self._take()
+        for lane, one in taken:
             lane.begin(one)
+        given = [(lane, one) for lane, one in taken if lane.stages.enabled or not isinstance(one.item, Segment)]
         begin_ns = self._clock.monotonic_ns()
         self._choose_frames(given, begin_ns)
         segments = [(lane, self._looked_at(lane, one, one.item)) for lane, one in given if isinstance(one.item, Segment)]

@@ -6,8 +6,8 @@ It does not decide what an event is or when an event ends; the tracker does. The
 
 from __future__ import annotations
 
-from streamav.publish.fanout import FanOut
+from streamav.publish.fanout import FanOut, ObserverFanOut
 from streamav.publish.jsonl import JsonlSink
 from streamav.publish.message import EventMessage, MessageError, ModelEntry, decode, describe, encode
 
-__all__ = ["EventMessage", "FanOut", "JsonlSink", "MessageError", "ModelEntry", "decode", "describe", "encode"]
+__all__ = ["EventMessage", "FanOut", "JsonlSink", "MessageError", "ModelEntry", "ObserverFanOut", "decode", "describe", "encode"]

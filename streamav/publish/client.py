@@ -70,6 +70,10 @@ class Incoming(NamedTuple):
     payload: bytes
     retained: bool
     """True when the broker had kept the message from before our subscription."""
+    response_topic: str | None = None
+    """Where an answer is asked for (MQTT 5)."""
+    correlation: bytes | None = None
+    """What the answer must carry (MQTT 5)."""
 
 
 class _Library(aiomqtt.Client):
@@ -86,8 +90,11 @@ class _Library(aiomqtt.Client):
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: ReasonCode, properties: Properties | None = None) -> None:  # noqa: ANN401 - as in aiomqtt
+        if self._connected.cancelled():  # the attempt was given up; aiomqtt would raise in a callback of the loop
+            return
         if not self._connected.done():
             self._connected.set_exception(aiomqtt.MqttCodeError(reason_code, "closed before the answer"))
+            self._connected.exception()  # retrieved: after a timeout nobody waits for it, and asyncio would log it
             return
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
@@ -120,9 +127,10 @@ class _Library(aiomqtt.Client):
 class Client:
     """An open connection. All methods raise ConnectionFailedError when the connection is lost."""
 
-    def __init__(self, client: _Library, *, version_5: bool) -> None:
-        """Store the connected client."""
+    def __init__(self, client: _Library, *, version_5: bool, expiry_s: int | None = None) -> None:
+        """Store the connected client; *expiry_s*: how long the broker keeps messages that expire, s, None: as long as it wants."""
         self._client = client
+        self._expiry_s = expiry_s
         self._version_5 = version_5
 
     @property
@@ -135,7 +143,17 @@ class Client:
         """Messages that arrived faster than they were read and found no place."""
         return self._client.discarded
 
-    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int,
+        retain: bool,
+        schema: str | None = None,
+        expires: bool = False,
+        correlation: bytes | None = None,
+    ) -> None:
         """Publish a message; at QoS 1 return after the broker has acknowledged it. QoS and retain are lowered to the broker's limits.
 
         Args:
@@ -144,6 +162,8 @@ class Client:
             qos: 0 or 1.
             retain: whether the broker keeps the message.
             schema: name of the schema for MQTT 5 consumers; it does not change the payload.
+            expires: True lets the broker drop the message when it cannot deliver it in time (mqtt.expiry_s, MQTT 5).
+            correlation: what an answer must carry (MQTT 5); None for none.
 
         Raises:
             RefusedError: when the broker does not accept this message. Only MQTT 5 tells; with 3.1.1 the message is lost unnoticed.
@@ -151,17 +171,28 @@ class Client:
         most = self.limits.payload_bytes(topic)
         if most is not None and len(payload) > most:
             raise RefusedError(TOO_LARGE)  # sent all the same, it would cost the connection
-        properties = None
-        if schema is not None and self._version_5:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho's
-            properties.ContentType = "application/json"
-            properties.UserProperty = ("schema", schema)
+        properties = self._properties(schema, correlation, expires=expires) if self._version_5 else None
         with translated():
             code = await self._client.send(topic, payload, min(qos, self.limits.max_qos), properties, retain=retain and self.limits.retain)
         if code == _USED_UP:
             raise ConnectionFailedError(Failure(reason="the broker's quota is used up: raise its limit of queued messages"))
         if code >= _FIRST_REFUSAL:
             raise RefusedError(code)
+
+    def _properties(self, schema: str | None, correlation: bytes | None, *, expires: bool) -> Properties | None:
+        """Return the properties of a message of MQTT 5; None for none."""
+        expiry_s = self._expiry_s if expires else None
+        if schema is None and correlation is None and expiry_s is None:
+            return None
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho's
+        if schema is not None:
+            properties.ContentType = "application/json"
+            properties.UserProperty = ("schema", schema)
+        if correlation is not None:
+            properties.CorrelationData = correlation
+        if expiry_s is not None:
+            properties.MessageExpiryInterval = expiry_s
+        return properties
 
     async def subscribe(self, topic: str) -> bool:
         """Subscribe at QoS 1; return False when the broker refuses. Many brokers accept the subscription but deliver nothing.
@@ -191,7 +222,9 @@ class Client:
         """Yield each message that arrives; only the loss of the connection ends it, with an error."""
         with translated():
             async for message in self._client.messages:
-                yield Incoming(str(message.topic), message.payload, message.retain)
+                properties = message.properties
+                response, correlation = getattr(properties, "ResponseTopic", None), getattr(properties, "CorrelationData", None)
+                yield Incoming(str(message.topic), message.payload, message.retain, response, correlation)
 
 
 @asynccontextmanager
@@ -213,7 +246,7 @@ async def open_client(settings: MqttSettings, credentials: Credentials, client_i
     """
     client = await _connected(settings, credentials, client_id, will_topic)
     try:
-        yield Client(client, version_5=settings.protocol == "5")
+        yield Client(client, version_5=settings.protocol == "5", expiry_s=settings.expiry_s)
     finally:
         try:
             with translated():

@@ -1,6 +1,6 @@
-"""Passes every call on to several sinks; an error in one sink does not affect the others.
+"""Passes every call on to several sinks or observers; an error in one does not affect the others.
 
-It does not depend on the type of a sink.
+It does not depend on their types.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from streamav.protocols import Sink
-    from streamav.types import Event, FinalScores, SourceState, Telemetry
+    from streamav.protocols import Observer, Sink
+    from streamav.types import Event, FinalScores, Observation, SourceState, Telemetry
 
-__all__ = ["FanOut"]
+__all__ = ["FanOut", "ObserverFanOut"]
 
 _log = logging.getLogger(__name__)
 
@@ -78,3 +78,22 @@ class FanOut:
             _log.error(
                 "sink failed, its further failures are counted but not logged sink=%s", type(self._sinks[position]).__name__, exc_info=exc
             )
+
+
+class ObserverFanOut:
+    """An observer that passes what the loop computes on to several observers; an error in one does not affect the others."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        """Store the observers, in the order in which they are called."""
+        self._observers = tuple(observers)
+        self._blamed: set[int] = set()
+
+    def observe(self, source: str, observation: Observation) -> None:
+        """Pass what one turn did for a source on to all observers."""
+        for position, observer in enumerate(self._observers):
+            try:
+                observer.observe(source, observation)
+            except Exception as exc:  # noqa: BLE001 - a broken observer must not stop the loop
+                if position not in self._blamed:
+                    self._blamed.add(position)
+                    _log.error("observer failed, further failures are not logged observer=%s", type(observer).__name__, exc_info=exc)

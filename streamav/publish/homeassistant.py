@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Announcement", "Devices"]
 
 Component = dict[str, object]
+_PROBABILITY: Component = {"p": "number", "min": 0, "max": 1, "step": 0.01, "mode": "box"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +57,23 @@ class Announcement:
 class Devices:
     """The devices of one service: the service itself, and each source."""
 
-    def __init__(self, topics: Topics, prefix: str, sources: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self, topics: Topics, prefix: str, sources: Mapping[str, Sequence[str]], *, commands: bool = False, snapshot: bool = False
+    ) -> None:
         """Store what is announced.
 
         Args:
             topics: topics below the base of the service.
             prefix: discovery prefix of Home Assistant.
             sources: source id -> labels that become entities.
+            commands: whether the service takes commands: switches and numbers become entities.
+            snapshot: whether snapshots are published: an image becomes an entity.
         """
         self._topics = topics
         self._prefix = prefix
-        self._sources = sources
+        self._sources = {source: list(labels) for source, labels in sources.items()}
+        self._commands = commands
+        self._snapshot = snapshot
         base = topics.base.replace("/", "_")
         self._name = "streamav" if base == "streamav" else f"streamav_{base}"
 
@@ -74,6 +81,10 @@ class Devices:
     def birth(self) -> str:
         """Topic where Home Assistant publishes `online` when it starts."""
         return f"{self._prefix}/status"
+
+    def follow(self, source: str, labels: Sequence[str]) -> None:
+        """Use these labels of a source from now on."""
+        self._sources[source] = list(labels)
 
     def announcements(self) -> list[Announcement]:
         """Return the messages of all devices; the service comes first, because the others refer to it."""
@@ -126,17 +137,62 @@ class Devices:
                 "availability": [{"topic": self._topics.status}],  # a lost source must still be able to say so
                 "state_topic": self._topics.source_status(source),
             },
+            **(self._image(source) if self._snapshot else {}),
+            **(self._settings(source, labels) if self._commands else {}),
         }
         root = self._root(source, {"name": f"streamav {source}", "via_device": f"{self._name}_service"})
-        available = [{"topic": self._topics.status}, {"topic": self._topics.availability(source)}]
-        return Announcement(self._config(source), parts, {**root, "availability": available, "availability_mode": "all"})
+        return Announcement(self._config(source), parts, {**root, "availability": self._available(source), "availability_mode": "all"})
+
+    def _available(self, source: str) -> list[dict[str, str]]:
+        return [{"topic": self._topics.status}, {"topic": self._topics.availability(source)}]
+
+    def _image(self, source: str) -> dict[str, Component]:
+        return {
+            "snapshot": {
+                "p": "image",
+                "unique_id": f"{self._name}_{source}_snapshot",
+                "name": "Last event",
+                "qos": 1,
+                "image_topic": self._topics.snapshot(source),
+                "content_type": "image/jpeg",
+            }
+        }
+
+    def _settings(self, source: str, labels: Sequence[str]) -> dict[str, Component]:
+        """Return switches and numbers of a source and of its classes; they work also while the source is switched off or lost."""
+        parts = {
+            "enabled": self._setting(source, "enabled", "Detection", {"p": "switch", "icon": "mdi:ear-hearing"}),
+            "threshold": self._setting(source, "threshold", "Threshold", _PROBABILITY),
+            "latency_set": self._setting(source, "latency", "Segments until final", {"p": "number", "min": 1, "max": 10, "step": 1}),
+        }
+        for label in labels:
+            name = _words(label)
+            parts[f"enabled_{label}"] = self._setting(source, f"class/{label}/enabled", f"{name} detection", {"p": "switch"})
+            parts[f"threshold_{label}"] = self._setting(source, f"class/{label}/threshold", f"{name} threshold", _PROBABILITY)
+        return parts
+
+    def _setting(self, source: str, setting: str, name: str, kind: Component) -> Component:
+        return {
+            **kind,
+            "unique_id": f"{self._name}_{source}_{setting.replace('/', '_')}_set",
+            "name": name,
+            "entity_category": "config",
+            "qos": 1,
+            "availability": [{"topic": self._topics.status}],
+            "state_topic": self._topics.setting(source, setting),
+            "command_topic": self._topics.command(source, setting),
+        }
 
     def _class(self, source: str, label: str) -> Component:
+        off = {"topic": self._topics.setting(source, f"class/{label}/enabled"), "payload_available": "ON", "payload_not_available": "OFF"}
+        # A class that is switched off is not available. Its entity stays, because a removed one would lose what the user made of it.
+        when = {"availability": [*self._available(source), off], "availability_mode": "all"} if self._commands else {}
         return {
             "p": "binary_sensor",
+            **when,
             "unique_id": f"{self._name}_{source}_{label}",
             "default_entity_id": f"binary_sensor.{source}_{label}".lower().replace("-", "_"),
-            "name": label.replace("_", " ").capitalize(),
+            "name": _words(label),
             "device_class": "sound",
             "qos": 1,
             "state_topic": self._topics.class_state(source, label),
@@ -167,6 +223,10 @@ class Devices:
 
     def _config(self, device: str) -> str:
         return f"{self._prefix}/device/{self._name}_{device}/config"
+
+
+def _words(label: str) -> str:
+    return label.replace("_", " ").capitalize()
 
 
 def _json(value: Mapping[str, object]) -> bytes:

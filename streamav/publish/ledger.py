@@ -6,13 +6,13 @@ arrives, reads no clock and uses no connection.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from streamav import __version__
 from streamav.publish.message import describe
 from streamav.publish.outbox import Parcel
+from streamav.publish.payloads import AttributesPayload, HaEventPayload, InfoModelEntry, InfoPayload, ScoresPayload, TelemetryPayload
 from streamav.tracker.identity import TIME_LETTERS, ulid
 from streamav.types import EndReason, EventPhase, SourceState
 
@@ -37,6 +37,8 @@ class Retained:
     payload: bytes
     note: str = ""
     """What a later start must know of the value besides its topic."""
+    first: bool = False
+    """True for a value that must be sent even where another one of its topic follows."""
 
 
 @dataclass(slots=True)
@@ -76,7 +78,8 @@ class Ledger:
         self._topics = topics
         self._model = model
         self._provisional = provisional
-        self._announcements = [] if devices is None else devices.announcements()
+        self._devices = devices
+        self._settings: dict[str, list[Retained]] = {}
         self._open: dict[str, _Open] = {}
         self._on: dict[tuple[str, str], str] = {}
         self._states = dict.fromkeys(sources, SourceState.WARMING_UP)
@@ -105,29 +108,51 @@ class Ledger:
     def announced(self, before: Mapping[str, str] | None = None) -> list[Retained]:
         """Return the devices for Home Assistant; *before* holds the notes of earlier messages by topic."""
         found = []
-        for one in self._announcements:
+        for one in [] if self._devices is None else self._devices.announcements():
             removal = one.removing((before or {}).get(one.topic, ""))
-            found += [] if removal is None else [Retained(one.topic, removal, one.note)]
+            found += [] if removal is None else [Retained(one.topic, removal, one.note, first=True)]
             found.append(Retained(one.topic, one.payload, one.note))
         return found
 
     def info(self) -> Retained:
         """Return the info value of the service: version, model, backend, sources."""
         model = self._model()
-        said = {
-            "version": __version__,
-            "model": model.model_dump(exclude={"backend"}),
-            "backend": model.backend,
-            "sources": sorted(self._states),
-        }
-        return Retained(self._topics.info, _json(said))
+        said = InfoPayload(
+            version=__version__,
+            model=InfoModelEntry(name=model.name, version=model.version, sha256=model.sha256),
+            backend=model.backend,
+            sources=tuple(sorted(self._states)),
+        )
+        return Retained(self._topics.info, said.to_bytes())
 
     def retained(self) -> list[Retained]:
         """Return all retained values of classes and sources (not status and info), in the order in which they are sent after a connect."""
         values = [value for pair in self._classes.values() for value in pair]
         for source, state in self._states.items():
             values += self._state_values(source, state)
+        values += [value for settings in self._settings.values() for value in settings]
         return values + list(self._last.values())
+
+    def settings(self, source: str) -> list[Retained]:
+        """Return the values of the settings of a source."""
+        return list(self._settings.get(source, ()))
+
+    def follow_settings(self, source: str, values: Sequence[Retained], labels: Iterable[str]) -> list[Retained]:
+        """Store the values of all settings of a source, and its labels; return the retained values that change.
+
+        What is gone, such as a zone or a label that a new configuration lacks, is cleared.
+        """
+        before, self._settings[source] = self._settings.get(source, []), list(values)
+        now = {value.topic for value in values}
+        changed = [*values, *(self.cleared(value.topic) for value in before if value.topic not in now)]
+        known = {label for place, label in self._classes if place == source}
+        for label in set(labels) - known:
+            changed += self._class(source, label, None)
+        for label in known - set(labels):
+            changed += [self.cleared(value.topic) for value in self._classes.pop((source, label))]
+        if known != set(labels) and self._devices is not None:
+            self._devices.follow(source, list(labels))
+        return changed
 
     def farewell(self) -> list[Retained]:
         """Return the retained values of a service that ends: every class off, every source unavailable."""
@@ -222,15 +247,15 @@ class Ledger:
 
     def _class_values(self, source: str, label: str, message: EventMessage | None) -> tuple[Retained, Retained]:
         """Return attributes and state of a class; the attributes are sent first, so that they are current when the state changes."""
-        attributes: dict[str, object] = {
-            "score": 0.0 if message is None else message.score,
-            "event_id": None if message is None else message.id,
-            "since": None if message is None else message.start_time,
-            "zone": None,
-        }
+        attributes = AttributesPayload(
+            score=0.0 if message is None else message.score,
+            event_id=None if message is None else message.id,
+            since=None if message is None else message.start_time,
+            zone=message.zones[0] if message is not None and message.zones else None,
+        )
         state = b"OFF" if message is None else b"ON"
         return (
-            Retained(self._topics.class_attributes(source, label), _json(attributes)),
+            Retained(self._topics.class_attributes(source, label), attributes.to_bytes()),
             Retained(self._topics.class_state(source, label), state),
         )
 
@@ -250,48 +275,41 @@ class Ledger:
 
     def _companion(self, message: EventMessage) -> Parcel:
         """Return the small message for Home Assistant's event entity, which is sent once for each confirmed event."""
-        payload: dict[str, object] = {
-            "event_type": message.label,
-            "id": message.id,
-            "source": message.source,
-            "score": message.score,
-            "start_time": message.start_time,
-            "zones": list(message.zones),
-            "snapshot_url": message.snapshot_url,
-        }
-        return Parcel(event_id=message.id, topic=self._topics.ha_event(message.source), payload=_json(payload), message=None)
+        said = HaEventPayload(
+            event_type=message.label,
+            id=message.id,
+            source=message.source,
+            score=message.score,
+            start_time=message.start_time,
+            zones=message.zones,
+            snapshot_url=message.snapshot_url,
+        )
+        return Parcel(event_id=message.id, topic=self._topics.ha_event(message.source), payload=said.to_bytes(), message=None)
 
 
 def telemetry_payload(telemetry: Telemetry) -> bytes:
-    """Return the JSON of the telemetry topic: fps, rms_dbfs, latency_s, av_skew_ms, rtf, dropped, looked_fps, thinned."""
-    return _json(
-        {
-            "fps": round(telemetry.frames_per_second, 2),
-            "rms_dbfs": None if telemetry.level_dbfs is None else round(telemetry.level_dbfs, 1),
-            "latency_s": round(telemetry.latency_s, 3),
-            "av_skew_ms": telemetry.skew_ms,
-            "rtf": round(telemetry.realtime_factor, 4),
-            "dropped": telemetry.dropped_segments,
-            "looked_fps": round(telemetry.looked_frames_per_second, 2),
-            "thinned": telemetry.thinned_segments,
-        }
-    )
+    """Return the JSON of the telemetry topic."""
+    return TelemetryPayload(
+        fps=round(telemetry.frames_per_second, 2),
+        rms_dbfs=None if telemetry.level_dbfs is None else round(telemetry.level_dbfs, 1),
+        latency_s=round(telemetry.latency_s, 3),
+        av_skew_ms=telemetry.skew_ms,
+        rtf=round(telemetry.realtime_factor, 4),
+        dropped=telemetry.dropped_segments,
+        looked_fps=round(telemetry.looked_frames_per_second, 2),
+        thinned=telemetry.thinned_segments,
+    ).to_bytes()
 
 
 def scores_payload(scores: FinalScores) -> bytes:
-    """Return the JSON of the scores topic: ts, media_start_s, scores, background, is_event_score, av_similarity, rms_dbfs."""
-    return _json(
-        {
-            "ts": (scores.epoch_ns + scores.start_ns) // 1_000_000 / 1000,
-            "media_start_s": scores.start_ns // 1_000_000 / 1000,
-            "scores": {label: round(float(value), 4) for label, value in scores.labels.items()},
-            "background": round(float(scores.background), 4),
-            "is_event_score": round(float(scores.relevance), 4),
-            "av_similarity": round(float(scores.agreement), 4),
-            "rms_dbfs": None if scores.level_dbfs is None else round(float(scores.level_dbfs), 1),
-        }
-    )
-
-
-def _json(value: Mapping[str, object]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    """Return the JSON of the scores topic."""
+    return ScoresPayload(
+        ts=(scores.epoch_ns + scores.start_ns) // 1_000_000 / 1000,
+        media_start_s=scores.start_ns // 1_000_000 / 1000,
+        scores={label: round(float(value), 4) for label, value in scores.labels.items()},
+        background=round(float(scores.background), 4),
+        is_event_score=round(float(scores.relevance), 4),
+        av_similarity=round(float(scores.agreement), 4),
+        rms_dbfs=None if scores.level_dbfs is None else round(float(scores.level_dbfs), 1),
+        place=None if scores.place is None else (round(scores.place[0], 4), round(scores.place[1], 4)),
+    ).to_bytes()

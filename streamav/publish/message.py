@@ -204,7 +204,7 @@ def describe(event: Event, model: ModelEntry, latency_s: float, sequence: int | 
             score_kind="segment_scores",
             segments=_segments(event),
             location=_location(event.location),
-            zones=(),
+            zones=event.zones,
             audio=AudioEntry(rms_dbfs=None if event.level_dbfs is None else _rounded(event.level_dbfs, _LEVEL_DECIMALS)),
             latency_s=_rounded(latency_s, 3),
             av_skew_ms=event.skew_ms,

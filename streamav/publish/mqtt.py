@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from streamav.backoff import Backoff
 from streamav.publish.client import open_client
+from streamav.publish.commander import Commander
+from streamav.publish.commands import setting_states
 from streamav.publish.credentials import Credentials
 from streamav.publish.failures import ConnectionFailedError
 from streamav.publish.homeassistant import Devices
@@ -26,6 +28,7 @@ from streamav.publish.patience import Failure, Patience
 from streamav.publish.pending import Pending
 from streamav.publish.session import FAREWELL_S, Birth, Session
 from streamav.publish.state_folder import StateFolder, default_state_dir
+from streamav.publish.stats import Stats
 from streamav.publish.topics import Topics
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from streamav.config import MqttSettings
+    from streamav.control import Controls, SourcePlan
     from streamav.publish.message import ModelEntry
     from streamav.publish.pending import MqttCounters
     from streamav.publish.session import Connection
@@ -56,6 +60,8 @@ class MqttIdentity:
     """Returns which model and backend compute now."""
     sources: Mapping[str, Sequence[str]]
     """Source id -> labels that the source may publish."""
+    controls: Controls | None = None
+    """What the sources detect, and the way to change it; None where commands are not possible."""
 
 
 class MqttSink:
@@ -95,11 +101,24 @@ class MqttSink:
         connection_name = f"{settings.host}_{settings.port}_{settings.base}"
         self._folder = StateFolder(state_dir if state_dir is not None else default_state_dir(), connection_name, self._random)
         self._client_id = settings.client_id or ""
-        devices = Devices(self._topics, settings.homeassistant_prefix, identity.sources) if settings.homeassistant else None
+        devices = None
+        if settings.homeassistant:
+            commands = settings.commands and identity.controls is not None
+            devices = Devices(
+                self._topics, settings.homeassistant_prefix, identity.sources, commands=commands, snapshot=settings.snapshot != "off"
+            )
         self._birth = None if devices is None else Birth(devices.birth, lambda: self._random.uniform(0.0, MOST_BIRTH_PAUSE_S))
         self._ledger = Ledger(self._topics, identity.model, identity.sources, provisional=settings.provisional, devices=devices)
         outbox = Outbox(settings.outbox.messages, settings.outbox.bytes)
         self._pending = Pending(f"{settings.host}:{settings.port}", self._ledger, outbox, monotonic)
+        self._commander: Commander | None = None
+        self._controls = identity.controls if settings.commands else None
+        if self._controls is not None:
+            self._commander = Commander(self._controls, self._topics, self._ledger, self._pending, monotonic)
+            self._controls.listen(self._changed)
+            for source in self._controls.sources:
+                self._changed(self._controls.plan(source))
+        self._stats = Stats(identity.sources, monotonic())
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -128,17 +147,32 @@ class MqttSink:
 
     def event(self, event: Event, latency_s: float) -> None:
         """Queue one message about an event."""
+        self._stats.event(event)
         self._pending.put(*self._ledger.event(event, latency_s, self._monotonic()))
         self._pending.follow_info()
 
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
         """Publish a change of a source's state; the reason is only logged, because the topic holds one word."""
+        self._stats.state(source, state)
         _log.debug("source state source=%s state=%s reason=%s", source, state.value, reason)
         self._pending.put([], self._ledger.source_state(source, state))
 
+    def _changed(self, plan: SourcePlan) -> None:
+        """Echo the settings of a source; announce its device again where labels came or went."""
+        if self._controls is None:
+            return
+        labels = self._controls.labels(plan.source)
+        values = self._ledger.follow_settings(plan.source, setting_states(self._topics, plan, labels), labels)
+        if self._pending.counters.connected:
+            told = [one for one in self._ledger.announced(self._pending.kept) if one.first or self._pending.differs(one)]
+            self._pending.put([], [*told, *values])
+
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
-        """Publish telemetry at QoS 0; without a connection it is discarded."""
+        """Publish telemetry, and about once a minute the statistics, at QoS 0; without a connection they are discarded."""
         self._pending.follow_info()
+        self._stats.take(source, telemetry)
+        if self._stats.due(now_s := self._monotonic()):
+            self._pending.put_fleeting(self._topics.stats, self._stats.payload(now_s, self.counters))
         self._pending.put_fleeting(self._topics.telemetry(source), telemetry_payload(telemetry))
 
     def scores(self, source: str, scores: FinalScores) -> None:
@@ -203,7 +237,7 @@ class MqttSink:
         try:
             async with self._connect(self._client_id) as connection:
                 began_s = self._monotonic()
-                session = Session(connection, self._pending, self._topics, self._settings.timeout_s, self._birth)
+                session = Session(connection, self._pending, self._topics, self._settings.timeout_s, self._birth, self._commander)
                 await session.run(f"{self._random.getrandbits(64):016x}".encode())
                 return 0.0
         except ConnectionFailedError as exc:

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from streamav.publish.message import EventMessage
     from streamav.publish.outbox import Outbox, Parcel
 
-__all__ = ["MqttCounters", "Pending"]
+__all__ = ["Answer", "MqttCounters", "Pending"]
 
+MOST_ANSWERS = 100
+"""Most answers to commands that wait; the oldest are dropped (our choice)."""
 MOST_FLEETING = 1000
 """Most values of QoS 0 that wait (our choice: 15 s of the scores of 64 sources)."""
 CLOSED_SHORTEN, CLOSED_SET_ASIDE = 3, 6
@@ -32,6 +34,16 @@ REPORT_DROPS_S = 60.0
 """Shortest time between two log lines about lost messages, seconds (contract, section 9)."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command is answered with."""
+
+    topic: str
+    payload: bytes
+    correlation: bytes | None = None
+    """Correlation data of the command (MQTT 5)."""
 
 
 @dataclass(slots=True)
@@ -56,7 +68,9 @@ class MqttCounters:
     shortened: int = 0
     """Messages about events that were sent with fewer segments because of the broker's limit."""
     restated: int = 0
-    """How often all retained values were sent again because another client had published that the service is offline."""
+    """How often all retained values were sent again, because a command asked for it or another client declared the service offline."""
+    greeted: int = 0
+    """Retained values that the last greeting sent, besides the status."""
     probe_failures: int = 0
     """Connects after which the broker did not deliver our own probe."""
 
@@ -84,6 +98,14 @@ class Pending:
     """Topics at which the broker may hold a retained value of ours, also of earlier runs, with the notes of these values."""
     fleeting: deque[tuple[str, bytes]] = field(default_factory=lambda: deque(maxlen=MOST_FLEETING))
     """Topics and values of QoS 0, oldest first; discarded without a connection, the oldest also when the connection is slow."""
+    answers: deque[Answer] = field(default_factory=lambda: deque(maxlen=MOST_ANSWERS))
+    """Answers to commands, oldest first."""
+    word: bytes = b""
+    """What this run last wrote at `Topics.kept`; empty: nothing."""
+    _acked: dict[str, bytes] = field(default_factory=dict)
+    """Topic -> retained value that the broker has acknowledged last."""
+    _settled: dict[str, bytes] = field(default_factory=dict)
+    """Topic -> value that was acknowledged before the word, and not replaced since."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there is something to do."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -135,7 +157,8 @@ class Pending:
                     del self._open[event_id]
                     self.store.forget_event(event_id)
         for value in values:
-            self.changed[value.topic] = value
+            self.changed.pop(value.topic, None)
+            self.changed[f"{value.topic} first" if value.first else value.topic] = value
         self.count()
         self.wake.set()
 
@@ -159,12 +182,31 @@ class Pending:
             self.fleeting.append((topic, payload))
             self.wake.set()
 
-    def begin(self) -> Sequence[Retained]:
-        """Start on a new connection: return every retained value except the status, in the order in which they are sent.
+    def answer(self, answer: Answer) -> None:
+        """Queue an answer to a command."""
+        self.answers.append(answer)
+        self.wake.set()
 
-        Everything is sent, also after a short drop-out: a broker that lost its memory, or went back to an older one, does not say so.
+    def begin(self, *, remembered: bool = False) -> Sequence[Retained]:
+        """Start on a new connection: return the retained values to send, except the status, in the order in which they are sent.
+
         Values of topics that are no longer ours, such as those of a source that was renamed, are cleared.
+
+        Args:
+            remembered: True when the broker still has the word of this run (`Topics.kept`), and with it all settled values: only what
+                differs is sent. A broker that lost its memory, or went back to an older one, has another word or none.
         """
+        settled, self._settled, self.word = self._settled, {}, b""
+        if not remembered:
+            self._acked.clear()
+            settled = {}
+        return [one for one in self._everything() if settled.get(one.topic) != one.payload]
+
+    def settle(self, word: bytes) -> None:
+        """Note that the broker has the word, and all values that it acknowledged before."""
+        self.word, self._settled = word, dict(self._acked)
+
+    def _everything(self) -> list[Retained]:
         self.changed.clear()
         self.fleeting.clear()
         info = self.ledger.info()
@@ -172,8 +214,15 @@ class Pending:
         stale = sorted(self.kept.keys() - self.ledger.topics())
         return [info, *self.ledger.announced(self.kept), *self.ledger.retained(), *(self.ledger.cleared(topic) for topic in stale)]
 
+    def differs(self, value: Retained) -> bool:
+        """Return whether the broker does not have exactly this value."""
+        return self._acked.get(value.topic) != value.payload
+
     def note_retained(self, value: Retained) -> None:
         """Note that the broker has a retained value of ours, or no longer has it when its payload is empty."""
+        if self._settled.get(value.topic) != value.payload:
+            self._settled.pop(value.topic, None)
+        self._acked[value.topic] = value.payload
         if value.payload and self.kept.get(value.topic) != value.note:
             self.kept[value.topic] = value.note
             self.store.retain(value.topic, value.note)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from streamav.publish.client import Incoming
+    from streamav.publish.commander import Commander
     from streamav.publish.limits import Limits
     from streamav.publish.outbox import Parcel
     from streamav.publish.pending import Pending
@@ -31,6 +32,8 @@ __all__ = ["FAREWELL_S", "Birth", "Connection", "Session"]
 FAREWELL_S = 2.0
 """Longest time for publishing `offline` after an error, seconds (our choice)."""
 
+WORD_WAIT_S = 0.5
+"""How long the broker may take to send a retained value after a subscription, seconds (our choice); later means that it has none."""
 STATES_AFTER_S = 1.0
 """Home Assistant needs this long to subscribe to the states of a device, seconds (contract, section 10.3)."""
 
@@ -44,11 +47,24 @@ class Connection(Protocol):
     def limits(self) -> Limits:
         """What the broker accepts."""
 
-    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int,
+        retain: bool,
+        schema: str | None = None,
+        expires: bool = False,
+        correlation: bytes | None = None,
+    ) -> None:
         """Publish a message; at QoS 1 return after the broker has acknowledged it. Raise RefusedError when it does not accept it."""
 
     async def subscribe(self, topic: str) -> bool:
         """Subscribe to a topic; return False when the broker refuses."""
+
+    async def subscribe_kept(self, topic: str) -> bool:
+        """Subscribe to a topic, also to what the broker has kept there; return False when the broker refuses."""
 
     async def unsubscribe(self, topic: str) -> None:
         """Unsubscribe from a topic."""
@@ -69,7 +85,15 @@ class Birth:
 class Session:
     """Publishes everything that is pending on one connection."""
 
-    def __init__(self, connection: Connection, pending: Pending, topics: Topics, probe_limit_s: float, birth: Birth | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        pending: Pending,
+        topics: Topics,
+        probe_limit_s: float,
+        birth: Birth | None = None,
+        commander: Commander | None = None,
+    ) -> None:
         """Store the connection and what is to be published on it.
 
         Args:
@@ -78,12 +102,16 @@ class Session:
             topics: topics of the service.
             probe_limit_s: longest time until the broker delivers our own probe, seconds.
             birth: how Home Assistant says that it has started; None to ignore it.
+            commander: takes commands; None for none.
         """
         self._connection = connection
         self._pending = pending
         self._topics = topics
         self._probe_limit_s = probe_limit_s
         self._birth = birth
+        self._commander = commander
+        self._kept = asyncio.Event()
+        self._kept_word = b""
         self._probed = asyncio.Event()
         self._born = asyncio.Event()
 
@@ -99,7 +127,7 @@ class Session:
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(self._read(probe_text))]
-                await self._greet()
+                await self._greet(probe_text)
                 beside += [tasks.create_task(self._listen(probe_text)), tasks.create_task(self._welcome())]
                 await self._pump()
                 await self._say_farewell()
@@ -117,13 +145,17 @@ class Session:
                     async with asyncio.timeout(FAREWELL_S):
                         await self._connection.publish(self._topics.status, b"offline", qos=1, retain=True)
 
-    async def _greet(self) -> None:
-        """Publish all retained values and the updates of open events; the outbox follows after it."""
+    async def _greet(self, word: bytes) -> None:
+        """Publish the retained values that the broker does not have, and the updates of open events; the outbox follows after it."""
         counters, pending = self._pending.counters, self._pending
         for note in self._connection.limits.notes():
             pending.tell_once(note)
+        remembered = await self._remembered()
         await self._retain([Retained(self._topics.status, b"online")])
-        await self._retain(pending.begin())
+        values = pending.begin(remembered=remembered)
+        counters.greeted = len(values)
+        await self._retain(values)
+        await self._leave_word(word)
         counters.connected = True
         counters.connects += 1
         _log.info("broker connected broker=%s queued=%d", pending.broker, len(pending.outbox))
@@ -132,6 +164,25 @@ class Session:
                 pending.note_event(parcel.message)
             await pending.store.settle()
             await self._publish_event(parcel)
+
+    async def _remembered(self) -> bool:
+        """Return whether the broker still has the last word of this run, and so all values that were settled with it."""
+        word = self._pending.word
+        if not word or not await self._connection.subscribe_kept(self._topics.kept):
+            return False
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._kept.wait(), WORD_WAIT_S)
+        await self._connection.unsubscribe(self._topics.kept)
+        return self._kept_word == word
+
+    async def _leave_word(self, word: bytes) -> None:
+        """Let the broker keep a word after the values of the greeting; where it comes back, the broker has these values too."""
+        limits = self._connection.limits
+        if not limits.retain or limits.max_qos < 1:
+            return
+        with suppress(RefusedError):
+            await self._connection.publish(self._topics.kept, word, qos=1, retain=True)
+            self._pending.settle(word)
 
     async def _pump(self) -> None:
         """Publish one message after the other until the sink is closed and nothing waits; events go before the states they change."""
@@ -165,7 +216,7 @@ class Session:
             while True:
                 payload = self._fitted(parcel.topic, payload)
                 try:
-                    await self._connection.publish(parcel.topic, payload, qos=1, retain=False, schema=schema)
+                    await self._connection.publish(parcel.topic, payload, qos=1, retain=False, schema=schema, expires=True)
                 except RefusedError as exc:
                     if exc.code == TOO_LARGE:
                         pending.refuse_size(len(payload))
@@ -174,7 +225,7 @@ class Session:
                     pending.set_aside(parcel, exc.reason)
                     return
                 break
-        except ConnectionFailedError:
+        except (ConnectionFailedError, asyncio.CancelledError):  # cancelled: another task of the session noticed the loss first
             pending.counters.failed += 1
             raise
         pending.counters.published += 1
@@ -191,12 +242,16 @@ class Session:
         return fitted(payload, min(limits)) if limits else payload
 
     async def _publish_changes(self) -> None:
-        """Publish retained values that changed, and the values of QoS 0."""
-        changed, fleeting = self._pending.changed, self._pending.fleeting
+        """Publish retained values that changed, answers to commands, and the values of QoS 0."""
+        changed, answers, fleeting = self._pending.changed, self._pending.answers, self._pending.fleeting
         while changed:
             values = list(changed.values())
             changed.clear()
             await self._retain(values)
+        while answers:
+            answer = answers.popleft()
+            with suppress(RefusedError):
+                await self._connection.publish(answer.topic, answer.payload, qos=1, retain=False, correlation=answer.correlation)
         while fleeting:
             topic, payload = fleeting.popleft()
             with suppress(RefusedError):
@@ -205,6 +260,8 @@ class Session:
     async def _say_farewell(self) -> None:
         """Publish the retained values of a service that has ended: classes off, sources unavailable, status offline."""
         await self._retain(self._pending.ledger.farewell())
+        if self._pending.word:
+            await self._retain([Retained(self._topics.kept, b"")])
         await self._retain([Retained(self._topics.status, b"offline")])
         self._pending.said_farewell = True
 
@@ -229,9 +286,17 @@ class Session:
     async def _read(self, probe_text: bytes) -> None:
         """Read incoming messages, and notice the loss of the connection while there is nothing to publish."""
         async for message in self._connection.messages():
-            if message.topic == self._topics.probe and message.payload == probe_text:
+            if self._commander is not None and self._commander.take(message, self._restate):
+                continue
+            if message.topic == self._topics.kept and message.retained:
+                self._kept_word = message.payload
+                self._kept.set()
+            elif message.topic == self._topics.probe and message.payload == probe_text:
                 self._probed.set()
             elif message.topic == self._topics.status and message.payload != b"online" and not self._pending.closing.is_set():
+                self._pending.tell_once(
+                    "another client published that this service is offline, the states are sent again; give each streamav its own mqtt.base"
+                )
                 self._restate()
             elif self._birth is not None and (message.topic, message.payload, message.retained) == (self._birth.topic, b"online", False):
                 self._born.set()
@@ -247,13 +312,10 @@ class Session:
             self._pending.put([], self._pending.ledger.retained())
 
     def _restate(self) -> None:
-        """Send all retained values again: another client with our base has ended and published that the service is offline."""
+        """Send all retained values again: a command asks for it, or another client has published that the service is offline."""
         pending = self._pending
         pending.counters.restated += 1
-        pending.tell_once(
-            "another client published that this service is offline, the states are sent again; give each streamav its own mqtt.base"
-        )
-        values = [Retained(self._topics.status, b"online"), pending.ledger.info(), *pending.ledger.retained()]
+        values = [Retained(self._topics.status, b"online"), pending.ledger.info(), *pending.ledger.announced(), *pending.ledger.retained()]
         pending.put([], values)
 
     async def _listen(self, probe_text: bytes) -> None:
@@ -262,6 +324,9 @@ class Session:
         await self._connection.subscribe(self._topics.status)  # to notice when another client changes it
         if self._birth is not None:
             await self._connection.subscribe(self._birth.topic)
+        for one in [] if self._commander is None else self._commander.filters:
+            if not await self._connection.subscribe(one):
+                self._pending.tell_once(f"the broker refuses commands: its access list must let us read {one}")
 
     async def _probe(self, text: bytes) -> None:
         """Check that the broker delivers what we publish; a broker that denies a message does not report it to the publisher."""

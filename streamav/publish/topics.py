@@ -36,6 +36,38 @@ class Topics:
         """Filter for the events of all sources."""
         return f"{self.base}/+/event"
 
+    @property
+    def stats(self) -> str:
+        """Statistics of the service."""
+        return f"{self.base}/stats"
+
+    @property
+    def kept(self) -> str:
+        """A retained word of the running session: the broker that still has it has all values that were sent before it."""
+        return f"{self.base}/doctor/kept"
+
+    @property
+    def restate(self) -> str:
+        """Command to send all retained values again."""
+        return f"{self.base}/restate/set"
+
+    @property
+    def answer(self) -> str:
+        """Answers to commands that concern no source; the topics below it may be asked for as response topics."""
+        return f"{self.base}/answer"
+
+    def source_answer(self, source: str) -> str:
+        """Return the topic of the answers to a source's commands."""
+        return f"{self.base}/{source}/answer"
+
+    def setting(self, source: str, name: str) -> str:
+        """Return the topic where the value of a setting is echoed; *name* may have levels, such as class/bark/enabled."""
+        return f"{self.base}/{source}/{name}/state"
+
+    def command(self, source: str, name: str) -> str:
+        """Return the topic of the command that sets a setting."""
+        return f"{self.base}/{source}/{name}/set"
+
     def source_status(self, source: str) -> str:
         """Return the topic of a source's state: one of the words of SourceState."""
         return f"{self.base}/{source}/status"
@@ -63,6 +95,10 @@ class Topics:
     def last_event(self, source: str) -> str:
         """Return the topic of the last confirmed event that ended."""
         return f"{self.base}/{source}/last_event"
+
+    def snapshot(self, source: str) -> str:
+        """Return the topic of the JPEG picture of the last confirmed event."""
+        return f"{self.base}/{source}/snapshot"
 
     def telemetry(self, source: str) -> str:
         """Return the topic of a source's telemetry."""

@@ -63,6 +63,8 @@ class SourceCard(_Card):
     live: bool
     session: str
     """Text from which the ids of its events are derived."""
+    paced: bool
+    """True when media time passed in real time."""
     picture: tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]
     """Height and width of its pictures, pixels."""
     frames_per_second: Annotated[int, Field(ge=1, le=60)]

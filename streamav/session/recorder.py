@@ -110,6 +110,7 @@ class Recorder:
                 shown=earlier[one.id].shown if one.id in earlier else _shown(one),
                 live=trace.live,
                 session=trace.session,
+                paced=earlier[one.id].paced if one.id in earlier else trace.live or one.speed == "1",
                 picture=trace.picture,
                 frames_per_second=trace.frames_per_second,
             )

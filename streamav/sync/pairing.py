@@ -55,8 +55,8 @@ def measure_skew(flashes_ns: Sequence[int], beeps_ns: Sequence[int]) -> Skew:
     if not flashes_ns or not beeps_ns:
         lacking = " and no ".join(name for name, found in (("flash", flashes_ns), ("beep", beeps_ns)) if not found)
         msg = (
-            f"the source must show flashes and give beeps, and there is no {lacking}: play the clip of `streamav sync-check --make clip.mp4` "
-            "in front of the camera, bright and in a dark room, with the loudspeaker near the microphone"
+            f"the source must show flashes and give beeps, but has no {lacking}: play the clip of `streamav sync-check --make clip.mp4` in "
+            "front of the camera, bright and in a dark room, with the loudspeaker near the microphone"
         )
         raise SkewError(msg)
     delays = sorted((beep - flash) / 1e6 for flash in flashes_ns for beep in beeps_ns if abs(beep - flash) <= _MOST_MS * 1e6)

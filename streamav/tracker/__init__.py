@@ -8,7 +8,7 @@ from __future__ import annotations
 from streamav.tracker.identity import ulid
 from streamav.tracker.lifecycle import TRANSITIONS, Happening, State
 from streamav.tracker.options import LabelOptions, TrackerOptions
-from streamav.tracker.place import locate
+from streamav.tracker.place import locate, strongest
 from streamav.tracker.tracking import Tracker
 
-__all__ = ["TRANSITIONS", "Happening", "LabelOptions", "State", "Tracker", "TrackerOptions", "locate", "ulid"]
+__all__ = ["TRANSITIONS", "Happening", "LabelOptions", "State", "Tracker", "TrackerOptions", "locate", "strongest", "ulid"]

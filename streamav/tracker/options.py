@@ -1,4 +1,4 @@
-"""Options of the tracker: the thresholds of each label, and the source of the events.
+"""Options of the tracker: the thresholds and rules of each label, and the source of the events.
 
 It uses no scores.
 """
@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamav.errors import ShapeError
+from streamav.rules import NO_RULES
 
 if TYPE_CHECKING:
+    from streamav.rules import Rules
     from streamav.thresholds import Thresholds
     from streamav.types import Modality
 
@@ -34,6 +36,8 @@ class LabelOptions:
     """In what its events are found; a label that is only heard has no place in the picture."""
     trained: bool = True
     """False for a label by definition: its column is none of the model's classes."""
+    rules: Rules = NO_RULES
+    """What must hold besides the thresholds."""
 
     @property
     def place(self) -> int:
@@ -61,3 +65,5 @@ class TrackerOptions:
     labels: tuple[LabelOptions, ...]
     media_ids: bool = False
     """True: ids hold media time instead of UTC, so that a replay gives the same ids at any time."""
+    timed: bool = True
+    """False: media time has nothing to do with the time of day, as in a replay as fast as possible, so every schedule holds."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["locate"]
+__all__ = ["locate", "strongest"]
 
 _FLAT: Final = 1.2
 """The attention is flat, and gives no box, when its strongest cell is below this factor times the mean of all cells."""
@@ -48,6 +48,15 @@ def locate(attention: Sequence[NDArray[np.float32]]) -> Location | None:
     left, right = min(cell[1] for cell in cells), max(cell[1] for cell in cells) + 1
     box = (left / columns, top / rows, right / columns, bottom / rows)
     return Location(grid=(rows, columns), peak=peak, box=box, heat=heat)
+
+
+def strongest(attention: NDArray[np.float32]) -> tuple[float, float] | None:
+    """Return x, y of the centre of the strongest cell of one grid (G, G), 0 to 1; None when the attention is flat."""
+    rows, columns = attention.shape
+    row, column = divmod(int(attention.argmax()), columns)
+    if float(attention[row, column]) < _FLAT * float(attention.mean(dtype=np.float64)):
+        return None
+    return (column + 0.5) / columns, (row + 0.5) / rows
 
 
 def _blob(strong: NDArray[np.bool_], seed: tuple[int, int]) -> set[tuple[int, int]]:

@@ -5,6 +5,9 @@ It uses no clock and no source. The module `lifecycle` holds the state machine o
     probability   .1  .7  .8  .4  .1  .6  .2  .1      on 0.6, off 0.35, gap 1
     run               [----------(gap)--]             begins at `on`, goes on while at least `off`, continues over short pauses
 
+A segment that a rule holds back (streamav.rules) counts as one below `off`, whatever its probability. After a confirmed event no run
+begins before the cooldown is over.
+
 A run is provisional while its segments may still change. It is confirmed as soon as `min_segments` of its segments are final and
 at or above `on`. `streamav.evaluation.counting` finds the confirmed runs of a whole stream at once; a test checks that both agree.
 """
@@ -16,9 +19,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from streamav.errors import ShapeError
+from streamav.rules import NO_RULES, Sight, held_back, zones_at
 from streamav.tracker.identity import ulid
 from streamav.tracker.lifecycle import TRANSITIONS, Happening, State
-from streamav.tracker.place import locate
+from streamav.tracker.place import locate, strongest
 from streamav.types import SEGMENT_NS, WINDOW_SEGMENTS, EndReason, Event, EventPhase, ScoredSegment
 
 if TYPE_CHECKING:
@@ -39,6 +43,14 @@ class _LabelSegment:
     index: int
     probability: float
     scores: SegmentScores
+    counts: bool = True
+    """False when a rule holds it back."""
+    zones: tuple[str, ...] = ()
+    """Zones that hold its place."""
+
+
+_Seen = tuple["SegmentScores", Sight | None]
+"""A segment, and what the rules need to know of it; None while no label has rules."""
 
 
 @dataclass(slots=True)
@@ -53,7 +65,9 @@ class _Run:
     recent: tuple[_LabelSegment, ...] = ()
     """The last ten segments of the run."""
     pause: tuple[_LabelSegment, ...] = ()
-    """Segments below `off` since `last`."""
+    """Segments below `off`, or held back, since `last`."""
+    zones: tuple[str, ...] = ()
+    """Zones that it has touched."""
 
 
 @dataclass(slots=True)
@@ -73,6 +87,8 @@ class _Label:
     shown: _Run | None = None
     """The run that the newest message of the open event described."""
     top: float = 0.0
+    quiet_before: int = 0
+    """First segment at which the cooldown is over."""
     said: Event | None = None
     openings: dict[int, int] = field(default_factory=dict)
     """Start segment -> how many events were opened there; only for recent segments, which may still change."""
@@ -85,7 +101,8 @@ class Tracker:
         """Start without events; `follow` sets UTC of the media clock's zero, which is 1970 until then."""
         self._options = options
         self._epoch_ns = 0
-        self._labels = [_Label(label) for label in options.labels]
+        self._known = {label.label: _Label(label) for label in options.labels}
+        self._labels = list(self._known.values())
         self._newest = -1
         self._frontier = -1  # newest final segment
 
@@ -94,9 +111,10 @@ class Tracker:
         if not scores:
             return []
         self._newest = max(self._newest, scores[-1].index)
-        finals = [one for one in scores if one.final]
-        tail = [one for one in scores if not one.final]
-        self._frontier = max([self._frontier, *(one.index for one in finals)])
+        seen = self._seen(scores)
+        finals = [one for one in seen if one[0].final]
+        tail = [one for one in seen if not one[0].final]
+        self._frontier = max([self._frontier, *(one.index for one, _ in finals)])
         events: list[Event] = []
         for label in self._labels:
             events += self._settle(label, finals)
@@ -116,44 +134,77 @@ class Tracker:
         if rest:
             self._newest = max(self._newest, rest[-1].index)
             self._frontier = max(self._frontier, rest[-1].index)
-        events: list[Event] = []
-        for label in self._labels:
-            events += self._settle(label, rest)
-            if label.final is not None and (label.state is not State.NOTHING or self._holds(label)):
-                if label.state is State.NOTHING:
-                    events.append(self._say(label, Happening.HELD, label.final))
-                events.append(self._say(label, Happening.STOPPED, label.final, self._last_reason(label, reason)))
-            elif label.state is not State.NOTHING:
-                events.append(self._say(label, Happening.FELL, label.shown, EndReason.RETRACTED))
-            label.final = None
+        seen = self._seen(rest)
+        return [event for label in self._labels for event in self._stop(label, seen, reason)]
+
+    def change(self, labels: Sequence[LabelOptions]) -> list[Event]:
+        """Follow these labels from now on, with these options; return the ends of the events of labels that are not among them.
+
+        An open event of a label that stays goes on: it remains confirmed, and its next segments are judged by the new options.
+        """
+        staying = {label.label for label in labels}
+        events = [event for one in self._labels if one.options.label not in staying for event in self._stop(one, (), EndReason.DISABLED)]
+        for options in labels:
+            # A label that was known keeps its openings, so that no id is used twice.
+            self._known.setdefault(options.label, _Label(options)).options = options
+        self._labels = [self._known[options.label] for options in labels]
+        return events
+
+    def _seen(self, scores: Sequence[SegmentScores]) -> list[_Seen]:
+        """Return segments with what the rules need to know of them."""
+        if all(label.options.rules is NO_RULES for label in self._labels):
+            return [(one, None) for one in scores]
+        timed = self._options.timed and self._epoch_ns > 0
+        return [
+            (
+                one,
+                Sight(
+                    agreement=one.agreement,
+                    place=strongest(one.attention),
+                    grid=(one.attention.shape[0], one.attention.shape[1]),
+                    utc_ns=self._epoch_ns + one.index * SEGMENT_NS if timed else None,
+                ),
+            )
+            for one in scores
+        ]
+
+    def _stop(self, label: _Label, rest: Sequence[_Seen], reason: EndReason) -> list[Event]:
+        """End the event of a label; `rest` holds the segments that became final just now."""
+        events = self._settle(label, rest)
+        if label.final is not None and (label.state is not State.NOTHING or self._holds(label)):
+            if label.state is State.NOTHING:
+                events.append(self._say(label, Happening.HELD, label.final))
+            events.append(self._say(label, Happening.STOPPED, label.final, self._last_reason(label, reason)))
+        elif label.state is not State.NOTHING:
+            events.append(self._say(label, Happening.FELL, label.shown, EndReason.RETRACTED))
+        label.final = None
         return events
 
     # Runs
 
-    def _settle(self, label: _Label, finals: Sequence[SegmentScores]) -> list[Event]:
+    def _settle(self, label: _Label, finals: Sequence[_Seen]) -> list[Event]:
         """Follow the run through the final segments; return the messages of events that end there."""
         events: list[Event] = []
-        for scores in finals:
+        for seen in finals:
             before = label.final
-            label.final = _followed(before, scores, label.options)
+            label.final = _followed(before, _segment(seen, label.options), label)
             if before is not None and label.final is None:
                 events += self._over(label, before)
         return events
 
     def _over(self, label: _Label, run: _Run) -> list[Event]:
         """End the event of a run that is over; a run with no message yet that is confirmed is reported now, with `new` and `end`."""
-        held = run.held >= label.options.thresholds.min_segments
-        if not held:
+        if run.held < label.options.thresholds.min_segments and label.state is not State.CONFIRMED:
             claimed = label.state is State.PROVISIONAL and run.last >= label.start
             return [self._say(label, Happening.FELL, run, EndReason.RETRACTED)] if claimed else []
         events = [self._say(label, Happening.HELD, run)] if label.state is State.NOTHING else []
         return [*events, self._say(label, Happening.PASSED, run, EndReason.ENDED)]
 
-    def _look(self, label: _Label, tail: Sequence[SegmentScores]) -> list[Event]:
+    def _look(self, label: _Label, tail: Sequence[_Seen]) -> list[Event]:
         """Open, update or retract the event of the newest run, which may include segments that are not final yet."""
         run = None if label.final is None else copy(label.final)
-        for scores in tail:
-            following = _followed(run, scores, label.options)
+        for seen in tail:
+            following = _followed(run, _segment(seen, label.options), label)
             if run is not None and following is None:
                 break  # the run may be over; a next run waits until these segments are final
             run = following
@@ -176,7 +227,10 @@ class Tracker:
 
     @staticmethod
     def _holds(label: _Label) -> bool:
-        return label.final is not None and label.final.held >= label.options.thresholds.min_segments
+        """Return whether the run is confirmed; once it is, it stays so, also when the options ask for more from now on."""
+        if label.final is None:
+            return False
+        return label.state is State.CONFIRMED or label.final.held >= label.options.thresholds.min_segments
 
     def _last_reason(self, label: _Label, reason: EndReason) -> EndReason:
         return EndReason.RETRACTED if reason is EndReason.ENDED and not self._holds(label) else reason
@@ -194,6 +248,8 @@ class Tracker:
         confirmed = label.state is State.CONFIRMED or state is State.CONFIRMED or happening is Happening.PASSED
         confirmed = confirmed or (happening is Happening.STOPPED and self._holds(label))
         label.state, label.start, label.shown = state, run.start, run
+        if phase is EventPhase.END and confirmed:
+            label.quiet_before = run.last + 1 + label.options.rules.cooldown_segments
         label.sequence += 1
         label.top = max(label.top, *(one.probability for one in run.recent))
         return self._event(label, run, phase, confirmed=confirmed, reason=reason)
@@ -239,21 +295,33 @@ class Tracker:
             end_reason=reason,
             modalities=label.options.modalities,
             trained=label.options.trained,
+            zones=run.zones,
         )
 
 
-def _followed(run: _Run | None, scores: SegmentScores, options: LabelOptions) -> _Run | None:
+def _segment(seen: _Seen, options: LabelOptions) -> _LabelSegment:
+    """Return what a segment is for a label."""
+    scores, sight = seen
+    probability, rules = float(scores.class_probabilities[options.place]), options.rules
+    if sight is None or rules is NO_RULES:
+        return _LabelSegment(scores.index, probability, scores)
+    zones = zones_at(rules.zones, sight.place, sight.grid) if "picture" in options.modalities else ()
+    return _LabelSegment(scores.index, probability, scores, counts=held_back(rules, sight) is None, zones=zones)
+
+
+def _followed(run: _Run | None, segment: _LabelSegment, label: _Label) -> _Run | None:
     """Return the run after one more segment: the run extended, a new run, or None when there is no run (any more)."""
-    probability, thresholds = float(scores.class_probabilities[options.place]), options.thresholds
-    segment = _LabelSegment(scores.index, probability, scores)
+    thresholds, index = label.options.thresholds, segment.index
+    at_on = segment.counts and segment.probability >= thresholds.on
     if run is None:
-        return _Run(scores.index, scores.index, 1, (segment,)) if probability >= thresholds.on else None
-    if probability >= thresholds.off:
+        return _Run(index, index, 1, (segment,), zones=segment.zones) if at_on and index >= label.quiet_before else None
+    if segment.counts and segment.probability >= thresholds.off:
         recent = (*run.recent, *run.pause, segment)[-WINDOW_SEGMENTS:]
-        return _Run(run.start, scores.index, run.held + (probability >= thresholds.on), recent)
+        zones = run.zones if set(segment.zones) <= set(run.zones) else tuple(dict.fromkeys((*run.zones, *segment.zones)))
+        return _Run(run.start, index, run.held + at_on, recent, zones=zones)
     if len(run.pause) >= thresholds.gap_segments:
         return None
-    return _Run(run.start, run.last, run.held, run.recent, (*run.pause, segment))
+    return _Run(run.start, run.last, run.held, run.recent, (*run.pause, segment), run.zones)
 
 
 def _same(event: Event, said: Event | None) -> bool:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamav.redaction import redact
+from streamav.remedies import remedy
 from streamav.types import SEGMENT_NS
-from streamav.view.remedies import remedy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,6 +104,7 @@ def event_message(event: Event, latency_s: float, thumbnail: str | None) -> dict
         "end_reason": None if event.end_reason is None else event.end_reason.value,
         "peak": None if place is None else place.peak,
         "box": None if place is None else place.box,
+        "heat": None if place is None else [[round(share, _ATTENTION_DECIMALS) for share in row] for row in place.heat],
         "latency_s": round(latency_s, _DECIMALS),
         "thumbnail": thumbnail,
     }

@@ -6,24 +6,19 @@ of the queue are lost, and the run goes on.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import secrets
-import threading
 from collections import deque
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from streamav import __version__
-from streamav.config import only_this_machine
-from streamav.errors import SettingsError
 from streamav.view.board import Board, kept_turns
-from streamav.view.guard import Tokens
 from streamav.view.messages import text
-from streamav.view.server import listen, make_app, make_server, need_packages, warn_of_exposure
+from streamav.view.server import make_app
 from streamav.view.viewers import Viewers
+from streamav.web import Tokens, WebServer, need_packages
+from streamav.web.server import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,12 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LivePage", "ShownLabel", "Subject"]
 
-_log = logging.getLogger(__name__)
-
 _QUEUE = 512
 """Calls of the loop that may wait for the page's thread."""
-_START_S = 10.0
-_STOP_S = 5.0
+USUAL_PORT = 8734
+"""Port of the page where none is named; a free one is taken when it is in use (our choice, not assigned by IANA)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +74,7 @@ class LivePage:
         Raises:
             SettingsError: when packages are missing, the token is too short or cannot be read, or the port is in use.
         """
-        need_packages()
-        self._settings = settings
+        need_packages("the live page (--view)", ("starlette", "uvicorn", "websockets"))
         self._model = model
         self._subjects = tuple(subjects)
         self._viewers = Viewers()
@@ -91,21 +83,23 @@ class LivePage:
         self._waiting: deque[Callable[[], str]] = deque(maxlen=_QUEUE)
         self._woken = False
         self._backend = ""
-        self._tokens = Tokens(settings.secret())
-        self._server = make_server(make_app(self._tokens, self._viewers, self._first), settings.cert, settings.key)
-        self._load_certificate()
-        self._socket = listen(settings.host, settings.port)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="view", daemon=True)
-        warn_of_exposure(settings.host, tls=settings.cert is not None)
+        place = Place(
+            what="the live page",
+            section="view",
+            remedy="choose another with --view-port (0 takes a free one)",
+            host=settings.host,
+            port=settings.port,
+            usual_port=USUAL_PORT,
+            cert=settings.cert,
+            key=settings.key,
+        )
+        app = make_app(Tokens(settings.secret()), self._viewers, self._first)
+        self._server = WebServer(app, place, on_start=self._work)
 
     @property
     def address(self) -> str:
         """The address of the page."""
-        host, port = self._socket.getsockname()[:2]
-        host = "127.0.0.1" if only_this_machine(self._settings.host) and ":" not in host else f"[{host}]" if ":" in host else host
-        return f"{'http' if self._settings.cert is None else 'https'}://{host}:{port}/"
+        return self._server.address
 
     @property
     def viewers(self) -> int:
@@ -121,8 +115,7 @@ class LivePage:
 
     async def start(self) -> None:
         """Start to serve."""
-        self._thread.start()
-        await asyncio.to_thread(self._ready.wait, _START_S)
+        await self._server.start()
 
     def event(self, event: Event, latency_s: float) -> None:
         """Show a message about an event."""
@@ -141,12 +134,7 @@ class LivePage:
 
     async def close(self) -> None:
         """Tell the viewers that the run has ended, and stop serving."""
-        loop = self._loop
-        if loop is not None:
-            with suppress(RuntimeError):  # the thread has ended already
-                loop.call_soon_threadsafe(self._end)
-            await asyncio.to_thread(self._thread.join, _STOP_S)
-        self._socket.close()
+        await self._server.close(self._end)
 
     # Role Observer
 
@@ -159,11 +147,9 @@ class LivePage:
     def _give(self, make: Callable[[], str]) -> None:
         """Pass work on to the page's thread; the oldest is lost when too much waits."""
         self._waiting.append(make)
-        if self._woken or self._loop is None:
-            return
-        self._woken = True
-        with suppress(RuntimeError):  # the page has ended; the run goes on
-            self._loop.call_soon_threadsafe(self._work)
+        if not self._woken and self._server.running:
+            self._woken = True
+            self._server.call(self._work)
 
     def _work(self) -> None:
         """Encode what waits, and send it to all viewers."""
@@ -187,7 +173,6 @@ class LivePage:
         self._work()
         self._viewers.send(text({"type": "end"}))
         self._viewers.send(None)
-        self._server.should_exit = True
 
     def _first(self) -> Sequence[str]:
         return [self._hello(), *self._board.newest()]
@@ -205,23 +190,3 @@ class LivePage:
                 "sources": [asdict(one) for one in self._subjects],
             }
         )
-
-    def _load_certificate(self) -> None:
-        """Load certificate and key now, because the thread could only log an error."""
-        try:
-            self._server.config.load()
-        except OSError as exc:
-            msg = f"view.cert and view.key must be the PEM files of a certificate and its key, got {self._settings.cert}: {exc}"
-            raise SettingsError(msg) from exc
-
-    def _serve(self) -> None:
-        try:
-            asyncio.run(self._main())
-        except Exception:  # noqa: BLE001 - whatever fails here must not end the run
-            _log.exception("the live page failed; the run goes on without it")
-
-    async def _main(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._ready.set()  # the socket listens already
-        self._work()
-        await self._server.serve(sockets=[self._socket])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from streamav.types import Segment
 
-__all__ = ["MOST_PICTURES", "PictureEncoder", "mel_text"]
+__all__ = ["MOST_PICTURES", "PictureEncoder", "mel_bytes", "mel_text"]
 
 MOST_PICTURES = 4
 """Pictures of a segment that are shown: enough to see movement (our choice)."""
@@ -66,8 +66,8 @@ class PictureEncoder:
         return codec
 
 
-def mel_text(samples: NDArray[np.float32], offset: float) -> str:
-    """Return the log-mel patch of a segment in base64: 96 columns of time, each of 64 bands from low to high, one byte a value.
+def mel_bytes(samples: NDArray[np.float32], offset: float) -> NDArray[np.uint8]:
+    """Return the log-mel patch of a segment, shape (96, 64): columns of time, each of 64 bands from low to high, one byte a value.
 
     Byte 0 is silence (the logarithm of *offset*), byte 255 a loud band; between them the logarithm is linear.
 
@@ -77,4 +77,10 @@ def mel_text(samples: NDArray[np.float32], offset: float) -> str:
     """
     lowest = math.log(offset)
     shares = (log_mel(samples, LogMelOptions(offset=offset)) - lowest) / (_LOUDEST - lowest)
-    return b64encode((np.clip(shares, 0.0, 1.0) * 255.0).astype(np.uint8).tobytes()).decode("ascii")
+    values: NDArray[np.uint8] = (np.clip(shares, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return values
+
+
+def mel_text(samples: NDArray[np.float32], offset: float) -> str:
+    """Return the bytes of `mel_bytes` in base64, column by column."""
+    return b64encode(mel_bytes(samples, offset).tobytes()).decode("ascii")

@@ -1,4 +1,4 @@
-"""Serves the page: its files, the login, and the WebSocket over which the messages go.
+"""The page as an application: its files, the login, and the WebSocket over which the messages go.
 
 It knows no source and no event; it sends texts that others encoded.
 """
@@ -6,84 +6,29 @@ It knows no source and no event; it sends texts that others encoded.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import logging
-import socket
 from contextlib import suppress
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from streamav.config import only_this_machine
-from streamav.errors import SettingsError
-from streamav.view.guard import COOKIE, LOGIN_PATH, Guard, Tokens
+from streamav.web.guard import COOKIE, LOGIN_PATH, Guard, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
-    import uvicorn
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.websockets import WebSocket
 
     from streamav.view.viewers import Viewers
 
-__all__ = ["USUAL_PORT", "listen", "make_app", "make_server", "need_packages"]
+__all__ = ["make_app"]
 
-_log = logging.getLogger(__name__)
-
-USUAL_PORT = 8734
-"""Port of the page where none is named; a free one is taken when it is in use (our choice, not assigned by IANA)."""
 _LONGEST_LOGIN = 4096
 _TRY_AGAIN = 1013  # RFC 6455 registry: try again later
 _POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
 _CLOSE_S = 1.0
 _WRONG = "<!-- wrong -->"
-
-
-def need_packages() -> None:
-    """Check that the packages of the extra `web` are installed.
-
-    Raises:
-        SettingsError: when one is missing.
-    """
-    missing = [name for name in ("starlette", "uvicorn", "websockets") if importlib.util.find_spec(name) is None]
-    if missing:
-        msg = f"the live page (--view) needs the extra web, and {', '.join(missing)} is missing; run: pip install 'streamav[web]'"
-        raise SettingsError(msg)
-
-
-def listen(host: str, port: int | None) -> socket.socket:
-    """Return a socket that listens; without a port it takes the usual one, or a free one when that is in use.
-
-    Raises:
-        SettingsError: when the address or the port cannot be used.
-    """
-    try:
-        return _bound(host, USUAL_PORT if port is None else port)
-    except OSError as exc:
-        if port is None:
-            with suppress(OSError):
-                return _bound(host, 0)
-        msg = (
-            f"the live page must be able to listen on {host}, port {USUAL_PORT if port is None else port}, got: {exc.strerror or exc}; "
-            "choose another with --view-port (0 takes a free one)"
-        )
-        raise SettingsError(msg) from exc
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
-    bound = socket.socket(family, kind, protocol)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen(64)
-    except OSError:
-        bound.close()
-        raise
-    return bound
 
 
 def make_app(tokens: Tokens, viewers: Viewers, first: Callable[[], Sequence[str]]) -> Guard:
@@ -127,32 +72,7 @@ def make_app(tokens: Tokens, viewers: Viewers, first: Callable[[], Sequence[str]
         Mount("/static", StaticFiles(directory=str(folder))),
         WebSocketRoute("/live", look),
     ]
-    return Guard(Starlette(routes=routes), tokens)
-
-
-def make_server(app: Guard, cert: Path | None, key: Path | None) -> uvicorn.Server:
-    """Build the server. It writes no access log, and compresses nothing: the pictures are compressed already."""
-    import uvicorn
-
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        http="h11",
-        ws="websockets-sansio",
-        ws_max_size=1024,  # a viewer has nothing to say
-        ws_ping_interval=10.0,
-        ws_ping_timeout=10.0,
-        ws_per_message_deflate=False,
-        timeout_graceful_shutdown=1,
-        ssl_certfile=cert,
-        ssl_keyfile=key,
-        limit_concurrency=256,
-    )
-    return uvicorn.Server(config)
+    return Guard(Starlette(routes=routes), tokens, "view")
 
 
 async def _token_of(request: Request) -> str:
@@ -187,11 +107,3 @@ async def _look(websocket: WebSocket, viewers: Viewers, first: Callable[[], Sequ
         for task in (sending, receiving):
             task.cancel()
         await asyncio.gather(sending, receiving, return_exceptions=True)
-
-
-def warn_of_exposure(host: str, *, tls: bool) -> None:
-    """Log that the page can be seen from other machines, in clear text where there is no TLS."""
-    if not only_this_machine(host) and not tls:
-        _log.warning(
-            "the live page is open to the network without TLS: pictures and the token can be read on the way; set view.cert, view.key"
-        )

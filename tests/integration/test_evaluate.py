@@ -15,10 +15,12 @@ from typer.testing import CliRunner, Result
 
 from streamav.bundle import DetectionCard, load_bundle
 from streamav.bundle.store import copy_bundle
+from streamav.cli.compare import compare_models
 from streamav.cli.evaluate import evaluate
 from streamav.cli.train import train
 from streamav.errors import SettingsError
 from streamav.evaluation.manifest import Manifest, ManifestOptions, Piece
+from streamav.evaluation.predictions import read_predictions
 from streamav.evaluation.protocol import aligned_row
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
@@ -112,7 +114,13 @@ def test_a_report_of_several_seeds_with_thresholds_of_validation_streams(
     assert list(stream["tables"]) == ["1", "2", "3", "5", "10"]
     for rows in stream["tables"].values():
         assert [row["system"] for row in rows] == ["per_segment", "two_stage", "last label again", "offline oracle windows"]
-    assert {path.name for path in out.iterdir()} == {"report.md", "report.json", "streams-test-0.json", "streams-test-1.json"}
+    assert {path.name for path in out.iterdir()} == {
+        "report.md",
+        "report.html",
+        "report.json",
+        "streams-test-0.json",
+        "streams-test-1.json",
+    }
     assert {gap["kind"] for gap in stream["gaps"]["1"]["two_stage"]} <= {"clip", "quiet", "mismatch", "heard_only", "seen_only"}
     text = (out / "report.md").read_text(encoding="utf-8")
     assert "tuned on val streams" in text
@@ -143,6 +151,20 @@ def test_the_thresholds_of_a_card_are_those_of_its_classes(folder: Path, model: 
         assert {one["on"] for one in told} == {0.001 if name == "classes" else 1.0}
     assert alarms[0] == 0.0
     assert alarms[1] > 0.0
+
+
+@pytest.mark.slow
+def test_predictions_are_those_that_the_figures_count(folder: Path, model: Path, tmp_path: Path) -> None:
+    """--predictions holds every segment of the test clips; its accuracy is the one in the report, and compare reads the same folder."""
+    file = tmp_path / "p.npz"
+    result = invoke(evaluate, "--data", folder, "--model", model, "--protocol", "clips", "--predictions", file, "--json")
+    assert result.exit_code == 0, result.output
+    said = read_predictions(file)
+    assert (said.truth == said.decided).mean() == pytest.approx(json.loads(result.stdout)["clips"]["accuracy"])
+    assert said.lengths.tolist() == [10] * len(said.clips)
+    same = invoke(compare_models, model, file, "--data", folder, "--draws", 200, "--json")
+    assert same.exit_code == 0, same.output
+    assert json.loads(same.stdout)["accuracy"]["difference"] == 0.0
 
 
 def test_what_cannot_be_reported_is_refused_before_anything_is_run(tmp_path: Path) -> None:

@@ -126,11 +126,11 @@ async def test_what_subscribers_are_told(broker: Broker, tmp_path: Path, protoco
         (topic, 1, False) for topic in {topic for topic, *_ in heard if not topic.endswith("probe")}
     }
     classes = {f"porch/class/{label}/{leaf}" for label in ("bark", "cat") for leaf in ("state", "attributes")}
-    assert set(running) == {"status", "info", "porch/status", "porch/availability", "porch/last_event"} | classes
+    assert set(running) == {"status", "info", "porch/status", "porch/availability", "porch/last_event", "doctor/kept"} | classes
     assert (running["status"], running["porch/status"], running["porch/availability"]) == (b"online", b"online", b"online")
     assert json.loads(running["info"])["sources"] == ["porch"]
     stopped = await retained(broker.port)
-    assert set(stopped) == set(running)
+    assert set(stopped) == set(running) - {"doctor/kept"}
     assert (stopped["status"], stopped["porch/availability"], stopped["porch/class/bark/state"]) == (b"offline", b"offline", b"OFF")
     assert sink.counters.probe_failures == 0
     assert "Sending PUBLISH to" in broker.log
@@ -150,7 +150,16 @@ async def test_scores_for_debugging(broker: Broker, tmp_path: Path, protocol: st
         await sink.close()
     ((topic, payload, qos, flag),) = heard
     assert (topic, qos, flag) == ("streamav/porch/scores", 0, False)
-    assert set(json.loads(payload)) == {"ts", "media_start_s", "scores", "background", "is_event_score", "av_similarity", "rms_dbfs"}
+    assert set(json.loads(payload)) == {
+        "ts",
+        "media_start_s",
+        "scores",
+        "background",
+        "is_event_score",
+        "av_similarity",
+        "rms_dbfs",
+        "place",
+    }
 
 
 async def test_both_protocols_send_the_same_bytes(broker: Broker, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-import av
 import h5py
 import numpy as np
 import pytest
@@ -20,7 +19,8 @@ from rigs.found_spans import found_by_run
 from typer.testing import CliRunner, Result
 
 from streamav.bundle import find_bundle, load_bundle
-from streamav.capture.scene import Cue, Script, render_backdrop, render_frame, render_sound
+from streamav.capture.scene import Cue, Script
+from streamav.capture.scene_file import write_scene
 from streamav.cli.extract import extract
 from streamav.cli.train import train
 from streamav.config import DetectionSettings
@@ -33,24 +33,6 @@ CLASSES = {"my_alarm": "siren", "my_clock": "clock"}
 """Own classes, and the kinds of the embedded scene that represent them."""
 CLIPS = 6
 """Clips of each class, 8 s each."""
-
-
-def write_scene(path: Path, script: Script) -> None:
-    """Write a rendered scene as a media file."""
-    picture = (112, 160)
-    backdrop, sound = render_backdrop(script, picture), render_sound(script)
-    with av.open(str(path), "w") as file:
-        video, audio = file.add_stream("mpeg4", rate=8), file.add_stream("aac", rate=16000, layout="mono")
-        video.height, video.width = picture
-        video.pix_fmt, video.bit_rate = "yuv420p", 800_000
-        for number in range(round(8 * script.seconds)):
-            frame = av.VideoFrame.from_ndarray(render_frame(script, number / 8, picture, backdrop), format="rgb24")
-            file.mux(video.encode(frame))
-        file.mux(video.encode())
-        heard = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
-        heard.sample_rate = 16000
-        file.mux(audio.encode(heard))
-        file.mux(audio.encode())
 
 
 def scene(kind: str, seed: int) -> tuple[Script, float, float]:
@@ -82,8 +64,9 @@ def invoke(command: Callable[..., None], *arguments: object) -> Result:
 @pytest.fixture(scope="module")
 def features(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("features") / "out"
-    result = invoke(extract, "--media", folder, "--out", out, "--threads", 1)
+    result = invoke(extract, "--media", folder, "--out", out, "--threads", 1, "--json")
     assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["failed"] == {}
     return out
 
 
@@ -111,9 +94,16 @@ def test_from_a_folder_of_clips_to_a_model_that_runs(folder: Path, tmp_path: Pat
 
 
 def test_features_that_are_there_are_trained_on(features: Path, tmp_path: Path) -> None:
-    """`train` takes the folder of `streamav extract` like the clips themselves; options that own clips do not allow are refused."""
-    result = invoke(train, "--data", features, "--out", tmp_path / "mine", "--epochs", 2)
+    """`train` takes the folder of `streamav extract` like the clips themselves; options that own clips do not allow are refused.
+
+    With --json, standard output is one object with the scores and the verdict.
+    """
+    result = invoke(train, "--data", features, "--out", tmp_path / "mine", "--epochs", 2, "--json")
     assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["trained"][0]["seeds"] == [0]
+    assert 0.0 <= told["trained"][0]["test"]["accuracy"]["mean"] <= 1.0
+    assert told["verdict"].startswith("verdict: ")
     assert load_bundle(tmp_path / "mine").card.slugs == ("my_alarm", "my_clock")
     refused = invoke(train, "--data", features, "--out", tmp_path / "other", "--supervision", "weakly")
     assert isinstance(refused.exception, SettingsError)

@@ -14,6 +14,7 @@ from streamav.bundle.store import copy_bundle
 from streamav.cli import main
 from streamav.config import DetectionSettings, ModelSettings
 from streamav.engines import open_engine
+from streamav.evaluation.predictions import read_predictions
 from streamav.protocols import Engine
 from streamav.thresholds import PartialThresholds
 
@@ -85,3 +86,38 @@ def test_a_folder_of_background_needs_no_labels(folder: Path, model: Path, capsy
     assert "| bark | 0 | - | - |" in printed.out
     assert "| always background | - | - | - | 0 |" in printed.out
     assert "do not score classes of their own" in printed.err
+
+
+def test_damaged_recordings_are_named_before_the_model_runs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All damaged recordings are named at once, with exit code 3, and before a model is loaded: the model does not even exist."""
+    for name in ("a.mkv", "b.mkv"):
+        (tmp_path / name).write_bytes(b"cut off")
+    (tmp_path / "good.mkv").write_bytes((folder / "short.mkv").read_bytes())
+    assert main(["recordings", str(tmp_path), "--model", str(tmp_path / "none"), "--background"]) == 3
+    err = capsys.readouterr().err
+    assert "a.mkv is not a media file" in err
+    assert "b.mkv is not a media file" in err
+    assert "good.mkv" not in err
+
+
+def test_predictions_and_two_models_on_recordings(
+    folder: Path, model: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--predictions holds every second with its whole truth, as many right as the report says; compare runs two models on the folder."""
+    file = tmp_path / "p.csv"
+    options = ["--model", str(model), "--engine", "torch"]
+    assert main(["recordings", str(folder), *options, "--predictions", str(file), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    said = read_predictions(file)
+    assert (said.clips, said.lengths.tolist(), said.groups) == (("long.mkv", "short.mkv"), [14, 6], ("one", "two"))
+    assert said.labels == (*load_bundle(model).card.slugs, "violin")
+    assert (said.truth[:5] == 0).all()
+    assert (said.truth[6:9] == 3).all()
+    assert said.probabilities is not None
+    assert (said.probabilities[:, 3] == 0).all()
+    known = said.truth != 3
+    right = report["answers"][0]["seconds_right"]["part"]
+    assert right - 3 <= ((said.truth == said.decided) & known).sum() <= right
+    assert main(["compare", str(model), str(tiny_bundle), "--data", str(folder), "--engine", "torch", "--draws", "200", "--json"]) == 0
+    tree = json.loads(capsys.readouterr().out)
+    assert (tree["first"], tree["second"], tree["segments"]) == ("noisy", "tiny", 20)

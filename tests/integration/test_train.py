@@ -73,12 +73,16 @@ def test_training_writes_a_bundle_and_a_report(folder: Path, tmp_path: Path, sup
     assert bundle.card.audio.external
     assert "background" not in bundle.card.slugs
     assert {path.name for path in (out / "report").iterdir()} == {
-        "report.md", "report.json", "curves.png", "confusion.png", "reliability.png",
+        "report.md", "report.html", "report.json", "curves.png", "confusion.png", "reliability.png",
     }  # fmt: skip
     text = (out / "report" / "report.md").read_text(encoding="utf-8")
     for said in ("![", "confusion.png", "curves.png", "reliability.png", "Expected calibration error", "95 % bootstrap", "read once"):
         assert said in text
     assert "test-selected" not in text.lower()
+    lead = text.split("## ")[0].splitlines()
+    assert len(lead) <= 12
+    assert "**" in lead[2]
+    assert "data:image/png;base64," in (out / "report" / "report.html").read_text(encoding="utf-8")
     report = json.loads((out / "report" / "report.json").read_text(encoding="utf-8"))
     assert [one["seed"] for one in report["seeds"]] == [0, 1]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
@@ -101,7 +105,10 @@ def test_a_table_of_the_paper_is_one_command(folder: Path, tmp_path: Path) -> No
     result = call("--data", folder, "--out", tmp_path / "tables", "--table", "V", "--supervision", "weakly", "--epochs", 1, "--batch", 16)
     assert result.exit_code == 0, result.output
     lines = (tmp_path / "tables" / "table-V-weakly.md").read_text(encoding="utf-8").splitlines()
-    assert [line.split("|")[1].strip() for line in lines if "weakly" in line] == ["VSCG BCE", "VSCG smooth", "PSP BCE", "PSP smooth"]
+    assert [line.split("|")[1].strip() for line in lines if "| weakly" in line] == ["VSCG BCE", "VSCG smooth", "PSP BCE", "PSP smooth"]
+    assert all("| n = 1 |" in line for line in lines if "| weakly" in line)
+    assert "VSCG BCE & weakly & n = 1 & " in (tmp_path / "tables" / "table-V-weakly.tex").read_text(encoding="utf-8")
+    assert "<td>PSP smooth</td>" in (tmp_path / "tables" / "table-V-weakly.html").read_text(encoding="utf-8")
 
 
 def test_a_killed_command_goes_on_to_the_same_weights(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

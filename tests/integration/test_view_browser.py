@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import math
 import threading
@@ -13,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from rigs.browser import chromium, opened, screenshot, until
+from rigs.browser import axe_program, chromium, opened, screenshot, until
 from rigs.live_page import HOSTILE, apart, observation, served, shown_event, subject
-from rigs.services import missing
 
 from streamav.app import build
 from streamav.app import run as run_application
@@ -42,12 +40,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def axe() -> str:
-    """Return the program of axe-core, which the package axe-playwright-python holds."""
-    found = importlib.util.find_spec("axe_playwright_python")
-    if found is None:
-        missing("axe-playwright-python is missing: pip install 'streamav[dev]'")
-    assert found is not None
-    return (Path(str(found.origin)).parent / "axe.min.js").read_text(encoding="utf-8")
+    return axe_program()
 
 
 def tone(hertz: float) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -26,7 +26,7 @@ from streamav.config import ViewSettings
 from streamav.errors import SettingsError
 from streamav.types import SourceState
 from streamav.view import LivePage
-from streamav.view.server import listen
+from streamav.web.server import Place, listen
 
 TOKEN = "a long enough token"  # noqa: S105 - of tests alone
 
@@ -34,6 +34,12 @@ TOKEN = "a long enough token"  # noqa: S105 - of tests alone
 @pytest.fixture(autouse=True)
 def _web() -> None:
     need_web()
+
+
+def place(port: int | None) -> Place:
+    return Place(
+        what="the live page", section="view", remedy="choose another with --view-port", host="127.0.0.1", port=port, usual_port=8734
+    )
 
 
 def connect(page: LivePage, **options: Any) -> AbstractContextManager[Any]:  # noqa: ANN401 - options of websockets
@@ -89,7 +95,7 @@ def test_the_end_of_the_run_is_told_and_the_port_is_free_again() -> None:
 
             with pytest.raises(ConnectionClosedOK):
                 viewer.recv(timeout=5)
-    listen("127.0.0.1", port).close()
+    listen(place(port)).close()
 
 
 def test_a_viewer_that_reads_nothing_slows_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,10 +215,10 @@ def test_tls_is_offered(tmp_path: Path) -> None:
 
 def test_a_port_in_use_is_one_sentence() -> None:
     """A port that was asked for and is in use is an error with the way out; the usual one gives way to a free one."""
-    with listen("127.0.0.1", 0) as taken:
+    with listen(place(0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match="--view-port"):
-            listen("127.0.0.1", port)
+            listen(place(port))
 
 
 def test_more_viewers_than_allowed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from rigs.services import missing
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["chromium", "opened", "screenshot", "until"]
+__all__ = ["axe_program", "chromium", "opened", "screenshot", "until"]
 
 FLAGS = (
     "--no-sandbox",
@@ -80,3 +80,12 @@ def screenshot(page: Page, name: str) -> None:
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+
+
+def axe_program() -> str:
+    """Return the program of axe-core, which the package axe-playwright-python holds."""
+    found = importlib.util.find_spec("axe_playwright_python")
+    if found is None:
+        missing("axe-playwright-python is missing: pip install 'streamav[dev]'")
+    assert found is not None
+    return (Path(str(found.origin)).parent / "axe.min.js").read_text(encoding="utf-8")

@@ -31,6 +31,10 @@ class FakeBroker:
     limits: Limits = field(default_factory=Limits)
     refusals: dict[str, int] = field(default_factory=dict)
     """Topic -> reason code with which every message there is refused."""
+    remembers: bool = True
+    """False: retained values do not survive the connection, as with a broker that restarts without persistence."""
+    filters: list[str] = field(default_factory=list)
+    """What was subscribed to."""
     _incoming: asyncio.Queue[Incoming | None] = field(default_factory=asyncio.Queue)
 
     @asynccontextmanager
@@ -45,15 +49,27 @@ class FakeBroker:
         finally:
             self.connected = False
 
-    def tell(self, topic: str, payload: bytes, *, retained: bool = False) -> None:
+    def tell(
+        self, topic: str, payload: bytes, *, retained: bool = False, response: str | None = None, correlation: bytes | None = None
+    ) -> None:
         """Deliver a message to the service."""
-        self._incoming.put_nowait(Incoming(topic, payload, retained))
+        self._incoming.put_nowait(Incoming(topic, payload, retained, response, correlation))
 
     def lose(self) -> None:
         """Lose the connection; the reader of messages gets the error."""
         self._incoming.put_nowait(None)
 
-    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int,
+        retain: bool,
+        schema: str | None = None,
+        expires: bool = False,
+        correlation: bytes | None = None,
+    ) -> None:
         await asyncio.sleep(0)
         if self.fail_after is not None and len(self.log) >= self.fail_after:
             self.fail_after = None
@@ -69,6 +85,13 @@ class FakeBroker:
             self._incoming.put_nowait(Incoming(topic, payload, retained=False))
 
     async def subscribe(self, topic: str) -> bool:
+        self.filters.append(topic)
+        return True
+
+    async def subscribe_kept(self, topic: str) -> bool:
+        kept = [payload for place, payload, _, retain in self.log if place == topic and retain]
+        if self.remembers and kept and kept[-1]:
+            self._incoming.put_nowait(Incoming(topic, kept[-1], retained=True))
         return True
 
     async def unsubscribe(self, topic: str) -> None:

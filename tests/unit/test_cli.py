@@ -267,8 +267,17 @@ def test_a_log_in_a_pipe_has_one_line_for_each_record(capsys: pytest.CaptureFixt
     assert re.match(r"\d\d:\d\d:\d\dZ WARNING  long long", line)
 
 
+def test_a_run_tells_that_it_makes_an_engine(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --verbose, a first start says what takes so long; other lines below WARNING stay away."""
+    set_up_logging(verbose=False)
+    logging.getLogger("streamav.engines.making").info("engine: making cpu-fp32")
+    logging.getLogger("streamav.engines.selection").info("engine: cpu-fp32 runs")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("engine: making cpu-fp32")
+
+
 def test_what_make_run_needs_is_in_the_source_package() -> None:
-    """The sdist holds every file that `make run` uses."""
+    """The sdist holds every file that `make run`, `make test` and continuous integration use."""
     with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
         included = tomllib.load(file)["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
-    assert {"streamav", "engines", "scripts", "Makefile", "README.md", "LICENSE"} <= set(included)
+    assert {".ci", "streamav", "engines", "examples", "tests", "docs", "scripts", "Makefile", "README.md", "LICENSE"} <= set(included)

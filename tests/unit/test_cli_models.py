@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from streamav.bundle import AVE_CLASSES, DetectionCard, LocalizerCard, ModelCard, models_folder, write_bundle
 from streamav.bundle.paper import imported_card, paper_networks
 from streamav.cli.models import app
-from streamav.errors import ModelError
+from streamav.errors import ModelError, SettingsError
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
 
@@ -67,10 +67,43 @@ def test_list_shows_whole_and_damaged_models(home: Path) -> None:
 
 
 def test_info_shows_the_card(home: Path) -> None:
-    """`info` prints the card as JSON with path and hash, or as lines."""
+    """`info` prints the card as JSON with path and hash, or as lines of at most 79 characters that begin with what the model is."""
     tree = json.loads(run("info", "mine", "--json").stdout)
     assert (tree["schema"], tree["name"], tree["path"]) == ("streamav.model/1", "mine", str(home / "models" / "mine"))
-    assert "28 classes\tchurch_bell" in run("info", "mine").stdout
+    lines = run("info", "mine").stdout.splitlines()
+    assert lines[0] == "mine 3: 28 labels"
+    assert lines[2].startswith("  labels      church_bell, male_speech")
+    assert "streamav models pull mine" in " ".join(" ".join(lines[:10]).split())
+    assert all(len(line) <= 79 or len(line.split()) <= 2 for line in lines)
+
+
+def test_a_model_with_many_figures_stays_readable(home: Path) -> None:
+    """Of ninety figures a dozen are shown, one a line, and the rest is counted; JSON has all."""
+    path = home / "models" / "mine" / "model.json"
+    tree = json.loads(path.read_text())
+    tree["metrics"] = {"values": {f"figure_{number}": number / 100 for number in range(90)}, "command": "measured"}
+    path.write_text(json.dumps(tree))
+    text = run("info", "mine").stdout
+    assert "and 78 more: streamav models info mine --json" in text
+    assert text.count("figure ") == 12
+    assert len(json.loads(run("info", "mine", "--json").stdout)["metrics"]["values"]) == 90
+
+
+def test_export_needs_one_form(home: Path, tmp_path: Path) -> None:
+    """Export without a form, with both, or over a folder that holds other files is refused before anything is computed."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious.txt").write_text("x")
+    for arguments, says in (
+        (["export", "mine"], "one of --out"),
+        (["export", "mine", "--out", str(tmp_path / "a"), "--onnx", str(tmp_path / "b")], "got both"),
+        (["export", "mine", "--onnx", str(tmp_path / "full")], "new or empty"),
+        (["export", "mine", "--onnx", str(tmp_path / "full"), "--force"], "new or empty"),
+        (["export", "mine", "--onnx", str(tmp_path / "no" / "folder")], "make"),
+    ):
+        error = run(*arguments).exception
+        assert isinstance(error, SettingsError), arguments
+        assert says in str(error)
+    assert (tmp_path / "full" / "precious.txt").exists()
 
 
 def test_verify_looks_into_the_weights(home: Path) -> None:

@@ -164,6 +164,8 @@ def test_build_goes_where_it_is_told_and_anew_when_forced(
     assert main(command) == 0
     assert capsys.readouterr().out.endswith(f"-fp32 is ready for model {tiny_bundle}\n")
     assert (before.path.stat().st_ino, (before.path / "entry.json").stat().st_mtime_ns) == inode
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["engine"].endswith("-fp32")
     assert main([*command, "--force"]) == 0
     (after,) = EngineCache(folder).entries()
     assert after.digest == before.digest

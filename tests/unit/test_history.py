@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from rigs.published_events import MODEL, SCORES, make_event, story, ulid
 
 from streamav.cli import main
-from streamav.cli.events import read_time
 from streamav.config import JournalSettings
 from streamav.errors import SettingsError
 from streamav.evaluation.counting import runs_of_column
-from streamav.journal import History, JournalSink, explain
+from streamav.journal import History, JournalSink, Surroundings, explain, read_time
 from streamav.publish.message import describe
+from streamav.rules import NO_RULES, Rules
 from streamav.thresholds import Thresholds
+from streamav.tracker import LabelOptions
 from streamav.types import EndReason, EventPhase, FinalScores
 
 NS = 1_000_000_000
@@ -46,6 +47,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         start = history.events()[1]["start_ts"]
         assert isinstance(start, float)
         assert [one["id"] for one in history.events(since=start)] == [ulid(3)]
+        history.write([], [("porch", replace(scores_at(8, 0.5), place=(0.0714, 0.5)))])
+        assert history.scores("porch", 0.0, 1e11)[-1].place == pytest.approx((0.0714, 0.5), abs=1e-3)
+        history._connection.execute("DELETE FROM scores WHERE media_ms = 8000")
         first, second = history.scores("porch", 0.0, 1e11)
         assert (first.start_ns, first.epoch_ns, first.level_dbfs) == (SCORES.start_ns, SCORES.epoch_ns, None)
         assert first.labels == pytest.approx(dict(SCORES.labels), abs=1e-3)
@@ -158,7 +162,11 @@ def test_times_are_read(tmp_path: Path) -> None:
         read_time("--since", "yesterday", 0.0)
 
 
-RULE = {"bark": Thresholds(on=0.6, off=0.3, min_segments=2, gap_segments=1)}
+def bark(thresholds: Thresholds, rules: Rules = NO_RULES) -> list[LabelOptions]:
+    return [LabelOptions(label="bark", label_name="Bark", class_id=0, thresholds=thresholds, rules=rules)]
+
+
+RULE = bark(Thresholds(on=0.6, off=0.3, min_segments=2, gap_segments=1))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +184,9 @@ RULE = {"bark": Thresholds(on=0.6, off=0.3, min_segments=2, gap_segments=1)}
 def test_the_rule_that_decided_is_named(second: int, event: bool, rule: str) -> None:
     """For each second the rule of the tracker is named: on, off, gap, min_segments, or that there was no run."""
     probabilities = (0.1, 0.7, 0.7, 0.4, 0.1, 0.8, 0.1, 0.1, 0.9, 0.1, 0.1)
-    found = explain([scores_at(n, value) for n, value in enumerate(probabilities)], second * NS + NS // 2, RULE, ["cat"])
+    found = explain(
+        [scores_at(n, value) for n, value in enumerate(probabilities)], second * NS + NS // 2, RULE, Surroundings(disabled=("cat",))
+    )
     label = json.loads(json.dumps(found))["labels"][0]
     assert (found["event"], label["rule"]) == (event, rule)
     assert str(found["why"]).startswith("bark is an event" if event else "bark is no event")
@@ -205,4 +215,14 @@ def test_explanations_agree_with_the_events(values: list[float], least: int, gap
     spans = zip(runs.start, runs.end, runs.held, strict=True)
     inside = {n for start, end, held in spans if held >= least for n in range(start, end)}
     for second in range(len(values)):
-        assert explain(scores, second * NS, {"bark": thresholds})["event"] == (second in inside)
+        assert explain(scores, second * NS, bark(thresholds))["event"] == (second in inside)
+
+
+def test_a_journal_of_an_older_version_has_no_places(tmp_path: Path) -> None:
+    """Scores that were written before places were kept are read, without a place."""
+    with History(tmp_path / "j") as history:
+        history.write([], [("porch", scores_at(1, 0.5))])
+        (numbers,) = history._connection.execute("SELECT numbers FROM scores").fetchone()
+        history._connection.execute("UPDATE scores SET numbers = ?", (numbers[:-4],))
+        (found,) = history.scores("porch", 0.0, 1e11)
+        assert (found.labels, found.place) == ({"bark": 0.5}, None)

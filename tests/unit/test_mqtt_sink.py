@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rigs.mqtt_connection import FakeBroker
@@ -262,6 +263,7 @@ async def test_scores_are_published_where_they_are_asked_for(tmp_path: Path, wan
             "is_event_score": 0.5,
             "av_similarity": -0.25,
             "rms_dbfs": None,
+            "place": None,
         }
 
 
@@ -368,11 +370,21 @@ async def test_a_message_that_costs_the_connection_again_and_again_is_set_aside(
     sizes: list[int] = []
 
     class Picky(FakeBroker):
-        async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, schema: str | None = None) -> None:
+        async def publish(
+            self,
+            topic: str,
+            payload: bytes,
+            *,
+            qos: int,
+            retain: bool,
+            schema: str | None = None,
+            expires: bool = False,
+            correlation: bytes | None = None,
+        ) -> None:
             if topic == "streamav/porch/event" and ulid(1).encode() in payload:
                 sizes.append(len(payload))
                 raise ConnectionFailedError(Failure(reason="the broker closed the connection", closed=True))
-            await super().publish(topic, payload, qos=qos, retain=retain, schema=schema)
+            await super().publish(topic, payload, qos=qos, retain=retain, schema=schema, expires=expires, correlation=correlation)
 
     broker = Picky()
     sink = make_sink(broker, tmp_path)
@@ -468,3 +480,70 @@ async def test_what_computes_is_followed(tmp_path: Path) -> None:
     )
     await until(lambda: json.loads(retained(broker)["info"])["backend"] == "cuda-fp16")
     await sink.close()
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+async def test_a_greeting_says_what_changed(tmp_path: Path, remembers: bool) -> None:
+    """A broker that still has the word of this run is told only what changed meanwhile; one that lost its memory is told everything."""
+    broker = FakeBroker(remembers=remembers)
+    sink = make_sink(broker, tmp_path)
+    await sink.start()
+    await until(lambda: sink.counters.connected)
+    sink.source_state("porch", SourceState.ONLINE, "")
+    await until(lambda: ("streamav/porch/status", b"online", 1, True) in broker.log)
+    broker.log[:] = [one for one in broker.log if one[0].endswith("doctor/kept")]
+    broker.lose()
+    sink.event(make_event(1), 0.1)  # its class goes on while there is no connection
+    await until(lambda: sink.counters.connects == 2 and not sink.counters.queue_depth)
+    told = [topic for topic in topics(broker) if not topic.endswith("event")]
+    changed = {"status", "porch/class/bark/attributes", "porch/class/bark/state", "porch/status"}  # the status changed after the word
+    assert set(told) == changed if remembers else set(told) > changed | {"porch/class/cat/state", "info", "porch/availability"}
+    await sink.close()
+    assert broker.log[-1][0] == "streamav/status"
+    assert ("streamav/doctor/kept", b"", 1, True) in broker.log
+
+
+async def test_a_greeting_that_was_cut_is_not_believed(tmp_path: Path) -> None:
+    """When the connection is lost in the middle of a greeting, the next one says everything, although the broker has an older word."""
+
+    class Cut(FakeBroker):
+        async def publish(self, topic: str, payload: bytes, **how: Any) -> None:  # noqa: ANN401 - passed on
+            if topic == "streamav/doctor/kept" and len(self.ids) == 2:
+                raise ConnectionFailedError(Failure(reason="lost"))
+            await super().publish(topic, payload, **how)
+
+    broker = Cut()
+    sink = make_sink(broker, tmp_path)
+    await sink.start()
+    await until(lambda: sink.counters.connected)
+    broker.lose()
+    await until(lambda: len(broker.ids) == 2)
+    broker.log[:] = [one for one in broker.log if one[0].endswith("doctor/kept")]
+    await until(lambda: sink.counters.connects == 2)
+    assert len(broker.ids) == 3
+    assert "porch/class/cat/state" in topics(broker)
+    await sink.close()
+
+
+async def test_statistics_come_once_a_minute(tmp_path: Path) -> None:
+    """The first telemetry brings statistics of the service, the next ones only after a minute; events are counted by source."""
+    broker, now = FakeBroker(), [0.0]
+    settings = MqttSettings(host="broker", backoff=FAST, timeout_s=0.2)
+    sink = MqttSink(settings, IDENTITY, tmp_path, random=dice(1), monotonic=lambda: now[0], connect=broker.connect, close_limit_s=2.0)
+    await sink.start()
+    await until(lambda: sink.counters.connected)
+    for event in story(1):
+        sink.event(event, 0.1)
+    sink.source_state("porch", SourceState.ONLINE, "")
+    await until(lambda: not sink.counters.queue_depth)
+    telemetry = Telemetry(frames_per_second=10.0, level_dbfs=-20.0, latency_s=0.3, skew_ms=None, realtime_factor=0.2, dropped_segments=4)
+    for now[0] in (0.0, 30.0, 61.0):
+        sink.telemetry("porch", telemetry)
+    await until(lambda: topics(broker).count("stats") == 2)
+    await sink.close()
+    said = json.loads(next(payload for topic, payload, *_ in broker.log if topic == "streamav/stats"))
+    assert said["sources"]["porch"] | {"rtf": 0.2} == {
+        "status": "online", "events": 1, "retracted": 0, "dropped": 4, "rtf": 0.2, "latency_s": 0.3,
+    }  # fmt: skip
+    assert said["outbox"]["published"] == 4
+    assert all((qos, retain) == (0, False) for topic, _, qos, retain in broker.log if topic == "streamav/stats")

@@ -11,7 +11,7 @@ from streamav.errors import SettingsError
 from streamav.training.data.feature_set import FeatureSet
 from streamav.training.data.folder import AveData
 from streamav.training.data.presence import Presence
-from streamav.training.experiments.study import ROWS, Study, run_study, study_table
+from streamav.training.experiments.study import ROWS, Study, run_study, study_table, write_study
 from streamav.training.starter.components import components_of, lengthened, shortened
 from streamav.training.streams.judge import StreamPlan, judge_on_streams
 
@@ -55,6 +55,10 @@ def test_every_row_trains_and_is_judged(key: str, tmp_path: Path) -> None:
     assert {"clips_accuracy", "accuracy_at_1", "event_f1", "background_false_alarms_per_hour"} <= set(figures)
     assert all(len(values) == 1 for values in figures.values())
     assert row.name in study_table([result])
+    write_study(tmp_path, [result], "streamav study", 1)
+    assert "n = 1" in (tmp_path / "study.md").read_text(encoding="utf-8").split("## ")[0]
+    assert r"\toprule" in (tmp_path / "study.tex").read_text(encoding="utf-8")
+    assert (tmp_path / "study.html").is_file()
 
 
 @pytest.mark.slow

@@ -151,8 +151,8 @@ def test_pairs_are_found_among_strays(skew_ms: float, pauses: list[float], data:
 @pytest.mark.parametrize(
     ("flashes", "beeps", "words"),
     [
-        ([], [1, 2], "there is no flash: play the clip"),
-        ([1, 2], [], "there is no beep"),
+        ([], [1, 2], "has no flash: play the clip"),
+        ([1, 2], [], "has no beep"),
         ([], [], "no flash and no beep"),
         ([SECOND_NS], [5 * SECOND_NS], "must belong together"),
     ],

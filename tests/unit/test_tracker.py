@@ -301,3 +301,28 @@ def test_a_label_needs_a_column() -> None:
     """A negative class_id is refused, because it would read the probability of background."""
     with pytest.raises(ShapeError, match="class_id"):
         LabelOptions(label="bark", label_name="Bark", class_id=-1, thresholds=Thresholds(on=0.6, off=0.35))
+
+
+@given(st.data(), st.integers(5, 30), latencies)
+def test_the_life_of_events_under_changes(data: st.DataObject, length: int, latency: int) -> None:
+    """For any scores, and changes of labels and thresholds at any time: one new and one end for each id, in order, confirmed for good."""
+    rounds, rest = rounds_of(data.draw(revisions(length)), latency)
+    tracker = make_tracker(labels=("bark",))
+    changes = data.draw(
+        st.dictionaries(st.integers(0, length - 1), st.tuples(st.booleans(), st.sampled_from([0.375, 0.625, 1.0]), st.integers(1, 3)))
+    )
+    events: list[Event] = []
+    on = True
+    for number, scores in enumerate(rounds):
+        events += tracker.push(scores)
+        if number in changes:
+            on, threshold, least = changes[number]
+            rule = Thresholds(on=threshold, off=0.375, min_segments=least)
+            events += tracker.change([LabelOptions(label="bark", label_name="Bark", class_id=0, thresholds=rule)] if on else [])
+    events += tracker.close(rest)
+    for messages in by_id(events).values():
+        assert [event.phase for event in messages] == [NEW, *[UPDATE] * (len(messages) - 2), END]
+        assert [event.sequence for event in messages] == list(range(1, len(messages) + 1))
+        assert all(later.confirmed >= earlier.confirmed for earlier, later in pairwise(messages))
+    held = spans(events)
+    assert all(left[1] <= right[0] for left, right in pairwise(held))

@@ -21,6 +21,7 @@ GIVEN = {
     "out": ["--out", "elsewhere"],
     "supervision": ["--supervision", "weakly"],
     "epochs": ["--epochs", "7"],
+    "as_json": ["--json"],
     "seed": ["--seed", "5"],
     "seeds": ["--seeds", "3"],
     "network": ["--network", "cmbs"],

@@ -131,3 +131,19 @@ def test_raising_on_quiet_recordings_tells_how_sure_it_is() -> None:
     assert [
         word for word in ("rule of three", "expect up to about 1 per hour", "6 h without an alarm") if word not in " ".join(found.remarks)
     ] == []
+
+
+def test_half_a_minute_of_quiet_says_what_is_missing() -> None:
+    """Where quiet recordings give no alarm and are too short to show the budget, one sentence says so and how much to record."""
+    scores = np.full((30, len(CARD.classes) + 1), 1e-4)
+    found = raised_on_quiet(CARD, [scores], Asked(1.0, 1))
+    (said,) = found.remarks
+    assert said.startswith("No threshold was changed: 30 s of quiet recordings")
+    assert "Record at least 3 h" in said
+
+
+def test_enough_quiet_says_what_it_shows() -> None:
+    """Four hours without an alarm show one alarm per hour: no call for longer recordings."""
+    scores = np.full((4 * 3600, len(CARD.classes) + 1), 1e-4)
+    found = raised_on_quiet(CARD, [scores], Asked(1.0, 1))
+    assert not any("Record" in one or "needed" in one for one in found.remarks)

@@ -20,15 +20,15 @@ from streamav.config import Settings, ViewSettings
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
 from streamav.pipeline import Pipeline, SourceSetup
+from streamav.remedies import remedy
 from streamav.segmenter import SegmenterOptions
 from streamav.thresholds import Thresholds
 from streamav.tracker import LabelOptions
 from streamav.types import Observation, SourceState
 from streamav.view.board import MOST_EVENTS, Board, kept_turns
-from streamav.view.guard import COOKIE, Guard, Receive, Scope, Send, Tokens
 from streamav.view.pictures import PictureEncoder, mel_text
-from streamav.view.remedies import remedy
 from streamav.view.viewers import Viewers
+from streamav.web.guard import COOKIE, Guard, Receive, Scope, Send, Tokens
 
 # What the loop hands over
 
@@ -253,7 +253,7 @@ async def ask(
     tokens = Tokens(token)
     raw = [(b"host", guard_host.encode())] + [(name.encode(), value.encode()) for name, value in headers.items()]
     raw = [(name, tokens.session.encode().join(value.split(b"SESSION"))) for name, value in raw]
-    await Guard(page, tokens)({"type": kind, "method": method, "scheme": "http", "path": "/", "headers": raw}, receive, send)
+    await Guard(page, tokens, "view")({"type": kind, "method": method, "scheme": "http", "path": "/", "headers": raw}, receive, send)
     return sent
 
 

@@ -13,7 +13,10 @@ import numpy as np
 
 from streamav.evaluation.bootstrap import bootstrap, mean_and_deviation
 from streamav.evaluation.reliability import reliability
+from streamav.training.experiments.ablations import PUBLISHED_ONLY
+from streamav.training.experiments.latex import latex_table
 from streamav.training.experiments.plots import draw
+from streamav.view.markdown_page import write_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,11 +26,13 @@ if TYPE_CHECKING:
 
     from streamav.bundle import ClassEntry
     from streamav.evaluation.reliability import Reliability
+    from streamav.training.experiments.ablations import TableName
     from streamav.training.experiments.experiment import Outcome
     from streamav.training.fit.selection import Answers
 
 __all__ = ["confusion", "write_report", "write_table"]
 
+_ONE_SEED = "n = 1: a single seed has no spread, and another seed may differ by a point or two. Report five seeds or more."
 _HINT = "No plots: matplotlib is not installed; run: pip install 'streamav[train]'"
 
 
@@ -39,13 +44,17 @@ def confusion(said: Answers, background: int) -> NDArray[np.int64]:
 
 
 def write_report(folder: Path, outcome: Outcome, classes: Sequence[ClassEntry], command: str) -> Path:
-    """Write report.md and report.json, and the plots (see `plots`) if matplotlib is installed; return the path of report.md."""
+    """Write report.md, report.html, report.json and, with matplotlib, the plots (see `plots`); return the path of report.md."""
     folder.mkdir(parents=True, exist_ok=True)
     matrix = confusion(outcome.chosen.test, len(classes))
     trust = reliability(outcome.chosen.test.probabilities, outcome.chosen.test.truth)
     drawn = draw(folder, outcome, matrix, trust, [*(entry.slug for entry in classes), "background"])
     lines = [
         f"# {outcome.experiment.name}",
+        "",
+        *_lead(outcome, matrix, trust, classes),
+        "",
+        "## Scores",
         "",
         f"Made by `{command}`.",
         _protocol(outcome),
@@ -74,38 +83,81 @@ def write_report(folder: Path, outcome: Outcome, classes: Sequence[ClassEntry], 
     ]
     path = folder / "report.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_beside(path)
     (folder / "report.json").write_text(json.dumps(_tree(outcome, matrix, trust, command), indent=1) + "\n", encoding="utf-8")
     return path
 
 
-def write_table(path: Path, title: str, outcomes: Sequence[Outcome], command: str) -> None:
-    """Write one of the paper's tables: the published accuracies beside those measured here."""
-    shown = outcomes[0].experiment.train.test_selected
-    lines = [
-        f"# Table {title}",
-        "",
-        f"Made by `{command}`. Segment accuracy in percent on the test split, mean and standard deviation over the seeds.",
+def write_table(path: Path, title: TableName, outcomes: Sequence[Outcome], command: str) -> None:
+    """Write one of the paper's tables as Markdown, HTML and LaTeX: the published accuracies beside those measured here."""
+    experiment = outcomes[0].experiment
+    shown, supervision = experiment.train.test_selected, experiment.network.supervision
+    heads = ["row", "supervision", "seeds", "accuracy", "macro-F1", "background recall", *(["test-selected"] if shown else []), "published"]
+    rows = [_table_row(outcome, shown=shown) for outcome in outcomes]
+    measured = len(rows)
+    if title == "I":
+        blank = ["-"] * (len(heads) - 3)
+        rows += [[name, supervision, *blank, _published(pair[supervision == "weakly"])] for name, *pair in PUBLISHED_ONLY]
+    about = [
+        "Segment accuracy in percent on the test split, mean and standard deviation over the seeds.",
         "Models are selected on the validation split; the test split is read once. The published numbers were selected on the test split.",
-        "",
-        f"| row | supervision | seeds | accuracy | macro-F1 | background recall |{' test-selected |' if shown else ''} published |",
-        f"|---|---|---|---|---|---|{'---|' if shown else ''}---|",
+        *([_ONE_SEED] if any(len(outcome.seeds) == 1 for outcome in outcomes) else []),
     ]
-    for outcome in outcomes:
-        told = {name: _percent(*values) for name, values in outcome.summary().items()}
-        experiment = outcome.experiment
-        cells = [experiment.name, experiment.network.supervision, str(len(outcome.seeds)), told["accuracy"], told["macro_f1"]]
-        cells.append(told["background_recall"])
-        if shown:
-            cells.append(_percent(*mean_and_deviation([one.test_selected for one in outcome.seeds])))
-        lines.append(f"| {' | '.join([*cells, f'{experiment.published:.1f}'])} |")
+    lines = [f"# Table {title}", "", f"Made by `{command}`. {about[0]}", *about[1:], ""]
+    lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    label = f"tab:{title}-{supervision}"
+    path.with_suffix(".tex").write_text(
+        latex_table(heads, rows, caption=" ".join(about), label=label, rule_before=measured), encoding="utf-8"
+    )
+    write_beside(path)
+
+
+def _table_row(outcome: Outcome, *, shown: bool) -> list[str]:
+    told = {name: _percent(*values) for name, values in outcome.summary().items()}
+    experiment, count = outcome.experiment, len(outcome.seeds)
+    cells = [experiment.name, experiment.network.supervision, "n = 1" if count == 1 else str(count), told["accuracy"], told["macro_f1"]]
+    cells.append(told["background_recall"])
+    if shown:
+        cells.append(_percent(*mean_and_deviation([one.test_selected for one in outcome.seeds])))
+    return [*cells, _published(experiment.published)]
+
+
+def _published(percent: float) -> str:
+    return "-" if math.isnan(percent) else f"{percent:.1f}"
 
 
 def _percent(mean: float, deviation: float) -> str:
     if math.isnan(mean):
         return "-"
     return f"{100 * mean:.2f}" if math.isnan(deviation) else f"{100 * mean:.2f} ± {100 * deviation:.2f}"
+
+
+def _lead(outcome: Outcome, matrix: NDArray[np.int64], trust: Reliability, classes: Sequence[ClassEntry]) -> list[str]:
+    """Return at most ten lines that say what matters; the details follow below."""
+    said, told = outcome.chosen.test, {name: _percent(*values) for name, values in outcome.summary().items()}
+    constant = max(outcome.chosen.scores.majority, outcome.chosen.scores.always_background)
+    names = [*(entry.slug for entry in classes), "background"]
+    totals = matrix.sum(axis=1)
+    recalls = {names[index]: matrix[index, index] / totals[index] for index in np.flatnonzero(totals).tolist()}
+    weakest = sorted(recalls, key=lambda name: recalls[name])[:3]
+    side = "too high" if trust.overconfidence > 0 else "too low"
+    lines = [
+        f"- Test accuracy **{told['accuracy']} %** ({_of_seeds(len(outcome.seeds))}), {len(said.truth)} clips.",
+        f"- One constant answer is right in {100 * constant:.1f} %.",
+        f"- Macro-F1 {told['macro_f1']} %, recall on background {told['background_recall']} %.",
+        f"- Weakest: {', '.join(f'{name} ({100 * recalls[name]:.0f} % found)' for name in weakest)}.",
+        f"- Scores are {side} by {100 * abs(trust.overconfidence):.1f} points on average.",
+        f"- Kept: seed {outcome.chosen.seed}, epoch {outcome.chosen.result.best_epoch}, the best on validation.",
+    ]
+    if not math.isnan(outcome.experiment.published):
+        lines.append(f"- Published, selected on the test split: {outcome.experiment.published:.1f} %.")
+    return [*lines, *([f"- {_ONE_SEED}"] if len(outcome.seeds) == 1 else [])]
+
+
+def _of_seeds(count: int) -> str:
+    return "n = 1" if count == 1 else f"{count} seeds: mean ± sd"
 
 
 def _scores(outcome: Outcome) -> list[str]:
@@ -115,7 +167,7 @@ def _scores(outcome: Outcome) -> list[str]:
     spread = bootstrap(right, np.full(len(right), said.truth.shape[1], dtype=np.float64))
     rows = [f"| {name.replace('_', ' ')} | {_percent(*values)} |" for name, values in outcome.summary().items()]
     return [
-        f"| test score, % ({len(outcome.seeds)} seeds: mean ± sd) | |",
+        f"| test score, % ({_of_seeds(len(outcome.seeds))}) | |",
         "|---|---|",
         *rows,
         "",

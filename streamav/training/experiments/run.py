@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from streamav.networks.options import Supervision
     from streamav.training.data.folder import AveData, AveOptions
+    from streamav.training.experiments.ablations import TableName
     from streamav.training.experiments.experiment import Experiment, Outcome
     from streamav.training.experiments.export import Encoders
     from streamav.training.fit.trainer import Watcher
@@ -142,7 +143,7 @@ class TrainingRun:
 
     def table(
         self,
-        name: str,
+        name: TableName,
         changes: dict[str, dict[str, object]],
         command: str,
         *,

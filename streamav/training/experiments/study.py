@@ -7,6 +7,7 @@ is judged on test clips and test streams. This module does not read the command 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ from streamav.errors import SettingsError
 from streamav.evaluation.bootstrap import mean_and_deviation
 from streamav.files import write_whole
 from streamav.training.experiments.experiment import planned, run_experiment
+from streamav.training.experiments.latex import latex_table
 from streamav.training.streams.judge import judge_on_streams
+from streamav.view.markdown_page import write_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from streamav.training.experiments.experiment import Experiment
     from streamav.training.streams.judge import StreamPlan
 
-__all__ = ["ROWS", "Study", "StudyRow", "run_study", "study_table"]
+__all__ = ["ROWS", "Study", "StudyRow", "run_study", "study_table", "write_study"]
 
 _OFFLINE: Mapping[str, Mapping[str, object]] = {"loss": {"segment_weight": 0.0}}
 """The paper's losses: no term for the per-segment head, one class for each window."""
@@ -151,6 +154,31 @@ _COLUMNS = {
     "event_f1_collar_2": ("collar 2 s", 1.0),
     "background_false_alarms_per_hour": ("false alarms an hour of background", 1.0),
 }
+
+
+def write_study(out: Path, results: Sequence[Mapping[str, object]], command: str, seeds: int) -> None:
+    """Write the table as study.md with what matters first, study.html and study.tex."""
+    spread = "n = 1: a single seed, so there is no spread" if seeds == 1 else f"mean ± standard deviation over {seeds} seeds"
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in study_table(results).splitlines()[2:]]
+    lines = ["# Study", "", *_lead(results), f"- {spread}.", "", "## Table", "", f"Made by `{command}`.", "", study_table(results)]
+    (out / "study.md").write_text("\n".join(lines), encoding="utf-8")
+    heads = ["", *(title for title, _ in _COLUMNS.values())]
+    (out / "study.tex").write_text(latex_table(heads, rows, caption=f"Clips and streams; {spread}.", label="tab:study"), encoding="utf-8")
+    write_beside(out / "study.md")
+
+
+def _lead(results: Sequence[Mapping[str, object]]) -> list[str]:
+    """Return the best row of each column, and how far the second is behind."""
+    lines = []
+    for name, (title, factor) in _COLUMNS.items():
+        figures = {str(one["name"]): mean_and_deviation(one["figures"][name])[0] * factor for one in results}  # type: ignore[index] # of our own making
+        known = sorted((one for one in figures if not math.isnan(figures[one])), key=lambda one: figures[one], reverse="alarms" not in name)
+        if not known:
+            continue
+        digits = 2 if factor == 1.0 and "alarms" not in name else 1
+        second = f"; then {known[1]}, {figures[known[1]]:.{digits}f}" if len(known) > 1 else ""
+        lines.append(f"- {title}: **{known[0]}**, {figures[known[0]]:.{digits}f}{second}")
+    return lines
 
 
 def study_table(results: Sequence[Mapping[str, object]]) -> str:

@@ -36,6 +36,11 @@ _BUDGETS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 6.0, 10.0, 20.0, 40.0, 60.0)
 _LEFT = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Numbers of alarms left in quiet recordings, for the points of the curve."""
 
+_ALARMS_TO_SHOW = 3.0
+"""Rule of three: with 95 % confidence, no alarm in so many times the mean time between alarms shows that alarms are rarer."""
+_SHORT_H = 1.0 / 30.0
+"""Shorter recordings are told in seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -220,6 +225,8 @@ def _quiet_points(table: QuietTable, asked: Asked, labels: Sequence[str]) -> lis
 def _quiet_remarks(table: QuietTable, found: Raised, asked: Asked, raised: int) -> list[str]:
     """Return sentences that state how reliable a result on quiet recordings is."""
     hours, left = table.hours, found.total
+    if not table.before and asked.alarms * hours < _ALARMS_TO_SHOW:
+        return [_nothing_to_learn(hours, asked.alarms)]
     counted = (
         f"{hours:.3g} h of quiet recordings: {table.before} false alarms before, {left} after ({left / hours:.3g} per hour, "
         f"budget {asked.alarms:g}). These recordings are too short to measure a rate below {1.0 / hours:.3g} per hour."
@@ -235,7 +242,20 @@ def _quiet_remarks(table: QuietTable, found: Raised, asked: Asked, raised: int) 
             f"But {raised} thresholds were raised on these recordings, each just above the scores that must not give an alarm. In new "
             f"recordings, expect up to about {(left + raised) / hours:.3g} per hour: in the same time, one more for each raised class."
         )
-    if asked.alarms * hours < 3.0:  # noqa: PLR2004 - rule of three
-        need = f"{3.0 / asked.alarms:.3g} h without an alarm are needed" if asked.alarms > 0.0 else "no recording is long enough"
+    if asked.alarms * hours < _ALARMS_TO_SHOW:
+        need = (
+            f"{_ALARMS_TO_SHOW / asked.alarms:.3g} h without an alarm are needed" if asked.alarms > 0.0 else "no recording is long enough"
+        )
         remarks.append(f"To show a rate of {asked.alarms:g} per hour with 95 % confidence, {need}.")
     return remarks
+
+
+def _nothing_to_learn(hours: float, budget: float) -> str:
+    """Return the sentence for recordings that give no alarm and are too short to say more."""
+    told = f"{3600.0 * hours:.0f} s" if hours < _SHORT_H else f"{60.0 * hours:.0f} min" if hours < 1.0 else f"{hours:.3g} h"
+    need = f"at least {_ALARMS_TO_SHOW / budget:.3g} h" if budget > 0.0 else "many hours"
+    return (
+        f"No threshold was changed: {told} of quiet recordings give no false alarm, but they are too short to show that the budget of "
+        f"{budget:g} per hour is kept (they show at most {upper_rate(0, hours):.3g} per hour, with 95 % confidence). Record {need} "
+        "of the usual sounds and pictures of the place, without an event, and run the command again."
+    )

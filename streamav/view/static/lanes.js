@@ -5,13 +5,14 @@ import { WINDOW, cellAt, clockWords, nameOf } from "./store.js";
 
 const ROWS = 7, ROW = 25, SOUND = 112, CURVES = 70, AXIS = 24, GAP = 8;
 const HEIGHT = SOUND + GAP + ROWS * ROW + GAP + CURVES + AXIS;
+const STEPS = [5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21600]; // between marks of time, s
 const SHOWN = 0.05; // a probability below this leaves its cell empty
 
-export function spanOf(width, kept) { return Math.min(kept, width < 560 ? 30 : 60); }
+export function spanOf(width, store) { return Math.min(store.kept, store.span ?? (width < 560 ? 30 : 60)); }
 
 // The part of the time axis that is drawn: from, to (s), and the place of a time (px).
 export function axisOf(canvas, store, edge) {
-  const width = canvas.clientWidth, gutter = width < 560 ? 78 : 112, span = spanOf(width, store.kept);
+  const width = canvas.clientWidth, gutter = width < 560 ? 78 : 112, span = spanOf(width, store);
   const end = edge + 1, from = end - span;
   const scale = (width - gutter) / span;
   return { from, to: end, gutter, scale, width, x: (at) => gutter + (at - from) * scale, time: (x) => from + (x - gutter) / scale };
@@ -23,7 +24,7 @@ export function drawLanes(canvas, store, source, view, colours) {
   if (axis.width < 50) return;
   context.clearRect(0, 0, axis.width, HEIGHT);
   let top = 0;
-  drawWindow(context, source, axis, colours);
+  if (!store.ended) drawWindow(context, source, axis, colours);
   drawSound(context, source, axis, top, colours);
   top += SOUND + GAP;
   drawClasses(context, store, source, axis, top, colours);
@@ -233,7 +234,7 @@ function curve(context, source, axis, place, paint, ground) {
 }
 
 function drawTimes(context, source, axis, top, colours) {
-  const step = axis.to - axis.from > 40 ? 10 : 5;
+  const step = STEPS.find((one) => (axis.to - axis.from) / one <= 8) ?? STEPS.at(-1);
   context.textAlign = "center";
   context.textBaseline = "middle";
   context.font = "11.5px system-ui, sans-serif";

@@ -1,10 +1,12 @@
 // The page: connects, keeps what arrives in the store, and draws it by media time.
 
-import { Colours, fit } from "./colours.js";
+import { Colours } from "./colours.js";
 import { axisOf, drawLanes, wordsAt } from "./lanes.js";
 import { element, showEvents, showFigures, showState, showTop, stateWords, tone } from "./panels.js";
 import { drawPicture } from "./picture.js";
 import { Store, clockWords, imageAt, nameOf, playhead } from "./store.js";
+import { drawStrip } from "./strip.js";
+import { useThemeButton } from "./theme.js";
 
 const store = new Store(), colours = new Colours();
 const at = (id) => document.getElementById(id);
@@ -96,31 +98,15 @@ function card(source) {
 }
 
 function drawCard(node, source, nowMs, texts) {
-  const [name, picture, strip, last] = node.children, time = playhead(source, nowMs);
+  const [name, picture, strip, last] = node.children, time = playhead(source, nowMs), span = Math.min(store.kept, 60);
   drawPicture(picture, store, source, time, colours, { heat: true, strength: 0.55, boxes: true, names: true });
-  drawStrip(strip, source, time);
+  drawStrip(strip, store, source, time + 1 - span, span, colours);
   if (!texts) return;
   const badge = name.lastChild, events = store.eventsOf(source.id), newest = events.at(-1);
   badge.textContent = stateWords(source.state);
   badge.dataset.tone = tone(source.state);
   last.textContent = source.state === "lost" || source.state === "degraded" ? `${source.reason}. ${source.remedy}`
     : newest ? `${nameOf(source, newest)}, ${clockWords(source, newest.start_s)}` : source.state === "warming_up" ? "the first scores come after ten seconds" : "no event so far";
-}
-
-function drawStrip(canvas, source, time) {
-  const { context, width, height } = fit(canvas), span = Math.min(store.kept, 60), scale = width / span, from = time + 1 - span;
-  context.clearRect(0, 0, width, height);
-  for (const cell of source.cells.values()) {
-    const tall = Math.max(1, cell.relevance * (height - 6));
-    context.fillStyle = colours.relevance;
-    context.globalAlpha = cell.final ? 0.75 : 0.35;
-    context.fillRect((cell.index - from) * scale, height - tall, Math.max(1, scale - 1), tall);
-  }
-  context.globalAlpha = 1;
-  context.fillStyle = colours.event;
-  for (const event of store.eventsOf(source.id)) {
-    if (event.end_reason !== "retracted") context.fillRect((event.start_s - from) * scale, 0, ((event.end_s ?? event.newest_s) - event.start_s) * scale, 4);
-  }
 }
 
 // Drawing
@@ -201,22 +187,8 @@ at("lanes").addEventListener("keydown", (event) => {
 });
 at("live").addEventListener("click", () => { pinned = null; textMs = 0; at("lanes").focus(); });
 
-// Theme
-
-const THEMES = ["automatic", "light", "dark"];
-function useTheme(name) {
-  if (name === "automatic") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = name;
-  at("theme").textContent = `Theme: ${name}`;
-  try { localStorage.setItem("streamav-theme", name); } catch { /* storage may be switched off */ }
-  colours.read();
-}
-let theme = "automatic";
-try { theme = localStorage.getItem("streamav-theme") ?? theme; } catch { /* storage may be switched off */ }
-if (THEMES.includes(theme)) useTheme(theme);
-at("theme").addEventListener("click", () => useTheme(theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length]));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => colours.read());
 addEventListener("hashchange", () => { if (store.run) choose(fromAddress() ?? (store.sources.size === 1 ? [...store.sources.keys()][0] : null)); });
 
+useThemeButton(at("theme"), () => colours.read());
 connect();
 requestAnimationFrame(frame);

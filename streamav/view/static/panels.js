@@ -1,5 +1,6 @@
 // Writes the parts of the page that are text: state, top scores, figures, events. Text is set as text, never as HTML.
 
+import { drawHeat } from "./picture.js";
 import { cellAt, clockWords, nameOf } from "./store.js";
 
 const TONES = { online: "good", warming_up: "wait", degraded: "warn", lost: "bad", disabled: "warn" };
@@ -113,7 +114,7 @@ function placeWords(event) {
 }
 
 export function showEvents(list, none, store, source, choose) {
-  const events = store.eventsOf(source.id).sort((a, b) => b.start_s - a.start_s);
+  const events = store.eventsOf(source.id).sort((a, b) => (a.start_s - b.start_s) * (store.oldestFirst ? 1 : -1));
   put(none, events.length ? "" : "No event so far. An event is something that is heard and seen at the same time.");
   none.hidden = events.length > 0;
   const known = new Map([...list.children].map((item) => [item.dataset.id, item]));
@@ -133,9 +134,18 @@ export function showEvents(list, none, store, source, choose) {
   for (const item of known.values()) item.remove();
 }
 
+const THUMB = 64; // pixels
+
+function heatMap(attention) {
+  const canvas = element("canvas", { width: THUMB, height: THUMB, "aria-hidden": "true" });
+  drawHeat(canvas.getContext("2d"), attention, THUMB, THUMB, 0.65);
+  return canvas;
+}
+
 function eventItem(source, event, choose) {
   const thumb = element("span", { class: "thumb" });
   if (event.thumbnail) thumb.append(element("img", { src: `data:image/jpeg;base64,${event.thumbnail}`, alt: "" }));
+  if (event.heat?.length) thumb.append(heatMap(event.heat));
   if (event.box) {
     const [x0, y0, x1, y1] = event.box;
     thumb.append(element("i", { "--x": x0, "--y": y0, "--w": x1 - x0, "--h": y1 - y0 }));

@@ -30,7 +30,8 @@ function words(context, text, x, y, colours) {
   context.fillText(text, x, y);
 }
 
-function drawHeat(context, attention, width, height, strength) {
+// The attention as a heat map; nothing where it shows no place.
+export function drawHeat(context, attention, width, height, strength) {
   const rows = attention.length, columns = attention[0].length, cells = attention.flat();
   const mean = 1 / cells.length, peak = Math.max(...cells);
   if (peak < FLAT * mean) return;
@@ -46,7 +47,7 @@ function drawHeat(context, attention, width, height, strength) {
   context.drawImage(small, 0, 0, width, height);
 }
 
-function drawBox(context, source, event, width, height, names) {
+export function drawBox(context, source, event, width, height, names) {
   if (!event.box) return;
   const [x0, y0, x1, y1] = event.box, x = x0 * width, y = y0 * height, wide = (x1 - x0) * width, tall = (y1 - y0) * height;
   context.setLineDash(event.confirmed ? [] : [7, 5]);

@@ -1,6 +1,7 @@
 // Holds what the page knows: the sources with their seconds and scores, and the events. It takes messages and draws nothing.
 
 export const WINDOW = 10; // segments of a window
+const MOST_EVENTS = 60;
 
 export class Store {
   constructor() { this.clear(); }
@@ -12,6 +13,9 @@ export class Store {
     this.engine = "";
     this.model = null;
     this.ended = false;
+    this.span = null; // seconds on the time axis; null: as many as fit
+    this.mostEvents = MOST_EVENTS;
+    this.oldestFirst = false; // order of the event list
   }
 
   take(message, nowMs) {
@@ -62,7 +66,7 @@ export class Store {
 
   event(message) {
     this.events.set(message.id, message);
-    while (this.events.size > 60) this.events.delete(this.events.keys().next().value);
+    while (this.events.size > this.mostEvents) this.events.delete(this.events.keys().next().value);
   }
 
   eventsOf(id) { return [...this.events.values()].filter((event) => event.source === id); }

@@ -1,4 +1,4 @@
-"""Holds the remedies for the states of a source."""
+"""Says what to do about the states of a source."""
 
 from __future__ import annotations
 

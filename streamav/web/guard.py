@@ -1,8 +1,8 @@
-"""Decides who may see the page, and sets the headers that keep foreign code out of it.
+"""Decides who may ask, and sets the headers that keep foreign code out.
 
-Without a token only a browser of this machine may: the page listens on the loopback interface, and the names of hosts and origins are
-checked, so that no web site can read it through the visitor's browser (DNS rebinding, cross-site WebSockets). With a token, a visitor
-enters it once and gets a cookie that holds for this run.
+Without a token only this machine may: the server listens on the loopback interface, and the names of hosts and origins are checked, so
+that no web site can read it through the visitor's browser (DNS rebinding, cross-site WebSockets). With a token, a visitor of the page
+enters it once and gets a cookie that holds for this run; a program that asks the API sends it with each request.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from streamav.config import only_this_machine
 
-__all__ = ["COOKIE", "LOGIN_PATH", "Guard", "Receive", "Scope", "Send", "Tokens"]
+__all__ = ["COOKIE", "LOGIN_PATH", "App", "Guard", "Receive", "Scope", "Send", "Tokens"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -76,14 +76,22 @@ class Tokens:
             return False
         return found is not None and hmac.compare_digest(found.value.encode(), self.session.encode())
 
+    async def borne(self, headers: dict[bytes, bytes]) -> bool:
+        """Return whether a request may pass: no token is needed, or it has `Authorization: Bearer TOKEN` (RFC 6750)."""
+        if self._token is None:
+            return True
+        scheme, _, token = headers.get(b"authorization", b"").decode("utf-8", "replace").partition(" ")
+        return scheme.lower() == "bearer" and bool(token) and await self.accepts(token.strip())
+
 
 class Guard:
-    """Middleware (ASGI) before the whole page."""
+    """Middleware (ASGI) before the whole application."""
 
-    def __init__(self, app: App, tokens: Tokens) -> None:
-        """Stand before *app*."""
+    def __init__(self, app: App, tokens: Tokens, section: Literal["view", "http"]) -> None:
+        """Stand before *app*; *section* is the section of its settings, for messages."""
         self._app = app
         self._tokens = tokens
+        self._section = section
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse what may not pass; add the headers to what may."""
@@ -105,11 +113,11 @@ class Guard:
         if not _HOST.fullmatch(host):
             return "the request must name a host"
         if not self._tokens.needed and not only_this_machine(urlsplit(f"//{host}").hostname or ""):
-            return "without a token (view.token_file) the page is for this machine only: open it under 127.0.0.1 or localhost"
+            return f"without a token ({self._section}.token_file) this is for this machine only: open it under 127.0.0.1 or localhost"
         origin = headers.get(b"origin")
         asks = scope["type"] == "websocket" or scope["method"] not in {"GET", "HEAD"}
         if asks and origin is not None and urlsplit(origin.decode("latin-1")).netloc != host:
-            return "another web site may not use this page"
+            return "another web site may not use this"
         if scope["type"] == "websocket" and not self._tokens.known(headers):
             return "log in first"
         return None

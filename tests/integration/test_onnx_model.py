@@ -1,0 +1,97 @@
+"""Tests of `streamav models export --onnx`: the files give the numbers of torch, and the example runs them with ONNX Runtime alone."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from streamav.bundle import find_bundle
+from streamav.cli import main
+from streamav.config import ModelSettings
+from streamav.engines import open_engine
+from streamav.evidence import evidence_of
+from streamav.export.modules import Evidence, LogMel
+from streamav.features import SegmentExtractor
+from streamav.features.logmel import LogMelOptions, log_mel
+from streamav.localizer import VscgLocalizer
+from streamav.types import SEGMENT_NS, Segment, Window
+
+pytestmark = pytest.mark.slow
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_runtime.py"
+
+
+def test_the_front_end_is_that_of_a_run() -> None:
+    """The exported log-mel front end gives the patches of a run: on noise, a tone, silence and full scale."""
+    random = np.random.default_rng(0)
+    time = np.arange(16_000) / 16_000
+    sounds = np.stack(
+        [random.normal(0, 0.1, 16_000), np.sin(2 * np.pi * 440 * time), np.zeros(16_000), np.sign(np.sin(2 * np.pi * 90 * time))]
+    )
+    for offset in (0.01, 0.001):
+        with torch.inference_mode():
+            made = LogMel(offset)(torch.tensor(sounds, dtype=torch.float32)).numpy()
+        wanted = np.stack([log_mel(one.astype(np.float32), LogMelOptions(offset=offset)) for one in sounds])
+        np.testing.assert_allclose(made, wanted, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["starter", "edge"])
+def test_the_evidence_is_that_of_a_run(name: str) -> None:
+    """The exported evidence gives the probabilities of `streamav.evidence` on any class scores, grids and network answers."""
+    bundle = find_bundle(name)
+    evidence = evidence_of(bundle)
+    assert evidence is not None
+    random = np.random.default_rng(1)
+    heard, seen = random.random((2, 10, 521)).astype(np.float32) ** 4, random.dirichlet(np.full(1000, 0.01), (2, 10)).astype(np.float32)
+    grid = random.normal(0, 1, (2, 10, 7, 7, bundle.card.visual.size)).astype(np.float32)
+    logits = random.normal(0, 4, (2, 10, len(bundle.card.classes) + 1)).astype(np.float32)
+    powers = np.exp(logits)
+    windows = [[evidence.sensed_in(heard[b, t], seen[b, t], grid[b, t]) for t in range(10)] for b in range(2)]
+    wanted = evidence.together(windows, powers / powers.sum(axis=-1, keepdims=True))
+    with torch.inference_mode():
+        made = Evidence(evidence, 521, 1000)(*(torch.tensor(one) for one in (heard, seen, grid, logits))).numpy()
+    np.testing.assert_allclose(made, wanted, atol=2e-4)
+
+
+def test_the_example_gives_the_answers_of_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The example names each second as streamav does, with the same probability, and imports neither torch nor streamav."""
+    assert main(["models", "export", "starter", "--onnx", str(tmp_path / "onnx")]) == 0
+    said = capsys.readouterr().out
+    assert float(re.findall(r"error against torch (\S+);", said)[0]) < 1e-4
+    assert {file.name for file in (tmp_path / "onnx").iterdir()} == {
+        "README.md", "audio.onnx", "encode_segment.onnx", "evidence.onnx", "localize_window.onnx", "log_mel.onnx", "model.json",
+        "visual.onnx",
+    }  # fmt: skip
+    random = np.random.default_rng(2)
+    time = np.arange(16_000) / 16_000
+    sound = np.stack([0.4 * np.sin(2 * np.pi * (600 + 400 * np.sin(6 * time)) * time) + random.normal(0, 0.01, 16_000) for _ in range(10)])
+    pictures = random.integers(0, 255, (10, 4, 112, 112, 3), dtype=np.uint8)
+    np.save(tmp_path / "sound.npy", sound.astype(np.float32))
+    np.save(tmp_path / "pictures.npy", pictures)
+    alone = "import sys, runpy; sys.modules['torch'] = sys.modules['streamav'] = None; sys.argv.pop(0); runpy.run_path(sys.argv[0])"
+    command = [sys.executable, "-c", alone, *map(str, (EXAMPLE, tmp_path / "onnx", tmp_path / "sound.npy", tmp_path / "pictures.npy"))]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    bundle = find_bundle("starter")
+    engine = open_engine(bundle, ModelSettings(name="starter", engine="torch"))
+    segments = [Segment(index=k, start_ns=k * SEGMENT_NS, audio=sound[k].astype(np.float32), frames=pictures[k]) for k in range(10)]
+    window = Window(segments=tuple(SegmentExtractor(engine, bundle.card).extract(segments)))
+    (scores,) = VscgLocalizer(engine, "segment", evidence_of(bundle)).localize([window])
+    names = [*(entry.name for entry in bundle.card.classes), "background"]
+    for k, (line, row) in enumerate(zip(lines, scores.class_probabilities, strict=True)):
+        assert line == f"{k} s  {names[row.argmax()]:<24} {row.max():.2f}"
+
+
+def test_a_model_without_evidence_is_exported(tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model whose network alone decides has no evidence.onnx, its description says so, and --force replaces an earlier export."""
+    for options in ([], ["--force"]):
+        assert main(["models", "export", str(tiny_bundle), "--onnx", str(tmp_path / "onnx"), *options]) == 0
+    assert not (tmp_path / "onnx" / "evidence.onnx").exists()
+    assert "the softmax of segment_logits" in (tmp_path / "onnx" / "README.md").read_text()
+    assert main(["models", "export", str(tiny_bundle), "--onnx", str(tmp_path / "onnx")]) == 2
+    assert "--force" in capsys.readouterr().err

@@ -1,0 +1,139 @@
+"""Tests of the report of `streamav localize --html` in a real Chromium, opened as a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from rigs.browser import axe_program, chromium, opened, screenshot, until
+from rigs.browser_clip import write_playable
+from rigs.live_page import HOSTILE
+
+from streamav.cli import main
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+PHONE = (390, 844)
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> dict[str, Path]:
+    """Write one report with the recording inside, one with a link, and the index of both recordings."""
+    folder = tmp_path_factory.mktemp("reports")
+    clips = folder / "clips"
+    clips.mkdir()
+    hostile = HOSTILE.replace("/", "_")  # a name of a file holds no slash
+    for name in (hostile, "plain"):
+        write_playable(clips / f"{name}.mp4", 12)
+    made = {"inside": folder / "inside.html", "linked": folder / "linked.html", "index": folder / "index.html"}
+    usual = ["--model", str(tiny_bundle), "--engine", "torch"]
+    assert main(["localize", str(clips / f"{hostile}.mp4"), *usual, "--html", str(made["inside"])]) == 0
+    assert main(["localize", str(clips / "plain.mp4"), *usual, "--html", str(made["linked"]), "--embed-mb", "0"]) == 0
+    assert main(["localize", str(clips), *usual, "--html", str(made["index"])]) == 0
+    return made
+
+
+@pytest.fixture(scope="module")
+def browser(reports: dict[str, Path]) -> Iterator[Browser]:  # the reports first: playwright keeps a loop in this thread
+    with chromium() as started:
+        yield started
+
+
+def drawn(tab: Page) -> None:
+    tab.wait_for_selector("#top li")
+    until(tab, "document.getElementById('lanes').width > 200")
+
+
+@pytest.mark.parametrize("name", ["inside", "linked"])
+def test_the_player_and_the_timeline_move_together(browser: Browser, reports: dict[str, Path], name: str) -> None:
+    """The recording plays from the file; a key on the timeline seeks in it, and seeking in it moves the timeline and the picture."""
+    with opened(browser, reports[name].as_uri()) as tab:
+        drawn(tab)
+        until(tab, "document.querySelector('video').readyState >= 2")
+        assert abs(tab.evaluate("document.querySelector('video').duration") - 12.0) < 0.2
+        tab.locator("#lanes").focus()
+        for _ in range(5):
+            tab.keyboard.press("ArrowRight")
+        until(tab, "Math.abs(document.querySelector('video').currentTime - 5.5) < 0.3")
+        tab.evaluate("document.querySelector('video').currentTime = 9.4")
+        until(tab, "document.getElementById('lanes').getAttribute('aria-valuenow') === '9'")
+        shade = "[...document.getElementById('picture').getContext('2d').getImageData(3, 3, 1, 1).data].slice(0, 3)"
+        tab.uncheck("#heat")
+        until(tab, f"{shade}.every(value => Math.abs(value - 180) < 14)")  # second 9 has the brightness 180
+        screenshot(tab, f"report-{name}")
+
+
+def test_an_event_seeks_and_the_events_are_saved(browser: Browser, reports: dict[str, Path]) -> None:
+    """A click on an event goes to its first second; each link saves the events in its format."""
+    with opened(browser, reports["linked"].as_uri()) as tab:
+        drawn(tab)
+        tab.click("#event-list button >> nth=0")
+        start = tab.inner_text("#event-list button .what span >> nth=0").split(",")[0].split(":")[1]
+        until(tab, f"Math.floor(document.querySelector('video').currentTime) === {int(start)}")
+        saved = {}
+        for link in tab.query_selector_all(".exports a"):
+            with tab.expect_download() as caught:
+                link.click()
+            saved[caught.value.suggested_filename] = Path(caught.value.path()).read_text()
+        assert sorted(saved) == ["plain.csv", "plain.json", "plain.rttm", "plain.txt", "plain.vtt"]
+        assert saved["plain.vtt"].startswith("WEBVTT")
+        count = len(json.loads(saved["plain.json"])["events"])
+        assert count == len(saved["plain.csv"].splitlines()) - 1 == tab.locator("#event-list li").count() > 0
+
+
+def test_hostile_names_run_nothing(browser: Browser, reports: dict[str, Path]) -> None:
+    """The name of the recording is shown as text, in the report and in the index, and the index opens the report."""
+    with opened(browser, reports["inside"].as_uri()) as tab:
+        drawn(tab)
+        assert HOSTILE.replace("/", "_") in tab.text_content(".file")
+        assert tab.title() != "broken into"
+    with opened(browser, reports["index"].as_uri()) as tab:
+        assert HOSTILE.replace("/", "_") in tab.text_content("table")
+        assert tab.title() != "broken into"
+        tab.click("table a >> nth=0")
+        drawn(tab)
+
+
+def test_a_recording_that_moved_is_told(browser: Browser, reports: dict[str, Path], tmp_path: Path) -> None:
+    """A report without its recording says so, and still shows pictures and events."""
+    moved = tmp_path / "deep" / "down.html"
+    moved.parent.mkdir()
+    moved.write_bytes(reports["linked"].read_bytes())
+    with opened(browser, moved.as_uri()) as tab:
+        drawn(tab)
+        until(tab, "document.getElementById('media-note').textContent.includes('not found')")
+        tab.keyboard.press("Tab")
+        tab.locator("#lanes").focus()
+        tab.keyboard.press("ArrowRight")
+        until(tab, "document.getElementById('lanes').getAttribute('aria-valuenow') === '1'")
+        tab.said.clear()  # the browser reports the file that is missing
+
+
+@pytest.mark.parametrize("size", [PHONE, (320, 640), (900, 800), (1360, 900)])
+def test_nothing_is_cut_off(browser: Browser, reports: dict[str, Path], size: tuple[int, int]) -> None:
+    """Report and index fit every width without scrolling sideways."""
+    for name in ("inside", "index"):
+        with opened(browser, reports[name].as_uri(), size=size) as tab:
+            tab.wait_for_timeout(300)
+            assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["inside", "index"])
+def test_axe_finds_nothing(browser: Browser, reports: dict[str, Path], scheme: str, name: str) -> None:
+    """The checks of axe-core (WCAG 2.1 A and AA, contrast included) find no violation in report and index, in both themes."""
+    with opened(browser, reports[name].as_uri(), scheme=scheme) as tab:
+        if name == "inside":
+            drawn(tab)
+            tab.click("summary")
+        tab.evaluate(axe_program())
+        found = tab.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']})")
+        tab.said.clear()
+    problems = [(one["id"], [node["target"] for node in one["nodes"]], one["nodes"][0]["failureSummary"]) for one in found["violations"]]
+    assert not problems, json.dumps(problems, indent=1)
