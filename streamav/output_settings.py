@@ -310,6 +310,8 @@ class ClipSettings(Options):
     """How long after its event a clip ends, s."""
     max_s: Annotated[float, Field(ge=1.0, le=600.0)] = 60.0
     """Longest time of an event that its clip shows, s."""
+    url: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$")] | None = None
+    """Address of the HTTP API as others reach it, such as http://nas.local:8735; None for the address on which it listens."""
     snapshots: bool = True
     """True writes a JPEG picture of each event, too, with the attention and its box."""
     keep_days: Annotated[float, Field(gt=0.0)] = 14.0

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from streamav.api import HttpApi
     from streamav.bundle import ModelCard
     from streamav.clips import PacketRing
+    from streamav.clips.ready import ReadyMedia
     from streamav.config import Settings
     from streamav.control import Controls
     from streamav.pipeline import SourceSetup
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from streamav.publish.mqtt import MqttSink
     from streamav.view import LivePage, Subject
 
-__all__ = ["file_sinks", "http_api", "journal_sink", "live_page", "mqtt_sink", "packet_rings", "subjects"]
+__all__ = ["file_sinks", "http_api", "journal_sink", "live_page", "mqtt_sink", "packet_rings", "subjects", "tell_media"]
 
 
 def packet_rings(settings: Settings) -> dict[str, PacketRing]:
@@ -34,17 +35,34 @@ def packet_rings(settings: Settings) -> dict[str, PacketRing]:
 
 
 def file_sinks(
-    settings: Settings, model: Callable[[], ModelEntry], stop: Callable[[], None], rings: Mapping[str, PacketRing]
+    settings: Settings,
+    model: Callable[[], ModelEntry],
+    stop: Callable[[], None],
+    rings: Mapping[str, PacketRing],
+    tell: Callable[[ReadyMedia], None],
 ) -> list[Sink]:
-    """Build the sinks that write files: JSON lines and clips."""
+    """Build the sinks that write files: JSON lines and clips; *tell* is told on the loop which clip or snapshot is ready."""
     sinks: list[Sink] = []
     if settings.jsonl is not None:
         sinks.append(JsonlSink(settings.jsonl, model, on_gone=stop))
     if settings.clips.dir is not None:
         from streamav.clips import ClipSink
 
-        sinks.append(ClipSink(settings.clips, settings.clips.dir, rings))
+        sinks.append(ClipSink(settings.clips, settings.clips.dir, rings, tell=tell))
     return sinks
+
+
+def tell_media(settings: Settings, mqtt: MqttSink | None, api: HttpApi | None) -> Callable[[ReadyMedia], None]:
+    """Return what tells the broker where a clip or snapshot can be fetched: nowhere without the HTTP API, which serves them."""
+
+    def tell(ready: ReadyMedia) -> None:
+        base = settings.clips.url or (None if api is None else api.address)
+        url = None if base is None or api is None else f"{base.rstrip('/')}/api/events/{ready.event_id}/{ready.kind}"
+        if mqtt is not None:
+            urls = {"clip_url": url} if ready.kind == "clip" else {"snapshot_url": url}
+            mqtt.media(ready.event_id, ready.source, jpeg=ready.jpeg, **urls)
+
+    return tell
 
 
 def journal_sink(settings: Settings, model: Callable[[], ModelEntry]) -> JournalSink | None:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from streamav.clips.mp4 import picture_at, write_mp4
+from streamav.clips.ready import ReadyMedia
 from streamav.clips.retention import file_stem, prune
 from streamav.clips.snapshot import drawn, jpeg
 from streamav.files import whole_file, write_whole
@@ -59,14 +60,20 @@ class _Clip:
 class ClipSink:
     """Implements protocols.Sink. Its methods are called in one thread."""
 
-    def __init__(self, settings: ClipSettings, folder: Path, rings: Mapping[str, PacketRing]) -> None:
+    closes_first = True
+    """The last clips of a run are told to other sinks, so these are closed later."""
+
+    def __init__(self, settings: ClipSettings, folder: Path, rings: Mapping[str, PacketRing], *, tell: Callable[[ReadyMedia], None] | None = None) -> None:
         """Prepare the sink; nothing is written before start().
 
         Args:
             settings: how much is recorded and kept.
             folder: for the clips.
             rings: source id -> ring; an event of another source gets no clip.
+            tell: is told on the loop what is ready; None for nobody.
         """
+        self._tell_of = tell
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._settings, self._folder, self._rings = settings, folder, rings
         self._open: dict[str, _Clip] = {}
         self._seen: dict[str, None] = {}
@@ -84,6 +91,7 @@ class ClipSink:
         """
         for source in self._rings:
             (self._folder / source).mkdir(parents=True, exist_ok=True)
+        self._loop = asyncio.get_running_loop()
         self._thread.start()
         self._put(self._prune)
 
@@ -99,7 +107,7 @@ class ClipSink:
             until_ns = event.start_ns + round(self._settings.max_s * _NS) + post_ns
             path = self._path(event)
             self._snapshot(event, ring, path)
-            recording = ring.record(begin_ns, until_ns, lambda one: self._put(lambda: self._write(one, path)))
+            recording = ring.record(begin_ns, until_ns, lambda one: self._put(lambda: self._write(one, path, event)))
             self._open[event.id] = _Clip(recording, event.source)
         if event.phase is EventPhase.END and event.end_ns is not None and (clip := self._open.pop(event.id, None)) is not None:
             ring.finish(clip.recording, event.end_ns + post_ns)
@@ -154,12 +162,13 @@ class ClipSink:
             except Exception:  # noqa: BLE001 - the next clip may succeed
                 _log.exception("a clip could not be made")
 
-    def _write(self, recording: Recording, path: Path) -> None:
+    def _write(self, recording: Recording, path: Path, event: Event) -> None:
         if recording.footage is None:
             return
         with whole_file(path.with_suffix(".mp4")) as part:
             write_mp4(part, recording.footage)
         self._note(path.with_suffix(".mp4"))
+        self._tell(ReadyMedia.of(event, "clip"))
         self._prune()
 
     def _snapshot(self, event: Event, ring: PacketRing, path: Path) -> None:
@@ -172,10 +181,18 @@ class ClipSink:
         def write() -> None:
             picture = None if footage is None else picture_at(footage, middle_ns)
             if picture is not None:
-                write_whole(path.with_suffix(".jpg"), jpeg(drawn(picture, event.location)))
+                content = jpeg(drawn(picture, event.location))
+                write_whole(path.with_suffix(".jpg"), content)
                 self._note(path.with_suffix(".jpg"))
+                self._tell(ReadyMedia.of(event, "snapshot", content))
 
         self._put(write)
+
+    def _tell(self, ready: ReadyMedia) -> None:
+        """Tell on the loop that a file can be fetched, unless the loop has ended."""
+        if self._tell_of is not None and self._loop is not None:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._tell_of, ready)
 
     def _note(self, path: Path) -> None:
         self.written += 1

@@ -151,6 +151,19 @@ class MqttSink:
         self._pending.put(*self._ledger.event(event, latency_s, self._monotonic()))
         self._pending.follow_info()
 
+    def media(
+        self, event_id: str, source: str, *, clip_url: str | None = None, snapshot_url: str | None = None, jpeg: bytes | None = None
+    ) -> None:
+        """Take where the clip or the snapshot of an event can be fetched; publish the picture where mqtt.snapshot asks for it."""
+        if clip_url is not None or snapshot_url is not None:
+            self._pending.put(*self._ledger.media(event_id, clip_url=clip_url, snapshot_url=snapshot_url))
+        if jpeg is None or self._settings.snapshot == "off":
+            return
+        if self._settings.snapshot == "retain":
+            self._pending.put([], [self._ledger.image(source, jpeg)])
+        else:
+            self._pending.put_fleeting(self._topics.snapshot(source), jpeg)
+
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
         """Publish a change of a source's state; the reason is only logged, because the topic holds one word."""
         self._stats.state(source, state)

@@ -20,6 +20,7 @@ from streamav.capture.media import MediaSource
 from streamav.clips import ClipSink, PacketRing
 from streamav.clips import sink as clip_sink
 from streamav.clips.mp4 import picture_at, write_mp4
+from streamav.clips.ready import ReadyMedia
 from streamav.clips.retention import file_stem, prune
 from streamav.clips.ring import Footage, Recording
 from streamav.clips.snapshot import drawn, jpeg
@@ -250,3 +251,29 @@ def test_a_drawing_without_a_place_is_the_picture() -> None:
     assert np.array_equal(made[30:, :20], picture[30:, :20])
     assert not np.array_equal(made[:10, 50:], picture[:10, 50:])
     assert jpeg(made)[:2] == b"\xff\xd8"
+
+
+# What is told
+
+
+class _Told:
+    """Receives what is ready."""
+
+    def __init__(self) -> None:
+        self.ready: list[ReadyMedia] = []
+
+    def __call__(self, ready: ReadyMedia) -> None:
+        self.ready.append(ready)
+
+
+async def test_a_clip_and_a_snapshot_are_told_once_they_can_be_fetched(tmp_path: Path) -> None:
+    """The snapshot is told with its JPEG, the clip when its file is complete; also those that the end of a run completes."""
+    ring, told = ring_of(write_counting(tmp_path / "long.mp4", 20)), _Told()
+    sink = ClipSink(ClipSettings(dir=tmp_path / "clips", min_free_mb=0), tmp_path / "clips", {"porch": ring}, tell=told)
+    await sink.start()
+    sink.event(event(EventPhase.NEW, 8), 0.1)
+    sink.event(event(EventPhase.END, 8, 11), 0.1)
+    await sink.close()
+    await asyncio.sleep(0)
+    assert [(one.event_id, one.source, one.kind) for one in told.ready] == [(ULID, "porch", "snapshot"), (ULID, "porch", "clip")]
+    assert (told.ready[0].jpeg or b"").startswith(b"\xff\xd8")
