@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from streamav.api import HttpApi
-    from streamav.bundle import ModelCard
+    from streamav.bundle import Bundle, ModelCard
     from streamav.clips import PacketRing
+    from streamav.clips.masks import ClipMasks
     from streamav.clips.ready import ReadyMedia
     from streamav.config import Settings
     from streamav.control import Controls
@@ -27,7 +28,7 @@ __all__ = ["file_sinks", "http_api", "journal_sink", "live_page", "mqtt_sink", "
 
 def packet_rings(settings: Settings) -> dict[str, PacketRing]:
     """Return a ring of packets for each source, when clips are wanted."""
-    if settings.clips.dir is None:
+    if settings.clips.dir is None or "metadata_only" in settings.clips.privacy:
         return {}
     from streamav.clips import PacketRing, horizon_s
 
@@ -40,16 +41,36 @@ def file_sinks(
     stop: Callable[[], None],
     rings: Mapping[str, PacketRing],
     tell: Callable[[ReadyMedia], None],
+    bundle: Bundle,
 ) -> list[Sink]:
     """Build the sinks that write files: JSON lines and clips; *tell* is told on the loop which clip or snapshot is ready."""
     sinks: list[Sink] = []
     if settings.jsonl is not None:
         sinks.append(JsonlSink(settings.jsonl, model, on_gone=stop))
-    if settings.clips.dir is not None:
+    if settings.clips.dir is not None and "metadata_only" not in settings.clips.privacy:
         from streamav.clips import ClipSink
 
-        sinks.append(ClipSink(settings.clips, settings.clips.dir, rings, tell=tell))
+        sinks.append(ClipSink(settings.clips, settings.clips.dir, rings, tell=tell, masks=clip_masks(settings, bundle)))
     return sinks
+
+
+def clip_masks(settings: Settings, bundle: Bundle) -> Callable[[], ClipMasks] | None:
+    """Return what makes the masks of a clip, as `clips.privacy` asks for; they have an engine of their own, for the thread of the clips.
+
+    Raises:
+        SettingsError: when speech must be muted and the model cannot hear it.
+    """
+    wanted = settings.clips.privacy
+    if not wanted:
+        return None
+    from streamav.clips.masks import ClipMasks
+    from streamav.engines import open_engine
+    from streamav.privacy import FaceCover, FaceFinder, SpeechFinder
+
+    engine = open_engine(bundle, settings.model)
+    faces = FaceFinder(engine, bundle) if "blur" in wanted else None
+    speech = SpeechFinder(engine, bundle) if "mute_speech" in wanted else None
+    return lambda: ClipMasks(None if faces is None else FaceCover(faces), None if speech is None else speech.heard)
 
 
 def tell_media(settings: Settings, mqtt: MqttSink | None, api: HttpApi | None) -> Callable[[ReadyMedia], None]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from streamav.clips.masks import ClipMasks
     from streamav.clips.ring import PacketRing, Recording
     from streamav.config import ClipSettings
     from streamav.types import Event, FinalScores, Telemetry
@@ -63,7 +64,15 @@ class ClipSink:
     closes_first = True
     """The last clips of a run are told to other sinks, so these are closed later."""
 
-    def __init__(self, settings: ClipSettings, folder: Path, rings: Mapping[str, PacketRing], *, tell: Callable[[ReadyMedia], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: ClipSettings,
+        folder: Path,
+        rings: Mapping[str, PacketRing],
+        *,
+        tell: Callable[[ReadyMedia], None] | None = None,
+        masks: Callable[[], ClipMasks] | None = None,
+    ) -> None:
         """Prepare the sink; nothing is written before start().
 
         Args:
@@ -71,7 +80,9 @@ class ClipSink:
             folder: for the clips.
             rings: source id -> ring; an event of another source gets no clip.
             tell: is told on the loop what is ready; None for nobody.
+            masks: makes what is removed from each clip, in the thread that writes it; None removes nothing.
         """
+        self._masks = masks
         self._tell_of = tell
         self._loop: asyncio.AbstractEventLoop | None = None
         self._settings, self._folder, self._rings = settings, folder, rings
@@ -166,7 +177,7 @@ class ClipSink:
         if recording.footage is None:
             return
         with whole_file(path.with_suffix(".mp4")) as part:
-            write_mp4(part, recording.footage)
+            write_mp4(part, recording.footage, None if self._masks is None else self._masks())
         self._note(path.with_suffix(".mp4"))
         self._tell(ReadyMedia.of(event, "clip"))
         self._prune()
@@ -181,7 +192,8 @@ class ClipSink:
         def write() -> None:
             picture = None if footage is None else picture_at(footage, middle_ns)
             if picture is not None:
-                content = jpeg(drawn(picture, event.location))
+                cover = None if self._masks is None else self._masks().cover
+                content = jpeg(drawn(picture if cover is None else cover(picture), event.location))
                 write_whole(path.with_suffix(".jpg"), content)
                 self._note(path.with_suffix(".jpg"))
                 self._tell(ReadyMedia.of(event, "snapshot", content))

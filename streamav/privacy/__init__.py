@@ -6,7 +6,7 @@ It finds them with the model of the run. It knows no file and no event.
 from __future__ import annotations
 
 from streamav.privacy.band import LowPass
-from streamav.privacy.faces import FaceFinder, mosaic
+from streamav.privacy.faces import FaceCover, FaceFinder, mosaic
 from streamav.privacy.speech import SpeechFinder
 
-__all__ = ["FaceFinder", "LowPass", "SpeechFinder", "mosaic"]
+__all__ = ["FaceCover", "FaceFinder", "LowPass", "SpeechFinder", "mosaic"]
