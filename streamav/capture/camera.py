@@ -58,6 +58,14 @@ class Camera:
             msg = f"camera {show_address(self.device)!r} gives no pictures"
             raise CaptureError(msg)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of its pictures, pixels; 0 before it is open."""
+        if self._container is None:
+            return 0, 0
+        context = self._container.streams.video[0].codec_context
+        return context.width, context.height
+
     def close(self) -> None:
         """Close the device; only the thread that reads it may call this."""
         container, self._container = self._container, None

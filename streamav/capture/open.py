@@ -62,7 +62,7 @@ def open_source(
     if source.camera is not None and source.mic is not None:
         from streamav.capture.pair import PairSource
 
-        return PairSource(source.camera, source.mic, look, settings=capture, clock=clock)
+        return PairSource(source.camera, source.mic, look, settings=capture, clock=clock, tap=tap)
     if source.camera is not None or source.mic is not None:
         given, lacking = ("camera", "mic") if source.camera is not None else ("mic", "camera")
         option = "--mic default" if lacking == "mic" else "--camera 0"

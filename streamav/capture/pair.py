@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from streamav.capture.camera import Camera
+from streamav.capture.encoded import PairEncoder
 from streamav.capture.live import LiveLoop
 from streamav.capture.microphone import Microphone
 from streamav.clock import SystemClock
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import av
 
     from streamav.capture.look import Look
+    from streamav.capture.tap import PacketTap
     from streamav.clock import Clock
     from streamav.types import SourceState
 
@@ -36,7 +38,14 @@ class PairSource:
     """A camera with a microphone. When either device is lost, the source is lost, and both are opened again."""
 
     def __init__(
-        self, camera: str, microphone: str, look: Look, *, settings: CaptureSettings | None = None, clock: Clock | None = None
+        self,
+        camera: str,
+        microphone: str,
+        look: Look,
+        *,
+        settings: CaptureSettings | None = None,
+        clock: Clock | None = None,
+        tap: PacketTap | None = None,
     ) -> None:
         """Keep the devices' names; nothing is opened before items() is called.
 
@@ -46,7 +55,9 @@ class PairSource:
             look: which pictures are used, and their size.
             settings: timeouts and reconnecting; None for the defaults.
             clock: monotonic; None for the clock of the machine.
+            tap: receives what the devices give, encoded for clips; None encodes nothing.
         """
+        self._tap = tap
         self._camera, self._microphone, self._look = camera, microphone, look
         self._settings = settings or CaptureSettings()
         self._clock = clock or SystemClock()
@@ -85,13 +96,16 @@ class PairSource:
         try:
             camera.open()  # from here on its own thread reads and closes it
             offset_ns = origin() - self._clock.monotonic_ns()
-            pictures = _Pictures(camera, self._look, offset_ns, self._clock, stop)
+            encoder = None if self._tap is None else PairEncoder(self._tap, *camera.size)
+            pictures = _Pictures(camera, self._look, offset_ns, self._clock, stop, encoder)
             self._open_microphone = microphone
             # Nothing is yielded before both devices gave data: a device that is silent from the start never worked.
             began, held = False, list[AudioBlock]()
             for block in microphone.blocks(stop):
                 if block is not None:
                     held.append(AudioBlock(start_ns=block.start_ns + offset_ns, samples=block.samples))
+                    if encoder is not None:
+                        encoder.sound(block.samples, held[-1].start_ns)
                 began = began or (bool(held) and pictures.waiting)
                 if began:
                     yield from pictures.take()
@@ -105,7 +119,10 @@ class PairSource:
 class _Pictures:
     """Reads the camera in a thread; when the queue is full, the oldest picture is dropped."""
 
-    def __init__(self, camera: Camera, look: Look, offset_ns: int, clock: Clock, stop: threading.Event) -> None:
+    def __init__(
+        self, camera: Camera, look: Look, offset_ns: int, clock: Clock, stop: threading.Event, encoder: PairEncoder | None
+    ) -> None:
+        self._encoder = encoder
         self._camera, self._look, self._offset_ns, self._clock, self._stop = camera, look, offset_ns, clock, stop
         self._seen_ns = clock.monotonic_ns()  # arrival of the newest picture, or time of opening
         self._waiting: deque[VideoFrame] = deque(maxlen=_QUEUE_PICTURES)
@@ -120,6 +137,8 @@ class _Pictures:
         try:
             for time_ns, frame in self._camera.frames(self._stop):
                 self._seen_ns = self._clock.monotonic_ns()
+                if self._encoder is not None:
+                    self._encoder.picture(frame, time_ns + self._offset_ns)
                 for shown_ns, wanted in sampler.push(time_ns + self._offset_ns, frame):
                     self._waiting.append(VideoFrame(start_ns=shown_ns, pixels=scaler.scale(wanted)))
         except CaptureError as exc:
