@@ -65,7 +65,7 @@ bench-train: setup ## time a training step and compare it with plain eager float
 
 docs: setup ## build the site of the documentation in build/site; a wrong link is an error
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "build/site/index.html; with its search: $(BIN)/python -m http.server -b 127.0.0.1 -d build/site"
 
 picture: setup ## photograph the live page on the embedded scene for the README; needs Chromium
@@ -82,6 +82,12 @@ starter: setup ## train the model starter again; DATA=folder with index.csv, sou
 
 edge: setup ## train the model edge again; DATA as for starter; the public encoders must be in the folder `weights` beside DATA
 	@$(BIN)/python -m streamav.training.starter.profiles edge --data $(DATA) --work runs/profiles --out streamav/models/edge $(ARGS)
+
+audit: setup ## look up the dependencies in the databases of known vulnerabilities; needs the network
+	@PYTHON=$(BIN)/python scripts/audit
+
+fuzz: setup ## fuzz what comes from outside, guided by coverage (atheris); ARGS="--seconds 60 commands toml"
+	@PYTHONPATH=tests $(BIN)/python -m tests.bench.fuzz $(ARGS)
 
 test-gpu: setup ## run the GPU tests; needs an NVIDIA GPU
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -m gpu $(ARGS)

@@ -9,7 +9,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, model_validator
 
 from streamav.detection_settings import ClassSettings, DetectionSettings
 from streamav.files import NAME_SIZE, SLUG_SIZE
@@ -29,13 +29,15 @@ from streamav.output_settings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = [
+    "NO_DEVICE",
     "BackoffSettings",
     "CaptureSettings",
     "ClassSettings",
     "ClipSettings",
+    "DecoderChoice",
     "DetectionSettings",
     "EngineChoice",
     "HttpSettings",
@@ -63,6 +65,8 @@ RESERVED_SOURCE_IDS = frozenset({"status", "info", "stats", "doctor", "answer", 
 """Words that are topics of the service itself (MQTT contract, section 1)."""
 MOST_SOURCES = 64
 """Most sources of one process (our choice: more than any machine that we measured could carry)."""
+NO_DEVICE = "none"
+"""Stands for no camera, or no microphone."""
 _ONE_AND_MANY = (
     "there are several sources ([[sources]]), so options of a single source (source.*: --source, --camera, --mic, --id, --speed, "
     "--duration, STREAMAV_SOURCE_*) must not be given as well; set a value of one source by --set sources.0.KEY=VALUE, "
@@ -70,6 +74,7 @@ _ONE_AND_MANY = (
 )
 
 EngineChoice = Literal["auto", "torch", "cpu", "cuda", "tensorrt"]
+DecoderChoice = Literal["software", "auto", "cuda", "videotoolbox", "vaapi"]
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 _ONE_OR_MORE = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 """Reads one name without brackets; names of classes hold commas, so a text is not split."""
@@ -82,12 +87,28 @@ class SourceSettings(Options):
     """Topic level. It must stay the same for a source."""
     uri: str | None = None
     """File, rtsp://, http://, udp://, tcp:// ...: one demuxer reads sound and picture. The word `scene` stands for the embedded scene."""
+    sound_uri: str | None = None
+    """Address or file whose sound is taken instead of that of `uri`, or with the pictures of `camera`."""
+    user: str | None = None
+    """User name for the address `uri`, unless the address holds one."""
+    password: SecretStr | None = None
+    """Password for `user`. It may stand in the file and in STREAMAV_SOURCE_PASSWORD, not on the command line."""
+    password_file: Path | None = None
+    """File whose first line is the password."""
     camera: str | None = None
-    """Camera: a number, /dev/video..., or part of a device name."""
+    """Camera: a number, /dev/video..., /dev/v4l/by-id/..., or part of a device name. "none": pictures are not used."""
+    camera_size: Annotated[str, Field(pattern=r"^\d{2,5}x\d{2,5}$")] | None = None
+    """Width and height that the camera sends, such as 1280x720; None for its own choice. `streamav devices` lists what it can send."""
+    camera_rate: Annotated[float, Field(gt=0.0, le=240.0)] | None = None
+    """Pictures a second that the camera sends; None for its own choice."""
+    camera_format: Annotated[str, Field(pattern=r"^[a-z0-9_]{2,20}$")] | None = None
+    """How the camera sends pictures, in FFmpeg's words: mjpeg, h264, yuyv422, nv12 ...; None for its own choice."""
     mic: str | None = None
-    """Microphone: "default", a number, or part of a device name."""
+    """Microphone: "default", a number, or part of a device name. "none": sound is not used. With `uri`: replaces its sound."""
     scene: bool = False
     """True for the embedded rendered scene."""
+    loop: bool = False
+    """True plays a file again and again."""
     speed: Annotated[Literal["1", "max"], NUMBER_AS_TEXT] = "1"
     """Pace of a file: "1" plays it at its own pace, "max" as fast as the machine can."""
     duration_s: Annotated[float, Field(gt=0.0)] | None = None
@@ -106,11 +127,46 @@ class SourceSettings(Options):
         if self.id in RESERVED_SOURCE_IDS:
             msg = f"source.id must not be one of {', '.join(sorted(RESERVED_SOURCE_IDS))}, got {self.id!r}"
             raise ValueError(msg)
-        devices = self.camera is not None or self.mic is not None
-        if (self.uri is not None) + devices + self.scene > 1:
-            msg = "a source is either a file or URL, or a camera with a microphone, or the embedded scene: give only one of them"
-            raise ValueError(msg)
+        for rule, broken in self._contradictions():
+            if broken:
+                raise ValueError(rule)
         return self
+
+    def _contradictions(self) -> Iterator[tuple[str, bool]]:
+        """Yield what must hold between the settings of a source, and whether it does not."""
+        others = self.uri, self.sound_uri, self.camera, self.mic
+        yield "the embedded scene is a whole source: give no uri, sound_uri, camera or mic with it", self.scene and any(others)
+        yield (
+            "pictures must come from one place: give uri or camera (for the sound of an address with the pictures of a camera: sound_uri)",
+            self.uri is not None and self.camera_device is not None,
+        )
+        yield "sound must come from one place: give mic or sound_uri", self.sound_uri is not None and self.mic is not None
+        yield 'camera and mic are both "none", so nothing is left: give one of them', self.camera == self.mic == NO_DEVICE
+        yield (
+            'with camera = "none" the address gives its sound, so mic and sound_uri must be left out',
+            self.uri is not None and self.camera == NO_DEVICE and (self.mic_device or self.sound_uri) is not None,
+        )
+        yield (
+            "sound_uri needs pictures: give uri or camera, or write the address as uri",
+            self.sound_uri is not None and not (self.uri or self.camera_device),
+        )
+        yield (
+            "loop is for a file, one address without another source of sound",
+            self.loop and (self.uri is None or (self.sound_uri or self.mic_device) is not None),
+        )
+        shape = self.camera_size, self.camera_rate, self.camera_format
+        yield "camera_size, camera_rate and camera_format need a camera", any(shape) and self.camera_device is None
+        yield "a password needs uri and user", (self.password or self.password_file) is not None and not (self.uri and self.user)
+
+    @property
+    def camera_device(self) -> str | None:
+        """Return the camera, None when there is none."""
+        return None if self.camera == NO_DEVICE else self.camera
+
+    @property
+    def mic_device(self) -> str | None:
+        """Return the microphone, None when there is none."""
+        return None if self.mic == NO_DEVICE else self.mic
 
 
 class CaptureSettings(Options):
@@ -128,6 +184,14 @@ class CaptureSettings(Options):
     """Measured delay of sound against pictures, ms, positive when sound is late (`streamav sync-check`); it is taken out."""
     reconnect: bool = True
     """False: when a live source is lost, the run ends with exit code 3."""
+    isolate: bool | None = None
+    """True reads each file or network stream in a process of its own, so that a crash of FFmpeg ends one source and not the run.
+    None: network streams, where there are several sources. Each process takes about 50 MB (docs/adr/0015)."""
+    decoder: DecoderChoice = "software"
+    """What decodes pictures: the processor, the named device, or with auto the first device that works."""
+    retry_start: bool | None = None
+    """True: a live source that cannot be opened at the start is tried again, as after a loss. False: it ends the run with exit code 3.
+    None: True where there are several sources, so that one dead camera does not keep the others from running."""
 
 
 class ModelSettings(Options):
@@ -208,6 +272,9 @@ class Settings(Options):
     def _check(self) -> Settings:
         if "background" in self.labels:
             msg = "labels.background must have another name: background is what is left when no label holds"
+            raise ValueError(msg)
+        if self.mqtt is not None and self.mqtt.snapshot != "off" and (self.clips.dir is None or not self.clips.snapshots):
+            msg = f"mqtt.snapshot = {self.mqtt.snapshot} needs clips.dir and clips.snapshots, which make the pictures; set them"
             raise ValueError(msg)
         if self.sources and "source" in self.model_fields_set:
             raise ValueError(_ONE_AND_MANY)

@@ -60,7 +60,7 @@ def load_settings(
         path = tuple(key.strip().split("."))
         given = _value(text)
         for section, secret in SECRETS:
-            if path == (section, secret) or (path == (section,) and isinstance(given, dict) and secret in given):
+            if _holds(path, given, section, secret):
                 msg = f"{section}.{secret} must not be on the command line: other users of the machine can read it. "
                 raise SettingsError(msg + where_secrets_go(section, secret))
         _put(tree, path, given)
@@ -68,6 +68,13 @@ def load_settings(
         return Settings.model_validate(tree)
     except ValidationError as exc:
         raise SettingsError("\n".join(explain(error) for error in exc.errors())) from None
+
+
+def _holds(path: tuple[str, ...], given: object, section: str, secret: str) -> bool:
+    """Return whether a value of --set is, or holds, a secret; the sections of `sources` count as `source`."""
+    plain = tuple("source" if part == "sources" else part for part in path if not part.isdigit())
+    sections = given if isinstance(given, list) else [given]
+    return plain == (section, secret) or (plain == (section,) and any(isinstance(one, dict) and secret in one for one in sections))
 
 
 def check_environment(environment: Mapping[str, str]) -> None:

@@ -44,7 +44,9 @@ __all__ = [
     "competitors",
     "evidence_of",
     "hidden_entries",
+    "mean_of_neighbours",
     "model_columns",
+    "model_evidence",
     "neighbourhood",
     "network_logits",
     "probe_logits",
@@ -54,7 +56,9 @@ __all__ = [
 ARRAYS = ("probes.weight", "probes.bias", "drawn.weight", "drawn.bias", "reference.heard", "reference.seen", "reference.probed")
 """Names of the arrays in a bundle, after `evidence.`."""
 OWN_ARRAY = "own.weight"
-"""Weights of the corrections of Q own labels, shape (Q, H + K); only in a bundle with own labels."""
+"""Weights of the corrections of Q own labels and their constants, shape (Q, H + K + 1); only in a bundle with own labels."""
+_MOST_CORRECTED = 2.0
+"""Bound of a correction, logits: what was learned from a few clips corrects a definition and never overrules it."""
 _FAINT_HEARD, _FAINT_SEEN = 0.01, 0.001
 """Added to class scores before the logarithm in `tones`: below these, how little is scored says nothing."""
 LEAST_HEARD, LEAST_SEEN = 1e-6, 1e-7
@@ -139,8 +143,8 @@ class LabelEvidence:
             labels: the L labels, those that the network was trained for first.
             arrays: those named in `ARRAYS`: probes.weight (P, V) and probes.bias (P,); drawn.weight (1, V) and drawn.bias (1,); class
                 scores of R reference segments: heard (R, H) and seen (R, K), 0 to 1, probed (R, P), logits.
-            competitors: M things that are no labels but may be what is heard and seen. A label with the same slug takes its place, unless
-                it is an own one.
+            competitors: M things that are no labels but may be what is heard and seen. A label with the same slug takes its place; an
+                own label does not.
             columns: the columns of the probabilities; None for one column for each label, with all others and the competitors as rivals.
 
         Raises:
@@ -199,7 +203,7 @@ class LabelEvidence:
         logits = np.where(self._sound, alone, both) + self._offsets
         corrections = [one.corrections for one in window if one.corrections is not None]
         if corrections:
-            logits = logits + _mean_of_neighbours(np.stack(corrections))
+            logits = logits + np.clip(mean_of_neighbours(np.stack(corrections)), -_MOST_CORRECTED, _MOST_CORRECTED)
         return np.asarray(logits, dtype=np.float32)
 
     def reference(self) -> list[Sensed]:
@@ -279,7 +283,8 @@ class LabelEvidence:
         if not self._own:
             return None
         found = np.zeros(len(self._labels), np.float32)
-        found[list(self._own)] = self._arrays[OWN_ARRAY][list(self._own.values())] @ tones(heard, seen)
+        weights = self._arrays[OWN_ARRAY][list(self._own.values())]
+        found[list(self._own)] = weights[:, :-1] @ tones(heard, seen) + weights[:, -1]
         return found
 
     def _drawn(self, grid: NDArray[np.float32]) -> float:
@@ -298,7 +303,7 @@ class LabelEvidence:
 
 
 def tones(heard: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return logarithms of class scores heard (..., H) and seen (..., K) with floors, shape (..., H + K): what own labels' weights take."""
+    """Return logarithms of class scores heard (..., H) and seen (..., K), with floors, shape (..., H + K): what corrections weigh."""
     return np.asarray(np.concatenate([np.log(heard + _FAINT_HEARD), np.log(seen + _FAINT_SEEN)], axis=-1), dtype=np.float32)
 
 
@@ -321,9 +326,13 @@ def evidence_of(
     if card.evidence is None:
         return None
     if labels is None:
-        labels = (*card.classes, *hidden_entries(card.classes, card.evidence))
-        columns = model_columns(card.classes, card.evidence)
+        return model_evidence(card.classes, card.evidence, bundle.weights("evidence"))
     return LabelEvidence(card.evidence, labels, bundle.weights("evidence"), columns=columns)
+
+
+def model_evidence(classes: Sequence[ClassEntry], card: EvidenceCard, arrays: Mapping[str, NDArray[np.float32]]) -> LabelEvidence:
+    """Return the evidence of a model's own classes; arguments and errors are those of `LabelEvidence`."""
+    return LabelEvidence(card, (*classes, *hidden_entries(classes, card)), arrays, columns=model_columns(classes, card))
 
 
 def hidden_entries(classes: Sequence[ClassEntry], card: EvidenceCard) -> list[ClassEntry]:
@@ -438,7 +447,7 @@ def neighbourhood(window: Sequence[Sensed]) -> tuple[NDArray[np.float32], NDArra
     """Return what is heard in each segment, the largest heard in it and its neighbours, and the mean seen in them, shape (T, L) each."""
     heard = np.stack([one.heard for one in window])
     seen = np.stack([one.seen for one in window])
-    return heard, np.stack(_neighbours(heard)).max(axis=0), _mean_of_neighbours(seen)
+    return heard, np.stack(_neighbours(heard)).max(axis=0), mean_of_neighbours(seen)
 
 
 def _neighbours(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
@@ -446,7 +455,7 @@ def _neighbours(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
     return np.concatenate([rows[:1], rows[:-1]]), rows, np.concatenate([rows[1:], rows[-1:]])
 
 
-def _mean_of_neighbours(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def mean_of_neighbours(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the mean over each row and its neighbours; a row at an end has one neighbour."""
     padded = np.pad(rows.astype(np.float64), ((1, 1), (0, 0)))
     counts = np.full(len(rows), 3.0)
@@ -458,9 +467,9 @@ def _mean_of_neighbours(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 def _checked(arrays: Mapping[str, NDArray[np.float32]], card: EvidenceCard) -> dict[str, NDArray[np.float32]]:
     heard, seen, probes = len(class_names("hear")), len(class_names("see")), len(card.probes)
     own = arrays.get(OWN_ARRAY)
-    if card.own and (own is None or own.shape != (len(card.own), heard + seen)):
+    if card.own and (own is None or own.shape != (len(card.own), heard + seen + 1)):
         shape = "nothing" if own is None else str(own.shape)
-        msg = f"evidence.{OWN_ARRAY} of the bundle must have the shape ({len(card.own)}, {heard + seen}), got {shape}; train it again"
+        msg = f"evidence.{OWN_ARRAY} of the bundle must have the shape ({len(card.own)}, {heard + seen + 1}), got {shape}; train it again"
         raise ModelError(msg)
     for name, last in zip(ARRAYS, (None, probes, None, 1, heard, seen, probes), strict=True):
         array = arrays.get(name)

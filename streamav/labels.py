@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from streamav.config import LabelSettings
     from streamav.types import Modality
 
-__all__ = ["MODEL", "Label", "LabelTable", "defined_labels"]
+__all__ = ["MODEL", "Label", "LabelTable", "defined_labels", "reference_offset"]
 
 MODEL = "model"
 """Stands for the labels of the model, beside the names of presets."""
@@ -207,7 +207,7 @@ class LabelTable:
         for entry, reached in zip(entries, logits.T, strict=True):
             shared = sorted(taught & set(find_classes("hear", entry.hear)))
             quiet = reached[(heard[:, shared] < _HEARD).all(axis=1)]
-            ready.append(entry.model_copy(update={"offset": _offset(quiet, on)}))
+            ready.append(entry.model_copy(update={"offset": reference_offset(quiet, on)}))
         return ready
 
     def note(self, sentence: str) -> None:
@@ -222,7 +222,7 @@ def defined_labels() -> Mapping[str, ClassEntry]:
     return {entry.slug: entry for file in ("labels", "further") for entry in defined(file)}
 
 
-def _offset(logits: NDArray[np.float32], on: float) -> float:
+def reference_offset(logits: NDArray[np.float32], on: float) -> float:
     """Return what lowers the logits until at most `REFERENCE_SHARE` of them reach the probability *on*; 0 when none needs it.
 
     Segments where a class is heard that a label of the model listens to are not among *logits*: they may hold the event.

@@ -16,14 +16,15 @@ from streamav.capture.address import is_network
 from streamav.capture.open import open_source
 from streamav.config import CaptureSettings, SourceSettings
 from streamav.engines import open_engine
-from streamav.errors import CaptureError, DataError
+from streamav.errors import CaptureError, DataError, MissingModalityError
 from streamav.evidence import evidence_of
 from streamav.features.extractor import SegmentExtractor
 from streamav.files import MEDIA_SUFFIXES
 from streamav.localizer import Head, VscgLocalizer
+from streamav.redaction import show_address
 from streamav.segmenter import Segmenter, SegmenterOptions
 from streamav.tracker import Tracker, TrackerOptions
-from streamav.types import AudioBlock, EventPhase, VideoFrame
+from streamav.types import AudioBlock, EventPhase, SourceContent, VideoFrame
 from streamav.window import LEAST_SEGMENTS, WindowRing
 
 if TYPE_CHECKING:
@@ -241,6 +242,9 @@ def segments_of(uri: str, card: ModelCard, frames_per_second: int) -> Iterator[S
     segmenter = Segmenter(SegmenterOptions(frames_per_second=frames_per_second, picture=picture))
     try:
         for item in source.items():
+            if isinstance(item, SourceContent) and item.lacks:
+                msg = f"{show_address(uri)} has no {item.lacks}, and training and evaluation need sound and picture together: leave it out"
+                raise MissingModalityError(msg)
             if isinstance(item, (AudioBlock, VideoFrame)):
                 yield from segmenter.push(item)
         yield from segmenter.close()

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
         Observation,
         Segment,
         SegmentFeatures,
+        SourceContent,
         SourceState,
+        StateChange,
         Telemetry,
         VideoFrame,
         Window,
@@ -45,9 +47,10 @@ class Source(Protocol):
     def skew_ms(self) -> int | None:
         """Measured delay of sound against picture in ms, positive when sound is late; None when not measured."""
 
-    def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
-        """Yield sound and pictures, each kind in time order, and LOST / ONLINE when a live source is lost and returns.
+    def items(self) -> Iterator[AudioBlock | VideoFrame | StateChange | SourceContent]:
+        """Yield sound and pictures, each kind in time order, and a StateChange when a live source is lost and returns.
 
+        A source that has only sound or only pictures yields a SourceContent before its first item, and when this changes.
         Blocks the calling thread. Ends at the end of a file or after close().
 
         Raises:

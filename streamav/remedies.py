@@ -7,6 +7,7 @@ from streamav.types import SourceState
 __all__ = ["remedy"]
 
 _BY_STATE = {
+    SourceState.STARTING: "Wait: nothing has arrived yet.",
     SourceState.WARMING_UP: "Wait: the first scores come when ten seconds have been seen and heard.",
     SourceState.ONLINE: "",
     SourceState.DEGRADED: "Check that sound and picture reach this machine.",

@@ -18,7 +18,7 @@ import numpy as np
 
 from streamav.errors import ShapeError
 from streamav.liveness import PictureSigns, sound_signs
-from streamav.types import SAMPLE_RATE_HZ, SAMPLES_PER_SEGMENT, SEGMENT_NS, AudioBlock, Quality, Segment, VideoFrame
+from streamav.types import SAMPLE_RATE_HZ, SAMPLES_PER_SEGMENT, SEGMENT_NS, AudioBlock, Quality, Segment, SourceContent, VideoFrame
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,6 +72,7 @@ class Segmenter:
     def __init__(self, options: SegmenterOptions) -> None:
         """Start the first stretch at 0 on the media clock."""
         self._options = options
+        self._content = SourceContent()
         self._signs = PictureSigns(options.frames_per_second)
         self._next_index = 0
         self._begin(0)
@@ -106,6 +107,10 @@ class Segmenter:
         else:
             self._show(item)
         return rest + self._complete()
+
+    def expect(self, content: SourceContent) -> None:
+        """Set what the source consists of; a segment does not wait for what it lacks."""
+        self._content = content
 
     def reset(self) -> list[Segment]:
         """End the stretch, as when a source is lost, and return what close() would return; the next item begins a new stretch."""
@@ -213,9 +218,10 @@ class Segmenter:
             end_ns = (self._index + 1) * SEGMENT_NS
             sound_ns = self._sound_end * SEGMENT_NS // SAMPLE_RATE_HZ
             shown_ns = self._latest.start_ns if self._latest is not None else 0
-            both = sound_ns >= end_ns and len(self._shown) >= self._options.frames_per_second
+            heard = sound_ns >= end_ns or not self._content.sound
+            seen = len(self._shown) >= self._options.frames_per_second or not self._content.picture
             waited = max(sound_ns, shown_ns) - end_ns >= self._options.patience_s * SEGMENT_NS
-            if not (both or waited):
+            if not ((heard and seen) or waited):
                 return segments
             segments.append(self._cut())
 

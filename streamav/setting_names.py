@@ -41,7 +41,7 @@ NOT_SETTINGS: Final[Mapping[str, str]] = {
 }
 """Variables that are not settings; the only list of them."""
 
-SECRETS: Final = (("mqtt", "password"), ("view", "token"), ("http", "token"))
+SECRETS: Final = (("mqtt", "password"), ("view", "token"), ("http", "token"), ("source", "password"))
 """Section and key of the settings that must not be on a command line; beside each is a key that names a file (password_file)."""
 
 _LONGEST_SHOWN: Final = 200

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
@@ -34,14 +34,17 @@ __all__ = [
     "Location",
     "Modality",
     "Observation",
+    "PublishedState",
     "Quality",
     "ScoredSegment",
     "Segment",
     "SegmentFeatures",
     "SegmentScores",
     "Signs",
+    "SourceContent",
     "SourceState",
     "StageTimes",
+    "StateChange",
     "Telemetry",
     "VideoFrame",
     "Window",
@@ -325,14 +328,47 @@ class EndReason(StrEnum):
     RESTART = "restart"
 
 
+PublishedState = Literal["warming_up", "online", "degraded", "lost", "disabled"]
+"""States of a source in MQTT messages (mqtt contract, section 6)."""
+
+
 class SourceState(StrEnum):
     """State of a source (mqtt contract, section 6)."""
 
+    STARTING = "starting"
+    """Nothing has arrived yet. The contract has no such word, so MQTT publishes it as `warming_up`."""
     WARMING_UP = "warming_up"
     ONLINE = "online"
     DEGRADED = "degraded"
     LOST = "lost"
     DISABLED = "disabled"
+
+    @property
+    def published(self) -> PublishedState:
+        """The word that MQTT publishes."""
+        return cast("PublishedState", "warming_up" if self is SourceState.STARTING else self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A source was lost, or is back."""
+
+    state: SourceState
+    reason: str = ""
+    """Why, and what to do, for people; without secrets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceContent:
+    """What a source consists of. A source that lacks one of the two says so before its first item; it has both until it says so."""
+
+    sound: bool = True
+    picture: bool = True
+
+    @property
+    def lacks(self) -> str:
+        """Return "sound" or "picture", whichever it lacks; empty when it has both."""
+        return "" if self.sound and self.picture else "picture" if self.sound else "sound"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from streamav.app.build import Application, build, check_model, localizer_head
 from streamav.app.detection import chosen_labels, label_options, source_controls
+from streamav.app.reload import Reload, has_terminal
 from streamav.app.signals import run
 
-__all__ = ["Application", "build", "check_model", "chosen_labels", "label_options", "localizer_head", "run", "source_controls"]
+__all__ = [
+    "Application",
+    "Reload",
+    "build",
+    "check_model",
+    "chosen_labels",
+    "has_terminal",
+    "label_options",
+    "localizer_head",
+    "run",
+    "source_controls",
+]

@@ -14,6 +14,7 @@ from streamav.app.detection import named, source_controls
 from streamav.app.outlets import file_sinks, http_api, journal_sink, live_page, mqtt_sink, packet_rings, subjects, tell_media
 from streamav.bundle import choose_bundle
 from streamav.capture import open_source
+from streamav.capture.address import is_network
 from streamav.engines import SwapEngine, open_engine
 from streamav.features import SegmentExtractor
 from streamav.labels import LabelTable
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from streamav.bundle import Bundle, ModelCard
     from streamav.clips import PacketRing
     from streamav.clock import Clock
-    from streamav.config import OneOfSources, Settings
+    from streamav.config import CaptureSettings, OneOfSources, Settings
     from streamav.control import Controls, SourcePlan
     from streamav.evidence import LabelEvidence
     from streamav.localizer import Head
@@ -158,7 +159,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
 
     mqtt = mqtt_sink(settings, model, controls)
     history = journal_sink(settings, model) if journal else None
-    page = live_page(settings, model, setups, card)
+    page = live_page(settings, model, setups, card, controls, history, mqtt)
     api = http_api(settings, model, setups, controls, lambda: made[0].idle_s if made else 0.0, history, mqtt)
     outlets = [*file_sinks(settings, model, stop, rings, tell_media(settings, mqtt, api), bundle), history, mqtt, *sinks, page, api]
     takers: list[Sink] = [one for one in outlets if one is not None]
@@ -206,7 +207,8 @@ def _setup(
 ) -> SourceSetup:
     """Build one source and its options. Where there are several sources, an error names the source."""
     with named(one, settings):
-        source = given or open_source(one, one.capture, picture=card.visual.picture, frames_per_second=frames_per_second, tap=ring)
+        capture = _decided(one, several=len(settings.sources) > 1)
+        source = given or open_source(one, capture, picture=card.visual.picture, frames_per_second=frames_per_second, tap=ring)
     return SourceSetup(
         id=one.id,
         source=source,
@@ -217,6 +219,13 @@ def _setup(
         paced=source.live or one.speed == "1",
         duration_s=one.duration_s,
     )
+
+
+def _decided(one: OneOfSources, *, several: bool) -> CaptureSettings:
+    """Return the settings of capture of a source; where there are several sources, one must not keep the others from running."""
+    network = any(uri is not None and is_network(uri) for uri in (one.uri, one.sound_uri))
+    defaults = {"retry_start": several, "isolate": several and network}
+    return one.capture.model_copy(update={name: value for name, value in defaults.items() if getattr(one.capture, name) is None})
 
 
 def localizer_head(card: ModelCard) -> Head:

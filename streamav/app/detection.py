@@ -92,7 +92,7 @@ def chosen_labels(table: LabelTable, one: OneOfSources, card: ModelCard, *, live
     """
     wanted = one.detection.labels
     if live is None:
-        live = one.camera is not None or one.mic is not None or (one.uri is not None and is_live(one.uri))
+        live = one.camera_device is not None or one.mic_device is not None or (one.uri is not None and is_live(one.uri))
     if wanted is None and live and card.evidence is not None and card.profile != "custom":
         labels = table.choose((_HOME,))
         table.note(

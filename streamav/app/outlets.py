@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from streamav.protocols import Sink
     from streamav.publish import ModelEntry
     from streamav.publish.mqtt import MqttSink
+    from streamav.thresholds import Thresholds
     from streamav.view import LivePage, Subject
 
 __all__ = ["file_sinks", "http_api", "journal_sink", "live_page", "mqtt_sink", "packet_rings", "subjects", "tell_media"]
@@ -79,9 +80,10 @@ def tell_media(settings: Settings, mqtt: MqttSink | None, api: HttpApi | None) -
     def tell(ready: ReadyMedia) -> None:
         base = settings.clips.url or (None if api is None else api.address)
         url = None if base is None or api is None else f"{base.rstrip('/')}/api/events/{ready.event_id}/{ready.kind}"
-        if mqtt is not None:
-            urls = {"clip_url": url} if ready.kind == "clip" else {"snapshot_url": url}
-            mqtt.media(ready.event_id, ready.source, jpeg=ready.jpeg, **urls)
+        if mqtt is not None and ready.jpeg is not None:
+            mqtt.snapshot(ready.source, ready.jpeg)
+        if mqtt is not None and url is not None:
+            mqtt.media(ready.event_id, **({"clip_url": url} if ready.kind == "clip" else {"snapshot_url": url}))
 
     return tell
 
@@ -103,13 +105,45 @@ def mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], controls: Con
     return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources, controls=controls), settings.state_dir)
 
 
-def live_page(settings: Settings, model: Callable[[], ModelEntry], setups: Sequence[SourceSetup], card: ModelCard) -> LivePage | None:
+def live_page(
+    settings: Settings,
+    model: Callable[[], ModelEntry],
+    setups: Sequence[SourceSetup],
+    card: ModelCard,
+    controls: Controls,
+    journal: JournalSink | None,
+    mqtt: MqttSink | None,
+) -> LivePage | None:
     """Build the live page, or return None when nobody asks for it; its packages are an extra, and are loaded only here."""
     if not settings.view.enabled:
         return None
+    from streamav.journal import explain_moment
+    from streamav.publish.state_folder import default_state_dir
+    from streamav.review import Answers, Desk, Reviewed, broker_state, review_routes
     from streamav.view import LivePage
 
-    return LivePage(settings.view, model, subjects(setups, card))
+    def thresholds(source: str) -> dict[str, Thresholds]:
+        return {one.label: one.thresholds for one in controls.plan(source).labels}
+
+    answers = Answers(
+        thresholds=thresholds,
+        why=lambda history, source, at_s: explain_moment(history, source, at_s, lambda _: controls.plan(source).labels, card.visual.grid),
+        reviewed=Reviewed((settings.state_dir or default_state_dir()) / "reviewed"),
+        journal=None if journal is None else journal.path,
+        clips=settings.clips.dir,
+        change=controls.change,
+        zones=lambda source: controls.plan(source).detection.zones,
+    )
+    page = LivePage(
+        settings.view,
+        model,
+        subjects(setups, card),
+        further=lambda moments, tokens: review_routes(Desk(answers), moments, tokens),
+        offers={"changes": True, "journal": answers.journal is not None},
+        broker=lambda: None if mqtt is None else broker_state(mqtt.counters),
+    )
+    controls.listen(lambda plan: page.changed(plan.source, thresholds(plan.source)))
+    return page
 
 
 def subjects(setups: Sequence[SourceSetup], card: ModelCard) -> list[Subject]:

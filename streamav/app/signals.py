@@ -6,12 +6,12 @@ import asyncio
 import os
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamav.app.service_manager import ServiceManager, attended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from streamav.app.build import Application
     from streamav.pipeline import RunSummary
@@ -20,9 +20,15 @@ __all__ = ["run"]
 
 _INTERRUPTED = 130
 """Exit status of a process that was ended by a second Ctrl-C: 128 + SIGINT, the convention of shells."""
+_MOST_RELOADS = 2
 
 
-async def run(application: Application, *, on_interrupt: Callable[[int], None] | None = None) -> RunSummary:
+async def run(
+    application: Application,
+    *,
+    on_interrupt: Callable[[int], None] | None = None,
+    reload: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> RunSummary:
     """Run until all sources have ended or the process is asked to stop.
 
     The first SIGINT, SIGTERM or SIGHUP (the terminal is gone) stops the run in order: open events end with reason "shutdown" and the
@@ -31,6 +37,7 @@ async def run(application: Application, *, on_interrupt: Callable[[int], None] |
     Args:
         application: what build() made.
         on_interrupt: called with the number of the first signal.
+        reload: called at SIGHUP, which then does not stop the run; None where SIGHUP means that the terminal is gone.
 
     Raises:
         StreamavError: as Pipeline.run().
@@ -52,13 +59,31 @@ async def run(application: Application, *, on_interrupt: Callable[[int], None] |
     for number in numbers:
         with suppress(RuntimeError):  # not the main thread
             loop.add_signal_handler(number, interrupt, number)
+    reloads: set[asyncio.Task[None]] = set()
+    if reload is not None and signal.SIGHUP in numbers:
+        _at_hangup(loop, reload, reloads)
     application.begin_build()
     pipeline = application.pipeline
     try:
         async with attended(ServiceManager.of(os.environ), lambda: pipeline.idle_s, lambda: pipeline.states):
             return await pipeline.run()
     finally:
+        for task in reloads:
+            task.cancel()
         await asyncio.to_thread(application.end_build)
         for number in numbers:
             with suppress(RuntimeError):
                 loop.remove_signal_handler(number)
+
+
+def _at_hangup(loop: asyncio.AbstractEventLoop, reload: Callable[[], Coroutine[Any, Any, None]], tasks: set[asyncio.Task[None]]) -> None:
+    """Reload at SIGHUP; *tasks* holds the reloads that are not done, at most two: one more covers all that come meanwhile."""
+
+    def begin() -> None:
+        if len(tasks) < _MOST_RELOADS:
+            task = loop.create_task(reload(), name="reload")
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    with suppress(RuntimeError):  # not the main thread
+        loop.add_signal_handler(signal.SIGHUP, begin)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from streamav.app import Application
     from streamav.bundle import ModelCard
     from streamav.config import Settings
-    from streamav.types import SourceState
 
 __all__ = ["CameraLike", "Trial", "TrialRequest", "run_trial"]
 
@@ -117,7 +116,7 @@ class CameraLike:
         """Return None: no skew is measured."""
         return None
 
-    def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
+    def items(self) -> Iterator[AudioBlock | VideoFrame]:
         """Yield items until close().
 
         Raises:

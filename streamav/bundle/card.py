@@ -90,7 +90,7 @@ class EvidenceCard(_Part):
     probes: tuple[ClassName, ...] = ()
     """Names of the picture classes that the bundle adds to ImageNet's, such as face."""
     own: tuple[Slug, ...] = ()
-    """Labels that were learned from a user's own clips, by the rows of `own.weight`. They take no probability from the others."""
+    """Labels learned from a user's own clips, in the order of the rows of `own.weight`. They take no probability from the others."""
     replaced: tuple[ClassEntry, ...] = ()
     """What own labels of the same slug took the place of. It competes with the other labels as before, so that their scores stay."""
 
@@ -195,7 +195,7 @@ class ModelCard(_Part):
     version: Annotated[str, Field(min_length=1, max_length=64)]
     profile: Literal["starter", "edge", "paper", "custom"]
     classes: Annotated[tuple[ClassEntry, ...], Field(min_length=1, max_length=MAX_CLASSES)]
-    """C foreground classes in class_id order; background, index C, is not listed. Own labels that the network does not know are last."""
+    """C foreground classes in class_id order; background is index C and is not listed. Own labels that no network knows are last."""
     audio: AudioCard
     visual: VisualCard
     localizer: LocalizerCard

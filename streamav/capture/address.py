@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 
 from streamav.files import MEDIA_SUFFIXES
 
-__all__ = ["LAVFI", "is_live", "is_network"]
+__all__ = ["LAVFI", "STDIN", "is_live", "is_network"]
 
 LAVFI = "lavfi:"
 """Prefix of an FFmpeg filter graph that makes sound and pictures, for tests."""
+STDIN = "-"
+"""Address of standard input."""
 _FILE_SUFFIXES = frozenset(MEDIA_SUFFIXES) - {".ts"}
 """Suffixes of plain files on a web server. Live streams over HTTP are sent as .ts, so .ts is not one of them."""
 

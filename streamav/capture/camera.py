@@ -6,6 +6,7 @@ It uses no microphone and does not reopen a device.
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamav.capture.address import LAVFI
@@ -13,27 +14,62 @@ from streamav.capture.devices import find_camera
 from streamav.capture.pacing import Pacer
 from streamav.errors import CaptureError
 from streamav.redaction import show_address
+from streamav.types import VideoFrame
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import av
 
+    from streamav.capture.look import Look
     from streamav.clock import Clock
 
-__all__ = ["Camera"]
+__all__ = ["Camera", "CameraMode"]
 
 _KERNEL_STAMP_LIMIT_NS = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraMode:
+    """What a camera is asked to send; None leaves it the choice."""
+
+    size: str | None = None
+    """Width and height, such as 1280x720."""
+    rate: float | None = None
+    """Pictures a second."""
+    pixels: str | None = None
+    """Format of the pictures, FFmpeg's word."""
+
+    def options(self, form: str) -> dict[str, str]:
+        """Return the options of FFmpeg's input format *form*, v4l2 or avfoundation."""
+        named = {
+            "video_size": self.size,
+            "framerate": None if self.rate is None else f"{self.rate:g}",
+            "input_format" if form == "v4l2" else "pixel_format": self.pixels,
+        }
+        return {name: value for name, value in named.items() if value is not None}
 
 
 class Camera:
     """One camera. For tests, "lavfi:GRAPH" replaces the camera by a filter graph that plays at its own pace."""
 
-    def __init__(self, device: str, clock: Clock, *, timeout_s: float = 5.0) -> None:
+    def __init__(self, device: str, clock: Clock, *, timeout_s: float = 5.0, mode: CameraMode | None = None) -> None:
         """Keep the name of the device: a number, a path, or part of its name."""
-        self.device, self._clock, self._timeout_s = device, clock, timeout_s
+        self.device, self._clock, self._timeout_s, self._mode = device, clock, timeout_s, mode or CameraMode()
         self._container: av.container.InputContainer | None = None
+        self.watch: Callable[[av.VideoFrame, int], None] | None = None
+        """Sees every picture with its time, for clips; called in the thread that reads the camera."""
+
+    @property
+    def name(self) -> str:
+        """The camera, for messages."""
+        return f"camera {show_address(self.device)!r}"
+
+    @property
+    def first_s(self) -> float:
+        """Longest wait for the first picture, s."""
+        return self._timeout_s
 
     def open(self) -> None:
         """Open the device.
@@ -48,10 +84,14 @@ class Camera:
                 self._container = av.open(self.device.removeprefix(LAVFI), format="lavfi")
             else:
                 file, form = _capture_device(self.device)
-                self._container = av.open(file, format=form, timeout=(self._timeout_s, self._timeout_s))
+                options = self._mode.options(form)
+                self._container = av.open(file, format=form, options=options, timeout=(self._timeout_s, self._timeout_s))
         except av.error.FFmpegError as exc:
-            shown = show_address(self.device)
-            msg = f"camera {shown!r} cannot be opened: {exc.strerror}. `streamav devices` lists the devices of this machine"
+            asked = ", ".join(f"{name}={value}" for name, value in self._mode.options("v4l2").items())
+            msg = (
+                f"{self.name} cannot be opened{f' with {asked}' if asked else ''}: {exc.strerror}. "
+                "`streamav devices` lists the devices of this machine and what they can do"
+            )
             raise CaptureError(msg) from exc
         if not self._container.streams.video:
             self.close()
@@ -71,6 +111,22 @@ class Camera:
         container, self._container = self._container, None
         if container is not None:
             container.close()
+
+    def pictures(self, look: Look, offset_ns: int, stop: threading.Event) -> Iterator[VideoFrame]:
+        """Yield the pictures that are used; their times are monotonic times plus *offset_ns*.
+
+        Raises:
+            CaptureError: when the camera ends or fails.
+        """
+        from streamav.capture.picture import InstantSampler, Scaler
+
+        sampler: InstantSampler[av.VideoFrame] = InstantSampler(look.frames_per_second)
+        scaler = Scaler(look.picture)
+        for time_ns, frame in self.frames(stop):
+            if self.watch is not None:
+                self.watch(frame, time_ns + offset_ns)
+            for shown_ns, wanted in sampler.push(time_ns + offset_ns, frame):
+                yield VideoFrame(start_ns=shown_ns, pixels=scaler.scale(wanted))
 
     def frames(self, stop: threading.Event) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yield monotonic times in ns and decoded pictures.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from streamav.types import SAMPLE_RATE_HZ, AudioBlock, SourceState, VideoFrame
+from streamav.types import SAMPLE_RATE_HZ, AudioBlock, SourceContent, StateChange, VideoFrame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,10 +47,10 @@ class DelayedSource:
         """What was measured once, and what the source itself measures now."""
         return self._delay_ms + (self._source.skew_ms or 0)
 
-    def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
+    def items(self) -> Iterator[AudioBlock | VideoFrame | StateChange | SourceContent]:
         """Yield the items; what is before the zero of the media clock then is left out."""
         for item in self._source.items():
-            if isinstance(item, SourceState) or not (back_ns := self._back_ns[type(item)]):
+            if isinstance(item, StateChange | SourceContent) or not (back_ns := self._back_ns[type(item)]):
                 yield item
             elif isinstance(item, VideoFrame):
                 yield replace(item, start_ns=max(0, item.start_ns - back_ns))  # the last picture before zero is on display at zero

@@ -16,12 +16,13 @@ import av
 from streamav.capture.many_channels import own_decoder
 from streamav.capture.picture import InstantSampler, Scaler
 from streamav.capture.sound import Resampler
+from streamav.capture.tap import NoTap
 from streamav.capture.timeline import Kind, Timeline, steady_start
 from streamav.errors import CaptureError, MissingModalityError
-from streamav.types import AudioBlock, VideoFrame
+from streamav.types import AudioBlock, SourceContent, VideoFrame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     _Shown = av.VideoFrame | NDArray[np.uint8]
 
-__all__ = ["DecodedFrame", "decode", "find_streams", "read_items"]
+__all__ = ["DecodedFrame", "Streams", "decode", "find_streams", "read_items"]
 
 _LOG = logging.getLogger(__name__)
 _SECOND_NS = 1_000_000_000
@@ -60,25 +61,43 @@ class DecodedFrame:
     frame: av.AudioFrame | av.VideoFrame
 
 
-def find_streams(container: av.container.InputContainer, name: str) -> tuple[av.AudioStream, av.VideoStream]:
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """The streams of a container that are read, at least one."""
+
+    sound: av.AudioStream | None
+    picture: av.VideoStream | None
+
+    @property
+    def content(self) -> SourceContent:
+        """Return which of the two there are."""
+        return SourceContent(sound=self.sound is not None, picture=self.picture is not None)
+
+
+def find_streams(container: av.container.InputContainer, name: str, wanted: SourceContent) -> Streams:
     """Return the best sound stream and the best picture stream; the cover picture of a song does not count as a picture stream.
 
+    Args:
+        container: an open container.
+        name: the source, for messages.
+        wanted: which of the two are looked for.
+
     Raises:
-        MissingModalityError: when there is no sound or no picture that can be decoded.
+        MissingModalityError: when there is nothing wanted that can be decoded.
     """
-    sounds = [stream for stream in container.streams.audio if _decodable(stream)]
     still = av.stream.Disposition.attached_pic
-    pictures = [stream for stream in container.streams.video if _decodable(stream) and not stream.disposition & still]
-    for streams, what, hint in ((sounds, "sound", "record it with a microphone"), (pictures, "picture", "record it with a camera")):
-        if not streams:
-            msg = (
-                f"{name} has no {what} that can be decoded, and streamav needs sound and picture together: {hint}, or choose another source"
-            )
-            raise MissingModalityError(msg)
+    sounds = [stream for stream in container.streams.audio if wanted.sound and _decodable(stream)]
+    pictures = [stream for stream in container.streams.video if wanted.picture and _decodable(stream) and not stream.disposition & still]
+    if not sounds and not pictures:
+        what = " and no ".join(["sound"] * wanted.sound + ["picture"] * wanted.picture)
+        msg = f"{name} has no {what} that can be decoded: choose another source, or another stream of it"
+        raise MissingModalityError(msg)
     best_sound, best_picture = container.streams.best("audio"), container.streams.best("video")
-    sound = next((stream for stream in sounds if best_sound is not None and stream.index == best_sound.index), sounds[0])
-    picture = next((stream for stream in pictures if best_picture is not None and stream.index == best_picture.index), pictures[0])
-    return sound, picture
+    first_sound, first_picture = sounds[0] if sounds else None, pictures[0] if pictures else None
+    return Streams(
+        next((stream for stream in sounds if best_sound is not None and stream.index == best_sound.index), first_sound),
+        next((stream for stream in pictures if best_picture is not None and stream.index == best_picture.index), first_picture),
+    )
 
 
 def _decodable(stream: av.stream.Stream) -> bool:
@@ -86,33 +105,27 @@ def _decodable(stream: av.stream.Stream) -> bool:
     return context is not None
 
 
-def decode(
-    container: av.container.InputContainer,
-    sound: av.AudioStream,
-    picture: av.VideoStream,
-    name: str,
-    *,
-    live: bool,
-    tap: PacketTap,
-) -> Iterator[DecodedFrame]:
+def decode(container: av.container.InputContainer, streams: Streams, name: str, *, live: bool, tap: PacketTap) -> Iterator[DecodedFrame]:
     """Yield decoded frames in the order of the container; damaged packets are skipped, counted and logged once.
 
     Raises:
         av.error.FFmpegError: when a live source fails, or too many packets in a row are damaged.
     """
     damage = _Damage(name)
-    tap.begin(sound, picture)
+    sound = streams.sound
+    tap = _begun(tap, streams)
     order = None if live else _PacketOrder()
-    decoder = own_decoder(sound)
+    decoder = None if sound is None else own_decoder(sound)
+    read = [stream for stream in (sound, streams.picture) if stream is not None]
     newest_s, broken_s = 0.0, None  # time stamps of packets, since frames are decoded later
-    packets = container.demux(sound, picture)
+    packets = container.demux(*read)
     while True:
         try:
             packet = next(packets, None)
         except av.error.InvalidDataError as exc:
             damage.note(exc, newest_s)
             broken_s = newest_s
-            packets = container.demux(sound, picture)  # the generator ended when it raised; the container can still be read
+            packets = container.demux(*read)  # the generator ended when it raised; the container can still be read
             continue
         if packet is None:
             break
@@ -135,6 +148,14 @@ def decode(
     damage.summarize()
     if broken_s is not None and newest_s - broken_s < _GOES_ON_S and not live:
         _LOG.warning("the file is damaged, its rest is skipped source=%s at_s=%.1f", name, broken_s)
+
+
+def _begun(tap: PacketTap, streams: Streams) -> PacketTap:
+    """Return the tap with its session begun. A clip needs sound and picture, so without one of them nobody receives the packets."""
+    if streams.sound is None or streams.picture is None:
+        return NoTap()
+    tap.begin(streams.sound, streams.picture)
+    return tap
 
 
 class _PacketOrder:
@@ -216,12 +237,13 @@ def _timed(frame: av.AudioFrame | av.VideoFrame, *, live: bool) -> DecodedFrame:
 
 
 def read_items(
-    frames: Iterator[DecodedFrame], look: Look, origin: Callable[[], int], name: str, tap: PacketTap
+    frames: Iterator[DecodedFrame], content: SourceContent, look: Look, origin: Callable[[], int], name: str, tap: PacketTap
 ) -> Iterator[AudioBlock | VideoFrame]:
     """Yield sound and pictures on the media clock; the earliest time stamp of both becomes the origin.
 
     Args:
         frames: decoded frames, as `decode` yields them.
+        content: which kinds there are.
         look: which pictures are used.
         origin: returns the media time of the first frame, ns; called once, when that frame has arrived.
         name: the source, for messages.
@@ -230,7 +252,7 @@ def read_items(
     Raises:
         CaptureError: when nothing could be decoded.
     """
-    start = _until_both(frames)
+    start = _until_both(frames, [kind for kind in _KINDS if getattr(content, kind)])
     firsts = {kind: steady_start([(one.time_ns, one.length_ns) for one in start if one.kind == kind]) for kind in _KINDS}
     known = {kind: first for kind, first in firsts.items() if first is not None}
     if not known:
@@ -275,15 +297,15 @@ def _tell(tap: PacketTap, timeline: Timeline[av.AudioFrame | _Shown], told: dict
             tap.place(kind, offset_ns)
 
 
-def _until_both(frames: Iterator[DecodedFrame]) -> list[DecodedFrame]:
-    """Collect the first frames of both kinds, some of each: only then is the earliest time known, whatever one stamp says.
+def _until_both(frames: Iterator[DecodedFrame], kinds: Sequence[Kind]) -> list[DecodedFrame]:
+    """Collect the first frames of all kinds, some of each: only then is the earliest time known, whatever one stamp says.
 
     Gives up after 2 s of one kind. Half a second after both were seen is enough, however few the frames.
     """
     seen: list[DecodedFrame] = []
     newest: dict[Kind, int] = {}
-    count = dict.fromkeys(_KINDS, 0)
-    came = dict.fromkeys(_KINDS, 0)
+    count = dict.fromkeys(kinds, 0)
+    came = dict.fromkeys(kinds, 0)
     both_ns: int | None = None
     for frame in frames:
         seen.append(frame)

@@ -12,65 +12,21 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from streamav.backoff import Backoff
+from streamav.capture.reader import SessionReader
 from streamav.errors import CaptureError
 from streamav.redaction import redact
-from streamav.types import AudioBlock, SourceState, VideoFrame
+from streamav.types import SourceContent, SourceState, StateChange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from streamav.capture.reader import Item, Session
     from streamav.clock import Clock
     from streamav.config import CaptureSettings
-
-    Session = Callable[[Callable[[], int], threading.Event], Iterator[AudioBlock | VideoFrame]]
 
 __all__ = ["LiveLoop"]
 
 _LOG = logging.getLogger(__name__)
-_QUEUE_ITEMS = 128
-_POLL_S = 0.1
-
-
-class _Reader:
-    """Reads one session in its own thread into a bounded queue, so that no other thread waits inside a blocked read."""
-
-    def __init__(self, session: Session, origin: Callable[[], int], name: str) -> None:
-        self.stop = threading.Event()
-        self._queue: queue.Queue[AudioBlock | VideoFrame | Exception | None] = queue.Queue(_QUEUE_ITEMS)
-        self._session, self._origin = session, origin
-        self._thread = threading.Thread(target=self._read, name=f"capture {name}", daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        try:
-            for item in self._session(self._origin, self.stop):
-                if not self._put(item):
-                    return
-            self._put(None)
-        except Exception as exc:  # noqa: BLE001 - handed to the reader of the queue, which handles it
-            self._put(exc)
-
-    def _put(self, item: AudioBlock | VideoFrame | Exception | None) -> bool:
-        while not self.stop.is_set():
-            try:
-                self._queue.put(item, timeout=_POLL_S)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def get(self) -> AudioBlock | VideoFrame | Exception | None:
-        """Return the next item, the exception that ended the session, or None at its end.
-
-        Raises:
-            queue.Empty: when none arrives within a tenth of a second.
-        """
-        return self._queue.get(timeout=_POLL_S)
-
-    def end(self) -> None:
-        """Ask the thread to stop and wait up to 0.5 s for it; a thread in a blocked read ends with the timeout of the read."""
-        self.stop.set()
-        self._thread.join(timeout=0.5)
 
 
 class LiveLoop:
@@ -93,37 +49,42 @@ class LiveLoop:
         self._closed = threading.Event()
         self._zero_ns: int | None = None
         self._newest_ns = 0
+        self._content = SourceContent()
         self._worked = False  # True once any session gave an item: from then on a failure is a loss
 
     def close(self) -> None:
         """End items() within a tenth of a second."""
         self._closed.set()
 
-    def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
+    def items(self) -> Iterator[Item | StateChange]:
         """Yield items and changes of state.
 
         Raises:
             CaptureError: when the source cannot be opened or gives nothing at the start, or is lost and must not be opened again.
         """
-        lost = False
+        lost, reason = False, ""
         while not self._closed.is_set():
-            reader = _Reader(self._session, self._origin, self._name)
+            reader = SessionReader(self._session, self._origin, self._name)
             seen = False
             try:
                 for item in self._receive(reader):
+                    if isinstance(item, SourceContent):
+                        yield from self._changed(item)
+                        continue
                     if lost and not seen:
                         _LOG.info("source is back source=%s", self._name)
-                        yield SourceState.ONLINE
+                        yield StateChange(SourceState.ONLINE)
                     seen, lost, self._worked = True, False, True
                     self._backoff.reset()
                     self._newest_ns = max(self._newest_ns, item.start_ns)
                     yield item
             except _LostError as exc:
-                if not self._worked:
+                if not self._worked and not self._settings.retry_start:
                     raise self._refusal(exc) from exc
-                if not lost:
+                if not lost or str(exc) != reason:
                     _LOG.warning("source lost source=%s reason=%s", self._name, exc)
-                    yield SourceState.LOST
+                    yield StateChange(SourceState.LOST, str(exc))
+                reason = str(exc)
                 if not self._settings.reconnect:
                     msg = f"{self._name} was lost ({exc}) and capture.reconnect is false"
                     raise CaptureError(msg) from exc
@@ -133,6 +94,12 @@ class LiveLoop:
             if not self._closed.is_set():
                 self._clock.wait(self._backoff.next_s(), self._closed)
 
+    def _changed(self, content: SourceContent) -> Iterator[SourceContent]:
+        """Yield the content of a session if it is another one than before."""
+        if content != self._content:
+            self._content = content
+            yield content
+
     def _origin(self) -> int:
         """Return the media time of a session's first item: 0 for the first session, later the monotonic time since then."""
         now_ns = self._clock.monotonic_ns()
@@ -141,7 +108,7 @@ class LiveLoop:
         # A source that sends old data in a burst is ahead of the clock for a moment; the media time must not go back after a loss.
         return max(now_ns - self._zero_ns, self._newest_ns)
 
-    def _receive(self, reader: _Reader) -> Iterator[AudioBlock | VideoFrame]:
+    def _receive(self, reader: SessionReader) -> Iterator[Item]:
         """Yield the items of a session until close(); raise _LostError when it ends, fails or gives nothing for too long."""
         progress_ns = self._clock.monotonic_ns()
         # Opening takes longer than reading, and a session has its own timeouts. This one is for a session without any.
@@ -151,16 +118,17 @@ class LiveLoop:
                 item = reader.get()
             except queue.Empty:
                 if self._clock.monotonic_ns() - progress_ns > patience_s * 1e9:
-                    reason = f"no data for {patience_s:g} s"
+                    reason = f"nothing arrived for {patience_s:g} s: check its power, its cable and its network"
                     raise _LostError(reason) from None
                 continue
             if item is None:
-                reason = "end of stream"
+                reason = "the stream ended: check that the camera, or the program that sends the stream, still runs"
                 raise _LostError(reason)
             if isinstance(item, Exception):
                 reason = redact(str(item)) or type(item).__name__
                 raise _LostError(reason) from item
-            progress_ns, patience_s = self._clock.monotonic_ns(), self._settings.timeout_s
+            if not isinstance(item, SourceContent):  # it says what will come, and is no data
+                progress_ns, patience_s = self._clock.monotonic_ns(), self._settings.timeout_s
             yield item
 
     def _refusal(self, lost: _LostError) -> CaptureError:

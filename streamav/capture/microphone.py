@@ -72,6 +72,11 @@ class Microphone:
         """Blocks dropped because the queue was full; they count as lost sound."""
 
     @property
+    def name(self) -> str:
+        """The microphone, for messages."""
+        return f"microphone {show_address(self._device)!r}"
+
+    @property
     def skew_ms(self) -> int | None:
         """Measured delay of the sound's time stamps that is not corrected yet, ms; None in the first twenty seconds."""
         drift = self._monitor.drift_ns if self._monitor is not None else None

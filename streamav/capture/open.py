@@ -7,10 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamav.capture.address import STDIN, is_live
+from streamav.capture.credentials import with_password
 from streamav.capture.look import Look
 from streamav.errors import MissingModalityError, SettingsError
+from streamav.types import SourceContent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamav.capture.inlets import PictureInlet, SoundInlet
+    from streamav.capture.session import Medium
     from streamav.capture.tap import PacketTap
     from streamav.clock import Clock
     from streamav.config import CaptureSettings, SourceSettings
@@ -31,7 +38,7 @@ def open_source(
     """Build the source of a run.
 
     Args:
-        source: what to open: a file or URL, a camera with a microphone, or the embedded scene.
+        source: what to open: a file or URL, devices, or the embedded scene.
         capture: timeouts and reconnecting.
         picture: height and width that the model takes, pixels.
         frames_per_second: F, instants of a second whose pictures are used.
@@ -39,8 +46,8 @@ def open_source(
         tap: receives the encoded packets of a file or network stream; None for nobody.
 
     Raises:
-        SettingsError: when the settings name no source.
-        MissingModalityError: when they name a camera without a microphone, or the other way round.
+        SettingsError: when the settings name no source, or what cannot be joined.
+        MissingModalityError: when they name a camera and say nothing of a microphone, or the other way round.
     """
     look = Look(picture=picture, frames_per_second=frames_per_second)
     if (delay_ms := capture.audio_delay_ms) != 0:
@@ -55,21 +62,83 @@ def open_source(
 
         script = DEFAULT_SCRIPT if source.duration_s is None else make_script(max(1.0, source.duration_s))
         return SceneSource(script, picture=picture, speed=source.speed, clock=clock)
-    if source.uri is not None:
+    if source.uri is not None and source.sound_uri is None and source.mic_device is None:
         from streamav.capture.media import MediaSource
 
-        return MediaSource(source.uri, look, speed=source.speed, settings=capture, clock=clock, tap=tap)
-    if source.camera is not None and source.mic is not None:
-        from streamav.capture.pair import PairSource
+        _check_loop(source)
+        wanted = SourceContent(sound=source.mic is None, picture=source.camera is None)
+        look = Look(picture=picture, frames_per_second=frames_per_second, wanted=wanted)
+        uri = with_password(source)
+        return MediaSource(uri, look, speed=source.speed, settings=capture, clock=clock, tap=tap, loop=source.loop)
+    return _joined(source, capture, look, clock, tap)
 
-        return PairSource(source.camera, source.mic, look, settings=capture, clock=clock, tap=tap)
-    if source.camera is not None or source.mic is not None:
-        given, lacking = ("camera", "mic") if source.camera is not None else ("mic", "camera")
-        option = "--mic default" if lacking == "mic" else "--camera 0"
+
+def _check_loop(source: SourceSettings) -> None:
+    uri = source.uri or ""
+    if source.loop and (is_live(uri) or uri == STDIN):
+        msg = "source.loop is for a file: a network stream or standard input cannot be read twice; leave loop out"
+        raise SettingsError(msg)
+
+
+def _joined(source: SourceSettings, capture: CaptureSettings, look: Look, clock: Clock | None, tap: PacketTap | None) -> Source:
+    """Build a source of devices, or of pictures and sound from different places."""
+    from streamav.clock import SystemClock
+
+    if source.camera is None and source.mic is None and source.uri is None:
+        msg = "a source must be named: a file or URL (--source), a camera with a microphone (--camera 0 --mic default), or --source scene"
+        raise SettingsError(msg)
+    if source.uri is not None and source.sound_uri is not None and not (is_live(source.uri) or is_live(source.sound_uri)):
+        from streamav.capture.file_pair import FilePairSource
+
+        return FilePairSource(with_password(source), source.sound_uri, look, speed=source.speed, settings=capture, clock=clock)
+    for uri in (source.uri, source.sound_uri):
+        if uri is not None and not is_live(uri):
+            msg = "a file can be joined with another file only, because it has no time of day: give two files, or two live sources"
+            raise SettingsError(msg)
+    if source.sound_uri is None and (source.camera is None or source.mic is None) and source.uri is None:
+        given, lacking, option = ("camera", "mic", "--mic default") if source.mic is None else ("mic", "camera", "--camera 0")
         msg = (
-            f"streamav needs sound and picture together: source.{given} was given without source.{lacking}; "
-            f"add {option} (streamav devices lists what there is)"
+            f"source.{given} was given without source.{lacking}; add {option} (streamav devices lists what there is), "
+            f"or --{lacking} none to run without it"
         )
         raise MissingModalityError(msg)
-    msg = "a source must be named: a file or URL (--source), a camera with a microphone (--camera 0 --mic default), or --source scene"
-    raise SettingsError(msg)
+    from streamav.capture.pair import PairSource
+
+    clock = clock or SystemClock()
+    pictures, sound = _pictures(source, capture, look, clock), _sound(source, capture, look, clock)
+    return PairSource(pictures, sound, look, settings=capture, clock=clock, tap=tap)
+
+
+def _pictures(source: SourceSettings, capture: CaptureSettings, look: Look, clock: Clock) -> Callable[[], PictureInlet] | None:
+    """Return what makes the pictures of a session; None when there are none."""
+    from streamav.capture.camera import Camera, CameraMode
+    from streamav.capture.inlets import StreamPictures
+
+    camera = source.camera_device
+    if camera is not None:
+        mode = CameraMode(size=source.camera_size, rate=source.camera_rate, pixels=source.camera_format)
+        return lambda: Camera(camera, clock, timeout_s=capture.timeout_s, mode=mode)
+    if source.uri is None:
+        return None
+    medium = _medium(with_password(source), capture, look)
+    return lambda: StreamPictures(medium, clock)
+
+
+def _sound(source: SourceSettings, capture: CaptureSettings, look: Look, clock: Clock) -> Callable[[], SoundInlet] | None:
+    """Return what makes the sound of a session; None when there is none."""
+    from streamav.capture.inlets import StreamSound
+    from streamav.capture.microphone import Microphone
+
+    mic = source.mic_device
+    if mic is not None:
+        return lambda: Microphone(mic, clock, timeout_s=capture.timeout_s)
+    if source.sound_uri is None:
+        return None
+    medium = _medium(source.sound_uri, capture, look)
+    return lambda: StreamSound(medium, clock)
+
+
+def _medium(uri: str, capture: CaptureSettings, look: Look) -> Medium:
+    from streamav.capture.session import Medium
+
+    return Medium.of(uri, look, capture)

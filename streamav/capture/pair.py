@@ -1,6 +1,7 @@
-"""Reads a camera and a microphone as one source: two devices with two clocks are put on one media clock.
+"""Joins pictures and sound of different origin into one source: two clocks are put on one media clock.
 
-Both put their data on the computer's monotonic clock; the sound card's drift against it is measured and followed.
+Both put their data on the computer's monotonic clock; the sound card's drift against it is measured and followed. A source of only one
+of the two is read in the same way.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from streamav.capture.camera import Camera
 from streamav.capture.encoded import PairEncoder
@@ -17,70 +18,73 @@ from streamav.capture.microphone import Microphone
 from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
-from streamav.types import AudioBlock, VideoFrame
+from streamav.types import AudioBlock, SourceContent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import av
-
+    from streamav.capture.inlets import PictureInlet, SoundInlet
     from streamav.capture.look import Look
+    from streamav.capture.reader import Item
     from streamav.capture.tap import PacketTap
     from streamav.clock import Clock
-    from streamav.types import SourceState
+    from streamav.types import StateChange, VideoFrame
 
-__all__ = ["PairSource"]
+__all__ = ["PairSource", "device_pair"]
 
-_QUEUE_PICTURES = 32
+_QUEUE_PICTURES: Final = 32
+_IDLE_S: Final = 0.025
+"""How often a source without sound looks for pictures, s."""
 
 
 class PairSource:
-    """A camera with a microphone. When either device is lost, the source is lost, and both are opened again."""
+    """Pictures and sound of different origin. When either is lost, the source is lost, and both are opened again."""
 
     def __init__(
         self,
-        camera: str,
-        microphone: str,
+        pictures: Callable[[], PictureInlet] | None,
+        sound: Callable[[], SoundInlet] | None,
         look: Look,
         *,
         settings: CaptureSettings | None = None,
         clock: Clock | None = None,
         tap: PacketTap | None = None,
     ) -> None:
-        """Keep the devices' names; nothing is opened before items() is called.
+        """Keep what makes the two; nothing is opened before items() is called.
 
         Args:
-            camera: a number, a path, or part of a name.
-            microphone: "default", a number, or part of a name.
+            pictures: makes what gives the pictures of one session; None for a source without pictures.
+            sound: makes what gives the sound of one session; None for a source without sound.
             look: which pictures are used, and their size.
             settings: timeouts and reconnecting; None for the defaults.
             clock: monotonic; None for the clock of the machine.
             tap: receives what the devices give, encoded for clips; None encodes nothing.
         """
         self._tap = tap
-        self._camera, self._microphone, self._look = camera, microphone, look
+        self._pictures, self._sound, self._look = pictures, sound, look
         self._settings = settings or CaptureSettings()
         self._clock = clock or SystemClock()
-        self._loop = LiveLoop(f"camera {camera} with microphone {microphone}", self._session, self._settings, self._clock)
-        self._open_microphone: Microphone | None = None
+        name = " with ".join(make().name for make in (pictures, sound) if make is not None)
+        self._loop = LiveLoop(name, self._session, self._settings, self._clock)
+        self._open_sound: SoundInlet | None = None
         self.session = secrets.token_hex(8)
         """A random word, because what a camera records cannot be played again."""
 
     @property
     def live(self) -> bool:
-        """Always True: both devices are live."""
+        """Always True: both are live."""
         return True
 
     @property
     def skew_ms(self) -> int | None:
         """Delay of the sound's time stamps against the monotonic clock, ms; below 25 ms unless drift is faster than its correction."""
-        return self._open_microphone.skew_ms if self._open_microphone is not None else None
+        return self._open_sound.skew_ms if self._open_sound is not None else None
 
-    def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
-        """Yield sound and pictures, and LOST and ONLINE when a device is lost and returns.
+    def items(self) -> Iterator[Item | StateChange]:
+        """Yield sound and pictures, and a StateChange when either is lost and returns.
 
         Raises:
-            CaptureError: when a device cannot be opened at the start, or is lost and must not be opened again.
+            CaptureError: when one cannot be opened at the start, or is lost and must not be opened again.
         """
         return self._loop.items()
 
@@ -88,65 +92,103 @@ class PairSource:
         """Make items() end within a tenth of a second."""
         self._loop.close()
 
-    def _session(self, origin: Callable[[], int], stop: threading.Event) -> Iterator[AudioBlock | VideoFrame]:
-        """Open both devices once and yield their data until one of them fails."""
-        camera = Camera(self._camera, self._clock, timeout_s=self._settings.timeout_s)
-        microphone = Microphone(self._microphone, self._clock, timeout_s=self._settings.timeout_s)
-        microphone.open()
+    def _session(self, origin: Callable[[], int], stop: threading.Event) -> Iterator[Item]:
+        """Open both once and yield their data until one of them fails."""
+        sound = None if self._sound is None else self._sound()
+        yield SourceContent(sound=sound is not None, picture=self._pictures is not None)
+        if sound is not None:
+            sound.open()
         try:
-            camera.open()  # from here on its own thread reads and closes it
-            offset_ns = origin() - self._clock.monotonic_ns()
-            encoder = None if self._tap is None else PairEncoder(self._tap, *camera.size)
-            pictures = _Pictures(camera, self._look, offset_ns, self._clock, stop, encoder)
-            self._open_microphone = microphone
-            # Nothing is yielded before both devices gave data: a device that is silent from the start never worked.
-            began, held = False, list[AudioBlock]()
-            for block in microphone.blocks(stop):
-                if block is not None:
-                    held.append(AudioBlock(start_ns=block.start_ns + offset_ns, samples=block.samples))
-                    if encoder is not None:
-                        encoder.sound(block.samples, held[-1].start_ns)
-                began = began or (bool(held) and pictures.waiting)
-                if began:
-                    yield from pictures.take()
-                    yield from held
-                    held.clear()
-                pictures.check(self._settings.timeout_s)
+            yield from self._joined(sound, origin, stop)
         finally:
-            microphone.close()
+            if sound is not None:
+                sound.close()
+
+    def _joined(self, sound: SoundInlet | None, origin: Callable[[], int], stop: threading.Event) -> Iterator[Item]:
+        inlet = None if self._pictures is None else self._pictures()
+        if inlet is not None:
+            inlet.open()  # from here on its own thread reads and closes it
+        offset_ns = origin() - self._clock.monotonic_ns()
+        encoder: PairEncoder | None = None
+        if self._tap is not None and sound is not None and isinstance(inlet, Camera):
+            encoder = PairEncoder(self._tap, *inlet.size)
+            inlet.watch = encoder.picture
+        pictures = None if inlet is None else _Pictures(inlet, self._look, offset_ns, self._clock, stop)
+        self._open_sound = sound
+        # Nothing is yielded before both gave data: a device that is silent from the start never worked.
+        began, held = False, list[AudioBlock]()
+        for block in self._silence(stop) if sound is None else sound.blocks(stop):
+            if block is not None:
+                held.append(AudioBlock(start_ns=block.start_ns + offset_ns, samples=block.samples, lone_channel=block.lone_channel))
+                if encoder is not None:
+                    encoder.sound(block.samples, held[-1].start_ns)
+            began = began or ((sound is None or bool(held)) and (pictures is None or pictures.waiting))
+            if began:
+                if pictures is not None:
+                    yield from pictures.take()
+                yield from held
+                held.clear()
+            if pictures is not None:
+                pictures.check(self._settings.timeout_s)
+
+    def _silence(self, stop: threading.Event) -> Iterator[None]:
+        """Yield None from time to time, as a microphone does while there is no sound."""
+        while not self._clock.wait(_IDLE_S, stop):
+            yield None
+
+
+def device_pair(
+    camera: str,
+    microphone: str,
+    look: Look,
+    *,
+    settings: CaptureSettings | None = None,
+    clock: Clock | None = None,
+    tap: PacketTap | None = None,
+) -> PairSource:
+    """Return a camera with a microphone as one source.
+
+    Args:
+        camera: a number, a path, or part of a name.
+        microphone: "default", a number, or part of a name.
+        look: which pictures are used, and their size.
+        settings: timeouts and reconnecting; None for the defaults.
+        clock: monotonic; None for the clock of the machine.
+        tap: receives what both give, encoded for clips; None encodes nothing.
+    """
+    settings, clock = settings or CaptureSettings(), clock or SystemClock()
+    return PairSource(
+        lambda: Camera(camera, clock, timeout_s=settings.timeout_s),
+        lambda: Microphone(microphone, clock, timeout_s=settings.timeout_s),
+        look,
+        settings=settings,
+        clock=clock,
+        tap=tap,
+    )
 
 
 class _Pictures:
-    """Reads the camera in a thread; when the queue is full, the oldest picture is dropped."""
+    """Reads pictures in a thread; when the queue is full, the oldest picture is dropped."""
 
-    def __init__(
-        self, camera: Camera, look: Look, offset_ns: int, clock: Clock, stop: threading.Event, encoder: PairEncoder | None
-    ) -> None:
-        self._encoder = encoder
-        self._camera, self._look, self._offset_ns, self._clock, self._stop = camera, look, offset_ns, clock, stop
-        self._seen_ns = clock.monotonic_ns()  # arrival of the newest picture, or time of opening
+    def __init__(self, inlet: PictureInlet, look: Look, offset_ns: int, clock: Clock, stop: threading.Event) -> None:
+        self._inlet, self._look, self._offset_ns, self._clock, self._stop = inlet, look, offset_ns, clock, stop
+        self._seen_ns: int | None = None  # arrival of the newest picture
+        self._opened_ns = clock.monotonic_ns()
         self._waiting: deque[VideoFrame] = deque(maxlen=_QUEUE_PICTURES)
         self._failure: CaptureError | None = None
         threading.Thread(target=self._read, name="capture camera", daemon=True).start()
 
     def _read(self) -> None:
-        from streamav.capture.picture import InstantSampler, Scaler
-
-        sampler: InstantSampler[av.VideoFrame] = InstantSampler(self._look.frames_per_second)
-        scaler = Scaler(self._look.picture)
         try:
-            for time_ns, frame in self._camera.frames(self._stop):
+            for picture in self._inlet.pictures(self._look, self._offset_ns, self._stop):
                 self._seen_ns = self._clock.monotonic_ns()
-                if self._encoder is not None:
-                    self._encoder.picture(frame, time_ns + self._offset_ns)
-                for shown_ns, wanted in sampler.push(time_ns + self._offset_ns, frame):
-                    self._waiting.append(VideoFrame(start_ns=shown_ns, pixels=scaler.scale(wanted)))
+                self._waiting.append(picture)
         except CaptureError as exc:
             self._failure = exc
         except Exception as exc:  # noqa: BLE001 - a failure of the thread must be reported: the source is lost, with this reason
             self._failure = CaptureError(f"the camera's pictures cannot be used: {exc}")
         finally:
-            self._camera.close()
+            self._inlet.close()
 
     @property
     def waiting(self) -> bool:
@@ -159,16 +201,17 @@ class _Pictures:
             yield self._waiting.popleft()
 
     def check(self, timeout_s: float) -> None:
-        """Raise the error that ended the camera, or an error when it gave nothing for *timeout_s*.
+        """Raise the error that ended the pictures, or an error when none came for *timeout_s*.
 
         Raises:
             CaptureError: when the camera failed, ended or is silent.
         """
         if self._failure is not None:
             raise self._failure
-        if self._clock.monotonic_ns() - self._seen_ns > timeout_s * 1e9:
+        patience_s = self._inlet.first_s if self._seen_ns is None else timeout_s
+        if self._clock.monotonic_ns() - (self._seen_ns or self._opened_ns) > patience_s * 1e9:
             msg = (
-                f"camera {self._camera.device!r} gave no picture for {timeout_s:g} s: another program may use it, or its port may be too "
+                f"{self._inlet.name} gave no picture for {patience_s:g} s: another program may use it, or its port or network may be too "
                 "slow for its pictures; close that program, or use another port. `streamav devices` lists the devices of this machine"
             )
             raise CaptureError(msg)

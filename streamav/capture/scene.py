@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamav.clock import Clock
-    from streamav.types import SourceState
 
 __all__ = [
     "DEFAULT_SCRIPT",
@@ -279,7 +278,7 @@ class SceneSource:
         """None: sound and picture come from one clock, so there is no delay to measure."""
         return None
 
-    def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
+    def items(self) -> Iterator[AudioBlock | VideoFrame]:
         """Yield pictures and sound in the order of the times at which they are complete."""
         backdrop = render_backdrop(self.script, self._picture)
         shown = start = 0

@@ -23,7 +23,7 @@ def write_scene(path: Path, script: Script) -> None:
     """Write a scene with sound and picture; the file must not be in use.
 
     Args:
-        path: the new file; its suffix names the container, such as .mp4 or .mkv.
+        path: the new file; its suffix names the container, such as .mp4.
         script: what is heard and seen, and when.
     """
     import av

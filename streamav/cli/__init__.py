@@ -64,6 +64,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "eval": Command("streamav.cli.evaluate", "evaluate", "Compute the accuracy of a model on clips and on streams."),
     "recordings": Command("streamav.cli.recordings", "recordings", "Run a model over labelled recordings and score it."),
     "compare": Command("streamav.cli.compare", "compare_models", "Say whether one model is better than another one."),
+    "figure": Command("streamav.cli.figure", "figure", "Draw where networks look in a clip, side by side."),
     "ave": Command("streamav.cli.ave", "app", "Check a copy of AVE, the data set of the paper."),
     "tune": Command("streamav.cli.tune", "tune", "Set thresholds for a limit of false alarms per hour."),
     "extract": Command("streamav.cli.extract", "extract", "Compute features from media files."),

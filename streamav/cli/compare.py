@@ -80,8 +80,10 @@ def _predictions(given: str, data: Path | None, split: str, latency: int | None,
     name = Path(given).name or bundle.card.name
     if is_ave_folder(data):
         from streamav.cli.predicting import of_features
+        from streamav.training.streams.evaluate import judged_model
 
-        return replace(of_features(bundle, open_ave(data, AveOptions(check=False)), split), model=name)
+        features = open_ave(data, AveOptions(check=False))
+        return replace(of_features(bundle, features, split, judged_model(bundle, features, settings.weights_dir)), model=name)
     if (data / "labels.csv").is_file():
         from streamav.cli.recordings import predicted
 

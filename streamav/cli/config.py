@@ -61,5 +61,5 @@ def _shown(value: object, name: str = "") -> object:
     if isinstance(value, list):
         return [_shown(inner) for inner in value]
     if isinstance(value, str):
-        return show_address(value) if name in {"uri", "camera", "mic"} else redact(value)
+        return show_address(value) if name in {"uri", "sound_uri", "camera", "mic"} else redact(value)
     return value

@@ -45,6 +45,8 @@ _END_S: Final = 15.0
 _DRAIN_S: Final = 1.0
 _EVENT_LINE: Final = re.compile(r"\d\d:\d\d:\d\dZ scene ")
 """A line of the run about an event; the subscriber prints the same event as it arrives, so the line is not shown twice."""
+_UPDATE_LINE: Final = re.compile(r"\d\d:\d\d:\d\dZ  \S+ +update ")
+"""A line of the subscriber about an event that goes on: there is one for each second, and begin and end would be lost among them."""
 
 
 def demo(
@@ -213,7 +215,7 @@ def _start(stack: contextlib.ExitStack, command: str, arguments: Sequence[str], 
         errors="replace",
         env=environment,
     )
-    program = _Program(command, process, _EVENT_LINE if command == "run" else re.compile("(?!)"))
+    program = _Program(command, process, _EVENT_LINE if command == "run" else _UPDATE_LINE)
     threads = [threading.Thread(target=program.show, args=(stream,), daemon=True) for stream in (process.stdout,) if stream is not None]
     for thread in threads:
         thread.start()

@@ -55,13 +55,20 @@ def evaluate(
         Path | None,
         typer.Option("--predictions", help="Also write the answer for every segment of the clips, with the truth: .npz or .csv."),
     ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain; they score classes.")
+    ] = None,
+    localizer_only: Annotated[bool, typer.Option("--localizer-only", help="Score the localizer alone, without the evidence.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Compute the accuracy of a model on features: on clips as in the paper, and on streams."""
+    """Compute the accuracy of a model on features: on clips as in the paper, and on streams.
+
+    A model with evidence is scored as it runs live: localizer and class scores together.
+    """
     from streamav.bundle import find_bundle
     from streamav.evaluation.report import report_lines
     from streamav.training.data.folder import AveOptions, open_ave
-    from streamav.training.streams.evaluate import StreamEvaluation, clip_figures, localizer_of, streams_of
+    from streamav.training.streams.evaluate import StreamEvaluation, clip_figures, judged_model, streams_of
 
     count = seeds or (3 if manifest is None else 1)
     if manifest is not None and count > 1:
@@ -73,12 +80,12 @@ def evaluate(
     check_predictions_file(predictions)
     bundle = find_bundle(model)
     folder = open_ave(data, AveOptions(check=False))
-    network = localizer_of(bundle, folder)
+    network = judged_model(bundle, folder, weights, localizer_only=localizer_only)
     command = "streamav " + shlex.join(sys.argv[1:])
     figures: Figures = {"model": bundle.card.name, "sha256": bundle.sha256, "data": str(data), "split": split, "command": command}
     manifests: list[Manifest] = []
     if predictions is not None:
-        write_predictions(predictions, of_features(bundle, folder, split))
+        write_predictions(predictions, of_features(bundle, folder, split, network))
     if protocol in {"clips", "both"}:
         figures["clips"] = clip_figures(network, folder, split)
     if protocol in {"stream", "both"}:

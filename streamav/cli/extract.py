@@ -90,9 +90,25 @@ def extract(
 
 
 def extract_own_clips(
-    media: Path, labels: Path, out: Path, model: tuple[Bundle, ModelSettings], options: ClipOptions, *, ray: str | None, skip: bool
+    media: Path,
+    labels: Path,
+    out: Path,
+    model: tuple[Bundle, ModelSettings],
+    options: ClipOptions,
+    *,
+    ray: str | None,
+    skip: bool,
 ) -> ClipExtraction:
     """Extract features of own clips and show progress on standard error.
+
+    Args:
+        media: folder of the clips.
+        labels: the table.
+        out: folder of the features.
+        model: the model whose encoders are used, and its settings.
+        options: how rows are cut. Without rows, clips may hold two labels at one time.
+        ray: where Ray runs; None for this process.
+        skip: go on when files cannot be read.
 
     Raises:
         DataError: when the table is wrong, or when files cannot be read and *skip* is false.
@@ -101,7 +117,7 @@ def extract_own_clips(
     from streamav.training.clips.features import extract_clips
     from streamav.training.clips.table import read_clip_table
 
-    table = read_clip_table(labels, media)
+    table = read_clip_table(labels, media, together=not options.rows)
     lengths = {clip.file: media_seconds(media / clip.file) or 1.0 for clip in table.clips}
     with progress("seconds of media") as show:
         done: list[str] = []

@@ -57,11 +57,14 @@ def purge(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of the event messages (streamav.event/1)."""
+def schema(
+    every: Annotated[bool, typer.Option("--all", help="Print the schema of all payloads, with topics, retained flags and QoS.")] = False,
+) -> None:
+    """Print the JSON Schema of the event messages (streamav.event/1), or of all payloads."""
+    from streamav.publish.contract import packaged_payloads
     from streamav.publish.json_schema import packaged_schema
 
-    typer.echo(packaged_schema(), nl=False)
+    typer.echo(packaged_payloads() if every else packaged_schema(), nl=False)
 
 
 async def _purge(settings: MqttSettings) -> list[str]:

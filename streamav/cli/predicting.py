@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from streamav.bundle import Bundle
     from streamav.evaluation.recorded import JudgedRecording
+    from streamav.networks.vscg import VSCG
     from streamav.training.data.folder import AveData
+    from streamav.training.streams.whole import WholeModel
 
 __all__ = ["check_predictions_file", "of_features", "of_recordings"]
 
@@ -37,23 +39,25 @@ def check_predictions_file(path: Path | None) -> None:
         check_output("--predictions", path)
 
 
-def of_features(bundle: Bundle, data: AveData, split: str) -> Predictions:
+def of_features(bundle: Bundle, data: AveData, split: str, network: VSCG | WholeModel) -> Predictions:
     """Return the answers for every clip of a split, by the rule of the model's network.
 
-    Raises:
-        DataError: when the model does not fit the folder.
+    Args:
+        bundle: the model.
+        data: a folder of features.
+        split: val or test.
+        network: what answers: the whole model, or its localizer.
     """
     from streamav.training.fit.selection import answers
-    from streamav.training.streams.evaluate import localizer_of
+    from streamav.training.streams.evaluate import decision_of
 
-    network = localizer_of(bundle, data)
     part = data.val if split == "val" else data.test
-    said = answers(network, part.batches(64), network.options.decision, network.options.decision_threshold)
+    said = answers(network, part.batches(64), *decision_of(network))
     names = tuple(f"row-{row}" for row in part.rows.tolist())
     clips, segments = said.truth.shape
     return Predictions(
         model=bundle.card.name,
-        labels=bundle.card.slugs,
+        labels=tuple(entry.slug for entry in data.classes),
         clips=names,
         groups=names,
         lengths=np.full(clips, segments, dtype=np.int64),

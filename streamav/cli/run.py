@@ -21,7 +21,7 @@ from streamav.cli.console import ConsoleSink, set_up_logging
 from streamav.cli.logs import LogSink
 from streamav.cli.model_options import WeightsOption
 from streamav.cli.outputs import check_output
-from streamav.config import EngineChoice, PrecisionChoice
+from streamav.config import NO_DEVICE, EngineChoice, PrecisionChoice
 from streamav.config_loading import load_settings
 from streamav.errors import BrokerError, SettingsError
 from streamav.output_settings import LogForm
@@ -31,10 +31,11 @@ from streamav.redaction import has_secret
 from streamav.support.kept_log import KeptLog
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
+    from streamav.app import Application, Reload
     from streamav.config import Settings
     from streamav.pipeline import RunSummary
     from streamav.protocols import Engine, Sink
@@ -48,13 +49,24 @@ _log = logging.getLogger(__name__)
 def run(
     source: Annotated[
         str | None,
-        typer.Option("--source", help="File, or address (rtsp://, http://, udp://, tcp:// ...); the word scene means the embedded scene."),
+        typer.Option("--source", help="File, address (rtsp://, http://, udp://, srt:// ...), - (standard input), or scene (embedded)."),
     ] = None,
     camera: Annotated[
-        str | None, typer.Option("--camera", help="Camera: a number, a path, or a part of its name (see streamav devices).")
+        str | None, typer.Option("--camera", help="Camera: a number, a path, a part of its name (see streamav devices), or none.")
     ] = None,
     mic: Annotated[
-        str | None, typer.Option("--mic", help='Microphone: "default", a number, or a part of its name (see streamav devices).')
+        str | None,
+        typer.Option("--mic", help='Microphone: "default", a number, a part of its name, or none. With --source: its sound.'),
+    ] = None,
+    sound_source: Annotated[
+        str | None,
+        typer.Option("--sound-source", help="Address or file whose sound is taken, with the pictures of --source or --camera."),
+    ] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Play a file again and again.")] = False,
+    camera_size: Annotated[str | None, typer.Option("--camera-size", help="Width and height that the camera sends: 1280x720.")] = None,
+    camera_rate: Annotated[float | None, typer.Option("--camera-rate", help="Pictures a second that the camera sends.")] = None,
+    camera_format: Annotated[
+        str | None, typer.Option("--camera-format", help="How the camera sends pictures: mjpeg, yuyv422, h264 (see streamav devices).")
     ] = None,
     mqtt: Annotated[
         str | None,
@@ -117,12 +129,16 @@ def run(
 ) -> None:
     """Detect events that are heard and seen at the same time in a source, and publish them.
 
-    Name a source with --source, or with --camera and --mic. A configuration file may name several sources ([[sources]]);
+    Name a source with --source, or with --camera and --mic. Sound may come from elsewhere (--source with --mic or --sound-source).
+    A source without sound or picture runs, but only labels of kind sound can come of it.
+
+    A configuration file may name several sources ([[sources]]);
     options for one source are then refused.
 
     The broker's password comes from STREAMAV_MQTT_PASSWORD or from a file (mqtt.password_file). Ctrl-C or SIGTERM ends open
-    events, then the run; a second one ends the run at once. Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker (also
-    when messages stay undelivered at the end), 6 engine, 130 Ctrl-C.
+    events, then the run; a second one ends the run at once. With --config and without a terminal, SIGHUP reads the file again
+    (docs/operations.md). Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker (also when messages stay undelivered at the
+    end), 6 engine, 130 Ctrl-C.
     """
     began_s = time.monotonic()
     console = set_up_logging(verbose=verbose, form=log_format or "auto")
@@ -131,11 +147,16 @@ def run(
         source=source,
         camera=camera,
         mic=mic,
+        sound_source=sound_source,
         mqtt=mqtt,
         values={
             "jsonl": jsonl,
             "source.id": name,
             "source.speed": speed,
+            "source.loop": loop or None,
+            "source.camera_size": camera_size,
+            "source.camera_rate": camera_rate,
+            "source.camera_format": camera_format,
             "source.duration_s": duration,
             "model.name": model,
             "model.weights_dir": None if weights is None else str(weights),
@@ -152,18 +173,25 @@ def run(
     settings = load_settings(config, overrides or (), options=options)
     if settings.log.format != (log_format or "auto"):
         console = set_up_logging(verbose=verbose, form=settings.log.format)
-    if any(has_secret(text) for text in (source or "", *(overrides or ()))):
+    if any(has_secret(text) for text in (source or "", sound_source or "", *(overrides or ()))):
         _log.warning(
             "an address on the command line contains a password, and other users of the machine can read it in the list of processes: "
             "put the address into STREAMAV_SOURCE_URI, or into the file of --config"
         )
     with KeptLog(settings.state_dir or default_state_dir()) if settings.log.keep else nullcontext():
-        code = _run(settings, console, report, verbose=verbose, began_s=began_s)
+        read = None if config is None else lambda: load_settings(config, overrides or (), options=options)
+        code = _run(settings, console, report, read, verbose=verbose, began_s=began_s)
     raise typer.Exit(code)
 
 
 def settings_of(
-    *, source: str | None, camera: str | None, mic: str | None, mqtt: str | None, values: dict[str, object]
+    *,
+    source: str | None,
+    camera: str | None,
+    mic: str | None,
+    mqtt: str | None,
+    values: dict[str, object],
+    sound_source: str | None = None,
 ) -> dict[str, object]:
     """Return the nested settings that the options name; options that were not given are left out.
 
@@ -171,15 +199,19 @@ def settings_of(
         SettingsError: when the broker's URL is wrong.
     """
     named = dict(values)
-    if source is not None:
-        named["source.scene" if source == "scene" else "source.uri"] = True if source == "scene" else source
-    if source is not None or camera is not None or mic is not None:  # replaces the source of the file completely
-        given = {"scene", "uri"} if source is None else {"camera", "mic"}
-        if source is None or (camera is None and mic is None):
-            named |= {
-                f"source.{key}": False if key == "scene" else None for key in given | {"scene", "uri"} if f"source.{key}" not in named
-            }
-    named |= {key: value for key, value in (("source.camera", camera), ("source.mic", mic)) if value is not None}
+    if source is not None:  # replaces the source of the file completely
+        named |= {
+            "source.uri": None,
+            "source.sound_uri": None,
+            "source.camera": None,
+            "source.mic": None,
+            "source.scene": source == "scene",
+        }
+        named |= {} if source == "scene" else {"source.uri": source}
+    elif camera not in {None, NO_DEVICE}:
+        named |= {"source.uri": None, "source.scene": False}
+    devices = {"source.camera": camera, "source.mic": mic, "source.sound_uri": sound_source}
+    named |= {key: value for key, value in devices.items() if value is not None}
     tree: dict[str, object] = {}
     for path, value in named.items():
         if value is None and path in values:
@@ -198,8 +230,10 @@ def settings_of(
     return tree
 
 
-def _run(settings: Settings, console: Console, report: Path | None, *, verbose: bool, began_s: float) -> int:
-    """Build the run, run it, and print its summary; return the exit status."""
+def _run(
+    settings: Settings, console: Console, report: Path | None, read: Callable[[], Settings] | None, *, verbose: bool, began_s: float
+) -> int:
+    """Build the run, run it, and print its summary; return the exit status. *read* reads a file of settings again."""
     from streamav import app
 
     told: Sink = LogSink(updates=verbose) if settings.log.format == "json" else ConsoleSink(console, updates=verbose)
@@ -227,7 +261,7 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
         console.print("ending the run; a second signal ends it at once")
 
     try:
-        asyncio.run(app.run(application, on_interrupt=note))
+        asyncio.run(app.run(application, on_interrupt=note, reload=_reload(read, settings, application)))
     finally:  # a failed source ends the run with its error; the summary is printed all the same
         summary = application.pipeline.summary
         if summary is not None and (summary.media_s or not _failed(summary)):
@@ -237,6 +271,15 @@ def _run(settings: Settings, console: Console, report: Path | None, *, verbose: 
     if application.shortfall is not None:
         console.print(f"{application.shortfall}; exit status {BrokerError.exit_code}", highlight=False)
     return _INTERRUPTED if signal.SIGINT in asked else 0 if application.shortfall is None else BrokerError.exit_code
+
+
+def _reload(read: Callable[[], Settings] | None, settings: Settings, application: Application) -> Reload | None:
+    """Return what SIGHUP does where a file of settings is used and no terminal can be gone; None where SIGHUP ends the run."""
+    from streamav import app
+
+    if read is None or app.has_terminal():
+        return None
+    return app.Reload(read, settings, application.controls)
 
 
 def check_named(settings: Settings) -> None:

@@ -22,11 +22,14 @@ import typer
 from streamav.backoff import Backoff
 from streamav.cli.outputs import check_output
 from streamav.cli.place import words_of_place
+from streamav.config import SOURCE_ID_PATTERN
 from streamav.config_loading import load_settings
 from streamav.errors import BrokerError, SettingsError
+from streamav.publish.event_filter import EventFilter
 from streamav.publish.subscriber import Subscriber
 from streamav.publish.topics import Topics
 from streamav.publish.url import EXAMPLE_URL, parse_broker_url
+from streamav.types import EventPhase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -58,6 +61,17 @@ def subscribe(
         ),
     ] = None,
     raw: Annotated[bool, typer.Option("--json", help="Print the JSON messages unchanged, one per line.")] = False,
+    source: Annotated[list[str] | None, typer.Option("--source", help="Only events of this source; repeatable.")] = None,
+    label: Annotated[list[str] | None, typer.Option("--label", help="Only events of this label; repeatable.")] = None,
+    zone: Annotated[list[str] | None, typer.Option("--zone", help="Only events that touched this zone; repeatable.")] = None,
+    state: Annotated[list[EventPhase] | None, typer.Option("--state", help="Only messages of this kind; repeatable.")] = None,
+    min_score: Annotated[
+        float, typer.Option("--min-score", min=0.0, max=1.0, help="Only events whose highest score so far is at least this.")
+    ] = 0.0,
+    confirmed: Annotated[bool, typer.Option("--confirmed", help="Only events that are confirmed.")] = False,
+    since_start: Annotated[
+        bool, typer.Option("--since-start", help="Only events that began after this command; compares the clocks of both machines.")
+    ] = False,
     count: Annotated[int | None, typer.Option("--count", min=1, help="Exit after this many messages.")] = None,
     seconds: Annotated[float | None, typer.Option("--for", min=0.1, help="Exit after this many seconds.")] = None,
     summary: Annotated[Path | None, typer.Option("--summary", help="Write events and latencies to this JSON file at the end.")] = None,
@@ -68,12 +82,28 @@ def subscribe(
 ) -> None:
     """Print the events that an MQTT broker delivers, one line each.
 
+    Filters of different kinds must all hold; of one kind, one must hold. They apply to --json and --summary, too. An update that
+    is shown may be the first message that passes a filter, such as --min-score.
+
     The password comes from STREAMAV_MQTT_PASSWORD or from a file (mqtt.password_file), never from the command line.
     """
     check_output("--summary", summary)
     mqtt = broker_of(url, config, settings or ())
     printer = _Printer(raw=raw)
-    subscriber = Subscriber(show=printer.show, count=count)
+    wanted = EventFilter(
+        sources=frozenset(source or ()),
+        labels=frozenset(label or ()),
+        zones=frozenset(zone or ()),
+        states=frozenset(state or ()),
+        min_score=min_score,
+        confirmed=confirmed,
+        since_ts=time.time() if since_start else None,
+    )
+    for one in wanted.sources:
+        if re.fullmatch(SOURCE_ID_PATTERN, one) is None:
+            msg = f"--source must be the id of a source: 1 to 64 of a-z, A-Z, 0-9, _ and -, got {one!r}"
+            raise SettingsError(msg)
+    subscriber = Subscriber(show=printer.show, count=count, wanted=wanted)
     began_s = time.monotonic()
     try:
         asyncio.run(_listen(mqtt, subscriber, printer.say, seconds))
@@ -142,7 +172,9 @@ async def _receive_for_ever(
     while not subscriber.done:
         try:
             async with open_client(settings, credentials, client_id, None) as client:
-                if not await client.subscribe(Topics(settings.base).any_event):
+                topics = Topics(settings.base)
+                filters = [topics.event(one) for one in sorted(subscriber.wanted.sources)] or [topics.any_event]
+                if not all([await client.subscribe(one) for one in filters]):
                     say("the broker refused the subscription; its access list must allow this user to read the events")
                 say(f"listening to {broker}")
                 said, before = None, subscriber.discarded

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streamav.cli.own_clips import OwnClips, train_own_clips
+from streamav.cli.own_clips import OwnClips, base_model
+from streamav.cli.own_labels import train_own_labels
+from streamav.cli.own_localizer import train_localizer_alone
 from streamav.cli.train_options import check_options, kind_of
 from streamav.errors import SettingsError
 
@@ -61,8 +63,15 @@ def train(
     ] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Device that trains the networks.")] = "cpu",
     encoders: Annotated[
-        str | None, typer.Option("--encoders", help="Model whose encoders made the features, or compute the features of own clips.")
+        str | None, typer.Option("--encoders", help="Model whose encoders made the features; own clips: the model to start from.")
     ] = None,
+    localizer_only: Annotated[
+        bool,
+        typer.Option(
+            "--localizer-only",
+            help="Own clips: train a localizer for their classes alone; the model loses its other labels and its evidence.",
+        ),
+    ] = False,
     test_selected: Annotated[
         bool,
         typer.Option("--test-selected", help="Also report the best test accuracy of all epochs, as the paper does; for comparison only."),
@@ -78,12 +87,15 @@ def train(
 ) -> None:
     """Train a model. The validation split selects the weights; the test split is used once, at the end.
 
-    The kind of --data decides what is trained: features train a localizer, own clips are extracted first, and sounds and photos
-    train encoders and localizer (hours of work).
+    The kind of --data decides what is trained: features train a localizer, own clips add their labels to a model that keeps its own
+    labels, and sounds and photos train encoders and localizer (hours of work).
 
     Several processes share every batch if torchrun starts them: torchrun --nproc-per-node 2 -m streamav train ...
     """
     kind = kind_of(data, table=table, network=network)
+    base = base_model(data, encoders) if kind in {"clips", "clip_features"} else None
+    if base is not None and (localizer_only or base.card.evidence is None):
+        kind = "clips_alone" if kind == "clips" else "clip_features_alone"
     check_options(context, kind, data)
     if kind == "material":
         _train_starter(data, out, force=force)
@@ -105,7 +117,7 @@ def train(
 
         check_tensorboard()
     command = "streamav " + shlex.join(sys.argv[1:])
-    if kind in {"clips", "clip_features"}:
+    if base is not None:
         chosen = OwnClips(
             data=data,
             out=out,
@@ -122,7 +134,7 @@ def train(
             command=command,
             as_json=as_json,
         )
-        train_own_clips(chosen)
+        (train_own_labels if kind in {"clips", "clip_features"} else train_localizer_alone)(chosen, base)
         return
     from streamav.cli.training_progress import ConsoleTeller
     from streamav.training.experiments.run import RunPlan, TrainingRun

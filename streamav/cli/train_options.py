@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "TAKES", "Kind", "check_options", "kind_of"]
 
-Kind = Literal["features", "baseline", "table", "clips", "clip_features", "material"]
+Kind = Literal["features", "baseline", "table", "clips", "clip_features", "clips_alone", "clip_features_alone", "material"]
 
 KINDS: Final[Mapping[Kind, str]] = {
     "features": "a folder of features",
@@ -26,35 +26,39 @@ KINDS: Final[Mapping[Kind, str]] = {
     "table": "a folder of features with --table",
     "clips": "a folder of own clips (labels.csv)",
     "clip_features": "the features of own clips (extraction.json)",
+    "clips_alone": "a folder of own clips with --localizer-only",
+    "clip_features_alone": "the features of own clips with --localizer-only",
     "material": "composite material (index.csv)",
 }
 """The name of each kind in messages."""
 _ALL = frozenset(get_args(Kind))
 _FEATURES: frozenset[Kind] = frozenset({"features", "baseline", "table"})
-_CLIPS: frozenset[Kind] = frozenset({"clips", "clip_features"})
+_ALONE: frozenset[Kind] = frozenset({"clips_alone", "clip_features_alone"})
+_CLIPS: frozenset[Kind] = _ALONE | {"clips", "clip_features"}
 
 TAKES: Final[Mapping[str, frozenset[Kind]]] = {
     "data": _ALL,
     "out": _ALL,
     "force": _ALL,
-    "epochs": _FEATURES | _CLIPS,
-    "batch": _FEATURES | _CLIPS,
+    "epochs": _FEATURES | _ALONE,
+    "batch": _FEATURES | _ALONE,
+    "seed": _FEATURES | _ALONE,
+    "seeds": _FEATURES | _ALONE,
+    "settings": _FEATURES | _ALONE,
+    "device": _FEATURES | _ALONE,
+    "test_selected": _FEATURES | _ALONE,
+    "tensorboard": _FEATURES | _ALONE,
+    "resume": _FEATURES | _ALONE,
     "as_json": _FEATURES | _CLIPS,
-    "seed": _FEATURES | _CLIPS,
-    "seeds": _FEATURES | _CLIPS,
-    "settings": _FEATURES | _CLIPS,
-    "device": _FEATURES | _CLIPS,
-    "test_selected": _FEATURES | _CLIPS,
-    "tensorboard": _FEATURES | _CLIPS,
-    "resume": _FEATURES | _CLIPS,
     "supervision": _FEATURES,
     "compatible": _FEATURES,
-    "loss": (_FEATURES | _CLIPS) - {"table"},
+    "loss": (_FEATURES | _ALONE) - {"table"},
     "network": frozenset({"features", "baseline"}),
     "table": frozenset({"features", "table"}),
     "encoders": _CLIPS | {"features"},
-    "weights": frozenset({"clips"}),
-    "features": frozenset({"clips"}),
+    "weights": frozenset({"clips", "clips_alone"}),
+    "features": frozenset({"clips", "clips_alone"}),
+    "localizer_only": _CLIPS,
 }
 """The kinds that take each option, by the name of its parameter."""
 

@@ -17,7 +17,7 @@ import typer
 
 from streamav.cli.progress import progress
 from streamav.config import EngineChoice
-from streamav.errors import MissingExtraError, ModelError, SettingsError
+from streamav.errors import DataError, MissingExtraError, ModelError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -71,10 +71,11 @@ def tune(
     streams: Annotated[int, typer.Option(min=1, max=1000, help="With --data: number of streams.")] = 10,
     minutes: Annotated[float, typer.Option(min=0.5, help="With --data: length of each stream in minutes.")] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="With --data: seed of the streams.")] = 0,
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="With --quiet: folder with the encoders that the model does not contain.")
-    ] = None,
+    weights: Annotated[Path | None, typer.Option("--weights", help="Folder with the encoders that the model does not contain.")] = None,
     engine: Annotated[EngineChoice, typer.Option(help="With --quiet: engine that runs the networks.")] = "auto",
+    localizer_only: Annotated[
+        bool, typer.Option("--localizer-only", help="With --data: tune for the localizer alone, without the evidence.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Find the detection settings of every class for a budget of false alarms per hour.
@@ -101,7 +102,7 @@ def tune(
     ids = _class_ids(bundle.card, only)
     if data is not None:
         asked = Asked(_STREAMS_BUDGET if alarms is None else alarms, _STREAMS_LATENCY if latency is None else latency, ids, least)
-        found = _from_streams(bundle, data, asked, (streams, minutes, seed))
+        found = _from_streams(bundle, data, asked, (streams, minutes, seed), weights, localizer_only=localizer_only)
     else:
         own = bundle.card.detection.latency_segments
         asked = Asked(_QUIET_BUDGET if alarms is None else alarms, own if latency is None else latency, ids, least)
@@ -145,16 +146,21 @@ def _class_ids(card: ModelCard, names: Sequence[str] | None) -> tuple[int, ...] 
     return tuple(sorted({card.slugs.index(name) for name in names})) if names else None
 
 
-def _from_streams(bundle: Bundle, data: Path, asked: Asked, size: tuple[int, float, int]) -> Outcome:
+def _from_streams(
+    bundle: Bundle, data: Path, asked: Asked, size: tuple[int, float, int], weights: Path | None, *, localizer_only: bool
+) -> Outcome:
     """Run the model over streams made of the validation split, and tune on them."""
     from streamav.evaluation.tuning.classes import final_segments
     from streamav.training.data.folder import AveOptions, open_ave
-    from streamav.training.streams.evaluate import localizer_of, streams_of
+    from streamav.training.streams.evaluate import judged_model, streams_of
     from streamav.training.streams.run import run_streams
     from streamav.training.streams.tuning import tuned_on_streams
 
     folder = open_ave(data, AveOptions(check=False))
-    network = localizer_of(bundle, folder)
+    network = judged_model(bundle, folder, weights, localizer_only=localizer_only)
+    if tuple(entry.slug for entry in folder.classes) != bundle.card.slugs:
+        msg = f"the classes of the folder must be those of {bundle.card.name}, in the same order, to tune all of them; name another model"
+        raise DataError(msg)
     manifest = streams_of(folder, "val", size, None)
     with progress("streams") as show:
         scored = _counted(run_streams(network, folder.val, manifest, "argmax29"), len(manifest.streams), show)

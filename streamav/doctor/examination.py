@@ -28,8 +28,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     sources = settings.each_source()
     yield from clock(datetime.now(UTC))
     yield from codecs()
-    yield from cameras(next((one.camera for one in sources if one.camera is not None), None))
-    yield from microphones(next((one.mic for one in sources if one.mic is not None), None))
+    yield from cameras(next((one.camera_device for one in sources if one.camera_device is not None), None))
+    yield from microphones(next((one.mic_device for one in sources if one.mic_device is not None), None))
     folders = {"state_dir": settings.state_dir or default_state_dir()} if settings.mqtt is not None else {}
     if settings.clips.dir is not None:
         folders["clips.dir"] = settings.clips.dir

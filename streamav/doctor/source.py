@@ -17,7 +17,7 @@ from streamav.errors import CaptureError, StreamavError
 from streamav.pipeline.health import Health
 from streamav.redaction import show_address
 from streamav.segmenter import Segmenter, SegmenterOptions
-from streamav.types import AudioBlock, SourceState, VideoFrame
+from streamav.types import AudioBlock, SourceContent, SourceState, StateChange, VideoFrame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +47,7 @@ class _Arrivals:
     """Seconds from the opening to the first picture."""
     sound_s: float | None = None
     segments: list[Segment] = field(default_factory=list)
+    content: SourceContent = field(default_factory=SourceContent)
     error: Exception | None = None
 
 
@@ -133,17 +134,23 @@ def _take(arrivals: _Arrivals, items: queue.SimpleQueue[object], segmenter: Segm
         arrivals.sound_s = passed_s
     if isinstance(item, (AudioBlock, VideoFrame)):
         arrivals.segments += segmenter.push(item)
+    elif isinstance(item, SourceContent):
+        arrivals.content = item
+        segmenter.expect(item)
     elif isinstance(item, Exception):
         arrivals.error = item
     elif item is None:
         arrivals.segments += segmenter.close()
-    return isinstance(item, (AudioBlock, VideoFrame)) or item is SourceState.ONLINE
+    return isinstance(item, (AudioBlock, VideoFrame, SourceContent)) or (isinstance(item, StateChange) and item.state is SourceState.ONLINE)
 
 
 def _judge(name: str, one: OneOfSources, arrivals: _Arrivals) -> Iterator[Finding]:
     """Say what arrived, when, and what it is like."""
     for what, first_s in (("picture", arrivals.picture_s), ("sound", arrivals.sound_s)):
-        if first_s is not None:
+        if arrivals.content.lacks == what:
+            remedy = f"switch the {what} of the camera on, or take it from elsewhere (--mic, --sound-source), if such events are wanted"
+            yield warning(f"{name}: {what}", "it has none, so no event that is heard and seen can come of it", remedy)
+        elif first_s is not None:
             yield ok(f"{name}: {what}", f"the first {what} after {first_s:.1f} s")
         elif arrivals.error is None:
             remedy = "switch the camera's microphone on" if what == "sound" else "check the camera's stream settings"
@@ -153,9 +160,11 @@ def _judge(name: str, one: OneOfSources, arrivals: _Arrivals) -> Iterator[Findin
         code = arrivals.error.exit_code if isinstance(arrivals.error, StreamavError) else 1
         yield error(name, str(arrivals.error), remedy, code)
         return
-    if arrivals.picture_s is None or arrivals.sound_s is None:
+    content = arrivals.content
+    if (content.picture and arrivals.picture_s is None) or (content.sound and arrivals.sound_s is None):
         return
     health = Health()
+    health.expect(content)
     complaint = None
     for segment in arrivals.segments:
         complaint = health.push(segment.quality, 0)
@@ -166,7 +175,8 @@ def _judge(name: str, one: OneOfSources, arrivals: _Arrivals) -> Iterator[Findin
     elif one.scene:
         yield ok(f"{name}: quality", "the embedded scene")
     else:
-        yield ok(f"{name}: quality", f"{len(arrivals.segments)} s seen and heard, sound level {level}")
+        words = {"": "seen and heard", "sound": "seen", "picture": "heard"}[content.lacks]
+        yield ok(f"{name}: quality", f"{len(arrivals.segments)} s {words}" + (f", sound level {level}" if content.sound else ""))
 
 
 def _level_dbfs(segments: list[Segment]) -> str:

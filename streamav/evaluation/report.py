@@ -51,7 +51,9 @@ _AGES = {
 }
 _COARSE = {"false_alarms_per_hour", "background_false_alarms_per_hour", "false_alarms_per_hour_at_90", "onset_latency_median"}
 _COARSE |= {"onset_latency_p95"}
-_HEADS = ("per_segment", "two_stage")
+_HEADS = ("whole_model", "per_segment", "two_stage")
+_FIRST = ("whole_model", "per_segment")
+"""What a report leads with: a whole model has no heads."""
 
 
 def report_lines(figures: Mapping[str, Any]) -> list[str]:
@@ -89,7 +91,7 @@ def _lead(figures: Mapping[str, Any]) -> list[str]:
         stream = figures["stream"]
         seeds = len(stream["manifests"])
         for latency in ("1", "2", "10"):
-            row = next((one for one in stream["tables"].get(latency, ()) if one["system"] == "per_segment"), None)
+            row = next((one for one in stream["tables"].get(latency, ()) if one["system"] in _FIRST), None)
             if row is not None:
                 over = row["over_seeds"]
                 lines.append(
@@ -105,7 +107,7 @@ def _streams(stream: Figures) -> list[str]:
     """Return the lines on streams: what was scored and how, then every table."""
     seeds = ", ".join(str(one["seed"]) for one in stream["manifests"])
     heads = {name: stream[name] for name in _HEADS if name in stream}
-    first = heads["per_segment"]
+    first = next(iter(heads.values()))
     lines = ["## Streams", ""]
     lines += [f"{first['streams']} streams, {first['seconds'] / 3600:.2f} scored hours, {first['events']} events; manifest seeds {seeds}."]
     lines += [f"Windows combined by {stream['aggregation']}. Always saying background is right in {first['always_background']:.1%}.", ""]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from streamav.pipeline.inbox import Finished, Inbox
 from streamav.pipeline.world_time import WorldTime
 from streamav.segmenter import Segmenter
-from streamav.types import SourceState, VideoFrame
+from streamav.types import SourceContent, SourceState, StateChange, VideoFrame
 
 if TYPE_CHECKING:
     from streamav.clock import Clock
@@ -107,7 +107,7 @@ class Feed:
         for item in self._setup.source.items():
             if self._stopped:
                 return
-            if isinstance(item, SourceState):
+            if isinstance(item, StateChange | SourceContent):
                 if not self._note(item):
                     return
                 continue
@@ -118,14 +118,33 @@ class Feed:
                 return
         self._put(self._segmenter.close())
 
-    def _note(self, state: SourceState) -> bool:
-        """Pass a change of state on behind the segments before it; return False when no more segments are needed."""
-        if state is SourceState.LOST:
+    def _note(self, note: StateChange | SourceContent) -> bool:
+        """Pass a note on behind the segments before it; return False when no more segments are needed."""
+        if isinstance(note, SourceContent):
+            self._segmenter.expect(note)
+            self._warn(note)
+        elif note.state is SourceState.LOST:
             self.world.lost()
             if not self._put(self._segmenter.reset()):
                 return False
-        self.inbox.tell(state, self._clock.monotonic_ns())
+        self.inbox.tell(note, self._clock.monotonic_ns())
         return True
+
+    def _warn(self, content: SourceContent) -> None:
+        """Say what cannot be found in a source that lacks sound or picture."""
+        if not content.lacks:
+            _log.info("the source has sound and picture now source=%s", self._setup.id)
+            return
+        heard = [one.label for one in self._setup.labels if "picture" not in one.modalities] if content.sound else []
+        found = f"only these labels, which are heard alone: {', '.join(heard)}" if heard else "no event"
+        remedy = "" if heard or not content.sound else "; for sounds alone choose or define labels of kind sound (docs/labels.md)"
+        _log.warning(
+            "the source has no %s, so no event that is heard and seen can come of it; it gives %s%s source=%s",
+            content.lacks,
+            found,
+            remedy,
+            self._setup.id,
+        )
 
     def _put(self, segments: list[Segment]) -> bool:
         """Hand segments over; return False when no more are needed: after stop(), or once the limit is reached.

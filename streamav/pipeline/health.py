@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from streamav.types import SAMPLES_PER_SEGMENT
+from streamav.types import SourceContent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -103,6 +103,11 @@ class Health:
         """Start without any segment."""
         self._last: deque[Quality] = deque(maxlen=_SEGMENTS)
         self._silent = self._unseen = 0
+        self._content = SourceContent()
+
+    def expect(self, content: SourceContent) -> None:
+        """Take what the source consists of; what it never had is not missed."""
+        self._content = content
 
     def push(self, quality: Quality, dropped: int) -> str | None:
         """Take the quality of the next segment; return why the source is unwell and what to do, or None when it is well.
@@ -112,8 +117,8 @@ class Health:
             dropped: segments that were dropped before it.
         """
         self._last.append(quality)
-        self._silent = self._silent + 1 if quality.missing_samples >= SAMPLES_PER_SEGMENT else 0
-        self._unseen = self._unseen + 1 if quality.picture_missing else 0
+        self._silent = self._silent + 1 if self._content.sound and quality.sound_missing else 0
+        self._unseen = self._unseen + 1 if self._content.picture and quality.picture_missing else 0
         if dropped:
             return "segments are skipped, the machine is behind: use fewer sources or a faster engine"
         if lacking := self._lacking():

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streamav.types import Segment, SourceState
+from streamav.types import Segment, SourceContent, StateChange
 
 if TYPE_CHECKING:
     from threading import Condition
@@ -26,11 +26,15 @@ class Finished:
     """The error that ended it; None at the end of a file, or after close()."""
 
 
+Note = StateChange | SourceContent | Finished
+"""What may stand between the segments of a source."""
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """One item taken from an inbox."""
 
-    item: Segment | SourceState | Finished
+    item: Segment | Note
     given_ns: int
     """Monotonic time at which it was put in, ns."""
     backlog: int
@@ -51,7 +55,7 @@ class Inbox:
         self._ready = ready
         self._bound = bound
         self._waits = waits
-        self._things: deque[tuple[Segment | SourceState | Finished, int]] = deque()
+        self._things: deque[tuple[Segment | Note, int]] = deque()
         self._segments = 0
         self._closed = False
         self.dropped = 0
@@ -71,7 +75,7 @@ class Inbox:
             self._ready.notify_all()
             return True
 
-    def tell(self, note: SourceState | Finished, now_ns: int) -> None:
+    def tell(self, note: Note, now_ns: int) -> None:
         """Add a note behind all segments. Notes do not count against the bound."""
         with self._ready:
             self._things.append((note, now_ns))

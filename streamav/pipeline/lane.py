@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streamav.control import SourcePlan
     from streamav.pipeline.feed import SourceSetup
     from streamav.pipeline.inbox import Given
-    from streamav.pipeline.turns import TurnItem, TurnTimes
+    from streamav.pipeline.turns import TurnTimes
     from streamav.protocols import Observer, Sink
     from streamav.types import Event, SegmentScores
 
@@ -35,9 +35,6 @@ __all__ = ["Lane", "failure_of", "make_lane"]
 _log = logging.getLogger(__name__)
 _AFTER_EVENTS = frozenset({SourceState.LOST, SourceState.WARMING_UP, SourceState.DISABLED})
 """States that follow the ends of the events before them."""
-
-_notes: dict[SourceState, TurnItem] = {SourceState.LOST: "lost", SourceState.ONLINE: "online"}
-"""What a source may say between its items."""
 
 
 @dataclass(slots=True)
@@ -90,7 +87,7 @@ class Lane:
         item = given.item
         return TurnRecord(
             source=self.setup.id,
-            item="segment" if isinstance(item, Segment) else "finished" if isinstance(item, Finished) else _notes[item],
+            item="segment" if isinstance(item, Segment) else "finished" if isinstance(item, Finished) else "note",
             index=item.index if isinstance(item, Segment) else None,
             frames=self.frames,
             **self.times.reading._asdict(),

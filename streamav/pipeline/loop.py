@@ -145,7 +145,7 @@ class Pipeline:
 
     async def _drive(self, worker: ThreadPoolExecutor) -> None:
         for lane in self._lanes:
-            self._sink.source_state(lane.setup.id, SourceState.WARMING_UP, "started")
+            self._sink.source_state(lane.setup.id, SourceState.STARTING, "the source is being opened")
             if self.controls is not None and not (plan := self.controls.plan(lane.setup.id)).enabled:
                 lane.change(plan)
                 lane.hand_over(self._sink)

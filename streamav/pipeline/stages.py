@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from streamav.aggregation import Aggregation
 from streamav.pipeline.health import Health
 from streamav.tracker import Tracker
-from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, EndReason, Quality, SourceState
+from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, EndReason, Quality, SourceContent, SourceState
 from streamav.window import LEAST_SEGMENTS, WindowRing
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ _WELL_SEGMENTS = 10
 """This many good segments in a row make a source online again."""
 _SHORT_LOSS_SEGMENTS = 3
 """After a loss of at most this length the window goes on, because seven of its ten segments are still true."""
+_ARRIVES = {
+    "": "sound and picture arrive",
+    "sound": "pictures arrive; the source has no sound, so no event that is heard and seen can come of it",
+    "picture": "sound arrives; the source has no picture, so no event that is heard and seen can come of it",
+}
+"""Reason of the state online, by what the source lacks."""
 _ABSENT = Quality(missing_samples=SAMPLES_PER_SEGMENT, picture_missing=True)
 
 
@@ -65,11 +71,12 @@ class SourceStages:
         self._lost = False
         self._health = Health()
         self._well = 0
+        self._content = SourceContent()
         self._reason = ""
         self._missing: str | None = None  # why the source is lost, noted while it is switched off
         self.enabled = True
         """False while the source is switched off; then push() must not be called."""
-        self.state = SourceState.WARMING_UP
+        self.state = SourceState.STARTING
         """State that was announced last."""
         self.changes: list[tuple[SourceState, str]] = []
         """Changes of the state with their reasons; the publisher removes them."""
@@ -97,6 +104,11 @@ class SourceStages:
         window = self._ring.push(features)
         self._judge(features.quality, dropped)
         return window, events
+
+    def expect(self, content: SourceContent) -> None:
+        """Take what the source consists of: it is not unwell because of what it lacks."""
+        self._content = content
+        self._health.expect(content)
 
     def last_window(self) -> Window | None:
         """Return the one window of a source that ended before any window, else None."""
@@ -149,14 +161,14 @@ class SourceStages:
         return events
 
     def announce(self, state: SourceState, reason: str) -> None:
-        """Change the state of the source, unless it already has this state; another reason to be degraded is announced, too.
+        """Change the state of the source, unless it already has this state; another reason for trouble is announced, too.
 
         A source that is switched off stays `disabled`; whether it is lost is noted, and announced when it is switched on.
         """
         if not self.enabled:
             self._missing = reason if state is SourceState.LOST else None
             return
-        if state is not self.state or (state is SourceState.DEGRADED and reason != self._reason):
+        if state is not self.state or (state in {SourceState.DEGRADED, SourceState.LOST} and reason != self._reason):
             self.state, self._reason = state, reason
             self.changes.append((state, reason))
 
@@ -189,5 +201,9 @@ class SourceStages:
             self.announce(SourceState.WARMING_UP, "events are provisional until ten segments have arrived")
         elif complaint:
             self.announce(SourceState.DEGRADED, complaint)
-        elif not quality.one_sided and (self.state is not SourceState.DEGRADED or self._well >= _WELL_SEGMENTS):
-            self.announce(SourceState.ONLINE, "sound and picture arrive")
+        elif self._whole(quality) and (self.state is not SourceState.DEGRADED or self._well >= _WELL_SEGMENTS):
+            self.announce(SourceState.ONLINE, _ARRIVES[self._content.lacks])
+
+    def _whole(self, quality: Quality) -> bool:
+        """Return whether all arrived that the source consists of."""
+        return not (self._content.sound and quality.sound_missing) and not (self._content.picture and quality.picture_missing)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveTimes", "Replay", "ReplayedTimes", "SourceReplay", "TurnBook", "TurnRecord", "TurnTimes", "Turns"]
 
-TurnItem = Literal["segment", "lost", "online", "finished"]
+TurnItem = Literal["segment", "note", "finished"]
+"""A note is what a source says between its segments: that it was lost, is back, or lacks sound or picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from streamav.pipeline.budget import Demand, FrameBudget
 from streamav.pipeline.gather import DueTimes
 from streamav.pipeline.inbox import Finished
 from streamav.pipeline.measure import NS
-from streamav.types import EndReason, Segment, SourceState
+from streamav.types import EndReason, Segment, SourceContent, SourceState, StateChange
 
 if TYPE_CHECKING:
     import threading
@@ -207,10 +207,12 @@ class Worker:
 
     def _note(self, lane: Lane, given: Given) -> Window | None:
         """Handle an item that is not a segment; return the one window of a source that ended before any, else None."""
-        if given.item is SourceState.LOST:
+        if isinstance(given.item, SourceContent):
+            lane.stages.expect(given.item)
+        elif isinstance(given.item, StateChange) and given.item.state is SourceState.LOST:
             lane.events += lane.stages.lose()
-            lane.stages.announce(SourceState.LOST, "no more data, trying again")
-        elif given.item is SourceState.ONLINE and lane.stages.state is SourceState.LOST:
+            lane.stages.announce(SourceState.LOST, f"{given.item.reason or 'no more data'}; trying again")
+        elif isinstance(given.item, StateChange) and lane.stages.state is SourceState.LOST:
             lane.stages.announce(SourceState.WARMING_UP, "the source is back")
         elif isinstance(given.item, Finished) and given.item.error is None:
             return lane.stages.last_window()

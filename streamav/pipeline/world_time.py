@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamav.pipeline.drift import ArrivalOffset
+from streamav.arrivals import ArrivalOffset
 from streamav.pipeline.wall import WallOffset, read_wall_offset_ns
 
 if TYPE_CHECKING:

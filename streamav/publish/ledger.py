@@ -101,7 +101,6 @@ class Ledger:
         self._renamed: dict[str, str] = {}
         self._media: dict[str, _Media] = {}
         self._ended: dict[str, EventMessage] = {}
-        self._images: dict[str, Retained] = {}
 
     def avoid(self, used: Iterable[str], word: str) -> None:
         """Set ids that no event may use, because an earlier run has ended them with `restart`.
@@ -112,7 +111,7 @@ class Ledger:
 
     def topics(self) -> frozenset[str]:
         """Return every topic at which the broker may hold a retained value of this run."""
-        last = {self._topics.last_event(source) for source in self._states}
+        last = {topic for source in self._states for topic in (self._topics.last_event(source), self._topics.snapshot(source))}
         values = [*self.announced(), *self.retained()]
         return frozenset({self._topics.status, self._topics.info, *(value.topic for value in values), *last})
 
@@ -146,7 +145,7 @@ class Ledger:
         for source, state in self._states.items():
             values += self._state_values(source, state)
         values += [value for settings in self._settings.values() for value in settings]
-        return [*values, *self._last.values(), *self._images.values()]
+        return values + list(self._last.values())
 
     def settings(self, source: str) -> list[Retained]:
         """Return the values of the settings of a source."""
@@ -176,8 +175,8 @@ class Ledger:
 
     def source_state(self, source: str, state: SourceState) -> list[Retained]:
         """Store a change of a source's state and return the retained values it changes."""
-        self._states[source] = state
-        return self._state_values(source, state)
+        self._states[source] = SourceState(state.published)
+        return self._state_values(source, self._states[source])
 
     def event(self, event: Event, latency_s: float, now_s: float) -> tuple[list[Parcel], list[Retained]]:
         """Take one message of the tracker; return the parcels to queue and the retained values that change.
@@ -229,11 +228,6 @@ class Ledger:
         last = self._last.get(message.source)
         is_last = last is not None and last.payload == ended.to_bytes()
         return [self._parcel(message)], [self._remember_last(message)] if is_last else []
-
-    def image(self, source: str, jpeg: bytes) -> Retained:
-        """Take the picture of the newest event of a source; return the retained value."""
-        value = self._images[source] = Retained(self._topics.snapshot(source), jpeg)
-        return value
 
     def _described(self, event: Event, model: ModelEntry, latency_s: float, sequence: int) -> EventMessage:
         """Return the message that describes an event, with its clip and snapshot where they can be fetched already."""

@@ -120,6 +120,7 @@ class MqttSink:
                 self._changed(self._controls.plan(source))
         self._stats = Stats(identity.sources, monotonic())
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def counters(self) -> MqttCounters:
@@ -130,6 +131,7 @@ class MqttSink:
 
     async def start(self) -> None:
         """Take over what the last run left, queue the `end` of its open events, and start to connect; return at once."""
+        self._loop = asyncio.get_running_loop()
         owned = self._folder.acquire()
         self._client_id = self._settings.client_id or self._folder.client_id()
         pending, ledger = self._pending, self._ledger
@@ -151,18 +153,9 @@ class MqttSink:
         self._pending.put(*self._ledger.event(event, latency_s, self._monotonic()))
         self._pending.follow_info()
 
-    def media(
-        self, event_id: str, source: str, *, clip_url: str | None = None, snapshot_url: str | None = None, jpeg: bytes | None = None
-    ) -> None:
-        """Take where the clip or the snapshot of an event can be fetched; publish the picture where mqtt.snapshot asks for it."""
-        if clip_url is not None or snapshot_url is not None:
-            self._pending.put(*self._ledger.media(event_id, clip_url=clip_url, snapshot_url=snapshot_url))
-        if jpeg is None or self._settings.snapshot == "off":
-            return
-        if self._settings.snapshot == "retain":
-            self._pending.put([], [self._ledger.image(source, jpeg)])
-        else:
-            self._pending.put_fleeting(self._topics.snapshot(source), jpeg)
+    def media(self, event_id: str, *, clip_url: str | None = None, snapshot_url: str | None = None) -> None:
+        """Take where the clip or the snapshot of an event can be fetched, for its next message."""
+        self._pending.put(*self._ledger.media(event_id, clip_url=clip_url, snapshot_url=snapshot_url))
 
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
         """Publish a change of a source's state; the reason is only logged, because the topic holds one word."""
@@ -187,6 +180,12 @@ class MqttSink:
         if self._stats.due(now_s := self._monotonic()):
             self._pending.put_fleeting(self._topics.stats, self._stats.payload(now_s, self.counters))
         self._pending.put_fleeting(self._topics.telemetry(source), telemetry_payload(telemetry))
+
+    def snapshot(self, source: str, picture: bytes) -> None:
+        """Publish a JPEG picture of an event when mqtt.snapshot asks for it; may be called from any thread."""
+        if self._settings.snapshot != "off" and self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._pending.put_snapshot, self._topics.snapshot(source), picture)
 
     def scores(self, source: str, scores: FinalScores) -> None:
         """Publish the final scores of a segment at QoS 0 when mqtt.scores is true; without a connection they are discarded."""
@@ -249,8 +248,10 @@ class MqttSink:
         began_s: float | None = None
         try:
             async with self._connect(self._client_id) as connection:
-                began_s = self._monotonic()
-                session = Session(connection, self._pending, self._topics, self._settings.timeout_s, self._birth, self._commander)
+                began_s, keep = self._monotonic(), self._settings.snapshot == "retain"
+                session = Session(
+                    connection, self._pending, self._topics, self._settings.timeout_s, self._birth, self._commander, keep_snapshots=keep
+                )
                 await session.run(f"{self._random.getrandbits(64):016x}".encode())
                 return 0.0
         except ConnectionFailedError as exc:

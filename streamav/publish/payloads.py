@@ -6,11 +6,12 @@ Every key is always there. The description of a field is its text in the referen
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from streamav.publish.message import Score, Share, Similarity, Text, TopicLevel, UtcTime
+from streamav.types import PublishedState
 
 __all__ = [
     "AnswerPayload",
@@ -110,7 +111,7 @@ class ScoresPayload(Payload):
 class SourceEntry(Payload):
     """One source in `stats`."""
 
-    status: Literal["warming_up", "online", "degraded", "lost", "disabled"] = Field(description="state of the source")
+    status: PublishedState = Field(description="state of the source")
     events: Count = Field(description="confirmed events that have ended since the start")
     retracted: Count = Field(description="provisional events that were retracted")
     dropped: Count = Field(description="segments lost since the start")

@@ -98,6 +98,8 @@ class Pending:
     """Topics at which the broker may hold a retained value of ours, also of earlier runs, with the notes of these values."""
     fleeting: deque[tuple[str, bytes]] = field(default_factory=lambda: deque(maxlen=MOST_FLEETING))
     """Topics and values of QoS 0, oldest first; discarded without a connection, the oldest also when the connection is slow."""
+    snapshots: dict[str, bytes] = field(default_factory=dict)
+    """Topic -> newest JPEG that was not sent yet; discarded without a connection."""
     answers: deque[Answer] = field(default_factory=lambda: deque(maxlen=MOST_ANSWERS))
     """Answers to commands, oldest first."""
     word: bytes = b""
@@ -182,6 +184,12 @@ class Pending:
             self.fleeting.append((topic, payload))
             self.wake.set()
 
+    def put_snapshot(self, topic: str, picture: bytes) -> None:
+        """Let a picture be sent at QoS 0; it replaces an earlier one that waits. Without a connection it is discarded."""
+        if self.counters.connected:
+            self.snapshots[topic] = picture
+            self.wake.set()
+
     def answer(self, answer: Answer) -> None:
         """Queue an answer to a command."""
         self.answers.append(answer)
@@ -209,6 +217,7 @@ class Pending:
     def _everything(self) -> list[Retained]:
         self.changed.clear()
         self.fleeting.clear()
+        self.snapshots.clear()
         info = self.ledger.info()
         self._told_info = info.payload
         stale = sorted(self.kept.keys() - self.ledger.topics())

@@ -93,6 +93,8 @@ class Session:
         probe_limit_s: float,
         birth: Birth | None = None,
         commander: Commander | None = None,
+        *,
+        keep_snapshots: bool = False,
     ) -> None:
         """Store the connection and what is to be published on it.
 
@@ -103,6 +105,7 @@ class Session:
             probe_limit_s: longest time until the broker delivers our own probe, seconds.
             birth: how Home Assistant says that it has started; None to ignore it.
             commander: takes commands; None for none.
+            keep_snapshots: whether the broker keeps the last picture of each source.
         """
         self._connection = connection
         self._pending = pending
@@ -110,6 +113,7 @@ class Session:
         self._probe_limit_s = probe_limit_s
         self._birth = birth
         self._commander = commander
+        self._keep_snapshots = keep_snapshots
         self._kept = asyncio.Event()
         self._kept_word = b""
         self._probed = asyncio.Event()
@@ -252,6 +256,15 @@ class Session:
             answer = answers.popleft()
             with suppress(RefusedError):
                 await self._connection.publish(answer.topic, answer.payload, qos=1, retain=False, correlation=answer.correlation)
+        while self._pending.snapshots:
+            topic = next(iter(self._pending.snapshots))
+            picture = self._pending.snapshots.pop(topic)
+            try:
+                await self._connection.publish(topic, picture, qos=0, retain=self._keep_snapshots)
+            except RefusedError as exc:
+                self._pending.tell_once(
+                    f"a snapshot was refused topic={topic} bytes={len(picture)}: {exc.reason}", f"snapshot {exc.reason}"
+                )
         while fleeting:
             topic, payload = fleeting.popleft()
             with suppress(RefusedError):

@@ -94,7 +94,7 @@ class Stats:
 def _entry(counts: _Counts) -> SourceEntry:
     told = counts.telemetry
     return SourceEntry(
-        status=counts.state.value,
+        status=counts.state.published,
         events=counts.events,
         retracted=counts.retracted,
         dropped=0 if told is None else told.dropped_segments,

@@ -12,7 +12,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from streamav.publish.consumer import Consumer
+from streamav.publish.consumer import MOST_EVENTS, Consumer
+from streamav.publish.event_filter import EventFilter
 from streamav.publish.message import MessageError, decode
 
 if TYPE_CHECKING:
@@ -71,13 +72,18 @@ class Subscriber:
     count: int | None = None
     """Number of messages to show before the end; None for no end."""
     consumer: Consumer[dict[str, Any]] = field(default_factory=lambda: Consumer(_outline))
+    wanted: EventFilter = field(default_factory=EventFilter)
+    """Which messages are shown and counted; the others only move the rule of `seq` on."""
     shown: int = 0
+    left_out: int = 0
+    """Messages that `wanted` left out."""
     invalid: int = 0
     """Messages that break the contract."""
     discarded: int = 0
     """Messages that came faster than they could be read, and were lost here."""
     arrival: Latencies = field(default_factory=Latencies)
     """For each message about an open event: from the end of its newest segment to its arrival here, in UTC."""
+    _ids: dict[str, None] = field(default_factory=dict)
     publisher: Latencies = field(default_factory=Latencies)
     """For the same messages: `latency_s` as the message holds it, up to the hand-over of the message to the publisher."""
 
@@ -95,6 +101,9 @@ class Subscriber:
             return str(exc)
         if not self.consumer.take(message):
             return None
+        if not self.wanted.passes(message):
+            self.left_out += 1
+            return None
         latency_s = None
         if message.active:  # an `end` arrives later than its last segment, by the length of the pause that ended the event
             since_s = now_s - (message.start_ts + message.duration_s)
@@ -103,6 +112,9 @@ class Subscriber:
                 self.arrival.add(latency_s)
             self.publisher.add(message.latency_s)
         self.shown += 1
+        self._ids[message.id] = None
+        if len(self._ids) > MOST_EVENTS:
+            del self._ids[next(iter(self._ids))]
         self.show(message, data, latency_s)
         return None
 
@@ -114,9 +126,10 @@ class Subscriber:
             "duplicates": self.consumer.dropped,
             "invalid": self.invalid,
             "discarded": self.discarded,
+            "left_out": self.left_out,
             "arrival_latency_s": self.arrival.summary(),
             "publisher_latency_s": self.publisher.summary(),
-            "events": self.consumer.events,
+            "events": [one for one in self.consumer.events if one["id"] in self._ids],
         }
 
 

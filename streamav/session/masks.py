@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from streamav.privacy import LowPass, mosaic
-from streamav.types import SAMPLE_RATE_HZ, SAMPLES_PER_SEGMENT, AudioBlock, SourceState, VideoFrame
+from streamav.types import SAMPLE_RATE_HZ, SAMPLES_PER_SEGMENT, AudioBlock, SourceContent, StateChange, VideoFrame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ _MOST_WAITING_NS: Final = 2 * _NS
 """Media time that pictures may wait for sound that does not come."""
 _JITTER_NS: Final = 20_000_000
 
-Item = AudioBlock | VideoFrame | SourceState
+Item = AudioBlock | VideoFrame | StateChange | SourceContent
 
 
 class ItemMask:
@@ -72,7 +72,7 @@ class ItemMask:
                 sound_ns = item.end_ns
             elif isinstance(item, VideoFrame):
                 shown_ns = item.start_ns
-            gave_up = isinstance(item, SourceState) or shown_ns - sound_ns > _MOST_WAITING_NS
+            gave_up = isinstance(item, StateChange | SourceContent) or shown_ns - sound_ns > _MOST_WAITING_NS
             yield from _released(held, verdicts, speech, None if gave_up else sound_ns)
         yield from _released(held, verdicts, speech, None)
 

@@ -34,7 +34,7 @@ from streamav.session.folder import (
     write_card,
 )
 from streamav.session.media import MediaWriter
-from streamav.types import AudioBlock, SourceState, VideoFrame
+from streamav.types import AudioBlock, SourceContent, StateChange, VideoFrame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from streamav.pipeline.turns import TurnRecord
     from streamav.protocols import Source
 
-    Mask = Callable[[Iterator[AudioBlock | VideoFrame | SourceState]], Iterator[AudioBlock | VideoFrame | SourceState]]
+    Item = AudioBlock | VideoFrame | StateChange | SourceContent
+    Mask = Callable[[Iterator[Item]], Iterator[Item]]
 
 __all__ = ["Recorder", "Trace"]
 
@@ -221,7 +222,7 @@ class Trace:
         (self._folder / self._name).mkdir(mode=0o700)
         self._recorder = recorder
 
-    def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
+    def items(self) -> Iterator[Item]:
         """Yield the items of the source, each after it was recorded."""
         items = self._source.items()
         recorder = self._recorder
@@ -263,7 +264,7 @@ class _ItemWriter:
         self._items = open_new(items_file(folder, name))
         self._zero_ns = time.monotonic_ns()
 
-    def write(self, item: AudioBlock | VideoFrame | SourceState) -> None:
+    def write(self, item: Item) -> None:
         """Write one item: its media first, so that a line always has its media."""
         from av.error import FFmpegError
 
@@ -276,13 +277,15 @@ class _ItemWriter:
         except (OSError, FFmpegError) as exc:
             self._recorder.fail(f"{self._folder} cannot be written: {exc.strerror or exc}")
 
-    def _stored(self, media: MediaWriter, item: AudioBlock | VideoFrame | SourceState) -> tuple[int, dict[str, object]]:
+    def _stored(self, media: MediaWriter, item: Item) -> tuple[int, dict[str, object]]:
         if isinstance(item, AudioBlock):
             line: dict[str, object] = {"sound": item.start_ns, "crc": zlib.crc32(item.samples.astype("<f4").tobytes())}
             return media.sound(item.samples, item.start_ns), line | ({"lone": True} if item.lone_channel else {})
         if isinstance(item, VideoFrame):
             return media.picture(item.pixels, item.start_ns), {"picture": item.start_ns, "crc": zlib.crc32(item.pixels.tobytes())}
-        return 0, {"state": item.value}
+        if isinstance(item, SourceContent):
+            return 0, {"content": [item.sound, item.picture]}
+        return 0, {"state": item.state.value, "reason": redact(item.reason)}
 
     def close(self, failure: str | None) -> None:
         """Write how the source ended and close the files."""

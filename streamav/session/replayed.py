@@ -13,7 +13,7 @@ from streamav.clock import SystemClock
 from streamav.errors import CaptureError, DataError
 from streamav.session.folder import ends_whole, items_file, lines_of, media_file
 from streamav.session.media import MediaReader
-from streamav.types import AudioBlock, SourceState, VideoFrame
+from streamav.types import AudioBlock, SourceContent, SourceState, StateChange, VideoFrame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from streamav.clock import Clock
     from streamav.session.folder import SourceCard
+
+    Item = AudioBlock | VideoFrame | StateChange | SourceContent
 
 __all__ = ["ReplayedSource"]
 
@@ -68,7 +70,7 @@ class ReplayedSource:
         """As the recorded source, so that events have the same ids."""
         return self._card.session
 
-    def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
+    def items(self) -> Iterator[Item]:
         """Yield what was recorded.
 
         Raises:
@@ -106,10 +108,12 @@ class ReplayedSource:
         """Make items() end before its next item."""
         self._closed.set()
 
-    def _item(self, line: dict[str, Any], reader: MediaReader) -> AudioBlock | VideoFrame | SourceState | None:
+    def _item(self, line: dict[str, Any], reader: MediaReader) -> Item | None:
         """Return the item of a line; None where the media hold another one, or none."""
         if "state" in line:
-            return _STATES[line["state"]]
+            return StateChange(_STATES[line["state"]], line.get("reason", ""))
+        if "content" in line:
+            return SourceContent(sound=line["content"][0], picture=line["content"][1])
         found = reader.sound() if "sound" in line else reader.picture()
         if found is None or zlib.crc32(found.tobytes()) != line["crc"]:
             return None

@@ -5,12 +5,14 @@ It encodes each message once, whatever the number of viewers. It uses no thread 
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from streamav.types import SEGMENT_NS
 from streamav.view.messages import event_message, state_message, telemetry_message, text, turn_message
+from streamav.view.moments import Moments
 from streamav.view.pictures import PictureEncoder, mel_text
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class Board:
         self._turns = kept_turns(len(offsets))
         self._sources = {source: _Kept(deque(maxlen=self._turns)) for source in offsets}
         self._events: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self.moments = Moments(list(offsets))
 
     def turn(self, source: str, observation: Observation) -> str:
         """Take one turn of a source; return its message."""
@@ -67,7 +70,9 @@ class Board:
         pictures: list[str] = []
         mel = None
         if segment is not None:
-            pictures = kept.encoder.texts(segment)
+            encoded = kept.encoder.pictures(segment)
+            self.moments.add(source, segment, encoded)
+            pictures = [b64encode(one).decode("ascii") for one in encoded]
             mel = mel_text(segment.audio, self._offsets[source])
             kept.pictures[segment.index] = pictures[len(pictures) // 2]
             while len(kept.pictures) > self._turns:
@@ -79,6 +84,8 @@ class Board:
     def event(self, event: Event, latency_s: float) -> str:
         """Take one message about an event; return it with a picture of the event's best segment."""
         older = self._events.pop(event.id, None)
+        if event.confirmed:
+            self.moments.event(event)
         thumbnail = self._thumbnail(event)
         if thumbnail is None and older is not None:
             thumbnail = older["thumbnail"]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamav import __version__
 from streamav.view.board import Board, kept_turns
@@ -21,12 +21,13 @@ from streamav.web import Tokens, WebServer, need_packages
 from streamav.web.server import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from streamav.config import ViewSettings
     from streamav.publish.message import ModelEntry
     from streamav.thresholds import Thresholds
     from streamav.types import Event, FinalScores, Observation, SourceState, Telemetry
+    from streamav.view.moments import Moments
 
 __all__ = ["LivePage", "ShownLabel", "Subject"]
 
@@ -63,13 +64,25 @@ class Subject:
 class LivePage:
     """Fills the roles Observer and Sink."""
 
-    def __init__(self, settings: ViewSettings, model: Callable[[], ModelEntry], subjects: Sequence[Subject]) -> None:
+    def __init__(
+        self,
+        settings: ViewSettings,
+        model: Callable[[], ModelEntry],
+        subjects: Sequence[Subject],
+        *,
+        further: Callable[[Moments, Tokens], Sequence[Any]] | None = None,
+        offers: Mapping[str, bool] | None = None,
+        broker: Callable[[], dict[str, Any] | None] = lambda: None,
+    ) -> None:
         """Read the token and take the port, so that a mistake shows before the run begins.
 
         Args:
             settings: where to listen, and who may look.
             model: returns which model and backend compute at the moment.
             subjects: one for each source.
+            further: returns further routes of the page, for what a viewer may ask and say; None for none.
+            offers: what these routes offer, for the hello: "changes", "journal".
+            broker: returns the state of the broker with what to do, or None without a broker.
 
         Raises:
             SettingsError: when packages are missing, the token is too short or cannot be read, or the port is in use.
@@ -93,7 +106,12 @@ class LivePage:
             cert=settings.cert,
             key=settings.key,
         )
-        app = make_app(Tokens(settings.secret()), self._viewers, self._first)
+        self._broker = broker
+        self._offers = {"review": further is not None, **(offers or {})}
+        self._told_broker: dict[str, Any] | None = None
+        tokens = Tokens(settings.secret())
+        routes = () if further is None else further(self._board.moments, tokens)
+        app = make_app(tokens, self._viewers, self._first, routes)
         self._server = WebServer(app, place, on_start=self._work)
 
     @property
@@ -132,6 +150,10 @@ class LivePage:
     def scores(self, source: str, scores: FinalScores) -> None:
         """Ignore them: an observation holds the same scores, and the provisional ones."""
 
+    def changed(self, source: str, thresholds: Mapping[str, Thresholds]) -> None:
+        """Show other thresholds of a source from now on; a label that is not among them makes no event."""
+        self._give(partial(self._changed, source, dict(thresholds)))
+
     async def close(self) -> None:
         """Tell the viewers that the run has ended, and stop serving."""
         await self._server.close(self._end)
@@ -161,6 +183,17 @@ class LivePage:
                 return
             self._viewers.send(make())
             self._tell_backend()
+            self._tell_broker()
+
+    def _changed(self, source: str, thresholds: dict[str, Thresholds]) -> str:
+        shown = {label: asdict(one) for label, one in thresholds.items()}
+        self._subjects = tuple(
+            replace(one, labels=tuple(replace(label, thresholds=thresholds.get(label.label)) for label in one.labels))
+            if one.id == source
+            else one
+            for one in self._subjects
+        )
+        return text({"type": "thresholds", "source": source, "labels": shown})
 
     def _tell_backend(self) -> None:
         """Tell the viewers when another engine has taken over."""
@@ -169,13 +202,21 @@ class LivePage:
             self._backend = backend
             self._viewers.send(text({"type": "engine", "name": backend}))
 
+    def _tell_broker(self) -> None:
+        """Tell the viewers when the state of the broker has changed."""
+        state = self._broker()
+        if state is not None and state != self._told_broker:
+            self._told_broker = state
+            self._viewers.send(text({"type": "broker", **state}))
+
     def _end(self) -> None:
         self._work()
         self._viewers.send(text({"type": "end"}))
         self._viewers.send(None)
 
     def _first(self) -> Sequence[str]:
-        return [self._hello(), *self._board.newest()]
+        broker = [] if self._told_broker is None else [text({"type": "broker", **self._told_broker})]
+        return [self._hello(), *broker, *self._board.newest()]
 
     def _hello(self) -> str:
         model = self._model()
@@ -188,5 +229,6 @@ class LivePage:
                 "engine": model.backend,
                 "kept": kept_turns(len(self._subjects)),
                 "sources": [asdict(one) for one in self._subjects],
+                **self._offers,
             }
         )

@@ -38,9 +38,9 @@ class PictureEncoder:
         self._codec: av.VideoCodecContext | None = None
         self._count = 0
 
-    def texts(self, segment: Segment) -> list[str]:
-        """Return at most `MOST_PICTURES` pictures of a segment, oldest first, as JPEG in base64."""
-        return [b64encode(self.jpeg(pixels)).decode("ascii") for pixels in segment.looked_at(MOST_PICTURES).frames]
+    def pictures(self, segment: Segment) -> list[bytes]:
+        """Return at most `MOST_PICTURES` pictures of a segment, oldest first, as JPEG."""
+        return [self.jpeg(pixels) for pixels in segment.looked_at(MOST_PICTURES).frames]
 
     def jpeg(self, pixels: NDArray[np.uint8]) -> bytes:
         """Return one picture, shape (h, w, 3) RGB, as the bytes of a JPEG file."""

@@ -31,13 +31,14 @@ _CLOSE_S = 1.0
 _WRONG = "<!-- wrong -->"
 
 
-def make_app(tokens: Tokens, viewers: Viewers, first: Callable[[], Sequence[str]]) -> Guard:
+def make_app(tokens: Tokens, viewers: Viewers, first: Callable[[], Sequence[str]], further: Sequence[Any] = ()) -> Guard:
     """Build the application.
 
     Args:
         tokens: decides who may look.
         viewers: receives every browser that connects.
         first: returns the messages that a new viewer is sent first.
+        further: further routes.
     """
     from starlette.applications import Starlette
     from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -71,6 +72,7 @@ def make_app(tokens: Tokens, viewers: Viewers, first: Callable[[], Sequence[str]
         Route("/favicon.ico", favicon),
         Mount("/static", StaticFiles(directory=str(folder))),
         WebSocketRoute("/live", look),
+        *further,
     ]
     return Guard(Starlette(routes=routes), tokens, "view")
 

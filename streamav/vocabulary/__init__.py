@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Literal
 
 from streamav.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["Sense", "class_names", "complete_names", "definitions", "find_classes", "group_names", "nearest_names"]
 
@@ -23,6 +23,8 @@ Sense = Literal["hear", "see"]
 _FILES = {"hear": "audioset.txt", "see": "imagenet.txt"}
 _LISTS = {"hear": "AudioSet", "see": "ImageNet"}
 _NEAREST = 3
+_REMEMBERED = 4096
+"""Names whose classes are remembered: a search reads the whole list, and learning labels asks for the same names again and again."""
 
 
 @cache
@@ -85,7 +87,8 @@ def nearest_names(sense: Sense, text: str, further: Sequence[str] = (), count: i
     return list(dict.fromkeys([*inside, *alike]))[:count]
 
 
-def _find(sense: Sense, name: str, further: tuple[str, ...]) -> Iterable[int]:
+@lru_cache(maxsize=_REMEMBERED)
+def _find(sense: Sense, name: str, further: tuple[str, ...]) -> tuple[int, ...]:
     wanted = name.strip().lower()
     if sense == "see" and wanted in group_names():
         return group_names()[wanted]
@@ -97,7 +100,7 @@ def _find(sense: Sense, name: str, further: tuple[str, ...]) -> Iterable[int]:
         [index for index, one in enumerate(known) if wanted and one.lower().startswith(wanted)],
     ):
         if len(fits) == 1:
-            return fits
+            return tuple(fits)
         if fits:
             several = ", ".join(repr(known[index]) for index in fits[:_NEAREST])
             msg = f"{sense}: {name!r} fits {len(fits)} {_LISTS[sense]} classes ({several} ...); write one whole name"

@@ -24,7 +24,7 @@ from streamav.capture.media import MediaSource
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError, MissingModalityError
 from streamav.segmenter import Segmenter, SegmenterOptions
-from streamav.types import AudioBlock, Segment, VideoFrame
+from streamav.types import AudioBlock, Segment, SourceContent, VideoFrame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -375,12 +375,13 @@ def test_the_session_of_a_file_is_its_content(tmp_path: Path) -> None:
     assert names[0] == names[1] != names[2]
 
 
-@pytest.mark.parametrize(("lacking", "word"), [("sound", "no sound"), ("pictures", "no picture")])
-def test_a_file_with_half_of_what_is_needed_is_refused(tmp_path: Path, lacking: str, word: str) -> None:
-    """Without sound, or without pictures, the error names what is missing and what to do."""
-    path = write(tmp_path / "half.mp4", **{lacking: False})  # type: ignore[arg-type]
+@pytest.mark.parametrize(("kept", "word"), [("sound", "no picture"), ("picture", "no sound")])
+def test_a_file_without_what_is_wanted_is_refused(tmp_path: Path, kept: str, word: str) -> None:
+    """Where the only kind that a file has is not wanted, the error names what is missing and what to do."""
+    path = write(tmp_path / "half.mp4", sound=kept == "sound", pictures=kept == "picture")
+    look = Look(picture=LOOK.picture, frames_per_second=F, wanted=SourceContent(sound=kept != "sound", picture=kept != "picture"))
     with pytest.raises(MissingModalityError, match=word):
-        list(MediaSource(str(path), LOOK).items())
+        list(MediaSource(str(path), look).items())
 
 
 def test_an_mp4_cut_off_before_its_index_is_refused(tmp_path: Path) -> None:

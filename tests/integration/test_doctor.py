@@ -57,7 +57,7 @@ def test_a_source_that_sees_nothing_is_a_warning(tmp_path: Path, tiny_bundle: Pa
 
 
 def test_each_step_to_a_source_has_its_own_finding(tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An unknown host, a closed port, a missing file and a file without sound: the step that fails is named, with status 3."""
+    """An unknown host, a closed port and a missing file: the step that fails is named, with status 3. A file without sound is a warning."""
     silent = tmp_path / "silent.mp4"
     with av.open(str(silent), "w") as made:
         video = made.add_stream("mpeg4", rate=10)
@@ -71,13 +71,16 @@ def test_each_step_to_a_source_has_its_own_finding(tmp_path: Path, tiny_bundle: 
         ("rtsp://no-such-host.invalid/live", "source camera: name", "cannot be resolved"),
         (f"rtsp://user:hunter2@127.0.0.1:{port}/live", "source camera: port", "does not answer"),
         (str(tmp_path / "missing.mp4"), "source camera", "no such file"),
-        (str(silent), "source camera", "has no sound"),
     ):
         code, findings = examined(capsys, tiny_bundle, "--source", address)
         assert code == 3
         assert findings[check].verdict is Verdict.ERROR
         assert says in findings[check].found
         assert "hunter2" not in str(findings)
+    code, findings = examined(capsys, tiny_bundle, "--source", str(silent))
+    assert code == 0
+    assert findings["source camera: sound"].verdict is Verdict.WARNING
+    assert "heard and seen" in findings["source camera: sound"].found
 
 
 def test_a_broker_that_is_not_there_is_found(tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

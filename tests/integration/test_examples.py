@@ -26,8 +26,8 @@ from streamav.publish.message import encode
 from streamav.types import EventPhase
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TESTED = {"subscribe.py", "light_on_bark.py", "notify.py", "clip_of_each_event.py", "own_sink.py", "onnx_runtime.py"}
-"""The last one in test_onnx_model.py."""
+TESTED = {"subscribe.py", "light_on_bark.py", "notify.py", "clip_of_each_event.py", "own_sink.py", "frigate_events.py", "onnx_runtime.py"}
+"""The last two in test_example_bridges.py and test_onnx_model.py."""
 PATIENCE_S = 60.0
 
 

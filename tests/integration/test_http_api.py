@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
@@ -21,6 +22,7 @@ from pydantic import SecretStr
 from rigs.http_api import ask, need_api, served
 from rigs.live_page import TIMES, observation, shown_event
 from rigs.published_events import MODEL, SCORES, make_event, ulid
+from rigs.services import missing
 
 from streamav.api import HttpApi
 from streamav.api.openapi import document
@@ -247,6 +249,8 @@ def test_metrics_count_what_happens(journal: Path) -> None:
 
 def test_the_description_is_valid_and_complete(api: HttpApi) -> None:
     """/openapi.json is valid OpenAPI 3.1, and describes every address that is served."""
+    if importlib.util.find_spec("openapi_spec_validator") is None:
+        missing("openapi-spec-validator is missing: pip install openapi-spec-validator")
     from openapi_spec_validator import OpenAPIV31SpecValidator
 
     found = ask(api.address, "openapi.json").json

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from rigs.microphone import VirtualMicrophone
 from rigs.roles import write_tiny_bundle
+from rigs.source_items import plain
 
 from streamav.capture.devices import list_microphones
 from streamav.capture.look import Look
 from streamav.capture.microphone import Microphone, load_sounddevice
-from streamav.capture.pair import PairSource
+from streamav.capture.pair import device_pair
 from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
@@ -164,13 +165,13 @@ def test_camera_and_microphone_share_one_clock_and_come_back_after_a_loss(rig: V
     A paced filter graph replaces the camera, because the test machine may have none.
     """
     settings = CaptureSettings(timeout_s=2.0, reconnect_min_s=0.2, reconnect_max_s=0.5)
-    source = PairSource(CAMERA, "pulse", LOOK, settings=settings)
+    source = device_pair(CAMERA, "pulse", LOOK, settings=settings)
     segmenter = Segmenter(SegmenterOptions(frames_per_second=4, picture=LOOK.picture, patience_s=1.5))
     segments: list[Segment] = []
     states: list[SourceState] = []
     start, killed = time.monotonic(), False
     threading.Timer(20.0, source.close).start()
-    for item in source.items():
+    for item in plain(source.items()):
         if isinstance(item, SourceState):
             states.append(item)
             segments += segmenter.reset()
@@ -197,7 +198,7 @@ def test_a_suspended_microphone_is_refused_at_the_start(rig: VirtualMicrophone, 
     """A run whose microphone opens and gives nothing ends with exit code 3 and a reason, although the camera works."""
     rig.control("suspend-source", "virtmic", "1")
     settings = CaptureSettings(timeout_s=1.0, reconnect_min_s=0.1, reconnect_max_s=0.2)
-    source = PairSource(CAMERA, "pulse", LOOK, settings=settings)
+    source = device_pair(CAMERA, "pulse", LOOK, settings=settings)
     timer = threading.Timer(20.0, source.close)
     timer.start()
     with pytest.raises(CaptureError, match="microphone 'pulse' gave nothing for 1 s: the sound server may have suspended it"):
@@ -223,10 +224,10 @@ def test_two_clocks_agree_on_what_happened_when(rig: VirtualMicrophone) -> None:
 
     Bounds: the sound card's time varies by a block (0.1 s early), and the player needs time to start (0.4 s late).
     """
-    source = PairSource(CAMERA, "pulse", LOOK)
+    source = device_pair(CAMERA, "pulse", LOOK)
     sounds: list[AudioBlock] = []
     shown_ns: list[int] = []
-    for item in source.items():
+    for item in plain(source.items()):
         if isinstance(item, AudioBlock):
             sounds.append(item)
         if isinstance(item, VideoFrame):

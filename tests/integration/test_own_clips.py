@@ -23,8 +23,9 @@ from streamav.capture.scene import Cue, Script
 from streamav.capture.scene_file import write_scene
 from streamav.cli.extract import extract
 from streamav.cli.train import train
-from streamav.config import DetectionSettings
+from streamav.config import DetectionSettings, ModelSettings
 from streamav.errors import DataError, MissingExtraError, SettingsError
+from streamav.offline import OfflineRun
 from streamav.training.experiments.export import UNTUNED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # whole programs, many seconds each
@@ -70,10 +71,48 @@ def features(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_from_a_folder_of_clips_to_a_model_that_runs(folder: Path, tmp_path: Path) -> None:
+def test_labels_are_added_to_a_model_that_keeps_its_own(folder: Path, tmp_path: Path) -> None:
+    """One command writes a model that finds the new labels in new clips, and gives the labels of the starter the scores of before."""
+    few = tmp_path / "few"
+    few.mkdir()
+    lines = ["file,label,onset_s,offset_s"]
+    for shift, (label, kind) in enumerate(CLASSES.items()):
+        for number in range(3):
+            _, onset, offset = scene(kind, 100 * shift + number)
+            shutil.copy(folder / f"{label}{number}.mp4", few)
+            lines.append(f"{label}{number}.mp4,{label},{onset},{offset}" if number else f"{label}{number}.mp4,{label},,")
+    (few / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    out = tmp_path / "mine"
+    result = invoke(train, "--data", few, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "verdict: better than background" in result.output
+    starter, mine = find_bundle("starter"), load_bundle(out)
+    assert mine.card.slugs == (*starter.card.slugs, *CLASSES)
+    again = invoke(train, "--data", tmp_path / "mine.features", "--out", tmp_path / "again", "--json")
+    assert again.exit_code == 0, again.output
+    assert [label["slug"] for label in json.loads(again.stdout)["labels"]] == [*CLASSES]
+    assert load_bundle(tmp_path / "again").card.classes == mine.card.classes
+    settings = ModelSettings(name="starter", threads=1)
+    for label, kind in CLASSES.items():
+        script, onset, _ = scene(kind, 50 + len(label))
+        write_scene(tmp_path / f"{label}.mp4", script)
+        spans = found_by_run(tmp_path / f"{label}.mp4", out, DetectionSettings()).spans
+        assert any(span.label == label and abs(span.onset_s - onset) <= 2.0 for span in spans), spans
+        scores = [OfflineRun(one, settings, "segment", 2).scores(str(tmp_path / f"{label}.mp4")) for one in (starter, mine)]
+        np.testing.assert_array_equal(scores[0][:, :24], scores[1][:, :24])
+
+
+def test_options_of_the_localizer_are_refused_with_the_way_to_it(folder: Path, tmp_path: Path) -> None:
+    """Labels on top train no network, so --epochs would do nothing: the error names --localizer-only."""
+    result = invoke(train, "--data", folder, "--out", tmp_path / "mine", "--epochs", 5)
+    assert isinstance(result.exception, SettingsError)
+    assert "--localizer-only" in str(result.exception)
+
+
+def test_from_a_folder_of_clips_to_a_localizer_that_runs(folder: Path, tmp_path: Path) -> None:
     """One command writes a bundle with its encoders inside; the model finds class and time of the event in new clips."""
     out = tmp_path / "mine"
-    result = invoke(train, "--data", folder, "--encoders", "starter", "--out", out, "--epochs", 60, "--batch", 8)
+    result = invoke(train, "--data", folder, "--encoders", "starter", "--out", out, "--localizer-only", "--epochs", 60, "--batch", 8)
     assert result.exit_code == 0, result.output
     bundle, starter = load_bundle(out), find_bundle("starter")
     assert bundle.card.slugs == ("my_alarm", "my_clock")
@@ -98,14 +137,14 @@ def test_features_that_are_there_are_trained_on(features: Path, tmp_path: Path) 
 
     With --json, standard output is one object with the scores and the verdict.
     """
-    result = invoke(train, "--data", features, "--out", tmp_path / "mine", "--epochs", 2, "--json")
+    result = invoke(train, "--data", features, "--out", tmp_path / "mine", "--localizer-only", "--epochs", 2, "--json")
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
     assert told["trained"][0]["seeds"] == [0]
     assert 0.0 <= told["trained"][0]["test"]["accuracy"]["mean"] <= 1.0
     assert told["verdict"].startswith("verdict: ")
     assert load_bundle(tmp_path / "mine").card.slugs == ("my_alarm", "my_clock")
-    refused = invoke(train, "--data", features, "--out", tmp_path / "other", "--supervision", "weakly")
+    refused = invoke(train, "--data", features, "--out", tmp_path / "other", "--localizer-only", "--supervision", "weakly")
     assert isinstance(refused.exception, SettingsError)
 
 
@@ -121,7 +160,7 @@ def test_thresholds_are_not_taken_from_streams_where_nothing_was_found(folder: P
             shutil.copy(folder / f"{label}{number}.mp4", own)
     (own / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     out = tmp_path / "mine"
-    result = invoke(train, "--data", own, "--out", out, "--epochs", 1, "--tensorboard", tmp_path / "curves")
+    result = invoke(train, "--data", own, "--out", out, "--localizer-only", "--epochs", 1, "--tensorboard", tmp_path / "curves")
     assert result.exit_code == 0, result.output
     assert "the validation part holds no event of my_alarm, my_clock" in result.output
     assert "no thresholds find an event on the validation streams" in result.output

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rigs.rtsp_server import RtspServer
 from rigs.services import free_port, need
+from rigs.source_items import plain
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
@@ -38,7 +39,7 @@ def follow(source: MediaSource, seconds: float) -> Iterator[Segment | SourceStat
     timer = threading.Timer(seconds, source.close)
     timer.start()
     segmenter = Segmenter(SegmenterOptions(frames_per_second=4, picture=LOOK.picture, patience_s=1.5))
-    for item in source.items():
+    for item in plain(source.items()):
         if isinstance(item, SourceState):
             yield from segmenter.reset()
             yield item
@@ -114,7 +115,7 @@ def test_without_reconnecting_a_loss_ends_the_run(server: RtspServer) -> None:
     seen: list[object] = []
 
     def run() -> None:
-        for item in source.items():
+        for item in plain(source.items()):
             seen.append(item)
             if len(seen) == 20:
                 server.kill()

@@ -178,6 +178,36 @@ def test_a_signal_ends_the_run_in_order(streamav: Streamav, model: tuple[str, st
     assert "s of media" in err
 
 
+@pytest.mark.slow
+def test_a_hangup_reloads_the_file_of_a_service(streamav: Streamav, model: tuple[str, str], tmp_path: Path) -> None:
+    """Without a terminal, SIGHUP makes a run with --config take over new thresholds and name what needs a restart; the run goes on."""
+    file = tmp_path / "run.toml"
+    text = "log.format = 'json'\n[[sources]]\nid = 'porch'\nscene = true\n"
+    file.write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "streamav", "run", "--config", str(file), *model]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=streamav.environment, start_new_session=True
+    ) as run:
+        assert run.stderr is not None
+        said = []
+        for changed in (None, "[sources.detection]\non = 0.91\noff = 0.3\n[view]\nport = 1234\n", "[sources.detection]\non = 7\n", ""):
+            word = "warming up" if changed is None else "reloaded"
+            if changed is not None:
+                file.write_text(text + changed, encoding="utf-8")
+                run.send_signal(signal.SIGHUP)
+            for line in run.stderr:
+                said.append(json.loads(line))
+                if word in said[-1]["message"]:
+                    break
+        run.terminate()
+        said += [json.loads(line) for line in run.stderr]
+        assert run.wait(30) == 0
+    reloads = [line for line in said if "reloaded" in line["message"]]
+    assert [line.get("sources_changed") for line in reloads] == ["porch", None, "porch"]
+    assert "detection.on" in reloads[1]["message"]
+    assert any("after a restart only: view.port" in line["message"] for line in said)
+
+
 def test_a_reader_that_goes_away_ends_the_run(streamav: Streamav, model: tuple[str, str]) -> None:
     """`streamav run --jsonl - | head -1` ends soon and without a traceback."""
     with streamav.start("run", "--source", CLIP.format(3000), *model, "--jsonl", "-", "--speed", "max") as process:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 from rigs.browser import axe_program, chromium, opened, screenshot, until
 from rigs.live_page import HOSTILE, apart, observation, served, shown_event, subject
+from rigs.review_desk import make_desk, write_scores
+from rigs.roles import LABELS
 
 from streamav.app import build
 from streamav.app import run as run_application
 from streamav.capture.scene import make_script
 from streamav.config import ViewSettings
 from streamav.config_loading import load_settings
+from streamav.evaluation.recordings import read_labels
 from streamav.types import SourceState
 from streamav.view import LivePage
 
@@ -229,23 +232,90 @@ def test_many_sources_are_a_grid(browser: Browser) -> None:
             assert tab.locator("#focus").is_hidden()
 
 
+def test_a_viewer_asks_and_says(browser: Browser, tmp_path: Path) -> None:
+    """An event opens with its clip, which plays with sound, and why it was one; right, wrong and missed ones are saved from the page."""
+    write_scores(tmp_path / "journal.sqlite3", [0.0] * 9 + [0.9] * 11)
+    with served(desk=make_desk(tmp_path)) as page:
+        feed(page, 20)
+        page.event(shown_event(start=9, end=14), 0.1)
+        with opened(browser, page.address) as tab:
+            settled(tab)
+            tab.click("#event-list .actions button >> nth=0")
+            until(tab, "document.getElementById('clip').readyState >= 2")
+            assert 6.9 <= tab.evaluate("document.getElementById('clip').duration") <= 7.2
+            tab.evaluate("document.getElementById('clip').play()")
+            until(tab, "document.getElementById('clip').currentTime > 0.3")
+            tab.wait_for_selector("#why dd")
+            assert "bark is an event" in tab.inner_text("#why")
+            screenshot(tab, "event")
+            tab.keyboard.press("Escape")
+            tab.click("#event-list .actions button >> nth=2")
+            until(tab, "document.getElementById('said').textContent.includes('Saved nothing/')")
+            tab.locator("#lanes").focus()
+            for _ in range(9):
+                tab.keyboard.press("ArrowLeft")
+            tab.click("#missed")
+            tab.select_option("#missed-label", LABELS[1])
+            tab.click("#missed-save")
+            until(tab, "document.getElementById('said').textContent.includes('Saved found/')")
+            assert tab.locator("#missed-dialog").is_hidden()
+            until(tab, "document.getElementById('hour').textContent.includes('The last hour')")
+    labels = read_labels(tmp_path / "reviewed" / "labels.csv")
+    assert sorted([one.label for one in spans] for spans in labels.values()) == [[], [LABELS[1]]]
+
+
+def test_zones_are_drawn_and_thresholds_held(browser: Browser, tmp_path: Path) -> None:
+    """Corners that are clicked on the picture become a zone; the slider's value becomes the threshold; a refusal is told in words."""
+    changes: list[tuple[str, Mapping[str, Any]]] = []
+    write_scores(tmp_path / "journal.sqlite3", [0.0] * 9 + [0.9] * 11)
+    with served(desk=make_desk(tmp_path, changes=changes)) as page:
+        feed(page, 14)
+        page.event(shown_event(start=9, end=14), 0.1)
+        with opened(browser, page.address) as tab:
+            settled(tab)
+            tab.click("#zones summary")
+            tab.click("#zone-draw")
+            box = tab.locator("#picture").bounding_box()
+            assert box is not None
+            for x, y in ((0.2, 0.2), (0.8, 0.2), (0.5, 0.8)):
+                tab.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+            tab.fill("#zone-name", "gate")
+            tab.click("#zone-save")
+            until(tab, "document.getElementById('zone-said').textContent.includes('gate holds')")
+            assert tab.locator("#zone-list li").count() == 2
+            screenshot(tab, "zones")
+            tab.fill("#rule-on", "50")
+            tab.click("#apply")
+            until(tab, "document.getElementById('rule-said').textContent.includes('next second')")
+            tab.fill("#rule-on", "5")
+            tab.click("#apply")
+            until(tab, "document.getElementById('rule-said').textContent.includes('on must be at least 0.1')")
+            tab.said.clear()  # the refused request
+    (_, zone), (_, threshold) = changes
+    corners = np.array(zone["zones"]["gate"])
+    np.testing.assert_allclose(corners, [[0.2, 0.2], [0.8, 0.2], [0.5, 0.8]], atol=0.02)
+    assert threshold["classes"][LABELS[0]]["on"] == 0.5
+
+
 @pytest.mark.parametrize("size", [PHONE, (320, 640), (1360, 900)])
-def test_nothing_is_cut_off(browser: Browser, size: tuple[int, int]) -> None:
+def test_nothing_is_cut_off(browser: Browser, size: tuple[int, int], tmp_path: Path) -> None:
     """The page fits the width of a phone without scrolling sideways."""
-    with served() as page:
+    with served(desk=make_desk(tmp_path, changes=[])) as page:
         feed(page, 30)
         page.event(shown_event(), 0.1)
         with opened(browser, page.address, size=size) as tab:
             settled(tab)
+            tab.click("#zones summary")
             assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
             screenshot(tab, f"width-{size[0]}")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("sources", [1, 2])
-def test_axe_finds_nothing(browser: Browser, scheme: str, sources: int, axe: str) -> None:
+def test_axe_finds_nothing(browser: Browser, scheme: str, sources: int, axe: str, tmp_path: Path) -> None:
     """The checks of axe-core (WCAG 2.1 A and AA, contrast included) find no violation, in both themes, on both views."""
-    with served(*(subject(name) for name in ("porch", "gate")[:sources])) as page:
+    write_scores(tmp_path / "journal.sqlite3", [0.9] * 20)
+    with served(*(subject(name) for name in ("porch", "gate")[:sources]), desk=make_desk(tmp_path, changes=[])) as page:
         feed(page, 20)
         page.source_state("porch", SourceState.DEGRADED, "no sound for 4 s")
         page.event(shown_event(), 0.1)
@@ -253,6 +323,10 @@ def test_axe_finds_nothing(browser: Browser, scheme: str, sources: int, axe: str
         with opened(browser, page.address, scheme=scheme) as tab:
             tab.wait_for_selector("#overview button" if sources > 1 else "#event-list li")
             tab.wait_for_timeout(500)
+            if sources == 1:
+                tab.click("#zones summary")
+                tab.click("#event-list .actions button >> nth=0")
+                tab.wait_for_selector("#why dd")
             tab.evaluate(axe)
             found = tab.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']})")
             tab.said.clear()

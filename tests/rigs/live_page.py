@@ -17,6 +17,7 @@ from rigs.services import missing
 
 from streamav.config import ViewSettings
 from streamav.publish import ModelEntry
+from streamav.review import Desk, review_routes
 from streamav.thresholds import Thresholds
 from streamav.types import (
     SEGMENT_NS,
@@ -127,14 +128,20 @@ def shown_event(
 
 
 @contextmanager
-def served(*subjects: Subject, settings: ViewSettings | None = None, name: str = "tiny") -> Iterator[LivePage]:
-    """Run the page until the block ends."""
+def served(*subjects: Subject, settings: ViewSettings | None = None, name: str = "tiny", desk: Desk | None = None) -> Iterator[LivePage]:
+    """Run the page until the block ends; with a desk a viewer may ask and say."""
     need_web()
 
     def model() -> ModelEntry:
         return ModelEntry(name=name, version="0", sha256="0" * 64, backend="torch-fp32")
 
-    page = LivePage(settings or ViewSettings(enabled=True, port=0), model, subjects or (subject(),))
+    page = LivePage(
+        settings or ViewSettings(enabled=True, port=0),
+        model,
+        subjects or (subject(),),
+        further=None if desk is None else lambda moments, tokens: review_routes(desk, moments, tokens),
+        offers=None if desk is None else {"changes": desk.given.change is not None, "journal": desk.given.journal is not None},
+    )
     apart(page.start())
     try:
         yield page

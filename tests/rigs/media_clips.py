@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -56,3 +57,32 @@ def write_clip(path: Path, seconds: float, brightness: int) -> None:
         sound.sample_rate = 16000
         file.mux(audio.encode(sound))
         file.mux(audio.encode())
+
+
+def write_flashes(path: Path, seconds: float, *, pictures: bool = True, sound: bool = True) -> Path:
+    """Write a clip in which every second begins with 0.4 s of a white picture and a beep of 1 kHz; the rest is black and quiet.
+
+    H.264 with 25 pictures a second of 64 x 48 and AAC at 48 kHz; either may be left out. The suffix of the name chooses the container.
+    """
+    rate = 48_000
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=25, options={"preset": "ultrafast", "g": "25", "bf": "0"}) if pictures else None
+        audio = out.add_stream("aac", rate=rate, layout="mono") if sound else None
+        if video is not None:
+            video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for number in range(round(seconds * 25)):
+            if video is not None:
+                shade = 235 if number % 25 < 10 else 16
+                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade, np.uint8), format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                out.mux(video.encode(frame))
+            if audio is not None:
+                time_s = (np.arange(rate // 25) + number * rate // 25) / rate
+                samples = (12_000 * np.sin(2 * np.pi * 1_000 * time_s) * (time_s % 1.0 < 0.4)).astype(np.int16)
+                part = av.AudioFrame.from_ndarray(samples[None, :], format="s16", layout="mono")
+                part.sample_rate, part.time_base, part.pts = rate, Fraction(1, rate), number * rate // 25
+                out.mux(audio.encode(part))
+        for stream in (video, audio):
+            if stream is not None:
+                out.mux(stream.encode(None))
+    return path

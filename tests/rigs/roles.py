@@ -23,7 +23,9 @@ from streamav.types import (
     FinalScores,
     Segment,
     SegmentFeatures,
+    SourceContent,
     SourceState,
+    StateChange,
     Telemetry,
     VideoFrame,
     Window,
@@ -66,15 +68,20 @@ class FakeClock:
 class FakeSource:
     """Yields the given items; raises an item that is an exception, and waits for an item that is a threading.Event."""
 
-    def __init__(self, items: Iterable[AudioBlock | VideoFrame | SourceState | Exception | threading.Event], *, live: bool = False) -> None:
+    def __init__(
+        self, items: Iterable[AudioBlock | VideoFrame | SourceState | SourceContent | Exception | threading.Event], *, live: bool = False
+    ) -> None:
         self._items = items
         self.live = live
         self.session = "session"
         self.skew_ms: int | None = None
         self.closed = threading.Event()
 
-    def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
+    def items(self) -> Iterator[AudioBlock | VideoFrame | StateChange | SourceContent]:
         for item in self._items:
+            if isinstance(item, SourceState):
+                yield StateChange(item)
+                continue
             if isinstance(item, Exception):
                 raise item
             if isinstance(item, threading.Event):

@@ -159,7 +159,7 @@ def test_an_option_replaces_the_source_of_the_file(tmp_path: Path, options: dict
 
 def test_two_sources_at_once_are_refused() -> None:
     """A file and a camera on one command line are refused."""
-    with pytest.raises(SettingsError, match="give only one"):
+    with pytest.raises(SettingsError, match="pictures must come from one place"):
         load_settings(options=chosen(source="a.mp4", camera="0"), environment={})
 
 

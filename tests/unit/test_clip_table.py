@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamav.errors import DataError
+from streamav.training.clips.rows import events_beyond
 from streamav.training.clips.table import Clip, ClipEvent, ClipTable, read_clip_table, segment_labels
 
 HEADER = "file,label,onset_s,offset_s,split,group"
@@ -52,7 +53,7 @@ def test_a_table_gives_clips_classes_splits_and_groups(tmp_path: Path) -> None:
         ("a.mp4,bark,-1,3", r"row 2: a\.mp4: 0 <= onset_s"),
         ("a.mp4,bark,nan,3", r"row 2: a\.mp4: 0 <= onset_s"),
         ("a.mp4,bark,0,inf", r"row 2: a\.mp4: 0 <= onset_s"),
-        ("a.mp4,bark,,", r"row 2: onset_s and offset_s of a\.mp4 must be numbers"),
+        ("a.mp4,bark,1,", r"row 2: onset_s and offset_s of a\.mp4 must be numbers"),
         ("a.mp4,Dog Bark,0,1", r"row 2: label of a\.mp4 must be small letters.*write dog_bark"),
         ("a.mp4,Café,0,1", r"row 2: label of a\.mp4 must be small letters.*got 'Café'; write cafe"),
         ("a.mp4,犬,0,1", r"row 2: label of a\.mp4 must be small letters.*'犬' must be in letters a to z"),
@@ -185,3 +186,26 @@ def test_csv_quoting_is_csvs(tmp_path: Path) -> None:
     with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([["file", "label", "onset_s", "offset_s"], ["a, b.mp4", "bark", "0", "1"]])
     assert read_clip_table(tmp_path / "labels.csv", tmp_path).clips[0].file == "a, b.mp4"
+
+
+def test_a_class_without_times_holds_somewhere_in_the_file(tmp_path: Path) -> None:
+    """Its span is the whole file, and no event beyond the end; it must not contradict times or `none` for the same file."""
+    table = read(tmp_path, "a.mp4,bark,,", "b.mp4,bark,1,2")
+    assert [(event.somewhere, event.offset_s) for clip in table.clips for event in clip.events] == [(True, np.inf), (False, 2.0)]
+    assert segment_labels(table.clips[0], 3, {"bark": 0}, 1).tolist() == [0, 0, 0]
+    assert events_beyond(table.clips[0], 3.0, 0.5) == []
+    with pytest.raises(DataError, match=r"row 2: a\.mp4 has bark without times, and with times in row 3"):
+        read(tmp_path, "a.mp4,bark,,", "a.mp4,bark,1,2")
+    with pytest.raises(DataError, match=r"a\.mp4 has two labels at one time"):
+        read(tmp_path, "a.mp4,bark,,", "a.mp4,none,,")
+
+
+def test_two_classes_at_one_time_are_allowed_where_labels_are_apart(tmp_path: Path) -> None:
+    """With *together* two classes may hold at one time; a class and `none` may not."""
+    read(tmp_path, "b.mp4,bark,0,1")
+    rows = [HEADER, "a.mp4,bark,0,3,,", "a.mp4,meow,1,4,,"]
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    assert read_clip_table(tmp_path / "labels.csv", tmp_path, together=True).labels == ("bark", "meow")
+    (tmp_path / "labels.csv").write_text("\n".join([*rows, "a.mp4,none,2,3,,"]) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match="two labels at one time"):
+        read_clip_table(tmp_path / "labels.csv", tmp_path, together=True)

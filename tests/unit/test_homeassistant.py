@@ -18,6 +18,7 @@ from rigs.mqtt_connection import FakeBroker
 from rigs.published_events import MODEL, dice, make_event
 
 from streamav.config import BackoffSettings, MqttSettings
+from streamav.publish.commands import read_command
 from streamav.publish.homeassistant import Devices
 from streamav.publish.mqtt import MqttIdentity, MqttSink
 from streamav.publish.topics import Topics
@@ -35,11 +36,17 @@ PLATFORMS: dict[str, tuple[set[str], set[str]]] = {
     "sensor": ({"state_topic"}, {"device_class", "unit_of_measurement", "state_class", "value_template", "json_attributes_topic"}),
 }
 """Platform -> required keys, further keys."""
+SETTING = {"state_topic", "command_topic"}
+PLATFORMS |= {
+    "image": ({"image_topic"}, {"content_type"}),
+    "switch": (SETTING, {"payload_on", "payload_off", "device_class"}),
+    "number": (SETTING, {"min", "max", "step", "mode", "unit_of_measurement", "device_class"}),
+}
 BINARY_CLASSES = {"sound", "motion", "occupancy", "problem", "connectivity"}
 
 
-def messages(sources: dict[str, list[str]], base: str = "streamav") -> dict[str, dict[str, Any]]:
-    found = Devices(Topics(base), "homeassistant", sources).announcements()
+def messages(sources: dict[str, list[str]], base: str = "streamav", **what: bool) -> dict[str, dict[str, Any]]:
+    found = Devices(Topics(base), "homeassistant", sources, **what).announcements()
     return {one.topic: json.loads(one.payload) for one in found}
 
 
@@ -65,7 +72,7 @@ def check(topic: str, message: dict[str, Any]) -> None:
             assert part["device_class"] in BINARY_CLASSES
         if "default_entity_id" in part:
             assert re.fullmatch(rf"{part['p']}\.[a-z0-9_]+", part["default_entity_id"])
-        for key in ("state_topic", "json_attributes_topic"):
+        for key in ("state_topic", "json_attributes_topic", "command_topic", "image_topic"):
             assert not set(part.get(key, "")) & set("+#")
 
 
@@ -76,10 +83,11 @@ def check_availability(place: dict[str, Any]) -> None:
     assert len(listed) < 2 or place["availability_mode"] == "all"  # the default is the last message of any topic
 
 
+@pytest.mark.parametrize("everything", [False, True])
 @pytest.mark.parametrize("base", ["streamav", "house/av"])
-def test_devices_fit_the_schema_of_home_assistant(base: str) -> None:
+def test_devices_fit_the_schema_of_home_assistant(base: str, everything: bool) -> None:
     """Every message has only allowed keys and all required ones; ids are unique; each class has one entity, each source its own topics."""
-    found = messages({"porch": ["bark", "baby_cry"], "Door-2": ["bark"]}, base)
+    found = messages({"porch": ["bark", "baby_cry"], "Door-2": ["bark"]}, base, commands=everything, snapshot=everything)
     for topic, message in found.items():
         check(topic, message)
     assert next(iter(found)).endswith("service/config")  # the others name it in via_device
@@ -109,6 +117,43 @@ def test_the_message_does_not_change_unnoticed() -> None:
     }
     assert porch["cmps"]["event"]["unique_id"] == "streamav_porch_event"
     assert porch["cmps"]["event"]["default_entity_id"] == "event.streamav_porch"
+
+
+def test_switches_and_numbers_are_commands() -> None:
+    """Each switch and number sets what it shows; they are available with the service alone, or a source could never be switched on again.
+
+    A class that is switched off is not available, but keeps its entity.
+    """
+    porch = messages({"porch": ["bark"]}, commands=True, snapshot=True)["homeassistant/device/streamav_porch/config"]["cmps"]
+    settings = {name: part for name, part in porch.items() if part["p"] in {"switch", "number"}}
+    assert {(one["state_topic"], one["command_topic"]) for one in settings.values()} == {
+        (f"streamav/porch/{name}/state", f"streamav/porch/{name}/set")
+        for name in ("enabled", "threshold", "latency", "class/bark/enabled", "class/bark/threshold")
+    }
+    assert all(one["availability"] == [{"topic": "streamav/status"}] for one in settings.values())
+    assert all(one["entity_category"] == "config" for one in settings.values())
+    assert porch["class_bark"]["availability"][-1] == {
+        "topic": "streamav/porch/class/bark/enabled/state",
+        "payload_available": "ON",
+        "payload_not_available": "OFF",
+    }
+    assert (porch["snapshot"]["image_topic"], porch["snapshot"]["content_type"]) == ("streamav/porch/snapshot", "image/jpeg")
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "patch"),
+    [
+        ("enabled", "OFF", {"enabled": False}),
+        ("threshold", "0.65", {"on": 0.65}),
+        ("latency_set", "3.0", {"latency_segments": 3}),
+        ("enabled_bark", "ON", {"classes": {"bark": {"enabled": True}}}),
+        ("threshold_bark", "1", {"classes": {"bark": {"on": 1.0}}}),
+    ],
+)
+def test_what_home_assistant_sends_is_understood(name: str, payload: str, patch: dict[str, object]) -> None:
+    """The payloads of a switch (ON, OFF) and of a number (with or without a point) at its command topic are commands of the contract."""
+    part = messages({"porch": ["bark"]}, commands=True)["homeassistant/device/streamav_porch/config"]["cmps"][name]
+    assert read_command(part["command_topic"].removeprefix("streamav/"), payload.encode()).patch == patch
 
 
 def make_sink(broker: FakeBroker, state_dir: Path, labels: list[str], source: str = "porch") -> MqttSink:

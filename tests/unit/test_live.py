@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from rigs.roles import FakeClock
+from rigs.source_items import plain
 
 from streamav.capture.live import LiveLoop
 from streamav.config import CaptureSettings
@@ -45,7 +46,7 @@ def sessions(
 def collect(loop: LiveLoop, count: int) -> list[AudioBlock | VideoFrame | SourceState]:
     """Take items until there are *count*, then close."""
     taken = []
-    for item in loop.items():
+    for item in plain(loop.items()):
         taken.append(item)
         if len(taken) == count:
             loop.close()
@@ -107,7 +108,7 @@ def test_without_reconnecting_a_loss_is_final() -> None:
     seen: list[object] = []
 
     def run() -> None:
-        for item in loop.items():
+        for item in plain(loop.items()):
             seen.append(item)  # noqa: PERF402 - extend() keeps nothing when it is interrupted
 
     with pytest.raises(CaptureError, match=r"capture\.reconnect"):
@@ -137,7 +138,7 @@ def test_closing_from_another_thread_ends_items_soon() -> None:
         stop.wait(10.0)
 
     loop = LiveLoop("camera", session, SETTINGS, FakeClock(step_ns=0))
-    for _ in loop.items():
+    for _ in plain(loop.items()):
         start = time.monotonic()
         loop.close()
     assert time.monotonic() - start < 1.0

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
-from rigs.mqtt_connection import FakeBroker
-from rigs.published_events import MODEL, dice, make_event, ulid
+from rigs.published_events import MODEL, make_event, ulid
 
-from streamav.config import BackoffSettings, MqttSettings
 from streamav.publish.consumer import Consumer
 from streamav.publish.fanout import FanOut
 from streamav.publish.ledger import Ledger
 from streamav.publish.message import EventMessage
-from streamav.publish.mqtt import MqttIdentity, MqttSink
 from streamav.publish.topics import Topics
 from streamav.types import EventPhase
 
@@ -90,24 +86,6 @@ def test_memory_is_bounded() -> None:
         sent(made, number, EventPhase.END)
     assert len(made._ended) <= 500
     assert made.media(ulid(1), clip_url=CLIP) == ([], [])
-
-
-@pytest.mark.parametrize(("setting", "kept"), [("off", None), ("publish", False), ("retain", True)])
-async def test_the_picture_is_published_where_it_is_asked_for(setting: str, kept: bool | None, tmp_path: Path) -> None:
-    """mqtt.snapshot decides whether the JPEG is published, and whether the broker keeps it."""
-    broker = FakeBroker()
-    settings = MqttSettings(host="broker", backoff=BackoffSettings(min_s=0.001, max_s=0.002), timeout_s=0.2, snapshot=setting)
-    identity = MqttIdentity(model=lambda: MODEL, sources={"porch": ["bark"]})
-    sink = MqttSink(settings, identity, tmp_path, random=dice(1), monotonic=lambda: 0.0, connect=broker.connect, close_limit_s=2.0)
-    await sink.start()
-    async with asyncio.timeout(10):
-        while not sink.counters.connected:  # noqa: ASYNC110 - the fake has no event for it
-            await asyncio.sleep(0.001)
-    sink.media(ulid(1), "porch", jpeg=b"\xff\xd8picture")
-    await asyncio.sleep(0.05)
-    await sink.close()
-    found = [(payload, retain) for topic, payload, _, retain in broker.log if topic == "streamav/porch/snapshot"]
-    assert found == ([] if kept is None else [(b"\xff\xd8picture", kept)])
 
 
 class _Slow:

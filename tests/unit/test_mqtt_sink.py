@@ -547,3 +547,20 @@ async def test_statistics_come_once_a_minute(tmp_path: Path) -> None:
     }  # fmt: skip
     assert said["outbox"]["published"] == 4
     assert all((qos, retain) == (0, False) for topic, _, qos, retain in broker.log if topic == "streamav/stats")
+
+
+@pytest.mark.parametrize(("wanted", "kept"), [("off", None), ("publish", False), ("retain", True)])
+async def test_snapshots_are_published_where_they_are_asked_for(tmp_path: Path, wanted: str, kept: bool | None) -> None:
+    """The JPEG file is sent as it is at QoS 0, kept by the broker only on demand; of two that wait the newest is sent."""
+    broker = FakeBroker()
+    settings = MqttSettings.model_validate({"host": "broker", "backoff": FAST, "timeout_s": 0.2, "snapshot": wanted})
+    sink = MqttSink(settings, IDENTITY, tmp_path, random=dice(1), monotonic=lambda: 0.0, connect=broker.connect, close_limit_s=2.0)
+    await sink.start()
+    await until(lambda: sink.counters.connected)
+    await asyncio.to_thread(sink.snapshot, "porch", b"old")
+    await asyncio.to_thread(sink.snapshot, "porch", b"new")
+    sink.event(make_event(1), 0.1)
+    await until(lambda: not sink.counters.queue_depth)
+    await sink.close()
+    sent = [(payload, qos, retain) for topic, payload, qos, retain in broker.log if topic == "streamav/porch/snapshot"]
+    assert sent[-1:] == ([] if kept is None else [(b"new", 0, kept)])

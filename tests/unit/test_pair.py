@@ -11,11 +11,12 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
+from rigs.source_items import plain
 
 from streamav.capture.camera import Camera
 from streamav.capture.encoded import PairEncoder
 from streamav.capture.look import Look
-from streamav.capture.pair import PairSource
+from streamav.capture.pair import PairSource, device_pair
 from streamav.clips import PacketRing
 from streamav.clips.mp4 import write_mp4
 from streamav.config import CaptureSettings
@@ -77,14 +78,14 @@ def taken(source: PairSource, seconds: float = 30.0) -> Iterator[AudioBlock | Vi
     timer = threading.Timer(seconds, source.close)
     timer.start()
     try:
-        yield from source.items()
+        yield from plain(source.items())
     finally:
         timer.cancel()
 
 
 def test_a_microphone_that_opens_and_gives_nothing_is_refused(audio: FakePortAudio) -> None:
     """A microphone that is silent at the start is an error that states what to do, although the camera works."""
-    source = PairSource(CAMERA, "default", LOOK, settings=SETTINGS)
+    source = device_pair(CAMERA, "default", LOOK, settings=SETTINGS)
     with pytest.raises(CaptureError, match=r"microphone 'default' gave nothing for 0.5 s: .*streamav devices"):
         list(taken(source))
 
@@ -98,7 +99,7 @@ def test_a_camera_that_opens_and_gives_no_picture_is_refused(audio: FakePortAudi
 
     audio.sounding.set()
     monkeypatch.setattr(Camera, "frames", no_pictures)
-    source = PairSource(CAMERA, "default", LOOK, settings=SETTINGS)
+    source = device_pair(CAMERA, "default", LOOK, settings=SETTINGS)
     with pytest.raises(CaptureError, match=r"camera 'lavfi:.*' gave no picture for 0.5 s: .*streamav devices"):
         list(taken(source))
 
@@ -107,7 +108,7 @@ def test_a_camera_that_opens_and_gives_no_picture_is_refused(audio: FakePortAudi
 def test_a_microphone_that_falls_silent_later_is_lost_and_comes_back(audio: FakePortAudio) -> None:
     """After both devices have worked, silence is a loss, and the source is back only when both give data again."""
     audio.sounding.set()
-    source = PairSource(CAMERA, "default", LOOK, settings=SETTINGS.model_copy(update={"timeout_s": 2.0}))
+    source = device_pair(CAMERA, "default", LOOK, settings=SETTINGS.model_copy(update={"timeout_s": 2.0}))
     states: list[SourceState] = []
     after: list[type] = []
     for item in taken(source):
@@ -137,7 +138,7 @@ def test_sound_from_before_the_first_picture_is_kept(audio: FakePortAudio, monke
 
     audio.sounding.set()
     monkeypatch.setattr(Camera, "frames", late)
-    source = PairSource(CAMERA, "default", LOOK, settings=CaptureSettings())
+    source = device_pair(CAMERA, "default", LOOK, settings=CaptureSettings())
     blocks: list[AudioBlock] = []
     pictures: list[VideoFrame] = []
     for item in taken(source):
@@ -154,7 +155,7 @@ def test_what_two_devices_give_can_be_cut_into_a_clip(audio: FakePortAudio, tmp_
     """A camera with a microphone fills the ring with H.264 and AAC on the media clock, so an event has a clip that browsers play."""
     audio.sounding.set()
     ring = PacketRing(30.0)
-    source = PairSource("lavfi:testsrc=size=162x90:rate=30", "default", LOOK, settings=CaptureSettings(), tap=ring)
+    source = device_pair("lavfi:testsrc=size=162x90:rate=30", "default", LOOK, settings=CaptureSettings(), tap=ring)
     newest_ns = 0
     for item in taken(source):
         if isinstance(item, VideoFrame | AudioBlock):

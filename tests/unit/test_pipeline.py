@@ -20,7 +20,18 @@ from streamav.pipeline.inbox import Finished, Inbox
 from streamav.segmenter import SegmenterOptions
 from streamav.thresholds import Thresholds
 from streamav.tracker import LabelOptions
-from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, EndReason, Event, EventPhase, Quality, Segment, SegmentFeatures, SourceState
+from streamav.types import (
+    SAMPLES_PER_SEGMENT,
+    SEGMENT_NS,
+    EndReason,
+    Event,
+    EventPhase,
+    Quality,
+    Segment,
+    SegmentFeatures,
+    SourceState,
+    StateChange,
+)
 
 NEW, UPDATE, END = EventPhase.NEW, EventPhase.UPDATE, EventPhase.END
 QUIET, LOUD = 0.1, 0.9
@@ -70,7 +81,7 @@ def test_a_file_goes_from_sound_to_events() -> None:
     run = Run(setup(FakeSource(seconds(STREAM)), paced=False)).go()
     assert spans(run.sink.events) == [("bark", 11.0, 15.0, EndReason.ENDED)]
     assert run.phases == [NEW, UPDATE, UPDATE, UPDATE, END]
-    assert [state for state, _ in run.sink.states] == [SourceState.WARMING_UP, SourceState.ONLINE]
+    assert [state for state, _ in run.sink.states] == [SourceState.STARTING, SourceState.WARMING_UP, SourceState.ONLINE]
     assert (run.sink.started, run.sink.closed) == (1, 1)
     assert run.summary is not None
     assert (run.summary.media_s, run.summary.events, run.summary.dropped_segments) == (20.0, 1, 0)
@@ -162,6 +173,7 @@ def test_a_lost_source_ends_its_events_and_warms_up_again() -> None:
     run = Run(setup(FakeSource(items, live=True), queue_segments=60)).go()
     assert spans(run.sink.events) == [("bark", 10.0, 12.0, EndReason.SOURCE_LOST), ("bark", 20.0, 31.0, EndReason.SHUTDOWN)]
     assert [state for state, _ in run.sink.states] == [
+        SourceState.STARTING,
         SourceState.WARMING_UP,
         SourceState.ONLINE,
         SourceState.LOST,
@@ -298,12 +310,12 @@ def test_a_full_live_inbox_drops_its_oldest_segment() -> None:
     inbox = Inbox(ready, 2, waits=False)
     for index in range(3):
         inbox.put(segment(index), 0)
-    inbox.tell(SourceState.LOST, 0)
+    inbox.tell(StateChange(SourceState.LOST), 0)
     inbox.put(segment(7), 0)
     inbox.tell(Finished(), 0)
     with ready:
         given = [one.item for one in iter(inbox.take, None)]
-    assert [one.index if isinstance(one, Segment) else one for one in given] == [2, SourceState.LOST, 7, Finished()]
+    assert [one.index if isinstance(one, Segment) else one for one in given] == [2, StateChange(SourceState.LOST), 7, Finished()]
     assert inbox.dropped == 2
 
 

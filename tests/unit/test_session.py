@@ -28,11 +28,21 @@ from streamav.session.masks import ItemMask
 from streamav.session.recorder import Trace
 from streamav.thresholds import Thresholds
 from streamav.tracker import LabelOptions
-from streamav.types import SAMPLE_RATE_HZ, SEGMENT_NS, AudioBlock, Segment, SegmentFeatures, SourceState, VideoFrame
+from streamav.types import (
+    SAMPLE_RATE_HZ,
+    SEGMENT_NS,
+    AudioBlock,
+    Segment,
+    SegmentFeatures,
+    SourceContent,
+    SourceState,
+    StateChange,
+    VideoFrame,
+)
 
 MODEL = ModelEntry(name="tiny", version="1", sha256="ab", backend="fake")
 LOUD = [0.9] * 6 + [0.0] * 4 + [0.9] * 5
-Item = AudioBlock | VideoFrame | SourceState
+Item = AudioBlock | VideoFrame | StateChange | SourceContent
 
 
 class Thinning(FakeExtractor):
@@ -119,10 +129,16 @@ def replay(folder: Path, speed: float | None = None) -> tuple[Transcript, dict[s
     return transcript, sources
 
 
-def losing() -> list[Item | Exception]:
+def losing() -> list[AudioBlock | VideoFrame | SourceState | Exception]:
     """Return a live source that is lost and comes back, and then fails for good."""
     later = seconds([0.9] * 6, first=30)
-    return [*seconds(LOUD), SourceState.LOST, SourceState.ONLINE, *later, CaptureError("the camera is gone")]
+    return [
+        *seconds(LOUD),
+        StateChange(SourceState.LOST, "no data"),
+        StateChange(SourceState.ONLINE),
+        *later,
+        CaptureError("the camera is gone"),
+    ]
 
 
 def test_a_file_is_repeated_byte_for_byte(tmp_path: Path) -> None:
@@ -372,6 +388,6 @@ def test_what_was_removed_is_not_in_the_recording(tmp_path: Path) -> None:
     folder = tmp_path / "session"
     mask = ItemMask(Finder(), Finder(), band=True)  # type: ignore[arg-type]
     record(folder, {"porch": FakeSource(seconds([0.9] * 3 + [0.1] * 9))}, mask=mask)
-    heard = sound_of(item for item in ReplayedSource(folder, read_card(folder).sources[0]).items() if not isinstance(item, SourceState))
+    heard = sound_of(ReplayedSource(folder, read_card(folder).sources[0]).items())
     assert (heard[: 3 * SAMPLE_RATE_HZ] == 0.0).all()
     assert replay(folder)[0].content(cut=False) == (folder / EVENTS).read_bytes()

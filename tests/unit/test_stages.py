@@ -11,7 +11,7 @@ from rigs.roles import EPOCH_NS, LABELS, FakeLocalizer, features
 from streamav.pipeline.stages import SourceStages
 from streamav.thresholds import Thresholds
 from streamav.tracker import LabelOptions, TrackerOptions
-from streamav.types import EndReason, Event, EventPhase, Quality, SegmentFeatures, SourceState
+from streamav.types import EndReason, Event, EventPhase, Quality, SegmentFeatures, SourceContent, SourceState
 
 LOUD = 0.9
 SILENT = Quality(missing_samples=16_000)
@@ -47,7 +47,8 @@ def loud(*indices: int, quality: Quality | None = None) -> list[SegmentFeatures]
 def test_it_is_online_when_ten_seconds_are_there() -> None:
     """The source is online from the tenth segment on, and this is announced once."""
     made = Stages()
-    assert made.push(*loud(*range(9))) == []
+    assert made.stages.state is SourceState.STARTING
+    assert made.push(*loud(*range(9))) == [SourceState.WARMING_UP]
     assert made.push(*loud(9, 10, 11)) == [SourceState.ONLINE]
 
 
@@ -90,14 +91,28 @@ def test_what_never_arrived_is_never_said_to_arrive(lacking: Quality) -> None:
     for one in loud(*range(12), quality=lacking):
         made.stages.push(one)
     what = "picture" if lacking.picture_missing else "sound"
-    assert made.stages.changes == [(SourceState.DEGRADED, f"no {what} arrives: check that the camera sends both, and its cables")]
+    assert made.stages.changes[1:] == [(SourceState.DEGRADED, f"no {what} arrives: check that the camera sends both, and its cables")]
+
+
+@pytest.mark.parametrize(("lacks", "lacking"), [("sound", SILENT), ("picture", Quality(picture_missing=True))])
+def test_what_a_source_never_had_is_not_missed(lacks: str, lacking: Quality) -> None:
+    """A source that consists of one kind alone is online, and the reason says what cannot come of it."""
+    made = Stages()
+    made.stages.expect(SourceContent(sound=lacks != "sound", picture=lacks != "picture"))
+    for one in loud(*range(12), quality=lacking):
+        made.stages.push(one)
+    state, reason = made.stages.changes[-1]
+    assert state is SourceState.ONLINE
+    assert f"the source has no {lacks}" in reason
+    nothing = Quality(missing_samples=16_000, picture_missing=True)
+    assert made.push(*loud(*range(12, 16), quality=nothing))[-1] is SourceState.DEGRADED
 
 
 @pytest.mark.parametrize("lacking", [SILENT, Quality(picture_missing=True)], ids=["sound", "picture"])
 def test_online_is_first_said_of_a_second_that_has_both(lacking: Quality) -> None:
     """The tenth second lacks something, the eleventh does not: it is online from the eleventh on."""
     made = Stages()
-    assert made.push(*loud(*range(9)), *loud(9, quality=lacking)) == []
+    assert made.push(*loud(*range(9)), *loud(9, quality=lacking)) == [SourceState.WARMING_UP]
     assert made.push(*loud(10)) == [SourceState.ONLINE]
 
 
@@ -139,8 +154,7 @@ def test_an_open_event_keeps_its_start_while_the_clock_is_followed() -> None:
 def test_an_event_in_the_first_ten_seconds_is_provisional_until_a_window_is_full() -> None:
     """Something loud from the start is told after two seconds, unconfirmed; with the tenth it is confirmed. Until then it warms up."""
     made = Stages()
-    assert made.push(*loud(*range(9))) == []
-    assert made.stages.state is SourceState.WARMING_UP
+    assert made.push(*loud(*range(9))) == [SourceState.WARMING_UP]
     assert [event.newest_end_ns for event in made.events if event.phase is EventPhase.NEW] == [2_000_000_000]
     assert not any(event.confirmed for event in made.events)
     assert made.push(*loud(9)) == [SourceState.ONLINE]

@@ -24,7 +24,7 @@ from streamav.config import CaptureSettings, SourceSettings
 from streamav.errors import SettingsError
 from streamav.sync import Beeps, Flashes, Skew, SkewError, make_clip, measure_skew
 from streamav.sync.flashes import PICTURE, PICTURES_PER_SECOND
-from streamav.types import AudioBlock, SourceState, VideoFrame
+from streamav.types import AudioBlock, SourceState, StateChange, VideoFrame
 
 SECOND_NS = 1_000_000_000
 
@@ -183,10 +183,10 @@ class Items:
 
     live, session, skew_ms = True, "word", 3
 
-    def __init__(self, *items: AudioBlock | VideoFrame | SourceState) -> None:
+    def __init__(self, *items: AudioBlock | VideoFrame | StateChange) -> None:
         self._items = items
 
-    def items(self) -> Iterator[AudioBlock | VideoFrame | SourceState]:
+    def items(self) -> Iterator[AudioBlock | VideoFrame | StateChange]:
         yield from self._items
 
     def close(self) -> None:
@@ -201,9 +201,9 @@ def test_only_the_late_kind_moves(delay_ms: int, sizes: list[int]) -> None:
     sound = (np.arange(1, sum(sizes) + 1) / (sum(sizes) + 1)).astype(np.float32)
     blocks = [AudioBlock(start_ns=place * 62_500, samples=sound[place : place + size]) for place, size in zip(places, sizes, strict=True)]
     pictures = [VideoFrame(start_ns=place * 62_500, pixels=np.zeros((2, 2, 3), np.uint8)) for place in places]
-    source = DelayedSource(Items(SourceState.LOST, *blocks, *pictures), delay_ms)
+    source = DelayedSource(Items(StateChange(SourceState.LOST), *blocks, *pictures), delay_ms)
     found = list(source.items())
-    assert found[0] is SourceState.LOST
+    assert found[0] == StateChange(SourceState.LOST)
     assert (source.live, source.session, source.skew_ms) == (True, "word", delay_ms + 3)
     back_ns = max(0, delay_ms) * 1_000_000
     given_blocks = [one for one in found if isinstance(one, AudioBlock)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamav.cli.own_clips import verdict
+from streamav.cli.own_localizer import verdict
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_at_most_four_pictures_of_a_segment_are_shown() -> None:
     segment = observation(3).segment
     assert segment is not None
     many = type(segment)(index=3, start_ns=segment.start_ns, audio=segment.audio, frames=np.repeat(segment.frames, 4, axis=0))
-    assert len(PictureEncoder().texts(many)) == 4
+    assert len(PictureEncoder().pictures(many)) == 4
 
 
 def test_the_spectrogram_is_the_patch_of_the_model() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rigs.published_events import dice
 from rigs.roles import EPOCH_NS, FakeClock, FakeLocalizer, features
 
-from streamav.pipeline.drift import ArrivalOffset
+from streamav.arrivals import ArrivalOffset
 from streamav.pipeline.stages import SourceStages
 from streamav.pipeline.wall import WallOffset, read_wall_offset_ns
 from streamav.pipeline.world_time import WorldTime

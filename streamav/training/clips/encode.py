@@ -24,8 +24,20 @@ if TYPE_CHECKING:
     from streamav.protocols import Engine
     from streamav.types import Segment
 
-__all__ = ["LONGEST_SECONDS", "LocalWorker", "MediaEncoder", "MediaFeatures", "MediaResult", "MediaTask", "MediaWorker", "media_seconds"]
+__all__ = [
+    "ARRAYS",
+    "LONGEST_SECONDS",
+    "LocalWorker",
+    "MediaEncoder",
+    "MediaFeatures",
+    "MediaResult",
+    "MediaTask",
+    "MediaWorker",
+    "media_seconds",
+]
 
+ARRAYS = ("audio", "visual", "heard", "seen")
+"""Names of the arrays of `MediaFeatures`, also in files."""
 LONGEST_SECONDS = 7200
 """Longest file; it bounds the memory: VGG-19's maps of two hours take 0.7 GB."""
 _BATCH = 10
@@ -51,6 +63,15 @@ class MediaFeatures:
     """Shape (S, A)."""
     visual: NDArray[np.float32]
     """Shape (S, G, G, V)."""
+    heard: NDArray[np.float32] | None = None
+    """Scores of the classes that the audio encoder was trained on, shape (S, H), 0 to 1; None for encoders that score no classes."""
+    seen: NDArray[np.float32] | None = None
+    """Scores of the classes that the visual encoder was trained on, shape (S, K), 0 to 1: means over the frames of a segment, as live."""
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return the arrays that are there, by name."""
+        found = {name: getattr(self, name) for name in ARRAYS}
+        return {name: array for name, array in found.items() if array is not None}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -90,23 +111,24 @@ class MediaEncoder:
             CaptureError: when the file cannot be read.
             DataError: when the file is shorter than *seconds*, shorter than half a second, or longer than `LONGEST_SECONDS`.
         """
-        audio: list[NDArray[np.float32]] = []
-        visual: list[NDArray[np.float32]] = []
+        rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in ARRAYS}
         uri = str(path.absolute())  # absolute, so that no file name is taken for an address or a filter graph
         for batch in _batched(segments_of(uri, self._card, self._card.visual.frames_per_second), seconds):
             for one in self._extractor.extract(batch):
-                audio.append(one.audio)
-                visual.append(one.visual)
-            if len(audio) > LONGEST_SECONDS:
+                for name, kept in rows.items():
+                    if (array := getattr(one, name)) is not None:
+                        kept.append(array)
+            count = len(rows["audio"])
+            if count > LONGEST_SECONDS:
                 msg = f"{path} must last at most {LONGEST_SECONDS} seconds; cut it into shorter files"
                 raise DataError(msg)
             if tick is not None:
-                tick(len(audio))
-        if len(audio) < (1 if seconds is None else seconds):
+                tick(count)
+        if len(rows["audio"]) < (1 if seconds is None else seconds):
             wanted = "at least half a second" if seconds is None else f"{seconds} seconds"
-            msg = f"{path} must have {wanted} of sound and picture, got {len(audio)}"
+            msg = f"{path} must have {wanted} of sound and picture, got {len(rows['audio'])}"
             raise DataError(msg)
-        return MediaFeatures(np.stack(audio), np.stack(visual))
+        return MediaFeatures(**{name: np.stack(kept) for name, kept in rows.items() if kept})
 
     def result(self, task: MediaTask, tick: Callable[[int], None] | None = None) -> MediaResult:
         """Encode the file of a task; an error of the file becomes the reason in the result."""

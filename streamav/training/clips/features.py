@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -18,14 +20,13 @@ from safetensors.numpy import save
 from streamav.bundle import bundle_names
 from streamav.errors import DataError
 from streamav.files import write_whole
-from streamav.training.clips.encode import LONGEST_SECONDS, MediaTask, media_seconds
+from streamav.training.clips.encode import ARRAYS, LONGEST_SECONDS, MediaTask, media_seconds
 from streamav.training.clips.rows import ClipOptions, events_beyond, put_together
-from streamav.training.clips.table import Clip, ClipTable, refuse
+from streamav.training.clips.table import Clip, ClipEvent, ClipTable, refuse
 from streamav.training.experiments.export import ENCODERS_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -33,15 +34,19 @@ if TYPE_CHECKING:
     from streamav.training.clips.encode import MediaFeatures, MediaWorker
 
 __all__ = [
+    "CLIPS_FILE",
     "EXTRACTION_FILE",
     "ClipExtraction",
     "extract_clips",
     "model_name",
     "model_of",
+    "read_clips",
 ]
 
 EXTRACTION_FILE = "extraction.json"
 """Names the model whose encoders made the features; a folder holds features of one model."""
+CLIPS_FILE = "clips.json"
+"""The table of the clips with the file of each clip's features; class scores are read from there."""
 _SECONDS = "seconds"
 _SCHEMA = "streamav.clip-features/1"
 _DURATION_SLACK_S = 1.0
@@ -57,6 +62,8 @@ class ClipExtraction:
     """Number of rows of each split; empty if files failed without *skip*: then the HDF5 files are not made."""
     failed: dict[str, str] = field(default_factory=dict)
     """The reason why a file has no features, by file; the reason names the row of the table."""
+    places: dict[int, Path] = field(default_factory=dict)
+    """File of the features of each clip that has some, by its number in the table."""
 
 
 def extract_clips(
@@ -87,7 +94,7 @@ def extract_clips(
     refuse(table.path, _early_ends(table))
     _prepare(out, bundle, options)
     places = {number: _place(out, table.media, clip) for number, clip in enumerate(table.clips)}
-    missing = [number for number, place in places.items() if not _is_there(place)]
+    missing = [number for number, place in places.items() if not _is_there(place, scored=bundle.card.evidence is not None)]
     tell = progress if progress is not None else _tell_nobody
     for number in sorted(places.keys() - set(missing)):
         tell(table.clips[number].file)
@@ -100,9 +107,55 @@ def extract_clips(
             write_whole(places[result.key], save(_stored(result.features, options, clip)), durable=True)
         tell(clip.file)
     there = {number: place for number, place in places.items() if table.clips[number].file not in failed}
+    _write_clips(out, table, there)
     if failed and not skip:
-        return ClipExtraction(files=len(there), rows={}, failed=failed)
-    return ClipExtraction(files=len(there), rows=put_together(table, out, there, options), failed=failed)
+        return ClipExtraction(files=len(there), rows={}, failed=failed, places=there)
+    counts = put_together(table, out, there, options) if options.rows else {}
+    return ClipExtraction(files=len(there), rows=counts, failed=failed, places=there)
+
+
+def read_clips(folder: Path) -> tuple[ClipTable, dict[int, Path]]:
+    """Return the clips whose features are in a folder, and the file of each clip's features by its number.
+
+    Raises:
+        DataError: when the folder was made by an earlier version, or the file is damaged.
+    """
+    path = folder / CLIPS_FILE
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        clips = tuple(_clip_of(one) for one in tree["clips"])
+        table = ClipTable(path, folder, clips, tuple(map(str, tree["labels"])))
+        places = {number: folder / _SECONDS / Path(str(one["features"])).name for number, one in enumerate(tree["clips"])}
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        msg = f"{folder} must hold {CLIPS_FILE}, which streamav extract writes since version 3.1: {exc}; extract the features again"
+        raise DataError(msg) from exc
+    if missing := [place.name for place in places.values() if not _is_there(place, scored=True)]:
+        msg = f"{folder / _SECONDS} must hold the class scores of every clip, {len(missing)} files lack them; extract the features again"
+        raise DataError(msg)
+    return table, places
+
+
+def _write_clips(out: Path, table: ClipTable, places: Mapping[int, Path]) -> None:
+    """Write the checked table with the file of each clip's features, so that the folder can be read without the media."""
+    clips = [
+        {
+            "file": (clip := table.clips[number]).file,
+            "group": clip.group,
+            "line": clip.line,
+            "features": place.name,
+            "events": [[one.label, one.onset_s, None if one.somewhere else one.offset_s, one.line] for one in clip.events],
+        }
+        for number, place in places.items()
+    ]
+    write_whole(out / CLIPS_FILE, json.dumps({"labels": table.labels, "clips": clips}, indent=1) + "\n", durable=True)
+
+
+def _clip_of(tree: Mapping[str, Any]) -> Clip:
+    events = [
+        ClipEvent(str(label), float(onset), math.inf if offset is None else float(offset), int(line), somewhere=offset is None)
+        for label, onset, offset, line in tree["events"]
+    ]
+    return Clip(str(tree["file"]), int(tree["line"]), events, group=str(tree["group"]))
 
 
 def _tell_nobody(file: str) -> None:
@@ -176,7 +229,7 @@ def _place(out: Path, media: Path, clip: Clip) -> Path:
 
 def _stored(features: MediaFeatures, options: ClipOptions, clip: Clip) -> dict[str, NDArray[np.floating]]:
     with np.errstate(over="ignore"):
-        arrays = {name: np.ascontiguousarray(getattr(features, name), dtype=options.dtype) for name in ("audio", "visual")}
+        arrays = {name: np.ascontiguousarray(array, dtype=options.dtype) for name, array in features.arrays().items()}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             msg = f"the {name} features of {clip.file} must be finite in {options.dtype}; extract with --float32 into another --out"
@@ -184,10 +237,16 @@ def _stored(features: MediaFeatures, options: ClipOptions, clip: Clip) -> dict[s
     return arrays
 
 
-def _is_there(place: Path) -> bool:
-    """Return whether a clip's features are complete to the last byte; the caller makes a damaged file anew."""
+def _is_there(place: Path, *, scored: bool) -> bool:
+    """Return whether a clip's features are complete to the last byte; the caller makes a damaged file anew.
+
+    Args:
+        place: the file.
+        scored: whether the encoders also score their own classes; a file of an earlier version has no scores.
+    """
+    wanted = set(ARRAYS if scored else ARRAYS[:2])
     try:
         with safe_open(place, framework="numpy") as file:  # compares the sizes in the header with the file's
-            return {"audio", "visual"} == set(file.keys()) and file.get_slice("audio").get_shape()[0] > 0
+            return wanted <= set(file.keys()) and file.get_slice("audio").get_shape()[0] > 0
     except (OSError, SafetensorError, ValueError):
         return False

@@ -116,7 +116,7 @@ class _Encoder:
         seconds = int(item["seconds"])
         result = self._encoder.result(MediaTask(int(item["key"]), Path(item["path"]), None if seconds == _ALL else seconds))
         found = result.features
-        payload = b"" if found is None else save({"audio": found.audio, "visual": found.visual})
+        payload = b"" if found is None else save(found.arrays())
         return {"key": result.key, "reason": result.reason, "payload": payload}
 
 
@@ -127,8 +127,7 @@ def _item(task: MediaTask) -> dict[str, object]:
 def _result(row: Mapping[str, Any]) -> MediaResult:
     if not row["payload"]:
         return MediaResult(int(row["key"]), None, str(row["reason"]))
-    arrays = load(row["payload"])
-    return MediaResult(int(row["key"]), MediaFeatures(arrays["audio"], arrays["visual"]))
+    return MediaResult(int(row["key"]), MediaFeatures(**load(row["payload"])))
 
 
 def _import_ray(*, local: bool) -> ModuleType:

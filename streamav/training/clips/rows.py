@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MANIFEST_FILE", "ClipOptions", "events_beyond", "put_together", "row_starts"]
+__all__ = ["MANIFEST_FILE", "ClipOptions", "events_beyond", "load_features", "put_together", "row_starts"]
 
 MANIFEST_FILE = "manifest.csv"
 """Lists which seconds of which file each row holds; written last, so a folder that has it is complete."""
@@ -42,6 +42,8 @@ class ClipOptions:
     """Segments from one training row of a file to the next, 1 to T; rows of validation and test overlap only at the end of a file."""
     seed: int = 0
     """Seed for assigning recordings to splits, if the table has no splits."""
+    rows: bool = True
+    """Whether to build the HDF5 files, which train a localizer; at least one class then needs three recordings."""
     dtype: Literal["float16", "float32"] = "float16"
     """Stored type. float16 halves the files; it rounds off about a thousandth of a number, far less than the precision of encoders."""
 
@@ -84,7 +86,7 @@ def events_beyond(clip: Clip, length_s: float, slack_s: float) -> list[str]:
     return [
         f"row {event.line}: the event must end within {clip.file}, which lasts {length_s:.1f} s, got offset_s {event.offset_s:g}"
         for event in clip.events
-        if event.offset_s > length_s + slack_s
+        if not event.somewhere and event.offset_s > length_s + slack_s
     ]
 
 
@@ -109,7 +111,7 @@ def put_together(table: ClipTable, out: Path, places: Mapping[int, Path], option
     problems = []
     for number, place in places.items():
         clip = table.clips[number]
-        seconds = len(_load(place)["audio"])
+        seconds = len(load_features(place)["audio"])
         problems += events_beyond(clip, seconds, _BEYOND_S)
         labels = segment_labels(clip, seconds, classes, len(classes))
         stride = options.stride if split_of[clip.group] == "train" else WINDOW_SEGMENTS
@@ -162,7 +164,12 @@ def _window(seconds: int, start: int) -> NDArray[np.int64]:
     return (start + np.arange(WINDOW_SEGMENTS)) % seconds
 
 
-def _load(place: Path) -> dict[str, NDArray[np.floating]]:
+def load_features(place: Path) -> dict[str, NDArray[np.floating]]:
+    """Return the arrays of one clip, by the names of `encode.ARRAYS`.
+
+    Raises:
+        DataError: when the file is damaged.
+    """
     try:
         found: dict[str, NDArray[np.floating]] = load_file(place)
     except (OSError, SafetensorError, ValueError) as exc:
@@ -173,7 +180,7 @@ def _load(place: Path) -> dict[str, NDArray[np.floating]]:
 
 def _write_features(out: Path, rows: list[_Row], options: ClipOptions) -> None:
     """Write both feature files as plain datasets, with one clip in memory at a time."""
-    sample = _load(rows[0].features)
+    sample = load_features(rows[0].features)
     with (
         whole_file(out / "audio_feature.h5", alone=True) as audio,
         whole_file(out / "visual_feature.h5", alone=True) as visual,
@@ -186,7 +193,7 @@ def _write_features(out: Path, rows: list[_Row], options: ClipOptions) -> None:
         known, clip = rows[0].features, sample
         for number, row in enumerate(rows):
             if row.features != known:
-                known, clip = row.features, _load(row.features)
+                known, clip = row.features, load_features(row.features)
             window = _window(len(row.labels), row.start)
             for name, dataset in sets.items():
                 dataset[number] = clip[name][window]

@@ -2,6 +2,7 @@
 
 It opens no media. All mistakes are reported at once, each with the file and the row of the table. Columns: file, label (or
 class_slug), onset_s, offset_s, and optionally split and group. A row with the label none or background means that no class occurs.
+A row with a class and without times means that it occurs somewhere in the file.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class ClipEvent:
     offset_s: float
     line: int
     """Line in the table; the header is line 1."""
+    somewhere: bool = False
+    """Whether the table gives no times: the class occurs in the file, and nobody said when. The span is then the whole file."""
 
 
 @dataclass(slots=True)
@@ -82,12 +85,13 @@ class ClipTable:
     """The classes, sorted; background is not one."""
 
 
-def read_clip_table(path: Path, media: Path) -> ClipTable:
+def read_clip_table(path: Path, media: Path, *, together: bool = False) -> ClipTable:
     """Read and check a table.
 
     Args:
         path: the CSV file with a header, in a form that `read_table` accepts.
         media: folder of the media files.
+        together: whether two classes may hold at one time.
 
     Raises:
         DataError: when rows are wrong; it names the first twenty.
@@ -102,7 +106,7 @@ def read_clip_table(path: Path, media: Path) -> ClipTable:
         except DataError as exc:
             problems.append(f"row {line}: {exc}")
     for clip in clips.values():
-        problems += _contradictions(clip)
+        problems += _contradictions(clip, together=together)
     problems += _splits(list(clips.values()))
     labels = tuple(sorted({event.label for clip in clips.values() for event in clip.events}))
     if not problems and not labels:
@@ -188,6 +192,8 @@ def _take(clips: dict[str, Clip], row: Mapping[str, str], line: int, media: Path
         whole = not row["onset_s"] and not row["offset_s"]
         onset_s, offset_s = (0.0, math.inf) if whole else _times(row, file)
         clip.nothing.append(ClipEvent(label, onset_s, offset_s, line))
+    elif not row["onset_s"] and not row["offset_s"]:
+        clip.events.append(ClipEvent(label, 0.0, math.inf, line, somewhere=True))
     else:
         clip.events.append(ClipEvent(label, *_times(row, file), line))
 
@@ -236,15 +242,22 @@ def _times(row: Mapping[str, str], file: str) -> tuple[float, float]:
     return onset_s, offset_s
 
 
-def _contradictions(clip: Clip) -> list[str]:
-    """Return a sentence for each stretch of time that has two labels."""
-    problems = []
-    spans = sorted([*clip.events, *clip.nothing], key=lambda event: (event.onset_s, event.line))
+def _contradictions(clip: Clip, *, together: bool) -> list[str]:
+    """Return a sentence for each stretch of time that has two labels, and for each label with and without times."""
+    timed = {event.label: event.line for event in clip.events if not event.somewhere}
+    problems = [
+        f"row {event.line}: {clip.file} has {event.label} without times, and with times in row {timed[event.label]}; leave out one of them"
+        for event in clip.events
+        if event.somewhere and event.label in timed
+    ]
+    silent = any(math.isinf(event.offset_s) for event in clip.nothing)
+    known = [event for event in clip.events if not event.somewhere or silent]
+    spans = sorted([*known, *clip.nothing], key=lambda event: (event.onset_s, event.line))
     for place, one in enumerate(spans):
         for other in spans[place + 1 :]:
             if other.onset_s >= one.offset_s:
                 break
-            if _meaning(one) == _meaning(other):
+            if _meaning(one) == _meaning(other) or (together and _meaning(one) and _meaning(other)):
                 continue
             shared = min(one.offset_s, other.offset_s) - other.onset_s
             if shared > SHARED_S:

@@ -49,6 +49,7 @@ __all__ = [
     "encoders_of",
     "export_bundle",
     "save_encoder_weights",
+    "smallest",
     "weights_inside",
     "write_model",
 ]
@@ -227,13 +228,13 @@ def write_model(
         ModelError: when the bundle cannot be written.
     """
     stored = np.float16 if half else np.float32
-    tensors: dict[str, NDArray[np.generic]] = {name: _smallest(value) for name, value in encoders.items()}
+    tensors: dict[str, NDArray[np.generic]] = {name: smallest(value) for name, value in encoders.items()}
     for name, value in localizer.state_dict().items():
         tensors[f"localizer.{name}"] = value.detach().cpu().numpy().astype(stored)
     return write_bundle(path, card, tensors, replace=replace)
 
 
-def _smallest(values: NDArray[np.floating]) -> NDArray[np.generic]:
+def smallest(values: NDArray[np.floating]) -> NDArray[np.generic]:
     """Return the values as float16 if that loses nothing, else unchanged."""
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)

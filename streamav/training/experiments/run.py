@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from streamav.bundle import find_bundle
 from streamav.errors import SettingsError
+from streamav.networks.baselines import BaselineOptions
 from streamav.training.data.folder import open_ave
 from streamav.training.experiments.ablations import find_rows
 from streamav.training.experiments.experiment import experiment_of, planned, tested, train_seeds
 from streamav.training.experiments.export import encoder_weights, encoders_of, export_bundle, weights_inside
+from streamav.training.experiments.kept_network import keep_network
 from streamav.training.experiments.report import write_report, write_table
 
 if TYPE_CHECKING:
@@ -126,7 +128,7 @@ class TrainingRun:
         compatible: bool,
         encoders: str | None,
     ) -> None:
-        """Train one experiment and write its bundle and report (for a baseline only the report)."""
+        """Train one experiment and write its bundle and report (for a baseline the report and the network)."""
         experiment = planned(network, supervision, self.sizes, changes, compatible=compatible)
         cards, weights = self._encoders(encoders) if network == "vscg" else (None, {})
         outcome = self._run(experiment, self._state)
@@ -135,6 +137,8 @@ class TrainingRun:
         if cards is not None:
             export_bundle(self.out, outcome, self.data.classes, cards, command, replace=self.replace, weights=weights)
         report = write_report(self.out / "report", outcome, self.data.classes, command)
+        if isinstance(experiment.network, BaselineOptions):
+            keep_network(self.out, outcome.chosen.network, experiment.network, tuple(one.slug for one in self.data.classes))
         self._clear_state()
         self.teller.outcome(outcome)
         self.teller.say(f"report: {report}")

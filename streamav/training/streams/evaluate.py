@@ -21,6 +21,7 @@ from streamav.evaluation.scores import LATENCIES
 from streamav.evaluation.segments import score_segments
 from streamav.training.fit.selection import answers
 from streamav.training.streams.run import manifest_of, run_aligned, run_streams
+from streamav.training.streams.whole import WholeModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
     from streamav.evaluation.protocol import Row
     from streamav.networks.options import Decision
     from streamav.networks.vscg import VSCG
+    from streamav.thresholds import Thresholds
     from streamav.training.data.folder import AveData
 
-__all__ = ["Figures", "StreamEvaluation", "clip_figures", "localizer_of", "streams_of"]
+__all__ = ["Figures", "StreamEvaluation", "clip_figures", "decision_of", "judged_model", "localizer_of", "streams_of"]
 
 Figures = dict[str, object]
 
@@ -54,11 +56,39 @@ def localizer_of(bundle: Bundle, data: AveData) -> VSCG:
     return network.eval()
 
 
-def clip_figures(network: VSCG, data: AveData, split: str) -> Figures:
+def judged_model(bundle: Bundle, data: AveData, weights: Path | None = None, *, localizer_only: bool = False) -> VSCG | WholeModel:
+    """Return what `eval` and `tune` judge: the whole model as it runs live if it has evidence, else its localizer.
+
+    Args:
+        bundle: the model.
+        data: a folder of features. Its classes must be those of a localizer; a whole model may have more.
+        weights: folder with the encoders that the bundle does not contain; a whole model needs them for the class scores.
+        localizer_only: judge the localizer alone.
+
+    Raises:
+        DataError: when features or classes do not fit.
+        ModelError: when weights are missing.
+    """
+    card = bundle.card
+    if localizer_only or card.evidence is None:
+        return localizer_of(bundle, data)
+    shape = (int(data.val.audio.shape[2]), int(data.val.visual.shape[4]), int(data.val.visual.shape[2]))
+    if shape != (card.audio.size, card.visual.size, card.visual.grid):
+        wanted = (card.audio.size, card.visual.size, card.visual.grid)
+        msg = f"features must have the model's sizes {wanted} (audio, visual, grid), the folder has {shape}"
+        raise DataError(msg)
+    labels = [entry.slug for entry in data.classes]
+    if missing := [slug for slug in labels if slug not in card.slugs]:
+        msg = f"the model must have the classes of the folder, {card.name} lacks {', '.join(missing)}; name another model or folder"
+        raise DataError(msg)
+    return WholeModel(bundle, weights, labels)
+
+
+def clip_figures(network: VSCG | WholeModel, data: AveData, split: str) -> Figures:
     """Score whole clips: accuracy as in the paper, and further figures that accuracy does not show."""
     part = data.val if split == "val" else data.test
-    options = network.options
-    said = answers(network, part.batches(64), options.decision, options.decision_threshold)
+    decision, threshold = decision_of(network)
+    said = answers(network, part.batches(64), decision, threshold)
     background = part.background
     right = (said.truth == said.decided).sum(axis=1).astype(float)
     spread = bootstrap(right, np.full(len(right), float(said.truth.shape[1])))
@@ -73,13 +103,20 @@ def clip_figures(network: VSCG, data: AveData, split: str) -> Figures:
     }
     scores = score_segments(said.truth, said.decided, background)
     return {
-        "decision": options.decision,
+        "decision": "whole model" if isinstance(network, WholeModel) else decision,
         "clips": len(part),
         **scores.to_dict(),
         "accuracy_95": [spread.low, spread.high],
         **events,
         "right_class_never_background": 1.0 - scores.always_background,
     }
+
+
+def decision_of(network: VSCG | WholeModel) -> tuple[Decision, float]:
+    """Return the rule by which a model decides on whole clips, and its threshold; a whole model takes the largest probability."""
+    if isinstance(network, WholeModel):
+        return "argmax29", 0.0
+    return network.options.decision, network.options.decision_threshold
 
 
 def streams_of(data: AveData, split: str, size: tuple[int, float, int], path: Path | None) -> Manifest:
@@ -101,7 +138,7 @@ def streams_of(data: AveData, split: str, size: tuple[int, float, int], path: Pa
 class StreamEvaluation:
     """The systems to score on streams, and the choice of their thresholds."""
 
-    network: VSCG
+    network: VSCG | WholeModel
     bundle: Bundle
     data: AveData
     how: Combination
@@ -114,7 +151,7 @@ class StreamEvaluation:
         heads = self._heads()
         systems = {system: self._fixed(tuning, head) for system, head in heads.items()}
         if self.baselines:
-            systems["offline_oracle"] = self._fixed(tuning, heads["per_segment"], aligned=True)
+            systems["offline_oracle"] = self._fixed(tuning, next(iter(heads.values())), aligned=True)
         tables: dict[str, list[Row]] = {}
         shared: list[Row] = []
         found: Figures = {
@@ -142,7 +179,7 @@ class StreamEvaluation:
         fixed = systems[system]
         seeds = [list(run_streams(self.network, self.data.val, one, head)) for one in manifests]
         pooled, single, rows = head_rows(system, seeds, fixed, self.how)
-        if self.baselines and system == "per_segment":
+        if self.baselines and system in {"per_segment", "whole_model"}:
             rows.append(persistence_row(seeds, fixed.by_latency[LATENCIES[0]], self.how))
             whole = [list(run_aligned(self.network, self.data.val, one, head)) for one in manifests]
             rows.append(aligned_row(whole, systems["offline_oracle"].by_latency[LATENCIES[0]]))
@@ -156,6 +193,8 @@ class StreamEvaluation:
         return rows, (pooled.to_dict(), ages, gaps)
 
     def _heads(self) -> dict[str, Decision]:
+        if isinstance(self.network, WholeModel):
+            return {"whole_model": "argmax29"}
         heads: dict[str, Decision] = {"per_segment": "argmax29"}
         if self.network.options.supervision != "weakly":
             heads["two_stage"] = "two_stage"
@@ -164,11 +203,15 @@ class StreamEvaluation:
     def _fixed(self, tuning: Manifest | None, head: Decision, *, aligned: bool = False) -> FixedThresholds:
         """Return the card's thresholds, or tune them on validation streams that the same head scored in the same way."""
         if tuning is None:
-            return FixedThresholds(source="card", by_latency=dict.fromkeys(LATENCIES, self.bundle.card.thresholds()), within_limit={})
+            return FixedThresholds(source="card", by_latency=dict.fromkeys(LATENCIES, self._of_card()), within_limit={})
         if aligned:
             oracle = [one.windows() for one in run_aligned(self.network, self.data.val, tuning, head)]
             return tuned(oracle, self.alarms, self.how, LATENCIES[:1])
         return tuned(list(run_streams(self.network, self.data.val, tuning, head)), self.alarms, self.how)
+
+    def _of_card(self) -> tuple[Thresholds, ...]:
+        """Return the card's thresholds of the folder's classes."""
+        return tuple(self.bundle.card.detection.thresholds(entry.slug) for entry in self.data.classes)
 
     def _told(self, systems: dict[str, FixedThresholds], split: str, tuning: Manifest | None) -> Figures:
         told: Figures = {"chosen": self.thresholds, "systems": {name: one.to_dict() for name, one in systems.items()}}

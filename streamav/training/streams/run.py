@@ -5,7 +5,7 @@ It computes no scores (`streamav.evaluation` does) and selects nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,12 +27,21 @@ if TYPE_CHECKING:
     from streamav.networks.options import Decision
     from streamav.training.data.folder import AveData
 
-__all__ = ["features_of", "manifest_of", "run_aligned", "run_stream", "run_streams", "score_windows"]
+__all__ = ["RunsStreams", "features_of", "manifest_of", "run_aligned", "run_stream", "run_streams", "score_windows"]
 
 _BLOCK = 16
 """Number of rows of T segments that are encoded at once: 160 MB of AVE's visual features."""
 _WINDOWS = 256
 _WHOLE_WINDOWS = 64
+
+
+@runtime_checkable
+class RunsStreams(Protocol):
+    """A model that scores the windows of a stream itself, such as `whole.WholeModel`."""
+
+    def run_stream(self, features: FeatureSet, stream: StreamSegments) -> ScoredStream:
+        """Score every window of a stream."""
+        ...
 
 
 def manifest_of(data: AveData, split: str, options: ManifestOptions) -> Manifest:
@@ -45,10 +54,15 @@ def manifest_of(data: AveData, split: str, options: ManifestOptions) -> Manifest
 
 
 def run_streams(network: nn.Module, features: FeatureSet, manifest: Manifest, decision: Decision) -> Iterator[ScoredStream]:
-    """Run every stream of a manifest: VSCG as in a live run, other networks on whole windows; one stream is in memory at a time."""
+    """Run every stream of a manifest: VSCG and whole models as in a live run, other networks on whole windows.
+
+    One stream is in memory at a time. *decision* is the head that the probabilities of a network come from; a whole model has no heads.
+    """
     for number in range(len(manifest.streams)):
         stream = manifest.seconds(number, features.labels, features.background)
-        if isinstance(network, VSCG):
+        if isinstance(network, RunsStreams):
+            yield network.run_stream(features, stream)
+        elif isinstance(network, VSCG):
             yield run_stream(network, features, stream, decision)
         else:
             yield _run_whole_windows(network, features, stream, decision)
@@ -122,7 +136,7 @@ def _run_whole_windows(network: nn.Module, features: FeatureSet, stream: StreamS
     return ScoredStream(np.concatenate(said), stream.labels)
 
 
-def run_aligned(network: VSCG, features: FeatureSet, manifest: Manifest, decision: Decision) -> Iterator[AlignedStream]:
+def run_aligned(network: nn.Module, features: FeatureSet, manifest: Manifest, decision: Decision) -> Iterator[AlignedStream]:
     """Score each piece of each stream in a window of its whole clip, as if the cuts were known (the offline oracle).
 
     Args:

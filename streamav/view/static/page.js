@@ -2,17 +2,20 @@
 
 import { Colours } from "./colours.js";
 import { axisOf, drawLanes, wordsAt } from "./lanes.js";
-import { element, showEvents, showFigures, showState, showTop, stateWords, tone } from "./panels.js";
+import { element, showBroker, showEvents, showFigures, showState, showTop, stateWords, tone } from "./panels.js";
 import { drawPicture } from "./picture.js";
+import { actionsOf, setUpReview } from "./review.js";
 import { Store, clockWords, imageAt, nameOf, playhead } from "./store.js";
 import { drawStrip } from "./strip.js";
 import { useThemeButton } from "./theme.js";
+import { choose as chooseLabels, follow, setUpTuning } from "./tuning.js";
+import { drawZones, load as loadZones, setUpZones } from "./zones.js";
 
 const store = new Store(), colours = new Colours();
 const at = (id) => document.getElementById(id);
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const FRAME_MS = 50, TEXT_MS = 200, LONGEST_PAUSE_MS = 10_000;
-let focus = null, pinned = null, pause = 500, drawnMs = 0, textMs = 0, connected = false, announced = new Set();
+let focus = null, pinned = null, pause = 500, drawnMs = 0, textMs = 0, connected = false, announced = new Set(), review = false;
 
 // Connection
 
@@ -41,7 +44,22 @@ function begin(message) {
   if (!store.sources.has(focus)) focus = null;
   choose(store.sources.size === 1 ? [...store.sources.keys()][0] : (focus ?? (fromAddress() || null)));
   showConnection();
+  if (message.review && !review) begunReview(message);
 }
+
+function begunReview({ changes, journal }) {
+  review = true;
+  const current = () => {
+    const source = store.sources.get(focus) ?? [...store.sources.values()][0];
+    return { source, time: pinned ?? Math.max(0, source.newest), label: labelOf(source) };
+  };
+  at("missed").hidden = false;
+  setUpReview(current);
+  if (journal) setUpTuning(current, changes);
+  if (changes) setUpZones(current);
+}
+
+function labelOf(source) { return store.eventsOf(source.id).at(-1)?.label; }
 
 function fromAddress() {
   const named = decodeURIComponent(location.hash.slice(1));
@@ -59,6 +77,7 @@ function announce(event) {
   if (!event.confirmed || event.end_reason || announced.has(event.id)) return;
   announced.add(event.id);
   const source = store.sources.get(event.source);
+  if (source && review && focus === event.source) follow(source, event.label);
   if (source) at("news").textContent = `${nameOf(source, event)} at ${event.source}, ${clockWords(source, event.start_s)}`;
 }
 
@@ -77,6 +96,7 @@ function choose(id) {
     at("overview").replaceChildren(...[...store.sources.values()].map(card));
   }
   at("event-list").replaceChildren();
+  if (review && id !== null) { chooseLabels(store.sources.get(id), labelOf(store.sources.get(id))); loadZones(store.sources.get(id)); }
   at("state").dataset.key = "?";
   textMs = 0;
 }
@@ -135,7 +155,7 @@ function drawFocus(source, nowMs, texts) {
   if (pinned !== null && pinned < source.newest + 1 - store.kept) pinned = null; // that second is no longer kept
   const time = pinned ?? edge, inside = pinned ?? Math.min(edge, source.newest + 0.999);
   drawPicture(at("picture"), store, source, inside, colours, {
-    heat: at("heat").checked, strength: at("strength").value / 100, boxes: at("boxes").checked, names: true,
+    heat: at("heat").checked, strength: at("strength").value / 100, boxes: at("boxes").checked, names: true, over: review ? drawZones : null,
   });
   drawLanes(at("lanes"), store, source, { edge, time, paused: pinned !== null }, colours);
   if (!texts) return;
@@ -144,7 +164,8 @@ function drawFocus(source, nowMs, texts) {
   at("now-title").textContent = pinned === null ? "Top five now" : `Top five at ${clockWords(source, pinned)}`;
   at("live").hidden = pinned === null;
   showFigures({ words: at("latency-words"), bar: at("latency"), split: at("split"), list: at("figures") }, store, source);
-  showEvents(at("event-list"), at("none"), store, source, (event) => pin(source, event.start_s));
+  showEvents(at("event-list"), at("none"), store, source, (event) => pin(source, event.start_s), review ? actionsOf : null);
+  showBroker(at("broker"), store);
   showMoment(source, inside);
   if (store.model) at("run").textContent = `${store.model.name} ${store.model.version} on ${store.engine}`;
 }

@@ -3,7 +3,7 @@
 import { drawHeat } from "./picture.js";
 import { cellAt, clockWords, nameOf } from "./store.js";
 
-const TONES = { online: "good", warming_up: "wait", degraded: "warn", lost: "bad", disabled: "warn" };
+const TONES = { online: "good", starting: "wait", warming_up: "wait", degraded: "warn", lost: "bad", disabled: "warn" };
 const STAGES = [["capture_s", "capture", "a"], ["wait_s", "queue", "b"], ["features_s", "features", "c"], ["model_s", "model", "d"], ["publish_s", "publish", "e"]];
 
 export function tone(state) { return TONES[state] ?? "wait"; }
@@ -113,16 +113,27 @@ function placeWords(event) {
   return `${["top", "middle", "bottom"][Math.min(2, Math.floor(3 * y))]} ${["left", "centre", "right"][Math.min(2, Math.floor(3 * x))]}`;
 }
 
-export function showEvents(list, none, store, source, choose) {
+export function showBroker(node, store) {
+  const broker = store.broker, key = broker && broker.state !== "online" && !store.ended ? `${broker.state}|${broker.reason}|${broker.remedy}` : "";
+  if (node.dataset.key === key) return;
+  node.dataset.key = key;
+  node.replaceChildren();
+  if (!key) return;
+  node.dataset.tone = tone(broker.state);
+  node.append(element("strong", { text: "MQTT broker" }), ` – ${broker.reason}. ${broker.remedy}`);
+}
+
+export function showEvents(list, none, store, source, choose, actions = null) {
   const events = store.eventsOf(source.id).sort((a, b) => (a.start_s - b.start_s) * (store.oldestFirst ? 1 : -1));
   put(none, events.length ? "" : "No event so far. An event is something that is heard and seen at the same time.");
   none.hidden = events.length > 0;
   const known = new Map([...list.children].map((item) => [item.dataset.id, item]));
   events.forEach((event, place) => {
     let item = known.get(event.id);
-    const key = JSON.stringify([event.phase, event.newest_s, event.score, event.end_reason, event.confirmed, Boolean(event.thumbnail)]);
+    const key = JSON.stringify([event.phase, event.newest_s, event.score, event.end_reason, event.confirmed, Boolean(event.thumbnail), actions !== null]);
     if (!item || item.dataset.key !== key) {
       const fresh = eventItem(source, event, choose);
+      if (actions && event.confirmed && event.end_reason !== "retracted") fresh.append(actions(source, event));
       fresh.dataset.id = event.id;
       fresh.dataset.key = key;
       if (item) item.replaceWith(fresh);

@@ -20,6 +20,7 @@ export function drawPicture(canvas, store, source, time, colours, options) {
   if (segment?.no_picture) words(context, "no picture arrives", width / 2, height / 2, colours);
   const cell = cellAt(source, time);
   if (options.heat && cell) drawHeat(context, cell.attention, width, height, options.strength);
+  options.over?.(context, source, width, height);
   if (options.boxes) for (const event of eventsAt(store, source, time)) drawBox(context, source, event, width, height, options.names);
 }
 

@@ -13,6 +13,7 @@ export class Store {
     this.engine = "";
     this.model = null;
     this.ended = false;
+    this.broker = null; // null without a broker
     this.span = null; // seconds on the time axis; null: as many as fit
     this.mostEvents = MOST_EVENTS;
     this.oldestFirst = false; // order of the event list
@@ -24,7 +25,9 @@ export class Store {
       case "turn": return this.turn(message, nowMs);
       case "event": return this.event(message);
       case "state": return this.source(message, (s) => { s.state = message.state; s.reason = message.reason; s.remedy = message.remedy; });
+      case "thresholds": return this.source(message, (s) => { s.labels = s.labels.map((one) => ({ ...one, thresholds: message.labels[one.label] ?? null })); });
       case "telemetry": return this.source(message, (s) => { s.telemetry = message; });
+      case "broker": this.broker = message; return;
       case "engine": this.engine = message.name; return;
       case "end": this.ended = true; return;
     }

@@ -1,0 +1,211 @@
+"""Opens a medium once, a file, a network stream or a filter graph, and yields its sound and pictures until it ends.
+
+It does not reconnect, pace or join sources; `live`, `media` and `joined` do.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
+
+from streamav.capture.address import LAVFI, STDIN, is_live, is_network
+from streamav.errors import CaptureError
+from streamav.files import typed_path
+from streamav.redaction import redact, show_address
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator
+
+    import av
+
+    from streamav.capture.demux import Streams
+    from streamav.capture.look import Look
+    from streamav.capture.tap import PacketTap
+    from streamav.config import CaptureSettings, DecoderChoice
+    from streamav.types import AudioBlock, SourceContent, VideoFrame
+
+__all__ = ["Medium", "cannot_open", "file_path", "read_session"]
+
+_LOG = logging.getLogger(__name__)
+_SYSTEM_ERRORS: Final = {
+    FileNotFoundError: ": there is no such file; check the path",
+    IsADirectoryError: " is a folder; give the path of one media file in it",
+    PermissionError: " cannot be read: permission denied; check its permissions",
+}
+_PROBE: Final = {"probesize": "500000", "analyzeduration": "1000000"}
+_LONG_PROBE: Final = {"probesize": "5000000", "analyzeduration": "5000000"}
+"""How long a live stream is searched for its second half: it may announce its sound late."""
+_TEXT: Final = "tty"
+"""FFmpeg's format for text files, which it draws as pictures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Medium:
+    """What is opened, and how."""
+
+    uri: str
+    """Path, URL, "-" for standard input, or "lavfi:" and a graph."""
+    look: Look
+    timeout_s: float
+    """A network stream that gives nothing for this long is lost, s."""
+    decoder: DecoderChoice = "software"
+    """What decodes its pictures."""
+    isolate: bool = False
+    """Whether a process of its own reads it."""
+
+    @classmethod
+    def of(cls, uri: str, look: Look, settings: CaptureSettings) -> Medium:
+        """Return the medium of an address with the settings of capture."""
+        return cls(uri=uri, look=look, timeout_s=settings.timeout_s, decoder=settings.decoder, isolate=bool(settings.isolate))
+
+    @property
+    def name(self) -> str:
+        """Return the address without secrets, for messages."""
+        return show_address(self.uri)
+
+    @property
+    def live(self) -> bool:
+        """Return whether it is a network stream that does not end."""
+        return is_live(self.uri)
+
+
+def read_session(
+    medium: Medium, origin: Callable[[], int], stop: threading.Event, tap: PacketTap
+) -> Iterator[AudioBlock | VideoFrame | SourceContent]:
+    """Open a medium once and yield its items until it ends, fails or *stop* is set; the first item is its content.
+
+    Args:
+        medium: what is opened.
+        origin: returns the media time of the first item, ns; called once, when that item has arrived.
+        stop: ends the session.
+        tap: receives the encoded packets.
+
+    Raises:
+        CaptureError: when it cannot be opened or decoded.
+        MissingModalityError: when it has nothing that is wanted.
+    """
+    import av
+
+    from streamav.capture.demux import decode, read_items
+
+    end_ns, name, live = 0, medium.name, medium.live
+    try:
+        container, streams = _opened(medium)
+        with container:
+            yield streams.content
+            frames = decode(container, streams, name, live=live, tap=tap)
+            for item in read_items(frames, streams.content, medium.look, origin, name, tap):
+                if stop.is_set():
+                    return
+                end_ns = max(end_ns, item.end_ns)
+                yield item
+            announced_s = (container.duration or 0) / 1e6
+            if announced_s - end_ns / 1e9 > 1.0 and not live:
+                _LOG.warning("file ends early source=%s at_s=%.1f announced_s=%.1f", name, end_ns / 1e9, announced_s)
+    except (av.error.FFmpegError, MemoryError) as exc:
+        if end_ns and not live:
+            reason = getattr(exc, "strerror", None) or type(exc).__name__
+            _LOG.warning("the file is damaged, its rest is skipped source=%s at_s=%.1f reason=%s", name, end_ns / 1e9, reason)
+            return
+        raise cannot_open(name, exc) from exc
+
+
+def _opened(medium: Medium) -> tuple[av.container.InputContainer, Streams]:
+    """Open a medium and choose its streams."""
+    from streamav.capture.decoder import tune
+    from streamav.capture.demux import find_streams
+
+    container = _open(medium, _PROBE)
+    try:
+        streams = find_streams(container, medium.name, medium.look.wanted)
+        if medium.live and streams.content != medium.look.wanted:
+            container.close()
+            container = _open(medium, _LONG_PROBE)
+            streams = find_streams(container, medium.name, medium.look.wanted)
+        if streams.picture is not None:
+            tune(streams.picture, live=medium.live)
+    except BaseException:
+        container.close()
+        raise
+    return container, streams
+
+
+def _open(medium: Medium, probe: dict[str, str]) -> av.container.InputContainer:
+    import av
+
+    from streamav.capture.decoder import hardware
+
+    uri, device = medium.uri, hardware(medium.decoder)
+    if uri.startswith(LAVFI):
+        return av.open(uri.removeprefix(LAVFI), format="lavfi")
+    if is_network(uri):
+        # Over RTSP a timeout takes effect after about twice its value (measured), so half of it is set.
+        timeout_s = medium.timeout_s / 2 if uri.startswith("rtsp") else medium.timeout_s
+        options = probe | _timeouts(uri, timeout_s)
+        return av.open(uri, options=options, timeout=(timeout_s * 2, timeout_s), metadata_errors="replace", hwaccel=device)
+    if uri == STDIN:
+        return av.open("pipe:0", metadata_errors="replace", hwaccel=device)
+    path = file_path(uri).absolute()  # FFmpeg takes the text before a colon as a protocol
+    if path.is_dir():
+        raise cannot_open(medium.name, IsADirectoryError())
+    try:
+        container = av.open(str(path), metadata_errors="replace", hwaccel=device)  # a title may have any encoding
+    except av.error.InvalidDataError:
+        if not path.is_file():
+            raise
+        # FFmpeg searches a fragmented MP4 to its end before it opens the file. Without seeking it plays the file up to the damage.
+        container = av.open(str(path), options={"seekable": "0"}, metadata_errors="replace", hwaccel=device)
+    if container.format.name == _TEXT:
+        container.close()
+        msg = f"{medium.name} is a text file, not a recording; give the path of a media file"
+        raise CaptureError(msg)
+    return container
+
+
+def _timeouts(uri: str, timeout_s: float) -> dict[str, str]:
+    """Return FFmpeg's options for a network stream: every read has a timeout, and what is probed is kept.
+
+    The option "nobuffer" must not be set: FFmpeg would drop the probed packets, and with them the only key frame of the next minute.
+    """
+    options = {}
+    if uri.startswith(("rtsp", "http", "tcp", "udp", "srt")):  # not for RTMP, where this option makes FFmpeg wait for a caller
+        options["timeout"] = str(round(timeout_s * 1e6))
+    if uri.startswith("rtsp"):
+        options["rtsp_transport"] = "tcp"  # UDP loses packets without notice; with TCP a loss shows as a stall
+    return options
+
+
+def file_path(uri: str) -> Path:
+    """Return the path that a user wrote, as a path or as a file:// address."""
+    if uri.lower().startswith("file://"):
+        return Path(unquote(urlsplit(uri).path))
+    return typed_path(uri)
+
+
+def cannot_open(name: str, exc: Exception) -> CaptureError:
+    """Return an error that states what FFmpeg or the system reported and what to do."""
+    for system_error, message in _SYSTEM_ERRORS.items():
+        if isinstance(exc, system_error):
+            return CaptureError(name + message)
+    kind = type(exc).__name__
+    if kind == "InvalidDataError" and is_network(name):
+        return CaptureError(f"{name} sent no sound or video data; check that it is running, and its address")
+    if kind == "InvalidDataError":
+        return CaptureError(
+            f"{name} is not a media file, or it is damaged from its start (an MP4 whose recording was cut off lacks its index); "
+            "copy it again or repair it"
+        )
+    if kind == "ProtocolNotFoundError":
+        scheme = name.partition("://")[0]
+        return CaptureError(
+            f"{name} cannot be read, because this build of PyAV lacks the protocol {scheme}: let the program ffmpeg receive it, "
+            "with `ffmpeg -i ADDRESS -c copy -f mpegts - | streamav run --source -`"
+        )
+    if kind in {"TimeoutError", "ExitError"}:
+        return CaptureError(f"{name} gave no data in time; check that it is running and sends sound and picture")
+    reason = getattr(exc, "strerror", None) or redact(str(exc)) or kind
+    return CaptureError(f"{name} cannot be read: {reason}")
