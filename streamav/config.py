@@ -184,6 +184,8 @@ class CaptureSettings(Options):
     """Shortest pause between attempts to reopen a live source, s. The pause doubles, with jitter."""
     reconnect_max_s: Annotated[float, Field(gt=0.0)] = 30.0
     """Longest pause between attempts to reopen a live source, s."""
+    audio_delay_ms: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    """Measured delay of sound against pictures, ms, positive when sound is late (`streamav sync-check`); it is taken out."""
     reconnect: bool = True
     """False: when a live source is lost, the run ends with exit code 3."""
     isolate: bool | None = None

@@ -12,7 +12,7 @@ import numpy as np
 
 from streamav.app.detection import kept_note, source_controls
 from streamav.app.membership import ChangingSources
-from streamav.app.outlets import file_sinks, http_api, journal_sink, live_page, mqtt_sink, packet_rings, subjects
+from streamav.app.outlets import file_sinks, http_api, journal_sink, live_page, mqtt_sink, packet_rings, subjects, tell_media
 from streamav.app.setups import SetupMaker
 from streamav.bundle import choose_bundle
 from streamav.config import MOST_SOURCES
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from streamav.control import Controls
     from streamav.evidence import LabelEvidence
     from streamav.localizer import Head
+    from streamav.pipeline import Turns
     from streamav.protocols import Engine, Extractor, Localizer, Observer, Sink, Source
     from streamav.publish.mqtt import MqttSink
     from streamav.types import SegmentFeatures
@@ -76,6 +77,12 @@ class Application:
         """What was not delivered to the broker, as a sentence, once the run has ended; None when everything was."""
         return None if self.mqtt is None else self.mqtt.shortfall
 
+    @property
+    def model_entry(self) -> ModelEntry:
+        """What computes events now, as messages name it."""
+        card = self.bundle.card
+        return ModelEntry(name=card.name, version=card.version, sha256=self.bundle.sha256, backend=self.engine.name)
+
     def begin_build(self) -> None:
         """Start to build the requested engine, if the run begins on another one."""
         if isinstance(self.engine, SwapEngine):
@@ -103,6 +110,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     journal: bool = False,
     observer: Callable[[Sequence[Subject]], Observer] | None = None,
     member: Membership | None = None,
+    turns: Turns | None = None,
 ) -> Application:
     """Build a run from its settings. When this returns, model, engine and networks are loaded and have run once.
 
@@ -116,6 +124,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
         journal: True for a run that lasts: it writes the journal, if the settings allow it, and keeps changes of what it detects.
         observer: makes a further observer, which sees every turn; None for none.
         member: makes the run a worker of a cluster: it starts without a source and goes on until it is stopped. None for any other run.
+        turns: whether turns are recorded or repeated; None for neither. The sources of a recorded run must be given.
 
     Raises:
         SettingsError: when the settings contradict the model or each other.
@@ -129,13 +138,16 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     table = LabelTable(bundle, settings.labels)
     rings = packet_rings(settings)
     # The columns of scores are those of all sources, whichever of them a worker of a cluster gets.
-    controls = source_controls(settings, table, card, keep=journal and member is None)
+    live = {name: source.live for name, source in (sources or {}).items()}
+    controls = source_controls(settings, table, card, keep=journal and member is None, live=live)
     maker = SetupMaker(settings, controls, card, frames_per_second)
     if member is None:
         _check_count(len(settings.each_source()))
     setups = (
         [] if member is not None else [maker.setup(one, (sources or {}).get(one.id), rings.get(one.id)) for one in settings.each_source()]
     )
+    if turns is not None and turns.replay is not None:
+        setups = [replace(setup, replay=turns.replay.sources[setup.id]) for setup in setups]
     # A paced run does not wait for an engine. Any other run waits, so that its results do not depend on time.
     if engine is None:
         engine = open_engine(bundle, settings.model, beside=beside and all(setup.paced for setup in setups))
@@ -157,7 +169,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     history = journal_sink(settings, model) if journal else None
     page = live_page(settings, model, setups, card, controls, history, mqtt)
     api = http_api(settings, model, setups, controls, lambda: made[0].idle_s if made else 0.0, history, mqtt)
-    outlets = [*file_sinks(settings, model, stop, rings, mqtt), history, mqtt, *sinks, page, api]
+    outlets = [*file_sinks(settings, model, stop, rings, tell_media(settings, mqtt, api), bundle), history, mqtt, *sinks, page, api]
     takers: list[Sink] = [one for one in outlets if one is not None]
     observers = [one for one in (page, api, None if observer is None else observer(subjects(setups, card))) if one is not None]
     watching = ObserverFanOut(observers) if observers else None
@@ -171,7 +183,9 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
         gather_s=gather_s,
         observer=watching,
         most_frames=None if member is None else frames_per_second,
-        ahead=extractor if looks_early(settings.model.early, engine, frames_per_second) else None,
+        turns=turns,
+        # A recorded run encodes whole segments: its replay must give the same bits.
+        ahead=extractor if turns is None and looks_early(settings.model.early, engine, frames_per_second) else None,
     )
     pipeline.controls = None if member is not None else controls
     made.append(pipeline)

@@ -50,6 +50,13 @@ def open_source(
         MissingModalityError: when they name a camera and say nothing of a microphone, or the other way round.
     """
     look = Look(picture=picture, frames_per_second=frames_per_second)
+    if (delay_ms := capture.audio_delay_ms) != 0:
+        from streamav.capture.delayed import DelayedSource, DelayedTap
+
+        plain = capture.model_copy(update={"audio_delay_ms": 0})
+        late = None if tap is None else DelayedTap(tap, delay_ms)
+        whole = open_source(source, plain, picture=picture, frames_per_second=frames_per_second, clock=clock, tap=late)
+        return DelayedSource(whole, delay_ms)
     if source.scene:
         from streamav.capture.scene import DEFAULT_SCRIPT, SceneSource, make_script
 
@@ -64,7 +71,7 @@ def open_source(
         uri = with_password(source)
         begin_s = source.begin_s
         return MediaSource(uri, look, speed=source.speed, settings=capture, clock=clock, tap=tap, loop=source.loop, begin_s=begin_s)
-    return _joined(source, capture, look, clock)
+    return _joined(source, capture, look, clock, tap)
 
 
 def _check_loop(source: SourceSettings) -> None:
@@ -77,7 +84,7 @@ def _check_loop(source: SourceSettings) -> None:
         raise SettingsError(msg)
 
 
-def _joined(source: SourceSettings, capture: CaptureSettings, look: Look, clock: Clock | None) -> Source:
+def _joined(source: SourceSettings, capture: CaptureSettings, look: Look, clock: Clock | None, tap: PacketTap | None) -> Source:
     """Build a source of devices, or of pictures and sound from different places."""
     from streamav.clock import SystemClock
 
@@ -102,7 +109,8 @@ def _joined(source: SourceSettings, capture: CaptureSettings, look: Look, clock:
     from streamav.capture.pair import PairSource
 
     clock = clock or SystemClock()
-    return PairSource(_pictures(source, capture, look, clock), _sound(source, capture, look, clock), look, settings=capture, clock=clock)
+    pictures, sound = _pictures(source, capture, look, clock), _sound(source, capture, look, clock)
+    return PairSource(pictures, sound, look, settings=capture, clock=clock, tap=tap)
 
 
 def _pictures(source: SourceSettings, capture: CaptureSettings, look: Look, clock: Clock) -> Callable[[], PictureInlet] | None:

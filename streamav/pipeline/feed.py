@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamav.clock import Clock
+    from streamav.pipeline.turns import SourceReplay
     from streamav.protocols import Source
     from streamav.segmenter import SegmenterOptions
     from streamav.tracker import LabelOptions
@@ -49,6 +50,8 @@ class SourceSetup:
     """Stop after this many seconds of media, rounded to whole segments (half a second counts as one); None for no limit.
 
     Counted from the first segment, `segmenter.first_index`."""
+    replay: SourceReplay | None = None
+    """What a recorded run did with this source, which is then run again in the same way; None for a run of its own."""
 
 
 class Feed:
@@ -66,7 +69,8 @@ class Feed:
         self._limit = None if setup.duration_s is None else setup.segmenter.first_index + math.floor(setup.duration_s + 0.5)
         self._thread = threading.Thread(target=self._run, name=f"capture-{setup.id}", daemon=True)
         self.world = WorldTime(clock, paced=setup.paced, live=setup.source.live)
-        self.inbox = Inbox(ready, setup.queue_segments, waits=not setup.source.live)
+        self.inbox = Inbox(ready, setup.queue_segments, waits=not setup.source.live or setup.replay is not None)
+        self._processed = None if setup.replay is None else setup.replay.processed()
         self.frames = 0
         """Pictures that arrived since the start."""
         self.began = False
@@ -167,6 +171,8 @@ class Feed:
         the limit, earlier items of the other kind may still arrive.
         """
         for segment in segments:
+            if self._processed is not None and not self._processed(segment.index):
+                continue
             if self._limit is not None and segment.index >= self._limit:
                 return False
             if not self.inbox.put(segment, self._clock.monotonic_ns()):

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from streamav.errors import CaptureError
 from streamav.pipeline.feed import Feed
+from streamav.pipeline.inbox import Finished
 from streamav.pipeline.measure import NS, Meter
 from streamav.pipeline.stages import SourceStages
+from streamav.pipeline.turns import LiveTimes, ReplayedTimes, TurnRecord
 from streamav.tracker import TrackerOptions, strongest
-from streamav.types import EndReason, EventPhase, FinalScores, Observation, SourceState, StageTimes, Telemetry
+from streamav.types import EndReason, EventPhase, FinalScores, Observation, Segment, SourceState, StageTimes, Telemetry
 
 if TYPE_CHECKING:
     import threading
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
     from streamav.clock import Clock
     from streamav.control import SourcePlan
     from streamav.pipeline.feed import SourceSetup
+    from streamav.pipeline.inbox import Given
+    from streamav.pipeline.turns import TurnTimes
     from streamav.protocols import Observer, Sink
-    from streamav.types import Event, LookedAt, Segment, SegmentScores
+    from streamav.types import Event, LookedAt, SegmentScores
 
 __all__ = ["Ahead", "Lane", "failure_of", "make_lane"]
 
@@ -54,6 +58,7 @@ class Lane:
     setup: SourceSetup
     feed: Feed
     stages: SourceStages
+    times: TurnTimes
     meter: Meter = field(default_factory=Meter)
     finished: bool = False
     error: Exception | None = None
@@ -81,11 +86,35 @@ class Lane:
     """Open events of a muted source, by id."""
     gone: bool = False
     """True once the source was released."""
+    took: Given | None = None
+    """Item of the last turn, until it is told."""
+    frames: int | None = None
+    """Frames of its segment that were processed, when they were fewer than all."""
 
     @property
     def thinned(self) -> bool:
-        """True for a live source: fewer frames of its segments may be processed."""
-        return self.setup.source.live
+        """True for a live source: fewer frames of its segments may be processed. A replay processes those that the recorded run did."""
+        return self.setup.source.live and self.setup.replay is None
+
+    def begin(self, given: Given) -> None:
+        """Begin a turn with an item."""
+        self.took, self.frames = given, None
+        self.times.begin(given.given_ns)
+
+    def record(self) -> TurnRecord | None:
+        """Return what the turn took and read, once; None when it took nothing."""
+        given, self.took = self.took, None
+        if given is None:
+            return None
+        item = given.item
+        return TurnRecord(
+            source=self.setup.id,
+            item="segment" if isinstance(item, Segment) else "finished" if isinstance(item, Finished) else "note",
+            index=item.index if isinstance(item, Segment) else None,
+            frames=self.frames,
+            **self.times.reading._asdict(),
+            stopped=self.feed.stopped,
+        )
 
     @property
     def running(self) -> bool:
@@ -106,6 +135,7 @@ class Lane:
 
     def hand_over(self, sink: Sink) -> None:
         """Hand the results of a turn to the sink. Events end before a source is reported lost and begin after it is reported online."""
+        self.times.hand_over()
         events, self.events = self.events, []
         changes, self.stages.changes = self.stages.changes, []
         if self.muted:
@@ -156,7 +186,7 @@ class Lane:
             frames_per_second=frames / elapsed_s,
             level_dbfs=self.level_dbfs,
             latency_s=self.meter.latencies_s[-1] if self.meter.latencies_s else 0.0,
-            skew_ms=self.setup.source.skew_ms,
+            skew_ms=self.times.skew_ms,
             realtime_factor=factor,
             dropped_segments=self.feed.inbox.dropped,
             looked_frames_per_second=looked,
@@ -164,7 +194,7 @@ class Lane:
         )
 
     def _publish(self, event: Event, sink: Sink) -> None:
-        skew_ms = self.setup.source.skew_ms
+        skew_ms = self.times.skew_ms
         if skew_ms is not None:
             event = replace(event, skew_ms=skew_ms)
         if event.phase is EventPhase.END:
@@ -180,8 +210,8 @@ class Lane:
             scores=scores,
             times=None if self.newest is None else self._times(self.newest),
             busy_s=self.busy_ns / NS,
-            epoch_ns=self.feed.world.epoch_ns(),
-            skew_ms=self.setup.source.skew_ms,
+            epoch_ns=self.times.epoch_ns(),
+            skew_ms=self.times.skew_ms,
             dropped_segments=self.feed.inbox.dropped,
         )
         observer.observe(self.setup.id, observation)
@@ -203,7 +233,7 @@ class Lane:
         probabilities = scores.class_probabilities
         return FinalScores(
             start_ns=scores.index * NS,
-            epoch_ns=self.feed.world.epoch_ns(),
+            epoch_ns=self.times.epoch_ns(),
             labels={label.label: float(probabilities[label.place]) for label in self.setup.labels},
             background=float(probabilities[-1]),
             relevance=scores.relevance,
@@ -213,7 +243,7 @@ class Lane:
         )
 
     def _latency_s(self, end_ns: int) -> float:
-        return self.feed.world.latency_s(end_ns, self.given_ns)
+        return self.times.latency_s(end_ns)
 
 
 def make_lane(
@@ -226,13 +256,18 @@ def make_lane(
     """
     feed = Feed(setup, clock, ready, ahead=ahead)
     options = TrackerOptions(
-        source=setup.id, session=setup.source.session, labels=setup.labels, media_ids=not setup.source.live, timed=setup.paced
+        source=setup.id,
+        session=setup.source.session,
+        labels=setup.labels,
+        media_ids=not setup.source.live,
+        timed=setup.paced if setup.replay is None else setup.replay.timed,
     )
     finals: list[SegmentScores] = []
     scored: list[SegmentScores] = []
     on_scores = None if observer is None else scored.extend
-    stages = SourceStages(options, setup.latency_segments, feed.world.epoch_ns, finals.append, on_scores)
-    return Lane(setup, feed, stages, finals=finals, observer=observer, scored=scored)
+    times = LiveTimes(feed.world, lambda: setup.source.skew_ms) if setup.replay is None else ReplayedTimes(setup.replay)
+    stages = SourceStages(options, setup.latency_segments, times.epoch_ns, finals.append, on_scores)
+    return Lane(setup, feed, stages, times, finals=finals, observer=observer, scored=scored)
 
 
 def failure_of(lanes: Sequence[Lane]) -> Exception | None:

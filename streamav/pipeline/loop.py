@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from streamav.pipeline.feed import SourceSetup
     from streamav.pipeline.lane import Lane
     from streamav.pipeline.measure import RunSummary
+    from streamav.pipeline.turns import Turns
     from streamav.protocols import AheadExtractor, Extractor, Localizer, Observer, Sink
 
 __all__ = ["Pipeline"]
@@ -58,6 +59,7 @@ class Pipeline:
         observer: Observer | None = None,
         most_frames: int | None = None,
         ahead: AheadExtractor | None = None,
+        turns: Turns | None = None,
     ) -> None:
         """Connect the roles; nothing runs before run().
 
@@ -72,6 +74,7 @@ class Pipeline:
             most_frames: frames of a segment of any source; the run then goes on until stop(), and sources come and go (add(), release()).
                 None for a run of *setups* that ends with them.
             ahead: the extractor, where pictures are encoded as they come (`model.early`); None to wait for whole segments.
+            turns: whether turns are recorded or repeated; None for neither.
 
         Raises:
             CaptureError: when a file cannot be read.
@@ -84,13 +87,15 @@ class Pipeline:
         self._sink = sink
         self._ready = threading.Condition()
         self._observer = observer
+        self._book = None if turns is None else turns.book
+        script = () if turns is None or turns.replay is None else turns.replay.script
         self.controls: Controls | None = None
         """Changes of what the sources detect, which hold from the next turn on; set before run(). None for no changes."""
         self._ahead = ahead is not None
         self._stays = most_frames is not None
         self._lanes = [self._lane(setup, alone=len(setups) == 1) for setup in setups]
         self._worker = Worker(
-            self._lanes, extractor, localizer, self._clock, self._ready, round(gather_s * NS), most_frames=most_frames, ahead=ahead
+            self._lanes, extractor, localizer, self._clock, self._ready, round(gather_s * NS), script, most_frames=most_frames, ahead=ahead
         )
         self._changes: deque[Callable[[], None]] = deque()
         self._leaving: list[Lane] = []
@@ -238,6 +243,7 @@ class Pipeline:
             changes = self._change()
             for lane in self._lanes:
                 lane.hand_over(self._sink)
+            self._write_down()
             if self.controls is not None:
                 self.controls.applied(changes)
             self._tell()
@@ -267,6 +273,12 @@ class Pipeline:
         if self.controls is not None:
             await self.controls.settle()
         await self._sink.close()
+
+    def _write_down(self) -> None:
+        """Tell the book what the turn took and read."""
+        turn = [record for lane in self._lanes if (record := lane.record()) is not None]
+        if self._book is not None and turn:
+            self._book.note(turn)
 
     def _tell(self) -> None:
         """Send the telemetry of the sources every ten seconds."""

@@ -9,6 +9,7 @@ Synchronous. It uses no thread except for the condition on which it waits, and n
 from __future__ import annotations
 
 import logging
+from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +57,7 @@ class Worker:
         clock: Clock,
         ready: threading.Condition,
         gather_ns: int = 0,
+        script: Sequence[Sequence[str]] = (),
         *,
         most_frames: int | None = None,
         ahead: AheadExtractor | None = None,
@@ -69,10 +71,12 @@ class Worker:
             clock: clock of the run.
             ready: notified whenever an item arrives.
             gather_ns: longest wait of a segment for the segments of other sources that are due, ns.
+            script: ids of the sources from which the first turns take their items, as a recorded run did.
             most_frames: frames of a segment of any source, where sources come later; None for the most of *lanes*.
             ahead: the extractor, where it encodes pictures before their segment is complete; None to wait for whole segments.
         """
         self._ahead = ahead
+        self._script = deque(script)
         self._lanes = lanes
         self._extractor = extractor
         self._localizer = localizer
@@ -87,7 +91,10 @@ class Worker:
 
     def turn(self) -> None:
         """Wait for items and run them through the stages."""
-        given = [(lane, one) for lane, one in self._take() if lane.stages.enabled or not isinstance(one.item, Segment)]
+        taken = self._take()
+        for lane, one in taken:
+            lane.begin(one)
+        given = [(lane, one) for lane, one in taken if lane.stages.enabled or not isinstance(one.item, Segment)]
         if not given and self._ahead is not None and self._look_ahead(self._ahead):
             return
         begin_ns = self._clock.monotonic_ns()
@@ -113,6 +120,8 @@ class Worker:
     def _take(self) -> list[tuple[Lane, Given]]:
         """Take at most one item of each source; wait a short time when there is none."""
         with self._ready:
+            if self._script:
+                return self._scripted(self._script.popleft())
             taken = self._pick()
             if not taken and not self._pictures_due():
                 self._ready.wait(_TURN_S)
@@ -132,6 +141,19 @@ class Worker:
 
     def _of(self, lanes: Sequence[Lane]) -> list[tuple[Lane, Given]]:
         return [(lane, one) for lane in lanes if not lane.finished and (one := lane.feed.inbox.take()) is not None]
+
+    def _scripted(self, wanted: Sequence[str]) -> list[tuple[Lane, Given]]:
+        """Take one item of each of these sources, however long it takes; a source that has ended is left out."""
+        taken = []
+        by_id = {lane.setup.id: lane for lane in self._lanes}
+        for name in wanted:
+            lane = by_id[name]
+            if lane.finished:
+                continue
+            while (one := lane.feed.inbox.take()) is None:
+                self._ready.wait(_TURN_S)
+            taken.append((lane, one))
+        return taken
 
     def _gather(self, taken: list[tuple[Lane, Given]]) -> None:
         """Wait for the segments of other sources that are due; never longer than the bound, and never for an overdue one."""
@@ -205,7 +227,8 @@ class Worker:
 
     def _looked_at(self, lane: Lane, given: Given, segment: Segment) -> Segment:
         lane.newest, lane.given_ns = segment, given.given_ns
-        seen = segment.looked_at(self.budget.frames) if lane.thinned else segment
+        seen = segment.looked_at(self.budget.frames if lane.thinned else lane.times.frames)
+        lane.frames = None if seen is segment else len(seen.frames)
         lane.meter.thinned += seen is not segment
         lane.meter.looked_frames += len(seen.frames)
         return seen
@@ -247,7 +270,7 @@ class Worker:
     def _end(self, lane: Lane, finished: Finished) -> None:
         """End a source and its events."""
         lane.finished, lane.error = True, finished.error
-        by_itself = not lane.feed.stopped and not lane.setup.source.live
+        by_itself = not lane.feed.stopped and not lane.times.stopped and not lane.setup.source.live
         reason = EndReason.ENDED if by_itself else EndReason.SHUTDOWN
         if finished.error is not None:
             reason = EndReason.SOURCE_LOST

@@ -7,7 +7,7 @@ arrives, reads no clock and uses no connection.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from streamav import __version__
 from streamav.publish.message import describe
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Ledger", "Retained", "scores_payload", "telemetry_payload"]
 
+_Kept = TypeVar("_Kept")
+_MOST_KEPT = 500
+"""Events whose clips and snapshots are remembered: a clip is written some seconds after its event."""
 _UNAVAILABLE = frozenset({SourceState.LOST, SourceState.DISABLED})
 
 
@@ -54,6 +57,14 @@ class _Open:
     told: bool
     model: ModelEntry
     """What computed the newest message; a reminder repeats it, also when another engine runs by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Media:
+    """Where the files of an event can be fetched."""
+
+    clip_url: str | None = None
+    snapshot_url: str | None = None
 
 
 class Ledger:
@@ -94,6 +105,9 @@ class Ledger:
         self._last: dict[str, Retained] = {}
         self._used: frozenset[str] = frozenset()
         self._word = ""
+        self._renamed: dict[str, str] = {}
+        self._media: dict[str, _Media] = {}
+        self._ended: dict[str, EventMessage] = {}
 
     def avoid(self, used: Iterable[str], word: str) -> None:
         """Set ids that no event may use, because an earlier run has ended them with `restart`.
@@ -212,7 +226,9 @@ class Ledger:
         """
         model = self._model()
         if event.id in self._used:
-            event = replace(event, id=event.id[:TIME_LETTERS] + ulid(0, f"{event.id}|{self._word}")[TIME_LETTERS:])
+            other = event.id[:TIME_LETTERS] + ulid(0, f"{event.id}|{self._word}")[TIME_LETTERS:]
+            _bounded(self._renamed, event.id, other)
+            event = replace(event, id=other)
         known = self._open.get(event.id)
         was_confirmed = known is not None and known.event.confirmed
         told = known is not None and known.told
@@ -227,14 +243,44 @@ class Ledger:
         if not told and event.phase is EventPhase.END and not self._provisional:
             opening = replace(event, phase=EventPhase.NEW, end_ns=None, end_reason=None, newest_end_ns=event.end_ns or event.newest_end_ns)
             sequence += 1
-            parcels.append(self._parcel(describe(opening, model, latency_s, sequence)))
+            parcels.append(self._parcel(self._described(opening, model, latency_s, sequence)))
         sequence = sequence + 1 if known is not None or parcels or not self._provisional else max(1, event.sequence)
-        message = describe(wire, model, latency_s, sequence)
+        message = self._described(wire, model, latency_s, sequence)
         parcels.append(self._parcel(message))
         if event.confirmed and not was_confirmed:
             parcels.append(self._companion(message))
         self._remember(event, _Open(event, now_s, latency_s, sequence, told=True, model=model))
         return parcels, self._consequences(event, message)
+
+    def media(self, event_id: str, *, clip_url: str | None = None, snapshot_url: str | None = None) -> tuple[list[Parcel], list[Retained]]:
+        """Take where the clip or the snapshot of an event can be fetched; return the parcels to queue and the retained values that change.
+
+        The next message of an open event names it. An event that has ended gets the one update that may follow its end, with its clip.
+        """
+        event_id = self._renamed.get(event_id, event_id)
+        known = self._media.get(event_id, _Media())
+        _bounded(self._media, event_id, _Media(clip_url or known.clip_url, snapshot_url or known.snapshot_url))
+        if clip_url is None or (ended := self._ended.pop(event_id, None)) is None:
+            return [], []
+        message = self._with_media(ended.model_copy(update={"type": EventPhase.UPDATE.value, "seq": ended.seq + 1}))
+        last = self._last.get(message.source)
+        is_last = last is not None and last.payload == ended.to_bytes()
+        return [self._parcel(message)], [self._remember_last(message)] if is_last else []
+
+    def _described(self, event: Event, model: ModelEntry, latency_s: float, sequence: int) -> EventMessage:
+        """Return the message that describes an event, with its clip and snapshot where they can be fetched already."""
+        message = self._with_media(describe(event, model, latency_s, sequence))
+        if message.type == EventPhase.END.value and message.confirmed and message.clip_url is None:
+            _bounded(self._ended, message.id, message)
+        return message
+
+    def _with_media(self, message: EventMessage) -> EventMessage:
+        media = self._media.get(message.id)
+        if media is None:
+            return message
+        return message.model_copy(
+            update={"clip_url": media.clip_url, "has_clip": media.clip_url is not None, "snapshot_url": media.snapshot_url}
+        )
 
     def left_open(self, message: EventMessage) -> tuple[list[Parcel], list[Retained]]:
         """Take the `end` of an event that an earlier run left open; return the parcels to queue and the retained values that change."""
@@ -254,7 +300,7 @@ class Ledger:
                 known.sequence += 1
                 update = replace(known.event, phase=EventPhase.UPDATE)
                 latency_s = known.latency_s + now_s - known.taken_s
-                parcels.append(self._parcel(describe(update, known.model, latency_s, known.sequence)))
+                parcels.append(self._parcel(self._described(update, known.model, latency_s, known.sequence)))
         return parcels
 
     def _remember(self, event: Event, known: _Open) -> None:
@@ -351,3 +397,10 @@ def scores_payload(scores: FinalScores) -> bytes:
         rms_dbfs=None if scores.level_dbfs is None else round(float(scores.level_dbfs), 1),
         place=None if scores.place is None else (round(scores.place[0], 4), round(scores.place[1], 4)),
     ).to_bytes()
+
+
+def _bounded(kept: dict[str, _Kept], key: str, value: _Kept) -> None:
+    """Store a value; the oldest is forgotten when there are more than 500."""
+    kept[key] = value
+    if len(kept) > _MOST_KEPT:
+        del kept[next(iter(kept))]

@@ -160,6 +160,10 @@ class MqttSink:
         self._pending.put(*self._ledger.event(event, latency_s, self._monotonic()))
         self._pending.follow_info()
 
+    def media(self, event_id: str, *, clip_url: str | None = None, snapshot_url: str | None = None) -> None:
+        """Take where the clip or the snapshot of an event can be fetched, for its next message."""
+        self._pending.put(*self._ledger.media(event_id, clip_url=clip_url, snapshot_url=snapshot_url))
+
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
         """Publish a change of a source's state; the reason is only logged, because the topic holds one word."""
         self._stats.state(source, state)
