@@ -39,6 +39,8 @@ _SYSTEM_ERRORS: Final = {
 _PROBE: Final = {"probesize": "500000", "analyzeduration": "1000000"}
 _LONG_PROBE: Final = {"probesize": "5000000", "analyzeduration": "5000000"}
 """How long a live stream is searched for its second half: it may announce its sound late."""
+_UNTIMED: Final = frozenset({"mpjpeg", "mjpeg", "jpeg_pipe"})
+"""FFmpeg's formats of pictures without time stamps, as phones and cheap cameras send them over HTTP: their arrival is their time."""
 _TEXT: Final = "tty"
 """FFmpeg's format for text files, which it draws as pictures."""
 
@@ -180,8 +182,13 @@ def _open(medium: Medium, probe: dict[str, str]) -> av.container.InputContainer:
     if is_network(uri):
         # Over RTSP a timeout takes effect after about twice its value (measured), so half of it is set.
         timeout_s = medium.timeout_s / 2 if uri.startswith("rtsp") else medium.timeout_s
-        options = probe | _timeouts(uri, timeout_s)
-        return av.open(uri, options=options, timeout=(timeout_s * 2, timeout_s), metadata_errors="replace", hwaccel=device)
+        options, limits = probe | _timeouts(uri, timeout_s), (timeout_s * 2, timeout_s)
+        container = av.open(uri, options=options, timeout=limits, metadata_errors="replace", hwaccel=device)
+        if container.format.name not in _UNTIMED:
+            return container
+        container.close()
+        options["use_wallclock_as_timestamps"] = "1"
+        return av.open(uri, options=options, timeout=limits, metadata_errors="replace", hwaccel=device)
     if uri == STDIN:
         return av.open("pipe:0", metadata_errors="replace", hwaccel=device)
     path = file_path(uri).absolute()  # FFmpeg takes the text before a colon as a protocol
