@@ -76,7 +76,9 @@ TOPICS: Final = (
     TopicEntry("status", _ONLINE, "yes", 1, "after each connect; before a clean disconnect; by the will"),
     TopicEntry("info", InfoPayload, "yes", 1, "after each connect; when `backend` changes, at most ten seconds later"),
     TopicEntry("stats", StatsPayload, "no", 0, "about once a minute while connected"),
-    TopicEntry("<source>/status", tuple(state.value for state in SourceState), "yes", 1, "on change, after each connect"),
+    TopicEntry(
+        "<source>/status", tuple(dict.fromkeys(state.published for state in SourceState)), "yes", 1, "on change, after each connect"
+    ),
     TopicEntry("<source>/availability", _ONLINE, "yes", 1, "on change; `offline` while `lost` or `disabled`, and after a clean stop"),
     TopicEntry("<source>/event", EventMessage, "**no**", 1, "on each change, at most once a second for each event"),
     TopicEntry("<source>/ha_event", HaEventPayload, "**no**", 1, "once for each event, when it is confirmed"),
