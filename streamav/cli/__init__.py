@@ -54,6 +54,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "models": Command("streamav.cli.models", "app", "List, describe, check, fetch, import and copy models."),
     "labels": Command("streamav.cli.labels", "app", "List, search and test labels by definition."),
     "engines": Command("streamav.cli.engines", "app", "Build, list, verify and clear engines."),
+    "cluster": Command("streamav.cli.cluster", "app", "Show what runs on a cluster (run --cluster)."),
     "bench": Command("streamav.cli.bench", "bench", "Measure speed, latency and memory on this machine."),
     "compose": Command("streamav.cli.compose", "compose", "Make labelled clips from sounds and photos."),
     "train": Command("streamav.cli.train", "train", "Train a model on features, clips, or sounds and photos."),

@@ -114,6 +114,10 @@ def run(
         int | None,
         typer.Option("--view-port", min=0, max=65535, help="Port of the live page; 0 takes a free one. Without it: 8734, or a free one."),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", help="Spread the sources over a running Ray cluster: auto, or HOST:PORT (docs/scale.md)."),
+    ] = None,
     http: Annotated[
         str | None,
         typer.Option(
@@ -179,6 +183,11 @@ def run(
             "an address on the command line contains a password, and other users of the machine can read it in the list of processes: "
             "put the address into STREAMAV_SOURCE_URI, or into the file of --config"
         )
+    if cluster is not None:
+        from streamav.cli.cluster import run_on
+
+        _check_named(settings)
+        raise typer.Exit(run_on(cluster, settings, console, report))
     with KeptLog(settings.state_dir or default_state_dir()) if settings.log.keep else nullcontext():
         read = None if config is None else lambda: load_settings(config, overrides or (), options=options)
         code = _run(settings, console, report, read, verbose=verbose, began_s=began_s)

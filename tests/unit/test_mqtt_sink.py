@@ -370,7 +370,7 @@ async def test_a_message_that_costs_the_connection_again_and_again_is_set_aside(
     sizes: list[int] = []
 
     class Picky(FakeBroker):
-        async def publish(
+        async def publish(  # noqa: PLR0913 - what a message of MQTT has
             self,
             topic: str,
             payload: bytes,
@@ -380,6 +380,7 @@ async def test_a_message_that_costs_the_connection_again_and_again_is_set_aside(
             schema: str | None = None,
             expires: bool = False,
             correlation: bytes | None = None,
+            epoch: int | None = None,
         ) -> None:
             if topic == "streamav/porch/event" and ulid(1).encode() in payload:
                 sizes.append(len(payload))
