@@ -535,6 +535,9 @@ async def test_statistics_come_once_a_minute(tmp_path: Path) -> None:
     await until(lambda: sink.counters.connected)
     for event in story(1):
         sink.event(event, 0.1)
+    for state in SourceState:  # every state of a source has a word in the statistics
+        sink._stats.state("porch", state)
+        assert sink._stats.payload(0.0, sink.counters)
     sink.source_state("porch", SourceState.ONLINE, "")
     await until(lambda: not sink.counters.queue_depth)
     telemetry = Telemetry(frames_per_second=10.0, level_dbfs=-20.0, latency_s=0.3, skew_ms=None, realtime_factor=0.2, dropped_segments=4)
