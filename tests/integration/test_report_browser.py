@@ -31,11 +31,10 @@ def reports(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> dict
     hostile = HOSTILE.replace("/", "_")  # a name of a file holds no slash
     for name in (hostile, "plain"):
         write_playable(clips / f"{name}.mp4", 12)
-    made = {"inside": folder / "inside.html", "linked": folder / "linked.html", "index": folder / "index.html"}
+    made = {"inside": folder / "inside.html", "linked": folder / "index-reports" / "002-plain.html", "index": folder / "index.html"}
     usual = ["--model", str(tiny_bundle), "--engine", "torch"]
     assert main(["localize", str(clips / f"{hostile}.mp4"), *usual, "--html", str(made["inside"])]) == 0
-    assert main(["localize", str(clips / "plain.mp4"), *usual, "--html", str(made["linked"]), "--embed-mb", "0"]) == 0
-    assert main(["localize", str(clips), *usual, "--html", str(made["index"])]) == 0
+    assert main(["localize", str(clips), *usual, "--html", str(made["index"]), "--embed-mb", "0"]) == 0
     return made
 
 
