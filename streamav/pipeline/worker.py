@@ -177,7 +177,9 @@ class Worker:
 
     def _pictures_due(self) -> bool:
         """Return whether pictures are due now; they are taken in _look_ahead(), where no segment has come meanwhile."""
-        if self._ahead is None or self._load > EARLY_LOAD or self.budget.frames < self.budget.levels[-1]:
+        if self._ahead is None or not self.budget.cost.turns:  # what a picture costs is not known yet
+            return False
+        if self._load > EARLY_LOAD or self.budget.frames < self.budget.levels[-1]:
             return False
         self._pictures += due_pictures(self._lanes, self.budget.frames)
         return bool(self._pictures)

@@ -135,6 +135,7 @@ class Bench:
         self.clock, self.ready, self.extractor = FakeClock(), threading.Condition(), Ahead()
         self.lanes = [self._lane(f"s{number}", live=live) for number in range(sources)]
         self.worker = Worker(self.lanes, self.extractor, FakeLocalizer(), self.clock, self.ready, ahead=self.extractor)
+        self.worker.budget.spent(0.01, 1, FRAMES)  # as after a first turn
 
     def _lane(self, name: str, *, live: bool) -> Lane:
         options = SegmenterOptions(frames_per_second=FRAMES, picture=PICTURE)
@@ -217,6 +218,14 @@ def test_early_pictures_cost_like_others() -> None:
     bench.complete(0, 0, frames)
     bench.worker.turn()
     assert bench.lanes[0].busy_ns > busy_ns
+
+
+def test_nothing_is_early_before_the_cost_is_known() -> None:
+    """Until the first whole segment has been processed, the machine may be too slow for the model."""
+    bench = Bench()
+    bench.worker.budget.cost.turns = 0
+    bench.show(0, 0, tiny(0, 12))
+    assert not bench.worker._pictures_due()
 
 
 def test_a_full_machine_looks_at_nothing_early() -> None:
