@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import av
 
-    from streamav.capture.demux import Streams
+    from streamav.capture.demux import DecodedFrame, Streams
     from streamav.capture.look import Look
     from streamav.capture.tap import PacketTap
     from streamav.config import CaptureSettings, DecoderChoice
@@ -58,6 +58,8 @@ class Medium:
     """What decodes its pictures."""
     isolate: bool = False
     """Whether a process of its own reads it."""
+    begin_ns: int = 0
+    """What is complete before this time of a file is left out, ns."""
 
     @classmethod
     def of(cls, uri: str, look: Look, settings: CaptureSettings) -> Medium:
@@ -100,11 +102,15 @@ def read_session(
         with container:
             yield streams.content
             frames = decode(container, streams, name, live=live, tap=tap)
+            if medium.begin_ns and _seek(container, medium.begin_ns):
+                placed = _FirstStamp(frames, (container.start_time or 0) * 1000)
+                frames, origin = iter(placed), placed.media_ns
             for item in read_items(frames, streams.content, medium.look, origin, name, tap):
                 if stop.is_set():
                     return
                 end_ns = max(end_ns, item.end_ns)
-                yield item
+                if item.end_ns > medium.begin_ns:
+                    yield item
             announced_s = (container.duration or 0) / 1e6
             if announced_s - end_ns / 1e9 > 1.0 and not live:
                 _LOG.warning("file ends early source=%s at_s=%.1f announced_s=%.1f", name, end_ns / 1e9, announced_s)
@@ -114,6 +120,35 @@ def read_session(
             _LOG.warning("the file is damaged, its rest is skipped source=%s at_s=%.1f reason=%s", name, end_ns / 1e9, reason)
             return
         raise cannot_open(name, exc) from exc
+
+
+class _FirstStamp:
+    """Passes decoded frames on, and notes the earliest time stamp: after a seek it says where on the file's axis the frames begin."""
+
+    def __init__(self, frames: Iterator[DecodedFrame], zero_ns: int) -> None:
+        self._frames, self._zero_ns = frames, zero_ns
+        self._first_ns: int | None = None
+
+    def __iter__(self) -> Iterator[DecodedFrame]:
+        for frame in self._frames:
+            if frame.time_ns is not None:
+                self._first_ns = frame.time_ns if self._first_ns is None else min(self._first_ns, frame.time_ns)
+            yield frame
+
+    def media_ns(self) -> int:
+        """Return the media time of the earliest frame so far, ns."""
+        return max(0, (self._first_ns or 0) - self._zero_ns)
+
+
+def _seek(container: av.container.InputContainer, begin_ns: int) -> bool:
+    """Go to the last key frame before a time on the file's axis; return False where the file cannot be searched."""
+    import av
+
+    try:
+        container.seek((container.start_time or 0) + begin_ns // 1000)
+    except (av.error.FFmpegError, OSError):
+        return False
+    return True
 
 
 def _opened(medium: Medium) -> tuple[av.container.InputContainer, Streams]:
