@@ -134,8 +134,8 @@ def losing() -> list[AudioBlock | VideoFrame | SourceState | Exception]:
     later = seconds([0.9] * 6, first=30)
     return [
         *seconds(LOUD),
-        StateChange(SourceState.LOST, "no data"),
-        StateChange(SourceState.ONLINE),
+        SourceState.LOST,
+        SourceState.ONLINE,
         *later,
         CaptureError("the camera is gone"),
     ]
