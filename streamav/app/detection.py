@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from streamav.bundle import ModelCard
     from streamav.config import DetectionSettings, OneOfSources, Settings
 
-__all__ = ["chosen_labels", "label_options", "named", "source_controls"]
+__all__ = ["chosen_labels", "kept_note", "label_options", "named", "source_controls"]
 
+_MOST_TOLD = 5
 _HOME = "home"
 """Preset of cameras and network streams."""
 
@@ -62,6 +64,17 @@ def source_controls(
             resolve(one.id, one.detection)
     path = kept_path(settings.state_dir if settings.state_dir is not None else default_state_dir()) if keep else None
     return Controls({one.id: one.detection for one in sources}, resolve, path)
+
+
+def kept_note(controls: Controls) -> str | None:
+    """Return which kept changes hold instead of the configuration, as a sentence for the user; None without any."""
+    found = controls.differences()
+    if not found:
+        return None
+    told = [f"{one.source} detection.{one.setting} = {json.dumps(one.value)}" for one in found[:_MOST_TOLD]]
+    rest = len(found) - len(told)
+    more = f" and {rest} more" if rest else ""
+    return f"changes that earlier runs kept hold instead of the configuration: {', '.join(told)}{more} (streamav changes shows them)"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from streamav.api import HttpApi
+    from streamav.app.membership import Membership
     from streamav.bundle import Bundle, ModelCard
     from streamav.clips import PacketRing
     from streamav.clips.masks import ClipMasks
@@ -95,12 +96,15 @@ def journal_sink(settings: Settings, model: Callable[[], ModelEntry]) -> Journal
     return JournalSink(journal_path(settings.state_dir), settings.journal, model)
 
 
-def mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], controls: Controls) -> MqttSink | None:
+def mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], controls: Controls, member: Membership | None = None) -> MqttSink | None:
     """Build the client of the broker, or return None when no broker is set."""
     if settings.mqtt is None:
         return None
     from streamav.publish.mqtt import MqttIdentity, MqttSink
 
+    if member is not None:  # its sources come with orders, and what they detect is decided by the settings alone
+        identity = MqttIdentity(model=model, sources={}, worker=member.worker, permit=member.permit)
+        return MqttSink(settings.mqtt, identity, settings.state_dir)
     sources = {source: list(controls.labels(source)) for source in controls.sources}
     return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources, controls=controls), settings.state_dir)
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     import av
 
+    from streamav.capture.stamps import Kind
     from streamav.capture.tap import PacketTap
-    from streamav.capture.timeline import Kind
     from streamav.protocols import Source
 
 __all__ = ["DelayedSource", "DelayedTap"]

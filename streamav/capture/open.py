@@ -60,8 +60,8 @@ def open_source(
     if source.scene:
         from streamav.capture.scene import DEFAULT_SCRIPT, SceneSource, make_script
 
-        script = DEFAULT_SCRIPT if source.duration_s is None else make_script(max(1.0, source.duration_s))
-        return SceneSource(script, picture=picture, speed=source.speed, clock=clock)
+        script = DEFAULT_SCRIPT if source.duration_s is None else make_script(max(1.0, source.begin_s + source.duration_s))
+        return SceneSource(script, picture=picture, speed=source.speed, clock=clock, begin_s=source.begin_s)
     if source.uri is not None and source.sound_uri is None and source.mic_device is None:
         from streamav.capture.media import MediaSource
 
@@ -69,7 +69,8 @@ def open_source(
         wanted = SourceContent(sound=source.mic is None, picture=source.camera is None)
         look = Look(picture=picture, frames_per_second=frames_per_second, wanted=wanted)
         uri = with_password(source)
-        return MediaSource(uri, look, speed=source.speed, settings=capture, clock=clock, tap=tap, loop=source.loop)
+        begin_s = source.begin_s
+        return MediaSource(uri, look, speed=source.speed, settings=capture, clock=clock, tap=tap, loop=source.loop, begin_s=begin_s)
     return _joined(source, capture, look, clock, tap)
 
 
@@ -77,6 +78,9 @@ def _check_loop(source: SourceSettings) -> None:
     uri = source.uri or ""
     if source.loop and (is_live(uri) or uri == STDIN):
         msg = "source.loop is for a file: a network stream or standard input cannot be read twice; leave loop out"
+        raise SettingsError(msg)
+    if source.loop and source.begin_s:
+        msg = f"source.loop plays a whole file again and again; leave loop or begin_s out, got begin_s {source.begin_s}"
         raise SettingsError(msg)
 
 

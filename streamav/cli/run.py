@@ -29,6 +29,7 @@ from streamav.pipeline import SourceSummary
 from streamav.publish.state_folder import default_state_dir
 from streamav.redaction import has_secret
 from streamav.support.kept_log import KeptLog
+from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -113,6 +114,10 @@ def run(
         int | None,
         typer.Option("--view-port", min=0, max=65535, help="Port of the live page; 0 takes a free one. Without it: 8734, or a free one."),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", help="Spread the sources over a running Ray cluster: auto, or HOST:PORT (docs/scale.md)."),
+    ] = None,
     http: Annotated[
         str | None,
         typer.Option(
@@ -178,6 +183,11 @@ def run(
             "an address on the command line contains a password, and other users of the machine can read it in the list of processes: "
             "put the address into STREAMAV_SOURCE_URI, or into the file of --config"
         )
+    if cluster is not None:
+        from streamav.cli.cluster import run_on
+
+        check_named(settings)
+        raise typer.Exit(run_on(cluster, settings, console, report))
     with KeptLog(settings.state_dir or default_state_dir()) if settings.log.keep else nullcontext():
         read = None if config is None else lambda: load_settings(config, overrides or (), options=options)
         code = _run(settings, console, report, read, verbose=verbose, began_s=began_s)
@@ -317,6 +327,10 @@ def tell(console: Console, summary: RunSummary, engine: str) -> None:
         parts.append(f"real-time factor {summary.realtime_factor:.3f}")
     parts.append(f"peak memory {summary.peak_memory_mb:.0f} MB")
     console.print(", ".join(parts), highlight=False)
+    if not summary.events and summary.media_s >= WINDOW_SEGMENTS:
+        console.print(
+            "no event: `streamav explain` says why a second was none, and --view shows what the model sees and hears", highlight=False
+        )
     for one in summary.sources if len(summary.sources) > 1 else ():
         line = ", ".join([f"{one.media_s:.0f} s of media", *_counts(one)])
         console.print(f"  {one.id}: {line}" + ("" if one.error is None else f"; failed: {one.error}"), highlight=False, markup=False)

@@ -28,13 +28,27 @@ if TYPE_CHECKING:
     from streamav.pipeline.inbox import Given
     from streamav.pipeline.turns import TurnTimes
     from streamav.protocols import Observer, Sink
-    from streamav.types import Event, SegmentScores
+    from streamav.types import Event, LookedAt, SegmentScores
 
-__all__ = ["Lane", "failure_of", "make_lane"]
+__all__ = ["Ahead", "Lane", "failure_of", "make_lane"]
 
 _log = logging.getLogger(__name__)
 _AFTER_EVENTS = frozenset({SourceState.LOST, SourceState.WARMING_UP, SourceState.DISABLED})
 """States that follow the ends of the events before them."""
+
+
+@dataclass(slots=True)
+class Ahead:
+    """What was looked at of the running segment of one source."""
+
+    index: int = -1
+    places: tuple[int, ...] = ()
+    """Frames of the segment that will be looked at."""
+    taken: int = 0
+    """How many of the places were looked at, or needed no look."""
+    looked: list[LookedAt] = field(default_factory=list)
+    busy_ns: int = 0
+    """Share of the processing time."""
 
 
 @dataclass(slots=True)
@@ -64,6 +78,14 @@ class Lane:
     scored: list[SegmentScores] = field(default_factory=list)
     """All scores of a turn that the observer has not received yet; empty without an observer."""
     frames_told: int = 0
+    muted: bool = False
+    """True while another process still publishes this source: nothing is handed to the sinks, and the window fills."""
+    ahead: Ahead = field(default_factory=Ahead)
+    """What was looked at of the running segment."""
+    held: dict[str, Event] = field(default_factory=dict)
+    """Open events of a muted source, by id."""
+    gone: bool = False
+    """True once the source was released."""
     took: Given | None = None
     """Item of the last turn, until it is told."""
     frames: int | None = None
@@ -116,6 +138,9 @@ class Lane:
         self.times.hand_over()
         events, self.events = self.events, []
         changes, self.stages.changes = self.stages.changes, []
+        if self.muted:
+            self._hold(events)
+            return
         events_first = any(state in _AFTER_EVENTS for state, _ in changes)
         for event in events if events_first else ():
             self._publish(event, sink)
@@ -133,6 +158,25 @@ class Lane:
             if self.stages.state in {SourceState.ONLINE, SourceState.DEGRADED}:
                 self.meter.latencies_s.append(self._latency_s(self.newest.start_ns + NS))
             self.newest = None
+
+    def speak(self, sink: Sink) -> None:
+        """Hand over to the sink from now on: the state of the source first, then its open events, each with its opening message."""
+        self.muted = False
+        sink.source_state(self.setup.id, self.stages.state, "taken over")
+        for event in self.held.values():
+            self._publish(replace(event, phase=EventPhase.NEW), sink)
+        self.held.clear()
+
+    def _hold(self, events: Sequence[Event]) -> None:
+        """Keep the newest state of open events, and forget the rest of a turn."""
+        for event in events:
+            if event.phase is EventPhase.END:
+                self.held.pop(event.id, None)
+            else:
+                self.held[event.id] = event
+        self.finals.clear()
+        self.scored.clear()
+        self.newest = None
 
     def telemetry(self, elapsed_s: float) -> Telemetry:
         """Return the telemetry of the source for the last *elapsed_s* seconds."""
@@ -202,13 +246,15 @@ class Lane:
         return self.times.latency_s(end_ns)
 
 
-def make_lane(setup: SourceSetup, clock: Clock, ready: threading.Condition, observer: Observer | None = None) -> Lane:
+def make_lane(
+    setup: SourceSetup, clock: Clock, ready: threading.Condition, observer: Observer | None = None, *, ahead: bool = False
+) -> Lane:
     """Build the lane of a source. Nothing is read yet, except that the content of a file is hashed.
 
     Raises:
         CaptureError: when the file cannot be read.
     """
-    feed = Feed(setup, clock, ready)
+    feed = Feed(setup, clock, ready, ahead=ahead)
     options = TrackerOptions(
         source=setup.id,
         session=setup.source.session,

@@ -19,7 +19,7 @@ from streamav.types import EndReason, EventPhase, SourceState
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from streamav.publish.homeassistant import Devices
+    from streamav.publish.homeassistant import Announcement, Devices
     from streamav.publish.message import EventMessage, ModelEntry
     from streamav.publish.topics import Topics
     from streamav.types import Event, FinalScores, Telemetry
@@ -42,6 +42,8 @@ class Retained:
     """What a later start must know of the value besides its topic."""
     first: bool = False
     """True for a value that must be sent even where another one of its topic follows."""
+    epoch: int | None = None
+    """Epoch of the lease under which a worker of a cluster publishes the state of a source; None without a cluster."""
 
 
 @dataclass(slots=True)
@@ -76,6 +78,7 @@ class Ledger:
         *,
         provisional: bool,
         devices: Devices | None = None,
+        listed: Sequence[str] | None = None,
     ) -> None:
         """Start without events.
 
@@ -85,7 +88,11 @@ class Ledger:
             sources: source id -> labels that may be published.
             provisional: whether unconfirmed events are published.
             devices: what is announced to Home Assistant; None for nothing.
+            listed: sources that `info` names; None for *sources*.
         """
+        self._listed = listed
+        self._epochs: dict[str, int] = {}
+        self._worker_devices: dict[str, list[Announcement]] = {}
         self._topics = topics
         self._model = model
         self._provisional = provisional
@@ -109,6 +116,36 @@ class Ledger:
         """
         self._used, self._word = frozenset(used), word
 
+    def add(self, source: str, labels: Sequence[str], epoch: int, devices: Devices | None = None) -> list[Retained]:
+        """Take a source over, which another process may have published before; return its retained values, the labels off.
+
+        Args:
+            source: its id.
+            labels: labels that it may publish.
+            epoch: epoch of its lease.
+            devices: the device of this source for Home Assistant; None for nothing.
+        """
+        self._epochs[source] = epoch
+        self._states[source] = SourceState.WARMING_UP
+        self._classes |= {(source, label): self._class_values(source, label, None) for label in labels}
+        mine = [] if devices is None else devices.of_sources()
+        self._worker_devices[source] = mine
+        values = [Retained(one.topic, one.payload, one.note) for one in mine]
+        values += [value for label in labels for value in self._classes[source, label]]
+        return values + self._state_values(source, SourceState.WARMING_UP)
+
+    def release(self, source: str) -> None:
+        """Forget a source that another process publishes from now on; nothing is published for it any more."""
+        self._worker_devices.pop(source, None)
+        self._states.pop(source, None)
+        self._last.pop(source, None)
+        self._epochs.pop(source, None)
+        for key in [key for key in self._classes if key[0] == source]:
+            del self._classes[key]
+            self._on.pop(key, None)
+        for event_id in [key for key, known in self._open.items() if known.event.source == source]:
+            del self._open[event_id]
+
     def topics(self) -> frozenset[str]:
         """Return every topic at which the broker may hold a retained value of this run."""
         last = {topic for source in self._states for topic in (self._topics.last_event(source), self._topics.snapshot(source))}
@@ -122,7 +159,8 @@ class Ledger:
     def announced(self, before: Mapping[str, str] | None = None) -> list[Retained]:
         """Return the devices for Home Assistant; *before* holds the notes of earlier messages by topic."""
         found = []
-        for one in [] if self._devices is None else self._devices.announcements():
+        mine = [one for devices in self._worker_devices.values() for one in devices]
+        for one in mine if self._devices is None else self._devices.announcements():
             removal = one.removing((before or {}).get(one.topic, ""))
             found += [] if removal is None else [Retained(one.topic, removal, one.note, first=True)]
             found.append(Retained(one.topic, one.payload, one.note))
@@ -135,7 +173,7 @@ class Ledger:
             version=__version__,
             model=InfoModelEntry(name=model.name, version=model.version, sha256=model.sha256),
             backend=model.backend,
-            sources=tuple(sorted(self._states)),
+            sources=tuple(sorted(self._states if self._listed is None else self._listed)),
         )
         return Retained(self._topics.info, said.to_bytes())
 
@@ -308,7 +346,7 @@ class Ledger:
     def _state_values(self, source: str, state: SourceState) -> list[Retained]:
         available = b"offline" if state in _UNAVAILABLE else b"online"
         return [
-            Retained(self._topics.source_status(source), state.value.encode()),
+            Retained(self._topics.source_status(source), state.value.encode(), epoch=self._epochs.get(source)),
             Retained(self._topics.availability(source), available),
         ]
 

@@ -18,7 +18,8 @@ from streamav.training.composite.folder import ClipCounts
 from streamav.training.starter.distillation import Steps
 from streamav.training.starter.encoders import AUDIO_SIZE, VISUAL_SIZE, EncoderPlan, ScoreTeachers, state_file, teach_scores
 from streamav.training.starter.picture_examples import PictureCounts
-from streamav.training.starter.profiles import ProfileRun, frozen_encoders, make_profile
+from streamav.training.starter.profile_encoders import frozen_encoders
+from streamav.training.starter.profiles import ProfileRun, make_profile
 from streamav.training.starter.score_distillation import ScorePlan
 from streamav.training.starter.score_examples import ScoredCounts
 from streamav.training.starter.sound_examples import SegmentCounts

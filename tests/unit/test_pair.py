@@ -16,9 +16,11 @@ from rigs.source_items import plain
 from streamav.capture.camera import Camera
 from streamav.capture.encoded import PairEncoder
 from streamav.capture.look import Look
+from streamav.capture.microphone import Microphone
 from streamav.capture.pair import PairSource, device_pair
 from streamav.clips import PacketRing
 from streamav.clips.mp4 import write_mp4
+from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
 from streamav.types import AudioBlock, SourceState, VideoFrame
@@ -149,6 +151,44 @@ def test_sound_from_before_the_first_picture_is_kept(audio: FakePortAudio, monke
         if blocks and pictures:
             source.close()
     assert pictures[0].start_ns - blocks[0].start_ns >= 400_000_000
+
+
+class LatePortAudio(FakePortAudio):
+    """Lists the microphone only after it was started anew, as PortAudio does with one that is plugged in during a run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plugged, self.listed, self.restarts = False, False, 0
+
+    def query_devices(self, device: object, kind: str) -> dict[str, object]:
+        if not self.listed:
+            msg = f"No input device matching {device!r}"
+            raise ValueError(msg)
+        return super().query_devices(device, kind)
+
+    def _terminate(self) -> None:
+        self.restarts += 1
+
+    def _initialize(self) -> None:
+        self.listed = self.plugged
+
+
+def test_a_microphone_that_is_plugged_in_during_a_run_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PortAudio's list of devices is read anew before a microphone is called missing, unless another one is open."""
+    fake = LatePortAudio()
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    first, second = Microphone("usb", SystemClock()), Microphone("headset", SystemClock())
+    with pytest.raises(CaptureError, match="No input device"):
+        first.open()
+    fake.plugged = True
+    first.open()
+    restarts, fake.listed = fake.restarts, False
+    with pytest.raises(CaptureError, match="No input device"):
+        second.open()
+    assert fake.restarts == restarts
+    first.close()
+    second.open()
+    second.close()
 
 
 def test_what_two_devices_give_can_be_cut_into_a_clip(audio: FakePortAudio, tmp_path: Path) -> None:

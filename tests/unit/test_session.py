@@ -129,7 +129,7 @@ def replay(folder: Path, speed: float | None = None) -> tuple[Transcript, dict[s
     return transcript, sources
 
 
-def losing() -> list[AudioBlock | VideoFrame | SourceState | Exception]:
+def losing() -> list[AudioBlock | VideoFrame | StateChange | Exception]:
     """Return a live source that is lost and comes back, and then fails for good."""
     later = seconds([0.9] * 6, first=30)
     return [

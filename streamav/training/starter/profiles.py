@@ -17,22 +17,16 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from streamav.bundle import AudioCard, VisualCard
 from streamav.bundle.catalogue import encoder_file
 from streamav.errors import DataError, SettingsError
 from streamav.evaluation.bootstrap import mean_and_deviation
-from streamav.networks.compact import COMPACT_GRID, COMPACT_SIDE, CompactAudio, CompactVisual
 from streamav.training.composite.folder import ClipCounts, FrozenEncoders, compose
-from streamav.training.composite.frozen import session
 from streamav.training.data.folder import AveOptions, open_ave
 from streamav.training.experiments.experiment import Trained, planned, run_experiment, tested
-from streamav.training.experiments.export import EDGE_ENCODERS
 from streamav.training.starter.card import MadeProfile, write_profile
 from streamav.training.starter.components import components_of, lengthened, shortened
 from streamav.training.starter.encoders import (
-    AUDIO_SIZE,
     PARTS,
-    VISUAL_SIZE,
     EncoderPlan,
     ScoreTeachers,
     held_encoders,
@@ -41,124 +35,25 @@ from streamav.training.starter.encoders import (
     state_file,
     teach_scores,
 )
-from streamav.training.starter.sound_examples import OFFSET
-from streamav.training.starter.teachers import audio_teacher, public_look
+from streamav.training.starter.plans import PROFILES
+from streamav.training.starter.profile_encoders import frozen_encoders
 from streamav.training.streams.judge import StreamPlan, judge_on_streams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from pydantic import JsonValue
 
     from streamav.networks.vscg import VSCG
     from streamav.training.data.folder import AveData
     from streamav.training.experiments.experiment import Experiment
     from streamav.training.fit.run_state import EpochRecord, StepReport
 
-__all__ = ["PROFILES", "ProfilePlan", "ProfileRun", "frozen_encoders", "make_profile", "score_teachers"]
+__all__ = ["ProfileRun", "make_profile", "score_teachers"]
 
 _log = logging.getLogger(__name__)
 
 CARD_ALARMS_PER_HOUR = 12.0
 """False alarms an hour of background that the card's thresholds may cause on val streams. Two thirds of the background there is
 misleading on purpose; a camera at home has little such background. Figures are also given for the lower limit of the plan."""
-FRAMES_PER_SECOND = 4
-"""Pictures that a live run encodes in each second; more pictures change little, see docs/performance.md."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProfilePlan:
-    """Settings of the training of a profile's localizer."""
-
-    network: Mapping[str, object]
-    loss: Mapping[str, object]
-    train: Mapping[str, object]
-    components: int = 0
-    """Number of principal components of the visual features in training; the network is lengthened afterwards. 0 for all features."""
-
-
-_LOSS = {"segment_weight": 2.0, "avps_weight": 10.0, "label_smoothing": 0.05}
-_TRAIN = {
-    "epochs": 24,
-    "batch": 96,
-    "learning_rate": 1e-3,
-    "decay": 0.3,
-    "decay_epochs": (14, 20, 23),
-    "select_every": 4,
-    "weight_average": 0.99,
-    "clip_norm": 1.0,
-    "pairs": True,
-    "input_noise": 0.1,
-    "decision": "argmax29",
-}
-PROFILES: dict[str, ProfilePlan] = {
-    "starter": ProfilePlan(
-        network={
-            "hidden": 96,
-            "attention_size": 128,
-            "front_size": 128,
-            "psp_dropout": 0.3,
-            "project1_dropout": 0.35,
-            "post_gru_dropout": 0.35,
-        },
-        loss=_LOSS,
-        train=_TRAIN,
-    ),
-    "edge": ProfilePlan(
-        network={
-            "hidden": 128,
-            "attention_size": 256,
-            "front_size": 256,
-            "psp_dropout": 0.3,
-            "project1_dropout": 0.35,
-            "post_gru_dropout": 0.35,
-        },
-        loss=_LOSS,
-        # Frozen features need more steps than trained ones; on 256 components a step takes half the time.
-        train={**_TRAIN, "epochs": 30, "decay_epochs": (18, 26, 29), "select_every": 5},
-        components=256,
-    ),
-}
-"""The plans of the profiles: small enough for the package; more dropout than the paper, because there are fewer recordings than in AVE."""
-
-
-def frozen_encoders(profile: str, teachers: Path, work: Path) -> FrozenEncoders:
-    """Load a profile's encoders in ONNX Runtime.
-
-    Args:
-        profile: "starter" (from *work*/runs) or "edge" (from *teachers*).
-        teachers: folder with yamnet.safetensors and mobilenetv2.safetensors.
-        work: folder of `make_profile`.
-    """
-    if profile == "edge":
-        audio, visual = EDGE_ENCODERS
-        return FrozenEncoders(audio=audio, visual=visual, hear=audio_teacher(teachers), look=public_look(visual.network, teachers))
-    held = held_encoders(work)
-    heard, seen = (held[part].get("classifier.bias") for part in PARTS)
-    scores = {"audio": 0 if heard is None else len(heard), "visual": 0 if seen is None else len(seen)}
-    hears, looks = CompactAudio(AUDIO_SIZE, scores["audio"]).eval(), CompactVisual(VISUAL_SIZE, scores["visual"]).eval()
-    hears.load_state_dict(held["audio"])
-    looks.load_state_dict(held["visual"])
-    return FrozenEncoders(
-        audio=AudioCard(
-            network="compact_audio", options=_options(AUDIO_SIZE, scores["audio"]), log_mel_offset=OFFSET.offset, size=AUDIO_SIZE
-        ),
-        visual=VisualCard(
-            network="compact_visual",
-            options=_options(VISUAL_SIZE, scores["visual"]),
-            picture=(COMPACT_SIDE, COMPACT_SIDE),
-            frames_per_second=FRAMES_PER_SECOND,
-            size=VISUAL_SIZE,
-            grid=COMPACT_GRID,
-        ),
-        hear=session(hears, torch.zeros(2, 96, 64)),
-        look=session(looks, torch.zeros(2, COMPACT_SIDE, COMPACT_SIDE, 3, dtype=torch.uint8)),
-    )
-
-
-def _options(size: int, scores: int) -> dict[str, JsonValue]:
-    """Return the constructor's arguments for the card; one without a classifier stays as in bundles of before."""
-    return {"size": size, "scores": scores} if scores else {"size": size}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,11 +77,15 @@ def audio_teacher(weights: Path) -> Callable[[NDArray[np.float32]], NDArray[np.f
 
 
 def read_probes(file: Path | None) -> Probes:
-    """Read the picture teacher's probes from an .npz file with `names` (P,), `w` (P, 1280) and `b` (P,); None for no probes."""
+    """Read the picture teacher's probes from an .npz file of `probes`: `names` (P,), `probes.weight` (P, 1280) and `probes.bias` (P,).
+
+    Files of before call the arrays `w` and `b`. None gives no probes.
+    """
     if file is None:
         return Probes((), np.zeros((0, EFFICIENTNET_LITE_CHANNELS), np.float32), np.zeros(0, np.float32))
-    stored = np.load(file)
-    return Probes(tuple(map(str, stored["names"])), stored["w"].astype(np.float32), stored["b"].astype(np.float32))
+    with np.load(file, allow_pickle=False) as stored:
+        weight, bias = ("w", "b") if "w" in stored else ("probes.weight", "probes.bias")
+        return Probes(tuple(map(str, stored["names"])), stored[weight].astype(np.float32), stored[bias].astype(np.float32))
 
 
 def sound_scores(weights: Path) -> Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]]:
