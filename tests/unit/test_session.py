@@ -134,8 +134,8 @@ def losing() -> list[AudioBlock | VideoFrame | StateChange | Exception]:
     later = seconds([0.9] * 6, first=30)
     return [
         *seconds(LOUD),
-        SourceState.LOST,
-        SourceState.ONLINE,
+        StateChange(SourceState.LOST, "no data"),
+        StateChange(SourceState.ONLINE),
         *later,
         CaptureError("the camera is gone"),
     ]
