@@ -54,7 +54,7 @@ class Thinning(FakeExtractor):
 
     def extract(self, segments: Sequence[Segment]) -> list[SegmentFeatures]:
         if self.slow is not None and sum(self.batches) == 3:
-            self.slow.wait(5.0)
+            self.slow.wait(60.0)
         return super().extract(segments)
 
 
@@ -129,16 +129,13 @@ def replay(folder: Path, speed: float | None = None) -> tuple[Transcript, dict[s
     return transcript, sources
 
 
-def losing() -> list[AudioBlock | VideoFrame | StateChange | Exception]:
-    """Return a live source that is lost and comes back, and then fails for good."""
-    later = seconds([0.9] * 6, first=30)
-    return [
-        *seconds(LOUD),
-        StateChange(SourceState.LOST, "no data"),
-        StateChange(SourceState.ONLINE),
-        *later,
-        CaptureError("the camera is gone"),
-    ]
+def losing(given: threading.Event) -> Iterator[AudioBlock | VideoFrame | StateChange | Exception]:
+    """Yield a live source that is lost and comes back, and then fails for good; set *given* before it is lost."""
+    yield from seconds(LOUD)
+    given.set()
+    yield from (StateChange(SourceState.LOST, "no data"), StateChange(SourceState.ONLINE))
+    yield from seconds([0.9] * 6, first=30)
+    yield CaptureError("the camera is gone")
 
 
 def test_a_file_is_repeated_byte_for_byte(tmp_path: Path) -> None:
@@ -154,9 +151,8 @@ def test_a_file_is_repeated_byte_for_byte(tmp_path: Path) -> None:
 def test_a_live_run_is_repeated_with_its_losses_and_its_dropped_segments(tmp_path: Path) -> None:
     """A loss, a return, a failure at the end and segments that were dropped because the machine was slow give the same messages again."""
     folder = tmp_path / "session"
-    slow = threading.Event()
-    threading.Timer(1.0, slow.set).start()
-    record(folder, {"porch": FakeSource(losing(), live=True)}, extractor=Thinning(slow))
+    given = threading.Event()
+    record(folder, {"porch": FakeSource(losing(given), live=True)}, extractor=Thinning(given))
     recorded = (folder / EVENTS).read_bytes()
     processed = {one.index for turn in read_turns(folder) for one in turn if one.index is not None}
     assert not set(range(15)) <= processed  # some were dropped, so the replay must drop the same
