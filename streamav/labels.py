@@ -83,6 +83,9 @@ class LabelTable:
             self._columns = model_columns(self._card.classes, self._card.evidence)
             self._entries += hidden_entries(self._card.classes, self._card.evidence)
         self._rivals = frozenset(range(len(self._entries)))
+        learned, replaced = ((), ()) if self._card.evidence is None else (self._card.evidence.own, self._card.evidence.replaced)
+        self._learned = frozenset(place for place in self._models if self._entries[place].slug in learned)
+        self._twins = frozenset(place for place in self._rivals - self._models if self._entries[place] in replaced)
         self._classes = [frozenset(find_classes("hear", entry.hear)) for entry in self._entries]
         self._arrays = {} if self._card.evidence is None else bundle.weights("evidence")
         self._offsets: dict[ClassEntry, ClassEntry] = {}
@@ -176,7 +179,8 @@ class LabelTable:
         if self._entries[place].kind == "sound":
             rivals = frozenset[int]()
         else:
-            hidden = {other for other in self._rivals if other in self._models or self._entries[other].slug not in named}
+            kept = self._models | self._twins
+            hidden = {other for other in self._rivals if other in kept or self._entries[other].slug not in named}
             rivals = frozenset(other for other in {*chosen, *hidden} if other == place or self._competes(other, place))
         column = Column(place, rivals)
         if column not in self._columns:
@@ -187,10 +191,12 @@ class LabelTable:
         """Return whether a label takes probability from another.
 
         All that the model was measured with compete: its labels and the competitors; its own labels only as `model_columns` says. Others
-        do when they share no name and no sound.
+        do when they share no name and no sound. A label that was learned from own clips takes nothing from others.
         """
         if place in self._models and other in self._rivals:
             return other in self._columns[place].rivals
+        if other in self._learned:
+            return False
         return self._entries[other].slug != self._entries[place].slug and not self._classes[other] & self._classes[place]
 
     def _calibrated(self, entries: Sequence[ClassEntry]) -> list[ClassEntry]:

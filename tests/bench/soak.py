@@ -22,12 +22,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from rigs.soak import FAULTS, Diary, Rig, reference_events, write_scene
+from rigs.soak import FAULTS, FRAMES, Diary, Rig, reference_events, write_scene
 
 from streamav import app
 from streamav.config import Settings
 
-_WARM_UP_S = 60.0
+_WARM_UP_S = 180.0
 _MOST_SLOPE = 0.2
 """MB a minute."""
 
@@ -100,7 +100,8 @@ def main() -> int:
         settings = Settings.model_validate(
             {
                 "sources": [{"id": name, "uri": uri} for name, uri in rig.sources.items()],
-                "model": {"name": "starter"},
+                "model": {"name": "starter", "frames_per_second": FRAMES},
+                "detection": {"labels": ["model"]},
                 "capture": {"timeout_s": 4.0, "reconnect_min_s": 0.5, "reconnect_max_s": 4.0},
                 "state_dir": str(folder / "state"),
             }

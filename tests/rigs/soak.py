@@ -23,9 +23,11 @@ from rigs.services import free_port
 
 from streamav.types import Event, EventPhase, FinalScores, SourceState, Telemetry
 
-__all__ = ["FAULTS", "Diary", "Fault", "Rig", "reference_events", "write_scene"]
+__all__ = ["FAULTS", "FRAMES", "Diary", "Fault", "Rig", "reference_events", "write_scene"]
 
 LOOP_S: Final = 60.0
+FRAMES: Final = 1
+"""Frames of a segment that the networks process: one, so that a slow machine need not change the number, and with it the events."""
 _QUIET: Final = ("ffmpeg", "-nostdin", "-loglevel", "quiet")
 _TOLERANCE_S: Final = 2.0
 _CERTAIN: Final = 0.8
@@ -68,7 +70,9 @@ def reference_events(clip: Path) -> list[tuple[str, float, float]]:
 
     diary = Diary()
     source = {"uri": str(clip), "loop": True, "speed": "max", "duration_s": 3 * LOOP_S}
-    asyncio.run(app.run(app.build(Settings.model_validate({"source": source, "model": {"name": "starter"}}), [diary])))
+    asyncio.run(
+        app.run(app.build(Settings.model_validate({"source": source, "model": {"name": "starter", "frames_per_second": FRAMES}}), [diary]))
+    )
     found = [
         (one.label, one.media_s - LOOP_S, one.media_s - LOOP_S + one.seconds)
         for one in diary.events

@@ -140,3 +140,11 @@ def test_kept_changes_are_told_at_the_start(card: ModelCard, tiny_bundle: Path, 
     plain = source_controls(settings, table, card)
     assert [one.label for one in plain.plan("porch").labels] == ["bark", "bird", "siren"]
     assert kept_note(plain) is None
+
+
+def test_one_process_takes_at_most_64_sources(tiny_bundle: Path) -> None:
+    """More sources than one process carries are refused with the way to spread them; nothing is opened."""
+    sources = [{"id": f"s{number}", "scene": True} for number in range(65)]
+    settings = Settings.model_validate({"sources": sources, "model": {"name": str(tiny_bundle)}})
+    with pytest.raises(SettingsError, match="one process takes at most 64 sources, got 65; spread them over machines with --cluster"):
+        build(settings)

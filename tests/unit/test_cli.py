@@ -15,7 +15,7 @@ from rich.console import Console
 from streamav.cli import COMMANDS, main
 from streamav.cli.console import set_up_logging
 from streamav.cli.demo import compare, next_steps, run_options
-from streamav.cli.run import _tell, settings_of
+from streamav.cli.run import settings_of, tell
 from streamav.cli.subscribe import broker_of
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
@@ -304,6 +304,6 @@ def test_a_run_without_events_says_how_to_find_out_why(events: int, media_s: flo
         sources=(),
     )
     console = Console(file=io.StringIO(), width=200)
-    _tell(console, summary, "engine")
+    tell(console, summary, "engine")
     assert isinstance(console.file, io.StringIO)
     assert ("streamav explain" in console.file.getvalue()) is told

@@ -14,16 +14,19 @@ from rigs.evidence_bundle import make_evidence_bundle, segment_of
 from typer.testing import CliRunner
 
 from streamav.app import chosen_labels, label_options
-from streamav.bundle import Bundle, DetectionCard
+from streamav.bundle import Bundle, ClassEntry, DetectionCard, write_bundle
 from streamav.bundle.classes import AVE_CLASSES
+from streamav.cli.explain import _labels_of
 from streamav.cli.labels import app
 from streamav.config import DetectionSettings, LabelSettings, OneOfSources, Settings
 from streamav.config_loading import load_settings
+from streamav.control import kept_path
 from streamav.errors import SettingsError
 from streamav.labels import LabelTable, defined_labels
 from streamav.localizer import VscgLocalizer
 from streamav.protocols import Engine
-from streamav.types import Quality, Window
+from streamav.training.clips.own_labels import Learned, with_own_labels
+from streamav.types import Quality, SegmentFeatures, Window
 from streamav.vocabulary import complete_names, find_classes
 from streamav.vocabulary.presets import presets
 
@@ -339,3 +342,49 @@ def test_labels_test_needs_one_label(options: list[str]) -> None:
     """A label and a definition at once, and neither, are refused before a model is loaded."""
     with pytest.raises(SettingsError, match="name either --label X, or --hear NAME"):
         CliRunner().invoke(app, ["test", "clip.mp4", *options], catch_exceptions=False)
+
+
+def test_explain_knows_the_labels_of_stored_scores(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+    """Scores of labels that the model was not trained for, as those of the preset home, are explained with the thresholds of their source.
+
+    A change that a run kept counts, whether a file names the source or not.
+    """
+    model = tmp_path_factory.mktemp("models") / "sensing"
+    bundle = make_evidence_bundle(model)
+    kept_path(tmp_path).write_text('{"porch": {"classes": {"bark": {"on": 0.9}}}}', encoding="utf-8")
+    rules = {"classes": {"violin": {"on": 0.8}, "speech": {"enabled": False}}}
+    settings = Settings.model_validate({"model": {"name": str(model)}, "state_dir": tmp_path, "detection": rules})
+    labels = _labels_of(settings, bundle, "porch", ("bark", "violin"))
+    assert [(one.label, one.thresholds.on) for one in labels] == [("bark", 0.9), ("violin", 0.8)]
+
+
+def test_labels_of_own_clips_are_labels_of_the_model_and_change_no_other(tmp_path: Path) -> None:
+    """They are chosen with the model's labels and by name; all other labels have the scores of before, whatever is chosen."""
+    base = make_evidence_bundle(tmp_path / "base", network=0.4)
+    kettle = ClassEntry(slug="kettle", name="Kettle", hear=("Boiling",), see=("teapot",))
+    dog = ClassEntry(slug="bark", name="My dog", hear=("Bark",), see=("dog",), offset=0.5)
+    learned = Learned((kettle, dog), np.zeros((2, 1522), np.float32), ((), ()))
+    card, arrays = with_own_labels(base.card, base.weights("evidence"), learned)
+    tensors = {f"{part}.weight": np.zeros(1, np.float32) for part in ("audio", "visual", "localizer")}
+    own = write_bundle(tmp_path / "own", card, tensors | {f"evidence.{name}": value for name, value in arrays.items()})
+    window = [segment_of(index, {"Bark": 0.9, "Boiling": 0.9}, {"beagle": 0.5, "teapot": 0.3}) for index in range(3)]
+    network = np.random.default_rng(0).dirichlet(np.ones(4), (1, 3)).astype(np.float32)
+    for wanted in (None, ["model", "chainsaw"], ["home"], ["speech", "guitar", "siren"]):
+        scores = [scores_of(bundle, window, network, wanted) for bundle in (base, own)]
+        assert scores[1].keys() - scores[0].keys() == ({"kettle"} if wanted is None or "model" in wanted else set())
+        for slug in scores[0].keys() - {"bark"}:
+            np.testing.assert_array_equal(scores[0][slug], scores[1][slug], slug)
+    assert [label.trained for label in LabelTable(own).choose(["kettle", "bark"])] == [True, True]
+    boiling = [segment_of(index, {"Boiling": 0.9}, {"teapot": 0.3}) for index in range(3)]
+    assert (scores_of(own, boiling, network)["kettle"] > 0.5).all()
+
+
+def scores_of(
+    bundle: Bundle, window: list[SegmentFeatures], network: NDArray[np.float32], wanted: list[str] | None = None
+) -> dict[str, NDArray[np.float32]]:
+    table = LabelTable(bundle)
+    columns = {label.entry.slug: label.column for label in table.choose(wanted)}
+    evidence = table.evidence()
+    assert evidence is not None
+    found = evidence.together([[evidence.sensed(one) for one in window]], network)[0]
+    return {slug: found[:, column] for slug, column in columns.items()}

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from rigs.evidence_arrays import arrays
 from rigs.own_clips import BASE, SLUGS, clip, reference_of
+from safetensors.numpy import save_file
 
-from streamav.bundle import ClassEntry
-from streamav.errors import ModelError
+from streamav.bundle import ClassEntry, find_bundle
+from streamav.errors import DataError, ModelError
 from streamav.evaluation.counting import said_events
 from streamav.thresholds import Thresholds
 from streamav.training.clips.definitions import named_definition
 from streamav.training.clips.own_checks import checked, verdict
 from streamav.training.clips.own_labels import final_scores, learn, with_own_labels
+from streamav.training.clips.recorded import own_recordings
+from streamav.training.clips.table import Clip, ClipEvent, ClipTable
 
 GIVEN = reference_of(arrays())
 NOTHING = [clip(number, None) for number in range(100, 104)]
@@ -117,6 +122,28 @@ def test_labels_that_are_not_told_apart_are_called_so() -> None:
     for one in noise:
         one.truth[:] = False
     assert verdict(checked([*wrong, *noise], SLUGS[:1], BASE, GIVEN))[0].startswith("verdict: do not use")
+
+
+def test_an_event_after_the_end_of_its_clip_is_refused(tmp_path: Path) -> None:
+    """The end is known after decoding; an event beyond it would teach nothing, so the row of the table is named."""
+    starter = find_bundle("starter")
+    arrays = {
+        "audio": np.zeros((3, starter.card.audio.size), np.float16),
+        "visual": np.zeros((3, starter.card.visual.grid, starter.card.visual.grid, starter.card.visual.size), np.float16),
+        "heard": np.full((3, 521), 0.01, np.float16),
+        "seen": np.full((3, 1000), 0.001, np.float16),
+    }
+    save_file(arrays, tmp_path / "clip.safetensors")
+
+    def table(offset_s: float) -> ClipTable:
+        clip = Clip("a.mp4", 2, [ClipEvent("kettle", 1.0, offset_s, 2)], group="a.mp4")
+        return ClipTable(tmp_path / "labels.csv", tmp_path, (clip,), ("kettle",))
+
+    (found,) = own_recordings(table(2.5), {0: tmp_path / "clip.safetensors"}, starter)
+    assert found.truth[:, 0].tolist() == [False, True, True]
+    assert found.network.shape == (3, 25)
+    with pytest.raises(DataError, match=r"row 2: the event must end within a\.mp4"):
+        own_recordings(table(9.0), {0: tmp_path / "clip.safetensors"}, starter)
 
 
 def test_a_model_without_evidence_is_refused() -> None:

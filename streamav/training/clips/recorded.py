@@ -13,7 +13,8 @@ import torch
 
 from streamav.engines.modules import build_localizer
 from streamav.evidence import probe_logits
-from streamav.training.clips.rows import load_features
+from streamav.training.clips.rows import BEYOND_S, events_beyond, load_features
+from streamav.training.clips.table import refuse
 from streamav.training.streams.run import score_windows
 from streamav.types import WINDOW_SEGMENTS
 
@@ -65,11 +66,17 @@ def own_recordings(table: ClipTable, places: Mapping[int, Path], bundle: Bundle)
         bundle: the model whose encoders made the features; it has evidence.
 
     Raises:
-        DataError: when a file is damaged.
+        DataError: when a file is damaged, or an event ends after its clip.
         ModelError: when the weights of the localizer do not fit.
     """
     network, arrays = build_localizer(bundle).eval(), bundle.weights("evidence")
-    return [_recording(table.clips[number], table.labels, load_features(place), network, arrays) for number, place in places.items()]
+    found, problems = [], []
+    for number, place in places.items():
+        clip, stored = table.clips[number], load_features(place)
+        problems += events_beyond(clip, len(stored["audio"]), BEYOND_S)
+        found.append(_recording(clip, table.labels, stored, network, arrays))
+    refuse(table.path, problems)
+    return found
 
 
 def _recording(

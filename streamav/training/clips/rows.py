@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MANIFEST_FILE", "ClipOptions", "events_beyond", "load_features", "put_together", "row_starts"]
+__all__ = ["BEYOND_S", "MANIFEST_FILE", "ClipOptions", "events_beyond", "load_features", "put_together", "row_starts"]
 
 MANIFEST_FILE = "manifest.csv"
 """Lists which seconds of which file each row holds; written last, so a folder that has it is complete."""
-_BEYOND_S = 0.5
+BEYOND_S = 0.5
 """Time by which an event may end after the last segment, s: a last part under half a segment is dropped, and containers round durations."""
 
 
@@ -112,7 +112,7 @@ def put_together(table: ClipTable, out: Path, places: Mapping[int, Path], option
     for number, place in places.items():
         clip = table.clips[number]
         seconds = len(load_features(place)["audio"])
-        problems += events_beyond(clip, seconds, _BEYOND_S)
+        problems += events_beyond(clip, seconds, BEYOND_S)
         labels = segment_labels(clip, seconds, classes, len(classes))
         stride = options.stride if split_of[clip.group] == "train" else WINDOW_SEGMENTS
         rows += [_Row(clip, start, place, labels) for start in row_starts(seconds, stride)]
