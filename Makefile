@@ -13,7 +13,7 @@ TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE=
 ALL := -m "not (gpu or hardware or bench)"
 ARGS ?=
 
-.PHONY: help setup run test quick check bench bench-train bench-view docs faults test-gpu starter edge picture lint types imports format clean
+.PHONY: help setup run test quick check bench bench-train bench-view bench-cluster docs faults audit fuzz mutate soak test-gpu starter edge picture lint types imports format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -76,6 +76,15 @@ bench-view: setup ## measure what the live page and ten viewers cost the run
 
 faults: setup ## measure what faults of broker and process cost, on a real Mosquitto; ARGS="--short" for a few of each
 	@PYTHONPATH=tests $(BIN)/python -m tests.bench.faults $(ARGS)
+
+mutate: setup ## read 1000 damaged media files to segments; ARGS="--seed 417" repeats one
+	@PYTHONPATH=tests $(BIN)/python -m tests.bench.mutate $(ARGS)
+
+soak: setup ## an hour of six sources with faults throughout; ARGS="--minutes 10" for less
+	@PYTHONPATH=tests $(BIN)/python -m tests.bench.soak $(ARGS)
+
+bench-cluster: setup ## kill, freeze and add nodes of a local Ray cluster; ARGS="--files 4 --streams 2" for a small machine
+	@PYTHONPATH=tests $(BIN)/python -m tests.bench.cluster $(ARGS)
 
 starter: setup ## train the model starter again; DATA=folder with index.csv, sounds and photos; how long it takes: docs/log/profiles.md
 	@$(BIN)/python -m streamav.training.starter.profiles starter --data $(DATA) --work runs/profiles --out streamav/models/starter $(ARGS)

@@ -61,10 +61,12 @@ LabelSlug = Annotated[str, Field(pattern=rf"^[a-z0-9_]{{1,{SLUG_SIZE}}}$")]
 """A label in topics and events."""
 SOURCE_ID_PATTERN = r"^[a-zA-Z0-9_-]{1,64}$"
 """One topic level of the MQTT contract (section 2, topic names)."""
-RESERVED_SOURCE_IDS = frozenset({"status", "info", "stats", "doctor", "answer", "restate"})
+RESERVED_SOURCE_IDS = frozenset({"status", "info", "stats", "doctor", "answer", "restate", "cluster"})
 """Words that are topics of the service itself (MQTT contract, section 1)."""
 MOST_SOURCES = 64
 """Most sources of one process (our choice: more than any machine that we measured could carry)."""
+MOST_CLUSTER_SOURCES = 4096
+"""Most sources of one file. More than MOST_SOURCES need --cluster."""
 NO_DEVICE = "none"
 """Stands for no camera, or no microphone."""
 _ONE_AND_MANY = (
@@ -113,6 +115,8 @@ class SourceSettings(Options):
     """Pace of a file: "1" plays it at its own pace, "max" as fast as the machine can."""
     duration_s: Annotated[float, Field(gt=0.0)] | None = None
     """Stop after this many seconds of media, rounded to whole segments; None for no limit."""
+    begin_s: Annotated[int, Field(ge=0)] = 0
+    """Start a file this many seconds after its beginning, s; its events keep their places on the file's own axis."""
 
     @model_validator(mode="before")
     @classmethod
@@ -180,11 +184,13 @@ class CaptureSettings(Options):
     """Shortest pause between attempts to reopen a live source, s. The pause doubles, with jitter."""
     reconnect_max_s: Annotated[float, Field(gt=0.0)] = 30.0
     """Longest pause between attempts to reopen a live source, s."""
+    audio_delay_ms: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    """Measured delay of sound against pictures, ms, positive when sound is late (`streamav sync-check`); it is taken out."""
     reconnect: bool = True
     """False: when a live source is lost, the run ends with exit code 3."""
     isolate: bool | None = None
     """True reads each file or network stream in a process of its own, so that a crash of FFmpeg ends one source and not the run.
-    None: network streams, where there are several sources. Each process takes about 50 MB (docs/adr/0015)."""
+    None: network streams, where there are several sources. Each process takes about 45 MB (docs/adr/0015)."""
     decoder: DecoderChoice = "software"
     """What decodes pictures: the processor, the named device, or with auto the first device that works."""
     retry_start: bool | None = None
@@ -207,6 +213,8 @@ class ModelSettings(Options):
     """Threads of the CPU engine; None for one thread a core."""
     frames_per_second: Annotated[int, Field(ge=1, le=16)] | None = None
     """Frames of a segment that the networks process; None for the number in the model card."""
+    early: bool | Literal["auto"] = "auto"
+    """True encodes the pictures of a segment as they come, false all at its end; auto as the engine's recorded cost says."""
     gather_ms: Annotated[int, Field(ge=0, le=500)] = 0
     """How long a finished segment waits for other sources' segments that are due, to run as one batch (ms); 0 for no wait."""
 
@@ -239,6 +247,8 @@ class OneOfSources(SourceSettings):
 
     id: Annotated[str, Field(pattern=SOURCE_ID_PATTERN)]
     """Topic level. It must be unique and must stay the same for a source."""
+    node: Annotated[str, Field(min_length=1)] | None = None
+    """With --cluster: the only machine that can open this source, by its Ray node name, host name, address or custom resource."""
     detection: DetectionSettings = DetectionSettings()
     capture: CaptureSettings = CaptureSettings()
 
@@ -248,7 +258,7 @@ class Settings(Options):
 
     source: SourceSettings = SourceSettings()
     """The only source; refused together with `sources`."""
-    sources: Annotated[tuple[OneOfSources, ...], Field(max_length=MOST_SOURCES)] = ()
+    sources: Annotated[tuple[OneOfSources, ...], Field(max_length=MOST_CLUSTER_SOURCES)] = ()
     """Several sources, instead of `source`."""
     capture: CaptureSettings = CaptureSettings()
     model: ModelSettings = ModelSettings()

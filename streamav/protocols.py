@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         AudioBlock,
         Event,
         FinalScores,
+        LookedAt,
         Observation,
         Segment,
         SegmentFeatures,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
         WindowScores,
     )
 
-__all__ = ["Engine", "Extractor", "Localizer", "Network", "Observer", "Sink", "Source"]
+__all__ = ["AheadExtractor", "Engine", "Extractor", "Localizer", "Network", "Observer", "Sink", "Source"]
 
 
 class Source(Protocol):
@@ -88,6 +89,16 @@ class Extractor(Protocol):
 
     def extract(self, segments: Sequence[Segment]) -> list[SegmentFeatures]:
         """Return the features of one or more segments, possibly of several sources, as one batch."""
+
+
+class AheadExtractor(Extractor, Protocol):
+    """An extractor that can encode pictures before their segment is complete."""
+
+    def look(self, pixels: NDArray[np.uint8]) -> list[LookedAt]:
+        """Encode pictures, shape (n, h, w, 3), possibly of several sources, as one batch."""
+
+    def extract(self, segments: Sequence[Segment], ahead: Sequence[Sequence[LookedAt]] | None = None) -> list[SegmentFeatures]:
+        """Return the features of segments; pictures that look() has encoded are not encoded again."""
 
 
 class Localizer(Protocol):

@@ -140,6 +140,8 @@ def _tail(tail: str) -> str:
     path, query, fragment = parts.groups() if parts else (tail, None, None)
     shown = "/".join(part if _plain(part) else HIDDEN for part in path.split("/"))
     shown = re.sub(r"\.\.\.(/\.\.\.)+", HIDDEN, shown)
+    if shown and not shown.startswith("/"):  # dots right behind the host would be read as a part of it
+        shown = f"/{shown}"
     return shown + ("" if query is None else f"?{_query(query[1:])}") + ("" if fragment is None else f"#{HIDDEN}")
 
 

@@ -10,6 +10,7 @@ order in which blocks and pictures arrive.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -44,6 +45,8 @@ class SegmenterOptions:
     """Largest error of sound time stamps for which no samples are added or dropped, s."""
     stretch_gap_s: float = 60.0
     """A jump of the time stamps by more than this ends the stretch, as reset() does. A shorter gap is filled, s."""
+    first_index: int = 0
+    """Index of the first segment; sound and pictures before it are left out."""
 
     def __post_init__(self) -> None:
         """Check all ranges."""
@@ -52,6 +55,7 @@ class SegmenterOptions:
             "picture must be a height and width of at least 1": min(self.picture) >= 1,
             "patience_s must be at least 0": self.patience_s >= 0.0,
             "jitter_s must be 0 to 0.5": 0.0 <= self.jitter_s <= 0.5,  # noqa: PLR2004
+            "first_index must be at least 0": self.first_index >= 0,
             "stretch_gap_s must be above patience_s and at least 2": self.stretch_gap_s >= max(2.0, self.patience_s + 1.0),
         }
         for rule, holds in checks.items():
@@ -65,17 +69,17 @@ class Segmenter:
 
     A segment is returned once both sound and pictures have reached its end, or one of them is `patience_s` past it.
     Segments of one stretch are consecutive, and index * 1 s is always the time on the media clock. The first stretch
-    begins at 0. After reset() the next stretch begins at the whole second nearest to its first item, so the index jumps.
+    begins at `first_index` (0). After reset() the next stretch begins at the whole second nearest to its first item, so the index jumps.
     Memory is bounded by patience_s of sound and F pictures a second.
     """
 
     def __init__(self, options: SegmenterOptions) -> None:
-        """Start the first stretch at 0 on the media clock."""
+        """Start the first stretch at `first_index` seconds on the media clock."""
         self._options = options
         self._content = SourceContent()
         self._signs = PictureSigns(options.frames_per_second)
-        self._next_index = 0
-        self._begin(0)
+        self._next_index = options.first_index
+        self._begin(options.first_index)
 
     def _begin(self, index: int | None) -> None:
         """Start a stretch with segment *index*; None means that the first item decides."""
@@ -107,6 +111,12 @@ class Segmenter:
         else:
             self._show(item)
         return rest + self._complete()
+
+    @property
+    def running(self) -> tuple[int, tuple[NDArray[np.uint8] | None, ...]]:
+        """Index of the segment that comes next, and the pixels of its frames that are decided; None for a frame without a picture."""
+        decided = itertools.islice(self._shown, self._options.frames_per_second)
+        return self._index, tuple(None if picture is None else picture.pixels for picture, _ in decided)
 
     def expect(self, content: SourceContent) -> None:
         """Set what the source consists of; a segment does not wait for what it lacks."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel
 
-from streamav.config import MOST_SOURCES, Settings
+from streamav.config import MOST_CLUSTER_SOURCES, Settings
 from streamav.redaction import show_address
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ HOME: Final = "STREAMAV_HOME"
 NOT_SETTINGS: Final[Mapping[str, str]] = {
     HOME: "folder of the user's models and engines",
     "STREAMAV_HARDWARE": "tests: set to use real cameras and microphones",
+    "STREAMAV_HOMEASSISTANT": "tests: folder with the package homeassistant",
     "STREAMAV_SCREENSHOTS": "tests: folder for pictures of the live page",
     "STREAMAV_SHARED_DATA": "tests: folder of shared data",
 }
@@ -104,7 +105,7 @@ def explain(error: Mapping[str, Any]) -> str:
     if location == ("sources",):
         kind = "a table: write [[sources]]" if isinstance(given, dict) else "a value"
         got = str(len(given)) if isinstance(given, list | tuple) else kind
-        return f"sources must be at most {MOST_SOURCES} tables, each headed [[sources]], got {got}"
+        return f"sources must be at most {MOST_CLUSTER_SOURCES} tables, each headed [[sources]], got {got}"
     if isinstance(given, dict | list | tuple):  # a whole section may hold an address or a password: do not show it
         return f"{where}: {said}"
     return f"{where}: {said} (got {'a secret' if 'password' in where or location in SECRETS else _shown(given)})"

@@ -32,6 +32,7 @@ __all__ = [
     "EventPhase",
     "FinalScores",
     "Location",
+    "LookedAt",
     "Modality",
     "Observation",
     "PublishedState",
@@ -49,6 +50,7 @@ __all__ = [
     "VideoFrame",
     "Window",
     "WindowScores",
+    "looked_places",
 ]
 
 SAMPLE_RATE_HZ = 16_000
@@ -189,7 +191,22 @@ class Segment:
         available = len(self.frames)
         if frames is None or frames >= available:
             return self
-        return replace(self, frames=self.frames[[(2 * place + 1) * available // (2 * frames) for place in range(frames)]])
+        return replace(self, frames=self.frames[looked_places(frames, available)])
+
+
+def looked_places(frames: int, available: int) -> list[int]:
+    """Return the numbers of *frames* out of *available* frames of a segment, each from the middle of an equal part of it."""
+    return [(2 * place + 1) * available // (2 * frames) for place in range(frames)] if frames < available else list(range(available))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LookedAt:
+    """One picture and what the encoder gave for it."""
+
+    pixels: NDArray[np.uint8]
+    """Shape (h, w, 3)."""
+    outputs: tuple[NDArray[np.float32], ...]
+    """Grid (G, G, V), and the scores of the encoder's own classes where it has any."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, weakref_slot=True, kw_only=True)

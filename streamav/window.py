@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LEAST_SEGMENTS", "WindowRing"]
 
-LEAST_SEGMENTS = 3
-"""Segments of the shortest window that a live run scores. Our choice; scripts/window_fill measures the accuracy of short windows."""
+LEAST_SEGMENTS = 2
+"""Segments of the shortest window that a live run scores: the least that is as accurate as a full one (scripts/window_fill)."""
 
 
 class WindowRing:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from streamav.app.build import Application, build, check_model, localizer_head
 from streamav.app.detection import chosen_labels, label_options, source_controls
+from streamav.app.membership import ChangingSources, Membership
 from streamav.app.reload import Reload, has_terminal
 from streamav.app.signals import run
 
 __all__ = [
     "Application",
+    "ChangingSources",
+    "Membership",
     "Reload",
     "build",
     "check_model",

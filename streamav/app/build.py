@@ -6,35 +6,37 @@ It picks the model, the engine and the sources, and connects them with what take
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from streamav.app.detection import named, source_controls
-from streamav.app.outlets import file_sinks, http_api, journal_sink, live_page, mqtt_sink, packet_rings, subjects
+from streamav.app.detection import kept_note, source_controls
+from streamav.app.membership import ChangingSources
+from streamav.app.outlets import file_sinks, http_api, journal_sink, live_page, mqtt_sink, packet_rings, subjects, tell_media
+from streamav.app.setups import SetupMaker
 from streamav.bundle import choose_bundle
-from streamav.capture import open_source
-from streamav.capture.address import is_network
+from streamav.config import MOST_SOURCES
 from streamav.engines import SwapEngine, open_engine
+from streamav.errors import SettingsError
 from streamav.features import SegmentExtractor
 from streamav.labels import LabelTable
 from streamav.localizer import VscgLocalizer
-from streamav.pipeline import Pipeline, SourceSetup
+from streamav.pipeline import Pipeline
 from streamav.publish import FanOut, ModelEntry, ObserverFanOut
-from streamav.segmenter import SegmenterOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Segment, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from streamav.api import HttpApi
+    from streamav.app.membership import Membership
     from streamav.bundle import Bundle, ModelCard
-    from streamav.clips import PacketRing
     from streamav.clock import Clock
-    from streamav.config import CaptureSettings, OneOfSources, Settings
-    from streamav.control import Controls, SourcePlan
+    from streamav.config import Settings
+    from streamav.control import Controls
     from streamav.evidence import LabelEvidence
     from streamav.localizer import Head
+    from streamav.pipeline import Turns
     from streamav.protocols import Engine, Extractor, Localizer, Observer, Sink, Source
     from streamav.publish.mqtt import MqttSink
     from streamav.types import SegmentFeatures
@@ -42,8 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Application", "build", "check_model", "localizer_head"]
 
-_LIVE_PATIENCE_S = 1.5
-"""How long a live segment waits for the modality that is late. It is above 1 s because the microphone confirms a loss for 1 s."""
+EARLY_PAYS_MS = 40.0
+"""Where the pictures of a segment take at least this long, auto encodes them as they come (docs/performance.md, early pictures)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,19 @@ class Application:
     """The live page, where the settings ask for it."""
     api: HttpApi | None = None
     """The HTTP API, where the settings ask for it."""
+    changing: ChangingSources | None = None
+    """Adds and releases sources, in a worker of a cluster."""
 
     @property
     def shortfall(self) -> str | None:
         """What was not delivered to the broker, as a sentence, once the run has ended; None when everything was."""
         return None if self.mqtt is None else self.mqtt.shortfall
+
+    @property
+    def model_entry(self) -> ModelEntry:
+        """What computes events now, as messages name it."""
+        card = self.bundle.card
+        return ModelEntry(name=card.name, version=card.version, sha256=self.bundle.sha256, backend=self.engine.name)
 
     def begin_build(self) -> None:
         """Start to build the requested engine, if the run begins on another one."""
@@ -99,6 +109,8 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     engine: Engine | None = None,
     journal: bool = False,
     observer: Callable[[Sequence[Subject]], Observer] | None = None,
+    member: Membership | None = None,
+    turns: Turns | None = None,
 ) -> Application:
     """Build a run from its settings. When this returns, model, engine and networks are loaded and have run once.
 
@@ -111,6 +123,8 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
         engine: an engine that is already open for this model; None to open the one that the settings name.
         journal: True for a run that lasts: it writes the journal, if the settings allow it, and keeps changes of what it detects.
         observer: makes a further observer, which sees every turn; None for none.
+        member: makes the run a worker of a cluster: it starts without a source and goes on until it is stopped. None for any other run.
+        turns: whether turns are recorded or repeated; None for neither. The sources of a recorded run must be given.
 
     Raises:
         SettingsError: when the settings contradict the model or each other.
@@ -123,11 +137,17 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     frames_per_second = settings.model.frames_per_second or card.visual.frames_per_second
     table = LabelTable(bundle, settings.labels)
     rings = packet_rings(settings)
-    controls = source_controls(settings, table, card, keep=journal)
-    setups = [
-        _setup(one, controls.plan(one.id), card, frames_per_second, (sources or {}).get(one.id), settings, rings.get(one.id))
-        for one in settings.each_source()
-    ]
+    # The columns of scores are those of all sources, whichever of them a worker of a cluster gets.
+    live = {name: source.live for name, source in (sources or {}).items()}
+    controls = source_controls(settings, table, card, keep=journal and member is None, live=live)
+    maker = SetupMaker(settings, controls, card, frames_per_second)
+    if member is None:
+        _check_count(len(settings.each_source()))
+    setups = (
+        [] if member is not None else [maker.setup(one, (sources or {}).get(one.id), rings.get(one.id)) for one in settings.each_source()]
+    )
+    if turns is not None and turns.replay is not None:
+        setups = [replace(setup, replay=turns.replay.sources[setup.id]) for setup in setups]
     # A paced run does not wait for an engine. Any other run waits, so that its results do not depend on time.
     if engine is None:
         engine = open_engine(bundle, settings.model, beside=beside and all(setup.paced for setup in setups))
@@ -145,19 +165,31 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     def model() -> ModelEntry:
         return ModelEntry(name=card.name, version=card.version, sha256=bundle.sha256, backend=engine.name)
 
-    mqtt = mqtt_sink(settings, model, controls)
+    mqtt = mqtt_sink(settings, model, controls, member)
     history = journal_sink(settings, model) if journal else None
     page = live_page(settings, model, setups, card, controls, history, mqtt)
     api = http_api(settings, model, setups, controls, lambda: made[0].idle_s if made else 0.0, history, mqtt)
-    outlets = [*file_sinks(settings, model, stop, rings, mqtt), history, mqtt, *sinks, page, api]
+    outlets = [*file_sinks(settings, model, stop, rings, tell_media(settings, mqtt, api), bundle), history, mqtt, *sinks, page, api]
     takers: list[Sink] = [one for one in outlets if one is not None]
     observers = [one for one in (page, api, None if observer is None else observer(subjects(setups, card))) if one is not None]
     watching = ObserverFanOut(observers) if observers else None
     gather_s = settings.model.gather_ms / 1e3
-    pipeline = Pipeline(setups, extractor, localizer, FanOut(takers), clock, gather_s=gather_s, observer=watching)
-    pipeline.controls = controls
+    pipeline = Pipeline(
+        setups,
+        extractor,
+        localizer,
+        FanOut(takers),
+        clock,
+        gather_s=gather_s,
+        observer=watching,
+        most_frames=None if member is None else frames_per_second,
+        turns=turns,
+        # A recorded run encodes whole segments: its replay must give the same bits.
+        ahead=extractor if turns is None and looks_early(settings.model.early, engine, frames_per_second) else None,
+    )
+    pipeline.controls = None if member is not None else controls
     made.append(pipeline)
-    notes = tuple(filter(None, (note, *table.notes)))
+    notes = tuple(filter(None, (note, *table.notes, kept_note(controls))))
     return Application(
         pipeline=pipeline,
         bundle=bundle,
@@ -170,7 +202,33 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
         mqtt=mqtt,
         page=page,
         api=api,
+        changing=None if member is None or mqtt is None else ChangingSources(maker, pipeline, mqtt),
     )
+
+
+def looks_early(early: bool | Literal["auto"], engine: Engine, frames_per_second: int) -> bool:  # noqa: FBT001 - the setting itself
+    """Return whether pictures are encoded as they come.
+
+    Args:
+        early: `model.early`.
+        engine: says what a picture costs (`picture_ms`), where that was recorded when it was made.
+        frames_per_second: pictures of a segment.
+    """
+    if isinstance(early, bool):
+        return early
+    picture_ms: float | None = getattr(engine, "picture_ms", None)
+    return picture_ms is not None and picture_ms * frames_per_second >= EARLY_PAYS_MS
+
+
+def _check_count(sources: int) -> None:
+    """Check that one process may have so many sources.
+
+    Raises:
+        SettingsError: when it may not.
+    """
+    if sources > MOST_SOURCES:
+        msg = f"one process takes at most {MOST_SOURCES} sources, got {sources}; spread them over machines with --cluster (docs/scale.md)"
+        raise SettingsError(msg)
 
 
 def check_model(settings: Settings) -> None:
@@ -184,49 +242,11 @@ def check_model(settings: Settings) -> None:
     source_controls(settings, LabelTable(bundle, settings.labels), bundle.card)
 
 
-def _setup(
-    one: OneOfSources,
-    plan: SourcePlan,
-    card: ModelCard,
-    frames_per_second: int,
-    given: Source | None,
-    settings: Settings,
-    ring: PacketRing | None,
-) -> SourceSetup:
-    """Build one source and its options. Where there are several sources, an error names the source."""
-    with named(one, settings):
-        capture = _decided(one, several=len(settings.sources) > 1)
-        source = given or open_source(one, capture, picture=card.visual.picture, frames_per_second=frames_per_second, tap=ring)
-    return SourceSetup(
-        id=one.id,
-        source=source,
-        segmenter=_segmenter_options(card, frames_per_second, live=source.live),
-        labels=plan.labels,
-        latency_segments=plan.latency_segments,
-        queue_segments=one.capture.queue_segments,
-        paced=source.live or one.speed == "1",
-        duration_s=one.duration_s,
-    )
-
-
-def _decided(one: OneOfSources, *, several: bool) -> CaptureSettings:
-    """Return the settings of capture of a source; where there are several sources, one must not keep the others from running."""
-    network = any(uri is not None and is_network(uri) for uri in (one.uri, one.sound_uri))
-    defaults = {"retry_start": several, "isolate": several and network}
-    return one.capture.model_copy(update={name: value for name, value in defaults.items() if getattr(one.capture, name) is None})
-
-
 def localizer_head(card: ModelCard) -> Head:
     """Return which head of the card's network decides on streams."""
     options = card.localizer.options
     untrained = options.get("segment_head") == "untrained" and options.get("supervision", "fully") == "fully"
     return "two_stage" if untrained else "segment"
-
-
-def _segmenter_options(card: ModelCard, frames_per_second: int, *, live: bool) -> SegmenterOptions:
-    if live:
-        return SegmenterOptions(frames_per_second=frames_per_second, picture=card.visual.picture, patience_s=_LIVE_PATIENCE_S)
-    return SegmenterOptions(frames_per_second=frames_per_second, picture=card.visual.picture)
 
 
 def _run_once(extractor: Extractor, localizer: Localizer, card: ModelCard, frames_per_second: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,18 +17,21 @@ from streamav.publish.state_folder import default_state_dir
 from streamav.tracker import LabelOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from streamav.bundle import ModelCard
     from streamav.config import DetectionSettings, OneOfSources, Settings
 
-__all__ = ["chosen_labels", "label_options", "named", "source_controls"]
+__all__ = ["chosen_labels", "kept_note", "label_options", "named", "source_controls"]
 
+_MOST_TOLD = 5
 _HOME = "home"
 """Preset of cameras and network streams."""
 
 
-def source_controls(settings: Settings, table: LabelTable, card: ModelCard, *, keep: bool = False) -> Controls:
+def source_controls(
+    settings: Settings, table: LabelTable, card: ModelCard, *, keep: bool = False, live: Mapping[str, bool] | None = None
+) -> Controls:
     """Return what each source detects, ready for changes.
 
     Args:
@@ -35,6 +39,7 @@ def source_controls(settings: Settings, table: LabelTable, card: ModelCard, *, k
         table: labels of the run; those of the sources are added to it.
         card: the model's card.
         keep: True uses the changes that an earlier run kept, and keeps new ones.
+        live: source id -> whether it is live, for sources that the settings do not describe.
 
     Raises:
         SettingsError: when the settings contradict the model; where there are several sources it names the source.
@@ -43,7 +48,7 @@ def source_controls(settings: Settings, table: LabelTable, card: ModelCard, *, k
     sources = settings.each_source()
     for one in sources:
         with named(one, settings):
-            chosen[one.id] = chosen_labels(table, one, card)
+            chosen[one.id] = chosen_labels(table, one, card, live=(live or {}).get(one.id))
 
     def resolve(source: str, detection: DetectionSettings) -> SourcePlan:
         return SourcePlan(
@@ -61,6 +66,17 @@ def source_controls(settings: Settings, table: LabelTable, card: ModelCard, *, k
     return Controls({one.id: one.detection for one in sources}, resolve, path)
 
 
+def kept_note(controls: Controls) -> str | None:
+    """Return which kept changes hold instead of the configuration, as a sentence for the user; None without any."""
+    found = controls.differences()
+    if not found:
+        return None
+    told = [f"{one.source} detection.{one.setting} = {json.dumps(one.value)}" for one in found[:_MOST_TOLD]]
+    rest = len(found) - len(told)
+    more = f" and {rest} more" if rest else ""
+    return f"changes that earlier runs kept hold instead of the configuration: {', '.join(told)}{more} (streamav changes shows them)"
+
+
 @contextmanager
 def named(one: OneOfSources, settings: Settings) -> Iterator[None]:
     """Add the name of the source to an error where there are several sources."""
@@ -73,16 +89,23 @@ def named(one: OneOfSources, settings: Settings) -> Iterator[None]:
         raise type(exc)(msg) from exc
 
 
-def chosen_labels(table: LabelTable, one: OneOfSources, card: ModelCard) -> tuple[Label, ...]:
+def chosen_labels(table: LabelTable, one: OneOfSources, card: ModelCard, *, live: bool | None = None) -> tuple[Label, ...]:
     """Return the labels of a source: those of its settings, else the preset `home` for cameras and network streams, else the model's.
 
     A model that a user trained on clips keeps its own labels, which the user chose.
+
+    Args:
+        table: all labels that there are.
+        one: the source.
+        card: the model's card.
+        live: whether the source is live; None where its settings say so.
 
     Raises:
         SettingsError: when the settings name a label that does not exist.
     """
     wanted = one.detection.labels
-    live = one.camera_device is not None or one.mic_device is not None or (one.uri is not None and is_live(one.uri))
+    if live is None:
+        live = one.camera_device is not None or one.mic_device is not None or (one.uri is not None and is_live(one.uri))
     if wanted is None and live and card.evidence is not None and card.profile != "custom":
         labels = table.choose((_HOME,))
         table.note(

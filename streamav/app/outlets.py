@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from streamav.api import HttpApi
-    from streamav.bundle import ModelCard
+    from streamav.app.membership import Membership
+    from streamav.bundle import Bundle, ModelCard
     from streamav.clips import PacketRing
+    from streamav.clips.masks import ClipMasks
+    from streamav.clips.ready import ReadyMedia
     from streamav.config import Settings
     from streamav.control import Controls
     from streamav.pipeline import SourceSetup
@@ -22,12 +25,12 @@ if TYPE_CHECKING:
     from streamav.thresholds import Thresholds
     from streamav.view import LivePage, Subject
 
-__all__ = ["file_sinks", "http_api", "journal_sink", "live_page", "mqtt_sink", "packet_rings", "subjects"]
+__all__ = ["file_sinks", "http_api", "journal_sink", "live_page", "mqtt_sink", "packet_rings", "subjects", "tell_media"]
 
 
 def packet_rings(settings: Settings) -> dict[str, PacketRing]:
     """Return a ring of packets for each source, when clips are wanted."""
-    if settings.clips.dir is None:
+    if settings.clips.dir is None or "metadata_only" in settings.clips.privacy:
         return {}
     from streamav.clips import PacketRing, horizon_s
 
@@ -35,17 +38,55 @@ def packet_rings(settings: Settings) -> dict[str, PacketRing]:
 
 
 def file_sinks(
-    settings: Settings, model: Callable[[], ModelEntry], stop: Callable[[], None], rings: Mapping[str, PacketRing], mqtt: MqttSink | None
+    settings: Settings,
+    model: Callable[[], ModelEntry],
+    stop: Callable[[], None],
+    rings: Mapping[str, PacketRing],
+    tell: Callable[[ReadyMedia], None],
+    bundle: Bundle,
 ) -> list[Sink]:
-    """Build the sinks that write files: JSON lines and clips; *mqtt* gets the snapshots, too."""
+    """Build the sinks that write files: JSON lines and clips; *tell* is told on the loop which clip or snapshot is ready."""
     sinks: list[Sink] = []
     if settings.jsonl is not None:
         sinks.append(JsonlSink(settings.jsonl, model, on_gone=stop))
-    if settings.clips.dir is not None:
+    if settings.clips.dir is not None and "metadata_only" not in settings.clips.privacy:
         from streamav.clips import ClipSink
 
-        sinks.append(ClipSink(settings.clips, settings.clips.dir, rings, None if mqtt is None else mqtt.snapshot))
+        sinks.append(ClipSink(settings.clips, settings.clips.dir, rings, tell=tell, masks=clip_masks(settings, bundle)))
     return sinks
+
+
+def clip_masks(settings: Settings, bundle: Bundle) -> Callable[[], ClipMasks] | None:
+    """Return what makes the masks of a clip, as `clips.privacy` asks for; they have an engine of their own, for the thread of the clips.
+
+    Raises:
+        SettingsError: when speech must be muted and the model cannot hear it.
+    """
+    wanted = settings.clips.privacy
+    if not wanted:
+        return None
+    from streamav.clips.masks import ClipMasks
+    from streamav.engines import open_engine
+    from streamav.privacy import FaceCover, FaceFinder, SpeechFinder
+
+    engine = open_engine(bundle, settings.model)
+    faces = FaceFinder(engine, bundle) if "blur" in wanted else None
+    speech = SpeechFinder(engine, bundle) if "mute_speech" in wanted else None
+    return lambda: ClipMasks(None if faces is None else FaceCover(faces), None if speech is None else speech.heard)
+
+
+def tell_media(settings: Settings, mqtt: MqttSink | None, api: HttpApi | None) -> Callable[[ReadyMedia], None]:
+    """Return what tells the broker where a clip or snapshot can be fetched: nowhere without the HTTP API, which serves them."""
+
+    def tell(ready: ReadyMedia) -> None:
+        base = settings.clips.url or (None if api is None else api.address)
+        url = None if base is None or api is None else f"{base.rstrip('/')}/api/events/{ready.event_id}/{ready.kind}"
+        if mqtt is not None and ready.jpeg is not None:
+            mqtt.snapshot(ready.source, ready.jpeg)
+        if mqtt is not None and url is not None:
+            mqtt.media(ready.event_id, **({"clip_url": url} if ready.kind == "clip" else {"snapshot_url": url}))
+
+    return tell
 
 
 def journal_sink(settings: Settings, model: Callable[[], ModelEntry]) -> JournalSink | None:
@@ -55,12 +96,15 @@ def journal_sink(settings: Settings, model: Callable[[], ModelEntry]) -> Journal
     return JournalSink(journal_path(settings.state_dir), settings.journal, model)
 
 
-def mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], controls: Controls) -> MqttSink | None:
+def mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], controls: Controls, member: Membership | None = None) -> MqttSink | None:
     """Build the client of the broker, or return None when no broker is set."""
     if settings.mqtt is None:
         return None
     from streamav.publish.mqtt import MqttIdentity, MqttSink
 
+    if member is not None:  # its sources come with orders, and what they detect is decided by the settings alone
+        identity = MqttIdentity(model=model, sources={}, worker=member.worker, permit=member.permit)
+        return MqttSink(settings.mqtt, identity, settings.state_dir)
     sources = {source: list(controls.labels(source)) for source in controls.sources}
     return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources, controls=controls), settings.state_dir)
 

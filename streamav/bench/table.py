@@ -63,7 +63,7 @@ def table_rows(request: TableRequest, told: Callable[[int, int, str], object] = 
     done, total = 0, len(request.models) * len(request.batches) * len(request.recipes)
     with tempfile.TemporaryDirectory(prefix="streamav-bench-") as scratch:
         for name in request.models:
-            model = _model(name, Path(scratch), request.weights)
+            model = model_to_time(name, Path(scratch), request.weights)
             for streams in request.batches:
                 found: list[dict[str, Any]] = []
                 for recipe in request.recipes:
@@ -90,7 +90,7 @@ class _Model(NamedTuple):
     """"bundle", or "random" when the weights are not available."""
 
 
-def _model(name: str, scratch: Path, weights: Path | None) -> _Model:
+def model_to_time(name: str, scratch: Path, weights: Path | None) -> _Model:
     """Find a model; when its weights are absent, make one of the same shapes with random weights."""
     try:
         bundle = choose_bundle(name, weights).bundle

@@ -13,20 +13,21 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from streamav.errors import CaptureError
 from streamav.pipeline.measure import resident_mb
 from streamav.types import WINDOW_SEGMENTS, AudioBlock, VideoFrame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from streamav.app import Application
     from streamav.bundle import ModelCard
     from streamav.config import Settings
+    from streamav.protocols import Sink, Source
 
-__all__ = ["CameraLike", "Trial", "TrialRequest", "run_trial"]
+__all__ = ["CameraLike", "Trial", "TrialRequest", "application_of", "run_trial"]
 
 RENDERED_S = 14.0
 """Length of the rendered scene, which is repeated, s: one round of its script."""
@@ -52,6 +53,12 @@ class TrialRequest:
     source: str | None = None
     """File that every source decodes; None for the rendered scene."""
     gather_ms: int = 0
+    early: bool | Literal["auto"] = "auto"
+    """As `model.early`."""
+    cache: str | None = None
+    """Folder of built engines; None for the user's own."""
+    replay: bool = False
+    """True: each source plays its file as fast as the machine can, once; nothing is dropped or thinned, whatever else runs."""
     together: bool = False
     """True: the segments of all sources end at the same moment; False: at moments spread over one second, as with cameras."""
 
@@ -86,6 +93,8 @@ class Trial:
     """Resident memory during the trial, median of the later half, 10^6 bytes."""
     processor_s: float
     """Processor seconds of the whole process, capture included, in one second of real time."""
+    looked_s: float
+    """Pictures that the networks processed in one second of real time, all sources together."""
     carried: bool
     """True when no segment was dropped or thinned and the 95th percentile of the latency is below one second."""
 
@@ -147,6 +156,26 @@ class CameraLike:
         self._closed.set()
 
 
+class _Once:
+    """Plays items once, without waiting, as a file does with speed "max"."""
+
+    live = False
+    skew_ms: int | None = None
+
+    def __init__(self, play: Callable[[], Iterable[AudioBlock | VideoFrame]], name: str) -> None:
+        self._play, self.session = play, name
+        self._closed = threading.Event()
+
+    def items(self) -> Iterator[AudioBlock | VideoFrame]:
+        for item in self._play():
+            if self._closed.is_set():
+                return
+            yield item
+
+    def close(self) -> None:
+        self._closed.set()
+
+
 class _Memory(threading.Thread):
     """Samples the resident memory of this process every `_SAMPLE_S` seconds."""
 
@@ -174,7 +203,7 @@ def run_trial(request: TrialRequest) -> Trial:
     """
     from streamav import app
 
-    application = _application(request)
+    application = application_of(request)
     memory = _Memory()
     memory.start()
     began_s, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
@@ -196,21 +225,32 @@ def run_trial(request: TrialRequest) -> Trial:
         thinned=summary.thinned_segments,
         memory_mb=summary.peak_memory_mb if memory_mb is None else memory_mb,
         processor_s=(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / wall_s,
+        looked_s=sum(one.media_s * (one.looked_frames_per_second or 0.0) for one in summary.sources) / summary.wall_s,
         carried=not summary.dropped_segments and not summary.thinned_segments and p95 is not None and p95 < LATENCY_LIMIT_S,
     )
 
 
-def _application(request: TrialRequest) -> Application:
+def application_of(request: TrialRequest, sinks: Sequence[Sink] = ()) -> Application:
+    """Build the run of a trial; *sinks* take its events."""
     from streamav import app
     from streamav.bundle import choose_bundle
 
     settings = _settings(request)
-    play = _player(request, choose_bundle(request.model, Path(request.weights_dir) if request.weights_dir else None).bundle.card)
-    sources = {
-        one.id: CameraLike(play, name=one.id, phase_s=0.0 if request.together else number * GOLDEN % 1.0)
+    bundle = choose_bundle(request.model, Path(request.weights_dir) if request.weights_dir else None).bundle
+    play = _player(request, bundle.card)
+    sources: dict[str, Source] = {
+        one.id: _Once(play, one.id)
+        if request.replay
+        else CameraLike(play, name=one.id, phase_s=0.0 if request.together else number * GOLDEN % 1.0)
         for number, one in enumerate(settings.each_source())
     }
-    return app.build(settings, sources=sources, beside=False)
+    if request.cache is None:
+        return app.build(settings, sinks, sources=sources, beside=False)
+    from streamav.engines import open_engine
+    from streamav.engines.cache import EngineCache
+
+    engine = open_engine(bundle, settings.model, EngineCache(Path(request.cache)))
+    return app.build(settings, sinks, sources=sources, beside=False, engine=engine)
 
 
 def _settings(request: TrialRequest) -> Settings:
@@ -220,7 +260,8 @@ def _settings(request: TrialRequest) -> Settings:
     from streamav.errors import SettingsError
 
     engine, _, precision = request.engine.partition("-")
-    sources = [{"id": f"s{number}", "scene": True, "duration_s": request.media_s} for number in range(request.streams)]
+    speed = "max" if request.replay else "1"
+    sources = [{"id": f"s{number}", "scene": True, "duration_s": request.media_s, "speed": speed} for number in range(request.streams)]
     model = {
         "name": request.model,
         "engine": engine,
@@ -228,6 +269,7 @@ def _settings(request: TrialRequest) -> Settings:
         "threads": request.threads,
         "weights_dir": request.weights_dir,
         "gather_ms": request.gather_ms,
+        "early": request.early,
     }
     try:
         return Settings.model_validate({"sources": sources, "model": model})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from streamav.bundle.catalogue import encoder_file
+from streamav.bundle.catalogue import encoder_file, encoders_of
 from streamav.bundle.store import find_bundle
 from streamav.errors import ModelError
 
@@ -49,9 +49,10 @@ def choose_bundle(name: str, weights: Path | None = None) -> Choice:
     missing = missing_encoders(better.card, weights)
     if not missing:
         return Choice(better)
+    megabytes = sum(one.size or 0 for one in encoders_of(_BETTER) if one.network in missing) / 1e6
     note = (
         f"model {_WHOLE} runs, because the encoders of {_BETTER}, which finds more on real recordings, are not here "
-        f"({' and '.join(missing)}); to get them, 20 MB, run: streamav models pull {_BETTER}"
+        f"({' and '.join(missing)}); to get them, {megabytes:.0f} MB, run: streamav models pull {_BETTER}"
     )
     return Choice(find_bundle(_WHOLE), note)
 

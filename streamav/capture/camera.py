@@ -18,7 +18,7 @@ from streamav.types import VideoFrame
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import av
 
@@ -58,6 +58,8 @@ class Camera:
         """Keep the name of the device: a number, a path, or part of its name."""
         self.device, self._clock, self._timeout_s, self._mode = device, clock, timeout_s, mode or CameraMode()
         self._container: av.container.InputContainer | None = None
+        self.watch: Callable[[av.VideoFrame, int], None] | None = None
+        """Sees every picture with its time, for clips; called in the thread that reads the camera."""
 
     @property
     def name(self) -> str:
@@ -96,6 +98,14 @@ class Camera:
             msg = f"camera {show_address(self.device)!r} gives no pictures"
             raise CaptureError(msg)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of its pictures, pixels; 0 before it is open."""
+        if self._container is None:
+            return 0, 0
+        context = self._container.streams.video[0].codec_context
+        return context.width, context.height
+
     def close(self) -> None:
         """Close the device; only the thread that reads it may call this."""
         container, self._container = self._container, None
@@ -113,6 +123,8 @@ class Camera:
         sampler: InstantSampler[av.VideoFrame] = InstantSampler(look.frames_per_second)
         scaler = Scaler(look.picture)
         for time_ns, frame in self.frames(stop):
+            if self.watch is not None:
+                self.watch(frame, time_ns + offset_ns)
             for shown_ns, wanted in sampler.push(time_ns + offset_ns, frame):
                 yield VideoFrame(start_ns=shown_ns, pixels=scaler.scale(wanted))
 

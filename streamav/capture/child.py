@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     import av
 
-    from streamav.capture.timeline import Kind as StreamKind
+    from streamav.capture.stamps import Kind as StreamKind
 
 __all__ = ["PACKET", "main"]
 

@@ -16,8 +16,9 @@ import av
 from streamav.capture.many_channels import own_decoder
 from streamav.capture.picture import InstantSampler, Scaler
 from streamav.capture.sound import Resampler
+from streamav.capture.stamps import Kind, steady_start
 from streamav.capture.tap import NoTap
-from streamav.capture.timeline import Kind, Timeline, steady_start
+from streamav.capture.timeline import Timeline
 from streamav.errors import CaptureError, MissingModalityError
 from streamav.types import AudioBlock, SourceContent, VideoFrame
 
@@ -112,32 +113,17 @@ def decode(container: av.container.InputContainer, streams: Streams, name: str, 
         av.error.FFmpegError: when a live source fails, or too many packets in a row are damaged.
     """
     damage = _Damage(name)
-    sound = streams.sound
     tap = _begun(tap, streams)
     order = None if live else _PacketOrder()
-    decoder = None if sound is None else own_decoder(sound)
-    read = [stream for stream in (sound, streams.picture) if stream is not None]
-    newest_s, broken_s = 0.0, None  # time stamps of packets, since frames are decoded later
-    packets = container.demux(*read)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.error.InvalidDataError as exc:
-            damage.note(exc, newest_s)
-            broken_s = newest_s
-            packets = container.demux(*read)  # the generator ended when it raised; the container can still be read
-            continue
-        if packet is None:
-            break
-        if packet.pts is not None and packet.time_base is not None:
-            newest_s = max(newest_s, float(packet.pts * packet.time_base))
+    decoder = None if streams.sound is None else own_decoder(streams.sound)
+    for packet in _packets(container, streams, damage):
         if order is not None:
             order.note(packet)
         tap.packet(packet)
         try:
-            frames = decoder.decode(packet) if decoder is not None and packet.stream is sound else packet.decode()
+            frames = decoder.decode(packet) if decoder is not None and packet.stream is streams.sound else packet.decode()
         except av.error.FFmpegError as exc:  # decoders report damage under many names, also "operation not permitted"
-            damage.note(exc, newest_s)
+            damage.note(exc)
             continue
         timed = [_timed(frame, live=live) for frame in frames if isinstance(frame, av.AudioFrame | av.VideoFrame)]
         if timed:
@@ -145,9 +131,29 @@ def decode(container: av.container.InputContainer, streams: Streams, name: str, 
         yield from timed if order is None else order.arrange(timed)
     if order is not None:
         yield from order.flush()
-    damage.summarize()
-    if broken_s is not None and newest_s - broken_s < _GOES_ON_S and not live:
-        _LOG.warning("the file is damaged, its rest is skipped source=%s at_s=%.1f", name, broken_s)
+    damage.summarize(live=live)
+
+
+def _packets(container: av.container.InputContainer, streams: Streams, damage: _Damage) -> Iterator[av.Packet[av.stream.Stream]]:
+    """Yield the packets of the streams. The generator of PyAV ends when it raises, but the container can still be read."""
+    read = [stream for stream in (streams.sound, streams.picture) if stream is not None]
+    packets = container.demux(*read)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.InvalidDataError as exc:
+            damage.note(exc)
+            damage.broken_s = damage.newest_s
+            packets = container.demux(*read)
+            continue
+        except IndexError:  # PyAV does not know a stream that began after the container was opened; its packet is left out
+            packets = container.demux(*read)
+            continue
+        if packet is None:
+            return
+        if packet.pts is not None and packet.time_base is not None:
+            damage.newest_s = max(damage.newest_s, float(packet.pts * packet.time_base))
+        yield packet
 
 
 def _begun(tap: PacketTap, streams: Streams) -> PacketTap:
@@ -211,19 +217,26 @@ class _Damage:
         self._name = name
         self.packets = 0
         self.in_a_row = 0
+        self.newest_s = 0.0
+        """Newest time stamp of a packet, s, since frames are decoded later."""
+        self.broken_s: float | None = None
+        """The newest time stamp when the container itself was damaged last."""
 
-    def note(self, exc: av.error.FFmpegError, at_s: float) -> None:
-        """Count one damaged packet near *at_s*, s of the file; raise its error after more than 200 in a row."""
+    def note(self, exc: av.error.FFmpegError) -> None:
+        """Count one damaged packet; raise its error after more than 200 in a row."""
         self.packets += 1
         self.in_a_row += 1
         if self.packets == 1:
-            _LOG.warning("damaged data skipped source=%s at_s=%.1f reason=%s", self._name, at_s, exc.strerror)
+            _LOG.warning("damaged data skipped source=%s at_s=%.1f reason=%s", self._name, self.newest_s, exc.strerror)
         if self.in_a_row > _DAMAGE_LIMIT:
             raise exc
 
-    def summarize(self) -> None:
+    def summarize(self, *, live: bool) -> None:
+        """Log how much was damaged, at the end of the source."""
         if self.packets:
             _LOG.warning("damaged data skipped source=%s packets=%d", self._name, self.packets)
+        if self.broken_s is not None and self.newest_s - self.broken_s < _GOES_ON_S and not live:
+            _LOG.warning("the file is damaged, its rest is skipped source=%s at_s=%.1f", self._name, self.broken_s)
 
 
 def _timed(frame: av.AudioFrame | av.VideoFrame, *, live: bool) -> DecodedFrame:

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
+from streamav.capture.v4l2 import CameraFormat, camera_formats
 from streamav.errors import CaptureError
 from streamav.redaction import show_address
 
 __all__ = ["Device", "find_camera", "list_cameras", "list_microphones"]
 
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_RATES_HZ: Final = (8_000, 16_000, 32_000, 44_100, 48_000, 96_000)
 _DEV = Path("/dev")
 _SYS = Path("/sys/class/video4linux")
 
@@ -27,6 +33,12 @@ class Device:
     """Name that the maker gave it."""
     default: bool = False
     """True for the device that is used when none is named."""
+    formats: tuple[CameraFormat, ...] = ()
+    """What a camera can send; empty for a microphone, and for a camera that does not tell."""
+    channels: int = 0
+    """Most channels that a microphone gives; 0 for a camera."""
+    rates_hz: tuple[int, ...] = ()
+    """Sample rates that a microphone can be opened with, the usual one first. The usual one is used."""
 
 
 def list_cameras(dev: Path = _DEV, sys_class: Path = _SYS) -> list[Device]:
@@ -42,7 +54,7 @@ def list_cameras(dev: Path = _DEV, sys_class: Path = _SYS) -> list[Device]:
         name_file = sys_class / node.name / "name"
         name = name_file.read_text(encoding="utf-8", errors="replace").strip() if name_file.is_file() else node.name
         link = stable.get(node.resolve())
-        cameras.append(Device(id=str(link or node), name=name, default=node.name == "video0"))
+        cameras.append(Device(id=str(link or node), name=name, default=node.name == "video0", formats=camera_formats(node)))
     return cameras
 
 
@@ -76,12 +88,30 @@ def list_microphones() -> list[Device]:
     Raises:
         CaptureError: when the PortAudio library is missing.
     """
-    from streamav.capture.microphone import load_sounddevice
+    from streamav.capture.portaudio import load_sounddevice
 
     sounddevice = load_sounddevice()
     default = sounddevice.default.device[0]
     return [
-        Device(id=info["name"], name=info["name"], default=number == default)
+        Device(
+            id=info["name"],
+            name=info["name"],
+            default=number == default,
+            channels=info["max_input_channels"],
+            rates_hz=_rates(sounddevice, number, round(info["default_samplerate"])),
+        )
         for number, info in enumerate(sounddevice.query_devices())
         if info["max_input_channels"] > 0
     ]
+
+
+def _rates(sounddevice: ModuleType, number: int, usual_hz: int) -> tuple[int, ...]:
+    """Return the sample rates that a device accepts, the usual one first. A device in use may accept none."""
+    accepted = []
+    for rate_hz in _RATES_HZ:
+        try:
+            sounddevice.check_input_settings(device=number, channels=1, samplerate=rate_hz)
+        except (sounddevice.PortAudioError, ValueError):
+            continue
+        accepted.append(rate_hz)
+    return (usual_hz, *(rate_hz for rate_hz in accepted if rate_hz != usual_hz))

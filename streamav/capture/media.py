@@ -9,6 +9,7 @@ import hashlib
 import secrets
 import stat
 import threading
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
 from streamav.files import file_sha256
-from streamav.types import AudioBlock, SourceContent
+from streamav.types import SEGMENT_NS, AudioBlock, SourceContent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +45,7 @@ class MediaSource:
     ("lavfi:GRAPH"), standard input ("-") and plain media files on a web server end, unless they are played in a loop.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is played, and how
         self,
         uri: str,
         look: Look,
@@ -54,6 +55,7 @@ class MediaSource:
         clock: Clock | None = None,
         tap: PacketTap | None = None,
         loop: bool = False,
+        begin_s: int = 0,
     ) -> None:
         """Keep the address; nothing is opened before items() is called.
 
@@ -65,9 +67,11 @@ class MediaSource:
             clock: clock for pace and pauses; None for the machine's monotonic clock.
             tap: receives the packets; None for nobody.
             loop: True plays a file again and again.
+            begin_s: what is complete before this second of a file is left out. Ignored for live streams.
         """
         settings = settings or CaptureSettings()
-        self._medium = Medium.of(uri, look, settings)
+        medium = Medium.of(uri, look, settings)
+        self._medium = medium if medium.live else replace(medium, begin_ns=begin_s * SEGMENT_NS)
         self._tap, self._repeat = tap or NoTap(), loop
         clock = clock or SystemClock()
         self._closed = threading.Event()

@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streamav.capture.deficit import DeficitMonitor, SoundState
+from streamav.capture.portaudio import close_stream, load_sounddevice, open_stream
 from streamav.errors import CaptureError
 from streamav.redaction import show_address
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from streamav.clock import Clock
     from streamav.types import AudioBlock
 
-__all__ = ["Microphone", "load_sounddevice"]
+__all__ = ["Microphone"]
 
 _LOG = logging.getLogger(__name__)
 _BLOCK_S = 0.1
@@ -37,20 +38,6 @@ class _TimeInfo(Protocol):
 
     inputBufferAdcTime: float  # noqa: N815 - PortAudio's name
     currentTime: float  # noqa: N815
-
-
-def load_sounddevice() -> ModuleType:
-    """Import sounddevice; its import fails where the system library is missing.
-
-    Raises:
-        CaptureError: when PortAudio is not installed.
-    """
-    try:
-        import sounddevice
-    except OSError as exc:
-        msg = "a microphone needs the PortAudio library, which was not found; on Debian or Ubuntu: apt-get install libportaudio2"
-        raise CaptureError(msg) from exc
-    return sounddevice  # type: ignore[no-any-return]
 
 
 class Microphone:
@@ -89,33 +76,41 @@ class Microphone:
             CaptureError: when there is no such device, it is busy, or PortAudio is missing.
         """
         sounddevice = load_sounddevice()
-        number = int(self._device) if self._device.isdigit() else None if self._device == "default" else self._device
         try:
-            info = sounddevice.query_devices(number, kind="input")
-            self._rate = round(info["default_samplerate"])
-            self._stream = sounddevice.InputStream(
-                device=number,
-                channels=1,
-                samplerate=self._rate,
-                blocksize=round(self._rate * _BLOCK_S),
-                dtype="float32",
-                callback=self._callback,
-                finished_callback=self._dead.set,
-            )
-            self._stream.start()
+            self._stream = open_stream(self._start)
         except (sounddevice.PortAudioError, ValueError) as exc:
-            shown = show_address(self._device)
-            reason = str(exc).replace(self._device, shown)  # PortAudio repeats the name
-            msg = f"microphone {shown!r} cannot be opened: {reason}. `streamav devices` lists the devices of this machine"
+            reason = str(exc).replace(self._device, show_address(self._device))  # PortAudio repeats the name
+            msg = f"{self.name} cannot be opened: {reason}. `streamav devices` lists the devices of this machine"
             raise CaptureError(msg) from exc
         self._monitor = DeficitMonitor(self._rate, 2 * _BLOCK_S)
+
+    def _start(self, sounddevice: ModuleType) -> Any:  # noqa: ANN401 - sounddevice has no types
+        """Open and start the device at its native rate."""
+        number = int(self._device) if self._device.isdigit() else None if self._device == "default" else self._device
+        info = sounddevice.query_devices(number, kind="input")
+        self._rate = round(info["default_samplerate"])
+        stream = sounddevice.InputStream(
+            device=number,
+            channels=1,
+            samplerate=self._rate,
+            blocksize=round(self._rate * _BLOCK_S),
+            dtype="float32",
+            callback=self._callback,
+            finished_callback=self._dead.set,
+        )
+        try:
+            stream.start()
+        except sounddevice.PortAudioError:
+            stream.close(ignore_errors=True)
+            raise
         _LOG.info("microphone opened device=%r rate_hz=%d", info["name"], self._rate)
+        return stream
 
     def close(self) -> None:
         """Close the device; may also be called when it is gone or was never opened."""
         stream, self._stream = self._stream, None
         if stream is not None:
-            stream.close(ignore_errors=True)
+            close_stream(stream)
 
     def _callback(self, samples: NDArray[np.float32], frames: int, times: _TimeInfo, status: object) -> None:
         """Copy one block in PortAudio's thread. The status flags are not reliable and are ignored."""

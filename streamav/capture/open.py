@@ -50,11 +50,18 @@ def open_source(
         MissingModalityError: when they name a camera and say nothing of a microphone, or the other way round.
     """
     look = Look(picture=picture, frames_per_second=frames_per_second)
+    if (delay_ms := capture.audio_delay_ms) != 0:
+        from streamav.capture.delayed import DelayedSource, DelayedTap
+
+        plain = capture.model_copy(update={"audio_delay_ms": 0})
+        late = None if tap is None else DelayedTap(tap, delay_ms)
+        whole = open_source(source, plain, picture=picture, frames_per_second=frames_per_second, clock=clock, tap=late)
+        return DelayedSource(whole, delay_ms)
     if source.scene:
         from streamav.capture.scene import DEFAULT_SCRIPT, SceneSource, make_script
 
-        script = DEFAULT_SCRIPT if source.duration_s is None else make_script(max(1.0, source.duration_s))
-        return SceneSource(script, picture=picture, speed=source.speed, clock=clock)
+        script = DEFAULT_SCRIPT if source.duration_s is None else make_script(max(1.0, source.begin_s + source.duration_s))
+        return SceneSource(script, picture=picture, speed=source.speed, clock=clock, begin_s=source.begin_s)
     if source.uri is not None and source.sound_uri is None and source.mic_device is None:
         from streamav.capture.media import MediaSource
 
@@ -62,8 +69,9 @@ def open_source(
         wanted = SourceContent(sound=source.mic is None, picture=source.camera is None)
         look = Look(picture=picture, frames_per_second=frames_per_second, wanted=wanted)
         uri = with_password(source)
-        return MediaSource(uri, look, speed=source.speed, settings=capture, clock=clock, tap=tap, loop=source.loop)
-    return _joined(source, capture, look, clock)
+        begin_s = source.begin_s
+        return MediaSource(uri, look, speed=source.speed, settings=capture, clock=clock, tap=tap, loop=source.loop, begin_s=begin_s)
+    return _joined(source, capture, look, clock, tap)
 
 
 def _check_loop(source: SourceSettings) -> None:
@@ -71,9 +79,12 @@ def _check_loop(source: SourceSettings) -> None:
     if source.loop and (is_live(uri) or uri == STDIN):
         msg = "source.loop is for a file: a network stream or standard input cannot be read twice; leave loop out"
         raise SettingsError(msg)
+    if source.loop and source.begin_s:
+        msg = f"source.loop plays a whole file again and again; leave loop or begin_s out, got begin_s {source.begin_s}"
+        raise SettingsError(msg)
 
 
-def _joined(source: SourceSettings, capture: CaptureSettings, look: Look, clock: Clock | None) -> Source:
+def _joined(source: SourceSettings, capture: CaptureSettings, look: Look, clock: Clock | None, tap: PacketTap | None) -> Source:
     """Build a source of devices, or of pictures and sound from different places."""
     from streamav.clock import SystemClock
 
@@ -98,7 +109,8 @@ def _joined(source: SourceSettings, capture: CaptureSettings, look: Look, clock:
     from streamav.capture.pair import PairSource
 
     clock = clock or SystemClock()
-    return PairSource(_pictures(source, capture, look, clock), _sound(source, capture, look, clock), look, settings=capture, clock=clock)
+    pictures, sound = _pictures(source, capture, look, clock), _sound(source, capture, look, clock)
+    return PairSource(pictures, sound, look, settings=capture, clock=clock, tap=tap)
 
 
 def _pictures(source: SourceSettings, capture: CaptureSettings, look: Look, clock: Clock) -> Callable[[], PictureInlet] | None:

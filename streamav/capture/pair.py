@@ -12,6 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from streamav.capture.camera import Camera
+from streamav.capture.encoded import PairEncoder
 from streamav.capture.live import LiveLoop
 from streamav.capture.microphone import Microphone
 from streamav.clock import SystemClock
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from streamav.capture.inlets import PictureInlet, SoundInlet
     from streamav.capture.look import Look
     from streamav.capture.reader import Item
+    from streamav.capture.tap import PacketTap
     from streamav.clock import Clock
     from streamav.types import StateChange, VideoFrame
 
@@ -46,6 +48,7 @@ class PairSource:
         *,
         settings: CaptureSettings | None = None,
         clock: Clock | None = None,
+        tap: PacketTap | None = None,
     ) -> None:
         """Keep what makes the two; nothing is opened before items() is called.
 
@@ -55,7 +58,9 @@ class PairSource:
             look: which pictures are used, and their size.
             settings: timeouts and reconnecting; None for the defaults.
             clock: monotonic; None for the clock of the machine.
+            tap: receives what the devices give, encoded for clips; None encodes nothing.
         """
+        self._tap = tap
         self._pictures, self._sound, self._look = pictures, sound, look
         self._settings = settings or CaptureSettings()
         self._clock = clock or SystemClock()
@@ -104,6 +109,10 @@ class PairSource:
         if inlet is not None:
             inlet.open()  # from here on its own thread reads and closes it
         offset_ns = origin() - self._clock.monotonic_ns()
+        encoder: PairEncoder | None = None
+        if self._tap is not None and sound is not None and isinstance(inlet, Camera):
+            encoder = PairEncoder(self._tap, *inlet.size)
+            inlet.watch = encoder.picture
         pictures = None if inlet is None else _Pictures(inlet, self._look, offset_ns, self._clock, stop)
         self._open_sound = sound
         # Nothing is yielded before both gave data: a device that is silent from the start never worked.
@@ -111,6 +120,8 @@ class PairSource:
         for block in self._silence(stop) if sound is None else sound.blocks(stop):
             if block is not None:
                 held.append(AudioBlock(start_ns=block.start_ns + offset_ns, samples=block.samples, lone_channel=block.lone_channel))
+                if encoder is not None:
+                    encoder.sound(block.samples, held[-1].start_ns)
             began = began or ((sound is None or bool(held)) and (pictures is None or pictures.waiting))
             if began:
                 if pictures is not None:
@@ -127,7 +138,13 @@ class PairSource:
 
 
 def device_pair(
-    camera: str, microphone: str, look: Look, *, settings: CaptureSettings | None = None, clock: Clock | None = None
+    camera: str,
+    microphone: str,
+    look: Look,
+    *,
+    settings: CaptureSettings | None = None,
+    clock: Clock | None = None,
+    tap: PacketTap | None = None,
 ) -> PairSource:
     """Return a camera with a microphone as one source.
 
@@ -137,6 +154,7 @@ def device_pair(
         look: which pictures are used, and their size.
         settings: timeouts and reconnecting; None for the defaults.
         clock: monotonic; None for the clock of the machine.
+        tap: receives what both give, encoded for clips; None encodes nothing.
     """
     settings, clock = settings or CaptureSettings(), clock or SystemClock()
     return PairSource(
@@ -145,6 +163,7 @@ def device_pair(
         look,
         settings=settings,
         clock=clock,
+        tap=tap,
     )
 
 

@@ -249,6 +249,7 @@ class SceneSource:
         picture: tuple[int, int],
         speed: Literal["1", "max"] = "1",
         clock: Clock | None = None,
+        begin_s: int = 0,
     ) -> None:
         """Keep the script; nothing is rendered before items() is called.
 
@@ -257,8 +258,9 @@ class SceneSource:
             picture: height and width of the pictures, pixels.
             speed: "1" at its own pace, "max" as fast as possible.
             clock: clock for the pace; None for the machine's monotonic clock.
+            begin_s: what is complete before this second is left out.
         """
-        self.script = script
+        self.script, self._begin_s = script, begin_s
         self._picture = picture
         self._closed = Flag()
         self._pacer = Pacer(clock or SystemClock(), self._closed) if speed == "1" else None
@@ -284,6 +286,9 @@ class SceneSource:
         shown = start = 0
         for block in sound_blocks(self.script):
             end = start + block.size
+            if end <= self._begin_s * SAMPLE_RATE_HZ:
+                start, shown = end, -(-end * SCENE_FRAMES_PER_SECOND // SAMPLE_RATE_HZ)
+                continue
             while shown * SAMPLE_RATE_HZ < end * SCENE_FRAMES_PER_SECOND:
                 time_ns = shown * 1_000_000_000 // SCENE_FRAMES_PER_SECOND
                 if not self._wait(time_ns):

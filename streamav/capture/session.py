@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import av
 
-    from streamav.capture.demux import Streams
+    from streamav.capture.demux import DecodedFrame, Streams
     from streamav.capture.look import Look
     from streamav.capture.tap import PacketTap
     from streamav.config import CaptureSettings, DecoderChoice
@@ -39,6 +39,8 @@ _SYSTEM_ERRORS: Final = {
 _PROBE: Final = {"probesize": "500000", "analyzeduration": "1000000"}
 _LONG_PROBE: Final = {"probesize": "5000000", "analyzeduration": "5000000"}
 """How long a live stream is searched for its second half: it may announce its sound late."""
+_UNTIMED: Final = frozenset({"mpjpeg", "mjpeg", "jpeg_pipe"})
+"""FFmpeg's formats of pictures without time stamps, as phones and cheap cameras send them over HTTP: their arrival is their time."""
 _TEXT: Final = "tty"
 """FFmpeg's format for text files, which it draws as pictures."""
 
@@ -56,6 +58,8 @@ class Medium:
     """What decodes its pictures."""
     isolate: bool = False
     """Whether a process of its own reads it."""
+    begin_ns: int = 0
+    """What is complete before this time of a file is left out, ns."""
 
     @classmethod
     def of(cls, uri: str, look: Look, settings: CaptureSettings) -> Medium:
@@ -98,11 +102,15 @@ def read_session(
         with container:
             yield streams.content
             frames = decode(container, streams, name, live=live, tap=tap)
+            if medium.begin_ns and _seek(container, medium.begin_ns):
+                placed = _FirstStamp(frames, (container.start_time or 0) * 1000)
+                frames, origin = iter(placed), placed.media_ns
             for item in read_items(frames, streams.content, medium.look, origin, name, tap):
                 if stop.is_set():
                     return
                 end_ns = max(end_ns, item.end_ns)
-                yield item
+                if item.end_ns > medium.begin_ns:
+                    yield item
             announced_s = (container.duration or 0) / 1e6
             if announced_s - end_ns / 1e9 > 1.0 and not live:
                 _LOG.warning("file ends early source=%s at_s=%.1f announced_s=%.1f", name, end_ns / 1e9, announced_s)
@@ -112,6 +120,35 @@ def read_session(
             _LOG.warning("the file is damaged, its rest is skipped source=%s at_s=%.1f reason=%s", name, end_ns / 1e9, reason)
             return
         raise cannot_open(name, exc) from exc
+
+
+class _FirstStamp:
+    """Passes decoded frames on, and notes the earliest time stamp: after a seek it says where on the file's axis the frames begin."""
+
+    def __init__(self, frames: Iterator[DecodedFrame], zero_ns: int) -> None:
+        self._frames, self._zero_ns = frames, zero_ns
+        self._first_ns: int | None = None
+
+    def __iter__(self) -> Iterator[DecodedFrame]:
+        for frame in self._frames:
+            if frame.time_ns is not None:
+                self._first_ns = frame.time_ns if self._first_ns is None else min(self._first_ns, frame.time_ns)
+            yield frame
+
+    def media_ns(self) -> int:
+        """Return the media time of the earliest frame so far, ns."""
+        return max(0, (self._first_ns or 0) - self._zero_ns)
+
+
+def _seek(container: av.container.InputContainer, begin_ns: int) -> bool:
+    """Go to the last key frame before a time on the file's axis; return False where the file cannot be searched."""
+    import av
+
+    try:
+        container.seek((container.start_time or 0) + begin_ns // 1000)
+    except (av.error.FFmpegError, OSError):
+        return False
+    return True
 
 
 def _opened(medium: Medium) -> tuple[av.container.InputContainer, Streams]:
@@ -145,8 +182,13 @@ def _open(medium: Medium, probe: dict[str, str]) -> av.container.InputContainer:
     if is_network(uri):
         # Over RTSP a timeout takes effect after about twice its value (measured), so half of it is set.
         timeout_s = medium.timeout_s / 2 if uri.startswith("rtsp") else medium.timeout_s
-        options = probe | _timeouts(uri, timeout_s)
-        return av.open(uri, options=options, timeout=(timeout_s * 2, timeout_s), metadata_errors="replace", hwaccel=device)
+        options, limits = probe | _timeouts(uri, timeout_s), (timeout_s * 2, timeout_s)
+        container = av.open(uri, options=options, timeout=limits, metadata_errors="replace", hwaccel=device)
+        if container.format.name not in _UNTIMED:
+            return container
+        container.close()
+        options["use_wallclock_as_timestamps"] = "1"
+        return av.open(uri, options=options, timeout=limits, metadata_errors="replace", hwaccel=device)
     if uri == STDIN:
         return av.open("pipe:0", metadata_errors="replace", hwaccel=device)
     path = file_path(uri).absolute()  # FFmpeg takes the text before a colon as a protocol

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import av
 
-    from streamav.capture.timeline import Kind
+    from streamav.capture.stamps import Kind
 
 __all__ = ["NoTap", "PacketTap"]
 

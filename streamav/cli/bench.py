@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamav.cli.outputs import check_output
 from streamav.cli.progress import progress
 from streamav.errors import SettingsError
 
@@ -83,6 +84,13 @@ def bench(
     trial: Annotated[float, typer.Option("--trial", min=1.0, help="With --streams: seconds that each trial is measured.")] = 20.0,
     gather: Annotated[int, typer.Option("--gather", min=0, max=500, help="With --streams: value of model.gather_ms (ms).")] = 0,
     together: Annotated[bool, typer.Option("--together", help="With --streams: the segments of all sources end at the same time.")] = False,
+    early: Annotated[
+        bool, typer.Option("--early", help="Measure what early pictures change (model.early): latency at 1 and 8 streams, and throughput.")
+    ] = False,
+    stages: Annotated[
+        Path | None,
+        typer.Option("--stages", help="Measure each stage with 1, 4, 16 and 64 streams, and draw the costs to this SVG file."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Measure every network of a model for one segment of input, next to plain eager float32 torch in the same process.
@@ -98,6 +106,13 @@ def bench(
     if check and (streams_most is not None or source is not None):
         msg = "--check works with the table of the networks only, got --source or --streams as well; leave out --check"
         raise SettingsError(msg)
+    if early:
+        _print_early([name.strip() for name in profile.split(",")], engine, (count, trial), weights, as_json=as_json)
+        return
+    if stages is not None:
+        sizes = (count, trial)
+        _print_stages(profile, engine, sizes, weights, (None if source == "scene" else source, stages), as_json=as_json)
+        return
     if streams_most is not None:
         from streamav.bench.trial import TrialRequest
 
@@ -186,6 +201,85 @@ def _print_search(asked: TrialRequest, first: int, *, as_json: bool) -> None:
         "(no segment dropped, none thinned, "
         "p95 under 1 s)" + ("" if slope is None else f"; {slope:.1f} MB for each additional stream")
     )
+
+
+_STAGE_COLUMNS = {
+    "streams": "streams",
+    "decode": "decode",
+    "features": "features",
+    "window": "window",
+    "tracker": "tracker",
+    "publish": "publish",
+}
+
+
+def _print_stages(
+    model: str, recipe: str | None, sizes: tuple[int, float], weights: Path | None, files: tuple[str | None, Path], *, as_json: bool
+) -> None:
+    """Measure the stages; *sizes* are threads and seconds of a trial, *files* the source (or None) and the SVG to write."""
+    from streamav.bench.growth import draw, measure_growth
+    from streamav.bench.stages import StageCosts
+    from streamav.bench.trial import TrialRequest
+
+    check_output("--stages", files[1])
+    asked = TrialRequest(
+        streams=1, seconds=sizes[1], model=model, engine=recipe or "auto", weights_dir=str(weights) if weights else None, source=files[0]
+    )
+    if not as_json:
+        typer.echo(f"{_machine()}, model {model}; processor seconds for one second of all streams")
+        typer.echo("".join(f"{title:>12}" for title in _STAGE_COLUMNS.values()))
+
+    def told(row: StageCosts) -> None:
+        if not as_json:
+            typer.echo("".join(f"{_cell(getattr(row, key)):>12}" for key in _STAGE_COLUMNS))
+
+    found = measure_growth(asked, told)
+    draw(found, files[1], f"{_machine()}, model {model}, {found.costs[0].engine}")
+    if as_json:
+        typer.echo(json.dumps({"stages": asdict(found), "machine": _machine()}))
+        return
+    typer.echo(f"full first: {found.first}; the machine carries about {found.streams:.0f} streams; drawn in {files[1]}")
+
+
+_EARLY_COLUMNS = {
+    "model": "model",
+    "engine": "engine",
+    "streams": "streams",
+    "late_p50_s": "p50 late, s",
+    "early_p50_s": "early",
+    "late_p95_s": "p95 late, s",
+    "early_p95_s": "early",
+    "late_looked_s": "pictures/s late",
+    "early_looked_s": "early",
+    "auto": "auto does it",
+}
+
+
+def _print_early(models: list[str], recipe: str | None, sizes: tuple[int, float], weights: Path | None, *, as_json: bool) -> None:
+    """Measure early pictures for each model, paper in int8; *sizes* are the threads and the seconds of a trial."""
+    from streamav.bench.early import EarlyRow, measure_early
+    from streamav.bench.trial import TrialRequest
+
+    threads, seconds = sizes
+    rows: list[EarlyRow] = []
+
+    def told(row: EarlyRow) -> None:
+        if not as_json and not rows:
+            typer.echo(f"{_machine()}, {threads} threads; * full machine, median of several turns")
+            typer.echo("  ".join(f"{title:>14}" for title in _EARLY_COLUMNS.values()))
+        rows.append(row)
+        if not as_json:
+            cells = {**asdict(row), "streams": f"{row.streams}{'*' if row.full else ''}"}
+            typer.echo("  ".join(f"{_cell(cells[key]):>14}" for key in _EARLY_COLUMNS))
+
+    for model in models:
+        engine = recipe or ("cpu-int8" if model == "paper" else "auto")
+        asked = TrialRequest(
+            streams=1, seconds=seconds, model=model, engine=engine, threads=threads, weights_dir=None if weights is None else str(weights)
+        )
+        measure_early(asked, told)
+    if as_json:
+        typer.echo(json.dumps({"rows": [asdict(row) for row in rows], "threads": threads, "machine": _machine()}))
 
 
 def _print_table(rows: list[dict[str, Any]], threads: int, frames: int, took: float) -> None:

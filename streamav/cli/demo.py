@@ -320,12 +320,8 @@ def _sum_up(truth: Sequence[tuple[str, float, float]], seen: dict[str, object], 
     arrival = seen["arrival_latency_s"]
     if isinstance(arrival, dict) and arrival.get("p50") is not None:
         _say(f"latency from the end of a segment to the subscriber: p50 {arrival['p50']:.3f} s, p95 {arrival['p95']:.3f} s")
-    for key, words in (
-        ("latency_p50_s", "latency from the end of a segment to the hand-over of its events, p50"),
-        ("latency_p95_s", "p95"),
-    ):
-        if run[key] is not None:
-            _say(f"{words}: {run[key]:.3f} s")
+    if run["latency_p50_s"] is not None and run["latency_p95_s"] is not None:
+        _say(f"of it until the run hands its events over: p50 {run['latency_p50_s']:.3f} s, p95 {run['latency_p95_s']:.3f} s")
     _say(
         f"real-time factor {run['realtime_factor']:.3f}, {run['dropped_segments']} segments dropped, "
         f"peak memory {run['peak_memory_mb']:.0f} MB, {seen['messages']} messages, {seen['invalid']} invalid"

@@ -43,3 +43,17 @@ def _print(option: str, found: list[Device]) -> None:
     typer.echo(f"--{option}" if found else f"--{option}: none found")
     for device in found:
         typer.echo(f"  {device.id:<40} {device.name}{' (default)' if device.default else ''}")
+        for line in _abilities(device):
+            typer.echo(f"      {line}")
+
+
+def _abilities(device: Device) -> list[str]:
+    """Return what a device can do: a line for each format of a camera, one line for a microphone."""
+    lines = []
+    for name in dict.fromkeys(one.format for one in device.formats):
+        sizes = [one for one in device.formats if one.format == name]
+        shown = ", ".join(one.size + (f" at {max(one.rates):g}/s" if one.rates else "") for one in sizes)
+        lines.append(f"--camera-format {name}: {shown}")
+    if device.rates_hz:
+        lines.append(f"{device.channels} channels, {', '.join(f'{rate:d}' for rate in device.rates_hz)} Hz")
+    return lines

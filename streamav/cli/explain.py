@@ -9,6 +9,7 @@ import asyncio
 import json
 import sqlite3
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamav.bundle import Bundle
-    from streamav.config import Settings
+    from streamav.config import DetectionSettings, Settings
     from streamav.tracker import LabelOptions
     from streamav.types import Event, FinalScores, SourceState, Telemetry
 
@@ -36,6 +37,7 @@ __all__ = ["explain"]
 MOST_SHOWN = 5
 """Labels in the text output, those with the highest scores."""
 _NS = 1_000_000_000
+_YEAR_S = 31_536_000.0
 
 
 def explain(
@@ -123,12 +125,19 @@ def _labels_of(settings: Settings, bundle: Bundle, source: str, names: Sequence[
         SettingsError: when the settings and the model do not know a label.
     """
     from streamav import app
+    from streamav.control import Controls, SourcePlan, kept_path
     from streamav.labels import LabelTable
+    from streamav.publish.state_folder import default_state_dir
 
-    table = LabelTable(bundle, settings.labels)
-    controls = app.source_controls(settings, table, bundle.card, keep=True)
-    detection = controls.plan(source if source in controls.sources else controls.sources[0]).detection
-    return app.label_options(bundle.card, detection, table.choose(names))
+    detection = next((one.detection for one in settings.each_source() if one.id == source), settings.detection)
+    chosen = LabelTable(bundle, settings.labels).choose([*names, *(one for one in detection.classes if one not in names)])
+
+    def resolve(name: str, changed: DetectionSettings) -> SourcePlan:
+        return SourcePlan(source=name, detection=changed, labels=app.label_options(bundle.card, changed, chosen), latency_segments=1)
+
+    path = kept_path(settings.state_dir if settings.state_dir is not None else default_state_dir())
+    labels = Controls({source: detection}, resolve, path).plan(source).labels
+    return tuple(one for one in labels if one.label in names)
 
 
 class _Collector:
@@ -176,7 +185,7 @@ class _Collector:
 
 
 def _text(found: dict[str, Any]) -> str:
-    lines = [f"second {found['at_s']:g} of {found['source']}: {'an event' if found['event'] else 'no event'}", found["why"]]
+    lines = [f"second {_when(found['at_s'])} of {found['source']}: {'an event' if found['event'] else 'no event'}", found["why"]]
     if found["labels"]:
         x, y = found["place"] or (None, None)
         lines.append(
@@ -185,6 +194,11 @@ def _text(found: dict[str, Any]) -> str:
         )
     lines += [_row(one) for one in found["labels"][:MOST_SHOWN]]
     return "\n".join(lines)
+
+
+def _when(at_s: float) -> str:
+    """Return a position in a source, or a time, which is far greater than any position."""
+    return f"{at_s:g}" if at_s < _YEAR_S else datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _row(one: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ from streamav.pipeline import SourceSummary
 from streamav.publish.state_folder import default_state_dir
 from streamav.redaction import has_secret
 from streamav.support.kept_log import KeptLog
+from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from streamav.pipeline import RunSummary
     from streamav.protocols import Engine, Sink
 
-__all__ = ["run", "settings_of"]
+__all__ = ["check_named", "run", "settings_of", "tell"]
 
 _INTERRUPTED = 130
 _log = logging.getLogger(__name__)
@@ -113,6 +114,10 @@ def run(
         int | None,
         typer.Option("--view-port", min=0, max=65535, help="Port of the live page; 0 takes a free one. Without it: 8734, or a free one."),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", help="Spread the sources over a running Ray cluster: auto, or HOST:PORT (docs/scale.md)."),
+    ] = None,
     http: Annotated[
         str | None,
         typer.Option(
@@ -178,6 +183,11 @@ def run(
             "an address on the command line contains a password, and other users of the machine can read it in the list of processes: "
             "put the address into STREAMAV_SOURCE_URI, or into the file of --config"
         )
+    if cluster is not None:
+        from streamav.cli.cluster import run_on
+
+        check_named(settings)
+        raise typer.Exit(run_on(cluster, settings, console, report))
     with KeptLog(settings.state_dir or default_state_dir()) if settings.log.keep else nullcontext():
         read = None if config is None else lambda: load_settings(config, overrides or (), options=options)
         code = _run(settings, console, report, read, verbose=verbose, began_s=began_s)
@@ -238,7 +248,7 @@ def _run(
 
     told: Sink = LogSink(updates=verbose) if settings.log.format == "json" else ConsoleSink(console, updates=verbose)
     sinks = [told] if verbose or settings.jsonl != "-" else []
-    _check_named(settings)
+    check_named(settings)
     application = app.build(settings, sinks, journal=True)
     if settings.mqtt is None:
         console.print("no broker is named (--mqtt), so events go to " + ("the terminal" if settings.jsonl is None else settings.jsonl))
@@ -247,7 +257,7 @@ def _run(
     card = application.bundle.card
     console.print(
         f"ready after {time.monotonic() - began_s:.1f} s: {_named(list(application.sources))}, model {card.name} {card.version} "
-        f"({len(card.classes)} classes), engine {_engine_words(application.engine)}; scores come after 3 s, provisional ones until 10 s",
+        f"({len(card.classes)} classes), engine {_engine_words(application.engine)}; scores come after 2 s, provisional ones until 10 s",
         highlight=False,
     )
     if application.page is not None:
@@ -265,7 +275,7 @@ def _run(
     finally:  # a failed source ends the run with its error; the summary is printed all the same
         summary = application.pipeline.summary
         if summary is not None and (summary.media_s or not _failed(summary)):
-            _tell(console, summary, application.engine.name)
+            tell(console, summary, application.engine.name)
         if summary is not None and report is not None:
             report.write_text(json.dumps({**asdict(summary), "engine": application.engine.name}, indent=1) + "\n", encoding="utf-8")
     if application.shortfall is not None:
@@ -282,7 +292,12 @@ def _reload(read: Callable[[], Settings] | None, settings: Settings, application
     return app.Reload(read, settings, application.controls)
 
 
-def _check_named(settings: Settings) -> None:
+def check_named(settings: Settings) -> None:
+    """Check that every source names what it reads.
+
+    Raises:
+        SettingsError: when one does not.
+    """
     for number, one in enumerate(settings.each_source()):
         if one.uri is None and one.camera is None and one.mic is None and not one.scene:
             msg = "a source must be named, got none; add --source FILE or URL, --source scene, or --camera 0 --mic default"
@@ -305,13 +320,17 @@ def _engine_words(engine: Engine) -> str:
     return f"{engine.name} until {engine.coming} is built" if isinstance(engine, SwapEngine) else engine.name
 
 
-def _tell(console: Console, summary: RunSummary, engine: str) -> None:
+def tell(console: Console, summary: RunSummary, engine: str) -> None:
     """Print the summary of the run on standard error; *engine* is the one that ran at the end."""
     parts = [f"{summary.media_s:.0f} s of media in {summary.wall_s:.1f} s on {engine}", *_counts(summary)]
     if summary.realtime_factor is not None:
         parts.append(f"real-time factor {summary.realtime_factor:.3f}")
     parts.append(f"peak memory {summary.peak_memory_mb:.0f} MB")
     console.print(", ".join(parts), highlight=False)
+    if not summary.events and summary.media_s >= WINDOW_SEGMENTS:
+        console.print(
+            "no event: `streamav explain` says why a second was none, and --view shows what the model sees and hears", highlight=False
+        )
     for one in summary.sources if len(summary.sources) > 1 else ():
         line = ", ".join([f"{one.media_s:.0f} s of media", *_counts(one)])
         console.print(f"  {one.id}: {line}" + ("" if one.error is None else f"; failed: {one.error}"), highlight=False, markup=False)

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamav.clips.masks import MutedSeconds
 from streamav.clips.ring import NS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import av
     from numpy.typing import NDArray
 
+    from streamav.clips.masks import ClipMasks
     from streamav.clips.ring import Footage
+
+    Cover = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 __all__ = ["picture_at", "write_mp4"]
 
@@ -28,8 +32,8 @@ _PICTURE_FORMATS = frozenset({"yuv420p", "yuvj420p"})
 _AAC_RATE_HZ = 48_000
 
 
-def write_mp4(path: Path, footage: Footage) -> None:
-    """Write footage to *path*; its first picture is at 0 s.
+def write_mp4(path: Path, footage: Footage, masks: ClipMasks | None = None) -> None:
+    """Write footage to *path*; its first picture is at 0 s. What *masks* removes is encoded again.
 
     Raises:
         OSError: when the disk is full or the file cannot be written.
@@ -39,9 +43,12 @@ def write_mp4(path: Path, footage: Footage) -> None:
 
     with _opened(footage) as source, av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as file:
         picture, sound = source.streams.video[0], source.streams.audio[0]
+        cover = None if masks is None else masks.cover
+        muted = None if masks is None or masks.speaks is None else _muted(footage, masks.speaks)
+        copied = cover is None and _plays(picture), muted is None and sound.codec_context.name == "aac"
         writers: dict[int, _Copy | _EncodePictures | _EncodeSound] = {
-            picture.index: _Copy(file, picture) if _plays(picture) else _EncodePictures(file, picture),
-            sound.index: _Copy(file, sound) if sound.codec_context.name == "aac" else _EncodeSound(file, sound),
+            picture.index: _Copy(file, picture) if copied[0] else _EncodePictures(file, picture, cover),
+            sound.index: _Copy(file, sound) if copied[1] else _EncodeSound(file, sound, muted),
         }
         for packet in source.demux(picture, sound):
             if packet.dts is not None:
@@ -60,6 +67,11 @@ def picture_at(footage: Footage, time_ns: int) -> NDArray[np.uint8] | None:
                 break
             shown = frame
     return None if shown is None else shown.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+
+
+def _muted(footage: Footage, speaks: Callable[[NDArray[np.float32]], bool]) -> MutedSeconds:
+    with _opened(footage) as source:
+        return MutedSeconds(source.decode(audio=0), speaks)
 
 
 def _plays(stream: av.VideoStream) -> bool:
@@ -107,8 +119,8 @@ class _Copy:
 class _EncodePictures:
     """Decodes a picture stream and encodes it again as H.264."""
 
-    def __init__(self, file: av.container.OutputContainer, stream: av.VideoStream) -> None:
-        self._file, self._stream = file, stream
+    def __init__(self, file: av.container.OutputContainer, stream: av.VideoStream, cover: Cover | None) -> None:
+        self._file, self._stream, self._cover = file, stream, cover
         self._out = file.add_stream("libx264", rate=round(stream.average_rate or 25), options={"preset": "veryfast", "crf": "24"})
         context = stream.codec_context
         self._out.width, self._out.height, self._out.pix_fmt = context.width // 2 * 2, context.height // 2 * 2, "yuv420p"
@@ -123,8 +135,9 @@ class _EncodePictures:
 
         for frame in frames:
             if isinstance(frame, av.VideoFrame):
-                frame.pict_type = 0  # the encoder chooses its key frames
-                self._file.mux(self._out.encode(frame.reformat(self._out.width, self._out.height, "yuv420p")))
+                shown = frame if self._cover is None else _covered(frame, self._cover)
+                shown.pict_type = 0  # the encoder chooses its key frames
+                self._file.mux(self._out.encode(shown.reformat(self._out.width, self._out.height, "yuv420p")))
 
     def flush(self) -> None:
         """Encode what decoder and encoder hold back."""
@@ -132,13 +145,21 @@ class _EncodePictures:
         self._file.mux(self._out.encode(None))
 
 
+def _covered(frame: av.VideoFrame, cover: Cover) -> av.VideoFrame:
+    import av
+
+    made = av.VideoFrame.from_ndarray(cover(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)), format="rgb24")
+    made.pts, made.time_base = frame.pts, frame.time_base
+    return made
+
+
 class _EncodeSound:
     """Decodes a sound stream and encodes it again as AAC."""
 
-    def __init__(self, file: av.container.OutputContainer, stream: av.AudioStream) -> None:
+    def __init__(self, file: av.container.OutputContainer, stream: av.AudioStream, muted: MutedSeconds | None) -> None:
         import av
 
-        self._file, self._stream = file, stream
+        self._file, self._stream, self._muted = file, stream, muted
         self._out = file.add_stream("aac", rate=_AAC_RATE_HZ, layout="mono" if stream.codec_context.channels == 1 else "stereo")
         self._resampler = av.AudioResampler("fltp", self._out.codec_context.layout, _AAC_RATE_HZ)
 
@@ -154,7 +175,7 @@ class _EncodeSound:
 
     def _mux(self, frame: av.AudioFrame | None) -> None:
         for resampled in self._resampler.resample(frame):
-            self._file.mux(self._out.encode(resampled))
+            self._file.mux(self._out.encode(resampled if self._muted is None else self._muted.silence(resampled)))
 
     def flush(self) -> None:
         """Encode what decoder, resampler and encoder hold back."""

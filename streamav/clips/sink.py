@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from streamav.clips.mp4 import picture_at, write_mp4
+from streamav.clips.ready import ReadyMedia
 from streamav.clips.retention import file_stem, prune
 from streamav.clips.snapshot import drawn, jpeg
 from streamav.files import whole_file, write_whole
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from streamav.clips.masks import ClipMasks
     from streamav.clips.ring import PacketRing, Recording
     from streamav.config import ClipSettings
     from streamav.types import Event, FinalScores, Telemetry
@@ -59,12 +61,17 @@ class _Clip:
 class ClipSink:
     """Implements protocols.Sink. Its methods are called in one thread."""
 
+    closes_first = True
+    """The last clips of a run are told to other sinks, so these are closed later."""
+
     def __init__(
         self,
         settings: ClipSettings,
         folder: Path,
         rings: Mapping[str, PacketRing],
-        on_snapshot: Callable[[str, bytes], None] | None = None,
+        *,
+        tell: Callable[[ReadyMedia], None] | None = None,
+        masks: Callable[[], ClipMasks] | None = None,
     ) -> None:
         """Prepare the sink; nothing is written before start().
 
@@ -72,9 +79,12 @@ class ClipSink:
             settings: how much is recorded and kept.
             folder: for the clips.
             rings: source id -> ring; an event of another source gets no clip.
-            on_snapshot: called in the thread of the clips with source id and JPEG file of each snapshot; None for no receiver.
+            tell: is told on the loop what is ready; None for nobody.
+            masks: makes what is removed from each clip, in the thread that writes it; None removes nothing.
         """
-        self._on_snapshot = on_snapshot
+        self._masks = masks
+        self._tell_of = tell
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._settings, self._folder, self._rings = settings, folder, rings
         self._open: dict[str, _Clip] = {}
         self._seen: dict[str, None] = {}
@@ -92,6 +102,7 @@ class ClipSink:
         """
         for source in self._rings:
             (self._folder / source).mkdir(parents=True, exist_ok=True)
+        self._loop = asyncio.get_running_loop()
         self._thread.start()
         self._put(self._prune)
 
@@ -107,7 +118,7 @@ class ClipSink:
             until_ns = event.start_ns + round(self._settings.max_s * _NS) + post_ns
             path = self._path(event)
             self._snapshot(event, ring, path)
-            recording = ring.record(begin_ns, until_ns, lambda one: self._put(lambda: self._write(one, path)))
+            recording = ring.record(begin_ns, until_ns, lambda one: self._put(lambda: self._write(one, path, event)))
             self._open[event.id] = _Clip(recording, event.source)
         if event.phase is EventPhase.END and event.end_ns is not None and (clip := self._open.pop(event.id, None)) is not None:
             ring.finish(clip.recording, event.end_ns + post_ns)
@@ -162,12 +173,13 @@ class ClipSink:
             except Exception:  # noqa: BLE001 - the next clip may succeed
                 _log.exception("a clip could not be made")
 
-    def _write(self, recording: Recording, path: Path) -> None:
+    def _write(self, recording: Recording, path: Path, event: Event) -> None:
         if recording.footage is None:
             return
         with whole_file(path.with_suffix(".mp4")) as part:
-            write_mp4(part, recording.footage)
+            write_mp4(part, recording.footage, None if self._masks is None else self._masks())
         self._note(path.with_suffix(".mp4"))
+        self._tell(ReadyMedia.of(event, "clip"))
         self._prune()
 
     def _snapshot(self, event: Event, ring: PacketRing, path: Path) -> None:
@@ -180,13 +192,19 @@ class ClipSink:
         def write() -> None:
             picture = None if footage is None else picture_at(footage, middle_ns)
             if picture is not None:
-                file = jpeg(drawn(picture, event.location))
-                write_whole(path.with_suffix(".jpg"), file)
+                cover = None if self._masks is None else self._masks().cover
+                content = jpeg(drawn(picture if cover is None else cover(picture), event.location))
+                write_whole(path.with_suffix(".jpg"), content)
                 self._note(path.with_suffix(".jpg"))
-                if self._on_snapshot is not None:
-                    self._on_snapshot(event.source, file)
+                self._tell(ReadyMedia.of(event, "snapshot", content))
 
         self._put(write)
+
+    def _tell(self, ready: ReadyMedia) -> None:
+        """Tell on the loop that a file can be fetched, unless the loop has ended."""
+        if self._tell_of is not None and self._loop is not None:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._tell_of, ready)
 
     def _note(self, path: Path) -> None:
         self.written += 1

@@ -58,6 +58,9 @@ log = logging.getLogger(__name__)
 class CpuEngine(BoundedNetworks):
     """The four networks of a model on the CPU; windows have ten segments."""
 
+    picture_ms: float | None = None
+    """Time of one picture in the visual encoder, as recorded when the engine was made, ms; None when it was not."""
+
     def __init__(self, folder: Path, recipe: Recipe, threads: int, runtimes: Mapping[str, str], lowered: Collection[str]) -> None:
         """Load the networks.
 
@@ -125,7 +128,17 @@ class CpuMaker:
             msg = f"the engine at {folder} must name the runtime of each network, got {runtimes}; run: streamav engines build --force"
             raise EngineError(msg)
         chosen = {name: str(runtimes[name]) for name in NETWORK_NAMES}
-        return CpuEngine(folder, request.recipe, _threads(request), chosen, _names(facts))
+        engine = CpuEngine(folder, request.recipe, _threads(request), chosen, _names(facts))
+        engine.picture_ms = _picture_ms(facts)
+        return engine
+
+
+def _picture_ms(facts: Mapping[str, JsonValue]) -> float | None:
+    """Return the recorded time of one picture in the faster runtime, ms."""
+    times = facts.get("runtime_ms")
+    visual = times.get("visual") if isinstance(times, dict) else None
+    found = [value for value in visual.values() if isinstance(value, int | float)] if isinstance(visual, dict) else []
+    return min(found, default=None)
 
 
 def _load(path: Path, runtime: str, threads: int, hint: Hint) -> Network:

@@ -70,6 +70,12 @@ class SwapEngine:
         return self._engine.name
 
     @property
+    def picture_ms(self) -> float | None:
+        """Return the recorded time of one picture on the current engine, ms; None when it was not recorded."""
+        found: float | None = getattr(self._engine, "picture_ms", None)
+        return found
+
+    @property
     def coming(self) -> str:
         """Return the name of the recipe of the engine that is being made."""
         return self._coming.request.recipe.name

@@ -92,8 +92,8 @@ def compare(first: Predictions, second: Predictions, *, draws: int = 10_000, see
 def in_words(found: Comparison) -> list[str]:
     """Return the result as sentences: accuracy, event-F1, and what limits them."""
     lines = [
-        _sentence(found, found.accuracy, "accuracy"),
-        _sentence(found, found.event_f1, "event-F1"),
+        _sentence(found, found.accuracy, "Accuracy"),
+        _sentence(found, found.event_f1, "Event-F1"),
     ]
     better = [name for name, (_, events) in found.of_label.items() if _clear(events) and events.difference > 0]
     worse = [name for name, (_, events) in found.of_label.items() if _clear(events) and events.difference < 0]

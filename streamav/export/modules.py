@@ -5,12 +5,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from streamav.evidence import CAUTION, LARGEST_LOGIT, LEAST_ANSWER, LEAST_HEARD, LEAST_SEEN, MOST_ANSWER, TWO_VIEWS, LabelEvidence
+from streamav.evidence import (
+    CAUTION,
+    FAINT_HEARD,
+    FAINT_SEEN,
+    LARGEST_LOGIT,
+    LEAST_ANSWER,
+    LEAST_HEARD,
+    LEAST_SEEN,
+    MOST_ANSWER,
+    MOST_CORRECTED,
+    OWN_ARRAY,
+    TWO_VIEWS,
+    EvidenceParts,
+    LabelEvidence,
+)
 from streamav.features.logmel import FFT_SAMPLES, FRAME_SAMPLES, HOP_SAMPLES, PATCH_FRAMES, hann, mel_bank
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Evidence", "LogMel"]
 
@@ -55,7 +74,9 @@ class Evidence(nn.Module):
             "means": torch.tensor([[0.0 if one is None else one.mean for one in pair] for pair in parts.views]),
             "deviations": torch.tensor([[1.0 if one is None else one.deviation for one in pair] for pair in parts.views]),
             "there": torch.tensor([[0.0 if one is None else 1.0 for one in pair] for pair in parts.views]),
+            "corrections": torch.tensor(_rows(parts, heard + seen + 1)),
         }
+        self.own, self.twins = list(parts.own), parts.twins
         for name, value in {**{key.replace(".", "_"): one for key, one in arrays.items()}, **tables}.items():
             self.register_buffer(name, value)
 
@@ -75,12 +96,27 @@ class Evidence(nn.Module):
         both = card.bias + card.heard * labels + card.heard_peak * peak + card.seen * _smoothed(self._seen(seen, grid))
         alone = card.sound_bias + card.heard * labels + card.heard_peak * peak
         logits = torch.where(self.sounds, alone, both) + self.get_buffer("offsets")
-        classes = network.shape[-1] - 1
+        if self.own:
+            logits = logits + self._corrections(heard, seen)
         logs = torch.log(torch.clamp(network, min=float(LEAST_ANSWER)))
-        share = torch.where(self.sounds[:classes], 0.0, float(card.network))
         network_logits = torch.clamp(logs[..., :-1] - logs[..., -1:], -float(MOST_ANSWER), float(MOST_ANSWER))
-        logits = torch.cat([logits[..., :classes] + share * network_logits, logits[..., classes:]], -1)
+        logits = logits + float(card.network) * network_logits @ self._takers(network.shape[-1] - 1)
         return self._probabilities(logits, network, self._drawn(grid))
+
+    def _takers(self, classes: int) -> Tensor:
+        """Return which labels take the network's answer for which class, shape (C, labels)."""
+        takers = torch.eye(classes, len(self.sounds))
+        for place, label in self.twins:
+            if label < classes:
+                takers[label, place] = 1.0
+        return torch.where(self.sounds, 0.0, takers)
+
+    def _corrections(self, heard: Tensor, seen: Tensor) -> Tensor:
+        """Return what own labels learned from clips, shape (B, T, labels)."""
+        tones = torch.cat([torch.log(heard + FAINT_HEARD), torch.log(seen + FAINT_SEEN)], -1)
+        weights = self.get_buffer("corrections")
+        found = torch.clamp(_smoothed(tones @ weights[:, :-1].T + weights[:, -1]), -MOST_CORRECTED, MOST_CORRECTED)
+        return found @ torch.eye(len(self.sounds))[self.own]
 
     def _heard(self, scores: Tensor) -> Tensor:
         clipped = torch.clamp(scores, LEAST_HEARD, 1.0 - LEAST_HEARD)
@@ -102,17 +138,23 @@ class Evidence(nn.Module):
     def _probabilities(self, logits: Tensor, network: Tensor, drawn: Tensor) -> Tensor:
         odds = torch.exp(torch.clamp(logits, -LARGEST_LOGIT, LARGEST_LOGIT))
         shares = odds[..., self.columns] / (1.0 + odds @ self.get_buffer("shares"))
-        part = torch.where(self.sounds[self.columns], 0.0, drawn[..., None])
+        classes = network.shape[-1] - 1
+        untaught = torch.tensor([label in self.own and label >= classes for label in self.columns])
+        part = torch.where(self.sounds[self.columns] | untaught, 0.0, drawn[..., None])
         lowered = network[..., :-1] * float(np.exp(-CAUTION))
         careful = torch.cat([lowered, network[..., -1:]], -1)
         careful = careful / torch.clamp(careful.sum(-1, keepdim=True), min=float(LEAST_ANSWER))
-        classes = network.shape[-1] - 1
         taught = torch.cat([careful[..., :-1], torch.zeros_like(careful[..., :1])], -1)
         shares = (1.0 - part) * shares + part * taught[..., [min(label, classes) for label in self.columns]]
         seen = sorted({label for label in self.columns if not bool(self.sounds[label])})
         relevance = odds[..., seen].sum(-1) / (1.0 + (odds * (~self.sounds).to(odds.dtype)).sum(-1))
         relevance = (1.0 - drawn) * relevance + drawn * (1.0 - careful[..., -1])
         return torch.clamp(torch.cat([shares, torch.clamp(1.0 - relevance, min=0.0)[..., None]], -1), max=1.0)
+
+
+def _rows(parts: EvidenceParts, width: int) -> NDArray[np.float32]:
+    """Return the weights of own labels' corrections, shape (own labels, width); no row where there is none."""
+    return parts.arrays[OWN_ARRAY][list(parts.own.values())] if parts.own else np.zeros((0, width), np.float32)
 
 
 def _mask(places: list[tuple[int, ...]], size: int) -> Tensor:

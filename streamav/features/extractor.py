@@ -8,12 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamav.errors import ShapeError
+from streamav.features.ahead import encode_rest
 from streamav.features.audio import level_dbfs, patches
 from streamav.features.visual import mean_over_frames, pictures
-from streamav.types import SegmentFeatures
+from streamav.types import LookedAt, SegmentFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from streamav.bundle import ModelCard
     from streamav.protocols import Engine
@@ -39,8 +43,17 @@ class SegmentExtractor:
         self._audio = engine.network("audio")
         self._card = card
 
-    def extract(self, segments: Sequence[Segment]) -> list[SegmentFeatures]:
+    def look(self, pixels: NDArray[np.uint8]) -> list[LookedAt]:
+        """Encode pictures of segments that are not complete yet, shape (n, h, w, 3), as one batch."""
+        outputs = self._visual(pixels)
+        return [LookedAt(pixels[place], tuple(array[place] for array in outputs)) for place in range(len(pixels))]
+
+    def extract(self, segments: Sequence[Segment], ahead: Sequence[Sequence[LookedAt]] | None = None) -> list[SegmentFeatures]:
         """Return the features of one or more segments, possibly of several sources, as one batch.
+
+        Args:
+            segments: the segments.
+            ahead: for each segment, the pictures that look() has encoded; they are not encoded again. None for none.
 
         Raises:
             ShapeError: when pictures do not have the size of the model, or an encoder returns another shape than its card states.
@@ -50,7 +63,7 @@ class SegmentExtractor:
             return []
         self._check(segments)
         seen = pictures(segments)
-        grids, *seen_scores = self._visual(seen.pixels)
+        grids, *seen_scores = self._visual(seen.pixels) if ahead is None else encode_rest(self._visual, seen.pixels, seen.counts, ahead)
         audio, *heard_scores = self._audio(patches(segments, self._card.audio.log_mel_offset))
         card = self._card
         wanted = ((len(segments), card.audio.size), (len(seen.pixels), card.visual.grid, card.visual.grid, card.visual.size))

@@ -5,5 +5,6 @@ from __future__ import annotations
 from streamav.pipeline.feed import SourceSetup
 from streamav.pipeline.loop import Pipeline
 from streamav.pipeline.measure import RunSummary, SourceSummary
+from streamav.pipeline.turns import Replay, SourceReplay, TurnRecord, Turns
 
-__all__ = ["Pipeline", "RunSummary", "SourceSetup", "SourceSummary"]
+__all__ = ["Pipeline", "Replay", "RunSummary", "SourceReplay", "SourceSetup", "SourceSummary", "TurnRecord", "Turns"]

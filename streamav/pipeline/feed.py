@@ -17,7 +17,11 @@ from streamav.segmenter import Segmenter
 from streamav.types import SourceContent, SourceState, StateChange, VideoFrame
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from streamav.clock import Clock
+    from streamav.pipeline.turns import SourceReplay
     from streamav.protocols import Source
     from streamav.segmenter import SegmenterOptions
     from streamav.tracker import LabelOptions
@@ -43,22 +47,30 @@ class SourceSetup:
     paced: bool = True
     """True when media time passes in real time: a live source, or a file at its own pace."""
     duration_s: float | None = None
-    """Stop after this many seconds of media, rounded to whole segments (half a second counts as one); None for no limit."""
+    """Stop after this many seconds of media, rounded to whole segments (half a second counts as one); None for no limit.
+
+    Counted from the first segment, `segmenter.first_index`."""
+    replay: SourceReplay | None = None
+    """What a recorded run did with this source, which is then run again in the same way; None for a run of its own."""
 
 
 class Feed:
     """The capture thread of one source."""
 
-    def __init__(self, setup: SourceSetup, clock: Clock, ready: threading.Condition) -> None:
-        """Prepare the thread; start() starts it."""
+    def __init__(self, setup: SourceSetup, clock: Clock, ready: threading.Condition, *, ahead: bool = False) -> None:
+        """Prepare the thread; start() starts it. *ahead* shows the pictures of the running segment as they come."""
+        self._ready, self._ahead = ready, ahead
+        self.running: tuple[int, tuple[NDArray[np.uint8] | None, ...]] = (0, ())
+        """Index of the segment that comes next, and the pixels of its frames so far; empty unless *ahead*."""
         self._setup = setup
         self._clock = clock
         self._segmenter = Segmenter(setup.segmenter)
         self._stopped = False
-        self._limit = None if setup.duration_s is None else math.floor(setup.duration_s + 0.5)
+        self._limit = None if setup.duration_s is None else setup.segmenter.first_index + math.floor(setup.duration_s + 0.5)
         self._thread = threading.Thread(target=self._run, name=f"capture-{setup.id}", daemon=True)
         self.world = WorldTime(clock, paced=setup.paced, live=setup.source.live)
-        self.inbox = Inbox(ready, setup.queue_segments, waits=not setup.source.live)
+        self.inbox = Inbox(ready, setup.queue_segments, waits=not setup.source.live or setup.replay is not None)
+        self._processed = None if setup.replay is None else setup.replay.processed()
         self.frames = 0
         """Pictures that arrived since the start."""
         self.began = False
@@ -112,7 +124,17 @@ class Feed:
             self.world.arrived(item.end_ns)
             if not self._put(self._segmenter.push(item)):
                 return
+            if self._ahead and isinstance(item, VideoFrame):
+                self._show()
         self._put(self._segmenter.close())
+
+    def _show(self) -> None:
+        """Show the pictures of the running segment to the worker, and wake it."""
+        running = self._segmenter.running
+        if (running[0], len(running[1])) != (self.running[0], len(self.running[1])):
+            with self._ready:
+                self.running = running
+                self._ready.notify_all()
 
     def _note(self, note: StateChange | SourceContent) -> bool:
         """Pass a note on behind the segments before it; return False when no more segments are needed."""
@@ -149,6 +171,8 @@ class Feed:
         the limit, earlier items of the other kind may still arrive.
         """
         for segment in segments:
+            if self._processed is not None and not self._processed(segment.index):
+                continue
             if self._limit is not None and segment.index >= self._limit:
                 return False
             if not self.inbox.put(segment, self._clock.monotonic_ns()):

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from streamav.errors import CaptureError
 from streamav.pipeline.feed import Feed
+from streamav.pipeline.inbox import Finished
 from streamav.pipeline.measure import NS, Meter
 from streamav.pipeline.stages import SourceStages
+from streamav.pipeline.turns import LiveTimes, ReplayedTimes, TurnRecord
 from streamav.tracker import TrackerOptions, strongest
-from streamav.types import EndReason, EventPhase, FinalScores, Observation, SourceState, StageTimes, Telemetry
+from streamav.types import EndReason, EventPhase, FinalScores, Observation, Segment, SourceState, StageTimes, Telemetry
 
 if TYPE_CHECKING:
     import threading
@@ -23,14 +25,30 @@ if TYPE_CHECKING:
     from streamav.clock import Clock
     from streamav.control import SourcePlan
     from streamav.pipeline.feed import SourceSetup
+    from streamav.pipeline.inbox import Given
+    from streamav.pipeline.turns import TurnTimes
     from streamav.protocols import Observer, Sink
-    from streamav.types import Event, Segment, SegmentScores
+    from streamav.types import Event, LookedAt, SegmentScores
 
-__all__ = ["Lane", "failure_of", "make_lane"]
+__all__ = ["Ahead", "Lane", "failure_of", "make_lane"]
 
 _log = logging.getLogger(__name__)
 _AFTER_EVENTS = frozenset({SourceState.LOST, SourceState.WARMING_UP, SourceState.DISABLED})
 """States that follow the ends of the events before them."""
+
+
+@dataclass(slots=True)
+class Ahead:
+    """What was looked at of the running segment of one source."""
+
+    index: int = -1
+    places: tuple[int, ...] = ()
+    """Frames of the segment that will be looked at."""
+    taken: int = 0
+    """How many of the places were looked at, or needed no look."""
+    looked: list[LookedAt] = field(default_factory=list)
+    busy_ns: int = 0
+    """Share of the processing time."""
 
 
 @dataclass(slots=True)
@@ -40,6 +58,7 @@ class Lane:
     setup: SourceSetup
     feed: Feed
     stages: SourceStages
+    times: TurnTimes
     meter: Meter = field(default_factory=Meter)
     finished: bool = False
     error: Exception | None = None
@@ -59,11 +78,43 @@ class Lane:
     scored: list[SegmentScores] = field(default_factory=list)
     """All scores of a turn that the observer has not received yet; empty without an observer."""
     frames_told: int = 0
+    muted: bool = False
+    """True while another process still publishes this source: nothing is handed to the sinks, and the window fills."""
+    ahead: Ahead = field(default_factory=Ahead)
+    """What was looked at of the running segment."""
+    held: dict[str, Event] = field(default_factory=dict)
+    """Open events of a muted source, by id."""
+    gone: bool = False
+    """True once the source was released."""
+    took: Given | None = None
+    """Item of the last turn, until it is told."""
+    frames: int | None = None
+    """Frames of its segment that were processed, when they were fewer than all."""
 
     @property
     def thinned(self) -> bool:
-        """True for a live source: fewer frames of its segments may be processed."""
-        return self.setup.source.live
+        """True for a live source: fewer frames of its segments may be processed. A replay processes those that the recorded run did."""
+        return self.setup.source.live and self.setup.replay is None
+
+    def begin(self, given: Given) -> None:
+        """Begin a turn with an item."""
+        self.took, self.frames = given, None
+        self.times.begin(given.given_ns)
+
+    def record(self) -> TurnRecord | None:
+        """Return what the turn took and read, once; None when it took nothing."""
+        given, self.took = self.took, None
+        if given is None:
+            return None
+        item = given.item
+        return TurnRecord(
+            source=self.setup.id,
+            item="segment" if isinstance(item, Segment) else "finished" if isinstance(item, Finished) else "note",
+            index=item.index if isinstance(item, Segment) else None,
+            frames=self.frames,
+            **self.times.reading._asdict(),
+            stopped=self.feed.stopped,
+        )
 
     @property
     def running(self) -> bool:
@@ -84,8 +135,12 @@ class Lane:
 
     def hand_over(self, sink: Sink) -> None:
         """Hand the results of a turn to the sink. Events end before a source is reported lost and begin after it is reported online."""
+        self.times.hand_over()
         events, self.events = self.events, []
         changes, self.stages.changes = self.stages.changes, []
+        if self.muted:
+            self._hold(events)
+            return
         events_first = any(state in _AFTER_EVENTS for state, _ in changes)
         for event in events if events_first else ():
             self._publish(event, sink)
@@ -104,6 +159,25 @@ class Lane:
                 self.meter.latencies_s.append(self._latency_s(self.newest.start_ns + NS))
             self.newest = None
 
+    def speak(self, sink: Sink) -> None:
+        """Hand over to the sink from now on: the state of the source first, then its open events, each with its opening message."""
+        self.muted = False
+        sink.source_state(self.setup.id, self.stages.state, "taken over")
+        for event in self.held.values():
+            self._publish(replace(event, phase=EventPhase.NEW), sink)
+        self.held.clear()
+
+    def _hold(self, events: Sequence[Event]) -> None:
+        """Keep the newest state of open events, and forget the rest of a turn."""
+        for event in events:
+            if event.phase is EventPhase.END:
+                self.held.pop(event.id, None)
+            else:
+                self.held[event.id] = event
+        self.finals.clear()
+        self.scored.clear()
+        self.newest = None
+
     def telemetry(self, elapsed_s: float) -> Telemetry:
         """Return the telemetry of the source for the last *elapsed_s* seconds."""
         frames, self.frames_told = self.feed.frames - self.frames_told, self.feed.frames
@@ -112,7 +186,7 @@ class Lane:
             frames_per_second=frames / elapsed_s,
             level_dbfs=self.level_dbfs,
             latency_s=self.meter.latencies_s[-1] if self.meter.latencies_s else 0.0,
-            skew_ms=self.setup.source.skew_ms,
+            skew_ms=self.times.skew_ms,
             realtime_factor=factor,
             dropped_segments=self.feed.inbox.dropped,
             looked_frames_per_second=looked,
@@ -120,7 +194,7 @@ class Lane:
         )
 
     def _publish(self, event: Event, sink: Sink) -> None:
-        skew_ms = self.setup.source.skew_ms
+        skew_ms = self.times.skew_ms
         if skew_ms is not None:
             event = replace(event, skew_ms=skew_ms)
         if event.phase is EventPhase.END:
@@ -136,8 +210,8 @@ class Lane:
             scores=scores,
             times=None if self.newest is None else self._times(self.newest),
             busy_s=self.busy_ns / NS,
-            epoch_ns=self.feed.world.epoch_ns(),
-            skew_ms=self.setup.source.skew_ms,
+            epoch_ns=self.times.epoch_ns(),
+            skew_ms=self.times.skew_ms,
             dropped_segments=self.feed.inbox.dropped,
         )
         observer.observe(self.setup.id, observation)
@@ -159,7 +233,7 @@ class Lane:
         probabilities = scores.class_probabilities
         return FinalScores(
             start_ns=scores.index * NS,
-            epoch_ns=self.feed.world.epoch_ns(),
+            epoch_ns=self.times.epoch_ns(),
             labels={label.label: float(probabilities[label.place]) for label in self.setup.labels},
             background=float(probabilities[-1]),
             relevance=scores.relevance,
@@ -169,24 +243,31 @@ class Lane:
         )
 
     def _latency_s(self, end_ns: int) -> float:
-        return self.feed.world.latency_s(end_ns, self.given_ns)
+        return self.times.latency_s(end_ns)
 
 
-def make_lane(setup: SourceSetup, clock: Clock, ready: threading.Condition, observer: Observer | None = None) -> Lane:
+def make_lane(
+    setup: SourceSetup, clock: Clock, ready: threading.Condition, observer: Observer | None = None, *, ahead: bool = False
+) -> Lane:
     """Build the lane of a source. Nothing is read yet, except that the content of a file is hashed.
 
     Raises:
         CaptureError: when the file cannot be read.
     """
-    feed = Feed(setup, clock, ready)
+    feed = Feed(setup, clock, ready, ahead=ahead)
     options = TrackerOptions(
-        source=setup.id, session=setup.source.session, labels=setup.labels, media_ids=not setup.source.live, timed=setup.paced
+        source=setup.id,
+        session=setup.source.session,
+        labels=setup.labels,
+        media_ids=not setup.source.live,
+        timed=setup.paced if setup.replay is None else setup.replay.timed,
     )
     finals: list[SegmentScores] = []
     scored: list[SegmentScores] = []
     on_scores = None if observer is None else scored.extend
-    stages = SourceStages(options, setup.latency_segments, feed.world.epoch_ns, finals.append, on_scores)
-    return Lane(setup, feed, stages, finals=finals, observer=observer, scored=scored)
+    times = LiveTimes(feed.world, lambda: setup.source.skew_ms) if setup.replay is None else ReplayedTimes(setup.replay)
+    stages = SourceStages(options, setup.latency_segments, times.epoch_ns, finals.append, on_scores)
+    return Lane(setup, feed, stages, times, finals=finals, observer=observer, scored=scored)
 
 
 def failure_of(lanes: Sequence[Lane]) -> Exception | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -23,14 +24,15 @@ from streamav.pipeline.worker import Worker
 from streamav.types import EndReason, SourceState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from streamav.clock import Clock
     from streamav.control import Controls, SourcePlan
     from streamav.pipeline.feed import SourceSetup
     from streamav.pipeline.lane import Lane
     from streamav.pipeline.measure import RunSummary
-    from streamav.protocols import Extractor, Localizer, Observer, Sink
+    from streamav.pipeline.turns import Turns
+    from streamav.protocols import AheadExtractor, Extractor, Localizer, Observer, Sink
 
 __all__ = ["Pipeline"]
 
@@ -45,7 +47,7 @@ _GRACE_S = 3.0
 class Pipeline:
     """A run from sources to sinks."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the roles, and how they run
         self,
         setups: Sequence[SourceSetup],
         extractor: Extractor,
@@ -55,6 +57,9 @@ class Pipeline:
         *,
         gather_s: float = 0.0,
         observer: Observer | None = None,
+        most_frames: int | None = None,
+        ahead: AheadExtractor | None = None,
+        turns: Turns | None = None,
     ) -> None:
         """Connect the roles; nothing runs before run().
 
@@ -66,31 +71,43 @@ class Pipeline:
             clock: None for the clock of the machine.
             gather_s: longest wait of a segment for the segments of other sources that are due, s; 0 for none.
             observer: sees what every turn computes; None for none, which costs nothing.
+            most_frames: frames of a segment of any source; the run then goes on until stop(), and sources come and go (add(), release()).
+                None for a run of *setups* that ends with them.
+            ahead: the extractor, where pictures are encoded as they come (`model.early`); None to wait for whole segments.
+            turns: whether turns are recorded or repeated; None for neither.
 
         Raises:
             CaptureError: when a file cannot be read.
             ShapeError: when there is no source, or two have the same id.
         """
-        if not setups or len({setup.id for setup in setups}) < len(setups):
+        if (not setups and most_frames is None) or len({setup.id for setup in setups}) < len(setups):
             msg = f"a run needs sources with different ids, got {[setup.id for setup in setups]}"
             raise ShapeError(msg)
         self._clock = SystemClock() if clock is None else clock
         self._sink = sink
-        ready = threading.Condition()
+        self._ready = threading.Condition()
         self._observer = observer
+        self._book = None if turns is None else turns.book
+        script = () if turns is None or turns.replay is None else turns.replay.script
         self.controls: Controls | None = None
         """Changes of what the sources detect, which hold from the next turn on; set before run(). None for no changes."""
-        self._lanes = [self._lane(setup, ready, alone=len(setups) == 1) for setup in setups]
-        self._worker = Worker(self._lanes, extractor, localizer, self._clock, ready, round(gather_s * NS))
+        self._ahead = ahead is not None
+        self._stays = most_frames is not None
+        self._lanes = [self._lane(setup, alone=len(setups) == 1) for setup in setups]
+        self._worker = Worker(
+            self._lanes, extractor, localizer, self._clock, self._ready, round(gather_s * NS), script, most_frames=most_frames, ahead=ahead
+        )
+        self._changes: deque[Callable[[], None]] = deque()
+        self._leaving: list[Lane] = []
         self._stop_ns: int | None = None
         self._told_ns = 0
         self._turned_ns = self._clock.monotonic_ns()
         self.summary: RunSummary | None = None
         """Summary of the run, once it has ended, also with an error."""
 
-    def _lane(self, setup: SourceSetup, ready: threading.Condition, *, alone: bool) -> Lane:
+    def _lane(self, setup: SourceSetup, *, alone: bool) -> Lane:
         try:
-            return make_lane(setup, self._clock, ready, self._observer)
+            return make_lane(setup, self._clock, self._ready, self._observer, ahead=self._ahead)
         except CaptureError as exc:
             if alone:
                 raise
@@ -114,6 +131,78 @@ class Pipeline:
         """State of each source, by id. Any thread may ask."""
         return {lane.setup.id: lane.stages.state for lane in self._lanes}
 
+    # Sources that come and go
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """The sources of the run, to read their counters; the loop changes them."""
+        return tuple(self._lanes)
+
+    @property
+    def work_s(self) -> float:
+        """Predicted work for one segment with the frames that are processed now, s; 0 before the first turn."""
+        return self._worker.budget.cost.work_s(self._worker.budget.frames)
+
+    def add(self, setup: SourceSetup, told: Callable[[], None] | None = None) -> None:
+        """Start a source beside those that run; may be called from any thread. The content of a file is hashed before this returns.
+
+        Args:
+            setup: the source; its id must be free.
+            told: called on the loop just before the source is reported to the sinks; None starts the source muted: it fills its window
+                and publishes nothing until speak().
+
+        Raises:
+            CaptureError: when the file cannot be read.
+        """
+        lane = self._lane(setup, alone=False)
+        lane.muted = told is None
+
+        def begin() -> None:
+            self._lanes.append(lane)
+            if told is not None:
+                told()
+                self._sink.source_state(setup.id, SourceState.STARTING, "the source is being opened")
+            lane.feed.start()
+
+        self._changes.append(begin)
+
+    def speak(self, name: str, told: Callable[[], None]) -> None:
+        """Let a muted source publish; *told* is called on the loop just before. May be called from any thread."""
+
+        def begin() -> None:
+            for lane in self._lanes:
+                if lane.setup.id == name and lane.muted:
+                    told()
+                    lane.speak(self._sink)
+
+        self._changes.append(begin)
+
+    def release(self, name: str, told: Callable[[], None] | None = None, *, quiet: bool = False) -> None:
+        """End a source and its events, and forget it; the others go on. May be called from any thread.
+
+        Args:
+            name: id of the source.
+            told: called on the loop after the last event of the source was handed to the sinks.
+            quiet: True leaves a source alone that has an open event at that moment.
+        """
+
+        def end() -> None:
+            for lane in [one for one in self._lanes if one.setup.id == name and not (quiet and not one.stages.quiet)]:
+                self._drop(lane)
+                if told is not None:
+                    told()
+
+        self._changes.append(end)
+
+    def _drop(self, lane: Lane) -> None:
+        lane.feed.stop()
+        if not lane.finished:
+            lane.events += lane.stages.interrupt(EndReason.SHUTDOWN)
+        lane.hand_over(self._sink)
+        lane.gone = True
+        self._lanes.remove(lane)
+        self._leaving = [one for one in self._leaving if not one.feed.join(0.0)] + [lane]
+
     async def run(self) -> RunSummary:
         """Run until all sources have ended or stop() was called.
 
@@ -134,7 +223,7 @@ class Pipeline:
             await self._finish()
         found = self.summary = self._summary((self._clock.monotonic_ns() - start_ns) / NS)
         failure = failure_of(self._lanes)
-        if failure is not None:
+        if failure is not None and not self._stays:
             raise failure
         return found
 
@@ -146,16 +235,19 @@ class Pipeline:
                 lane.hand_over(self._sink)
             lane.feed.start()
         loop = asyncio.get_running_loop()
-        while not all(lane.finished for lane in self._lanes):
+        while not all(lane.finished for lane in self._lanes) or (self._stays and self._stop_ns is None):
+            while self._changes:  # between two turns, so that the worker never sees the list change
+                self._changes.popleft()()
             await loop.run_in_executor(worker, self._worker.turn)
             self._turned_ns = self._clock.monotonic_ns()
             changes = self._change()
             for lane in self._lanes:
                 lane.hand_over(self._sink)
+            self._write_down()
             if self.controls is not None:
                 self.controls.applied(changes)
             self._tell()
-            if any(lane.refused for lane in self._lanes):
+            if not self._stays and any(lane.refused for lane in self._lanes):
                 self.stop()
             if self._stop_ns is not None and self._clock.monotonic_ns() - self._stop_ns > _GRACE_S * NS:
                 _log.warning("a source does not stop in time, its thread is abandoned")
@@ -177,10 +269,16 @@ class Pipeline:
             if not lane.finished:  # after an error or a cancellation; a finished source has already ended its events
                 lane.events += lane.stages.interrupt(EndReason.SHUTDOWN)
                 lane.hand_over(self._sink)
-        await asyncio.gather(*(asyncio.to_thread(lane.feed.join, _GRACE_S) for lane in self._lanes))
+        await asyncio.gather(*(asyncio.to_thread(lane.feed.join, _GRACE_S) for lane in [*self._lanes, *self._leaving]))
         if self.controls is not None:
             await self.controls.settle()
         await self._sink.close()
+
+    def _write_down(self) -> None:
+        """Tell the book what the turn took and read."""
+        turn = [record for lane in self._lanes if (record := lane.record()) is not None]
+        if self._book is not None and turn:
+            self._book.note(turn)
 
     def _tell(self) -> None:
         """Send the telemetry of the sources every ten seconds."""
@@ -190,7 +288,8 @@ class Pipeline:
             return
         self._told_ns = now_ns
         for lane in self._lanes:
-            self._sink.telemetry(lane.setup.id, lane.telemetry(elapsed_s))
+            if not lane.muted:
+                self._sink.telemetry(lane.setup.id, lane.telemetry(elapsed_s))
 
     def _summary(self, wall_s: float) -> RunSummary:
         sources = [SourceSummary.of(lane.setup.id, lane.meter, lane.feed.inbox.dropped, lane.error) for lane in self._lanes]

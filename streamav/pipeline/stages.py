@@ -105,6 +105,11 @@ class SourceStages:
         self._judge(features.quality, dropped)
         return window, events
 
+    @property
+    def quiet(self) -> bool:
+        """True while no event is open."""
+        return self._tracker is None or not self._tracker.open_events
+
     def expect(self, content: SourceContent) -> None:
         """Take what the source consists of: it is not unwell because of what it lacks."""
         self._content = content

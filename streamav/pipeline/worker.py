@@ -9,9 +9,13 @@ Synchronous. It uses no thread except for the condition on which it waits, and n
 from __future__ import annotations
 
 import logging
+from collections import deque
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from streamav.errors import CaptureError
+from streamav.pipeline.ahead import due_pictures, share_out
 from streamav.pipeline.budget import Demand, FrameBudget
 from streamav.pipeline.gather import DueTimes
 from streamav.pipeline.inbox import Finished
@@ -22,10 +26,12 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from streamav.clock import Clock
     from streamav.pipeline.inbox import Given
     from streamav.pipeline.lane import Lane
-    from streamav.protocols import Extractor, Localizer
+    from streamav.protocols import AheadExtractor, Extractor, Localizer
     from streamav.types import SegmentFeatures, Window
 
 __all__ = ["Worker"]
@@ -34,6 +40,8 @@ _log = logging.getLogger(__name__)
 
 _TURN_S = 0.2
 """Longest wait for something to do, so that stop() takes effect, s."""
+EARLY_LOAD = 0.5
+"""Above this load, s of work in a second, pictures wait for the end of their segment: larger batches cost less, and throughput counts."""
 _PASSED_OVER = 8
 """Replays are skipped at most this many turns in a row, so that they reach their end even when live sources fill the machine."""
 
@@ -41,7 +49,7 @@ _PASSED_OVER = 8
 class Worker:
     """Runs turns; each turn is one batch."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the roles, and how they run
         self,
         lanes: Sequence[Lane],
         extractor: Extractor,
@@ -49,6 +57,10 @@ class Worker:
         clock: Clock,
         ready: threading.Condition,
         gather_ns: int = 0,
+        script: Sequence[Sequence[str]] = (),
+        *,
+        most_frames: int | None = None,
+        ahead: AheadExtractor | None = None,
     ) -> None:
         """Keep the sources and the networks.
 
@@ -59,24 +71,36 @@ class Worker:
             clock: clock of the run.
             ready: notified whenever an item arrives.
             gather_ns: longest wait of a segment for the segments of other sources that are due, ns.
+            script: ids of the sources from which the first turns take their items, as a recorded run did.
+            most_frames: frames of a segment of any source, where sources come later; None for the most of *lanes*.
+            ahead: the extractor, where it encodes pictures before their segment is complete; None to wait for whole segments.
         """
+        self._ahead = ahead
+        self._script = deque(script)
         self._lanes = lanes
         self._extractor = extractor
         self._localizer = localizer
         self._clock = clock
         self._ready = ready
         self._due = DueTimes(gather_ns)
-        self._gathers = gather_ns > 0 and len(lanes) > 1
+        self._gather_ns = gather_ns
         self._passed_over = 0
-        self.budget = FrameBudget(max(lane.setup.segmenter.frames_per_second for lane in lanes))
+        self._load = 0.0
+        self._pictures: list[tuple[Lane, NDArray[np.uint8]]] = []
+        self.budget = FrameBudget(most_frames or max(lane.setup.segmenter.frames_per_second for lane in lanes))
 
     def turn(self) -> None:
         """Wait for items and run them through the stages."""
-        given = [(lane, one) for lane, one in self._take() if lane.stages.enabled or not isinstance(one.item, Segment)]
+        taken = self._take()
+        for lane, one in taken:
+            lane.begin(one)
+        given = [(lane, one) for lane, one in taken if lane.stages.enabled or not isinstance(one.item, Segment)]
+        if not given and self._ahead is not None and self._look_ahead(self._ahead):
+            return
         begin_ns = self._clock.monotonic_ns()
         self._choose_frames(given, begin_ns)
         segments = [(lane, self._looked_at(lane, one, one.item)) for lane, one in given if isinstance(one.item, Segment)]
-        features = self._extractor.extract([segment for _, segment in segments]) if segments else []
+        features = self._features(segments)
         encoded_ns = self._clock.monotonic_ns()
         windows = [
             *self._windows(segments, features),
@@ -96,11 +120,13 @@ class Worker:
     def _take(self) -> list[tuple[Lane, Given]]:
         """Take at most one item of each source; wait a short time when there is none."""
         with self._ready:
+            if self._script:
+                return self._scripted(self._script.popleft())
             taken = self._pick()
-            if not taken:
+            if not taken and not self._pictures_due():
                 self._ready.wait(_TURN_S)
                 taken = self._pick()
-            if self._gathers:
+            if self._gather_ns > 0 and len(self._lanes) > 1:
                 self._gather(taken)
         return taken
 
@@ -115,6 +141,19 @@ class Worker:
 
     def _of(self, lanes: Sequence[Lane]) -> list[tuple[Lane, Given]]:
         return [(lane, one) for lane in lanes if not lane.finished and (one := lane.feed.inbox.take()) is not None]
+
+    def _scripted(self, wanted: Sequence[str]) -> list[tuple[Lane, Given]]:
+        """Take one item of each of these sources, however long it takes; a source that has ended is left out."""
+        taken = []
+        by_id = {lane.setup.id: lane for lane in self._lanes}
+        for name in wanted:
+            lane = by_id[name]
+            if lane.finished:
+                continue
+            while (one := lane.feed.inbox.take()) is None:
+                self._ready.wait(_TURN_S)
+            taken.append((lane, one))
+        return taken
 
     def _gather(self, taken: list[tuple[Lane, Given]]) -> None:
         """Wait for the segments of other sources that are due; never longer than the bound, and never for an overdue one."""
@@ -134,6 +173,37 @@ class Worker:
             if isinstance(one.item, Segment):
                 self._due.came(lane.setup.id, one.given_ns)
 
+    # Pictures of segments that are not complete yet
+
+    def _pictures_due(self) -> bool:
+        """Return whether pictures are due now; they are taken in _look_ahead(), where no segment has come meanwhile."""
+        if self._ahead is None or not self.budget.cost.turns:  # what a picture costs is not known yet
+            return False
+        if self._load > EARLY_LOAD or self.budget.frames < self.budget.levels[-1]:
+            return False
+        self._pictures += due_pictures(self._lanes, self.budget.frames)
+        return bool(self._pictures)
+
+    def _look_ahead(self, extractor: AheadExtractor) -> bool:
+        """Encode the pictures that are due; return False when there are none."""
+        due, self._pictures = self._pictures, []
+        if not due:
+            return False
+        begin_ns = self._clock.monotonic_ns()
+        looked = extractor.look(np.stack([pixels for _, pixels in due]))
+        share_out(due, looked, self._clock.monotonic_ns() - begin_ns)
+        return True
+
+    def _features(self, segments: list[tuple[Lane, Segment]]) -> list[SegmentFeatures]:
+        """Return the features of the segments of a turn, with what was looked at ahead of each."""
+        if not segments:
+            return []
+        items = [segment for _, segment in segments]
+        if self._ahead is None:
+            return self._extractor.extract(items)
+        ahead = [lane.ahead.looked if lane.ahead.index == segment.index else [] for lane, segment in segments]
+        return self._ahead.extract(items, ahead)
+
     # How many frames are processed
 
     def _choose_frames(self, given: list[tuple[Lane, Given]], now_ns: int) -> None:
@@ -142,7 +212,9 @@ class Worker:
         live = sum(lane.thinned for lane in running)
         backlogs = [(one.backlog, lane.setup.queue_segments) for lane, one in given if lane.thinned]
         behind = any(2 * backlog >= max(2, bound) for backlog, bound in backlogs)
-        change = self.budget.choose(Demand(live=live, replays=len(running) - live, behind=behind), now_ns / NS)
+        demand = Demand(live=live, replays=len(running) - live, behind=behind)
+        change = self.budget.choose(demand, now_ns / NS)
+        self._load = self.budget.load(self.budget.frames, demand)
         if change is not None:
             _log.warning(
                 "frames per segment changed frames=%d before=%d of=%d load=%.2f load_before=%.2f sources=%d backlog=%d",
@@ -157,13 +229,15 @@ class Worker:
 
     def _looked_at(self, lane: Lane, given: Given, segment: Segment) -> Segment:
         lane.newest, lane.given_ns = segment, given.given_ns
-        seen = segment.looked_at(self.budget.frames) if lane.thinned else segment
+        seen = segment.looked_at(self.budget.frames if lane.thinned else lane.times.frames)
+        lane.frames = None if seen is segment else len(seen.frames)
         lane.meter.thinned += seen is not segment
         lane.meter.looked_frames += len(seen.frames)
         return seen
 
     def _count(self, segments: Sequence[tuple[Lane, Segment]], marks_ns: tuple[int, int, int]) -> None:
         busy_ns = marks_ns[2] - marks_ns[0]
+        busy_ns += sum(lane.ahead.busy_ns for lane, segment in segments if lane.ahead.index == segment.index)
         self.budget.spent(busy_ns / NS, len(segments), sum(len(segment.frames) for _, segment in segments))
         for lane, _ in segments:
             lane.meter.segments += 1
@@ -198,7 +272,7 @@ class Worker:
     def _end(self, lane: Lane, finished: Finished) -> None:
         """End a source and its events."""
         lane.finished, lane.error = True, finished.error
-        by_itself = not lane.feed.stopped and not lane.setup.source.live
+        by_itself = not lane.feed.stopped and not lane.times.stopped and not lane.setup.source.live
         reason = EndReason.ENDED if by_itself else EndReason.SHUTDOWN
         if finished.error is not None:
             reason = EndReason.SOURCE_LOST

@@ -73,6 +73,12 @@ class WorldTime:
             end_ns: end of the segment on the media clock.
             given_ns: monotonic time at which it was complete; used where media time does not pass in real time.
         """
+        lag_ns, by_media = self.lag_ns(given_ns)
+        return max(0, lag_ns - (end_ns if by_media else 0)) / _NS
+
+    def lag_ns(self, given_ns: int) -> tuple[int, bool]:
+        """Return the ns since the media clock's zero and True, or since *given_ns* and False where media time is not real time."""
         offset_ns = self._offset_ns
-        since_ns = given_ns if not self._paced or offset_ns is None else offset_ns + end_ns
-        return max(0.0, (self._clock.monotonic_ns() - since_ns) / _NS)
+        if not self._paced or offset_ns is None:
+            return self._clock.monotonic_ns() - given_ns, False
+        return self._clock.monotonic_ns() - offset_ns, True

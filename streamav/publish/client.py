@@ -143,7 +143,7 @@ class Client:
         """Messages that arrived faster than they were read and found no place."""
         return self._client.discarded
 
-    async def publish(
+    async def publish(  # noqa: PLR0913 - what a message of MQTT has
         self,
         topic: str,
         payload: bytes,
@@ -153,6 +153,7 @@ class Client:
         schema: str | None = None,
         expires: bool = False,
         correlation: bytes | None = None,
+        epoch: int | None = None,
     ) -> None:
         """Publish a message; at QoS 1 return after the broker has acknowledged it. QoS and retain are lowered to the broker's limits.
 
@@ -164,6 +165,7 @@ class Client:
             schema: name of the schema for MQTT 5 consumers; it does not change the payload.
             expires: True lets the broker drop the message when it cannot deliver it in time (mqtt.expiry_s, MQTT 5).
             correlation: what an answer must carry (MQTT 5); None for none.
+            epoch: epoch of the lease under which it is published (MQTT 5); None for none.
 
         Raises:
             RefusedError: when the broker does not accept this message. Only MQTT 5 tells; with 3.1.1 the message is lost unnoticed.
@@ -171,7 +173,7 @@ class Client:
         most = self.limits.payload_bytes(topic)
         if most is not None and len(payload) > most:
             raise RefusedError(TOO_LARGE)  # sent all the same, it would cost the connection
-        properties = self._properties(schema, correlation, expires=expires) if self._version_5 else None
+        properties = self._properties(schema, correlation, epoch, expires=expires) if self._version_5 else None
         with translated():
             code = await self._client.send(topic, payload, min(qos, self.limits.max_qos), properties, retain=retain and self.limits.retain)
         if code == _USED_UP:
@@ -179,15 +181,17 @@ class Client:
         if code >= _FIRST_REFUSAL:
             raise RefusedError(code)
 
-    def _properties(self, schema: str | None, correlation: bytes | None, *, expires: bool) -> Properties | None:
+    def _properties(self, schema: str | None, correlation: bytes | None, epoch: int | None, *, expires: bool) -> Properties | None:
         """Return the properties of a message of MQTT 5; None for none."""
         expiry_s = self._expiry_s if expires else None
-        if schema is None and correlation is None and expiry_s is None:
+        if schema is None and correlation is None and epoch is None and expiry_s is None:
             return None
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho's
         if schema is not None:
             properties.ContentType = "application/json"
             properties.UserProperty = ("schema", schema)
+        if epoch is not None:
+            properties.UserProperty = ("epoch", str(epoch))
         if correlation is not None:
             properties.CorrelationData = correlation
         if expiry_s is not None:

@@ -16,6 +16,7 @@ The word `default` takes a change back: the configuration holds again.
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -160,9 +161,15 @@ def _corners(text: str) -> object:
 
 def _json(text: str) -> Any:  # noqa: ANN401 - any JSON
     try:
-        return json.loads(text, parse_constant=lambda _: None)
+        return json.loads(text, parse_constant=lambda _: None, parse_int=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
+
+
+def _finite(text: str) -> float | None:
+    """Return a number, or None for one that is too large for a float, such as 1e999: Python would make it infinite, or fail later."""
+    found = float(text)
+    return found if math.isfinite(found) else None
 
 
 def _refuse(wanted: str, text: str) -> NoReturn:

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic.json_schema import models_json_schema
 
@@ -27,7 +27,7 @@ from streamav.publish.payloads import (
     StatsPayload,
     TelemetryPayload,
 )
-from streamav.types import SourceState
+from streamav.types import PublishedState
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -76,7 +76,7 @@ TOPICS: Final = (
     TopicEntry("status", _ONLINE, "yes", 1, "after each connect; before a clean disconnect; by the will"),
     TopicEntry("info", InfoPayload, "yes", 1, "after each connect; when `backend` changes, at most ten seconds later"),
     TopicEntry("stats", StatsPayload, "no", 0, "about once a minute while connected"),
-    TopicEntry("<source>/status", tuple(state.value for state in SourceState), "yes", 1, "on change, after each connect"),
+    TopicEntry("<source>/status", get_args(PublishedState), "yes", 1, "on change, after each connect"),
     TopicEntry("<source>/availability", _ONLINE, "yes", 1, "on change; `offline` while `lost` or `disabled`, and after a clean stop"),
     TopicEntry("<source>/event", EventMessage, "**no**", 1, "on each change, at most once a second for each event"),
     TopicEntry("<source>/ha_event", HaEventPayload, "**no**", 1, "once for each event, when it is confirmed"),

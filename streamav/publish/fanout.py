@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from streamav.protocols import Observer, Sink
     from streamav.types import Event, FinalScores, Observation, SourceState, Telemetry
@@ -33,7 +33,7 @@ class FanOut:
     async def start(self) -> None:
         """Start all sinks; an error in one does not stop the others from starting."""
         results = await asyncio.gather(*(sink.start() for sink in self._sinks), return_exceptions=True)
-        self._note(results)
+        self._note(dict(enumerate(results)))
 
     def event(self, event: Event, latency_s: float) -> None:
         """Pass a message about an event on to all sinks."""
@@ -52,9 +52,11 @@ class FanOut:
         self._each(lambda sink: sink.scores(source, scores))
 
     async def close(self) -> None:
-        """Close all sinks at the same time."""
-        results = await asyncio.gather(*(sink.close() for sink in self._sinks), return_exceptions=True)
-        self._note(results)
+        """Close the sinks that tell others something at their end, then all others; those of one group at the same time."""
+        for first in (True, False):
+            group = {place: sink for place, sink in enumerate(self._sinks) if getattr(sink, "closes_first", False) is first}
+            results = await asyncio.gather(*(sink.close() for sink in group.values()), return_exceptions=True)
+            self._note(dict(zip(group, results, strict=True)))
 
     def _each(self, call: Callable[[Sink], None]) -> None:
         for position, sink in enumerate(self._sinks):
@@ -63,8 +65,8 @@ class FanOut:
             except Exception as exc:  # noqa: BLE001 - a broken sink must not stop the others, or the loop
                 self._blame(position, exc)
 
-    def _note(self, results: Sequence[object]) -> None:
-        for position, result in enumerate(results):
+    def _note(self, results: Mapping[int, object]) -> None:
+        for position, result in results.items():
             if isinstance(result, Exception):
                 self._blame(position, result)
             elif isinstance(result, BaseException):

@@ -88,7 +88,11 @@ class Devices:
 
     def announcements(self) -> list[Announcement]:
         """Return the messages of all devices; the service comes first, because the others refer to it."""
-        return [self._service(), *(self._source(source, labels) for source, labels in self._sources.items())]
+        return [self._service(), *self.of_sources()]
+
+    def of_sources(self) -> list[Announcement]:
+        """Return the messages of the sources alone, as a worker of a cluster sends them."""
+        return [self._source(source, labels) for source, labels in self._sources.items()]
 
     def _service(self) -> Announcement:
         parts: dict[str, Component] = {

@@ -7,7 +7,7 @@ arrives, reads no clock and uses no connection.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from streamav import __version__
 from streamav.publish.message import describe
@@ -19,13 +19,16 @@ from streamav.types import EndReason, EventPhase, SourceState
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from streamav.publish.homeassistant import Devices
+    from streamav.publish.homeassistant import Announcement, Devices
     from streamav.publish.message import EventMessage, ModelEntry
     from streamav.publish.topics import Topics
     from streamav.types import Event, FinalScores, Telemetry
 
 __all__ = ["Ledger", "Retained", "scores_payload", "telemetry_payload"]
 
+_Kept = TypeVar("_Kept")
+_MOST_KEPT = 500
+"""Events whose clips and snapshots are remembered: a clip is written some seconds after its event."""
 _UNAVAILABLE = frozenset({SourceState.LOST, SourceState.DISABLED})
 
 
@@ -39,6 +42,8 @@ class Retained:
     """What a later start must know of the value besides its topic."""
     first: bool = False
     """True for a value that must be sent even where another one of its topic follows."""
+    epoch: int | None = None
+    """Epoch of the lease under which a worker of a cluster publishes the state of a source; None without a cluster."""
 
 
 @dataclass(slots=True)
@@ -54,6 +59,14 @@ class _Open:
     """What computed the newest message; a reminder repeats it, also when another engine runs by then."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Media:
+    """Where the files of an event can be fetched."""
+
+    clip_url: str | None = None
+    snapshot_url: str | None = None
+
+
 class Ledger:
     """Turns events and states of the pipeline into parcels for the outbox and retained values."""
 
@@ -65,6 +78,7 @@ class Ledger:
         *,
         provisional: bool,
         devices: Devices | None = None,
+        listed: Sequence[str] | None = None,
     ) -> None:
         """Start without events.
 
@@ -74,7 +88,11 @@ class Ledger:
             sources: source id -> labels that may be published.
             provisional: whether unconfirmed events are published.
             devices: what is announced to Home Assistant; None for nothing.
+            listed: sources that `info` names; None for *sources*.
         """
+        self._listed = listed
+        self._epochs: dict[str, int] = {}
+        self._worker_devices: dict[str, list[Announcement]] = {}
         self._topics = topics
         self._model = model
         self._provisional = provisional
@@ -87,6 +105,9 @@ class Ledger:
         self._last: dict[str, Retained] = {}
         self._used: frozenset[str] = frozenset()
         self._word = ""
+        self._renamed: dict[str, str] = {}
+        self._media: dict[str, _Media] = {}
+        self._ended: dict[str, EventMessage] = {}
 
     def avoid(self, used: Iterable[str], word: str) -> None:
         """Set ids that no event may use, because an earlier run has ended them with `restart`.
@@ -94,6 +115,36 @@ class Ledger:
         A file that is run again gives the same ids. An event with such an id gets another one that depends on *word*, drawn at each start.
         """
         self._used, self._word = frozenset(used), word
+
+    def add(self, source: str, labels: Sequence[str], epoch: int, devices: Devices | None = None) -> list[Retained]:
+        """Take a source over, which another process may have published before; return its retained values, the labels off.
+
+        Args:
+            source: its id.
+            labels: labels that it may publish.
+            epoch: epoch of its lease.
+            devices: the device of this source for Home Assistant; None for nothing.
+        """
+        self._epochs[source] = epoch
+        self._states[source] = SourceState.WARMING_UP
+        self._classes |= {(source, label): self._class_values(source, label, None) for label in labels}
+        mine = [] if devices is None else devices.of_sources()
+        self._worker_devices[source] = mine
+        values = [Retained(one.topic, one.payload, one.note) for one in mine]
+        values += [value for label in labels for value in self._classes[source, label]]
+        return values + self._state_values(source, SourceState.WARMING_UP)
+
+    def release(self, source: str) -> None:
+        """Forget a source that another process publishes from now on; nothing is published for it any more."""
+        self._worker_devices.pop(source, None)
+        self._states.pop(source, None)
+        self._last.pop(source, None)
+        self._epochs.pop(source, None)
+        for key in [key for key in self._classes if key[0] == source]:
+            del self._classes[key]
+            self._on.pop(key, None)
+        for event_id in [key for key, known in self._open.items() if known.event.source == source]:
+            del self._open[event_id]
 
     def topics(self) -> frozenset[str]:
         """Return every topic at which the broker may hold a retained value of this run."""
@@ -108,7 +159,8 @@ class Ledger:
     def announced(self, before: Mapping[str, str] | None = None) -> list[Retained]:
         """Return the devices for Home Assistant; *before* holds the notes of earlier messages by topic."""
         found = []
-        for one in [] if self._devices is None else self._devices.announcements():
+        mine = [one for devices in self._worker_devices.values() for one in devices]
+        for one in mine if self._devices is None else self._devices.announcements():
             removal = one.removing((before or {}).get(one.topic, ""))
             found += [] if removal is None else [Retained(one.topic, removal, one.note, first=True)]
             found.append(Retained(one.topic, one.payload, one.note))
@@ -121,7 +173,7 @@ class Ledger:
             version=__version__,
             model=InfoModelEntry(name=model.name, version=model.version, sha256=model.sha256),
             backend=model.backend,
-            sources=tuple(sorted(self._states)),
+            sources=tuple(sorted(self._states if self._listed is None else self._listed)),
         )
         return Retained(self._topics.info, said.to_bytes())
 
@@ -174,7 +226,9 @@ class Ledger:
         """
         model = self._model()
         if event.id in self._used:
-            event = replace(event, id=event.id[:TIME_LETTERS] + ulid(0, f"{event.id}|{self._word}")[TIME_LETTERS:])
+            other = event.id[:TIME_LETTERS] + ulid(0, f"{event.id}|{self._word}")[TIME_LETTERS:]
+            _bounded(self._renamed, event.id, other)
+            event = replace(event, id=other)
         known = self._open.get(event.id)
         was_confirmed = known is not None and known.event.confirmed
         told = known is not None and known.told
@@ -189,14 +243,44 @@ class Ledger:
         if not told and event.phase is EventPhase.END and not self._provisional:
             opening = replace(event, phase=EventPhase.NEW, end_ns=None, end_reason=None, newest_end_ns=event.end_ns or event.newest_end_ns)
             sequence += 1
-            parcels.append(self._parcel(describe(opening, model, latency_s, sequence)))
+            parcels.append(self._parcel(self._described(opening, model, latency_s, sequence)))
         sequence = sequence + 1 if known is not None or parcels or not self._provisional else max(1, event.sequence)
-        message = describe(wire, model, latency_s, sequence)
+        message = self._described(wire, model, latency_s, sequence)
         parcels.append(self._parcel(message))
         if event.confirmed and not was_confirmed:
             parcels.append(self._companion(message))
         self._remember(event, _Open(event, now_s, latency_s, sequence, told=True, model=model))
         return parcels, self._consequences(event, message)
+
+    def media(self, event_id: str, *, clip_url: str | None = None, snapshot_url: str | None = None) -> tuple[list[Parcel], list[Retained]]:
+        """Take where the clip or the snapshot of an event can be fetched; return the parcels to queue and the retained values that change.
+
+        The next message of an open event names it. An event that has ended gets the one update that may follow its end, with its clip.
+        """
+        event_id = self._renamed.get(event_id, event_id)
+        known = self._media.get(event_id, _Media())
+        _bounded(self._media, event_id, _Media(clip_url or known.clip_url, snapshot_url or known.snapshot_url))
+        if clip_url is None or (ended := self._ended.pop(event_id, None)) is None:
+            return [], []
+        message = self._with_media(ended.model_copy(update={"type": EventPhase.UPDATE.value, "seq": ended.seq + 1}))
+        last = self._last.get(message.source)
+        is_last = last is not None and last.payload == ended.to_bytes()
+        return [self._parcel(message)], [self._remember_last(message)] if is_last else []
+
+    def _described(self, event: Event, model: ModelEntry, latency_s: float, sequence: int) -> EventMessage:
+        """Return the message that describes an event, with its clip and snapshot where they can be fetched already."""
+        message = self._with_media(describe(event, model, latency_s, sequence))
+        if message.type == EventPhase.END.value and message.confirmed and message.clip_url is None:
+            _bounded(self._ended, message.id, message)
+        return message
+
+    def _with_media(self, message: EventMessage) -> EventMessage:
+        media = self._media.get(message.id)
+        if media is None:
+            return message
+        return message.model_copy(
+            update={"clip_url": media.clip_url, "has_clip": media.clip_url is not None, "snapshot_url": media.snapshot_url}
+        )
 
     def left_open(self, message: EventMessage) -> tuple[list[Parcel], list[Retained]]:
         """Take the `end` of an event that an earlier run left open; return the parcels to queue and the retained values that change."""
@@ -216,7 +300,7 @@ class Ledger:
                 known.sequence += 1
                 update = replace(known.event, phase=EventPhase.UPDATE)
                 latency_s = known.latency_s + now_s - known.taken_s
-                parcels.append(self._parcel(describe(update, known.model, latency_s, known.sequence)))
+                parcels.append(self._parcel(self._described(update, known.model, latency_s, known.sequence)))
         return parcels
 
     def _remember(self, event: Event, known: _Open) -> None:
@@ -262,7 +346,7 @@ class Ledger:
     def _state_values(self, source: str, state: SourceState) -> list[Retained]:
         available = b"offline" if state in _UNAVAILABLE else b"online"
         return [
-            Retained(self._topics.source_status(source), state.value.encode()),
+            Retained(self._topics.source_status(source), state.value.encode(), epoch=self._epochs.get(source)),
             Retained(self._topics.availability(source), available),
         ]
 
@@ -313,3 +397,10 @@ def scores_payload(scores: FinalScores) -> bytes:
         rms_dbfs=None if scores.level_dbfs is None else round(float(scores.level_dbfs), 1),
         place=None if scores.place is None else (round(scores.place[0], 4), round(scores.place[1], 4)),
     ).to_bytes()
+
+
+def _bounded(kept: dict[str, _Kept], key: str, value: _Kept) -> None:
+    """Store a value; the oldest is forgotten when there are more than 500."""
+    kept[key] = value
+    if len(kept) > _MOST_KEPT:
+        del kept[next(iter(kept))]

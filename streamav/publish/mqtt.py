@@ -26,6 +26,7 @@ from streamav.publish.message import ended_by_restart
 from streamav.publish.outbox import Outbox
 from streamav.publish.patience import Failure, Patience
 from streamav.publish.pending import Pending
+from streamav.publish.permit import PermittedConnection, check_permit
 from streamav.publish.session import FAREWELL_S, Birth, Session
 from streamav.publish.state_folder import StateFolder, default_state_dir
 from streamav.publish.stats import Stats
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from streamav.config import MqttSettings
     from streamav.control import Controls, SourcePlan
-    from streamav.publish.message import ModelEntry
+    from streamav.publish.message import EventMessage, ModelEntry
     from streamav.publish.pending import MqttCounters
     from streamav.publish.session import Connection
     from streamav.types import Event, FinalScores, SourceState, Telemetry
@@ -62,6 +63,12 @@ class MqttIdentity:
     """Source id -> labels that the source may publish."""
     controls: Controls | None = None
     """What the sources detect, and the way to change it; None where commands are not possible."""
+    listed: Sequence[str] | None = None
+    """Sources that `info` names; None for those above."""
+    worker: str = ""
+    """Name of one worker of a cluster; empty for a service of its own."""
+    permit: Callable[[], bool] | None = None
+    """Asked before every message and every connection: False publishes nothing (a lease that is over). None permits all."""
 
 
 class MqttSink:
@@ -95,20 +102,20 @@ class MqttSink:
         self._settings = settings
         self._monotonic = monotonic
         self._close_limit_s = close_limit_s
-        self._topics = Topics(settings.base)
+        self._topics = Topics(settings.base, identity.worker)
+        self._permit = identity.permit
         self._random = random if random is not None else SystemRandom()
         self._connect = connect if connect is not None else self._real_connect(Credentials(settings))
         connection_name = f"{settings.host}_{settings.port}_{settings.base}"
         self._folder = StateFolder(state_dir if state_dir is not None else default_state_dir(), connection_name, self._random)
         self._client_id = settings.client_id or ""
-        devices = None
-        if settings.homeassistant:
-            commands = settings.commands and identity.controls is not None
-            devices = Devices(
-                self._topics, settings.homeassistant_prefix, identity.sources, commands=commands, snapshot=settings.snapshot != "off"
-            )
+        commands = settings.commands and identity.controls is not None
+        devices = self._devices(identity.sources, commands=commands) if settings.homeassistant else None
         self._birth = None if devices is None else Birth(devices.birth, lambda: self._random.uniform(0.0, MOST_BIRTH_PAUSE_S))
-        self._ledger = Ledger(self._topics, identity.model, identity.sources, provisional=settings.provisional, devices=devices)
+        announced = None if identity.worker else devices  # a worker announces each source when it takes it over
+        self._ledger = Ledger(
+            self._topics, identity.model, identity.sources, provisional=settings.provisional, devices=announced, listed=identity.listed
+        )
         outbox = Outbox(settings.outbox.messages, settings.outbox.bytes)
         self._pending = Pending(f"{settings.host}:{settings.port}", self._ledger, outbox, monotonic)
         self._commander: Commander | None = None
@@ -153,6 +160,10 @@ class MqttSink:
         self._pending.put(*self._ledger.event(event, latency_s, self._monotonic()))
         self._pending.follow_info()
 
+    def media(self, event_id: str, *, clip_url: str | None = None, snapshot_url: str | None = None) -> None:
+        """Take where the clip or the snapshot of an event can be fetched, for its next message."""
+        self._pending.put(*self._ledger.media(event_id, clip_url=clip_url, snapshot_url=snapshot_url))
+
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
         """Publish a change of a source's state; the reason is only logged, because the topic holds one word."""
         self._stats.state(source, state)
@@ -187,6 +198,27 @@ class MqttSink:
         """Publish the final scores of a segment at QoS 0 when mqtt.scores is true; without a connection they are discarded."""
         if self._settings.scores:
             self._pending.put_fleeting(self._topics.scores(source), scores_payload(scores))
+
+    def take_over(self, source: str, labels: Sequence[str], epoch: int, left_open: Sequence[EventMessage] = ()) -> None:
+        """Publish for a source from now on, and end the events that its last worker left open."""
+        devices = self._devices({source: labels}) if self._settings.homeassistant else None
+        self._pending.put([], self._ledger.add(source, labels, epoch, devices))
+        for message in left_open:
+            self._pending.retire(message.id)
+            self._pending.put(*self._ledger.left_open(ended_by_restart(message)))
+        self._ledger.avoid(self._pending.retired, f"{self._random.getrandbits(64):016x}")
+
+    def release(self, source: str) -> None:
+        """Publish nothing more for a source, except for the messages about its events that already wait."""
+        self._ledger.release(source)
+
+    def waits_for(self, source: str) -> bool:
+        """Return whether a message about an event of *source* still waits for the broker."""
+        return any(parcel.message is not None and parcel.message.source == source for parcel in self._pending.outbox)
+
+    def _devices(self, sources: Mapping[str, Sequence[str]], *, commands: bool = False) -> Devices:
+        snapshot = self._settings.snapshot != "off"
+        return Devices(Topics(self._settings.base), self._settings.homeassistant_prefix, sources, commands=commands, snapshot=snapshot)
 
     async def close(self) -> None:
         """Send what waits, publish offline and disconnect, all within the limit."""
@@ -243,10 +275,12 @@ class MqttSink:
         self.counters.attempts += 1
         began_s: float | None = None
         try:
+            check_permit(self._permit)
             async with self._connect(self._client_id) as connection:
                 began_s, keep = self._monotonic(), self._settings.snapshot == "retain"
+                permitted = connection if self._permit is None else PermittedConnection(connection, self._permit)
                 session = Session(
-                    connection, self._pending, self._topics, self._settings.timeout_s, self._birth, self._commander, keep_snapshots=keep
+                    permitted, self._pending, self._topics, self._settings.timeout_s, self._birth, self._commander, keep_snapshots=keep
                 )
                 await session.run(f"{self._random.getrandbits(64):016x}".encode())
                 return 0.0

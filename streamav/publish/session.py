@@ -47,7 +47,7 @@ class Connection(Protocol):
     def limits(self) -> Limits:
         """What the broker accepts."""
 
-    async def publish(
+    async def publish(  # noqa: PLR0913 - what a message of MQTT has
         self,
         topic: str,
         payload: bytes,
@@ -57,6 +57,7 @@ class Connection(Protocol):
         schema: str | None = None,
         expires: bool = False,
         correlation: bytes | None = None,
+        epoch: int | None = None,
     ) -> None:
         """Publish a message; at QoS 1 return after the broker has acknowledged it. Raise RefusedError when it does not accept it."""
 
@@ -290,7 +291,7 @@ class Session:
     async def _retain_one(self, value: Retained) -> None:
         payload = self._fitted(value.topic, value.payload)
         try:
-            await self._connection.publish(value.topic, payload, qos=1, retain=True)
+            await self._connection.publish(value.topic, payload, qos=1, retain=True, epoch=value.epoch)
         except RefusedError as exc:
             self._pending.tell_once(f"a retained value was refused topic={value.topic}: {exc.reason}", f"retained {exc.reason}")
         else:

@@ -15,16 +15,22 @@ class Topics:
     """Topics below one base. Every level matches `[a-zA-Z0-9_-]+` when base, sources and labels do; the settings check that."""
 
     base: str = "streamav"
+    worker: str = ""
+    """Name of one worker of a cluster, whose own status and info stand below `cluster`; empty for the service itself."""
+
+    @property
+    def _service(self) -> str:
+        return f"{self.base}/cluster/{self.worker}" if self.worker else self.base
 
     @property
     def status(self) -> str:
-        """Status of the service, online or offline; the will is published here."""
-        return f"{self.base}/status"
+        """Status of the service, or of one worker, online or offline; the will is published here."""
+        return f"{self._service}/status"
 
     @property
     def info(self) -> str:
-        """Version, model, backend and sources of the service."""
-        return f"{self.base}/info"
+        """Version, model, backend and sources of the service, or of one worker."""
+        return f"{self._service}/info"
 
     @property
     def probe(self) -> str:
@@ -39,12 +45,12 @@ class Topics:
     @property
     def stats(self) -> str:
         """Statistics of the service."""
-        return f"{self.base}/stats"
+        return f"{self._service}/stats"
 
     @property
     def kept(self) -> str:
         """A retained word of the running session: the broker that still has it has all values that were sent before it."""
-        return f"{self.base}/doctor/kept"
+        return f"{self._service}/doctor/kept"
 
     @property
     def restate(self) -> str:

@@ -106,6 +106,7 @@ def _inside(polygon: Polygon, x: NDArray[np.float64], y: NDArray[np.float64]) ->
     for corner_x, corner_y in polygon:
         if corner_y != before_y:
             crosses = (corner_y > y) != (before_y > y)
-            inside ^= crosses & (x < (before_x - corner_x) * (y - corner_y) / (before_y - corner_y) + corner_x)
+            with np.errstate(over="ignore"):  # of points beside an edge that is all but level; no ray crosses it there
+                inside ^= crosses & (x < (before_x - corner_x) * (y - corner_y) / (before_y - corner_y) + corner_x)
         before_x, before_y = corner_x, corner_y
     return inside

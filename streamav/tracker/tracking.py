@@ -121,6 +121,11 @@ class Tracker:
             events += self._look(label, tail)
         return events
 
+    @property
+    def open_events(self) -> bool:
+        """True while any event is open."""
+        return any(label.state is not State.NOTHING for label in self._labels)
+
     def follow(self, epoch_ns: int) -> None:
         """Use *epoch_ns* as UTC of the media clock's zero for new events; an open event keeps its own value."""
         self._epoch_ns = epoch_ns

@@ -156,7 +156,7 @@ class LivePage:
 
     async def close(self) -> None:
         """Tell the viewers that the run has ended, and stop serving."""
-        await self._server.close(self._end)
+        await self._server.close(self._end, lambda: not len(self._viewers))
 
     # Role Observer
 

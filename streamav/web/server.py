@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import socket
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 _START_S: Final = 10.0
 _STOP_S: Final = 5.0
+_FAREWELL_S: Final = 3.0
+_LOOK_AGAIN_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,7 @@ class WebServer:
         self._load_certificate()
         self._socket = listen(place)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending: asyncio.Future[None] | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=place.section, daemon=True)
         if not only_this_machine(place.host) and place.cert is None:
@@ -151,17 +155,29 @@ class WebServer:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(work)
 
-    async def close(self, farewell: Callable[[], object] = lambda: None) -> None:
-        """Run *farewell* in the thread of the server, stop serving and free the port."""
+    async def close(self, farewell: Callable[[], object] = lambda: None, gone: Callable[[], bool] = lambda: True) -> None:
+        """Run *farewell* in the thread of the server, stop serving and free the port.
+
+        Args:
+            farewell: says goodbye to those who are connected.
+            gone: returns whether all of them have got it; the server waits for this, at most 3 s.
+        """
 
         def end() -> None:
             farewell()
-            self._server.should_exit = True
+            self._ending = asyncio.ensure_future(self._end(gone))
 
         if self._loop is not None:
             self.call(end)
-            await asyncio.to_thread(self._thread.join, _STOP_S)
+            await asyncio.to_thread(self._thread.join, _FAREWELL_S + _STOP_S)
         self._socket.close()
+
+    async def _end(self, gone: Callable[[], bool]) -> None:
+        """Let what was said last arrive: uvicorn closes every connection at once, whatever still waits to be sent."""
+        end_s = time.monotonic() + _FAREWELL_S
+        while not gone() and time.monotonic() < end_s:  # noqa: ASYNC110 - who is connected is known to the application only
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        self._server.should_exit = True
 
     def _load_certificate(self) -> None:
         """Load certificate and key now, because the thread could only log an error."""

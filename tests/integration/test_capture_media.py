@@ -176,6 +176,16 @@ def test_two_recordings_joined_are_one_stream(tmp_path: Path) -> None:
     assert sum(segment.quality.missing_samples for segment in segments) < 4_800
 
 
+def test_a_stream_that_begins_later_is_left_out(tmp_path: Path) -> None:
+    """A transport stream to which a sound is added in its middle plays on; PyAV raises IndexError at each packet of the new stream."""
+    first, second = write(tmp_path / "a.ts", 3.0, sound=False), write(tmp_path / "b.ts", 3.0)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(first.read_bytes() + 20 * second.read_bytes())  # so far that the sound is not found at the beginning
+    items = list(MediaSource(str(joined), LOOK, speed="max").items())
+    pictures = [item for item in items if isinstance(item, VideoFrame)]
+    assert pictures[-1].start_ns > 60_000_000_000
+
+
 WRONG = {
     "one 4 s early": lambda number: -4.0 if number == 120 else 0.0,
     "one 37 s ahead": lambda number: 37.0 if number == 120 else 0.0,

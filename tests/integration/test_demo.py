@@ -29,4 +29,5 @@ def test_the_demonstration_shows_its_events_and_the_next_commands(tmp_path: Path
     assert any("1 of 1 events found, 0 false events" in line for line in lines)
     assert any(re.search(r"\| view: http://127\.0\.0\.1:\d+/$", line) for line in lines)
     assert any(re.search(r"\|   \S*streamav run --source CLIP\.mp4 --view$", line) for line in lines)
+    assert not any(line.startswith("demo      | p95") for line in lines)  # each line can be read alone
     assert done.stderr == ""

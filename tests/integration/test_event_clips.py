@@ -14,12 +14,15 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
 from streamav.clips import ClipSink, PacketRing
 from streamav.clips import sink as clip_sink
+from streamav.clips.masks import ClipMasks
 from streamav.clips.mp4 import picture_at, write_mp4
+from streamav.clips.ready import ReadyMedia
 from streamav.clips.retention import file_stem, prune
 from streamav.clips.ring import Footage, Recording
 from streamav.clips.snapshot import drawn, jpeg
@@ -250,3 +253,100 @@ def test_a_drawing_without_a_place_is_the_picture() -> None:
     assert np.array_equal(made[30:, :20], picture[30:, :20])
     assert not np.array_equal(made[:10, 50:], picture[:10, 50:])
     assert jpeg(made)[:2] == b"\xff\xd8"
+
+
+# What is removed
+
+
+def _blank(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    made = picture.copy()
+    made[:, :32] = 0
+    return made
+
+
+def test_faces_are_covered_and_speech_is_muted_in_the_clip(tmp_path: Path) -> None:
+    """Pictures are covered before they are encoded, seconds with speech are silent, all others sound as before, and the times stay."""
+    footage = ring_of(write_counting(tmp_path / "long.mp4", 12)).footage(2 * SEGMENT_NS, 8 * SEGMENT_NS)
+    assert footage is not None
+    asked: list[int] = []
+
+    def speaks(second: NDArray[np.float32]) -> bool:
+        asked.append(second.size)
+        return len(asked) in {2, 3}
+
+    write_mp4(tmp_path / "clip.mp4", footage, ClipMasks(_blank, speaks))
+    write_mp4(tmp_path / "plain.mp4", footage)
+    assert set(asked) == {16_000}
+    with av.open(str(tmp_path / "clip.mp4")) as clip, av.open(str(tmp_path / "plain.mp4")) as plain:
+        assert clip.streams.video[0].frames == plain.streams.video[0].frames
+        shown = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
+        bright = [frame.to_ndarray(format="rgb24") for frame in plain.decode(video=0)]
+    assert all(abs(float(one[:, 40:].mean()) - float(other[:, 40:].mean())) < 4 for one, other in zip(shown, bright, strict=True))
+    assert max(float(one[:, :24].mean()) for one in shown) < 6
+    levels = []
+    for name in ("clip.mp4", "plain.mp4"):
+        with av.open(str(tmp_path / name)) as file:
+            sound = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
+        levels.append([float(np.abs(sound[48_000 * second + 6_000 : 48_000 * second + 42_000]).mean()) for second in range(5)])
+    assert [level < 0.002 for level in levels[0]] == [False, True, True, False, False]
+    assert levels[0][3] == pytest.approx(levels[1][3], rel=0.2)
+
+
+def test_nothing_is_written_where_the_mask_fails(tmp_path: Path) -> None:
+    """When faces cannot be looked for, there is no clip and no snapshot, rather than one that shows them."""
+
+    def fails() -> ClipMasks:
+        msg = "no engine"
+        raise RuntimeError(msg)
+
+    async def run() -> None:
+        ring = ring_of(write_counting(tmp_path / "long.mp4", 20))
+        sink = ClipSink(ClipSettings(dir=tmp_path / "clips", min_free_mb=0), tmp_path / "clips", {"porch": ring}, masks=fails)
+        await sink.start()
+        sink.event(event(EventPhase.NEW, 8), 0.1)
+        sink.event(event(EventPhase.END, 8, 11), 0.1)
+        await sink.close()
+
+    asyncio.run(run())
+    assert not [path for path in (tmp_path / "clips").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("off", ()),
+        ("blur", ("blur",)),
+        ("blur, mute_speech", ("blur", "mute_speech")),
+        ("metadata_only", ("metadata_only",)),
+        (["blur"], ("blur",)),
+    ],
+)
+def test_privacy_is_written_as_words(given: object, found: tuple[str, ...]) -> None:
+    """One word, several with commas, a list, or off."""
+    assert ClipSettings.model_validate({"privacy": given}).privacy == found
+
+
+# What is told
+
+
+class _Told:
+    """Receives what is ready."""
+
+    def __init__(self) -> None:
+        self.ready: list[ReadyMedia] = []
+
+    def __call__(self, ready: ReadyMedia) -> None:
+        self.ready.append(ready)
+
+
+async def test_a_clip_and_a_snapshot_are_told_once_they_can_be_fetched(tmp_path: Path) -> None:
+    """The snapshot is told with its JPEG, the clip when its file is complete; also those that the end of a run completes."""
+    ring, told = ring_of(write_counting(tmp_path / "long.mp4", 20)), _Told()
+    sink = ClipSink(ClipSettings(dir=tmp_path / "clips", min_free_mb=0), tmp_path / "clips", {"porch": ring}, tell=told)
+    await sink.start()
+    sink.event(event(EventPhase.NEW, 8), 0.1)
+    sink.event(event(EventPhase.END, 8, 11), 0.1)
+    await sink.close()
+    await asyncio.sleep(0)
+    assert [(one.event_id, one.source, one.kind) for one in told.ready] == [(ULID, "porch", "snapshot"), (ULID, "porch", "clip")]
+    assert (told.ready[0].jpeg or b"").startswith(b"\xff\xd8")

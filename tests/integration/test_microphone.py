@@ -17,8 +17,9 @@ from rigs.source_items import plain
 
 from streamav.capture.devices import list_microphones
 from streamav.capture.look import Look
-from streamav.capture.microphone import Microphone, load_sounddevice
+from streamav.capture.microphone import Microphone
 from streamav.capture.pair import device_pair
+from streamav.capture.portaudio import load_sounddevice
 from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError

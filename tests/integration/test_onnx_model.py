@@ -10,16 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rigs.evidence_arrays import arrays
+from rigs.own_clips import BASE, SLUGS, clip, reference_of
 
 from streamav.bundle import find_bundle
 from streamav.cli import main
 from streamav.config import ModelSettings
 from streamav.engines import open_engine
-from streamav.evidence import evidence_of
+from streamav.evidence import LabelEvidence, evidence_of, model_evidence
 from streamav.export.modules import Evidence, LogMel
 from streamav.features import SegmentExtractor
 from streamav.features.logmel import LogMelOptions, log_mel
 from streamav.localizer import VscgLocalizer
+from streamav.training.clips.own_labels import learn, with_own_labels
 from streamav.types import SEGMENT_NS, Segment, Window
 
 pytestmark = pytest.mark.slow
@@ -47,10 +50,23 @@ def test_the_evidence_is_that_of_a_run(name: str) -> None:
     bundle = find_bundle(name)
     evidence = evidence_of(bundle)
     assert evidence is not None
+    _check_evidence(evidence, bundle.card.visual.size, len(bundle.card.classes))
+
+
+def test_the_evidence_of_own_labels_is_that_of_a_run() -> None:
+    """Corrections that were learned from clips, and a label of the model that an own one replaced, are in the exported evidence."""
+    given = reference_of(arrays())
+    card, added = with_own_labels(BASE, given, learn([clip(n, SLUGS[n % 2]) for n in range(6)], SLUGS, BASE, given))
+    assert card.evidence is not None
+    assert card.evidence.replaced
+    _check_evidence(model_evidence(card.classes, card.evidence, given | added), given["probes.weight"].shape[1], len(BASE.classes))
+
+
+def _check_evidence(evidence: LabelEvidence, size: int, classes: int) -> None:
     random = np.random.default_rng(1)
     heard, seen = random.random((2, 10, 521)).astype(np.float32) ** 4, random.dirichlet(np.full(1000, 0.01), (2, 10)).astype(np.float32)
-    grid = random.normal(0, 1, (2, 10, 7, 7, bundle.card.visual.size)).astype(np.float32)
-    logits = random.normal(0, 4, (2, 10, len(bundle.card.classes) + 1)).astype(np.float32)
+    grid = random.normal(0, 1, (2, 10, 7, 7, size)).astype(np.float32)
+    logits = random.normal(0, 4, (2, 10, classes + 1)).astype(np.float32)
     powers = np.exp(logits)
     windows = [[evidence.sensed_in(heard[b, t], seen[b, t], grid[b, t]) for t in range(10)] for b in range(2)]
     wanted = evidence.together(windows, powers / powers.sum(axis=-1, keepdims=True))

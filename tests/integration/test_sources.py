@@ -8,10 +8,13 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
+from fractions import Fraction
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import av
 import numpy as np
 import pytest
 from rigs.media_clips import write_flashes
@@ -25,7 +28,7 @@ from streamav.capture.open import open_source
 from streamav.config import CaptureSettings, SourceSettings
 from streamav.errors import CaptureError
 from streamav.segmenter import Segmenter, SegmenterOptions
-from streamav.types import AudioBlock, Segment, SourceContent, SourceState
+from streamav.types import AudioBlock, Segment, SourceContent, SourceState, VideoFrame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -263,6 +266,46 @@ def test_hls_is_a_live_source(tmp_path: Path, web: str, flashes: Path) -> None:
         sender.wait(timeout=10)
     assert len(segments) == 5
     assert max(map(abs, skews_s(segments[1:]))) < 0.15
+
+
+class _Phone(_Quiet):
+    """Sends ten JPEG pictures a second, as the apps that make a camera of a phone do."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        encoder = av.CodecContext.create("mjpeg", "w")
+        encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 64, 48, "yuvj420p", Fraction(1, 10)
+        with suppress(OSError):
+            for number in range(200):
+                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number % 256, np.uint8), format="rgb24").reformat(format="yuvj420p")
+                frame.pts = number
+                for packet in encoder.encode(frame):
+                    data = bytes(packet)
+                    self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(data), data))
+                time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_pictures_without_time_stamps_are_placed_where_they_arrive() -> None:
+    """MJPEG over HTTP at ten pictures a second takes as long on the media clock as in the world; FFmpeg supposes 25 a second."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Phone)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    source = opened(uri=f"http://127.0.0.1:{server.server_address[1]}/video")
+    began, first = 0.0, 0
+    threading.Timer(30.0, source.close).start()
+    for item in plain(source.items()):
+        if isinstance(item, VideoFrame):
+            began, first = began or time.monotonic(), first or item.start_ns
+            if time.monotonic() - began > 4.0:
+                passed_s = time.monotonic() - began
+                assert (item.start_ns - first) / 1e9 == pytest.approx(passed_s, abs=1.0)
+                source.close()
+    server.shutdown()
+    server.server_close()
+    assert began
 
 
 def test_a_file_on_a_web_server_ends(tmp_path: Path, web: str) -> None:

@@ -8,10 +8,12 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,21 @@ def test_a_viewer_gets_what_was_before_it_and_everything_after() -> None:
     }
     assert [one["segment"]["index"] for one in before if one["type"] == "turn"] == list(range(12))
     assert [one["segment"]["index"] for one in after if one["type"] == "turn"] == [12]
+
+
+def test_a_slow_viewer_still_gets_the_end() -> None:
+    """A viewer that has much to receive when the run ends gets all of it and the end, instead of a broken connection."""
+    noise = np.random.default_rng(0).integers(0, 255, (4, 512, 512, 3), np.uint8)
+    with served() as page, connect(page) as viewer:
+        viewer.recv()
+        for index in range(24):
+            page.observe("porch", observation(index, pictures=noise))  # 20 MB in all: more than sockets hold
+        with ThreadPoolExecutor(1) as pool:
+            closing = pool.submit(apart, page.close())
+            time.sleep(0.7)
+            found = read_until(viewer.recv, lambda one: one["type"] == "end")
+            closing.result()
+    assert sum(one["type"] == "turn" for one in found) == 24
 
 
 def test_the_end_of_the_run_is_told_and_the_port_is_free_again() -> None:

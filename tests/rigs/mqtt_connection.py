@@ -59,7 +59,7 @@ class FakeBroker:
         """Lose the connection; the reader of messages gets the error."""
         self._incoming.put_nowait(None)
 
-    async def publish(
+    async def publish(  # noqa: PLR0913 - what a message of MQTT has
         self,
         topic: str,
         payload: bytes,
@@ -69,6 +69,7 @@ class FakeBroker:
         schema: str | None = None,
         expires: bool = False,
         correlation: bytes | None = None,
+        epoch: int | None = None,
     ) -> None:
         await asyncio.sleep(0)
         if self.fail_after is not None and len(self.log) >= self.fail_after:

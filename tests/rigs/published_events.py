@@ -26,7 +26,7 @@ SCORES = FinalScores(
 
 def dice(seed: int) -> Random:
     """Return a random generator with the given seed."""
-    return Random(seed)  # noqa: S311
+    return Random(seed)
 
 
 def ulid(number: int) -> str:

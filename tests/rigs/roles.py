@@ -69,7 +69,10 @@ class FakeSource:
     """Yields the given items; raises an item that is an exception, and waits for an item that is a threading.Event."""
 
     def __init__(
-        self, items: Iterable[AudioBlock | VideoFrame | SourceState | SourceContent | Exception | threading.Event], *, live: bool = False
+        self,
+        items: Iterable[AudioBlock | VideoFrame | SourceState | StateChange | SourceContent | Exception | threading.Event],
+        *,
+        live: bool = False,
     ) -> None:
         self._items = items
         self.live = live

@@ -30,12 +30,16 @@ LIVE = (
     " audiotestsrc is-live=true wave=sine freq=440 ! audio/x-raw,rate=48000,channels=1"
     " ! audioconvert ! avenc_aac ! rtpmp4gpay name=pay1 pt=97 )"
 )
+FILE = (
+    "( filesrc location={} ! qtdemux name=d d.video_0 ! queue ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1"
+    " d.audio_0 ! queue ! aacparse ! rtpmp4gpay name=pay1 pt=97 )"
+)
 Gst.init(None)
 server = GstRtspServer.RTSPServer()
 server.set_address("127.0.0.1")
 server.set_service(sys.argv[1])
 factory = GstRtspServer.RTSPMediaFactory()
-factory.set_launch(LIVE)
+factory.set_launch(FILE.format(sys.argv[2]) if len(sys.argv) > 2 else LIVE)
 factory.set_shared(True)
 server.get_mount_points().add_factory("/live", factory)
 server.attach(None)
@@ -45,9 +49,13 @@ GLib.MainLoop().run()
 
 
 class RtspServer:
-    """An RTSP camera: 320 x 240 pixels, 25 frames per second, a tone of 440 Hz. It can be killed, frozen and continued."""
+    """An RTSP camera: 320 x 240 pixels, 25 frames per second, a tone of 440 Hz. It can be killed, frozen and continued.
 
-    def __init__(self) -> None:
+    With a file (MP4 with H.264 and AAC) it plays this once, and all who watch at the same time see the same instant.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = () if file is None else (str(file),)
         probe = (
             "import gi; gi.require_version('Gst', '1.0'); gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst; "
             "Gst.init(None); assert Gst.ElementFactory.find('x264enc') and Gst.ElementFactory.find('avenc_aac')"
@@ -71,7 +79,7 @@ class RtspServer:
     def start(self) -> None:
         """Start the server on its port and wait until it is ready."""
         self._server = subprocess.Popen(
-            [SYSTEM_PYTHON, "-c", _RTSP_PROGRAM, str(self.port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [SYSTEM_PYTHON, "-c", _RTSP_PROGRAM, str(self.port), *self._file], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         if self._server.stdout is None or self._server.stdout.readline().strip() != "ready":
             pytest.fail("the RTSP server did not start")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from streamav.app import build, label_options, localizer_head
+from streamav.app import build, label_options, localizer_head, source_controls
+from streamav.app.detection import kept_note
 from streamav.bundle import ModelCard, load_bundle
 from streamav.config import DetectionSettings, Settings
 from streamav.config_loading import load_settings
+from streamav.control import kept_path
 from streamav.errors import CaptureError, SettingsError
-from streamav.labels import Label
+from streamav.labels import Label, LabelTable
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +124,27 @@ def test_a_label_of_a_preset_keeps_the_number_of_its_class(card: ModelCard) -> N
     """Events name the class by its number in the model, whatever column holds its scores."""
     (option,) = label_options(card, DetectionSettings(), [Label(entry=card.classes[1], column=7)])
     assert (option.class_id, option.place) == (1, 7)
+
+
+def test_kept_changes_are_told_at_the_start(card: ModelCard, tiny_bundle: Path, tmp_path: Path) -> None:
+    """A run that lasts uses them and says so; any other run, such as localize, has the configuration alone."""
+    kept_path(tmp_path).write_text(json.dumps({"porch": {"classes": {"bark": {"enabled": False}}, "on": 0.7}}), encoding="utf-8")
+    settings = Settings.model_validate({"source": {"id": "porch"}, "state_dir": tmp_path})
+    table = LabelTable(load_bundle(tiny_bundle))
+    controls = source_controls(settings, table, card, keep=True)
+    assert [one.label for one in controls.plan("porch").labels] == ["bird", "siren"]
+    assert kept_note(controls) == (
+        "changes that earlier runs kept hold instead of the configuration: porch detection.classes.bark.enabled = false, "
+        "porch detection.on = 0.7 (streamav changes shows them)"
+    )
+    plain = source_controls(settings, table, card)
+    assert [one.label for one in plain.plan("porch").labels] == ["bark", "bird", "siren"]
+    assert kept_note(plain) is None
+
+
+def test_one_process_takes_at_most_64_sources(tiny_bundle: Path) -> None:
+    """More sources than one process carries are refused with the way to spread them; nothing is opened."""
+    sources = [{"id": f"s{number}", "scene": True} for number in range(65)]
+    settings = Settings.model_validate({"sources": sources, "model": {"name": str(tiny_bundle)}})
+    with pytest.raises(SettingsError, match="one process takes at most 64 sources, got 65; spread them over machines with --cluster"):
+        build(settings)

@@ -13,7 +13,7 @@ from streamav.errors import ModelError
 
 
 def test_the_better_model_runs_where_its_encoders_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`auto` is edge with its encoders, else starter with one sentence that holds the command; the folder of --weights is searched."""
+    """`auto` is edge with its encoders, else starter with one sentence that holds the command and the size of what is missing."""
     assert Settings().model.name == AUTO
     searched = []
 
@@ -33,7 +33,15 @@ def test_the_better_model_runs_where_its_encoders_are(monkeypatch: pytest.Monkey
     bundle, note = choose_bundle(AUTO)
     assert bundle.card.name == "starter"
     assert "streamav models pull edge" in note
-    assert "20 MB" in note
+    assert "to get them, 34 MB, run" in note
+
+    def half(network: str, folder: Path | None = None) -> Path:
+        if network == "yamnet":
+            raise ModelError(network)
+        return tmp_path / network
+
+    monkeypatch.setattr(automatic, "encoder_file", half)
+    assert "(yamnet); to get them, 15 MB, run" in choose_bundle(AUTO).note
 
 
 def test_a_named_model_is_taken_as_it_is() -> None:

@@ -41,6 +41,7 @@ def trial(streams: int, memory_mb: float) -> Trial:
         thinned=0,
         memory_mb=memory_mb,
         processor_s=0.1,
+        looked_s=4.0,
         carried=True,
     )
 

@@ -22,7 +22,7 @@ class Machine:
     def __init__(self, fixed_s: float, frame_s: float, sources: int = 1, *, noise: float = 0.0, replays: int = 0) -> None:
         self.fixed_s, self.frame_s, self.sources, self.replays, self.noise = fixed_s, frame_s, sources, replays, noise
         self.budget = FrameBudget(FRAMES)
-        self.random = random.Random(1)  # noqa: S311 - noise, guards no secret
+        self.random = random.Random(1)
         self.now_s = 0.0
 
     def load(self, frames: int | None = None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
@@ -9,14 +10,16 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from streamav.cli import COMMANDS, main
 from streamav.cli.console import set_up_logging
 from streamav.cli.demo import compare, next_steps, run_options
-from streamav.cli.run import settings_of
+from streamav.cli.run import settings_of, tell
 from streamav.cli.subscribe import broker_of
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
+from streamav.pipeline.measure import RunSummary
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,3 +284,26 @@ def test_what_make_run_needs_is_in_the_source_package() -> None:
     with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
         included = tomllib.load(file)["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
     assert {".ci", "streamav", "engines", "examples", "tests", "docs", "scripts", "Makefile", "README.md", "LICENSE"} <= set(included)
+
+
+@pytest.mark.parametrize(("events", "media_s", "told"), [(0, 30.0, True), (1, 30.0, False), (0, 4.0, False)])
+def test_a_run_without_events_says_how_to_find_out_why(events: int, media_s: float, told: bool) -> None:
+    """After a whole window without an event the summary names the two ways to see why; after an event, or too early, it does not."""
+    summary = RunSummary(
+        media_s=media_s,
+        wall_s=1.0,
+        events=events,
+        retracted=0,
+        dropped_segments=0,
+        thinned_segments=0,
+        latency_p50_s=None,
+        latency_p95_s=None,
+        latency_p99_s=None,
+        realtime_factor=None,
+        peak_memory_mb=1.0,
+        sources=(),
+    )
+    console = Console(file=io.StringIO(), width=200)
+    tell(console, summary, "engine")
+    assert isinstance(console.file, io.StringIO)
+    assert ("streamav explain" in console.file.getvalue()) is told

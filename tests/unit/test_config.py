@@ -59,8 +59,8 @@ def test_a_wrong_setting_is_named(override: str, message: str) -> None:
 def test_a_list_of_sources_is_never_shown(tmp_path: Path) -> None:
     """The error about too many sources, or about a value in place of tables, states the number, not addresses with passwords."""
     one = '[[sources]]\nid = "s{}"\nuri = "rtsp://user:hunter2@camera"\n'
-    (tmp_path / "many.toml").write_text("".join(one.format(number) for number in range(65)))
-    with pytest.raises(SettingsError, match=r"^sources must be at most 64 tables, each headed \[\[sources\]\], got 65$"):
+    (tmp_path / "many.toml").write_text("".join(one.format(number) for number in range(4097)))
+    with pytest.raises(SettingsError, match=r"^sources must be at most 4096 tables, each headed \[\[sources\]\], got 4097$"):
         load_settings(tmp_path / "many.toml", environment=NOTHING)
     (tmp_path / "one.toml").write_text('[sources]\nid = "a"\nuri = "rtsp://user:hunter2@camera"\n')
     with pytest.raises(SettingsError, match=r"got a table: write \[\[sources\]\]$"):
@@ -346,11 +346,11 @@ def test_options_of_one_source_are_refused_beside_several(tmp_path: Path) -> Non
 
 
 def test_sources_have_an_id_and_a_bound(tmp_path: Path) -> None:
-    """A source without an id is refused, and so are more than 64; no address is shown."""
+    """A source without an id is refused, and so are more than 4096; no address is shown."""
     with pytest.raises(SettingsError, match=r"^sources.0.id must be given$"):
         many(tmp_path, '[[sources]]\nuri = "rtsp://me:hunter2@host"\n')
-    with pytest.raises(SettingsError, match=r"sources must be at most 64"):
-        many(tmp_path, "".join(f'[[sources]]\nid = "s{number}"\nscene = true\n' for number in range(65)))
+    with pytest.raises(SettingsError, match=r"sources must be at most 4096"):
+        many(tmp_path, "".join(f'[[sources]]\nid = "s{number}"\nscene = true\n' for number in range(4097)))
     with pytest.raises(SettingsError, match=r"sources is empty: the file has no \[\[sources\]\]"):
         load_settings(overrides=["sources.0.id=x"], environment=NOTHING)
 

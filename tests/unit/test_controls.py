@@ -16,9 +16,10 @@ from streamav.config import DetectionSettings
 from streamav.control import Controls, SourcePlan, kept_path
 from streamav.errors import SettingsError
 from streamav.pipeline import Pipeline, SourceSetup
+from streamav.pipeline.stages import SourceStages
 from streamav.segmenter import SegmenterOptions
 from streamav.thresholds import Thresholds
-from streamav.tracker import LabelOptions
+from streamav.tracker import LabelOptions, TrackerOptions
 from streamav.types import SEGMENT_NS, EndReason, EventPhase, SourceState
 
 QUIET, LOUD = 0.1, 0.9
@@ -307,7 +308,8 @@ async def test_a_source_that_is_switched_off_runs_no_network() -> None:
     run = Gated([LOUD] * 12, [LOUD] * 20, [LOUD] * 12)
     await run.go({"enabled": False}, {"enabled": True})
     states = [state for state, _ in run.sink.states]
-    assert states == [SourceState.WARMING_UP, SourceState.ONLINE, SourceState.DISABLED, SourceState.WARMING_UP, SourceState.ONLINE]
+    begin, begin_again = [SourceState.STARTING, SourceState.WARMING_UP], [SourceState.WARMING_UP]
+    assert states == [*begin, SourceState.ONLINE, SourceState.DISABLED, *begin_again, SourceState.ONLINE]
     assert [reason for *_, reason in run.spans] == [EndReason.DISABLED, EndReason.ENDED]
     assert 22 <= len(run.extractor.batches) <= 26
     place = run.sink.told.index(SourceState.DISABLED)
@@ -319,7 +321,7 @@ async def test_a_source_may_start_switched_off(tmp_path: Path) -> None:
     path = kept_path(tmp_path)
     path.write_text('{"porch": {"enabled": false}}', encoding="utf-8")
     run = await Gated([LOUD] * 12, controls=make(path)).go()
-    assert [state for state, _ in run.sink.states] == [SourceState.WARMING_UP, SourceState.DISABLED]
+    assert [state for state, _ in run.sink.states] == [SourceState.STARTING, SourceState.DISABLED]
     assert run.extractor.batches == []
     assert run.sink.events == []
 
@@ -329,3 +331,24 @@ async def test_a_threshold_holds_from_the_next_segment_on() -> None:
     run = Gated([QUIET] * 10 + [0.7] * 4, [0.7] * 3 + [QUIET] * 3 + [0.7] * 3 + [QUIET] * 3, [LOUD] * 2 + [QUIET] * 3)
     await run.go({"on": 0.8, "classes": {"bark": {"min_segments": 2}}}, {"latency_segments": 4})
     assert [(label, start, end) for label, start, end, _ in run.spans] == [("bark", 10.0, 17.0), ("bark", 26.0, 28.0)]
+
+
+def test_a_source_that_was_lost_while_it_was_off_is_lost_when_it_is_on() -> None:
+    """While it is switched off it stays `disabled`; switched on, it says what it is: lost, or warming up when it is back."""
+    off, on = make(), make()
+    off.change("porch", {"enabled": False})
+    options = TrackerOptions(source="porch", session="s", labels=on.plan("porch").labels)
+    for back in (False, True):
+        stages = SourceStages(options, 1, lambda: 0)
+        stages.change(off.plan("porch"))
+        stages.announce(SourceState.LOST, "no more data")
+        if back:
+            stages.announce(SourceState.WARMING_UP, "the source is back")
+        stages.change(on.plan("porch"))
+        states = [state for state, _ in stages.changes]
+        assert states == [SourceState.DISABLED, SourceState.WARMING_UP if back else SourceState.LOST]
+    lost = SourceStages(options, 1, lambda: 0)
+    lost.announce(SourceState.LOST, "no more data")
+    lost.change(off.plan("porch"))
+    lost.change(on.plan("porch"))
+    assert [state for state, _ in lost.changes] == [SourceState.LOST, SourceState.DISABLED, SourceState.LOST]

@@ -20,6 +20,7 @@ HOSTS = {
     "arxiv.org",
     "docs.ray.io",
     "drive.google.com",
+    "frigate.video",
     "github.com",
     "keepachangelog.com",
     "semver.org",

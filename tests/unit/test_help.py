@@ -34,6 +34,15 @@ def test_help_fits_a_narrow_terminal_and_has_one_style(
     assert not any(set("╭│╰\x1b") & set(line) for line in lines)
 
 
+def test_the_list_of_commands_is_not_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns `streamav --help` shows the whole sentence of every command; what is too long would end in dots."""
+    monkeypatch.setenv("COLUMNS", str(SCREEN))
+    assert main(["--help"]) == 0
+    listed = capsys.readouterr().out.split("Commands:")[1].strip().splitlines()
+    assert len(listed) == len(COMMANDS)
+    assert [line for line in listed if not line.endswith(".") or line.endswith("..")] == []
+
+
 @pytest.mark.parametrize("leaf", LEAVES, ids=NAMES)
 def test_every_option_is_explained_in_sentences(leaf: Leaf) -> None:
     """Every command, option and argument has a text that begins like a sentence and ends with a full stop."""

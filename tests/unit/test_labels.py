@@ -16,9 +16,11 @@ from typer.testing import CliRunner
 from streamav.app import chosen_labels, label_options
 from streamav.bundle import Bundle, ClassEntry, DetectionCard, write_bundle
 from streamav.bundle.classes import AVE_CLASSES
+from streamav.cli.explain import _labels_of
 from streamav.cli.labels import app
 from streamav.config import DetectionSettings, LabelSettings, OneOfSources, Settings
 from streamav.config_loading import load_settings
+from streamav.control import kept_path
 from streamav.errors import SettingsError
 from streamav.labels import LabelTable, defined_labels
 from streamav.localizer import VscgLocalizer
@@ -340,6 +342,20 @@ def test_labels_test_needs_one_label(options: list[str]) -> None:
     """A label and a definition at once, and neither, are refused before a model is loaded."""
     with pytest.raises(SettingsError, match="name either --label X, or --hear NAME"):
         CliRunner().invoke(app, ["test", "clip.mp4", *options], catch_exceptions=False)
+
+
+def test_explain_knows_the_labels_of_stored_scores(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+    """Scores of labels that the model was not trained for, as those of the preset home, are explained with the thresholds of their source.
+
+    A change that a run kept counts, whether a file names the source or not.
+    """
+    model = tmp_path_factory.mktemp("models") / "sensing"
+    bundle = make_evidence_bundle(model)
+    kept_path(tmp_path).write_text('{"porch": {"classes": {"bark": {"on": 0.9}}}}', encoding="utf-8")
+    rules = {"classes": {"violin": {"on": 0.8}, "speech": {"enabled": False}}}
+    settings = Settings.model_validate({"model": {"name": str(model)}, "state_dir": tmp_path, "detection": rules})
+    labels = _labels_of(settings, bundle, "porch", ("bark", "violin"))
+    assert [(one.label, one.thresholds.on) for one in labels] == [("bark", 0.9), ("violin", 0.8)]
 
 
 def test_labels_of_own_clips_are_labels_of_the_model_and_change_no_other(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ BLOCK = np.zeros(160, np.float32)
 
 
 def rng() -> random.Random:
-    return random.Random(1)  # noqa: S311 - the same pauses every time
+    return random.Random(1)
 
 
 def sessions(

@@ -370,7 +370,7 @@ async def test_a_message_that_costs_the_connection_again_and_again_is_set_aside(
     sizes: list[int] = []
 
     class Picky(FakeBroker):
-        async def publish(
+        async def publish(  # noqa: PLR0913 - what a message of MQTT has
             self,
             topic: str,
             payload: bytes,
@@ -380,6 +380,7 @@ async def test_a_message_that_costs_the_connection_again_and_again_is_set_aside(
             schema: str | None = None,
             expires: bool = False,
             correlation: bytes | None = None,
+            epoch: int | None = None,
         ) -> None:
             if topic == "streamav/porch/event" and ulid(1).encode() in payload:
                 sizes.append(len(payload))
@@ -534,6 +535,9 @@ async def test_statistics_come_once_a_minute(tmp_path: Path) -> None:
     await until(lambda: sink.counters.connected)
     for event in story(1):
         sink.event(event, 0.1)
+    for state in SourceState:  # every state of a source has a word in the statistics
+        sink._stats.state("porch", state)
+        assert sink._stats.payload(0.0, sink.counters)
     sink.source_state("porch", SourceState.ONLINE, "")
     await until(lambda: not sink.counters.queue_depth)
     telemetry = Telemetry(frames_per_second=10.0, level_dbfs=-20.0, latency_s=0.3, skew_ms=None, realtime_factor=0.2, dropped_segments=4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import av
@@ -13,8 +14,13 @@ import pytest
 from rigs.source_items import plain
 
 from streamav.capture.camera import Camera
+from streamav.capture.encoded import PairEncoder
 from streamav.capture.look import Look
+from streamav.capture.microphone import Microphone
 from streamav.capture.pair import PairSource, device_pair
+from streamav.clips import PacketRing
+from streamav.clips.mp4 import write_mp4
+from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
 from streamav.types import AudioBlock, SourceState, VideoFrame
@@ -145,3 +151,74 @@ def test_sound_from_before_the_first_picture_is_kept(audio: FakePortAudio, monke
         if blocks and pictures:
             source.close()
     assert pictures[0].start_ns - blocks[0].start_ns >= 400_000_000
+
+
+class LatePortAudio(FakePortAudio):
+    """Lists the microphone only after it was started anew, as PortAudio does with one that is plugged in during a run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plugged, self.listed, self.restarts = False, False, 0
+
+    def query_devices(self, device: object, kind: str) -> dict[str, object]:
+        if not self.listed:
+            msg = f"No input device matching {device!r}"
+            raise ValueError(msg)
+        return super().query_devices(device, kind)
+
+    def _terminate(self) -> None:
+        self.restarts += 1
+
+    def _initialize(self) -> None:
+        self.listed = self.plugged
+
+
+def test_a_microphone_that_is_plugged_in_during_a_run_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PortAudio's list of devices is read anew before a microphone is called missing, unless another one is open."""
+    fake = LatePortAudio()
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    first, second = Microphone("usb", SystemClock()), Microphone("headset", SystemClock())
+    with pytest.raises(CaptureError, match="No input device"):
+        first.open()
+    fake.plugged = True
+    first.open()
+    restarts, fake.listed = fake.restarts, False
+    with pytest.raises(CaptureError, match="No input device"):
+        second.open()
+    assert fake.restarts == restarts
+    first.close()
+    second.open()
+    second.close()
+
+
+def test_what_two_devices_give_can_be_cut_into_a_clip(audio: FakePortAudio, tmp_path: Path) -> None:
+    """A camera with a microphone fills the ring with H.264 and AAC on the media clock, so an event has a clip that browsers play."""
+    audio.sounding.set()
+    ring = PacketRing(30.0)
+    source = device_pair("lavfi:testsrc=size=162x90:rate=30", "default", LOOK, settings=CaptureSettings(), tap=ring)
+    newest_ns = 0
+    for item in taken(source):
+        if isinstance(item, VideoFrame | AudioBlock):
+            newest_ns = max(newest_ns, item.end_ns)
+        if newest_ns > 4_000_000_000:
+            source.close()
+    footage = ring.footage(0, newest_ns)
+    assert footage is not None
+    write_mp4(tmp_path / "clip.mp4", footage)
+    with av.open(str(tmp_path / "clip.mp4")) as clip:
+        assert [stream.codec_context.name for stream in clip.streams] == ["h264", "aac"]
+        assert (clip.streams.video[0].codec_context.width, clip.streams.video[0].codec_context.height) == (162, 90)
+        times = [float(frame.time or 0.0) for frame in clip.decode(video=0)]
+    assert 2.0 < times[-1] < 5.0
+    assert len(times) <= 16 * times[-1] + 2  # of 30 pictures a second, 15 are kept
+
+
+def test_a_picture_that_cannot_be_encoded_costs_the_clips_only(caplog: pytest.LogCaptureFixture) -> None:
+    """When the encoder fails, it is said once, and taking pictures and sound goes on."""
+    encoder = PairEncoder(PacketRing(10.0), 64, 48)
+    encoder._size = (0, -2)
+    for number in range(3):
+        encoder.picture(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24"), number * 1_000_000_000)
+        encoder.sound(np.zeros(1600, np.float32), number * 100_000_000)
+    assert [record.message for record in caplog.records if "no clips" in record.message] != []
+    assert len([record for record in caplog.records if "no clips" in record.message]) == 1

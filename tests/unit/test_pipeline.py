@@ -101,11 +101,11 @@ def test_each_segment_s_final_scores_are_handed_over_once(latency: int) -> None:
     assert {scores.epoch_ns for scores in run.sink.finals} == {event.epoch_ns for event in run.sink.events}
 
 
-def test_a_file_shorter_than_ten_seconds_is_scored_once() -> None:
-    """A short file has one short window, and its events end with it."""
-    run = Run(setup(FakeSource(seconds([QUIET, LOUD, LOUD])))).go()
+def test_a_file_of_one_second_is_scored_once() -> None:
+    """A file of one segment has one short window, and its event ends with it."""
+    run = Run(setup(FakeSource(seconds([LOUD])))).go()
     assert run.phases == [NEW, END]
-    assert spans(run.sink.events) == [("bark", 1.0, 3.0, EndReason.ENDED)]
+    assert spans(run.sink.events) == [("bark", 0.0, 1.0, EndReason.ENDED)]
 
 
 def test_an_open_event_ends_with_the_file() -> None:

@@ -105,7 +105,7 @@ def test_a_better_model_is_found_and_the_sign_is_second_minus_first() -> None:
     assert found.accuracy.p == pytest.approx(2 / 2001)
     assert found.event_f1.second == 1.0
     assert set(found.of_label) == set(LABELS)
-    assert in_words(found)[0].startswith("accuracy: good is better than weak by ")
+    assert in_words(found)[0].startswith("Accuracy: good is better than weak by ")
     assert compare(predictions(40, right=0.5), predictions(40), seed=0, draws=300) == compare(
         predictions(40, right=0.5), predictions(40), seed=0, draws=300
     )

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rigs.cases import cases
 
-from streamav.capture.timeline import Kind, Timeline, steady_start
+from streamav.capture.stamps import Kind, steady_start
+from streamav.capture.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -202,7 +203,7 @@ def test_an_item_before_any_time_stamp_is_dropped() -> None:
 
 def mishaps(seed: int) -> list[Item]:
     """Return 30 s of a stream with outliers, missing stamps, and every 5 s a step of one kind, a restart, a wrap or a pause."""
-    rng = Random(seed)  # noqa: S311 - draws a test
+    rng = Random(seed)
     sound_after_s, jitter = rng.uniform(-0.7, 0.7), rng.choice([0, 2_000_000, 10_000_000])
     offset: dict[Kind, int] = {"sound": 0, "picture": 0}
     pause = 0

@@ -14,96 +14,47 @@ beside anything. A label that was learned from own clips has a linear correction
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from streamav.bundle.card import ClassEntry
 from streamav.errors import ModelError
-from streamav.vocabulary import class_names, definitions, find_classes
+from streamav.evidence.definitions import Column, resolved
+from streamav.evidence.scores import (
+    LEAST_ANSWER,
+    LEAST_HEARD,
+    Sensed,
+    combined,
+    mean_of_neighbours,
+    neighbourhood,
+    network_logits,
+    probe_logits,
+    tones,
+    views_of,
+)
+from streamav.vocabulary import class_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from streamav.bundle import Bundle
-    from streamav.bundle.card import EvidenceCard
+    from streamav.bundle.card import ClassEntry, EvidenceCard
+    from streamav.evidence.scores import View
     from streamav.types import SegmentFeatures
 
-__all__ = [
-    "ARRAYS",
-    "OWN_ARRAY",
-    "Column",
-    "EvidenceParts",
-    "LabelEvidence",
-    "Sensed",
-    "View",
-    "competitors",
-    "evidence_of",
-    "hidden_entries",
-    "mean_of_neighbours",
-    "model_columns",
-    "model_evidence",
-    "neighbourhood",
-    "network_logits",
-    "probe_logits",
-    "tones",
-]
+__all__ = ["ARRAYS", "CAUTION", "LARGEST_LOGIT", "MOST_CORRECTED", "OWN_ARRAY", "EvidenceParts", "LabelEvidence"]
 
 ARRAYS = ("probes.weight", "probes.bias", "drawn.weight", "drawn.bias", "reference.heard", "reference.seen", "reference.probed")
 """Names of the arrays in a bundle, after `evidence.`."""
 OWN_ARRAY = "own.weight"
 """Weights of the corrections of Q own labels and their constants, shape (Q, H + K + 1); only in a bundle with own labels."""
-_MOST_CORRECTED = 2.0
+MOST_CORRECTED = 2.0
 """Bound of a correction, logits: what was learned from a few clips corrects a definition and never overrules it."""
-_FAINT_HEARD, _FAINT_SEEN = 0.01, 0.001
-"""Added to class scores before the logarithm in `tones`: below these, how little is scored says nothing."""
-LEAST_HEARD, LEAST_SEEN = 1e-6, 1e-7
-"""Floors of probabilities before the logarithm; both are below the scores of a class that is absent."""
-LEAST_ANSWER, MOST_ANSWER = np.float32(1e-6), 8.0
-_LEAST_DEVIATION = 0.7
-"""Floor of the deviation of `seen`, natural logarithm: rare classes vary little over few reference pictures."""
 CAUTION = 1.25
 """The logits of the network's classes are lowered by this where it decides alone."""
 LARGEST_LOGIT = 40.0
 """Bound of a logit before the exponential; e^40 is certain in float32, and sums of many stay finite."""
-TWO_VIEWS = 1.5
-"""Divisor of the sum of two views of one thing (ImageNet's classes and a probe); between 1 (independent) and 2 (equal)."""
-
-
-class Sensed(NamedTuple):
-    """Evidence for the labels and the competitors in one segment, shape (L + M,) each."""
-
-    heard: NDArray[np.float32]
-    """Logits."""
-    seen: NDArray[np.float32]
-    """Standard deviations; 0 for a label that is only heard."""
-    drawn: float = 0.0
-    """Probability that the picture is a drawing, which public encoders do not know: there the localizer's network alone decides."""
-    corrections: NDArray[np.float32] | None = None
-    """What own labels learned from clips, logits; None when no label is an own one."""
-
-
-class Column(NamedTuple):
-    """One column of the probabilities."""
-
-    label: int
-    """Which of the labels."""
-    rivals: frozenset[int]
-    """Labels that share the probability with it; itself and sounds do not count."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Label:
-    heard: tuple[int, ...]
-    seen: tuple[int, ...]
-    """Indices of ImageNet classes."""
-    probed: tuple[int, ...]
-    """Indices of the bundle's own picture classes."""
-    sound: bool
 
 
 class EvidenceParts(NamedTuple):
@@ -123,6 +74,10 @@ class EvidenceParts(NamedTuple):
     """Label of each column of the probabilities."""
     shares: NDArray[np.float64]
     """Shape (L + M, columns): which labels share the probability of a column."""
+    own: dict[int, int]
+    """Own label -> its row of `OWN_ARRAY`."""
+    twins: list[tuple[int, int]]
+    """Places of a base label that an own label replaced, and of that own label, whose network answer it takes."""
 
 
 class LabelEvidence:
@@ -162,11 +117,11 @@ class LabelEvidence:
         """Rows of the corrections of own labels, by the label's place."""
         self._twins = [(place, slugs_in_order.index(entry.slug)) for place, entry in enumerate(entries) if entry in card.replaced]
         """Labels of the base model that an own label took the place of, and the places of those."""
-        self._labels = [_resolved(label, card.probes) for label in entries]
+        self._labels = [resolved(label, card.probes) for label in entries]
         self._offsets = np.array([label.offset for label in entries], np.float32)
         self._sound = np.array([label.sound for label in self._labels], dtype=np.bool_)
         reference = self._arrays["reference.seen"], self._arrays["reference.probed"]
-        self._views = [_views(label, *reference) for label in self._labels]
+        self._views = [views_of(label, *reference) for label in self._labels]
         every = frozenset(range(len(entries)))
         self._columns = [Column(number, every) for number in range(len(labels))] if columns is None else list(columns)
         self._shares = _shares(self._columns, self._sound)
@@ -203,7 +158,7 @@ class LabelEvidence:
         logits = np.where(self._sound, alone, both) + self._offsets
         corrections = [one.corrections for one in window if one.corrections is not None]
         if corrections:
-            logits = logits + np.clip(mean_of_neighbours(np.stack(corrections)), -_MOST_CORRECTED, _MOST_CORRECTED)
+            logits = logits + np.clip(mean_of_neighbours(np.stack(corrections)), -MOST_CORRECTED, MOST_CORRECTED)
         return np.asarray(logits, dtype=np.float32)
 
     def reference(self) -> list[Sensed]:
@@ -277,6 +232,8 @@ class LabelEvidence:
             sound=self._sound,
             columns=[one.label for one in self._columns],
             shares=self._shares,
+            own=self._own,
+            twins=self._twins,
         )
 
     def _corrections(self, heard: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float32] | None:
@@ -298,66 +255,8 @@ class LabelEvidence:
 
     def _seen(self, probabilities: NDArray[np.float32], probed: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.array(
-            [_combined(label, views, probabilities, probed) for label, views in zip(self._labels, self._views, strict=True)], np.float32
+            [combined(label, views, probabilities, probed) for label, views in zip(self._labels, self._views, strict=True)], np.float32
         )
-
-
-def tones(heard: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return logarithms of class scores heard (..., H) and seen (..., K), with floors, shape (..., H + K): what corrections weigh."""
-    return np.asarray(np.concatenate([np.log(heard + _FAINT_HEARD), np.log(seen + _FAINT_SEEN)], axis=-1), dtype=np.float32)
-
-
-def probe_logits(grid: NDArray[np.float32], weight: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the logits (P,) of picture classes, the largest over the cells of a grid (G, G, V), from weight (P, V) and bias (P,)."""
-    cells = grid.reshape(-1, grid.shape[-1])
-    return np.asarray((cells @ weight.T + bias).max(axis=0), dtype=np.float32)
-
-
-def evidence_of(
-    bundle: Bundle, labels: Sequence[ClassEntry] | None = None, columns: Sequence[Column] | None = None
-) -> LabelEvidence | None:
-    """Return the evidence of a bundle's labels, or of *labels* with *columns*; None for a model whose localizer alone decides.
-
-    Raises:
-        SettingsError: when a label names a class that does not exist.
-        ModelError: when the bundle lacks an array of the evidence.
-    """
-    card = bundle.card
-    if card.evidence is None:
-        return None
-    if labels is None:
-        return model_evidence(card.classes, card.evidence, bundle.weights("evidence"))
-    return LabelEvidence(card.evidence, labels, bundle.weights("evidence"), columns=columns)
-
-
-def model_evidence(classes: Sequence[ClassEntry], card: EvidenceCard, arrays: Mapping[str, NDArray[np.float32]]) -> LabelEvidence:
-    """Return the evidence of a model's own classes; arguments and errors are those of `LabelEvidence`."""
-    return LabelEvidence(card, (*classes, *hidden_entries(classes, card)), arrays, columns=model_columns(classes, card))
-
-
-def hidden_entries(classes: Sequence[ClassEntry], card: EvidenceCard) -> list[ClassEntry]:
-    """Return what competes with a model's labels and is never published: competitors, and what own labels replaced."""
-    slugs = {entry.slug for entry in classes} - set(card.own) | {entry.slug for entry in card.replaced}
-    return [*(one for one in competitors() if one.slug not in slugs), *card.replaced]
-
-
-def model_columns(classes: Sequence[ClassEntry], card: EvidenceCard) -> list[Column]:
-    """Return a column for each label of a model, among its labels and its hidden entries in this order.
-
-    Own labels take nothing from the others, so these have the scores of the base model. An own label competes with the other own labels,
-    and with everything that has another slug and listens to other classes: my_dog takes nothing from bark, and bark nothing from it.
-    """
-    entries = [*classes, *hidden_entries(classes, card)]
-    own = {number for number, entry in enumerate(classes) if entry.slug in card.own}
-    base = frozenset(range(len(entries))) - own
-    if not own:
-        return [Column(number, base) for number in range(len(classes))]
-    hear = [frozenset(find_classes("hear", entry.hear)) for entry in entries]
-    columns = []
-    for number, entry in enumerate(classes):
-        apart = frozenset(other for other in base if entries[other].slug != entry.slug and not hear[other] & hear[number])
-        columns.append(Column(number, apart | own if number in own else base))
-    return columns
 
 
 def _shares(columns: Sequence[Column], sound: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -376,92 +275,6 @@ def _cautious(network: NDArray[np.float32]) -> NDArray[np.float32]:
     classes = network[..., :-1] * np.float32(np.exp(-CAUTION))
     total = classes.sum(axis=-1, keepdims=True) + network[..., -1:]
     return np.asarray(np.concatenate([classes, network[..., -1:]], axis=-1) / np.maximum(total, LEAST_ANSWER), dtype=np.float32)
-
-
-def competitors() -> tuple[ClassEntry, ...]:
-    """Return the things that compete with every model's labels."""
-    return defined("competitors")
-
-
-@cache
-def defined(file: str) -> tuple[ClassEntry, ...]:
-    """Return the labels of a file of definitions in the package, without its ending: "labels", "further", "competitors"."""
-    return tuple(ClassEntry.model_validate({"slug": slug, **values}) for slug, values in definitions(file).items())
-
-
-class View(NamedTuple):
-    """Mean and deviation of one view of a label over the reference segments."""
-
-    mean: float
-    deviation: float
-
-    @classmethod
-    def over(cls, values: NDArray[np.floating]) -> View:
-        """Return the view of values of the reference segments."""
-        return cls(float(values.mean()), max(float(values.std()), _LEAST_DEVIATION))
-
-    def standard(self, value: float) -> float:
-        """Return a value in deviations from the mean."""
-        return (value - self.mean) / self.deviation
-
-
-def _views(label: _Label, seen: NDArray[np.float32], probed: NDArray[np.float32]) -> tuple[View | None, View | None]:
-    classes = View.over(np.log(seen[:, list(label.seen)].sum(axis=1) + LEAST_SEEN)) if label.seen else None
-    probes = View.over(probed[:, list(label.probed)].max(axis=1)) if label.probed else None
-    return classes, probes
-
-
-def _combined(
-    label: _Label, views: tuple[View | None, View | None], probabilities: NDArray[np.float32], probed: NDArray[np.float32]
-) -> float:
-    """Return the standard score of a label: of its classes, its probes, or both."""
-    found = []
-    if views[0] is not None:
-        found.append(views[0].standard(float(np.log(probabilities[list(label.seen)].sum() + LEAST_SEEN))))
-    if views[1] is not None:
-        found.append(views[1].standard(float(probed[list(label.probed)].max())))
-    return sum(found) / (TWO_VIEWS if len(found) > 1 else 1.0)
-
-
-def _resolved(label: ClassEntry, probes: Sequence[str]) -> _Label:
-    seen = find_classes("see", label.see, probes)
-    count = len(class_names("see"))
-    return _Label(
-        heard=find_classes("hear", label.hear),
-        seen=tuple(index for index in seen if index < count),
-        probed=tuple(index - count for index in seen if index >= count),
-        sound=label.kind == "sound",
-    )
-
-
-def network_logits(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the logits of a localizer's C classes against background, within plus and minus 8, from probabilities (..., C + 1).
-
-    Beyond 8 the network is sure, and how sure says little.
-    """
-    logs = np.log(np.maximum(probabilities, LEAST_ANSWER))
-    return np.asarray(np.clip(logs[..., :-1] - logs[..., -1:], -MOST_ANSWER, MOST_ANSWER), dtype=np.float32)
-
-
-def neighbourhood(window: Sequence[Sensed]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Return what is heard in each segment, the largest heard in it and its neighbours, and the mean seen in them, shape (T, L) each."""
-    heard = np.stack([one.heard for one in window])
-    seen = np.stack([one.seen for one in window])
-    return heard, np.stack(_neighbours(heard)).max(axis=0), mean_of_neighbours(seen)
-
-
-def _neighbours(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-    """Return the rows before, the rows, and the rows after; the ends repeat themselves."""
-    return np.concatenate([rows[:1], rows[:-1]]), rows, np.concatenate([rows[1:], rows[-1:]])
-
-
-def mean_of_neighbours(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the mean over each row and its neighbours; a row at an end has one neighbour."""
-    padded = np.pad(rows.astype(np.float64), ((1, 1), (0, 0)))
-    counts = np.full(len(rows), 3.0)
-    counts[0] -= 1.0
-    counts[-1] -= 1.0
-    return np.asarray((padded[:-2] + padded[1:-1] + padded[2:]) / counts[:, None], dtype=np.float32)
 
 
 def _checked(arrays: Mapping[str, NDArray[np.float32]], card: EvidenceCard) -> dict[str, NDArray[np.float32]]:

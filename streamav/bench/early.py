@@ -1,0 +1,139 @@
+"""Measures what early pictures (`model.early`) change: the time from a second's end to its scores, and the throughput of a full machine.
+
+Each figure is a trial of `streamav bench --streams` with early pictures off, then on, one after the other, again and again in one run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from streamav.app.build import looks_early
+from streamav.bench.process import ask
+from streamav.bench.table import model_to_time
+from streamav.bundle import find_bundle
+from streamav.config import ModelSettings
+from streamav.engines import open_engine
+from streamav.engines.cache import EngineCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from streamav.bench.trial import TrialRequest
+
+__all__ = ["EarlyRow", "measure_early"]
+
+STREAMS = (1, 8)
+FULL_LOAD = 2.0
+"""A machine is full with as many streams as would need twice its time."""
+MOST_STREAMS = 64
+TURNS = 3
+"""Pairs of trials for the throughput of a full machine; its median is taken, because a difference of 3 % matters there."""
+_PATIENCE_S = 240.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyRow:
+    """One model with a number of streams."""
+
+    model: str
+    engine: str
+    streams: int
+    full: bool
+    """True for the trials on a full machine, in which the throughput counts."""
+    late_p50_s: float | None
+    """From the end of a second to its scores, all pictures encoded at the end."""
+    late_p95_s: float | None
+    early_p50_s: float | None
+    early_p95_s: float | None
+    late_looked_s: float
+    """Pictures a second, all streams together."""
+    early_looked_s: float
+    auto: bool
+    """Whether `model.early = "auto"` encodes early."""
+
+
+def measure_early(request: TrialRequest, told: Callable[[EarlyRow], None]) -> None:
+    """Measure one model with 1 and 8 streams and on a full machine; call *told* with each row.
+
+    When the weights of one of our models are absent, random weights of the same shapes are measured.
+
+    Args:
+        request: model, engine, threads and seconds of a trial; its number of streams is not used.
+        told: takes each row when it is measured.
+
+    Raises:
+        StreamavError: as a trial.
+    """
+    with TemporaryDirectory() as folder:
+        weights = None if request.weights_dir is None else Path(request.weights_dir)
+        model = model_to_time(request.model, Path(folder), weights)
+        name = request.model if model.note == "bundle" else f"{request.model}, random weights"
+        placed = replace(request, model=str(model.folder), cache=None if model.cache is None else str(model.cache))
+        _measure(placed, name, told, auto=_auto(placed))
+
+
+def _auto(request: TrialRequest) -> bool:
+    """Return whether `auto` encodes early; the engine is made here, so that the trials find it."""
+    engine, _, precision = request.engine.partition("-")
+    weights = None if request.weights_dir is None else Path(request.weights_dir)
+    settings = ModelSettings.model_validate(
+        {"engine": engine, "precision": precision or "auto", "threads": request.threads, "weights_dir": weights}
+    )
+    bundle = find_bundle(request.model)
+    opened = open_engine(bundle, settings, None if request.cache is None else EngineCache(Path(request.cache)))
+    return looks_early("auto", opened, bundle.card.visual.frames_per_second)
+
+
+def _measure(request: TrialRequest, name: str, told: Callable[[EarlyRow], None], *, auto: bool) -> None:
+    factor = 0.0
+    for streams in STREAMS:
+        pairs = [_pair(request.with_streams(streams))]
+        if streams == 1:
+            factor = float(pairs[0][0]["realtime_factor"])
+        told(_row(request, name, streams, pairs, full=False, auto=auto))
+    streams = max(2, min(MOST_STREAMS, round(FULL_LOAD / max(1e-3, factor))))
+    pairs = [_pair(request.with_streams(streams)) for _ in range(TURNS)]
+    told(_row(request, name, streams, pairs, full=True, auto=auto))
+
+
+_Result = dict[str, float]
+
+
+def _pair(request: TrialRequest) -> tuple[_Result, _Result]:
+    late, early = (_trial(replace(request, early=early)) for early in (False, True))
+    return late, early
+
+
+def _trial(request: TrialRequest) -> _Result:
+    found: _Result = ask(
+        "streamav.bench.trial",
+        asdict(request),
+        what=f"a trial of {request.streams} streams with early pictures {'on' if request.early else 'off'}",
+        threads=request.threads,
+        limit_s=request.media_s + _PATIENCE_S,
+    )
+    return found
+
+
+def _row(request: TrialRequest, name: str, streams: int, pairs: Sequence[tuple[_Result, _Result]], *, full: bool, auto: bool) -> EarlyRow:
+    def middle(side: int, key: str) -> float | None:
+        values = [pair[side][key] for pair in pairs if pair[side][key] is not None]
+        return median(values) if values else None
+
+    return EarlyRow(
+        model=name,
+        engine=str(pairs[0][0].get("engine", request.engine)),
+        streams=streams,
+        full=full,
+        late_p50_s=middle(0, "latency_p50_s"),
+        late_p95_s=middle(0, "latency_p95_s"),
+        early_p50_s=middle(1, "latency_p50_s"),
+        early_p95_s=middle(1, "latency_p95_s"),
+        late_looked_s=middle(0, "looked_s") or 0.0,
+        early_looked_s=middle(1, "looked_s") or 0.0,
+        auto=auto,
+    )

@@ -1,0 +1,74 @@
+"""Loads PortAudio, and lets it read its list of devices anew: it reads the list once, so a microphone plugged in later is not in it.
+
+PortAudio reads the list only when it is started, and it may be restarted only while no stream is open. This module knows which are.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from streamav.errors import CaptureError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+__all__ = ["close_stream", "load_sounddevice", "open_stream"]
+
+_LOG = logging.getLogger(__name__)
+_LOCK: Final = threading.Lock()
+_OPEN: Final[set[int]] = set()
+"""The streams that are open, by identity."""
+
+
+def load_sounddevice() -> ModuleType:
+    """Import sounddevice; its import fails where the system library is missing.
+
+    Raises:
+        CaptureError: when PortAudio is not installed.
+    """
+    try:
+        import sounddevice
+    except OSError as exc:
+        msg = "a microphone needs the PortAudio library, which was not found; on Debian or Ubuntu: apt-get install libportaudio2"
+        raise CaptureError(msg) from exc
+    return sounddevice  # type: ignore[no-any-return]
+
+
+def open_stream(start: Callable[[ModuleType], Any]) -> Any:  # noqa: ANN401 - sounddevice has no types
+    """Open and start a stream. When that fails, the list of devices is read anew, and it is tried once more.
+
+    Args:
+        start: opens and starts the stream of a device; it takes the module sounddevice.
+
+    Raises:
+        CaptureError: when PortAudio is missing.
+        Exception: what *start* raised last.
+    """
+    sounddevice = load_sounddevice()
+    with _LOCK:
+        try:
+            stream = start(sounddevice)
+        except (sounddevice.PortAudioError, ValueError):
+            if _OPEN:
+                _LOG.warning("the list of microphones cannot be read anew while another one is open; restart to use one plugged in since")
+                raise
+            _read_anew(sounddevice)
+            stream = start(sounddevice)
+        _OPEN.add(id(stream))
+    return stream
+
+
+def close_stream(stream: Any) -> None:  # noqa: ANN401 - sounddevice has no types
+    """Close a stream of open_stream(), also when its device is gone."""
+    with _LOCK:
+        _OPEN.discard(id(stream))
+        stream.close(ignore_errors=True)
+
+
+def _read_anew(sounddevice: ModuleType) -> None:
+    """Restart PortAudio. sounddevice has no public function for it; its documentation names these two."""
+    sounddevice._terminate()  # noqa: SLF001
+    sounddevice._initialize()  # noqa: SLF001

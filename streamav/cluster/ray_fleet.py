@@ -1,0 +1,228 @@
+"""Fills the role of the cluster with Ray: nodes, one actor for each worker, and the status for other programs.
+
+Ray starts the actors, notices nodes that die or join, and carries the calls. This is the only module of the cluster that knows Ray.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from streamav import __version__
+from streamav.cluster.fleet import Node, WorkerDiedError
+from streamav.errors import MissingExtraError, SettingsError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from streamav.cluster.orders import Order, Report
+
+__all__ = ["NAMESPACE", "RayFleet", "connect", "read_boards"]
+
+NAMESPACE = "streamav"
+_BOARD = "streamav-board-"
+_REACH_S = 5.0
+_CALLS = 8
+"""Calls of one actor that may run at once: an order must be answered while the run is being built."""
+
+
+def connect(address: str) -> ModuleType:
+    """Connect to a running Ray and return its module.
+
+    Args:
+        address: `auto` for the Ray of this machine, or HOST:PORT.
+
+    Raises:
+        MissingExtraError: when ray is not installed.
+        SettingsError: when no Ray runs there.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as exc:
+        package, extra = "ray", "ray"
+        raise MissingExtraError(package, extra) from exc
+    if ray.is_initialized():
+        return ray  # type: ignore[no-any-return]
+    _check_reachable(address)
+    try:
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=True, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as exc:
+        raise _no_ray(address, str(exc).splitlines()[0][:200]) from exc
+    return ray  # type: ignore[no-any-return]
+
+
+def _check_reachable(address: str) -> None:
+    """Check that something answers at HOST:PORT; Ray itself would try for minutes and print its own lines meanwhile.
+
+    Raises:
+        SettingsError: when the address has another form, or nothing answers.
+    """
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise _no_ray(address, "it must have a host and a port")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_S).close()
+    except (OSError, OverflowError) as exc:
+        raise _no_ray(address, f"nothing answers there ({getattr(exc, 'strerror', None) or exc})") from exc
+
+
+def _no_ray(address: str, reason: str) -> SettingsError:
+    return SettingsError(
+        f"--cluster must be auto or the HOST:PORT of a running Ray, got {address!r}: {reason}; start one with: ray start --head"
+    )
+
+
+class _Board:
+    """Actor that keeps the newest status of a run."""
+
+    def __init__(self) -> None:
+        self._text = "{}"
+
+    def write(self, text: str) -> None:
+        self._text = text
+
+    def read(self) -> str:
+        return self._text
+
+
+class _Actor:
+    """Actor of one worker."""
+
+    def __init__(self, name: str, settings: dict[str, object], version: str) -> None:
+        import signal
+
+        from streamav.cluster.worker import ClusterWorker
+        from streamav.config import Settings
+
+        if version != __version__:
+            msg = f"every node must have streamav {version}, as the machine that started the run; this one has {__version__}"
+            raise SettingsError(msg)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal of a local Ray is for the controller
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+        self._worker = ClusterWorker(name, Settings.model_validate(settings))
+
+    def beat(self, order: Order) -> Report:
+        return self._worker.beat(order)
+
+    def stop(self) -> Report:
+        return self._worker.stop()
+
+
+class _Handle:
+    """One worker, behind an actor."""
+
+    def __init__(self, ray: ModuleType, actor: Any) -> None:  # noqa: ANN401 - Ray's handle has no type
+        self._ray, self._actor = ray, actor
+
+    async def beat(self, order: Order) -> Report:
+        return await self._call(self._actor.beat, order)
+
+    async def stop(self) -> Report:
+        return await self._call(self._actor.stop)
+
+    def kill(self) -> None:
+        self._ray.kill(self._actor)
+
+    async def _call(self, method: Any, *arguments: object) -> Report:  # noqa: ANN401 - as above
+        try:
+            return await asyncio.wrap_future(method.remote(*arguments).future())
+        except self._ray.exceptions.RayError as exc:
+            reason = str(exc).strip().splitlines()
+            raise WorkerDiedError(reason[-1][:300] if reason else type(exc).__name__) from exc
+
+
+class RayFleet:
+    """The machines of a Ray cluster."""
+
+    def __init__(self, address: str, base: str, settings: dict[str, object]) -> None:
+        """Connect.
+
+        Args:
+            address: as for connect().
+            base: first topic level of the run, by which `cluster status` names it.
+            settings: of the run, as JSON values; each worker gets them.
+
+        Raises:
+            MissingExtraError: when ray is not installed.
+            SettingsError: when no Ray runs at the address, or another run with this base uses it.
+        """
+        self._ray = ray = connect(address)
+        self._settings = settings
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self._on = NodeAffinitySchedulingStrategy
+        here = ray.get_runtime_context().get_node_id()
+        try:
+            self._board = (
+                ray.remote(_Board)
+                .options(name=_BOARD + base.replace("/", "."), num_cpus=0, scheduling_strategy=self._on(node_id=here, soft=False))
+                .remote()
+            )
+        except ValueError as exc:
+            msg = f"a run with --cluster and mqtt.base {base!r} uses this Ray already: end it first, or give this one another base"
+            raise SettingsError(msg) from exc
+
+    async def nodes(self) -> list[Node]:
+        """Return the nodes that are alive and have cores or GPUs."""
+        rows = await asyncio.to_thread(self._ray.nodes)
+        return [_node(row) for row in rows if row["Alive"] and (row["Resources"].get("CPU") or row["Resources"].get("GPU"))]
+
+    def start(self, node: Node, name: str, *, gpu: bool) -> _Handle:
+        """Start a worker on a node; it takes no core from Ray's count, because it shares the machine with all that runs there."""
+        actor = self._ray.remote(_Actor).options(
+            num_cpus=0,
+            num_gpus=1 if gpu else 0,
+            max_concurrency=_CALLS,
+            max_restarts=0,
+            scheduling_strategy=self._on(node_id=node.id, soft=False),
+        )
+        return _Handle(self._ray, actor.remote(name, self._settings, __version__))
+
+    def tell(self, status: str) -> None:
+        """Write the status on the board."""
+        self._board.write.remote(status)
+
+    def close(self) -> None:
+        """Leave Ray."""
+        self._ray.shutdown()
+
+
+def read_boards(address: str) -> list[str]:
+    """Return the newest status of each run that uses a Ray, as JSON.
+
+    Raises:
+        MissingExtraError, SettingsError: as connect().
+    """
+    ray = connect(address)
+    names = [name for name in ray.util.list_named_actors() if name.startswith(_BOARD)]
+    found = []
+    for name in sorted(names):
+        try:
+            found.append(ray.get(ray.get_actor(name).read.remote(), timeout=10))
+        except (ValueError, ray.exceptions.RayError):  # the run has just ended
+            continue
+    return found
+
+
+def _node(row: dict[str, Any]) -> Node:
+    resources = row["Resources"]
+    custom = {name for name in resources if name not in {"CPU", "GPU", "memory", "object_store_memory"} and not name.startswith("node:")}
+    given, host = str(row.get("NodeName") or ""), str(row["NodeManagerHostname"])
+    names = frozenset({given, host, str(row["NodeManagerAddress"]), *custom} - {""})
+    name = host if not given or _is_address(given) else given
+    return Node(str(row["NodeID"]), name, names, float(resources.get("CPU", 1.0)), int(resources.get("GPU", 0)))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,327 @@
+"""Records sources while a run reads them, and the turns of the run.
+
+It records what the run gets, at the place where a source hands it over: after decoding, after the time stamps were repaired, at the size
+of the model. So a replay depends on no decoder and no device. When the limit is reached or the disk is full, the recording ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import threading
+import time
+import zlib
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from streamav import __version__
+from streamav.capture.address import is_network
+from streamav.errors import CaptureError
+from streamav.redaction import redact, show_address
+from streamav.session.folder import (
+    EVENTS,
+    TURNS,
+    SessionCard,
+    SourceCard,
+    append_line,
+    items_file,
+    make_folder,
+    media_file,
+    open_new,
+    turn_line,
+    write_card,
+)
+from streamav.session.media import MediaWriter
+from streamav.types import AudioBlock, SourceContent, StateChange, VideoFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from streamav.config import OneOfSources, Settings
+    from streamav.pipeline.turns import TurnRecord
+    from streamav.protocols import Source
+
+    Item = AudioBlock | VideoFrame | StateChange | SourceContent
+    Mask = Callable[[Iterator[Item]], Iterator[Item]]
+
+__all__ = ["Recorder", "Trace"]
+
+_LOG = logging.getLogger(__name__)
+
+_AUTO = "auto"
+_SECRET_SECTIONS = frozenset({"mqtt", "view", "jsonl", "journal", "clips", "state_dir"})
+"""Outputs: a replay has its own, and they may hold secrets."""
+
+
+class Recorder:
+    """The recording of one run. It is the book of the run's turns, and wraps the run's sources."""
+
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        """Make the folder.
+
+        Args:
+            folder: new or empty.
+            most_bytes: the recording ends when it has this size.
+
+        Raises:
+            SettingsError: when the folder cannot be made or is not empty.
+        """
+        make_folder(folder)
+        self.folder = folder
+        self._most_bytes, self._bytes = most_bytes, 0
+        self._lock = threading.Lock()
+        self._turns: BinaryIO | None = None
+        self._end: Callable[[], None] | None = None
+        self.ended: str | None = None
+        """Why the recording ended before the run, as a sentence; None while it goes on."""
+        self.failed = False
+        """True when it ended by an error."""
+
+    def begin(
+        self,
+        settings: Settings,
+        sources: Iterable[tuple[OneOfSources, Trace]],
+        model: dict[str, str],
+        *,
+        masks: tuple[Any, ...],
+        end: Callable[[], None],
+        copied: SessionCard | None = None,
+    ) -> None:
+        """Write the card and open the files.
+
+        Args:
+            settings: of the run.
+            sources: settings and recording of each source.
+            model: name, version, sha256 and backend.
+            masks: what is removed from the media.
+            end: called when the recording ends before the run.
+            copied: card of the session that is copied; None for a run of its own.
+
+        Raises:
+            OSError: when the folder cannot be written.
+        """
+        self._end = end
+        pairs = list(sources)
+        earlier = {} if copied is None else {card.id: card for card in copied.sources}
+        cards = tuple(
+            SourceCard(
+                id=one.id,
+                shown=earlier[one.id].shown if one.id in earlier else _shown(one),
+                live=trace.live,
+                session=trace.session,
+                paced=earlier[one.id].paced if one.id in earlier else trace.live or one.speed == "1",
+                picture=trace.picture,
+                frames_per_second=trace.frames_per_second,
+            )
+            for one, trace in pairs
+        )
+        now_ns = time.time_ns() if copied is None else copied.epoch_ns
+        card = SessionCard(
+            version=__version__,
+            created=datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            epoch_ns=now_ns,
+            python=platform.python_version(),
+            platform=platform.platform(),
+            model=model,
+            masks=masks,
+            settings=_without_secrets(settings, model["name"]),
+            sources=cards,
+        )
+        write_card(self.folder, card)
+        self._turns = open_new(self.folder / TURNS)
+        for _, trace in pairs:
+            trace.open(self)
+
+    def discard(self) -> None:
+        """Remove the folder of a run that could not be built; it holds nothing that was recorded."""
+        with suppress(OSError):
+            (self.folder / EVENTS).unlink(missing_ok=True)
+            self.folder.rmdir()
+
+    def note(self, turn: Sequence[TurnRecord]) -> None:
+        """Write a turn of the run."""
+        with self._lock:
+            if self._turns is None:
+                return
+            try:
+                self._bytes += append_line(self._turns, turn_line(turn))
+            except OSError as exc:
+                self._stop(exc.strerror or str(exc), failed=True)
+
+    def count(self, size: int) -> None:
+        """Count bytes; the recording ends when the limit is reached."""
+        with self._lock:
+            self._bytes += size
+            if self._bytes > self._most_bytes and self.ended is None:
+                self._stop(f"it has reached {self._most_bytes / 1e6:.0f} MB, the limit of --max-bytes", failed=False)
+
+    def fail(self, reason: str) -> None:
+        """End the recording, because it cannot be written."""
+        with self._lock:
+            self._stop(reason, failed=True)
+
+    def close(self) -> None:
+        """Close the file of turns; the sources close their own."""
+        with self._lock:
+            if self._turns is not None:
+                self._turns.close()
+                self._turns = None
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._bytes
+
+    def _stop(self, reason: str, *, failed: bool) -> None:
+        if self.ended is None:
+            self.ended, self.failed = reason, failed
+            _LOG.warning("the recording ends: %s", reason)
+            if self._end is not None:
+                self._end()
+
+
+class Trace:
+    """Implements the role Source: the items of another source, recorded as they pass."""
+
+    def __init__(
+        self, source: Source, folder: Path, name: str, picture: tuple[int, int], frames_per_second: int, mask: Mask | None = None
+    ) -> None:
+        """Wrap a source; nothing is written before open().
+
+        Args:
+            source: read when the items are.
+            folder: of the session.
+            name: id of the source.
+            picture: height and width of its pictures.
+            frames_per_second: F.
+            mask: changes the items before they are recorded and passed on; None for no change.
+        """
+        self._source, self._folder, self._name, self._mask = source, folder, name, mask
+        self.picture, self.frames_per_second = picture, frames_per_second
+        self._recorder: Recorder | None = None
+
+    @property
+    def live(self) -> bool:
+        """As the source."""
+        return self._source.live
+
+    @property
+    def session(self) -> str:
+        """As the source."""
+        return self._source.session
+
+    @property
+    def skew_ms(self) -> int | None:
+        """As the source."""
+        return self._source.skew_ms
+
+    def open(self, recorder: Recorder) -> None:
+        """Record into *recorder* from here on."""
+        (self._folder / self._name).mkdir(mode=0o700)
+        self._recorder = recorder
+
+    def items(self) -> Iterator[Item]:
+        """Yield the items of the source, each after it was recorded."""
+        items = self._source.items()
+        recorder = self._recorder
+        writer = None if recorder is None else _open(recorder, self._folder, self._name, self.picture)
+        failure: str | None = None
+        try:
+            for item in items if self._mask is None else self._mask(items):
+                if writer is not None:
+                    writer.write(item)
+                yield item
+        except CaptureError as exc:
+            failure = redact(str(exc))
+            raise
+        finally:
+            if writer is not None:
+                writer.close(failure)
+
+    def close(self) -> None:
+        """As the source."""
+        self._source.close()
+
+
+def _open(recorder: Recorder, folder: Path, name: str, picture: tuple[int, int]) -> _ItemWriter | None:
+    from av.error import FFmpegError
+
+    try:
+        return _ItemWriter(recorder, folder, name, picture)
+    except (OSError, FFmpegError) as exc:
+        recorder.fail(f"{folder / name} cannot be written: {exc.strerror or exc}")
+        return None
+
+
+class _ItemWriter:
+    """Writes the items of one source, in the thread that reads it."""
+
+    def __init__(self, recorder: Recorder, folder: Path, name: str, picture: tuple[int, int]) -> None:
+        self._recorder, self._folder = recorder, folder / name
+        self._media: MediaWriter | None = MediaWriter(media_file(folder, name), picture)
+        self._items = open_new(items_file(folder, name))
+        self._zero_ns = time.monotonic_ns()
+
+    def write(self, item: Item) -> None:
+        """Write one item: its media first, so that a line always has its media."""
+        from av.error import FFmpegError
+
+        if self._media is None or self._recorder.ended is not None:
+            return
+        at_ns = time.monotonic_ns() - self._zero_ns
+        try:
+            size, line = self._stored(self._media, item)
+            self._recorder.count(size + append_line(self._items, {**line, "at": at_ns}))
+        except (OSError, FFmpegError) as exc:
+            self._recorder.fail(f"{self._folder} cannot be written: {exc.strerror or exc}")
+
+    def _stored(self, media: MediaWriter, item: Item) -> tuple[int, dict[str, object]]:
+        if isinstance(item, AudioBlock):
+            line: dict[str, object] = {"sound": item.start_ns, "crc": zlib.crc32(item.samples.astype("<f4").tobytes())}
+            return media.sound(item.samples, item.start_ns), line | ({"lone": True} if item.lone_channel else {})
+        if isinstance(item, VideoFrame):
+            return media.picture(item.pixels, item.start_ns), {"picture": item.start_ns, "crc": zlib.crc32(item.pixels.tobytes())}
+        if isinstance(item, SourceContent):
+            return 0, {"content": [item.sound, item.picture]}
+        return 0, {"state": item.state.value, "reason": redact(item.reason)}
+
+    def close(self, failure: str | None) -> None:
+        """Write how the source ended and close the files."""
+        from av.error import FFmpegError
+
+        media, self._media = self._media, None
+        if media is None:
+            return
+        with suppress(OSError, FFmpegError):  # a full disk was reported already
+            if not self._recorder.failed:
+                append_line(self._items, {"end": failure or "", "at": time.monotonic_ns() - self._zero_ns})
+            media.close()
+        self._items.close()
+
+
+def _without_secrets(settings: Settings, model: str) -> dict[str, Any]:
+    """Return the settings that decide what is found; outputs and addresses are left out. The chosen model takes the place of `auto`."""
+    tree = settings.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+    tree = {key: value for key, value in tree.items() if key not in _SECRET_SECTIONS and key not in {"source", "sources"}}
+    if settings.model.name == _AUTO:
+        tree["model"] = {**tree.get("model", {}), "name": model}
+    # A source keeps its id and its own settings; what it reads is in the card.
+    kept = {"id", "detection", "capture"}
+    if settings.sources:
+        several = [one.model_dump(mode="json", exclude_none=True, exclude_unset=True) for one in settings.sources]
+        tree["sources"] = [{key: value for key, value in one.items() if key in kept} for one in several]
+    else:
+        tree["source"] = {"id": settings.source.id}
+    return tree
+
+
+def _shown(one: OneOfSources) -> str:
+    """Return what a source reads, without secrets."""
+    if one.scene:
+        return "scene"
+    if one.uri is not None:
+        shown = show_address(one.uri)
+        return shown if is_network(one.uri) or "/" not in shown else Path(shown).name  # a folder may name a person
+    return f"camera {show_address(one.camera or '')} with microphone {show_address(one.mic or '')}"

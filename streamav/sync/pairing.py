@@ -1,0 +1,81 @@
+"""Finds which beep belongs to which flash, and how late it is. Pure: it takes and returns times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+from streamav.errors import CaptureError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Skew", "SkewError", "measure_skew"]
+
+_MOST_MS: Final = 600.0
+"""Larger delays are not looked for: a beep may then belong to the next flash."""
+_NEAR_MS: Final = 45.0
+"""Delays of one setup lie within this of each other: a picture lasts 40 ms."""
+_LEAST_PAIRS: Final = 3
+_CERTAIN: Final = 0.6
+"""Share of flashes, and of beeps, that must belong to a pair."""
+
+
+class SkewError(CaptureError):
+    """There are no flashes, no beeps, or none that belong together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skew:
+    """How late the sound of a source is."""
+
+    skew_ms: float
+    """Median over the pairs, ms; positive when sound is late."""
+    spread_ms: float
+    """Largest distance of a pair from the median, ms."""
+    pairs: int
+    """Flashes with their beep."""
+    flashes: int
+    beeps: int
+    certain: bool
+    """True for at least three pairs that are most of the flashes and of the beeps, where no other delay fits half as many."""
+
+
+def measure_skew(flashes_ns: Sequence[int], beeps_ns: Sequence[int]) -> Skew:
+    """Return the delay on which most flashes and beeps agree, within 600 ms.
+
+    Args:
+        flashes_ns: when flashes began, media time.
+        beeps_ns: when beeps began, media time.
+
+    Raises:
+        SkewError: when there are none, or they do not belong together; the message says what to do.
+    """
+    if not flashes_ns or not beeps_ns:
+        lacking = " and no ".join(name for name, found in (("flash", flashes_ns), ("beep", beeps_ns)) if not found)
+        msg = (
+            f"the source must show flashes and give beeps, but has no {lacking}: play the clip of `streamav sync-check --make clip.mp4` in "
+            "front of the camera, bright and in a dark room, with the loudspeaker near the microphone"
+        )
+        raise SkewError(msg)
+    delays = sorted((beep - flash) / 1e6 for flash in flashes_ns for beep in beeps_ns if abs(beep - flash) <= _MOST_MS * 1e6)
+    groups = [[one for one in delays if 0.0 <= one - first <= _NEAR_MS] for first in delays]
+    if not groups:
+        msg = (
+            f"flashes and beeps must belong together, got {len(flashes_ns)} flashes and {len(beeps_ns)} beeps of which none are within "
+            f"{_MOST_MS:g} ms of each other: check that both come from the same clip, and use no Bluetooth loudspeaker"
+        )
+        raise SkewError(msg)
+    best = max(groups, key=lambda group: (len(group), -abs(median(group))))
+    skew_ms = median(best)
+    rival = max((len(group) for group in groups if abs(median(group) - skew_ms) > 2 * _NEAR_MS), default=0)
+    share = len(best) / max(len(flashes_ns), len(beeps_ns))
+    return Skew(
+        skew_ms=round(skew_ms, 1) + 0.0,
+        spread_ms=round(max(abs(one - skew_ms) for one in best), 1),
+        pairs=len(best),
+        flashes=len(flashes_ns),
+        beeps=len(beeps_ns),
+        certain=len(best) >= _LEAST_PAIRS and share >= _CERTAIN and 2 * rival <= len(best),
+    )

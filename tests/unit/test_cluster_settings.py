@@ -1,0 +1,74 @@
+"""Tests which settings a cluster accepts, what its workers get, and what a user without ray is told."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from rigs.ray_cluster import need_ray
+
+from streamav.cluster.ray_fleet import connect
+from streamav.cluster.run import check_cluster, settings_for_workers
+from streamav.config import Settings
+from streamav.errors import MissingExtraError, SettingsError
+
+MQTT = {"host": "broker", "password": "a sleeping cat"}
+SOURCES = [{"id": "a", "scene": True}, {"id": "b", "uri": "b.mp4"}]
+
+
+def settings(**sections: object) -> Settings:
+    return Settings.model_validate({"model": {"name": "starter"}, "mqtt": MQTT, "sources": SOURCES, **sections})
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"mqtt": None}, "--cluster needs a broker"),
+        ({"sources": []}, "--cluster needs a file with several sources"),
+        ({"jsonl": "-"}, "jsonl belongs to one machine"),
+        ({"view": {"enabled": True}}, "view.enabled belongs to one machine"),
+        ({"clips": {"dir": "clips"}}, "clips.dir belongs to one machine"),
+        ({"sources": [{"id": "gate", "camera": "0", "mic": "default"}]}, "source gate opens a device, so it must name the machine"),
+        ({"sources": [{"id": "fast", "uri": "a.mp4", "speed": "max"}]}, "source fast: --cluster runs files at their own pace"),
+        ({"sources": [{"id": "a", "scene": True, "detection": {"labels": ["no_such"]}}]}, "no_such"),
+    ],
+)
+def test_what_a_cluster_cannot_do_is_refused(sections: dict[str, object], message: str) -> None:
+    """The message says what must be given or left out, before anything is started."""
+    with pytest.raises(SettingsError, match=message):
+        check_cluster(settings(**sections))
+
+
+def test_a_camera_that_names_its_node_is_accepted() -> None:
+    """A device belongs to one machine."""
+    check_cluster(settings(sources=[{"id": "gate", "camera": "0", "mic": "default", "node": "gate"}]))
+
+
+def test_workers_get_complete_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings survive the way to another process, with the password, with absolute paths, and with one model for all machines."""
+    monkeypatch.chdir(tmp_path)
+    sent = settings_for_workers(settings(model={"name": "auto", "weights_dir": "weights"}, detection={"latency_segments": 3}))
+    got = Settings.model_validate(sent)
+    assert got.mqtt is not None
+    assert got.mqtt.password is not None
+    assert got.mqtt.password.get_secret_value() == "a sleeping cat"
+    assert got.model.name in {"starter", "edge"}
+    assert got.model.weights_dir == tmp_path / "weights"
+    assert got.sources[1].uri == str(tmp_path / "b.mp4")
+    assert [one.detection.latency_segments for one in got.each_source()] == [3, 3]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1", "host:port", "127.0.0.1:70000"])
+def test_an_address_without_a_ray_is_refused_at_once(address: str) -> None:
+    """Nothing waits for minutes; the message says what must be there and how to start it."""
+    need_ray()
+    with pytest.raises(SettingsError, match=r"--cluster must be auto or the HOST:PORT of a running Ray, got .*: ray start --head"):
+        connect(address)
+
+
+def test_without_ray_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without the extra gets one sentence."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'streamav\[ray\]'"):
+        connect("auto")
