@@ -22,7 +22,7 @@ from streamav.features import SegmentExtractor
 from streamav.labels import LabelTable
 from streamav.localizer import VscgLocalizer
 from streamav.pipeline import Pipeline
-from streamav.publish import FanOut, ModelEntry, ObserverFanOut
+from streamav.publish import FanOut, JsonlSink, ModelEntry, ObserverFanOut
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, WINDOW_SEGMENTS, Segment, Window
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ class Application:
     notes: tuple[str, ...] = ()
     """What a user should know about the choice of model and labels, one sentence each."""
     mqtt: MqttSink | None = None
+    files: tuple[JsonlSink, ...] = ()
+    """Files of events."""
     page: LivePage | None = None
     """The live page, where the settings ask for it."""
     api: HttpApi | None = None
@@ -75,7 +77,8 @@ class Application:
     @property
     def shortfall(self) -> str | None:
         """What was not delivered to the broker, as a sentence, once the run has ended; None when everything was."""
-        return None if self.mqtt is None else self.mqtt.shortfall
+        found = [one.shortfall for one in (self.mqtt, *self.files) if one is not None and one.shortfall is not None]
+        return "; ".join(found) or None
 
     @property
     def model_entry(self) -> ModelEntry:
@@ -200,6 +203,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
         evidence=evidence,
         notes=notes,
         mqtt=mqtt,
+        files=tuple(one for one in takers if isinstance(one, JsonlSink)),
         page=page,
         api=api,
         changing=None if member is None or mqtt is None else ChangingSources(maker, pipeline, mqtt),

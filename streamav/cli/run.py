@@ -142,8 +142,8 @@ def run(
 
     The broker's password comes from STREAMAV_MQTT_PASSWORD or from a file (mqtt.password_file). Ctrl-C or SIGTERM ends open
     events, then the run; a second one ends the run at once. With --config and without a terminal, SIGHUP reads the file again
-    (docs/operations.md). Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker (also when messages stay undelivered at the
-    end), 6 engine, 130 Ctrl-C.
+    (docs/operations.md). Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker (also when messages stay undelivered, or a
+    file lacks events, at the end), 6 engine, 130 Ctrl-C.
     """
     began_s = time.monotonic()
     console = set_up_logging(verbose=verbose, form=log_format or "auto")

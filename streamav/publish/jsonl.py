@@ -1,7 +1,7 @@
 """Writes events as JSON lines to a file or to standard output; each line is flushed at once.
 
-It writes events only. A slow reader makes the run wait, as in any pipe. When the reader has closed the pipe, the writing stops but
-the run goes on.
+It writes events only. A slow reader makes the run wait, as in any pipe. When the reader of standard output is gone, the writing stops.
+A file never holds half a line: an event that a full disk refuses is taken back and counted, and the next one is tried again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class JsonlSink:
         Args:
             target: file to append to, or "-" for standard output. Only the owner can read a new file (mode 0600).
             model: returns which model and backend compute at the moment of an event.
-            on_gone: called once when writing fails (the reader is gone, the disk is full); None to log it only.
+            on_gone: called once when the reader of standard output is gone; None to log it only.
 
         Raises:
             SettingsError: when the file cannot be opened for writing.
@@ -48,13 +48,20 @@ class JsonlSink:
         self._stream: BinaryIO | None = self._open(target)
         self.written = 0
         """Lines written since the start."""
+        self._lost = 0
+        self._why = ""
+
+    @property
+    def shortfall(self) -> str | None:
+        """Which events are missing in the file, as a sentence; None when all were written."""
+        return f"{self._lost} events were not written to {self._target} ({self._why})" if self._lost else None
 
     def _open(self, target: str | Path) -> BinaryIO:
         if self._standard:
             return sys.stdout.buffer
         try:
             # Only the owner can read a new file, because events show who was at home. An existing file keeps its mode.
-            return open(target, "ab", opener=lambda path, flags: os.open(path, flags, PRIVATE_FILE))
+            return open(target, "ab", buffering=0, opener=lambda path, flags: os.open(path, flags, PRIVATE_FILE))
         except OSError as exc:
             msg = f"the file for events must be writable, got {target}: {exc.strerror}"
             raise SettingsError(msg) from exc
@@ -66,12 +73,19 @@ class JsonlSink:
         """Write one message as one line."""
         if self._stream is None:
             return
+        line = encode(event, self._model(), latency_s) + b"\n"
         try:
-            self._stream.write(encode(event, self._model(), latency_s) + b"\n")
-            self._stream.flush()
+            if self._standard:
+                self._stream.write(line)
+                self._stream.flush()
+            else:
+                _append(self._stream.fileno(), line)
             self.written += 1
         except OSError as exc:
-            self._give_up(exc)
+            if self._standard:
+                self._give_up(exc)
+            else:
+                self._count_lost(exc)
 
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
         """Ignore the state: the file holds events only."""
@@ -92,13 +106,37 @@ class JsonlSink:
         except OSError as exc:
             _log.warning("the events file could not be closed properly target=%s reason=%s", self._target, exc)
 
+    def _count_lost(self, exc: OSError) -> None:
+        """Count an event that the file did not take; say it once."""
+        self._why = exc.strerror or str(exc)
+        if not self._lost:
+            _log.warning(
+                "an event was not written target=%s reason=%s; free some space, later events are tried again", self._target, self._why
+            )
+        self._lost += 1
+
     def _give_up(self, exc: OSError) -> None:
         """Stop writing; point standard output at /dev/null, because Python reports an error at exit for what it has not flushed."""
         self._stream = None
         _log.warning("events are no longer written target=%s reason=%s", self._target, exc.strerror or exc)
-        if self._standard:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, sys.stdout.fileno())
-            os.close(null)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
         if self._on_gone is not None:
             self._on_gone()
+
+
+def _append(file: int, line: bytes) -> None:
+    """Append a whole line to an open file, or nothing.
+
+    Raises:
+        OSError: when the file does not take it.
+    """
+    before, done = os.fstat(file).st_size, 0
+    try:
+        while done < len(line):
+            done += os.write(file, line[done:])
+    except OSError:
+        if done and os.fstat(file).st_size == before + done:  # a pipe, or a file that another process appends to, stays as it is
+            os.ftruncate(file, before)
+        raise

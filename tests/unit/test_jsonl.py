@@ -112,3 +112,29 @@ async def test_one_broken_sink_does_not_silence_the_others(tmp_path: Path, caplo
     assert good.written == 3
     assert sinks.failures == 8
     assert len(caplog.records) == 1
+
+
+def test_a_full_disk_leaves_whole_lines_and_is_counted(tmp_path: Path) -> None:
+    """An event that does not fit is taken back to the last whole line and counted; when there is room again, the next one is written."""
+    file = tmp_path / "events.jsonl"
+    program = (
+        "import resource\n"
+        "from rigs.published_events import MODEL, make_event\n"
+        "from streamav.publish.jsonl import JsonlSink\n"
+        f"sink = JsonlSink({str(file)!r}, lambda: MODEL)\n"
+        "sink.event(make_event(1), 0.1)\n"
+        "size = __import__('os').path.getsize(sink._target)\n"
+        "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, hard))\n"
+        "sink.event(make_event(2), 0.1)\n"
+        "sink.event(make_event(3), 0.1)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))\n"
+        "sink.event(make_event(4), 0.1)\n"
+        "print(sink.written, sink.shortfall)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == f"2 2 events were not written to {file} (File too large)\n"
+    assert done.stderr.count("not written") == 1
+    lines = file.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 2
+    assert all(json.loads(line)["type"] == "new" and line.endswith(b"\n") for line in lines)
