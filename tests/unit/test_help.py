@@ -69,6 +69,8 @@ def test_a_wrong_option_is_refused_in_one_style(name: str, capsys: pytest.Captur
 
 OTHERWISE = {
     "run": "--jsonl for events, --summary for figures",
+    "record": "--jsonl for events; the session holds JSON lines",
+    "replay": "--jsonl for events; its exit status says whether they are those of the recording",
     "demo": "for people; its exit status says whether it worked",
     "config check": "prints JSON always",
     "config reference": "for people; `config check` prints the values as JSON",

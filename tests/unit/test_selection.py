@@ -167,7 +167,7 @@ def test_a_failed_build_falls_back_and_says_why(world: World, caplog: pytest.Log
     caplog.clear()
     with pytest.raises(EngineError, match=r"^tensorrt-fp16 cannot run model tiny: operator aten::smell has no converter$"):
         open_engine(world.bundle, asked("tensorrt"), world.cache)
-    assert caplog.records == []  # the error is reported once, by its caller
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []  # the error is reported once, by its caller
 
 
 @pytest.mark.slow
