@@ -118,7 +118,8 @@ def test_a_full_disk_leaves_whole_lines_and_is_counted(tmp_path: Path) -> None:
     """An event that does not fit is taken back to the last whole line and counted; when there is room again, the next one is written."""
     file = tmp_path / "events.jsonl"
     program = (
-        "import resource\n"
+        "import resource, sys\n"
+        f"sys.path[:0] = {[str(Path(__file__).parent.parent)]!r}\n"
         "from rigs.published_events import MODEL, make_event\n"
         "from streamav.publish.jsonl import JsonlSink\n"
         f"sink = JsonlSink({str(file)!r}, lambda: MODEL)\n"

@@ -46,7 +46,7 @@ def test_the_starter_hears_and_sees_a_siren_in_them(reference: Answers) -> None:
     relevance, said = reference.relevance, reference.segments.argmax(-1)
     assert 0.2 < (relevance > 0.5).mean() < 0.8
     assert np.abs(relevance - 0.5).min() > 0.05  # a tie of the comparison is 0.002
-    assert np.diff(np.sort(reference.segments)[..., -2:]).min() > 0.4  # between the best class and the second
+    assert np.diff(np.sort(reference.segments)[..., -2:]).min() > 0.2  # between the best class and the second; a tie is 0.002
     assert {[*classes, "background"][place] for place in np.unique(said)} == {"siren", "background"}
     assert ((said != len(classes)) == (relevance > 0.5)).mean() > 0.9  # two heads, trained apart
 
