@@ -109,7 +109,7 @@ def read_session(
                 if stop.is_set():
                     return
                 end_ns = max(end_ns, item.end_ns)
-                if item.end_ns > medium.begin_ns:
+                if item.start_ns >= medium.begin_ns or item.end_ns > medium.begin_ns:  # a picture ends where it begins
                     yield item
             announced_s = (container.duration or 0) / 1e6
             if announced_s - end_ns / 1e9 > 1.0 and not live:

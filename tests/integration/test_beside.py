@@ -60,7 +60,7 @@ class Rig:
     ) -> tuple[list[EventMessage], list[Event], RunSummary]:
         """Run once; *meanwhile* is called in a thread with the application and the gate, which it must open."""
         gate = threading.Event()
-        self.monkeypatch.setattr(app, "open_source", lambda *_, **__: FakeSource(items(gate)))
+        self.monkeypatch.setattr("streamav.app.setups.open_source", lambda *_, **__: FakeSource(items(gate)))
         written, sink = self.folder / f"{name}.jsonl", RecordingSink()
         settings = Settings(
             source=SourceSettings.model_validate({"uri": "fake", "speed": speed}),
