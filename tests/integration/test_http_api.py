@@ -399,6 +399,8 @@ def test_a_run_of_a_file_answers(tiny_bundle: Path, engine_home: Path, tmp_path:
                 time.sleep(0.2)
             while ask(address, "readyz").status != 200 and time.monotonic() < deadline:
                 time.sleep(0.2)
+            while "STATUS=1 of 1 sources online" not in told and time.monotonic() < deadline:
+                time.sleep(0.2)
             sources, metrics = ask(address, "api/sources").json, ask(address, "metrics").body.decode()
             assert ask(address, "healthz").status == 200
         finally:

@@ -117,16 +117,12 @@ def test_a_camera_that_stops_ends_alone(program: Program, camera: tuple[int, sub
     assert all(reason in {"source_lost", "ended"} for source, reason in ends if source == "gate")
 
 
-@pytest.mark.parametrize(
-    ("lines", "words"),
-    [('uri = "missing.mp4"', "missing.mp4"), ('camera = "no-such-camera"\nmic = "no-such-microphone"', "cannot be opened")],
-)
-def test_a_source_that_cannot_be_opened_ends_the_run(program: Program, lines: str, words: str) -> None:
-    """The exit code is 3, and the error names the source."""
-    done = program("run", "--config", program.config(attic=f'uri = "{CLIP.format(60)}"', gate=lines))
+def test_a_file_that_is_missing_ends_the_run(program: Program) -> None:
+    """The exit code is 3, and the error names the source. A camera that is missing keeps nobody from running: it is tried again."""
+    done = program("run", "--config", program.config(attic=f'uri = "{CLIP.format(60)}"', gate='uri = "missing.mp4"'))
     assert done.returncode == 3, done.stderr
     assert "source gate: " in done.stderr.splitlines()[-1]
-    assert words in done.stderr
+    assert "missing.mp4" in done.stderr
 
 
 @pytest.mark.broker
