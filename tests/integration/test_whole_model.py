@@ -88,7 +88,7 @@ def test_a_whole_model_scores_as_a_live_run_does(data: AveData) -> None:
     found = np.stack([one.class_probabilities for one in live.localize(windows)])
     np.testing.assert_allclose(scored.windows, found, atol=2e-3)
     alone = next(run_streams(judged_model(bundle, data, localizer_only=True), data.test, stream, "argmax29"))
-    assert np.abs(alone.windows - found).max() > 0.1
+    assert np.abs(alone.windows - found).max() > 0.02  # ten times the tolerance above
 
 
 def test_eval_scores_the_whole_model_and_on_demand_the_localizer(folder: Path) -> None:
