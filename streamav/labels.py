@@ -19,7 +19,7 @@ import numpy as np
 from streamav.bundle import ClassEntry
 from streamav.errors import SettingsError
 from streamav.evidence import Column, LabelEvidence, defined, evidence_of, hidden_entries, model_columns
-from streamav.vocabulary import complete_names, find_classes
+from streamav.vocabulary import class_exists, complete_names, find_classes
 from streamav.vocabulary.presets import presets
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class LabelTable:
         if slug in self._card.slugs:
             return self._card.classes[self._card.slugs.index(slug)]
         entry = defined_labels()[slug]
-        see = tuple(name for name in entry.see if _exists(name, card.probes))
+        see = tuple(name for name in entry.see if class_exists("see", name, card.probes))
         if entry.see and not see:
             return None
         return entry.model_copy(update={"see": see})
@@ -249,11 +249,3 @@ def _own_entry(slug: str, label: LabelSettings, card: EvidenceCard | None) -> Cl
         msg = f"labels.{slug}.{exc}"
         raise SettingsError(msg) from exc
     return ClassEntry(slug=slug, name=label.name or slug.replace("_", " ").capitalize(), kind=label.kind, hear=hear, see=see)
-
-
-def _exists(name: str, probes: Sequence[str]) -> bool:
-    try:
-        find_classes("see", [name], probes)
-    except SettingsError:
-        return False
-    return True

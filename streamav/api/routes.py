@@ -5,7 +5,6 @@ Every answer about events and sources is JSON; every error is `{"error": "..."}`
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import re
@@ -20,6 +19,7 @@ from streamav.clips.retention import find_clip
 from streamav.errors import SettingsError
 from streamav.journal import History, explain_moment
 from streamav.web.guard import Guard
+from streamav.web.questions import BusyError, Questions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,10 +38,6 @@ _log = logging.getLogger(__name__)
 
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 """What a monitor may ask without the token: one word about the run."""
-_AT_ONCE: Final = 4
-"""Most questions to the journal or the clips at the same time."""
-_WAITING: Final = 16
-"""Most questions that wait; further ones are answered with 503."""
 _LONGEST_S: Final = 5.0
 """Longest time of one question to the journal, s."""
 _EVENT_ID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
@@ -77,8 +73,7 @@ class _Desk:
 
     def __init__(self, reporter: Reporter, facts: Facts) -> None:
         self._reporter, self._facts = reporter, facts
-        self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._asking = 0
+        self._questions = Questions()
 
     async def events(self, request: Request) -> Response:
         query = event_query(request.query_params.multi_items(), time.time())
@@ -141,17 +136,7 @@ class _Desk:
         if self._facts.journal is None:
             raise _RefusedError(404, _JOURNAL_OFF)
         path = self._facts.journal
-        return await self._in_thread(lambda: _read(path, question))
-
-    async def _in_thread(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the work returns
-        if self._asking >= _AT_ONCE + _WAITING:
-            raise _RefusedError(503, "too many questions at the same time; ask again in a second")
-        self._asking += 1
-        try:
-            async with self._turns:
-                return await asyncio.to_thread(work)
-        finally:
-            self._asking -= 1
+        return await self._questions.work(lambda: _read(path, question))
 
     async def _link(self, kind: str, identifier: str) -> str | None:
         return None if await self._file(kind, identifier) is None else f"/api/events/{identifier}/{kind}"
@@ -160,7 +145,7 @@ class _Desk:
         folder = self._facts.clips
         if folder is None:
             return None
-        found: Path | None = await self._in_thread(lambda: find_clip(folder, identifier, _KINDS[kind][0]))
+        found: Path | None = await self._questions.work(lambda: find_clip(folder, identifier, _KINDS[kind][0]))
         return found
 
 
@@ -189,7 +174,13 @@ def make_app(reporter: Reporter, facts: Facts, tokens: Tokens) -> Guard:
         Route("/readyz", desk.readyz),
         Route("/metrics", desk.metrics),
     ]
-    handlers: Mapping[Any, Any] = {SettingsError: _refuse, _RefusedError: _refuse, HTTPException: _refuse, Exception: _fail}
+    handlers: Mapping[Any, Any] = {
+        SettingsError: _refuse,
+        _RefusedError: _refuse,
+        BusyError: _refuse,
+        HTTPException: _refuse,
+        Exception: _fail,
+    }
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False
     return Guard(_Bearer(app, tokens), tokens, "http")
@@ -233,6 +224,8 @@ async def _refuse(_: Request, exc: Any) -> Response:  # noqa: ANN401 - an error 
     """Answer a request that asks for something that is not there, or asks wrongly."""
     if isinstance(exc, SettingsError):
         return _error(400, str(exc))
+    if isinstance(exc, BusyError):
+        return _error(503, str(exc))
     if isinstance(exc, _RefusedError):
         return _error(exc.status, str(exc))
     return _error(exc.status_code, f"{exc.detail}; /openapi.json lists what there is", exc.headers)

@@ -6,7 +6,6 @@ origin must be there and be ours, and the body must be JSON, which a form of ano
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import re
@@ -20,6 +19,7 @@ from streamav.errors import SettingsError
 from streamav.files import SLUG_SIZE
 from streamav.review.desk import RefusedError, ten_seconds
 from streamav.thresholds import Thresholds
+from streamav.web.questions import BusyError, Questions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,10 +37,6 @@ __all__ = ["review_routes"]
 _log = logging.getLogger(__name__)
 
 _LONGEST_BODY: Final = 16_384
-_AT_ONCE: Final = 4
-"""Most questions at the same time; further ones wait."""
-_WAITING: Final = 16
-"""Most questions that wait; further ones are refused."""
 _EVENT_ID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 _Source = Annotated[str, Field(pattern=SOURCE_ID_PATTERN)]
 _Label = Annotated[str, Field(pattern=rf"^[a-z0-9_]{{1,{SLUG_SIZE}}}$")]
@@ -80,30 +76,11 @@ class _Zones(_Body):
     corners: Annotated[tuple[tuple[_Share, _Share], ...], Field(max_length=32)]
 
 
-class _Counter:
-    """Bounds how many questions run and wait."""
-
-    def __init__(self) -> None:
-        self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._asking = 0
-
-    async def work(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the work returns
-        if self._asking >= _AT_ONCE + _WAITING:
-            msg = "too many questions at the same time; ask again in a second"
-            raise RefusedError(msg)
-        self._asking += 1
-        try:
-            async with self._turns:
-                return await asyncio.to_thread(work)
-        finally:
-            self._asking -= 1
-
-
 class _Page:
     """Answers requests; one method for each address."""
 
     def __init__(self, desk: Desk, moments: Moments) -> None:
-        self._desk, self._moments, self._counter = desk, moments, _Counter()
+        self._desk, self._moments, self._questions = desk, moments, Questions()
 
     async def facts(self, _: Request) -> Response:
         given = self._desk.given
@@ -111,7 +88,7 @@ class _Page:
 
     async def why(self, request: Request) -> Response:
         source, at_s = _text(request, "source"), _number(request, "at")
-        return _json(await self._counter.work(lambda: self._desk.why(source, at_s)))
+        return _json(await self._questions.work(lambda: self._desk.why(source, at_s)))
 
     async def what_if(self, request: Request) -> Response:
         source, label = _text(request, "source"), _text(request, "label")
@@ -121,7 +98,7 @@ class _Page:
             msg = "a label of the source and 0 <= off <= on <= 1 are needed"
             raise RefusedError(msg)
         wanted = Thresholds(on=on, off=off, min_segments=current.min_segments, gap_segments=current.gap_segments)
-        return _json(await self._counter.work(lambda: self._desk.what_if(source, label, wanted)))
+        return _json(await self._questions.work(lambda: self._desk.what_if(source, label, wanted)))
 
     async def zones(self, request: Request) -> Response:
         source, given = _text(request, "source"), self._desk.given.zones
@@ -136,7 +113,7 @@ class _Page:
             msg = "the id of an event has 26 letters and digits"
             raise RefusedError(msg)
         seconds = self._moments.of_event(identifier)
-        found: bytes | Path = await self._counter.work(lambda: self._desk.clip(identifier, seconds))
+        found: bytes | Path = await self._questions.work(lambda: self._desk.clip(identifier, seconds))
         return Response(found, media_type="video/mp4") if isinstance(found, bytes) else FileResponse(found, media_type="video/mp4")
 
     async def say(self, request: Request) -> Response:
@@ -145,7 +122,7 @@ class _Page:
         newest = self._moments.newest(said.source)
         first, last = ten_seconds(span)
         seconds = self._moments.between(said.source, first, min(last, last if newest is None else newest + 1))
-        file = await self._counter.work(
+        file = await self._questions.work(
             lambda: self._desk.say(said.verdict, seconds, source=said.source, label=said.label, span_s=span, epoch_ms=said.epoch_ms)
         )
         return _json({"file": file, "folder": str(self._desk.given.reviewed.folder)})
@@ -153,13 +130,13 @@ class _Page:
     async def thresholds(self, request: Request) -> Response:
         wanted = _Wanted.model_validate(await _body(request))
         patch = {"classes": {wanted.label: {"on": wanted.on, "off": wanted.off}}}
-        await self._counter.work(lambda: self._desk.change(wanted.source, patch))
+        await self._questions.work(lambda: self._desk.change(wanted.source, patch))
         return _json({"holds": "from the next second on"})
 
     async def zone(self, request: Request) -> Response:
         wanted = _Zones.model_validate(await _body(request))
         corners = [list(one) for one in wanted.corners] or None
-        await self._counter.work(lambda: self._desk.change(wanted.source, {"zones": {wanted.name: corners}}))
+        await self._questions.work(lambda: self._desk.change(wanted.source, {"zones": {wanted.name: corners}}))
         return _json({"holds": "from the next second on"})
 
 
@@ -193,7 +170,7 @@ def _answering(tokens: Tokens, answer: Callable[[Request], Awaitable[Response]])
         except ValidationError as exc:
             first = exc.errors()[0]
             return _json({"error": f"{'.'.join(map(str, first['loc']))}: {first['msg']}"}, 400)
-        except (RefusedError, SettingsError) as exc:
+        except (RefusedError, BusyError, SettingsError) as exc:
             return _json({"error": str(exc)}, 400)
         except OSError as exc:
             return _json({"error": f"it cannot be written: {exc.strerror or exc}"}, 507)

@@ -17,7 +17,7 @@ from streamav.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Sense", "class_names", "complete_names", "definitions", "find_classes", "group_names", "nearest_names"]
+__all__ = ["Sense", "class_exists", "class_names", "complete_names", "definitions", "find_classes", "group_names", "nearest_names"]
 
 Sense = Literal["hear", "see"]
 _FILES = {"hear": "audioset.txt", "see": "imagenet.txt"}
@@ -62,6 +62,15 @@ def find_classes(sense: Sense, names: Sequence[str], further: Sequence[str] = ()
     for name in names:
         found |= set(_find(sense, name, tuple(further)))
     return tuple(sorted(found))
+
+
+def class_exists(sense: Sense, name: str, further: Sequence[str] = ()) -> bool:
+    """Return whether a name fits a class; arguments as those of `find_classes`."""
+    try:
+        find_classes(sense, [name], further)
+    except SettingsError:
+        return False
+    return True
 
 
 def complete_names(sense: Sense, names: Sequence[str], further: Sequence[str] = ()) -> tuple[str, ...]:

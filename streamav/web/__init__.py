@@ -4,6 +4,7 @@ It knows no page, no event and no source.
 """
 
 from streamav.web.guard import Guard, Tokens
+from streamav.web.questions import BusyError, Questions
 from streamav.web.server import WebServer, need_packages
 
-__all__ = ["Guard", "Tokens", "WebServer", "need_packages"]
+__all__ = ["BusyError", "Guard", "Questions", "Tokens", "WebServer", "need_packages"]

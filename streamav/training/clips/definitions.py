@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamav.bundle import ClassEntry
-from streamav.errors import SettingsError
 from streamav.labels import defined_labels
-from streamav.vocabulary import class_names, find_classes, group_names
+from streamav.vocabulary import class_exists, class_names, group_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +44,7 @@ def named_definition(slug: str, card: ModelCard) -> ClassEntry:
             return entry
     known = defined_labels().get(slug)
     if known is not None:
-        return known.model_copy(update={"see": tuple(name for name in known.see if _exists(name, probes))})
+        return known.model_copy(update={"see": tuple(name for name in known.see if class_exists("see", name, probes))})
     words = slug.replace("_", " ")
     hear, see = (tuple(name for name in (_same_name(sense, words),) if name) for sense in ("hear", "see"))
     return ClassEntry(slug=slug, name=words.capitalize(), hear=hear, see=see)
@@ -80,11 +79,3 @@ def _same_name(sense: Sense, words: str) -> str | None:
         return words
     names = [name for name in class_names(sense) if words in (part.strip().lower() for part in name.split(","))]
     return names[0] if len(names) == 1 else None
-
-
-def _exists(name: str, probes: Sequence[str]) -> bool:
-    try:
-        find_classes("see", [name], probes)
-    except SettingsError:
-        return False
-    return True
