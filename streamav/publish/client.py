@@ -16,6 +16,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from streamav.publish.extras import PLAIN, Extras
 from streamav.publish.failures import ConnectionFailedError, reason_code, translated
 from streamav.publish.limits import DEFAULT_WINDOW, TOO_LARGE, Limits, RefusedError
 from streamav.publish.message import MAX_MESSAGE_BYTES
@@ -143,18 +144,7 @@ class Client:
         """Messages that arrived faster than they were read and found no place."""
         return self._client.discarded
 
-    async def publish(  # noqa: PLR0913 - what a message of MQTT has
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        qos: int,
-        retain: bool,
-        schema: str | None = None,
-        expires: bool = False,
-        correlation: bytes | None = None,
-        epoch: int | None = None,
-    ) -> None:
+    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, extras: Extras = PLAIN) -> None:
         """Publish a message; at QoS 1 return after the broker has acknowledged it. QoS and retain are lowered to the broker's limits.
 
         Args:
@@ -162,10 +152,7 @@ class Client:
             payload: bytes of the message.
             qos: 0 or 1.
             retain: whether the broker keeps the message.
-            schema: name of the schema for MQTT 5 consumers; it does not change the payload.
-            expires: True lets the broker drop the message when it cannot deliver it in time (mqtt.expiry_s, MQTT 5).
-            correlation: what an answer must carry (MQTT 5); None for none.
-            epoch: epoch of the lease under which it is published (MQTT 5); None for none.
+            extras: what it carries beside the payload (MQTT 5).
 
         Raises:
             RefusedError: when the broker does not accept this message. Only MQTT 5 tells; with 3.1.1 the message is lost unnoticed.
@@ -173,7 +160,7 @@ class Client:
         most = self.limits.payload_bytes(topic)
         if most is not None and len(payload) > most:
             raise RefusedError(TOO_LARGE)  # sent all the same, it would cost the connection
-        properties = self._properties(schema, correlation, epoch, expires=expires) if self._version_5 else None
+        properties = self._properties(extras) if self._version_5 else None
         with translated():
             code = await self._client.send(topic, payload, min(qos, self.limits.max_qos), properties, retain=retain and self.limits.retain)
         if code == _USED_UP:
@@ -181,8 +168,9 @@ class Client:
         if code >= _FIRST_REFUSAL:
             raise RefusedError(code)
 
-    def _properties(self, schema: str | None, correlation: bytes | None, epoch: int | None, *, expires: bool) -> Properties | None:
+    def _properties(self, extras: Extras) -> Properties | None:
         """Return the properties of a message of MQTT 5; None for none."""
+        schema, expires, correlation, epoch = extras
         expiry_s = self._expiry_s if expires else None
         if schema is None and correlation is None and epoch is None and expiry_s is None:
             return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamav.publish.extras import PLAIN, Extras
 from streamav.publish.failures import ConnectionFailedError
 from streamav.publish.patience import Failure
 
@@ -43,23 +44,10 @@ class PermittedConnection:
         """What the broker accepts."""
         return self._connection.limits
 
-    async def publish(  # noqa: PLR0913 - what a message of MQTT has
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        qos: int,
-        retain: bool,
-        schema: str | None = None,
-        expires: bool = False,
-        correlation: bytes | None = None,
-        epoch: int | None = None,
-    ) -> None:
+    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, extras: Extras = PLAIN) -> None:
         """Publish a message if it is permitted; ConnectionFailedError otherwise, so that the message stays where it waits."""
         check_permit(self._permit)
-        await self._connection.publish(
-            topic, payload, qos=qos, retain=retain, schema=schema, expires=expires, correlation=correlation, epoch=epoch
-        )
+        await self._connection.publish(topic, payload, qos=qos, retain=retain, extras=extras)
 
     async def subscribe(self, topic: str) -> bool:
         """Subscribe to a topic; return False when the broker refuses."""

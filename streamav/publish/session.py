@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from streamav.publish.extras import PLAIN, Extras
 from streamav.publish.failures import ConnectionFailedError
 from streamav.publish.ledger import Retained
 from streamav.publish.limits import TOO_LARGE, RefusedError
@@ -47,18 +48,7 @@ class Connection(Protocol):
     def limits(self) -> Limits:
         """What the broker accepts."""
 
-    async def publish(  # noqa: PLR0913 - what a message of MQTT has
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        qos: int,
-        retain: bool,
-        schema: str | None = None,
-        expires: bool = False,
-        correlation: bytes | None = None,
-        epoch: int | None = None,
-    ) -> None:
+    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, extras: Extras = PLAIN) -> None:
         """Publish a message; at QoS 1 return after the broker has acknowledged it. Raise RefusedError when it does not accept it."""
 
     async def subscribe(self, topic: str) -> bool:
@@ -221,7 +211,7 @@ class Session:
             while True:
                 payload = self._fitted(parcel.topic, payload)
                 try:
-                    await self._connection.publish(parcel.topic, payload, qos=1, retain=False, schema=schema, expires=True)
+                    await self._connection.publish(parcel.topic, payload, qos=1, retain=False, extras=Extras(schema=schema, expires=True))
                 except RefusedError as exc:
                     if exc.code == TOO_LARGE:
                         pending.refuse_size(len(payload))
@@ -256,7 +246,9 @@ class Session:
         while answers:
             answer = answers.popleft()
             with suppress(RefusedError):
-                await self._connection.publish(answer.topic, answer.payload, qos=1, retain=False, correlation=answer.correlation)
+                await self._connection.publish(
+                    answer.topic, answer.payload, qos=1, retain=False, extras=Extras(correlation=answer.correlation)
+                )
         while self._pending.snapshots:
             topic = next(iter(self._pending.snapshots))
             picture = self._pending.snapshots.pop(topic)
@@ -291,7 +283,7 @@ class Session:
     async def _retain_one(self, value: Retained) -> None:
         payload = self._fitted(value.topic, value.payload)
         try:
-            await self._connection.publish(value.topic, payload, qos=1, retain=True, epoch=value.epoch)
+            await self._connection.publish(value.topic, payload, qos=1, retain=True, extras=Extras(epoch=value.epoch))
         except RefusedError as exc:
             self._pending.tell_once(f"a retained value was refused topic={value.topic}: {exc.reason}", f"retained {exc.reason}")
         else:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from streamav.publish.client import Incoming
+from streamav.publish.extras import PLAIN, Extras
 from streamav.publish.failures import ConnectionFailedError
 from streamav.publish.limits import Limits, RefusedError
 from streamav.publish.patience import Failure
@@ -59,18 +60,7 @@ class FakeBroker:
         """Lose the connection; the reader of messages gets the error."""
         self._incoming.put_nowait(None)
 
-    async def publish(  # noqa: PLR0913 - what a message of MQTT has
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        qos: int,
-        retain: bool,
-        schema: str | None = None,
-        expires: bool = False,
-        correlation: bytes | None = None,
-        epoch: int | None = None,
-    ) -> None:
+    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, extras: Extras = PLAIN) -> None:
         await asyncio.sleep(0)
         if self.fail_after is not None and len(self.log) >= self.fail_after:
             self.fail_after = None

@@ -16,6 +16,7 @@ from rigs.published_events import MODEL, SCORES, dice, make_event, story, ulid
 
 from streamav.config import BackoffSettings, MqttSettings, OutboxSettings
 from streamav.publish.consumer import Consumer
+from streamav.publish.extras import PLAIN, Extras
 from streamav.publish.failures import ConnectionFailedError
 from streamav.publish.message import EventMessage, decode
 from streamav.publish.mqtt import MqttIdentity, MqttSink
@@ -370,22 +371,11 @@ async def test_a_message_that_costs_the_connection_again_and_again_is_set_aside(
     sizes: list[int] = []
 
     class Picky(FakeBroker):
-        async def publish(  # noqa: PLR0913 - what a message of MQTT has
-            self,
-            topic: str,
-            payload: bytes,
-            *,
-            qos: int,
-            retain: bool,
-            schema: str | None = None,
-            expires: bool = False,
-            correlation: bytes | None = None,
-            epoch: int | None = None,
-        ) -> None:
+        async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, extras: Extras = PLAIN) -> None:
             if topic == "streamav/porch/event" and ulid(1).encode() in payload:
                 sizes.append(len(payload))
                 raise ConnectionFailedError(Failure(reason="the broker closed the connection", closed=True))
-            await super().publish(topic, payload, qos=qos, retain=retain, schema=schema, expires=expires, correlation=correlation)
+            await super().publish(topic, payload, qos=qos, retain=retain, extras=extras)
 
     broker = Picky()
     sink = make_sink(broker, tmp_path)
