@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from streamav.app.service_manager import ServiceManager, attended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from streamav.app.build import Application
     from streamav.pipeline import RunSummary
 
-__all__ = ["run"]
+__all__ = ["interruptible", "run"]
 
 _INTERRUPTED = 130
 """Exit status of a process that was ended by a second Ctrl-C: 128 + SIGINT, the convention of shells."""
@@ -42,6 +42,33 @@ async def run(
     Raises:
         StreamavError: as Pipeline.run().
     """
+    pipeline = application.pipeline
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it so that the run outlives the terminal
+        numbers.append(signal.SIGHUP)
+    reloads: set[asyncio.Task[None]] = set()
+    with interruptible(numbers, pipeline.stop, on_interrupt):
+        if reload is not None and signal.SIGHUP in numbers:
+            _at_hangup(asyncio.get_running_loop(), reload, reloads)
+        application.begin_build()
+        try:
+            async with attended(ServiceManager.of(os.environ), lambda: pipeline.idle_s, lambda: pipeline.states):
+                return await pipeline.run()
+        finally:
+            for task in reloads:
+                task.cancel()
+            await asyncio.to_thread(application.end_build)
+
+
+@contextmanager
+def interruptible(numbers: Sequence[int], stop: Callable[[], None], on_interrupt: Callable[[int], None] | None = None) -> Iterator[None]:
+    """Stop in order at the first signal and end the process at the second, with status 130, until the block ends.
+
+    Args:
+        numbers: the signals.
+        stop: called at the first signal.
+        on_interrupt: called before it with the number of the signal.
+    """
     asked: list[int] = []
 
     def interrupt(number: int) -> None:
@@ -50,27 +77,15 @@ async def run(
         asked.append(number)
         if on_interrupt is not None:
             on_interrupt(number)
-        application.pipeline.stop()
+        stop()
 
     loop = asyncio.get_running_loop()
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it so that the run outlives the terminal
-        numbers.append(signal.SIGHUP)
     for number in numbers:
         with suppress(RuntimeError):  # not the main thread
             loop.add_signal_handler(number, interrupt, number)
-    reloads: set[asyncio.Task[None]] = set()
-    if reload is not None and signal.SIGHUP in numbers:
-        _at_hangup(loop, reload, reloads)
-    application.begin_build()
-    pipeline = application.pipeline
     try:
-        async with attended(ServiceManager.of(os.environ), lambda: pipeline.idle_s, lambda: pipeline.states):
-            return await pipeline.run()
+        yield
     finally:
-        for task in reloads:
-            task.cancel()
-        await asyncio.to_thread(application.end_build)
         for number in numbers:
             with suppress(RuntimeError):
                 loop.remove_signal_handler(number)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from typing import TYPE_CHECKING
 
 from streamav.app import check_model
+from streamav.app.signals import interruptible
 from streamav.bundle import choose_bundle
 from streamav.capture.address import LAVFI, is_network
 from streamav.cluster.broker import ClusterBroker
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["check_cluster", "run_cluster", "settings_for_workers"]
 
 AUTO = "auto"
-_INTERRUPTED = 130
 
 
 def check_cluster(settings: Settings) -> None:
@@ -124,21 +123,9 @@ def run_cluster(settings: Settings, address: str, on_interrupt: Callable[[int], 
 
 
 async def _run(controller: Controller, broker: ClusterBroker, on_interrupt: Callable[[int], None] | None) -> None:
-    asked: list[int] = []
-
-    def interrupt(number: int) -> None:
-        if asked:
-            os._exit(_INTERRUPTED)
-        asked.append(number)
-        if on_interrupt is not None:
-            on_interrupt(number)
-        controller.stop()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, interrupt, number)
-    await broker.start()
-    try:
-        await controller.run()
-    finally:
-        await broker.close()
+    with interruptible((signal.SIGINT, signal.SIGTERM), controller.stop, on_interrupt):
+        await broker.start()
+        try:
+            await controller.run()
+        finally:
+            await broker.close()
