@@ -98,7 +98,7 @@ def explain(error: Mapping[str, Any]) -> str:
     said, given = str(error["msg"]).removeprefix("Value error, "), error.get("input")
     if error["type"] == "missing":
         return f"{where} must be given"
-    if not location and error["type"] == "value_error":  # a rule about several settings already names them
+    if error["type"] == "value_error" and (not location or said.startswith(f"{where}.")):  # a rule about several settings names them
         return said
     if error["type"] == "extra_forbidden":
         return f"unknown setting {where}; the nearest is {nearest_setting(location)}"

@@ -413,3 +413,9 @@ def test_seconds_are_finite(key: str, value: str) -> None:
         load_settings(overrides=["mqtt.host=h", f"{key}={value}"], environment={})
     with pytest.raises(SettingsError, match=key):
         load_settings(environment={"STREAMAV_MQTT_HOST": "h", f"STREAMAV_{key.replace('.', '_').upper()}": value})
+
+
+def test_a_rule_of_a_section_names_its_settings_once() -> None:
+    """A rule about several settings of one section names them itself, so the section does not stand before it again."""
+    with pytest.raises(SettingsError, match=r"^http\.listen '0\.0\.0\.0' lets other machines see the HTTP API"):
+        load_settings(None, ["http.listen=0.0.0.0:8735"])
