@@ -39,7 +39,7 @@ _NUMBERED = re.compile(r"(channels?|ch|chn|camera|cam|profile|stream|subtype|tra
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _AFTER = re.compile(r"[]\"')},:;>]*(?:(?<!\.)\.)?[]\"')}>]*$")
 _WITHOUT_SCHEME = re.compile(r"""(?<![^\s'"(=,])[^\s'"(=,:/@]*:(?!//)[^\s'"@]*@(?=[\w.\[-])""")
-"""What stands before the host of an address whose scheme is missing or misspelled, such as rtsp:/user:password@host or user:password@host."""
+"""What stands before the host of an address whose scheme is missing or misspelled, as in rtsp:/user:password@host."""
 _SERVER = re.compile(r"(https?|wss?|mqtts?)://([^/?#@]*@)?([^?#@]*)([?#][^@]*)?")
 _NAMED_SECRET = re.compile(r"(?i)((?:password|passphrase|passwd|passwort|pass|pwd|token|secret|api_?key|access_?key)=)[^\s]+")
 
