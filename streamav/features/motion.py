@@ -22,21 +22,21 @@ MOVING_CELLS = 5
 """What moves fills a tenth of the picture: five cells of 49. On real recordings 1 to 10 gave the same figures."""
 FAINT_MOTION = 1.0
 """Grey levels, of 255. Below it a difference is noise of the sensor or of the encoder."""
-USUAL_MOTION = 0.8
-"""Mean over the segments of 187 real recordings before it is taken off (0.76)."""
+USUAL_MOTION = 1.3
+"""Mean over the segments of 187 real recordings, before it is taken off (1.31, pictures of 224 x 224)."""
 
 
 def motion_of(frames: NDArray[np.uint8]) -> float:
     """Return the motion in one segment, above or below the usual; it is least where nothing moves or everything moves alike.
 
-    It is ln((m + 1) / (c + 1)) - 0.8. m is the mean of the five largest cells, c the median of all, of the absolute difference of
+    It is ln((m + 1) / (c + 1)) - 1.3. m is the mean of the five largest cells, c the median of all, of the absolute difference of
     consecutive pictures in grey levels (our own measure; docs/results.md says what it is worth).
 
     Args:
         frames: shape (F, h, w, 3).
 
     Returns:
-        At least -0.8. 0, the usual, when it cannot be measured: there is one picture only, or the pictures are smaller than 28 x 28.
+        At least -1.3. 0, the usual, when it cannot be measured: there is one picture only, or the pictures are smaller than 28 x 28.
     """
     count, height, width = frames.shape[:3]
     tall, wide = height // BLOCKS, width // BLOCKS

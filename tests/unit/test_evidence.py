@@ -65,7 +65,7 @@ def test_a_sound_label_does_not_ask_for_a_picture() -> None:
 def test_motion_speaks_for_labels_that_are_seen() -> None:
     """With a weight for it, motion above the usual raises a label that is heard and seen, and leaves one that is only heard."""
     evidence = LabelEvidence(CARD.model_copy(update={"motion": 0.5}), (DOG, ALARM), arrays())
-    still, moving = (replace(features({"Bark": 0.9}, {}), motion=motion) for motion in (-0.8, 1.2))
+    still, moving = (replace(features({"Bark": 0.9}, {}), motion=motion) for motion in (-1.3, 0.7))
     before, after = logits(evidence, still), logits(evidence, moving)
     assert after[0] - before[0] == pytest.approx(1.0, abs=1e-5)
     assert after[1] == before[1]

@@ -34,8 +34,8 @@ def test_a_thing_that_moves_counts_and_a_shaking_camera_does_not() -> None:
     still = scene()
     shaking = np.stack([np.roll(frame, 3 * (number % 2), axis=1) for number, frame in enumerate(still)])
     assert motion_of(still) == pytest.approx(-USUAL_MOTION)
-    assert motion_of(with_a_hand(still)) > 1.0
-    assert motion_of(shaking) < 0.2
+    assert motion_of(with_a_hand(still)) > 0.5
+    assert motion_of(shaking) < -0.3
 
 
 def test_noise_of_the_sensor_is_no_motion() -> None:
@@ -43,12 +43,12 @@ def test_noise_of_the_sensor_is_no_motion() -> None:
     noise = np.random.default_rng(1).normal(0, 6, (4, 112, 112, 3))
     noisy = np.clip(scene() + noise, 0, 255).astype(np.uint8)
     assert motion_of(noisy) < motion_of(scene()) + 0.2
-    assert motion_of(with_a_hand(noisy)) > 1.0
+    assert motion_of(with_a_hand(noisy)) > 0.5
 
 
 @given(st.integers(0, 9), st.sampled_from([(112, 112), (60, 91), (224, 224), (28, 40)]), st.integers(2, 16))
 def test_it_has_bounds_and_no_side(seed: int, size: tuple[int, int], count: int) -> None:
-    """It lies between -0.8 and ln 256 for any pictures, and is the same for mirrored and for reversed ones."""
+    """It lies between -1.3 and ln 256 for any pictures, and is the same for mirrored and for reversed ones."""
     frames = np.random.default_rng(seed).integers(0, 256, (count, *size, 3), dtype=np.uint8)
     found = motion_of(frames)
     assert -USUAL_MOTION <= found <= np.log(256.0)
