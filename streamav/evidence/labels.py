@@ -6,6 +6,7 @@ corrects. A label is defined by names of classes, so a label needs no training. 
     heard   largest logit of the AudioSet classes of the label
     seen    log of the summed ImageNet probabilities of the label, in standard deviations from its mean over the reference pictures
     logit   bias + heard * weight + (largest heard of three segments) * weight + (mean seen of three segments) * weight
+            + (mean motion of three segments) * weight
 
 The probability of a label is its share among its rivals and background. A label that is only heard has no rivals: speech may be heard
 beside anything. A label that was learned from own clips has a linear correction of its logit, and takes nothing from other labels.
