@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -124,6 +125,10 @@ def test_a_model_without_evidence_is_exported(tmp_path: Path, tiny_bundle: Path,
     for options in ([], ["--force"]):
         assert main(["models", "export", str(tiny_bundle), "--onnx", str(tmp_path / "onnx"), *options]) == 0
     assert not (tmp_path / "onnx" / "evidence.onnx").exists()
+    capsys.readouterr()
+    assert main(["models", "export", str(tiny_bundle), "--onnx", str(tmp_path / "onnx"), "--force", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {one["file"] for one in told["files"]} == {file.name for file in (tmp_path / "onnx").glob("*.onnx")}
     assert "the softmax of segment_logits" in (tmp_path / "onnx" / "README.md").read_text()
     assert main(["models", "export", str(tiny_bundle), "--onnx", str(tmp_path / "onnx")]) == 2
     assert "--force" in capsys.readouterr().err
