@@ -26,6 +26,7 @@ from streamav.evidence.scores import (
     Sensed,
     combined,
     mean_of_neighbours,
+    motion_around,
     neighbourhood,
     network_logits,
     probe_logits,
@@ -135,7 +136,7 @@ class LabelEvidence:
         if features.heard is None or features.seen is None:
             msg = "the encoders of this model must score their own classes, got features only; use a model whose encoders do, such as edge"
             raise ModelError(msg)
-        return self.sensed_in(features.heard, features.seen, features.visual)
+        return self.sensed_in(features.heard, features.seen, features.visual)._replace(motion=features.motion)
 
     def sensed_in(self, heard: NDArray[np.float32], seen: NDArray[np.float32], grid: NDArray[np.float32]) -> Sensed:
         """Return the evidence of class scores heard (H,) and seen (K,), 0 to 1, and of a grid (G, G, V)."""
@@ -153,7 +154,7 @@ class LabelEvidence:
         """Return the logits of L labels and M competitors in T consecutive segments, shape (T, L + M); 0 is the logit of background."""
         heard, peak, mean = neighbourhood(window)
         card = self._card
-        both = card.bias + card.heard * heard + card.heard_peak * peak + card.seen * mean
+        both = card.bias + card.heard * heard + card.heard_peak * peak + card.seen * mean + card.motion * motion_around(window)
         alone = card.sound_bias + card.heard * heard + card.heard_peak * peak
         logits = np.where(self._sound, alone, both) + self._offsets
         corrections = [one.corrections for one in window if one.corrections is not None]
