@@ -100,7 +100,7 @@ def _parts(bundle: Bundle, weights_dir: Path | None) -> dict[str, _Part]:
         moving = _moving(samples.pictures, card.visual.frames_per_second)
         motion = np.zeros(len(samples.pictures), np.float32)
         if moving.shape[1] > 1 and min(card.visual.picture) >= BLOCKS:
-            parts["motion"] = _Part(Motion().eval(), (moving,), ("pictures",), ("motion",))
+            parts["motion"] = _Part(Motion(card.visual.picture).eval(), (moving,), ("pictures",), ("motion",))
             (motion,) = _run(parts["motion"].module, moving)
         inputs = samples.windows(heard[1]), samples.windows(seen[1]), samples.windows(seen[0]), samples.windows(motion), answer[2]
         module = Evidence(evidence, heard[1].shape[1], seen[1].shape[1]).eval()

@@ -59,13 +59,17 @@ class LogMel(nn.Module):
 class Motion(nn.Module):
     """Computes the motion inside segments (`features.motion`) of two pictures or more, at least 28 pixels high and wide."""
 
+    def __init__(self, picture: tuple[int, int]) -> None:
+        """Take height and width of the pictures: sizes of windows must be known when the file is written."""
+        super().__init__()
+        self.block = picture[0] // BLOCKS, picture[1] // BLOCKS
+
     def forward(self, pictures: Tensor) -> Tensor:
         """Return the motion (B,) of pictures (B, F, h, w, 3), uint8."""
-        count, (height, width) = pictures.shape[1], pictures.shape[2:4]
-        tall, wide = height // BLOCKS, width // BLOCKS
+        tall, wide = self.block
         cut = pictures[:, :, : BLOCKS * tall, : BLOCKS * wide].float().mean(-1)
         grey = nn.functional.avg_pool2d(cut, (tall, wide))
-        moved = torch.abs(grey[:, 1:count] - grey[:, : count - 1]).mean(1, keepdim=True)
+        moved = torch.abs(grey[:, 1:] - grey[:, :-1]).mean(1, keepdim=True)
         cells = nn.functional.avg_pool2d(moved, BLOCKS // CELLS).flatten(1)
         ranked = torch.topk(cells, CELLS * CELLS, dim=-1).values
         most, usual = ranked[:, :MOVING_CELLS].mean(-1), ranked[:, CELLS * CELLS // 2]

@@ -54,7 +54,7 @@ def test_the_motion_is_that_of_a_run(size: tuple[int, int]) -> None:
     pictures[1, 1:, : size[0] // 2] = pictures[1, :1, : size[0] // 2]  # half of it stands still
     pictures[2] = pictures[2, :1]
     with torch.inference_mode():
-        made = Motion()(torch.tensor(pictures)).numpy()
+        made = Motion(size)(torch.tensor(pictures)).numpy()
     np.testing.assert_allclose(made, [motion_of(one) for one in pictures], atol=1e-4)
 
 
