@@ -32,11 +32,12 @@ $(RUN_STAMP): pyproject.toml scripts/setup
 run: $(RUN_STAMP) ## show the main job on the embedded scene, with a private broker and a real subscriber
 	@$(BIN)/streamav demo $(ARGS)
 
-# Unit tests run in two processes, a file in one of them: its fixtures are made once. Whole programs are tested one at a time.
+# Tests run in two processes, a file in one of them: its fixtures are made once, and its tests never run beside each other. Whole programs
+# mostly wait, so two at a time take little more than half; they share no port, folder, broker, sound server or cluster.
 test: setup ## check lint, types and import contracts, and run all tests, the slow ones too
 	@$(MAKE) --no-print-directory check
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ALL) tests/architecture tests/unit $(ARGS)
-	@$(TEST_ENV) $(BIN)/python -m pytest -q $(ALL) tests/integration $(ARGS)
+	@$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ALL) tests/integration $(ARGS)
 
 quick: setup ## run the fast tests only (no broker, audio device, RTSP server, browser or GPU), in under a minute
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --hypothesis-profile=quick -m "not (slow or gpu or hardware or bench or broker or audio_device or rtsp or browser)" $(ARGS)

@@ -27,7 +27,8 @@ a, v, attention = run("encode_segment", audio, visual)
 _, _, logits, agreement = run("localize_window", a[None], v[None])
 scores = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
 if "evidence" in networks:
-    (scores,) = run("evidence", heard[0][None], seen[0][None], visual[None], logits)
+    motion = run("motion", pictures)[0] if "motion" in networks else np.zeros(10, np.float32)
+    (scores,) = run("evidence", heard[0][None], seen[0][None], visual[None], motion[None], logits)
 names = [entry["name"] for entry in json.loads((folder / "model.json").read_text())["classes"]] + ["background"]
 for second, row in enumerate(scores[0]):
     print(f"{second} s  {names[row.argmax()]:<24} {row.max():.2f}")

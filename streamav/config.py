@@ -214,7 +214,7 @@ class ModelSettings(Options):
     frames_per_second: Annotated[int, Field(ge=1, le=16)] | None = None
     """Frames of a segment that the networks process; None for the number in the model card."""
     early: bool | Literal["auto"] = "auto"
-    """True encodes the pictures of a segment as they come, false all at its end; auto as the engine's recorded cost says."""
+    """True encodes the pictures of a segment as they come, false at its end; auto by the engine's recorded cost. A busy machine waits."""
     gather_ms: Annotated[int, Field(ge=0, le=500)] = 0
     """How long a finished segment waits for other sources' segments that are due, to run as one batch (ms); 0 for no wait."""
 

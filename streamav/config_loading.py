@@ -47,7 +47,11 @@ def load_settings(
     """
     tree: dict[str, object] = {}
     merge(tree, defaults or {})
-    merge(tree, {} if file is None else _read(file))
+    try:
+        merge(tree, {} if file is None else _read(file))
+    except RecursionError:  # a key of thousands of parts between dots, which the reader of TOML takes
+        msg = f"the configuration file {file} must be TOML with sections of few levels: a key has too many parts; shorten it"
+        raise SettingsError(msg) from None
     for path, value in _from_environment(os.environ if environment is None else environment):
         _put(tree, path, value)
     merge(tree, options or {})

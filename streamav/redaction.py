@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from urllib.parse import unquote
 
 __all__ = ["HIDDEN", "RedactingFormatter", "has_secret", "redact", "show_address"]
 
@@ -37,6 +38,8 @@ _WORDS = frozenset((_WORDS_OF_CAMERAS + _WORDS_OF_PEOPLE).split())
 _NUMBERED = re.compile(r"(channels?|ch|chn|camera|cam|profile|stream|subtype|track)=(\d{1,2}|main|sub)")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _AFTER = re.compile(r"[]\"')},:;>]*(?:(?<!\.)\.)?[]\"')}>]*$")
+_WITHOUT_SCHEME = re.compile(r"""(?<![^\s'"(=,])[^\s'"(=,:/@]*:(?!//)[^\s'"@]*@(?=[\w.\[-])""")
+"""What stands before the host of an address whose scheme is missing or misspelled, as in rtsp:/user:password@host."""
 _SERVER = re.compile(r"(https?|wss?|mqtts?)://([^/?#@]*@)?([^?#@]*)([?#][^@]*)?")
 _NAMED_SECRET = re.compile(r"(?i)((?:password|passphrase|passwd|passwort|pass|pwd|token|secret|api_?key|access_?key)=)[^\s]+")
 
@@ -62,7 +65,7 @@ def redact(text: str) -> str:
     An address ends at white space. Addresses of servers (http, mqtt) keep their path, because models and brokers have such addresses
     too. Callers that have the address of a camera must use `show_address`.
     """
-    return _NAMED_SECRET.sub(rf"\1{HIDDEN}", _ADDRESS.sub(_shown, text))
+    return _NAMED_SECRET.sub(rf"\1{HIDDEN}", _WITHOUT_SCHEME.sub(f"{HIDDEN}@", _ADDRESS.sub(_shown, text)))
 
 
 class RedactingFormatter(logging.Formatter):
@@ -97,6 +100,8 @@ def _shown(found: re.Match[str]) -> str:
 
 def _name(name: str) -> str:
     """Return the name of a file without secrets. It may be an address whose scheme is missing or misspelled."""
+    if "%" in name and "://" in (plain := unquote(name)):  # a whole address may be quoted, as in the query of another one
+        return show_address(plain)
     if re.search(r":.*@", name):
         return _without_scheme(name)
     if "?" in name and "=" in name.partition("?")[2]:

@@ -227,6 +227,8 @@ class SegmentFeatures:
     seen: NDArray[np.float32] | None = None
     """Shape (K,), range 0 to 1: probabilities of the visual encoder's own classes (ImageNet, K = 1000), mean over the segment's frames;
     None when it has none."""
+    motion: float = 0.0
+    """Motion inside the segment (`streamav.features.motion`), above or below the usual; 0 when it was not measured."""
 
     def __post_init__(self) -> None:
         """Check the arrays."""

@@ -29,6 +29,10 @@ _HOME = "home"
 """Preset of cameras and network streams."""
 
 
+_LONGEST_NAME = 100
+"""Letters of a name that are compared and shown; labels have at most 64."""
+
+
 def source_controls(
     settings: Settings, table: LabelTable, card: ModelCard, *, keep: bool = False, live: Mapping[str, bool] | None = None
 ) -> Controls:
@@ -133,8 +137,9 @@ def label_options(card: ModelCard, detection: DetectionSettings, labels: Sequenc
     known = list(dict.fromkeys([*(label.entry.slug for label in labels), *card.slugs]))
     for name in detection.classes:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            msg = f"detection.classes.{name}: model {card.name} has no such label; the nearest is {near}, all are: {', '.join(known)}"
+            shown = name[:_LONGEST_NAME]  # the search for the nearest takes minutes for a name of 100,000 letters
+            near = difflib.get_close_matches(shown, known, n=1, cutoff=0.0)[0]
+            msg = f"detection.classes.{shown}: model {card.name} has no such label; the nearest is {near}, all are: {', '.join(known)}"
             raise SettingsError(msg)
     own = {name: detection.classes.get(name, ClassSettings()) for name in known}
     options = tuple(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from streamav.app.detection import named
 from streamav.capture import open_source
 from streamav.capture.address import is_network
+from streamav.capture.presence import check_devices
 from streamav.errors import SettingsError
 from streamav.pipeline import SourceSetup
 from streamav.segmenter import SegmenterOptions
@@ -52,6 +53,8 @@ class SetupMaker:
             source = given or open_source(
                 one, capture, picture=self.card.visual.picture, frames_per_second=self.frames_per_second, tap=ring
             )
+            if given is None and source.live and not capture.retry_start:
+                check_devices(one)
             if one.begin_s and source.live:
                 msg = f"source.begin_s is for files, which have a beginning; a live source must leave it out, got {one.begin_s}"
                 raise SettingsError(msg)

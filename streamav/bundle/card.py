@@ -85,6 +85,8 @@ class EvidenceCard(_Part):
     """Weight of what is seen, mean of the segment and its neighbours, per standard deviation."""
     sound_bias: float
     """Bias of labels that are only heard."""
+    motion: float = 0.0
+    """Weight of the motion inside a segment, mean of the segment and its neighbours, for labels that are heard and seen."""
     network: float = 0.0
     """Weight of the localizer's own logits, class minus background, for the labels that it was trained on."""
     probes: tuple[ClassName, ...] = ()

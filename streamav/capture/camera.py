@@ -5,8 +5,11 @@ It uses no microphone and does not reopen a device.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamav.capture.address import LAVFI
@@ -87,16 +90,30 @@ class Camera:
                 options = self._mode.options(form)
                 self._container = av.open(file, format=form, options=options, timeout=(self._timeout_s, self._timeout_s))
         except av.error.FFmpegError as exc:
-            asked = ", ".join(f"{name}={value}" for name, value in self._mode.options("v4l2").items())
-            msg = (
-                f"{self.name} cannot be opened{f' with {asked}' if asked else ''}: {exc.strerror}. "
-                "`streamav devices` lists the devices of this machine and what they can do"
-            )
-            raise CaptureError(msg) from exc
+            raise CaptureError(self._not_opened(str(exc.strerror))) from exc
         if not self._container.streams.video:
             self.close()
             msg = f"camera {show_address(self.device)!r} gives no pictures"
             raise CaptureError(msg)
+
+    def check(self) -> None:
+        """Check that the device exists, without opening it.
+
+        Raises:
+            CaptureError: when there is no such camera.
+        """
+        if self.device.startswith(LAVFI):
+            return
+        file, form = _capture_device(self.device)
+        if form == "v4l2" and not Path(file).exists():
+            raise CaptureError(self._not_opened(os.strerror(errno.ENOENT)))
+
+    def _not_opened(self, reason: str) -> str:
+        asked = ", ".join(f"{name}={value}" for name, value in self._mode.options("v4l2").items())
+        return (
+            f"{self.name} cannot be opened{f' with {asked}' if asked else ''}: {reason}. "
+            "`streamav devices` lists the devices of this machine and what they can do"
+        )
 
     @property
     def size(self) -> tuple[int, int]:

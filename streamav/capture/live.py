@@ -28,6 +28,9 @@ __all__ = ["LiveLoop"]
 
 _LOG = logging.getLogger(__name__)
 
+_MOST_DOUBLINGS = 3
+"""A session gets at most eight times the usual patience for its first item (our choice)."""
+
 
 class LiveLoop:
     """Yields the items of a live source without end, over as many sessions as needed, with LOST and ONLINE between them."""
@@ -51,6 +54,7 @@ class LiveLoop:
         self._newest_ns = 0
         self._content = SourceContent()
         self._worked = False  # True once any session gave an item: from then on a failure is a loss
+        self._mute = 0  # sessions in a row that were ended because they gave nothing in time
 
     def close(self) -> None:
         """End items() within a tenth of a second."""
@@ -76,6 +80,7 @@ class LiveLoop:
                         yield StateChange(SourceState.ONLINE)
                     seen, lost, self._worked = True, False, True
                     self._backoff.reset()
+                    self._mute = 0
                     self._newest_ns = max(self._newest_ns, item.start_ns)
                     yield item
             except _LostError as exc:
@@ -111,13 +116,16 @@ class LiveLoop:
     def _receive(self, reader: SessionReader) -> Iterator[Item]:
         """Yield the items of a session until close(); raise _LostError when it ends, fails or gives nothing for too long."""
         progress_ns = self._clock.monotonic_ns()
-        # Opening takes longer than reading, and a session has its own timeouts. This one is for a session without any.
-        patience_s = 2.0 * self._settings.timeout_s + 2.0
+        # Opening takes longer than reading, and a session has its own timeouts. This one is for a session without any. On a machine that
+        # is far too busy a decoder process starts slower than that, and would be ended again and again: so each attempt gets more time.
+        patience_s = (2.0 * self._settings.timeout_s + 2.0) * 2.0 ** min(self._mute, _MOST_DOUBLINGS)
+        begun = False
         while not self._closed.is_set():
             try:
                 item = reader.get()
             except queue.Empty:
                 if self._clock.monotonic_ns() - progress_ns > patience_s * 1e9:
+                    self._mute += not begun
                     reason = f"nothing arrived for {patience_s:g} s: check its power, its cable and its network"
                     raise _LostError(reason) from None
                 continue
@@ -128,7 +136,7 @@ class LiveLoop:
                 reason = redact(str(item)) or type(item).__name__
                 raise _LostError(reason) from item
             if not isinstance(item, SourceContent):  # it says what will come, and is no data
-                progress_ns, patience_s = self._clock.monotonic_ns(), self._settings.timeout_s
+                progress_ns, patience_s, begun = self._clock.monotonic_ns(), self._settings.timeout_s, True
             yield item
 
     def _refusal(self, lost: _LostError) -> CaptureError:

@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streamav.capture.deficit import DeficitMonitor, SoundState
-from streamav.capture.portaudio import close_stream, load_sounddevice, open_stream
+from streamav.capture.portaudio import close_stream, load_sounddevice, look_up, open_stream
 from streamav.errors import CaptureError
 from streamav.redaction import show_address
 
@@ -79,14 +79,33 @@ class Microphone:
         try:
             self._stream = open_stream(self._start)
         except (sounddevice.PortAudioError, ValueError) as exc:
-            reason = str(exc).replace(self._device, show_address(self._device))  # PortAudio repeats the name
-            msg = f"{self.name} cannot be opened: {reason}. `streamav devices` lists the devices of this machine"
-            raise CaptureError(msg) from exc
+            raise CaptureError(self._not_opened(exc)) from exc
         self._monitor = DeficitMonitor(self._rate, 2 * _BLOCK_S)
+
+    def check(self) -> None:
+        """Check that the device exists, without opening it.
+
+        Raises:
+            CaptureError: when there is no such device, or PortAudio is missing.
+        """
+        sounddevice = load_sounddevice()
+        try:
+            look_up(lambda module: module.query_devices(self._number, kind="input"))
+        except (sounddevice.PortAudioError, ValueError) as exc:
+            raise CaptureError(self._not_opened(exc)) from exc
+
+    @property
+    def _number(self) -> int | str | None:
+        """The device as PortAudio takes it; None for the default one."""
+        return int(self._device) if self._device.isdigit() else None if self._device == "default" else self._device
+
+    def _not_opened(self, exc: Exception) -> str:
+        reason = str(exc).replace(self._device, show_address(self._device))  # PortAudio repeats the name
+        return f"{self.name} cannot be opened: {reason}. `streamav devices` lists the devices of this machine"
 
     def _start(self, sounddevice: ModuleType) -> Any:  # noqa: ANN401 - sounddevice has no types
         """Open and start the device at its native rate."""
-        number = int(self._device) if self._device.isdigit() else None if self._device == "default" else self._device
+        number = self._number
         info = sounddevice.query_devices(number, kind="input")
         self._rate = round(info["default_samplerate"])
         stream = sounddevice.InputStream(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-__all__ = ["close_stream", "load_sounddevice", "open_stream"]
+__all__ = ["close_stream", "load_sounddevice", "look_up", "open_stream"]
 
 _LOG = logging.getLogger(__name__)
 _LOCK: Final = threading.Lock()
@@ -37,6 +37,24 @@ def load_sounddevice() -> ModuleType:
     return sounddevice  # type: ignore[no-any-return]
 
 
+def look_up(ask: Callable[[ModuleType], object]) -> None:
+    """Ask for a device as open_stream opens one: when that fails, the list of devices is read anew, and it is asked for once more."""
+    with _LOCK:
+        _with_new_list(ask)
+
+
+def _with_new_list(call: Callable[[ModuleType], Any]) -> Any:  # noqa: ANN401 - sounddevice has no types
+    sounddevice = load_sounddevice()
+    try:
+        return call(sounddevice)
+    except (sounddevice.PortAudioError, ValueError):
+        if _OPEN:
+            _LOG.warning("the list of microphones cannot be read anew while another one is open; restart to use one plugged in since")
+            raise
+        _read_anew(sounddevice)
+        return call(sounddevice)
+
+
 def open_stream(start: Callable[[ModuleType], Any]) -> Any:  # noqa: ANN401 - sounddevice has no types
     """Open and start a stream. When that fails, the list of devices is read anew, and it is tried once more.
 
@@ -47,16 +65,8 @@ def open_stream(start: Callable[[ModuleType], Any]) -> Any:  # noqa: ANN401 - so
         CaptureError: when PortAudio is missing.
         Exception: what *start* raised last.
     """
-    sounddevice = load_sounddevice()
     with _LOCK:
-        try:
-            stream = start(sounddevice)
-        except (sounddevice.PortAudioError, ValueError):
-            if _OPEN:
-                _LOG.warning("the list of microphones cannot be read anew while another one is open; restart to use one plugged in since")
-                raise
-            _read_anew(sounddevice)
-            stream = start(sounddevice)
+        stream = _with_new_list(start)
         _OPEN.add(id(stream))
     return stream
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ from streamav.cli.span_formats import FORMATS, SUFFIXES, FoundEvent, SpanFormat
 from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSettings
 from streamav.errors import CaptureError, DataError, SettingsError
 from streamav.files import write_whole
+from streamav.redaction import show_address
 from streamav.types import SEGMENT_NS, EventPhase
 from streamav.view.player import EMBED_MB
 
@@ -43,6 +45,11 @@ class _Recording:
     """Length of the media that was processed."""
     error: str | None = None
     events: list[FoundEvent] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The file as it is told: what is no file may be an address with a password in it."""
+        return self.file if os.path.lexists(self.file) else show_address(self.file)
 
 
 class _Collector:
@@ -168,7 +175,7 @@ def _files(paths: Sequence[str]) -> list[str]:
     found: list[str] = []
     for one in paths:
         if is_network(one):
-            msg = f"localize takes files and folders, got the network address {one}; use streamav run --source for it"
+            msg = f"localize takes files and folders, got the network address {show_address(one)}; use streamav run --source for it"
             raise DataError(msg)
         found += recordings_in(Path(one)) if Path(one).is_dir() else [one]
     if not found:
@@ -223,7 +230,7 @@ def _run(recording: _Recording, settings: Settings, engine: Engine, sink: _Colle
     except CaptureError as exc:
         recording.error = str(exc)
         if reports is not None:
-            reports.failed(recording.file, str(exc))
+            reports.failed(recording.name, str(exc))
         return
     if asked:
         raise KeyboardInterrupt
@@ -246,7 +253,7 @@ def _name(model: str, weights: Path | None) -> str:
 def _tree(recordings: Sequence[_Recording], model: str) -> dict[str, object]:
     return {
         "model": model,
-        "files": [{"file": one.file, "seconds": one.seconds, "events": len(one.events), "error": one.error} for one in recordings],
+        "files": [{"file": one.name, "seconds": one.seconds, "events": len(one.events), "error": one.error} for one in recordings],
         "events": [asdict(event) for one in recordings for event in one.events],
     }
 

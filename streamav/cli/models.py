@@ -159,6 +159,7 @@ def export(
     ] = None,
     weights: WeightsOption = None,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Copy the bundle of a model to a folder, or write it as ONNX files for ONNX Runtime."""
     from streamav.bundle import find_bundle
@@ -169,15 +170,18 @@ def export(
         raise SettingsError(msg)
     bundle = find_bundle(name)
     if onnx is not None:
-        _export_onnx(bundle, onnx, weights, force=force)
+        _export_onnx(bundle, onnx, weights, force=force, as_json=as_json)
         return
     if out is None:
         return
     copy = copy_bundle(bundle, out, replace=force)
+    if as_json:
+        _print_json({"path": str(copy.path), "model": copy.card.name, "sha256": copy.sha256})
+        return
     _say(f"{bundle.path} -> {copy.path}")
 
 
-def _export_onnx(bundle: Bundle, folder: Path, weights: Path | None, *, force: bool) -> None:
+def _export_onnx(bundle: Bundle, folder: Path, weights: Path | None, *, force: bool, as_json: bool) -> None:
     """Write the ONNX files and say what each takes and returns.
 
     Raises:
@@ -192,6 +196,12 @@ def _export_onnx(bundle: Bundle, folder: Path, weights: Path | None, *, force: b
         msg = f"--onnx must be in a folder that exists, got {folder}; make {folder.parent} first"
         raise SettingsError(msg)
     made = export_model(bundle, folder, weights)
+    if as_json:
+        files = [
+            {"file": f"{one.name}.onnx", "takes": one.inputs, "returns": one.outputs, "relative_error": float(one.error)} for one in made
+        ]
+        _print_json({"path": str(folder), "model": bundle.card.name, "files": files})
+        return
     _table(("file", "takes", "returns"), [(f"{one.name}.onnx", one.inputs, one.outputs) for one in made])
     _say(f"{folder}: largest relative error against torch {max(one.error for one in made):.1e}; examples/onnx_runtime.py runs it")
 

@@ -47,6 +47,8 @@ class OwnClips:
     force: bool
     board: Path | None
     """Folder for TensorBoard files; None: write none."""
+    predictions: Path | None
+    """File for the answers for every segment of clips that were not learned from; None: write none."""
     command: str
     as_json: bool
     """Print the scores as JSON."""

@@ -9,12 +9,16 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import numpy as np
 import typer
 
 from streamav.cli.own_clips import clips_of, say
+from streamav.cli.predicting import of_recordings
+from streamav.evaluation.predictions import write_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from streamav.bundle import Bundle
     from streamav.cli.own_clips import OwnClips
@@ -46,6 +50,8 @@ def train_own_labels(asked: OwnClips, base: Bundle) -> None:
     check = checked(recordings, table.labels, base.card, base.weights("evidence"))
     made = write_own_bundle(asked.out, base, learned, check, clips=len(recordings), command=asked.command, replace=asked.force)
     _tell(asked, learned, check)
+    if asked.predictions is not None:
+        _keep_predictions(asked.predictions, made.card.name, check)
     outside = " --weights FOLDER" if base.card.audio.external or base.card.visual.external else ""
     fresh = len(made.card.classes) - len(base.card.classes)
     say(f"model: {asked.out}, the {len(base.card.classes)} labels of {base.card.name} and {fresh} new ones")
@@ -64,6 +70,17 @@ def _tell(asked: OwnClips, learned: Learned, check: Check) -> None:
     labels = [{**entry.model_dump(mode="json"), "check": measured[entry.slug]} for entry in learned.entries]
     tree = {"out": str(asked.out), "labels": labels, "right": check.right, "always_background": check.background, "verdict": lines}
     typer.echo(json.dumps(tree, indent=1))
+
+
+def _keep_predictions(path: Path, model: str, check: Check) -> None:
+    """Write what labels that were learned from other recordings found in each clip."""
+    slugs = [one.label for one in check.labels if one.measured]
+    if not slugs or not check.judged:
+        say(f"no predictions were written to {path}: no label is in clips of two recordings whose times are known")
+        return
+    rest = [np.maximum(1.0 - scores.sum(axis=1, keepdims=True), 0.0) for scores in check.scores]
+    scores = [np.concatenate(both, axis=1) for both in zip(check.scores, rest, strict=True)]
+    write_predictions(path, of_recordings(model, slugs, check.judged, check.judged, scores))
 
 
 def _say_what_was_learned(learned: Learned, known: Sequence[str]) -> None:

@@ -48,23 +48,12 @@ def of_features(bundle: Bundle, data: AveData, split: str, network: VSCG | Whole
         split: val or test.
         network: what answers: the whole model, or its localizer.
     """
+    from streamav.training.fit.kept_answers import predictions_of
     from streamav.training.fit.selection import answers
     from streamav.training.streams.evaluate import decision_of
 
     part = data.val if split == "val" else data.test
-    said = answers(network, part.batches(64), *decision_of(network))
-    names = tuple(f"row-{row}" for row in part.rows.tolist())
-    clips, segments = said.truth.shape
-    return Predictions(
-        model=bundle.card.name,
-        labels=tuple(entry.slug for entry in data.classes),
-        clips=names,
-        groups=names,
-        lengths=np.full(clips, segments, dtype=np.int64),
-        truth=said.truth.reshape(-1),
-        decided=said.decided.reshape(-1),
-        probabilities=said.probabilities.reshape(clips * segments, -1),
-    )
+    return predictions_of(answers(network, part.batches(64), *decision_of(network)), bundle.card.name, data.classes, part)
 
 
 def of_recordings(

@@ -16,6 +16,7 @@ import typer
 from streamav.cli.own_clips import OwnClips, base_model
 from streamav.cli.own_labels import train_own_labels
 from streamav.cli.own_localizer import train_localizer_alone
+from streamav.cli.predicting import check_predictions_file
 from streamav.cli.train_options import check_options, kind_of
 from streamav.errors import SettingsError
 
@@ -81,6 +82,12 @@ def train(
         Path | None, typer.Option("--weights", help="Own clips: folder with the encoders that the model does not contain.")
     ] = None,
     features: Annotated[Path | None, typer.Option("--features", help="Own clips: folder for the features; default: OUT.features.")] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            "--predictions", help="Also write the answer for every segment of the test clips, with the truth: .npz or .csv (see eval)."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a training with the same --out that was interrupted.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists already.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
@@ -97,6 +104,7 @@ def train(
     if base is not None and (localizer_only or base.card.evidence is None):
         kind = "clips_alone" if kind == "clips" else "clip_features_alone"
     check_options(context, kind, data)
+    check_predictions_file(predictions)
     if kind == "material":
         _train_starter(data, out, force=force)
         return
@@ -131,6 +139,7 @@ def train(
             resume=resume,
             force=force,
             board=tensorboard,
+            predictions=predictions,
             command=command,
             as_json=as_json,
         )
@@ -140,7 +149,16 @@ def train(
     from streamav.training.experiments.run import RunPlan, TrainingRun
     from streamav.training.workers import open_workers
 
-    plan = RunPlan(folder=data, reading=ave, seeds=range(seed, seed + seeds), out=out, resume=resume, force=force, board=tensorboard)
+    plan = RunPlan(
+        folder=data,
+        reading=ave,
+        seeds=range(seed, seed + seeds),
+        out=out,
+        resume=resume,
+        force=force,
+        board=tensorboard,
+        predictions=predictions,
+    )
     with open_workers(device) as workers:
         teller = ConsoleTeller(as_json=as_json)
         runner = TrainingRun(plan, workers, teller)

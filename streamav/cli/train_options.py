@@ -48,6 +48,7 @@ TAKES: Final[Mapping[str, frozenset[Kind]]] = {
     "device": _FEATURES | _ALONE,
     "test_selected": _FEATURES | _ALONE,
     "tensorboard": _FEATURES | _ALONE,
+    "predictions": (_FEATURES | _CLIPS) - {"table"},
     "resume": _FEATURES | _ALONE,
     "as_json": _FEATURES | _CLIPS,
     "supervision": _FEATURES,

@@ -6,6 +6,7 @@ corrects. A label is defined by names of classes, so a label needs no training. 
     heard   largest logit of the AudioSet classes of the label
     seen    log of the summed ImageNet probabilities of the label, in standard deviations from its mean over the reference pictures
     logit   bias + heard * weight + (largest heard of three segments) * weight + (mean seen of three segments) * weight
+            + (mean motion of three segments) * weight
 
 The probability of a label is its share among its rivals and background. A label that is only heard has no rivals: speech may be heard
 beside anything. A label that was learned from own clips has a linear correction of its logit, and takes nothing from other labels.
@@ -26,6 +27,7 @@ from streamav.evidence.scores import (
     Sensed,
     combined,
     mean_of_neighbours,
+    motion_around,
     neighbourhood,
     network_logits,
     probe_logits,
@@ -135,7 +137,7 @@ class LabelEvidence:
         if features.heard is None or features.seen is None:
             msg = "the encoders of this model must score their own classes, got features only; use a model whose encoders do, such as edge"
             raise ModelError(msg)
-        return self.sensed_in(features.heard, features.seen, features.visual)
+        return self.sensed_in(features.heard, features.seen, features.visual)._replace(motion=features.motion)
 
     def sensed_in(self, heard: NDArray[np.float32], seen: NDArray[np.float32], grid: NDArray[np.float32]) -> Sensed:
         """Return the evidence of class scores heard (H,) and seen (K,), 0 to 1, and of a grid (G, G, V)."""
@@ -153,7 +155,7 @@ class LabelEvidence:
         """Return the logits of L labels and M competitors in T consecutive segments, shape (T, L + M); 0 is the logit of background."""
         heard, peak, mean = neighbourhood(window)
         card = self._card
-        both = card.bias + card.heard * heard + card.heard_peak * peak + card.seen * mean
+        both = card.bias + card.heard * heard + card.heard_peak * peak + card.seen * mean + card.motion * motion_around(window)
         alone = card.sound_bias + card.heard * heard + card.heard_peak * peak
         logits = np.where(self._sound, alone, both) + self._offsets
         corrections = [one.corrections for one in window if one.corrections is not None]

@@ -25,6 +25,7 @@ __all__ = [
     "View",
     "combined",
     "mean_of_neighbours",
+    "motion_around",
     "neighbourhood",
     "network_logits",
     "probe_logits",
@@ -53,6 +54,8 @@ class Sensed(NamedTuple):
     """Standard deviations; 0 for a label that is only heard."""
     drawn: float = 0.0
     """Probability that the picture is a drawing, which public encoders do not know: there the localizer's network alone decides."""
+    motion: float = 0.0
+    """Motion inside the segment, above or below the usual; the same for all labels."""
     corrections: NDArray[np.float32] | None = None
     """What own labels learned from clips, logits; None when no label is an own one."""
 
@@ -117,6 +120,11 @@ def neighbourhood(window: Sequence[Sensed]) -> tuple[NDArray[np.float32], NDArra
     heard = np.stack([one.heard for one in window])
     seen = np.stack([one.seen for one in window])
     return heard, np.stack(_neighbours(heard)).max(axis=0), mean_of_neighbours(seen)
+
+
+def motion_around(window: Sequence[Sensed]) -> NDArray[np.float32]:
+    """Return the mean motion in each segment and its neighbours, above or below the usual, shape (T, 1)."""
+    return mean_of_neighbours(np.array([[one.motion] for one in window], np.float32))
 
 
 def _neighbours(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:

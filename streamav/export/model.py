@@ -16,7 +16,8 @@ from streamav.engines.onnx_network import OnnxNetwork
 from streamav.engines.samples import make_samples
 from streamav.errors import EngineError
 from streamav.evidence import evidence_of
-from streamav.export.modules import Evidence, LogMel
+from streamav.export.modules import Evidence, LogMel, Motion
+from streamav.features.motion import BLOCKS
 from streamav.files import whole_folder
 from streamav.types import SAMPLES_PER_SEGMENT, WINDOW_SEGMENTS
 
@@ -96,10 +97,20 @@ def _parts(bundle: Bundle, weights_dir: Path | None) -> dict[str, _Part]:
     }
     evidence = evidence_of(bundle) if scored else None
     if evidence is not None:
-        inputs = samples.windows(heard[1]), samples.windows(seen[1]), samples.windows(seen[0]), answer[2]
+        moving = _moving(samples.pictures, card.visual.frames_per_second)
+        motion = np.zeros(len(samples.pictures), np.float32)
+        if moving.shape[1] > 1 and min(card.visual.picture) >= BLOCKS:
+            parts["motion"] = _Part(Motion(card.visual.picture).eval(), (moving,), ("pictures",), ("motion",))
+            (motion,) = _run(parts["motion"].module, moving)
+        inputs = samples.windows(heard[1]), samples.windows(seen[1]), samples.windows(seen[0]), samples.windows(motion), answer[2]
         module = Evidence(evidence, heard[1].shape[1], seen[1].shape[1]).eval()
-        parts["evidence"] = _Part(module, inputs, ("heard", "seen", "visual", "segment_logits"), ("probabilities",))
+        parts["evidence"] = _Part(module, inputs, ("heard", "seen", "visual", "motion", "segment_logits"), ("probabilities",))
     return parts
+
+
+def _moving(pictures: NDArray[np.uint8], frames: int) -> NDArray[np.uint8]:
+    """Return S segments of *frames* pictures each, from S pictures."""
+    return np.stack([np.roll(pictures, place, axis=0) for place in range(frames)], axis=1)
 
 
 def _run(module: nn.Module, *inputs: NDArray[np.generic]) -> tuple[NDArray[np.float32], ...]:
@@ -140,6 +151,7 @@ Made by `streamav models export --onnx`; weights {bundle.sha256}. B is free in e
 
 - `samples`: one second of mono sound at 16 kHz, range -1 to 1. `picture`: RGB, {height} x {width} pixels, stretched to this size;
   the model takes {card.visual.frames_per_second} a second, and the outputs of `visual.onnx` are averaged over the pictures of a second.
+- `pictures`: the same pictures, all of a second together. Without a file `motion.onnx`, `motion` is 0.
 - A window is {WINDOW_SEGMENTS} consecutive seconds: `localize_window.onnx` and what follows take the outputs of ten calls.
 - The probabilities of each second come from {answer}: {len(card.classes)} classes in the order of `model.json`, background last.
 - A run of streamav also takes seconds without sound or picture as background, combines the windows that hold a second, and makes events.

@@ -27,11 +27,12 @@ from streamav.evidence import (
     LabelEvidence,
 )
 from streamav.features.logmel import FFT_SAMPLES, FRAME_SAMPLES, HOP_SAMPLES, PATCH_FRAMES, hann, mel_bank
+from streamav.features.motion import BLOCKS, CELLS, FAINT_MOTION, MOVING_CELLS, USUAL_MOTION
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Evidence", "LogMel"]
+__all__ = ["Evidence", "LogMel", "Motion"]
 
 _NOTHING = -1e30
 
@@ -53,6 +54,26 @@ class LogMel(nn.Module):
         real, imaginary = both.chunk(2, dim=1)
         magnitude = torch.sqrt(real * real + imaginary * imaginary).transpose(1, 2)
         return torch.log(magnitude @ self.get_buffer("bank") + self.offset)
+
+
+class Motion(nn.Module):
+    """Computes the motion inside segments (`features.motion`) of two pictures or more, at least 28 pixels high and wide."""
+
+    def __init__(self, picture: tuple[int, int]) -> None:
+        """Take height and width of the pictures: sizes of windows must be known when the file is written."""
+        super().__init__()
+        self.block = picture[0] // BLOCKS, picture[1] // BLOCKS
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return the motion (B,) of pictures (B, F, h, w, 3), uint8."""
+        tall, wide = self.block
+        cut = pictures[:, :, : BLOCKS * tall, : BLOCKS * wide].float().mean(-1)
+        grey = nn.functional.avg_pool2d(cut, (tall, wide))
+        moved = torch.abs(grey[:, 1:] - grey[:, :-1]).mean(1, keepdim=True)
+        cells = nn.functional.avg_pool2d(moved, BLOCKS // CELLS).flatten(1)
+        ranked = torch.topk(cells, CELLS * CELLS, dim=-1).values
+        most, usual = ranked[:, :MOVING_CELLS].mean(-1), ranked[:, CELLS * CELLS // 2]
+        return torch.log((most + FAINT_MOTION) / (usual + FAINT_MOTION)) - USUAL_MOTION
 
 
 class Evidence(nn.Module):
@@ -80,13 +101,14 @@ class Evidence(nn.Module):
         for name, value in {**{key.replace(".", "_"): one for key, one in arrays.items()}, **tables}.items():
             self.register_buffer(name, value)
 
-    def forward(self, heard: Tensor, seen: Tensor, grid: Tensor, answer: Tensor) -> Tensor:
+    def forward(self, heard: Tensor, seen: Tensor, grid: Tensor, motion: Tensor, answer: Tensor) -> Tensor:
         """Return the probabilities (B, T, columns + 1), background last.
 
         Args:
             heard: class scores of the sound, 0 to 1, shape (B, T, H).
             seen: class scores of the picture, 0 to 1, shape (B, T, K).
             grid: visual features, shape (B, T, G, G, V).
+            motion: motion inside the segments, shape (B, T).
             answer: segment logits of localize_window, shape (B, T, C + 1).
         """
         card, network = self.card, torch.softmax(answer, dim=-1)
@@ -94,6 +116,7 @@ class Evidence(nn.Module):
         before, after = torch.cat([labels[:, :1], labels[:, :-1]], 1), torch.cat([labels[:, 1:], labels[:, -1:]], 1)
         peak = torch.maximum(labels, torch.maximum(before, after))
         both = card.bias + card.heard * labels + card.heard_peak * peak + card.seen * _smoothed(self._seen(seen, grid))
+        both = both + card.motion * _smoothed(motion[..., None])
         alone = card.sound_bias + card.heard * labels + card.heard_peak * peak
         logits = torch.where(self.sounds, alone, both) + self.get_buffer("offsets")
         if self.own:

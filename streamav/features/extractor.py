@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from streamav.errors import ShapeError
 from streamav.features.ahead import encode_rest
 from streamav.features.audio import level_dbfs, patches
+from streamav.features.motion import motion_of
 from streamav.features.visual import mean_over_frames, pictures
 from streamav.types import LookedAt, SegmentFeatures
 
@@ -83,6 +84,7 @@ class SegmentExtractor:
                 quality=segment.quality,
                 heard=heard_scores[0][place] if heard_scores else None,
                 seen=looks[0][place] if looks else None,
+                motion=motion_of(segment.frames) if looks else 0.0,
             )
             for place, segment in enumerate(segments)
         ]

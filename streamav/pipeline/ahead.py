@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamav.pipeline.early import PARTS
 from streamav.pipeline.lane import Ahead
 from streamav.types import looked_places
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["due_pictures", "share_out"]
 
-PARTS = 4
-"""A segment's pictures are looked at in this many parts; what is left at its end is about one of them."""
 MOST_PICTURES = 8
 """Most pictures of one batch: a segment that is complete meanwhile waits for it."""
 

@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from streamav.pipeline.early import PARTS
 from streamav.pipeline.inbox import Finished, Inbox
 from streamav.pipeline.world_time import WorldTime
 from streamav.segmenter import Segmenter
@@ -57,11 +58,13 @@ class SourceSetup:
 class Feed:
     """The capture thread of one source."""
 
-    def __init__(self, setup: SourceSetup, clock: Clock, ready: threading.Condition, *, ahead: bool = False) -> None:
-        """Prepare the thread; start() starts it. *ahead* shows the pictures of the running segment as they come."""
-        self._ready, self._ahead = ready, ahead
+    def __init__(self, setup: SourceSetup, clock: Clock, ready: threading.Condition) -> None:
+        """Prepare the thread; start() starts it."""
+        self._ready = ready
+        self.shows = False
+        """True while the worker takes the pictures of the running segment as they come; it sets this."""
         self.running: tuple[int, tuple[NDArray[np.uint8] | None, ...]] = (0, ())
-        """Index of the segment that comes next, and the pixels of its frames so far; empty unless *ahead*."""
+        """Index of the segment that comes next, and the pixels of its frames so far; empty unless `shows`."""
         self._setup = setup
         self._clock = clock
         self._segmenter = Segmenter(setup.segmenter)
@@ -124,16 +127,18 @@ class Feed:
             self.world.arrived(item.end_ns)
             if not self._put(self._segmenter.push(item)):
                 return
-            if self._ahead and isinstance(item, VideoFrame):
+            if (self.shows or self.running[1]) and isinstance(item, VideoFrame):
                 self._show()
         self._put(self._segmenter.close())
 
     def _show(self) -> None:
-        """Show the pictures of the running segment to the worker, and wake it."""
-        running = self._segmenter.running
-        if (running[0], len(running[1])) != (self.running[0], len(self.running[1])):
-            with self._ready:
-                self.running = running
+        """Show the pictures of the running segment to the worker, and wake it for each whole part of them."""
+        running = self._segmenter.running if self.shows else (0, ())
+        part = max(1, self._setup.segmenter.frames_per_second // PARTS)
+        before = (self.running[0], len(self.running[1]) // part)
+        with self._ready:
+            self.running = running
+            if self.shows and (running[0], len(running[1]) // part) != before:
                 self._ready.notify_all()
 
     def _note(self, note: StateChange | SourceContent) -> bool:

@@ -246,15 +246,13 @@ class Lane:
         return self.times.latency_s(end_ns)
 
 
-def make_lane(
-    setup: SourceSetup, clock: Clock, ready: threading.Condition, observer: Observer | None = None, *, ahead: bool = False
-) -> Lane:
+def make_lane(setup: SourceSetup, clock: Clock, ready: threading.Condition, observer: Observer | None = None) -> Lane:
     """Build the lane of a source. Nothing is read yet, except that the content of a file is hashed.
 
     Raises:
         CaptureError: when the file cannot be read.
     """
-    feed = Feed(setup, clock, ready, ahead=ahead)
+    feed = Feed(setup, clock, ready)
     options = TrackerOptions(
         source=setup.id,
         session=setup.source.session,

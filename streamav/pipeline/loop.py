@@ -91,7 +91,6 @@ class Pipeline:
         script = () if turns is None or turns.replay is None else turns.replay.script
         self.controls: Controls | None = None
         """Changes of what the sources detect, which hold from the next turn on; set before run(). None for no changes."""
-        self._ahead = ahead is not None
         self._stays = most_frames is not None
         self._lanes = [self._lane(setup, alone=len(setups) == 1) for setup in setups]
         self._worker = Worker(
@@ -107,7 +106,7 @@ class Pipeline:
 
     def _lane(self, setup: SourceSetup, *, alone: bool) -> Lane:
         try:
-            return make_lane(setup, self._clock, self._ready, self._observer, ahead=self._ahead)
+            return make_lane(setup, self._clock, self._ready, self._observer)
         except CaptureError as exc:
             if alone:
                 raise

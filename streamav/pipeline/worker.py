@@ -17,6 +17,7 @@ import numpy as np
 from streamav.errors import CaptureError
 from streamav.pipeline.ahead import due_pictures, share_out
 from streamav.pipeline.budget import Demand, FrameBudget
+from streamav.pipeline.early import EarlyGate
 from streamav.pipeline.gather import DueTimes
 from streamav.pipeline.inbox import Finished
 from streamav.pipeline.measure import NS
@@ -40,8 +41,6 @@ _log = logging.getLogger(__name__)
 
 _TURN_S = 0.2
 """Longest wait for something to do, so that stop() takes effect, s."""
-EARLY_LOAD = 0.5
-"""Above this load, s of work in a second, pictures wait for the end of their segment: larger batches cost less, and throughput counts."""
 _PASSED_OVER = 8
 """Replays are skipped at most this many turns in a row, so that they reach their end even when live sources fill the machine."""
 
@@ -85,7 +84,7 @@ class Worker:
         self._due = DueTimes(gather_ns)
         self._gather_ns = gather_ns
         self._passed_over = 0
-        self._load = 0.0
+        self.gate = EarlyGate()
         self._pictures: list[tuple[Lane, NDArray[np.uint8]]] = []
         self.budget = FrameBudget(most_frames or max(lane.setup.segmenter.frames_per_second for lane in lanes))
 
@@ -177,9 +176,7 @@ class Worker:
 
     def _pictures_due(self) -> bool:
         """Return whether pictures are due now; they are taken in _look_ahead(), where no segment has come meanwhile."""
-        if self._ahead is None or not self.budget.cost.turns:  # what a picture costs is not known yet
-            return False
-        if self._load > EARLY_LOAD or self.budget.frames < self.budget.levels[-1]:
+        if self._ahead is None or not self.gate.open:
             return False
         self._pictures += due_pictures(self._lanes, self.budget.frames)
         return bool(self._pictures)
@@ -214,7 +211,8 @@ class Worker:
         behind = any(2 * backlog >= max(2, bound) for backlog, bound in backlogs)
         demand = Demand(live=live, replays=len(running) - live, behind=behind)
         change = self.budget.choose(demand, now_ns / NS)
-        self._load = self.budget.load(self.budget.frames, demand)
+        if self._ahead is not None:
+            self._choose_early(given, demand, now_ns)
         if change is not None:
             _log.warning(
                 "frames per segment changed frames=%d before=%d of=%d load=%.2f load_before=%.2f sources=%d backlog=%d",
@@ -226,6 +224,16 @@ class Worker:
                 len(running),
                 max((backlog for backlog, _ in backlogs), default=0),
             )
+
+    def _choose_early(self, given: list[tuple[Lane, Given]], demand: Demand, now_ns: int) -> None:
+        """Open or close the gate; a source shows its pictures only while it is open, because each one wakes this thread."""
+        load, full = self.budget.load(self.budget.frames, demand), self.budget.frames < self.budget.levels[-1]
+        before = self.gate.open
+        self.gate.decide(load, full=full, sources=demand.live + demand.replays, now_s=now_ns / NS)
+        if self.gate.open != before:
+            _log.info("early pictures %s load=%.2f", "begin" if self.gate.open else "end", load)
+        for lane, _ in given:
+            lane.feed.shows = self.gate.open
 
     def _looked_at(self, lane: Lane, given: Given, segment: Segment) -> Segment:
         lane.newest, lane.given_ns = segment, given.given_ns
@@ -241,6 +249,8 @@ class Worker:
         self.budget.spent(busy_ns / NS, len(segments), sum(len(segment.frames) for _, segment in segments))
         for lane, _ in segments:
             lane.meter.segments += 1
+            if lane.setup.paced:
+                self.gate.saw((marks_ns[2] - lane.given_ns) / NS)
             lane.marks_ns, lane.busy_ns = marks_ns, busy_ns // len(segments)
             lane.meter.busy_ns += lane.busy_ns
 

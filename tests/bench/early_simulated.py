@@ -56,7 +56,7 @@ class World:
         source.session = str(number)
         options = SegmenterOptions(frames_per_second=self.machine.frames, picture=PICTURE)
         made = SourceSetup(id=f"s{number}", source=source, segmenter=options, labels=(), latency_segments=1)
-        return make_lane(made, self, self.ready, ahead=True)
+        return make_lane(made, self, self.ready)
 
     def run(self, seconds: int) -> None:
         """Let time pass; a turn without work lasts until the next picture."""

@@ -167,6 +167,31 @@ def test_predictions_are_those_that_the_figures_count(folder: Path, model: Path,
     assert json.loads(same.stdout)["accuracy"]["difference"] == 0.0
 
 
+@pytest.mark.slow
+def test_a_training_keeps_the_answers_of_its_report(folder: Path, tmp_path: Path) -> None:
+    """Train --predictions writes what eval --predictions writes for the trained model; the accuracy is the one of the training."""
+    out, first, second = tmp_path / "model", tmp_path / "first.csv", tmp_path / "second.csv"
+    trained = invoke(train, "--data", folder, "--out", out, "--epochs", 1, "--json", "--predictions", first, *SMALL)
+    assert trained.exit_code == 0, trained.output
+    said = read_predictions(first)
+    accuracy = json.loads(trained.stdout)["trained"][0]["test"]["accuracy"]["mean"]
+    assert (said.truth == said.decided).mean() == pytest.approx(accuracy)
+    judged = invoke(evaluate, "--data", folder, "--model", out, "--protocol", "clips", "--predictions", second)
+    assert judged.exit_code == 0, judged.output
+    again = read_predictions(second)
+    assert again.clips == said.clips
+    assert again.decided.tolist() == said.decided.tolist()
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_training(folder: Path, tmp_path: Path) -> None:
+    """Train --predictions with another suffix, or in a folder that does not exist, is refused before anything is trained."""
+    for file in (tmp_path / "p.txt", tmp_path / "none" / "p.csv"):
+        refused = invoke(train, "--data", folder, "--out", tmp_path / "model", "--predictions", file).exception
+        assert isinstance(refused, SettingsError)
+        assert file.name in str(refused)
+    assert not (tmp_path / "model").exists()
+
+
 def test_what_cannot_be_reported_is_refused_before_anything_is_run(tmp_path: Path) -> None:
     """A manifest with several seeds, and an --out folder that holds other files, are refused before anything runs."""
     (tmp_path / "precious.txt").write_text("x", encoding="utf-8")

@@ -79,6 +79,18 @@ def test_wrong_calls_say_what_to_do(tmp_path: Path, arguments: list[str], says: 
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "address", ["rtsp:/admin:Xq7zWv@cam/x", "admin:Xq7zWv@cam/live", "http://cam/Xq7zWv/index.m3u8", "rtsp%3A%2F%2Fa%3AXq7zWv%40cam"]
+)
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
+def test_what_is_no_file_is_told_without_its_password(address: str, form: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """An address that was given for a file, also a misspelled one, is refused without its secret."""
+    assert main(["localize", address, "--model", "starter", *form]) != 0
+    said = capsys.readouterr()
+    assert "Xq7zWv" not in said.out + said.err
+    assert said.err
+
+
 def test_the_table_is_read_as_labels(tmp_path: Path) -> None:
     """The CSV table has the columns of labels.csv: `streamav recordings` reads it."""
     text = FORMATS["csv"](EVENTS)

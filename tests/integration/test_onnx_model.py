@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from streamav.cli import main
 from streamav.config import ModelSettings
 from streamav.engines import open_engine
 from streamav.evidence import LabelEvidence, evidence_of, model_evidence
-from streamav.export.modules import Evidence, LogMel
+from streamav.export.modules import Evidence, LogMel, Motion
 from streamav.features import SegmentExtractor
 from streamav.features.logmel import LogMelOptions, log_mel
+from streamav.features.motion import motion_of
 from streamav.localizer import VscgLocalizer
 from streamav.training.clips.own_labels import learn, with_own_labels
 from streamav.types import SEGMENT_NS, Segment, Window
@@ -42,6 +44,18 @@ def test_the_front_end_is_that_of_a_run() -> None:
             made = LogMel(offset)(torch.tensor(sounds, dtype=torch.float32)).numpy()
         wanted = np.stack([log_mel(one.astype(np.float32), LogMelOptions(offset=offset)) for one in sounds])
         np.testing.assert_allclose(made, wanted, atol=2e-3)
+
+
+@pytest.mark.parametrize("size", [(28, 28), (112, 112), (60, 91)])
+def test_the_motion_is_that_of_a_run(size: tuple[int, int]) -> None:
+    """The exported motion is the motion of a run, also of pictures that 28 does not divide."""
+    random = np.random.default_rng(3)
+    pictures = random.integers(0, 255, (3, 4, *size, 3), dtype=np.uint8)
+    pictures[1, 1:, : size[0] // 2] = pictures[1, :1, : size[0] // 2]  # half of it stands still
+    pictures[2] = pictures[2, :1]
+    with torch.inference_mode():
+        made = Motion(size)(torch.tensor(pictures)).numpy()
+    np.testing.assert_allclose(made, [motion_of(one) for one in pictures], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["starter", "edge"])
@@ -68,10 +82,13 @@ def _check_evidence(evidence: LabelEvidence, size: int, classes: int) -> None:
     grid = random.normal(0, 1, (2, 10, 7, 7, size)).astype(np.float32)
     logits = random.normal(0, 4, (2, 10, classes + 1)).astype(np.float32)
     powers = np.exp(logits)
-    windows = [[evidence.sensed_in(heard[b, t], seen[b, t], grid[b, t]) for t in range(10)] for b in range(2)]
+    motion = random.normal(0, 0.5, (2, 10)).astype(np.float32)
+    windows = [
+        [evidence.sensed_in(heard[b, t], seen[b, t], grid[b, t])._replace(motion=float(motion[b, t])) for t in range(10)] for b in range(2)
+    ]
     wanted = evidence.together(windows, powers / powers.sum(axis=-1, keepdims=True))
     with torch.inference_mode():
-        made = Evidence(evidence, 521, 1000)(*(torch.tensor(one) for one in (heard, seen, grid, logits))).numpy()
+        made = Evidence(evidence, 521, 1000)(*(torch.tensor(one) for one in (heard, seen, grid, motion, logits))).numpy()
     np.testing.assert_allclose(made, wanted, atol=2e-4)
 
 
@@ -82,7 +99,7 @@ def test_the_example_gives_the_answers_of_the_model(tmp_path: Path, capsys: pyte
     assert float(re.findall(r"error against torch (\S+);", said)[0]) < 1e-4
     assert {file.name for file in (tmp_path / "onnx").iterdir()} == {
         "README.md", "audio.onnx", "encode_segment.onnx", "evidence.onnx", "localize_window.onnx", "log_mel.onnx", "model.json",
-        "visual.onnx",
+        "motion.onnx", "visual.onnx",
     }  # fmt: skip
     random = np.random.default_rng(2)
     time = np.arange(16_000) / 16_000
@@ -108,6 +125,10 @@ def test_a_model_without_evidence_is_exported(tmp_path: Path, tiny_bundle: Path,
     for options in ([], ["--force"]):
         assert main(["models", "export", str(tiny_bundle), "--onnx", str(tmp_path / "onnx"), *options]) == 0
     assert not (tmp_path / "onnx" / "evidence.onnx").exists()
+    capsys.readouterr()
+    assert main(["models", "export", str(tiny_bundle), "--onnx", str(tmp_path / "onnx"), "--force", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {one["file"] for one in told["files"]} == {file.name for file in (tmp_path / "onnx").glob("*.onnx")}
     assert "the softmax of segment_logits" in (tmp_path / "onnx" / "README.md").read_text()
     assert main(["models", "export", str(tiny_bundle), "--onnx", str(tmp_path / "onnx")]) == 2
     assert "--force" in capsys.readouterr().err

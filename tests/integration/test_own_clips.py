@@ -25,6 +25,7 @@ from streamav.cli.extract import extract
 from streamav.cli.train import train
 from streamav.config import DetectionSettings, ModelSettings
 from streamav.errors import DataError, MissingExtraError, SettingsError
+from streamav.evaluation.predictions import read_predictions
 from streamav.offline import OfflineRun
 from streamav.training.experiments.export import UNTUNED
 
@@ -83,9 +84,12 @@ def test_labels_are_added_to_a_model_that_keeps_its_own(folder: Path, tmp_path: 
             lines.append(f"{label}{number}.mp4,{label},{onset},{offset}" if number else f"{label}{number}.mp4,{label},,")
     (few / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     out = tmp_path / "mine"
-    result = invoke(train, "--data", few, "--out", out)
+    result = invoke(train, "--data", few, "--out", out, "--predictions", tmp_path / "held-out.csv")
     assert result.exit_code == 0, result.output
     assert "verdict: better than background" in result.output
+    said = read_predictions(tmp_path / "held-out.csv")
+    assert said.labels == tuple(CLASSES)
+    assert f"{(said.truth == said.decided).mean():.1%} of the seconds are right" in result.output
     starter, mine = find_bundle("starter"), load_bundle(out)
     assert mine.card.slugs == (*starter.card.slugs, *CLASSES)
     again = invoke(train, "--data", tmp_path / "mine.features", "--out", tmp_path / "again", "--json")

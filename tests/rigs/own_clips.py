@@ -53,6 +53,7 @@ def clip(number: int, label: str | None, *, somewhere: bool = False, group: str 
         group=group or f"day {number}",
         heard=heard.astype(np.float32),
         seen=seen.astype(np.float32),
+        motion=np.zeros(SEGMENTS, np.float32),
         probed=rng.normal(-3.0, 1.0, (SEGMENTS, 2)).astype(np.float32),
         drawn=np.full(SEGMENTS, -9.0, np.float32),
         network=rng.dirichlet(np.full(classes, 3.0), SEGMENTS).astype(np.float32),

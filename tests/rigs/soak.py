@@ -283,6 +283,35 @@ class Seen:
     top: float
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The use of resources at one time."""
+
+    at_s: float
+    """Monotonic time."""
+    mine_mb: float
+    children_mb: float
+    threads: int
+    descriptors: int
+    waited_s: float
+    """Time so far in which some process of the machine waited for a processor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """The use of resources after the warm-up."""
+
+    after_s: float
+    slope: float
+    """MB a minute of this process."""
+    peak_mb: float
+    """Of all processes together."""
+    threads: str
+    descriptors: str
+    waiting: float
+    """Share of the whole time in which some process of the machine waited for a processor."""
+
+
 @dataclass
 class Diary:
     """A sink that notes events, states and the use of resources."""
@@ -290,7 +319,9 @@ class Diary:
     events: list[Seen] = field(default_factory=list)
     states: list[tuple[float, str, SourceState]] = field(default_factory=list)
     faults: list[tuple[Fault, float, float]] = field(default_factory=list)
-    samples: list[tuple[float, float, float, int, int]] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    failed: str | None = None
+    """Why no further faults were inflicted: one could not be inflicted or mended."""
 
     async def start(self) -> None:
         """Note nothing."""
@@ -328,7 +359,7 @@ class Diary:
         )
         children = sum(_rss_mb(int(one)) for one in found.stdout.split())
         files = len(list(Path("/proc/self/fd").iterdir()))
-        self.samples.append((time.monotonic(), mine, children, threading.active_count(), files))
+        self.samples.append(Sample(time.monotonic(), mine, children, threading.active_count(), files, _waited_s()))
 
     def table(self) -> dict[str, list[Row]]:
         """Return what the run made of each fault, by the fault's name."""
@@ -346,7 +377,7 @@ class Diary:
     def lost_events(self, rig: Rig, expected: Sequence[tuple[str, float, float]]) -> tuple[list[str], int]:
         """Return the events that did not come although nothing was wrong with their source, and how many were due in all."""
         lost, due = list[str](), 0
-        end = max((at for at, *_ in self.samples), default=0.0)
+        end = max((one.at_s for one in self.samples), default=0.0)
         for source in rig.sources:
             if source.startswith("rtsp"):  # they show a test pattern
                 continue
@@ -375,12 +406,20 @@ class Diary:
                 begin = None
         return stretches
 
-    def slopes(self, warm_up_s: float) -> tuple[float, float, str, str]:
-        """Return MB a minute of this process, the peak of all processes, and the range of threads and descriptors, after the warm-up."""
-        rows = np.array([row for row in self.samples if row[0] - self.samples[0][0] >= warm_up_s] or self.samples, float)
-        slope = float(np.polyfit(rows[:, 0] / 60.0, rows[:, 1], 1)[0]) if len(rows) > 2 else 0.0
-        ranges = [f"{rows[:, column].min():.0f} to {rows[:, column].max():.0f}" for column in (3, 4)]
-        return slope, float((rows[:, 1] + rows[:, 2]).max()), ranges[0], ranges[1]
+    def use(self, warm_up_s: float) -> Use:
+        """Return the use of resources after the warm-up; in a run shorter than twice that, after its first half."""
+        first, last = self.samples[0], self.samples[-1]
+        after_s = min(warm_up_s, (last.at_s - first.at_s) / 2.0)
+        rows = [one for one in self.samples if one.at_s - first.at_s >= after_s]
+        slope = float(np.polyfit([one.at_s / 60.0 for one in rows], [one.mine_mb for one in rows], 1)[0]) if len(rows) > 2 else 0.0
+        return Use(
+            after_s=after_s,
+            slope=slope,
+            peak_mb=max(one.mine_mb + one.children_mb for one in rows),
+            threads=f"{min(one.threads for one in rows)} to {max(one.threads for one in rows)}",
+            descriptors=f"{min(one.descriptors for one in rows)} to {max(one.descriptors for one in rows)}",
+            waiting=(last.waited_s - first.waited_s) / max(1.0, last.at_s - first.at_s),
+        )
 
 
 def _phase(seen: Sequence[Seen], expected: Sequence[tuple[str, float, float]], begin: float) -> float:
@@ -416,3 +455,12 @@ def _rss_mb(process: int) -> float:
     except (OSError, IndexError, ValueError):
         return 0.0
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _waited_s() -> float:
+    """Return how long some process of the machine waited for a processor since its start; 0 where the kernel does not say."""
+    try:
+        line = Path("/proc/pressure/cpu").read_text(encoding="ascii").splitlines()[0]
+    except (OSError, IndexError):
+        return 0.0
+    return int(line.rpartition("total=")[2]) / 1e6

@@ -54,6 +54,7 @@ def test_a_disabled_class_is_not_followed(card: ModelCard) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        ([f"classes.{'brad' * 25_000}.on=0.5"], r"detection.classes.(brad){25}: model tiny has no such label"),
         (["classes.brad.on=0.5"], r"detection.classes.brad: model tiny has no such label; the nearest is bird|bark"),
         (["off=0.9"], r"detection.off of bark must be at most on \(0.5\), got 0.9"),
         ([f"classes.{label}.enabled=false" for label in ("bark", "bird", "siren")], "at least one label"),

@@ -93,6 +93,14 @@ def test_a_wrong_file_is_told_apart(tmp_path: Path, content: bytes, message: str
         load_settings(file, environment=NOTHING)
 
 
+def test_a_key_of_very_many_parts_is_refused(tmp_path: Path) -> None:
+    """A key of thousands of parts between dots, which is TOML, is one sentence and no RecursionError."""
+    file = tmp_path / "streamav.toml"
+    file.write_text(".".join(["a"] * 5_000) + " = 1\n")
+    with pytest.raises(SettingsError, match="a key has too many parts"):
+        load_settings(file, environment={})
+
+
 def test_a_missing_file_is_said() -> None:
     """The error holds the path and the system's reason."""
     with pytest.raises(SettingsError, match=r"/does/not/exist.toml cannot be read: No such file"):

@@ -23,9 +23,10 @@ from streamav.engines.cache import EngineCache
 from streamav.features import SegmentExtractor
 from streamav.features.visual import mean_over_frames, pictures
 from streamav.pipeline import SourceSetup
-from streamav.pipeline.ahead import MOST_PICTURES, PARTS, due_pictures
+from streamav.pipeline.ahead import MOST_PICTURES, due_pictures
+from streamav.pipeline.early import COMPARED, EARLY_LOAD, HOLD_S, LEAST_WHOLE, OPEN_LOAD, PARTS, EarlyGate
 from streamav.pipeline.lane import Lane, make_lane
-from streamav.pipeline.worker import EARLY_LOAD, Worker
+from streamav.pipeline.worker import Worker
 from streamav.protocols import Engine
 from streamav.segmenter import SegmenterOptions
 from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS, LookedAt, Segment, SegmentFeatures
@@ -135,12 +136,12 @@ class Bench:
         self.clock, self.ready, self.extractor = FakeClock(), threading.Condition(), Ahead()
         self.lanes = [self._lane(f"s{number}", live=live) for number in range(sources)]
         self.worker = Worker(self.lanes, self.extractor, FakeLocalizer(), self.clock, self.ready, ahead=self.extractor)
-        self.worker.budget.spent(0.01, 1, FRAMES)  # as after a first turn
+        self.worker.gate.open = True  # as after some whole segments
 
     def _lane(self, name: str, *, live: bool) -> Lane:
         options = SegmenterOptions(frames_per_second=FRAMES, picture=PICTURE)
         made = SourceSetup(id=name, source=FakeSource([], live=live), segmenter=options, labels=(), latency_segments=1)
-        return make_lane(made, self.clock, self.ready, ahead=True)
+        return make_lane(made, self.clock, self.ready)
 
     def show(self, lane: int, index: int, frames: NDArray[np.uint8]) -> None:
         self.lanes[lane].feed.running = (index, tuple(frames))
@@ -220,25 +221,74 @@ def test_early_pictures_cost_like_others() -> None:
     assert bench.lanes[0].busy_ns > busy_ns
 
 
-def test_nothing_is_early_before_the_cost_is_known() -> None:
-    """Until the first whole segment has been processed, the machine may be too slow for the model."""
-    bench = Bench()
-    bench.worker.budget.cost.turns = 0
-    bench.show(0, 0, tiny(0, 12))
-    assert not bench.worker._pictures_due()
+def opened(whole_s: float = 0.2) -> EarlyGate:
+    """Return a gate that some whole segments of one source have opened at 0 s."""
+    gate = EarlyGate()
+    for _ in range(LEAST_WHOLE):
+        gate.saw(whole_s)
+    assert gate.decide(0.2, full=False, sources=1, now_s=0.0)
+    return gate
 
 
-def test_a_full_machine_looks_at_nothing_early() -> None:
-    """Above half of its time, or with fewer frames, whole segments are encoded: small batches would cost throughput."""
+def test_nothing_is_early_before_whole_segments_have_shown_their_cost() -> None:
+    """Two whole segments of every source, at least, are processed first: a first one says little about a machine and many sources."""
+    gate = EarlyGate()
+    for _ in range(2 * LEAST_WHOLE - 1):
+        gate.saw(0.2)
+        assert not gate.decide(0.2, full=False, sources=LEAST_WHOLE, now_s=0.0)
+    gate.saw(0.2)
+    assert gate.decide(0.2, full=False, sources=LEAST_WHOLE, now_s=0.0)
+
+
+@pytest.mark.parametrize(("load", "full"), [(EARLY_LOAD + 0.01, False), (0.1, True)])
+def test_a_full_machine_looks_at_nothing_early(load: float, full: bool) -> None:
+    """Above 0.6 of its time (0.5 to begin), or with fewer frames, whole segments are encoded: small batches would cost throughput."""
+    gate = opened()
+    assert not gate.decide(load, full=full, sources=1, now_s=1.0)
+    busy = EarlyGate()
+    for second_s in range(100):
+        busy.saw(0.2)
+        assert not busy.decide(max(load, OPEN_LOAD + 0.01), full=full, sources=1, now_s=second_s)
+
+
+@pytest.mark.parametrize(("wait_s", "stays"), [(0.05, True), (0.19, False), (0.5, False)])
+def test_early_pictures_stay_only_where_scores_come_sooner(wait_s: float, stays: bool) -> None:
+    """The run compares the waits that it sees: where they do not shrink clearly, whole segments are encoded again."""
+    gate = opened(whole_s=0.2)
+    for _ in range(COMPARED):
+        gate.saw(wait_s)
+    assert gate.decide(0.2, full=False, sources=1, now_s=32.0) is stays
+
+
+def test_early_pictures_that_do_not_pay_are_tried_more_and_more_rarely() -> None:
+    """A machine without a gain loses less and less to trials: in an hour they are open for a small share of the time."""
+    gate, open_s, changes = EarlyGate(), 0, 0
+    for now_s in range(3600):
+        gate.saw(0.2)
+        before = gate.open
+        open_s += gate.decide(0.2, full=False, sources=1, now_s=float(now_s))
+        changes += gate.open != before
+    assert open_s < 3600 * 0.15
+    assert changes > 2  # it does try again
+    assert HOLD_S * changes < 3600
+
+
+def test_sources_show_their_pictures_only_while_the_gate_is_open() -> None:
+    """Each picture that is shown wakes the worker, which costs a full machine time, so a closed gate stops that at the source."""
+    items = [item for index in range(3) for item in second(index)]
+    feed = make_feed(FakeSource(items), SegmenterOptions(frames_per_second=2, picture=PICTURE))
+    stale: tuple[int, tuple[NDArray[np.uint8] | None, ...]] = (0, (None,))
+    feed.running = stale  # left from a time when it was open
+    feed.start()
+    assert feed.join(10.0)
+    assert feed.running == (0, ())
     bench = Bench()
+    bench.worker.gate.open = False
     bench.show(0, 0, tiny(0, 12))
-    bench.worker._load = EARLY_LOAD + 0.01
     assert not bench.worker._pictures_due()
-    bench.worker._load = 0.0
-    bench.worker.budget.frames = 8
-    assert not bench.worker._pictures_due()
-    bench.worker.budget.frames = FRAMES
-    assert bench.worker._pictures_due()
+    bench.complete(0, 0, tiny(0))
+    bench.worker.turn()
+    assert not bench.lanes[0].feed.shows
 
 
 def test_repeated_pictures_are_looked_at_once() -> None:
@@ -255,7 +305,7 @@ def test_a_capture_thread_shows_the_running_segment() -> None:
     """What it shows are the decided frames of the segment that comes next, none of the one before."""
     items = [item for index in range(2) for item in second(index)]
     feed = make_feed(FakeSource(items), SegmenterOptions(frames_per_second=2, picture=PICTURE))
-    feed._ahead = True
+    feed.shows = True
     feed.start()
     assert feed.join(10.0)
     index, shown = feed.running

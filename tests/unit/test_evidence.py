@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,6 +60,15 @@ def test_a_sound_label_does_not_ask_for_a_picture() -> None:
     other = logits(evidence, features({"Smoke detector, smoke alarm": 0.8}, {"beagle": 0.9}))
     np.testing.assert_array_equal(one, other)
     assert one[0] > 0.0
+
+
+def test_motion_speaks_for_labels_that_are_seen() -> None:
+    """With a weight for it, motion above the usual raises a label that is heard and seen, and leaves one that is only heard."""
+    evidence = LabelEvidence(CARD.model_copy(update={"motion": 0.5}), (DOG, ALARM), arrays())
+    still, moving = (replace(features({"Bark": 0.9}, {}), motion=motion) for motion in (-1.3, 0.7))
+    before, after = logits(evidence, still), logits(evidence, moving)
+    assert after[0] - before[0] == pytest.approx(1.0, abs=1e-5)
+    assert after[1] == before[1]
 
 
 def test_a_face_speaks_for_speech() -> None:

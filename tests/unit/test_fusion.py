@@ -30,7 +30,7 @@ def recording(number: int, label: ClassEntry | None) -> LabelledRecording:
         truth[1:5, LABELS.index(label)] = True
         spans = (Span(label.slug, 1.0, 5.0),)
     network = np.full((6, len(LABELS) + 1), 1.0 / (len(LABELS) + 1))
-    scores = ClassScores(*(array.astype(np.float32) for array in (heard, seen, rng.normal(-3, 1, (6, 2)), network)))
+    scores = ClassScores(*(array.astype(np.float32) for array in (heard, seen, rng.normal(-3, 1, (6, 2)), network, np.zeros(6))))
     return LabelledRecording(f"{number}.mp4", f"source {number // 2}", scores, truth, spans)
 
 

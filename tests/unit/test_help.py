@@ -76,7 +76,6 @@ OTHERWISE = {
     "config reference": "for people; `config check` prints the values as JSON",
     "mqtt schema": "prints JSON always",
     "figure": "draws a picture; its exit status says whether it worked",
-    "models export": "copies a folder; its exit status says whether it worked",
 }
 """Commands without --json, and what a script reads instead."""
 

@@ -142,3 +142,21 @@ def test_closing_from_another_thread_ends_items_soon() -> None:
         start = time.monotonic()
         loop.close()
     assert time.monotonic() - start < 1.0
+
+
+@pytest.mark.slow
+def test_a_session_that_begins_slowly_gets_more_time_with_each_attempt() -> None:
+    """A source comes back on a machine that is far too busy: after an attempt that gave nothing in time, the next one may take longer."""
+    clock, opened = FakeClock(step_ns=0), list[int]()
+
+    def session(origin: Callable[[], int], stop: threading.Event) -> Iterator[AudioBlock | VideoFrame]:
+        opened.append(clock.now_ns)
+        clock.step_ns = 1_000_000_000 if len(opened) > 1 else 0  # each look at the clock takes a second
+        while clock.now_ns < opened[-1] + 10_000_000_000 and len(opened) > 1:  # the process that decodes starts as slowly as this
+            if stop.wait(0.01):
+                return
+        yield AudioBlock(start_ns=origin(), samples=BLOCK)
+
+    items = collect(LiveLoop("camera", session, SETTINGS, clock, rng=rng()), 4)
+    assert items[1:3] == [SourceState.LOST, SourceState.ONLINE]
+    assert len(opened) == 4  # the patience was 4 s, 8 s and 16 s

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rigs.closed_connections import connections_are_closed  # noqa: F401 - a fixture for every test here
 from rigs.mqtt_connection import FakeBroker
 from rigs.published_events import MODEL, SCORES, dice, make_event, story, ulid
 
@@ -150,6 +151,7 @@ async def test_a_crash_is_told_as_restart_at_the_next_start(tmp_path: Path) -> N
     assert crashed._task is not None
     crashed._task.cancel()
     await asyncio.wait([crashed._task])
+    await crashed._pending.store.close()  # a process that ends closes it
     crashed._folder.release()
     broker.log.clear()
     for expected in ([("end", 2, "restart")], []):

@@ -132,6 +132,7 @@ def test_an_event_after_the_end_of_its_clip_is_refused(tmp_path: Path) -> None:
         "visual": np.zeros((3, starter.card.visual.grid, starter.card.visual.grid, starter.card.visual.size), np.float16),
         "heard": np.full((3, 521), 0.01, np.float16),
         "seen": np.full((3, 1000), 0.001, np.float16),
+        "motion": np.zeros(3, np.float16),
     }
     save_file(arrays, tmp_path / "clip.safetensors")
 

@@ -44,6 +44,8 @@ def test_the_camera_is_still_known_by_its_host_and_path(password: str) -> None:
         (f"rtsp://cam;{SECRET}/live", "rtsp://..."),
         (f"admin:{SECRET}@10.0.0.2/live", "...@10.0.0.2/live"),
         (f"rtsp:/admin:{SECRET}@10.0.0.2/live", "...@10.0.0.2/live"),
+        (f"rtsp%3A%2F%2Fadmin%3A{SECRET}%4010.0.0.2%2Flive", "rtsp://...@10.0.0.2/live"),
+        ("a%20film.mp4", "a%20film.mp4"),
         (f"10.0.0.2/videostream.cgi?user=a&pwd={SECRET}", "10.0.0.2/videostream.cgi?..."),
         (f"lavfi:movie=rtsp\\://a\\:{SECRET}@h[out0]", "lavfi:..."),
         (f"async:rtsp://a:{SECRET}@cam/live", "rtsp://...@cam/live"),
@@ -67,6 +69,9 @@ def test_addresses_in_the_middle_of_a_text_are_redacted() -> None:
     """The rest of the text stays as it is, and so does the path of a model or a broker, which is no secret."""
     text = f"rtsp://a:{SECRET}@10.0.0.2:554/live failed, http://x:{SECRET}@h/m-7.zip?sig={SECRET} too ('rtsp://h/{SECRET}'): a@b.c stays"
     assert redact(text) == "rtsp://...@10.0.0.2:554/live failed, http://...@h/m-7.zip?... too ('rtsp://h/...'): a@b.c stays"
+    text = f"no file rtsp:/a:{SECRET}@10.0.0.2/live, 'a:{SECRET}/@cam' or source=a:{SECRET}@cam:554 at 10:22:31.5 of a@b.c"
+    assert redact(text) == "no file ...@10.0.0.2/live, '...@cam' or source=...@cam:554 at 10:22:31.5 of a@b.c"
+    assert redact(redact(text)) == redact(text)
     assert redact("a broker like mqtts://user@host:8883/streamav.") == "a broker like mqtts://user@host:8883/streamav."
     assert redact(f"given password={SECRET}, x") == "given password=... x"
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rigs.closed_connections import connections_are_closed  # noqa: F401 - a fixture for every test here
 from rigs.published_events import MODEL, make_event, story, ulid
 
 from streamav.publish.message import describe
@@ -21,6 +22,14 @@ from streamav.types import Event, EventPhase
 def parcel(event: Event, number: int) -> Parcel:
     message = describe(event, MODEL, 0.1)
     return Parcel(event_id=event.id, topic="streamav/porch/event", payload=message.to_bytes(), message=message, number=number)
+
+
+async def stored(path: Path) -> Saved:
+    """Return what a new start finds, and close the file again."""
+    store = Store(path, Saved)
+    found = store.load()
+    await store.close()
+    return found
 
 
 def content(saved: Saved) -> tuple[list[tuple[int, str]], list[str]]:
@@ -43,7 +52,7 @@ async def test_what_was_not_acknowledged_is_there_at_the_next_start(tmp_path: Pa
         store.retain(topic)
     store.release("a")
     await store.close()
-    found = Store(path, Saved).load()
+    found = await stored(path)
     assert content(found) == ([(2, ulid(2)), (3, ulid(1))], [ulid(1)])
     assert found.parcels[0].payload == parcels[1].payload
     assert (found.retired, found.retained) == (frozenset({"X"}), {"b": ""})
@@ -71,7 +80,7 @@ asyncio.run(main())
         subprocess.run, [sys.executable, "-c", program, str(Path(__file__).parents[1]), str(tmp_path / "store")], check=False
     )
     assert done.returncode == -signal.SIGKILL
-    saved = Store(tmp_path / "store", Saved).load()
+    saved = await stored(tmp_path / "store")
     assert len(saved.parcels) == len(saved.open_events) == 29
 
 
@@ -96,7 +105,7 @@ async def test_a_damaged_file_is_set_aside(tmp_path: Path, caplog: pytest.LogCap
     assert len(await asyncio.to_thread(lambda: list(tmp_path.glob("store.damaged-*")))) == 1
     again.add(parcel(make_event(1), 1))
     await again.close()
-    assert len(Store(path, Saved).load().parcels) == 1
+    assert len((await stored(path)).parcels) == 1
 
 
 async def test_a_damaged_message_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -111,7 +120,7 @@ async def test_a_damaged_message_is_left_out(tmp_path: Path, caplog: pytest.LogC
     connection.execute("UPDATE parcels SET payload = x'7b7d' WHERE number = 1")
     connection.commit()
     connection.close()
-    assert content(Store(path, Saved).load())[0] == [(2, ulid(2))]
+    assert content(await stored(path))[0] == [(2, ulid(2))]
     assert "damaged" in caplog.text
 
 
@@ -135,4 +144,4 @@ async def test_a_full_disk_is_said_once_and_everything_is_written_later(
     waiting.append(parcel(make_event(40, 1, EventPhase.NEW), 40))
     store.add(waiting[-1])
     await store.close()
-    assert len(Store(tmp_path / "store", Saved).load().parcels) == 40
+    assert len((await stored(tmp_path / "store")).parcels) == 40

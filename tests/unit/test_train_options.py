@@ -37,6 +37,7 @@ GIVEN = {
     "tensorboard": ["--tensorboard", "curves"],
     "weights": ["--weights", "encoders"],
     "features": ["--features", "kept"],
+    "predictions": ["--predictions", "answers.npz"],
     "resume": ["--resume"],
     "force": ["--force"],
     "localizer_only": ["--localizer-only"],

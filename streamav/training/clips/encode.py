@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from streamav.bundle import ModelCard
     from streamav.protocols import Engine
-    from streamav.types import Segment
+    from streamav.types import Segment, SegmentFeatures
 
 __all__ = [
     "ARRAYS",
@@ -36,7 +36,7 @@ __all__ = [
     "media_seconds",
 ]
 
-ARRAYS = ("audio", "visual", "heard", "seen")
+ARRAYS = ("audio", "visual", "heard", "seen", "motion")
 """Names of the arrays of `MediaFeatures`, also in files."""
 LONGEST_SECONDS = 7200
 """Longest file; it bounds the memory: VGG-19's maps of two hours take 0.7 GB."""
@@ -67,6 +67,8 @@ class MediaFeatures:
     """Scores of the classes that the audio encoder was trained on, shape (S, H), 0 to 1; None for encoders that score no classes."""
     seen: NDArray[np.float32] | None = None
     """Scores of the classes that the visual encoder was trained on, shape (S, K), 0 to 1: means over the frames of a segment, as live."""
+    motion: NDArray[np.float32] | None = None
+    """Motion inside each segment (`streamav.features.motion`), shape (S,); None for encoders that score no classes."""
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return the arrays that are there, by name."""
@@ -116,7 +118,7 @@ class MediaEncoder:
         for batch in _batched(segments_of(uri, self._card, self._card.visual.frames_per_second), seconds):
             for one in self._extractor.extract(batch):
                 for name, kept in rows.items():
-                    if (array := getattr(one, name)) is not None:
+                    if (array := _row(one, name)) is not None:
                         kept.append(array)
             count = len(rows["audio"])
             if count > LONGEST_SECONDS:
@@ -165,6 +167,14 @@ def media_seconds(path: Path) -> float | None:
             return None if container.duration is None else float(container.duration) / 1e6
     except (OSError, av.error.FFmpegError):
         return None
+
+
+def _row(features: SegmentFeatures, name: str) -> NDArray[np.float32] | None:
+    """Return one of `ARRAYS` of a segment; None when the encoders do not give it."""
+    if name == "motion":
+        return None if features.seen is None else np.asarray(features.motion, np.float32)
+    row: NDArray[np.float32] | None = getattr(features, name)
+    return row
 
 
 def _batched(segments: Iterator[Segment], most: int | None) -> Iterator[list[Segment]]:

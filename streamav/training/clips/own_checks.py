@@ -66,6 +66,8 @@ class Check:
     labels: tuple[LabelCheck, ...]
     judged: tuple[JudgedRecording, ...]
     """Clips whose times are known, with the events of labels that could be measured."""
+    scores: tuple[NDArray[np.float32], ...]
+    """For each of these clips the scores of the measured labels, in the order of `labels`, shape (S, measured), 0 to 1."""
     right: float
     """Share of the seconds with the right label or background."""
     background: float
@@ -90,10 +92,9 @@ def checked(recordings: Sequence[OwnRecording], slugs: Sequence[str], card: Mode
         for number, slug in enumerate(slugs)
     }
     measured = [number for number in range(len(slugs)) if len(groups[number]) > 1]
+    timed = [(one, column) for one, column in zip(recordings, columns, strict=True) if not one.somewhere.any()]
     judged = tuple(
-        _judged(one, column, [(number, slugs[number], thresholds[slugs[number]]) for number in measured])
-        for one, column in zip(recordings, columns, strict=True)
-        if not one.somewhere.any()
+        _judged(one, column, [(number, slugs[number], thresholds[slugs[number]]) for number in measured]) for one, column in timed
     )
     figures = figures_of(judged)
     seconds = sum(one.seconds for one in judged)
@@ -104,6 +105,7 @@ def checked(recordings: Sequence[OwnRecording], slugs: Sequence[str], card: Mode
             for number, (slug, group) in enumerate(zip(slugs, groups, strict=True))
         ),
         judged=judged,
+        scores=tuple(np.nan_to_num(column[:, measured]) for _, column in timed),
         right=figures.seconds_right.value or 0.0,
         background=empty / seconds if seconds else 0.0,
         detection={slug: PartialThresholds(**_plain(one)) for slug, one in thresholds.items()},

@@ -45,6 +45,8 @@ class OwnRecording:
     """Shape (S, H), 0 to 1."""
     seen: NDArray[np.float32]
     """Shape (S, K), 0 to 1."""
+    motion: NDArray[np.float32]
+    """Shape (S,): motion inside each segment, above or below the usual."""
     probed: NDArray[np.float32]
     """Shape (S, P): logits of the model's own picture classes."""
     drawn: NDArray[np.float32]
@@ -90,6 +92,7 @@ def _recording(
         group=clip.group,
         heard=found["heard"],
         seen=found["seen"],
+        motion=found["motion"],
         probed=np.stack([probe_logits(one, arrays["probes.weight"], arrays["probes.bias"]) for one in grid]),
         drawn=grid.mean(axis=(1, 2)) @ arrays["drawn.weight"][0] + arrays["drawn.bias"][0],
         network=answers(network, found["audio"], grid),

@@ -12,7 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from streamav.bundle import find_bundle
+from streamav.bundle.card import card_name
 from streamav.errors import SettingsError
+from streamav.evaluation.predictions import write_predictions
 from streamav.networks.baselines import BaselineOptions
 from streamav.training.data.folder import open_ave
 from streamav.training.experiments.ablations import find_rows
@@ -20,6 +22,7 @@ from streamav.training.experiments.experiment import experiment_of, planned, tes
 from streamav.training.experiments.export import encoder_weights, encoders_of, export_bundle, weights_inside
 from streamav.training.experiments.kept_network import keep_network
 from streamav.training.experiments.report import write_report, write_table
+from streamav.training.fit.kept_answers import predictions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,6 +78,8 @@ class RunPlan:
     """True replaces an existing bundle."""
     board: Path | None = None
     """Folder for TensorBoard; None for none."""
+    predictions: Path | None = None
+    """File for the answers of the kept network for every segment of the test clips; None for none."""
 
 
 class TrainingRun:
@@ -139,6 +144,9 @@ class TrainingRun:
         report = write_report(self.out / "report", outcome, self.data.classes, command)
         if isinstance(experiment.network, BaselineOptions):
             keep_network(self.out, outcome.chosen.network, experiment.network, tuple(one.slug for one in self.data.classes))
+        if self.plan.predictions is not None:
+            name = card_name(self.out.absolute().name, "model")
+            write_predictions(self.plan.predictions, predictions_of(outcome.chosen.test, name, self.data.classes, self.data.test))
         self._clear_state()
         self.teller.outcome(outcome)
         self.teller.say(f"report: {report}")

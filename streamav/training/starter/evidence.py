@@ -1,6 +1,6 @@
 """Fits a model's evidence on labelled real recordings, and cross-validates it by group.
 
-A logistic regression on three numbers of each label and segment gives the weights of `streamav.bundle.EvidenceCard`. The three weights are
+A logistic regression on four numbers of each label and segment gives the weights of `streamav.bundle.EvidenceCard`. The four weights are
 shared by all labels, so that they hold for a label that has no recording. This module trains no network and reads no file.
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from streamav.bundle.card import EvidenceCard
-from streamav.evidence import LabelEvidence, Sensed, neighbourhood, network_logits
+from streamav.evidence import LabelEvidence, Sensed, motion_around, neighbourhood, network_logits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +44,8 @@ class ClassScores:
     """Shape (S, P), logits of the bundle's own picture classes."""
     network: NDArray[np.float32]
     """Shape (S, C + 1), 0 to 1: the localizer's final answer, background last."""
+    motion: NDArray[np.float32]
+    """Shape (S,): motion inside the segment, above or below the usual."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -79,7 +81,8 @@ def reference_arrays(recordings: Sequence[LabelledRecording], seed: int = 0) -> 
 
 def sensed_in(evidence: LabelEvidence, scores: ClassScores) -> list[Sensed]:
     """Return the evidence in each segment of a recording."""
-    return [evidence.sensed_of(*row) for row in zip(scores.heard, scores.seen, scores.probed, strict=True)]
+    rows = zip(scores.heard, scores.seen, scores.probed, strict=True)
+    return [evidence.sensed_of(*row)._replace(motion=float(motion)) for row, motion in zip(rows, scores.motion, strict=True)]
 
 
 def fit_evidence(
@@ -112,6 +115,7 @@ def fit_evidence(
         heard=round(weights[0], 4),
         heard_peak=round(weights[1], 4),
         seen=round(weights[2], 4),
+        motion=round(weights[3], 4),
         sound_bias=round(SOUND_LOGIT * (weights[0] + weights[1]), 4),
         network=network,
         probes=tuple(probes),
@@ -124,8 +128,9 @@ SOUND_LOGIT = 0.4
 
 
 def _inputs(window: Sequence[Sensed]) -> NDArray[np.float32]:
-    """Return the three inputs of each label and segment, shape (S, L, 3)."""
-    return np.stack(neighbourhood(window), axis=-1)
+    """Return the four inputs of each label and segment, shape (S, L, 4)."""
+    heard, peak, mean = neighbourhood(window)
+    return np.stack([heard, peak, mean, np.broadcast_to(motion_around(window), heard.shape)], axis=-1)
 
 
 def _regression(
@@ -134,7 +139,7 @@ def _regression(
     """Return weights, bias and offsets of the logistic regression with ridge penalties, in the units of the inputs.
 
     Args:
-        inputs: shape (S, L, 3).
+        inputs: shape (S, L, 4).
         truth: shape (S, L).
         known: shape (S, L): logits that are part of the sum as they are.
     """

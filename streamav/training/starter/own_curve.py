@@ -122,7 +122,7 @@ def _untrained(learned: Learned) -> Learned:
 
 
 def _labelled(one: OwnRecording) -> LabelledRecording:
-    return LabelledRecording(one.file, one.group, ClassScores(one.heard, one.seen, one.probed, one.network), one.truth)
+    return LabelledRecording(one.file, one.group, ClassScores(one.heard, one.seen, one.probed, one.network, one.motion), one.truth)
 
 
 def _gathered(

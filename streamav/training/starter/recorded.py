@@ -59,7 +59,7 @@ def labelled_recordings(
 def _scores(file: Path, run: OfflineRun, probes: Callable[[NDArray[np.float32]], NDArray[np.float32]], kept: Path) -> ClassScores:
     if kept.is_file():
         with np.load(kept, allow_pickle=False) as arrays:
-            return ClassScores(**{name: arrays[name] for name in ("heard", "seen", "probed", "network")})
+            return ClassScores(**{name: arrays[name] for name in ("heard", "seen", "probed", "network", "motion")})
     rows: list[SegmentFeatures] = []
     network = run.scores(str(file), rows.append)
     scores = ClassScores(
@@ -67,9 +67,10 @@ def _scores(file: Path, run: OfflineRun, probes: Callable[[NDArray[np.float32]],
         np.stack([row.seen for row in rows if row.seen is not None]),
         np.stack([probes(row.visual) for row in rows]),
         network,
+        np.array([row.motion for row in rows], np.float32),
     )
     with whole_file(kept) as path, path.open("wb") as opened:
-        np.savez(opened, heard=scores.heard, seen=scores.seen, probed=scores.probed, network=scores.network)
+        np.savez(opened, heard=scores.heard, seen=scores.seen, probed=scores.probed, network=scores.network, motion=scores.motion)
     return scores
 
 
