@@ -26,7 +26,7 @@ class KnownSource:
     latency_segments: int
     labels: Callable[[], Sequence[LabelOptions]]
     """Returns the enabled labels with their thresholds and rules as they are now."""
-    grid: int = 7
+    grid: int
     """Rows, and columns, of the model's attention."""
 
     def thresholds(self) -> dict[str, Thresholds]:

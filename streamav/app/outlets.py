@@ -167,7 +167,7 @@ def subjects(setups: Sequence[SourceSetup], card: ModelCard) -> list[Subject]:
     ]
 
 
-def http_api(
+def http_api(  # noqa: PLR0913 - each argument is one part of a run
     settings: Settings,
     model: Callable[[], ModelEntry],
     setups: Sequence[SourceSetup],
@@ -175,8 +175,13 @@ def http_api(
     idle_s: Callable[[], float],
     journal: JournalSink | None,
     mqtt: MqttSink | None,
+    *,
+    grid: int,
 ) -> HttpApi | None:
-    """Build the HTTP API, or return None when nobody asks for it; its packages are an extra, and are loaded only here."""
+    """Build the HTTP API, or return None when nobody asks for it; its packages are an extra, and are loaded only here.
+
+    *grid*: rows, and columns, of the model's attention.
+    """
     if settings.http.listen is None:
         return None
     from streamav.api import Facts, HttpApi, KnownSource
@@ -188,6 +193,7 @@ def http_api(
             live=setup.source.live,
             latency_segments=setup.latency_segments,
             labels=lambda: controls.plan(setup.id).labels,
+            grid=grid,
         )
 
     facts = Facts(

@@ -86,6 +86,8 @@ def subscribe(
     is shown may be the first message that passes a filter, such as --min-score.
 
     The password comes from STREAMAV_MQTT_PASSWORD or from a file (mqtt.password_file), never from the command line.
+
+    The exit status is 5 when the broker was never reached.
     """
     check_output("--summary", summary)
     mqtt = broker_of(url, config, settings or ())
@@ -109,6 +111,10 @@ def subscribe(
         asyncio.run(_listen(mqtt, subscriber, printer.say, seconds))
     except BrokenPipeError:  # the reader of our output closed it; what Python still holds goes to /dev/null
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not subscriber.connects:
+        reason = subscriber.obstacle or "it did not answer in this time"
+        msg = f"the broker {mqtt.host}:{mqtt.port} was never reached, so nothing was heard: {reason}"
+        raise BrokerError(msg)
     if subscriber.discarded:
         printer.say(f"{subscriber.discarded} messages came faster than they could be read and were lost here")
     if summary is not None:
@@ -178,6 +184,7 @@ async def _receive_for_ever(
                     say("the broker refused the subscription; its access list must allow this user to read the events")
                 say(f"listening to {broker}")
                 said, before = None, subscriber.discarded
+                subscriber.connects += 1
                 backoff.reset()
                 async for message in client.messages():
                     if client.discarded and not subscriber.discarded:
@@ -192,7 +199,7 @@ async def _receive_for_ever(
                 raise BrokerError(exc.failure.reason) from None
             if exc.failure.reason != said:
                 say(f"no connection to {broker}: {exc.failure.reason}")
-            said = exc.failure.reason
+            said = subscriber.obstacle = exc.failure.reason
         await asyncio.sleep(backoff.next_s())
 
 

@@ -5,6 +5,7 @@ Only this module and `failures` use aiomqtt and paho. It does not reconnect and 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,7 +24,6 @@ from streamav.publish.message import MAX_MESSAGE_BYTES
 from streamav.publish.patience import Failure
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator
 
     from streamav.config import MqttSettings
@@ -83,11 +83,14 @@ class _Library(aiomqtt.Client):
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - passed on unchanged
         super().__init__(*arguments, **options)
         self.answers: dict[int, asyncio.Future[int]] = {}
+        self.answered = 0
         self.limits = Limits()
+        self.places = asyncio.Semaphore(DEFAULT_WINDOW)
         self.discarded = 0
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: ReasonCode, properties: Properties | None = None) -> None:  # noqa: ANN401 - as in aiomqtt
         self.limits = _limits(properties)
+        self.places = asyncio.Semaphore(self.limits.window)
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: ReasonCode, properties: Properties | None = None) -> None:  # noqa: ANN401 - as in aiomqtt
@@ -100,6 +103,7 @@ class _Library(aiomqtt.Client):
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties) -> None:  # noqa: ANN401, ARG002
+        self.answered += 1
         answer = self.answers.pop(mid, None)
         if answer is not None and not answer.done():
             answer.set_result(_number(reason_code))
@@ -111,18 +115,38 @@ class _Library(aiomqtt.Client):
         super()._on_message(client, userdata, message)
 
     async def send(self, topic: str, payload: bytes, qos: int, properties: Properties | None, *, retain: bool) -> int:
-        """Publish a message and return the broker's reason code; aiomqtt's own publish ignores it."""
+        """Publish a message and return the broker's reason code; aiomqtt's own publish ignores it.
+
+        At QoS 1 it waits first until fewer messages than the broker's Receive Maximum are unanswered; messages pass in the order of calls.
+        """
+        if qos == 0:
+            self._hand_over(topic, payload, qos, properties, retain=retain)
+            return 0
+        async with self.places:
+            mid = self._hand_over(topic, payload, qos, properties, retain=retain)
+            answer = self.answers[mid] = self._loop.create_future()
+            try:
+                return await self._answer(answer)
+            finally:
+                self.answers.pop(mid, None)
+
+    def _hand_over(self, topic: str, payload: bytes, qos: int, properties: Properties | None, *, retain: bool) -> int:
+        """Give a message to paho and return its number."""
         info = self._client.publish(topic, payload, qos, retain, properties)
         if info.rc != MQTT_ERR_SUCCESS:
             ended = self._disconnected.exception() if self._disconnected.done() and not self._disconnected.cancelled() else None
             raise aiomqtt.MqttCodeError(info.rc, "the message cannot be sent") from ended
-        if qos == 0:
-            return 0
-        answer = self.answers[info.mid] = self._loop.create_future()
-        try:
-            return await self._wait_for(answer, timeout=None)
-        finally:
-            self.answers.pop(info.mid, None)
+        return info.mid
+
+    async def _answer(self, answer: asyncio.Future[int]) -> int:
+        """Wait for the answer to a message; the time starts again while other answers come, because a slow link has many to carry."""
+        while True:
+            before = self.answered
+            try:
+                return await self._wait_for(asyncio.shield(answer), timeout=None)
+            except aiomqtt.MqttError:
+                if self.answered == before or self._disconnected.done():
+                    raise
 
 
 class Client:
@@ -164,7 +188,7 @@ class Client:
         with translated():
             code = await self._client.send(topic, payload, min(qos, self.limits.max_qos), properties, retain=retain and self.limits.retain)
         if code == _USED_UP:
-            raise ConnectionFailedError(Failure(reason="the broker's quota is used up: raise its limit of queued messages"))
+            raise ConnectionFailedError(Failure(reason="the broker's quota is used up: raise its limit of queued messages", quota=True))
         if code >= _FIRST_REFUSAL:
             raise RefusedError(code)
 

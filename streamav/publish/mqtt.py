@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
     from streamav.config import MqttSettings
     from streamav.control import Controls, SourcePlan
+    from streamav.publish.connection import Connection
     from streamav.publish.message import EventMessage, ModelEntry
     from streamav.publish.pending import MqttCounters
-    from streamav.publish.session import Connection
     from streamav.types import Event, FinalScores, SourceState, Telemetry
 
 __all__ = ["MqttIdentity", "MqttSink"]
@@ -293,7 +293,7 @@ class MqttSink:
             failure = Failure(reason=f"internal error {type(exc).__name__}")
         finally:
             self.counters.connected = False
-            self._pending.on_its_way = None
+            self._pending.outbox.lost()
         now_s = self._monotonic()
         return patience.failed(failure, now_s, None if began_s is None else now_s - began_s)
 

@@ -1,6 +1,7 @@
 """Keeps the messages that wait for the broker, within bounds. When it is full it drops whole events rather than parts of one.
 
-It uses no connection, clock or thread. The one task that publishes reads the head and removes it when the broker has acknowledged it.
+It uses no connection, clock or thread. The one delivery of a connection sends the parcels in order and removes each when the broker has
+answered it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from streamav.publish.limits import DEFAULT_WINDOW
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from streamav.publish.message import EventMessage
 
@@ -65,6 +68,7 @@ class Outbox:
         self._parcels: deque[Parcel] = deque()
         self._bytes = 0
         self._number = 0
+        self._on_their_way: dict[Parcel, None] = {}
         self._announced: set[str] = set()
         self._gone: dict[str, None] = {}
         self.merged = 0
@@ -90,6 +94,16 @@ class Outbox:
         return self._parcels[0] if self._parcels else None
 
     @property
+    def following(self) -> Parcel | None:
+        """The oldest parcel that is not on its way; None when there is none."""
+        return next((parcel for parcel in self._parcels if parcel not in self._on_their_way), None)
+
+    @property
+    def on_their_way(self) -> Sequence[Parcel]:
+        """The parcels that were sent and not answered, oldest first."""
+        return list(self._on_their_way)
+
+    @property
     def event_ids(self) -> frozenset[str]:
         """Ids of the events that have a waiting message."""
         return frozenset(parcel.event_id for parcel in self._parcels)
@@ -105,14 +119,16 @@ class Outbox:
     def restore(self, parcels: Iterable[Parcel]) -> None:
         """Put the parcels that an earlier run left in front of all others.
 
-        The head may have been on its way, and an event without its `new` is published in part: both count as announced.
+        The first ones may have been on their way, and an event without its `new` is published in part: both count as announced.
         """
         later = list(self._parcels)
         self._parcels.clear()
         self._bytes = 0
         seen: set[str] = set()
         for parcel in parcels:
-            if not self._parcels or (parcel.event_id not in seen and (parcel.message is None or parcel.message.type != "new")):
+            if len(self._parcels) < DEFAULT_WINDOW or (
+                parcel.event_id not in seen and (parcel.message is None or parcel.message.type != "new")
+            ):
                 self._announced.add(parcel.event_id)
             seen.add(parcel.event_id)
             self._append(parcel)
@@ -139,19 +155,25 @@ class Outbox:
         return (None if mine in removed else mine), [one for one in removed if one is not mine]
 
     def sending(self, parcel: Parcel) -> None:
-        """Note that a parcel is on its way: from now on subscribers may know its event, so the event is not dropped."""
+        """Note that a parcel is on its way: from now on it stays until it is answered, and its event, which subscribers may know, too."""
+        self._on_their_way[parcel] = None
         if parcel.message is not None:
             self._announced.add(parcel.event_id)
 
     def acknowledge(self, parcel: Parcel) -> None:
-        """Remove a parcel that the broker has acknowledged or refused; it may have been dropped in the meantime."""
+        """Remove a parcel that the broker has acknowledged or refused; it may not be in the outbox."""
+        self._on_their_way.pop(parcel, None)
         if parcel.is_end:
             self._announced.discard(parcel.event_id)
         elif parcel.message is not None:
             self._announced.add(parcel.event_id)
-        if self._parcels and self._parcels[0] is parcel:
-            self._parcels.popleft()
+        if parcel in self._parcels:  # brokers answer in order, so it is found at once
+            self._parcels.remove(parcel)
             self._bytes -= parcel.size
+
+    def lost(self) -> None:
+        """Note that the connection is lost: what was on its way is sent again."""
+        self._on_their_way.clear()
 
     @property
     def _full(self) -> bool:
@@ -170,7 +192,7 @@ class Outbox:
         later: set[str] = set()
         superseded: set[Parcel] = set()
         for parcel in reversed(self._parcels):
-            if parcel.is_update and parcel.event_id in later:
+            if parcel.is_update and parcel.event_id in later and parcel not in self._on_their_way:
                 superseded.add(parcel)
             elif parcel.message is not None:
                 later.add(parcel.event_id)
@@ -187,7 +209,8 @@ class Outbox:
         victims = complete[:1] or unheard[:1]
         doomed = {parcel for parcel in self._parcels if parcel.event_id in victims}
         if not doomed:  # all events are announced: their ends are dropped last
-            doomed = {next((parcel for parcel in self._parcels if not parcel.is_end), self._parcels[0])}
+            free = [parcel for parcel in self._parcels if parcel not in self._on_their_way] or list(self._parcels)
+            doomed = {next((parcel for parcel in free if not parcel.is_end), free[0])}
         for event_id in victims:
             if event_id not in ended:
                 self._gone[event_id] = None

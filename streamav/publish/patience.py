@@ -35,6 +35,8 @@ class Failure:
     """The broker closed an accepted connection because another client connected with the same id (known with MQTT 5 only)."""
     closed: bool = False
     """The broker closed an accepted connection without a reason; MQTT 3.1.1 brokers also do this when another client has our id."""
+    quota: bool = False
+    """The broker had no room for a message (reason code 0x97); we closed the connection."""
 
 
 class Patience:

@@ -90,8 +90,8 @@ class Pending:
     """Topic -> retained value that the broker does not have yet; cleared at each connect, because the greeting sends all of them."""
     largest: int | None = None
     """Largest payload that the broker is known to accept, less than the smallest that it has refused; None when it refused none."""
-    on_its_way: Parcel | None = None
-    """The message about an event that was sent last and is not acknowledged."""
+    careful_until: int = 0
+    """Messages about events up to this number are sent one by one; 0 for none."""
     retired: set[str] = field(default_factory=set)
     """Ids of events of earlier runs that this start, or an earlier one, has ended with `restart`."""
     kept: dict[str, str] = field(default_factory=dict)
@@ -247,22 +247,28 @@ class Pending:
             self.put([], [info])
 
     def note_closed(self) -> None:
-        """Note that the broker closed the connection, perhaps because of the message that was on its way.
+        """Note that the broker closed the connection, perhaps because of a message that was on its way.
 
-        MQTT 3.1.1 brokers do not say why. A message that costs the connection again and again is shortened, then set aside, so that it does
-        not block the later ones for ever.
+        MQTT 3.1.1 brokers do not say why. What was on its way is sent one by one from now on, so that it is known which message it was. A
+        message that costs the connection again and again is shortened, then set aside, so that it does not block the later ones for ever.
         """
-        parcel = self.on_its_way
-        if parcel is None:
+        suspects = self.outbox.on_their_way
+        if not suspects:
             return
+        self.careful_until = max(self.careful_until, suspects[-1].number)
+        parcel = suspects[0]
         number, times = self._closed
         times = times + 1 if number == parcel.number else 1
         self._closed = parcel.number, times
         if times == CLOSED_SHORTEN:
             self.refuse_size(len(fitted(parcel.payload, 0)) + 1)
-        elif times >= CLOSED_SET_ASIDE and self.outbox.head is parcel:
+        elif times >= CLOSED_SET_ASIDE:
             self.set_aside(parcel, "the broker closes the connection at this message: read the broker's log")
             self.done(parcel)
+
+    def be_careful(self) -> None:
+        """Send all that waits one by one: the broker had no room for a message, and a later one must not overtake it."""
+        self.careful_until = max((parcel.number for parcel in self.outbox), default=0)
 
     def refuse_size(self, size: int) -> None:
         """Note that the broker does not accept a payload of *size* bytes."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from streamav.publish.client import Incoming
+    from streamav.publish.connection import Connection
     from streamav.publish.limits import Limits
-    from streamav.publish.session import Connection
 
 __all__ = ["PermittedConnection", "check_permit"]
 

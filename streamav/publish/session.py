@@ -10,25 +10,23 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from streamav.publish.extras import PLAIN, Extras
+from streamav.publish.delivery import Delivery, within
+from streamav.publish.extras import Extras
 from streamav.publish.failures import ConnectionFailedError
 from streamav.publish.ledger import Retained
-from streamav.publish.limits import TOO_LARGE, RefusedError
-from streamav.publish.message import SCHEMA, fitted
+from streamav.publish.limits import RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from streamav.publish.client import Incoming
     from streamav.publish.commander import Commander
-    from streamav.publish.limits import Limits
-    from streamav.publish.outbox import Parcel
+    from streamav.publish.connection import Connection
     from streamav.publish.pending import Pending
     from streamav.publish.topics import Topics
 
-__all__ = ["FAREWELL_S", "Birth", "Connection", "Session"]
+__all__ = ["FAREWELL_S", "Birth", "Session"]
 
 FAREWELL_S = 2.0
 """Longest time for publishing `offline` after an error, seconds (our choice)."""
@@ -39,29 +37,6 @@ STATES_AFTER_S = 1.0
 """Home Assistant needs this long to subscribe to the states of a device, seconds (contract, section 10.3)."""
 
 _log = logging.getLogger(__name__)
-
-
-class Connection(Protocol):
-    """What a session needs of an open connection; every method raises ConnectionFailedError when the connection is lost."""
-
-    @property
-    def limits(self) -> Limits:
-        """What the broker accepts."""
-
-    async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, extras: Extras = PLAIN) -> None:
-        """Publish a message; at QoS 1 return after the broker has acknowledged it. Raise RefusedError when it does not accept it."""
-
-    async def subscribe(self, topic: str) -> bool:
-        """Subscribe to a topic; return False when the broker refuses."""
-
-    async def subscribe_kept(self, topic: str) -> bool:
-        """Subscribe to a topic, also to what the broker has kept there; return False when the broker refuses."""
-
-    async def unsubscribe(self, topic: str) -> None:
-        """Unsubscribe from a topic."""
-
-    def messages(self) -> AsyncIterator[Incoming]:
-        """Yield each message that arrives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +75,7 @@ class Session:
         """
         self._connection = connection
         self._pending = pending
+        self._delivery = Delivery(connection, pending)
         self._topics = topics
         self._probe_limit_s = probe_limit_s
         self._birth = birth
@@ -154,11 +130,7 @@ class Session:
         counters.connected = True
         counters.connects += 1
         _log.info("broker connected broker=%s queued=%d", pending.broker, len(pending.outbox))
-        for parcel in pending.ledger.reminders(pending.monotonic(), pending.outbox.event_ids):
-            if parcel.message is not None:
-                pending.note_event(parcel.message)
-            await pending.store.settle()
-            await self._publish_event(parcel)
+        await self._delivery.remind(list(pending.ledger.reminders(pending.monotonic(), pending.outbox.event_ids)))
 
     async def _remembered(self) -> bool:
         """Return whether the broker still has the last word of this run, and so all values that were settled with it."""
@@ -180,66 +152,20 @@ class Session:
             self._pending.settle(word)
 
     async def _pump(self) -> None:
-        """Publish one message after the other until the sink is closed and nothing waits; events go before the states they change."""
+        """Publish until the sink is closed and nothing waits; events go before the states they change."""
         pending = self._pending
         while True:
             pending.wake.clear()
-            await self._empty_outbox()
+            await self._delivery.empty_outbox()
             await self._publish_changes()
             if pending.closing.is_set() and pending.outbox.head is None and not pending.changed:
                 return
             await pending.wake.wait()
 
-    async def _empty_outbox(self) -> None:
-        pending = self._pending
-        while (parcel := pending.outbox.head) is not None:
-            await pending.store.stored(parcel)
-            if pending.outbox.head is not parcel:  # the full outbox removed it while it was being stored
-                continue
-            pending.outbox.sending(parcel)
-            pending.on_its_way = parcel
-            await self._publish_event(parcel)
-            pending.on_its_way = None
-            pending.done(parcel)
-
-    async def _publish_event(self, parcel: Parcel) -> None:
-        """Publish a message about an event, with fewer segments if the broker requires it; set it aside when the broker refuses it."""
-        pending = self._pending
-        schema = SCHEMA if parcel.message else None
-        payload = parcel.payload
-        try:
-            while True:
-                payload = self._fitted(parcel.topic, payload)
-                try:
-                    await self._connection.publish(parcel.topic, payload, qos=1, retain=False, extras=Extras(schema=schema, expires=True))
-                except RefusedError as exc:
-                    if exc.code == TOO_LARGE:
-                        pending.refuse_size(len(payload))
-                        if len(self._fitted(parcel.topic, payload)) < len(payload):
-                            continue
-                    pending.set_aside(parcel, exc.reason)
-                    return
-                break
-        except (ConnectionFailedError, asyncio.CancelledError):  # cancelled: another task of the session noticed the loss first
-            pending.counters.failed += 1
-            raise
-        pending.counters.published += 1
-        if len(payload) < len(parcel.payload):
-            pending.counters.shortened += 1
-            pending.tell_once(
-                "events are sent with fewer segments, because the broker accepts no larger ones: raise its limit of message size"
-            )
-
-    def _fitted(self, topic: str, payload: bytes) -> bytes:
-        """Return a payload that fits the broker's limit, as far as fewer segments can achieve it."""
-        told = self._connection.limits.payload_bytes(topic)
-        limits = [limit for limit in (told, self._pending.largest) if limit is not None]
-        return fitted(payload, min(limits)) if limits else payload
-
     async def _publish_changes(self) -> None:
         """Publish retained values that changed, answers to commands, and the values of QoS 0."""
         changed, answers, fleeting = self._pending.changed, self._pending.answers, self._pending.fleeting
-        while changed:
+        if changed:  # once: an event may come meanwhile, and goes before its states
             values = list(changed.values())
             changed.clear()
             await self._retain(values)
@@ -281,7 +207,7 @@ class Session:
                 task.add_done_callback(lambda _: window.release())
 
     async def _retain_one(self, value: Retained) -> None:
-        payload = self._fitted(value.topic, value.payload)
+        payload = within(self._connection.limits, self._pending, value.topic, value.payload)
         try:
             await self._connection.publish(value.topic, payload, qos=1, retain=True, extras=Extras(epoch=value.epoch))
         except RefusedError as exc:

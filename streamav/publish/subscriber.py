@@ -81,6 +81,10 @@ class Subscriber:
     """Messages that break the contract."""
     discarded: int = 0
     """Messages that came faster than they could be read, and were lost here."""
+    connects: int = 0
+    """Connections that the broker accepted."""
+    obstacle: str = ""
+    """Why the last attempt to connect failed, as a sentence; empty after a success."""
     arrival: Latencies = field(default_factory=Latencies)
     """For each message about an open event: from the end of its newest segment to its arrival here, in UTC."""
     _ids: dict[str, None] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiomqtt
 import pytest
-from rigs.mosquitto import USER, Broker, make_certificates, need_mosquitto
+from rigs.mosquitto import USER, Broker, make_certificates, need_mosquitto, spare_port
 from rigs.published_events import MODEL, story
 
 from streamav.config import BackoffSettings, MqttSettings
@@ -124,6 +124,15 @@ async def test_a_refused_login_ends_with_the_reason(tmp_path: Path) -> None:
         broker.stop()
     assert process.returncode != 0
     assert b"STREAMAV_MQTT_PASSWORD" in error
+
+
+async def test_a_broker_that_was_never_reached_is_an_error() -> None:
+    """When the time of --for is over without any connection, the command says so and fails: silence is not "no events"."""
+    port = spare_port()
+    process = await start(f"mqtt://127.0.0.1:{port}", "--for", "2")
+    _, error = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode != 0
+    assert f"127.0.0.1:{port} was never reached".encode() in error
 
 
 async def test_a_reader_that_goes_away_ends_it_cleanly(tmp_path: Path) -> None:

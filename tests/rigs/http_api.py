@@ -78,10 +78,11 @@ def served(
     settings: HttpSettings | None = None,
     mqtt: MqttCounters | None = None,
     idle_s: float = 0.0,
+    grid: int = 7,
 ) -> Iterator[HttpApi]:
     """Run the API for the sources porch and gate until the block ends."""
     need_api()
-    sources = [KnownSource(id=name, live=True, latency_segments=4, labels=lambda: LABELS) for name in ("porch", "gate")]
+    sources = [KnownSource(id=name, live=True, latency_segments=4, labels=lambda: LABELS, grid=grid) for name in ("porch", "gate")]
     facts = Facts(sources=sources, model=lambda: MODEL, idle_s=lambda: idle_s, journal=journal, clips=clips, mqtt=mqtt)
     api = HttpApi(settings or HttpSettings(listen="127.0.0.1:0"), facts)
     apart(api.start())

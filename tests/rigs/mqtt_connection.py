@@ -36,6 +36,7 @@ class FakeBroker:
     """False: retained values do not survive the connection, as with a broker that restarts without persistence."""
     filters: list[str] = field(default_factory=list)
     """What was subscribed to."""
+    _broken: bool = False
     _incoming: asyncio.Queue[Incoming | None] = field(default_factory=asyncio.Queue)
 
     @asynccontextmanager
@@ -43,7 +44,7 @@ class FakeBroker:
         self.ids.append(client_id)
         if (failure := next(self.failures, None)) is not None:
             raise ConnectionFailedError(failure)
-        self.connected = True
+        self.connected, self._broken = True, False
         self._incoming = asyncio.Queue()
         try:
             yield self
@@ -62,8 +63,10 @@ class FakeBroker:
 
     async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, extras: Extras = PLAIN) -> None:
         await asyncio.sleep(0)
+        if self._broken:  # nothing more passes on a connection that is lost
+            raise ConnectionFailedError(Failure(reason="lost"))
         if self.fail_after is not None and len(self.log) >= self.fail_after:
-            self.fail_after = None
+            self.fail_after, self._broken = None, True
             raise ConnectionFailedError(Failure(reason="lost"))
         if self.crash_after is not None and len(self.log) >= self.crash_after:
             self.crash_after = None

@@ -23,6 +23,7 @@ class Wire:
         self._whole.set()
         self._delay_s = 0.0
         self._block = _BLOCK
+        self._late_s = 0.0
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -50,6 +51,10 @@ class Wire:
         """Pass on at most *block* bytes in each *delay_s* seconds, in each direction."""
         self._delay_s, self._block = delay_s, block
 
+    def late(self, delay_s: float) -> None:
+        """Let every byte arrive *delay_s* seconds later, in each direction, as over a long line."""
+        self._late_s = delay_s
+
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is not None:
@@ -76,5 +81,8 @@ class Wire:
                 await self._whole.wait()
                 if self._delay_s:
                     await asyncio.sleep(self._delay_s)
+                if self._late_s:
+                    asyncio.get_running_loop().call_later(self._late_s, writer.write, data)
+                    continue
                 writer.write(data)
                 await writer.drain()

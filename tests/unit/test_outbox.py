@@ -124,18 +124,37 @@ def test_the_later_messages_of_a_dropped_event_are_dropped_too() -> None:
 
 
 def test_what_an_earlier_run_left_goes_first_and_keeps_its_ends() -> None:
-    """Restored messages go before the others. The event at the head, and one without its new, may be known, so they are not dropped."""
-    before = Outbox(10, PLENTY)
-    for event in (*story(1, updates=0), make_event(2, 3, EventPhase.END), *story(3, updates=0)):
+    """Restored messages go before the others. Those that may have been on their way keep their events, and so does one without its new."""
+    before = Outbox(100, PLENTY)
+    for number in range(1, 11):  # 20 messages: as many as may be on their way
+        for event in story(number, updates=0):
+            before.put(parcel(event))
+    for event in (make_event(11, 3, EventPhase.END), *story(12, updates=0)):
         before.put(parcel(event))
-    outbox = Outbox(4, PLENTY)
-    outbox.put(parcel(make_event(4)))
+    outbox = Outbox(22, PLENTY)
+    outbox.put(parcel(make_event(13)))
     outbox.restore(before)
-    for event in story(5, updates=0):
-        outbox.put(parcel(event))
+    outbox.put(parcel(make_event(14)))
     left = contents(outbox)
-    assert left[:3] == [(ulid(1), 1), (ulid(1), 2), (ulid(2), 3)]
-    assert not any(event_id == ulid(3) for event_id, _ in left)
+    assert left[:21] == [(ulid(number), sequence) for number in range(1, 11) for sequence in (1, 2)] + [(ulid(11), 3)]
+    assert not any(event_id == ulid(12) for event_id, _ in left)
+
+
+def test_messages_on_their_way_stay_until_they_are_answered() -> None:
+    """A full outbox neither merges nor drops a message that was sent; after a loss all that were sent follow again, oldest first."""
+    outbox = Outbox(3, PLENTY)
+    sent = [outbox.put(parcel(event))[0] for event in story(1, updates=2)[:3]]
+    for one in sent:
+        assert one is not None
+        assert outbox.following is one
+        outbox.sending(one)
+    for event in (*story(2, updates=0), *story(3, updates=0)):
+        outbox.put(parcel(event))
+    assert [one.number for one in outbox.on_their_way] == [1, 2, 3]
+    assert [one.number for one in outbox][:3] == [1, 2, 3]
+    assert outbox.merged == 0
+    outbox.lost()
+    assert outbox.following is sent[0]
 
 
 def test_the_bound_in_bytes_holds_even_for_one_message() -> None:
