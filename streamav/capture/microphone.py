@@ -101,6 +101,8 @@ class Microphone:
 
     def _not_opened(self, exc: Exception) -> str:
         reason = str(exc).replace(self._device, show_address(self._device))  # PortAudio repeats the name
+        if "querying device -1" in reason:  # its number for "none"
+            reason = "there is no microphone, or no sound server runs"
         return f"{self.name} cannot be opened: {reason}. `streamav devices` lists the devices of this machine"
 
     def _start(self, sounddevice: ModuleType) -> Any:  # noqa: ANN401 - sounddevice has no types

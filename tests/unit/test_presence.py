@@ -6,7 +6,10 @@ from importlib import import_module
 
 import pytest
 
+from streamav.capture.microphone import Microphone
 from streamav.cli import main
+from streamav.clock import SystemClock
+from streamav.errors import CaptureError
 
 
 @pytest.mark.parametrize("devices", [["--camera", "97", "--mic", "none"], ["--camera", "none", "--mic", "no such microphone"]])
@@ -19,3 +22,15 @@ def test_a_missing_device_is_told_before_the_model_is_loaded(
     told = capsys.readouterr().err
     assert repr(next(one for one in devices[1::2] if one != "none")) in told
     assert "streamav devices" in told
+
+
+def test_a_machine_without_a_microphone_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says that there is no microphone, not the number by which PortAudio means none."""
+    module = import_module("sounddevice")
+
+    def refuse(*_: object, **__: object) -> object:
+        raise module.PortAudioError("Error querying device -1")
+
+    monkeypatch.setattr(module, "query_devices", refuse)
+    with pytest.raises(CaptureError, match=r"microphone 'default' cannot be opened: there is no microphone"):
+        Microphone("default", SystemClock()).check()
