@@ -29,7 +29,8 @@ def test_a_machine_without_a_microphone_is_told_so(monkeypatch: pytest.MonkeyPat
     module = import_module("sounddevice")
 
     def refuse(*_: object, **__: object) -> object:
-        raise module.PortAudioError("Error querying device -1")
+        msg = "Error querying device -1"
+        raise module.PortAudioError(msg)
 
     monkeypatch.setattr(module, "query_devices", refuse)
     with pytest.raises(CaptureError, match=r"microphone 'default' cannot be opened: there is no microphone"):
