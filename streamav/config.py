@@ -113,9 +113,9 @@ class SourceSettings(Options):
     """True plays a file again and again."""
     speed: Annotated[Literal["1", "max"], NUMBER_AS_TEXT] = "1"
     """Pace of a file: "1" plays it at its own pace, "max" as fast as the machine can."""
-    duration_s: Annotated[float, Field(gt=0.0)] | None = None
+    duration_s: Annotated[float, Field(gt=0.0, le=1_000_000_000.0)] | None = None
     """Stop after this many seconds of media, rounded to whole segments; None for no limit."""
-    begin_s: Annotated[int, Field(ge=0)] = 0
+    begin_s: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     """Start a file this many seconds after its beginning, s; its events keep their places on the file's own axis."""
 
     @model_validator(mode="before")
@@ -180,9 +180,9 @@ class CaptureSettings(Options):
     """How many whole segments may wait for the networks. When a live source has more, the oldest is dropped and counted."""
     timeout_s: Annotated[float, Field(gt=0.0, le=60.0)] = 5.0
     """A live source that gives nothing for this long is lost, s."""
-    reconnect_min_s: Annotated[float, Field(gt=0.0)] = 0.5
+    reconnect_min_s: Annotated[float, Field(gt=0.0, le=86_400.0)] = 0.5
     """Shortest pause between attempts to reopen a live source, s. The pause doubles, with jitter."""
-    reconnect_max_s: Annotated[float, Field(gt=0.0)] = 30.0
+    reconnect_max_s: Annotated[float, Field(gt=0.0, le=86_400.0)] = 30.0
     """Longest pause between attempts to reopen a live source, s."""
     audio_delay_ms: Annotated[int, Field(ge=-1000, le=1000)] = 0
     """Measured delay of sound against pictures, ms, positive when sound is late (`streamav sync-check`); it is taken out."""

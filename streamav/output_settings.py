@@ -55,6 +55,21 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True, allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_text(cls, value: object) -> object:
+        """Refuse the character NUL, which ends a text for the system: no path, address or name holds it."""
+        if "\0" in (
+            value
+            if isinstance(value, str)
+            else "".join(one for one in value if isinstance(one, str))
+            if isinstance(value, list | tuple)
+            else ""
+        ):
+            msg = r"a text must not hold the character NUL (\0); leave it out"
+            raise ValueError(msg)
+        return value
+
 
 class TlsSettings(Options):
     """TLS of the MQTT connection."""

@@ -12,7 +12,7 @@ import re
 import time
 from urllib.parse import unquote
 
-__all__ = ["HIDDEN", "RedactingFormatter", "has_secret", "redact", "show_address"]
+__all__ = ["HIDDEN", "RedactingFormatter", "has_secret", "printable", "redact", "show_address"]
 
 HIDDEN = "..."
 """Replaces each hidden part."""
@@ -45,11 +45,12 @@ _NAMED_SECRET = re.compile(r"(?i)((?:password|passphrase|passwd|passwort|pass|pw
 
 
 def show_address(address: str) -> str:
-    """Return the address of a source, or the name of a file, without secrets.
+    """Return the address of a source, or the name of a file, without secrets and on one line.
 
     Args:
         address: the whole address without other text. A result of this function is returned unchanged.
     """
+    address = printable(address)
     if address.lower().startswith("lavfi:"):  # a filter graph; its filters movie and amovie read files and addresses
         return address if "movie" not in address.lower() else f"lavfi:{HIDDEN}"
     before, scheme_end, rest = address.partition("://")
@@ -57,6 +58,14 @@ def show_address(address: str) -> str:
     if scheme_end and scheme is not None and scheme[0].lower() != "file":
         return f"{scheme[0]}://{_without_scheme(rest)}"
     return _name(address)
+
+
+def printable(name: str) -> str:
+    """Return a name with all characters that cannot be printed written as escapes, as in Python.
+
+    The name of a file may hold line breaks, commands of the terminal, and bytes that are not UTF-8.
+    """
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)
 
 
 def redact(text: str) -> str:

@@ -22,6 +22,8 @@ __all__ = ["MAX_BYTES", "Row", "find_below", "read_table", "to_seconds"]
 MAX_BYTES = 16 << 20
 """Largest table, bytes."""
 _SEPARATORS = ",;\t"
+_LONGEST_NAME = 255
+"""Longest name of a file in Linux and macOS, bytes."""
 
 Row = tuple[int, dict[str, str]]
 """The line on which the row begins, from 1, and its values by column, without white space around them."""
@@ -42,8 +44,11 @@ def read_table(path: Path, check: Callable[[list[str]], object] | None = None) -
         if path.stat().st_size > MAX_BYTES:
             msg = f"{path} must be at most {MAX_BYTES} bytes, got {path.stat().st_size}"
             raise DataError(msg)
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = [(line, row) for line, row in _rows(stream.read()) if any(row)]
+        text = path.read_bytes().decode("utf-8-sig")
+        if "\0" in text:
+            msg = f"{path} must be a readable table (CSV, UTF-8), got NUL characters, as in UTF-16; save it as CSV UTF-8"
+            raise DataError(msg)
+        rows = [(line, row) for line, row in _rows(text) if any(row)]
     except UnicodeDecodeError as exc:
         msg = f"{path} must be a readable table (CSV, UTF-8): {exc}; save it as CSV UTF-8"
         raise DataError(msg) from exc
@@ -67,11 +72,15 @@ def read_table(path: Path, check: Callable[[list[str]], object] | None = None) -
 def find_below(folder: Path, name: str) -> str | None:
     """Return the path below *folder* that *name* means, with slashes and as it is spelled on the disk; None when no such file exists.
 
+    A name that leads out of the folder, or that the system refuses as too long, is the name of no file.
+
     Args:
         folder: the folder of the files.
         name: path with slashes or backslashes, with composed or decomposed accents.
     """
     plain = name.replace("\\", "/").removeprefix("./")
+    if plain.startswith("/") or ".." in plain.split("/") or any(len(part.encode()) > _LONGEST_NAME for part in plain.split("/")):
+        return None
     for spelling in (name, plain, unicodedata.normalize("NFC", plain), unicodedata.normalize("NFD", plain)):
         if (folder / spelling).is_file():
             return spelling

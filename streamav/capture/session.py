@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import av
+    from av.codec.hwaccel import HWAccel
 
     from streamav.capture.demux import DecodedFrame, Streams
     from streamav.capture.look import Look
@@ -41,6 +42,9 @@ _LONG_PROBE: Final = {"probesize": "5000000", "analyzeduration": "5000000"}
 """How long a live stream is searched for its second half: it may announce its sound late."""
 _UNTIMED: Final = frozenset({"mpjpeg", "mjpeg", "jpeg_pipe"})
 """FFmpeg's formats of pictures without time stamps, as phones and cheap cameras send them over HTTP: their arrival is their time."""
+_PLAYLISTS: Final = frozenset({"hls", "dash"})
+"""FFmpeg's formats of playlists. As a file they may name any other file of this machine, and a live one never ends."""
+_PLAYLIST_MARKS: Final = (b"#EXTM3U", b"<MPD")
 _TEXT: Final = "tty"
 """FFmpeg's format for text files, which it draws as pictures."""
 
@@ -114,7 +118,7 @@ def read_session(
             announced_s = (container.duration or 0) / 1e6
             if announced_s - end_ns / 1e9 > 1.0 and not live:
                 _LOG.warning("file ends early source=%s at_s=%.1f announced_s=%.1f", name, end_ns / 1e9, announced_s)
-    except (av.error.FFmpegError, MemoryError) as exc:
+    except (av.error.FFmpegError, OSError, MemoryError) as exc:  # the system's own error: a name that is too long
         if end_ns and not live:
             reason = getattr(exc, "strerror", None) or type(exc).__name__
             _LOG.warning("the file is damaged, its rest is skipped source=%s at_s=%.1f reason=%s", name, end_ns / 1e9, reason)
@@ -191,21 +195,51 @@ def _open(medium: Medium, probe: dict[str, str]) -> av.container.InputContainer:
         return av.open(uri, options=options, timeout=limits, metadata_errors="replace", hwaccel=device)
     if uri == STDIN:
         return av.open("pipe:0", metadata_errors="replace", hwaccel=device)
-    path = file_path(uri).absolute()  # FFmpeg takes the text before a colon as a protocol
+    return _open_file(file_path(uri).absolute(), medium.name, device)  # FFmpeg takes the text before a colon as a protocol
+
+
+def _open_file(path: Path, name: str, device: HWAccel | None) -> av.container.InputContainer:
+    """Open a file of this machine; it is the only file that FFmpeg reads."""
+    import av
+
     if path.is_dir():
-        raise cannot_open(medium.name, IsADirectoryError())
+        raise cannot_open(name, IsADirectoryError())
+    options = {"format_whitelist": ",".join(sorted(av.formats_available - _PLAYLISTS))}
     try:
-        container = av.open(str(path), metadata_errors="replace", hwaccel=device)  # a title may have any encoding
+        container = av.open(str(path), options=options, metadata_errors="replace", hwaccel=device)  # a title may have any encoding
+    except av.error.ArgumentError as exc:
+        _refuse_playlist(path, name, exc)
+        raise
     except av.error.InvalidDataError:
         if not path.is_file():
             raise
+        if not path.stat().st_size:
+            msg = f"{name} is empty (0 bytes); copy it again"
+            raise CaptureError(msg) from None
         # FFmpeg searches a fragmented MP4 to its end before it opens the file. Without seeking it plays the file up to the damage.
-        container = av.open(str(path), options={"seekable": "0"}, metadata_errors="replace", hwaccel=device)
+        container = av.open(str(path), options=options | {"seekable": "0"}, metadata_errors="replace", hwaccel=device)
     if container.format.name == _TEXT:
         container.close()
-        msg = f"{medium.name} is a text file, not a recording; give the path of a media file"
+        msg = f"{name} is a text file, not a recording; give the path of a media file"
         raise CaptureError(msg)
     return container
+
+
+def _refuse_playlist(path: Path, name: str, exc: Exception) -> None:
+    """Raise CaptureError when a file that FFmpeg refused is a playlist.
+
+    Args:
+        path: the file; what can be read only once is not looked at.
+        name: its name for messages.
+        exc: the error of FFmpeg.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        head = file.read(2048)
+    if any(mark in head for mark in _PLAYLIST_MARKS):
+        msg = f"{name} is a playlist, which names other files; give a media file, or the address of the playlist on its server"
+        raise CaptureError(msg) from exc
 
 
 def _timeouts(uri: str, timeout_s: float) -> dict[str, str]:

@@ -8,15 +8,17 @@ Exit status: 0 done, 1 bug, 2 settings, 3 source, 4 model, 5 broker, 6 engine, 7
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import typer
 
-from streamav.errors import StreamavError
-from streamav.redaction import redact
+from streamav.errors import SettingsError, StreamavError
+from streamav.redaction import redact, show_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,7 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the arguments without the program's name; None for those of the process.
     """
-    given = None if arguments is None else list(arguments)
+    given = _whole(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may have bytes that are not UTF-8
     try:
         code = typer.main.get_command(_program()).main(args=given, prog_name="streamav", standalone_mode=False)
     except StreamavError as exc:
@@ -132,10 +136,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 1 if exc.code else 0
     except Exception as exc:
-        if not isinstance(exc, USAGE_ERROR):
+        too_long = isinstance(exc, OSError) and exc.errno == errno.ENAMETOOLONG
+        if not too_long and not isinstance(exc, USAGE_ERROR):
             raise
         return _refuse(exc)
     return code if isinstance(code, int) else 0
+
+
+def _whole(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments so that the command sees `--`, which ends the options: the program itself takes one away."""
+    given = list(arguments)
+    place = given.index("--") if "--" in given else 0
+    return [*given[:place], "--", *given[place:]] if place else given
 
 
 def _say(error: str) -> None:
@@ -151,7 +163,14 @@ def _say(error: str) -> None:
 
 
 def _refuse(error: Any) -> int:  # noqa: ANN401 - a class of typer whose name differs between versions
-    """Print an error of typer without secrets and return its exit status. The error repeats an argument, which may contain a password."""
+    """Print an error of an argument without secrets and return its exit status.
+
+    Args:
+        error: an error of typer, which repeats the argument and with it perhaps a password, or the system's about a path too long.
+    """
+    if isinstance(error, OSError):
+        _say(f"a path must be no longer than this system allows, got {show_address(str(error.filename))[:80]}...; check it")
+        return SettingsError.exit_code
     error.message = redact(error.message)
     error.show()
     return int(error.exit_code)

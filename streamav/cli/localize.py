@@ -20,7 +20,7 @@ from streamav.cli.span_formats import FORMATS, SUFFIXES, FoundEvent, SpanFormat
 from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSettings
 from streamav.errors import CaptureError, DataError, SettingsError
 from streamav.files import write_whole
-from streamav.redaction import show_address
+from streamav.redaction import printable, show_address
 from streamav.types import SEGMENT_NS, EventPhase
 from streamav.view.player import EMBED_MB
 
@@ -204,7 +204,7 @@ def _run_all(files: Sequence[str], model: ModelSettings, detection: DetectionSet
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         for number, one in enumerate(recordings, 1):
-            task = progress.add_task(f"{number} of {len(files)} {Path(one.file).name}", total=duration_s(one.file))
+            task = progress.add_task(f"{number} of {len(files)} {printable(Path(one.file).name)}", total=duration_s(one.file))
             source = SourceSettings(id="recording", uri=one.file, speed="max")
             _run(
                 one,
@@ -262,11 +262,12 @@ def _table(recordings: Sequence[_Recording]) -> str:
     """Return the events as lines of aligned columns, file by file."""
     rows = [("file", "begin", "end", "label", "score", "place")]
     for one in recordings:
+        file = printable(one.file)
         if not one.events and one.error is None:
-            rows.append((one.file, "-", "-", "no event", "-", "-"))
+            rows.append((file, "-", "-", "no event", "-", "-"))
         for event in one.events:
             place = "-" if event.peak is None else f"{event.peak[0]:.2f}, {event.peak[1]:.2f}"
-            rows.append((one.file, f"{event.onset_s:.0f} s", f"{event.offset_s:.0f} s", event.label, f"{event.score:.2f}", place))
+            rows.append((file, f"{event.onset_s:.0f} s", f"{event.offset_s:.0f} s", event.label, f"{event.score:.2f}", place))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
@@ -281,5 +282,5 @@ def _write(recordings: Sequence[_Recording], style: SpanFormat, folder: Path) ->
         stem = Path(one.file).stem
         name = next(name for name in (stem, *(f"{stem}-{number}" for number in range(2, len(recordings) + 2))) if name not in taken)
         taken.add(name)
-        write_whole(folder / (name + SUFFIXES[style]), FORMATS[style](one.events).encode())
+        write_whole(folder / (name + SUFFIXES[style]), FORMATS[style](one.events).encode(errors="backslashreplace"))
     typer.echo(f"{len(taken)} files written to {folder}", err=True)

@@ -52,13 +52,22 @@ def read_labels(file: Path) -> dict[str, list[Span]]:
         if not row["file"]:
             msg = f"{file}, line {line}: the column file must name a recording, got nothing"
             raise DataError(msg)
-        spans = truth.setdefault(find_below(file.parent, row["file"]) or row["file"], [])
-        if row["onset_s"] and row["offset_s"]:
+        found = find_below(file.parent, row["file"])
+        if found is None and not _may_be_below(row["file"]):
+            msg = f"{file}, line {line}: the file must be below {file.parent}, got {row['file'][:80]!r}; move the recording there"
+            raise DataError(msg)
+        spans = truth.setdefault(found or row["file"], [])
+        if row["onset_s"] or row["offset_s"]:
             spans.append(_span(row, f"{file}, line {line}"))
     if not truth:
         msg = f"{file} must have a row for each recording, got none; write a recording without events as a row without times"
         raise DataError(msg)
     return truth
+
+
+def _may_be_below(name: str) -> bool:
+    """Return whether a name can be that of a file below the table's folder."""
+    return name.isprintable() and not name.startswith(("/", "\\")) and ".." not in name.replace("\\", "/").split("/")
 
 
 def _span(row: dict[str, str], where: str) -> Span:

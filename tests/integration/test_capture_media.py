@@ -427,7 +427,7 @@ def test_damage_in_the_middle_is_skipped(tmp_path: Path, suffix: str) -> None:
         assert_in_step([*segments[:2], segments[7]])
 
 
-@pytest.mark.parametrize(("content", "word"), [(None, "no such file"), (b"", "not a media file"), (b"hello" * 100, "not a media file")])
+@pytest.mark.parametrize(("content", "word"), [(None, "no such file"), (b"", "is empty"), (b"hello" * 100, "not a media file")])
 def test_what_is_no_media_file_is_refused(tmp_path: Path, content: bytes | None, word: str) -> None:
     """A missing, an empty and a text file each give one clear error."""
     path = tmp_path / "clip.mp4"

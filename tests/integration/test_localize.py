@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,46 @@ def test_the_default_model_is_that_of_a_run(tmp_path: Path, capsys: pytest.Captu
     write_clip(tmp_path / "a.mp4", 3.0, 90)
     assert main(["localize", str(tmp_path / "a.mp4"), "--engine", "torch", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["model"] in {"starter", "edge"}
+
+
+@pytest.mark.usefixtures("_home")
+@pytest.mark.parametrize("form", [[], ["--csv"], ["--json"], ["--csv", "--out", "{dir}/out"]])
+def test_a_name_of_any_bytes_is_shown_on_one_line(
+    tmp_path: Path, tiny_bundle: Path, form: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file name may hold commands of the terminal, line breaks and bytes that are not UTF-8; the table shows them as escapes."""
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/a\n\x1b[31m\xff.mp4")
+    write_clip(tmp_path / "a.mp4", 11.0, 200)
+    os.rename(tmp_path / "a.mp4", name)  # noqa: PTH104 - the name is no text
+    arguments = [one.format(dir=tmp_path) for one in form]
+    assert main(["localize", name, "--model", str(tiny_bundle), "--engine", "torch", *arguments]) == 0
+    said = capsys.readouterr()
+    assert "\x1b[31m" not in said.err
+    for written in (tmp_path / "out").glob("*.csv"):
+        assert "\\udcff.mp4" in written.read_bytes().decode()
+    if not form:
+        assert "\x1b" not in said.out
+        assert r"a\n\x1b[31m\udcff.mp4" in said.out
+
+
+def test_an_error_about_a_name_of_any_bytes_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A message never passes a file name's commands on to the terminal."""
+    (tmp_path / "a\n\x1b[31m.mp4").write_bytes(b"no media")
+    assert main(["localize", str(tmp_path / "a\n\x1b[31m.mp4"), "--model", "starter"]) == 3
+    assert r"a\n\x1b[31m.mp4 is not a media file" in capsys.readouterr().err
+
+
+def test_a_name_that_begins_with_a_dash_follows_two_dashes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two dashes end the options of every command."""
+    monkeypatch.chdir(tmp_path)
+    Path("-dash.mp4").write_bytes(b"no media")
+    assert main(["localize", "--model", "starter", "--", "-dash.mp4"]) == 3
+    assert "-dash.mp4 is not a media file" in capsys.readouterr().err
+
+
+def test_a_path_that_is_too_long_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """A path that the system refuses ends no command with a traceback."""
+    assert main(["localize", f"{'n' * 300}.mp4", "--model", "starter"]) == 2
+    assert "a path must be no longer" in capsys.readouterr().err

@@ -339,3 +339,28 @@ def test_of_several_sources_a_dead_one_is_waited_for() -> None:
     server[0].kill()
     server[0].wait(timeout=10)
     assert states == [SourceState.LOST, SourceState.ONLINE]
+
+
+@pytest.mark.parametrize("folder", ["{dir}/elsewhere", "elsewhere"])
+def test_a_playlist_on_the_disk_reads_no_other_file(flashes: Path, tmp_path: Path, folder: str) -> None:
+    """A downloaded playlist may name any recording of this machine, so it is refused, and a live one does not wait without end."""
+    (tmp_path / "elsewhere").mkdir()
+    subprocess.run([*QUIET, "-i", str(flashes), "-c", "copy", str(tmp_path / "elsewhere/other.ts")], check=True)
+    listed = f"#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXTINF:8,\n{folder.format(dir=tmp_path)}/other.ts\n"
+    for name, end in (("ended.m3u8", "#EXT-X-ENDLIST\n"), ("live.m3u8", "")):
+        (tmp_path / name).write_text(listed + end)
+        with pytest.raises(CaptureError, match=f"{name} is a playlist"):
+            next(iter(opened(uri=str(tmp_path / name)).items()))
+
+
+def test_a_file_without_a_byte_is_called_empty(tmp_path: Path) -> None:
+    """An empty file is not called damaged."""
+    (tmp_path / "a.mkv").touch()
+    with pytest.raises(CaptureError, match=r"a\.mkv is empty"):
+        next(iter(opened(uri=str(tmp_path / "a.mkv")).items()))
+
+
+def test_a_name_that_is_too_long_is_an_error_of_the_source() -> None:
+    """The system refuses such a name before FFmpeg does."""
+    with pytest.raises(CaptureError, match="too long"):
+        next(iter(opened(uri=f"{'n' * 300}.mp4").items()))

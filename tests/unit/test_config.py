@@ -427,3 +427,21 @@ def test_a_rule_of_a_section_names_its_settings_once() -> None:
     """A rule about several settings of one section names them itself, so the section does not stand before it again."""
     with pytest.raises(SettingsError, match=r"^http\.listen '0\.0\.0\.0' lets other machines see the HTTP API"):
         load_settings(None, ["http.listen=0.0.0.0:8735"])
+
+
+@pytest.mark.parametrize("key", ["source.uri", "source.camera", "source.mic", "clips.dir", "mqtt.host", "model.name", "state_dir"])
+def test_no_text_holds_nul(tmp_path: Path, key: str) -> None:
+    """The character NUL ends a text for the system, so it is refused when the settings are read, not as a crash of the run."""
+    file = tmp_path / "a.toml"
+    file.write_text(
+        f'mqtt.host = "h"\n{key} = "a\\u0000b"\n'.removeprefix('mqtt.host = "h"\n' if key == "mqtt.host" else ""), encoding="utf-8"
+    )
+    with pytest.raises(SettingsError, match=rf"{key}: .*NUL"):
+        load_settings(file, environment={})
+
+
+@pytest.mark.parametrize("key", ["source.begin_s", "source.duration_s", "capture.reconnect_min_s", "capture.reconnect_max_s"])
+def test_seconds_have_an_end(key: str) -> None:
+    """A number of seconds that no clock can hold is refused with the setting's name."""
+    with pytest.raises(SettingsError, match=rf"{key}: .*less than or equal"):
+        load_settings(overrides=[f"{key}=99999999999999999999"], environment={})

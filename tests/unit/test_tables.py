@@ -105,3 +105,36 @@ def test_what_is_no_number_of_seconds_is_refused(text: str) -> None:
     """Text with a thousands separator is refused."""
     with pytest.raises(ValueError, match="could not convert"):
         to_seconds(text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_table_in_another_encoding_is_told(tmp_path: Path, encoding: str) -> None:
+    """A spreadsheet's "Unicode text" is UTF-16, with and without byte order mark; the message says how to save it."""
+    (tmp_path / "labels.csv").write_bytes("file,class_slug,onset_s,offset_s\na.mp4,dog,1,2\n".encode(encoding))
+    with pytest.raises(DataError, match="save it as CSV UTF-8"):
+        read_labels(tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("../a.mp4,dog,1,2", "below"),
+        ("/etc/passwd,dog,1,2", "below"),
+        ("a\x1b[31m.mp4,dog,1,2", "below"),
+        ("a.mp4,dog,1,", "must be numbers"),
+        ("a.mp4,dog,,2", "must be numbers"),
+    ],
+)
+def test_a_row_that_leads_out_of_the_folder_or_has_one_time_is_refused(tmp_path: Path, row: str, says: str) -> None:
+    """A table names recordings beside it only; a row with one of its two times is not taken for a recording without events."""
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    (tmp_path / "a.mp4").touch()
+    (folder / "labels.csv").write_text(f"file,class_slug,onset_s,offset_s\n{row}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=f"line 2: .*{says}"):
+        read_labels(folder / "labels.csv")
+
+
+def test_a_file_name_that_no_system_takes_is_no_file(tmp_path: Path) -> None:
+    """The system refuses a name of more than 255 bytes; the table is then told as wrong, without a traceback."""
+    assert find_below(tmp_path, "n" * 300 + ".mp4") is None
