@@ -224,7 +224,8 @@ async def test_a_worker_publishes_for_the_sources_that_it_takes_over(tmp_path: P
     await until(lambda: sink.counters.connected)
     left = describe(make_event(1, 3, source="porch", seconds=3), MODEL, 0.1, 3)
     sink.take_over("porch", ["bark"], 7, [left])
-    await until(lambda: any(topic == "streamav/porch/event" for topic, *_ in broker.log))
+    due = {"streamav/porch/event", "streamav/porch/status", "streamav/porch/class/bark/state", "homeassistant/device/streamav_porch/config"}
+    await until(lambda: due <= {topic for topic, *_ in broker.log})
     sink.release("porch")
     count = len(broker.log)
     await sink.close()
