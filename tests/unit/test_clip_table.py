@@ -176,7 +176,7 @@ def test_no_name_leads_out_of_the_folder(tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.getbasetemp() / "names"
     (folder / "media").mkdir(parents=True, exist_ok=True)
     (folder / "labels.csv").write_text(f'file,label,onset_s,offset_s\n"{name}",bark,0,1\n', encoding="utf-8")
-    with pytest.raises(DataError, match="row 2|NUL"):  # a table with NUL is refused as a whole
+    with pytest.raises(DataError, match=r"row 2|NUL"):  # a table with NUL is refused as a whole
         read_clip_table(folder / "labels.csv", folder / "media")
 
 
