@@ -94,6 +94,7 @@ async def publish(port: int, state: Path, first: int, most: int) -> int:
     for signum, call in ((signal.SIGTERM, stopped.set), (signal.SIGUSR1, fill_disk), (signal.SIGUSR2, free_disk)):
         asyncio.get_running_loop().add_signal_handler(signum, call)
     await sink.start()
+    print("ready", flush=True)
     phases = [EventPhase.NEW, *[EventPhase.UPDATE] * UPDATES, EventPhase.END]
     number = first
     while first >= 0 and not stopped.is_set():
@@ -124,22 +125,26 @@ class Trial:
         self.stored: set[str] = set()
         self._process: asyncio.subprocess.Process | None = None
         self._readers: list[asyncio.Task[None]] = []
+        self._ready = asyncio.Event()
 
     async def begin(self, *, idle: bool = False) -> None:
         """Start the process; *idle*: it publishes no new events."""
         self._first += 100_000
+        self._ready = asyncio.Event()
         first = -1 if idle else self._first
         arguments = ("--publish", str(self._port), str(self.folder), str(first), str(self._most))
         command = (sys.executable, "-m", "tests.bench.faults", *arguments)
         paths = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
         self._process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=paths)
-        self._readers.append(asyncio.create_task(self._read(self._process)))
+        self._readers.append(asyncio.create_task(self._read(self._process, self._ready)))
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
-        """Take what a process says it has on disk."""
+    async def _read(self, process: asyncio.subprocess.Process, ready: asyncio.Event) -> None:
+        """Take what a process says it has on disk, and that it has begun."""
         while process.stdout is not None and (line := await process.stdout.readline()):
             words = line.decode("ascii").split()
-            if words[0] == "dropped":
+            if words[0] == "ready":
+                ready.set()
+            elif words[0] == "dropped":
                 self.row.dropped += int(words[1])
             else:
                 self.stored |= set(words)
@@ -152,6 +157,8 @@ class Trial:
     async def end(self, number: signal.Signals) -> None:
         """End the process by a signal and note its exit status."""
         if self._process is not None:
+            if number != signal.SIGKILL:  # a message that the broker kept may come before the process takes signals
+                await asyncio.wait_for(self._ready.wait(), 90)
             self._process.send_signal(number)
             self.row.exits.append(await self._process.wait())
 
