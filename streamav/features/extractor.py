@@ -43,6 +43,8 @@ class SegmentExtractor:
         self._visual = engine.network("visual")
         self._audio = engine.network("audio")
         self._card = card
+        # Nothing is measured for evidence that gives it no weight; what evidence is fitted on has none yet.
+        self._measures_motion = card.evidence is None or card.evidence.motion != 0.0
 
     def look(self, pixels: NDArray[np.uint8]) -> list[LookedAt]:
         """Encode pictures of segments that are not complete yet, shape (n, h, w, 3), as one batch."""
@@ -84,7 +86,7 @@ class SegmentExtractor:
                 quality=segment.quality,
                 heard=heard_scores[0][place] if heard_scores else None,
                 seen=looks[0][place] if looks else None,
-                motion=motion_of(segment.frames) if looks else 0.0,
+                motion=motion_of(segment.frames) if looks and self._measures_motion else 0.0,
             )
             for place, segment in enumerate(segments)
         ]

@@ -249,7 +249,7 @@ class Worker:
         self.budget.spent(busy_ns / NS, len(segments), sum(len(segment.frames) for _, segment in segments))
         for lane, _ in segments:
             lane.meter.segments += 1
-            if lane.setup.paced:
+            if self._ahead is not None and lane.setup.paced:
                 self.gate.saw((marks_ns[2] - lane.given_ns) / NS)
             lane.marks_ns, lane.busy_ns = marks_ns, busy_ns // len(segments)
             lane.meter.busy_ns += lane.busy_ns

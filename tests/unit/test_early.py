@@ -89,7 +89,10 @@ def test_any_part_may_be_early(cases: list[tuple[int, list[bool], int]]) -> None
     card = cast(
         "Any",
         SimpleNamespace(
-            name="mean", audio=SimpleNamespace(size=1, log_mel_offset=0.01), visual=SimpleNamespace(grid=2, size=3, picture=(112, 112))
+            name="mean",
+            evidence=None,
+            audio=SimpleNamespace(size=1, log_mel_offset=0.01),
+            visual=SimpleNamespace(grid=2, size=3, picture=(112, 112)),
         ),
     )
     mean = Mean()
@@ -289,6 +292,17 @@ def test_sources_show_their_pictures_only_while_the_gate_is_open() -> None:
     bench.complete(0, 0, tiny(0))
     bench.worker.turn()
     assert not bench.lanes[0].feed.shows
+
+
+def test_a_run_without_early_pictures_keeps_no_waits() -> None:
+    """Nobody judges how long segments waited when pictures are never encoded early, so a run of months keeps none of it."""
+    bench = Bench()
+    late = Worker(bench.lanes, bench.extractor, FakeLocalizer(), bench.clock, bench.ready)
+    for index in range(3):
+        bench.complete(0, index, tiny(index))
+        late.turn()
+    assert bench.lanes[0].meter.segments == 3
+    assert not late.gate._waits_s
 
 
 def test_repeated_pictures_are_looked_at_once() -> None:
