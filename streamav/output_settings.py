@@ -59,13 +59,8 @@ class Options(BaseModel):
     @classmethod
     def _check_text(cls, value: object) -> object:
         """Refuse the character NUL, which ends a text for the system: no path, address or name holds it."""
-        if "\0" in (
-            value
-            if isinstance(value, str)
-            else "".join(one for one in value if isinstance(one, str))
-            if isinstance(value, list | tuple)
-            else ""
-        ):
+        texts = value if isinstance(value, list | tuple) else (value,)
+        if any(isinstance(one, str) and "\0" in one for one in texts):
             msg = r"a text must not hold the character NUL (\0); leave it out"
             raise ValueError(msg)
         return value

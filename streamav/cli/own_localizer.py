@@ -13,7 +13,6 @@ import typer
 
 from streamav.cli.own_clips import feature_folder, say
 from streamav.cli.training_progress import outcome_tree, training_progress, watchers
-from streamav.evaluation.predictions import write_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,12 +37,11 @@ def train_localizer_alone(asked: OwnClips, base: Bundle) -> None:
         DataError: when the table or a clip is wrong.
         SettingsError: when a setting is wrong.
     """
-    from streamav.bundle.card import card_name
     from streamav.training.clips.plan import calibrated, plan, train_clips, write_clip_bundle
     from streamav.training.data.folder import open_ave
     from streamav.training.experiments.report import write_report
     from streamav.training.experiments.run import check_out, state_folder, warn_of_missing_classes
-    from streamav.training.fit.kept_answers import predictions_of
+    from streamav.training.fit.kept_answers import keep_answers
 
     state = state_folder(asked.out)
     # A command that was killed while it wrote its results may leave a part of them.
@@ -74,8 +72,7 @@ def train_localizer_alone(asked: OwnClips, base: Bundle) -> None:
     write_clip_bundle(asked.out, outcome, data, source, best, command=asked.command, replace_old=replace)
     report = write_report(asked.out / "report", outcome, data.classes, asked.command)
     if asked.predictions is not None:
-        name = card_name(asked.out.absolute().name, "model")
-        write_predictions(asked.predictions, predictions_of(outcome.chosen.test, name, data.classes, data.test))
+        keep_answers(asked.predictions, outcome.chosen.test, asked.out, data.classes, data.test)
     shutil.rmtree(state, ignore_errors=True)
     _tell(asked, outcome)
     _say_of_thresholds(found)

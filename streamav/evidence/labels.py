@@ -137,19 +137,19 @@ class LabelEvidence:
         if features.heard is None or features.seen is None:
             msg = "the encoders of this model must score their own classes, got features only; use a model whose encoders do, such as edge"
             raise ModelError(msg)
-        return self.sensed_in(features.heard, features.seen, features.visual)._replace(motion=features.motion)
+        return self.sensed_in(features.heard, features.seen, features.visual, features.motion)
 
-    def sensed_in(self, heard: NDArray[np.float32], seen: NDArray[np.float32], grid: NDArray[np.float32]) -> Sensed:
-        """Return the evidence of class scores heard (H,) and seen (K,), 0 to 1, and of a grid (G, G, V)."""
-        return self.sensed_of(heard, seen, self.probed(grid))._replace(drawn=self._drawn(grid))
+    def sensed_in(self, heard: NDArray[np.float32], seen: NDArray[np.float32], grid: NDArray[np.float32], motion: float = 0.0) -> Sensed:
+        """Return the evidence of class scores heard (H,) and seen (K,), 0 to 1, of a grid (G, G, V) and of a motion."""
+        return self.sensed_of(heard, seen, self.probed(grid), motion)._replace(drawn=self._drawn(grid))
 
     def probed(self, grid: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits (P,) of the bundle's own picture classes: the largest of the cells of a grid (G, G, V)."""
         return probe_logits(grid, self._arrays["probes.weight"], self._arrays["probes.bias"])
 
-    def sensed_of(self, heard: NDArray[np.float32], seen: NDArray[np.float32], probed: NDArray[np.float32]) -> Sensed:
-        """Return the evidence of class scores: heard (H,) and seen (K,) from 0 to 1, probed (P,) logits."""
-        return Sensed(self._heard(heard), self._seen(seen, probed), corrections=self._corrections(heard, seen))
+    def sensed_of(self, heard: NDArray[np.float32], seen: NDArray[np.float32], probed: NDArray[np.float32], motion: float = 0.0) -> Sensed:
+        """Return the evidence of class scores, heard (H,) and seen (K,) from 0 to 1, probed (P,) logits, and of a motion."""
+        return Sensed(self._heard(heard), self._seen(seen, probed), motion=motion, corrections=self._corrections(heard, seen))
 
     def logits(self, window: Sequence[Sensed]) -> NDArray[np.float32]:
         """Return the logits of L labels and M competitors in T consecutive segments, shape (T, L + M); 0 is the logit of background."""

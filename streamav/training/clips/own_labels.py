@@ -211,11 +211,8 @@ def _lists_found(named: ClassEntry, ready: ClassEntry) -> tuple[str, ...]:
 
 def _sensed(evidence: LabelEvidence, one: OwnRecording) -> list[Sensed]:
     drawn = 0.5 * (1.0 + np.tanh(0.5 * one.drawn))
-    rows = zip(one.heard, one.seen, one.probed, strict=True)
-    return [
-        evidence.sensed_of(*row)._replace(drawn=float(part), motion=float(motion))
-        for row, part, motion in zip(rows, drawn, one.motion, strict=True)
-    ]
+    rows = zip(one.heard, one.seen, one.probed, one.motion, strict=True)
+    return [evidence.sensed_of(*row)._replace(drawn=float(part)) for row, part in zip(rows, drawn, strict=True)]
 
 
 def _reference(arrays: Mapping[str, NDArray[np.float32]]) -> _Reference:

@@ -12,9 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from streamav.bundle import find_bundle
-from streamav.bundle.card import card_name
 from streamav.errors import SettingsError
-from streamav.evaluation.predictions import write_predictions
 from streamav.networks.baselines import BaselineOptions
 from streamav.training.data.folder import open_ave
 from streamav.training.experiments.ablations import find_rows
@@ -22,7 +20,7 @@ from streamav.training.experiments.experiment import experiment_of, planned, tes
 from streamav.training.experiments.export import encoder_weights, encoders_of, export_bundle, weights_inside
 from streamav.training.experiments.kept_network import keep_network
 from streamav.training.experiments.report import write_report, write_table
-from streamav.training.fit.kept_answers import predictions_of
+from streamav.training.fit.kept_answers import keep_answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -145,8 +143,7 @@ class TrainingRun:
         if isinstance(experiment.network, BaselineOptions):
             keep_network(self.out, outcome.chosen.network, experiment.network, tuple(one.slug for one in self.data.classes))
         if self.plan.predictions is not None:
-            name = card_name(self.out.absolute().name, "model")
-            write_predictions(self.plan.predictions, predictions_of(outcome.chosen.test, name, self.data.classes, self.data.test))
+            keep_answers(self.plan.predictions, outcome.chosen.test, self.out, self.data.classes, self.data.test)
         self._clear_state()
         self.teller.outcome(outcome)
         self.teller.say(f"report: {report}")

@@ -1,4 +1,4 @@
-"""Turns the answers of a network for every clip of a split into predictions, as `--predictions` writes them."""
+"""Turns the answers of a network for every clip of a split into predictions, and writes those of a training (`--predictions`)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamav.evaluation.predictions import Predictions
+from streamav.bundle.card import card_name
+from streamav.evaluation.predictions import Predictions, write_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from streamav.bundle import ClassEntry
     from streamav.training.data.feature_set import FeatureSet
     from streamav.training.fit.selection import Answers
 
-__all__ = ["predictions_of"]
+__all__ = ["keep_answers", "predictions_of"]
 
 
 def predictions_of(said: Answers, model: str, classes: Sequence[ClassEntry], split: FeatureSet) -> Predictions:
@@ -39,3 +41,16 @@ def predictions_of(said: Answers, model: str, classes: Sequence[ClassEntry], spl
         decided=said.decided.reshape(-1),
         probabilities=said.probabilities.reshape(clips * segments, -1),
     )
+
+
+def keep_answers(path: Path, said: Answers, out: Path, classes: Sequence[ClassEntry], split: FeatureSet) -> None:
+    """Write the answers of a network that was trained into the bundle *out*.
+
+    Args:
+        path: file to write, .npz or .csv.
+        said: the answers for every clip of *split*, in its order.
+        out: the bundle, which gives the model its name.
+        classes: C classes, in the order of the answers.
+        split: what was answered.
+    """
+    write_predictions(path, predictions_of(said, card_name(out.absolute().name, "model"), classes, split))

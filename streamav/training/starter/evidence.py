@@ -81,8 +81,7 @@ def reference_arrays(recordings: Sequence[LabelledRecording], seed: int = 0) -> 
 
 def sensed_in(evidence: LabelEvidence, scores: ClassScores) -> list[Sensed]:
     """Return the evidence in each segment of a recording."""
-    rows = zip(scores.heard, scores.seen, scores.probed, strict=True)
-    return [evidence.sensed_of(*row)._replace(motion=float(motion)) for row, motion in zip(rows, scores.motion, strict=True)]
+    return [evidence.sensed_of(*row) for row in zip(scores.heard, scores.seen, scores.probed, scores.motion, strict=True)]
 
 
 def fit_evidence(

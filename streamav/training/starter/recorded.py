@@ -5,6 +5,7 @@ It fits nothing. The scores of each recording are kept in a folder, and a record
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,7 +60,7 @@ def labelled_recordings(
 def _scores(file: Path, run: OfflineRun, probes: Callable[[NDArray[np.float32]], NDArray[np.float32]], kept: Path) -> ClassScores:
     if kept.is_file():
         with np.load(kept, allow_pickle=False) as arrays:
-            return ClassScores(**{name: arrays[name] for name in ("heard", "seen", "probed", "network", "motion")})
+            return ClassScores(**{one.name: arrays[one.name] for one in fields(ClassScores)})
     rows: list[SegmentFeatures] = []
     network = run.scores(str(file), rows.append)
     scores = ClassScores(
@@ -70,7 +71,7 @@ def _scores(file: Path, run: OfflineRun, probes: Callable[[NDArray[np.float32]],
         np.array([row.motion for row in rows], np.float32),
     )
     with whole_file(kept) as path, path.open("wb") as opened:
-        np.savez(opened, heard=scores.heard, seen=scores.seen, probed=scores.probed, network=scores.network, motion=scores.motion)
+        np.savez(opened, **{one.name: getattr(scores, one.name) for one in fields(ClassScores)})
     return scores
 
 
