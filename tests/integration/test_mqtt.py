@@ -8,13 +8,15 @@ import json
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import aiomqtt
 import pytest
 from pydantic import SecretStr
+from rigs import waiting
 from rigs.mosquitto import PASSWORD, USER, Broker, make_certificates, need_mosquitto
 from rigs.published_events import MODEL, SCORES, dice, make_event, story, ulid
 
@@ -50,11 +52,8 @@ def make_sink(broker: Broker, state_dir: Path, **changes: object) -> MqttSink:
     return MqttSink(make_settings(broker, **changes), IDENTITY, state_dir, random=dice(time.monotonic_ns()), close_limit_s=3.0)
 
 
-async def until(condition: Callable[[], bool], within_s: float = 15.0) -> None:
-    """Wait until *condition* holds; other processes answer after an unknown time."""
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - conditions are about other processes
-            await asyncio.sleep(0.02)
+until = partial(waiting.until, within_s=15.0, every_s=0.02)
+"""Other processes answer after an unknown time."""
 
 
 @asynccontextmanager
@@ -272,7 +271,7 @@ async def test_the_will_after_kill_9(broker: Broker, tmp_path: Path, protocol: s
     async with listening(broker.port) as heard:
         process = await asyncio.create_subprocess_exec(*arguments)
         try:
-            await until(lambda: len(events(heard)) == 1 and ("streamav/porch/class/bark/state", b"ON", 1, False) in heard, 40)
+            await until(lambda: len(events(heard)) == 1 and ("streamav/porch/class/bark/state", b"ON", 1, False) in heard, within_s=40)
         finally:
             process.kill()
             await process.wait()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import aiomqtt
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from rigs import waiting
 from rigs.mosquitto import Broker, need_mosquitto
 from rigs.published_events import MODEL, dice, story
 
@@ -34,10 +36,8 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     one.stop()
 
 
-async def until(condition: Callable[[], bool], within_s: float = 15.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - conditions are about other processes
-            await asyncio.sleep(0.02)
+until = partial(waiting.until, within_s=15.0, every_s=0.02)
+"""Other processes answer after an unknown time."""
 
 
 class Service:
@@ -54,6 +54,7 @@ class Service:
         identity = MqttIdentity(model=lambda: MODEL, sources={"porch": list(self.controls.labels("porch"))}, controls=self.controls)
         tree = {"host": "127.0.0.1", "port": broker.port, "protocol": protocol, "commands": True, "timeout_s": 1.0}
         settings = MqttSettings.model_validate({**tree, "backoff": BackoffSettings(min_s=0.05, max_s=0.3), **changes})
+        self.broker, self.before = broker, len(broker.log)
         self.sink = MqttSink(settings, identity, state, random=dice(time.monotonic_ns()), close_limit_s=3.0)
 
     @asynccontextmanager
@@ -124,8 +125,8 @@ async def test_a_command_holds_and_survives(broker: Broker, tiny_bundle: Path, t
 
 
 async def ready(service: Service) -> None:
-    """Wait until the service has subscribed to its commands: it does so last."""
-    await asyncio.sleep(0.3)
+    """Wait until the service has subscribed to the last of its commands; a busy machine takes longer over it."""
+    await until(lambda: " 1 streamav/restate/set" in service.broker.log[service.before :])
     assert service.sink.counters.connected
 
 

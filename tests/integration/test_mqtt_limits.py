@@ -7,12 +7,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import aiomqtt
 import pytest
+from rigs import waiting
 from rigs.mosquitto import PASSWORD, USER, Broker, make_certificates, need_mosquitto
 from rigs.published_events import MODEL, dice, make_event, story, ulid
 
@@ -34,11 +36,8 @@ def make_sink(broker: Broker, state_dir: Path, identity: MqttIdentity = IDENTITY
     return MqttSink(settings, identity, state_dir, random=dice(time.monotonic_ns()), close_limit_s=3.0)
 
 
-async def until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
-    """Wait until *condition* holds; other processes answer after an unknown time."""
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - conditions are about other processes
-            await asyncio.sleep(0.02)
+until = partial(waiting.until, within_s=20.0, every_s=0.02)
+"""Other processes answer after an unknown time."""
 
 
 @asynccontextmanager
@@ -216,7 +215,7 @@ async def test_a_broker_that_restarts_again_and_again_is_used_at_once(tmp_path: 
                     sink.event(event, 0.1)
                 await asyncio.sleep(0.3)
                 broker.start()
-                await until(lambda want=number: sink.counters.connects == want + 1 and not sink.counters.queue_depth, 8.0)  # type: ignore[misc]
+                await until(lambda want=number: sink.counters.connects == want + 1 and not sink.counters.queue_depth, within_s=8.0)  # type: ignore[misc]
             await until(lambda: len({(m.id, m.seq) for m in events(heard)}) == 10)
             await sink.close()
     finally:
@@ -233,7 +232,7 @@ async def test_a_killed_process_delivers_at_its_next_start(tmp_path: Path) -> No
         sys.executable, str(program), "127.0.0.1", str(broker.port), "5", str(tmp_path / "state")
     )
     store = "*/*/outbox.sqlite3-wal"
-    await until(lambda: any(ulid(1).encode() in one.read_bytes() for one in (tmp_path / "state").glob(store)), 60)
+    await until(lambda: any(ulid(1).encode() in one.read_bytes() for one in (tmp_path / "state").glob(store)), within_s=60)
     process.kill()
     await process.wait()
     broker.start()

@@ -83,9 +83,7 @@ def _check_evidence(evidence: LabelEvidence, size: int, classes: int) -> None:
     logits = random.normal(0, 4, (2, 10, classes + 1)).astype(np.float32)
     powers = np.exp(logits)
     motion = random.normal(0, 0.5, (2, 10)).astype(np.float32)
-    windows = [
-        [evidence.sensed_in(heard[b, t], seen[b, t], grid[b, t])._replace(motion=float(motion[b, t])) for t in range(10)] for b in range(2)
-    ]
+    windows = [[evidence.sensed_in(heard[b, t], seen[b, t], grid[b, t], motion[b, t]) for t in range(10)] for b in range(2)]
     wanted = evidence.together(windows, powers / powers.sum(axis=-1, keepdims=True))
     with torch.inference_mode():
         made = Evidence(evidence, 521, 1000)(*(torch.tensor(one) for one in (heard, seen, grid, motion, logits))).numpy()

@@ -27,6 +27,7 @@ from rigs.roles import (
     seconds,
 )
 from rigs.scene_files import write_scene
+from rigs.waiting import until
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
@@ -208,12 +209,6 @@ def make_sink(broker: FakeBroker, folder: Path, permit: Callable[[], bool] | Non
     settings = MqttSettings(host="broker", backoff=BackoffSettings(min_s=0.001, max_s=0.002), timeout_s=0.2, homeassistant=True)
     identity = MqttIdentity(model=lambda: MODEL, sources={}, worker="n1", permit=permit)
     return MqttSink(settings, identity, folder, connect=broker.connect, close_limit_s=1.0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the fake has no event for every condition
-            await asyncio.sleep(0.001)
 
 
 async def test_a_worker_publishes_for_the_sources_that_it_takes_over(tmp_path: Path) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rigs import waiting
 from rigs.mqtt_connection import FakeBroker
 from rigs.published_events import MODEL, dice, make_event
 
@@ -137,10 +139,7 @@ class Service:
         return [json.loads(payload) for topic, payload, *_ in self.broker.log if topic.endswith("/answer")]
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - the fake has no event for every condition
-            await asyncio.sleep(0.001)
+until = partial(waiting.until, within_s=20.0)
 
 
 async def test_the_values_of_all_settings_are_known_after_a_connect(card: ModelCard, tmp_path: Path) -> None:

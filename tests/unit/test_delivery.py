@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
+from rigs import waiting
 from rigs.mqtt_connection import FakeBroker
 from rigs.published_events import MODEL, dice, make_event, story, ulid
 
@@ -29,11 +30,7 @@ def make_sink(broker: FakeBroker, state_dir: Path) -> MqttSink:
     return MqttSink(settings, IDENTITY, state_dir, random=dice(1), monotonic=lambda: 0.0, connect=broker.connect, close_limit_s=2.0)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Run the loop until *condition* holds."""
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - the fake has no event for every condition
-            await asyncio.sleep(0.001)
+until = partial(waiting.until, within_s=30.0)
 
 
 def messages(broker: FakeBroker) -> list[EventMessage]:

@@ -5,15 +5,15 @@ Home Assistant tells nobody when it refuses a message, so its rules are restated
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from rigs import waiting
 from rigs.mqtt_connection import FakeBroker
 from rigs.published_events import MODEL, dice, make_event
 
@@ -162,10 +162,7 @@ def make_sink(broker: FakeBroker, state_dir: Path, labels: list[str], source: st
     return MqttSink(settings, identity, state_dir, random=dice(1), monotonic=lambda: 0.0, connect=broker.connect, close_limit_s=2.0)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - the fake has no event for every condition
-            await asyncio.sleep(0.001)
+until = partial(waiting.until, within_s=20.0)
 
 
 def announced(broker: FakeBroker, device: str = "porch") -> list[dict[str, Any]]:

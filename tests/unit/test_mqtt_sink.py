@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from rigs.closed_connections import connections_are_closed  # noqa: F401 - a fixture for every test here
 from rigs.mqtt_connection import FakeBroker
 from rigs.published_events import MODEL, SCORES, dice, make_event, story, ulid
+from rigs.waiting import until
 
 from streamav.config import BackoffSettings, MqttSettings, OutboxSettings
 from streamav.publish.consumer import Consumer
@@ -33,13 +33,6 @@ def make_sink(broker: FakeBroker, state_dir: Path, *, provisional: bool = True, 
         host="broker", backoff=FAST, timeout_s=0.2, provisional=provisional, outbox=outbox if outbox is not None else OutboxSettings()
     )
     return MqttSink(settings, IDENTITY, state_dir, random=dice(1), monotonic=lambda: 0.0, connect=broker.connect, close_limit_s=2.0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Run the loop until *condition* holds."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the fake has no event for every condition
-            await asyncio.sleep(0.001)
 
 
 def topics(broker: FakeBroker) -> list[str]:
