@@ -1,6 +1,8 @@
 """Measures what early pictures (`model.early`) change: the time from a second's end to its scores, and the throughput of a full machine.
 
-Each figure is a trial of `streamav bench --streams` with early pictures off, then on, one after the other, again and again in one run.
+Each figure is a pair of trials of `streamav bench --streams`, with early pictures off and on. The throughput is the median of several
+pairs, which begin with either in turn. Its sources wait for the networks, as files do. With live sources the frame budget would choose
+fewer pictures after some seconds, a second sooner or later, which changes the pictures a second by more than early pictures do.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from streamav.engines import open_engine
 from streamav.engines.cache import EngineCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from streamav.bench.trial import TrialRequest
 
@@ -30,8 +32,8 @@ STREAMS = (1, 8)
 FULL_LOAD = 2.0
 """A machine is full with as many streams as would need twice its time."""
 MOST_STREAMS = 64
-TURNS = 3
-"""Pairs of trials for the throughput of a full machine; its median is taken, because a difference of 3 % matters there."""
+TURNS = 5
+"""Pairs of trials for the throughput of a full machine; medians are taken, because a difference of 3 % matters there."""
 _PATIENCE_S = 240.0
 
 
@@ -52,6 +54,13 @@ class EarlyRow:
     late_looked_s: float
     """Pictures a second, all streams together."""
     early_looked_s: float
+    late_picture_ms: float | None
+    """Processor time of the whole process for a picture, ms. Other work on the machine hardly changes it."""
+    early_picture_ms: float | None
+    kept: float | None
+    """Pictures a second early / late, median of the pairs; None unless `full`."""
+    kept_by_processor: float | None
+    """Processor time for a picture late / early, median of the pairs: the throughput kept, on a machine without other work."""
     auto: bool
     """Whether `model.early = "auto"` encodes early."""
 
@@ -96,16 +105,18 @@ def _measure(request: TrialRequest, name: str, told: Callable[[EarlyRow], None],
             factor = float(pairs[0][0]["realtime_factor"])
         told(_row(request, name, streams, pairs, full=False, auto=auto))
     streams = max(2, min(MOST_STREAMS, round(FULL_LOAD / max(1e-3, factor))))
-    pairs = [_pair(request.with_streams(streams)) for _ in range(TURNS)]
+    full = replace(request.with_streams(streams), full=True)
+    pairs = [_pair(full, early_first=bool(turn % 2)) for turn in range(TURNS)]
     told(_row(request, name, streams, pairs, full=True, auto=auto))
 
 
 _Result = dict[str, float]
 
 
-def _pair(request: TrialRequest) -> tuple[_Result, _Result]:
-    late, early = (_trial(replace(request, early=early)) for early in (False, True))
-    return late, early
+def _pair(request: TrialRequest, *, early_first: bool = False) -> tuple[_Result, _Result]:
+    """Run a trial without and one with early pictures; return both in this order."""
+    found = {early: _trial(replace(request, early=early)) for early in (early_first, not early_first)}
+    return found[False], found[True]
 
 
 def _trial(request: TrialRequest) -> _Result:
@@ -122,8 +133,10 @@ def _trial(request: TrialRequest) -> _Result:
 def _row(request: TrialRequest, name: str, streams: int, pairs: Sequence[tuple[_Result, _Result]], *, full: bool, auto: bool) -> EarlyRow:
     def middle(side: int, key: str) -> float | None:
         values = [pair[side][key] for pair in pairs if pair[side][key] is not None]
-        return median(values) if values else None
+        return median(values) if values and not (full and key.startswith("latency")) else None
 
+    looked_s = [middle(side, "looked_s") or 0.0 for side in (0, 1)]
+    picture_ms = [_middle_of(_picture_ms(pair[side]) for pair in pairs) for side in (0, 1)]
     return EarlyRow(
         model=name,
         engine=str(pairs[0][0].get("engine", request.engine)),
@@ -133,7 +146,23 @@ def _row(request: TrialRequest, name: str, streams: int, pairs: Sequence[tuple[_
         late_p95_s=middle(0, "latency_p95_s"),
         early_p50_s=middle(1, "latency_p50_s"),
         early_p95_s=middle(1, "latency_p95_s"),
-        late_looked_s=middle(0, "looked_s") or 0.0,
-        early_looked_s=middle(1, "looked_s") or 0.0,
+        late_looked_s=looked_s[0],
+        early_looked_s=looked_s[1],
+        late_picture_ms=picture_ms[0],
+        early_picture_ms=picture_ms[1],
+        kept=_middle_of(early["looked_s"] / late["looked_s"] for late, early in pairs if late["looked_s"]) if full else None,
+        kept_by_processor=_middle_of(_picture_ms(late) / _picture_ms(early) for late, early in pairs if _picture_ms(early))
+        if full
+        else None,
         auto=auto,
     )
+
+
+def _picture_ms(trial: _Result) -> float:
+    """Return the processor time for a picture, ms; 0 when there was none."""
+    return 1e3 * trial["processor_s"] / trial["looked_s"] if trial["looked_s"] else 0.0
+
+
+def _middle_of(values: Iterable[float]) -> float | None:
+    known = list(values)
+    return median(known) if known else None

@@ -59,6 +59,9 @@ class TrialRequest:
     """Folder of built engines; None for the user's own."""
     replay: bool = False
     """True: each source plays its file as fast as the machine can, once; nothing is dropped or thinned, whatever else runs."""
+    full: bool = False
+    """True: each source plays from memory or its file as a file at its own pace that is late all the time: it waits for the networks, which
+    always have work. Nothing is dropped or thinned, so the pictures a second are what the machine can do. False: live sources."""
     together: bool = False
     """True: the segments of all sources end at the same moment; False: at moments spread over one second, as with cameras."""
 
@@ -102,23 +105,25 @@ class Trial:
 class CameraLike:
     """Repeats items in real time as a live source: a segment that comes too late for the networks is dropped, not waited for."""
 
-    def __init__(self, play: Callable[[], Iterable[AudioBlock | VideoFrame]], *, name: str, phase_s: float) -> None:
+    def __init__(self, play: Callable[[], Iterable[AudioBlock | VideoFrame]], *, name: str, phase_s: float, late: bool = False) -> None:
         """Keep the arguments.
 
         Args:
             play: returns the items of one round, in the order in which they are complete.
             name: name from which event ids are derived.
             phase_s: delay from the start of the source to its first item, seconds.
+            late: True for a file that is late all the time: it never waits for the time of an item, and loses nothing.
         """
         self._play = play
         self._phase_s = phase_s
+        self._late = late
         self._closed = threading.Event()
         self.session = name
 
     @property
     def live(self) -> bool:
-        """Return True: the source is live, like a camera."""
-        return True
+        """Return True for a source like a camera."""
+        return not self._late
 
     @property
     def skew_ms(self) -> int | None:
@@ -141,7 +146,8 @@ class CameraLike:
             end_ns = 0
             for item in self._play():
                 moved = replace(item, start_ns=item.start_ns + shift_ns)
-                pacer.wait_until(moved.end_ns)
+                if not self._late:
+                    pacer.wait_until(moved.end_ns)
                 if self._closed.is_set():
                     return
                 end_ns = max(end_ns, moved.end_ns)
@@ -241,7 +247,7 @@ def application_of(request: TrialRequest, sinks: Sequence[Sink] = ()) -> Applica
     sources: dict[str, Source] = {
         one.id: _Once(play, one.id)
         if request.replay
-        else CameraLike(play, name=one.id, phase_s=0.0 if request.together else number * GOLDEN % 1.0)
+        else CameraLike(play, name=one.id, phase_s=0.0 if request.together else number * GOLDEN % 1.0, late=request.full)
         for number, one in enumerate(settings.each_source())
     }
     if request.cache is None:

@@ -251,6 +251,10 @@ _EARLY_COLUMNS = {
     "early_p95_s": "early",
     "late_looked_s": "pictures/s late",
     "early_looked_s": "early",
+    "kept": "kept",
+    "late_picture_ms": "CPU ms late",
+    "early_picture_ms": "early",
+    "kept_by_processor": "kept by CPU",
     "auto": "auto does it",
 }
 

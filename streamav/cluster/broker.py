@@ -11,10 +11,10 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from streamav.cluster.open_events import OpenEvents
 from streamav.publish.client import open_client
 from streamav.publish.credentials import Credentials
 from streamav.publish.failures import ConnectionFailedError
-from streamav.publish.message import MessageError, decode
 from streamav.publish.mqtt import MqttIdentity, MqttSink
 from streamav.publish.state_folder import default_state_dir
 from streamav.publish.topics import Topics
@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamav.config import MqttSettings, Settings
-    from streamav.publish import EventMessage, ModelEntry
+    from streamav.publish import ModelEntry
 
 __all__ = ["ClusterBroker"]
 
 _log = logging.getLogger(__name__)
 _FENCE_TRIES = 3
 _PAUSE_S = 1.0
+_LAST_ENDS = 20
+"""Looks for the last ends, over one pause."""
 
 
 class ClusterBroker:
@@ -49,20 +51,24 @@ class ClusterBroker:
         self._credentials = Credentials(mqtt)
         folder = (settings.state_dir or default_state_dir()) / "cluster" / "service"
         self._voice = MqttSink(mqtt, MqttIdentity(model=lambda: model, sources={}, listed=sources), folder)
-        self._open: dict[str, dict[str, EventMessage]] = {}
-        self._watch: asyncio.Task[None] | None = None
+        self._open = OpenEvents(folder / "open-events.json")
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Start to connect; return at once."""
         await self._voice.start()
-        self._watch = asyncio.create_task(self._follow(), name="events")
+        self._tasks = [asyncio.create_task(self._follow(), name="events"), asyncio.create_task(self._keep(), name="open events")]
 
     async def close(self) -> None:
-        """Say that the service is offline, and disconnect."""
-        if self._watch is not None:
-            self._watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watch
+        """Say that the service is offline, and disconnect. The ends of the last events are waited for, a short time."""
+        for _ in range(_LAST_ENDS):
+            if not self._open:
+                break
+            await asyncio.sleep(_PAUSE_S / _LAST_ENDS)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._open.save()
         await self._voice.close()
 
     async def fence(self, client_id: str) -> None:
@@ -84,7 +90,7 @@ class ClusterBroker:
 
     def left_open(self, source: str) -> tuple[bytes, ...]:
         """Return the newest messages of the events of a source that have no end at the broker."""
-        return tuple(message.to_bytes() for message in self._open.get(source, {}).values())
+        return self._open.of(source)
 
     def lost(self, source: str, reason: str) -> None:
         """Publish that a source is lost, as long as no worker runs it."""
@@ -103,16 +109,11 @@ class ClusterBroker:
                 async with open_client(self._mqtt, self._credentials, name, None) as client:
                     await client.subscribe(topics.any_event)
                     async for incoming in client.messages():
-                        self._take(incoming.payload)
+                        self._open.take(incoming.payload)
             await asyncio.sleep(_PAUSE_S)
 
-    def _take(self, payload: bytes) -> None:
-        try:
-            message = decode(payload)
-        except MessageError:
-            return
-        events = self._open.setdefault(message.source, {})
-        if message.active:
-            events[message.id] = message
-        else:
-            events.pop(message.id, None)
+    async def _keep(self) -> None:
+        """Write the open events down, for the run that follows a kill of this one."""
+        while True:
+            await asyncio.sleep(_PAUSE_S)
+            self._open.save()

@@ -24,7 +24,9 @@ from streamav.cluster.fleet import WorkerDiedError
 from streamav.cluster.lease import LEASE_S
 from streamav.cluster.members import Member, worker_name
 from streamav.cluster.orders import Order, Report
-from streamav.cluster.placement import Slot, load_of, next_move, place
+from streamav.cluster.pauses import Pauses
+from streamav.cluster.placement import Slot, next_move, place
+from streamav.cluster.status import status_of
 from streamav.errors import EngineError
 from streamav.types import WINDOW_SEGMENTS
 
@@ -41,6 +43,8 @@ PERIOD_S = 1.0
 START_S = 60.0
 """The first sources are placed when all workers are ready, or some of them after this time, s."""
 STOP_S = 20.0
+MOST_TRIES = 3
+"""The run ends when every worker has ended this often before it could load the model: a machine without streamav, or another version."""
 MOST_MOVES = 4
 """Most sources that move at the same time: each runs twice meanwhile."""
 
@@ -73,6 +77,7 @@ class Controller:
     """Greater than every epoch of an earlier run of the same sources: UTC in seconds."""
     members: dict[str, Member] = field(default_factory=dict)
     assignments: dict[str, Assignment] = field(default_factory=dict)
+    pauses: Pauses = field(default_factory=Pauses)
     _stopped: asyncio.Event = field(default_factory=asyncio.Event)
     _began: bool = False
     _start_s: float = 0.0
@@ -116,10 +121,16 @@ class Controller:
         for member in self.members.values():
             self._send(member)
         self.fleet.tell(json.dumps(self.status()))
-        if self.members and all(member.state == "failed" for member in self.members.values()):
-            reasons = {member.report.error for member in self.members.values() if member.report is not None}
-            msg = f"no worker of the cluster can run: {'; '.join(sorted(filter(None, reasons)))}"
+        if self._hopeless():
+            msg = f"no worker of the cluster can run: {'; '.join(sorted(set(self.pauses.reasons.values())))}"
             raise EngineError(msg)
+
+    def _hopeless(self) -> bool:
+        """Return whether every worker has failed, and none is being tried."""
+        members, count = self.members.values(), self.pauses.count
+        if members:
+            return all(member.state not in {"starting", "ready"} and count(member.name) > 0 for member in members)
+        return bool(self.pauses.reasons) and all(count(name) >= MOST_TRIES for name in self.pauses.reasons)
 
     # Workers
 
@@ -129,6 +140,8 @@ class Controller:
             return
         for number in range(node.gpus) or (None,):
             name = worker_name(node, number, frozenset(self.members))
+            if not self.pauses.over(name, self.clock()):
+                continue
             slot = Slot(name, node.names | {name}, max(0.1, node.cores / max(1, node.gpus)))
             handle = self.fleet.start(node, name, gpu=number is not None)
             epoch = next(self._epochs)
@@ -152,6 +165,8 @@ class Controller:
             return
         if member.state == "lost":
             member.heard_s = now_s
+            if not self.pauses.over(member.name, now_s):
+                return
             epoch = next(self._epochs)
             member.begin(epoch, self._client_id(member.name, epoch))
             _log.warning("worker answers again, it begins anew worker=%s epoch=%d", member.name, epoch)
@@ -164,6 +179,9 @@ class Controller:
         member.hear(report, now_s)
         if member.state == "ready" and was == "starting":
             _log.info("worker ready worker=%s engine=%s", member.name, report.engine)
+            self.pauses.forget(member.name)
+        if member.state == "failed" and was != "failed":
+            self._fail(member, report.error or "it failed", now_s)
         if report.epoch != member.epoch:
             return
         running = [one for one in report.sources.values() if one.phase in {"running", "muted"}]
@@ -181,7 +199,10 @@ class Controller:
         over = member.report is not None and member.report.over and member.report.epoch == member.epoch
         gone = member.lease_over(now_s) if member.anchor_ns is not None else member.died is not None
         if member.state in {"starting", "ready", "failed"} and (over or gone):
-            _log.warning("worker is %s worker=%s epoch=%d", member.died or "silent, its lease is over", member.name, member.epoch)
+            if member.state == "starting" and member.died is not None:
+                self._fail(member, member.died, now_s)
+            elif member.state != "failed":
+                _log.warning("worker is %s worker=%s epoch=%d", member.died or "silent, its lease is over", member.name, member.epoch)
             member.state = "fencing"
             member.fence = asyncio.ensure_future(self.outside.fence(member.client_id))
         if member.state == "fencing" and member.fence is not None and member.fence.done():
@@ -194,6 +215,10 @@ class Controller:
         if member.state == "lost" and member.died is not None:
             member.handle.kill()
             del self.members[member.name]
+
+    def _fail(self, member: Member, reason: str, now_s: float) -> None:
+        pause_s = self.pauses.fail(member.name, reason, now_s)
+        _log.error("worker cannot run, it is tried again in %.0f s worker=%s reason=%s", pause_s, member.name, reason)
 
     def _free(self, worker: str, now_s: float) -> None:
         """Take the sources from a worker that publishes nothing any more."""
@@ -280,7 +305,8 @@ class Controller:
             one = self.assignments[source]
             if one.worker is None and not one.told_waiting:
                 one.told_waiting = True
-                _log.warning("source waits for its node source=%s node=%s", source, one.node)
+                there = ", ".join(sorted(member.node.name for member in self.members.values()))
+                _log.warning("source waits for its node, which is not in the cluster source=%s node=%s there=%s", source, one.node, there)
                 self.outside.lost(source, f"its node {one.node} is not in the cluster")
 
     def _move(self, now_s: float) -> None:
@@ -362,42 +388,4 @@ class Controller:
 
     def status(self) -> dict[str, object]:
         """Return nodes, sources, load, dropped segments and restarts, as JSON values."""
-        costs, placed = self.costs(), self._placed()
-        workers = [
-            {
-                "worker": member.name,
-                "node": member.node.name,
-                "state": member.state,
-                "epoch": member.epoch,
-                "engine": "" if member.report is None else member.report.engine,
-                "sources": sum(name == member.name for name in placed.values()),
-                "load": round(load_of(member.slot, [costs[source] for source, name in placed.items() if name == member.name]), 3),
-                "cores_used": round(member.cores_used, 3),
-                "cores": member.slot.cores,
-                "silent_s": round(max(0.0, self.clock() - member.heard_s), 1),
-                "error": None if member.report is None else member.report.error,
-            }
-            for member in self.members.values()
-        ]
-        return {"base": self.base, "workers": workers, "sources": [self._source_status(one) for one in self.assignments.values()]}
-
-    def _source_status(self, one: Assignment) -> dict[str, object]:
-        report = one.report
-        state = (
-            "ended" if one.ended else "waiting" if one.worker is None else "starting" if report is None else report.state or report.phase
-        )
-        return {
-            "source": one.source,
-            "worker": one.worker,
-            "moving_to": one.target,
-            "state": state if one.error is None else "failed",
-            "epoch": None if one.order is None else one.order.epoch,
-            "events": one.events + (0 if report is None else report.events),
-            "dropped": one.dropped + (0 if report is None else report.dropped),
-            "thinned": one.thinned + (0 if report is None else report.thinned),
-            "restarts": one.restarts,
-            "moves": one.moves,
-            "cost_cores": round(one.cost.cores, 4),
-            "latency_s": None if report is None else report.latency_s,
-            "error": one.error,
-        }
+        return {"base": self.base, **status_of(self.members.values(), self.assignments.values(), self.pauses.reasons, self.clock())}

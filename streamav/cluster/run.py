@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+from pydantic_core import to_jsonable_python
 
 from streamav.app import check_model
 from streamav.app.signals import interruptible
 from streamav.bundle import choose_bundle
-from streamav.capture.address import LAVFI, is_network
+from streamav.capture.address import LAVFI, STDIN, is_network
+from streamav.capture.session import file_path
 from streamav.cluster.broker import ClusterBroker
 from streamav.cluster.controller import Controller, Outside
 from streamav.cluster.ray_fleet import RayFleet
@@ -19,7 +24,6 @@ from streamav.publish import ModelEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from streamav.config import Settings
 
@@ -49,7 +53,13 @@ def check_cluster(settings: Settings) -> None:
         if refused:
             msg = f"--cluster sends all events to the broker; {where} belongs to one machine and must be left out"
             raise SettingsError(msg)
+    if settings.mqtt.commands:
+        msg = "--cluster takes no commands over MQTT yet, so mqtt.commands must be left out; change the file and start the run again"
+        raise SettingsError(msg)
     for one in settings.sources:
+        if one.uri == STDIN:
+            msg = f"source {one.id} reads standard input, which the workers of a cluster do not have; give it an address or a file"
+            raise SettingsError(msg)
         if (one.camera_device is not None or one.mic_device is not None) and one.node is None:
             msg = f'source {one.id} opens a device, so it must name the machine that has it: add node = "NAME" to its table'
             raise SettingsError(msg)
@@ -61,35 +71,30 @@ def check_cluster(settings: Settings) -> None:
 
 def settings_for_workers(settings: Settings) -> dict[str, object]:
     """Return the settings as JSON values for other processes: with their secrets, and with absolute paths, the same on every machine."""
-    tree = settings.model_dump(mode="json", exclude_unset=True)
-    mqtt = settings.mqtt
-    if mqtt is not None and mqtt.password is not None:
-        _section(tree, "mqtt")["password"] = mqtt.password.get_secret_value()
-    paths: list[tuple[dict[str, object], str, Path | None]] = [
-        (_section(tree, "model"), "weights_dir", settings.model.weights_dir),
-        (_section(tree, "mqtt"), "password_file", None if mqtt is None else mqtt.password_file),
-    ]
-    tls = None if mqtt is None else mqtt.tls
-    if tls is not None:
-        paths += [(_section(_section(tree, "mqtt"), "tls"), key, getattr(tls, key)) for key in ("ca", "cert", "key")]
-    for section, key, path in paths:
-        if path is not None:
-            section[key] = str(path.absolute())
+    tree = settings.model_dump(exclude_unset=True)
+    model = tree.setdefault("model", {})
     if typed_path(settings.model.name).is_dir():
-        _section(tree, "model")["name"] = str(typed_path(settings.model.name).absolute())
+        model["name"] = typed_path(settings.model.name).absolute()
     elif settings.model.name == AUTO:  # every machine must run the same model
-        _section(tree, "model")["name"] = choose_bundle(AUTO, settings.model.weights_dir).bundle.card.name
-    tables = tree.get("sources")
-    for table in tables if isinstance(tables, list) else ():
-        uri = table.get("uri")
-        if isinstance(uri, str) and not is_network(uri) and not uri.startswith(LAVFI):
-            table["uri"] = str(typed_path(uri).absolute())
-    return tree
+        model["name"] = choose_bundle(AUTO, settings.model.weights_dir).bundle.card.name
+    for table in tree.get("sources", ()):
+        for key in ("uri", "sound_uri"):
+            uri = table.get(key)
+            if uri is not None and not is_network(uri) and not uri.startswith(LAVFI):
+                table[key] = file_path(uri).absolute()
+    sent = _opened(tree)
+    return sent if isinstance(sent, dict) else {}
 
 
-def _section(tree: dict[str, object], name: str) -> dict[str, object]:
-    section = tree.setdefault(name, {})
-    return section if isinstance(section, dict) else {}
+def _opened(value: object) -> object:
+    """Return a value of the settings as JSON, with the text of secrets, which pydantic would write as stars, and with absolute paths."""
+    if isinstance(value, dict):
+        return {key: _opened(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_opened(inner) for inner in value]
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value.absolute()) if isinstance(value, Path) else to_jsonable_python(value)
 
 
 def run_cluster(settings: Settings, address: str, on_interrupt: Callable[[int], None] | None = None) -> dict[str, object]:

@@ -4,6 +4,7 @@
 
 Each message is an event of the contract at QoS 1, published by one client as fast as the step asks. One subscriber measures the delay from
 publish to arrival; the others are mosquitto_sub programs that read everything. All share this machine, so the figures are lower bounds.
+`broker_cores` is the broker's own processor time in a second: it uses one core at most, so the rest of that core is what it has left.
 """
 
 from __future__ import annotations
@@ -39,8 +40,15 @@ def payload() -> bytes:
     return describe(make_event(1, 3, source="porch", seconds=10), MODEL, 0.1, 3).to_bytes()
 
 
-def step(port: int, rate: int, seconds: float, text: bytes) -> dict[str, float]:
+def processor_s(process: int) -> float:
+    """Return the processor time of a process since its start, s (Linux)."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def step(broker: Broker, rate: int, seconds: float, text: bytes) -> dict[str, float]:
     """Publish at a rate and return the delays, s."""
+    port = broker.port
     delays: list[float] = []
     sent: dict[int, float] = {}
     came = threading.Event()
@@ -64,7 +72,7 @@ def step(port: int, rate: int, seconds: float, text: bytes) -> dict[str, float]:
     writer.max_inflight_messages_set(100)
     writer.connect("127.0.0.1", port)
     writer.loop_start()
-    began_s = time.perf_counter()
+    before_s, began_s = processor_s(broker.pid), time.perf_counter()
     for number in range(count):
         wait_s = began_s + number / rate - time.perf_counter()
         if wait_s > 0:
@@ -73,12 +81,14 @@ def step(port: int, rate: int, seconds: float, text: bytes) -> dict[str, float]:
         writer.publish(f"load/{number}", text, qos=1)
     sent_s = time.perf_counter() - began_s
     came.wait(max(5.0, 2 * seconds))
+    broker_cores = (processor_s(broker.pid) - before_s) / (time.perf_counter() - began_s)
     for client in (reader, writer):
         client.loop_stop()
         client.disconnect()
     p50 = statistics.median(delays) if delays else float("inf")
     p95 = statistics.quantiles(delays, n=20)[-1] if len(delays) > 1 else float("inf")
-    return {"rate": rate, "sent_a_second": round(count / sent_s, 1), "arrived": len(delays), "sent": count, "p50_s": p50, "p95_s": p95}
+    row = {"rate": rate, "sent_a_second": round(count / sent_s, 1), "arrived": len(delays), "sent": count}
+    return row | {"p50_s": p50, "p95_s": p95, "broker_cores": round(broker_cores, 3)}
 
 
 def measure(seconds: float) -> dict[str, object]:
@@ -91,6 +101,7 @@ def measure(seconds: float) -> dict[str, object]:
             broker = Broker(
                 Path(stack.enter_context(tempfile.TemporaryDirectory())) / "broker",
                 options=("max_queued_messages 0", "set_tcp_nodelay true"),
+                logs="error",
             ).start()
             stack.callback(broker.stop)
             for _ in range(readers - 1 if program else 0):
@@ -100,7 +111,7 @@ def measure(seconds: float) -> dict[str, object]:
                 stack.callback(one.terminate)
             time.sleep(1.0)
             for rate in RATES:
-                row = {"subscribers": float(readers), **step(broker.port, rate, seconds, text)}
+                row = {"subscribers": float(readers), **step(broker, rate, seconds, text)}
                 rows.append(row)
                 sys.stderr.write(json.dumps(row) + "\n")
                 if row["p95_s"] > LIMIT_S or row["arrived"] < row["sent"] or row["sent_a_second"] < 0.9 * rate:

@@ -1,4 +1,4 @@
-"""Measures what faults of nodes cost a cluster: `make bench-cluster`,.
+"""Measures what faults of nodes cost a cluster: `make bench-cluster`.
 
 A local Ray cluster of three nodes (Ray's own test cluster) runs file and RTSP sources at their own pace, and publishes to a real Mosquitto.
 One node is killed, one is frozen for 30 s and continued, and one joins. The truth is what one machine finds in the same media.

@@ -80,6 +80,8 @@ class Broker:
     base: str = "streamav"
     options: tuple[str, ...] = ()
     """Further lines of the configuration."""
+    logs: str = "all"
+    """What it logs; "all" is a few lines for each message, which slow it down."""
     port: int = field(default_factory=spare_port)
     tls_port: int = field(default_factory=spare_port)
     _process: subprocess.Popen[bytes] | None = None
@@ -108,7 +110,7 @@ class Broker:
             "autosave_interval 1",
             "autosave_on_changes true",
             f"log_dest file {self.folder / 'log'}",
-            "log_type all",
+            f"log_type {self.logs}",
             "user root",  # otherwise it drops root's rights and cannot read keys in a temporary folder
             f"listener {self.port} 127.0.0.1",
         ]
@@ -143,6 +145,11 @@ class Broker:
     def _accepts(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running broker."""
+        return 0 if self._process is None else self._process.pid
 
     @property
     def log(self) -> str:

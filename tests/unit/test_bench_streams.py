@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rigs.tiny_model import make_tiny_bundle
 
+from streamav.bench.early import EarlyRow, _measure
 from streamav.bench.streams import find_most, memory_per_stream_mb
-from streamav.bench.trial import CameraLike, Trial
+from streamav.bench.trial import CameraLike, Trial, TrialRequest, run_trial
 from streamav.errors import CaptureError
 from streamav.types import SEGMENT_NS, AudioBlock, VideoFrame
 
@@ -71,3 +76,36 @@ def test_a_trials_source_must_play_something() -> None:
     """A scene without items is refused, because it would repeat forever."""
     with pytest.raises(CaptureError, match="got nothing"):
         list(CameraLike(list, name="s0", phase_s=0.0).items())
+
+
+def test_a_full_trial_loses_and_thins_nothing(tmp_path: Path) -> None:
+    """Real sources and networks: the sources wait for the networks and never for the time, so the pictures a second are the machine's."""
+    make_tiny_bundle(tmp_path / "tiny", "fully")
+    asked = TrialRequest(
+        streams=3, seconds=2.0, model=str(tmp_path / "tiny"), engine="cpu-fp32", cache=str(tmp_path / "cache"), full=True, early=True
+    )
+    found = run_trial(asked)
+    assert (found.dropped, found.thinned) == (0, 0)
+    assert found.looked_s > 1.5 * 3 * 4  # far more than in real time
+
+
+def test_pairs_begin_with_either_way_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that slows down while it is measured favours neither; the throughput that is kept is compared within each pair."""
+    order: list[bool] = []
+
+    def ask(_module: str, request: dict[str, Any], **_rest: object) -> dict[str, object]:
+        order.append(request["early"])
+        slow = 1.0 + 0.1 * len(order)  # every trial is slower than the one before
+        values = {"engine": "x", "realtime_factor": 0.5, "looked_s": 100.0 / slow, "processor_s": 1.0}
+        return values | {"latency_p50_s": 0.1, "latency_p95_s": 0.2}
+
+    monkeypatch.setattr("streamav.bench.early.ask", ask)
+    rows: list[EarlyRow] = []
+    _measure(TrialRequest(streams=1, seconds=5.0, model="x"), "x", rows.append, auto=False)
+    pairs = order[4:]  # of the full machine, after those of 1 and 8 streams
+    assert pairs == [False, True, True, False, False, True, True, False, False, True]
+    full = rows[-1]
+    assert full.full
+    assert full.late_p50_s is None  # of sources that are late all the time
+    assert full.kept == pytest.approx(1.0, abs=0.05)
+    assert full.kept_by_processor == pytest.approx(full.kept)

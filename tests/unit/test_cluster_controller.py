@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 
 import pytest
@@ -24,6 +25,9 @@ class World:
     fenced: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     told: str = ""
+    broken: set[str] = field(default_factory=set)
+    """Workers that end while they are made, as on a machine with another version of streamav."""
+    made: int = 0
     open_events: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
 
     def clock(self) -> float:
@@ -112,7 +116,8 @@ class FakeFleet:
         return self.world.nodes
 
     def start(self, node: Node, name: str, *, gpu: bool) -> FakeWorker:
-        worker = self.world.workers[name] = FakeWorker(self.world, name)
+        self.world.made += 1
+        worker = self.world.workers[name] = FakeWorker(self.world, name, dead=name in self.world.broken)
         return worker
 
     def tell(self, status: str) -> None:
@@ -315,6 +320,44 @@ async def test_no_worker_at_all_is_an_error() -> None:
     site.world.workers["n1"].error = "the model is missing"
     with pytest.raises(EngineError, match="no worker of the cluster can run: the model is missing"):
         await site.run(3)
+
+
+async def test_a_machine_that_cannot_run_a_worker_is_tried_more_and_more_rarely(caplog: pytest.LogCaptureFixture) -> None:
+    """A machine with another version, or without streamav, costs a log line a minute, not one a second; the others run everything."""
+    site = Site(("n1", "n2"), dict(SOURCES))
+    site.world.broken = {"n2"}
+    await site.run(300)
+    assert sorted(site.where()) == sorted(SOURCES)
+    assert site.world.made - 1 <= 9  # after 5, 10, 20, 40, 60, 60 ... s
+    assert sum("the node died" in one.message for one in caplog.records) <= 9
+    site.world.broken = set()
+    await site.run(120)
+    assert "n2" in site.where().values()
+
+
+async def test_machines_that_all_cannot_run_a_worker_end_the_run() -> None:
+    """Nobody waits for ever: after three attempts the run ends with the reason."""
+    site = Site(("n1", "n2"), dict(SOURCES))
+    site.world.broken = {"n1", "n2"}
+    with pytest.raises(EngineError, match="no worker of the cluster can run: the node died"):
+        await site.run(60)
+
+
+async def test_a_worker_without_the_model_is_told_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    """The others run its sources meanwhile. The log and `cluster status` name the reason; once the files are there it takes its share."""
+    site = Site(("n1", "n2"), dict(SOURCES))
+    await site.run(1)
+    site.world.workers["n2"].error = "the model is missing"
+    await site.run(120)
+    assert set(site.where().values()) == {"n1"}
+    told = [one.message for one in caplog.records if "n2" in one.message]
+    assert 1 <= len([one for one in told if "the model is missing" in one]) <= 9
+    assert not [one for one in told if "silent" in one]
+    rows = {one["worker"]: one for one in json.loads(site.world.told)["workers"]}
+    assert rows["n2"]["error"] == "the model is missing"
+    site.world.workers["n2"].error = None
+    await site.run(120)
+    assert "n2" in site.where().values()
 
 
 async def test_each_gpu_has_a_worker() -> None:

@@ -29,6 +29,8 @@ def settings(**sections: object) -> Settings:
         ({"jsonl": "-"}, "jsonl belongs to one machine"),
         ({"view": {"enabled": True}}, "view.enabled belongs to one machine"),
         ({"clips": {"dir": "clips"}}, "clips.dir belongs to one machine"),
+        ({"mqtt": {**MQTT, "commands": True}}, "takes no commands over MQTT yet"),
+        ({"sources": [{"id": "pipe", "uri": "-"}]}, "source pipe reads standard input"),
         ({"sources": [{"id": "gate", "camera": "0", "mic": "default"}]}, "source gate opens a device, so it must name the machine"),
         ({"sources": [{"id": "fast", "uri": "a.mp4", "speed": "max"}]}, "source fast: --cluster runs files at their own pace"),
         ({"sources": [{"id": "a", "scene": True, "detection": {"labels": ["no_such"]}}]}, "no_such"),
@@ -57,6 +59,24 @@ def test_workers_get_complete_settings(tmp_path: Path, monkeypatch: pytest.Monke
     assert got.model.weights_dir == tmp_path / "weights"
     assert got.sources[1].uri == str(tmp_path / "b.mp4")
     assert [one.detection.latency_segments for one in got.each_source()] == [3, 3]
+
+
+def test_secrets_and_paths_of_sources_reach_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The password of a camera arrives as it is, not as the stars that a printed form has; every path is the same on each machine."""
+    monkeypatch.chdir(tmp_path)
+    cameras = [
+        {"id": "a", "uri": "rtsp://host/1", "user": "u", "password": "a barking dog", "sound_uri": "sound.wav"},
+        {"id": "b", "uri": "rtsp://host/2", "user": "u", "password_file": "secret"},
+        {"id": "c", "uri": "file:///media/yard%20gate.mp4"},
+    ]
+    got = Settings.model_validate(settings_for_workers(settings(sources=cameras, state_dir="state")))
+    assert got.sources[0].password is not None
+    assert got.sources[0].password.get_secret_value() == "a barking dog"
+    assert got.sources[0].uri == "rtsp://host/1"
+    assert got.sources[0].sound_uri == str(tmp_path / "sound.wav")
+    assert got.sources[1].password_file == tmp_path / "secret"
+    assert got.sources[2].uri == "/media/yard gate.mp4"
+    assert got.state_dir == tmp_path / "state"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1", "host:port", "127.0.0.1:70000"])

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from bench.early_simulated import Machine, World
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -347,3 +348,14 @@ def test_auto_follows_the_recorded_cost(early: Any, picture_ms: float | None, fr
 def test_an_engine_knows_its_recorded_cost(engine: Engine) -> None:
     """The CPU engine keeps the time of a picture that was measured when it was made."""
     assert getattr(engine, "picture_ms", 0.0) > 0.0
+
+
+@pytest.mark.parametrize("streams", [44, 60])
+def test_a_full_machine_works_exactly_as_without(streams: int) -> None:
+    """In the simulated bench, at 0.8 and 1.1 of edge's machine: the same pictures at the same times, from the first second on."""
+    edge = Machine("edge", 4, 0.006, 0.0031)
+    late, early = (World(edge, streams, early=early) for early in (False, True))
+    for world in (late, early):
+        world.run(20)
+    assert early.looked == late.looked
+    assert early.late_s == late.late_s
