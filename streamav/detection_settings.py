@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
+from streamav.privacy_modes import PrivacySetting  # noqa: TC001 - pydantic reads it
 from streamav.rules import read_polygon, read_schedule, read_time_zone
 from streamav.thresholds import PartialThresholds
 
@@ -80,6 +81,9 @@ class DetectionSettings(RuleSettings):
     (`labels`) join them; where single labels are named, exactly these are used. None: home for cameras and network streams, else model."""
     latency_segments: Annotated[int, Field(ge=1, le=10)] | None = None
     """Latency L: a segment is final once L windows have scored it, L seconds after its start (MQTT contract, section 5.3)."""
+    privacy: PrivacySetting = ()
+    """What is kept of people in clips, snapshots and the live page: `blur` hides faces, `mute_speech` silences seconds with a voice,
+    `blur,mute_speech` does both, `metadata_only` keeps no picture and no sound; `off`, or an empty list, keeps everything."""
     time_zone: Annotated[str | None, AfterValidator(_checked_zone)] = None
     """Time zone of all schedules, such as Europe/Berlin; None: that of this machine."""
     zones: Annotated[dict[ZoneName, tuple[Corner, ...]], Field(max_length=64)] = Field(default_factory=dict)

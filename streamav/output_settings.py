@@ -45,11 +45,6 @@ _LAST_PORT: Final = 65535
 NUMBER_AS_TEXT = BeforeValidator(lambda value: str(value) if type(value) is int else value)
 
 
-_PRIVACY = BeforeValidator(
-    lambda value: tuple(word for word in map(str.strip, value.split(",")) if word not in {"", "off"}) if isinstance(value, str) else value
-)
-
-
 class Options(BaseModel):
     """Frozen settings that refuse unknown keys. Where a text is expected, a number needs no quotes."""
 
@@ -252,6 +247,8 @@ class HttpSettings(AccessSettings):
     section: ClassVar[str] = "http"
     what: ClassVar[str] = "the HTTP API"
 
+    commands: bool = False
+    """True: take changes (PATCH) of what is detected while it runs. Whoever may ask the API can switch detection off."""
     listen: str | None = None
     """Address and port, such as 127.0.0.1:8735, or a port alone for this machine; port 0 takes a free one. None: no API.
     Any address but that of this machine alone needs a token."""
@@ -327,9 +324,6 @@ class ClipSettings(Options):
     """Longest time of an event that its clip shows, s."""
     url: Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$")] | None = None
     """Address of the HTTP API as others reach it, such as http://nas.local:8735; None for the address on which it listens."""
-    privacy: Annotated[tuple[Literal["metadata_only", "blur", "mute_speech"], ...], _PRIVACY] = ()
-    """What is kept of people: `blur` hides faces, `mute_speech` silences the seconds with a voice, `metadata_only` writes no clip and no
-    snapshot; `off`, or an empty list, changes nothing. Several are separated by commas."""
     snapshots: bool = True
     """True writes a JPEG picture of each event, too, with the attention and its box."""
     keep_days: Annotated[float, Field(gt=0.0)] = 14.0

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from streamav.config import DetectionSettings
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from streamav.publish.message import ModelEntry
@@ -28,6 +30,8 @@ class KnownSource:
     """Returns the enabled labels with their thresholds and rules as they are now."""
     grid: int
     """Rows, and columns, of the model's attention."""
+    detection: Callable[[], DetectionSettings] = DetectionSettings
+    """Returns the settings of its detection as they are now."""
 
     def thresholds(self) -> dict[str, Thresholds]:
         """Return the thresholds of each enabled label as they are now."""
@@ -51,5 +55,7 @@ class Facts:
     """Folder of the clips; None where there are none."""
     mqtt: MqttCounters | None = None
     """Counters of the broker's client; None without a broker."""
+    change: Callable[[str, Mapping[str, object]], object] | None = None
+    """Changes a part of the section detection of a source, or raises a SettingsError; None where the API takes no changes."""
     gpu_memory: Callable[[], int | None] = lambda: None
     """Returns the bytes of GPU memory in use, None without a GPU."""

@@ -9,6 +9,7 @@ from streamav import __version__
 from streamav.api.parameters import MOST_EVENTS, USUAL_EVENTS
 from streamav.config import SOURCE_ID_PATTERN
 from streamav.files import SLUG_SIZE
+from streamav.privacy_modes import PRIVACY_CHOICES
 from streamav.publish.json_schema import event_schema
 from streamav.types import SourceState
 
@@ -30,7 +31,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "streamav",
             "version": __version__,
-            "description": "Asks a run of streamav for its events, sources and figures. Nothing here changes anything.",
+            "description": "Asks a run of streamav for its events, sources and figures, and changes what a source detects.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{}, {"token": []}],
@@ -78,6 +79,7 @@ def _event_paths() -> dict[str, Any]:
 def _run_paths() -> dict[str, Any]:
     return {
         "/api/sources": _get("All sources: state, remedy, labels, thresholds and newest figures.", "Sources"),
+        "/api/sources/{id}/detection": _detection(),
         "/api/stats": _get("Figures of the run.", "Stats"),
         "/api/explain": _get(
             "Why a second did or did not become an event.",
@@ -88,6 +90,20 @@ def _run_paths() -> dict[str, Any]:
             ],
         ),
     }
+
+
+def _detection() -> dict[str, Any]:
+    identifier = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "pattern": SOURCE_ID_PATTERN}}
+    asked = _get("What a source detects now: its section `detection` with all changes.", "Detection", [identifier])["get"]
+    changed = _get(
+        "Change a part of it (JSON Merge Patch); null takes a setting back to the configuration. Needs http.commands = true. It holds from "
+        "the next segment on, and is kept over restarts.",
+        "Detection",
+        [identifier],
+    )["get"] | {"operationId": "changeDetection"}
+    content = {"schema": {"type": "object", "minProperties": 1}, "example": {"privacy": "blur"}}
+    changed["requestBody"] = {"required": True, "content": {"application/merge-patch+json": content, "application/json": content}}
+    return {"get": asked, "patch": changed}
 
 
 def _monitor_paths() -> dict[str, Any]:
@@ -161,6 +177,7 @@ def _schemas() -> dict[str, Any]:
         "EventPage": _object(events=_list(reference), next=_or_null(_TEXT)),
         "EventDetail": _object(event=reference, clip=_or_null(_TEXT), snapshot=_or_null(_TEXT)),
         "Sources": _object(sources=_list(_source())),
+        "Detection": _object(source=_TEXT, detection={"type": "object"}),
         "Stats": _stats(),
         "Explanation": _object(source=_TEXT, at_s=_NUMBER, event={"type": "boolean"}, why=_TEXT, labels=_list({"type": "object"})),
         "Health": _object(status={"type": "string", "enum": ["ok", "stalled"]}),
@@ -181,6 +198,7 @@ def _source() -> dict[str, Any]:
         remedy=_TEXT,
         since={"type": "string", "format": "date-time"},
         live={"type": "boolean"},
+        privacy={"type": "string", "enum": list(PRIVACY_CHOICES)},
         latency_segments={"type": "integer"},
         labels=_list(label),
         telemetry=_or_null({"type": "object"}),

@@ -42,6 +42,9 @@ _LONGEST_S: Final = 5.0
 """Longest time of one question to the journal, s."""
 _EVENT_ID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 _KINDS: Final = {"clip": (".mp4", "video/mp4"), "snapshot": (".jpg", "image/jpeg")}
+_PATCH_TYPES: Final = ("application/merge-patch+json", "application/json")
+"""A change is a JSON Merge Patch (RFC 7396)."""
+_LONGEST_BODY: Final = 65_536
 _JOURNAL_OFF: Final = "the journal is off; set journal.enabled = true"
 
 
@@ -105,6 +108,21 @@ class _Desk:
         single(request.query_params.multi_items(), ())
         return _json({"sources": self._reporter.status.sources()})
 
+    async def detection(self, request: Request) -> Response:
+        """Answer what a source detects, after a change where the request holds one."""
+        known = {one.id: one for one in self._facts.sources}
+        source = str(request.path_params["id"])
+        single(request.query_params.multi_items(), ())
+        if source not in known:
+            raise _RefusedError(404, f"there is no source {source[:80]!a}; the sources are {', '.join(known)}")
+        if request.method == "PATCH":
+            change = self._facts.change
+            if change is None:
+                raise _RefusedError(403, "this run takes no changes; set http.commands = true")
+            patch = await _patch(request)
+            await self._questions.work(lambda: change(source, patch))
+        return _json({"source": source, "detection": known[source].detection().model_dump(mode="json")})
+
     async def stats(self, request: Request) -> Response:
         single(request.query_params.multi_items(), ())
         return _json(self._reporter.stats())
@@ -167,6 +185,7 @@ def make_app(reporter: Reporter, facts: Facts, tokens: Tokens) -> Guard:
         Route("/api/events/{id}", desk.event),
         *(Route(f"/api/events/{{id}}/{kind}", desk.media) for kind in _KINDS),
         Route("/api/sources", desk.sources),
+        Route("/api/sources/{id}/detection", desk.detection, methods=["GET", "PATCH"]),
         Route("/api/stats", desk.stats),
         Route("/api/explain", desk.explain),
         Route("/openapi.json", desk.openapi),
@@ -184,6 +203,26 @@ def make_app(reporter: Reporter, facts: Facts, tokens: Tokens) -> Guard:
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False
     return Guard(_Bearer(app, tokens), tokens, "http")
+
+
+async def _patch(request: Request) -> dict[str, object]:
+    """Return the JSON object of a request; a browser asks first before it sends one of this type to another site."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() not in _PATCH_TYPES:
+        raise _RefusedError(415, f"the content-type of a change must be {' or '.join(_PATCH_TYPES)}")
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _LONGEST_BODY:
+            raise _RefusedError(413, f"a change must have at most {_LONGEST_BODY} bytes")
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not found:
+        raise _RefusedError(
+            400, 'a change must be a JSON object such as {"privacy": "blur"}; null takes a setting back to the configuration'
+        )
+    return found
 
 
 def _identifier(request: Request) -> str:

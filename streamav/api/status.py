@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from streamav.privacy_modes import privacy_word
 from streamav.redaction import redact
 from streamav.remedies import remedy
 from streamav.types import EndReason, EventPhase, SourceState
@@ -117,6 +118,7 @@ class Status:
             "since": _rfc3339(now.since_s),
             "live": known.live,
             "latency_segments": known.latency_segments,
+            "privacy": privacy_word(known.detection().privacy),
             "labels": [{"label": label, **asdict(one)} for label, one in known.thresholds().items()],
             "telemetry": None if now.telemetry is None else _figures(now.telemetry),
             "open_events": [{"id": identifier, "label": label} for identifier, label in list(now.open.items())],

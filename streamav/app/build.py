@@ -172,7 +172,14 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     history = journal_sink(settings, model) if journal else None
     page = live_page(settings, model, setups, card, controls, history, mqtt)
     api = http_api(settings, model, setups, controls, lambda: made[0].idle_s if made else 0.0, history, mqtt, grid=card.visual.grid)
-    outlets = [*file_sinks(settings, model, stop, rings, tell_media(settings, mqtt, api), bundle), history, mqtt, *sinks, page, api]
+    outlets = [
+        *file_sinks(settings, model, stop, rings, tell_media(settings, mqtt, api), bundle, controls),
+        history,
+        mqtt,
+        *sinks,
+        page,
+        api,
+    ]
     takers: list[Sink] = [one for one in outlets if one is not None]
     observers = [one for one in (page, api, None if observer is None else observer(subjects(setups, card))) if one is not None]
     watching = ObserverFanOut(observers) if observers else None

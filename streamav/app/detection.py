@@ -13,6 +13,7 @@ from streamav.config import ClassSettings
 from streamav.control import Controls, SourcePlan, kept_path
 from streamav.errors import CaptureError, SettingsError
 from streamav.labels import MODEL, Label, LabelTable
+from streamav.privacy import cannot_hear_speech
 from streamav.publish.state_folder import default_state_dir
 from streamav.tracker import LabelOptions
 
@@ -55,6 +56,9 @@ def source_controls(
             chosen[one.id] = chosen_labels(table, one, card, live=(live or {}).get(one.id))
 
     def resolve(source: str, detection: DetectionSettings) -> SourcePlan:
+        if "mute_speech" in detection.privacy and card.evidence is None:
+            msg = f"detection.privacy: {cannot_hear_speech(card.name)}"
+            raise SettingsError(msg)
         return SourcePlan(
             source=source,
             detection=detection,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from streamav.journal import JournalSink, journal_path
 from streamav.publish import JsonlSink
@@ -19,7 +22,8 @@ if TYPE_CHECKING:
     from streamav.config import Settings
     from streamav.control import Controls
     from streamav.pipeline import SourceSetup
-    from streamav.protocols import Sink
+    from streamav.privacy_modes import Privacy
+    from streamav.protocols import Engine, Sink
     from streamav.publish import ModelEntry
     from streamav.publish.mqtt import MqttSink
     from streamav.thresholds import Thresholds
@@ -30,7 +34,7 @@ __all__ = ["file_sinks", "http_api", "journal_sink", "live_page", "mqtt_sink", "
 
 def packet_rings(settings: Settings) -> dict[str, PacketRing]:
     """Return a ring of packets for each source, when clips are wanted."""
-    if settings.clips.dir is None or "metadata_only" in settings.clips.privacy:
+    if settings.clips.dir is None:
         return {}
     from streamav.clips import PacketRing, horizon_s
 
@@ -44,35 +48,43 @@ def file_sinks(
     rings: Mapping[str, PacketRing],
     tell: Callable[[ReadyMedia], None],
     bundle: Bundle,
+    controls: Controls,
 ) -> list[Sink]:
     """Build the sinks that write files: JSON lines and clips; *tell* is told on the loop which clip or snapshot is ready."""
     sinks: list[Sink] = []
     if settings.jsonl is not None:
         sinks.append(JsonlSink(settings.jsonl, model, on_gone=stop))
-    if settings.clips.dir is not None and "metadata_only" not in settings.clips.privacy:
+    if settings.clips.dir is not None:
         from streamav.clips import ClipSink
 
-        sinks.append(ClipSink(settings.clips, settings.clips.dir, rings, tell=tell, masks=clip_masks(settings, bundle)))
+        sink = ClipSink(settings.clips, settings.clips.dir, rings, tell=tell, masks=clip_masks(settings, bundle))
+        controls.watch(lambda plan: sink.set_privacy(plan.source, plan.privacy))
+        sinks.append(sink)
     return sinks
 
 
-def clip_masks(settings: Settings, bundle: Bundle) -> Callable[[], ClipMasks] | None:
-    """Return what makes the masks of a clip, as `clips.privacy` asks for; they have an engine of their own, for the thread of the clips.
-
-    Raises:
-        SettingsError: when speech must be muted and the model cannot hear it.
-    """
-    wanted = settings.clips.privacy
-    if not wanted:
-        return None
+def clip_masks(settings: Settings, bundle: Bundle) -> Callable[[Privacy], ClipMasks]:
+    """Return what makes the masks of a clip; its engine is opened at the first clip that needs one, in the thread that writes clips."""
     from streamav.clips.masks import ClipMasks
     from streamav.engines import open_engine
     from streamav.privacy import FaceCover, FaceFinder, SpeechFinder
 
-    engine = open_engine(bundle, settings.model)
-    faces = FaceFinder(engine, bundle) if "blur" in wanted else None
-    speech = SpeechFinder(engine, bundle) if "mute_speech" in wanted else None
-    return lambda: ClipMasks(None if faces is None else FaceCover(faces), None if speech is None else speech.heard)
+    @cache
+    def engine() -> Engine:
+        return open_engine(bundle, settings.model)
+
+    @cache
+    def faces() -> FaceFinder:
+        return FaceFinder(engine(), bundle)
+
+    @cache
+    def speech() -> SpeechFinder:
+        return SpeechFinder(engine(), bundle)
+
+    def masks(privacy: Privacy) -> ClipMasks:
+        return ClipMasks(FaceCover(faces()) if "blur" in privacy else None, speech().heard if "mute_speech" in privacy else None)
+
+    return masks
 
 
 def tell_media(settings: Settings, mqtt: MqttSink | None, api: HttpApi | None) -> Callable[[ReadyMedia], None]:
@@ -122,6 +134,7 @@ def live_page(
     if not settings.view.enabled:
         return None
     from streamav.journal import explain_moment
+    from streamav.privacy import mosaic
     from streamav.publish.state_folder import default_state_dir
     from streamav.review import Answers, Desk, Reviewed, broker_state, review_routes
     from streamav.view import LivePage
@@ -138,6 +151,7 @@ def live_page(
         change=controls.change,
         zones=lambda source: controls.plan(source).detection.zones,
     )
+    whole = np.ones((card.visual.grid, card.visual.grid), np.bool_)
     page = LivePage(
         settings.view,
         model,
@@ -145,7 +159,9 @@ def live_page(
         further=lambda moments, tokens: review_routes(Desk(answers), moments, tokens),
         offers={"changes": True, "journal": answers.journal is not None},
         broker=lambda: None if mqtt is None else broker_state(mqtt.counters),
+        hide=lambda picture: mosaic(picture, whole),
     )
+    controls.watch(lambda plan: page.set_privacy(plan.source, plan.privacy))
     controls.listen(lambda plan: page.changed(plan.source, thresholds(plan.source)))
     return page
 
@@ -194,6 +210,7 @@ def http_api(  # noqa: PLR0913 - each argument is one part of a run
             latency_segments=setup.latency_segments,
             labels=lambda: controls.plan(setup.id).labels,
             grid=grid,
+            detection=lambda: controls.plan(setup.id).detection,
         )
 
     facts = Facts(
@@ -205,5 +222,6 @@ def http_api(  # noqa: PLR0913 - each argument is one part of a run
         clips=settings.clips.dir,
         mqtt=None if mqtt is None else mqtt.counters,
         gpu_memory=gpu_memory_bytes,
+        change=controls.change if settings.http.commands else None,
     )
     return HttpApi(settings.http, facts)

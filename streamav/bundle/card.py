@@ -85,8 +85,12 @@ class EvidenceCard(_Part):
     """Weight of what is seen, mean of the segment and its neighbours, per standard deviation."""
     sound_bias: float
     """Bias of labels that are only heard."""
+    sound_scale: float = 1.0
+    """What the weights of what is heard are multiplied by for labels that are only heard: no picture adds to them."""
     motion: float = 0.0
     """Weight of the motion inside a segment, mean of the segment and its neighbours, for labels that are heard and seen."""
+    heard_and_seen: float = 0.0
+    """Weight of what is heard and seen at once (`streamav.evidence.heard_and_seen`): the product, to which either alone adds nothing."""
     network: float = 0.0
     """Weight of the localizer's own logits, class minus background, for the labels that it was trained on."""
     probes: tuple[ClassName, ...] = ()

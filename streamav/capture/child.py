@@ -74,6 +74,8 @@ class _Logs(logging.Handler):
 class _Forward:
     """A tap that sends the packets, and before them a description of their streams."""
 
+    wanted = True
+
     def __init__(self, sender: _Sender) -> None:
         self._sender = sender
         self._streams: dict[bool, av.stream.Stream] = {}

@@ -81,6 +81,11 @@ class DelayedTap:
         self._tap = tap
         self._back_ns: dict[Kind, int] = {"sound": max(0, delay_ms) * _MS, "picture": max(0, -delay_ms) * _MS}
 
+    @property
+    def wanted(self) -> bool:
+        """As the other tap."""
+        return self._tap.wanted
+
     def begin(self, sound: av.AudioStream, picture: av.VideoStream) -> None:
         """Pass the streams on."""
         self._tap.begin(sound, picture)

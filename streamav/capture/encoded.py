@@ -66,7 +66,7 @@ class PairEncoder:
 
     def picture(self, frame: av.VideoFrame, time_ns: int) -> None:
         """Take a picture of the camera with its media time; a picture too many is left out."""
-        if self._failed or time_ns - self._newest_ns < 0.8e9 / _RATE:
+        if self._failed or not self._tap.wanted or time_ns - self._newest_ns < 0.8e9 / _RATE:
             return
         self._newest_ns = time_ns
         import av
@@ -80,7 +80,7 @@ class PairEncoder:
 
     def sound(self, samples: NDArray[np.float32], start_ns: int) -> None:
         """Take a block of sound, mono, 16 kHz, with its media time."""
-        if self._failed:
+        if self._failed or not self._tap.wanted:
             return
         import av
 

@@ -15,6 +15,10 @@ __all__ = ["NoTap", "PacketTap"]
 class PacketTap(Protocol):
     """Receives packets in the thread that reads the source; it must return at once."""
 
+    @property
+    def wanted(self) -> bool:
+        """False while packets are thrown away, so that nothing needs to be encoded for the tap."""
+
     def begin(self, sound: av.AudioStream, picture: av.VideoStream) -> None:
         """Take the streams of a new session; packets of an earlier one do not continue."""
 
@@ -27,6 +31,8 @@ class PacketTap(Protocol):
 
 class NoTap:
     """Takes packets and keeps none."""
+
+    wanted = False
 
     def begin(self, sound: av.AudioStream, picture: av.VideoStream) -> None:
         """Do nothing."""

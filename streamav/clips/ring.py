@@ -13,10 +13,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final, Literal
 
+from streamav.privacy_modes import METADATA_ONLY, stricter
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import av
+
+    from streamav.privacy_modes import Privacy
 
 __all__ = ["NS", "Footage", "PacketRing", "Recording"]
 
@@ -41,6 +45,8 @@ class _Packet:
     dts_ns: int
     length_ns: int
     key: bool
+    privacy: Privacy
+    """What held when it came."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +57,8 @@ class Footage:
     """A NUT file with the first packet of each stream; it describes the streams."""
     packets: Sequence[tuple[Kind, bytes, int, int, int, bool]]
     """Kind, data, pts and dts on the media clock, length, key frame; times in ns. The first picture is a key frame."""
+    privacy: Privacy = ()
+    """The strictest that held while these packets came."""
 
 
 @dataclass(slots=True, eq=False)
@@ -77,16 +85,33 @@ class PacketRing:
         self._horizon_ns = round(horizon_s * _SECOND_NS)
         self._lock = threading.RLock()
         self._streams: dict[Kind, av.stream.Stream] = {}
+        self._privacy: Privacy = ()
+        self._count = 0
+        self._offsets: dict[Kind, list[tuple[int, int]]] = {"sound": [], "picture": []}
         self._forget()
 
     def _forget(self) -> None:
+        """Drop all packets, also those of open recordings."""
         self._packets: deque[_Packet] = deque()
         self._keys: deque[_Packet] = deque()
-        self._bytes = self._count = 0
+        self._bytes = 0
         self._first: dict[Kind, _Packet] = {}
         self._sample: bytes | None = None
-        self._offsets: dict[Kind, list[tuple[int, int]]] = {"sound": [], "picture": []}
         self._recordings: list[Recording] = []
+
+    @property
+    def privacy(self) -> Privacy:
+        """What is kept of people who are seen and heard from now on."""
+        return self._privacy
+
+    def set_privacy(self, privacy: Privacy) -> None:
+        """Use a privacy for the packets from here on; with metadata_only drop all that came, and what is being recorded."""
+        with self._lock:
+            self._privacy = privacy
+            if METADATA_ONLY in privacy:
+                for recording in self._recordings:
+                    recording.finished, recording.packets = True, []
+                self._forget()
 
     # Capture's side
 
@@ -95,6 +120,7 @@ class PacketRing:
         with self._lock:
             self.finish_all()
             self._forget()
+            self._count, self._offsets = 0, {"sound": [], "picture": []}
             self._streams = {"sound": sound, "picture": picture}
 
     def packet(self, packet: av.Packet[av.stream.Stream]) -> None:
@@ -102,15 +128,23 @@ class PacketRing:
         if packet.dts is None or not packet.size:
             return
         with self._lock:
+            if METADATA_ONLY in self._privacy:
+                return
             kind: Kind = "picture" if packet.stream.type == "video" else "sound"
             scale = packet.time_base / NS
             dts_ns = int(packet.dts * scale)
             pts_ns = dts_ns if packet.pts is None else int(packet.pts * scale)
             self._count += 1
-            one = _Packet(self._count, kind, bytes(packet), pts_ns, dts_ns, int((packet.duration or 0) * scale), packet.is_keyframe)
+            length_ns = int((packet.duration or 0) * scale)
+            one = _Packet(self._count, kind, bytes(packet), pts_ns, dts_ns, length_ns, packet.is_keyframe, self._privacy)
             self._keep(one)
             for recording in list(self._recordings):
                 self._record(recording, one)
+
+    @property
+    def wanted(self) -> bool:
+        """False while packets are not kept."""
+        return METADATA_ONLY not in self._privacy
 
     def place(self, kind: Kind, offset_ns: int) -> None:
         """Use *offset_ns* for the packets of one kind from here on."""
@@ -120,7 +154,7 @@ class PacketRing:
     def _keep(self, one: _Packet) -> None:
         self._packets.append(one)
         self._bytes += len(one.data)
-        if len(self._first) < 2 and one.kind not in self._first:  # noqa: PLR2004 - two kinds
+        if len(self._first) < 2 and one.kind not in self._first and (one.key or one.kind == "sound"):  # noqa: PLR2004 - two kinds
             self._first[one.kind] = one
             if len(self._first) == 2:  # noqa: PLR2004
                 self._sample = _sample(self._streams, self._first)
@@ -200,6 +234,7 @@ class PacketRing:
         """Return the packets on the media clock: from the first key frame on, and never back in time."""
         packets: list[tuple[Kind, bytes, int, int, int, bool]] = []
         newest: dict[Kind, int] = {}
+        privacies: set[Privacy] = set()
         start_ns: int | None = None
         for one in recording.packets:
             if not self._known(one):
@@ -213,8 +248,9 @@ class PacketRing:
             if pts_ns > recording.until_ns:
                 continue
             newest[one.kind] = dts_ns
+            privacies.add(one.privacy)
             packets.append((one.kind, one.data, pts_ns, dts_ns, one.length_ns, one.key))
-        return Footage(self._sample, packets) if self._sample is not None and "picture" in newest else None
+        return Footage(self._sample, packets, stricter(*privacies)) if self._sample is not None and "picture" in newest else None
 
     # Media time
 

@@ -20,7 +20,8 @@ from streamav.clips.mp4 import picture_at, write_mp4
 from streamav.clips.ready import ReadyMedia
 from streamav.clips.retention import file_stem, prune
 from streamav.clips.snapshot import drawn, jpeg
-from streamav.files import whole_file, write_whole
+from streamav.files import whole_file
+from streamav.privacy_modes import METADATA_ONLY, privacy_word, stricter
 from streamav.types import EventPhase, SourceState
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from streamav.clips.masks import ClipMasks
     from streamav.clips.ring import PacketRing, Recording
     from streamav.config import ClipSettings
+    from streamav.privacy_modes import Privacy
     from streamav.types import Event, FinalScores, Telemetry
 
 __all__ = ["ClipSink", "horizon_s"]
@@ -58,6 +60,10 @@ class _Clip:
     source: str
 
 
+class _WithheldError(Exception):
+    """A file may not be written any more; it is always caught here."""
+
+
 class ClipSink:
     """Implements protocols.Sink. Its methods are called in one thread."""
 
@@ -71,7 +77,7 @@ class ClipSink:
         rings: Mapping[str, PacketRing],
         *,
         tell: Callable[[ReadyMedia], None] | None = None,
-        masks: Callable[[], ClipMasks] | None = None,
+        masks: Callable[[Privacy], ClipMasks] | None = None,
     ) -> None:
         """Prepare the sink; nothing is written before start().
 
@@ -80,9 +86,10 @@ class ClipSink:
             folder: for the clips.
             rings: source id -> ring; an event of another source gets no clip.
             tell: is told on the loop what is ready; None for nobody.
-            masks: makes what is removed from each clip, in the thread that writes it; None removes nothing.
+            masks: makes what a privacy removes from one clip, in the thread that writes it; None where nothing can be removed.
         """
         self._masks = masks
+        self._cleared = dict.fromkeys(rings, 0)
         self._tell_of = tell
         self._loop: asyncio.AbstractEventLoop | None = None
         self._settings, self._folder, self._rings = settings, folder, rings
@@ -106,6 +113,13 @@ class ClipSink:
         self._thread.start()
         self._put(self._prune)
 
+    def set_privacy(self, source: str, privacy: Privacy) -> None:
+        """Use a privacy for a source from now on, in any thread. With metadata_only nothing that came before is written any more."""
+        ring = self._rings.get(source)
+        if ring is not None:
+            ring.set_privacy(privacy)  # before the count: what is recorded between the two is refused
+            self._cleared[source] += METADATA_ONLY in privacy
+
     def event(self, event: Event, latency_s: float) -> None:  # noqa: ARG002 - the protocol requires it
         """Start the clip of an event with its first confirmed message, and set its end with the last one."""
         ring = self._rings.get(event.source)
@@ -116,9 +130,11 @@ class ClipSink:
             self._remember(event.id)
             begin_ns = event.start_ns - round(self._settings.pre_s * _NS)
             until_ns = event.start_ns + round(self._settings.max_s * _NS) + post_ns
-            path = self._path(event)
-            self._snapshot(event, ring, path)
-            recording = ring.record(begin_ns, until_ns, lambda one: self._put(lambda: self._write(one, path, event)))
+            if not ring.wanted:
+                return
+            path, since = self._path(event), self._cleared[event.source]
+            self._snapshot(event, ring, path, since)
+            recording = ring.record(begin_ns, until_ns, lambda one: self._put(lambda: self._write(one, path, event, since)))
             self._open[event.id] = _Clip(recording, event.source)
         if event.phase is EventPhase.END and event.end_ns is not None and (clip := self._open.pop(event.id, None)) is not None:
             ring.finish(clip.recording, event.end_ns + post_ns)
@@ -173,16 +189,19 @@ class ClipSink:
             except Exception:  # noqa: BLE001 - the next clip may succeed
                 _log.exception("a clip could not be made")
 
-    def _write(self, recording: Recording, path: Path, event: Event) -> None:
-        if recording.footage is None:
+    def _write(self, recording: Recording, path: Path, event: Event, since: int) -> None:
+        footage = recording.footage
+        if footage is None:
             return
-        with whole_file(path.with_suffix(".mp4")) as part:
-            write_mp4(part, recording.footage, None if self._masks is None else self._masks())
-        self._note(path.with_suffix(".mp4"))
-        self._tell(ReadyMedia.of(event, "clip"))
-        self._prune()
 
-    def _snapshot(self, event: Event, ring: PacketRing, path: Path) -> None:
+        def write(part: Path, privacy: Privacy) -> None:
+            write_mp4(part, footage, self._masked(privacy))
+
+        if self._written(path.with_suffix(".mp4"), event.source, since, footage.privacy, write):
+            self._tell(ReadyMedia.of(event, "clip"), since)
+            self._prune()
+
+    def _snapshot(self, event: Event, ring: PacketRing, path: Path, since: int) -> None:
         if not self._settings.snapshots:
             return
         best = max(event.segments, key=lambda one: one.score)
@@ -191,20 +210,61 @@ class ClipSink:
 
         def write() -> None:
             picture = None if footage is None else picture_at(footage, middle_ns)
-            if picture is not None:
-                cover = None if self._masks is None else self._masks().cover
+            if footage is None or picture is None:
+                return
+            content = b""
+
+            def draw(part: Path, privacy: Privacy) -> None:
+                nonlocal content
+                cover = None if (masks := self._masked(privacy)) is None else masks.cover
                 content = jpeg(drawn(picture if cover is None else cover(picture), event.location))
-                write_whole(path.with_suffix(".jpg"), content)
-                self._note(path.with_suffix(".jpg"))
-                self._tell(ReadyMedia.of(event, "snapshot", content))
+                part.write_bytes(content)
+
+            if self._written(path.with_suffix(".jpg"), event.source, since, footage.privacy, draw):
+                self._tell(ReadyMedia.of(event, "snapshot", content), since)
 
         self._put(write)
 
-    def _tell(self, ready: ReadyMedia) -> None:
-        """Tell on the loop that a file can be fetched, unless the loop has ended."""
-        if self._tell_of is not None and self._loop is not None:
+    def _written(self, path: Path, source: str, since: int, then: Privacy, write: Callable[[Path, Privacy], None]) -> bool:
+        """Write a file with what is stricter, the privacy of its footage (*then*) or that of now; return False where it may not be."""
+        ring = self._rings[source]
+        try:
+            with whole_file(path) as part:
+                used: Privacy | None = None
+                while used != (privacy := stricter(then, ring.privacy)):  # it may have become stricter during the work
+                    self._check_allowed(source, since)
+                    write(part, privacy)
+                    used = privacy
+                self._check_allowed(source, since)
+        except _WithheldError:
+            return False
+        self._note(path)
+        return True
+
+    def _check_allowed(self, source: str, since: int) -> None:
+        """Refuse what was taken before the privacy became metadata_only, whatever it is now."""
+        if self._cleared[source] != since:
+            raise _WithheldError
+
+    def _masked(self, privacy: Privacy) -> ClipMasks | None:
+        if not privacy:
+            return None
+        if self._masks is None:
+            msg = f"nothing can hide people here, as detection.privacy {privacy_word(privacy)} asks for"
+            raise RuntimeError(msg)
+        return self._masks(privacy)
+
+    def _tell(self, ready: ReadyMedia, since: int) -> None:
+        """Tell on the loop that a file can be fetched, unless the loop has ended, or the file may not be shown any more."""
+        tell = self._tell_of
+
+        def told() -> None:
+            if tell is not None and self._cleared[ready.source] == since:
+                tell(ready)
+
+        if self._loop is not None:
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._tell_of, ready)
+                self._loop.call_soon_threadsafe(told)
 
     def _note(self, path: Path) -> None:
         self.written += 1

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from streamav.config import DetectionSettings, merge
 from streamav.control.kept import Difference, KeptChanges, leaves
 from streamav.errors import SettingsError
+from streamav.privacy_modes import METADATA_ONLY
 from streamav.setting_names import explain
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Controls:
         self._unwritten: list[SourcePlan] = []
         self._waiting: dict[str, SourcePlan] = {}
         self._listeners: list[Callable[[SourcePlan], None]] = []
+        self._watchers: list[Callable[[SourcePlan], None]] = []
         self._configured = dict(configured)
         self._trees: dict[str, Tree] = {}
         self._plans = {source: resolve(source, detection) for source, detection in configured.items()}
@@ -127,7 +129,7 @@ class Controls:
             merge(tree, patch)
             tree = self._pruned(source, tree)
             plan = self._resolved(source, self._configured[source], tree)
-            self._accept(plan, tree)
+            self._accept(plan, self._pruned(source, _read_values(tree, plan.detection)))
         return plan
 
     def reload(self, configured: Mapping[str, DetectionSettings]) -> list[SourcePlan]:
@@ -161,6 +163,16 @@ class Controls:
     def listen(self, listener: Callable[[SourcePlan], None]) -> None:
         """Call *listener* on the loop with each plan, once it holds and was written; it must return at once."""
         self._listeners.append(listener)
+
+    def watch(self, watcher: Callable[[SourcePlan], None]) -> None:
+        """Call *watcher* with the plan of each source now, and with each later plan as soon as it is accepted.
+
+        It is called in the thread that makes the change, which must not wait for it, and before the change is answered.
+        """
+        with self._lock:
+            self._watchers.append(watcher)
+            for plan in self._plans.values():
+                watcher(plan)
 
     # Called by the loop
 
@@ -208,6 +220,8 @@ class Controls:
     def _accept(self, plan: SourcePlan, tree: Tree) -> None:
         self._trees[plan.source] = tree
         self._plans[plan.source] = self._waiting[plan.source] = plan
+        for watcher in self._watchers:
+            watcher(plan)
         _log.info("detection changed source=%s changes=%s", plan.source, [".".join(path) for path, _ in leaves(tree)])
 
     def _resolved(self, source: str, detection: DetectionSettings, tree: Tree) -> SourcePlan:
@@ -273,6 +287,10 @@ class Controls:
                 plan, good = self._resolved(source, self._configured[source], tried), tried
             except SettingsError as exc:
                 _log.warning("a kept change is left out source=%s setting=%s reason=%s", source, ".".join(path), exc)
+                if path == _PRIVACY:  # people who were hidden must not be shown because of another model
+                    good["privacy"] = [METADATA_ONLY]
+                    plan = self._resolved(source, self._configured[source], good)
+                    _log.warning("privacy is %s until it is set again source=%s", METADATA_ONLY, source)
         return good, plan
 
     def _check_source(self, source: str) -> None:
@@ -281,7 +299,21 @@ class Controls:
             raise SettingsError(msg)
 
 
+_PRIVACY = ("privacy",)
 _LABELS = "source {source}: detection.labels cannot be changed while it runs; switch labels by detection.classes.LABEL.enabled, or restart"
+
+
+def _read_values(tree: Tree, detection: DetectionSettings) -> Tree:
+    """Return changes with each value in the form in which settings hold it: "blur" is ["blur"]."""
+    read = detection.model_dump(mode="json")
+    made = deepcopy(tree)
+    for path, value in list(leaves(tree)):
+        place, found = made, read
+        for key in path[:-1]:
+            place, found = place[key], found.get(key) or {}
+        if value is not None and path[-1] in found:
+            place[path[-1]] = found[path[-1]]
+    return made
 
 
 def _check_labels(source: str, before: DetectionSettings, after: DetectionSettings) -> None:

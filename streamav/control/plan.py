@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from streamav.config import DetectionSettings
+    from streamav.privacy_modes import Privacy
     from streamav.tracker import LabelOptions
 
 __all__ = ["SourcePlan"]
@@ -30,3 +31,8 @@ class SourcePlan:
     def enabled(self) -> bool:
         """False: the source is switched off; nothing of it reaches the networks."""
         return self.detection.enabled
+
+    @property
+    def privacy(self) -> Privacy:
+        """What is kept of people."""
+        return self.detection.privacy

@@ -6,7 +6,7 @@ corrects. A label is defined by names of classes, so a label needs no training. 
     heard   largest logit of the AudioSet classes of the label
     seen    log of the summed ImageNet probabilities of the label, in standard deviations from its mean over the reference pictures
     logit   bias + heard * weight + (largest heard of three segments) * weight + (mean seen of three segments) * weight
-            + (mean motion of three segments) * weight
+            + (mean motion of three segments) * weight + (heard and seen at once) * weight
 
 The probability of a label is its share among its rivals and background. A label that is only heard has no rivals: speech may be heard
 beside anything. A label that was learned from own clips has a linear correction of its logit, and takes nothing from other labels.
@@ -26,6 +26,7 @@ from streamav.evidence.scores import (
     LEAST_HEARD,
     Sensed,
     combined,
+    heard_and_seen,
     mean_of_neighbours,
     motion_around,
     neighbourhood,
@@ -155,8 +156,10 @@ class LabelEvidence:
         """Return the logits of L labels and M competitors in T consecutive segments, shape (T, L + M); 0 is the logit of background."""
         heard, peak, mean = neighbourhood(window)
         card = self._card
-        both = card.bias + card.heard * heard + card.heard_peak * peak + card.seen * mean + card.motion * motion_around(window)
-        alone = card.sound_bias + card.heard * heard + card.heard_peak * peak
+        sound = card.heard * heard + card.heard_peak * peak
+        picture = card.seen * mean + card.motion * motion_around(window)
+        both = card.bias + sound + picture + card.heard_and_seen * heard_and_seen(heard, mean)
+        alone = card.sound_bias + card.sound_scale * sound
         logits = np.where(self._sound, alone, both) + self._offsets
         corrections = [one.corrections for one in window if one.corrections is not None]
         if corrections:

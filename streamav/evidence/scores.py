@@ -16,14 +16,18 @@ if TYPE_CHECKING:
 __all__ = [
     "FAINT_HEARD",
     "FAINT_SEEN",
+    "HEARD_FROM",
+    "HEARD_STEP",
     "LEAST_ANSWER",
     "LEAST_HEARD",
     "LEAST_SEEN",
     "MOST_ANSWER",
+    "MOST_SENSED",
     "TWO_VIEWS",
     "Sensed",
     "View",
     "combined",
+    "heard_and_seen",
     "mean_of_neighbours",
     "motion_around",
     "neighbourhood",
@@ -39,6 +43,8 @@ LEAST_HEARD, LEAST_SEEN = 1e-6, 1e-7
 """Floors of probabilities before the logarithm; both are below the scores of a class that is absent."""
 LEAST_ANSWER, MOST_ANSWER = np.float32(1e-6), 8.0
 """Floor of a probability before the logarithm, and bound of a logit of the network."""
+HEARD_FROM, HEARD_STEP, MOST_SENSED = -6.0, 3.0, 3.0
+"""Of `heard_and_seen`: the logit from which a label counts as heard, the logits in one step of that, and the most steps and deviations."""
 _LEAST_DEVIATION = 0.7
 """Floor of the deviation of `seen`, natural logarithm: rare classes vary little over few reference pictures."""
 TWO_VIEWS = 1.5
@@ -120,6 +126,15 @@ def neighbourhood(window: Sequence[Sensed]) -> tuple[NDArray[np.float32], NDArra
     heard = np.stack([one.heard for one in window])
     seen = np.stack([one.seen for one in window])
     return heard, np.stack(_neighbours(heard)).max(axis=0), mean_of_neighbours(seen)
+
+
+def heard_and_seen(heard: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how strongly labels are heard and seen at once, 0 to 9, from logits and deviations of the same shape.
+
+    It is the product of both, so that either alone adds nothing. Logits from -6 to 3 count 0 to 3, deviations from 0 to 3 as they are.
+    """
+    strength = np.clip((heard - HEARD_FROM) / HEARD_STEP, 0.0, MOST_SENSED)
+    return np.asarray(strength * np.clip(seen, 0.0, MOST_SENSED), dtype=np.float32)
 
 
 def motion_around(window: Sequence[Sensed]) -> NDArray[np.float32]:

@@ -15,12 +15,15 @@ from streamav.evidence import (
     CAUTION,
     FAINT_HEARD,
     FAINT_SEEN,
+    HEARD_FROM,
+    HEARD_STEP,
     LARGEST_LOGIT,
     LEAST_ANSWER,
     LEAST_HEARD,
     LEAST_SEEN,
     MOST_ANSWER,
     MOST_CORRECTED,
+    MOST_SENSED,
     OWN_ARRAY,
     TWO_VIEWS,
     EvidenceParts,
@@ -115,9 +118,10 @@ class Evidence(nn.Module):
         labels = self._heard(heard)
         before, after = torch.cat([labels[:, :1], labels[:, :-1]], 1), torch.cat([labels[:, 1:], labels[:, -1:]], 1)
         peak = torch.maximum(labels, torch.maximum(before, after))
-        both = card.bias + card.heard * labels + card.heard_peak * peak + card.seen * _smoothed(self._seen(seen, grid))
-        both = both + card.motion * _smoothed(motion[..., None])
-        alone = card.sound_bias + card.heard * labels + card.heard_peak * peak
+        sound, mean = card.heard * labels + card.heard_peak * peak, _smoothed(self._seen(seen, grid))
+        picture = card.seen * mean + card.motion * _smoothed(motion[..., None])
+        both = card.bias + sound + picture + card.heard_and_seen * _heard_and_seen(labels, mean)
+        alone = card.sound_bias + card.sound_scale * sound
         logits = torch.where(self.sounds, alone, both) + self.get_buffer("offsets")
         if self.own:
             logits = logits + self._corrections(heard, seen)
@@ -186,6 +190,11 @@ def _mask(places: list[tuple[int, ...]], size: int) -> Tensor:
     for row, some in enumerate(places):
         mask[row, list(some)] = True
     return mask
+
+
+def _heard_and_seen(heard: Tensor, seen: Tensor) -> Tensor:
+    """Return what `streamav.evidence.heard_and_seen` returns."""
+    return torch.clamp((heard - HEARD_FROM) / HEARD_STEP, 0.0, MOST_SENSED) * torch.clamp(seen, 0.0, MOST_SENSED)
 
 
 def _smoothed(rows: Tensor) -> Tensor:

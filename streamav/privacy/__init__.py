@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from streamav.privacy.band import LowPass
 from streamav.privacy.faces import FaceCover, FaceFinder, mosaic
-from streamav.privacy.speech import SpeechFinder
+from streamav.privacy.speech import SpeechFinder, cannot_hear_speech
 
-__all__ = ["FaceCover", "FaceFinder", "LowPass", "SpeechFinder", "mosaic"]
+__all__ = ["FaceCover", "FaceFinder", "LowPass", "SpeechFinder", "cannot_hear_speech", "mosaic"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from streamav.bundle import Bundle
     from streamav.protocols import Engine
 
-__all__ = ["SpeechFinder"]
+__all__ = ["SpeechFinder", "cannot_hear_speech"]
 
 _SPOKEN: Final = (
     "Speech", "Child speech, kid speaking", "Conversation", "Narration, monologue", "Babbling", "Whispering", "Shout", "Yell", "Screaming",
@@ -24,6 +24,11 @@ _SPOKEN: Final = (
 """AudioSet classes in which a person's voice may be heard."""
 _SCORE: Final = 0.1
 """From this score on: what is said is worse to leave than a second of another sound is to lose."""
+
+
+def cannot_hear_speech(model: str) -> str:
+    """Return why a model cannot find speech, and what to do."""
+    return f"to mute speech the model must score AudioSet's classes, and {model} does not; use the model starter or edge"
 
 
 class SpeechFinder:
@@ -37,8 +42,7 @@ class SpeechFinder:
         """
         card = bundle.card
         if card.evidence is None:
-            msg = f"to mute speech the model must score AudioSet's classes, and {card.name} does not; use the model starter or edge"
-            raise SettingsError(msg)
+            raise SettingsError(cannot_hear_speech(card.name))
         self._audio = engine.network("audio")
         self._options = LogMelOptions(offset=card.audio.log_mel_offset)
         self._classes = list(find_classes("hear", _SPOKEN))

@@ -5,6 +5,7 @@ It is pure: it knows topics and payloads, not the connection. Payloads come from
     <source>/enabled/set               ON, OFF                     detection.enabled
     <source>/threshold/set             0 ... 1                     detection.on
     <source>/latency/set               1 ... 10                    detection.latency_segments
+    <source>/privacy/set               a word of PRIVACY_CHOICES   detection.privacy
     <source>/class/<label>/enabled/set     ON, OFF                 detection.classes.<label>.enabled
     <source>/class/<label>/threshold/set   0 ... 1                 detection.classes.<label>.on
     <source>/class/<label>/cooldown/set    0 ... 86400, s          detection.classes.<label>.cooldown_s
@@ -21,6 +22,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from streamav.privacy_modes import PRIVACY_CHOICES, privacy_word, read_privacy
 from streamav.publish.ledger import Retained
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ FILTERS: Final = (
     "+/enabled/set",
     "+/threshold/set",
     "+/latency/set",
+    "+/privacy/set",
     "+/class/+/enabled/set",
     "+/class/+/threshold/set",
     "+/class/+/cooldown/set",
@@ -93,6 +96,8 @@ def read_command(topic: str, payload: bytes) -> Command:
             patch = {"on": _value(_number, text)}
         case [source, "latency", "set"]:
             patch = {"latency_segments": _value(_whole, text)}
+        case [source, "privacy", "set"]:
+            patch = {"privacy": _value(_privacy, text)}
         case [source, "class", label, ("enabled" | "threshold" | "cooldown") as name, "set"]:
             key, read = _OF_A_CLASS[name]
             patch = {"classes": {label: {key: _value(read, text)}}}
@@ -116,6 +121,7 @@ def setting_states(topics: Topics, plan: SourcePlan, known: Mapping[str, bool]) 
         "enabled": "ON" if plan.enabled else "OFF",
         "threshold": f"{plan.on:g}",
         "latency": str(plan.latency_segments),
+        "privacy": privacy_word(plan.privacy),
     }
     for label, enabled in known.items():
         values[f"class/{label}/enabled"] = "ON" if enabled else "OFF"
@@ -149,6 +155,13 @@ def _whole(text: str) -> object:
     if isinstance(found, bool) or not isinstance(found, int | float) or found != int(found):  # Home Assistant sends 2.0 for 2
         _refuse("a whole number", text)
     return int(found)
+
+
+def _privacy(text: str) -> object:
+    try:
+        return list(read_privacy(text))
+    except ValueError:
+        _refuse(", ".join(PRIVACY_CHOICES), text)
 
 
 def _corners(text: str) -> object:

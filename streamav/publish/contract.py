@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic.json_schema import models_json_schema
 
+from streamav.privacy_modes import PRIVACY_CHOICES
 from streamav.publish.commands import MOST_BYTES
 from streamav.publish.message import EventMessage
 from streamav.publish.payloads import (
@@ -111,6 +112,11 @@ COMMANDS: Final = (
     CommandEntry("<source>/enabled", "`ON`, `OFF`", "`detection.enabled`: whether the source detects at all"),
     CommandEntry("<source>/threshold", "number, 0 … 1", "`detection.on`: threshold of the classes that have none of their own"),
     CommandEntry("<source>/latency", "whole number, 1 … 10", "`detection.latency_segments`"),
+    CommandEntry(
+        "<source>/privacy",
+        ", ".join(f"`{word}`" for word in PRIVACY_CHOICES),
+        "`detection.privacy`: [what is kept of people](clips.md#people)",
+    ),
     CommandEntry("<source>/class/<label>/enabled", "`ON`, `OFF`", "`detection.classes.<label>.enabled`"),
     CommandEntry("<source>/class/<label>/threshold", "number, 0 … 1", "`detection.classes.<label>.on`"),
     CommandEntry("<source>/class/<label>/cooldown", "seconds, 0 … 86400", "`detection.classes.<label>.cooldown_s`"),

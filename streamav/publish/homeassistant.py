@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamav import __version__
+from streamav.privacy_modes import PRIVACY_CHOICES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Announcement", "Devices"]
 
 Component = dict[str, object]
+_PRIVACY: Component = {"p": "select", "options": list(PRIVACY_CHOICES), "icon": "mdi:incognito"}
 _PROBABILITY: Component = {"p": "number", "min": 0, "max": 1, "step": 0.01, "mode": "box"}
 
 
@@ -163,11 +165,12 @@ class Devices:
         }
 
     def _settings(self, source: str, labels: Sequence[str]) -> dict[str, Component]:
-        """Return switches and numbers of a source and of its classes; they work also while the source is switched off or lost."""
+        """Return switches, numbers and choices of a source and of its classes; they work also while the source is switched off or lost."""
         parts = {
             "enabled": self._setting(source, "enabled", "Detection", {"p": "switch", "icon": "mdi:ear-hearing"}),
             "threshold": self._setting(source, "threshold", "Threshold", _PROBABILITY),
             "latency_set": self._setting(source, "latency", "Segments until final", {"p": "number", "min": 1, "max": 10, "step": 1}),
+            "privacy": self._setting(source, "privacy", "Privacy", _PRIVACY),
         }
         for label in labels:
             name = _words(label)

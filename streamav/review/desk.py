@@ -17,6 +17,7 @@ from streamav.clips.retention import find_clip
 from streamav.errors import StreamavError
 from streamav.evaluation.counting import said_events
 from streamav.journal import History
+from streamav.privacy_modes import privacy_word, stricter
 from streamav.view.moments import BEFORE_S, small_mp4
 
 if TYPE_CHECKING:
@@ -135,12 +136,21 @@ class Desk:
             epoch_ms: UTC, ms since 1970, of the media clock's zero.
 
         Raises:
-            RefusedError: when the seconds are gone.
+            RefusedError: when the seconds are gone, or people are hidden in them.
             SettingsError: when the folder is full.
             OSError: when it cannot be written.
         """
         if not seconds:
-            msg = "these seconds are gone: the page keeps the newest minute of a source only"
+            msg = (
+                "these seconds are gone: the page keeps the newest minute of a source only, and nothing while its privacy is metadata_only"
+            )
+            raise RefusedError(msg)
+        hidden = stricter(*(one.privacy for one in seconds))
+        if hidden:
+            msg = (
+                f"people are hidden in these seconds (detection.privacy {privacy_word(hidden)}), so a model would learn from what it "
+                "does not see and hear; set privacy off for seconds that you want to keep"
+            )
             raise RefusedError(msg)
         first, last = seconds[0].index, seconds[-1].index + 1
         span = max(span_s[0], first) - first, min(span_s[1], last) - first

@@ -5,19 +5,27 @@ It encodes each message once, whatever the number of viewers. It uses no thread 
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from streamav.types import SEGMENT_NS
-from streamav.view.messages import event_message, state_message, telemetry_message, text, turn_message
+import numpy as np
+
+from streamav.privacy_modes import METADATA_ONLY, stricter
+from streamav.types import SAMPLES_PER_SEGMENT, SEGMENT_NS
+from streamav.view.hiding import Hiding, visible
+from streamav.view.messages import event_message, privacy_message, state_message, telemetry_message, text, turn_message
 from streamav.view.moments import Moments
 from streamav.view.pictures import PictureEncoder, mel_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
+    from streamav.privacy_modes import Privacy
     from streamav.types import Event, Observation, SourceState, Telemetry
 
 __all__ = ["MOST_EVENTS", "Board", "kept_turns"]
@@ -44,19 +52,31 @@ class _Kept:
     """The middle picture of each segment that is kept, by index: thumbnails of events come from here."""
     state: str | None = None
     telemetry: str | None = None
+    privacy: Privacy = ()
+    """What held when this was taken."""
     encoder: PictureEncoder = field(default_factory=PictureEncoder)
 
 
 class Board:
     """Encodes messages and keeps the newest."""
 
-    def __init__(self, offsets: dict[str, float], columns: dict[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self,
+        offsets: dict[str, float],
+        columns: dict[str, tuple[int, ...]],
+        *,
+        hide: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+        hiding: Hiding | None = None,
+    ) -> None:
         """Start empty.
 
         Args:
             offsets: offset of the log-mel front end by id of the source.
             columns: columns of the source's labels in the scores, by id of the source.
+            hide: makes people in one picture, shape (h, w, 3) RGB, unrecognisable; None blackens the picture.
+            hiding: knows the privacy of each source; None hides nothing.
         """
+        self._hide, self._hiding = hide, hiding or Hiding()
         self._offsets = offsets
         self._columns = columns
         self._turns = kept_turns(len(offsets))
@@ -70,19 +90,41 @@ class Board:
         pictures: list[str] = []
         mel = None
         if segment is not None:
-            encoded = kept.encoder.pictures(segment)
-            self.moments.add(source, segment, encoded)
-            pictures = [b64encode(one).decode("ascii") for one in encoded]
-            mel = mel_text(segment.audio, self._offsets[source])
-            kept.pictures[segment.index] = pictures[len(pictures) // 2]
+            self.refresh(source)
+            shown = visible(segment, kept.privacy, self._hide)
+            mel = mel_text(shown.audio, self._offsets[source])
+            if METADATA_ONLY not in kept.privacy:
+                encoded = kept.encoder.pictures(shown)
+                self.moments.add(source, shown, encoded, kept.privacy)
+                pictures = [b64encode(one).decode("ascii") for one in encoded]
+                kept.pictures[segment.index] = pictures[len(pictures) // 2]
             while len(kept.pictures) > self._turns:
                 kept.pictures.popitem(last=False)
-        message = text(turn_message(source, observation, pictures, mel, self._columns[source]))
+        message = text(turn_message(source, observation, pictures, mel, self._columns[source], kept.privacy))
         kept.turns.append(message)
         return message
 
+    def refresh(self, source: str) -> str:
+        """Use the privacy that holds now, and drop what was kept where it has become stricter; return the message about it."""
+        kept = self._sources[source]
+        before, kept.privacy = kept.privacy, self._hiding.of(source)
+        if stricter(before, kept.privacy) != before:
+            kept.pictures.clear()
+            self.moments.forget(source)
+            silence = mel_text(np.zeros(SAMPLES_PER_SEGMENT, np.float32), self._offsets[source])
+            for place, turn in enumerate(kept.turns):
+                message = json.loads(turn)
+                if message["segment"] is not None:
+                    message["segment"] |= {"pictures": [], "mel": silence}
+                    kept.turns[place] = text(message)
+            for event in self._events.values():
+                if event["source"] == source:
+                    event["thumbnail"] = None
+        return text(privacy_message(source, kept.privacy))
+
     def event(self, event: Event, latency_s: float) -> str:
         """Take one message about an event; return it with a picture of the event's best segment."""
+        self.refresh(event.source)
         older = self._events.pop(event.id, None)
         if event.confirmed:
             self.moments.event(event)

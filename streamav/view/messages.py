@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streamav.privacy_modes import privacy_word
 from streamav.redaction import redact
 from streamav.remedies import remedy
 from streamav.types import SEGMENT_NS
@@ -18,9 +19,10 @@ from streamav.types import SEGMENT_NS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streamav.privacy_modes import Privacy
     from streamav.types import Event, Observation, SegmentScores, SourceState, Telemetry
 
-__all__ = ["cells", "event_message", "state_message", "telemetry_message", "text", "turn_message"]
+__all__ = ["cells", "event_message", "privacy_message", "state_message", "telemetry_message", "text", "turn_message"]
 
 _DECIMALS = 3
 _ATTENTION_DECIMALS = 4
@@ -32,7 +34,9 @@ def text(message: dict[str, Any]) -> str:
     return json.dumps(message, separators=(",", ":"), allow_nan=False)
 
 
-def turn_message(source: str, observation: Observation, pictures: Sequence[str], mel: str | None, columns: Sequence[int]) -> dict[str, Any]:
+def turn_message(
+    source: str, observation: Observation, pictures: Sequence[str], mel: str | None, columns: Sequence[int], privacy: Privacy = ()
+) -> dict[str, Any]:
     """Return the message about one turn: the segment, all scores that changed, and where the time went.
 
     Args:
@@ -41,6 +45,7 @@ def turn_message(source: str, observation: Observation, pictures: Sequence[str],
         pictures: JPEG in base64, oldest first.
         mel: the log-mel patch in base64; None without a segment.
         columns: of the probabilities, those of the source's labels.
+        privacy: what pictures and mel do not show.
     """
     segment = observation.segment
     shown = None
@@ -57,6 +62,7 @@ def turn_message(source: str, observation: Observation, pictures: Sequence[str],
     return {
         "type": "turn",
         "source": source,
+        "privacy": privacy_word(privacy),
         "epoch_ms": round(observation.epoch_ns / _PER_MS),
         "segment": shown,
         "cells": cells(observation.scores, columns),
@@ -113,6 +119,11 @@ def event_message(event: Event, latency_s: float, thumbnail: str | None) -> dict
 def state_message(source: str, state: SourceState, reason: str) -> dict[str, Any]:
     """Return the message about the state of a source, with what to do about it."""
     return {"type": "state", "source": source, "state": state.value, "reason": redact(reason), "remedy": remedy(state, reason)}
+
+
+def privacy_message(source: str, privacy: Privacy) -> dict[str, Any]:
+    """Return the message that what was shown of a source before must not be shown any more, unless its privacy is off."""
+    return {"type": "privacy", "source": source, "privacy": privacy_word(privacy)}
 
 
 def telemetry_message(source: str, telemetry: Telemetry) -> dict[str, Any]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from streamav.privacy_modes import Privacy
     from streamav.types import Event, Segment
 
 __all__ = ["BEFORE_S", "LONGEST_S", "Moments", "Second", "small_mp4"]
@@ -46,6 +47,8 @@ class Second:
     """JPEG, oldest first, at least one."""
     sound: NDArray[np.int16]
     """Shape (16000,)."""
+    privacy: Privacy = ()
+    """What pictures and sound do not show."""
 
 
 class Moments:
@@ -56,12 +59,13 @@ class Moments:
         self._most = max(_LEAST_KEPT_S, min(_KEPT_S, _ALL_S // max(1, len(sources))))
         self._seconds: dict[str, OrderedDict[int, Second]] = {source: OrderedDict() for source in sources}
         self._events: OrderedDict[str, tuple[Second, ...]] = OrderedDict()
+        self._of: dict[str, str] = {}
 
-    def add(self, source: str, segment: Segment, pictures: Sequence[bytes]) -> None:
-        """Keep a second of a source with its pictures as JPEG."""
+    def add(self, source: str, segment: Segment, pictures: Sequence[bytes], privacy: Privacy = ()) -> None:
+        """Keep a second of a source with its pictures as JPEG; *privacy* is what they and the sound do not show any more."""
         kept = self._seconds[source]
         sound = np.rint(np.clip(segment.audio, -1.0, 1.0) * _FULL_SCALE).astype(np.int16)
-        kept[segment.index] = Second(segment.index, tuple(pictures), sound)
+        kept[segment.index] = Second(segment.index, tuple(pictures), sound, privacy)
         while len(kept) > self._most:
             kept.popitem(last=False)
 
@@ -71,9 +75,15 @@ class Moments:
         last = -(-event.newest_end_ns // SEGMENT_NS)
         found = self.between(event.source, first, min(last, first + LONGEST_S))
         older = self._events.pop(event.id, ())
-        self._events[event.id] = max(older, found, key=len)
+        self._events[event.id], self._of[event.id] = max(older, found, key=len), event.source
         while len(self._events) > _EVENTS:
-            self._events.popitem(last=False)
+            del self._of[self._events.popitem(last=False)[0]]
+
+    def forget(self, source: str) -> None:
+        """Drop all seconds of a source, also those of its events."""
+        self._seconds[source].clear()
+        for identifier in [one for one, of in self._of.items() if of == source]:
+            self._events[identifier] = ()
 
     def of_event(self, identifier: str) -> tuple[Second, ...]:
         """Return the seconds of an event; nothing when they are gone."""

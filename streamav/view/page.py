@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamav import __version__
 from streamav.view.board import Board, kept_turns
+from streamav.view.hiding import Hiding
 from streamav.view.messages import text
 from streamav.view.server import make_app
 from streamav.view.viewers import Viewers
@@ -23,7 +24,11 @@ from streamav.web.server import Place
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from streamav.config import ViewSettings
+    from streamav.privacy_modes import Privacy
     from streamav.publish.message import ModelEntry
     from streamav.thresholds import Thresholds
     from streamav.types import Event, FinalScores, Observation, SourceState, Telemetry
@@ -73,6 +78,7 @@ class LivePage:
         further: Callable[[Moments, Tokens], Sequence[Any]] | None = None,
         offers: Mapping[str, bool] | None = None,
         broker: Callable[[], dict[str, Any] | None] = lambda: None,
+        hide: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
     ) -> None:
         """Read the token and take the port, so that a mistake shows before the run begins.
 
@@ -83,6 +89,7 @@ class LivePage:
             further: returns further routes of the page, for what a viewer may ask and say; None for none.
             offers: what these routes offer, for the hello: "changes", "journal".
             broker: returns the state of the broker with what to do, or None without a broker.
+            hide: makes people in one picture, shape (h, w, 3) RGB, unrecognisable; None blackens the picture.
 
         Raises:
             SettingsError: when packages are missing, the token is too short or cannot be read, or the port is in use.
@@ -91,7 +98,9 @@ class LivePage:
         self._model = model
         self._subjects = tuple(subjects)
         self._viewers = Viewers()
-        self._board = Board({one.id: one.log_mel_offset for one in subjects}, {one.id: one.columns for one in subjects})
+        self._hiding = Hiding()
+        offsets, columns = {one.id: one.log_mel_offset for one in subjects}, {one.id: one.columns for one in subjects}
+        self._board = Board(offsets, columns, hide=hide, hiding=self._hiding)
         self._run = secrets.token_hex(8)
         self._waiting: deque[Callable[[], str]] = deque(maxlen=_QUEUE)
         self._woken = False
@@ -153,6 +162,12 @@ class LivePage:
     def changed(self, source: str, thresholds: Mapping[str, Thresholds]) -> None:
         """Show other thresholds of a source from now on; a label that is not among them makes no event."""
         self._give(partial(self._changed, source, dict(thresholds)))
+
+    def set_privacy(self, source: str, privacy: Privacy) -> None:
+        """Hide people in a source from now on, also in what the page and its viewers have already; in any thread."""
+        if any(one.id == source for one in self._subjects):
+            self._hiding.set(source, privacy)
+            self._server.call(lambda: self._viewers.send(self._board.refresh(source)))  # not by the queue, which may lose it
 
     async def close(self) -> None:
         """Tell the viewers that the run has ended, and stop serving."""

@@ -9,110 +9,23 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from rigs.event_clips import PLACE, ULID, event, ring_of, run_sink, seconds_of, times_of, write_counting
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
 from streamav.clips import ClipSink, PacketRing
 from streamav.clips import sink as clip_sink
-from streamav.clips.masks import ClipMasks
 from streamav.clips.mp4 import picture_at, write_mp4
 from streamav.clips.ready import ReadyMedia
 from streamav.clips.retention import file_stem, prune
 from streamav.clips.ring import Footage, Recording
 from streamav.clips.snapshot import drawn, jpeg
 from streamav.config import ClipSettings
-from streamav.types import SEGMENT_NS, AudioBlock, EndReason, Event, EventPhase, Location, ScoredSegment, SourceState, VideoFrame
-
-PLACE = Location(grid=(2, 2), peak=(0.75, 0.25), box=(0.5, 0.0, 1.0, 0.5), heat=((0.0, 1.0), (0.0, 0.0)))
-ULID = "01M2FQ15JR5C4M5W1X2T7R3H6B"
-
-
-def write_counting(path: Path, seconds: int, codecs: tuple[str, str] = ("libx264", "aac"), key_s: int = 2) -> Path:
-    """Write a file whose picture is brighter in each second: 8 x second; the sound is a tone."""
-    rate = 8_000 if codecs[1] == "pcm_alaw" else 48_000
-    tone = (8_000 * np.sin(2 * np.pi * 440 * np.arange(rate // 10) / rate)).astype(np.int16)[None]
-    with av.open(str(path), "w") as file:
-        video: Any = file.add_stream(codecs[0], rate=10, options={"g": str(10 * key_s), "preset": "ultrafast"})
-        video.width, video.height, video.pix_fmt = 64, 48, "yuvj420p" if codecs[0] == "mjpeg" else "yuv420p"
-        audio: Any = file.add_stream(codecs[1], rate=rate, layout="mono")
-        resampler = av.AudioResampler(audio.codec_context.format, "mono", rate, frame_size=audio.codec_context.frame_size or rate // 10)
-        for number in range(10 * seconds):
-            picture = np.full((48, 64, 3), 8 * (number // 10), np.uint8)
-            file.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            frame = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
-            frame.sample_rate, frame.pts = rate, number * tone.size
-            file.mux([packet for one in resampler.resample(frame) for packet in audio.encode(one)])
-        file.mux(video.encode())
-        file.mux(audio.encode())
-    return path
-
-
-def ring_of(file: Path, horizon_s: float = 60.0) -> PacketRing:
-    ring = PacketRing(horizon_s)
-    for _ in MediaSource(str(file), Look(picture=(8, 8), frames_per_second=2), speed="max", tap=ring).items():
-        pass
-    return ring
-
-
-def event(phase: EventPhase, start_s: int, end_s: int | None = None, *, confirmed: bool = True) -> Event:
-    return Event(
-        id=ULID,
-        sequence=1,
-        phase=phase,
-        source="porch",
-        label="bark",
-        label_name="Bark",
-        class_id=0,
-        start_ns=start_s * SEGMENT_NS,
-        end_ns=None if end_s is None else end_s * SEGMENT_NS,
-        newest_end_ns=(start_s + 1) * SEGMENT_NS,
-        epoch_ns=1_789_381_200 * SEGMENT_NS,
-        score=0.9,
-        top_score=0.9,
-        relevance=0.9,
-        agreement=0.5,
-        segments=(ScoredSegment(start_ns=start_s * SEGMENT_NS, score=0.9, relevance=0.9),),
-        location=PLACE,
-        level_dbfs=-20.0,
-        skew_ms=None,
-        confirmed=confirmed,
-        end_reason=None if end_s is None else EndReason.ENDED,
-    )
-
-
-def run_sink(folder: Path, ring: PacketRing, events: list[Event | SourceState], **settings: float) -> ClipSink:
-    made = ClipSink(ClipSettings(dir=folder, min_free_mb=0).model_copy(update=settings), folder, {"porch": ring})
-
-    async def go() -> None:
-        await made.start()
-        for one in events:
-            if isinstance(one, SourceState):
-                made.source_state("porch", one, "unplugged")
-            else:
-                made.event(one, 1.0)
-        await made.close()
-
-    asyncio.run(go())
-    return made
-
-
-def seconds_of(file: Path) -> list[int]:
-    """Return which seconds the pictures of a clip show, by their brightness."""
-    with av.open(str(file)) as clip:
-        return [round(float(frame.to_ndarray(format="rgb24").mean()) / 8) for frame in clip.decode(video=0)]
-
-
-def times_of(stream: av.stream.Stream) -> tuple[float, float]:
-    """Return begin and end of a stream, s."""
-    assert stream.time_base is not None
-    begin = stream.start_time or 0
-    return float(begin * stream.time_base), float((begin + (stream.duration or 0)) * stream.time_base)
+from streamav.types import SEGMENT_NS, AudioBlock, EndReason, Event, EventPhase, SourceState, VideoFrame
 
 
 @pytest.mark.parametrize(
@@ -253,77 +166,6 @@ def test_a_drawing_without_a_place_is_the_picture() -> None:
     assert np.array_equal(made[30:, :20], picture[30:, :20])
     assert not np.array_equal(made[:10, 50:], picture[:10, 50:])
     assert jpeg(made)[:2] == b"\xff\xd8"
-
-
-# What is removed
-
-
-def _blank(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    made = picture.copy()
-    made[:, :32] = 0
-    return made
-
-
-def test_faces_are_covered_and_speech_is_muted_in_the_clip(tmp_path: Path) -> None:
-    """Pictures are covered before they are encoded, seconds with speech are silent, all others sound as before, and the times stay."""
-    footage = ring_of(write_counting(tmp_path / "long.mp4", 12)).footage(2 * SEGMENT_NS, 8 * SEGMENT_NS)
-    assert footage is not None
-    asked: list[int] = []
-
-    def speaks(second: NDArray[np.float32]) -> bool:
-        asked.append(second.size)
-        return len(asked) in {2, 3}
-
-    write_mp4(tmp_path / "clip.mp4", footage, ClipMasks(_blank, speaks))
-    write_mp4(tmp_path / "plain.mp4", footage)
-    assert set(asked) == {16_000}
-    with av.open(str(tmp_path / "clip.mp4")) as clip, av.open(str(tmp_path / "plain.mp4")) as plain:
-        assert clip.streams.video[0].frames == plain.streams.video[0].frames
-        shown = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
-        bright = [frame.to_ndarray(format="rgb24") for frame in plain.decode(video=0)]
-    assert all(abs(float(one[:, 40:].mean()) - float(other[:, 40:].mean())) < 4 for one, other in zip(shown, bright, strict=True))
-    assert max(float(one[:, :24].mean()) for one in shown) < 6
-    levels = []
-    for name in ("clip.mp4", "plain.mp4"):
-        with av.open(str(tmp_path / name)) as file:
-            sound = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
-        levels.append([float(np.abs(sound[48_000 * second + 6_000 : 48_000 * second + 42_000]).mean()) for second in range(5)])
-    assert [level < 0.002 for level in levels[0]] == [False, True, True, False, False]
-    assert levels[0][3] == pytest.approx(levels[1][3], rel=0.2)
-
-
-def test_nothing_is_written_where_the_mask_fails(tmp_path: Path) -> None:
-    """When faces cannot be looked for, there is no clip and no snapshot, rather than one that shows them."""
-
-    def fails() -> ClipMasks:
-        msg = "no engine"
-        raise RuntimeError(msg)
-
-    async def run() -> None:
-        ring = ring_of(write_counting(tmp_path / "long.mp4", 20))
-        sink = ClipSink(ClipSettings(dir=tmp_path / "clips", min_free_mb=0), tmp_path / "clips", {"porch": ring}, masks=fails)
-        await sink.start()
-        sink.event(event(EventPhase.NEW, 8), 0.1)
-        sink.event(event(EventPhase.END, 8, 11), 0.1)
-        await sink.close()
-
-    asyncio.run(run())
-    assert not [path for path in (tmp_path / "clips").rglob("*") if path.is_file()]
-
-
-@pytest.mark.parametrize(
-    ("given", "found"),
-    [
-        ("off", ()),
-        ("blur", ("blur",)),
-        ("blur, mute_speech", ("blur", "mute_speech")),
-        ("metadata_only", ("metadata_only",)),
-        (["blur"], ("blur",)),
-    ],
-)
-def test_privacy_is_written_as_words(given: object, found: tuple[str, ...]) -> None:
-    """One word, several with commas, a list, or off."""
-    assert ClipSettings.model_validate({"privacy": given}).privacy == found
 
 
 # What is told

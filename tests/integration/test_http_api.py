@@ -26,7 +26,8 @@ from rigs.services import missing
 
 from streamav.api import HttpApi
 from streamav.api.openapi import document
-from streamav.config import HttpSettings
+from streamav.config import DetectionSettings, HttpSettings
+from streamav.control import Controls, SourcePlan
 from streamav.errors import SettingsError
 from streamav.journal import History
 from streamav.publish.message import describe
@@ -257,13 +258,74 @@ def test_the_description_is_valid_and_complete(api: HttpApi) -> None:
     OpenAPIV31SpecValidator(found).validate()
     for path in found["paths"]:
         answer = ask(api.address, path[1:].replace("{id}", ulid(4)), method="OPTIONS")
-        assert answer.status == 405, path  # it exists, and takes GET alone
+        assert answer.status == 405, path  # it exists, and takes GET, or also PATCH
+
+
+JSON = {"content-type": "application/json"}
 
 
 def test_nothing_can_be_changed(api: HttpApi) -> None:
-    """A request that would change something is refused."""
+    """A request that would change something is refused, unless http.commands is set, and the answer says so."""
     for method in ("POST", "PUT", "DELETE", "PATCH"):
         assert ask(api.address, "api/events", method=method, body=b"{}").status == 405
+    answer = ask(api.address, "api/sources/porch/detection", JSON, "PATCH", b'{"privacy": "blur"}')
+    assert answer.status == 403
+    assert "http.commands = true" in answer.json["error"]
+    assert ask(api.address, "api/sources/porch/detection").json["detection"]["privacy"] == []
+
+
+def _controls() -> Controls:
+    def resolve(source: str, detection: DetectionSettings) -> SourcePlan:
+        return SourcePlan(source=source, detection=detection, labels=(), latency_segments=detection.latency_segments or 4)
+
+    return Controls({"porch": DetectionSettings(), "gate": DetectionSettings()}, resolve)
+
+
+def test_what_is_detected_can_be_changed(journal: Path) -> None:
+    """With http.commands a merge patch changes one source; null takes a value back; the answer is what holds, and fits the schema."""
+    controls = _controls()
+    with served(journal=journal, controls=controls) as api:
+        where = "api/sources/porch/detection"
+        changed = ask(api.address, where, JSON, "PATCH", b'{"privacy": "blur,mute_speech", "classes": {"bark": {"on": 0.8}}}')
+        assert changed.status == 200
+        fits(changed.json, "Detection")
+        assert (changed.json["source"], changed.json["detection"]["privacy"]) == ("porch", ["blur", "mute_speech"])
+        assert controls.plan("porch").privacy == ("blur", "mute_speech")
+        assert controls.plan("gate").privacy == ()
+        told = {one["id"]: one["privacy"] for one in ask(api.address, "api/sources").json["sources"]}
+        assert told == {"porch": "blur,mute_speech", "gate": "off"}
+        merge = {"content-type": "application/merge-patch+json; charset=utf-8"}
+        back = ask(api.address, where, merge, "PATCH", b'{"privacy": null}').json["detection"]
+        assert (back["privacy"], back["classes"]["bark"]["on"]) == ([], 0.8)
+        assert ask(api.address, where).json["detection"] == back
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "body", "status", "says"),
+    [
+        ("porch/detection", JSON, b'{"privacy": "nobody"}', 400, "detection.privacy: it must be one of off, blur"),
+        ("porch/detection", JSON, b'{"privacyy": "blur"}', 400, "the nearest is detection.privacy"),
+        ("porch/detection", JSON, b'{"labels": ["bark"]}', 400, "cannot be changed while it runs"),
+        ("porch/detection", JSON, b"[" * 60_000, 400, "must be a JSON object"),
+        ("porch/detection", JSON, b"{}", 400, "must be a JSON object"),
+        ("porch/detection", JSON, b"\xff", 400, "must be a JSON object"),
+        ("porch/detection", JSON, b'{"on": 1e999}', 400, "detection.on"),
+        ("porch/detection", JSON, b" " * 70_000, 413, "at most"),
+        ("porch/detection", {"content-type": "text/plain"}, b'{"privacy": "blur"}', 415, "application/json"),
+        ("porch/detection", {}, b'{"privacy": "blur"}', 415, "application/json"),
+        ("porch/detection?privacy=blur", JSON, b'{"privacy": "blur"}', 400, "unknown parameter"),
+        ("shed/detection", JSON, b'{"privacy": "blur"}', 404, "the sources are porch, gate"),
+        ("porch/detection", {**JSON, "origin": "https://evil.example"}, b'{"privacy": "off"}', 403, "another web site"),
+    ],
+)
+def test_a_wrong_change_changes_nothing(journal: Path, path: str, headers: dict[str, str], body: bytes, status: int, says: str) -> None:
+    """The answer is one sentence that says what must be; no web site can send a change through a browser."""
+    controls = _controls()
+    with served(journal=journal, controls=controls) as api:
+        answer = ask(api.address, f"api/sources/{path}", headers, "PATCH", body)
+        assert answer.status == status
+        assert says in answer.body.decode()
+    assert controls.differences() == []
 
 
 def test_without_the_token_nothing_but_health_is_told(journal: Path) -> None:

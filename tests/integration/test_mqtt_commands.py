@@ -15,14 +15,17 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from rigs import waiting
+from rigs.event_clips import event, ring_of, write_counting
 from rigs.mosquitto import Broker, need_mosquitto
 from rigs.published_events import MODEL, dice, story
 
 from streamav.app import label_options
 from streamav.bundle import load_bundle
-from streamav.config import BackoffSettings, DetectionSettings, MqttSettings
+from streamav.clips import ClipSink
+from streamav.config import BackoffSettings, ClipSettings, DetectionSettings, MqttSettings
 from streamav.control import Controls, SourcePlan, kept_path
 from streamav.publish.mqtt import MqttIdentity, MqttSink
+from streamav.types import EventPhase
 
 pytestmark = pytest.mark.broker
 PROTOCOLS = ("3.1.1", "5")
@@ -122,6 +125,32 @@ async def test_a_command_holds_and_survives(broker: Broker, tiny_bundle: Path, t
             assert service.controls.plan("porch").labels[0].thresholds.on == 0.75
             await until(lambda: ear.newest.get("status") == "online")
         assert ear.newest["porch/class/bark/threshold/state"] == "0.75"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_people_are_hidden_by_a_command(broker: Broker, tiny_bundle: Path, tmp_path: Path, protocol: str) -> None:
+    """`metadata_only` over MQTT is echoed, ends what is being recorded, and holds after a restart; `default` brings clips back."""
+    ring, settings = ring_of(write_counting(tmp_path / "all.mp4", 20)), ClipSettings(dir=tmp_path / "clips", min_free_mb=0)
+    clips = ClipSink(settings, tmp_path / "clips", {"porch": ring})
+    async with listening(broker, protocol) as ear:
+        async with Service(broker, tiny_bundle, tmp_path / "state", protocol).running() as service:
+            service.controls.watch(lambda plan: clips.set_privacy(plan.source, plan.privacy))
+            await clips.start()
+            await ready(service)
+            await until(lambda: ear.newest.get("porch/privacy/state") == "off")
+            clips.event(event(EventPhase.NEW, 10), 0.1)
+            await ear.tell("porch/privacy/set", "metadata_only")
+            await until(lambda: ear.newest.get("porch/privacy/state") == "metadata_only")
+            clips.event(event(EventPhase.END, 10, 12), 0.1)
+            await clips.close()
+            assert not list((tmp_path / "clips").rglob("*.mp4"))
+            await ear.tell("porch/privacy/set", "everybody")
+            await until(lambda: json.loads(ear.newest.get("porch/answer", "{}")).get("accepted") is False)
+        async with Service(broker, tiny_bundle, tmp_path / "state", protocol).running() as service:
+            assert service.controls.plan("porch").privacy == ("metadata_only",)
+            await ready(service)
+            await ear.tell("porch/privacy/set", "default")
+            await until(lambda: ear.newest.get("porch/privacy/state") == "off")
 
 
 async def ready(service: Service) -> None:

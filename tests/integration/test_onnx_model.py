@@ -64,6 +64,8 @@ def test_the_evidence_is_that_of_a_run(name: str) -> None:
     bundle = find_bundle(name)
     evidence = evidence_of(bundle)
     assert evidence is not None
+    assert bundle.card.evidence is not None
+    assert bundle.card.evidence.heard_and_seen > 0.0
     _check_evidence(evidence, bundle.card.visual.size, len(bundle.card.classes))
 
 

@@ -198,6 +198,22 @@ def test_hostile_names_stay_in_the_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "reviewed").exists()
 
 
+def test_seconds_without_people_are_no_training_data(tmp_path: Path) -> None:
+    """With a privacy nothing is saved for training, and the answer says why; the clip of the page is gone with metadata_only."""
+    with served(desk=make_desk(tmp_path)) as page:
+        page.set_privacy("porch", ("blur",))
+        feed(page)
+        status, answer = asked(page, "say", said("right"))
+        assert status == 400
+        assert "detection.privacy blur" in answer["error"]
+        page.set_privacy("porch", ("metadata_only",))
+        wait_until("the clip is gone", lambda: asked(page, f"clip/{EVENT}")[0] == 400, 30.0)
+        status, answer = asked(page, "say", said("right"))
+        assert status == 400
+        assert "metadata_only" in answer["error"]
+    assert not list(tmp_path.rglob("*.mp4"))
+
+
 def test_the_last_hour_is_counted_by_the_rule_of_the_tracker(tmp_path: Path) -> None:
     """What if: a lower threshold gives more events, of the right length and time; a gap in the scores ends an event."""
     write_scores(tmp_path / "journal.sqlite3", [0.0] * 10 + [0.9] * 4 + [0.0] * 5 + [0.5] * 3 + [0.0] * 5)
@@ -309,9 +325,12 @@ def test_a_run_takes_what_the_page_changes(tmp_path: Path) -> None:
         plan = application.controls.plan("porch")
         assert next(one.thresholds.on for one in plan.labels if one.label == "siren") == 0.6
         assert asked(page, "zones?source=porch")[1] == {"zones": {"left": corners}}
+        application.controls.change("porch", {"privacy": "metadata_only"})  # as MQTT and the HTTP API do
+        page.observe("porch", observation(0))
         page.changed("porch", {one.label: one.thresholds for one in plan.labels})
         with connect_to(page.address.replace("http", "ws", 1) + "live", proxy=None, max_size=None) as viewer:
-            hello = json.loads(viewer.recv())
+            hello, turn = (json.loads(viewer.recv()) for _ in range(2))
+        assert (turn["privacy"], turn["segment"]["pictures"]) == ("metadata_only", [])
         siren = next(one for one in hello["sources"][0]["labels"] if one["label"] == "siren")
         assert (hello["review"], hello["changes"], siren["thresholds"]["on"]) == (True, True, 0.6)
     finally:

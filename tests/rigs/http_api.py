@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +18,8 @@ from rigs.published_events import MODEL
 from rigs.services import missing
 
 from streamav.api import Facts, HttpApi, KnownSource
-from streamav.config import HttpSettings
+from streamav.config import DetectionSettings, HttpSettings
+from streamav.control import Controls
 from streamav.publish.pending import MqttCounters
 from streamav.thresholds import Thresholds
 from streamav.tracker import LabelOptions
@@ -79,11 +81,20 @@ def served(
     mqtt: MqttCounters | None = None,
     idle_s: float = 0.0,
     grid: int = 7,
+    controls: Controls | None = None,
 ) -> Iterator[HttpApi]:
-    """Run the API for the sources porch and gate until the block ends."""
+    """Run the API for the sources porch and gate until the block ends; with controls it tells what they hold and takes changes."""
     need_api()
-    sources = [KnownSource(id=name, live=True, latency_segments=4, labels=lambda: LABELS, grid=grid) for name in ("porch", "gate")]
-    facts = Facts(sources=sources, model=lambda: MODEL, idle_s=lambda: idle_s, journal=journal, clips=clips, mqtt=mqtt)
+
+    def detection(name: str) -> DetectionSettings:
+        return DetectionSettings() if controls is None else controls.plan(name).detection
+
+    sources = [
+        KnownSource(id=name, live=True, latency_segments=4, labels=lambda: LABELS, grid=grid, detection=partial(detection, name))
+        for name in ("porch", "gate")
+    ]
+    change = None if controls is None else controls.change
+    facts = Facts(sources=sources, model=lambda: MODEL, idle_s=lambda: idle_s, journal=journal, clips=clips, mqtt=mqtt, change=change)
     api = HttpApi(settings or HttpSettings(listen="127.0.0.1:0"), facts)
     apart(api.start())
     try:

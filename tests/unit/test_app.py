@@ -127,6 +127,18 @@ def test_a_label_of_a_preset_keeps_the_number_of_its_class(card: ModelCard) -> N
     assert (option.class_id, option.place) == (1, 7)
 
 
+def test_speech_is_muted_only_where_it_can_be_heard(card: ModelCard, tiny_bundle: Path) -> None:
+    """A model that scores no AudioSet classes refuses `mute_speech`, at the start and as a change, and names what to do; blur it takes."""
+    table = LabelTable(load_bundle(tiny_bundle))
+    settings = Settings.model_validate({"source": {"id": "porch"}, "detection": {"privacy": "mute_speech"}})
+    with pytest.raises(SettingsError, match=r"detection\.privacy: to mute speech the model must score .* use the model starter or edge"):
+        source_controls(settings, table, card)
+    controls = source_controls(Settings.model_validate({"source": {"id": "porch"}}), table, card)
+    with pytest.raises(SettingsError, match="use the model starter or edge"):
+        controls.change("porch", {"privacy": "blur,mute_speech"})
+    assert controls.change("porch", {"privacy": "blur"}).privacy == ("blur",)
+
+
 def test_kept_changes_are_told_at_the_start(card: ModelCard, tiny_bundle: Path, tmp_path: Path) -> None:
     """A run that lasts uses them and says so; any other run, such as localize, has the configuration alone."""
     kept_path(tmp_path).write_text(json.dumps({"porch": {"classes": {"bark": {"enabled": False}}, "on": 0.7}}), encoding="utf-8")

@@ -33,6 +33,11 @@ ZONE = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]
         ("porch/enabled/set", "default", {"enabled": None}),
         ("porch/threshold/set", "0.7", {"on": 0.7}),
         ("porch/latency/set", "3.0", {"latency_segments": 3}),
+        ("porch/privacy/set", "blur", {"privacy": ["blur"]}),
+        ("porch/privacy/set", "mute_speech, blur", {"privacy": ["blur", "mute_speech"]}),
+        ("porch/privacy/set", "metadata_only", {"privacy": ["metadata_only"]}),
+        ("porch/privacy/set", "off", {"privacy": []}),
+        ("porch/privacy/set", "default", {"privacy": None}),
         ("porch/class/bark/enabled/set", " ON ", {"classes": {"bark": {"enabled": True}}}),
         ("porch/class/bark/threshold/set", "1", {"classes": {"bark": {"on": 1.0}}}),
         ("porch/class/bark/cooldown/set", "30", {"classes": {"bark": {"cooldown_s": 30.0}}}),
@@ -53,6 +58,10 @@ def test_a_command_is_a_change(topic: str, payload: str, patch: dict[str, object
         ("porch/threshold/set", b"NaN", "a number"),
         ("porch/threshold/set", b"true", "a number"),
         ("porch/latency/set", b"2.5", "a whole number"),
+        ("porch/privacy/set", b"ON", "off, blur, mute_speech, blur,mute_speech, metadata_only, or default, got 'ON'"),
+        ("porch/privacy/set", b"", "off, blur"),
+        ("porch/privacy/set", b"off,blur", "off, blur"),
+        ("porch/privacy/set", b"[]", "off, blur"),
         ("porch/zone/gate/set", b"[[0,0],[1]]", "a list of corners"),
         ("porch/zone/gate/set", b"[" * 5000, "a list of corners"),
         ("porch/zone/gate/set", b" " * 9000, "at most 8192 bytes, got 9000"),
@@ -151,6 +160,7 @@ async def test_the_values_of_all_settings_are_known_after_a_connect(card: ModelC
         assert (kept["porch/enabled/state"], kept["porch/threshold/state"], kept["porch/latency/state"]) == ("ON", "0.5", "2")
         assert (kept["porch/class/bark/enabled/state"], kept["porch/class/bark/threshold/state"]) == ("ON", "0.5")
         assert json.loads(kept["porch/zone/gate/state"]) == ZONE
+        assert (kept["porch/privacy/state"], "streamav/+/privacy/set" in service.broker.filters) == ("off", True)
         assert "streamav/+/class/+/enabled/set" in service.broker.filters
         assert not any(one.endswith("#") for one in service.broker.filters)
 

@@ -132,6 +132,40 @@ def test_a_change_of_a_label_that_is_gone_is_left_out(tmp_path: Path, caplog: py
     assert "classes.gone.on" in caplog.text
 
 
+def test_a_privacy_that_cannot_be_kept_becomes_the_strictest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody who was hidden is shown because another model, or a mistake in the file, does not allow what was set."""
+    path = kept_path(tmp_path)
+    path.write_text('{"porch": {"privacy": ["mute"], "on": 0.7}}', encoding="utf-8")
+    controls = make(path)
+    assert controls.plan("porch").privacy == ("metadata_only",)
+    assert controls.plan("porch").detection.on == 0.7
+    assert "privacy is metadata_only until it is set again" in caplog.text
+
+
+def test_a_watcher_hears_of_a_change_before_it_is_answered() -> None:
+    """It is called with every plan at once, in the thread that makes the change, and first with what holds; listeners hear later."""
+    controls = make(porch=DetectionSettings(privacy=("blur",)))
+    seen: list[tuple[str, object]] = []
+    controls.watch(lambda plan: seen.append((threading.current_thread().name, plan.privacy)))
+    changing = threading.Thread(target=lambda: controls.change("porch", {"privacy": "metadata_only"}), name="other")
+    changing.start()
+    changing.join()
+    with pytest.raises(SettingsError):
+        controls.change("porch", {"privacy": "nothing"})
+    controls.reload({"porch": DetectionSettings(privacy=("mute_speech",))})
+    assert seen == [("MainThread", ("blur",)), ("other", ("metadata_only",))]
+    controls.change("porch", {"privacy": None})
+    assert seen[-1] == ("MainThread", ("mute_speech",))
+    assert controls.differences() == []
+
+
+def test_a_change_is_kept_as_settings_hold_it() -> None:
+    """A text for a list is the same value, so one that equals the configuration is no difference."""
+    controls = make(porch=DetectionSettings(privacy=("blur",)))
+    controls.change("porch", {"privacy": "blur", "time_zone": "Europe/Berlin"})
+    assert [(one.setting, one.value) for one in controls.differences()] == [("time_zone", "Europe/Berlin")]
+
+
 def test_a_new_configuration_keeps_the_changes_on_top() -> None:
     """Only sources that differ get a plan; a wrong source or another choice of labels changes nothing at all."""
     controls = make(porch=DetectionSettings(), door=DetectionSettings())

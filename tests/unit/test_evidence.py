@@ -71,6 +71,29 @@ def test_motion_speaks_for_labels_that_are_seen() -> None:
     assert after[1] == before[1]
 
 
+def test_what_is_heard_and_seen_at_once_counts_more_than_either() -> None:
+    """With a weight for it, a dog that is heard and seen gains. A dog that is only heard or only seen hardly does, nor does an alarm."""
+    plain, together = (LabelEvidence(CARD.model_copy(update={"heard_and_seen": weight}), (DOG, ALARM), arrays()) for weight in (0.0, 0.5))
+
+    def gained(heard: dict[str, float], seen: dict[str, float]) -> list[float]:
+        segment = features(heard, seen)
+        return [float(number) for number in logits(together, segment) - logits(plain, segment)]
+
+    assert gained({"Bark": 0.9}, {"beagle": 0.9})[0] > 1.0
+    assert gained({"Bark": 0.9}, {}) == [0.0, 0.0]
+    assert gained({}, {"beagle": 0.9})[0] < 0.5
+    assert gained({"Smoke detector, smoke alarm": 0.9}, {"beagle": 0.9})[1] == 0.0
+
+
+def test_a_sound_label_has_a_scale_of_its_own() -> None:
+    """What is heard counts twice for a label that is only heard with a scale of two, and as before for one that is also seen."""
+    plain, scaled = (LabelEvidence(CARD.model_copy(update={"sound_scale": scale}), (DOG, ALARM), arrays()) for scale in (1.0, 2.0))
+    segment = features({"Bark": 0.9, "Smoke detector, smoke alarm": 0.9}, {})
+    before, after = logits(plain, segment), logits(scaled, segment)
+    assert after[0] == before[0]
+    assert after[1] - CARD.sound_bias == pytest.approx(2.0 * (before[1] - CARD.sound_bias))
+
+
 def test_a_face_speaks_for_speech() -> None:
     """The bundle's own picture classes count beside ImageNet's: a face in one cell raises speech and leaves a bark as it is."""
     evidence = LabelEvidence(CARD, (SPEECH, DOG), arrays())

@@ -40,6 +40,7 @@ SETTING = {"state_topic", "command_topic"}
 PLATFORMS |= {
     "image": ({"image_topic"}, {"content_type"}),
     "switch": (SETTING, {"payload_on", "payload_off", "device_class"}),
+    "select": (SETTING | {"options"}, set()),
     "number": (SETTING, {"min", "max", "step", "mode", "unit_of_measurement", "device_class"}),
 }
 BINARY_CLASSES = {"sound", "motion", "occupancy", "problem", "connectivity"}
@@ -125,10 +126,10 @@ def test_switches_and_numbers_are_commands() -> None:
     A class that is switched off is not available, but keeps its entity.
     """
     porch = messages({"porch": ["bark"]}, commands=True, snapshot=True)["homeassistant/device/streamav_porch/config"]["cmps"]
-    settings = {name: part for name, part in porch.items() if part["p"] in {"switch", "number"}}
+    settings = {name: part for name, part in porch.items() if part["p"] in {"switch", "number", "select"}}
     assert {(one["state_topic"], one["command_topic"]) for one in settings.values()} == {
         (f"streamav/porch/{name}/state", f"streamav/porch/{name}/set")
-        for name in ("enabled", "threshold", "latency", "class/bark/enabled", "class/bark/threshold")
+        for name in ("enabled", "threshold", "latency", "privacy", "class/bark/enabled", "class/bark/threshold")
     }
     assert all(one["availability"] == [{"topic": "streamav/status"}] for one in settings.values())
     assert all(one["entity_category"] == "config" for one in settings.values())
@@ -146,6 +147,7 @@ def test_switches_and_numbers_are_commands() -> None:
         ("enabled", "OFF", {"enabled": False}),
         ("threshold", "0.65", {"on": 0.65}),
         ("latency_set", "3.0", {"latency_segments": 3}),
+        ("privacy", "blur,mute_speech", {"privacy": ["blur", "mute_speech"]}),
         ("enabled_bark", "ON", {"classes": {"bark": {"enabled": True}}}),
         ("threshold_bark", "1", {"classes": {"bark": {"on": 1.0}}}),
     ],

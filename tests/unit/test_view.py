@@ -13,6 +13,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rigs.live_page import HOSTILE, observation, shown_event
 from rigs.roles import FakeClock, FakeExtractor, FakeLocalizer, FakeSource, RecordingSink, seconds
 
@@ -20,12 +22,14 @@ from streamav.config import Settings, ViewSettings
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
 from streamav.pipeline import Pipeline, SourceSetup
+from streamav.privacy_modes import PRIVACY_CHOICES, Privacy, privacy_word, read_privacy, stricter
 from streamav.remedies import remedy
 from streamav.segmenter import SegmenterOptions
 from streamav.thresholds import Thresholds
 from streamav.tracker import LabelOptions
 from streamav.types import Observation, SourceState
 from streamav.view.board import MOST_EVENTS, Board, kept_turns
+from streamav.view.hiding import Hiding
 from streamav.view.pictures import PictureEncoder, mel_text
 from streamav.view.viewers import Viewers
 from streamav.web.guard import COOKIE, Guard, Receive, Scope, Send, Tokens
@@ -171,6 +175,105 @@ def test_a_turn_without_a_segment_is_shown_too() -> None:
     message = json.loads(Board({"porch": 0.001}, {"porch": (0, 1, 2)}).turn("porch", lost))
     assert message["segment"] is None
     assert len(message["cells"]) == 4
+
+
+class _Page:
+    """A board of one source, whose clock stands still, with what it sends a new viewer."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.hiding = Hiding(lambda: self.now_s)
+        halves = np.zeros((1, 1, 3), np.uint8)
+        self.board = Board({"porch": 0.001}, {"porch": (0, 1, 2)}, hide=lambda picture: picture * 0 + halves, hiding=self.hiding)
+        self.sound = (0.5 * np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)).astype(np.float32)
+
+    def turn(self, index: int) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.board.turn("porch", observation(index, sound=self.sound)))
+        return found
+
+    def set(self, privacy: Privacy) -> None:
+        self.hiding.set("porch", privacy)
+        self.board.refresh("porch")
+
+    @property
+    def shown(self) -> str:
+        return "".join(self.board.newest())
+
+
+def pictured(turn: dict[str, Any]) -> int:
+    """Return the brightest value of the pictures of a turn; -1 without pictures."""
+    brightest = -1
+    for one in turn["segment"]["pictures"]:
+        with av.open(BytesIO(b64decode(one)), "r", format="jpeg_pipe") as file:
+            brightest = max(brightest, int(next(file.decode(video=0)).to_ndarray(format="rgb24").max()))
+    return brightest
+
+
+def heard(turn: dict[str, Any]) -> int:
+    return max(b64decode(turn["segment"]["mel"]))
+
+
+@pytest.mark.parametrize(
+    ("privacy", "bright", "loud"),
+    [((), True, True), (("blur",), False, True), (("mute_speech",), True, False), (("blur", "mute_speech"), False, False)],
+)
+def test_privacy_hides_pictures_and_sound_of_the_page(privacy: Privacy, bright: bool, loud: bool) -> None:
+    """With blur no picture is as it was, with mute_speech there is no spectrogram; the scores go on. So are the seconds of clips."""
+    page = _Page()
+    page.set(privacy)
+    turn = page.turn(200)
+    assert (pictured(turn) > 150, heard(turn) > 0) == (bright, loud)
+    assert turn["privacy"] == privacy_word(privacy)
+    (second,) = page.board.moments.between("porch", 200, 201)
+    assert (second.privacy, bool(np.any(second.sound))) == (privacy, loud)
+
+
+def test_metadata_only_takes_all_pictures_off_the_page() -> None:
+    """What the page kept is dropped: pictures, spectrograms, thumbnails, seconds and clips; events, places and scores stay."""
+    page = _Page()
+    for index in range(12):
+        page.turn(index)
+    page.board.event(shown_event(start=9), 0.1)
+    assert page.board.moments.of_event(shown_event().id)
+    page.set(("metadata_only",))
+    assert '"pictures":["' not in page.shown
+    assert '"thumbnail":"' not in page.shown
+    assert all(heard(one) == 0 for one in map(json.loads, page.board.newest()) if one["type"] == "turn")
+    assert page.board.moments.of_event(shown_event().id) == ()
+    assert page.board.moments.between("porch", 0, 12) == ()
+    turn = page.turn(12)
+    assert (turn["segment"]["pictures"], heard(turn), len(turn["cells"])) == ([], 0, 4)
+    message = json.loads(page.board.event(shown_event(start=9, end=13), 0.1))
+    assert (message["thumbnail"], message["box"] is None) == (None, False)
+
+
+def test_a_less_strict_privacy_holds_for_the_page_a_little_later() -> None:
+    """Seconds that were recorded before the change are still on their way, so the page shows them as they were to be shown."""
+    page = _Page()
+    page.set(("metadata_only",))
+    page.now_s = 100.0
+    page.set(())
+    page.now_s = 110.0
+    assert pictured(page.turn(200)) == -1
+    page.now_s = 120.0
+    assert pictured(page.turn(201)) > 150
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 30.0), st.sampled_from(PRIVACY_CHOICES)), max_size=30), st.floats(0.0, 40.0))
+def test_what_is_shown_was_never_to_be_hidden(changes: list[tuple[float, str]], later_s: float) -> None:
+    """For any changes, what holds for the page is at least as strict as everything of the last ten seconds, and memory is bounded."""
+    now_s, told = 0.0, list[tuple[float, Privacy]]()
+    hiding = Hiding(lambda: now_s)
+    for pause_s, word in changes:
+        now_s += pause_s
+        told.append((now_s, read_privacy(word)))
+        hiding.set("porch", told[-1][1])
+    now_s += later_s
+    ends = [*(begin_s for begin_s, _ in told[1:]), now_s]
+    recent = [privacy for (_, privacy), end_s in zip(told, ends, strict=False) if now_s - end_s <= 10.0]
+    assert stricter(hiding.of("porch"), *recent) == hiding.of("porch")
+    if told and all(now_s - begin_s > 20.0 for begin_s, _ in told):
+        assert hiding.of("porch") == told[-1][1]
 
 
 def test_no_secret_of_an_address_reaches_the_page() -> None:

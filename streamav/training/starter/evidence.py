@@ -1,6 +1,6 @@
 """Fits a model's evidence on labelled real recordings, and cross-validates it by group.
 
-A logistic regression on four numbers of each label and segment gives the weights of `streamav.bundle.EvidenceCard`. The four weights are
+A logistic regression on five numbers of each label and segment gives the weights of `streamav.bundle.EvidenceCard`. The five weights are
 shared by all labels, so that they hold for a label that has no recording. This module trains no network and reads no file.
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from streamav.bundle.card import EvidenceCard
-from streamav.evidence import LabelEvidence, Sensed, motion_around, neighbourhood, network_logits
+from streamav.evidence import LabelEvidence, Sensed, heard_and_seen, motion_around, neighbourhood, network_logits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,14 +108,19 @@ def fit_evidence(
     inputs = np.concatenate([_inputs(sensed_in(evidence, one.scores)) for one in recordings])
     truth = np.concatenate([one.truth for one in recordings])
     answers = np.concatenate([network_logits(one.scores.network) for one in recordings])
-    weights, bias, offsets = _regression(inputs, truth, np.float32(network) * answers)
+    known = np.float32(network) * answers
+    weights, bias, offsets = _regression(inputs, truth, known)
+    # A label that is only heard has no picture, so what is heard weighs for it as it does without the product.
+    apart = sum(_regression(inputs[..., :-1], truth, known)[0][:2])
     card = EvidenceCard(
         bias=round(bias, 4),
         heard=round(weights[0], 4),
         heard_peak=round(weights[1], 4),
         seen=round(weights[2], 4),
         motion=round(weights[3], 4),
-        sound_bias=round(SOUND_LOGIT * (weights[0] + weights[1]), 4),
+        heard_and_seen=round(weights[4], 4),
+        sound_bias=round(SOUND_LOGIT * apart, 4),
+        sound_scale=round(apart / (weights[0] + weights[1]), 4),
         network=network,
         probes=tuple(probes),
     )
@@ -127,9 +132,10 @@ SOUND_LOGIT = 0.4
 
 
 def _inputs(window: Sequence[Sensed]) -> NDArray[np.float32]:
-    """Return the four inputs of each label and segment, shape (S, L, 4)."""
+    """Return the five inputs of each label and segment, shape (S, L, 5)."""
     heard, peak, mean = neighbourhood(window)
-    return np.stack([heard, peak, mean, np.broadcast_to(motion_around(window), heard.shape)], axis=-1)
+    motion = np.broadcast_to(motion_around(window), heard.shape)
+    return np.stack([heard, peak, mean, motion, heard_and_seen(heard, mean)], axis=-1)
 
 
 def _regression(
@@ -138,7 +144,7 @@ def _regression(
     """Return weights, bias and offsets of the logistic regression with ridge penalties, in the units of the inputs.
 
     Args:
-        inputs: shape (S, L, 4).
+        inputs: shape (S, L, 5).
         truth: shape (S, L).
         known: shape (S, L): logits that are part of the sum as they are.
     """

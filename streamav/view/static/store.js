@@ -26,6 +26,7 @@ export class Store {
       case "event": return this.event(message);
       case "state": return this.source(message, (s) => { s.state = message.state; s.reason = message.reason; s.remedy = message.remedy; });
       case "thresholds": return this.source(message, (s) => { s.labels = s.labels.map((one) => ({ ...one, thresholds: message.labels[one.label] ?? null })); });
+      case "privacy": return this.source(message, (s) => this.hide(s, message.privacy));
       case "telemetry": return this.source(message, (s) => { s.telemetry = message; });
       case "broker": this.broker = message; return;
       case "engine": this.engine = message.name; return;
@@ -43,7 +44,7 @@ export class Store {
     Object.assign(this, { run: message.run, model: message.model, engine: message.engine, version: message.version, kept: message.kept });
     for (const one of message.sources) {
       this.sources.set(one.id, {
-        ...one, state: "warming_up", reason: "", remedy: "", telemetry: null, times: null, factor: null, skew: null, dropped: 0,
+        ...one, privacy: "off", state: "warming_up", reason: "", remedy: "", telemetry: null, times: null, factor: null, skew: null, dropped: 0,
         epochMs: null, newest: -1, first: -1, arrivedMs: 0, scored: -1, segments: new Map(), cells: new Map(), rows: [], shown: null,
       });
     }
@@ -51,6 +52,7 @@ export class Store {
 
   turn(message, nowMs) {
     this.source(message, (s) => {
+      this.hide(s, message.privacy);
       s.epochMs = message.epoch_ms; s.skew = message.skew_ms; s.dropped = message.dropped;
       for (const cell of message.cells) {
         s.cells.set(cell.index, cell);
@@ -65,6 +67,19 @@ export class Store {
       }
       for (const map of [s.segments, s.cells]) for (const index of map.keys()) if (index <= s.newest - this.kept - 2) map.delete(index);
     });
+  }
+
+  // What was shown before is dropped where people must be hidden now.
+  hide(s, privacy) {
+    if (privacy === s.privacy) return;
+    s.privacy = privacy;
+    if (privacy === "off") return;
+    for (const segment of s.segments.values()) {
+      segment.mel.fill(0);
+      Object.assign(segment, { pictures: [], images: [], drawn: null });
+    }
+    s.shown = null;
+    for (const event of this.eventsOf(s.id)) this.events.set(event.id, { ...event, thumbnail: null });
   }
 
   event(message) {
