@@ -26,6 +26,9 @@ __all__ = ["NAMESPACE", "RayFleet", "connect", "read_boards"]
 NAMESPACE = "streamav"
 _BOARD = "streamav-board-"
 _REACH_S = 5.0
+_SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""An empty SETTINGS frame: length, type 4, flags, stream."""
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS
 _CALLS = 8
 """Calls of one actor that may run at once: an order must be answered while the run is being built."""
 
@@ -52,15 +55,18 @@ def connect(address: str) -> ModuleType:
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=True, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as exc:
-        raise _no_ray(address, str(exc).splitlines()[0][:200]) from exc
+        reason = "none runs on this machine" if address == "auto" else str(exc).splitlines()[0][:200]
+        raise _no_ray(address, reason) from exc
     return ray  # type: ignore[no-any-return]
 
 
 def _check_reachable(address: str) -> None:
-    """Check that something answers at HOST:PORT; Ray itself would try for minutes and print its own lines meanwhile.
+    """Check that something answers at HOST:PORT as a Ray may; Ray itself would try for minutes and print its own lines meanwhile.
+
+    Ray speaks gRPC, which is HTTP/2: the server begins with a SETTINGS frame (RFC 9113, section 3.4), and a broker does not.
 
     Raises:
-        SettingsError: when the address has another form, or nothing answers.
+        SettingsError: when the address has another form, nothing answers, or something else does.
     """
     if address == "auto":
         return
@@ -68,9 +74,24 @@ def _check_reachable(address: str) -> None:
     if not colon or not port.isdecimal():
         raise _no_ray(address, "it must have a host and a port")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _REACH_S).close()
+        peer = socket.create_connection((host.strip("[]"), int(port)), _REACH_S)
     except (OSError, OverflowError) as exc:
         raise _no_ray(address, f"nothing answers there ({getattr(exc, 'strerror', None) or exc})") from exc
+    with peer:
+        if os.environ.get("RAY_USE_TLS", "0") == "0" and not _speaks_http2(peer):
+            raise _no_ray(address, "something answers there that is not Ray")
+
+
+def _speaks_http2(peer: socket.socket) -> bool:
+    """Return whether the first frame of a server is SETTINGS."""
+    try:
+        peer.sendall(_HTTP2_HELLO)
+        head = b""
+        while len(head) < len(_SETTINGS) and (more := peer.recv(len(_SETTINGS) - len(head))):
+            head += more
+    except OSError:  # it says nothing within the time, or hangs up
+        return False
+    return head[3:4] == _SETTINGS[3:4]
 
 
 def _no_ray(address: str, reason: str) -> SettingsError:
