@@ -10,6 +10,8 @@ import ipaddress
 import logging
 import os
 import socket
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from streamav import __version__
@@ -17,15 +19,19 @@ from streamav.cluster.fleet import Node, WorkerDiedError
 from streamav.errors import MissingExtraError, SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from streamav.cluster.orders import Order, Report
 
-__all__ = ["NAMESPACE", "RayFleet", "connect", "read_boards"]
+__all__ = ["NAMESPACE", "RayFleet", "Roster", "connect", "read_boards"]
 
+_log = logging.getLogger(__name__)
 NAMESPACE = "streamav"
 _BOARD = "streamav-board-"
 _REACH_S = 5.0
+_HEAD_S = 1.0
+"""Longest wait for the head of Ray in one period of the controller, s."""
 _SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 """An empty SETTINGS frame: length, type 4, flags, stream."""
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS
@@ -159,6 +165,45 @@ class _Handle:
             raise WorkerDiedError(reason[-1][:300] if reason else type(exc).__name__) from exc
 
 
+class Roster:
+    """Ray's list of nodes. A head that does not answer must not hold the controller up: it renews leases, for which no head is needed."""
+
+    def __init__(self, ask: Callable[[], list[dict[str, Any]]]) -> None:
+        """Keep the function that asks the head; it may block for minutes."""
+        self._ask = ask
+        self._known: list[dict[str, Any]] = []
+        self._answer: asyncio.Future[list[dict[str, Any]]] | None = None
+        self._silent = False
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """Return what the head says, or what it said last when it takes longer than a moment."""
+        if self._answer is None:
+            self._answer = asyncio.get_running_loop().create_future()
+            # a thread of a pool would be waited for at the end of the run
+            threading.Thread(target=self._fetch, args=(asyncio.get_running_loop(), self._answer), name="nodes", daemon=True).start()
+        done, _ = await asyncio.wait({self._answer}, timeout=_HEAD_S)
+        if not done:
+            if not self._silent:
+                _log.warning("the head of Ray does not answer; what runs goes on, and Ray ends all after about a minute")
+            self._silent = True
+            return self._known
+        self._known, self._answer, self._silent = self._answer.result(), None, False
+        return self._known
+
+    def _fetch(self, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[list[dict[str, Any]]]) -> None:
+        try:
+            found, error = self._ask(), None
+        except Exception as exc:  # noqa: BLE001 - it belongs to the loop
+            found, error = [], exc
+
+        def tell() -> None:
+            if not answer.done():
+                answer.set_result(found) if error is None else answer.set_exception(error)
+
+        with suppress(RuntimeError):  # the run has ended meanwhile
+            loop.call_soon_threadsafe(tell)
+
+
 class RayFleet:
     """The machines of a Ray cluster."""
 
@@ -179,6 +224,7 @@ class RayFleet:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._on = NodeAffinitySchedulingStrategy
+        self._roster = Roster(ray.nodes)
         here = ray.get_runtime_context().get_node_id()
         try:
             self._board = (
@@ -191,9 +237,8 @@ class RayFleet:
             raise SettingsError(msg) from exc
 
     async def nodes(self) -> list[Node]:
-        """Return the nodes that are alive and have cores or GPUs."""
-        rows = await asyncio.to_thread(self._ray.nodes)
-        return [_node(row) for row in rows if row["Alive"] and (row["Resources"].get("CPU") or row["Resources"].get("GPU"))]
+        """Return the nodes that are alive and have cores or GPUs; those that were known last while the head of Ray does not answer."""
+        return [_node(row) for row in await self._roster.rows() if row["Alive"] and _can_work(row["Resources"])]
 
     def start(self, node: Node, name: str, *, gpu: bool) -> _Handle:
         """Start a worker on a node; it takes no core from Ray's count, because it shares the machine with all that runs there."""
@@ -230,6 +275,10 @@ def read_boards(address: str) -> list[str]:
         except (ValueError, ray.exceptions.RayError):  # the run has just ended
             continue
     return found
+
+
+def _can_work(resources: dict[str, Any]) -> bool:
+    return bool(resources.get("CPU") or resources.get("GPU"))
 
 
 def _node(row: dict[str, Any]) -> Node:
