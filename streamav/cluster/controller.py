@@ -40,6 +40,8 @@ __all__ = ["Controller", "Outside"]
 
 _log = logging.getLogger(__name__)
 PERIOD_S = 1.0
+MOST_NAMED = 8
+"""Most sources that one line of the log names."""
 START_S = 60.0
 """The first sources are placed when all workers are ready, or some of them after this time, s."""
 STOP_S = 20.0
@@ -294,13 +296,21 @@ class Controller:
             if one.worker is None and not one.ended and now_s >= one.retry_s and one.source not in held
         ]
         slots = [member.slot for member in ready.values()]
-        for source, name in place(waiting, slots, self._placed(), self.costs(), self._nodes()).items():
+        found = place(waiting, slots, self._placed(), self.costs(), self._nodes())
+        for source, name in found.items():
             one = self.assignments[source]
             left_open = self.outside.left_open(source)
             one.put(name, one.order_at(now_s, next(self._epochs), left_open=left_open))
             self.outside.placed(source)
             one.told_waiting = False
-            _log.info("source placed source=%s worker=%s restarts=%d", source, name, one.restarts)
+        for name in sorted(set(found.values())):
+            mine = sorted(source for source, worker in found.items() if worker == name)
+            _log.info(
+                "sources placed worker=%s count=%d sources=%s",
+                name,
+                len(mine),
+                ", ".join(mine[:MOST_NAMED] + ["..."] * (len(mine) > MOST_NAMED)),
+            )
         for source in waiting:
             one = self.assignments[source]
             if one.worker is None and not one.told_waiting:

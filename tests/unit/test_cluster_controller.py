@@ -173,6 +173,16 @@ async def test_every_source_runs_once() -> None:
     assert {list(site.where().values()).count(name) for name in ("n1", "n2", "n3")} == {2}
 
 
+async def test_the_log_says_where_many_sources_run(caplog: pytest.LogCaptureFixture) -> None:
+    """One line for each worker, with the first names: a thousand sources do not fill a screen."""
+    caplog.set_level("INFO")
+    site = Site(("n1", "n2"), {f"s{number:03}": None for number in range(1000)})
+    await site.run(3)
+    lines = [one.getMessage() for one in caplog.records if "placed" in one.getMessage()]
+    assert len(lines) == 2
+    assert all("count=500" in line and line.endswith(", ...") and len(line) < 150 for line in lines)
+
+
 async def test_the_sources_of_a_dead_node_run_elsewhere_after_its_lease() -> None:
     """The broker closes the old connection first; open events go along; all within 15 s; the others are not touched."""
     site = Site(("n1", "n2"), dict(SOURCES))
