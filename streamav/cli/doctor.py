@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+import sys
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -54,14 +57,22 @@ def doctor(
     for finding in examine(settings):
         findings.append(finding)
         if not as_json:
-            typer.echo(f"{_SIGNS[finding.verdict]}  {finding.check}: {redact(finding.found)}")
+            _print(f"{_SIGNS[finding.verdict]}  {finding.check}: {redact(finding.found)}", " " * 9)
             if finding.remedy:
-                typer.echo(f"         -> {redact(finding.remedy)}")
+                _print(f"         -> {redact(finding.remedy)}", " " * 12)
     errors = [one for one in findings if one.verdict is Verdict.ERROR]
     if as_json:
         rows = [{key: redact(value) if isinstance(value, str) else value for key, value in asdict(one).items()} for one in findings]
         typer.echo(json.dumps({"ok": not errors, "findings": rows}, indent=1))
     else:
-        typer.echo("a run would work" if not errors else f"a run would not work: {len(errors)} errors")
+        typer.echo("a run would work" if not errors else f"a run would not work: {len(errors)} error{'s' if len(errors) > 1 else ''}")
     if errors:
         raise typer.Exit(errors[0].exit_code)
+
+
+def _print(line: str, indent: str) -> None:
+    """Print a line; a terminal gets it broken between words, with an indent, and a pipe in one piece."""
+    if sys.stdout.isatty():
+        columns = shutil.get_terminal_size().columns
+        line = textwrap.fill(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    typer.echo(line)

