@@ -101,13 +101,12 @@ class ClipSink:
         """Files written since the start."""
 
     async def start(self) -> None:
-        """Make the folders and start the thread.
-
-        Raises:
-            OSError: when the folder cannot be made.
-        """
-        for source in self._rings:
-            (self._folder / source).mkdir(parents=True, exist_ok=True)
+        """Make the folders and start the thread. A folder that cannot be made now is tried again for each clip."""
+        try:
+            for source in self._rings:
+                (self._folder / source).mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            self._warn(f"clips.dir must be a folder that can be made and written, got {self._folder}: {exc.strerror or exc}")
         self._loop = asyncio.get_running_loop()
         self._thread.start()
         self._put(self._prune)

@@ -81,6 +81,18 @@ def test_a_folder_that_became_a_file_costs_the_clips_only(tmp_path: Path, ring: 
     assert len([one for one in caplog.records if "clips are left out" in one.message]) == 1
 
 
+def test_a_folder_that_cannot_be_made_at_the_start_is_tried_again(
+    tmp_path: Path, ring: PacketRing, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A share that is not there yet, or a file in its place, does not end the clips of the whole run: the warning says what must be."""
+    folder = tmp_path / "clips"
+    folder.write_text("mine")
+    made = after_start(folder, ring, lambda: None, folder.unlink)
+    assert made.written == 2
+    assert [one.message for one in caplog.records if "clips.dir must be a folder" in one.message] != []
+    assert not [one for one in caplog.records if one.exc_info]
+
+
 def test_one_folder_that_cannot_be_read_does_not_keep_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Old clips are deleted also where another folder cannot be read, or a file is deleted by somebody else at the same time."""
     for source in ("a", "b", "c"):
