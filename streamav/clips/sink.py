@@ -57,7 +57,7 @@ class _Clip:
     """A clip that is being recorded."""
 
     recording: Recording
-    source: str
+    ring: PacketRing
 
 
 class _WithheldError(Exception):
@@ -92,7 +92,7 @@ class ClipSink:
         self._cleared = dict.fromkeys(rings, 0)
         self._tell_of = tell
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._settings, self._folder, self._rings = settings, folder, rings
+        self._settings, self._folder, self._rings = settings, folder, dict(rings)
         self._open: dict[str, _Clip] = {}
         self._seen: dict[str, None] = {}
         self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(_WAITING)
@@ -112,6 +112,22 @@ class ClipSink:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
         self._put(self._prune)
+
+    def add_source(self, source: str, ring: PacketRing) -> None:
+        """Take the packets of a source from here on, which comes while the run goes on, or begins anew."""
+        self.drop_source(source)
+        try:
+            (self._folder / source).mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            self._warn(f"the folder of a source cannot be made in {self._folder}: {exc.strerror or exc}")
+        self._cleared.setdefault(source, 0)
+        self._rings[source] = ring
+
+    def drop_source(self, source: str) -> None:
+        """Complete the clips of a source that is gone, with what was recorded of them; files stay."""
+        ring = self._rings.pop(source, None)
+        if ring is not None:
+            ring.finish_all()
 
     def set_privacy(self, source: str, privacy: Privacy) -> None:
         """Use a privacy for a source from now on, in any thread. With metadata_only nothing that came before is written any more."""
@@ -134,10 +150,10 @@ class ClipSink:
                 return
             path, since = self._path(event), self._cleared[event.source]
             self._snapshot(event, ring, path, since)
-            recording = ring.record(begin_ns, until_ns, lambda one: self._put(lambda: self._write(one, path, event, since)))
-            self._open[event.id] = _Clip(recording, event.source)
+            recording = ring.record(begin_ns, until_ns, lambda one: self._put(lambda: self._write(one, ring, path, event, since)))
+            self._open[event.id] = _Clip(recording, ring)
         if event.phase is EventPhase.END and event.end_ns is not None and (clip := self._open.pop(event.id, None)) is not None:
-            ring.finish(clip.recording, event.end_ns + post_ns)
+            clip.ring.finish(clip.recording, event.end_ns + post_ns)
 
     def source_state(self, source: str, state: SourceState, reason: str) -> None:  # noqa: ARG002 - the protocol requires it
         """End the clips of a source that was lost."""
@@ -189,7 +205,7 @@ class ClipSink:
             except Exception:  # noqa: BLE001 - the next clip may succeed
                 _log.exception("a clip could not be made")
 
-    def _write(self, recording: Recording, path: Path, event: Event, since: int) -> None:
+    def _write(self, recording: Recording, ring: PacketRing, path: Path, event: Event, since: int) -> None:
         footage = recording.footage
         if footage is None:
             return
@@ -197,7 +213,7 @@ class ClipSink:
         def write(part: Path, privacy: Privacy) -> None:
             write_mp4(part, footage, self._masked(privacy))
 
-        if self._written(path.with_suffix(".mp4"), event.source, since, footage.privacy, write):
+        if self._written(path.with_suffix(".mp4"), ring, event.source, since, footage.privacy, write):
             self._tell(ReadyMedia.of(event, "clip"), since)
             self._prune()
 
@@ -220,14 +236,15 @@ class ClipSink:
                 content = jpeg(drawn(picture if cover is None else cover(picture), event.location))
                 part.write_bytes(content)
 
-            if self._written(path.with_suffix(".jpg"), event.source, since, footage.privacy, draw):
+            if self._written(path.with_suffix(".jpg"), ring, event.source, since, footage.privacy, draw):
                 self._tell(ReadyMedia.of(event, "snapshot", content), since)
 
         self._put(write)
 
-    def _written(self, path: Path, source: str, since: int, then: Privacy, write: Callable[[Path, Privacy], None]) -> bool:
+    def _written(
+        self, path: Path, ring: PacketRing, source: str, since: int, then: Privacy, write: Callable[[Path, Privacy], None]
+    ) -> bool:
         """Write a file with what is stricter, the privacy of its footage (*then*) or that of now; return False where it may not be."""
-        ring = self._rings[source]
         try:
             with whole_file(path) as part:
                 used: Privacy | None = None
