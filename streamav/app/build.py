@@ -18,6 +18,7 @@ from streamav.app.setups import SetupMaker, check_count
 from streamav.bundle import choose_bundle
 from streamav.engines import SwapEngine, open_engine
 from streamav.features import SegmentExtractor
+from streamav.heaps import keep_heaps_few
 from streamav.labels import LabelTable
 from streamav.localizer import VscgLocalizer
 from streamav.pipeline import Pipeline
@@ -136,6 +137,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
         ModelError: when the model cannot be used.
         EngineError: when no engine can run it.
     """
+    keep_heaps_few()
     bundle, note = choose_bundle(settings.model.name, settings.model.weights_dir)
     card = bundle.card
     frames_per_second = settings.model.frames_per_second or card.visual.frames_per_second

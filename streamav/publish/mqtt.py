@@ -273,7 +273,9 @@ class MqttSink:
 
     def _say_what_is_left(self) -> None:
         left = len(self._pending.outbox)
-        if left and self._pending.store.keeps:
+        if left and self._permit is not None:  # its next life must not deliver them
+            _log.warning("messages were not delivered and are dropped, a worker of a cluster keeps none messages=%d", left)
+        elif left and self._pending.store.keeps:
             _log.warning("messages were not delivered, they stay for the next start messages=%d", left)
         elif left:
             _log.warning("messages were not delivered and are lost, because nothing could be stored messages=%d", left)

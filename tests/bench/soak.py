@@ -6,7 +6,9 @@ The sources are two RTSP servers, MPEG-TS over TCP from a sender and through a r
 ffmpeg sends show the rendered scene in a loop, whose events are known from the recording itself; so an event that does not come, although
 nothing was wrong with its source, is lost. Printed are a table of the faults, the events, and the slope of memory, threads and descriptors.
 
-It exits with an error when an event was lost outside an outage, a fault was not noticed or not recovered from, or memory grew.
+It exits with an error when an event was lost outside an outage, a fault was not noticed or not recovered from, or memory grew. An event
+beside which segments were dropped is counted on its own: a machine that is too slow drops the oldest segments, and tells so in its
+telemetry.
 """
 
 from __future__ import annotations
@@ -81,7 +83,11 @@ def report(diary: Diary, rig: Rig, expected: list[tuple[str, float, float]]) -> 
             if not row.well:
                 print(f"not well: {row}", file=sys.stderr)
     lost, due = diary.lost_events(rig, expected)
-    print(f"events due outside outages: {due}, lost: {len(lost)}, seen in all: {len(diary.events)}")
+    behind = [one for one in lost if one.dropped]
+    print(f"events due outside outages: {due}, seen in all: {len(diary.events)}")
+    print(
+        f"lost beside segments that were dropped because the machine was behind: {len(behind)}, lost otherwise: {len(lost) - len(behind)}"
+    )
     for one in lost[:20]:
         print(f"lost: {one}", file=sys.stderr)
     use = diary.use(_WARM_UP_S)
@@ -92,7 +98,7 @@ def report(diary: Diary, rig: Rig, expected: list[tuple[str, float, float]]) -> 
         print("the machine was too busy: late notices and lost events may be its own", file=sys.stderr)
     if diary.failed is not None:
         print(f"the faults ended early, at {diary.failed}", file=sys.stderr)
-    return fine and not lost and diary.failed is None and (use.slope < _MOST_SLOPE or not expected)
+    return fine and len(lost) == len(behind) and diary.failed is None and (use.slope < _MOST_SLOPE or not expected)
 
 
 def main() -> int:
@@ -120,7 +126,7 @@ def main() -> int:
                 "state_dir": str(folder / "state"),
             }
         )
-        application = app.build(settings, [diary])
+        application = app.build(settings, [diary], observer=lambda _: diary)
         end_s = time.monotonic() + 60.0 * chosen.minutes
         threads = [
             threading.Thread(target=measure, args=(diary, stop), daemon=True),
