@@ -108,7 +108,7 @@ class _Desk:
 
     async def detection(self, request: Request) -> Response:
         """Answer what a source detects, after a change where the request holds one."""
-        known = {one.id: one for one in self._facts.sources}
+        known = self._reporter.status.known
         source = str(request.path_params["id"])
         single(request.query_params.multi_items(), ())
         if source not in known:
@@ -126,7 +126,7 @@ class _Desk:
         return _json(self._reporter.stats())
 
     async def explain(self, request: Request) -> Response:
-        known = {one.id: one for one in self._facts.sources}
+        known = self._reporter.status.known
         source, at_s = moment(request.query_params.multi_items(), list(known), time.time())
         found = await self._ask(lambda history: explain_moment(history, source, at_s, lambda _: known[source].labels(), known[source].grid))
         return _json({**found, "model": self._facts.model().name})

@@ -88,7 +88,7 @@ class ClipSink:
         self._cleared = dict.fromkeys(rings, 0)
         self._tell_of = tell
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._settings, self._folder, self._rings = settings, folder, rings
+        self._settings, self._folder, self._rings = settings, folder, dict(rings)
         self.recordings: dict[str, Recording | None] = {}
         """By event, from its first confirmed message to its last one; None where nothing may be recorded."""
         self._made: deque[tuple[float, Path]] = deque(maxlen=_REMEMBERED)
@@ -111,6 +111,18 @@ class ClipSink:
         self._thread.start()
         self._put(self._prune)
 
+    def add_source(self, source: str, ring: PacketRing) -> None:
+        """Take the packets of a source from here on, which comes while the run goes on, or begins anew."""
+        self.drop_source(source)
+        self._cleared.setdefault(source, 0)
+        self._rings[source] = ring
+
+    def drop_source(self, source: str) -> None:
+        """Complete the clips of a source that is gone, with what was recorded of them; files stay."""
+        ring = self._rings.pop(source, None)
+        if ring is not None:
+            ring.finish_all()
+
     def set_privacy(self, source: str, privacy: Privacy) -> None:
         """Use a privacy for a source from now on, in any thread. With metadata_only nothing that came before is written any more."""
         ring = self._rings.get(source)
@@ -131,7 +143,7 @@ class ClipSink:
             if ring.wanted:
                 path, since = self._path(event), self._cleared[event.source]
                 self._snapshot(event, ring, path, since)
-                self.recordings[event.id] = ring.record(begin_ns, until_ns, lambda one: self._put_clip(one, path, event, since))
+                self.recordings[event.id] = ring.record(begin_ns, until_ns, lambda one: self._put_clip(one, ring, path, event, since))
         if event.phase is EventPhase.END and event.end_ns is not None and (recording := self.recordings.pop(event.id)) is not None:
             ring.finish(recording, event.end_ns + post_ns)
 
@@ -169,10 +181,10 @@ class ClipSink:
         """True while nothing waits to be written."""
         return not self._waiting
 
-    def _put_clip(self, recording: Recording, path: Path, event: Event, since: int) -> None:
+    def _put_clip(self, recording: Recording, ring: PacketRing, path: Path, event: Event, since: int) -> None:
         footage = recording.footage
         if footage is not None:
-            self._put(lambda: self._write(footage, path, event, since), footage.size)
+            self._put(lambda: self._write(footage, ring, path, event, since), footage.size)
 
     def _put(self, job: Callable[[], None], size: int = 0) -> None:
         """Let a job of *size* bytes wait, or leave it out where too much waits."""
@@ -203,11 +215,11 @@ class ClipSink:
             except Exception:  # noqa: BLE001 - the next clip may succeed
                 _log.exception("a clip could not be made")
 
-    def _write(self, footage: Footage, path: Path, event: Event, since: int) -> None:
+    def _write(self, footage: Footage, ring: PacketRing, path: Path, event: Event, since: int) -> None:
         def write(part: Path, privacy: Privacy) -> None:
             write_mp4(part, footage, self._masked(privacy))
 
-        if self._written(path.with_suffix(".mp4"), event.source, since, footage.privacy, write):
+        if self._written(path.with_suffix(".mp4"), ring, event.source, since, footage.privacy, write):
             self._tell(ReadyMedia.of(event, "clip"), since)
             self._prune()
 
@@ -230,21 +242,22 @@ class ClipSink:
                 content = jpeg(drawn(picture if cover is None else cover(picture), event.location))
                 part.write_bytes(content)
 
-            if self._written(path.with_suffix(".jpg"), event.source, since, footage.privacy, draw):
+            if self._written(path.with_suffix(".jpg"), ring, event.source, since, footage.privacy, draw):
                 self._tell(ReadyMedia.of(event, "snapshot", content), since)
 
         self._put(write)
 
-    def _written(self, path: Path, source: str, since: int, then: Privacy, write: Callable[[Path, Privacy], None]) -> bool:
+    def _written(
+        self, path: Path, ring: PacketRing, source: str, since: int, then: Privacy, write: Callable[[Path, Privacy], None]
+    ) -> bool:
         """Write a file with what is stricter, the privacy of its footage (*then*) or that of now; return False where it may not be."""
-        ring = self._rings[source]
         path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed it during the run
         if not self._has_room():
             return False
         try:
             with whole_file(path) as part:
                 used: Privacy | None = None
-                while used != (privacy := stricter(then, ring.privacy)):  # it may have become stricter during the work
+                while used != (privacy := self._strictest(source, ring, then)):  # it may have become stricter during the work
                     self._check_allowed(source, since)
                     write(part, privacy)
                     used = privacy
@@ -253,6 +266,10 @@ class ClipSink:
             return False
         self._note(path)
         return True
+
+    def _strictest(self, source: str, ring: PacketRing, then: Privacy) -> Privacy:
+        """Return what a file must not show; the source may have begun anew with another ring since."""
+        return stricter(then, ring.privacy, self._rings.get(source, ring).privacy)
 
     def _check_allowed(self, source: str, since: int) -> None:
         """Refuse what was taken before the privacy became metadata_only, whatever it is now."""
