@@ -73,7 +73,7 @@ class Medium:
     @property
     def name(self) -> str:
         """Return the address without secrets, for messages."""
-        return show_address(self.uri)
+        return "standard input" if self.uri == STDIN else show_address(self.uri)
 
     @property
     def live(self) -> bool:
@@ -204,6 +204,8 @@ def _open_file(path: Path, name: str, device: HWAccel | None) -> av.container.In
 
     if path.is_dir():
         raise cannot_open(name, IsADirectoryError())
+    if path.is_fifo():
+        _LOG.warning("%s is a pipe: it is read as soon as a program writes to it", name)
     options = {"format_whitelist": ",".join(sorted(av.formats_available - _PLAYLISTS))}
     try:
         container = av.open(str(path), options=options, metadata_errors="replace", hwaccel=device)  # a title may have any encoding

@@ -375,11 +375,20 @@ class Controller:
         )
 
     async def _end(self) -> None:
-        """End all workers in order, within a bounded time; kill those that do not end."""
-        able = [member for member in self.members.values() if member.died is None and member.state in {"starting", "ready", "failed"}]
+        """End all workers in order, within a bounded time; kill those that do not end, and those that have not begun to publish.
+
+        Leases are renewed meanwhile: the last messages may take longer than a lease on a busy machine.
+        """
+        able = [member for member in self.members.values() if member.died is None and member.state in {"ready", "failed"}]
         stops = {asyncio.ensure_future(member.handle.stop()): member for member in able}
-        done, _ = await asyncio.wait(stops, timeout=STOP_S) if stops else (set(), set())
-        for task in done:
+        open_stops, periods = set(stops), STOP_S / PERIOD_S
+        while open_stops and periods > 0:
+            _, open_stops = await asyncio.wait(open_stops, timeout=PERIOD_S)
+            periods -= 1
+            for member in [stops[task] for task in open_stops]:
+                self._collect(member, self.clock())
+                self._send(member)
+        for task in stops.keys() - open_stops:
             with suppress(WorkerDiedError):
                 self._last(stops[task], task.result())
         for member in self.members.values():
@@ -387,6 +396,8 @@ class Controller:
                 if open_task is not None:
                     open_task.cancel()
             member.handle.kill()
+        for task in open_stops:
+            task.cancel()
         self.fleet.tell(json.dumps(self.status()))
 
     def _last(self, member: Member, report: Report) -> None:

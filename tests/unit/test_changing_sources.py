@@ -253,5 +253,5 @@ async def test_without_its_lease_a_worker_publishes_nothing(tmp_path: Path, capl
     await sink.close()
     assert len(broker.log) == count
     assert len(broker.ids) == connects
-    assert "dropped, another worker publishes for the sources messages=" in caplog.text
+    assert "dropped, a worker of a cluster keeps none messages=" in caplog.text
     assert "next start" not in caplog.text
