@@ -52,6 +52,9 @@ def read_table(path: Path, check: Callable[[list[str]], object] | None = None) -
     except UnicodeDecodeError as exc:
         msg = f"{path} must be a readable table (CSV, UTF-8): {exc}; save it as CSV UTF-8"
         raise DataError(msg) from exc
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        msg = f"{path} must be a table (CSV, UTF-8), got no such file; check the path, or write the table"
+        raise DataError(msg) from exc
     except (OSError, csv.Error) as exc:
         msg = f"{path} must be a readable table (CSV, UTF-8): {exc}"
         raise DataError(msg) from exc

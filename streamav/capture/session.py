@@ -39,7 +39,7 @@ _SYSTEM_ERRORS: Final = {
 }
 _SERVER_ERRORS: Final = dict.fromkeys(
     ("HTTPUnauthorizedError", "HTTPForbiddenError"),
-    " refuses the login; check user and password in its address: scheme://USER:PASSWORD@HOST/PATH",
+    " refuses the login; check user and password; in its address they stand before the host, as USER:PASSWORD@",
 ) | dict.fromkeys(("TimeoutError", "ExitError"), " gave no data in time; check that it is running and sends sound and picture")
 _SERVER_ERRORS["HTTPNotFoundError"] = " was not found: its server answers, but has nothing at this path; check the path"
 """What PyAV's errors of a network stream mean, by their class, and what to do."""
@@ -79,7 +79,7 @@ class Medium:
     @property
     def name(self) -> str:
         """Return the address without secrets, for messages."""
-        return show_address(self.uri)
+        return "standard input" if self.uri == STDIN else show_address(self.uri)
 
     @property
     def live(self) -> bool:
@@ -210,6 +210,8 @@ def _open_file(path: Path, name: str, device: HWAccel | None) -> av.container.In
 
     if path.is_dir():
         raise cannot_open(name, IsADirectoryError())
+    if path.is_fifo():
+        _LOG.warning("%s is a pipe: it is read as soon as a program writes to it", name)
     options = {"format_whitelist": ",".join(sorted(av.formats_available - _PLAYLISTS))}
     try:
         container = av.open(str(path), options=options, metadata_errors="replace", hwaccel=device)  # a title may have any encoding

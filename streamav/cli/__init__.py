@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import io
+import itertools
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -81,6 +82,7 @@ def _add(program: typer.Typer, name: str, place: Command) -> None:
 
     @program.command(name, help=place.help, context_settings=everything)
     def call(context: typer.Context) -> None:
+        _refuse_nothing(name, context.args)
         if "--help" not in context.args:
             from streamav.config_loading import check_environment
 
@@ -104,6 +106,18 @@ def loaded(name: str, place: Command) -> Any:  # noqa: ANN401 - a class of typer
         found = single
     found.rich_markup_mode = None  # plain help, the same for all commands: its text may hold brackets, which markup would swallow
     return typer.main.get_command(found)
+
+
+def _refuse_nothing(command: str, arguments: Sequence[str]) -> None:
+    """Refuse an empty argument: as a path it would mean the current folder, and mostly a variable of a script is not set.
+
+    Raises:
+        SettingsError: when an argument, or the value after = of an option, is empty.
+    """
+    for before, one in itertools.pairwise([command, *arguments]):
+        if not one or (one.startswith("--") and one.endswith("=")):
+            msg = f"what follows {one or before} must not be empty; name it, or leave it out (in a script: is a variable not set?)"
+            raise SettingsError(msg)
 
 
 def _version(value: bool) -> None:
@@ -159,7 +173,9 @@ def _say(error: str) -> None:
     if any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers):
         logging.getLogger("streamav").error("%s", error)
     else:
-        sys.stderr.write(f"streamav: {error}\n")
+        from streamav.cli.folding import folded_for
+
+        sys.stderr.write(folded_for(sys.stderr, f"streamav: {error}") + "\n")
 
 
 def _refuse(error: Any) -> int:  # noqa: ANN401 - a class of typer whose name differs between versions

@@ -5,7 +5,6 @@ It reads options and prints; `streamav.bench` measures.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamav.cli.json_output import print_json
 from streamav.cli.outputs import check_output
 from streamav.cli.progress import progress
 from streamav.errors import SettingsError
@@ -152,7 +152,7 @@ def bench(
         rows = table_rows(wanted, show)
     took = round(time.monotonic() - began, 1)
     if as_json:
-        typer.echo(json.dumps({"rows": rows, "threads": count, "machine": _machine(), "seconds": took}))
+        print_json({"rows": rows, "threads": count, "machine": _machine(), "seconds": took}, indent=None)
     else:
         _print_table(rows, count, frames, took)
     if check:
@@ -193,7 +193,7 @@ def _print_search(asked: TrialRequest, first: int, *, as_json: bool) -> None:
     with progress("trials") as show:
         found = search(asked, first, told, lambda streams: show(0, None, f"{streams} streams for {asked.media_s:.0f} s"))
     if as_json:
-        typer.echo(json.dumps({"streams": asdict(found), "request": asdict(asked), "machine": _machine()}))
+        print_json({"streams": asdict(found), "request": asdict(asked), "machine": _machine()}, indent=None)
         return
     slope = found.memory_per_stream_mb
     typer.echo(
@@ -236,7 +236,7 @@ def _print_stages(
     found = measure_growth(asked, told)
     draw(found, files[1], f"{_machine()}, model {model}, {found.costs[0].engine}")
     if as_json:
-        typer.echo(json.dumps({"stages": asdict(found), "machine": _machine()}))
+        print_json({"stages": asdict(found), "machine": _machine()}, indent=None)
         return
     typer.echo(f"full first: {found.first}; the machine carries about {found.streams:.0f} streams; drawn in {files[1]}")
 
@@ -283,7 +283,7 @@ def _print_early(models: list[str], recipe: str | None, sizes: tuple[int, float]
         )
         measure_early(asked, told)
     if as_json:
-        typer.echo(json.dumps({"rows": [asdict(row) for row in rows], "threads": threads, "machine": _machine()}))
+        print_json({"rows": [asdict(row) for row in rows], "threads": threads, "machine": _machine()}, indent=None)
 
 
 def _print_table(rows: list[dict[str, Any]], threads: int, frames: int, took: float) -> None:
@@ -322,7 +322,7 @@ def _whole_run(source: str, model: str, recipe: str | None, weights: Path | None
 
 def _print_run(row: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({"run": row, "machine": _machine()}))
+        print_json({"run": row, "machine": _machine()}, indent=None)
         return
     for key, value in row.items():
         typer.echo(f"{key:>18}  {_cell(value)}")

@@ -5,14 +5,14 @@ It runs the models and prints what `streamav.evaluation.comparison` counts.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from streamav.cli.json_output import print_json
 from streamav.cli.model_options import EngineOption, PrecisionOption, WeightsOption
 from streamav.config import ModelSettings
 from streamav.errors import DataError, SettingsError
@@ -55,7 +55,7 @@ def compare_models(
         found = [replace(one, model=given) for one, given in zip(found, (first, second), strict=True)]
     result = compare(found[0], found[1], draws=draws, seed=seed)
     if as_json:
-        typer.echo(json.dumps({**_plain(asdict(result)), "words": in_words(result)}, indent=1))
+        print_json({**asdict(result), "words": in_words(result)})
         return
     typer.echo("\n".join(_lines(result)))
 
@@ -122,12 +122,3 @@ def _percent(share: float) -> str:
 
 def _points(share: float) -> str:
     return "-" if math.isnan(share) else f"{100 * share:+.1f}"
-
-
-def _plain(value: object) -> Any:  # noqa: ANN401 - any JSON value
-    """Return a tree in which NaN is None, as JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import sys
-import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.cli.folding import folded_for
 from streamav.cli.run import settings_of
 from streamav.config_loading import load_settings
 from streamav.redaction import redact
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 _SIGNS = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
+_INDENT = " " * 9
 
 
 def doctor(
@@ -57,9 +57,9 @@ def doctor(
     for finding in examine(settings):
         findings.append(finding)
         if not as_json:
-            _print(f"{_SIGNS[finding.verdict]}  {finding.check}: {redact(finding.found)}", " " * 9)
+            typer.echo(folded_for(sys.stdout, f"{_SIGNS[finding.verdict]}  {finding.check}: {redact(finding.found)}", _INDENT))
             if finding.remedy:
-                _print(f"         -> {redact(finding.remedy)}", " " * 12)
+                typer.echo(folded_for(sys.stdout, f"         -> {redact(finding.remedy)}", f"{_INDENT}   "))
     errors = [one for one in findings if one.verdict is Verdict.ERROR]
     if as_json:
         rows = [{key: redact(value) if isinstance(value, str) else value for key, value in asdict(one).items()} for one in findings]
@@ -68,11 +68,3 @@ def doctor(
         typer.echo("a run would work" if not errors else f"a run would not work: {len(errors)} error{'s' if len(errors) > 1 else ''}")
     if errors:
         raise typer.Exit(errors[0].exit_code)
-
-
-def _print(line: str, indent: str) -> None:
-    """Print a line; a terminal gets it broken between words, with an indent, and a pipe in one piece."""
-    if sys.stdout.isatty():
-        columns = shutil.get_terminal_size().columns
-        line = textwrap.fill(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-    typer.echo(line)

@@ -5,15 +5,19 @@ It reads options and prints; `streamav.training.streams.evaluate` runs and score
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from streamav.cli.json_output import finite, print_json
 from streamav.cli.predicting import check_predictions_file, of_features
+from streamav.cli.progress import progress
 from streamav.errors import SettingsError
 from streamav.evaluation.predictions import write_predictions
 from streamav.view.markdown_page import write_beside
@@ -87,16 +91,23 @@ def evaluate(
     if predictions is not None:
         write_predictions(predictions, of_features(bundle, folder, split, network))
     if protocol in {"clips", "both"}:
-        figures["clips"] = clip_figures(network, folder, split)
+        with progress("clips") as show:
+            figures["clips"] = clip_figures(network, folder, split, show)
     if protocol in {"stream", "both"}:
         plan = StreamEvaluation(network, bundle, folder, how, thresholds or ("tuned" if split == "test" else "card"), alarms, baselines)
         manifests = [streams_of(folder, split, (streams, minutes, seed + number), manifest) for number in range(count)]
         tuning = streams_of(folder, "val", (streams, minutes, seed), None) if plan.thresholds == "tuned" else None
-        figures["stream"] = plan.figures(manifests, tuning)
+        runs, done = plan.runs(manifests, tuning), itertools.count(1)
+        with progress("streams") as show:
+            show(0, runs)
+            figures["stream"] = replace(plan, ran=lambda: show(next(done), runs)).figures(manifests, tuning)
     lines = report_lines(figures)
     if out is not None:
         _write(out, figures, lines, manifests)
-    typer.echo(json.dumps(figures, indent=1) if as_json else "\n".join(lines))
+    if as_json:
+        print_json(figures)
+    else:
+        typer.echo("\n".join(lines))
 
 
 def _write(out: Path, figures: Figures, lines: list[str], manifests: Sequence[Manifest]) -> None:
@@ -104,6 +115,6 @@ def _write(out: Path, figures: Figures, lines: list[str], manifests: Sequence[Ma
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     write_beside(out / "report.md")
-    (out / "report.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    (out / "report.json").write_text(json.dumps(finite(figures), indent=1) + "\n", encoding="utf-8")
     for one in manifests:
         (out / f"streams-{one.split}-{one.seed}.json").write_text(one.to_json(), encoding="utf-8")

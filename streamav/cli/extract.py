@@ -5,12 +5,12 @@ It reads options and shows progress; `streamav.training.clips.ave_media` (AVE's 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.cli.json_output import print_json
 from streamav.cli.model_options import FeaturesModelOption, WeightsOption
 from streamav.cli.progress import progress
 from streamav.errors import DataError, SettingsError
@@ -64,6 +64,9 @@ def extract(
     from streamav.bundle import choose_bundle
     from streamav.config import ModelSettings
 
+    if not media.is_dir():
+        msg = f"--media must be a folder of media files, got {media}; check the path"
+        raise DataError(msg)
     if labels is None and annotations is None and (media / "labels.csv").is_file():
         labels = media / "labels.csv"
     if (labels is None) == (annotations is None):
@@ -77,14 +80,17 @@ def extract(
         options = ClipOptions(stride=stride, seed=seed, dtype="float32" if float32 else "float16")
         found = extract_own_clips(media, labels, out, (bundle, settings), options, ray=ray, skip=skip)
         if as_json:
-            typer.echo(json.dumps({"out": str(out), "files": found.files, "rows": found.rows, "failed": found.failed}))
+            print_json({"out": str(out), "files": found.files, "rows": found.rows, "failed": found.failed}, indent=None)
             return
         rows = ", ".join(f"{count} {split}" for split, count in found.rows.items())
         typer.echo(f"{found.files} files in {out}: {rows} rows; {len(found.failed)} could not be read")
     elif annotations is not None:
         result = _extract_ave(media, annotations, out, (bundle, settings), ray=ray)
         told = {"out": str(out), "clips": result.done, "failed": {str(row): reason for row, reason in result.failed.items()}}
-        typer.echo(json.dumps(told) if as_json else f"{result.done} clips in {out}, {len(result.failed)} could not be read")
+        if as_json:
+            print_json(told, indent=None)
+        else:
+            typer.echo(f"{result.done} clips in {out}, {len(result.failed)} could not be read")
         if result.failed and not skip:
             _refuse(len(result.failed))
 

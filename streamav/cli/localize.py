@@ -6,7 +6,6 @@ It runs `streamav.app` on each file with one engine; the events are those of `st
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamav.bundle import AUTO
+from streamav.cli.json_output import print_json
 from streamav.cli.model_options import EngineOption, PrecisionOption, WeightsOption
+from streamav.cli.progress import progress
 from streamav.cli.span_formats import FORMATS, SUFFIXES, FoundEvent, SpanFormat
 from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSettings
 from streamav.errors import CaptureError, DataError, SettingsError
@@ -25,9 +26,7 @@ from streamav.types import SEGMENT_NS, EventPhase
 from streamav.view.player import EMBED_MB
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.progress import Progress, TaskID
+    from collections.abc import Callable, Sequence
 
     from streamav.cli.localize_report import Reports
     from streamav.protocols import Engine
@@ -55,8 +54,8 @@ class _Recording:
 class _Collector:
     """A sink that keeps the confirmed events of one file and moves the progress bar."""
 
-    def __init__(self, recording: _Recording, progress: Progress, task: TaskID, reports: Reports | None) -> None:
-        self._recording, self._progress, self._task, self._reports = recording, progress, task, reports
+    def __init__(self, recording: _Recording, tell: Callable[[float], None], reports: Reports | None) -> None:
+        self._recording, self._tell, self._reports = recording, tell, reports
 
     async def start(self) -> None:
         """Do nothing."""
@@ -89,7 +88,7 @@ class _Collector:
 
     def scores(self, source: str, scores: FinalScores) -> None:  # noqa: ARG002 - the protocol requires it
         """Move the progress bar."""
-        self._progress.update(self._task, completed=scores.start_ns / SEGMENT_NS + 1.0)
+        self._tell(scores.start_ns / SEGMENT_NS + 1.0)
 
     async def close(self) -> None:
         """Do nothing."""
@@ -141,9 +140,10 @@ def localize(
         reports,
     )
     if as_json:
-        typer.echo(json.dumps(_tree(recordings, _name(model, weights)), indent=1))
+        print_json(_tree(recordings, _name(model, weights)))
     elif style is None:
-        typer.echo(_table(recordings))
+        if any(one.error is None for one in recordings):
+            typer.echo(_table(recordings))
     elif out is None:
         typer.echo(FORMATS[style]([event for one in recordings for event in one.events]), nl=False)
     else:
@@ -192,28 +192,25 @@ def _reports(html: Path, files: Sequence[str], embed_mb: float) -> Reports:
 
 def _run_all(files: Sequence[str], model: ModelSettings, detection: DetectionSettings, reports: Reports | None) -> list[_Recording]:
     """Run every file with one engine and show the progress on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
     from streamav.bundle import choose_bundle
     from streamav.capture.probe import duration_s
     from streamav.engines import open_engine
 
     engine = open_engine(choose_bundle(model.name, model.weights_dir).bundle, model)
     recordings = [_Recording(file) for file in files]
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    lengths = [duration_s(file) for file in files]
+    total, before = None if None in lengths else sum(length or 0.0 for length in lengths), 0.0
+    with progress("seconds of media") as show:
         for number, one in enumerate(recordings, 1):
-            task = progress.add_task(f"{number} of {len(files)} {printable(Path(one.file).name)}", total=duration_s(one.file))
-            source = SourceSettings(id="recording", uri=one.file, speed="max")
-            _run(
-                one,
-                Settings(source=source, model=model, detection=detection),
-                engine,
-                _Collector(one, progress, task, reports=reports),
-                reports,
-            )
-            progress.remove_task(task)
+            note = f"{number} of {len(files)}, {printable(Path(one.file).name)}"
+
+            def tell(seconds: float, before: float = before, note: str = note) -> None:
+                show(before + seconds, total, note)
+
+            tell(0.0)
+            settings = Settings(source=SourceSettings(id="recording", uri=one.file, speed="max"), model=model, detection=detection)
+            _run(one, settings, engine, _Collector(one, tell, reports), reports)
+            before += one.seconds
     if reports is not None:
         reports.close()
     return recordings

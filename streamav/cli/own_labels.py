@@ -5,13 +5,13 @@ It shows progress; `streamav.training.clips` does the work.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 import typer
 
+from streamav.cli.json_output import print_json
 from streamav.cli.own_clips import clips_of, say
 from streamav.cli.predicting import of_recordings
 from streamav.evaluation.predictions import write_predictions
@@ -69,7 +69,7 @@ def _tell(asked: OwnClips, learned: Learned, check: Check) -> None:
     measured = {one.label: asdict(one) for one in check.labels}
     labels = [{**entry.model_dump(mode="json"), "check": measured[entry.slug]} for entry in learned.entries]
     tree = {"out": str(asked.out), "labels": labels, "right": check.right, "always_background": check.background, "verdict": lines}
-    typer.echo(json.dumps(tree, indent=1))
+    print_json(tree)
 
 
 def _keep_predictions(path: Path, model: str, check: Check) -> None:

@@ -5,12 +5,12 @@ It shows progress; `streamav.training.clips.plan` does the work. A model without
 
 from __future__ import annotations
 
-import json
 import shutil
 from typing import TYPE_CHECKING
 
 import typer
 
+from streamav.cli.json_output import print_json
 from streamav.cli.own_clips import feature_folder, say
 from streamav.cli.training_progress import outcome_tree, training_progress, watchers
 
@@ -101,7 +101,7 @@ def _tell(asked: OwnClips, outcome: Outcome) -> None:
     """Print the scores, the only result of the command, to standard output."""
     scores = outcome.chosen.scores.to_dict()
     if asked.as_json:
-        typer.echo(json.dumps({"out": str(asked.out), "trained": [outcome_tree(outcome)], "verdict": verdict(scores)}, indent=1))
+        print_json({"out": str(asked.out), "trained": [outcome_tree(outcome)], "verdict": verdict(scores)})
         return
     told = ", ".join(f"{name.replace('_', ' ')} {100 * scores[name]:.1f} %" for name in ("accuracy", "macro_f1", "background_recall"))
     typer.echo(f"own clips: validation accuracy {100 * outcome.chosen.result.best_score:.1f} %; test {told}")

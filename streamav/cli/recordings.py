@@ -5,7 +5,6 @@ It reads labels and options, runs `streamav.offline` over each file, and prints 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamav.bundle import AUTO, choose_bundle
+from streamav.cli.json_output import print_json
 from streamav.cli.model_options import EngineOption, PrecisionOption, WeightsOption
 from streamav.cli.predicting import check_predictions_file, of_recordings
 from streamav.cli.progress import progress
@@ -90,7 +90,10 @@ def recordings(
         raise DataError(msg)
     if predictions is not None:
         write_predictions(predictions, of_recordings(answers[0].by, card.slugs, truths, answers[0].recordings, scores))
-    typer.echo(json.dumps(tree_of(answers, left_out), indent=1) if as_json else markdown(answers, left_out))
+    if as_json:
+        print_json(tree_of(answers, left_out))
+    else:
+        typer.echo(markdown(answers, left_out))
     if baselines and card.evidence is None:
         typer.echo(f"{_SOUND} and {_RECIPE} are left out: the encoders of {card.name} do not score classes of their own.", err=True)
 

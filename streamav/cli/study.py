@@ -6,7 +6,6 @@ It reads options and prints the table; `streamav.training.experiments.study` tra
 from __future__ import annotations
 
 import itertools
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.cli.json_output import print_json
 from streamav.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -74,7 +74,10 @@ def study(
     command = "streamav " + shlex.join(sys.argv[1:])
     table = study_table(results)
     write_study(out, results, command, seeds)
-    typer.echo(json.dumps({"command": command, "rows": results}, indent=1) + "\n" if as_json else table, nl=False)
+    if as_json:
+        print_json({"command": command, "rows": results})
+    else:
+        typer.echo(table, nl=False)
 
 
 def _told(show: Update, rows: int) -> Callable[[str], None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import tomllib
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamav.cli.console import set_up_logging
+from streamav.cli.json_output import print_json
 from streamav.cli.outputs import check_output
 from streamav.cli.run import check_named, settings_of
 from streamav.config_loading import load_settings
@@ -75,7 +75,7 @@ def sync_check(
     (one,) = settings.each_source()
     skew, period_ms = _measure(one, duration, console)
     if as_json:
-        typer.echo(json.dumps({**asdict(skew), "picture_ms": round(period_ms, 1)}))
+        print_json({**asdict(skew), "picture_ms": round(period_ms, 1)}, indent=None)
     else:
         _print(skew, period_ms)
     if not skew.certain:
@@ -131,7 +131,7 @@ def _measure(one: OneOfSources, duration: float | None, console: Console) -> tup
     finally:
         stop.cancel()
         source.close()
-    return measure_skew(flashes.onsets_ns(), beeps.onsets_ns()), flashes.period_ns / 1e6
+    return measure_skew(flashes.places_ns(), beeps.onsets_ns()), flashes.period_ns / 1e6
 
 
 def _print(skew: Skew, period_ms: float) -> None:

@@ -68,7 +68,7 @@ def kind_of(data: Path, *, table: str | None, network: str) -> Kind:
     """Return the kind of *data*, for features also by what is trained on them.
 
     Raises:
-        DataError: when *data* is not a folder.
+        DataError: when *data* is not a folder, or none of these kinds.
     """
     from streamav.cli.own_clips import is_own_clips
     from streamav.training.clips.features import EXTRACTION_FILE
@@ -80,6 +80,12 @@ def kind_of(data: Path, *, table: str | None, network: str) -> Kind:
         return "material"
     if is_own_clips(data):
         return "clip_features" if (data / EXTRACTION_FILE).is_file() else "clips"
+    if next(data.glob("*.h5"), None) is None:
+        msg = (
+            f"--data must be a folder with labels.csv (own clips, docs/own-clips.md), with features or with index.csv (docs/training.md), "
+            f"got {data}, which has none of them"
+        )
+        raise DataError(msg)
     if table is not None:
         return "table"
     return "features" if network == "vscg" else "baseline"

@@ -5,13 +5,14 @@ The time left covers all seeds and epochs. The display does not influence the tr
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import typer
+
+from streamav.cli.json_output import print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -142,7 +143,7 @@ class ConsoleTeller:
     def close(self, out: Path) -> None:
         """Print the JSON if it is wanted and this process reports; *out* is the folder of the results."""
         if self._trained:
-            typer.echo(json.dumps({"out": str(out), "trained": self._trained}, indent=1))
+            print_json({"out": str(out), "trained": self._trained})
 
     def say(self, text: str) -> None:
         """Print a line on standard error."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import json
 import math
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.cli.json_output import print_json
 from streamav.cli.progress import progress
 from streamav.config import EngineChoice
 from streamav.errors import DataError, MissingExtraError, ModelError, SettingsError
@@ -204,8 +204,7 @@ def _lasting_name(model: str) -> str:
 def _tell(found: Outcome, *, as_json: bool) -> None:
     """Print the settings, the curve and the remarks on uncertainty."""
     if as_json:
-        tree = {**found.figures, "curve": [_finite(point) for point in found.points], "remarks": found.remarks}
-        typer.echo(json.dumps(tree, indent=1))
+        print_json({**found.figures, "curve": found.points, "remarks": found.remarks})
         return
     from rich.console import Console
     from rich.table import Table
@@ -229,7 +228,3 @@ def _tell(found: Outcome, *, as_json: bool) -> None:
         typer.echo(f"{name} from few to many false alarms: {sparkline(values)}  {min(values):.3g} to {max(values):.3g}")
     for remark in found.remarks:
         typer.echo(remark)
-
-
-def _finite(point: dict[str, float]) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else value for name, value in point.items()}

@@ -160,12 +160,7 @@ def _judge(name: str, one: OneOfSources, arrivals: _Arrivals) -> Iterator[Findin
             remedy = "switch the camera's microphone on" if what == "sound" else "check the camera's stream settings"
             yield error(f"{name}: {what}", f"none within {_FIRST_S:.0f} s", f"{remedy}, or choose another stream of it", 3)
     if arrivals.error is not None:
-        if isinstance(arrivals.error, StreamavError):
-            yield refused(
-                name, arrivals.error, f"try it with FFmpeg's player: ffplay {shlex.quote(show_address(one.uri or one.camera or ''))}"
-            )
-        else:
-            yield error(name, str(arrivals.error), "this is a bug: send the file that `streamav support-bundle` writes", 1)
+        yield _failed(name, one, arrivals.error)
         return
     content = arrivals.content
     if (content.picture and arrivals.picture_s is None) or (content.sound and arrivals.sound_s is None):
@@ -184,6 +179,16 @@ def _judge(name: str, one: OneOfSources, arrivals: _Arrivals) -> Iterator[Findin
     else:
         words = {"": "seen and heard", "sound": "seen", "picture": "heard"}[content.lacks]
         yield ok(f"{name}: quality", f"{len(arrivals.segments)} s {words}" + (f", sound level {level}" if content.sound else ""))
+
+
+def _failed(name: str, one: OneOfSources, exc: Exception) -> Finding:
+    """Return the finding about a source that cannot be read."""
+    if not isinstance(exc, StreamavError):
+        return error(name, str(exc), "this is a bug: send the file that `streamav support-bundle` writes", 1)
+    player = (
+        f"see whether FFmpeg's player can read it: ffplay {shlex.quote(show_address(one.uri))}" if one.uri else "run `streamav devices`"
+    )
+    return refused(name, exc, player)
 
 
 def _level_dbfs(segments: list[Segment]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -92,8 +93,16 @@ def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_report_of_several_seeds_with_thresholds_of_validation_streams(
     folder: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The report tunes thresholds on val streams and has a table with baselines for each latency; --out holds the files."""
+    """The report tunes thresholds on val streams, shows the progress over all streams, and has a table with baselines for each latency."""
     order: list[str] = []
+    shown: list[tuple[float, float | None]] = []
+
+    @contextmanager
+    def progress(what: str) -> Iterator[Callable[[float, float | None], None]]:
+        assert what == "streams"
+        yield lambda done, total: shown.append((done, total))
+
+    monkeypatch.setattr("streamav.cli.evaluate.progress", progress)
     for name in ("run_streams", "run_aligned"):
         original = getattr(stream_evaluation, name)
 
@@ -107,6 +116,7 @@ def test_a_report_of_several_seeds_with_thresholds_of_validation_streams(
     result = invoke(evaluate, *arguments, "--json", "--out", out)
     assert result.exit_code == 0, result.output
     assert order == ["val"] * 3 + ["test"] * 6  # two heads and the oracle on val, then each of them on the streams of two seeds
+    assert shown == [(done, 9) for done in range(10)]
     figures = json.loads(result.stdout)
     assert figures == json.loads((out / "report.json").read_text(encoding="utf-8"))
     stream = figures["stream"]

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,30 @@ def test_a_path_that_is_too_long_is_told(capsys: pytest.CaptureFixture[str]) -> 
     """A path that the system refuses ends no command with a traceback."""
     assert main(["localize", f"{'n' * 300}.mp4", "--model", "starter"]) == 2
     assert "a path must be no longer" in capsys.readouterr().err
+
+
+def test_files_that_all_fail_print_no_table(tmp_path: Path, tiny_bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Where nothing could be read, standard output is empty in every form but JSON, which names the error; standard error has one line."""
+    (tmp_path / "a.mp4").write_bytes(b"no media")
+    run = ["localize", str(tmp_path / "a.mp4"), "--model", str(tiny_bundle), "--engine", "torch"]
+    assert main(run) == 3
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert main([*run, "--json"]) == 3
+    assert "is not a media file" in json.loads(capfd.readouterr().out)["files"][0]["error"]
+
+
+def test_a_pipe_without_a_writer_is_told(
+    tmp_path: Path, tiny_bundle: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A named pipe says that it waits for a program, and is read when the program writes; standard input is told by this name."""
+    pipe = tmp_path / "pipe.ts"
+    os.mkfifo(pipe)
+
+    writer = threading.Thread(target=pipe.write_bytes, args=[b"no media"], daemon=True)  # waits for the reader
+    writer.start()
+    assert main(["localize", str(pipe), "--model", str(tiny_bundle), "--engine", "torch"]) == 3
+    writer.join(10.0)
+    assert "it is read as soon as a program writes to it" in caplog.text
+    assert "pipe.ts is not a media file" in capsys.readouterr().err

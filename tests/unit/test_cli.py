@@ -15,6 +15,7 @@ from rich.console import Console
 from streamav.cli import COMMANDS, main
 from streamav.cli.console import set_up_logging
 from streamav.cli.demo import compare, next_steps, run_options
+from streamav.cli.json_output import print_json
 from streamav.cli.run import settings_of, tell
 from streamav.cli.subscribe import broker_of
 from streamav.config_loading import load_settings
@@ -315,3 +316,50 @@ def test_a_run_without_events_says_how_to_find_out_why(events: int, media_s: flo
     tell(console, summary, "engine")
     assert isinstance(console.file, io.StringIO)
     assert ("streamav explain" in console.file.getvalue()) is told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["localize", ""], "localize"),
+        (["run", "--source", "", "--speed", "max"], "--source"),
+        (["ave", "check", ""], "check"),
+        (["train", "--data=", "--out", "x"], "--data="),
+        (["tune", "--model", "starter", "--quiet", ""], "--quiet"),
+    ],
+)
+def test_an_empty_argument_is_not_the_current_folder(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A variable of a script that is not set ends the command with 2; it does not search, read or write the folder it runs in."""
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"what follows {named} must not be empty" in said.err
+
+
+def test_json_of_numbers_that_are_none_is_valid(capsys: pytest.CaptureFixture[str]) -> None:
+    """NaN and infinity, as scores of a class without events are, become null: every reader of JSON takes the output."""
+    print_json({"f1": float("nan"), "rows": [(1.0, float("-inf"))], "name": "a"})
+
+    def refuse(constant: str) -> object:
+        raise AssertionError(constant)
+
+    assert json.loads(capsys.readouterr().out, parse_constant=refuse) == {"f1": None, "rows": [[1.0, None]], "name": "a"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["train", "--data", "{dir}", "--out", "x"], 7, "labels.csv (own clips"),
+        (["recordings", "{dir}"], 7, "got no such file"),
+        (["extract", "--media", "{dir}/none", "--model", "starter", "--out", "x", "--json"], 7, "--media must be a folder"),
+    ],
+)
+def test_a_folder_that_holds_nothing_is_told_with_what_it_must_hold(
+    tmp_path: Path, arguments: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong folder ends the command with a sentence, without an error number of the system, and nothing on standard output."""
+    assert main([one.format(dir=tmp_path) for one in arguments]) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert says in said.err
+    assert "Errno" not in said.err

@@ -149,6 +149,9 @@ def _find(folder: Path, kind: str) -> Path | None:
 
 def _need(folder: Path, kind: str) -> Path:
     path = _find(folder, kind)
+    if not folder.is_dir():
+        msg = f"the data must be a folder of features, got {folder}, which is no folder; check the path"
+        raise DataError(msg)
     if path is None:
         msg = f"{folder} must hold {' or '.join(FILE_NAMES[kind])}, but does not; docs/training.md lists the files of such a folder"
         raise DataError(msg)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from streamav.training.streams.run import manifest_of, run_aligned, run_streams
 from streamav.training.streams.whole import WholeModel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from streamav.bundle import Bundle
@@ -34,11 +34,17 @@ if TYPE_CHECKING:
     from streamav.networks.options import Decision
     from streamav.networks.vscg import VSCG
     from streamav.thresholds import Thresholds
+    from streamav.training.data.feature_set import Batch, FeatureSet
     from streamav.training.data.folder import AveData
 
 __all__ = ["Figures", "StreamEvaluation", "clip_figures", "decision_of", "judged_model", "localizer_of", "streams_of"]
 
 Figures = dict[str, object]
+_Stream = TypeVar("_Stream")
+
+
+def _ignore(*_: object) -> None:
+    """Show nothing."""
 
 
 def localizer_of(bundle: Bundle, data: AveData) -> VSCG:
@@ -84,11 +90,18 @@ def judged_model(bundle: Bundle, data: AveData, weights: Path | None = None, *, 
     return WholeModel(bundle, weights, labels)
 
 
-def clip_figures(network: VSCG | WholeModel, data: AveData, split: str) -> Figures:
-    """Score whole clips: accuracy as in the paper, and further figures that accuracy does not show."""
+def clip_figures(network: VSCG | WholeModel, data: AveData, split: str, show: Callable[[int, int], object] = _ignore) -> Figures:
+    """Score whole clips: accuracy as in the paper, and further figures that accuracy does not show.
+
+    Args:
+        network: what is scored.
+        data: a folder of features.
+        split: val or test.
+        show: receives how many clips were run, and how many there are.
+    """
     part = data.val if split == "val" else data.test
     decision, threshold = decision_of(network)
-    said = answers(network, part.batches(64), decision, threshold)
+    said = answers(network, _counted(part, show), decision, threshold)
     background = part.background
     right = (said.truth == said.decided).sum(axis=1).astype(float)
     spread = bootstrap(right, np.full(len(right), float(said.truth.shape[1])))
@@ -110,6 +123,15 @@ def clip_figures(network: VSCG | WholeModel, data: AveData, split: str) -> Figur
         **events,
         "right_class_never_background": 1.0 - scores.always_background,
     }
+
+
+def _counted(part: FeatureSet, show: Callable[[int, int], object]) -> Iterator[Batch]:
+    """Yield all clips in batches, and show how many were run."""
+    done = 0
+    for batch in part.batches(64):
+        show(done, len(part))
+        yield batch
+        done += len(batch.labels)
 
 
 def decision_of(network: VSCG | WholeModel) -> tuple[Decision, float]:
@@ -145,6 +167,13 @@ class StreamEvaluation:
     thresholds: Literal["tuned", "card"]
     alarms: float
     baselines: bool
+    ran: Callable[[], object] = _ignore
+    """Is called after each stream that a system ran over."""
+
+    def runs(self, manifests: Sequence[Manifest], tuning: Manifest | None) -> int:
+        """Return how often `figures` will call `ran`: each system and the offline oracle run over every stream."""
+        streams = sum(len(one.streams) for one in manifests) + (0 if tuning is None else len(tuning.streams))
+        return streams * (len(self._heads()) + self.baselines)
 
     def figures(self, manifests: Sequence[Manifest], tuning: Manifest | None) -> Figures:
         """Fix all thresholds, then score the streams of every seed: per-segment head, the paper's head (one class a window), baselines."""
@@ -177,11 +206,11 @@ class StreamEvaluation:
     ) -> tuple[list[Row], tuple[object, object, dict[str, object]]]:
         """Score one head, and with the first one the baselines; return rows, and figures of all streams, by age and by kind of gap."""
         fixed = systems[system]
-        seeds = [list(run_streams(self.network, self.data.val, one, head)) for one in manifests]
+        seeds = [self._run(run_streams, one, head) for one in manifests]
         pooled, single, rows = head_rows(system, seeds, fixed, self.how)
         if self.baselines and system in {"per_segment", "whole_model"}:
             rows.append(persistence_row(seeds, fixed.by_latency[LATENCIES[0]], self.how))
-            whole = [list(run_aligned(self.network, self.data.val, one, head)) for one in manifests]
+            whole = [self._run(run_aligned, one, head) for one in manifests]
             rows.append(aligned_row(whole, systems["offline_oracle"].by_latency[LATENCIES[0]]))
         ages = [over_seeds(same) for same in zip(*(one.ages for one in single), strict=True)]
         every = [stream for some in seeds for stream in some]
@@ -205,9 +234,17 @@ class StreamEvaluation:
         if tuning is None:
             return FixedThresholds(source="card", by_latency=dict.fromkeys(LATENCIES, self._of_card()), within_limit={})
         if aligned:
-            oracle = [one.windows() for one in run_aligned(self.network, self.data.val, tuning, head)]
+            oracle = [one.windows() for one in self._run(run_aligned, tuning, head)]
             return tuned(oracle, self.alarms, self.how, LATENCIES[:1])
-        return tuned(list(run_streams(self.network, self.data.val, tuning, head)), self.alarms, self.how)
+        return tuned(self._run(run_streams, tuning, head), self.alarms, self.how)
+
+    def _run(self, over: Callable[..., Iterator[_Stream]], manifest: Manifest, head: Decision) -> list[_Stream]:
+        """Run over every stream of a manifest, and tell after each."""
+        found = []
+        for one in over(self.network, self.data.val, manifest, head):
+            found.append(one)
+            self.ran()
+        return found
 
     def _of_card(self) -> tuple[Thresholds, ...]:
         """Return the card's thresholds of the folder's classes."""

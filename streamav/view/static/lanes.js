@@ -31,8 +31,9 @@ export function drawLanes(canvas, store, source, view, colours) {
   top += ROWS * ROW + GAP;
   drawCurves(context, source, axis, top, colours);
   top += CURVES;
+  if (source.newest < 0) return; // there is no time yet
   drawTimes(context, source, axis, top, colours);
-  if (source.newest >= 0) drawCursor(context, axis, view, colours);
+  drawCursor(context, axis, view, colours);
 }
 
 function label(context, text, y, colours, size = 12.5, paint = colours.dim) {
@@ -143,7 +144,7 @@ function drawClasses(context, store, source, axis, top, colours) {
     label(context, "Classes", top + ROW / 2, colours, 12.5, colours.text);
     context.fillStyle = colours.dim;
     context.textAlign = "center";
-    context.fillText("the first scores come when ten seconds are full", (axis.gutter + axis.width) / 2, top + (ROWS * ROW) / 2);
+    context.fillText(short(context, "the first scores come after two seconds", axis.width - axis.gutter), (axis.gutter + axis.width) / 2, top + (ROWS * ROW) / 2);
   }
 }
 
