@@ -87,7 +87,7 @@ def microphones(wanted: str | None) -> Iterator[Finding]:
         yield ok("microphones", "none; a file or network stream needs none")
     else:
         remedy = "connect one, and start the sound server: systemctl --user start pipewire pipewire-pulse (or pulseaudio --start);"
-        yield error("microphones", "PortAudio lists none", f"{remedy} `streamav devices` then lists it {_OTHERWISE}", 3)
+        yield error("microphones", "PortAudio lists none", f"{remedy} `streamav devices` then lists it", 3)
 
 
 def disk(folders: Mapping[str, Path]) -> Iterator[Finding]:
