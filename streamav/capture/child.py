@@ -72,7 +72,7 @@ class _Logs(logging.Handler):
 class _Forward:
     """A tap that sends the packets, and before the first one of each stream its description."""
 
-    wanted = True
+    wanted = 1
 
     def __init__(self, sender: _Sender) -> None:
         self._sender = sender

@@ -82,7 +82,7 @@ class DelayedTap:
         self._back_ns: dict[Kind, int] = {"sound": max(0, delay_ms) * _MS, "picture": max(0, -delay_ms) * _MS}
 
     @property
-    def wanted(self) -> bool:
+    def wanted(self) -> int:
         """As the other tap."""
         return self._tap.wanted
 

@@ -39,6 +39,7 @@ class _Encoded:
     def __init__(self, tap: PacketTap, kind: Kind, offset_ns: int) -> None:
         self._tap, self._offset_ns = tap, offset_ns
         self._stream: Any = None
+        self._number = 0
         self._failed = False
         tap.place(kind, 0)
 
@@ -47,10 +48,11 @@ class _Encoded:
         raise NotImplementedError
 
     def _wanted(self) -> bool:
-        """Return whether to encode; the encoder is open then. While packets are not wanted there is none, which would remember some."""
-        if self._failed or not self._tap.wanted:
-            self._stream = None
-        elif self._stream is None:
+        """Return whether to encode; the encoder is open then. It is a new one after a time without, because it remembers what it took."""
+        wanted = 0 if self._failed else self._tap.wanted
+        if wanted != self._number:
+            self._number, self._stream = wanted, None
+        if wanted and self._stream is None:
             self._open()
         return self._stream is not None
 

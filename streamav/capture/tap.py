@@ -22,8 +22,11 @@ class PacketTap(Protocol):
     """Receives packets in the threads that read the source, one for each kind at most; it must return at once."""
 
     @property
-    def wanted(self) -> bool:
-        """False while packets are thrown away, so that nothing needs to be encoded for the tap."""
+    def wanted(self) -> int:
+        """Return 0 while packets are thrown away, so that nothing needs to be encoded; another number after each such time.
+
+        What an encoder took under another number must not reach the tap.
+        """
 
     def begin(self, kinds: Sequence[Kind]) -> None:
         """Begin a session of these kinds; packets of an earlier one do not continue."""
@@ -38,7 +41,7 @@ class PacketTap(Protocol):
 class NoTap:
     """Takes packets and keeps none."""
 
-    wanted = False
+    wanted = 0
 
     def begin(self, kinds: Sequence[Kind]) -> None:
         """Do nothing."""
@@ -66,7 +69,7 @@ class HalfTap:
         self._lock = threading.Lock()  # the reader places, and who follows the clock shifts
 
     @property
-    def wanted(self) -> bool:
+    def wanted(self) -> int:
         """As the whole tap."""
         return self._tap.wanted
 

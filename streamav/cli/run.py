@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streamav.cli.console import ConsoleSink, set_up_logging
+from streamav.cli.console import ConsoleSink, say, set_up_logging
 from streamav.cli.logs import LogSink
 from streamav.cli.model_options import WeightsOption
 from streamav.cli.outputs import check_output
@@ -189,8 +189,13 @@ def run(
         check_named(settings)
         raise typer.Exit(run_on(cluster, settings, console, report))
     with KeptLog(settings.state_dir or default_state_dir()) if settings.log.keep else nullcontext():
-        read = None if config is None else lambda: load_settings(config, overrides or (), options=options)
-        code = _run(settings, console, report, read, verbose=verbose, began_s=began_s)
+
+        def read() -> Settings:
+            found = load_settings(config, overrides or (), options=options)
+            check_named(found)
+            return found
+
+        code = _run(settings, console, report, None if config is None else read, verbose=verbose, began_s=began_s)
     raise typer.Exit(code)
 
 
@@ -251,14 +256,14 @@ def _run(
     check_named(settings)
     application = app.build(settings, sinks, journal=True)
     if settings.mqtt is None:
-        console.print("no broker is named (--mqtt), so events go to " + ("the terminal" if settings.jsonl is None else settings.jsonl))
+        say(console, "no broker is named (--mqtt), so events go to " + ("the terminal" if settings.jsonl is None else settings.jsonl))
     for sentence in application.notes:
-        console.print(sentence, highlight=False, markup=False)
+        say(console, sentence)
     card = application.bundle.card
-    console.print(
+    say(
+        console,
         f"ready after {time.monotonic() - began_s:.1f} s: {_named(list(application.sources))}, model {card.name} {card.version} "
         f"({len(card.classes)} classes), engine {_engine_words(application.engine)}; scores come after 2 s, provisional ones until 10 s",
-        highlight=False,
     )
     if application.page is not None:
         console.print(f"view: {application.page.address}", highlight=False, markup=False)
@@ -279,7 +284,7 @@ def _run(
         if summary is not None and report is not None:
             report.write_text(json.dumps({**asdict(summary), "engine": application.engine.name}, indent=1) + "\n", encoding="utf-8")
     if application.shortfall is not None:
-        console.print(f"{application.shortfall}; exit status {BrokerError.exit_code}", highlight=False)
+        say(console, f"{application.shortfall}; exit status {BrokerError.exit_code}")
     return _INTERRUPTED if signal.SIGINT in asked else 0 if application.shortfall is None else BrokerError.exit_code
 
 
@@ -287,9 +292,9 @@ def _reload(read: Callable[[], Settings] | None, settings: Settings, application
     """Return what SIGHUP does where a file of settings is used and no terminal can be gone; None where SIGHUP ends the run."""
     from streamav import app
 
-    if read is None or app.has_terminal():
+    if read is None or application.exchange is None or app.has_terminal():
         return None
-    return app.Reload(read, settings, application.controls)
+    return app.Reload(read, settings, application.controls, application.exchange)
 
 
 def check_named(settings: Settings) -> None:
@@ -326,14 +331,12 @@ def tell(console: Console, summary: RunSummary, engine: str) -> None:
     if summary.realtime_factor is not None:
         parts.append(f"real-time factor {summary.realtime_factor:.3f}")
     parts.append(f"peak memory {summary.peak_memory_mb:.0f} MB")
-    console.print(", ".join(parts), highlight=False)
+    say(console, ", ".join(parts))
     if not summary.events and summary.media_s >= WINDOW_SEGMENTS:
-        console.print(
-            "no event: `streamav explain` says why a second was none, and --view shows what the model sees and hears", highlight=False
-        )
+        say(console, "no event: `streamav explain` says why a second was none, and --view shows what the model sees and hears")
     for one in summary.sources if len(summary.sources) > 1 else ():
         line = ", ".join([f"{one.media_s:.0f} s of media", *_counts(one)])
-        console.print(f"  {one.id}: {line}" + ("" if one.error is None else f"; failed: {one.error}"), highlight=False, markup=False)
+        say(console, f"  {one.id}: {line}" + ("" if one.error is None else f"; failed: {one.error}"))
 
 
 def _counts(part: RunSummary | SourceSummary) -> list[str]:

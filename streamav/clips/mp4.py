@@ -16,7 +16,7 @@ from streamav.clips.masks import MutedSeconds
 from streamav.clips.ring import NS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     import av
@@ -32,6 +32,8 @@ __all__ = ["picture_at", "write_mp4"]
 _PICTURE_FORMATS = frozenset({"yuv420p", "yuvj420p"})
 """Formats of H.264 that every browser plays."""
 _AAC_RATE_HZ = 48_000
+_START_CODE, _SEQUENCE_SET, _HEAD_BYTES = b"\0\0\1", 7, 65_536
+"""Where the parameter sets of a key frame are: type of its unit, and how far they are looked for."""
 _TICKS = 90_000
 """Time base of pictures, 1/s: that of MPEG systems."""
 
@@ -49,8 +51,8 @@ def write_mp4(path: Path, footage: Footage, masks: ClipMasks | None = None) -> N
         writers: dict[Kind, _Writer] = {}
         if isinstance(picture := streams.get("picture"), av.VideoStream):
             cover = None if masks is None else masks.cover
-            copied = cover is None and _plays(picture)
-            writers["picture"] = _Copy(file, picture, _TICKS) if copied else _EncodePictures(file, picture, cover, _rate(footage))
+            copied = cover is None and _plays(picture) and not _changes(footage, picture)
+            writers["picture"] = _Copy(file, picture, _TICKS) if copied else _EncodePictures(file, picture, cover, footage)
         if isinstance(sound := streams.get("sound"), av.AudioStream):
             muted = None if masks is None or masks.speaks is None else _muted(footage, masks.speaks)
             copied = muted is None and sound.codec_context.name == "aac"
@@ -80,10 +82,33 @@ def _plays(stream: av.VideoStream) -> bool:
     return stream.codec_context.name == "h264" and stream.codec_context.pix_fmt in _PICTURE_FORMATS
 
 
+def _changes(footage: Footage, picture: av.VideoStream) -> bool:
+    """Return whether H.264 pictures change their size, or another property of a sequence: MP4 describes a stream only once."""
+    found = {_sequence(data) for kind, data, _, _, _, key in footage.packets if kind == "picture" and key}
+    return len(found - {b""}) > 1 or _size(footage) != (picture.codec_context.width, picture.codec_context.height)
+
+
+def _sequence(data: bytes) -> bytes:
+    """Return the sequence parameter set of a key frame with start codes (ITU-T H.264, annex B); nothing where it has none."""
+    at = data.find(_START_CODE, 0, _HEAD_BYTES)
+    while at >= 0:
+        end = data.find(_START_CODE, at + 3, _HEAD_BYTES)
+        if data[at + 3 : at + 4] and data[at + 3] & 0x1F == _SEQUENCE_SET:
+            return data[at + 3 : end if end >= 0 else _HEAD_BYTES].rstrip(b"\0")
+        at = end
+    return b""
+
+
 def _zero_ns(footage: Footage) -> int:
     """Return the media time that is 0 in the file: that of the first picture, or of the first sound where there are no pictures."""
     leading = "picture" if "picture" in footage.samples else "sound"
     return next(pts_ns for kind, _, pts_ns, *_ in footage.packets if kind == leading)
+
+
+def _size(footage: Footage) -> tuple[int, int]:
+    """Return width and height of the first picture; the description of the stream may be that of earlier ones."""
+    first = next(_decoded(footage, "picture"), None)
+    return (0, 0) if first is None else (first.width, first.height)  # type: ignore[union-attr] # pictures alone were decoded
 
 
 def _rate(footage: Footage) -> int:
@@ -122,7 +147,14 @@ def _decoded(footage: Footage, kind: Kind) -> Iterator[av.AudioFrame | av.VideoF
         for _, packet in _packets(footage, chosen):
             yield from packet.decode()  # type: ignore[misc] # sound or pictures
         for stream in chosen.values():
-            yield from stream.codec_context.decode(None)  # type: ignore[attr-defined]
+            yield from _held_back(stream)
+
+
+def _held_back(stream: av.stream.Stream) -> Iterator[av.AudioFrame | av.VideoFrame]:
+    """Yield the frames that a decoder has not given yet; it does not say in which time base, which is that of all packets."""
+    for frame in stream.codec_context.decode(None):  # type: ignore[attr-defined] # sound or pictures
+        frame.time_base = NS
+        yield frame
 
 
 class _Writer(Protocol):
@@ -151,17 +183,16 @@ class _Copy:
 class _EncodePictures:
     """Decodes a picture stream and encodes it again as H.264."""
 
-    def __init__(self, file: av.container.OutputContainer, stream: av.VideoStream, cover: Cover | None, rate: int) -> None:
-        self._file, self._stream, self._cover = file, stream, cover
-        self._out = file.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "24"})
-        context = stream.codec_context
-        self._out.width, self._out.height, self._out.pix_fmt = context.width // 2 * 2, context.height // 2 * 2, "yuv420p"
+    def __init__(self, file: av.container.OutputContainer, stream: av.VideoStream, cover: Cover | None, footage: Footage) -> None:
+        self._file, self._stream, self._cover, self._newest = file, stream, cover, -1
+        self._out = file.add_stream("libx264", rate=_rate(footage), options={"preset": "veryfast", "crf": "24"})
+        self._out.width, self._out.height, self._out.pix_fmt = *(max(2, size // 2 * 2) for size in _size(footage)), "yuv420p"
         self._out.codec_context.time_base = Fraction(1, _TICKS)
 
     def write(self, packet: av.Packet[av.stream.Stream]) -> None:
         self._encode(packet.decode())
 
-    def _encode(self, frames: Sequence[object]) -> None:
+    def _encode(self, frames: Iterable[object]) -> None:
         import av
 
         for frame in frames:
@@ -170,11 +201,13 @@ class _EncodePictures:
                 made = shown.reformat(self._out.width, self._out.height, "yuv420p")
                 made.pict_type = 0  # the encoder chooses its key frames
                 made.pts, made.time_base = round((frame.time or 0.0) * _TICKS), Fraction(1, _TICKS)
-                self._file.mux(self._out.encode(made))
+                if made.pts > self._newest:  # time stamps may jump back, which no encoder takes
+                    self._newest = made.pts
+                    self._file.mux(self._out.encode(made))
 
     def flush(self) -> None:
         """Encode what decoder and encoder hold back."""
-        self._encode(self._stream.codec_context.decode(None))
+        self._encode(_held_back(self._stream))
         self._file.mux(self._out.encode(None))
 
 
@@ -192,14 +225,14 @@ class _EncodeSound:
     def __init__(self, file: av.container.OutputContainer, stream: av.AudioStream, muted: MutedSeconds | None) -> None:
         import av
 
-        self._file, self._stream, self._muted = file, stream, muted
+        self._file, self._stream, self._muted, self._newest = file, stream, muted, -(1 << 62)
         self._out = file.add_stream("aac", rate=_AAC_RATE_HZ, layout="mono" if stream.codec_context.channels == 1 else "stereo")
         self._resampler = av.AudioResampler("fltp", self._out.codec_context.layout, _AAC_RATE_HZ)
 
     def write(self, packet: av.Packet[av.stream.Stream]) -> None:
         self._encode(packet.decode())
 
-    def _encode(self, frames: Sequence[object]) -> None:
+    def _encode(self, frames: Iterable[object]) -> None:
         import av
 
         for frame in frames:
@@ -208,10 +241,12 @@ class _EncodeSound:
 
     def _mux(self, frame: av.AudioFrame | None) -> None:
         for resampled in self._resampler.resample(frame):
-            self._file.mux(self._out.encode(resampled if self._muted is None else self._muted.silence(resampled)))
+            if resampled.pts is not None and resampled.pts > self._newest:
+                self._newest = resampled.pts
+                self._file.mux(self._out.encode(resampled if self._muted is None else self._muted.silence(resampled)))
 
     def flush(self) -> None:
         """Encode what decoder, resampler and encoder hold back."""
-        self._encode(self._stream.codec_context.decode(None))
+        self._encode(_held_back(self._stream))
         self._mux(None)
         self._file.mux(self._out.encode(None))

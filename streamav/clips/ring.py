@@ -66,6 +66,11 @@ class Footage:
     privacy: Privacy = ()
     """The strictest that held while these packets came."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of the packets."""
+        return sum(len(data) for _, data, *_ in self.packets)
+
 
 @dataclass(slots=True, eq=False)
 class Recording:
@@ -94,6 +99,7 @@ class PacketRing:
         self._lock = threading.RLock()
         self._kinds: Sequence[Kind] = ("sound", "picture")
         self._privacy: Privacy = ()
+        self._stretch = 1
         self._count = 0
         self._offsets: dict[Kind, list[tuple[int, int]]] = {"sound": [], "picture": []}
         self._forget()
@@ -116,6 +122,7 @@ class PacketRing:
         with self._lock:
             self._privacy = privacy
             if METADATA_ONLY in privacy:
+                self._stretch += 1
                 for recording in self._recordings:
                     recording.finished, recording.packets = True, []
                 self._forget()
@@ -151,9 +158,9 @@ class PacketRing:
                 self._record(recording, one)
 
     @property
-    def wanted(self) -> bool:
-        """False while packets are not kept."""
-        return METADATA_ONLY not in self._privacy
+    def wanted(self) -> int:
+        """As PacketTap: 0 while packets are not kept; another number after each time."""
+        return 0 if METADATA_ONLY in self._privacy else self._stretch
 
     def place(self, kind: Kind, offset_ns: int) -> None:
         """Use *offset_ns* for the packets of one kind from here on."""
@@ -191,9 +198,15 @@ class PacketRing:
                 if start is None or self._media_ns(key) <= begin_ns:
                     start = key
             self._recordings.append(recording)
-            for one in list(self._packets):  # the other kind may be ahead of the key frame
-                if start is None or one.number >= start.number or self._media_ns(one) >= self._media_ns(start):
-                    self._record(recording, one)
+            first, start_ns = (0, 0) if start is None else (start.number, self._media_ns(start))
+            # The other kind may be ahead of the key frame.
+            recording.packets = [one for one in self._packets if one.number >= first or self._media_ns(one) >= start_ns]
+            recording.size = sum(len(one.data) for one in recording.packets)
+            for kind in self._kinds:
+                newest = next((one for one in reversed(recording.packets) if one.kind == kind), None)
+                if newest is not None and self._known(newest):
+                    recording.newest[kind] = self._media_ns(newest, decoding=True)
+            self._end(recording)
         return recording
 
     def finish(self, recording: Recording, until_ns: int) -> None:
@@ -225,6 +238,10 @@ class PacketRing:
         recording.size += len(one.data)
         if self._known(one):
             recording.newest[one.kind] = self._media_ns(one, decoding=True)
+        self._end(recording)
+
+    def _end(self, recording: Recording) -> None:
+        """Complete a recording that has reached its end, or is too large."""
         if self._reached(recording) or recording.size > _RECORDING_BYTES:
             self._complete(recording)
 
@@ -273,7 +290,8 @@ class PacketRing:
         offsets = self._offsets[one.kind]
         if not offsets:
             return 0
-        return (one.dts_ns if decoding else one.pts_ns) + offsets[max(0, bisect_right(offsets, (one.number, 1 << 62)) - 1)][1]
+        place = 0 if len(offsets) == 1 else max(0, bisect_right(offsets, (one.number, 1 << 62)) - 1)
+        return (one.dts_ns if decoding else one.pts_ns) + offsets[place][1]
 
 
 def _sample(stream: av.stream.Stream, data: bytes) -> bytes:

@@ -56,7 +56,7 @@ class Seen:
 
     @property
     def flashes_s(self) -> list[float]:
-        return [one / 1e9 for one in self.flashes.onsets_ns()]
+        return [one / 1e9 for one in self.flashes.places_ns()[0]]
 
     @property
     def beeps_s(self) -> list[float]:

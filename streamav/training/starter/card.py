@@ -67,8 +67,10 @@ TRAINING_DATA = tuple(
         ),
         (
             "pictures of people, rooms, animals and ImageNet's classes",
-            "LS-chen/Pedestrian-behavior-detection-and-prediction, emanhamed/Houses-dataset, muxspace/facial_expressions, "
-            "ml-ams-osram/ml-datasets and others",
+            (
+                "LS-chen/Pedestrian-behavior-detection-and-prediction, emanhamed/Houses-dataset, muxspace/facial_expressions, "
+                "ml-ams-osram/ml-datasets and others"
+            ),
             "none stated, MIT, Apache-2.0, ImageNet terms",
             "the face probe learned from them, by YuNet's answers; no right to commercial use is given",
         ),

@@ -143,7 +143,7 @@ function drawClasses(context, store, source, axis, top, colours) {
     label(context, "Classes", top + ROW / 2, colours, 12.5, colours.text);
     context.fillStyle = colours.dim;
     context.textAlign = "center";
-    context.fillText("the first scores come when ten seconds are full", (axis.gutter + axis.width) / 2, top + (ROWS * ROW) / 2);
+    context.fillText(short(context, "the first scores come after two seconds", axis.width - axis.gutter), (axis.gutter + axis.width) / 2, top + (ROWS * ROW) / 2);
   }
 }
 

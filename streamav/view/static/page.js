@@ -126,7 +126,7 @@ function drawCard(node, source, nowMs, texts) {
   badge.textContent = stateWords(source.state);
   badge.dataset.tone = tone(source.state);
   last.textContent = source.state === "lost" || source.state === "degraded" ? `${source.reason}. ${source.remedy}`
-    : newest ? `${nameOf(source, newest)}, ${clockWords(source, newest.start_s)}` : source.state === "warming_up" ? "the first scores come after ten seconds" : "no event so far";
+    : newest ? `${nameOf(source, newest)}, ${clockWords(source, newest.start_s)}` : source.state === "warming_up" ? "the first scores come after two seconds" : "no event so far";
 }
 
 // Drawing

@@ -47,7 +47,7 @@ export function showTop(list, background, source, time) {
   const cell = cellAt(source, time);
   if (!cell) {
     if (list.children.length || !background.textContent) list.replaceChildren();
-    return put(background, "The first scores come when ten seconds have been seen and heard.");
+    return put(background, "The first scores come after two seconds.");
   }
   const best = source.labels.map((label, id) => ({ ...label, share: cell.classes[id] })).sort((a, b) => b.share - a.share).slice(0, 5);
   while (list.children.length < best.length) {
