@@ -100,6 +100,7 @@ class Aggregation:
         if self._short and self._pending and first == min(self._pending):
             unseen = first
         self._short = length < WINDOW_SEGMENTS
+        self._widen(scores.class_probabilities.shape[1])
         for position in range(length):
             index = first + position
             if index >= unseen:
@@ -113,6 +114,12 @@ class Aggregation:
         """Return the segments that are not final yet as final, oldest first. The next push begins a new stretch."""
         self._short = False
         return self._take(everything=True)
+
+    def _widen(self, columns: int) -> None:
+        """Make room for columns that came with the labels of another source; no label of this source is among them."""
+        for one in self._pending.values():
+            if (more := columns - len(one.classes)) > 0:
+                one.classes = np.concatenate([one.classes[:-1], np.zeros(more), one.classes[-1:]])
 
     def _weighted(self, scores: WindowScores, position: int) -> _Sum:
         weight = float(_WEIGHTS[position])

@@ -69,6 +69,16 @@ class VscgLocalizer:
         # Weak keys: a segment is encoded once for as long as a window holds its features, with any number of sources.
         self._encoded: WeakKeyDictionary[SegmentFeatures, _Encoded] = WeakKeyDictionary()
 
+    def use(self, evidence: LabelEvidence) -> None:
+        """Use the evidence of more labels from the next window on; call it between two calls of `localize`.
+
+        Args:
+            evidence: begins with the labels and columns of the one before.
+        """
+        self._evidence = evidence
+        for segment, encoded in list(self._encoded.items()):
+            self._encoded[segment] = encoded._replace(sensed=evidence.sensed(segment))
+
     def localize(self, windows: Sequence[Window]) -> list[WindowScores]:
         """Return the scores of one or more windows, possibly of several sources, as one batch."""
         if not windows:

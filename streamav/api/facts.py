@@ -43,6 +43,7 @@ class Facts:
     """What the API must know of the run."""
 
     sources: Sequence[KnownSource]
+    """Those that the run begins with."""
     model: Callable[[], ModelEntry]
     """Returns which model and backend compute now."""
     idle_s: Callable[[], float]

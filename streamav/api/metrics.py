@@ -6,6 +6,7 @@ labels and fixed words, never texts from outside.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -15,7 +16,7 @@ from streamav import __version__
 from streamav.types import WINDOW_SEGMENTS, EventPhase, SourceState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from streamav.publish.message import ModelEntry
     from streamav.publish.pending import MqttCounters
@@ -35,7 +36,7 @@ class Metrics:
 
     def __init__(
         self,
-        sources: dict[str, tuple[str, ...]],
+        sources: Mapping[str, tuple[str, ...]],
         model: Callable[[], ModelEntry],
         mqtt: MqttCounters | None,
         journal_lost: Callable[[], int] | None,
@@ -52,21 +53,21 @@ class Metrics:
         """
         self.registry = CollectorRegistry()
         self._model, self._mqtt, self._lost, self._gpu_memory = model, mqtt, journal_lost, gpu_memory
-        self._sources = sources
-        self._dropped = dict.fromkeys(sources, 0)
-        self._known = dict.fromkeys(sources, 0)
+        self._sources: dict[str, tuple[str, ...]] = {}
+        self._dropped: dict[str, int] = {}
+        self._known: dict[str, int] = {}
         self._factors: dict[str, float] = {}
         self._states: dict[str, SourceState] = {}
         self._open: set[str] = set()
         self._confirmed: set[str] = set()
         self._backends: set[str] = set()
-        self._of_sources()
+        self._of_sources(sources)
         self._of_the_run()
         if mqtt is not None:
             self._of_the_broker()
         ProcessCollector(registry=self.registry)
 
-    def _of_sources(self) -> None:
+    def _of_sources(self, sources: Mapping[str, tuple[str, ...]]) -> None:
         registry = self.registry
         self.state = Gauge("streamav_source_state", "1 for the state that the source is in", ("source", "state"), registry=registry)
         self.fps = Gauge("streamav_source_fps", "Pictures per second that arrive", ("source",), registry=registry)
@@ -78,13 +79,8 @@ class Metrics:
         self.fill = Gauge("streamav_buffer_fill_ratio", "Share of the ten-second window that is filled", ("source",), registry=registry)
         self.skew = Gauge("streamav_av_skew_seconds", "Measured delay of sound against picture", ("source",), registry=registry)
         self.events = Counter("streamav_events", "Confirmed events", ("source", "label"), registry=registry)
-        for source, labels in self._sources.items():
-            self._mark(source, SourceState.WARMING_UP)
-            self.reconnects.labels(source)
-            self.samples.labels(source)
-            self.fill.labels(source)
-            for label in labels:
-                self.events.labels(source, label)
+        for source, labels in sources.items():
+            self.add_source(source, labels)
 
     def _of_the_run(self) -> None:
         registry = self.registry
@@ -121,6 +117,30 @@ class Metrics:
             self.published.labels(result)
 
     # Called on the loop
+
+    def add_source(self, source: str, labels: tuple[str, ...]) -> None:
+        """Begin the series of a source; counters of one that begins anew go on."""
+        self._sources[source] = tuple(dict.fromkeys([*self._sources.get(source, ()), *labels]))
+        self._dropped[source] = self._known[source] = 0
+        self._states.pop(source, None)  # its first state is no return
+        self._mark(source, SourceState.WARMING_UP)
+        self.reconnects.labels(source)
+        self.samples.labels(source)
+        self.fill.labels(source)
+        for label in labels:
+            self.events.labels(source, label)
+
+    def drop_source(self, source: str) -> None:
+        """End the series of a source that is gone."""
+        for series in (self.fps, self.level, self.skew, self.reconnects, self.samples, self.fill):
+            _end(series, source)
+        for state in SourceState:
+            _end(self.state, source, state.value)
+        for label in self._sources.get(source, ()):
+            _end(self.events, source, label)
+        self._sources.pop(source, None)
+        self._factors.pop(source, None)
+        self.factor.set(sum(self._factors.values()))
 
     def event(self, event: Event) -> None:
         """Count one message about an event."""
@@ -200,3 +220,9 @@ class Metrics:
             series = self.dropped if name == "dropped" else self.published.labels(name)
             series.inc(max(0, count - self._told[name]))
         self._told = now
+
+
+def _end(series: Gauge | Counter, *labels: str) -> None:
+    """Remove one series, which may not have begun."""
+    with suppress(KeyError):
+        series.remove(*labels)

@@ -18,6 +18,7 @@ from streamav.api.parameters import cursor, event_query, moment, single
 from streamav.clips.retention import find_clip
 from streamav.errors import SettingsError
 from streamav.journal import History, explain_moment
+from streamav.web.files import FileOrGone
 from streamav.web.guard import Guard
 from streamav.web.questions import BusyError, Questions
 
@@ -93,16 +94,13 @@ class _Desk:
         return _json({"event": found, **links})
 
     async def media(self, request: Request) -> Response:
-        from starlette.responses import FileResponse
-
         kind = request.url.path.rpartition("/")[2]
         single(request.query_params.multi_items(), ())
         path = await self._file(kind, _identifier(request))
+        missing = f"there is no {kind} of this event: it is not written yet, was deleted by age or size, or clips.dir is not set"
         if path is None:
-            raise _RefusedError(
-                404, f"there is no {kind} of this event: it is not written yet, was deleted by age or size, or clips.dir is not set"
-            )
-        return FileResponse(path, media_type=_KINDS[kind][1], content_disposition_type="inline", filename=path.name)
+            raise _RefusedError(404, missing)
+        return FileOrGone(path, _KINDS[kind][1], lambda: _error(404, missing))
 
     async def sources(self, request: Request) -> Response:
         single(request.query_params.multi_items(), ())
@@ -110,7 +108,7 @@ class _Desk:
 
     async def detection(self, request: Request) -> Response:
         """Answer what a source detects, after a change where the request holds one."""
-        known = {one.id: one for one in self._facts.sources}
+        known = self._reporter.status.known
         source = str(request.path_params["id"])
         single(request.query_params.multi_items(), ())
         if source not in known:
@@ -128,7 +126,7 @@ class _Desk:
         return _json(self._reporter.stats())
 
     async def explain(self, request: Request) -> Response:
-        known = {one.id: one for one in self._facts.sources}
+        known = self._reporter.status.known
         source, at_s = moment(request.query_params.multi_items(), list(known), time.time())
         found = await self._ask(lambda history: explain_moment(history, source, at_s, lambda _: known[source].labels(), known[source].grid))
         return _json({**found, "model": self._facts.model().name})

@@ -12,7 +12,7 @@ from streamav.web import Tokens, WebServer, need_packages
 from streamav.web.server import Place
 
 if TYPE_CHECKING:
-    from streamav.api.facts import Facts
+    from streamav.api.facts import Facts, KnownSource
     from streamav.config import HttpSettings
     from streamav.types import Event, FinalScores, Observation, SourceState, Telemetry
 
@@ -75,6 +75,16 @@ class HttpApi:
         """Note the newest figures of a source."""
         self._status.telemetry(source, telemetry)
         self._metrics.telemetry(source, telemetry)
+
+    def add_source(self, known: KnownSource) -> None:
+        """Tell of one more source, or of one that begins anew, before it is reported."""
+        self._status.add_source(known)
+        self._metrics.add_source(known.id, tuple(known.thresholds()))
+
+    def drop_source(self, source: str) -> None:
+        """Tell nothing of a source any more."""
+        self._status.drop_source(source)
+        self._metrics.drop_source(source)
 
     def scores(self, source: str, scores: FinalScores) -> None:
         """Ignore them: the journal keeps them."""

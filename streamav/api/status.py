@@ -51,8 +51,19 @@ class Status:
 
     def __init__(self, sources: Sequence[KnownSource]) -> None:
         """Begin with sources that have just started."""
-        self._known = tuple(sources)
+        self.known = {one.id: one for one in sources}
+        """What is known of each source; replaced as a whole."""
         self._now = {one.id: _Now() for one in sources}
+
+    def add_source(self, known: KnownSource) -> None:
+        """Take one more source, or begin anew with one."""
+        self._now = {**self._now, known.id: _Now()}
+        self.known = {**self.known, known.id: known}
+
+    def drop_source(self, source: str) -> None:
+        """Forget a source."""
+        self.known = {name: one for name, one in self.known.items() if name != source}
+        self._now = {name: one for name, one in self._now.items() if name != source}
 
     def event(self, event: Event) -> None:
         """Take one message about an event."""
@@ -97,7 +108,8 @@ class Status:
 
     def sources(self) -> list[dict[str, Any]]:
         """Return every source as JSON values."""
-        return [self._source(one, self._now[one.id]) for one in self._known]
+        known, now = self.known, self._now
+        return [self._source(one, now[name]) for name, one in known.items() if name in now]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the confirmed events since the start, by source and label."""

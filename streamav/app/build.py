@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from streamav.app.detection import kept_note, source_controls
+from streamav.app.detection import PlanMaker, kept_note, source_controls
+from streamav.app.exchange import Followers, SourceExchange
 from streamav.app.membership import ChangingSources
-from streamav.app.outlets import file_sinks, http_api, journal_sink, live_page, mqtt_sink, packet_rings, subjects, tell_media
-from streamav.app.setups import SetupMaker
+from streamav.app.outlets import clip_sink, file_sinks, http_api, journal_sink, live_page, mqtt_sink, packet_rings, subject, tell_media
+from streamav.app.setups import SetupMaker, check_count
 from streamav.bundle import choose_bundle
-from streamav.config import MOST_SOURCES
 from streamav.engines import SwapEngine, open_engine
-from streamav.errors import SettingsError
 from streamav.features import SegmentExtractor
+from streamav.heaps import keep_heaps_few
 from streamav.labels import LabelTable
 from streamav.localizer import VscgLocalizer
 from streamav.pipeline import Pipeline
@@ -73,6 +73,8 @@ class Application:
     """The HTTP API, where the settings ask for it."""
     changing: ChangingSources | None = None
     """Adds and releases sources, in a worker of a cluster."""
+    exchange: SourceExchange | None = None
+    """Adds and releases sources, in any other run."""
 
     @property
     def shortfall(self) -> str | None:
@@ -135,17 +137,19 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
         ModelError: when the model cannot be used.
         EngineError: when no engine can run it.
     """
+    keep_heaps_few()
     bundle, note = choose_bundle(settings.model.name, settings.model.weights_dir)
     card = bundle.card
     frames_per_second = settings.model.frames_per_second or card.visual.frames_per_second
     table = LabelTable(bundle, settings.labels)
-    rings = packet_rings(settings)
+    rings = packet_rings(settings, settings.each_source())
     # The columns of scores are those of all sources, whichever of them a worker of a cluster gets.
     live = {name: source.live for name, source in (sources or {}).items()}
-    controls = source_controls(settings, table, card, keep=journal and member is None, live=live)
+    plans = PlanMaker(table, card)
+    controls = source_controls(settings, plans, keep=journal and member is None, live=live)
     maker = SetupMaker(settings, controls, card, frames_per_second)
     if member is None:
-        _check_count(len(settings.each_source()))
+        check_count(settings)
     setups = (
         [] if member is not None else [maker.setup(one, (sources or {}).get(one.id), rings.get(one.id)) for one in settings.each_source()]
     )
@@ -171,9 +175,10 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     mqtt = mqtt_sink(settings, model, controls, member)
     history = journal_sink(settings, model) if journal else None
     page = live_page(settings, model, setups, card, controls, history, mqtt)
-    api = http_api(settings, model, setups, controls, lambda: made[0].idle_s if made else 0.0, history, mqtt, grid=card.visual.grid)
+    api = http_api(settings, model, setups, controls, lambda: made[0].idle_s if made else 0.0, history, mqtt, card=card)
+    files = file_sinks(settings, model, stop, rings, tell_media(settings, mqtt, api), bundle, controls)
     outlets = [
-        *file_sinks(settings, model, stop, rings, tell_media(settings, mqtt, api), bundle, controls),
+        *files,
         history,
         mqtt,
         *sinks,
@@ -181,7 +186,9 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
         api,
     ]
     takers: list[Sink] = [one for one in outlets if one is not None]
-    observers = [one for one in (page, api, None if observer is None else observer(subjects(setups, card))) if one is not None]
+    observers = [
+        one for one in (page, api, None if observer is None else observer([subject(setup, card) for setup in setups])) if one is not None
+    ]
     watching = ObserverFanOut(observers) if observers else None
     gather_s = settings.model.gather_ms / 1e3
     pipeline = Pipeline(
@@ -199,6 +206,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     )
     pipeline.controls = None if member is not None else controls
     made.append(pipeline)
+    followers = Followers(controls=controls, card=card, clips=clip_sink(files) if rings else None, mqtt=mqtt, page=page, api=api)
     notes = tuple(filter(None, (note, *table.notes, kept_note(controls))))
     return Application(
         pipeline=pipeline,
@@ -214,6 +222,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
         page=page,
         api=api,
         changing=None if member is None or mqtt is None else ChangingSources(maker, pipeline, mqtt),
+        exchange=None if member is not None else SourceExchange(maker, plans, localizer, pipeline, followers),
     )
 
 
@@ -231,17 +240,6 @@ def looks_early(early: bool | Literal["auto"], engine: Engine, frames_per_second
     return picture_ms is not None and picture_ms * frames_per_second >= EARLY_PAYS_MS
 
 
-def _check_count(sources: int) -> None:
-    """Check that one process may have so many sources.
-
-    Raises:
-        SettingsError: when it may not.
-    """
-    if sources > MOST_SOURCES:
-        msg = f"one process takes at most {MOST_SOURCES} sources, got {sources}; spread them over machines with --cluster (docs/scale.md)"
-        raise SettingsError(msg)
-
-
 def check_model(settings: Settings) -> None:
     """Check the labels and thresholds of every source against the card of the model.
 
@@ -250,7 +248,7 @@ def check_model(settings: Settings) -> None:
         ModelError: when the model cannot be used.
     """
     bundle = choose_bundle(settings.model.name, settings.model.weights_dir).bundle
-    source_controls(settings, LabelTable(bundle, settings.labels), bundle.card)
+    source_controls(settings, PlanMaker(LabelTable(bundle, settings.labels), bundle.card))
 
 
 def localizer_head(card: ModelCard) -> Head:

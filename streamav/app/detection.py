@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from streamav.app.label_rules import label_rules
@@ -12,7 +13,7 @@ from streamav.capture.address import is_live
 from streamav.config import ClassSettings
 from streamav.control import Controls, SourcePlan, kept_path
 from streamav.errors import CaptureError, SettingsError
-from streamav.labels import MODEL, Label, LabelTable
+from streamav.labels import MODEL, Label
 from streamav.privacy import cannot_hear_speech
 from streamav.publish.state_folder import default_state_dir
 from streamav.tracker import LabelOptions
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
     from streamav.bundle import ModelCard
     from streamav.config import DetectionSettings, OneOfSources, Settings
+    from streamav.labels import LabelTable
 
-__all__ = ["chosen_labels", "kept_note", "label_options", "named", "source_controls"]
+__all__ = ["PlanMaker", "chosen_labels", "kept_note", "label_options", "named", "source_controls"]
 
 _MOST_TOLD = 5
 _HOME = "home"
@@ -34,44 +36,65 @@ _LONGEST_NAME = 100
 """Letters of a name that are compared and shown; labels have at most 64."""
 
 
-def source_controls(
-    settings: Settings, table: LabelTable, card: ModelCard, *, keep: bool = False, live: Mapping[str, bool] | None = None
-) -> Controls:
-    """Return what each source detects, ready for changes.
+@dataclass(frozen=True, slots=True)
+class PlanMaker:
+    """Turns the detection of a source into its plan."""
 
-    Args:
-        settings: all settings of the run.
-        table: labels of the run; those of the sources are added to it.
-        card: the model's card.
-        keep: True uses the changes that an earlier run kept, and keeps new ones.
-        live: source id -> whether it is live, for sources that the settings do not describe.
+    table: LabelTable
+    """Labels of the run; those of the sources are added to it."""
+    card: ModelCard
+    chosen: dict[str, tuple[Label, ...]] = field(default_factory=dict)
+    """Labels of each source."""
 
-    Raises:
-        SettingsError: when the settings contradict the model; where there are several sources it names the source.
-    """
-    chosen: dict[str, tuple[Label, ...]] = {}
-    sources = settings.each_source()
-    for one in sources:
-        with named(one, settings):
-            chosen[one.id] = chosen_labels(table, one, card, live=(live or {}).get(one.id))
+    def labels(self, one: OneOfSources, *, live: bool | None = None) -> tuple[Label, ...]:
+        """Return the labels of a source; arguments and errors are those of `chosen_labels`."""
+        return chosen_labels(self.table, one, self.card, live=live)
 
-    def resolve(source: str, detection: DetectionSettings) -> SourcePlan:
+    def plan(self, source: str, detection: DetectionSettings, labels: Sequence[Label] | None = None) -> SourcePlan:
+        """Return the plan of a source.
+
+        Args:
+            source: its id.
+            detection: complete settings of its detection.
+            labels: its labels; None for those in `chosen`.
+
+        Raises:
+            SettingsError: when the settings contradict the model.
+        """
+        card = self.card
         if "mute_speech" in detection.privacy and card.evidence is None:
             msg = f"detection.privacy: {cannot_hear_speech(card.name)}"
             raise SettingsError(msg)
         return SourcePlan(
             source=source,
             detection=detection,
-            labels=label_options(card, detection, chosen[source]),
+            labels=label_options(card, detection, self.chosen[source] if labels is None else labels),
             latency_segments=detection.latency_segments or card.detection.latency_segments,
             on=card.detection.on if detection.on is None else detection.on,
         )
 
+
+def source_controls(settings: Settings, plans: PlanMaker, *, keep: bool = False, live: Mapping[str, bool] | None = None) -> Controls:
+    """Return what each source detects, ready for changes.
+
+    Args:
+        settings: all settings of the run.
+        plans: makes the plans; the labels of the sources are added to it.
+        keep: True uses the changes that an earlier run kept, and keeps new ones.
+        live: source id -> whether it is live, for sources that the settings do not describe.
+
+    Raises:
+        SettingsError: when the settings contradict the model; where there are several sources it names the source.
+    """
+    sources = settings.each_source()
     for one in sources:
         with named(one, settings):
-            resolve(one.id, one.detection)
+            plans.chosen[one.id] = plans.labels(one, live=(live or {}).get(one.id))
+    for one in sources:
+        with named(one, settings):
+            plans.plan(one.id, one.detection)
     path = kept_path(settings.state_dir if settings.state_dir is not None else default_state_dir()) if keep else None
-    return Controls({one.id: one.detection for one in sources}, resolve, path)
+    return Controls({one.id: one.detection for one in sources}, plans.plan, path)
 
 
 def kept_note(controls: Controls) -> str | None:

@@ -13,13 +13,13 @@ from streamav.publish import JsonlSink
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from streamav.api import HttpApi
+    from streamav.api import HttpApi, KnownSource
     from streamav.app.membership import Membership
     from streamav.bundle import Bundle, ModelCard
-    from streamav.clips import PacketRing
+    from streamav.clips import ClipSink, PacketRing
     from streamav.clips.masks import ClipMasks
     from streamav.clips.ready import ReadyMedia
-    from streamav.config import Settings
+    from streamav.config import OneOfSources, Settings
     from streamav.control import Controls
     from streamav.pipeline import SourceSetup
     from streamav.privacy_modes import Privacy
@@ -29,16 +29,27 @@ if TYPE_CHECKING:
     from streamav.thresholds import Thresholds
     from streamav.view import LivePage, Subject
 
-__all__ = ["file_sinks", "http_api", "journal_sink", "live_page", "mqtt_sink", "packet_rings", "subjects", "tell_media"]
+__all__ = [
+    "clip_sink",
+    "file_sinks",
+    "http_api",
+    "journal_sink",
+    "known_source",
+    "live_page",
+    "mqtt_sink",
+    "packet_rings",
+    "subject",
+    "tell_media",
+]
 
 
-def packet_rings(settings: Settings) -> dict[str, PacketRing]:
+def packet_rings(settings: Settings, sources: Sequence[OneOfSources]) -> dict[str, PacketRing]:
     """Return a ring of packets for each source, when clips are wanted."""
     if settings.clips.dir is None:
         return {}
     from streamav.clips import PacketRing, horizon_s
 
-    return {one.id: PacketRing(horizon_s(settings.clips, one.capture.queue_segments)) for one in settings.each_source()}
+    return {one.id: PacketRing(horizon_s(settings.clips, one.capture.queue_segments)) for one in sources}
 
 
 def file_sinks(
@@ -61,6 +72,13 @@ def file_sinks(
         controls.watch(lambda plan: sink.set_privacy(plan.source, plan.privacy))
         sinks.append(sink)
     return sinks
+
+
+def clip_sink(sinks: Sequence[Sink]) -> ClipSink | None:
+    """Return the sink of clips among others, or None."""
+    from streamav.clips import ClipSink
+
+    return next((one for one in sinks if isinstance(one, ClipSink)), None)
 
 
 def clip_masks(settings: Settings, bundle: Bundle) -> Callable[[Privacy], ClipMasks]:
@@ -155,7 +173,7 @@ def live_page(
     page = LivePage(
         settings.view,
         model,
-        subjects(setups, card),
+        [subject(setup, card) for setup in setups],
         further=lambda moments, tokens: review_routes(Desk(answers), moments, tokens),
         offers={"changes": True, "journal": answers.journal is not None},
         broker=lambda: None if mqtt is None else broker_state(mqtt.counters),
@@ -166,21 +184,32 @@ def live_page(
     return page
 
 
-def subjects(setups: Sequence[SourceSetup], card: ModelCard) -> list[Subject]:
-    """Return what the page, or a report, must know of each source."""
+def subject(setup: SourceSetup, card: ModelCard) -> Subject:
+    """Return what the page, or a report, must know of a source."""
     from streamav.view import ShownLabel, Subject
 
-    return [
-        Subject(
-            id=setup.id,
-            labels=tuple(ShownLabel(label=one.label, name=one.label_name, thresholds=one.thresholds) for one in setup.labels),
-            columns=tuple(one.place for one in setup.labels),
-            latency_segments=setup.latency_segments,
-            live=setup.source.live,
-            log_mel_offset=card.audio.log_mel_offset,
-        )
-        for setup in setups
-    ]
+    return Subject(
+        id=setup.id,
+        labels=tuple(ShownLabel(label=one.label, name=one.label_name, thresholds=one.thresholds) for one in setup.labels),
+        columns=tuple(one.place for one in setup.labels),
+        latency_segments=setup.latency_segments,
+        live=setup.source.live,
+        log_mel_offset=card.audio.log_mel_offset,
+    )
+
+
+def known_source(setup: SourceSetup, controls: Controls, card: ModelCard) -> KnownSource:
+    """Return what the HTTP API must know of a source."""
+    from streamav.api import KnownSource
+
+    return KnownSource(
+        id=setup.id,
+        live=setup.source.live,
+        latency_segments=setup.latency_segments,
+        labels=lambda: controls.plan(setup.id).labels,
+        grid=card.visual.grid,
+        detection=lambda: controls.plan(setup.id).detection,
+    )
 
 
 def http_api(  # noqa: PLR0913 - each argument is one part of a run
@@ -192,29 +221,16 @@ def http_api(  # noqa: PLR0913 - each argument is one part of a run
     journal: JournalSink | None,
     mqtt: MqttSink | None,
     *,
-    grid: int,
+    card: ModelCard,
 ) -> HttpApi | None:
-    """Build the HTTP API, or return None when nobody asks for it; its packages are an extra, and are loaded only here.
-
-    *grid*: rows, and columns, of the model's attention.
-    """
+    """Build the HTTP API, or return None when nobody asks for it; its packages are an extra, and are loaded only here."""
     if settings.http.listen is None:
         return None
-    from streamav.api import Facts, HttpApi, KnownSource
+    from streamav.api import Facts, HttpApi
     from streamav.engines import gpu_memory_bytes
 
-    def known(setup: SourceSetup) -> KnownSource:
-        return KnownSource(
-            id=setup.id,
-            live=setup.source.live,
-            latency_segments=setup.latency_segments,
-            labels=lambda: controls.plan(setup.id).labels,
-            grid=grid,
-            detection=lambda: controls.plan(setup.id).detection,
-        )
-
     facts = Facts(
-        sources=[known(setup) for setup in setups],
+        sources=[known_source(setup, controls, card) for setup in setups],
         model=model,
         idle_s=idle_s,
         journal=None if journal is None else journal.path,

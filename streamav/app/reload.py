@@ -1,6 +1,7 @@
 """Reads the settings again while a run goes on: takes over what can change, and names what needs a restart.
 
-What each source detects (its section `detection`: thresholds, labels switched on and off, zones, schedules, cooldown, latency) can change.
+Which sources there are can change, and what each source detects (its section `detection`). A source with another address, other settings
+of capture or another choice of labels begins anew; all others lose nothing.
 """
 
 from __future__ import annotations
@@ -15,42 +16,52 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from streamav.app.service_manager import ServiceManager
-from streamav.errors import SettingsError
+from streamav.app.setups import check_count
+from streamav.errors import StreamavError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
+    from streamav.app.exchange import SourceExchange
     from streamav.config import OneOfSources, Settings
     from streamav.control import Controls
 
 __all__ = ["Reload", "Reloaded", "has_terminal"]
 
 _log = logging.getLogger(__name__)
-_LABELS = "detection.labels"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reloaded:
     """What came of it."""
 
-    changed: tuple[str, ...]
+    changed: tuple[str, ...] = ()
     """Ids of the sources that detect something else from now on."""
-    need_restart: tuple[str, ...]
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    anew: tuple[str, ...] = ()
+    """Ids of the sources that begin anew."""
+    need_restart: tuple[str, ...] = ()
     """Names of the settings that differ from those of the run and did not take effect; never values."""
+    exchange: Future[None] | None = None
+    """Done once the sources have come and gone; None where none does."""
 
 
 class Reload:
     """Reads the settings of a run again, one time after the other."""
 
-    def __init__(self, read: Callable[[], Settings], settings: Settings, controls: Controls) -> None:
+    def __init__(self, read: Callable[[], Settings], settings: Settings, controls: Controls, exchange: SourceExchange) -> None:
         """Store what the run began with.
 
         Args:
             read: reads the settings as at the start: file, environment, options.
             settings: those of the run.
             controls: of the run.
+            exchange: of the run.
         """
-        self._read, self._settings, self._controls = read, settings, controls
+        self._read, self._settings, self._controls, self._exchange = read, settings, controls, exchange
+        self._sources = {one.id: one for one in settings.each_source()}
         self._lock = asyncio.Lock()
 
     async def __call__(self) -> None:
@@ -61,44 +72,52 @@ class Reload:
                 manager.tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
             try:
                 found = await asyncio.to_thread(self.now)
-            except SettingsError as exc:
+            except StreamavError as exc:
                 _log.error("the settings were not reloaded, the run goes on as before reason=%s", exc)
             else:
-                _log.info("the settings were reloaded sources_changed=%s", ", ".join(found.changed) or "none")
-                if found.need_restart:
-                    _log.warning("these settings hold after a restart only: %s", ", ".join(found.need_restart))
-            finally:
-                if manager is not None:
-                    manager.tell("READY=1")
+                if found.exchange is not None:
+                    await asyncio.wrap_future(found.exchange)
+                _say(found)
+            if manager is not None:  # not when the run ends meanwhile
+                manager.tell("READY=1")
 
     def now(self) -> Reloaded:
         """Read the settings and take over what can change.
 
         Raises:
-            SettingsError: when they are wrong; then nothing changes.
+            StreamavError: when they are wrong, or a file of a source cannot be read; then nothing changes.
         """
         newer = self._read()
-        before = {one.id: one for one in self._settings.each_source()}
-        now = {one.id: one for one in newer.each_source()}
-        waiting = list(_differing(self._settings, newer, leave={"source", "sources", "detection", "capture"}))
-        configured = {}
-        for name, one in now.items():
-            if name not in before:
-                waiting.append(f"source {name} (new)")
-                continue
-            waiting += [f"source {name}: {key}" for key in _of_source(before[name], one)]
-            if self._controls.configured(name).labels == one.detection.labels:
-                configured[name] = one.detection
-            else:
-                waiting.append(f"source {name}: {_LABELS}")
-        waiting += [f"source {name} (gone)" for name in before if name not in now]
-        changed = self._controls.reload(configured)
-        return Reloaded(tuple(plan.source for plan in changed), tuple(waiting))
+        check_count(newer)
+        before, now = self._sources, {one.id: one for one in newer.each_source()}
+        gone = tuple(name for name in before if name not in now)
+        anew = tuple(name for name, one in now.items() if name in before and _begins_anew(before[name], one))
+        added = tuple(name for name in now if name not in before)
+        prepared = self._exchange.prepare(newer, [now[name] for name in (*anew, *added)])
+        stay = {name: one.detection for name, one in now.items() if name in before and name not in anew}
+        changed = self._controls.reload(stay)
+        self._sources = now
+        return Reloaded(
+            changed=tuple(plan.source for plan in changed),
+            added=added,
+            removed=gone,
+            anew=anew,
+            need_restart=tuple(_differing(self._settings, newer, leave={"source", "sources", "detection", "capture"})),
+            exchange=self._exchange.apply(prepared, gone) if prepared or gone else None,
+        )
 
 
-def _of_source(before: OneOfSources, now: OneOfSources) -> Iterator[str]:
-    """Yield the settings of a source, besides what it detects, that differ."""
-    yield from _differing(before, now, leave={"id", "detection"})
+def _say(found: Reloaded) -> None:
+    lists = (", ".join(ids) or "none" for ids in (found.changed, found.added, found.removed, found.anew))
+    _log.info("the settings were reloaded sources_changed=%s sources_added=%s sources_removed=%s sources_begun_anew=%s", *lists)
+    if found.need_restart:
+        _log.warning("these settings hold after a restart only: %s", ", ".join(found.need_restart))
+
+
+def _begins_anew(before: OneOfSources, now: OneOfSources) -> bool:
+    """Return whether a source must be opened again: for all but what it detects, and for another choice of labels."""
+    leave = {"id", "detection", "node"}  # the node matters in a cluster only
+    return before.detection.labels != now.detection.labels or any(True for _ in _differing(before, now, leave=leave))
 
 
 def _differing(before: BaseModel, now: BaseModel, leave: set[str] | None = None, path: str = "") -> Iterator[str]:

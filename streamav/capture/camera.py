@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from streamav.capture.address import LAVFI
 from streamav.capture.devices import find_camera
+from streamav.capture.encoded import EncodedPictures
 from streamav.capture.pacing import Pacer
 from streamav.errors import CaptureError
 from streamav.redaction import show_address
@@ -21,11 +22,12 @@ from streamav.types import VideoFrame
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import av
 
     from streamav.capture.look import Look
+    from streamav.capture.tap import PacketTap
     from streamav.clock import Clock
 
 __all__ = ["Camera", "CameraMode"]
@@ -61,7 +63,7 @@ class Camera:
         """Keep the name of the device: a number, a path, or part of its name."""
         self.device, self._clock, self._timeout_s, self._mode = device, clock, timeout_s, mode or CameraMode()
         self._container: av.container.InputContainer | None = None
-        self.watch: Callable[[av.VideoFrame, int], None] | None = None
+        self._encoded: EncodedPictures | None = None
         """Sees every picture with its time, for clips; called in the thread that reads the camera."""
 
     @property
@@ -123,6 +125,10 @@ class Camera:
         context = self._container.streams.video[0].codec_context
         return context.width, context.height
 
+    def feed(self, tap: PacketTap, offset_ns: int) -> None:
+        """Encode its pictures for a tap, as PictureInlet."""
+        self._encoded = EncodedPictures(tap, self.size, offset_ns)
+
     def close(self) -> None:
         """Close the device; only the thread that reads it may call this."""
         container, self._container = self._container, None
@@ -140,8 +146,8 @@ class Camera:
         sampler: InstantSampler[av.VideoFrame] = InstantSampler(look.frames_per_second)
         scaler = Scaler(look.picture)
         for time_ns, frame in self.frames(stop):
-            if self.watch is not None:
-                self.watch(frame, time_ns + offset_ns)
+            if self._encoded is not None:
+                self._encoded.take(frame, time_ns)
             for shown_ns, wanted in sampler.push(time_ns + offset_ns, frame):
                 yield VideoFrame(start_ns=shown_ns, pixels=scaler.scale(wanted))
 

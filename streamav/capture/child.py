@@ -26,7 +26,7 @@ from streamav.errors import StreamavError
 from streamav.types import SourceContent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import BinaryIO
 
     import av
@@ -39,8 +39,6 @@ PACKET: Final = struct.Struct("<qqqBB")
 """Time stamps of decoding and showing and length, ns; whether it is a picture; whether it is a key frame. The data follow."""
 _MOST_MEMORY: Final = 2_000_000_000
 """Bytes; ten pictures of 8K are a quarter of it."""
-_MOST_WAITING: Final = 500
-"""Packets that wait until the first one of each stream has come."""
 _NS: Final = Fraction(1, 1_000_000_000)
 
 
@@ -72,18 +70,17 @@ class _Logs(logging.Handler):
 
 
 class _Forward:
-    """A tap that sends the packets, and before them a description of their streams."""
+    """A tap that sends the packets, and before the first one of each stream its description."""
 
-    wanted = True
+    wanted = 1
 
     def __init__(self, sender: _Sender) -> None:
         self._sender = sender
-        self._streams: dict[bool, av.stream.Stream] = {}
-        self._first: dict[bool, bytes] = {}
-        self._waiting: list[bytes] = []
+        self._described: set[bool] = set()
 
-    def begin(self, sound: av.AudioStream, picture: av.VideoStream) -> None:
-        self._streams = {False: sound, True: picture}
+    def begin(self, kinds: Sequence[StreamKind]) -> None:
+        self._described.clear()
+        self._sender.note(begin=list(kinds))
 
     def packet(self, packet: av.Packet[av.stream.Stream]) -> None:
         if packet.dts is None or not packet.size or packet.time_base is None:
@@ -93,32 +90,26 @@ class _Forward:
         pts_ns = dts_ns if packet.pts is None else int(packet.pts * scale)
         length_ns = int((packet.duration or 0) * scale)
         picture, data = packet.stream.type == "video", bytes(packet)
-        self._first.setdefault(picture, data)
-        self._waiting.append(PACKET.pack(dts_ns, pts_ns, length_ns, picture, packet.is_keyframe) + data)
-        if len(self._first) < len(self._streams):
-            del self._waiting[:-_MOST_WAITING]
-            return
-        if self._streams:
-            self._sender.note(begin=base64.b64encode(_description(self._streams, self._first)).decode())
-            self._streams = {}
-        for payload in self._waiting:
-            self._sender.send(HEADER.pack(Kind.PACKET, 0, 0, len(payload), 0), payload)
-        self._waiting.clear()
+        if picture not in self._described:
+            self._described.add(picture)
+            self._sender.note(stream=base64.b64encode(_description(packet.stream, data)).decode())
+        payload = PACKET.pack(dts_ns, pts_ns, length_ns, picture, packet.is_keyframe) + data
+        self._sender.send(HEADER.pack(Kind.PACKET, 0, 0, len(payload), 0), payload)
 
     def place(self, kind: StreamKind, offset_ns: int) -> None:
         self._sender.note(place=[kind, offset_ns])
 
 
-def _description(streams: Mapping[bool, av.stream.Stream], first: Mapping[bool, bytes]) -> bytes:
-    """Return a NUT file with one packet of each stream; FFmpeg describes streams in this format completely, whatever the codec."""
+def _description(stream: av.stream.Stream, first: bytes) -> bytes:
+    """Return a NUT file with one packet of a stream; FFmpeg describes streams in this format completely, whatever the codec."""
     import av
 
     content = io.BytesIO()
     with contextlib.suppress(av.error.FFmpegError), av.open(content, "w", format="nut") as file:
-        for picture, out in [(picture, file.add_stream_from_template(stream)) for picture, stream in streams.items()]:
-            packet = av.Packet(first[picture])
-            packet.time_base, packet.pts, packet.dts, packet.is_keyframe, packet.stream = _NS, 0, 0, True, out
-            file.mux(packet)
+        packet = av.Packet(first)
+        packet.time_base, packet.pts, packet.dts, packet.is_keyframe = _NS, 0, 0, True
+        packet.stream = file.add_stream_from_template(stream)
+        file.mux(packet)
     return content.getvalue()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from streamav.types import SAMPLE_RATE_HZ, AudioBlock, SourceContent, StateChange, VideoFrame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import av
 
@@ -82,13 +82,13 @@ class DelayedTap:
         self._back_ns: dict[Kind, int] = {"sound": max(0, delay_ms) * _MS, "picture": max(0, -delay_ms) * _MS}
 
     @property
-    def wanted(self) -> bool:
+    def wanted(self) -> int:
         """As the other tap."""
         return self._tap.wanted
 
-    def begin(self, sound: av.AudioStream, picture: av.VideoStream) -> None:
-        """Pass the streams on."""
-        self._tap.begin(sound, picture)
+    def begin(self, kinds: Sequence[Kind]) -> None:
+        """Pass the session on."""
+        self._tap.begin(kinds)
 
     def packet(self, packet: av.Packet[av.stream.Stream]) -> None:
         """Pass the packet on."""

@@ -17,7 +17,6 @@ from streamav.capture.many_channels import own_decoder
 from streamav.capture.picture import InstantSampler, Scaler
 from streamav.capture.sound import Resampler
 from streamav.capture.stamps import Kind, steady_start
-from streamav.capture.tap import NoTap
 from streamav.capture.timeline import Timeline
 from streamav.errors import CaptureError, MissingModalityError
 from streamav.types import AudioBlock, SourceContent, VideoFrame
@@ -113,13 +112,14 @@ def decode(container: av.container.InputContainer, streams: Streams, name: str, 
         av.error.FFmpegError: when a live source fails, or too many packets in a row are damaged.
     """
     damage = _Damage(name)
-    tap = _begun(tap, streams)
+    tap.begin([kind for kind in _KINDS if getattr(streams, kind) is not None])
     order = None if live else _PacketOrder()
     decoder = None if streams.sound is None else own_decoder(streams.sound)
+    tapped = _Tapped(tap)
     for packet in _packets(container, streams, damage):
         if order is not None:
             order.note(packet)
-        tap.packet(packet)
+        tapped.packet(packet)
         try:
             frames = decoder.decode(packet) if decoder is not None and packet.stream is streams.sound else packet.decode()
         except av.error.FFmpegError as exc:  # decoders report damage under many names, also "operation not permitted"
@@ -156,12 +156,33 @@ def _packets(container: av.container.InputContainer, streams: Streams, damage: _
         yield packet
 
 
-def _begun(tap: PacketTap, streams: Streams) -> PacketTap:
-    """Return the tap with its session begun. A clip needs sound and picture, so without one of them nobody receives the packets."""
-    if streams.sound is None or streams.picture is None:
-        return NoTap()
-    tap.begin(streams.sound, streams.picture)
-    return tap
+class _Tapped:
+    """Gives packets to a tap. Sound without a time, as at the start of an MPEG transport stream, follows the sound before it."""
+
+    def __init__(self, tap: PacketTap) -> None:
+        self._tap = tap
+        self._end: int | None = None  # of the newest sound, in its own time base
+
+    def packet(self, packet: av.Packet[av.stream.Stream]) -> None:
+        if not isinstance(packet.stream, av.AudioStream) or not packet.size:
+            self._tap.packet(packet)
+            return
+        untimed = packet.dts is None
+        if untimed:
+            packet.dts = packet.pts = self._end
+        self._tap.packet(packet)
+        if packet.dts is not None:
+            self._end = packet.dts + (packet.duration or _usual_length(packet.stream))
+        if untimed:  # the decoder counts such sound itself
+            packet.dts = packet.pts = None
+
+
+def _usual_length(stream: av.AudioStream) -> int:
+    """Return the length of a packet of sound in the time base of its stream; 0 where it is not known."""
+    context, base = stream.codec_context, stream.time_base
+    if not context.frame_size or not context.sample_rate or base is None:
+        return 0
+    return round(context.frame_size / (context.sample_rate * base))
 
 
 class _PacketOrder:

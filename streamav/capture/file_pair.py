@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from streamav.capture.media import MediaSource
 from streamav.capture.pacing import Pacer
+from streamav.capture.tap import HalfTap
 from streamav.clock import SystemClock
 from streamav.types import AudioBlock, SourceContent, VideoFrame
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from streamav.capture.look import Look
+    from streamav.capture.stamps import Kind
+    from streamav.capture.tap import PacketTap
     from streamav.clock import Clock
     from streamav.config import CaptureSettings
 
@@ -37,6 +40,7 @@ class FilePairSource:
         speed: Literal["1", "max"] = "1",
         settings: CaptureSettings | None = None,
         clock: Clock | None = None,
+        tap: PacketTap | None = None,
     ) -> None:
         """Keep the names of the files; nothing is opened before items() is called.
 
@@ -47,10 +51,19 @@ class FilePairSource:
             speed: "1" plays the files at their own pace, "max" without waiting.
             settings: settings of capture; None for the defaults.
             clock: clock for the pace; None for the clock of the machine.
+            tap: receives the packets of both; None for nobody.
         """
+        self._tap = tap
+        halves: list[tuple[Kind, str]] = [("picture", pictures), ("sound", sound)]
         self._halves = [
-            MediaSource(uri, replace(look, wanted=wanted), speed="max", settings=settings)
-            for uri, wanted in ((pictures, SourceContent(sound=False)), (sound, SourceContent(picture=False)))
+            MediaSource(
+                uri,
+                replace(look, wanted=SourceContent(sound=kind == "sound", picture=kind == "picture")),
+                speed="max",
+                settings=settings,
+                tap=None if tap is None else HalfTap(tap, kind, 0),
+            )
+            for kind, uri in halves
         ]
         self._closed = threading.Event()
         self._pacer = None if speed == "max" else Pacer(clock or SystemClock(), self._closed)
@@ -81,6 +94,8 @@ class FilePairSource:
             CaptureError: when a file cannot be opened or decoded.
             MissingModalityError: when one has no pictures, or the other one no sound.
         """
+        if self._tap is not None:
+            self._tap.begin(("sound", "picture"))
         pictures, sound = ((one for one in half.items() if isinstance(one, AudioBlock | VideoFrame)) for half in self._halves)
         for item in merge(pictures, sound, key=lambda one: one.end_ns):
             if self._pacer is not None:

@@ -14,7 +14,7 @@ from streamav.arrivals import ArrivalOffset
 from streamav.capture.isolated import open_session
 from streamav.capture.picture import InstantSampler
 from streamav.capture.reader import SessionReader
-from streamav.capture.tap import NoTap
+from streamav.capture.tap import HalfTap, NoTap
 from streamav.errors import CaptureError
 from streamav.types import AudioBlock, SourceContent, VideoFrame
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from streamav.capture.look import Look
     from streamav.capture.session import Medium
+    from streamav.capture.tap import PacketTap
     from streamav.clock import Clock
 
 __all__ = ["PictureInlet", "SoundInlet", "StreamPictures", "StreamSound"]
@@ -47,6 +48,9 @@ class PictureInlet(Protocol):
     def open(self) -> None:
         """Open it; raise CaptureError when it cannot be opened."""
 
+    def feed(self, tap: PacketTap, offset_ns: int) -> None:
+        """Give what is read also to a tap, encoded, at monotonic times plus *offset_ns*; called between open() and pictures()."""
+
     def pictures(self, look: Look, offset_ns: int, stop: threading.Event) -> Iterator[VideoFrame]:
         """Yield the pictures that are used, at monotonic times plus *offset_ns*; raise CaptureError when it ends or fails."""
 
@@ -68,6 +72,9 @@ class SoundInlet(Protocol):
     def open(self) -> None:
         """Open it; raise CaptureError when it cannot be opened."""
 
+    def feed(self, tap: PacketTap, offset_ns: int) -> None:
+        """Give what is read also to a tap, encoded, at monotonic times plus *offset_ns*; called between open() and blocks()."""
+
     def blocks(self, stop: threading.Event) -> Iterator[AudioBlock | None]:
         """Yield sound, and None from time to time while there is none; raise CaptureError when it ends or fails."""
 
@@ -81,6 +88,8 @@ class _Stream:
     def __init__(self, medium: Medium, wanted: SourceContent, clock: Clock) -> None:
         self._medium = replace(medium, look=replace(medium.look, wanted=wanted))
         self._clock = clock
+        self._tap: HalfTap | None = None
+        self._fed_ns = 0
 
     @property
     def name(self) -> str:
@@ -91,6 +100,10 @@ class _Stream:
     def skew_ms(self) -> int | None:
         """None: how long a stream is on its way cannot be measured here."""
         return None
+
+    def feed(self, tap: PacketTap, offset_ns: int) -> None:
+        """Give its packets to a tap, as they are; where they lie is known once the delay of the stream is."""
+        self._tap, self._fed_ns = HalfTap(tap, "sound" if self._medium.look.wanted.sound else "picture"), offset_ns
 
     def open(self) -> None:
         """Do nothing; the thread that reads the stream opens it."""
@@ -104,7 +117,8 @@ class _Stream:
         Raises:
             CaptureError: when the stream ends, fails, or gives nothing for too long.
         """
-        reader = SessionReader(lambda origin, end: open_session(self._medium, origin, end, NoTap()), lambda: 0, self.name)
+        tap = NoTap() if self._tap is None else self._tap
+        reader = SessionReader(lambda origin, end: open_session(self._medium, origin, end, tap), lambda: 0, self.name)
         arrivals, held = ArrivalOffset(), list[AudioBlock | VideoFrame]()
         begin_ns: int | None = None
         try:
@@ -118,6 +132,8 @@ class _Stream:
                 offset_ns = arrivals.push(now_ns, item.end_ns)
                 held.append(item)
                 if now_ns - begin_ns >= _SETTLE_NS:
+                    if self._tap is not None:
+                        self._tap.shift(offset_ns + self._fed_ns)
                     for one in held:
                         yield replace(one, start_ns=one.start_ns + offset_ns)
                     held.clear()

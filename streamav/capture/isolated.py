@@ -89,8 +89,10 @@ def _take(said: dict[str, object], packets: _Packets, name: str) -> None:
             raise CaptureError(msg)
         case {"error": [str(), str(text)]}:
             raise CaptureError(text)
-        case {"begin": str(description)}:
-            packets.begin(description)
+        case {"begin": list(kinds)}:
+            packets.begin(kinds)
+        case {"stream": str(description)}:
+            packets.describe(description)
         case {"place": ["sound" | "picture" as kind, int(offset_ns)]}:
             packets.place(kind, offset_ns)
 
@@ -180,22 +182,27 @@ class _Packets:
 
     def __init__(self, tap: PacketTap) -> None:
         self._tap = tap
+        self._containers: list[av.container.InputContainer] = []
         self._streams: dict[bool, av.stream.Stream] = {}
         self._origin_ns: int | None = None
         self._places: list[tuple[str, int]] = []
 
-    def begin(self, description: str) -> None:
-        """Take the description of the streams; where it cannot be read, the packets are left out."""
+    def begin(self, kinds: list[object]) -> None:
+        """Begin a session."""
+        self._tap.begin([kind for kind in ("sound", "picture") if kind in kinds])
+
+    def describe(self, description: str) -> None:
+        """Take the description of a stream; where it cannot be read, its packets are left out."""
         import av
 
         try:
-            self._container = av.open(io.BytesIO(base64.b64decode(description, validate=True)), format="nut")
+            container = av.open(io.BytesIO(base64.b64decode(description, validate=True)), "r", format="nut")
         except (av.error.FFmpegError, binascii.Error) as exc:
-            _LOG.warning("no clips can be cut of this source, its streams cannot be described reason=%s", exc)
+            _LOG.warning("no clips can be cut of this source, a stream cannot be described reason=%s", exc)
             return
-        sound, picture = self._container.streams.audio[0], self._container.streams.video[0]
-        self._streams = {False: sound, True: picture}
-        self._tap.begin(sound, picture)
+        self._containers.append(container)
+        for stream in container.streams:
+            self._streams[stream.type == "video"] = stream
 
     def packet(self, payload: bytearray) -> None:
         """Take a packet."""

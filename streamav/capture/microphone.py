@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streamav.capture.deficit import DeficitMonitor, SoundState
+from streamav.capture.encoded import EncodedSound
 from streamav.capture.portaudio import close_stream, load_sounddevice, look_up, open_stream
 from streamav.errors import CaptureError
 from streamav.redaction import show_address
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from streamav.capture.tap import PacketTap
     from streamav.clock import Clock
     from streamav.types import AudioBlock
 
@@ -55,6 +57,7 @@ class Microphone:
         self._stream: Any = None
         self._rate = 0
         self._monitor: DeficitMonitor | None = None
+        self._encoded: EncodedSound | None = None
         self.overflows = 0
         """Blocks dropped because the queue was full; they count as lost sound."""
 
@@ -133,6 +136,10 @@ class Microphone:
         if stream is not None:
             close_stream(stream)
 
+    def feed(self, tap: PacketTap, offset_ns: int) -> None:
+        """Encode its sound for a tap, as SoundInlet."""
+        self._encoded = EncodedSound(tap, offset_ns)
+
     def _callback(self, samples: NDArray[np.float32], frames: int, times: _TimeInfo, status: object) -> None:
         """Copy one block in PortAudio's thread. The status flags are not reliable and are ignored."""
         del frames, status
@@ -160,7 +167,10 @@ class Microphone:
                 continue
             heard_ns = self._clock.monotonic_ns()
             for block, time_ns in placer.place(samples, now_ns, card_s, current_s):
-                yield from resampler.push(sound_frame(block, self._rate), time_ns)
+                for one in resampler.push(sound_frame(block, self._rate), time_ns):
+                    if self._encoded is not None:
+                        self._encoded.take(one.samples, one.start_ns)
+                    yield one
 
     def _check_alive(self, heard_ns: int) -> None:
         if self._dead.is_set() or (self._stream is not None and not self._stream.active):

@@ -43,7 +43,7 @@ def open_source(
         picture: height and width that the model takes, pixels.
         frames_per_second: F, instants of a second whose pictures are used.
         clock: monotonic; None for the clock of the machine.
-        tap: receives the encoded packets of a file or network stream; None for nobody.
+        tap: receives the encoded packets of the source, whatever it is, but the embedded scene; None for nobody.
 
     Raises:
         SettingsError: when the settings name no source, or what cannot be joined.
@@ -94,7 +94,7 @@ def _joined(source: SourceSettings, capture: CaptureSettings, look: Look, clock:
     if source.uri is not None and source.sound_uri is not None and not (is_live(source.uri) or is_live(source.sound_uri)):
         from streamav.capture.file_pair import FilePairSource
 
-        return FilePairSource(with_password(source), source.sound_uri, look, speed=source.speed, settings=capture, clock=clock)
+        return FilePairSource(with_password(source), source.sound_uri, look, speed=source.speed, settings=capture, clock=clock, tap=tap)
     for uri in (source.uri, source.sound_uri):
         if uri is not None and not is_live(uri):
             msg = "a file can be joined with another file only, because it has no time of day: give two files, or two live sources"

@@ -12,7 +12,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from streamav.capture.camera import Camera
-from streamav.capture.encoded import PairEncoder
 from streamav.capture.live import LiveLoop
 from streamav.capture.microphone import Microphone
 from streamav.clock import SystemClock
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from streamav.capture.inlets import PictureInlet, SoundInlet
     from streamav.capture.look import Look
     from streamav.capture.reader import Item
+    from streamav.capture.stamps import Kind
     from streamav.capture.tap import PacketTap
     from streamav.clock import Clock
     from streamav.types import StateChange, VideoFrame
@@ -58,7 +58,7 @@ class PairSource:
             look: which pictures are used, and their size.
             settings: timeouts and reconnecting; None for the defaults.
             clock: monotonic; None for the clock of the machine.
-            tap: receives what the devices give, encoded for clips; None encodes nothing.
+            tap: receives what the two give, encoded for clips; None encodes nothing.
         """
         self._tap = tap
         self._pictures, self._sound, self._look = pictures, sound, look
@@ -109,10 +109,12 @@ class PairSource:
         if inlet is not None:
             inlet.open()  # from here on its own thread reads and closes it
         offset_ns = origin() - self._clock.monotonic_ns()
-        encoder: PairEncoder | None = None
-        if self._tap is not None and sound is not None and isinstance(inlet, Camera):
-            encoder = PairEncoder(self._tap, *inlet.size)
-            inlet.watch = encoder.picture
+        if self._tap is not None:
+            fed: list[tuple[Kind, PictureInlet | SoundInlet]] = [("sound", sound)] if sound is not None else []
+            fed += [("picture", inlet)] if inlet is not None else []
+            self._tap.begin([kind for kind, _ in fed])
+            for _, one in fed:
+                one.feed(self._tap, offset_ns)
         pictures = None if inlet is None else _Pictures(inlet, self._look, offset_ns, self._clock, stop)
         self._open_sound = sound
         # Nothing is yielded before both gave data: a device that is silent from the start never worked.
@@ -120,8 +122,6 @@ class PairSource:
         for block in self._silence(stop) if sound is None else sound.blocks(stop):
             if block is not None:
                 held.append(AudioBlock(start_ns=block.start_ns + offset_ns, samples=block.samples, lone_channel=block.lone_channel))
-                if encoder is not None:
-                    encoder.sound(block.samples, held[-1].start_ns)
             began = began or ((sound is None or bool(held)) and (pictures is None or pictures.waiting))
             if began:
                 if pictures is not None:

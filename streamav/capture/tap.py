@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import threading
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import av
 
     from streamav.capture.stamps import Kind
 
-__all__ = ["NoTap", "PacketTap"]
+__all__ = ["HalfTap", "NoTap", "PacketTap"]
+
+_STEP_NS: Final = 10_000_000
+"""A clock that is followed moves in steps of this size: each is kept with the packets after it."""
 
 
 class PacketTap(Protocol):
-    """Receives packets in the thread that reads the source; it must return at once."""
+    """Receives packets in the threads that read the source, one for each kind at most; it must return at once."""
 
     @property
-    def wanted(self) -> bool:
-        """False while packets are thrown away, so that nothing needs to be encoded for the tap."""
+    def wanted(self) -> int:
+        """Return 0 while packets are thrown away, so that nothing needs to be encoded; another number after each such time.
 
-    def begin(self, sound: av.AudioStream, picture: av.VideoStream) -> None:
-        """Take the streams of a new session; packets of an earlier one do not continue."""
+        What an encoder took under another number must not reach the tap.
+        """
+
+    def begin(self, kinds: Sequence[Kind]) -> None:
+        """Begin a session of these kinds; packets of an earlier one do not continue."""
 
     def packet(self, packet: av.Packet[av.stream.Stream]) -> None:
-        """Take the next packet of either stream, in the order of the container."""
+        """Take the next packet, in the order of its stream; `packet.stream` describes it."""
 
     def place(self, kind: Kind, offset_ns: int) -> None:
         """Take what must be added to the time stamps of one kind to get media times, ns; called at the start and at each change."""
@@ -32,9 +41,9 @@ class PacketTap(Protocol):
 class NoTap:
     """Takes packets and keeps none."""
 
-    wanted = False
+    wanted = 0
 
-    def begin(self, sound: av.AudioStream, picture: av.VideoStream) -> None:
+    def begin(self, kinds: Sequence[Kind]) -> None:
         """Do nothing."""
 
     def packet(self, packet: av.Packet[av.stream.Stream]) -> None:
@@ -42,3 +51,50 @@ class NoTap:
 
     def place(self, kind: Kind, offset_ns: int) -> None:
         """Do nothing."""
+
+
+class HalfTap:
+    """Implements PacketTap for one half of a joined source: the whole source begins the sessions, and has a clock of its own."""
+
+    def __init__(self, tap: PacketTap, kind: Kind, shift_ns: int | None = None) -> None:
+        """Wrap the tap of the whole source.
+
+        Args:
+            tap: of the whole source.
+            kind: what this half gives.
+            shift_ns: what must be added to times of the half to get media times; None where `shift` tells it later.
+        """
+        self._tap, self._kind, self._shift_ns = tap, kind, shift_ns
+        self._placed_ns: int | None = None
+        self._lock = threading.Lock()  # the reader places, and who follows the clock shifts
+
+    @property
+    def wanted(self) -> int:
+        """As the whole tap."""
+        return self._tap.wanted
+
+    def begin(self, kinds: Sequence[Kind]) -> None:
+        """Do nothing."""
+
+    def packet(self, packet: av.Packet[av.stream.Stream]) -> None:
+        """Pass the packet on."""
+        self._tap.packet(packet)
+
+    def place(self, kind: Kind, offset_ns: int) -> None:
+        """Pass the offset of this half on, once the clock is known."""
+        with self._lock:
+            if kind == self._kind:
+                self._placed_ns = offset_ns
+                self._pass_on()
+
+    def shift(self, shift_ns: int) -> None:
+        """Use another clock from here on; a change that nobody hears is left out."""
+        with self._lock:
+            if self._shift_ns is not None and abs(shift_ns - self._shift_ns) < _STEP_NS:
+                return
+            self._shift_ns = shift_ns
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self._placed_ns is not None and self._shift_ns is not None:
+            self._tap.place(self._kind, self._placed_ns + self._shift_ns)

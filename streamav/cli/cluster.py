@@ -6,7 +6,6 @@ It reads options and prints; `streamav.cluster` does everything else.
 from __future__ import annotations
 
 import json
-import logging
 import signal
 import sys
 from contextlib import redirect_stdout
@@ -84,7 +83,6 @@ def run_on(address: str, settings: Settings, console: Console, report: Path | No
     """Run the sources of settings on a cluster, print the end result, and return the exit status."""
     from streamav.cluster.run import run_cluster
 
-    logging.getLogger("streamav.cluster").setLevel(logging.INFO)  # where each source runs is the result that a person waits for
     asked: list[int] = []
 
     def note(number: int) -> None:

@@ -128,7 +128,10 @@ def _record(
         made.recorder.close()
         _say(made, out, console)
     if made.recorder.failed:
-        msg = f"the recording ends early: {made.recorder.ended}; free space or choose another folder. What is recorded can be replayed"
+        from streamav.session import is_session
+
+        rest = "free space or choose another folder. What is recorded can be replayed" if is_session(out) else "record again"
+        msg = f"the recording ends early: {made.recorder.ended}; {rest}"
         raise DataError(msg)
     return _INTERRUPTED if signal.SIGINT in asked else 0
 
@@ -140,6 +143,8 @@ def _say(made: Recording, out: Path, console: Console) -> None:
     ended = made.recorder.ended
     if ended is not None and not made.recorder.failed:
         say(console, f"the recording ended before its source: {ended}")
+    if made.recorder.failed:  # what to do about it follows
+        return
     say(console, f"recorded {made.recorder.size / 1e6:.1f} MB; repeat it with: streamav replay {out}")
 
 

@@ -189,8 +189,13 @@ def run(
         check_named(settings)
         raise typer.Exit(run_on(cluster, settings, console, report))
     with KeptLog(settings.state_dir or default_state_dir()) if settings.log.keep else nullcontext():
-        read = None if config is None else lambda: load_settings(config, overrides or (), options=options)
-        code = _run(settings, console, report, read, verbose=verbose, began_s=began_s)
+
+        def read() -> Settings:
+            found = load_settings(config, overrides or (), options=options)
+            check_named(found)
+            return found
+
+        code = _run(settings, console, report, None if config is None else read, verbose=verbose, began_s=began_s)
     raise typer.Exit(code)
 
 
@@ -287,9 +292,9 @@ def _reload(read: Callable[[], Settings] | None, settings: Settings, application
     """Return what SIGHUP does where a file of settings is used and no terminal can be gone; None where SIGHUP ends the run."""
     from streamav import app
 
-    if read is None or app.has_terminal():
+    if read is None or application.exchange is None or app.has_terminal():
         return None
-    return app.Reload(read, settings, application.controls)
+    return app.Reload(read, settings, application.controls, application.exchange)
 
 
 def check_named(settings: Settings) -> None:

@@ -131,7 +131,7 @@ def _measure(one: OneOfSources, duration: float | None, console: Console) -> tup
     finally:
         stop.cancel()
         source.close()
-    return measure_skew(flashes.onsets_ns(), beeps.onsets_ns()), flashes.period_ns / 1e6
+    return measure_skew(flashes.places_ns(), beeps.onsets_ns()), flashes.period_ns / 1e6
 
 
 def _print(skew: Skew, period_ms: float) -> None:

@@ -6,9 +6,12 @@ It deletes only files that have the names of clips.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 __all__ = ["file_stem", "find_clip", "prune"]
@@ -32,33 +35,48 @@ def file_stem(utc: str, label: str, event_id: str) -> str:
     return f"{utc}_{label}_{event_id}"
 
 
-def prune(folder: Path, now_s: float, keep_s: float, most_bytes: int) -> int:
+def prune(folder: Path, now_s: float, keep_s: float, most_bytes: int, young: Collection[Path] = ()) -> int:
     """Delete clips that are older than *keep_s*, then the oldest ones until the rest has at most *most_bytes*; return how many.
 
-    What a killed writer left more than an hour ago is deleted, too.
+    What a killed writer left more than an hour ago is deleted, too. What cannot be read, or is deleted by somebody else, is passed over.
 
     Args:
         folder: of all sources.
         now_s: seconds since 1970.
         keep_s: age from which a file is deleted, s.
         most_bytes: largest size of all files together.
+        young: files that are not too old, whatever their time says.
     """
     files = []
-    for path in (path for source in folder.glob("*") if source.is_dir() for path in source.iterdir()):
-        if _LEFT.fullmatch(path.name) and now_s - path.stat().st_mtime > _LEFT_S:
-            path.unlink(missing_ok=True)
-        if _NAME.fullmatch(path.name) and path.is_file():
-            found = path.stat()
-            files.append((found.st_mtime, found.st_size, path))
+    for path in _below(folder):
+        with suppress(OSError):
+            found = path.lstat()
+            if _LEFT.fullmatch(path.name) and now_s - found.st_mtime > _LEFT_S:
+                path.unlink()
+            if _NAME.fullmatch(path.name) and S_ISREG(found.st_mode):
+                files.append((found.st_mtime, found.st_size, path))
     files.sort(reverse=True)  # newest first
     kept_bytes = deleted = 0
     for changed_s, size, path in files:
         kept_bytes += size
-        if now_s - changed_s > keep_s or kept_bytes > most_bytes:
-            path.unlink(missing_ok=True)
+        if (now_s - changed_s > keep_s and path not in young) or kept_bytes > most_bytes:
+            deleted += _deleted(path)
             kept_bytes -= size
-            deleted += 1
     return deleted
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield what is in the folders of the sources."""
+    for source in folder.glob("*"):
+        with suppress(OSError):
+            yield from source.iterdir()
+
+
+def _deleted(path: Path) -> bool:
+    with suppress(OSError):
+        path.unlink()
+        return True
+    return False
 
 
 def find_clip(folder: Path, event_id: str, suffix: str) -> Path | None:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final, Literal
 from streamav.privacy_modes import METADATA_ONLY, stricter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import av
 
     from streamav.privacy_modes import Privacy
 
-__all__ = ["NS", "Footage", "PacketRing", "Recording"]
+__all__ = ["NS", "Footage", "Kind", "PacketRing", "Recording"]
 
 NS: Final = Fraction(1, 1_000_000_000)
 _SECOND_NS: Final = 1_000_000_000
@@ -31,7 +31,8 @@ _RECORDING_BYTES: Final = 192_000_000
 """A minute at 25 Mbit/s; what comes after it is left out."""
 
 Kind = Literal["sound", "picture"]
-_KINDS: Final[tuple[Kind, ...]] = ("sound", "picture")
+_LATE_NS: Final = 5 * _SECOND_NS
+"""A clip waits this long for the kind that is behind: it may have ended."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,17 +49,27 @@ class _Packet:
     privacy: Privacy
     """What held when it came."""
 
+    @property
+    def opens(self) -> bool:
+        """True when it can be decoded without the packets before it."""
+        return self.key or self.kind == "sound"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Footage:
     """Packets of a stretch of a source."""
 
-    sample: bytes
-    """A NUT file with the first packet of each stream; it describes the streams."""
+    samples: Mapping[Kind, bytes]
+    """For each kind that there is a NUT file with one packet, which describes the stream."""
     packets: Sequence[tuple[Kind, bytes, int, int, int, bool]]
     """Kind, data, pts and dts on the media clock, length, key frame; times in ns. The first picture is a key frame."""
     privacy: Privacy = ()
     """The strictest that held while these packets came."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the packets."""
+        return sum(len(data) for _, data, *_ in self.packets)
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +82,8 @@ class Recording:
     done: Callable[[Recording], None]
     """Called once, in any thread, when the stretch is complete."""
     packets: list[_Packet] = field(default_factory=list)
+    newest: dict[Kind, int] = field(default_factory=dict)
+    """Time of the newest packet of each kind, ns."""
     size: int = 0
     finished: bool = False
     footage: Footage | None = None
@@ -84,8 +97,9 @@ class PacketRing:
         """Keep the last *horizon_s* seconds, from the key frame before them on, and at most 96 MB."""
         self._horizon_ns = round(horizon_s * _SECOND_NS)
         self._lock = threading.RLock()
-        self._streams: dict[Kind, av.stream.Stream] = {}
+        self._kinds: Sequence[Kind] = ("sound", "picture")
         self._privacy: Privacy = ()
+        self._stretch = 1
         self._count = 0
         self._offsets: dict[Kind, list[tuple[int, int]]] = {"sound": [], "picture": []}
         self._forget()
@@ -95,8 +109,7 @@ class PacketRing:
         self._packets: deque[_Packet] = deque()
         self._keys: deque[_Packet] = deque()
         self._bytes = 0
-        self._first: dict[Kind, _Packet] = {}
-        self._sample: bytes | None = None
+        self._samples: dict[Kind, bytes] = {}
         self._recordings: list[Recording] = []
 
     @property
@@ -109,19 +122,20 @@ class PacketRing:
         with self._lock:
             self._privacy = privacy
             if METADATA_ONLY in privacy:
+                self._stretch += 1
                 for recording in self._recordings:
                     recording.finished, recording.packets = True, []
                 self._forget()
 
     # Capture's side
 
-    def begin(self, sound: av.AudioStream, picture: av.VideoStream) -> None:
+    def begin(self, kinds: Sequence[Kind]) -> None:
         """Start a session; open recordings end with the packets that they have."""
         with self._lock:
             self.finish_all()
             self._forget()
             self._count, self._offsets = 0, {"sound": [], "picture": []}
-            self._streams = {"sound": sound, "picture": picture}
+            self._kinds = tuple(kinds)
 
     def packet(self, packet: av.Packet[av.stream.Stream]) -> None:
         """Keep a packet, and complete the recordings that it reaches the end of."""
@@ -137,28 +151,29 @@ class PacketRing:
             self._count += 1
             length_ns = int((packet.duration or 0) * scale)
             one = _Packet(self._count, kind, bytes(packet), pts_ns, dts_ns, length_ns, packet.is_keyframe, self._privacy)
+            if kind not in self._samples and one.opens:
+                self._samples[kind] = _sample(packet.stream, one.data)  # here, because the stream may be closed later
             self._keep(one)
             for recording in list(self._recordings):
                 self._record(recording, one)
 
     @property
-    def wanted(self) -> bool:
-        """False while packets are not kept."""
-        return METADATA_ONLY not in self._privacy
+    def wanted(self) -> int:
+        """As PacketTap: 0 while packets are not kept; another number after each time."""
+        return 0 if METADATA_ONLY in self._privacy else self._stretch
 
     def place(self, kind: Kind, offset_ns: int) -> None:
         """Use *offset_ns* for the packets of one kind from here on."""
         with self._lock:
-            self._offsets[kind].append((self._count, offset_ns))
+            offsets = self._offsets[kind]
+            offsets.append((self._count, offset_ns))
+            oldest = self._packets[0].number if self._packets else self._count
+            del offsets[: max(0, bisect_right(offsets, (oldest, -(1 << 62))) - 1)]
 
     def _keep(self, one: _Packet) -> None:
         self._packets.append(one)
         self._bytes += len(one.data)
-        if len(self._first) < 2 and one.kind not in self._first and (one.key or one.kind == "sound"):  # noqa: PLR2004 - two kinds
-            self._first[one.kind] = one
-            if len(self._first) == 2:  # noqa: PLR2004
-                self._sample = _sample(self._streams, self._first)
-        if one.kind == "picture" and one.key:
+        if one.opens and one.kind == ("picture" if "picture" in self._kinds else "sound"):
             self._keys.append(one)
             while len(self._keys) > 1 and one.dts_ns - self._keys[1].dts_ns >= self._horizon_ns:
                 self._keys.popleft()
@@ -178,20 +193,27 @@ class PacketRing:
         """Start a recording: from the last key frame before *begin_ns* on, as far as the ring still has it."""
         recording = Recording(begin_ns, until_ns, done)
         with self._lock:
-            start = 0
+            start: _Packet | None = None
             for key in self._keys:
-                if self._media_ns(key) <= begin_ns or not start:
-                    start = key.number
+                if start is None or self._media_ns(key) <= begin_ns:
+                    start = key
             self._recordings.append(recording)
-            for one in [one for one in self._packets if one.number >= start]:
-                self._record(recording, one)
+            first, start_ns = (0, 0) if start is None else (start.number, self._media_ns(start))
+            # The other kind may be ahead of the key frame.
+            recording.packets = [one for one in self._packets if one.number >= first or self._media_ns(one) >= start_ns]
+            recording.size = sum(len(one.data) for one in recording.packets)
+            for kind in self._kinds:
+                newest = next((one for one in reversed(recording.packets) if one.kind == kind), None)
+                if newest is not None and self._known(newest):
+                    recording.newest[kind] = self._media_ns(newest, decoding=True)
+            self._end(recording)
         return recording
 
     def finish(self, recording: Recording, until_ns: int) -> None:
         """Set the end of a recording; it is complete at once when it reaches that far already."""
         with self._lock:
             recording.until_ns = min(recording.until_ns, until_ns)
-            if recording.packets and not recording.finished and self._reached(recording.packets[-1], recording):
+            if not recording.finished and self._reached(recording):
                 self._complete(recording)
 
     def finish_all(self) -> None:
@@ -212,14 +234,23 @@ class PacketRing:
     def _record(self, recording: Recording, one: _Packet) -> None:
         if recording.finished:
             return
-        if self._reached(one, recording) or recording.size > _RECORDING_BYTES:
-            self._complete(recording)
-            return
         recording.packets.append(one)
         recording.size += len(one.data)
+        if self._known(one):
+            recording.newest[one.kind] = self._media_ns(one, decoding=True)
+        self._end(recording)
 
-    def _reached(self, one: _Packet, recording: Recording) -> bool:
-        return one.kind == "picture" and self._known(one) and self._media_ns(one, decoding=True) > recording.until_ns
+    def _end(self, recording: Recording) -> None:
+        """Complete a recording that has reached its end, or is too large."""
+        if self._reached(recording) or recording.size > _RECORDING_BYTES:
+            self._complete(recording)
+
+    def _reached(self, recording: Recording) -> bool:
+        """Return whether all kinds are behind the end of a recording, or one so far that the others are not waited for."""
+        newest = recording.newest
+        return all(kind in newest and newest[kind] > recording.until_ns for kind in self._kinds) or any(
+            newest_ns > recording.until_ns + _LATE_NS for newest_ns in newest.values()
+        )
 
     def _complete(self, recording: Recording) -> None:
         if recording.finished:
@@ -231,52 +262,46 @@ class PacketRing:
         recording.done(recording)
 
     def _cut(self, recording: Recording) -> Footage | None:
-        """Return the packets on the media clock: from the first key frame on, and never back in time."""
+        """Return the packets on the media clock: from the first key frame on, and never back in time; without a key frame the sound."""
+        usable = [one for one in recording.packets if self._known(one) and one.kind in self._samples]
+        keys = [self._media_ns(one) for one in usable if one.kind == "picture" and one.key]
+        start_ns = keys[0] if keys and keys[0] <= recording.until_ns else recording.begin_ns
         packets: list[tuple[Kind, bytes, int, int, int, bool]] = []
         newest: dict[Kind, int] = {}
         privacies: set[Privacy] = set()
-        start_ns: int | None = None
-        for one in recording.packets:
-            if not self._known(one):
-                continue
-            offset_ns = self._offset_ns(one)
-            pts_ns, dts_ns = one.pts_ns + offset_ns, one.dts_ns + offset_ns
-            if start_ns is None and one.kind == "picture" and one.key:
-                start_ns = pts_ns
-            if start_ns is None or dts_ns <= newest.get(one.kind, -(1 << 62)) or (one.kind == "sound" and pts_ns < start_ns):
-                continue
-            if pts_ns > recording.until_ns:
+        for one in usable:
+            pts_ns, dts_ns = self._media_ns(one), self._media_ns(one, decoding=True)
+            # A picture before the first key frame, by its place or by its time, needs pictures that are not there.
+            early = pts_ns < start_ns or (one.kind == "picture" and "picture" not in newest and not one.key)
+            if early or dts_ns > recording.until_ns or dts_ns <= newest.get(one.kind, -(1 << 62)):
                 continue
             newest[one.kind] = dts_ns
             privacies.add(one.privacy)
             packets.append((one.kind, one.data, pts_ns, dts_ns, one.length_ns, one.key))
-        return Footage(self._sample, packets, stricter(*privacies)) if self._sample is not None and "picture" in newest else None
+        return Footage({kind: self._samples[kind] for kind in newest}, packets, stricter(*privacies)) if newest else None
 
     # Media time
 
     def _known(self, one: _Packet) -> bool:
         return bool(self._offsets[one.kind])
 
-    def _offset_ns(self, one: _Packet) -> int:
-        """Return the offset that was known when a packet came; for the first packets, the first one."""
-        offsets = self._offsets[one.kind]
-        return offsets[max(0, bisect_right(offsets, (one.number, 1 << 62)) - 1)][1]
-
     def _media_ns(self, one: _Packet, *, decoding: bool = False) -> int:
-        if not self._known(one):
+        """Return the time of a packet by the offset that was known when it came; for the first packets, by the first one."""
+        offsets = self._offsets[one.kind]
+        if not offsets:
             return 0
-        return (one.dts_ns if decoding else one.pts_ns) + self._offset_ns(one)
+        place = 0 if len(offsets) == 1 else max(0, bisect_right(offsets, (one.number, 1 << 62)) - 1)
+        return (one.dts_ns if decoding else one.pts_ns) + offsets[place][1]
 
 
-def _sample(streams: dict[Kind, av.stream.Stream], first: dict[Kind, _Packet]) -> bytes:
-    """Return a NUT file with one packet of each stream. FFmpeg describes streams in this format completely, whatever the codec."""
+def _sample(stream: av.stream.Stream, data: bytes) -> bytes:
+    """Return a NUT file with one packet of a stream. FFmpeg describes streams in this format completely, whatever the codec."""
     import av
 
     content = io.BytesIO()
     with av.open(content, "w", format="nut") as file:
-        for kind, out in [(kind, file.add_stream_from_template(streams[kind])) for kind in _KINDS]:
-            packet = av.Packet(first[kind].data)
-            packet.time_base, packet.pts, packet.dts, packet.is_keyframe = NS, 0, 0, True
-            packet.stream = out
-            file.mux(packet)
+        packet = av.Packet(data)
+        packet.time_base, packet.pts, packet.dts, packet.is_keyframe = NS, 0, 0, True
+        packet.stream = file.add_stream_from_template(stream)
+        file.mux(packet)
     return content.getvalue()

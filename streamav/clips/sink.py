@@ -11,8 +11,8 @@ import queue
 import shutil
 import threading
 import time
+from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamav.clips.masks import ClipMasks
-    from streamav.clips.ring import PacketRing, Recording
+    from streamav.clips.ring import Footage, PacketRing, Recording
     from streamav.config import ClipSettings
     from streamav.privacy_modes import Privacy
     from streamav.types import Event, FinalScores, Telemetry
@@ -41,7 +41,11 @@ _log = logging.getLogger(__name__)
 _NS: Final = 1_000_000_000
 _WAITING: Final = 64
 """Clips and snapshots that may wait to be written; further ones are left out."""
+MOST_WAITING_BYTES: Final = 256_000_000
+"""Most packets of all clips that wait to be written: a disk that hangs must not fill the memory."""
 _CLOSE_S: Final = 60.0
+_REMEMBERED: Final = 10_000
+"""Newest files of a run whose age is known without the clock of the machine."""
 _WARN_AGAIN_S: Final = 600.0
 _CONFIRMED_S: Final = 20
 """An event is confirmed at most ten segments after its start, a few more are on their way."""
@@ -50,14 +54,6 @@ _CONFIRMED_S: Final = 20
 def horizon_s(settings: ClipSettings, queue_segments: int) -> float:
     """Return how much a ring must keep for the beginning of an event that is confirmed now, s."""
     return settings.pre_s + queue_segments + _CONFIRMED_S
-
-
-@dataclass(slots=True)
-class _Clip:
-    """A clip that is being recorded."""
-
-    recording: Recording
-    source: str
 
 
 class _WithheldError(Exception):
@@ -92,26 +88,40 @@ class ClipSink:
         self._cleared = dict.fromkeys(rings, 0)
         self._tell_of = tell
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._settings, self._folder, self._rings = settings, folder, rings
-        self._open: dict[str, _Clip] = {}
-        self._seen: dict[str, None] = {}
+        self._settings, self._folder, self._rings = settings, folder, dict(rings)
+        self.recordings: dict[str, Recording | None] = {}
+        """By event, from its first confirmed message to its last one; None where nothing may be recorded."""
+        self._made: deque[tuple[float, Path]] = deque(maxlen=_REMEMBERED)
         self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(_WAITING)
+        self._lock = threading.Lock()
+        self._waiting = self._waiting_bytes = 0
         self._thread = threading.Thread(target=self._work, name="clips", daemon=True)
         self._warned_s: float | None = None
         self.written = 0
         """Files written since the start."""
 
     async def start(self) -> None:
-        """Make the folders and start the thread.
-
-        Raises:
-            OSError: when the folder cannot be made.
-        """
-        for source in self._rings:
-            (self._folder / source).mkdir(parents=True, exist_ok=True)
+        """Make the folders and start the thread. A folder that cannot be made now is tried again for each clip."""
+        try:
+            for source in self._rings:
+                (self._folder / source).mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            self._warn(f"clips.dir must be a folder that can be made and written, got {self._folder}: {exc.strerror or exc}")
         self._loop = asyncio.get_running_loop()
         self._thread.start()
         self._put(self._prune)
+
+    def add_source(self, source: str, ring: PacketRing) -> None:
+        """Take the packets of a source from here on, which comes while the run goes on, or begins anew."""
+        self.drop_source(source)
+        self._cleared.setdefault(source, 0)
+        self._rings[source] = ring
+
+    def drop_source(self, source: str) -> None:
+        """Complete the clips of a source that is gone, with what was recorded of them; files stay."""
+        ring = self._rings.pop(source, None)
+        if ring is not None:
+            ring.finish_all()
 
     def set_privacy(self, source: str, privacy: Privacy) -> None:
         """Use a privacy for a source from now on, in any thread. With metadata_only nothing that came before is written any more."""
@@ -126,18 +136,16 @@ class ClipSink:
         if ring is None or not event.confirmed:
             return
         post_ns = round(self._settings.post_s * _NS)
-        if event.id not in self._seen:
-            self._remember(event.id)
+        if event.id not in self.recordings:
+            self.recordings[event.id] = None
             begin_ns = event.start_ns - round(self._settings.pre_s * _NS)
             until_ns = event.start_ns + round(self._settings.max_s * _NS) + post_ns
-            if not ring.wanted:
-                return
-            path, since = self._path(event), self._cleared[event.source]
-            self._snapshot(event, ring, path, since)
-            recording = ring.record(begin_ns, until_ns, lambda one: self._put(lambda: self._write(one, path, event, since)))
-            self._open[event.id] = _Clip(recording, event.source)
-        if event.phase is EventPhase.END and event.end_ns is not None and (clip := self._open.pop(event.id, None)) is not None:
-            ring.finish(clip.recording, event.end_ns + post_ns)
+            if ring.wanted:
+                path, since = self._path(event), self._cleared[event.source]
+                self._snapshot(event, ring, path, since)
+                self.recordings[event.id] = ring.record(begin_ns, until_ns, lambda one: self._put_clip(one, ring, path, event, since))
+        if event.phase is EventPhase.END and event.end_ns is not None and (recording := self.recordings.pop(event.id)) is not None:
+            ring.finish(recording, event.end_ns + post_ns)
 
     def source_state(self, source: str, state: SourceState, reason: str) -> None:  # noqa: ARG002 - the protocol requires it
         """End the clips of a source that was lost."""
@@ -168,41 +176,55 @@ class ClipSink:
 
     # The thread that writes
 
-    def _put(self, job: Callable[[], None]) -> None:
-        try:
-            self._jobs.put_nowait(job)
-        except queue.Full:
-            self._warn("too many clips wait to be written, this one is left out: the machine or the disk is too slow")
+    @property
+    def idle(self) -> bool:
+        """True while nothing waits to be written."""
+        return not self._waiting
+
+    def _put_clip(self, recording: Recording, ring: PacketRing, path: Path, event: Event, since: int) -> None:
+        footage = recording.footage
+        if footage is not None:
+            self._put(lambda: self._write(footage, ring, path, event, since), footage.size)
+
+    def _put(self, job: Callable[[], None], size: int = 0) -> None:
+        """Let a job of *size* bytes wait, or leave it out where too much waits."""
+
+        def work() -> None:
+            try:
+                job()
+            finally:
+                with self._lock:
+                    self._waiting, self._waiting_bytes = self._waiting - 1, self._waiting_bytes - size
+
+        with self._lock:
+            if self._waiting < _WAITING and (not size or self._waiting_bytes + size <= MOST_WAITING_BYTES):
+                with suppress(queue.Full):
+                    self._jobs.put_nowait(work)
+                    self._waiting, self._waiting_bytes = self._waiting + 1, self._waiting_bytes + size
+                    return
+        self._warn("too many clips wait to be written, this one is left out: the machine or the disk is too slow")
 
     def _work(self) -> None:
         from av.error import FFmpegError
 
         while (job := self._jobs.get()) is not None:
             try:
-                if shutil.disk_usage(self._folder).free < self._settings.min_free_mb * 1_000_000:
-                    self._prune()
-                    self._warn(f"the disk of {self._folder} has less than clips.min_free_mb={self._settings.min_free_mb} free")
-                    continue
                 job()
             except (OSError, FFmpegError) as exc:
                 self._warn(f"a clip cannot be written to {self._folder}: {exc.strerror or exc}")
             except Exception:  # noqa: BLE001 - the next clip may succeed
                 _log.exception("a clip could not be made")
 
-    def _write(self, recording: Recording, path: Path, event: Event, since: int) -> None:
-        footage = recording.footage
-        if footage is None:
-            return
-
+    def _write(self, footage: Footage, ring: PacketRing, path: Path, event: Event, since: int) -> None:
         def write(part: Path, privacy: Privacy) -> None:
             write_mp4(part, footage, self._masked(privacy))
 
-        if self._written(path.with_suffix(".mp4"), event.source, since, footage.privacy, write):
+        if self._written(path.with_suffix(".mp4"), ring, event.source, since, footage.privacy, write):
             self._tell(ReadyMedia.of(event, "clip"), since)
             self._prune()
 
     def _snapshot(self, event: Event, ring: PacketRing, path: Path, since: int) -> None:
-        if not self._settings.snapshots:
+        if not self._settings.snapshots or self._waiting >= _WAITING:
             return
         best = max(event.segments, key=lambda one: one.score)
         middle_ns = best.start_ns + _NS // 2
@@ -220,18 +242,22 @@ class ClipSink:
                 content = jpeg(drawn(picture if cover is None else cover(picture), event.location))
                 part.write_bytes(content)
 
-            if self._written(path.with_suffix(".jpg"), event.source, since, footage.privacy, draw):
+            if self._written(path.with_suffix(".jpg"), ring, event.source, since, footage.privacy, draw):
                 self._tell(ReadyMedia.of(event, "snapshot", content), since)
 
         self._put(write)
 
-    def _written(self, path: Path, source: str, since: int, then: Privacy, write: Callable[[Path, Privacy], None]) -> bool:
+    def _written(
+        self, path: Path, ring: PacketRing, source: str, since: int, then: Privacy, write: Callable[[Path, Privacy], None]
+    ) -> bool:
         """Write a file with what is stricter, the privacy of its footage (*then*) or that of now; return False where it may not be."""
-        ring = self._rings[source]
+        path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed it during the run
+        if not self._has_room():
+            return False
         try:
             with whole_file(path) as part:
                 used: Privacy | None = None
-                while used != (privacy := stricter(then, ring.privacy)):  # it may have become stricter during the work
+                while used != (privacy := self._strictest(source, ring, then)):  # it may have become stricter during the work
                     self._check_allowed(source, since)
                     write(part, privacy)
                     used = privacy
@@ -240,6 +266,10 @@ class ClipSink:
             return False
         self._note(path)
         return True
+
+    def _strictest(self, source: str, ring: PacketRing, then: Privacy) -> Privacy:
+        """Return what a file must not show; the source may have begun anew with another ring since."""
+        return stricter(then, ring.privacy, self._rings.get(source, ring).privacy)
 
     def _check_allowed(self, source: str, since: int) -> None:
         """Refuse what was taken before the privacy became metadata_only, whatever it is now."""
@@ -268,10 +298,25 @@ class ClipSink:
 
     def _note(self, path: Path) -> None:
         self.written += 1
+        self._made.append((time.monotonic(), path))
         _log.info("clip written file=%s", path)
 
+    def _has_room(self) -> bool:
+        """Return whether the disk has room for a file, after old ones were deleted if need be."""
+        least = self._settings.min_free_mb * 1_000_000
+        if shutil.disk_usage(self._folder).free >= least:
+            return True
+        self._prune()
+        if shutil.disk_usage(self._folder).free >= least:
+            return True
+        self._warn(f"the disk of {self._folder} has less than clips.min_free_mb={self._settings.min_free_mb} free")
+        return False
+
     def _prune(self) -> None:
-        prune(self._folder, time.time(), self._settings.keep_days * 86_400.0, self._settings.max_mb * 1_000_000)
+        keep_s = self._settings.keep_days * 86_400.0
+        young_s = time.monotonic() - keep_s
+        young = {path for made_s, path in self._made if made_s > young_s}  # whatever a clock says that was set meanwhile
+        prune(self._folder, time.time(), keep_s, self._settings.max_mb * 1_000_000, young)
 
     def _warn(self, why: str) -> None:
         """Log why clips are left out, at most every ten minutes."""
@@ -285,8 +330,3 @@ class ClipSink:
     def _path(self, event: Event) -> Path:
         utc = datetime.fromtimestamp((event.epoch_ns + event.start_ns) / _NS, UTC).strftime("%Y%m%dT%H%M%SZ")
         return self._folder / event.source / file_stem(utc, event.label, event.id)
-
-    def _remember(self, event_id: str) -> None:
-        self._seen[event_id] = None
-        if len(self._seen) > 10 * _WAITING:
-            del self._seen[next(iter(self._seen))]

@@ -40,6 +40,8 @@ __all__ = ["Controller", "Outside"]
 
 _log = logging.getLogger(__name__)
 PERIOD_S = 1.0
+MOST_NAMED = 8
+"""Most sources that one line of the log names."""
 START_S = 60.0
 """The first sources are placed when all workers are ready, or some of them after this time, s."""
 STOP_S = 20.0
@@ -294,13 +296,21 @@ class Controller:
             if one.worker is None and not one.ended and now_s >= one.retry_s and one.source not in held
         ]
         slots = [member.slot for member in ready.values()]
-        for source, name in place(waiting, slots, self._placed(), self.costs(), self._nodes()).items():
+        found = place(waiting, slots, self._placed(), self.costs(), self._nodes())
+        for source, name in found.items():
             one = self.assignments[source]
             left_open = self.outside.left_open(source)
             one.put(name, one.order_at(now_s, next(self._epochs), left_open=left_open))
             self.outside.placed(source)
             one.told_waiting = False
-            _log.info("source placed source=%s worker=%s restarts=%d", source, name, one.restarts)
+        for name in sorted(set(found.values())):
+            mine = sorted(source for source, worker in found.items() if worker == name)
+            _log.info(
+                "sources placed worker=%s count=%d sources=%s",
+                name,
+                len(mine),
+                ", ".join(mine[:MOST_NAMED] + ["..."] * (len(mine) > MOST_NAMED)),
+            )
         for source in waiting:
             one = self.assignments[source]
             if one.worker is None and not one.told_waiting:
@@ -365,11 +375,20 @@ class Controller:
         )
 
     async def _end(self) -> None:
-        """End all workers in order, within a bounded time; kill those that do not end."""
-        able = [member for member in self.members.values() if member.died is None and member.state in {"starting", "ready", "failed"}]
+        """End all workers in order, within a bounded time; kill those that do not end, and those that have not begun to publish.
+
+        Leases are renewed meanwhile: the last messages may take longer than a lease on a busy machine.
+        """
+        able = [member for member in self.members.values() if member.died is None and member.state in {"ready", "failed"}]
         stops = {asyncio.ensure_future(member.handle.stop()): member for member in able}
-        done, _ = await asyncio.wait(stops, timeout=STOP_S) if stops else (set(), set())
-        for task in done:
+        open_stops, periods = set(stops), STOP_S / PERIOD_S
+        while open_stops and periods > 0:
+            _, open_stops = await asyncio.wait(open_stops, timeout=PERIOD_S)
+            periods -= 1
+            for member in [stops[task] for task in open_stops]:
+                self._collect(member, self.clock())
+                self._send(member)
+        for task in stops.keys() - open_stops:
             with suppress(WorkerDiedError):
                 self._last(stops[task], task.result())
         for member in self.members.values():
@@ -377,6 +396,8 @@ class Controller:
                 if open_task is not None:
                     open_task.cancel()
             member.handle.kill()
+        for task in open_stops:
+            task.cancel()
         self.fleet.tell(json.dumps(self.status()))
 
     def _last(self, member: Member, report: Report) -> None:

@@ -10,6 +10,8 @@ import ipaddress
 import logging
 import os
 import socket
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from streamav import __version__
@@ -17,15 +19,22 @@ from streamav.cluster.fleet import Node, WorkerDiedError
 from streamav.errors import MissingExtraError, SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from streamav.cluster.orders import Order, Report
 
-__all__ = ["NAMESPACE", "RayFleet", "connect", "read_boards"]
+__all__ = ["NAMESPACE", "RayFleet", "Roster", "connect", "read_boards"]
 
+_log = logging.getLogger(__name__)
 NAMESPACE = "streamav"
 _BOARD = "streamav-board-"
 _REACH_S = 5.0
+_HEAD_S = 1.0
+"""Longest wait for the head of Ray in one period of the controller, s."""
+_SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""An empty SETTINGS frame: length, type 4, flags, stream."""
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS
 _CALLS = 8
 """Calls of one actor that may run at once: an order must be answered while the run is being built."""
 
@@ -52,15 +61,18 @@ def connect(address: str) -> ModuleType:
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=True, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as exc:
-        raise _no_ray(address, str(exc).splitlines()[0][:200]) from exc
+        reason = "none runs on this machine" if address == "auto" else str(exc).splitlines()[0][:200]
+        raise _no_ray(address, reason) from exc
     return ray  # type: ignore[no-any-return]
 
 
 def _check_reachable(address: str) -> None:
-    """Check that something answers at HOST:PORT; Ray itself would try for minutes and print its own lines meanwhile.
+    """Check that something answers at HOST:PORT as a Ray may; Ray itself would try for minutes and print its own lines meanwhile.
+
+    Ray speaks gRPC, which is HTTP/2: the server begins with a SETTINGS frame (RFC 9113, section 3.4), and a broker does not.
 
     Raises:
-        SettingsError: when the address has another form, or nothing answers.
+        SettingsError: when the address has another form, nothing answers, or something else does.
     """
     if address == "auto":
         return
@@ -68,9 +80,24 @@ def _check_reachable(address: str) -> None:
     if not colon or not port.isdecimal():
         raise _no_ray(address, "it must have a host and a port")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _REACH_S).close()
+        peer = socket.create_connection((host.strip("[]"), int(port)), _REACH_S)
     except (OSError, OverflowError) as exc:
         raise _no_ray(address, f"nothing answers there ({getattr(exc, 'strerror', None) or exc})") from exc
+    with peer:
+        if os.environ.get("RAY_USE_TLS", "0") == "0" and not _speaks_http2(peer):
+            raise _no_ray(address, "something answers there that is not Ray")
+
+
+def _speaks_http2(peer: socket.socket) -> bool:
+    """Return whether the first frame of a server is SETTINGS."""
+    try:
+        peer.sendall(_HTTP2_HELLO)
+        head = b""
+        while len(head) < len(_SETTINGS) and (more := peer.recv(len(_SETTINGS) - len(head))):
+            head += more
+    except OSError:  # it says nothing within the time, or hangs up
+        return False
+    return head[3:4] == _SETTINGS[3:4]
 
 
 def _no_ray(address: str, reason: str) -> SettingsError:
@@ -138,6 +165,45 @@ class _Handle:
             raise WorkerDiedError(reason[-1][:300] if reason else type(exc).__name__) from exc
 
 
+class Roster:
+    """Ray's list of nodes. A head that does not answer must not hold the controller up: it renews leases, for which no head is needed."""
+
+    def __init__(self, ask: Callable[[], list[dict[str, Any]]]) -> None:
+        """Keep the function that asks the head; it may block for minutes."""
+        self._ask = ask
+        self._known: list[dict[str, Any]] = []
+        self._answer: asyncio.Future[list[dict[str, Any]]] | None = None
+        self._silent = False
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """Return what the head says, or what it said last when it takes longer than a moment."""
+        if self._answer is None:
+            self._answer = asyncio.get_running_loop().create_future()
+            # a thread of a pool would be waited for at the end of the run
+            threading.Thread(target=self._fetch, args=(asyncio.get_running_loop(), self._answer), name="nodes", daemon=True).start()
+        done, _ = await asyncio.wait({self._answer}, timeout=_HEAD_S)
+        if not done:
+            if not self._silent:
+                _log.warning("the head of Ray does not answer; what runs goes on, and Ray ends all after about a minute")
+            self._silent = True
+            return self._known
+        self._known, self._answer, self._silent = self._answer.result(), None, False
+        return self._known
+
+    def _fetch(self, loop: asyncio.AbstractEventLoop, answer: asyncio.Future[list[dict[str, Any]]]) -> None:
+        try:
+            found, error = self._ask(), None
+        except Exception as exc:  # noqa: BLE001 - it belongs to the loop
+            found, error = [], exc
+
+        def tell() -> None:
+            if not answer.done():
+                answer.set_result(found) if error is None else answer.set_exception(error)
+
+        with suppress(RuntimeError):  # the run has ended meanwhile
+            loop.call_soon_threadsafe(tell)
+
+
 class RayFleet:
     """The machines of a Ray cluster."""
 
@@ -158,6 +224,7 @@ class RayFleet:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._on = NodeAffinitySchedulingStrategy
+        self._roster = Roster(ray.nodes)
         here = ray.get_runtime_context().get_node_id()
         try:
             self._board = (
@@ -170,9 +237,8 @@ class RayFleet:
             raise SettingsError(msg) from exc
 
     async def nodes(self) -> list[Node]:
-        """Return the nodes that are alive and have cores or GPUs."""
-        rows = await asyncio.to_thread(self._ray.nodes)
-        return [_node(row) for row in rows if row["Alive"] and (row["Resources"].get("CPU") or row["Resources"].get("GPU"))]
+        """Return the nodes that are alive and have cores or GPUs; those that were known last while the head of Ray does not answer."""
+        return [_node(row) for row in await self._roster.rows() if row["Alive"] and _can_work(row["Resources"])]
 
     def start(self, node: Node, name: str, *, gpu: bool) -> _Handle:
         """Start a worker on a node; it takes no core from Ray's count, because it shares the machine with all that runs there."""
@@ -209,6 +275,10 @@ def read_boards(address: str) -> list[str]:
         except (ValueError, ray.exceptions.RayError):  # the run has just ended
             continue
     return found
+
+
+def _can_work(resources: dict[str, Any]) -> bool:
+    return bool(resources.get("CPU") or resources.get("GPU"))
 
 
 def _node(row: dict[str, Any]) -> Node:

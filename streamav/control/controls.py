@@ -71,16 +71,19 @@ class Controls:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Ids of the sources."""
+        """Ids of the sources of the run."""
         return tuple(self._configured)
 
     def plan(self, source: str) -> SourcePlan:
         """Return what holds for a source, including a change that was accepted and waits for the end of a turn.
 
+        For a source that was removed it is what held last: another thread may ask before it learns of that.
+
         Raises:
             SettingsError: when there is no such source.
         """
-        self._check_source(source)
+        if source not in self._plans:
+            self._check_source(source)
         return self._plans[source]
 
     def labels(self, source: str) -> dict[str, bool]:
@@ -108,6 +111,7 @@ class Controls:
                 Difference(source, ".".join(path), value, self._value(source, path))
                 for source in sorted(self._trees)
                 for path, value in sorted(leaves(self._trees[source]))
+                if source in self._configured
             ]
 
     def change(self, source: str, patch: Mapping[str, object]) -> SourcePlan:
@@ -123,8 +127,8 @@ class Controls:
         Raises:
             SettingsError: when there is no such source or setting, or the value is wrong; then nothing changes.
         """
-        self._check_source(source)
         with self._lock:
+            self._check_source(source)
             tree = deepcopy(self._trees.get(source, {}))
             merge(tree, patch)
             tree = self._pruned(source, tree)
@@ -160,6 +164,38 @@ class Controls:
                     changed.append(plan)
         return changed
 
+    def add(self, source: str, detection: DetectionSettings) -> None:
+        """Take a source that comes while the run goes on, or begins anew; changes that were kept for it hold on top, as far as allowed.
+
+        Args:
+            source: its id.
+            detection: complete settings of its detection, without changes.
+
+        Raises:
+            SettingsError: when the configuration is wrong; then nothing changes.
+        """
+        kept = self._kept.read()
+        plan = self._resolve(source, detection)
+        with self._lock:
+            tree = self._trees.get(source, kept.get(source, {}))
+            self._waiting.pop(source, None)
+            self._configured = {**self._configured, source: detection}
+            self._plans[source], self._trees[source] = plan, {}
+            self._enabled[source] = tuple(one.label for one in plan.labels)
+            if tree:
+                self._take_over(source, tree)
+
+    def remove(self, source: str) -> None:
+        """Take no changes of a source any more; what was kept for it stays, in case it comes back."""
+        with self._lock:
+            self._configured = {name: one for name, one in self._configured.items() if name != source}
+
+    def tell(self, source: str) -> None:
+        """Call the watchers with the plan of a source that they know since now."""
+        with self._lock:
+            for watcher in self._watchers:
+                watcher(self._plans[source])
+
     def listen(self, listener: Callable[[SourcePlan], None]) -> None:
         """Call *listener* on the loop with each plan, once it holds and was written; it must return at once."""
         self._listeners.append(listener)
@@ -171,8 +207,8 @@ class Controls:
         """
         with self._lock:
             self._watchers.append(watcher)
-            for plan in self._plans.values():
-                watcher(plan)
+            for source in self._configured:
+                watcher(self._plans[source])
 
     # Called by the loop
 
@@ -209,7 +245,7 @@ class Controls:
             self._writing = None
 
     def _tell(self, plan: SourcePlan) -> None:
-        for listener in self._listeners:
+        for listener in self._listeners if plan.source in self._configured else ():
             try:
                 listener(plan)
             except Exception:  # noqa: BLE001 - one listener must not stop the others
@@ -300,7 +336,10 @@ class Controls:
 
 
 _PRIVACY = ("privacy",)
-_LABELS = "source {source}: detection.labels cannot be changed while it runs; switch labels by detection.classes.LABEL.enabled, or restart"
+_LABELS = (
+    "source {source}: detection.labels cannot be changed by a command; switch labels by detection.classes.LABEL.enabled, "
+    "or change the file of settings and reload it (SIGHUP)"
+)
 
 
 def _read_values(tree: Tree, detection: DetectionSettings) -> Tree:

@@ -86,6 +86,8 @@ class Lane:
     """Open events of a muted source, by id."""
     gone: bool = False
     """True once the source was released."""
+    joined: bool = False
+    """True for a source that came while the run went on: when it cannot be opened, it is lost, and the run goes on."""
     took: Given | None = None
     """Item of the last turn, until it is told."""
     frames: int | None = None

@@ -13,18 +13,18 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from streamav.clock import SystemClock
 from streamav.errors import CaptureError, ShapeError
 from streamav.pipeline.lane import failure_of, make_lane
-from streamav.pipeline.measure import NS, SourceSummary, summary
+from streamav.pipeline.measure import NS, Meter, SourceSummary, summary
 from streamav.pipeline.worker import Worker
 from streamav.types import EndReason, SourceState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from streamav.clock import Clock
     from streamav.control import Controls, SourcePlan
@@ -98,6 +98,7 @@ class Pipeline:
         )
         self._changes: deque[Callable[[], None]] = deque()
         self._leaving: list[Lane] = []
+        self._past: list[tuple[SourceSummary, Meter]] = []
         self._stop_ns: int | None = None
         self._told_ns = 0
         self._turned_ns = self._clock.monotonic_ns()
@@ -158,12 +159,67 @@ class Pipeline:
 
         def begin() -> None:
             self._lanes.append(lane)
-            if told is not None:
-                told()
-                self._sink.source_state(setup.id, SourceState.STARTING, "the source is being opened")
-            lane.feed.start()
+            if told is None:
+                lane.feed.start()
+                return
+            told()
+            self._begin(lane)
 
         self._changes.append(begin)
+
+    def prepare(self, setup: SourceSetup) -> Lane:
+        """Return a source for exchange(); it does not run yet. The content of a file is hashed. May be called from any thread.
+
+        Raises:
+            CaptureError: when the file cannot be read.
+        """
+        lane = self._lane(setup, alone=False)
+        lane.joined = True
+        return lane
+
+    def exchange(
+        self,
+        leaving: Mapping[str, Callable[[], None]],
+        coming: Sequence[tuple[Lane, Callable[[], None]]],
+        first: Callable[[], None] = lambda: None,
+    ) -> Future[None]:
+        """End some sources and start others, all between the same two turns; the rest goes on. May be called from any thread.
+
+        Args:
+            leaving: id of a source -> called on the loop after its last event was handed to the sinks.
+            coming: what prepare() returned, and what is called on the loop just before the source is reported to the sinks. An id may
+                be among *leaving*, too: then the source begins anew.
+            first: called on the loop before all of this.
+
+        Returns:
+            What is done once this has happened; it never is when the run ends before.
+        """
+        done: Future[None] = Future()
+
+        def change() -> None:
+            first()
+            for name, told in leaving.items():
+                for lane in [one for one in self._lanes if one.setup.id == name]:
+                    self._drop(lane)
+                    told()
+            for lane, told in coming:
+                self._lanes.append(lane)
+                told()
+                self._begin(lane)
+            done.set_result(None)
+
+        self._changes.append(change)
+        return done
+
+    def _begin(self, lane: Lane) -> None:
+        """Report a source, with what holds for it now, and open it."""
+        self._sink.source_state(lane.setup.id, SourceState.STARTING, "the source is being opened")
+        if self.controls is not None:
+            plan = self.controls.plan(lane.setup.id)
+            if not plan.enabled or plan.labels != lane.setup.labels or plan.latency_segments != lane.setup.latency_segments:
+                lane.change(plan)
+                lane.hand_over(self._sink)
+        lane.feed.start()
 
     def speak(self, name: str, told: Callable[[], None]) -> None:
         """Let a muted source publish; *told* is called on the loop just before. May be called from any thread."""
@@ -199,6 +255,8 @@ class Pipeline:
             lane.events += lane.stages.interrupt(EndReason.SHUTDOWN)
         lane.hand_over(self._sink)
         lane.gone = True
+        if not self._stays:
+            self._past.append((self._counted(lane), lane.meter))
         self._lanes.remove(lane)
         self._leaving = [one for one in self._leaving if not one.feed.join(0.0)] + [lane]
 
@@ -228,14 +286,10 @@ class Pipeline:
 
     async def _drive(self, worker: ThreadPoolExecutor) -> None:
         for lane in self._lanes:
-            self._sink.source_state(lane.setup.id, SourceState.STARTING, "the source is being opened")
-            if self.controls is not None and not (plan := self.controls.plan(lane.setup.id)).enabled:
-                lane.change(plan)
-                lane.hand_over(self._sink)
-            lane.feed.start()
+            self._begin(lane)
         loop = asyncio.get_running_loop()
         while not all(lane.finished for lane in self._lanes) or (self._stays and self._stop_ns is None):
-            while self._changes:  # between two turns, so that the worker never sees the list change
+            while self._changes and self._stop_ns is None:  # between two turns, so that the worker never sees the list change
                 self._changes.popleft()()
             await loop.run_in_executor(worker, self._worker.turn)
             self._turned_ns = self._clock.monotonic_ns()
@@ -246,7 +300,7 @@ class Pipeline:
             if self.controls is not None:
                 self.controls.applied(changes)
             self._tell()
-            if not self._stays and any(lane.refused for lane in self._lanes):
+            if not self._stays and any(lane.refused and not lane.joined for lane in self._lanes):
                 self.stop()
             if self._stop_ns is not None and self._clock.monotonic_ns() - self._stop_ns > _GRACE_S * NS:
                 _log.warning("a source does not stop in time, its thread is abandoned")
@@ -291,5 +345,9 @@ class Pipeline:
                 self._sink.telemetry(lane.setup.id, lane.telemetry(elapsed_s))
 
     def _summary(self, wall_s: float) -> RunSummary:
-        sources = [SourceSummary.of(lane.setup.id, lane.meter, lane.feed.inbox.dropped, lane.error) for lane in self._lanes]
-        return summary(sources, [lane.meter for lane in self._lanes], wall_s)
+        every = [*self._past, *((self._counted(lane), lane.meter) for lane in self._lanes)]
+        return summary([one for one, _ in every], [meter for _, meter in every], wall_s)
+
+    @staticmethod
+    def _counted(lane: Lane) -> SourceSummary:
+        return SourceSummary.of(lane.setup.id, lane.meter, lane.feed.inbox.dropped, lane.error)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Meter", "RunSummary", "SourceSummary", "resident_mb"]
 
 NS = 1_000_000_000
-_KEPT_LATENCIES = 20_000
-"""Number of newest latencies from which the percentiles are computed: hours of one source."""
+_KEPT_LATENCIES = 3_600
+"""Number of newest latencies from which the percentiles are computed: an hour of one source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,10 @@ class Devices:
         """Use these labels of a source from now on."""
         self._sources[source] = list(labels)
 
+    def forget(self, source: str) -> None:
+        """Announce a source no more."""
+        self._sources.pop(source, None)
+
     def announcements(self) -> list[Announcement]:
         """Return the messages of all devices; the service comes first, because the others refer to it."""
         return [self._service(), *self.of_sources()]

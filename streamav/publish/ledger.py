@@ -126,13 +126,33 @@ class Ledger:
             devices: the device of this source for Home Assistant; None for nothing.
         """
         self._epochs[source] = epoch
-        self._states[source] = SourceState.WARMING_UP
-        self._classes |= {(source, label): self._class_values(source, label, None) for label in labels}
         mine = [] if devices is None else devices.of_sources()
         self._worker_devices[source] = mine
-        values = [Retained(one.topic, one.payload, one.note) for one in mine]
-        values += [value for label in labels for value in self._classes[source, label]]
+        return [*(Retained(one.topic, one.payload, one.note) for one in mine), *self.begin(source, labels)]
+
+    def begin(self, source: str, labels: Sequence[str]) -> list[Retained]:
+        """Take one more source, or one that begins anew; return its retained values, the labels off, and those of labels that are gone."""
+        gone = {label for place, label in self._classes if place == source} - set(labels)
+        values = [self.cleared(value.topic) for label in sorted(gone) for value in self._classes.pop((source, label))]
+        if self._devices is not None:
+            self._devices.follow(source, labels)
+        self._states[source] = SourceState.WARMING_UP
+        values += [value for label in labels for value in self._class(source, label, None)]
         return values + self._state_values(source, SourceState.WARMING_UP)
+
+    def forget(self, source: str) -> list[Retained]:
+        """Forget a source that is gone for good; return that it is not available, then the values that clear all its topics."""
+        before = self.topics()
+        self.release(source)
+        self._settings.pop(source, None)
+        if self._devices is not None:
+            self._devices.forget(source)
+        offline = Retained(self._topics.availability(source), b"offline", first=True)
+        return [offline, *(self.cleared(topic) for topic in sorted(before - self.topics()))]
+
+    def knows(self, source: str) -> bool:
+        """Return whether something is published for a source."""
+        return source in self._states
 
     def release(self, source: str) -> None:
         """Forget a source that another process publishes from now on; nothing is published for it any more."""

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from streamav.config import MqttSettings
     from streamav.control import Controls, SourcePlan
     from streamav.publish.connection import Connection
+    from streamav.publish.ledger import Retained
     from streamav.publish.message import EventMessage, ModelEntry
     from streamav.publish.pending import MqttCounters
     from streamav.types import Event, FinalScores, SourceState, Telemetry
@@ -172,13 +173,16 @@ class MqttSink:
 
     def _changed(self, plan: SourcePlan) -> None:
         """Echo the settings of a source; announce its device again where labels came or went."""
-        if self._controls is None:
+        if self._controls is None or not self._ledger.knows(plan.source):
             return
         labels = self._controls.labels(plan.source)
         values = self._ledger.follow_settings(plan.source, setting_states(self._topics, plan, labels), labels)
         if self._pending.counters.connected:
-            told = [one for one in self._ledger.announced(self._pending.kept) if one.first or self._pending.differs(one)]
-            self._pending.put([], [*told, *values])
+            self._pending.put([], [*self._announced(), *values])
+
+    def _announced(self) -> list[Retained]:
+        """Return the devices that the broker does not have as they are."""
+        return [one for one in self._ledger.announced(self._pending.kept) if one.first or self._pending.differs(one)]
 
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
         """Publish telemetry, and about once a minute the statistics, at QoS 0; without a connection they are discarded."""
@@ -192,7 +196,11 @@ class MqttSink:
         """Publish a JPEG picture of an event when mqtt.snapshot asks for it; may be called from any thread."""
         if self._settings.snapshot != "off" and self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._pending.put_snapshot, self._topics.snapshot(source), picture)
+                self._loop.call_soon_threadsafe(self._put_snapshot, source, picture)
+
+    def _put_snapshot(self, source: str, picture: bytes) -> None:
+        if self._ledger.knows(source):  # a picture may be ready after its source is gone
+            self._pending.put_snapshot(self._topics.snapshot(source), picture)
 
     def scores(self, source: str, scores: FinalScores) -> None:
         """Publish the final scores of a segment at QoS 0 when mqtt.scores is true; without a connection they are discarded."""
@@ -211,6 +219,22 @@ class MqttSink:
     def release(self, source: str) -> None:
         """Publish nothing more for a source, except for the messages about its events that already wait."""
         self._ledger.release(source)
+
+    def add_source(self, source: str, labels: Sequence[str]) -> None:
+        """Publish for one more source of this service, or for one that begins anew, from now on."""
+        self._stats.begin(source)
+        values = self._ledger.begin(source, labels)
+        if self._controls is not None:
+            plan = self._controls.plan(source)
+            values += self._ledger.follow_settings(source, setting_states(self._topics, plan, self._controls.labels(source)), labels)
+        self._pending.put([], [*self._announced(), *values])
+        self._pending.follow_info()
+
+    def drop_source(self, source: str) -> None:
+        """Publish nothing more for a source that is gone for good, and clear its topics and its device; its last messages still go out."""
+        self._stats.forget(source)
+        self._pending.clear(self._ledger.forget(source))
+        self._pending.follow_info()
 
     def waits_for(self, source: str) -> bool:
         """Return whether a message about an event of *source* still waits for the broker."""
@@ -249,7 +273,9 @@ class MqttSink:
 
     def _say_what_is_left(self) -> None:
         left = len(self._pending.outbox)
-        if left and self._pending.store.keeps:
+        if left and self._permit is not None:  # its next life must not deliver them
+            _log.warning("messages were not delivered and are dropped, a worker of a cluster keeps none messages=%d", left)
+        elif left and self._pending.store.keeps:
             _log.warning("messages were not delivered, they stay for the next start messages=%d", left)
         elif left:
             _log.warning("messages were not delivered and are lost, because nothing could be stored messages=%d", left)

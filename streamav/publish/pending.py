@@ -164,6 +164,17 @@ class Pending:
         self.count()
         self.wake.set()
 
+    def clear(self, values: Sequence[Retained]) -> None:
+        """Publish the last values of topics that are ours no more; what waits for them is dropped, and a later connect clears them, too."""
+        for value in values:
+            if not value.payload:
+                self.changed.pop(f"{value.topic} first", None)
+                self.snapshots.pop(value.topic, None)
+                if value.topic not in self.kept:
+                    self.kept[value.topic] = ""
+                    self.store.retain(value.topic, "")
+        self.put([], values)
+
     def note_event(self, message: EventMessage) -> None:
         """Note the last message of an event, so that a later start can end it."""
         if message.active:

@@ -50,6 +50,14 @@ class Stats:
         self._counts = {source: _Counts() for source in self.sources}
         self._told_s = self.began_s - STATS_S  # the first telemetry comes with the first statistics
 
+    def begin(self, source: str) -> None:
+        """Count one more source, or begin anew with one."""
+        self._counts[source] = _Counts()
+
+    def forget(self, source: str) -> None:
+        """Count a source no more."""
+        self._counts.pop(source, None)
+
     def event(self, event: Event) -> None:
         """Count an event at its end."""
         if event.phase is EventPhase.END and event.source in self._counts:

@@ -19,6 +19,7 @@ from streamav.errors import SettingsError
 from streamav.files import SLUG_SIZE
 from streamav.review.desk import RefusedError, ten_seconds
 from streamav.thresholds import Thresholds
+from streamav.web.files import FileOrGone
 from streamav.web.questions import BusyError, Questions
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class _Page:
         return _json({"zones": found})
 
     async def clip(self, request: Request) -> Response:
-        from starlette.responses import FileResponse, Response
+        from starlette.responses import Response
 
         identifier = str(request.path_params["id"])
         if _EVENT_ID.fullmatch(identifier) is None:
@@ -114,7 +115,9 @@ class _Page:
             raise RefusedError(msg)
         seconds = self._moments.of_event(identifier)
         found: bytes | Path = await self._questions.work(lambda: self._desk.clip(identifier, seconds))
-        return Response(found, media_type="video/mp4") if isinstance(found, bytes) else FileResponse(found, media_type="video/mp4")
+        if isinstance(found, bytes):
+            return Response(found, media_type="video/mp4")
+        return FileOrGone(found, "video/mp4", lambda: _json({"error": "the clip of this event was deleted just now"}, 400))
 
     async def say(self, request: Request) -> Response:
         said = _Said.model_validate(await _body(request))

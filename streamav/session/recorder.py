@@ -7,6 +7,7 @@ of the model. So a replay depends on no decoder and no device. When the limit is
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import threading
 import time
@@ -147,8 +148,14 @@ class Recorder:
                 return
             try:
                 self._bytes += append_line(self._turns, turn_line(turn))
+                here = os.path.samestat(os.fstat(self._turns.fileno()), (self.folder / TURNS).stat())
+            except FileNotFoundError:
+                here = False
             except OSError as exc:
                 self._stop(exc.strerror or str(exc), failed=True)
+                return
+            if not here:
+                self._stop(f"{self.folder} was removed, renamed or replaced while it was written", failed=True)
 
     def count(self, size: int) -> None:
         """Count bytes; the recording ends when the limit is reached."""

@@ -17,7 +17,8 @@ _MOST_MS: Final = 600.0
 """Larger delays are not looked for: a beep may then belong to the next flash."""
 _NEAR_MS: Final = 45.0
 """Delays of one setup lie within this of each other: a picture lasts 40 ms."""
-_LEAST_PAIRS: Final = 3
+_LEAST_PAIRS: Final = 4
+"""Things that move may fit three beeps by chance."""
 _CERTAIN: Final = 0.6
 """Share of flashes, and of beeps, that must belong to a pair."""
 
@@ -37,36 +38,47 @@ class Skew:
     pairs: int
     """Flashes with their beep."""
     flashes: int
+    """At the place of the picture whose flashes fit the beeps best."""
     beeps: int
     certain: bool
-    """True for at least three pairs that are most of the flashes and of the beeps, where no other delay fits half as many."""
+    """True for at least four pairs that are most of the flashes and of the beeps, where no other delay fits half as many."""
 
 
-def measure_skew(flashes_ns: Sequence[int], beeps_ns: Sequence[int]) -> Skew:
-    """Return the delay on which most flashes and beeps agree, within 600 ms.
+def measure_skew(places_ns: Sequence[Sequence[int]], beeps_ns: Sequence[int]) -> Skew:
+    """Return the delay on which most flashes of one place and the beeps agree, within 600 ms.
 
     Args:
-        flashes_ns: when flashes began, media time.
+        places_ns: when flashes began, media time, for each place of the picture that flashes. What moves may make places of its own.
         beeps_ns: when beeps began, media time.
 
     Raises:
         SkewError: when there are none, or they do not belong together; the message says what to do.
     """
-    if not flashes_ns or not beeps_ns:
-        lacking = " and no ".join(name for name, found in (("flash", flashes_ns), ("beep", beeps_ns)) if not found)
+    places = [flashes for flashes in places_ns if flashes]
+    if not places or not beeps_ns:
+        lacking = " and no ".join(name for name, found in (("flash", places), ("beep", beeps_ns)) if not found)
         msg = (
             f"the source must show flashes and give beeps, but has no {lacking}: play the clip of `streamav sync-check --make clip.mp4` in "
             "front of the camera, bright and in a dark room, with the loudspeaker near the microphone"
         )
         raise SkewError(msg)
-    delays = sorted((beep - flash) / 1e6 for flash in flashes_ns for beep in beeps_ns if abs(beep - flash) <= _MOST_MS * 1e6)
-    groups = [[one for one in delays if 0.0 <= one - first <= _NEAR_MS] for first in delays]
-    if not groups:
+    found = [skew for flashes in places if (skew := _skew(flashes, beeps_ns)) is not None]
+    if not found:
+        most = max(len(flashes) for flashes in places)
         msg = (
-            f"flashes and beeps must belong together, got {len(flashes_ns)} flashes and {len(beeps_ns)} beeps of which none are within "
+            f"flashes and beeps must belong together, got {most} flashes and {len(beeps_ns)} beeps of which none are within "
             f"{_MOST_MS:g} ms of each other: check that both come from the same clip, and use no Bluetooth loudspeaker"
         )
         raise SkewError(msg)
+    return max(found, key=lambda one: (one.certain, 2 * one.pairs / (one.flashes + one.beeps), -one.spread_ms))
+
+
+def _skew(flashes_ns: Sequence[int], beeps_ns: Sequence[int]) -> Skew | None:
+    """Return the delay on which most flashes and beeps agree; None when no two are near each other."""
+    delays = sorted((beep - flash) / 1e6 for flash in flashes_ns for beep in beeps_ns if abs(beep - flash) <= _MOST_MS * 1e6)
+    groups = [[one for one in delays if 0.0 <= one - first <= _NEAR_MS] for first in delays]
+    if not groups:
+        return None
     best = max(groups, key=lambda group: (len(group), -abs(median(group))))
     skew_ms = median(best)
     rival = max((len(group) for group in groups if abs(median(group) - skew_ms) > 2 * _NEAR_MS), default=0)

@@ -77,12 +77,24 @@ class Board:
             hiding: knows the privacy of each source; None hides nothing.
         """
         self._hide, self._hiding = hide, hiding or Hiding()
-        self._offsets = offsets
-        self._columns = columns
+        self._offsets, self._columns = dict(offsets), dict(columns)
         self._turns = kept_turns(len(offsets))
         self._sources = {source: _Kept(deque(maxlen=self._turns)) for source in offsets}
         self._events: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self.moments = Moments(list(offsets))
+
+    def add_source(self, source: str, offset: float, columns: tuple[int, ...]) -> None:
+        """Keep what one more source does, or a source that begins anew. Any thread may call it before the first turn of the source."""
+        self._offsets[source], self._columns[source] = offset, columns
+        self.moments.add_source(source)
+        self._sources = {**self._sources, source: _Kept(deque(maxlen=self._turns))}  # replaced as a whole: another thread may read it
+
+    def drop_source(self, source: str) -> None:
+        """Forget a source and its events."""
+        self._sources = {name: one for name, one in self._sources.items() if name != source}
+        for identifier in [one for one, event in self._events.items() if event["source"] == source]:
+            del self._events[identifier]
+        self.moments.drop_source(source)
 
     def turn(self, source: str, observation: Observation) -> str:
         """Take one turn of a source; return its message."""

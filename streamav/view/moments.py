@@ -52,7 +52,7 @@ class Second:
 
 
 class Moments:
-    """The newest seconds of every source. Everything is called in the page's own thread."""
+    """The newest seconds of every source. Everything but `add_source` is called in the page's own thread."""
 
     def __init__(self, sources: Sequence[str]) -> None:
         """Start empty."""
@@ -60,6 +60,16 @@ class Moments:
         self._seconds: dict[str, OrderedDict[int, Second]] = {source: OrderedDict() for source in sources}
         self._events: OrderedDict[str, tuple[Second, ...]] = OrderedDict()
         self._of: dict[str, str] = {}
+
+    def add_source(self, source: str) -> None:
+        """Keep the seconds of one more source."""
+        self._seconds = {**self._seconds, source: OrderedDict()}  # replaced as a whole: another thread may read it
+
+    def drop_source(self, source: str) -> None:
+        """Drop a source with its seconds and its events."""
+        self._seconds = {name: one for name, one in self._seconds.items() if name != source}
+        for identifier in [one for one, of in self._of.items() if of == source]:
+            del self._events[identifier], self._of[identifier]
 
     def add(self, source: str, segment: Segment, pictures: Sequence[bytes], privacy: Privacy = ()) -> None:
         """Keep a second of a source with its pictures as JPEG; *privacy* is what they and the sound do not show any more."""

@@ -163,6 +163,22 @@ class LivePage:
         """Show other thresholds of a source from now on; a label that is not among them makes no event."""
         self._give(partial(self._changed, source, dict(thresholds)))
 
+    def add_source(self, subject: Subject) -> None:
+        """Show one more source, or a source that begins anew, before its first turn. Browsers connect again and learn of it."""
+        self._board.add_source(subject.id, subject.log_mel_offset, subject.columns)
+        self._subjects = (*(one for one in self._subjects if one.id != subject.id), subject)
+        self._server.call(self._begin_anew)
+
+    def drop_source(self, source: str) -> None:
+        """Show a source no more, after its last turn. Browsers connect again."""
+        self._subjects = tuple(one for one in self._subjects if one.id != source)
+        self._server.call(partial(self._board.drop_source, source))  # behind the turns that wait
+        self._server.call(self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        """Let every browser connect again half a second later; then it gets the sources as they are now."""
+        self._viewers.send(None)
+
     def set_privacy(self, source: str, privacy: Privacy) -> None:
         """Hide people in a source from now on, also in what the page and its viewers have already; in any thread."""
         if any(one.id == source for one in self._subjects):

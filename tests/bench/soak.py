@@ -6,7 +6,9 @@ The sources are two RTSP servers, MPEG-TS over TCP from a sender and through a r
 ffmpeg sends show the rendered scene in a loop, whose events are known from the recording itself; so an event that does not come, although
 nothing was wrong with its source, is lost. Printed are a table of the faults, the events, and the slope of memory, threads and descriptors.
 
-It exits with an error when an event was lost outside an outage, a fault was not noticed or not recovered from, or memory grew.
+It exits with an error when an event was lost outside an outage, a fault was not noticed or not recovered from, or memory grew. An event
+beside which segments were dropped is counted on its own: a machine that is too slow drops the oldest segments, and tells so in its
+telemetry.
 """
 
 from __future__ import annotations
@@ -27,13 +29,27 @@ from rigs.soak import FAULTS, FRAMES, Diary, Rig, reference_events, write_scene
 
 from streamav import app
 from streamav.config import Settings
+from streamav.features import SegmentExtractor
+from streamav.types import SAMPLES_PER_SEGMENT, Segment
 
 _WARM_UP_S = 600.0
-"""By then every fault was inflicted and mended: a larger batch of the networks, and a first reconnect, take their memory once."""
+"""By then every fault was inflicted and mended; a first reconnect takes its memory once."""
 _MOST_SLOPE = 0.2
 """MB a minute."""
 _MOST_WAITING = 0.2
 """Share of the time in which processes of the machine waited for a processor. Above it, what is lost says more of the machine."""
+
+
+def take_largest_batch(application: app.Application) -> None:
+    """Run the encoders once on as many segments as there are sources: the runtime keeps the memory of its largest batch.
+
+    A run meets its largest batch when the machine is behind for the first time, perhaps after half an hour. A batch of six takes 16 MB more
+    than one segment. So memory that grows during the measurement grows for another reason.
+    """
+    height, width = application.bundle.card.visual.picture
+    dark = np.zeros((application.frames_per_second, height, width, 3), np.uint8)
+    segment = Segment(index=0, start_ns=0, audio=np.zeros(SAMPLES_PER_SEGMENT, np.float32), frames=dark)
+    SegmentExtractor(application.engine, application.bundle.card).extract([segment] * len(application.sources))
 
 
 def measure(diary: Diary, stop: threading.Event) -> None:
@@ -81,7 +97,11 @@ def report(diary: Diary, rig: Rig, expected: list[tuple[str, float, float]]) -> 
             if not row.well:
                 print(f"not well: {row}", file=sys.stderr)
     lost, due = diary.lost_events(rig, expected)
-    print(f"events due outside outages: {due}, lost: {len(lost)}, seen in all: {len(diary.events)}")
+    behind = [one for one in lost if one.dropped]
+    print(f"events due outside outages: {due}, seen in all: {len(diary.events)}")
+    print(
+        f"lost beside segments that were dropped because the machine was behind: {len(behind)}, lost otherwise: {len(lost) - len(behind)}"
+    )
     for one in lost[:20]:
         print(f"lost: {one}", file=sys.stderr)
     use = diary.use(_WARM_UP_S)
@@ -92,7 +112,7 @@ def report(diary: Diary, rig: Rig, expected: list[tuple[str, float, float]]) -> 
         print("the machine was too busy: late notices and lost events may be its own", file=sys.stderr)
     if diary.failed is not None:
         print(f"the faults ended early, at {diary.failed}", file=sys.stderr)
-    return fine and not lost and diary.failed is None and (use.slope < _MOST_SLOPE or not expected)
+    return fine and len(lost) == len(behind) and diary.failed is None and (use.slope < _MOST_SLOPE or not expected)
 
 
 def main() -> int:
@@ -120,7 +140,8 @@ def main() -> int:
                 "state_dir": str(folder / "state"),
             }
         )
-        application = app.build(settings, [diary])
+        application = app.build(settings, [diary], observer=lambda _: diary)
+        take_largest_batch(application)
         end_s = time.monotonic() + 60.0 * chosen.minutes
         threads = [
             threading.Thread(target=measure, args=(diary, stop), daemon=True),

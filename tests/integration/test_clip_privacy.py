@@ -313,6 +313,6 @@ def test_memory_is_empty_in_metadata_only(run: Run) -> None:
     run.set("metadata_only")
     run.play(14)
     held: dict[str, Any] = {name: value for name, value in vars(run.ring).items() if isinstance(value, (bytes, list, dict)) or value}
-    assert not any(held.get(name) for name in ("_packets", "_keys", "_first", "_sample", "_recordings", "_bytes"))
+    assert not any(held.get(name) for name in ("_packets", "_keys", "_samples", "_recordings", "_bytes"))
     assert not run.ring.wanted
     assert run.ring.footage(0, 60 * SEGMENT_NS) is None

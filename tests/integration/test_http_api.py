@@ -305,7 +305,7 @@ def test_what_is_detected_can_be_changed(journal: Path) -> None:
     [
         ("porch/detection", JSON, b'{"privacy": "nobody"}', 400, "detection.privacy: it must be one of off, blur"),
         ("porch/detection", JSON, b'{"privacyy": "blur"}', 400, "the nearest is detection.privacy"),
-        ("porch/detection", JSON, b'{"labels": ["bark"]}', 400, "cannot be changed while it runs"),
+        ("porch/detection", JSON, b'{"labels": ["bark"]}', 400, "cannot be changed by a command"),
         ("porch/detection", JSON, b"[" * 60_000, 400, "must be a JSON object"),
         ("porch/detection", JSON, b"{}", 400, "must be a JSON object"),
         ("porch/detection", JSON, b"\xff", 400, "must be a JSON object"),

@@ -21,9 +21,9 @@ import numpy as np
 from rigs.rtsp_server import RtspServer
 from rigs.services import free_port
 
-from streamav.types import Event, EventPhase, FinalScores, SourceState, Telemetry
+from streamav.types import SAMPLES_PER_SEGMENT, Event, EventPhase, FinalScores, Observation, SourceState, Telemetry
 
-__all__ = ["FAULTS", "FRAMES", "Diary", "Fault", "Rig", "reference_events", "write_scene"]
+__all__ = ["FAULTS", "FRAMES", "Diary", "Fault", "Hole", "LostEvent", "Rig", "reference_events", "write_scene"]
 
 LOOP_S: Final = 60.0
 FRAMES: Final = 1
@@ -33,6 +33,8 @@ _TOLERANCE_S: Final = 2.0
 _CERTAIN: Final = 0.8
 _LONG_S: Final = 3.0
 """Whether a shorter event is found depends on where the boundaries of the segments fall."""
+_BESIDE_S: Final = 3.0
+"""A segment that was dropped, or did not arrive, this near to an event may have changed its begin or hidden it."""
 _MARGIN_S: Final = 12.0
 """Events nearer than this to the begin or end of a stretch are not counted: the window is not full, or the end cuts them."""
 
@@ -284,6 +286,38 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Hole:
+    """Segments of one source that the networks did not get, or not whole."""
+
+    source: str
+    begin_s: float
+    """Monotonic time."""
+    segments: int
+    dropped: int
+    """How many of them the run dropped because the machine was behind; the rest did not arrive."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostEvent:
+    """One event that was due and did not come."""
+
+    source: str
+    label: str
+    at_s: float
+    """When it was due, s of its stretch."""
+    stretch_s: float
+    dropped: int
+    """Segments beside it that were dropped because the machine was behind."""
+    absent: int
+    """Segments beside it that did not arrive, or not whole."""
+
+    def __str__(self) -> str:
+        """Return one line."""
+        why = f"{self.dropped} segments beside it dropped, {self.absent} not arrived"
+        return f"{self.source} {self.label} at {self.at_s:.0f} s of a stretch of {self.stretch_s:.0f} s: {why}"
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """The use of resources at one time."""
 
@@ -314,12 +348,15 @@ class Use:
 
 @dataclass
 class Diary:
-    """A sink that notes events, states and the use of resources."""
+    """A sink and observer that notes events, states, segments that are missing, and the use of resources."""
 
     events: list[Seen] = field(default_factory=list)
     states: list[tuple[float, str, SourceState]] = field(default_factory=list)
     faults: list[tuple[Fault, float, float]] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    holes: list[Hole] = field(default_factory=list)
+    _newest: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Index of the newest segment of each source, and how many of its segments were dropped until then."""
     failed: str | None = None
     """Why no further faults were inflicted: one could not be inflicted or mended."""
 
@@ -329,8 +366,7 @@ class Diary:
     def event(self, event: Event, latency_s: float) -> None:
         """Note a confirmed event that ended."""
         if event.phase is EventPhase.END and event.confirmed and event.end_ns is not None:
-            wall_s = (event.epoch_ns + event.start_ns) / 1e9
-            begin_s = wall_s - time.time() + time.monotonic()
+            begin_s = _monotonic_s(event.epoch_ns + event.start_ns)
             length_s = (event.end_ns - event.start_ns) / 1e9
             self.events.append(Seen(event.source, event.label, event.start_ns / 1e9, begin_s, length_s, event.top_score))
 
@@ -343,6 +379,20 @@ class Diary:
 
     def scores(self, source: str, scores: FinalScores) -> None:
         """Note nothing."""
+
+    def observe(self, source: str, observation: Observation) -> None:
+        """Note segments that were dropped, and those that arrived with holes."""
+        segment = observation.segment
+        if segment is None:
+            return
+        last, dropped_before = self._newest.get(source, (segment.index - 1, 0))
+        dropped, passed = observation.dropped_segments, segment.index - 1 - last
+        self._newest[source] = (segment.index, dropped)
+        begin_s = _monotonic_s(observation.epoch_ns + segment.start_ns)
+        if passed > 0:
+            self.holes.append(Hole(source, begin_s - passed, passed, min(passed, dropped - dropped_before)))
+        if segment.quality.missing_samples > SAMPLES_PER_SEGMENT // 4 or segment.quality.picture_missing:
+            self.holes.append(Hole(source, begin_s, 1, 0))
 
     async def close(self) -> None:
         """Note nothing."""
@@ -374,9 +424,9 @@ class Diary:
             rows.setdefault(fault.name, []).append(Row(fault.name, None if lost is None else lost - began, recovered, lost_s, well))
         return rows
 
-    def lost_events(self, rig: Rig, expected: Sequence[tuple[str, float, float]]) -> tuple[list[str], int]:
+    def lost_events(self, rig: Rig, expected: Sequence[tuple[str, float, float]]) -> tuple[list[LostEvent], int]:
         """Return the events that did not come although nothing was wrong with their source, and how many were due in all."""
-        lost, due = list[str](), 0
+        lost, due = list[LostEvent](), 0
         end = max((one.at_s for one in self.samples), default=0.0)
         for source in rig.sources:
             if source.startswith("rtsp"):  # they show a test pattern
@@ -387,8 +437,19 @@ class Diary:
                 for label, at in _due(expected, phase, begin + _MARGIN_S, until - _MARGIN_S):
                     due += 1
                     if not any(one.label == label and abs(one.begin_s - at) <= _TOLERANCE_S for one in seen):
-                        lost.append(f"{source} {label} at {at - begin:.0f} s of a stretch of {until - begin:.0f} s")
+                        length_s = next(end - a for one, a, end in expected if one == label)
+                        lost.append(LostEvent(source, label, at - begin, until - begin, *self._missing(source, at, at + length_s)))
         return lost, due
+
+    def _missing(self, source: str, begin: float, end: float) -> tuple[int, int]:
+        """Return how many segments between two times, and just beside them, were dropped, and how many did not arrive."""
+        near = [
+            one
+            for one in self.holes
+            if one.source == source and one.begin_s < end + _BESIDE_S and one.begin_s + one.segments > begin - _BESIDE_S
+        ]
+        dropped = sum(one.dropped for one in near)
+        return dropped, sum(one.segments for one in near) - dropped
 
     def _stretches(self, source: str, end: float) -> list[tuple[float, float]]:
         """Return the stretches of time in which nothing was wrong with a source."""
@@ -420,6 +481,10 @@ class Diary:
             descriptors=f"{min(one.descriptors for one in rows)} to {max(one.descriptors for one in rows)}",
             waiting=(last.waited_s - first.waited_s) / max(1.0, last.at_s - first.at_s),
         )
+
+
+def _monotonic_s(wall_ns: int) -> float:
+    return wall_ns / 1e9 - time.time() + time.monotonic()
 
 
 def _phase(seen: Sequence[Seen], expected: Sequence[tuple[str, float, float]], begin: float) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamav.app import build, label_options, localizer_head, source_controls
+from streamav.app import PlanMaker, build, label_options, localizer_head, source_controls
 from streamav.app.detection import kept_note
 from streamav.bundle import ModelCard, load_bundle
 from streamav.config import DetectionSettings, Settings
@@ -132,8 +132,8 @@ def test_speech_is_muted_only_where_it_can_be_heard(card: ModelCard, tiny_bundle
     table = LabelTable(load_bundle(tiny_bundle))
     settings = Settings.model_validate({"source": {"id": "porch"}, "detection": {"privacy": "mute_speech"}})
     with pytest.raises(SettingsError, match=r"detection\.privacy: to mute speech the model must score .* use the model starter or edge"):
-        source_controls(settings, table, card)
-    controls = source_controls(Settings.model_validate({"source": {"id": "porch"}}), table, card)
+        source_controls(settings, PlanMaker(table, card))
+    controls = source_controls(Settings.model_validate({"source": {"id": "porch"}}), PlanMaker(table, card))
     with pytest.raises(SettingsError, match="use the model starter or edge"):
         controls.change("porch", {"privacy": "blur,mute_speech"})
     assert controls.change("porch", {"privacy": "blur"}).privacy == ("blur",)
@@ -144,13 +144,13 @@ def test_kept_changes_are_told_at_the_start(card: ModelCard, tiny_bundle: Path, 
     kept_path(tmp_path).write_text(json.dumps({"porch": {"classes": {"bark": {"enabled": False}}, "on": 0.7}}), encoding="utf-8")
     settings = Settings.model_validate({"source": {"id": "porch"}, "state_dir": tmp_path})
     table = LabelTable(load_bundle(tiny_bundle))
-    controls = source_controls(settings, table, card, keep=True)
+    controls = source_controls(settings, PlanMaker(table, card), keep=True)
     assert [one.label for one in controls.plan("porch").labels] == ["bird", "siren"]
     assert kept_note(controls) == (
         "changes that earlier runs kept hold instead of the configuration: porch detection.classes.bark.enabled = false, "
         "porch detection.on = 0.7 (streamav changes shows them)"
     )
-    plain = source_controls(settings, table, card)
+    plain = source_controls(settings, PlanMaker(table, card))
     assert [one.label for one in plain.plan("porch").labels] == ["bark", "bird", "siren"]
     assert kept_note(plain) is None
 

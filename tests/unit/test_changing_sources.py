@@ -235,8 +235,11 @@ async def test_a_worker_publishes_for_the_sources_that_it_takes_over(tmp_path: P
     assert not [topic for topic, *_ in broker.log[count:] if "/porch/" in topic]  # the next worker publishes now
 
 
-async def test_without_its_lease_a_worker_publishes_nothing(tmp_path: Path) -> None:
-    """As soon as the permit is gone, no message leaves: no event, no state, no farewell, and no new connection is made."""
+async def test_without_its_lease_a_worker_publishes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As soon as the permit is gone, no message leaves: no event, no state, no farewell, and no new connection is made.
+
+    The log does not promise that its next life delivers what waits.
+    """
     broker, held = FakeBroker(), [True]
     sink = make_sink(broker, tmp_path, lambda: held[0])
     await sink.start()
@@ -250,3 +253,5 @@ async def test_without_its_lease_a_worker_publishes_nothing(tmp_path: Path) -> N
     await sink.close()
     assert len(broker.log) == count
     assert len(broker.ids) == connects
+    assert "dropped, a worker of a cluster keeps none messages=" in caplog.text
+    assert "next start" not in caplog.text

@@ -280,6 +280,14 @@ def test_a_run_tells_that_it_makes_an_engine(capsys: pytest.CaptureFixture[str])
     assert line.endswith("engine: making cpu-fp32")
 
 
+def test_a_cluster_tells_where_its_sources_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without --verbose the placement is told: it is the result that a person waits for."""
+    set_up_logging(verbose=False)
+    logging.getLogger("streamav.cluster.controller").info("sources placed worker=n1 count=2 sources=a, b")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("sources placed worker=n1 count=2 sources=a, b")
+
+
 def test_what_make_run_needs_is_in_the_source_package() -> None:
     """The sdist holds every file that `make run`, `make test` and continuous integration use."""
     with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:

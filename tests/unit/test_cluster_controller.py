@@ -45,6 +45,11 @@ class FakeWorker:
     frozen: bool = False
     dead: bool = False
     killed: bool = False
+    beats: int = 0
+    slow_beats: int = 0
+    """The end takes so many renewals of the lease."""
+    beaten: asyncio.Event = field(default_factory=asyncio.Event)
+    stopped: bool = False
     lease_end_s: float = 0.0
     error: str | None = None
     unquiet: set[str] = field(default_factory=set)
@@ -62,6 +67,8 @@ class FakeWorker:
             msg = "the node died"
             raise WorkerDiedError(msg)
         self.order = order
+        self.beats += 1
+        self.beaten.set()
         if order.epoch != self.epoch:
             self.epoch, self.lease_end_s, self.running = order.epoch, 0.0, {}
         if order.anchor_ns is not None and not (self.lease_end_s and self.world.now_s >= self.lease_end_s):
@@ -98,6 +105,11 @@ class FakeWorker:
         )
 
     async def stop(self) -> Report:
+        wanted = self.beats + self.slow_beats
+        while self.beats < wanted:
+            self.beaten.clear()
+            await self.beaten.wait()
+        self.stopped = True
         return self.report()
 
     def kill(self) -> None:
@@ -171,6 +183,16 @@ async def test_every_source_runs_once() -> None:
     await site.run(6)
     assert sorted(site.where()) == sorted(SOURCES)
     assert {list(site.where().values()).count(name) for name in ("n1", "n2", "n3")} == {2}
+
+
+async def test_the_log_says_where_many_sources_run(caplog: pytest.LogCaptureFixture) -> None:
+    """One line for each worker, with the first names: a thousand sources do not fill a screen."""
+    caplog.set_level("INFO")
+    site = Site(("n1", "n2"), {f"s{number:03}": None for number in range(1000)})
+    await site.run(3)
+    lines = [one.getMessage() for one in caplog.records if "placed" in one.getMessage()]
+    assert len(lines) == 2
+    assert all("count=500" in line and line.endswith(", ...") and len(line) < 150 for line in lines)
 
 
 async def test_the_sources_of_a_dead_node_run_elsewhere_after_its_lease() -> None:
@@ -311,6 +333,29 @@ async def test_the_run_ends_with_its_files() -> None:
     await site.run(2)
     await asyncio.wait_for(site.controller.run(), 5)
     assert site.world.workers["n1"].killed
+
+
+async def test_leases_are_renewed_while_workers_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the last messages take longer than a lease; without renewals the ends of open events would not be published."""
+    monkeypatch.setattr("streamav.cluster.controller.PERIOD_S", 0.01)
+    monkeypatch.setattr("streamav.cluster.controller.STOP_S", 2.0)
+    site = Site(("n1", "n2"), dict(SOURCES))
+    await site.run(6)
+    site.world.workers["n2"].slow_beats = 5
+    site.controller.stop()
+    await site.controller.run()
+    assert all(worker.stopped and worker.killed for worker in site.world.workers.values())
+
+
+async def test_a_worker_that_still_loads_its_model_is_not_waited_for() -> None:
+    """Ctrl-C during the start ends the run at once: such a worker has published nothing."""
+    site = Site(("n1",), dict(SOURCES))
+    await site.controller.tick()
+    site.controller.stop()
+    await site.controller.run()
+    worker = site.world.workers["n1"]
+    assert worker.killed
+    assert not worker.stopped
 
 
 async def test_no_worker_at_all_is_an_error() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -85,6 +88,29 @@ def test_an_address_without_a_ray_is_refused_at_once(address: str) -> None:
     need_ray()
     with pytest.raises(SettingsError, match=r"--cluster must be auto or the HOST:PORT of a running Ray, got .*: ray start --head"):
         connect(address)
+
+
+@pytest.mark.parametrize("greeting", [b"", b"220 mail.example ESMTP\r\n", None])
+def test_another_service_at_the_address_is_refused_at_once(greeting: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong port, such as the broker's: Ray itself would try for minutes. The service greets, says nothing, or hangs up (None)."""
+    need_ray()
+    monkeypatch.setattr("streamav.cluster.ray_fleet._REACH_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            peer, _ = server.accept()
+            with peer, suppress(OSError):  # the client hangs up
+                if greeting is not None:
+                    peer.sendall(greeting)
+                    peer.settimeout(5.0)
+                    while peer.recv(100):  # until the client leaves
+                        pass
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(SettingsError, match="something answers there that is not Ray; start one with: ray start --head"):
+            connect(f"127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
 
 
 def test_without_ray_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def test_a_change_is_merged_over_the_configuration() -> None:
         ({"onn": 0.5}, r"unknown setting detection\.onn; the nearest is detection\.on"),
         ({"classes": {"brad": {"on": 0.5}}}, "no such label"),
         ({"classes": 3}, r"detection\.classes"),
-        ({"labels": ["bark"]}, "cannot be changed while it runs"),
+        ({"labels": ["bark"]}, "cannot be changed by a command"),
         ({"on": float("nan")}, r"detection\.on"),
     ],
 )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
+from rigs.fake_portaudio import FakePortAudio
 from rigs.source_items import plain
 
 from streamav.capture.camera import Camera
-from streamav.capture.encoded import PairEncoder
+from streamav.capture.encoded import EncodedPictures, EncodedSound
 from streamav.capture.look import Look
 from streamav.capture.microphone import Microphone
 from streamav.capture.pair import PairSource, device_pair
@@ -28,44 +28,6 @@ from streamav.types import AudioBlock, SourceState, VideoFrame
 LOOK = Look(picture=(24, 32), frames_per_second=4)
 CAMERA = "lavfi:testsrc=size=64x48:rate=25"
 SETTINGS = CaptureSettings(timeout_s=0.5, reconnect_min_s=0.05, reconnect_max_s=0.1)
-
-
-class FakePortAudio:
-    """Replaces the module sounddevice: one microphone, which gives 48 kHz sound while *sounding* is set."""
-
-    PortAudioError = OSError
-
-    def __init__(self) -> None:
-        self.sounding = threading.Event()
-        self.given = 0
-
-    def query_devices(self, device: object, kind: str) -> dict[str, object]:
-        return {"name": "microphone", "default_samplerate": 48_000.0, "max_input_channels": 1}
-
-    def InputStream(self, *, callback: Callable[..., None], blocksize: int, **_: object) -> FakeStream:  # noqa: N802 - sounddevice's name
-        return FakeStream(self, callback, blocksize)
-
-
-class FakeStream:
-    active = True
-
-    def __init__(self, audio: FakePortAudio, callback: Callable[..., None], blocksize: int) -> None:
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(audio, callback, blocksize))
-
-    def _run(self, audio: FakePortAudio, callback: Callable[..., None], blocksize: int) -> None:
-        times = SimpleNamespace(inputBufferAdcTime=0.0, currentTime=0.0)
-        while not self._closed.wait(0.1):
-            if audio.sounding.is_set():
-                audio.given += 1
-                callback(np.zeros((blocksize, 1), np.float32), blocksize, times, None)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self, *, ignore_errors: bool) -> None:
-        self._closed.set()
-        self._thread.join()
 
 
 @pytest.fixture
@@ -215,10 +177,11 @@ def test_what_two_devices_give_can_be_cut_into_a_clip(audio: FakePortAudio, tmp_
 
 def test_a_picture_that_cannot_be_encoded_costs_the_clips_only(caplog: pytest.LogCaptureFixture) -> None:
     """When the encoder fails, it is said once, and taking pictures and sound goes on."""
-    encoder = PairEncoder(PacketRing(10.0), 64, 48)
-    encoder._size = (0, -2)
+    ring = PacketRing(10.0)
+    pictures, sound = EncodedPictures(ring, (64, 48), 0), EncodedSound(ring, 0)
+    pictures._size = (0, 2)
     for number in range(3):
-        encoder.picture(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24"), number * 1_000_000_000)
-        encoder.sound(np.zeros(1600, np.float32), number * 100_000_000)
+        pictures.take(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24"), number * 1_000_000_000)
+        sound.take(np.zeros(1600, np.float32), number * 100_000_000)
     assert [record.message for record in caplog.records if "no clips" in record.message] != []
     assert len([record for record in caplog.records if "no clips" in record.message]) == 1

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from streamav.app import Reload
-from streamav.config import DetectionSettings, Settings
+from streamav.app import Reload, SourceExchange
+from streamav.config import DetectionSettings, OneOfSources, Settings
 from streamav.control import Controls, SourcePlan
-from streamav.errors import SettingsError
+from streamav.errors import CaptureError, SettingsError
 from streamav.thresholds import Thresholds
 from streamav.tracker import LabelOptions
 
@@ -36,6 +38,31 @@ def controls(begun: Settings) -> Controls:
     return Controls({one.id: one.detection for one in begun.each_source()}, resolve)
 
 
+class FakeExchange:
+    """Takes what comes and goes; one source cannot be prepared."""
+
+    def __init__(self, refused: str = "") -> None:
+        self.refused = refused
+        self.told: list[tuple[list[str], list[str]]] = []
+
+    def prepare(self, settings: Settings, coming: Sequence[OneOfSources]) -> list[str]:
+        assert all(one in settings.each_source() for one in coming)
+        if self.refused in {one.id for one in coming}:
+            msg = f"source {self.refused}: there is no file"
+            raise CaptureError(msg)
+        return [one.id for one in coming]
+
+    def apply(self, prepared: Sequence[str], gone: Sequence[str]) -> Future[None]:
+        self.told.append((list(prepared), list(gone)))
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+
+def reloading(read: Callable[[], Settings], begun: Settings, control: Controls, exchange: FakeExchange | None = None) -> Reload:
+    return Reload(read, begun, control, cast("SourceExchange", exchange or FakeExchange()))
+
+
 def source(name: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - any setting
     return {"id": name, "uri": f"rtsp://{name}/1"} | more
 
@@ -48,44 +75,65 @@ def test_thresholds_of_one_source_change_and_the_other_stays() -> None:
     begun = settings()
     own = settings(sources=[PORCH | {"detection": {"on": 0.8}}, GATE])
     control = controls(begun)
-    assert Reload(lambda: own, begun, control).now().changed == ("porch",)
+    assert reloading(lambda: own, begun, control).now().changed == ("porch",)
     assert [control.plan(name).labels[0].thresholds.on for name in ("porch", "gate")] == [0.8, 0.6]
     both = settings(sources=[PORCH | {"detection": {"on": 0.8}}, GATE], detection={"on": 0.7})
-    assert Reload(lambda: both, begun, control).now().changed == ("gate",)
-    assert Reload(lambda: both, begun, control).now().changed == ()
+    assert reloading(lambda: both, begun, control).now().changed == ("gate",)
+    assert reloading(lambda: both, begun, control).now().changed == ()
 
 
 def test_what_needs_a_restart_is_named_without_values() -> None:
-    """Every other setting that differs is named, also sources that come and go, and no value is shown; the rest takes effect."""
+    """Every setting of the service that differs is named, and no value is shown; the rest takes effect."""
     begun = settings(mqtt={"host": "home", "password": "old secret"})
     newer = settings(
-        sources=[source("porch", uri="rtsp://a:hunter3@cam/1", detection={"on": 0.9, "latency_segments": 3}), source("yard")],
+        sources=[PORCH | {"detection": {"on": 0.9, "latency_segments": 3}}, GATE],
         mqtt={"host": "home", "password": "new secret", "outbox": {"messages": 5}},
-        capture={"timeout_s": 9.0},
     )
-    control = controls(begun)
-    found = Reload(lambda: newer, begun, control).now()
-    assert set(found.need_restart) == {
-        "mqtt.password", "mqtt.outbox.messages", "source porch: uri", "source porch: capture.timeout_s",
-        "source yard (new)", "source gate (gone)",
-    }  # fmt: skip
+    control, exchange = controls(begun), FakeExchange()
+    found = reloading(lambda: newer, begun, control, exchange).now()
+    assert set(found.need_restart) == {"mqtt.password", "mqtt.outbox.messages"}
     assert found.changed == ("porch",)
     assert control.plan("porch").labels[0].thresholds.on == 0.9
+    assert not exchange.told
 
 
-def test_other_labels_wait_for_a_restart_and_hold_nothing_up() -> None:
-    """The choice of labels of one source needs a restart; the thresholds of the others change all the same."""
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"uri": "rtsp://a:hunter3@cam/1"},
+        {"loop": True, "uri": "film.mp4"},
+        {"capture": {"timeout_s": 9.0}},
+        {"detection": {"labels": ["bark"]}},
+    ],
+    ids=["address", "another kind", "capture", "labels"],
+)
+def test_sources_come_go_and_begin_anew(changed: dict[str, Any]) -> None:
+    """A source with another address, other capture or other labels begins anew; the next reload compares with what runs by then."""
+    begun = settings(sources=[PORCH, GATE, source("old")])
+    newer = settings(sources=[PORCH | changed, GATE | {"detection": {"on": 0.9}}, source("yard")])
+    exchange = FakeExchange()
+    reload = reloading(lambda: newer, begun, controls(begun), exchange)
+    found = reload.now()
+    assert (found.added, found.removed, found.anew, found.changed) == (("yard",), ("old",), ("porch",), ("gate",))
+    assert exchange.told == [(["porch", "yard"], ["old"])]
+    assert found.need_restart == ()
+
+
+def test_a_node_of_a_cluster_concerns_no_single_run() -> None:
+    """The machine that a cluster would choose reopens nothing here."""
     begun = settings()
-    newer = settings(sources=[PORCH | {"detection": {"labels": ["bark"], "on": 0.9}}, GATE | {"detection": {"on": 0.9}}])
-    found = Reload(lambda: newer, begun, controls(begun)).now()
-    assert (found.changed, found.need_restart) == (("gate",), ("source porch: detection.labels",))
+    exchange = FakeExchange()
+    reloading(lambda: settings(sources=[PORCH | {"node": "attic"}, GATE]), begun, controls(begun), exchange).now()
+    assert not exchange.told
 
 
-@pytest.mark.parametrize("wrong", ["unicorn", "file"])
+@pytest.mark.parametrize("wrong", ["unicorn", "file", "media", "many"])
 async def test_a_wrong_file_changes_nothing(wrong: str, caplog: pytest.LogCaptureFixture) -> None:
     """When one source is wrong, or the file cannot be read, all sources go on as before, and one line says why."""
     begun = settings()
-    newer = settings(sources=[PORCH | {"detection": {"on": 0.9}}, GATE | {"detection": {"classes": {"unicorn": {"on": 0.5}}}}])
+    gate = GATE | {"detection": {"classes": {"unicorn": {"on": 0.5}}}} if wrong == "unicorn" else GATE
+    more = [source("yard", uri="gone.mp4")] if wrong == "media" else [source(f"s{number}") for number in range(63 * (wrong == "many"))]
+    newer = settings(sources=[PORCH | {"detection": {"on": 0.9}}, gate, *more])
 
     def read() -> Settings:
         if wrong == "file":
@@ -93,9 +141,10 @@ async def test_a_wrong_file_changes_nothing(wrong: str, caplog: pytest.LogCaptur
             raise SettingsError(msg)
         return newer
 
-    control = controls(begun)
-    await Reload(read, begun, control)()
+    control, exchange = controls(begun), FakeExchange(refused="yard")
+    await reloading(read, begun, control, exchange)()
     assert control.plan("porch").labels[0].thresholds.on == 0.6
+    assert not exchange.told
     assert "not reloaded" in caplog.text
 
 

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from rigs.roles import EPOCH_NS, LABELS, PICTURE, FakeClock, FakeExtractor, Fake
 from streamav.config import Settings
 from streamav.errors import CaptureError, DataError, SettingsError
 from streamav.pipeline import Pipeline, SourceSetup, Turns
+from streamav.pipeline.turns import TurnRecord
 from streamav.publish.message import ModelEntry
 from streamav.segmenter import SegmenterOptions
 from streamav.session import Recorder, ReplayedSource, Transcript, compare_events, read_card, read_turns
@@ -258,6 +260,28 @@ def test_a_full_disk_ends_the_run_and_leaves_a_recording(tmp_path: Path, monkeyp
         (tmp_path / "session" / EVENTS).read_bytes(), replay(tmp_path / "session")[0].content(cut=True), cut=True
     )
     assert difference is None
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed", "replaced"])
+def test_a_folder_that_is_taken_away_ends_the_recording(tmp_path: Path, how: str) -> None:
+    """Who removes the folder during a recording is told so, and not that it can be repeated."""
+    recorder = Recorder(tmp_path / "session", 10**9)
+    ended: list[bool] = []
+    settings = Settings.model_validate({"source": {"id": "porch", "uri": "/films/porch.mp4"}})
+    trace = Trace(FakeSource(seconds(LOUD)), tmp_path / "session", "porch", PICTURE, 2)
+    recorder.begin(settings, [(settings.each_source()[0], trace)], MODEL.model_dump(), masks=(), end=lambda: ended.append(True))
+    recorder.note([TurnRecord(source="porch", item="segment")])
+    assert not ended
+    if how == "removed":
+        shutil.rmtree(tmp_path / "session")
+    else:
+        (tmp_path / "session").rename(tmp_path / "elsewhere")
+    if how == "replaced":
+        shutil.copytree(tmp_path / "elsewhere", tmp_path / "session")
+    recorder.note([TurnRecord(source="porch", item="segment")])
+    recorder.close()
+    assert (recorder.failed, ended) == (True, [True])
+    assert "was removed, renamed or replaced" in (recorder.ended or "")
 
 
 def test_no_secret_and_no_folder_of_a_person_is_recorded(tmp_path: Path) -> None:

