@@ -65,6 +65,6 @@ def doctor(
         rows = [{key: redact(value) if isinstance(value, str) else value for key, value in asdict(one).items()} for one in findings]
         typer.echo(json.dumps({"ok": not errors, "findings": rows}, indent=1))
     else:
-        typer.echo("a run would work" if not errors else f"a run would not work: {len(errors)} errors")
+        typer.echo("a run would work" if not errors else f"a run would not work: {len(errors)} error{'s' if len(errors) > 1 else ''}")
     if errors:
         raise typer.Exit(errors[0].exit_code)
