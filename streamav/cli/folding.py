@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fold", "folded_for"]
 
-_WHOLE: Final = re.compile(r"`[^`]*`|(?<= run: ).*$")
+_WHOLE: Final = re.compile(r"`[^`]*`|(?<= run: ).*?(?=;|   |$)")
 """What must not be broken: a command in backticks, and one after "run:"."""
 _LEAST: Final = 40
 """On a narrower terminal nothing is folded, columns."""

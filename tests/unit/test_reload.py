@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from rigs.waiting import until
 
 from streamav.app import Reload, SourceExchange
 from streamav.config import DetectionSettings, OneOfSources, Settings
@@ -173,3 +176,55 @@ async def test_a_hangup_reloads_where_it_is_wanted(monkeypatch: pytest.MonkeyPat
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
     assert 1 <= count <= 2
+
+
+@pytest.mark.parametrize("fault", [SettingsError("wrong"), RuntimeError("a fault of ours"), None], ids=["file", "internal", "none"])
+async def test_the_service_manager_hears_of_the_end_of_every_reload(
+    fault: Exception | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """RELOADING=1 is followed by READY=1, also after an error of ours: systemd would wait for ever otherwise."""
+    with manager_socket(tmp_path, monkeypatch) as told:
+
+        def read() -> Settings:
+            if fault is not None:
+                raise fault
+            return settings(sources=[PORCH])
+
+        await reloading(read, settings(), controls(settings()))()
+        assert [line.partition("=")[0] for line in told()] == ["RELOADING", "MONOTONIC_USEC", "READY"]
+
+
+async def test_a_reload_that_the_end_of_the_run_overtakes_says_nothing_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The loop makes no exchange after the end; the reload is cancelled, and READY=1 does not follow STOPPING=1."""
+
+    class Late(FakeExchange):
+        def apply(self, prepared: Sequence[str], gone: Sequence[str]) -> Future[None]:
+            super().apply(prepared, gone)
+            return Future()
+
+    with manager_socket(tmp_path, monkeypatch) as told:
+        exchange = Late()
+        task = asyncio.create_task(reloading(lambda: settings(sources=[PORCH]), settings(), controls(settings()), exchange)())
+        await until(lambda: bool(exchange.told))
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert "READY=1" not in told()
+
+
+@contextmanager
+def manager_socket(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
+    """Listen as the service manager does; yield what returns the lines that came."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(folder / "notify"))
+        listener.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(folder / "notify"))
+
+        def told() -> list[str]:
+            found: list[str] = []
+            with suppress(BlockingIOError):
+                while True:
+                    found += listener.recv(4096).decode().splitlines()
+            return found
+
+        yield told

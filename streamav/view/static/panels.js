@@ -125,7 +125,7 @@ export function showBroker(node, store) {
 
 export function showEvents(list, none, store, source, choose, actions = null) {
   const events = store.eventsOf(source.id).sort((a, b) => (a.start_s - b.start_s) * (store.oldestFirst ? 1 : -1));
-  put(none, events.length ? "" : `No event${store.ended ? "" : " so far"}. An event is something that is heard and seen at the same time.`);
+  put(none, events.length ? "" : `${store.ended ? "No event was found" : "No event so far"}. An event is something that is heard and seen at the same time.`);
   none.hidden = events.length > 0;
   const known = new Map([...list.children].map((item) => [item.dataset.id, item]));
   events.forEach((event, place) => {
