@@ -198,8 +198,8 @@ def test_sound_goes_on_in_clips_where_pictures_ended(both: Path, tmp_path: Path)
 def test_clips_of_live_halves_are_in_step(both: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two streams, a camera with a stream, a stream with a microphone, each half alone: flashes and beeps are where the run had them.
 
-    A camera's pictures are thinned to 15 a second, so a flash is up to 67 ms late there. On a busy machine the clock of a stream is found in
-    steps, which reach packets and items at different moments; on a quiet one sound is within 5 ms.
+    A camera's pictures are thinned to 15 a second, so a flash is up to 67 ms late there. On a busy machine the clock of a stream is found
+    in steps, which reach packets and items at different moments; on a quiet one sound is within 5 ms.
     """
     need("ffmpeg", "ffmpeg")
     with av.open(str(both)) as file:
