@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,8 @@ _KINDS: tuple[Kind, ...] = ("sound", "picture")
 _DAMAGE_LIMIT = 200
 _LATE_NS = 30 * _SECOND_NS
 """Sound waits no longer than this for pictures: they may have ended."""
+_RATE_ERROR = 0.05
+"""Share by which a packet of sound may be longer or shorter than its container says; rates differ by more (our choice)."""
 _GOES_ON_S = 1.0
 """A file that continues for this long after its last damage did not end there. FFmpeg finds some packets in the rest of a broken file."""
 
@@ -115,7 +117,7 @@ def decode(container: av.container.InputContainer, streams: Streams, name: str, 
     tap.begin([kind for kind in _KINDS if getattr(streams, kind) is not None])
     order = None if live else _PacketOrder()
     decoder = None if streams.sound is None else own_decoder(streams.sound)
-    tapped = _Tapped(tap)
+    tapped, stamps = _Tapped(tap), _SoundStamps()
     for packet in _packets(container, streams, damage):
         if order is not None:
             order.note(packet)
@@ -125,7 +127,7 @@ def decode(container: av.container.InputContainer, streams: Streams, name: str, 
         except av.error.FFmpegError as exc:  # decoders report damage under many names, also "operation not permitted"
             damage.note(exc)
             continue
-        timed = [_timed(frame, live=live) for frame in frames if isinstance(frame, av.AudioFrame | av.VideoFrame)]
+        timed = stamps.of(packet, [_timed(frame, live=live) for frame in frames if isinstance(frame, av.AudioFrame | av.VideoFrame)])
         if timed:
             damage.in_a_row = 0
         yield from timed if order is None else order.arrange(timed)
@@ -154,6 +156,26 @@ def _packets(container: av.container.InputContainer, streams: Streams, damage: _
         if packet.pts is not None and packet.time_base is not None:
             damage.newest_s = max(damage.newest_s, float(packet.pts * packet.time_base))
         yield packet
+
+
+class _SoundStamps:
+    """Takes away time stamps of sound that FFmpeg computed with another rate than the sound has.
+
+    MPEG transport streams stamp about every tenth frame of sound. FFmpeg counts those between with the rate that it found when it opened
+    the stream. When a camera changes its rate, or declares a wrong one, they are wrong by up to half a second, and only the others count.
+    """
+
+    def __init__(self) -> None:
+        self._end: int | None = None  # of the packet before, by its own stamp and length
+
+    def of(self, packet: av.Packet[av.stream.Stream], frames: list[DecodedFrame]) -> list[DecodedFrame]:
+        if packet.stream.type != "audio" or packet.pts is None or not packet.duration or packet.time_base is None:
+            return frames
+        counted, self._end = packet.pts == self._end, packet.pts + packet.duration
+        declared_ns, length_ns = float(packet.duration * packet.time_base) * _SECOND_NS, sum(one.length_ns for one in frames)
+        if not counted or not frames or abs(declared_ns - length_ns) <= _RATE_ERROR * length_ns:
+            return frames
+        return [replace(one, time_ns=None) for one in frames]
 
 
 class _Tapped:

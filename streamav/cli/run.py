@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streamav.cli.console import ConsoleSink, set_up_logging
+from streamav.cli.console import ConsoleSink, say, set_up_logging
 from streamav.cli.logs import LogSink
 from streamav.cli.model_options import WeightsOption
 from streamav.cli.outputs import check_output
@@ -269,14 +269,14 @@ def _run(
     check_named(settings)
     application = app.build(settings, sinks, journal=True)
     if settings.mqtt is None:
-        console.print("no broker is named (--mqtt), so events go to " + ("the terminal" if settings.jsonl is None else settings.jsonl))
+        say(console, "no broker is named (--mqtt), so events go to " + ("the terminal" if settings.jsonl is None else settings.jsonl))
     for sentence in application.notes:
-        console.print(sentence, highlight=False, markup=False)
+        say(console, sentence)
     card = application.bundle.card
-    console.print(
+    say(
+        console,
         f"ready after {time.monotonic() - began_s:.1f} s: {_named(list(application.sources))}, model {card.name} {card.version} "
         f"({len(card.classes)} classes), engine {_engine_words(application.engine)}; scores come after 2 s, provisional ones until 10 s",
-        highlight=False,
     )
     if application.page is not None:
         console.print(f"view: {application.page.address}", highlight=False, markup=False)
@@ -300,7 +300,7 @@ def _run(
         if summary is not None and report is not None:
             report.write_text(json.dumps({**asdict(summary), "engine": application.engine.name}, indent=1) + "\n", encoding="utf-8")
     if application.shortfall is not None:
-        console.print(f"{application.shortfall}; exit status {BrokerError.exit_code}", highlight=False)
+        say(console, f"{application.shortfall}; exit status {BrokerError.exit_code}")
     return _INTERRUPTED if signal.SIGINT in asked else 0 if application.shortfall is None else BrokerError.exit_code
 
 
@@ -338,14 +338,12 @@ def tell(console: Console, summary: RunSummary, engine: str) -> None:
     if summary.realtime_factor is not None:
         parts.append(f"real-time factor {summary.realtime_factor:.3f}")
     parts.append(f"peak memory {summary.peak_memory_mb:.0f} MB")
-    console.print(", ".join(parts), highlight=False)
+    say(console, ", ".join(parts))
     if not summary.events and summary.media_s >= WINDOW_SEGMENTS:
-        console.print(
-            "no event: `streamav explain` says why a second was none, and --view shows what the model sees and hears", highlight=False
-        )
+        say(console, "no event: `streamav explain` says why a second was none, and --view shows what the model sees and hears")
     for one in summary.sources if len(summary.sources) > 1 else ():
         line = ", ".join([f"{one.media_s:.0f} s of media", *_counts(one)])
-        console.print(f"  {one.id}: {line}" + ("" if one.error is None else f"; failed: {one.error}"), highlight=False, markup=False)
+        say(console, f"  {one.id}: {line}" + ("" if one.error is None else f"; failed: {one.error}"))
 
 
 def _counts(part: RunSummary | SourceSummary) -> list[str]:

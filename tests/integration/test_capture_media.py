@@ -176,6 +176,27 @@ def test_two_recordings_joined_are_one_stream(tmp_path: Path) -> None:
     assert sum(segment.quality.missing_samples for segment in segments) < 4_800
 
 
+@pytest.mark.parametrize(("before_hz", "after_hz"), [(16_000, 44_100), (48_000, 16_000)])
+def test_sound_that_changes_its_rate_stays_in_step(tmp_path: Path, before_hz: int, after_hz: int) -> None:
+    """Where a transport stream goes on with another rate of sound, its beeps still come with their pictures."""
+    options = {"max_delay": "700000"}  # us: as the program ffmpeg writes it, several frames of sound under one time stamp
+    parts = [
+        write(tmp_path / "a.ts", rate_hz=before_hz, options=options),
+        write(tmp_path / "b.ts", 5.0, rate_hz=after_hz, start_s=4.0, options=options),
+    ]
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    segments = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert 9 <= len(segments) <= 10
+    for segment in segments[5:8]:
+        first = int(np.flatnonzero(np.abs(segment.audio) > 0.1)[0])
+        number = next(
+            number for number in range(25) if abs(float(segment.frames[0].mean()) - shade(25 * (segment.index - 4) + number)) <= 5
+        )
+        assert first / 16_000 <= 0.1  # a frame of 1024 samples at 16 kHz
+        assert number <= 2, "the picture at the start of the second must be shown at the start of its beep, to three pictures"
+
+
 def test_a_stream_that_begins_later_is_left_out(tmp_path: Path) -> None:
     """A file to which a sound is added in its middle plays on; PyAV raises IndexError at each packet of the new stream."""
     first, second = write(tmp_path / "a.flv", 6.0, sound=False), write(tmp_path / "b.flv", 3.0)

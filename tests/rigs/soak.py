@@ -356,7 +356,7 @@ class Diary:
     samples: list[Sample] = field(default_factory=list)
     holes: list[Hole] = field(default_factory=list)
     _newest: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Index of the newest segment of each source, and how many of its segments were dropped until then."""
+    """Index of the newest segment of each source, and how many of its dropped segments are in the holes so far."""
     failed: str | None = None
     """Why no further faults were inflicted: one could not be inflicted or mended."""
 
@@ -385,12 +385,13 @@ class Diary:
         segment = observation.segment
         if segment is None:
             return
-        last, dropped_before = self._newest.get(source, (segment.index - 1, 0))
-        dropped, passed = observation.dropped_segments, segment.index - 1 - last
-        self._newest[source] = (segment.index, dropped)
+        last, told = self._newest.get(source, (segment.index - 1, 0))
+        passed = max(0, segment.index - 1 - last)
+        dropped = min(passed, observation.dropped_segments - told)  # those that were dropped since wait for their hole
+        self._newest[source] = (segment.index, told + dropped)
         begin_s = _monotonic_s(observation.epoch_ns + segment.start_ns)
-        if passed > 0:
-            self.holes.append(Hole(source, begin_s - passed, passed, min(passed, dropped - dropped_before)))
+        if passed:
+            self.holes.append(Hole(source, begin_s - passed, passed, dropped))
         if segment.quality.missing_samples > SAMPLES_PER_SEGMENT // 4 or segment.quality.picture_missing:
             self.holes.append(Hole(source, begin_s, 1, 0))
 

@@ -53,6 +53,6 @@ def test_a_run_ends_although_the_head_does_not_answer(monkeypatch: pytest.Monkey
     monkeypatch.setattr("streamav.cluster.ray_fleet._HEAD_S", 0.05)
     frozen = threading.Event()
     began_s = time.monotonic()
-    asyncio.run(Roster(lambda: [{"late": frozen.wait(60.0)}]).rows())  # type: ignore[arg-type]
+    asyncio.run(Roster(lambda: [{"late": frozen.wait(60.0)}]).rows())
     assert time.monotonic() - began_s < 30.0
     frozen.set()
