@@ -32,6 +32,10 @@ _FATAL = {
 
 Source: MQTT 5.0, section 3.2.2.2; paho converts the codes of 3.1.1 to these.
 """
+_UNREACHED = {
+    socket.gaierror: "the host name of the broker cannot be resolved: check mqtt.host",
+    ConnectionRefusedError: "nothing listens on that port: check that the broker runs, and mqtt.port",
+}
 _TAKEN_OVER = 0x8E
 """Source: MQTT 5.0, section 3.14.2.1: session taken over."""
 _PROTOCOL_ERROR = 0x82
@@ -88,10 +92,9 @@ def _obstacle(exc: Exception, connecting: MqttSettings | None) -> Failure:
         return Failure(reason=f"the broker closed the connection before it answered: {_other_port(connecting)}", closed=True)
     if isinstance(exc, aiomqtt.MqttError) and isinstance(exc.__cause__ or cause, TimeoutError) and connecting is not None:
         return Failure(reason=f"nothing answered within {connecting.timeout_s:g} s: {_place(connecting)}, and that a broker listens there")
-    if isinstance(cause, socket.gaierror):
-        return Failure(reason="the host name of the broker cannot be resolved: check mqtt.host")
-    if isinstance(cause, ConnectionRefusedError):
-        return Failure(reason="nothing listens on that port: check that the broker runs, and mqtt.port")
+    for kind, reason in _UNREACHED.items():
+        if isinstance(cause, kind):
+            return Failure(reason=reason)
     return Failure(reason=str(exc) or type(exc).__name__, fatal=isinstance(exc, ValueError))
 
 
