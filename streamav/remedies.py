@@ -8,7 +8,7 @@ __all__ = ["remedy"]
 
 _BY_STATE = {
     SourceState.STARTING: "Wait: nothing has arrived yet.",
-    SourceState.WARMING_UP: "Wait: the first scores come when ten seconds have been seen and heard.",
+    SourceState.WARMING_UP: "Wait: the first scores come after two seconds, and are provisional until ten seconds have arrived.",
     SourceState.ONLINE: "",
     SourceState.DEGRADED: "Check that sound and picture reach this machine.",
     SourceState.LOST: "Check its power, its cable or network, and its address. streamav tries again by itself.",

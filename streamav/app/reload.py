@@ -70,16 +70,21 @@ class Reload:
         async with self._lock:
             if manager is not None:
                 manager.tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
-            try:
-                found = await asyncio.to_thread(self.now)
-            except StreamavError as exc:
-                _log.error("the settings were not reloaded, the run goes on as before reason=%s", exc)
-            else:
-                if found.exchange is not None:
-                    await asyncio.wrap_future(found.exchange)
-                _say(found)
-            if manager is not None:  # not when the run ends meanwhile
+            await self._once()
+            if manager is not None:  # not when the run ends meanwhile, which the manager was told already
                 manager.tell("READY=1")
+
+    async def _once(self) -> None:
+        try:
+            found = await asyncio.to_thread(self.now)
+            if found.exchange is not None:
+                await asyncio.wrap_future(found.exchange)
+        except StreamavError as exc:
+            _log.error("the settings were not reloaded, the run goes on as before reason=%s", exc)
+        except Exception:  # noqa: BLE001 - an error of ours must not end the run, and the manager must hear of the end of the reload
+            _log.exception("the settings were not reloaded because of an error in streamav, the run goes on")
+        else:
+            _say(found)
 
     def now(self) -> Reloaded:
         """Read the settings and take over what can change.

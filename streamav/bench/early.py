@@ -64,6 +64,25 @@ class EarlyRow:
     auto: bool
     """Whether `model.early = "auto"` encodes early."""
 
+    @property
+    def words(self) -> str:
+        """Return the row as a sentence, the late way first."""
+        where = f"{self.model}, {self.engine}, {self.streams} stream{'' if self.streams == 1 else 's'}"
+        looked = f"{_number(self.late_looked_s)} and {_number(self.early_looked_s)} pictures/s"
+        if not self.full:
+            return (
+                f"{where}: p50 {_number(self.late_p50_s)} and {_number(self.early_p50_s)} s, p95 {_number(self.late_p95_s)} and "
+                f"{_number(self.early_p95_s)} s, {looked}; auto is {'early' if self.auto else 'late'}"
+            )
+        return (
+            f"{where}, full machine: {looked}, {_number(self.kept)} kept; {_number(self.late_picture_ms)} and "
+            f"{_number(self.early_picture_ms)} ms of processor time a picture, {_number(self.kept_by_processor)} kept"
+        )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
 
 def measure_early(request: TrialRequest, told: Callable[[EarlyRow], None]) -> None:
     """Measure one model with 1 and 8 streams and on a full machine; call *told* with each row.

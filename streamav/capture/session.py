@@ -37,6 +37,12 @@ _SYSTEM_ERRORS: Final = {
     IsADirectoryError: " is a folder; give the path of one media file in it",
     PermissionError: " cannot be read: permission denied; check its permissions",
 }
+_SERVER_ERRORS: Final = dict.fromkeys(
+    ("HTTPUnauthorizedError", "HTTPForbiddenError"),
+    " refuses the login; check user and password; in its address they stand before the host, as USER:PASSWORD@",
+) | dict.fromkeys(("TimeoutError", "ExitError"), " gave no data in time; check that it is running and sends sound and picture")
+_SERVER_ERRORS["HTTPNotFoundError"] = " was not found: its server answers, but has nothing at this path; check the path"
+"""What PyAV's errors of a network stream mean, by their class, and what to do."""
 _PROBE: Final = {"probesize": "500000", "analyzeduration": "1000000"}
 _LONG_PROBE: Final = {"probesize": "5000000", "analyzeduration": "5000000"}
 """How long a live stream is searched for its second half: it may announce its sound late."""
@@ -283,7 +289,7 @@ def cannot_open(name: str, exc: Exception) -> CaptureError:
             f"{name} cannot be read, because this build of PyAV lacks the protocol {scheme}: let the program ffmpeg receive it, "
             "with `ffmpeg -i ADDRESS -c copy -f mpegts - | streamav run --source -`"
         )
-    if kind in {"TimeoutError", "ExitError"}:
-        return CaptureError(f"{name} gave no data in time; check that it is running and sends sound and picture")
+    if kind in _SERVER_ERRORS:
+        return CaptureError(name + _SERVER_ERRORS[kind])
     reason = getattr(exc, "strerror", None) or redact(str(exc)) or kind
     return CaptureError(f"{name} cannot be read: {reason}")

@@ -173,7 +173,9 @@ def _say(error: str) -> None:
     if any(isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers):
         logging.getLogger("streamav").error("%s", error)
     else:
-        sys.stderr.write(f"streamav: {error}\n")
+        from streamav.cli.folding import folded_for
+
+        sys.stderr.write(folded_for(sys.stderr, f"streamav: {error}") + "\n")
 
 
 def _refuse(error: Any) -> int:  # noqa: ANN401 - a class of typer whose name differs between versions

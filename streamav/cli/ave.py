@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Check a copy of AVE, the data set of the paper.", no_args_is_help=True)
+app = typer.Typer(help="Check a copy of AVE, the data set of the paper.", no_args_is_help=True, add_completion=False)
 
 _SIGNS = {"ok": "ok     ", "note": "note   ", "warning": "WARNING", "error": "ERROR  "}
 
@@ -39,7 +39,9 @@ def check(
     every_row: Annotated[bool, typer.Option("--every-row", help="Also read all features for NaN and infinity; minutes for 8 GB.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Check names, sizes, types, shapes and splits of AVE's files, compare them with AVE's known counts, and say what to do.
+    """Check AVE's files, and say what to do.
+
+    Checks names, sizes, types, shapes and splits, and compares them with AVE's known counts.
 
     A folder of features is also opened as `streamav train` opens it. Checksums are compared where they are known.
     Exit status: 0 it can be used, 7 it cannot.

@@ -241,24 +241,6 @@ def _print_stages(
     typer.echo(f"full first: {found.first}; the machine carries about {found.streams:.0f} streams; drawn in {files[1]}")
 
 
-_EARLY_COLUMNS = {
-    "model": "model",
-    "engine": "engine",
-    "streams": "streams",
-    "late_p50_s": "p50 late, s",
-    "early_p50_s": "early",
-    "late_p95_s": "p95 late, s",
-    "early_p95_s": "early",
-    "late_looked_s": "pictures/s late",
-    "early_looked_s": "early",
-    "kept": "kept",
-    "late_picture_ms": "CPU ms late",
-    "early_picture_ms": "early",
-    "kept_by_processor": "kept by CPU",
-    "auto": "auto does it",
-}
-
-
 def _print_early(models: list[str], recipe: str | None, sizes: tuple[int, float], weights: Path | None, *, as_json: bool) -> None:
     """Measure early pictures for each model, paper in int8; *sizes* are the threads and the seconds of a trial."""
     from streamav.bench.early import EarlyRow, measure_early
@@ -269,12 +251,10 @@ def _print_early(models: list[str], recipe: str | None, sizes: tuple[int, float]
 
     def told(row: EarlyRow) -> None:
         if not as_json and not rows:
-            typer.echo(f"{_machine()}, {threads} threads; * full machine, median of several turns")
-            typer.echo("  ".join(f"{title:>14}" for title in _EARLY_COLUMNS.values()))
+            typer.echo(f"{_machine()}, {threads} threads; late and early pictures; a full machine: medians of several pairs of trials")
         rows.append(row)
         if not as_json:
-            cells = {**asdict(row), "streams": f"{row.streams}{'*' if row.full else ''}"}
-            typer.echo("  ".join(f"{_cell(cells[key]):>14}" for key in _EARLY_COLUMNS))
+            typer.echo(row.words)
 
     for model in models:
         engine = recipe or ("cpu-int8" if model == "paper" else "auto")

@@ -60,7 +60,9 @@ def status(
     address: Annotated[str, typer.Option("--cluster", help="The Ray cluster: auto, or HOST:PORT.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Show the workers of a cluster and their sources: load, dropped segments, restarts.
+    """Show the workers of a cluster and their sources.
+
+    With load, dropped segments and restarts.
 
     A load of 1 is all that a worker can carry.
     """

@@ -16,7 +16,7 @@ from streamav.redaction import redact, show_address
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Check a configuration file.", no_args_is_help=True)
+app = typer.Typer(help="Check a configuration file.", no_args_is_help=True, add_completion=False)
 
 
 @app.callback()
@@ -48,7 +48,7 @@ def check(
 
 @app.command()
 def reference() -> None:
-    """Print every setting with its values, default and meaning, as Markdown."""
+    """Print every setting with its meaning, as Markdown."""
     from streamav.cli.reference import settings_reference
 
     typer.echo(settings_reference(), nl=False)

@@ -16,6 +16,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.text import Text
 
+from streamav.cli.folding import fold
 from streamav.cli.logs import JournalFormatter, JsonFormatter, JsonLines, chosen_form, report_crashes
 from streamav.cli.place import words_of_place
 from streamav.redaction import RedactingFormatter, redact
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from streamav.output_settings import LogForm
     from streamav.types import Event, FinalScores, SourceState, Telemetry
 
-__all__ = ["ConsoleSink", "set_up_logging"]
+__all__ = ["ConsoleSink", "say", "set_up_logging"]
 
 _WIDE = 10_000
 """Width of the console of a JSON log: a line is not broken."""
@@ -72,6 +73,12 @@ def _utc(time: datetime) -> Text:
     return Text(time.astimezone(UTC).strftime("%H:%M:%SZ"))
 
 
+def say(console: Console, text: str) -> None:
+    """Print a sentence; at a terminal it is folded between words, and commands in it stay whole."""
+    for line in fold(text, console.width) if console.is_terminal else [text]:
+        console.print(line, highlight=False, markup=False)
+
+
 class ConsoleSink:
     """Prints one line for each message about an event and for each change of a source's state."""
 
@@ -103,11 +110,13 @@ class ConsoleSink:
             f"{begin:%H:%M:%S}Z {escape(event.source)} [{_STYLES[event.phase]}]{escape(event.label):<14} {what:<11}[/] "
             f"{seconds:4.0f} s  score {event.score:.2f}  {words_of_place(event.location):<13} {since_s:5.1f} s after its onset",
             highlight=False,
+            soft_wrap=not self._console.is_terminal,  # a terminal would cut words
         )
 
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
         """Print the state and the reason."""
-        self._console.print(f"{escape(source)}: {state.value.replace('_', ' ')} ({escape(redact(reason))})", highlight=False, style="cyan")
+        text = f"{source}: {state.value.replace('_', ' ')} ({redact(reason)})"
+        self._console.print(text, highlight=False, markup=False, style="cyan", soft_wrap=not self._console.is_terminal)
 
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
         """Ignore it: the summary at the end holds the same figures."""

@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from streamav.cli.folding import folded_for
 from streamav.errors import BrokerError
 
 if TYPE_CHECKING:
@@ -330,4 +331,5 @@ def _sum_up(truth: Sequence[tuple[str, float, float]], seen: dict[str, object], 
 
 
 def _say(line: str, who: str = "demo") -> None:
-    typer.echo(f"{who:<9} | {line}" if line else "")
+    """Print a line with the name of its program; at a terminal it is folded between words."""
+    typer.echo(folded_for(sys.stdout, f"{who:<9} | {line}", f"{'':<9} |   ") if line else "")

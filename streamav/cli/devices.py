@@ -37,6 +37,11 @@ def devices(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for
     _print("mic", microphones)
     if problem is not None:
         typer.echo(problem, err=True)
+    if not cameras or not microphones:
+        typer.echo(
+            "`streamav doctor` says what to do about it; a network camera or a file needs no device: streamav run --source ADDRESS",
+            err=True,
+        )
 
 
 def _print(option: str, found: list[Device]) -> None:

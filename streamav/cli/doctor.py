@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.cli.folding import folded_for
 from streamav.cli.run import settings_of
 from streamav.config_loading import load_settings
 from streamav.redaction import redact
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 _SIGNS = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
+_INDENT = " " * 9
 
 
 def doctor(
@@ -54,14 +57,14 @@ def doctor(
     for finding in examine(settings):
         findings.append(finding)
         if not as_json:
-            typer.echo(f"{_SIGNS[finding.verdict]}  {finding.check}: {redact(finding.found)}")
+            typer.echo(folded_for(sys.stdout, f"{_SIGNS[finding.verdict]}  {finding.check}: {redact(finding.found)}", _INDENT))
             if finding.remedy:
-                typer.echo(f"         -> {redact(finding.remedy)}")
+                typer.echo(folded_for(sys.stdout, f"         -> {redact(finding.remedy)}", f"{_INDENT}   "))
     errors = [one for one in findings if one.verdict is Verdict.ERROR]
     if as_json:
         rows = [{key: redact(value) if isinstance(value, str) else value for key, value in asdict(one).items()} for one in findings]
         typer.echo(json.dumps({"ok": not errors, "findings": rows}, indent=1))
     else:
-        typer.echo("a run would work" if not errors else f"a run would not work: {len(errors)} errors")
+        typer.echo("a run would work" if not errors else f"a run would not work: {len(errors)} error{'s' if len(errors) > 1 else ''}")
     if errors:
         raise typer.Exit(errors[0].exit_code)

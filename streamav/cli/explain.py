@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamav.cli.console import set_up_logging
+from streamav.cli.folding import folded_for
 from streamav.cli.run import settings_of
 from streamav.config import ClipSettings, HttpSettings, ViewSettings
 from streamav.config_loading import load_settings
@@ -38,6 +40,8 @@ MOST_SHOWN = 5
 """Labels in the text output, those with the highest scores."""
 _NS = 1_000_000_000
 _YEAR_S = 31_536_000.0
+_BELOW_ON = "below on"
+"""Words of the rule no_run in the rows of labels; the other rules are named as their settings."""
 
 
 def explain(
@@ -64,7 +68,7 @@ def explain(
     )
     settings = load_settings(config, overrides or (), options=options)
     found = _of_journal(settings, at, name) if source is None else _of_file(settings, at)
-    typer.echo(json.dumps(found, indent=1, allow_nan=False) if raw else _text(found))
+    typer.echo(json.dumps(found, indent=1, allow_nan=False) if raw else folded_for(sys.stdout, _text(found)))
 
 
 def _of_file(settings: Settings, at: str) -> dict[str, object]:
@@ -204,4 +208,4 @@ def _when(at_s: float) -> str:
 def _row(one: dict[str, Any]) -> str:
     rule = one["thresholds"]
     numbers = f"on {rule['on']:.2f} off {rule['off']:.2f} min_segments {rule['min_segments']}"
-    return f"  {one['label']:<16} {one['score']:.3f}  {numbers}  {one['rule']}"
+    return f"  {one['label']:<16} {one['score']:.3f}  {numbers}  {_BELOW_ON if one['rule'] == 'no_run' else one['rule']}"

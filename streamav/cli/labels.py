@@ -30,20 +30,24 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, search and test labels by definition.", no_args_is_help=True)
+app = typer.Typer(help="List, search and test labels by definition.", no_args_is_help=True, add_completion=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Model = Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file whose tables labels.* are used too.")]
 
 _MOST_FOUND = 20
+_WIDE = 160
+"""Columns that a terminal needs for the lists of what a label hears and sees."""
 _TESTED = "tested"
 """Slug of a label that is defined on the command line."""
 
 
 @app.command("list")
 def list_labels(model: Model = AUTO, weights: WeightsOption = None, config: Config = None, as_json: Json = False) -> None:
-    """List the labels that a model can find: its own, the labels of the presets, and those of a configuration file.
+    """List the labels that a model can find.
+
+    Its own labels, those of the presets, and those of a configuration file.
 
     `trained` is false for a label that the model was never trained for; its threshold is less certain.
     """
@@ -58,6 +62,7 @@ def list_labels(model: Model = AUTO, weights: WeightsOption = None, config: Conf
     _table(
         ("label", "name", "kind", "trained", "presets", "hear", "see"),
         [[_cell(value) for value in row.values()] for row in rows],
+        wide=2,
     )
     for sentence in table.notes:
         typer.echo(sentence, err=True)
@@ -68,7 +73,10 @@ def search(
     word: Annotated[str, typer.Argument(help="A word, such as baby.")],
     as_json: Json = False,
 ) -> None:
-    """Search the names of the classes that can be heard (AudioSet) and seen (ImageNet, groups of it), and the labels."""
+    """Search the names of what can be heard and seen.
+
+    Searches the classes of AudioSet (heard), those of ImageNet and groups of them (seen), and the labels.
+    """
     wanted = word.strip().lower()
     labels = [slug for slug, one in defined_labels().items() if wanted in slug or wanted in one.name.lower()]
     found = {"hear": nearest_names("hear", word, count=_MOST_FOUND), "see": nearest_names("see", word, count=_MOST_FOUND)}
@@ -100,7 +108,9 @@ def try_label(
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Show for each second of a recording how strongly a label is heard and seen, its score, and whether it makes an event.
+    """Test a label on a recording.
+
+    Shows for each second how strongly it is heard and seen, its score, and whether it makes an event.
 
     heard is the score of the best of its sounds, 0 to 1; seen is in standard deviations above the pictures of other recordings.
     """
@@ -205,8 +215,14 @@ def _cell(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table, or lines with tabs when standard output is not a terminal."""
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], wide: int = 0) -> None:
+    """Print a table, or lines with tabs when standard output is not a terminal.
+
+    Args:
+        heads: names of the columns.
+        rows: the cells.
+        wide: number of columns at the end that a terminal of less than 160 columns has no room for.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -215,10 +231,13 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         for row in (heads, *rows):
             typer.echo("\t".join(row))
         return
-    table = Table(*heads)
+    shown = len(heads) - (wide if console.width < _WIDE else 0)
+    table = Table(*heads[:shown])
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*row[:shown])
     console.print(table)
+    if shown < len(heads):
+        typer.echo(f"{' and '.join(heads[shown:])} are shown on a terminal of {_WIDE} columns, in a pipe, and by --json", err=True)
 
 
 def _print_json(value: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -55,6 +56,7 @@ class Reports:
             raise SettingsError(msg)
         self._out, self._embed_mb = out, embed_mb
         self._folder = out.parent / f"{out.stem}-reports" if len(files) > 1 else None
+        self._common = _common_folder(files)
         self._recorder: Recorder | None = None
         self._rows: list[IndexRow] = []
         self._model: ReportModel | None = None
@@ -84,12 +86,18 @@ class Reports:
         write_whole(path, page)
         beside = None if self._folder is None else f"{self._folder.name}/{path.name}"
         shown = recorder.tree()["events"]
-        self._rows.append(IndexRow(name=file, report=beside, error=None, seconds=recorder.seconds, picture=recorder.picture, events=shown))
+        self._rows.append(
+            IndexRow(name=self._name(file), report=beside, error=None, seconds=recorder.seconds, picture=recorder.picture, events=shown)
+        )
 
     def failed(self, file: str, error: str) -> None:
         """Note that a recording could not be read."""
         self._recorder = None
-        self._rows.append(IndexRow(name=file, report=None, error=error))
+        self._rows.append(IndexRow(name=self._name(file), report=None, error=error))
+
+    def _name(self, file: str) -> str:
+        """Return the name of a recording in the index: its path below the folder that holds all recordings."""
+        return str(Path(file).relative_to(self._common)) if self._common and Path(file).is_relative_to(self._common) else file
 
     def close(self) -> None:
         """Write the index, where there are several recordings, and say what was written."""
@@ -97,6 +105,14 @@ class Reports:
             write_whole(self._out, index_page(f"Events of {len(self._rows)} recordings", self._rows, self._model))
         if self._folder is not None or self._model is not None:
             typer.echo(f"report written to {self._out}", err=True)
+
+
+def _common_folder(files: Sequence[str]) -> str:
+    """Return the deepest folder that holds all files; "" where there is none, as for a relative and an absolute path."""
+    try:
+        return os.path.commonpath([str(Path(one).parent) for one in files])
+    except ValueError:
+        return ""
 
 
 def _plain(stem: str) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, describe, check, fetch, import and copy models.", no_args_is_help=True)
+app = typer.Typer(help="List, describe, check, fetch, import and copy models.", no_args_is_help=True, add_completion=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Name = Annotated[str, typer.Argument(help="Name of a model, or the folder of a bundle.")]
@@ -33,7 +33,10 @@ Force = Annotated[bool, typer.Option("--force", help="Replace a bundle that exis
 
 @app.command("list")
 def list_models(as_json: Json = False) -> None:
-    """List the models that have a name, with the encoders that must be fetched for them."""
+    """List the models, and the encoders that they need.
+
+    Encoders that must be fetched first are named.
+    """
     from streamav.bundle import bundle_names, load_bundle
 
     rows: list[dict[str, object]] = []
@@ -60,7 +63,10 @@ def list_models(as_json: Json = False) -> None:
 
 @app.command()
 def info(name: Name, as_json: Json = False) -> None:
-    """Show a model's card: classes, networks, thresholds, data, licences, figures."""
+    """Show what a model finds, needs and was made of.
+
+    Prints its card: classes, networks, thresholds, data, licences, figures.
+    """
     from streamav.bundle import find_bundle
 
     bundle = find_bundle(name)
@@ -77,7 +83,9 @@ def verify(
     folder: WeightsOption = None,
     as_json: Json = False,
 ) -> None:
-    """Check that a model is complete: card, hashes, and every weight of every network.
+    """Check that a model is complete and unchanged.
+
+    Checks the card, hashes, and every weight of every network.
 
     Exit status: 0 complete, 4 not complete.
     """
@@ -106,7 +114,10 @@ def pull(
     folder: Annotated[Path | None, typer.Option("--to", help="Folder to put it into; default: the user's folder for encoders.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Fetch the public encoders of a model, or one encoder; an interrupted download continues where it stopped."""
+    """Fetch the public encoders of a model, or one of them.
+
+    An interrupted download continues where it stopped.
+    """
     from streamav.bundle.catalogue import encoders_of
     from streamav.networks.encoders import load_encoder
 
@@ -133,7 +144,10 @@ def import_checkpoint(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Convert a checkpoint of the VSCG authors into a bundle; code in the file is never run."""
+    """Convert a checkpoint of the VSCG authors.
+
+    It becomes the bundle of a model. Code in the file is never run.
+    """
     from streamav.bundle import write_bundle
     from streamav.bundle.card import card_name
     from streamav.bundle.paper import imported_card
@@ -161,7 +175,10 @@ def export(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Copy the bundle of a model to a folder, or write it as ONNX files for ONNX Runtime."""
+    """Copy a model to a folder, or write it as ONNX.
+
+    The ONNX files run with ONNX Runtime alone.
+    """
     from streamav.bundle import find_bundle
     from streamav.bundle.store import copy_bundle
 
@@ -251,14 +268,14 @@ def _words(value: object) -> list[str]:
 def _table(heads: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
     """Print a table, or lines with tabs when standard output is not a terminal."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     console = Console()
     if not console.is_terminal:
         for row in rows:
             _say("\t".join(map(str, row)))
         return
-    table = Table(*heads)
+    table = Table(*heads[:-1], Column(heads[-1], overflow="fold"))  # a folder must be copied whole
     for row in rows:
         table.add_row(*map(str, row))
     console.print(table)

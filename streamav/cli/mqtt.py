@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look after what a broker keeps, and print the contract.", no_args_is_help=True)
+app = typer.Typer(help="Look after what a broker keeps, and print the contract.", no_args_is_help=True, add_completion=False)
 
 
 @app.callback()
@@ -40,7 +40,9 @@ def purge(
     config: Annotated[Path | None, typer.Option("--config", help="TOML file, for example the one of streamav run.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="mqtt.key=value; overrides everything else; repeatable.")] = None,
 ) -> None:
-    """Clear everything that the broker keeps of streamav below the base, and the devices announced to Home Assistant.
+    """Clear everything that a broker keeps of streamav.
+
+    Everything below the base, and the devices announced to Home Assistant.
 
     Use it after the last run with a base, or when sources were removed on another machine. Stop the runs first: a running one
     publishes its states again.
@@ -60,7 +62,7 @@ def purge(
 def schema(
     every: Annotated[bool, typer.Option("--all", help="Print the schema of all payloads, with topics, retained flags and QoS.")] = False,
 ) -> None:
-    """Print the JSON Schema of the event messages (streamav.event/1), or of all payloads."""
+    """Print the JSON Schema of events, or of all payloads."""
     from streamav.publish.contract import packaged_payloads
     from streamav.publish.json_schema import packaged_schema
 

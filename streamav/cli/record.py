@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from streamav.cli.console import ConsoleSink, set_up_logging
+from streamav.cli.console import ConsoleSink, say, set_up_logging
 from streamav.cli.model_options import WeightsOption
 from streamav.cli.run import check_named, settings_of, tell
 from streamav.config_loading import load_settings
@@ -116,11 +116,11 @@ def _record(
     sinks: list[Sink] = [ConsoleSink(console, updates=verbose)] if verbose or settings.jsonl != "-" else []
     made = build_recording(settings, out, most_bytes=most_bytes, masks=masks, sinks=sinks, session=session)
     for sentence in made.application.notes:
-        console.print(sentence, highlight=False, markup=False)
+        say(console, sentence)
     removed = {"faces": "faces are hidden", "band": "sound above 3.4 kHz is removed", "speech": "speech is muted"}
     if masks:
-        console.print(f"what is recorded is changed: {', '.join(removed[one] for one in masks)}", highlight=False)
-    console.print(f"recording to {out}, at most {most_bytes / 1e6:.0f} MB; Ctrl-C ends it", highlight=False, markup=False)
+        say(console, f"what is recorded is changed: {', '.join(removed[one] for one in masks)}")
+    say(console, f"recording to {out}, at most {most_bytes / 1e6:.0f} MB; Ctrl-C ends it")
     asked: list[int] = []
     try:
         asyncio.run(app.run(made.application, on_interrupt=asked.append))
@@ -142,10 +142,10 @@ def _say(made: Recording, out: Path, console: Console) -> None:
         tell(console, summary, made.application.engine.name)
     ended = made.recorder.ended
     if ended is not None and not made.recorder.failed:
-        console.print(f"the recording ended before its source: {ended}", highlight=False, markup=False)
+        say(console, f"the recording ended before its source: {ended}")
     if made.recorder.failed:  # what to do about it follows
         return
-    console.print(f"recorded {made.recorder.size / 1e6:.1f} MB; repeat it with: streamav replay {out}", highlight=False, markup=False)
+    say(console, f"recorded {made.recorder.size / 1e6:.1f} MB; repeat it with: streamav replay {out}")
 
 
 def _bytes(text: str) -> int:

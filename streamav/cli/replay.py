@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamav import __version__
-from streamav.cli.console import ConsoleSink, set_up_logging
+from streamav.cli.console import ConsoleSink, say, set_up_logging
 from streamav.cli.model_options import WeightsOption
 from streamav.cli.run import settings_of, tell
 from streamav.config_loading import load_settings
@@ -102,12 +102,12 @@ def _replay(
     if summary is not None:
         tell(console, summary, application.engine.name)
     if failure is not None:
-        console.print(f"the recorded run failed here: {failure}", highlight=False, markup=False)
+        say(console, f"the recorded run failed here: {failure}")
     cut = any(one.cut for one in sources.values())
     if cut:
-        console.print("the recording was cut off; it is replayed up to the cut", highlight=False)
+        say(console, "the recording was cut off; it is replayed up to the cut")
     if application.shortfall is not None:
-        console.print(f"{application.shortfall}; exit status 5", highlight=False)
+        say(console, f"{application.shortfall}; exit status 5")
     if asked:
         return _INTERRUPTED if signal.SIGINT in asked else 0
     if check:
@@ -117,11 +117,11 @@ def _replay(
 
 def _tell_what(card: SessionCard, model: Mapping[str, str], console: Console) -> None:
     shown = ", ".join(f"{one.id} ({one.shown})" for one in card.sources)
-    console.print(f"recorded {card.created} by streamav {card.version}: {shown}", highlight=False, markup=False)
+    say(console, f"recorded {card.created} by streamav {card.version}: {shown}")
     if card.masks:
-        console.print(f"removed before it was recorded: {', '.join(card.masks)}", highlight=False)
+        say(console, f"removed before it was recorded: {', '.join(card.masks)}")
     if card.version != __version__:
-        console.print(f"this is streamav {__version__}, so its events may differ", highlight=False)
+        say(console, f"this is streamav {__version__}, so its events may differ")
     for key in ("name", "version", "sha256", "backend"):
         if card.model.get(key) != model[key]:
             console.print(
@@ -151,7 +151,7 @@ def _compare(folder: Path, replayed: bytes, console: Console, *, cut: bool) -> N
     if difference is not None:
         msg = f"the replay must give the events of the recorded run, but {difference} ({same} messages before it are the same)"
         raise DataError(msg)
-    console.print(f"check: {same} messages, the same as in the recorded run, byte for byte", highlight=False)
+    say(console, f"check: {same} messages, the same as in the recorded run, byte for byte")
 
 
 def _speed(text: str) -> float | None:

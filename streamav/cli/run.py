@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streamav.cli.console import ConsoleSink, set_up_logging
+from streamav.cli.console import ConsoleSink, say, set_up_logging
 from streamav.cli.logs import LogSink
 from streamav.cli.model_options import WeightsOption
 from streamav.cli.outputs import check_output
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from streamav.app import Application, Reload
     from streamav.config import Settings
     from streamav.pipeline import RunSummary
     from streamav.protocols import Engine, Sink
@@ -195,7 +194,11 @@ def run(
             check_named(found)
             return found
 
-        code = _run(settings, console, report, None if config is None else read, verbose=verbose, began_s=began_s)
+        from streamav import app
+
+        reload = read if config is not None and not app.has_terminal() else None
+        hung_up = (lambda: False) if reload is None else app.hold_hangups()
+        code = _run(settings, console, report, reload, hung_up, verbose=verbose, began_s=began_s)
     raise typer.Exit(code)
 
 
@@ -246,9 +249,19 @@ def settings_of(
 
 
 def _run(
-    settings: Settings, console: Console, report: Path | None, read: Callable[[], Settings] | None, *, verbose: bool, began_s: float
+    settings: Settings,
+    console: Console,
+    report: Path | None,
+    read: Callable[[], Settings] | None,
+    hung_up: Callable[[], bool],
+    *,
+    verbose: bool,
+    began_s: float,
 ) -> int:
-    """Build the run, run it, and print its summary; return the exit status. *read* reads a file of settings again."""
+    """Build the run, run it, and print its summary; return the exit status.
+
+    *read* reads a file of settings again at SIGHUP, None where SIGHUP ends the run; *hung_up* returns whether one came meanwhile.
+    """
     from streamav import app
 
     told: Sink = LogSink(updates=verbose) if settings.log.format == "json" else ConsoleSink(console, updates=verbose)
@@ -256,14 +269,14 @@ def _run(
     check_named(settings)
     application = app.build(settings, sinks, journal=True)
     if settings.mqtt is None:
-        console.print("no broker is named (--mqtt), so events go to " + ("the terminal" if settings.jsonl is None else settings.jsonl))
+        say(console, "no broker is named (--mqtt), so events go to " + ("the terminal" if settings.jsonl is None else settings.jsonl))
     for sentence in application.notes:
-        console.print(sentence, highlight=False, markup=False)
+        say(console, sentence)
     card = application.bundle.card
-    console.print(
+    say(
+        console,
         f"ready after {time.monotonic() - began_s:.1f} s: {_named(list(application.sources))}, model {card.name} {card.version} "
         f"({len(card.classes)} classes), engine {_engine_words(application.engine)}; scores come after 2 s, provisional ones until 10 s",
-        highlight=False,
     )
     if application.page is not None:
         console.print(f"view: {application.page.address}", highlight=False, markup=False)
@@ -276,7 +289,10 @@ def _run(
         console.print("ending the run; a second signal ends it at once")
 
     try:
-        asyncio.run(app.run(application, on_interrupt=note, reload=_reload(read, settings, application)))
+        reload = (
+            None if read is None or application.exchange is None else app.Reload(read, settings, application.controls, application.exchange)
+        )
+        asyncio.run(app.run(application, on_interrupt=note, reload=reload, hung_up=hung_up))
     finally:  # a failed source ends the run with its error; the summary is printed all the same
         summary = application.pipeline.summary
         if summary is not None and (summary.media_s or not _failed(summary)):
@@ -284,17 +300,8 @@ def _run(
         if summary is not None and report is not None:
             report.write_text(json.dumps({**asdict(summary), "engine": application.engine.name}, indent=1) + "\n", encoding="utf-8")
     if application.shortfall is not None:
-        console.print(f"{application.shortfall}; exit status {BrokerError.exit_code}", highlight=False)
+        say(console, f"{application.shortfall}; exit status {BrokerError.exit_code}")
     return _INTERRUPTED if signal.SIGINT in asked else 0 if application.shortfall is None else BrokerError.exit_code
-
-
-def _reload(read: Callable[[], Settings] | None, settings: Settings, application: Application) -> Reload | None:
-    """Return what SIGHUP does where a file of settings is used and no terminal can be gone; None where SIGHUP ends the run."""
-    from streamav import app
-
-    if read is None or application.exchange is None or app.has_terminal():
-        return None
-    return app.Reload(read, settings, application.controls, application.exchange)
 
 
 def check_named(settings: Settings) -> None:
@@ -331,14 +338,12 @@ def tell(console: Console, summary: RunSummary, engine: str) -> None:
     if summary.realtime_factor is not None:
         parts.append(f"real-time factor {summary.realtime_factor:.3f}")
     parts.append(f"peak memory {summary.peak_memory_mb:.0f} MB")
-    console.print(", ".join(parts), highlight=False)
+    say(console, ", ".join(parts))
     if not summary.events and summary.media_s >= WINDOW_SEGMENTS:
-        console.print(
-            "no event: `streamav explain` says why a second was none, and --view shows what the model sees and hears", highlight=False
-        )
+        say(console, "no event: `streamav explain` says why a second was none, and --view shows what the model sees and hears")
     for one in summary.sources if len(summary.sources) > 1 else ():
         line = ", ".join([f"{one.media_s:.0f} s of media", *_counts(one)])
-        console.print(f"  {one.id}: {line}" + ("" if one.error is None else f"; failed: {one.error}"), highlight=False, markup=False)
+        say(console, f"  {one.id}: {line}" + ("" if one.error is None else f"; failed: {one.error}"))
 
 
 def _counts(part: RunSummary | SourceSummary) -> list[str]:

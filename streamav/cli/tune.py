@@ -8,12 +8,14 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamav.cli.folding import folded_for
 from streamav.cli.json_output import print_json
 from streamav.cli.progress import progress
 from streamav.config import EngineChoice
@@ -227,4 +229,4 @@ def _tell(found: Outcome, *, as_json: bool) -> None:
     for name, values in found.curve.lines.items():
         typer.echo(f"{name} from few to many false alarms: {sparkline(values)}  {min(values):.3g} to {max(values):.3g}")
     for remark in found.remarks:
-        typer.echo(remark)
+        typer.echo(folded_for(sys.stdout, remark))

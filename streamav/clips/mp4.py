@@ -51,7 +51,7 @@ def write_mp4(path: Path, footage: Footage, masks: ClipMasks | None = None) -> N
         writers: dict[Kind, _Writer] = {}
         if isinstance(picture := streams.get("picture"), av.VideoStream):
             cover = None if masks is None else masks.cover
-            copied = cover is None and _plays(picture) and not _changes(footage, picture.codec_context.extradata or b"")
+            copied = cover is None and _plays(picture) and not _changes(footage, picture)
             writers["picture"] = _Copy(file, picture, _TICKS) if copied else _EncodePictures(file, picture, cover, footage)
         if isinstance(sound := streams.get("sound"), av.AudioStream):
             muted = None if masks is None or masks.speaks is None else _muted(footage, masks.speaks)
@@ -82,10 +82,10 @@ def _plays(stream: av.VideoStream) -> bool:
     return stream.codec_context.name == "h264" and stream.codec_context.pix_fmt in _PICTURE_FORMATS
 
 
-def _changes(footage: Footage, described: bytes) -> bool:
+def _changes(footage: Footage, picture: av.VideoStream) -> bool:
     """Return whether H.264 pictures change their size, or another property of a sequence: MP4 describes a stream only once."""
-    found = {_sequence(data) for kind, data, _, _, _, key in footage.packets if kind == "picture" and key} | {_sequence(described)}
-    return len(found - {b""}) > 1
+    found = {_sequence(data) for kind, data, _, _, _, key in footage.packets if kind == "picture" and key}
+    return len(found - {b""}) > 1 or _size(footage) != (picture.codec_context.width, picture.codec_context.height)
 
 
 def _sequence(data: bytes) -> bytes:
@@ -106,10 +106,9 @@ def _zero_ns(footage: Footage) -> int:
 
 
 def _size(footage: Footage) -> tuple[int, int]:
-    """Return width and height of the first picture, made even; the description of a stream may be that of earlier pictures."""
+    """Return width and height of the first picture; the description of the stream may be that of earlier ones."""
     first = next(_decoded(footage, "picture"), None)
-    width, height = (0, 0) if first is None else (first.width, first.height)  # type: ignore[union-attr] # pictures alone were decoded
-    return max(2, width // 2 * 2), max(2, height // 2 * 2)
+    return (0, 0) if first is None else (first.width, first.height)  # type: ignore[union-attr] # pictures alone were decoded
 
 
 def _rate(footage: Footage) -> int:
@@ -187,7 +186,7 @@ class _EncodePictures:
     def __init__(self, file: av.container.OutputContainer, stream: av.VideoStream, cover: Cover | None, footage: Footage) -> None:
         self._file, self._stream, self._cover, self._newest = file, stream, cover, -1
         self._out = file.add_stream("libx264", rate=_rate(footage), options={"preset": "veryfast", "crf": "24"})
-        self._out.width, self._out.height, self._out.pix_fmt = *_size(footage), "yuv420p"
+        self._out.width, self._out.height, self._out.pix_fmt = *(max(2, size // 2 * 2) for size in _size(footage)), "yuv420p"
         self._out.codec_context.time_base = Fraction(1, _TICKS)
 
     def write(self, packet: av.Packet[av.stream.Stream]) -> None:

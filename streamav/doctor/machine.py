@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from streamav.doctor.finding import error, ok, warning
+from streamav.doctor.finding import divided, error, ok, refused, warning
 from streamav.errors import CaptureError, SettingsError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ __all__ = ["cameras", "clock", "codecs", "disk", "microphones"]
 
 _CODECS: Final = ("h264", "hevc", "mjpeg", "aac", "pcm_alaw", "pcm_mulaw")
 """What cameras send."""
+_PORTAUDIO: Final = "install PortAudio: sudo apt-get install libportaudio2"
+_OTHERWISE: Final = "(or check a network camera or a file: streamav doctor --source rtsp://ADDRESS/stream)"
 _LEAST_FREE: Final = 200_000_000
 _EARLIEST: Final = datetime(2025, 1, 1, tzinfo=UTC)
 """A clock before this was never set; no release of streamav is older."""
@@ -48,10 +51,18 @@ def cameras(wanted: str | None) -> Iterator[Finding]:
     if not found and wanted is None:
         yield ok("cameras", "none; a file or network stream needs none")
     elif not found and "/" not in (wanted or "") and not (wanted or "").startswith("lavfi:"):
-        yield error("cameras", "none is connected", "connect a camera; in a container, pass its device on (--device /dev/video0)", 3)
+        remedy = "connect a camera and run `streamav devices`; in a container, pass it on: docker run --device /dev/video0 ..."
+        yield error("cameras", "none is connected", f"{remedy} {_OTHERWISE}", 3)
+    elif (wanted or "").startswith("/dev/") and not Path(str(wanted)).exists():
+        listed = ", ".join(camera.id for camera in found) or "none"
+        remedy = f"connect it, or name another one with --camera (connected: {listed}); `streamav devices` lists them"
+        yield error("cameras", f"{wanted} does not exist", remedy, 3)
     elif denied:
         named = ", ".join(camera.id for camera in denied)
-        found_text, remedy = f"this user may not open {named}", f"add it to the group of cameras: sudo usermod -aG video {_user()}"
+        found_text, remedy = (
+            f"this user may not open {named}",
+            f"add it to the group of cameras: sudo usermod -aG video {_user()}   (then log in again)",
+        )
         yield warning("cameras", found_text, remedy) if wanted is None else error("cameras", found_text, remedy, 3)
     else:
         yield ok("cameras", ", ".join(f"{camera.name} ({camera.id})" for camera in found) or "none listed")
@@ -65,16 +76,18 @@ def microphones(wanted: str | None) -> Iterator[Finding]:
         found = list_microphones()
     except CaptureError as exc:
         if wanted is None:
-            yield warning("microphones", str(exc), "needed for --mic only")
+            found_text, told = divided(str(exc))
+            yield warning("microphones", found_text, f"needed for --mic only: {told or _PORTAUDIO}")
         else:
-            yield error("microphones", str(exc), "install PortAudio as the message says", exc.exit_code)
+            yield refused("microphones", exc, _PORTAUDIO)
         return
     if found:
         yield ok("microphones", ", ".join(f"{one.name}{' (default)' if one.default else ''}" for one in found))
     elif wanted is None:
         yield ok("microphones", "none; a file or network stream needs none")
     else:
-        yield error("microphones", "PortAudio lists none", "connect one, and start the sound server (PipeWire or PulseAudio)", 3)
+        remedy = "connect one, and start the sound server: systemctl --user start pipewire pipewire-pulse (or pulseaudio --start);"
+        yield error("microphones", "PortAudio lists none", f"{remedy} `streamav devices` then lists it", 3)
 
 
 def disk(folders: Mapping[str, Path]) -> Iterator[Finding]:
@@ -86,11 +99,14 @@ def disk(folders: Mapping[str, Path]) -> Iterator[Finding]:
             yield error(
                 f"disk: {setting}",
                 f"{folder} cannot be written to",
-                f"change its owner, or set {setting} to another folder",
+                f"change its owner: sudo chown -R {_user()} {shlex.quote(str(place))}   (or set {setting} to another folder)",
                 SettingsError.exit_code,
             )
         elif free < _LEAST_FREE:
-            yield warning(f"disk: {setting}", f"{folder} has {free // 1_000_000} MB free", "delete files, or name a folder on another disk")
+            remedy = (
+                f"find what is large: du -xh {shlex.quote(str(place))} | sort -h | tail   (or set {setting} to a folder on another disk)"
+            )
+            yield warning(f"disk: {setting}", f"{folder} has {free // 1_000_000} MB free", remedy)
         else:
             yield ok(f"disk: {setting}", f"{folder} can be written to, {free / 1e9:.1f} GB free")
 

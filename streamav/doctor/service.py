@@ -8,7 +8,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from streamav.doctor.finding import error, ok
+from streamav.doctor.finding import divided, error, ok, refused
 from streamav.errors import BrokerError, StreamavError
 
 if TYPE_CHECKING:
@@ -32,14 +32,15 @@ def check_model(settings: Settings) -> Iterator[Finding]:
         card = bundle.card
         yield ok("model", f"{card.name} {card.version}, {len(card.classes)} classes, {card.visual.frames_per_second} pictures a second")
     except StreamavError as exc:
-        yield error("model", str(exc), "`streamav models` lists the models of this machine", exc.exit_code)
+        remedy = "name one that `streamav models list` shows, or fetch one: streamav models pull edge"
+        yield error("model", str(exc), remedy, exc.exit_code)
         return
     began_s = time.monotonic()
     try:
         engine = open_engine(bundle, settings.model)
         yield ok("engine", f"{engine.name}, ready after {time.monotonic() - began_s:.1f} s")
     except StreamavError as exc:
-        yield error("engine", str(exc), "choose model.engine = auto, or do what the message says", exc.exit_code)
+        yield refused("engine", exc, "run without a built engine: add --set model.engine=torch; build it anew: streamav engines build")
 
 
 def check_broker(mqtt: MqttSettings) -> Iterator[Finding]:
@@ -47,13 +48,14 @@ def check_broker(mqtt: MqttSettings) -> Iterator[Finding]:
     try:
         found = socket.getaddrinfo(mqtt.host, mqtt.port, type=socket.SOCK_STREAM)
     except OSError as exc:
-        yield error("broker: name", f"{mqtt.host} cannot be resolved: {exc.strerror or exc}", "check mqtt.host", BrokerError.exit_code)
+        remedy = f"correct the name (`getent hosts {mqtt.host}` tests it), or write its IP address: --mqtt mqtt://192.0.2.5"
+        yield error("broker: name", f"{mqtt.host} cannot be resolved: {exc.strerror or exc}", remedy, BrokerError.exit_code)
         return
     yield ok("broker: name", f"{mqtt.host} is {found[0][4][0]}")
     try:
         yield from asyncio.run(_publish(mqtt))
     except StreamavError as exc:
-        yield error("broker: login", str(exc), "correct the setting that the message names", exc.exit_code)
+        yield refused("broker: login", exc, "correct the section mqtt of the settings; `streamav config check FILE` checks a file")
 
 
 async def _publish(mqtt: MqttSettings) -> list[Finding]:
@@ -78,6 +80,8 @@ async def _publish(mqtt: MqttSettings) -> list[Finding]:
         remedy = f"allow this user to read and write {mqtt.base}/# in the broker's access list"
         findings.append(error("broker: publish", f"a message to {topic} did not come back", remedy, BrokerError.exit_code))
     except ConnectionFailedError as exc:
-        remedy = "check that the broker runs, mqtt.host, mqtt.port, user name and password"
-        findings.append(error("broker: login", str(exc), remedy, BrokerError.exit_code))
+        found, told = divided(str(exc))
+        start = f"start the broker on {mqtt.host} (sudo systemctl start mosquitto), or name its port: --mqtt mqtt://{mqtt.host}:PORT"
+        address = f"{mqtt.host}:{mqtt.port}"
+        findings.append(error("broker: login", f"{address}: {found}", told or start, BrokerError.exit_code))
     return findings

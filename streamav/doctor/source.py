@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import shlex
 import socket
 import threading
 import time
@@ -12,8 +13,8 @@ from urllib.parse import urlsplit
 
 from streamav.capture.address import is_network
 from streamav.capture.open import open_source
-from streamav.doctor.finding import error, ok, warning
-from streamav.errors import CaptureError, StreamavError
+from streamav.doctor.finding import error, ok, refused, warning
+from streamav.errors import StreamavError
 from streamav.pipeline.health import Health
 from streamav.redaction import show_address
 from streamav.segmenter import Segmenter, SegmenterOptions
@@ -77,7 +78,10 @@ def _connect(name: str, uri: str) -> Iterator[Finding]:
         found = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)
     except OSError as exc:
         yield error(
-            f"{name}: name", f"{host} cannot be resolved: {exc.strerror or exc}", "check the host's name, or write its IP address", 3
+            f"{name}: name",
+            f"{host} cannot be resolved: {exc.strerror or exc}",
+            f"correct the name (`getent hosts {host}` tests it), or write its IP address: {parts.scheme}://192.0.2.10/...",
+            3,
         )
         return
     yield ok(f"{name}: name", f"{host} is {found[0][4][0]}")
@@ -88,7 +92,7 @@ def _connect(name: str, uri: str) -> Iterator[Finding]:
         with socket.create_connection((host, port), _CONNECT_S):
             yield ok(f"{name}: port", f"{host}:{port} answers after {1e3 * (time.monotonic() - began_s):.0f} ms")
     except OSError as exc:
-        remedy = "check that the camera is on and in this network, its port, and the firewall between"
+        remedy = f"check that the camera is on and in this network (ping -c 3 {host}), the port in its settings, and the firewall between"
         yield error(f"{name}: port", f"{host}:{port} does not answer: {exc.strerror or exc}", remedy, 3)
 
 
@@ -156,9 +160,7 @@ def _judge(name: str, one: OneOfSources, arrivals: _Arrivals) -> Iterator[Findin
             remedy = "switch the camera's microphone on" if what == "sound" else "check the camera's stream settings"
             yield error(f"{name}: {what}", f"none within {_FIRST_S:.0f} s", f"{remedy}, or choose another stream of it", 3)
     if arrivals.error is not None:
-        remedy = "do what the message says" if isinstance(arrivals.error, CaptureError) else "report this: it is an error of streamav"
-        code = arrivals.error.exit_code if isinstance(arrivals.error, StreamavError) else 1
-        yield error(name, str(arrivals.error), remedy, code)
+        yield _failed(name, one, arrivals.error)
         return
     content = arrivals.content
     if (content.picture and arrivals.picture_s is None) or (content.sound and arrivals.sound_s is None):
@@ -177,6 +179,16 @@ def _judge(name: str, one: OneOfSources, arrivals: _Arrivals) -> Iterator[Findin
     else:
         words = {"": "seen and heard", "sound": "seen", "picture": "heard"}[content.lacks]
         yield ok(f"{name}: quality", f"{len(arrivals.segments)} s {words}" + (f", sound level {level}" if content.sound else ""))
+
+
+def _failed(name: str, one: OneOfSources, exc: Exception) -> Finding:
+    """Return the finding about a source that cannot be read."""
+    if not isinstance(exc, StreamavError):
+        return error(name, str(exc), "this is a bug: send the file that `streamav support-bundle` writes", 1)
+    player = (
+        f"see whether FFmpeg's player can read it: ffplay {shlex.quote(show_address(one.uri))}" if one.uri else "run `streamav devices`"
+    )
+    return refused(name, exc, player)
 
 
 def _level_dbfs(segments: list[Segment]) -> str:

@@ -143,7 +143,7 @@ def _request(entry: Entry, threads: int | None = None) -> EngineRequest:
     try:
         bundle = load_bundle(folder)
     except ModelError as exc:
-        msg = f"the model that the engine {entry.path.name[:16]} was made from is gone: {exc}"
+        msg = f"the model that the engine {entry.path.name[:16]} was made from is gone ({folder})"
         raise EngineError(msg) from exc
     settings = ModelSettings(
         engine=recipe.engine,

@@ -85,6 +85,8 @@ def _obstacle(exc: Exception, connecting: MqttSettings | None) -> Failure:
         return Failure(reason=f"the broker closed the connection before it answered: {_other_port(connecting)}", closed=True)
     if isinstance(cause, socket.gaierror):
         return Failure(reason="the host name of the broker cannot be resolved: check mqtt.host")
+    if isinstance(cause, ConnectionRefusedError):
+        return Failure(reason="nothing listens on that port: check that the broker runs, and mqtt.port")
     return Failure(reason=str(exc) or type(exc).__name__, fatal=isinstance(exc, ValueError))
 
 

@@ -98,9 +98,8 @@ def recording_page(name: str, recorder: Recorder, model: ReportModel, media: Med
         data=data_text(data),
     )
     if not plays:
-        body = body.replace(
-            '<section class="card see">', f'<p class="notice" data-tone="warn">{escaped(media.note)}</p>\n<section class="card see">', 1
-        )
+        notice, place = f'<p class="notice" data-tone="warn">{escaped(media.note)}</p>', '<div id="focus" class="report">'
+        body = body.replace(place, f"{notice}\n{place}", 1)  # above the columns: none of them has a place for it
     return document(f"{name} - streamav", body, script="report.js", sources=media.policy)
 
 

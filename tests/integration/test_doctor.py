@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import av
@@ -14,7 +16,9 @@ from rigs.dead_devices import Recording, write_recording
 
 from streamav.cli import main
 from streamav.doctor import Finding, Verdict
+from streamav.doctor.finding import divided, refused
 from streamav.doctor.machine import clock, codecs, disk
+from streamav.errors import EngineError
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +32,9 @@ def examined(capsys: pytest.CaptureFixture[str], bundle: Path, *arguments: str) 
     tree = json.loads(capsys.readouterr().out)
     findings = {row["check"]: Finding(**{**row, "verdict": Verdict(row["verdict"])}) for row in tree["findings"]}
     assert tree["ok"] == (code == 0)
-    assert all(one.remedy for one in findings.values() if one.verdict is not Verdict.OK)
+    wrong = [one for one in findings.values() if one.verdict is not Verdict.OK]
+    assert all(one.remedy for one in wrong)
+    assert not any("message says" in one.remedy or "message names" in one.remedy for one in wrong)  # that would be a riddle
     return code, findings
 
 
@@ -92,6 +98,7 @@ def test_a_broker_that_is_not_there_is_found(tmp_path: Path, tiny_bundle: Path, 
     assert code == 5
     assert findings["broker: name"].verdict is Verdict.OK
     assert findings["broker: login"].verdict is Verdict.ERROR
+    assert "systemctl start mosquitto" in findings["broker: login"].remedy
 
 
 def test_the_default_model_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,6 +115,50 @@ def test_a_wrong_model_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[st
     code, findings = examined(capsys, tmp_path / "none", "--source", str(file))
     assert code == 4
     assert findings["model"].verdict is Verdict.ERROR
+    assert "streamav models list" in findings["model"].remedy
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """A camera that refuses every login."""
+
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+def test_a_camera_that_refuses_the_login_says_so(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong password in an address: the finding says login, and the remedy says where user and password belong, without showing them."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        code, findings = examined(capsys, tiny_bundle, "--source", f"http://user:hunter2@127.0.0.1:{server.server_port}/live")
+        server.shutdown()
+    assert code == 3
+    assert findings["source camera: port"].verdict is Verdict.OK
+    assert "refuses the login" in findings["source camera"].found
+    assert "USER:PASSWORD@" in findings["source camera"].remedy
+    assert "hunter2" not in str(findings)
+
+
+def test_a_missing_device_is_told_once(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A camera that is not there is one finding, with the devices that are; the source that would need it is not opened."""
+    code, findings = examined(capsys, tiny_bundle, "--camera", "/dev/video97", "--mic", "none")
+    assert code == 3
+    assert "/dev/video97" in findings["cameras"].found or "none is connected" in findings["cameras"].found
+    assert "streamav devices" in findings["cameras"].remedy
+    assert not any(check.startswith("source ") for check in findings)
+
+
+def test_what_to_do_is_taken_from_the_message() -> None:
+    """An error message is divided where what to do begins; a message that says nothing of it keeps the remedy that is given."""
+    assert divided("x.mp4: there is no such file; check the path") == ("x.mp4: there is no such file", "check the path")
+    assert divided("the broker has banned this client: ask its operator") == ("the broker has banned this client", "ask its operator")
+    assert divided("no sound server runs. `streamav devices` lists them") == ("no sound server runs", "`streamav devices` lists them")
+    assert refused("engine", EngineError("it failed"), "build it").remedy == "build it"
+    assert refused("engine", EngineError("it failed; free memory"), "build it").remedy == "free memory"
 
 
 def test_the_machine_is_checked(tmp_path: Path) -> None:
@@ -128,4 +179,4 @@ def test_the_text_names_the_remedy(tmp_path: Path, tiny_bundle: Path, capsys: py
     said = capsys.readouterr().out
     assert "ERROR" in said
     assert "-> " in said
-    assert said.rstrip().endswith("a run would not work: 1 errors")
+    assert said.rstrip().endswith("a run would not work: 1 error")

@@ -14,7 +14,7 @@ from streamav.pipeline import Pipeline, SourceSetup
 from streamav.segmenter import SegmenterOptions
 from streamav.thresholds import Thresholds
 from streamav.tracker import LabelOptions
-from streamav.types import AudioBlock, Event, FinalScores, Telemetry, VideoFrame
+from streamav.types import AudioBlock, VideoFrame
 
 WARM = 4_000
 """Segments, a little more than an hour: latencies are kept for an hour."""
@@ -45,14 +45,14 @@ class Endless:
 class Forgetful(RecordingSink):
     """A sink that keeps nothing."""
 
-    def event(self, event: Event, latency_s: float) -> None:
+    def event(self, *_: object) -> None:
         """Forget it."""
 
-    def telemetry(self, source: str, telemetry: Telemetry) -> None:
-        """Forget it."""
-
-    def scores(self, source: str, scores: FinalScores) -> None:
+    def scores(self, *_: object) -> None:
         """Forget them."""
+
+    def telemetry(self, *_: object) -> None:
+        """Forget it."""
 
 
 @pytest.mark.slow

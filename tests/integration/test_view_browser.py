@@ -133,6 +133,21 @@ def test_scores_firm_up(browser: Browser) -> None:
             screenshot(tab, "firm")
 
 
+def test_an_empty_page_says_what_it_waits_for(browser: Browser) -> None:
+    """Before anything has arrived the picture says so, empty lists and bars take no room, and pictures of a row begin at one height."""
+    with served(subject("a"), subject("garden-camera-behind-the-old-apple-tree")) as page, opened(browser, page.address) as tab:
+        tab.wait_for_selector("#overview canvas.small >> nth=1")
+        colours = """() => { const c = document.querySelector('#overview canvas.small');
+            return new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size; }"""
+        until(tab, f"({colours})() > 1")  # the words "no picture yet"
+        tops = tab.eval_on_selector_all("#overview canvas.small", "all => all.map(one => Math.round(one.getBoundingClientRect().top))")
+        assert len(set(tops)) == 1, tops
+        tab.click("#overview button >> nth=0")
+        until(tab, "document.getElementById('moment').textContent === 'waiting for the first second'")
+        assert tab.is_hidden("#top")
+        assert tab.is_hidden("#latency")
+
+
 def test_picture_attention_box_and_sound_are_drawn(browser: Browser) -> None:
     """The picture has the colour that the model saw; attention and box lie where they are, and can be switched off; the tone is a line."""
     with served() as page:

@@ -260,6 +260,26 @@ def test_several_sources_have_their_own_messages() -> None:
 
 
 @pytest.mark.slow
+def test_browsers_learn_of_sources_that_come_and_go() -> None:
+    """Every connection is closed when the sources change; the next one, which the page makes by itself, has them as they are."""
+    from websockets.exceptions import ConnectionClosedOK
+
+    with served(subject("porch"), subject("gate")) as page:
+        page.source_state("gate", SourceState.ONLINE, "")
+        page.event(shown_event("gate"), 0.1)
+        with connect(page) as viewer:
+            read_until(viewer.recv, lambda one: one["type"] == "event")
+            page.drop_source("gate")
+            page.add_source(subject("yard"))
+            with pytest.raises(ConnectionClosedOK):
+                read_until(viewer.recv, lambda _: False)
+        page.observe("yard", observation(0))
+        with connect(page) as viewer:
+            found = read_until(viewer.recv, lambda one: one["type"] == "turn")
+        assert [one["id"] for one in found[0]["sources"]] == ["porch", "yard"]
+        assert {one.get("source") for one in found[1:]} <= {"yard"}
+
+
 def test_the_program_prints_the_address_of_the_page(tiny_bundle: Path, engine_home: Path, tmp_path: Path) -> None:
     """`streamav run --view-port 0` prints `view: http://127.0.0.1:PORT/` to standard error, and the page shows the run."""
     import os

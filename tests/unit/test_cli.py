@@ -363,3 +363,19 @@ def test_a_folder_that_holds_nothing_is_told_with_what_it_must_hold(
     assert said.out == ""
     assert says in said.err
     assert "Errno" not in said.err
+
+
+def test_the_list_of_labels_fits_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """At 80 columns no line is wider, no label is cut, and the columns that are left out are named; in a pipe every column is there."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # rich takes the output for a terminal
+    assert main(["labels", "list", "--model", "starter"]) == 0
+    said = capsys.readouterr()
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", said.out).splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert "…" not in said.out
+    assert sum("saxophone" in line for line in lines) == 1
+    assert "hear and see" in said.err
+    monkeypatch.delenv("TTY_COMPATIBLE")
+    assert main(["labels", "list", "--model", "starter"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split("\t")[-2:] == ["hear", "see"]

@@ -269,11 +269,11 @@ def test_int8_is_no_precision_of_this_engine(bundle: Bundle) -> None:
 # What this machine lacks
 
 
-def test_without_a_driver_torch_is_not_imported() -> None:
+def test_without_a_driver_torch_is_not_imported(tmp_path: Path) -> None:
     """The check for a GPU imports no torch when no driver is loaded, and its answer says what to do."""
     program = (
         "import sys; from pathlib import Path; from streamav.engines import cuda_engine;"
-        "cuda_engine.NVIDIA_DRIVER = Path('/nonexistent'); print(cuda_engine.cuda_problem(), '|', 'torch' in sys.modules)"
+        f"cuda_engine.NVIDIA_DRIVER = Path({str(tmp_path / 'none')!r}); print(cuda_engine.cuda_problem(), '|', 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     problem, imported = done.stdout.strip().split(" | ")

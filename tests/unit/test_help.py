@@ -34,13 +34,16 @@ def test_help_fits_a_narrow_terminal_and_has_one_style(
     assert not any(set("╭│╰\x1b") & set(line) for line in lines)
 
 
-def test_the_list_of_commands_is_not_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """At 80 columns `streamav --help` shows the whole sentence of every command; what is too long would end in dots."""
+@pytest.mark.parametrize("name", [*GROUPS, ""])
+def test_the_list_of_commands_is_not_cut(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns --help of the program and of every group shows the whole sentence of every command; a long one would end in dots."""
     monkeypatch.setenv("COLUMNS", str(SCREEN))
-    assert main(["--help"]) == 0
-    listed = capsys.readouterr().out.split("Commands:")[1].strip().splitlines()
-    assert len(listed) == len(COMMANDS)
+    assert main([*name.split(), "--help"]) == 0
+    said = capsys.readouterr().out
+    listed = said.split("Commands:")[1].strip().splitlines()
+    assert name or len(listed) == len(COMMANDS)
     assert [line for line in listed if not line.endswith(".") or line.endswith("..")] == []
+    assert "completion" not in said
 
 
 @pytest.mark.parametrize("leaf", LEAVES, ids=NAMES)

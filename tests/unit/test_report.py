@@ -185,6 +185,8 @@ def test_the_command_writes_an_index_of_a_folder(tmp_path: Path, tiny_bundle: Pa
     said = capsys.readouterr()
     assert "Browsers cannot play" in said.err
     assert "report written to" in said.err
+    page = (tmp_path / links[0]).read_text()
+    assert "Browsers cannot play" in page.partition('<div id="focus"')[0]  # above the columns, which have no place for it
 
 
 @pytest.mark.parametrize("name", ["no/such/folder.html", "a.mp4"])

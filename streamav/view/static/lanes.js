@@ -31,6 +31,7 @@ export function drawLanes(canvas, store, source, view, colours) {
   top += ROWS * ROW + GAP;
   drawCurves(context, source, axis, top, colours);
   top += CURVES;
+  if (source.newest < 0) return; // there is no time yet
   drawTimes(context, source, axis, top, colours);
   drawCursor(context, axis, view, colours);
 }
@@ -143,7 +144,7 @@ function drawClasses(context, store, source, axis, top, colours) {
     label(context, "Classes", top + ROW / 2, colours, 12.5, colours.text);
     context.fillStyle = colours.dim;
     context.textAlign = "center";
-    context.fillText("the first scores come when ten seconds are full", (axis.gutter + axis.width) / 2, top + (ROWS * ROW) / 2);
+    context.fillText(short(context, "the first scores come after two seconds", axis.width - axis.gutter), (axis.gutter + axis.width) / 2, top + (ROWS * ROW) / 2);
   }
 }
 
@@ -264,7 +265,7 @@ function drawCursor(context, axis, view, colours) {
 }
 
 // What is at a time, in words, for a screen reader.
-export function wordsAt(store, source, time) {
+function wordsAt(store, source, time) {
   const cell = cellAt(source, time), when = clockWords(source, time);
   if (!cell) return `${when}: no scores yet`;
   const best = cell.classes.indexOf(Math.max(...cell.classes));
@@ -272,4 +273,22 @@ export function wordsAt(store, source, time) {
   const open = store.eventsOf(source.id).filter((one) => one.start_s <= time && time < (one.end_s ?? one.newest_s));
   const events = open.length ? `, event ${open.map((one) => nameOf(source, one)).join(" and ")}` : "";
   return `${when}: ${what} ${Math.round(cell.classes[best] * 100)} percent, ${cell.final ? "final" : "provisional"}${events}`;
+}
+
+// Tells a screen reader what the timeline and the picture show.
+export function sayTime(lanes, picture, store, source, time) {
+  const words = wordsAt(store, source, time);
+  picture.setAttribute("aria-label", `Picture at ${words}`);
+  lanes.setAttribute("aria-valuemin", String(Math.max(0, source.newest + 1 - store.kept)));
+  lanes.setAttribute("aria-valuemax", String(Math.max(0, source.newest)));
+  lanes.setAttribute("aria-valuenow", String(Math.max(0, Math.floor(time))));
+  lanes.setAttribute("aria-valuetext", words);
+}
+
+// The time that a key chooses on the timeline, in the middle of a second; undefined for other keys. End chooses the given end.
+export function steppedTo(event, time, end) {
+  const now = Math.floor(time) + 0.5;
+  const steps = { ArrowLeft: now - 1, ArrowDown: now - 1, ArrowRight: now + 1, ArrowUp: now + 1, PageUp: now + 10, PageDown: now - 10, Home: 0, End: end };
+  if (event.key in steps) event.preventDefault();
+  return steps[event.key];
 }

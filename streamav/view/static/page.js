@@ -1,7 +1,7 @@
 // The page: connects, keeps what arrives in the store, and draws it by media time.
 
 import { Colours } from "./colours.js";
-import { axisOf, drawLanes, wordsAt } from "./lanes.js";
+import { axisOf, drawLanes, sayTime, steppedTo } from "./lanes.js";
 import { element, showBroker, showEvents, showFigures, showState, showTop, stateWords, tone } from "./panels.js";
 import { drawPicture } from "./picture.js";
 import { actionsOf, setUpReview } from "./review.js";
@@ -126,7 +126,7 @@ function drawCard(node, source, nowMs, texts) {
   badge.textContent = stateWords(source.state);
   badge.dataset.tone = tone(source.state);
   last.textContent = source.state === "lost" || source.state === "degraded" ? `${source.reason}. ${source.remedy}`
-    : newest ? `${nameOf(source, newest)}, ${clockWords(source, newest.start_s)}` : source.state === "warming_up" ? "the first scores come after ten seconds" : "no event so far";
+    : newest ? `${nameOf(source, newest)}, ${clockWords(source, newest.start_s)}` : source.state === "warming_up" ? "the first scores come after two seconds" : "no event so far";
 }
 
 // Drawing
@@ -172,13 +172,8 @@ function drawFocus(source, nowMs, texts) {
 
 function showMoment(source, time) {
   if (source.newest < 0) { at("moment").textContent = "waiting for the first second"; return; }
-  const words = wordsAt(store, source, time), lanes = at("lanes");
   at("moment").textContent = `${clockWords(source, time)}, at the model's ${size(source, time)} pixels`;
-  at("picture").setAttribute("aria-label", `Picture at ${words}`);
-  lanes.setAttribute("aria-valuemin", String(Math.max(0, source.newest + 1 - store.kept)));
-  lanes.setAttribute("aria-valuemax", String(Math.max(0, source.newest)));
-  lanes.setAttribute("aria-valuenow", String(Math.max(0, Math.floor(time))));
-  lanes.setAttribute("aria-valuetext", words);
+  sayTime(at("lanes"), at("picture"), store, source, time);
 }
 
 function size(source, time) {
@@ -200,11 +195,8 @@ at("lanes").addEventListener("pointerdown", (event) => {
   pin(source, axis.time(event.clientX - canvas.getBoundingClientRect().left));
 });
 at("lanes").addEventListener("keydown", (event) => {
-  const source = store.sources.get(focus), now = Math.floor(pinned ?? source.newest) + 0.5;
-  const steps = { ArrowLeft: now - 1, ArrowDown: now - 1, ArrowRight: now + 1, ArrowUp: now + 1, PageUp: now + 10, PageDown: now - 10, Home: 0, End: null, Escape: null };
-  if (!(event.key in steps)) return;
-  event.preventDefault();
-  pin(source, steps[event.key]);
+  const source = store.sources.get(focus), wanted = event.key === "Escape" ? null : steppedTo(event, pinned ?? source.newest, null);
+  if (wanted !== undefined) pin(source, wanted);
 });
 at("live").addEventListener("click", () => { pinned = null; textMs = 0; at("lanes").focus(); });
 

@@ -47,7 +47,7 @@ export function showTop(list, background, source, time) {
   const cell = cellAt(source, time);
   if (!cell) {
     if (list.children.length || !background.textContent) list.replaceChildren();
-    return put(background, "The first scores come when ten seconds have been seen and heard.");
+    return put(background, "The first scores come after two seconds.");
   }
   const best = source.labels.map((label, id) => ({ ...label, share: cell.classes[id] })).sort((a, b) => b.share - a.share).slice(0, 5);
   while (list.children.length < best.length) {
@@ -125,7 +125,7 @@ export function showBroker(node, store) {
 
 export function showEvents(list, none, store, source, choose, actions = null) {
   const events = store.eventsOf(source.id).sort((a, b) => (a.start_s - b.start_s) * (store.oldestFirst ? 1 : -1));
-  put(none, events.length ? "" : "No event so far. An event is something that is heard and seen at the same time.");
+  put(none, events.length ? "" : `${store.ended ? "No event was found" : "No event so far"}. An event is something that is heard and seen at the same time.`);
   none.hidden = events.length > 0;
   const known = new Map([...list.children].map((item) => [item.dataset.id, item]));
   events.forEach((event, place) => {

@@ -19,6 +19,7 @@ export function drawPicture(canvas, store, source, time, colours, options) {
   const segment = source.segments.get(Math.min(Math.floor(time), source.newest));
   if (source.privacy === "metadata_only") words(context, "no pictures: privacy is metadata_only", width / 2, height / 2, colours);
   else if (segment?.no_picture) words(context, "no picture arrives", width / 2, height / 2, colours);
+  else if (!segment && source.newest < 0) words(context, "no picture yet", width / 2, height / 2, colours);
   const cell = cellAt(source, time);
   if (options.heat && cell) drawHeat(context, cell.attention, width, height, options.strength);
   options.over?.(context, source, width, height);

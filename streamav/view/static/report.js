@@ -1,10 +1,10 @@
 // A report about one recording: the parts of the live page, with a player instead of the stream.
 
 import { Colours, fit } from "./colours.js";
-import { axisOf, drawLanes, wordsAt } from "./lanes.js";
+import { axisOf, drawLanes, sayTime, steppedTo } from "./lanes.js";
 import { showEvents, showTop } from "./panels.js";
 import { drawBox, drawHeat, drawPicture } from "./picture.js";
-import { Store, cellAt, clockWords, eventsAt, imageAt } from "./store.js";
+import { Store, bytes, cellAt, clockWords, eventsAt, imageAt } from "./store.js";
 import { drawStrip } from "./strip.js";
 import { useThemeButton } from "./theme.js";
 
@@ -44,8 +44,6 @@ function fill(report) {
   Object.assign(one, { first: seconds ? 0 : -1, newest: seconds - 1, state: "online" });
   return one;
 }
-
-function bytes(text) { return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)); }
 
 // The player. A recording inside the report becomes an object of the browser, in which it can seek.
 
@@ -98,12 +96,8 @@ function drawAll() {
   showTop(at("top"), at("background"), source, time);
   at("now-title").textContent = `Top five at ${clockWords(source, time)}`;
   showEvents(at("event-list"), at("none"), store, source, (event) => seek(event.start_s + 0.001));
-  const words = wordsAt(store, source, time), lanes = at("lanes");
   at("moment").textContent = `${clockWords(source, time)}, one picture of ${data.step > 1 ? `${data.step} seconds` : "each second"}`;
-  at("picture").setAttribute("aria-label", `Picture at ${words}`);
-  lanes.setAttribute("aria-valuemax", String(source.newest));
-  lanes.setAttribute("aria-valuenow", String(Math.floor(time)));
-  lanes.setAttribute("aria-valuetext", words);
+  sayTime(at("lanes"), at("picture"), store, source, time);
 }
 
 // Attention and boxes over the player's own picture.
@@ -137,11 +131,8 @@ at("lanes").addEventListener("pointerdown", (event) => {
   seek(axisOf(canvas, store, edgeOf()).time(event.clientX - canvas.getBoundingClientRect().left));
 });
 at("lanes").addEventListener("keydown", (event) => {
-  const now = Math.floor(time) + 0.5;
-  const steps = { ArrowLeft: now - 1, ArrowDown: now - 1, ArrowRight: now + 1, ArrowUp: now + 1, PageUp: now + 10, PageDown: now - 10, Home: 0, End: source.newest + 0.5 };
-  if (!(event.key in steps)) return;
-  event.preventDefault();
-  seek(steps[event.key]);
+  const wanted = steppedTo(event, time, source.newest + 0.5);
+  if (wanted !== undefined) seek(wanted);
 });
 for (const id of ["heat", "strength", "boxes"]) at(id).addEventListener("input", () => { stale = true; });
 at("span").addEventListener("change", () => { store.span = Number(at("span").value) || store.kept; stale = true; });

@@ -90,7 +90,8 @@ export class Store {
   eventsOf(id) { return [...this.events.values()].filter((event) => event.source === id); }
 }
 
-function bytes(text) { return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)); }
+// The bytes of a text in base64.
+export function bytes(text) { return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)); }
 
 // Time that is shown, in seconds of media: it runs through the newest second at its own pace, and waits at its end.
 export function playhead(source, nowMs) {
