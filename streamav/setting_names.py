@@ -51,6 +51,15 @@ _NUMBER: Final = "<number>"
 _NAME: Final = "<name>"
 """Stands in a path for the free name of a section, such as a label."""
 _PATTERNS: Final = {_NUMBER: r"(\d+)", _NAME: "(.+)"}
+_WORDS: Final = {
+    r"^[a-zA-Z0-9_-]+(/[a-zA-Z0-9_-]+)*$": "one or more levels of letters a to z, digits, _ and -, with one / between two of them",
+    r"^[a-zA-Z0-9_-]{1,64}$": "1 to 64 letters a to z, digits, _ and -",
+    r"^[a-z0-9_]{1,64}$": "1 to 64 small letters a to z, digits and _",
+    r"^[a-z0-9_]{2,20}$": "2 to 20 small letters a to z, digits and _",
+    r"^\d{2,5}x\d{2,5}$": "width and height, such as 1280x720",
+    r"^https?://[^\s?#@]+$": "an address such as http://nas.local:8735, without user, ? and #",
+}
+"""What the pattern of a setting means, for people."""
 
 Path = tuple[str, ...]
 
@@ -102,6 +111,8 @@ def explain(error: Mapping[str, Any]) -> str:
         return said
     if error["type"] == "extra_forbidden":
         return f"unknown setting {where}; the nearest is {nearest_setting(location)}"
+    if error["type"] == "string_pattern_mismatch" and (words := _WORDS.get(str(error["ctx"]["pattern"]))) is not None:
+        return f"{where.removesuffix('.[key]')} must be {words}, got {_shown(given)}"
     if location == ("sources",):
         kind = "a table: write [[sources]]" if isinstance(given, dict) else "a value"
         got = str(len(given)) if isinstance(given, list | tuple) else kind
