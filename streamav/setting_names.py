@@ -111,15 +111,22 @@ def explain(error: Mapping[str, Any]) -> str:
         return said
     if error["type"] == "extra_forbidden":
         return f"unknown setting {where}; the nearest is {nearest_setting(location)}"
-    if error["type"] == "string_pattern_mismatch" and (words := _WORDS.get(str(error["ctx"]["pattern"]))) is not None:
-        return f"{where.removesuffix('.[key]')} must be {words}, got {_shown(given)}"
     if location == ("sources",):
-        kind = "a table: write [[sources]]" if isinstance(given, dict) else "a value"
-        got = str(len(given)) if isinstance(given, list | tuple) else kind
-        return f"sources must be at most {MOST_CLUSTER_SOURCES} tables, each headed [[sources]], got {got}"
+        return _sources_rule(given)
+    words = _WORDS.get(str(error["ctx"]["pattern"])) if error["type"] == "string_pattern_mismatch" else None
+    if words is not None:
+        where, said = where.removesuffix(".[key]"), f"must be {words}"
     if isinstance(given, dict | list | tuple):  # a whole section may hold an address or a password: do not show it
         return f"{where}: {said}"
-    return f"{where}: {said} (got {'a secret' if 'password' in where or location in SECRETS else _shown(given)})"
+    got = "a secret" if "password" in where or location in SECRETS else _shown(given)
+    return f"{where}: {said} (got {got})" if words is None else f"{where} {said}, got {got}"
+
+
+def _sources_rule(given: object) -> str:
+    """Return what `sources` must be, without its content."""
+    kind = "a table: write [[sources]]" if isinstance(given, dict) else "a value"
+    got = str(len(given)) if isinstance(given, list | tuple) else kind
+    return f"sources must be at most {MOST_CLUSTER_SOURCES} tables, each headed [[sources]], got {got}"
 
 
 def _shown(given: object) -> str:
