@@ -51,6 +51,15 @@ _NUMBER: Final = "<number>"
 _NAME: Final = "<name>"
 """Stands in a path for the free name of a section, such as a label."""
 _PATTERNS: Final = {_NUMBER: r"(\d+)", _NAME: "(.+)"}
+_WORDS: Final = {
+    r"^[a-zA-Z0-9_-]+(/[a-zA-Z0-9_-]+)*$": "one or more levels of letters a to z, digits, _ and -, with one / between two of them",
+    r"^[a-zA-Z0-9_-]{1,64}$": "1 to 64 letters a to z, digits, _ and -",
+    r"^[a-z0-9_]{1,64}$": "1 to 64 small letters a to z, digits and _",
+    r"^[a-z0-9_]{2,20}$": "2 to 20 small letters a to z, digits and _",
+    r"^\d{2,5}x\d{2,5}$": "width and height, such as 1280x720",
+    r"^https?://[^\s?#@]+$": "an address such as http://nas.local:8735, without user, ? and #",
+}
+"""What the pattern of a setting means, for people."""
 
 Path = tuple[str, ...]
 
@@ -103,12 +112,21 @@ def explain(error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown setting {where}; the nearest is {nearest_setting(location)}"
     if location == ("sources",):
-        kind = "a table: write [[sources]]" if isinstance(given, dict) else "a value"
-        got = str(len(given)) if isinstance(given, list | tuple) else kind
-        return f"sources must be at most {MOST_CLUSTER_SOURCES} tables, each headed [[sources]], got {got}"
+        return _sources_rule(given)
+    words = _WORDS.get(str(error["ctx"]["pattern"])) if error["type"] == "string_pattern_mismatch" else None
+    if words is not None:
+        where, said = where.removesuffix(".[key]"), f"must be {words}"
     if isinstance(given, dict | list | tuple):  # a whole section may hold an address or a password: do not show it
         return f"{where}: {said}"
-    return f"{where}: {said} (got {'a secret' if 'password' in where or location in SECRETS else _shown(given)})"
+    got = "a secret" if "password" in where or location in SECRETS else _shown(given)
+    return f"{where}: {said} (got {got})" if words is None else f"{where} {said}, got {got}"
+
+
+def _sources_rule(given: object) -> str:
+    """Return what `sources` must be, without its content."""
+    kind = "a table: write [[sources]]" if isinstance(given, dict) else "a value"
+    got = str(len(given)) if isinstance(given, list | tuple) else kind
+    return f"sources must be at most {MOST_CLUSTER_SOURCES} tables, each headed [[sources]], got {got}"
 
 
 def _shown(given: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import aiomqtt
 from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, MQTT_ERR_SUCCESS
@@ -48,6 +48,9 @@ _USED_UP = 0x97
 _log = logging.getLogger(__name__)
 # paho and aiomqtt log the same facts less clearly than we do, so only their warnings are logged. They never log a password.
 _library_log = logging.getLogger(f"{__name__}.library")
+_LOSSES: Final = ("failed to receive on socket", "timeout on socket")
+"""What paho logs as an error at each lost connection; we log each new reason once (patience)."""
+_library_log.addFilter(lambda record: not record.getMessage().startswith(_LOSSES))
 
 
 def _teach_paho() -> None:

@@ -18,7 +18,7 @@ TOO_LARGE: Final = 0x95
 """Source: MQTT 5.0, section 3.4.2.1: the broker does not accept a message of this size."""
 _REMEDIES: Final = {
     0x83: "the broker refuses it for a reason of its own: read the broker's log",
-    0x87: "the broker's access list denies it: allow this user to write below the base topic",
+    0x87: "the broker's access list denies it: allow this user to write there",
     0x90: "the broker does not accept the topic: choose another mqtt.base",
     TOO_LARGE: "it is larger than the broker accepts: raise max_packet_size and message_size_limit of the broker",
     0x97: "the broker's quota is used up: raise its limit of queued messages",

@@ -13,7 +13,7 @@ from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
 from streamav.publish.credentials import Credentials
 from streamav.publish.url import parse_broker_url
-from streamav.setting_names import HOME, NOT_SETTINGS, setting_of_variable
+from streamav.setting_names import HOME, NOT_SETTINGS, explain, setting_of_variable
 
 NOTHING: dict[str, str] = {}
 
@@ -42,9 +42,10 @@ def test_without_anything_there_are_defaults() -> None:
         ("modle.name=x", r"unknown setting modle"),
         ("detection.latency_segments=11", r"detection.latency_segments: .*less than or equal to 10 .*got 11"),
         ("detection.on=1.5", r"detection.on: .*got 1.5"),
-        ("source.id=a b", r"source.id: "),
+        ("source.id=a b", r"source.id must be 1 to 64 letters a to z, digits, _ and -, got 'a b'"),
         ("source.id=status", r"source.id must not be one of"),
-        ("mqtt.base=a//b", r"mqtt"),
+        ('mqtt={host="h", base="a//b"}', r"mqtt.base must be one or more levels of letters .* with one / between two of them, got 'a//b'"),
+        ("labels.Bark.hear=x", r"labels.Bark must be 1 to 64 small letters a to z, digits and _, got 'Bark'"),
         ("detection.classes.bark.onn=1", r"unknown setting detection.classes.bark.onn; the nearest is detection.classes.bark.on"),
         ("nonsense", r"--set takes section.key=value, got 'nonsense'"),
         ("model.engine=gpu", r"model.engine: .*'auto', 'torch'"),
@@ -54,6 +55,26 @@ def test_a_wrong_setting_is_named(override: str, message: str) -> None:
     """The error names the setting, and its range or the nearest known name."""
     with pytest.raises(SettingsError, match=message):
         load_settings(overrides=[override], environment=NOTHING)
+
+
+def patterns(schema: object) -> set[str]:
+    """Return every pattern in a JSON schema."""
+    if isinstance(schema, list):
+        return set().union(*map(patterns, schema))
+    if not isinstance(schema, dict):
+        return set()
+    own = {schema["pattern"]} if isinstance(schema.get("pattern"), str) else set()
+    return own.union(*map(patterns, schema.values()), *(patterns({"pattern": key}) for key in schema.get("patternProperties", ())))
+
+
+def test_no_regular_expression_is_told() -> None:
+    """Each pattern of a setting is told in words."""
+    found = patterns(Settings.model_json_schema())
+    assert len(found) >= 5
+    for pattern in found:
+        error = {"type": "string_pattern_mismatch", "loc": ("x",), "msg": "should match", "input": "?", "ctx": {"pattern": pattern}}
+        assert explain(error).startswith("x must be ")
+        assert pattern not in explain(error)
 
 
 def test_a_list_of_sources_is_never_shown(tmp_path: Path) -> None:
