@@ -83,5 +83,7 @@ async def _publish(mqtt: MqttSettings) -> list[Finding]:
         found, told = divided(str(exc))
         start = f"start the broker on {mqtt.host} (sudo systemctl start mosquitto), or name its port: --mqtt mqtt://{mqtt.host}:PORT"
         address = f"{mqtt.host}:{mqtt.port}"
-        findings.append(error("broker: login", f"{address}: {found}", told or start, BrokerError.exit_code))
+        answered = exc.failure.fatal or exc.failure.closed  # else the command that starts it helps more than the message
+        remedy = told if told and answered else start
+        findings.append(error("broker: login", f"{address}: {found}", remedy, BrokerError.exit_code))
     return findings
