@@ -7,7 +7,7 @@ from streamav.app.detection import PlanMaker, chosen_labels, label_options, sour
 from streamav.app.exchange import SourceExchange
 from streamav.app.membership import ChangingSources, Membership
 from streamav.app.reload import Reload, has_terminal
-from streamav.app.signals import run
+from streamav.app.signals import hold_hangups, run
 
 __all__ = [
     "Application",
@@ -20,6 +20,7 @@ __all__ = [
     "check_model",
     "chosen_labels",
     "has_terminal",
+    "hold_hangups",
     "label_options",
     "localizer_head",
     "run",

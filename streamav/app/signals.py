@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import signal
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from streamav.app.build import Application
     from streamav.pipeline import RunSummary
 
-__all__ = ["interruptible", "run"]
+__all__ = ["hold_hangups", "interruptible", "run"]
 
 _INTERRUPTED = 130
 """Exit status of a process that was ended by a second Ctrl-C: 128 + SIGINT, the convention of shells."""
@@ -28,6 +29,7 @@ async def run(
     *,
     on_interrupt: Callable[[int], None] | None = None,
     reload: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    hung_up: Callable[[], bool] = lambda: False,
 ) -> RunSummary:
     """Run until all sources have ended or the process is asked to stop.
 
@@ -38,6 +40,7 @@ async def run(
         application: what build() made.
         on_interrupt: called with the number of the first signal.
         reload: called at SIGHUP, which then does not stop the run; None where SIGHUP means that the terminal is gone.
+        hung_up: returns whether SIGHUP came while the run was built.
 
     Raises:
         StreamavError: as Pipeline.run().
@@ -49,7 +52,9 @@ async def run(
     reloads: set[asyncio.Task[None]] = set()
     with interruptible(numbers, pipeline.stop, on_interrupt):
         if reload is not None and signal.SIGHUP in numbers:
-            _at_hangup(asyncio.get_running_loop(), reload, reloads)
+            _at_hangup(asyncio.get_running_loop(), reload, reloads, lambda: pipeline.stopping)
+            if hung_up():
+                os.kill(os.getpid(), signal.SIGHUP)
         application.begin_build()
         try:
             async with attended(ServiceManager.of(os.environ), lambda: pipeline.idle_s, lambda: pipeline.states):
@@ -80,6 +85,7 @@ def interruptible(numbers: Sequence[int], stop: Callable[[], None], on_interrupt
         stop()
 
     loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
     for number in numbers:
         with suppress(RuntimeError):  # not the main thread
             loop.add_signal_handler(number, interrupt, number)
@@ -87,15 +93,45 @@ def interruptible(numbers: Sequence[int], stop: Callable[[], None], on_interrupt
         yield
     finally:
         for number in numbers:
-            with suppress(RuntimeError):
-                loop.remove_signal_handler(number)
+            with suppress(RuntimeError, ValueError):  # asyncio would leave the default action, whatever was there before
+                if loop.remove_signal_handler(number):
+                    signal.signal(number, before[number])
 
 
-def _at_hangup(loop: asyncio.AbstractEventLoop, reload: Callable[[], Coroutine[Any, Any, None]], tasks: set[asyncio.Task[None]]) -> None:
-    """Reload at SIGHUP; *tasks* holds the reloads that are not done, at most two: one more covers all that come meanwhile."""
+def hold_hangups() -> Callable[[], bool]:
+    """Let no SIGHUP end this process any more: neither while the run is built, which may take minutes, nor while the process ends.
+
+    Call it where SIGHUP means a reload, and not that the terminal is gone. A program that the process starts has the default again.
+
+    Returns:
+        What returns whether one came, once.
+    """
+    came: list[int] = []
+
+    def take() -> bool:
+        found = bool(came)
+        came.clear()
+        return found
+
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+        signal.signal(signal.SIGHUP, lambda number, _: came.append(number))
+        atexit.register(signal.signal, signal.SIGHUP, signal.SIG_IGN)  # Python takes its own handlers away before it ends
+    return take
+
+
+def _at_hangup(
+    loop: asyncio.AbstractEventLoop,
+    reload: Callable[[], Coroutine[Any, Any, None]],
+    tasks: set[asyncio.Task[None]],
+    stopping: Callable[[], bool] = lambda: False,
+) -> None:
+    """Reload at SIGHUP, unless the run is *stopping*.
+
+    *tasks* holds the reloads that are not done, at most two: one more covers all that come meanwhile.
+    """
 
     def begin() -> None:
-        if len(tasks) < _MOST_RELOADS:
+        if len(tasks) < _MOST_RELOADS and not stopping():
             task = loop.create_task(reload(), name="reload")
             tasks.add(task)
             task.add_done_callback(tasks.discard)

@@ -5,8 +5,6 @@ It uses no microphone and does not reopen a device.
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +106,7 @@ class Camera:
             return
         file, form = _capture_device(self.device)
         if form == "v4l2" and not Path(file).exists():
-            raise CaptureError(self._not_opened(os.strerror(errno.ENOENT)))
+            raise CaptureError(self._not_opened(f"{file} does not exist"))
 
     def _not_opened(self, reason: str) -> str:
         asked = ", ".join(f"{name}={value}" for name, value in self._mode.options("v4l2").items())

@@ -69,8 +69,11 @@ def extract(
         raise DataError(msg)
     if labels is None and annotations is None and (media / "labels.csv").is_file():
         labels = media / "labels.csv"
-    if (labels is None) == (annotations is None):
-        msg = "give exactly one of --labels (own clips; default: MEDIA/labels.csv if it exists) and --annotations (AVE's annotations)"
+    if labels is None and annotations is None:
+        msg = f"{media} holds no labels.csv; write one (docs/own-clips.md), or name the table with --labels, or AVE's with --annotations"
+        raise SettingsError(msg)
+    if labels is not None and annotations is not None:
+        msg = "at most one of --labels (own clips) and --annotations (AVE's annotations) may be given, got both; leave one out"
         raise SettingsError(msg)
     bundle = choose_bundle(model, weights).bundle
     settings = ModelSettings(name=model, weights_dir=weights, threads=threads)

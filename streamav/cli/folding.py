@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["fold", "folded_for"]
 
-_WHOLE: Final = re.compile(r"`[^`]*`|(?<= run: ).*?(?=;|   |$)")
-"""What must not be broken: a command in backticks, and one after "run:"."""
+_WHOLE: Final = re.compile(r"`[^`]*`|\d (?:s|ms|MB|GB|h)\b|(?<= run: ).*?(?=;|   |$)")
+"""What must not be broken: a command in backticks, one after "run:", and a number and its unit."""
 _LEAST: Final = 40
 """On a narrower terminal nothing is folded, columns."""
 

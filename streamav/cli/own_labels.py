@@ -54,7 +54,7 @@ def train_own_labels(asked: OwnClips, base: Bundle) -> None:
         _keep_predictions(asked.predictions, made.card.name, check)
     outside = " --weights FOLDER" if base.card.audio.external or base.card.visual.external else ""
     fresh = len(made.card.classes) - len(base.card.classes)
-    say(f"model: {asked.out}, the {len(base.card.classes)} labels of {base.card.name} and {fresh} new ones")
+    say(f"model: {asked.out}, the {len(base.card.classes)} labels of {base.card.name} and {fresh} of yours")
     say(f"try it: streamav run --model {asked.out}{outside} --source FILE")
 
 

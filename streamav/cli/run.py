@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from streamav.app import Application, Reload
     from streamav.config import Settings
     from streamav.pipeline import RunSummary
     from streamav.protocols import Engine, Sink
@@ -195,7 +194,11 @@ def run(
             check_named(found)
             return found
 
-        code = _run(settings, console, report, None if config is None else read, verbose=verbose, began_s=began_s)
+        from streamav import app
+
+        reload = read if config is not None and not app.has_terminal() else None
+        hung_up = (lambda: False) if reload is None else app.hold_hangups()
+        code = _run(settings, console, report, reload, hung_up, verbose=verbose, began_s=began_s)
     raise typer.Exit(code)
 
 
@@ -246,9 +249,19 @@ def settings_of(
 
 
 def _run(
-    settings: Settings, console: Console, report: Path | None, read: Callable[[], Settings] | None, *, verbose: bool, began_s: float
+    settings: Settings,
+    console: Console,
+    report: Path | None,
+    read: Callable[[], Settings] | None,
+    hung_up: Callable[[], bool],
+    *,
+    verbose: bool,
+    began_s: float,
 ) -> int:
-    """Build the run, run it, and print its summary; return the exit status. *read* reads a file of settings again."""
+    """Build the run, run it, and print its summary; return the exit status.
+
+    *read* reads a file of settings again at SIGHUP, None where SIGHUP ends the run; *hung_up* returns whether one came meanwhile.
+    """
     from streamav import app
 
     told: Sink = LogSink(updates=verbose) if settings.log.format == "json" else ConsoleSink(console, updates=verbose)
@@ -276,7 +289,10 @@ def _run(
         console.print("ending the run; a second signal ends it at once")
 
     try:
-        asyncio.run(app.run(application, on_interrupt=note, reload=_reload(read, settings, application)))
+        reload = (
+            None if read is None or application.exchange is None else app.Reload(read, settings, application.controls, application.exchange)
+        )
+        asyncio.run(app.run(application, on_interrupt=note, reload=reload, hung_up=hung_up))
     finally:  # a failed source ends the run with its error; the summary is printed all the same
         summary = application.pipeline.summary
         if summary is not None and (summary.media_s or not _failed(summary)):
@@ -286,15 +302,6 @@ def _run(
     if application.shortfall is not None:
         say(console, f"{application.shortfall}; exit status {BrokerError.exit_code}")
     return _INTERRUPTED if signal.SIGINT in asked else 0 if application.shortfall is None else BrokerError.exit_code
-
-
-def _reload(read: Callable[[], Settings] | None, settings: Settings, application: Application) -> Reload | None:
-    """Return what SIGHUP does where a file of settings is used and no terminal can be gone; None where SIGHUP ends the run."""
-    from streamav import app
-
-    if read is None or application.exchange is None or app.has_terminal():
-        return None
-    return app.Reload(read, settings, application.controls, application.exchange)
 
 
 def check_named(settings: Settings) -> None:

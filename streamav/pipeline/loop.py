@@ -122,6 +122,11 @@ class Pipeline:
                 lane.feed.stop()
 
     @property
+    def stopping(self) -> bool:
+        """True after stop()."""
+        return self._stop_ns is not None
+
+    @property
     def idle_s(self) -> float:
         """Seconds since the last turn ended; a turn takes a fifth of a second when there is nothing to do. Any thread may ask."""
         return (self._clock.monotonic_ns() - self._turned_ns) / NS

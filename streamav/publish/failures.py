@@ -32,8 +32,14 @@ _FATAL = {
 
 Source: MQTT 5.0, section 3.2.2.2; paho converts the codes of 3.1.1 to these.
 """
+_UNREACHED = {
+    socket.gaierror: "the host name of the broker cannot be resolved: check mqtt.host",
+    ConnectionRefusedError: "nothing listens on that port: check that the broker runs, and mqtt.port",
+}
 _TAKEN_OVER = 0x8E
 """Source: MQTT 5.0, section 3.14.2.1: session taken over."""
+_PROTOCOL_ERROR = 0x82
+"""The code that paho reports when bytes arrive that are no MQTT."""
 _UNSPECIFIED = 0x80
 """The code that paho reports when the other side closed the socket."""
 
@@ -64,9 +70,10 @@ def _refusal(exc: Exception, connecting: MqttSettings | None) -> Failure | None:
     if code == _TAKEN_OVER:
         return Failure(reason="another client uses our client id", taken_over=True)
     if code == _UNSPECIFIED:  # an MQTT 3.1.1 broker closes without a reason, also when another client connects with our id
-        if connecting is not None:
-            return Failure(reason=f"the broker closed the connection before it answered: {_other_port(connecting)}", closed=True)
-        return Failure(reason="the broker closed the connection", closed=True)
+        more = "" if connecting is None else f" before it answered: {_other_port(connecting)}"
+        return Failure(reason=f"the broker closed the connection{more}", closed=True)
+    if code == _PROTOCOL_ERROR and connecting is not None:
+        return Failure(reason=f"what answers is no MQTT broker, or speaks another version: {_place(connecting)} and mqtt.protocol")
     if code is not None and code > _UNSPECIFIED and connecting is None:
         return Failure(reason=f"the broker closed the connection with reason code 0x{code:02X}", closed=True)
     return None
@@ -83,11 +90,16 @@ def _obstacle(exc: Exception, connecting: MqttSettings | None) -> Failure:
         return Failure(reason=f"TLS with the broker failed: {cause.reason or cause}; {hint}", fatal=True)
     if isinstance(cause, ConnectionResetError) and connecting is not None:
         return Failure(reason=f"the broker closed the connection before it answered: {_other_port(connecting)}", closed=True)
-    if isinstance(cause, socket.gaierror):
-        return Failure(reason="the host name of the broker cannot be resolved: check mqtt.host")
-    if isinstance(cause, ConnectionRefusedError):
-        return Failure(reason="nothing listens on that port: check that the broker runs, and mqtt.port")
+    if isinstance(exc, aiomqtt.MqttError) and isinstance(exc.__cause__ or cause, TimeoutError) and connecting is not None:
+        return Failure(reason=f"nothing answered within {connecting.timeout_s:g} s: {_place(connecting)}, and that a broker listens there")
+    for kind, reason in _UNREACHED.items():
+        if isinstance(cause, kind):
+            return Failure(reason=reason)
     return Failure(reason=str(exc) or type(exc).__name__, fatal=isinstance(exc, ValueError))
+
+
+def _place(settings: MqttSettings) -> str:
+    return f"check mqtt.host ({settings.host}), mqtt.port ({settings.port})"
 
 
 def _other_port(settings: MqttSettings) -> str:

@@ -125,7 +125,7 @@ def read_card(folder: Path) -> SessionCard:
         DataError: when the folder is no session, or its card is damaged.
     """
     if not is_session(folder):
-        what = "there is no such folder" if not folder.is_dir() else f"it has no {_CARD}"
+        what = f"it has no {_CARD}" if folder.is_dir() else "it is a file" if folder.exists() else "there is no such folder"
         msg = f"a session must be a folder that `streamav record` wrote, got {folder}: {what}"
         raise DataError(msg)
     try:

@@ -40,8 +40,8 @@ _MOST_WAITING = 0.2
 """Share of the time in which processes of the machine waited for a processor. Above it, what is lost says more of the machine."""
 
 
-def take_largest_batch(application: app.Application) -> None:
-    """Run the encoders once on as many segments as there are sources: the runtime keeps the memory of its largest batch.
+def take_batches(application: app.Application) -> None:
+    """Run the encoders on batches of all sizes: the runtime keeps the memory of its largest ones.
 
     A run meets its largest batch when the machine is behind for the first time, perhaps after half an hour. A batch of six takes 16 MB more
     than one segment. So memory that grows during the measurement grows for another reason.
@@ -49,7 +49,10 @@ def take_largest_batch(application: app.Application) -> None:
     height, width = application.bundle.card.visual.picture
     dark = np.zeros((application.frames_per_second, height, width, 3), np.uint8)
     segment = Segment(index=0, start_ns=0, audio=np.zeros(SAMPLES_PER_SEGMENT, np.float32), frames=dark)
-    SegmentExtractor(application.engine, application.bundle.card).extract([segment] * len(application.sources))
+    extractor = SegmentExtractor(application.engine, application.bundle.card)
+    sizes = range(1, len(application.sources) + 1)
+    for size in [*sizes, *reversed(sizes)] * 3:
+        extractor.extract([segment] * size)
 
 
 def measure(diary: Diary, stop: threading.Event) -> None:
@@ -141,7 +144,7 @@ def main() -> int:
             }
         )
         application = app.build(settings, [diary], observer=lambda _: diary)
-        take_largest_batch(application)
+        take_batches(application)
         end_s = time.monotonic() + 60.0 * chosen.minutes
         threads = [
             threading.Thread(target=measure, args=(diary, stop), daemon=True),

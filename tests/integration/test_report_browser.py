@@ -94,6 +94,7 @@ def test_hostile_names_run_nothing(browser: Browser, reports: dict[str, Path]) -
         assert tab.title() != "broken into"
     with opened(browser, reports["index"].as_uri()) as tab:
         assert HOSTILE.replace("/", "_") in tab.text_content("table")
+        assert str(reports["index"].parent) not in tab.text_content("table")  # a name is its path below the common folder
         assert tab.title() != "broken into"
         tab.click("table a >> nth=0")
         drawn(tab)

@@ -347,3 +347,26 @@ def test_axe_finds_nothing(browser: Browser, scheme: str, sources: int, axe: str
             tab.said.clear()
     problems = [(one["id"], [node["target"] for node in one["nodes"]], one["nodes"][0]["failureSummary"]) for one in found["violations"]]
     assert not problems, json.dumps(problems, indent=1)
+
+
+def test_cards_line_up(browser: Browser) -> None:
+    """Headings and ends of the cards are level; in the grid of sources the pictures are, however long a name is."""
+    middles = """() => ['.see', '.time', '.list'].map((one) => {
+        const box = document.querySelector(`${one} h2`).getBoundingClientRect(); return Math.round(box.top + box.bottom); })"""
+    with served() as page:
+        feed(page, 14)
+        with opened(browser, page.address) as tab:
+            settled(tab)
+            assert len(set(tab.evaluate(middles))) == 1
+            assert tab.evaluate(
+                "Math.abs(document.querySelector('.list').getBoundingClientRect().bottom"
+                " - document.querySelector('.figures').getBoundingClientRect().bottom) < 1"
+            )
+    with served(subject("porch"), subject("a-garage-door-with-a-name-of-many-words")) as page:
+        for name in ("porch", "a-garage-door-with-a-name-of-many-words"):
+            feed(page, 12, name)
+        with opened(browser, page.address, size=(800, 900)) as tab:
+            tab.wait_for_selector("#overview button:nth-child(2)")
+            tops = "[...document.querySelectorAll('#overview canvas.small')].map((one) => one.getBoundingClientRect().top)"
+            assert len(tab.evaluate(tops)) == 2
+            until(tab, f"new Set({tops}).size === 1", 20.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 
@@ -30,6 +31,13 @@ def test_a_command_stays_whole() -> None:
     for width in range(40, 130):
         assert any("streamav models pull edge" in line for line in fold(NOTE, width))
         assert any("`streamav devices --json`" in line for line in fold(f"{'word ' * 12}`streamav devices --json` and more words", width))
+
+
+def test_a_number_stays_with_its_unit() -> None:
+    """No line ends between a number and its unit."""
+    text = "60 s of media in 61.0 s, latency 0.22 s (p95 0.41 s), peak memory 552 MB, " * 3
+    for width in range(40, 130):
+        assert not any(re.search(r"(^|[ (])[\d.]+$", line) for line in fold(text.strip(), width))
 
 
 def test_only_a_terminal_gets_folded_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -16,6 +18,7 @@ import pytest
 from rigs.waiting import until
 
 from streamav.app import Reload, SourceExchange
+from streamav.app.signals import _at_hangup, interruptible
 from streamav.config import DetectionSettings, OneOfSources, Settings
 from streamav.control import Controls, SourcePlan
 from streamav.errors import CaptureError, SettingsError
@@ -153,8 +156,6 @@ async def test_a_wrong_file_changes_nothing(wrong: str, caplog: pytest.LogCaptur
 
 async def test_a_hangup_reloads_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """SIGHUP reloads and does not stop the run; many of them at once become few reloads."""
-    from streamav.app.signals import _at_hangup
-
     began, go, count = asyncio.Event(), asyncio.Event(), 0
 
     async def reload() -> None:
@@ -176,6 +177,52 @@ async def test_a_hangup_reloads_where_it_is_wanted(monkeypatch: pytest.MonkeyPat
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
     assert 1 <= count <= 2
+
+
+async def test_a_hangup_while_the_run_ends_reloads_nothing() -> None:
+    """Once the run was asked to stop, SIGHUP neither ends the process nor reads the file."""
+    tasks: set[asyncio.Task[None]] = set()
+    loop = asyncio.get_running_loop()
+    _at_hangup(loop, asyncio.Event().wait, tasks, lambda: True)  # type: ignore[arg-type]
+    try:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0.05)
+        assert not tasks
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+def test_a_hangup_ends_no_service(tmp_path: Path) -> None:
+    """SIGHUP while the run is built is remembered, and one at the very end of the process does nothing; under nohup nothing changes."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import atexit, os, signal\n"
+        "hangup = lambda: os.kill(os.getpid(), signal.SIGHUP)\n"
+        "atexit.register(hangup)\n"  # runs last
+        "from streamav.app import hold_hangups\n"
+        "came = hold_hangups()\n"
+        "hangup()\n"
+        "print(came(), came(), signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)\n",
+        encoding="utf-8",
+    )
+    for before, said in ((signal.SIG_DFL, "True False False"), (signal.SIG_IGN, "False False True")):
+        older = signal.signal(signal.SIGHUP, before)
+        try:
+            done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60, check=False)
+        finally:
+            signal.signal(signal.SIGHUP, older)
+        assert (done.returncode, done.stdout.strip()) == (0, said), done.stderr
+
+
+async def test_the_end_of_a_run_leaves_the_signals_as_they_were() -> None:
+    """A SIGHUP while the summary is printed must not end the process: asyncio alone would bring the default action back."""
+    older = signal.signal(signal.SIGHUP, handler := lambda *_: None)
+    try:
+        with interruptible([signal.SIGHUP], lambda: None):
+            assert signal.getsignal(signal.SIGHUP) is not handler
+        assert signal.getsignal(signal.SIGHUP) is handler
+    finally:
+        signal.signal(signal.SIGHUP, older)
 
 
 @pytest.mark.parametrize("fault", [SettingsError("wrong"), RuntimeError("a fault of ours"), None], ids=["file", "internal", "none"])

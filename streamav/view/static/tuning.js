@@ -63,7 +63,7 @@ async function askHour(source) {
     const found = await ask("what-if", { source: source.id, label: label.label, ...wanted(label) });
     if (turn !== asked) return; // the slider has moved on
     const { now, then } = found;
-    at("hour").textContent = `The last hour (${Math.round(found.seconds / 60)} min with scores) gave ${count(now)}; with this it would have given ${count(then)}.`;
+    at("hour").textContent = `The last hour (${Math.round(found.seconds / 60)} min with scores) gave ${count(now, ` of ${label.name}`)}; with this it would have given ${count(then)}.`;
     at("hour-strip").replaceChildren(...strip(found));
   } catch (error) {
     at("hour").textContent = error.message;
@@ -71,7 +71,7 @@ async function askHour(source) {
   }
 }
 
-function count(one) { return `${one.events} event${one.events === 1 ? "" : "s"} (${one.seconds} s)`; }
+function count(one, of = "") { return `${one.events} event${one.events === 1 ? "" : "s"}${of} (${one.seconds} s)`; }
 
 // Two lines of marks: now above, with the slider's value below.
 function strip({ now, then }) {
