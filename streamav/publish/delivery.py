@@ -64,6 +64,10 @@ class Delivery:
             if parcel.message is not None:
                 self._pending.note_event(parcel.message)
         await self._pending.store.settle()
+        await self.repeat(parcels)
+
+    async def repeat(self, parcels: Sequence[Parcel]) -> None:
+        """Publish messages that are not in the outbox, in their order; subscribers drop what they have by its `seq`."""
         async with asyncio.TaskGroup() as tasks:
             for parcel in parcels:
                 await self._room_for(parcel)
@@ -88,7 +92,7 @@ class Delivery:
 
     async def _deliver(self, parcel: Parcel) -> None:
         try:
-            await self._publish(parcel)
+            accepted = await self._publish(parcel)
         except (ConnectionFailedError, asyncio.CancelledError) as exc:  # cancelled: another task of the session noticed the loss first
             self._pending.counters.failed += 1
             if isinstance(exc, ConnectionFailedError) and exc.failure.quota:
@@ -97,10 +101,10 @@ class Delivery:
         self._under_way -= 1
         self._alone = False
         self._answered.set()
-        self._pending.done(parcel)
+        self._pending.done(parcel, accepted=accepted)
 
-    async def _publish(self, parcel: Parcel) -> None:
-        """Publish a message, with fewer segments if the broker requires it; set it aside when the broker refuses it."""
+    async def _publish(self, parcel: Parcel) -> bool:
+        """Publish a message, with fewer segments if the broker requires it; set it aside and return False when the broker refuses it."""
         pending, limits = self._pending, self._connection.limits
         extras = Extras(schema=SCHEMA if parcel.message else None, expires=True)
         payload = within(limits, pending, parcel.topic, parcel.payload)
@@ -115,7 +119,7 @@ class Delivery:
                         payload = shorter
                         continue
                 pending.set_aside(parcel, exc.reason)
-                return
+                return False
             break
         self._accepted_bytes = max(self._accepted_bytes, len(payload))
         pending.counters.published += 1
@@ -124,6 +128,7 @@ class Delivery:
             pending.tell_once(
                 "events are sent with fewer segments, because the broker accepts no larger ones: raise its limit of message size"
             )
+        return True
 
 
 def within(limits: Limits, pending: Pending, topic: str, payload: bytes) -> bytes:

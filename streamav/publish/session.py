@@ -130,6 +130,7 @@ class Session:
         counters.connected = True
         counters.connects += 1
         _log.info("broker connected broker=%s queued=%d", pending.broker, len(pending.outbox))
+        await self._delivery.repeat(pending.unsure())
         await self._delivery.remind(list(pending.ledger.reminders(pending.monotonic(), pending.outbox.event_ids)))
 
     async def _remembered(self) -> bool:

@@ -116,3 +116,44 @@ async def test_a_broker_without_room_is_given_one_message_at_a_time(tmp_path: Pa
     assert broker.most == 1
     first = list(dict.fromkeys((one.id, one.seq) for one in messages(broker)))
     assert set(first) == {(event.id, event.sequence) for event in waiting}
+
+
+@pytest.mark.parametrize("lost_again", [False, True])
+async def test_ends_that_a_killed_broker_had_just_acknowledged_come_again(tmp_path: Path, lost_again: bool) -> None:
+    """A broker may lose what it acknowledged last, so ends come again on the next connection, in order, and no second `new`."""
+    broker = SlowBroker()
+    sink = make_sink(broker, tmp_path)
+    waiting = [event for number in range(1, 6) for event in story(number, updates=0)]
+    await sink.start()
+    for event in waiting:
+        sink.event(event, 0.1)
+    await until(lambda: len(messages(broker)) == len(waiting) and not sink.counters.queue_depth)
+    broker.log.clear()  # what the killed broker had not passed on
+    if lost_again:
+        broker.full_at = len(broker.came) + 3
+    broker.lose()
+    await until(lambda: len({one.id for one in messages(broker)}) == len(waiting) // 2)
+    await sink.close()
+    first = list(dict.fromkeys((one.id, one.seq) for one in messages(broker)))
+    assert first == [(event.id, event.sequence) for event in waiting if event.phase is EventPhase.END]
+
+
+async def test_older_ends_do_not_come_again(tmp_path: Path) -> None:
+    """An end that the broker acknowledged more than a second before its last answer stays with it."""
+    now = [0.0]
+    settings = MqttSettings(host="broker", backoff=BackoffSettings(min_s=0.001, max_s=0.002), timeout_s=5.0)
+    broker = FakeBroker()
+    sink = MqttSink(settings, IDENTITY, tmp_path, random=dice(1), monotonic=lambda: now[0], connect=broker.connect, close_limit_s=2.0)
+    await sink.start()
+    for number in (1, 2):
+        now[0] += 2.0
+        for event in story(number, updates=0):
+            sink.event(event, 0.1)
+        await asyncio.sleep(0)
+        await until(lambda: not sink.counters.queue_depth and bool(messages(broker)) and messages(broker)[-1].type == "end")
+        assert len(messages(broker)) == 2 * number
+    broker.log.clear()
+    broker.lose()
+    await until(lambda: bool(messages(broker)))
+    await sink.close()
+    assert [(one.id, one.type) for one in messages(broker)] == [(ulid(2), "end")]

@@ -112,9 +112,9 @@ async def test_a_loss_at_any_message_costs_nothing(tmp_path: Path, lost_at: int)
     for number in (1, 2):
         mine = [message for message in received if message.id == ulid(number)]
         assert [message.type for message in mine].count("new") == 1
-        assert [message.type for message in mine].count("end") == 1
+        assert len({message.seq for message in mine if message.type == "end"}) == 1  # it may come twice: the broker may have lost it
         assert mine[-1].type == "end"
-        assert [message.seq for message in mine] == sorted({message.seq for message in mine})
+        assert list(dict.fromkeys(message.seq for message in mine)) == sorted({message.seq for message in mine})
     assert sink.counters.dropped == 0
 
 
