@@ -51,7 +51,7 @@ def test_wrong_tables_are_refused_with_their_line(tmp_path: Path, text: str, say
 
 def test_a_missing_table_is_one_clear_error(tmp_path: Path) -> None:
     """A missing table is refused before any run."""
-    with pytest.raises(DataError, match="must be a readable table"):
+    with pytest.raises(DataError, match="must be a table"):
         read_labels(tmp_path / "labels.csv")
 
 
