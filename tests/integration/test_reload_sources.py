@@ -93,9 +93,13 @@ class Service:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.subprocess.Process]:
         command = [sys.executable, "-m", "streamav", "run", "--config", str(self.file)]
-        process = await asyncio.create_subprocess_exec(
-            *command, stderr=asyncio.subprocess.PIPE, env=self.environment, start_new_session=True
-        )
+        before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, and a run keeps an ignored SIGHUP ignored
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, stderr=asyncio.subprocess.PIPE, env=self.environment, start_new_session=True
+            )
+        finally:
+            signal.signal(signal.SIGHUP, before)
         reader = asyncio.create_task(self._read(process))
         try:
             yield process
