@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # must be set before torch or ONNX Runtime are loaded; several processes share the cores
 
@@ -14,6 +15,9 @@ os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="streamav-tests-")  # the
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from rigs.mosquitto import Broker
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,3 +97,13 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder for STREAMAV_HOME, so that engines are built once for all tests and the user's files stay unchanged."""
     return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """Return a running broker without passwords; without the program mosquitto skip the test, or fail in CI."""
+    from rigs.mosquitto import Broker
+
+    one = Broker(tmp_path / "broker").start()
+    yield one
+    one.stop()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rigs.mosquitto import Broker, need_mosquitto
+from rigs.mosquitto import Broker
 from rigs.published_events import MODEL, make_event, story
 
 from streamav.config import BackoffSettings, MqttSettings
@@ -27,14 +27,6 @@ from streamav.publish.topics import Topics
 from streamav.types import EndReason, Event, EventPhase
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    need_mosquitto()
-    one = Broker(tmp_path / "broker").start()
-    yield one
-    one.stop()
 
 
 @contextmanager

@@ -35,14 +35,6 @@ def test_every_example_is_run() -> None:
     assert [path.name for path in sorted(EXAMPLES.glob("*.py")) if path.name not in tests] == []
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    """Return a running broker."""
-    broker = Broker(tmp_path / "broker").start()
-    yield broker
-    broker.stop()
-
-
 @contextlib.contextmanager
 def program(name: str, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """Run an example until the block ends."""

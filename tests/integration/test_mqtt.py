@@ -8,7 +8,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -32,15 +32,6 @@ IDENTITY = MqttIdentity(model=lambda: MODEL, sources={"porch": ["bark", "cat"]})
 FAST = BackoffSettings(min_s=0.05, max_s=0.3, refused_s=0.3)
 PROTOCOLS = ("3.1.1", "5")
 Heard = list[tuple[str, bytes, int, bool]]
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    """Return a running broker without passwords."""
-    need_mosquitto()
-    one = Broker(tmp_path / "broker").start()
-    yield one
-    one.stop()
 
 
 def make_settings(broker: Broker, **changes: object) -> MqttSettings:

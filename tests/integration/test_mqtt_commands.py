@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -29,14 +29,6 @@ from streamav.types import EventPhase
 
 pytestmark = pytest.mark.broker
 PROTOCOLS = ("3.1.1", "5")
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    need_mosquitto()
-    one = Broker(tmp_path / "broker").start()
-    yield one
-    one.stop()
 
 
 until = partial(waiting.until, within_s=15.0, every_s=0.02)

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,19 +17,11 @@ import aiomqtt
 import pytest
 from rigs import waiting
 from rigs.http_api import ask
-from rigs.mosquitto import Broker, need_mosquitto, spare_port
+from rigs.mosquitto import Broker, spare_port
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(300)]
 
 until = partial(waiting.until, within_s=90.0, every_s=0.05)
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    need_mosquitto()
-    one = Broker(tmp_path / "broker").start()
-    yield one
-    one.stop()
 
 
 class Ear:

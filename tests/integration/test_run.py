@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +55,6 @@ def streamav(engine_home: Path, tmp_path: Path) -> Streamav:
 @pytest.fixture
 def model(tiny_bundle: Path) -> tuple[str, str]:
     return "--model", str(tiny_bundle)
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    made = Broker(tmp_path / "broker").start()
-    yield made
-    made.stop()
 
 
 def messages(text: str) -> list[EventMessage]:
