@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from random import Random
 
-__all__ = ["Backoff"]
+__all__ = ["Backoff", "doubled_s"]
 
 _MAX_DOUBLINGS = 32
 """Above this, min_s * 2**n is larger than every useful upper bound. The limit keeps floats finite."""
+
+
+def doubled_s(min_s: float, max_s: float, attempt: int) -> float:
+    """Return the pause that doubles with each attempt, s: min_s for attempt 0, never above max_s, whatever the number of attempts."""
+    return min(max_s, min_s * 2 ** min(attempt, _MAX_DOUBLINGS))
 
 
 class Backoff:
@@ -44,7 +49,7 @@ class Backoff:
 
     def next_s(self) -> float:
         """Return the next pause in seconds, least_s to max_s."""
-        bound = min(self._max_s, self._min_s * 2 ** min(self._attempt, _MAX_DOUBLINGS))
+        bound = doubled_s(self._min_s, self._max_s, self._attempt)
         self._attempt += 1
         return self._random.uniform(self._least_s, bound)
 

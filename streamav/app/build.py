@@ -177,14 +177,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     page = live_page(settings, model, setups, card, controls, history, mqtt)
     api = http_api(settings, model, setups, controls, lambda: made[0].idle_s if made else 0.0, history, mqtt, card=card)
     files = file_sinks(settings, model, stop, rings, tell_media(settings, mqtt, api), bundle, controls)
-    outlets = [
-        *files,
-        history,
-        mqtt,
-        *sinks,
-        page,
-        api,
-    ]
+    outlets = [*files, history, mqtt, *sinks, page, api]
     takers: list[Sink] = [one for one in outlets if one is not None]
     observers = [
         one for one in (page, api, None if observer is None else observer([subject(setup, card) for setup in setups])) if one is not None

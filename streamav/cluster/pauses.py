@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streamav.backoff import doubled_s
+
 __all__ = ["Pauses"]
 
 FIRST_S, MOST_S = 5.0, 60.0
@@ -21,7 +23,7 @@ class Pauses:
     def fail(self, worker: str, reason: str, now_s: float) -> float:
         """Note a failure and return the pause before the next attempt, s; it doubles with each."""
         count = self._counts[worker] = self.count(worker) + 1
-        pause_s = min(MOST_S, FIRST_S * 2.0 ** (count - 1))
+        pause_s = doubled_s(FIRST_S, MOST_S, count - 1)
         self.reasons[worker], self._until_s[worker] = reason, now_s + pause_s
         return pause_s
 
