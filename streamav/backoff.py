@@ -18,7 +18,7 @@ _MAX_DOUBLINGS = 32
 
 def doubled_s(min_s: float, max_s: float, attempt: int) -> float:
     """Return the pause that doubles with each attempt, s: min_s for attempt 0, never above max_s, whatever the number of attempts."""
-    return min(max_s, min_s * 2 ** min(attempt, _MAX_DOUBLINGS))
+    return min(max_s, min_s * 2.0 ** min(attempt, _MAX_DOUBLINGS))
 
 
 class Backoff:
