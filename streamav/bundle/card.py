@@ -86,7 +86,7 @@ class EvidenceCard(_Part):
     sound_bias: float
     """Bias of labels that are only heard."""
     sound_scale: float = 1.0
-    """What the weights of what is heard are multiplied by for labels that are only heard: no picture adds to them."""
+    """Factor of the weights of what is heard, for labels that are only heard, because no picture adds to them."""
     motion: float = 0.0
     """Weight of the motion inside a segment, mean of the segment and its neighbours, for labels that are heard and seen."""
     heard_and_seen: float = 0.0

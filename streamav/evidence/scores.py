@@ -44,7 +44,8 @@ LEAST_HEARD, LEAST_SEEN = 1e-6, 1e-7
 LEAST_ANSWER, MOST_ANSWER = np.float32(1e-6), 8.0
 """Floor of a probability before the logarithm, and bound of a logit of the network."""
 HEARD_FROM, HEARD_STEP, MOST_SENSED = -6.0, 3.0, 3.0
-"""Of `heard_and_seen`: the logit from which a label counts as heard, the logits in one step of that, and the most steps and deviations."""
+"""Used by `heard_and_seen`. A label counts as heard from the first logit on. The second is the number of logits in one step. More steps or
+deviations than the third count as the third (our choice; other bounds named one or two clips less)."""
 _LEAST_DEVIATION = 0.7
 """Floor of the deviation of `seen`, natural logarithm: rare classes vary little over few reference pictures."""
 TWO_VIEWS = 1.5
