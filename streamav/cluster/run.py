@@ -20,8 +20,8 @@ from streamav.cluster.controller import Controller
 from streamav.cluster.outside import Outside
 from streamav.cluster.ray_fleet import RayFleet
 from streamav.errors import SettingsError
-from streamav.files import typed_path
 from streamav.publish import ModelEntry
+from streamav.user_paths import typed_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
