@@ -14,7 +14,8 @@ import re
 import socket
 from typing import TYPE_CHECKING, TextIO
 
-from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER, user_folder, write_whole
+from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER, write_whole
+from streamav.user_paths import user_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
