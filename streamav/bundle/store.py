@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from streamav.bundle.card import ModelCard, parse_card
-from streamav.errors import ModelError
+from streamav.errors import ModelError, reason_of
 from streamav.files import file_sha256, user_folder, whole_folder
 from streamav.setting_names import HOME
 
@@ -212,7 +212,7 @@ def _write_whole(path: Path, fill: Callable[[Path], None], *, replace: bool) -> 
             fill(new)
             load_bundle(new)
     except (OSError, SafetensorError) as exc:
-        msg = f"the bundle {path} cannot be written: {exc}"
+        msg = f"the bundle {path} cannot be written: {reason_of(exc)}"
         raise ModelError(msg) from exc
     return load_bundle(path)
 
@@ -227,7 +227,7 @@ def weights_sha256(path: Path, limit: int) -> str:
         _check_size(path, limit)
         return file_sha256(path)
     except OSError as exc:
-        msg = f"{path} must be a readable file: {exc.strerror}; the model is incomplete: download or write it again"
+        msg = f"{path} must be a readable file: {reason_of(exc)}; the model is incomplete: download or write it again"
         raise ModelError(msg) from exc
 
 
@@ -241,7 +241,7 @@ def _read_bounded(path: Path, limit: int) -> bytes:
         _check_size(path, limit)
         return path.read_bytes()
     except OSError as exc:
-        msg = f"{path} must be a readable file: {exc.strerror}; {path.parent} is not a bundle, or the bundle is incomplete"
+        msg = f"{path} must be a readable file: {reason_of(exc)}; {path.parent} is not a bundle, or the bundle is incomplete"
         raise ModelError(msg) from exc
 
 
@@ -305,7 +305,7 @@ def _keys(path: Path) -> list[str]:
         with safe_open(path, framework="numpy") as file:
             return list(file.keys())
     except (SafetensorError, OSError, ValueError) as exc:
-        msg = f"{path} must be a whole safetensors file: {exc}"
+        msg = f"{path} must be a whole safetensors file: {reason_of(exc)}"
         raise ModelError(msg) from exc
 
 
@@ -322,5 +322,5 @@ def _tensors(path: Path, start: str) -> Iterator[tuple[str, NDArray[np.float32]]
                     raise ModelError(msg)
                 yield key, file.get_tensor(key).astype(np.float32, copy=False)
     except (SafetensorError, OSError, ValueError) as exc:
-        msg = f"{path} must be a whole safetensors file: {exc}"
+        msg = f"{path} must be a whole safetensors file: {reason_of(exc)}"
         raise ModelError(msg) from exc
