@@ -186,6 +186,7 @@ def live_page(
 
 def subject(setup: SourceSetup, card: ModelCard) -> Subject:
     """Return what the page, or a report, must know of a source."""
+    from streamav.features import log_mel_options
     from streamav.view import ShownLabel, Subject
 
     return Subject(
@@ -194,7 +195,7 @@ def subject(setup: SourceSetup, card: ModelCard) -> Subject:
         columns=tuple(one.place for one in setup.labels),
         latency_segments=setup.latency_segments,
         live=setup.source.live,
-        log_mel_offset=card.audio.log_mel_offset,
+        front_end=log_mel_options(card.audio),
     )
 
 
