@@ -76,6 +76,10 @@ class MqttCounters:
     """Retained values that the last greeting sent, besides the status."""
     probe_failures: int = 0
     """Connects after which the broker did not deliver our own probe."""
+    proven: bool = False
+    """True once the broker has delivered our own probe: what we publish arrives."""
+    unproven: bool = False
+    """True once a probe did not come back from a broker that acknowledges also what it denies (MQTT 3.1.1)."""
 
 
 @dataclass(slots=True)

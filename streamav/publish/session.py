@@ -33,6 +33,9 @@ FAREWELL_S = 2.0
 
 WORD_WAIT_S = 0.5
 """How long the broker may take to send a retained value after a subscription, seconds (our choice); later means that it has none."""
+PROOF_WAIT_S = 1.0
+"""How long a session that ends waits until its probe is sent, and again until it is back, s (our choice). A broker passes a message on at
+about the time when it acknowledges it."""
 STATES_AFTER_S = 1.0
 """Home Assistant needs this long to subscribe to the states of a device, seconds (contract, section 10.3)."""
 
@@ -83,6 +86,7 @@ class Session:
         self._keep_snapshots = keep_snapshots
         self._kept = asyncio.Event()
         self._kept_word = b""
+        self._asked = asyncio.Event()
         self._probed = asyncio.Event()
         self._born = asyncio.Event()
 
@@ -192,6 +196,7 @@ class Session:
 
     async def _say_farewell(self) -> None:
         """Publish the retained values of a service that has ended: classes off, sources unavailable, status offline."""
+        await self._prove()
         await self._retain(self._pending.ledger.farewell())
         if self._pending.word:
             await self._retain([Retained(self._topics.kept, b"")])
@@ -225,11 +230,14 @@ class Session:
                 self._kept_word = message.payload
                 self._kept.set()
             elif message.topic == self._topics.probe and message.payload == probe_text:
+                self._pending.counters.proven = True
                 self._probed.set()
             elif message.topic == self._topics.status and message.payload != b"online" and not self._pending.closing.is_set():
-                self._pending.tell_once(
-                    "another client published that this service is offline, the states are sent again; give each streamav its own mqtt.base"
-                )
+                if not message.retained:  # a kept one is older than ours, which the broker has not taken, or not yet
+                    self._pending.tell_once(
+                        "another client published that this service is offline, the states are sent again; "
+                        "give each streamav its own mqtt.base"
+                    )
                 self._restate()
             elif self._birth is not None and (message.topic, message.payload, message.retained) == (self._birth.topic, b"online", False):
                 self._born.set()
@@ -266,17 +274,37 @@ class Session:
         granted = await self._connection.subscribe(self._topics.probe)
         try:
             await self._connection.publish(self._topics.probe, text, qos=1, retain=False)
+            self._asked.set()
             if not granted:
                 raise TimeoutError  # noqa: TRY301 - a refusal means the same as no answer
             await asyncio.wait_for(self._probed.wait(), self._probe_limit_s)
         except (TimeoutError, RefusedError):
-            self._pending.counters.probe_failures += 1
-            _log.warning(
-                "the broker accepts our messages but did not deliver the probe: its access list must let us write %s/# and read %s",
-                self._topics.base,
-                self._topics.probe,
-            )
+            self._miss_probe()
         await self._connection.unsubscribe(self._topics.probe)
+
+    async def _prove(self) -> None:
+        """Wait for the probe where the broker does not tell what it denies: nothing else shows that our messages arrive."""
+        if self._connection.limits.tells_refusals or self._pending.counters.proven:
+            return
+        with suppress(TimeoutError):  # one that was not even sent shows nothing
+            await asyncio.wait_for(self._asked.wait(), PROOF_WAIT_S)
+            try:
+                await asyncio.wait_for(self._probed.wait(), PROOF_WAIT_S)
+            except TimeoutError:
+                self._miss_probe()
+
+    def _miss_probe(self) -> None:
+        """Count a probe that did not come back, and say once what to do."""
+        counters, rights = self._pending.counters, f"its access list must let us write {self._topics.base}/# and read {self._topics.probe}"
+        counters.probe_failures += 1
+        if self._connection.limits.tells_refusals:
+            self._pending.tell_once(f"the broker accepts our messages but did not deliver the probe: {rights}")
+            return
+        counters.unproven = True
+        self._pending.tell_once(
+            f"the broker acknowledges our messages but did not deliver the probe, so perhaps it delivers none: {rights}. "
+            "A broker of MQTT 3.1.1 does not tell what it denies; mqtt.protocol=5 does"
+        )
 
 
 def _most_telling(group: ExceptionGroup[ConnectionFailedError]) -> ConnectionFailedError:
