@@ -180,7 +180,7 @@ class MqttSink:
             return
         labels = self._controls.labels(plan.source)
         values = self._ledger.follow_settings(plan.source, setting_states(self._topics, plan, labels), labels)
-        if self._pending.counters.connected:
+        if self._pending.begun:
             self._pending.put([], [*self._announced(), *values])
 
     def _announced(self) -> list[Retained]:
@@ -324,7 +324,7 @@ class MqttSink:
             _log.exception("publishing failed because of an error in streamav, connecting again")
             failure = Failure(reason=f"internal error {type(exc).__name__}")
         finally:
-            self.counters.connected = False
+            self.counters.connected = self._pending.begun = False
             self._pending.outbox.lost()
         now_s = self._monotonic()
         return patience.failed(failure, now_s, None if began_s is None else now_s - began_s)

@@ -1,6 +1,7 @@
 """Publishes on one open connection, in a fixed order, until the sink is closed or the connection is lost.
 
-Order: status online, info, class and source states, updates of open events, then the outbox; status offline is the last message.
+Order: subscriptions to commands, status online, info, class and source states, updates of open events, then the outbox; status offline is
+the last message.
 It does not connect, does not try again, and does not use the client library.
 """
 
@@ -102,6 +103,7 @@ class Session:
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(self._read(probe_text))]
+                await self._open_ears()
                 await self._greet(probe_text)
                 beside += [tasks.create_task(self._listen(probe_text)), tasks.create_task(self._welcome())]
                 await self._pump()
@@ -119,6 +121,18 @@ class Session:
                 with suppress(ConnectionFailedError, RefusedError, TimeoutError):
                     async with asyncio.timeout(FAREWELL_S):
                         await self._connection.publish(self._topics.status, b"offline", qos=1, retain=True)
+
+    async def _open_ears(self) -> None:
+        """Subscribe to commands and to the birth message, all at once, before we are online: who sees that may send a command at once."""
+        async with asyncio.TaskGroup() as tasks:
+            if self._birth is not None:
+                tasks.create_task(self._connection.subscribe(self._birth.topic))
+            for one in [] if self._commander is None else self._commander.filters:
+                tasks.create_task(self._subscribe_to_commands(one))
+
+    async def _subscribe_to_commands(self, topics: str) -> None:
+        if not await self._connection.subscribe(topics):
+            self._pending.tell_once(f"the broker refuses commands: its access list must let us read {topics}")
 
     async def _greet(self, word: bytes) -> None:
         """Publish the retained values that the broker does not have, and the updates of open events; the outbox follows after it."""
@@ -260,14 +274,9 @@ class Session:
         pending.put([], values)
 
     async def _listen(self, probe_text: bytes) -> None:
-        """Send the probe, then subscribe to what others may tell us."""
+        """Send the probe, then subscribe to our status, to notice when another client changes it."""
         await self._probe(probe_text)
-        await self._connection.subscribe(self._topics.status)  # to notice when another client changes it
-        if self._birth is not None:
-            await self._connection.subscribe(self._birth.topic)
-        for one in [] if self._commander is None else self._commander.filters:
-            if not await self._connection.subscribe(one):
-                self._pending.tell_once(f"the broker refuses commands: its access list must let us read {one}")
+        await self._connection.subscribe(self._topics.status)
 
     async def _probe(self, text: bytes) -> None:
         """Check that the broker delivers what we publish; a broker that denies a message does not report it to the publisher."""
