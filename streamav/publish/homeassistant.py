@@ -98,6 +98,11 @@ class Devices:
         """Topic where Home Assistant publishes `online` when it starts."""
         return f"{self._prefix}/status"
 
+    @property
+    def root(self) -> str:
+        """What the topics of all devices begin with."""
+        return f"{self._prefix}/device/"
+
     def follow(self, source: str, labels: Sequence[str]) -> None:
         """Use these labels of a source from now on."""
         self._sources[source] = list(labels)
@@ -265,7 +270,7 @@ class Devices:
         }
 
     def _config(self, device: str) -> str:
-        return f"{self._prefix}/device/{self._name}_{device}/config"
+        return f"{self.root}{self._name}_{device}/config"
 
 
 def _measured(unit: str, decimals: int, icon: str, kind: str | None = None) -> Component:

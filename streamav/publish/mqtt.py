@@ -115,7 +115,7 @@ class MqttSink:
         self._client_id = settings.client_id or ""
         commands = settings.commands and identity.controls is not None
         devices = self._devices(identity.sources, commands=commands) if settings.homeassistant else None
-        self._birth = None if devices is None else Birth(devices.birth, lambda: self._random.uniform(0.0, MOST_BIRTH_PAUSE_S))
+        self._birth = None if devices is None else Birth(devices.birth, devices.root, lambda: self._random.uniform(0.0, MOST_BIRTH_PAUSE_S))
         announced = None if identity.worker else devices  # a worker announces each source when it takes it over
         self._ledger = Ledger(
             self._topics, identity.model, identity.sources, provisional=settings.provisional, devices=announced, listed=identity.listed

@@ -38,7 +38,7 @@ PROOF_WAIT_S = 1.0
 """How long a session that ends waits until its probe is sent, and again until it is back, s (our choice). A broker passes a message on at
 about the time when it acknowledges it."""
 STATES_AFTER_S = 1.0
-"""Home Assistant needs this long to subscribe to the states of a device, seconds (contract, section 10.3)."""
+"""Home Assistant needs this long to subscribe to the states of a device, or to leave those of a removed one, s (contract, section 10.3)."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ class Birth:
     """Message with which Home Assistant reports its start."""
 
     topic: str
+    devices: str
+    """What the topics begin with at which our devices are announced."""
     pause_s: Callable[[], float]
     """Returns how long to wait before the answer, so that not all publishers of a house answer at once, seconds."""
 
@@ -218,13 +220,25 @@ class Session:
         self._pending.said_farewell = True
 
     async def _retain(self, values: Sequence[Retained]) -> None:
-        """Publish retained values in their order, as many at once as the broker allows, and wait until all are acknowledged."""
+        """Publish retained values in their order, as many at once as the broker allows, and wait until all are acknowledged.
+
+        Home Assistant complains of each value that is cleared while an entity still shows it, so it gets time to remove its entities first.
+        """
         window = asyncio.Semaphore(self._connection.limits.window)
+        removed = False
         async with asyncio.TaskGroup() as tasks:
             for value in values:
+                if removed and not value.payload and not self._removes(value):
+                    await asyncio.sleep(STATES_AFTER_S)
+                    removed = False
+                removed = removed or self._removes(value)
                 await window.acquire()
                 task = tasks.create_task(self._retain_one(value))  # sent when the task begins, so the order stays
                 task.add_done_callback(lambda _: window.release())
+
+    def _removes(self, value: Retained) -> bool:
+        """Return whether a value removes a device of Home Assistant, or entities of it."""
+        return self._birth is not None and value.topic.startswith(self._birth.devices) and (value.first or not value.payload)
 
     async def _retain_one(self, value: Retained) -> None:
         payload = within(self._connection.limits, self._pending, value.topic, value.payload)

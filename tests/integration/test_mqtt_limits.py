@@ -353,7 +353,7 @@ async def test_purge_leaves_nothing(tmp_path: Path) -> None:
         async with aiomqtt.Client("127.0.0.1", broker.port) as client:
             await client.publish("homeassistant/device/other/config", b'{"o": {"name": "zigbee"}}', qos=1, retain=True)
             await client.publish("elsewhere/state", b"x", qos=1, retain=True)
-        sink = make_sink(broker, tmp_path / "state")
+        sink = make_sink(broker, tmp_path / "state", homeassistant=True)
         await sink.start()
         for event in story(1, updates=0):
             sink.event(event, 0.1)
@@ -364,8 +364,13 @@ async def test_purge_leaves_nothing(tmp_path: Path) -> None:
             stdout=asyncio.subprocess.PIPE,
             env=environment,
         )
-        out, _ = await asyncio.wait_for(process.communicate(), 40)
+        async with hearing(broker.port, "#") as heard:
+            out, _ = await asyncio.wait_for(process.communicate(), 40)
+            await until(lambda: ("streamav/status", b"") in heard)
         assert process.returncode == 0
+        order = [topic.partition("/")[0] for topic, payload in heard if not payload]
+        assert order == sorted(order)  # the devices of Home Assistant first: it warns of a value that is cleared under an entity
+        assert order[0] == "homeassistant"
         cleared = json.loads(out)["cleared"]
         assert {"streamav/status", "streamav/info", "streamav/porch/last_event"} <= set(cleared)
         async with hearing(broker.port, "#") as heard:

@@ -23,6 +23,8 @@ __all__ = ["HomeAssistant", "home_assistant_python"]
 
 VARIABLE = "STREAMAV_HOMEASSISTANT"
 _START_S = 120.0
+_MAIN = "import sys, homeassistant.__main__ as main; main.validate_python = lambda: None; sys.exit(main.main())"
+"""Starts it as `python -m homeassistant` does, also under an earlier patch release of Python than it asks for."""
 _MESSAGE = re.compile(r"^\S+ \S+ (WARNING|ERROR|CRITICAL) \(.*?\) (.*)$")
 _ALWAYS = (
     "Skipping pip installation of required modules",
@@ -89,7 +91,7 @@ class HomeAssistant:
 
     def start(self) -> None:
         """Start it, and wait until it has started; the first time make a user."""
-        command = [str(self._python), "-m", "homeassistant", "--config", str(self.folder), "--skip-pip"]
+        command = [str(self._python), "-c", _MAIN, "--config", str(self.folder), "--skip-pip"]
         environment = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "VIRTUAL_ENV"}}
         with (self.folder / "output").open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=self.folder)

@@ -262,6 +262,23 @@ async def test_a_source_that_is_gone_is_removed(tmp_path: Path) -> None:
     assert announced(broker, "door")[-1]["cmps"]
 
 
+@pytest.mark.parametrize("gone", ["a source", "a label"])
+async def test_entities_are_gone_before_the_values_that_they_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str) -> None:
+    """Home Assistant warns of each value that is cleared under an entity, so it has time to remove the entities first."""
+    monkeypatch.setattr("streamav.publish.session.STATES_AFTER_S", 0.5)
+    first = make_sink(FakeBroker(), tmp_path, ["bark", "cat"])
+    await first.start()
+    await first.close()
+    broker = FakeBroker()
+    sink = make_sink(broker, tmp_path, ["bark"], "door" if gone == "a source" else "porch")
+    await sink.start()
+    device, shown = CONFIG, "streamav/porch/class/cat/attributes"
+    await until(lambda: any(topic == device for topic, *_ in broker.log))
+    assert not [1 for topic, *_ in broker.log if topic == shown]
+    await until(lambda: (shown, b"", 1, True) in broker.log)
+    await sink.close()
+
+
 async def test_devices_are_announced_again_when_home_assistant_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the birth message devices come again, then states; two in a row are one round; a retained one, or `offline`, is ignored."""
     monkeypatch.setattr("streamav.publish.mqtt.MOST_BIRTH_PAUSE_S", 0.2)
