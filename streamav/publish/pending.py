@@ -76,6 +76,10 @@ class MqttCounters:
     """Retained values that the last greeting sent, besides the status."""
     probe_failures: int = 0
     """Connects after which the broker did not deliver our own probe."""
+    proven: bool = False
+    """True once the broker has delivered our own probe: what we publish arrives."""
+    unproven: bool = False
+    """True once a probe did not come back from a broker that acknowledges also what it denies (MQTT 3.1.1)."""
 
 
 @dataclass(slots=True)
@@ -93,6 +97,8 @@ class Pending:
     """Topic -> retained value that the broker does not have yet; cleared at each connect, because the greeting sends all of them."""
     largest: int | None = None
     """Largest payload that the broker is known to accept, less than the smallest that it has refused; None when it refused none."""
+    begun: bool = False
+    """True on a connection whose greeting was read from the ledger: what changes from then on must be put here."""
     careful_until: int = 0
     """Messages about events up to this number are sent one by one; 0 for none."""
     retired: set[str] = field(default_factory=set)
@@ -236,7 +242,7 @@ class Pending:
             remembered: True when the broker still has the word of this run (`Topics.kept`), and with it all settled values: only what
                 differs is sent. A broker that lost its memory, or went back to an older one, has another word or none.
         """
-        settled, self._settled, self.word = self._settled, {}, b""
+        settled, self._settled, self.word, self.begun = self._settled, {}, b"", True
         if not remembered:
             self._acked.clear()
             settled = {}

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["purge"]
 
+REMOVED_S = 1.0
+"""Home Assistant needs this long to remove its entities; it complains of each value that is cleared under one, seconds (our choice)."""
 QUIET_S = 1.0
 """The broker has sent everything that it keeps when nothing has arrived for this long, seconds (our choice)."""
 MOST_KEPT = 100_000
@@ -43,8 +45,14 @@ async def purge(settings: MqttSettings, client_id: str, say: Callable[[str], Non
     async with open_client(settings, Credentials(settings), client_id, None) as client:
         kept = await _kept(client, [f"{settings.base}/#", f"{settings.homeassistant_prefix}/device/+/config"])
         ours = [one for one in kept if one.topic.startswith(f"{settings.base}/") or _is_ours(one, topics)]
-        for one in ours:
+        devices = [one for one in ours if not one.topic.startswith(f"{settings.base}/")]
+        for one in devices:
             await client.publish(one.topic, b"", qos=1, retain=True)
+        if devices:
+            await asyncio.sleep(REMOVED_S)
+        for one in ours:
+            if one not in devices:
+                await client.publish(one.topic, b"", qos=1, retain=True)
     if any(one.topic == topics.status and one.payload == b"online" for one in ours):
         say("a streamav with this base is running, or was killed; a running one publishes its states again")
     return sorted({one.topic for one in ours})
