@@ -15,6 +15,8 @@ __all__ = ["PictureStamps", "without_stamps"]
 
 _NAMED: Final = frozenset({"mpjpeg", "jpeg_pipe"})
 """Formats of pictures that have no time stamps, although FFmpeg does not mark them so."""
+_NO_TIMESTAMPS: Final = 0x80
+"""AVFMT_NOTIMESTAMPS of FFmpeg's avformat.h."""
 _BASE: Final = Fraction(1, 1_000_000)
 _USUAL_S: Final = Fraction(1, 25)
 """What FFmpeg supposes where a format says nothing of its rate."""
@@ -22,9 +24,7 @@ _USUAL_S: Final = Fraction(1, 25)
 
 def without_stamps(container: av.container.InputContainer) -> bool:
     """Return whether the pictures of a container have no time stamps of their own."""
-    from av.format import Flags
-
-    return container.format.name in _NAMED or bool(int(container.format.flags) & int(Flags.no_timestamps))
+    return container.format.name in _NAMED or bool(int(container.format.flags) & _NO_TIMESTAMPS)
 
 
 class PictureStamps:
