@@ -5,8 +5,11 @@ It opens no file and chooses no streams.
 
 from __future__ import annotations
 
+import errno
+import socket
 import time
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import av
@@ -21,24 +24,42 @@ _OPENING: Final = 2.0
 """Opening may take this many times as long as a read: a restream opens its camera only when somebody asks for it."""
 _ANSWERING: Final = ("rtsp", "http")
 """Schemes of servers that answer: one that opens its camera first answers late."""
-_ERRORS: Final = (
-    {
-        "HTTPNotFoundError": (
-            " was not found: its server answers, but has nothing at this path; check the path, and, at a restream (go2rtc, Frigate), "
-            "that the camera behind it runs"
+_ERRORS: Final = {
+    "HTTPNotFoundError": (
+        " was not found: its server answers, but has nothing at this path; check the path, and, at a restream (go2rtc, Frigate), "
+        "that the camera behind it runs"
+    ),
+    "HTTPServerError": " reports an error of its own (5xx): look into the log of its server, and check that the camera behind it runs",
+    "InvalidDataError": " sent no sound or video data; check that it is running, and its address",
+    "LateAnswerError": " gave no data in time; check that it is running; if it starts slowly, set a longer capture.timeout_s",
+    "UnknownHostError": " has a host name that this machine cannot resolve; check the name, or give the IP address",
+} | {
+    kind: text
+    for kinds, text in (
+        (
+            ("HTTPUnauthorizedError", "HTTPForbiddenError"),
+            " refuses the login; check user and password; in its address they stand before the host, as USER:PASSWORD@",
         ),
-        "InvalidDataError": " sent no sound or video data; check that it is running, and its address",
-    }
-    | dict.fromkeys(
-        ("HTTPUnauthorizedError", "HTTPForbiddenError"),
-        " refuses the login; check user and password; in its address they stand before the host, as USER:PASSWORD@",
+        (("TimeoutError", "ExitError"), " gave no data in time; check that it is running and sends sound and picture"),
     )
-    | dict.fromkeys(
-        ("TimeoutError", "ExitError"),
-        " gave no data in time; check that it is running and sends sound and picture; if it starts slowly, set a longer capture.timeout_s",
-    )
-)
-"""What PyAV's errors of a network stream mean, by their class, and what to do."""
+    for kind in kinds
+}
+"""What errors of a network stream mean, by their class, and what to do."""
+_SYSTEM_ERRORS: Final = {
+    errno.ECONNREFUSED: " refuses the connection: nothing listens there; check that it is running, and the port of its address",
+    errno.ECONNRESET: " ended the connection; check that it is running, and that it allows one more viewer",
+    errno.EHOSTUNREACH: " cannot be reached; check its power, its cable and its network, and the host of its address",
+    errno.ENETUNREACH: " cannot be reached: this machine has no network that leads there; check its network, and the host of the address",
+}
+"""What errors of the system mean, by their number, and what to do."""
+
+
+class LateAnswerError(TimeoutError):
+    """A server did not answer while a stream was opened."""
+
+
+class UnknownHostError(OSError):
+    """The name of a host has no address."""
 
 
 def open_network(uri: str, timeout_s: float, device: HWAccel | None, *, long: bool) -> av.container.InputContainer:
@@ -52,21 +73,38 @@ def open_network(uri: str, timeout_s: float, device: HWAccel | None, *, long: bo
 
     Raises:
         av.error.FFmpegError: when it cannot be opened.
-        TimeoutError: when it did not answer in time.
+        LateAnswerError: when it did not answer in time.
+        UnknownHostError: when the name of its host has no address.
     """
     import av
 
     options = dict(_LONG_PROBE if long else _PROBE) | _limits(uri, timeout_s)
     # Over RTSP a limit of a read takes effect after about twice its value (measured), so half of it is set.
     limits = (timeout_s * _OPENING, timeout_s / 2 if uri.startswith("rtsp") else timeout_s)
-
     begun_s = time.monotonic()
     try:
         return av.open(uri, options=options, timeout=limits, metadata_errors="replace", hwaccel=device)
-    except av.error.InvalidDataError:
+    except (av.error.TimeoutError, av.error.ExitError) as exc:
+        raise LateAnswerError from exc
+    except av.error.InvalidDataError as exc:
         if time.monotonic() - begun_s >= limits[0]:  # FFmpeg calls an RTSP answer that does not come invalid data
-            raise TimeoutError from None
+            raise LateAnswerError from exc
         raise
+    except OSError as exc:
+        if exc.errno == errno.EIO and not _resolves(uri):  # FFmpeg calls an unknown host an error of input or output
+            raise UnknownHostError from exc
+        raise
+
+
+def _resolves(uri: str) -> bool:
+    try:
+        host = urlsplit(uri).hostname
+    except ValueError:
+        return True
+    try:
+        return not host or bool(socket.getaddrinfo(host, None))
+    except (OSError, UnicodeError):
+        return False
 
 
 def _limits(uri: str, timeout_s: float) -> dict[str, str]:
@@ -85,4 +123,5 @@ def _limits(uri: str, timeout_s: float) -> dict[str, str]:
 
 def what_failed(exc: Exception) -> str | None:
     """Return what an error of a network stream means and what to do, to be put behind its address; None for another error."""
-    return _ERRORS.get(type(exc).__name__)
+    number = exc.errno if isinstance(exc, OSError) else None
+    return _ERRORS.get(type(exc).__name__) or _SYSTEM_ERRORS.get(number or 0)

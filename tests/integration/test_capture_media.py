@@ -19,6 +19,7 @@ import av
 import numpy as np
 import pytest
 from rigs.roles import FakeClock, make_feed, read_feed
+from rigs.services import free_port
 from rigs.wrong_stamps import restamp_ts
 
 from streamav.capture.look import Look
@@ -400,6 +401,23 @@ def test_a_bare_stream_of_pictures_is_played_by_its_rate(tmp_path: Path, codec: 
     assert shown[-1].start_ns - shown[0].start_ns == pytest.approx(3e9, abs=3e8)
     late = [one.start_ns / 1e9 - (float(one.pixels.mean()) - 40) / 50 for one in shown]
     assert max(late) - min(late) < 0.1, "every picture at the same distance from its time"
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("rtsp://nohost.invalid/live", "has a host name that this machine cannot resolve; check the name, or give the IP address"),
+        ("http://nohost.invalid/live.m3u8", "cannot resolve"),
+        ("udp://nohost.invalid:5000", "cannot resolve"),
+        ("rtsp://127.0.0.1:{closed}/live", "refuses the connection: nothing listens there; check that it is running"),
+        ("http://127.0.0.1:{closed}/live", "refuses the connection"),
+        ("tcp://127.0.0.1:{closed}", "refuses the connection"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_told_with_what_to_do(address: str, told: str) -> None:
+    """An unknown host and a closed port each have an error that names the cause and the remedy, whatever FFmpeg calls it."""
+    with pytest.raises(CaptureError, match=told):
+        list(MediaSource(address.format(closed=free_port()), LOOK, settings=CaptureSettings(timeout_s=1.0)).items())
 
 
 class _Late(socketserver.StreamRequestHandler):
