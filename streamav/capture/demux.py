@@ -19,7 +19,7 @@ from streamav.capture.sound import Resampler
 from streamav.capture.stamps import Kind, steady_start
 from streamav.capture.timeline import Timeline
 from streamav.capture.unstamped import PictureStamps, without_stamps
-from streamav.errors import CaptureError, MissingModalityError
+from streamav.errors import CaptureError, MissingModalityError, reason_of
 from streamav.types import AudioBlock, SourceContent, VideoFrame
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ class _Damage:
         self.packets += 1
         self.in_a_row += 1
         if self.packets == 1:
-            _LOG.warning("damaged data skipped source=%s at_s=%.1f reason=%s", self._name, self.newest_s, exc.strerror)
+            _LOG.warning("damaged data skipped source=%s at_s=%.1f reason=%s", self._name, self.newest_s, reason_of(exc))
         if self.in_a_row > _DAMAGE_LIMIT:
             raise exc
 
