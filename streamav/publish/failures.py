@@ -36,6 +36,18 @@ _UNREACHED = {
     socket.gaierror: "the host name of the broker cannot be resolved: check mqtt.host",
     ConnectionRefusedError: "nothing listens on that port: check that the broker runs, and mqtt.port",
 }
+_AUTHORITY = "set mqtt.tls.ca to the certificate of the authority that signed it, or to the certificate itself if it signed itself"
+_NAME = "set mqtt.host to a name in the certificate, or let the broker have a certificate with this name"
+_UNTRUSTED = {
+    9: "it holds later: check the clocks of this machine and of the one that made it",
+    10: "renew it at the broker, or check the clock of this machine",
+    18: _AUTHORITY,
+    19: _AUTHORITY,
+    20: _AUTHORITY,
+    62: _NAME,
+    64: _NAME,
+}
+"""What to do about a certificate. Source: the codes X509_V_ERR_* of OpenSSL, x509_vfy.h."""
 _TAKEN_OVER = 0x8E
 """Source: MQTT 5.0, section 3.14.2.1: session taken over."""
 _PROTOCOL_ERROR = 0x82
@@ -83,8 +95,8 @@ def _obstacle(exc: Exception, connecting: MqttSettings | None) -> Failure:
     """Return the failure of an attempt that got no reason code: TLS, name resolution, network or settings."""
     cause = exc.__context__ if exc.__context__ is not None else exc  # aiomqtt raises "from None", which hides the cause
     if isinstance(cause, ssl.SSLCertVerificationError):
-        reason = f"the certificate of the broker is not trusted: {cause.verify_message}; check mqtt.tls.ca and mqtt.host"
-        return Failure(reason=reason, fatal=True)
+        remedy = _UNTRUSTED.get(cause.verify_code, "check mqtt.tls.ca and mqtt.host")
+        return Failure(reason=f"the certificate of the broker is not trusted: {cause.verify_message}; {remedy}", fatal=True)
     if isinstance(cause, ssl.SSLError):
         hint = "check mqtt.port and mqtt.tls" if connecting is None else _other_port(connecting)
         return Failure(reason=f"TLS with the broker failed: {cause.reason or cause}; {hint}", fatal=True)

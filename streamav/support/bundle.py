@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from streamav import __version__
+from streamav.config import ADDRESS_SETTINGS
 from streamav.errors import SettingsError
-from streamav.files import whole_file
+from streamav.files import PRIVATE_FILE, whole_file
 from streamav.journal import EventQuery, History, journal_path
 from streamav.publish.state_folder import default_state_dir
 from streamav.support.kept_log import KEPT_NAME
@@ -34,6 +35,7 @@ _LARGEST_LOG: Final = 2_000_000
 """Newest bytes of each log that are taken."""
 _MOST_EVENTS: Final = 500
 _DAYS: Final = 7
+_FIRST_YEAR: Final = 1980
 _DOCTOR_S: Final = 120.0
 """Checks of the doctor that have not begun by then are left out."""
 PARTS: Final = {
@@ -89,11 +91,19 @@ def write_bundle(
     try:
         with whole_file(out, private=True) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in sorted(texts):
-                archive.writestr(name, scrubber.text(texts[name]).encode("utf-8", "backslashreplace"))
+                entry = zipfile.ZipInfo(name, _zip_date())
+                entry.external_attr = PRIVATE_FILE << 16
+                archive.writestr(entry, scrubber.text(texts[name]).encode("utf-8", "backslashreplace"), zipfile.ZIP_DEFLATED)
     except OSError as exc:
         msg = f"the bundle {out} cannot be written: {exc.strerror or exc}; choose a folder that exists and can be written to"
         raise SettingsError(msg) from exc
     return sorted(texts)
+
+
+def _zip_date() -> tuple[int, int, int, int, int, int]:
+    """Return the time now; a ZIP file knows none before 1980, which a board without a clock shows."""
+    now = time.gmtime()
+    return now[:6] if now.tm_year >= _FIRST_YEAR else (_FIRST_YEAR, 1, 1, 0, 0, 0)
 
 
 def _guarded(make: Callable[[], Any]) -> Any:  # noqa: ANN401 - any JSON value
@@ -142,7 +152,7 @@ def _shown_settings(settings: Settings) -> dict[str, Any]:
 
     tree: dict[str, Any] = settings.model_dump(mode="json")
     for one in (tree["source"], *tree["sources"]):
-        for key in ("uri", "camera", "mic"):
+        for key in ADDRESS_SETTINGS:
             one[key] = None if one[key] is None else show_address(one[key])
     return tree
 
@@ -182,9 +192,7 @@ def _files(folder: Path) -> dict[str, Any]:
 
 def _events(settings: Settings) -> list[dict[str, object]]:
     path = journal_path(settings.state_dir)
-    if not path.exists():
-        return []
-    with History(path, mend=False) as history:
+    with History.reading(path) as history:
         history.limit_time(10.0)
         return history.find(EventQuery(since=time.time() - _DAYS * 86_400.0, limit=_MOST_EVENTS, newest_first=True))
 

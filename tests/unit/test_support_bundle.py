@@ -55,7 +55,7 @@ def test_no_secret_planted_anywhere_is_in_the_bundle(tmp_path: Path, tiny_bundle
     (state / f"left-{SECRETS['uri path']}").write_text("x", encoding="utf-8")
     (tmp_path / "own.log").write_text(f"{uri}\n{everything}\n", encoding="utf-8")
     event = replace(make_event(1), label_name=f"Bark {SECRETS['uri path']}", epoch_ns=time.time_ns() - 60_000_000_000)
-    with History(journal_path(state)) as history:
+    with History.writing(journal_path(state)) as history:
         history.write([describe(event, MODEL, 0.1)], [])
     out = tmp_path / "out.zip"
     assert main(["support-bundle", str(out), "--config", str(config), "--log", str(tmp_path / "own.log")]) == 0
