@@ -20,6 +20,7 @@ __all__ = ["BUSY_S", "OtherVersionError", "is_damage", "is_sound", "open_databas
 
 BUSY_S: Final = 5.0
 """Longest wait for another process that writes, seconds (our choice)."""
+_BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _STEPS: Final = 10_000
 """Steps of SQLite between two looks at the clock: about a millisecond."""
 _OTHER_TABLES: Final = "no such "
@@ -172,8 +173,8 @@ def _use_wal(connection: sqlite3.Connection) -> None:
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > give_up_s:
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & 0xFF not in _BUSY or time.monotonic() > give_up_s:
                 raise
             time.sleep(0.02)
         else:

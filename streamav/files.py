@@ -36,6 +36,8 @@ __all__ = [
     "SLUG_SIZE",
     "class_slugs",
     "file_sha256",
+    "is_file",
+    "is_folder",
     "remove_leftovers",
     "slug",
     "typed_path",
@@ -161,6 +163,22 @@ def typed_path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         return Path(text)
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a folder. False where a folder above it is closed to this user; Path.is_dir() raises there."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path is a file; as `is_folder`."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def user_folder(variable: str, below_home: str) -> Path:

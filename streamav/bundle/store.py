@@ -19,7 +19,7 @@ from safetensors.numpy import save
 
 from streamav.bundle.card import ModelCard, parse_card
 from streamav.errors import ModelError
-from streamav.files import file_sha256, user_folder, whole_folder
+from streamav.files import file_sha256, is_folder, user_folder, whole_folder
 from streamav.setting_names import HOME
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def bundle_names() -> dict[str, Path]:
     """Return the folders of all bundles that have a name: those of the package, then those of the user."""
     names: dict[str, Path] = {}
     for folder in (_packaged_folder(), models_folder()):
-        if folder.is_dir():
+        if is_folder(folder):
             for card in sorted(folder.glob(f"*/{CARD_FILE}")):
                 if not card.parent.name.startswith("."):
                     names.setdefault(card.parent.name, card.parent)

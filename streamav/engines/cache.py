@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamav.errors import EngineError
-from streamav.files import file_sha256, remove_leftovers, user_folder, whole_folder
+from streamav.files import file_sha256, is_folder, remove_leftovers, user_folder, whole_folder
 from streamav.setting_names import HOME
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class EngineCache:
         try:
             return _read(path, key)
         except _UnusableError as exc:
-            if isinstance(exc.__cause__, FileNotFoundError) and not path.is_dir():
+            if isinstance(exc.__cause__, FileNotFoundError) and not is_folder(path):
                 return None
             if (path, str(exc)) not in self._told:  # find() is called more than once before the entry is built again
                 self._told.add((path, str(exc)))
@@ -154,7 +154,7 @@ class EngineCache:
         Raises:
             EngineError: when one cannot be removed.
         """
-        paths = [path for path in self.folder.glob("*") if path.is_dir()] if self.folder.is_dir() else []
+        paths = [path for path in self.folder.glob("*") if path.is_dir()] if is_folder(self.folder) else []
         for path in paths:
             _remove(path)
         return len(paths)

@@ -10,6 +10,7 @@ import os
 import platform
 import time
 import zipfile
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -213,10 +214,24 @@ def _log_texts(settings: Settings, logs: Sequence[Path]) -> Iterator[tuple[str, 
     """Yield the kept log and the named ones with their names in the bundle."""
     folder = settings.state_dir or default_state_dir()
     for name in (f"{KEPT_NAME}.1", KEPT_NAME):
-        if (folder / name).is_file():
-            yield f"logs/{name}", _newest(folder / name)
+        with suppress(FileNotFoundError):
+            yield f"logs/{name}", _kept(folder / name)
     for number, path in enumerate(logs, 1):
         yield f"logs/{number}-{path.name}", _newest(path)
+
+
+def _kept(path: Path) -> str:
+    """Return the newest lines of the kept log, or why it cannot be read.
+
+    Raises:
+        FileNotFoundError: when there is none.
+    """
+    try:
+        return _newest(path)
+    except SettingsError as exc:
+        if isinstance(exc.__cause__, FileNotFoundError):
+            raise exc.__cause__ from None
+        return f"could not be read: {exc.__cause__}\n"
 
 
 def _newest(path: Path) -> str:

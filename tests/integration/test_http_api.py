@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from jsonschema import Draft202012Validator
 from pydantic import SecretStr
+from rigs.closed_folder import close, run_without_rights
 from rigs.http_api import ask, need_api, served
 from rigs.live_page import TIMES, observation, shown_event
 from rigs.published_events import MODEL, SCORES, make_event, ulid
@@ -450,19 +451,17 @@ def test_a_journal_is_read_where_nothing_can_be_written(journal: Path) -> None:
     asked = "import sys; from pathlib import Path; from streamav.journal import History; "
     asked += "h = History.reading(Path(sys.argv[1])); print(len(h.events()), len(h.scores('porch', 0, 1e11)), h.sources())"
     journal.chmod(0o444)
-    journal.parent.chmod(0o555)
+    folder = journal.parent
+    mode = folder.stat().st_mode
+    close(folder, 0o555)
     try:
-        drop = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups") if os.getuid() == 0 else ()
-        if os.getuid() == 0:
-            for folder in (journal.parent, *journal.parent.parents):
-                if folder.stat().st_mode & 0o005 != 0o005 and folder.is_relative_to("/tmp"):  # noqa: S108 - pytest's own folders
-                    folder.chmod(0o755 if folder != journal.parent else 0o555)
-        command = [*drop, sys.executable, "-c", asked, str(journal)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+        done = run_without_rights(asked, str(journal))
         assert (done.returncode, done.stdout) == (0, "30 1 ['gate', 'porch']\n"), done.stderr
-        assert [path.name for path in journal.parent.iterdir()] == [journal.name]
+        assert {path.name for path in folder.iterdir()} <= {journal.name, "clips", "secret.mp4"}
+        denied = run_without_rights("import sys; open(sys.argv[1] + '-wal', 'w')", str(journal))
+        assert "Permission denied" in denied.stderr
     finally:
-        journal.parent.chmod(0o755)
+        folder.chmod(mode)
     with served(journal=journal.with_name("none.sqlite3")) as api:
         assert ask(api.address, "api/events").json == {"events": [], "next": None}
     assert not journal.with_name("none.sqlite3").exists()
