@@ -12,17 +12,16 @@ from typing import Final
 
 from streamav.errors import SettingsError
 
-__all__ = ["TIMES", "read_time"]
+__all__ = ["LONGEST_TIME", "read_time"]
 
-TIMES: Final = "2026-09-14T10:00Z, seconds since 1970, or an age such as 90m, 2h, 7d"
-"""What a time may be, for help texts."""
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _NAMES: Final = {"sec": "s", "secs": "s", "min": "m", "mins": "m", "hr": "h", "hrs": "h"}
 _LONG_NAMES: Final = {"second": "s", "minute": "m", "hour": "h", "day": "d", "week": "w"}
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]+)\s*")
 _LAST_S: Final = 253_402_300_799.0
 """End of the year 9999, the last that ISO 8601 writes with four digits."""
-_LONGEST_TIME: Final = 64
+LONGEST_TIME: Final = 64
+"""Longest text that is read as a time, characters."""
 
 
 def read_time(name: str, text: str | None, now_s: float) -> float | None:
@@ -38,9 +37,9 @@ def read_time(name: str, text: str | None, now_s: float) -> float | None:
     """
     if text is None:
         return None
-    found = _time(text.strip(), now_s) if len(text) <= _LONGEST_TIME else None
+    found = _time(text.strip(), now_s) if len(text) <= LONGEST_TIME else None
     if found is None or abs(found) > _LAST_S:
-        shown = ascii(text if len(text) <= _LONGEST_TIME else text[:_LONGEST_TIME] + "...")
+        shown = ascii(text if len(text) <= LONGEST_TIME else text[:LONGEST_TIME] + "...")
         msg = (
             f"{name} must be a time like 2026-09-14T10:00Z, 10:30 (today), yesterday, seconds since 1970, or an age like 90m, 2h or 7d, "
             f"got {shown}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ConnectionFailedError", "reason_code", "translated"]
 
 _FATAL = {
-    0x84: "the broker does not support this MQTT version: set mqtt.protocol to 3.1.1 or 5",
+    0x84: "the broker does not support this MQTT version: set mqtt.protocol",
     0x85: "the broker refuses the client id: set another mqtt.client_id",
     0x86: "the broker refuses the user name or password: check mqtt.username and STREAMAV_MQTT_PASSWORD or mqtt.password_file",
     0x87: "the broker refuses the login: check mqtt.username, STREAMAV_MQTT_PASSWORD or mqtt.password_file, and the broker's access list",
@@ -48,6 +48,7 @@ _UNTRUSTED = {
     64: _NAME,
 }
 """What to do about a certificate. Source: the codes X509_V_ERR_* of OpenSSL, x509_vfy.h."""
+_OTHER_VERSION = 0x84
 _TAKEN_OVER = 0x8E
 """Source: MQTT 5.0, section 3.14.2.1: session taken over."""
 _PROTOCOL_ERROR = 0x82
@@ -78,14 +79,16 @@ def _refusal(exc: Exception, connecting: MqttSettings | None) -> Failure | None:
     """Return the failure that the broker's reason code stands for; None when there is no code or it is not one of ours."""
     code = reason_code(exc) or reason_code(exc.__cause__)
     if code in _FATAL:
-        return Failure(reason=_FATAL[code], fatal=True)
+        other = f" to {_other_protocol(connecting)}" if code == _OTHER_VERSION and connecting is not None else ""
+        return Failure(reason=_FATAL[code] + other, fatal=True)
     if code == _TAKEN_OVER:
         return Failure(reason="another client uses our client id", taken_over=True)
     if code == _UNSPECIFIED:  # an MQTT 3.1.1 broker closes without a reason, also when another client connects with our id
         more = "" if connecting is None else f" before it answered: {_other_port(connecting)}"
         return Failure(reason=f"the broker closed the connection{more}", closed=True)
     if code == _PROTOCOL_ERROR and connecting is not None:
-        return Failure(reason=f"what answers is no MQTT broker, or speaks another version: {_place(connecting)} and mqtt.protocol")
+        what = "what answers is no MQTT broker, or speaks another version, or MQTT over websockets, which streamav does not"
+        return Failure(reason=f"{what}: {_place(connecting)} and mqtt.protocol")
     if code is not None and code > _UNSPECIFIED and connecting is None:
         return Failure(reason=f"the broker closed the connection with reason code 0x{code:02X}", closed=True)
     return None
@@ -103,7 +106,9 @@ def _obstacle(exc: Exception, connecting: MqttSettings | None) -> Failure:
     if isinstance(cause, ConnectionResetError) and connecting is not None:
         return Failure(reason=f"the broker closed the connection before it answered: {_other_port(connecting)}", closed=True)
     if isinstance(exc, aiomqtt.MqttError) and isinstance(exc.__cause__ or cause, TimeoutError) and connecting is not None:
-        return Failure(reason=f"nothing answered within {connecting.timeout_s:g} s: {_place(connecting)}, and that a broker listens there")
+        reason = f"nothing answered within {connecting.timeout_s:g} s: {_place(connecting)}, and that a broker listens there"
+        silent = "; one that knows MQTT 3.1.1 only may be silent: set mqtt.protocol to 3.1.1"
+        return Failure(reason=reason + (silent if connecting.protocol == "5" else ""))
     for kind, reason in _UNREACHED.items():
         if isinstance(cause, kind):
             return Failure(reason=reason)
@@ -114,11 +119,18 @@ def _place(settings: MqttSettings) -> str:
     return f"check mqtt.host ({settings.host}), mqtt.port ({settings.port})"
 
 
+def _other_protocol(settings: MqttSettings) -> str:
+    return "3.1.1" if settings.protocol == "5" else "5"
+
+
 def _other_port(settings: MqttSettings) -> str:
     """Return the hint for a port that may expect the other kind of connection."""
     if settings.tls is None:
         return f"if port {settings.port} is a TLS port, use mqtts:// or set mqtt.tls (usual port {TLS_PORT})"
-    return f"if port {settings.port} is a port without TLS, use mqtt:// and set mqtt.tls to false (usual port {PLAIN_PORT})"
+    more = "if the broker demands a certificate of its clients, set mqtt.tls.cert and mqtt.tls.key; "
+    if settings.tls.cert is not None:
+        more = "if the broker does not trust our certificate mqtt.tls.cert, take one that its authority has signed; "
+    return f"{more}if port {settings.port} is a port without TLS, use mqtt:// and set mqtt.tls to false (usual port {PLAIN_PORT})"
 
 
 def reason_code(exc: BaseException | None) -> int | None:

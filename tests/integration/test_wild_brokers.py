@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import subprocess
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -10,12 +12,15 @@ from pathlib import Path
 import aiomqtt
 import pytest
 from rigs import waiting
-from rigs.mosquitto import PASSWORD, READER, READER_PASSWORD, USER, Broker, need_mosquitto
+from rigs.mosquitto import PASSWORD, READER, READER_PASSWORD, USER, Broker, Certificates, make_certificates, need_mosquitto
 from rigs.published_events import MODEL, dice, make_event, story
 
-from streamav.config import BackoffSettings, DetectionSettings, MqttSettings
+from streamav.config import BackoffSettings, DetectionSettings, MqttSettings, TlsSettings
 from streamav.control import Controls, SourcePlan
 from streamav.errors import BrokerError
+from streamav.publish.client import open_client
+from streamav.publish.credentials import Credentials
+from streamav.publish.failures import ConnectionFailedError
 from streamav.publish.limits import RefusedError
 from streamav.publish.message import decode, describe
 from streamav.publish.mqtt import MqttIdentity, MqttSink
@@ -166,3 +171,57 @@ async def test_a_raised_limit_is_used_again(tmp_path: Path) -> None:
         ear.cancel()
         await sink.close()
         broker.stop()
+
+
+def add_certificates(folder: Path, made: Certificates) -> None:
+    """Write a server certificate that expired yesterday, and a client's certificate, both signed by the authority."""
+
+    def run(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    sign = ("-CA", made.ca.name, "-CAkey", "ca.key", "-CAcreateserial")
+    run("x509", "-req", "-in", "server.csr", *sign, "-extfile", "ext", "-days", "-1", "-out", "old.crt")
+    run("req", *curve, "-subj", "/CN=client", "-keyout", "client.key", "-out", "client.csr")
+    run("x509", "-req", "-in", "client.csr", *sign, "-days", "2", "-out", "client.crt")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves a refused TLS socket to the collector
+async def test_each_wrong_certificate_has_its_own_remedy(tmp_path: Path) -> None:
+    """Expired, of an unknown authority, of another name, and a broker that demands one of us: each is told with what to do."""
+    need_mosquitto()
+    pem = tmp_path / "pem"
+    pem.mkdir()
+    good = make_certificates(pem)
+    await asyncio.to_thread(add_certificates, pem, good)
+    old = Certificates(good.ca, pem / "old.crt", good.key, good.other_ca)
+    brokers = {
+        "good": Broker(tmp_path / "good", certificates=good),
+        "old": Broker(tmp_path / "old", certificates=old),
+        "demanding": Broker(tmp_path / "demanding", certificates=good, options=("require_certificate true",)),
+    }
+
+    def settings(name: str, host: str, **tls: Path) -> MqttSettings:
+        return settings_for(brokers[name], host=host, port=brokers[name].tls_port, tls=TlsSettings.model_validate(tls))
+
+    wrong = (
+        (settings("good", "localhost", ca=good.other_ca), "set mqtt.tls.ca to the certificate of the authority"),
+        (settings("good", "127.0.0.1", ca=good.ca), "set mqtt.host to a name in the certificate"),
+        (settings("old", "localhost", ca=good.ca), "renew it at the broker, or check the clock"),
+        (settings("demanding", "localhost", ca=good.ca), "set mqtt.tls.cert and mqtt.tls.key"),
+    )
+    try:
+        for broker in brokers.values():
+            await asyncio.to_thread(broker.start)
+        for one, says in wrong:
+            with pytest.raises(ConnectionFailedError) as failed:
+                async with open_client(one, Credentials(one), "x", None):
+                    pass
+            assert says in str(failed.value)
+        ours = settings("demanding", "localhost", ca=good.ca, cert=pem / "client.crt", key=pem / "client.key")
+        async with open_client(ours, Credentials(ours), "x", None) as client:
+            await client.publish("streamav/status", b"online", qos=1, retain=False)
+    finally:
+        for broker in brokers.values():
+            broker.stop()
+    gc.collect()  # here, and not in a later test that has no filter
