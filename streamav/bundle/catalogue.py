@@ -9,9 +9,9 @@ import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamav.bundle.store import encoder_folder
+from streamav.bundle.places import encoder_folder
 from streamav.errors import ModelError
-from streamav.files import is_file
+from streamav.user_paths import is_file
 
 __all__ = ["ENCODERS", "PROFILES", "PublicFile", "encoder_file", "encoders_of"]
 

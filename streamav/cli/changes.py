@@ -14,7 +14,7 @@ import typer
 from streamav.config_loading import load_settings
 from streamav.control import KeptChanges, kept_path
 from streamav.control.kept import leaves
-from streamav.errors import SettingsError
+from streamav.errors import SettingsError, reason_of
 from streamav.publish.state_folder import default_state_dir
 
 __all__ = ["changes"]
@@ -40,10 +40,8 @@ def changes(
     try:
         found = kept.load()
     except (OSError, ValueError, RecursionError) as exc:
-        why = getattr(exc, "strerror", None) or exc
-        msg = (
-            f"the kept changes {path} must be a JSON file that this user can read, got: {why}; mend it, or delete it to forget all changes"
-        )
+        what = f"the kept changes {path} must be a JSON file that this user can read"
+        msg = f"{what}, got: {reason_of(exc)}; mend it, or delete it to forget all changes"
         raise SettingsError(msg) from None
     if name is not None:
         if name not in found:
@@ -63,6 +61,6 @@ def changes(
         try:
             kept.replace({source: {} for source in found})
         except OSError as exc:
-            msg = f"the kept changes {path} must be a file that this user can write, got: {exc.strerror or exc}; nothing was forgotten"
+            msg = f"the kept changes {path} must be a file that this user can write, got: {reason_of(exc)}; nothing was forgotten"
             raise SettingsError(msg) from None
         typer.echo(f"the changes of {', '.join(sorted(found))} are removed", err=True)

@@ -18,7 +18,7 @@ import typer
 
 from streamav.cli.span_formats import FORMATS, FoundEvent
 from streamav.config_loading import load_settings
-from streamav.errors import SettingsError
+from streamav.errors import SettingsError, reason_of
 from streamav.journal import EventQuery, History, journal_path, read_time
 
 __all__ = ["events"]
@@ -59,8 +59,7 @@ def events(
             found = history.find(EventQuery(since=begin or 0.0, until=end, source=source, label=label))
             hint = None if found else _why_nothing(history, path, begin, end, source)
     except (sqlite3.Error, OSError) as exc:
-        why = getattr(exc, "strerror", None) or exc
-        msg = f"the journal {path} must be a file that this streamav and this user can read, got: {why}; see docs/journal.md"
+        msg = f"the journal {path} must be a file that this streamav and this user can read, got: {reason_of(exc)}; see docs/journal.md"
         raise SettingsError(msg) from None
     if hint is not None:
         typer.echo(hint, err=True)

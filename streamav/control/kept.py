@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from streamav.database import set_aside
+from streamav.errors import reason_of
 from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER, write_whole
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ class KeptChanges:
         try:
             return self.load()
         except (OSError, ValueError, RecursionError) as exc:
-            _log.warning("the kept changes cannot be read, the configuration holds without them path=%s reason=%s", self._path, exc)
+            _log.warning(
+                "the kept changes cannot be read, the configuration holds without them path=%s reason=%s", self._path, reason_of(exc)
+            )
             return {}
 
     def load(self) -> dict[str, Tree]:
@@ -93,7 +96,7 @@ class KeptChanges:
             self.replace(changes)
         except OSError as exc:
             if not self._told:
-                _log.warning("changes hold, but cannot be kept for the next start path=%s reason=%s", self._path, exc.strerror or exc)
+                _log.warning("changes hold, but cannot be kept for the next start path=%s reason=%s", self._path, reason_of(exc))
             self._told = True
         else:
             self._told = False

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streamav.errors import reason_of
 from streamav.setting_names import HOME, PREFIX
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from streamav.engines.cache import EngineCache
-    from streamav.engines.making import EngineRequest
+    from streamav.engines.maker import EngineRequest
 
 __all__ = ["BUILD_LIMIT_S", "build_command", "builder_environment", "end_with_parent", "run_builder"]
 
@@ -81,7 +82,7 @@ def run_builder(command: Sequence[str], stop: threading.Event, limit_s: float = 
             env=builder_environment(),
         )
     except OSError as exc:
-        return f"the builder cannot be started: {exc}"
+        return f"the builder cannot be started: {reason_of(exc)}"
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, process.pid, min(os.nice(0) + _NICENESS, _LOWEST))
     tail = bytearray()

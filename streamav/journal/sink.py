@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from streamav.database import is_damage
+from streamav.errors import reason_of
 from streamav.journal.history import History
 from streamav.publish.message import describe
 
@@ -151,7 +152,7 @@ class JournalSink:
                     "the journal cannot be written, the run goes on without it path=%s reason=%s; make room there, or set state_dir to a "
                     "folder that this user can write",
                     self._path,
-                    exc,
+                    reason_of(exc),
                 )
             self._told = True
         else:

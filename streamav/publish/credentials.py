@@ -7,7 +7,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 from streamav.certificates import load_certificate
-from streamav.errors import SettingsError
+from streamav.errors import SettingsError, reason_of
 
 if TYPE_CHECKING:
     from streamav.config import MqttSettings, TlsSettings
@@ -57,13 +57,13 @@ def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca)
     except OSError as exc:  # ssl.SSLError is one
-        msg = f"mqtt.tls.ca must be a PEM file with the certificate of the certificate authority, got {tls.ca}: {exc.strerror or exc}"
+        msg = f"mqtt.tls.ca must be a PEM file with the certificate of the certificate authority, got {tls.ca}: {reason_of(exc)}"
         raise SettingsError(msg) from None
     if tls.cert is not None:
         try:
             load_certificate(context, tls.cert, tls.key)
         except OSError as exc:
-            why = exc.strerror or exc
+            why = reason_of(exc)
             msg = f"mqtt.tls.cert and mqtt.tls.key must be PEM files that belong together, got {tls.cert} and {tls.key}: {why}"
             raise SettingsError(msg) from None
     if tls.insecure:

@@ -14,7 +14,9 @@ import re
 import socket
 from typing import TYPE_CHECKING, TextIO
 
-from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER, user_folder, write_whole
+from streamav.errors import reason_of
+from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER, write_whole
+from streamav.user_paths import user_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +63,7 @@ class StateFolder:
             self._make_private()
             lock = open(self._folder / "lock", "w", encoding="ascii", opener=_open_private)  # noqa: SIM115 - held until release()
         except OSError as exc:
-            _log.warning(_UNUSABLE, self._folder, exc.strerror or exc, "a folder that this user can write")
+            _log.warning(_UNUSABLE, self._folder, reason_of(exc), "a folder that this user can write")
             return False
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,7 +76,7 @@ class StateFolder:
             return False
         except OSError as exc:  # a network file system without locks
             lock.close()
-            _log.warning(_UNUSABLE, self._folder, f"it cannot be locked, {exc.strerror or exc}", "a folder on a local disk")
+            _log.warning(_UNUSABLE, self._folder, f"it cannot be locked, {reason_of(exc)}", "a folder on a local disk")
             return False
         self._lock = lock
         return True
@@ -107,7 +109,7 @@ class StateFolder:
                 return known
             write_whole(path, f"{fresh}\n", durable=True, alone=True, private=True)
         except (OSError, UnicodeDecodeError) as exc:
-            _log.warning("the client id cannot be stored path=%s reason=%s", path, exc)
+            _log.warning("the client id cannot be stored path=%s reason=%s", path, reason_of(exc))
         return fresh
 
     def _draw(self) -> str:

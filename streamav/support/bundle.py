@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamav import __version__
 from streamav.config import ADDRESS_SETTINGS
-from streamav.errors import SettingsError
+from streamav.errors import SettingsError, reason_of
 from streamav.files import PRIVATE_FILE, whole_file
 from streamav.journal import EventQuery, History, journal_path
 from streamav.publish.state_folder import default_state_dir
@@ -96,7 +96,7 @@ def write_bundle(
                 entry.external_attr = PRIVATE_FILE << 16
                 archive.writestr(entry, scrubber.text(texts[name]).encode("utf-8", "backslashreplace"), zipfile.ZIP_DEFLATED)
     except OSError as exc:
-        msg = f"the bundle {out} cannot be written: {exc.strerror or exc}; choose a folder that exists and can be written to"
+        msg = f"the bundle {out} cannot be written: {reason_of(exc)}; choose a folder that exists and can be written to"
         raise SettingsError(msg) from exc
     return sorted(texts)
 
@@ -246,7 +246,7 @@ def _newest(path: Path) -> str:
             file.seek(max(0, size - _LARGEST_LOG))
             content = file.read(_LARGEST_LOG)
     except OSError as exc:
-        msg = f"--log must name readable files, got {path}: {exc.strerror or exc}"
+        msg = f"--log must name readable files, got {path}: {reason_of(exc)}"
         raise SettingsError(msg) from exc
     if size > _LARGEST_LOG:
         content = content.partition(b"\n")[2]  # half a line might hide a secret's beginning
