@@ -57,7 +57,7 @@ def events(
     try:
         with History.reading(path) as history:
             found = history.find(EventQuery(since=begin or 0.0, until=end, source=source, label=label))
-            hint = None if found else _why_nothing(history, path, begin, end, source)
+            hint = None if found else _why_nothing(history, path, (begin, end), source, label)
     except (sqlite3.Error, OSError) as exc:
         msg = f"the journal {path} must be a file that this streamav and this user can read, got: {reason_of(exc)}; see docs/journal.md"
         raise SettingsError(msg) from None
@@ -66,8 +66,11 @@ def events(
     typer.echo(_FORMS["json" if raw else form](found), nl=False)
 
 
-def _why_nothing(history: History, path: Path, begin: float | None, end: float | None, source: str | None) -> str | None:
+def _why_nothing(
+    history: History, path: Path, span: tuple[float | None, float | None], source: str | None, label: str | None
+) -> str | None:
     """Return why no event was found, as far as the question itself is the reason; None where there was none."""
+    begin, end = span
     if not history.began:
         return (
             f"there is no journal at {path}: no run has written one there; name the run's state_dir (--config, or --set state_dir=FOLDER)"
@@ -75,6 +78,8 @@ def _why_nothing(history: History, path: Path, begin: float | None, end: float |
     known = history.sources()
     if source is not None and source not in known:
         return f"the journal has no source {source!a}; it has {', '.join(known) or 'none yet'}"
+    if label is not None and label not in (labels := history.labels()):
+        return f"the journal has no event of the label {label!a}; it has {', '.join(labels) or 'none yet'}"
     if begin is not None and end is not None and begin >= end:
         return "--until is not after --since, so no event can be between them"
     return None

@@ -208,6 +208,10 @@ class History:
         rows = self._connection.execute(f"SELECT source FROM events UNION SELECT * FROM ({_EVERY_SOURCE}) ORDER BY 1")  # noqa: S608 - our own words
         return [source for (source,) in rows]
 
+    def labels(self) -> list[str]:
+        """Return the labels of all events."""
+        return [label for (label,) in self._connection.execute("SELECT DISTINCT label FROM events ORDER BY 1")]
+
     def thin(self, oldest: float | None, max_bytes: int) -> None:
         """Remove what began before *oldest* (UTC, seconds since 1970; None: nothing), then scores, then events, until the size is kept.
 

@@ -151,6 +151,47 @@ def test_events_are_printed_in_each_form(
     assert json.loads(capsys.readouterr().out) == []
 
 
+def test_a_question_that_finds_nothing_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty answer names what the question has wrong: the folder, the source, the label, the span. It stays an answer, status 0."""
+    with History.writing(tmp_path / "journal.sqlite3") as history:
+        history.write([describe(event, MODEL, 0.1) for event in story(1, updates=0)], [])
+    asked = (
+        (["--set", f"state_dir={tmp_path}/none"], "there is no journal at"),
+        (["--source", "proch"], "no source 'proch'; it has porch"),
+        (["--label", "brak"], "no event of the label 'brak'; it has bark"),
+        (["--since", "now", "--until", "2h"], "--until is not after --since"),
+        (["--since", "2099-01-01"], ""),
+    )
+    for more, says in asked:
+        assert main(["events", "--set", f"state_dir={tmp_path}", *more]) == 0
+        printed = capsys.readouterr()
+        assert printed.out == "0 events\n"
+        assert says in printed.err
+        assert bool(says) is bool(printed.err)
+
+
+def test_a_question_makes_no_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Asking where no run has written, perhaps as root, makes nothing that a later run could not write; explain says so."""
+    assert main(["events", "--json", "--set", f"state_dir={tmp_path}/none"]) == 0
+    assert main(["explain", "--at", "2h", "--set", f"state_dir={tmp_path}/none"]) == 2
+    assert "there is no journal at" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_question_does_not_set_a_journal_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A journal of a newer version, perhaps of a run that goes on, stays where it is; the question says what it is."""
+    path = tmp_path / "journal.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    before = path.read_bytes()
+    for command in (["events"], ["explain", "--at", "2h"]):
+        assert main([*command, "--set", f"state_dir={tmp_path}"]) == 2
+        assert "version 7" in capsys.readouterr().err
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == before
+
+
 def bark(thresholds: Thresholds, rules: Rules = NO_RULES) -> list[LabelOptions]:
     return [LabelOptions(label="bark", label_name="Bark", class_id=0, thresholds=thresholds, rules=rules)]
 
