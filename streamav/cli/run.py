@@ -147,6 +147,7 @@ def run(
     began_s = time.monotonic()
     console = set_up_logging(verbose=verbose, form=log_format or "auto")
     check_output("--summary", report)
+    check_output("--jsonl", None if jsonl in {None, "-"} else Path(str(jsonl)))
     options = settings_of(
         source=source,
         camera=camera,

@@ -379,3 +379,35 @@ def test_the_list_of_labels_fits_a_terminal(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.delenv("TTY_COMPATIBLE")
     assert main(["labels", "list", "--model", "starter"]) == 0
     assert capsys.readouterr().out.splitlines()[0].split("\t")[-2:] == ["hear", "see"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "\u2014source", "clip.mp4"], "\u2014source begins with a long dash, as web pages write it; write --source"),
+        (["run", "\u2013-source", "clip.mp4"], "write --source"),
+        (["run", "clip.mp4"], "streamav run --source clip.mp4"),
+        (["doctor", "rtsp://192.0.2.10/stream"], "streamav doctor --source rtsp://192.0.2.10/stream"),
+        (["clip.mp4"], "For the events of a file write: streamav run --source clip.mp4"),
+        (["runn"], "Did you mean 'run'?"),
+        (["run", "--source", "clip.mp4", "--jsonl", "no/such/folder.jsonl"], "its folder no/such does not exist; make it first"),
+    ],
+)
+def test_usual_slips_are_told_with_what_to_write(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Long dashes of web pages, a file without --source and a missing folder end with 2 and the right words."""
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert says in " ".join(said.err.split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["help"], ["-h"], ["help", "models", "pull"], ["run", "-h"], ["models", "-h"], ["models", "pull", "-h"]]
+)
+def test_help_is_found(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """`help`, `help COMMAND` and -h show what --help shows."""
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert main([one for one in arguments if one not in {"help", "-h"}] + ["--help"]) == 0
+    assert said == capsys.readouterr().out
+    assert "-h, --help" in said
