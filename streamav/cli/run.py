@@ -21,6 +21,7 @@ from streamav.cli.console import ConsoleSink, say, set_up_logging
 from streamav.cli.logs import LogSink
 from streamav.cli.model_options import WeightsOption
 from streamav.cli.outputs import check_output
+from streamav.cli.wording import counted
 from streamav.config import NO_DEVICE, EngineChoice, PrecisionChoice
 from streamav.config_loading import load_settings
 from streamav.errors import BrokerError, SettingsError
@@ -349,14 +350,14 @@ def tell(console: Console, summary: RunSummary, engine: str) -> None:
 
 def _counts(part: RunSummary | SourceSummary) -> list[str]:
     """Return the counts that a run and each of its sources share, in words."""
-    words = [f"{part.events} events"]
+    words = [counted(part.events, "event")]
     if part.retracted:
         words.append(f"{part.retracted} retracted")
     if part.latency_p50_s is not None and part.latency_p95_s is not None:
         words.append(f"latency {part.latency_p50_s:.2f} s (p95 {part.latency_p95_s:.2f} s)")
-    words.append(f"{part.dropped_segments} segments dropped")
+    words.append(f"{counted(part.dropped_segments, 'segment')} dropped")
     if part.thinned_segments:
-        words.append(f"{part.thinned_segments} segments with fewer pictures")
+        words.append(f"{counted(part.thinned_segments, 'segment')} with fewer pictures")
         if isinstance(part, SourceSummary) and part.looked_frames_per_second is not None:
             words[-1] += f" ({part.looked_frames_per_second:.1f} frames per second on average)"
     return words
