@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, Field, SecretStr, model_validator
 
 from streamav.detection_settings import ClassSettings, DetectionSettings
-from streamav.files import NAME_SIZE, SLUG_SIZE
 from streamav.output_settings import (
     NUMBER_AS_TEXT,
     BackoffSettings,
@@ -27,6 +26,7 @@ from streamav.output_settings import (
     ViewSettings,
     only_this_machine,
 )
+from streamav.slugs import NAME_SIZE, SLUG_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -1,11 +1,10 @@
-"""Writes files and folders completely or not at all, hashes files, turns names into slugs and lists the suffixes of media files.
+"""Writes files and folders completely or not at all, hashes files, and lists the suffixes of media files.
 
-It uses only the standard library and our errors, so every package may use it. New content is written to a temporary beside the target
-and renamed at the end. A reader finds the old content or the new one, also when the writer is killed (POSIX: rename is atomic).
+It uses only the standard library, so every package may use it. New content is written to a temporary beside the target and renamed at
+the end. A reader finds the old content or the new one, also when the writer is killed (POSIX: rename is atomic).
 
 Not used: `atomicwrites` is no longer maintained and supports neither folders nor writers that take a path (h5py, safetensors);
-`tempfile` makes files that only their owner can read. `python-slugify` and `Unidecode` convert any script to Latin letters by tables.
-Automations depend on labels, so a name without a plain form is refused here instead of guessed.
+`tempfile` makes files that only their owner can read.
 """
 
 from __future__ import annotations
@@ -18,28 +17,18 @@ import re
 import secrets
 import shutil
 import stat
-import tempfile
-import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamav.errors import DataError, SettingsError
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 __all__ = [
     "MEDIA_SUFFIXES",
-    "NAME_SIZE",
     "PRIVATE_FILE",
     "PRIVATE_FOLDER",
-    "SLUG_SIZE",
-    "class_slugs",
     "file_sha256",
     "remove_leftovers",
-    "slug",
-    "typed_path",
-    "user_folder",
     "whole_file",
     "whole_folder",
     "write_whole",
@@ -47,14 +36,9 @@ __all__ = [
 
 MEDIA_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv", ".flv", ".wmv", ".ts")
 """Suffixes of media files with sound and picture, in small letters. A file that the user names may have any suffix."""
-SLUG_SIZE = 64
-"""Longest slug, characters."""
-NAME_SIZE = 200
-"""Longest readable name of a class, characters."""
 PRIVATE_FILE = 0o600
 """Mode of a file that only its owner can read and write."""
 PRIVATE_FOLDER = 0o700
-_MAX_TOLD = 20
 
 
 def write_whole(path: Path, content: bytes | str, *, durable: bool = False, alone: bool = False, private: bool = False) -> None:
@@ -155,43 +139,6 @@ def remove_leftovers(path: Path) -> None:
             _remove(one)
 
 
-def typed_path(text: str) -> Path:
-    """Return the path that a user wrote, with ~ replaced by the home folder. If that home is unknown, ~ stays part of the name."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        return Path(text)
-
-
-def user_folder(variable: str, below_home: str) -> Path:
-    """Return the folder that *variable* names, or *below_home* in the user's home if it is not set.
-
-    A user without a home (a container with an unknown user number) gets the folder `streamav-NUMBER` in the folder of temporary files.
-    It is created here, and only this user can read it. Its content may be lost when the machine restarts.
-
-    Args:
-        variable: environment variable of the XDG Base Directory Specification 0.8, such as XDG_STATE_HOME.
-        below_home: default path in the home, such as ".local/state".
-
-    Raises:
-        SettingsError: when another user can write to the temporary folder.
-    """
-    named = os.environ.get(variable)
-    if named:
-        return Path(named)
-    try:
-        return Path.home() / below_home
-    except RuntimeError:
-        own = Path(tempfile.gettempdir(), f"streamav-{os.getuid()}")
-    with contextlib.suppress(FileExistsError):
-        own.mkdir(mode=PRIVATE_FOLDER)
-    found = own.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        msg = f"this user has no home, so {own} must be a folder that only this user can write; set HOME, or {variable}, to another folder"
-        raise SettingsError(msg)
-    return own / below_home
-
-
 def file_sha256(path: Path) -> str:
     """Hash a file of any size in blocks.
 
@@ -203,77 +150,6 @@ def file_sha256(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def slug(name: str, separator: str = "_") -> str:
-    """Return the plain form of a name: small letters a-z and digits, with one *separator* in place of everything between them.
-
-    Accents are dropped ("Café" becomes cafe, "Straße" strasse). A letter or digit without a plain form is refused, never left out, so
-    that two different names do not get the same slug. The slug of a slug is the slug itself.
-
-    Args:
-        name: any text.
-        separator: "_" for labels, "-" for names of bundles and files.
-
-    Returns:
-        1 to `SLUG_SIZE` characters.
-
-    Raises:
-        DataError: when the name has a letter or digit without a plain form, none at all, or too many.
-    """
-    plain = "".join(letter for letter in unicodedata.normalize("NFKD", name.casefold()) if not unicodedata.combining(letter)).casefold()
-    strange = sorted({letter for letter in plain if letter.isalnum() and not letter.isascii()})
-    if strange:
-        msg = f"{name[:80]!r} must be in letters a to z and digits (accents may stay), got {' '.join(strange[:8])}; write it in these"
-        raise DataError(msg)
-    words = re.findall("[a-z0-9]+", plain)
-    made = separator.join(words)
-    if not 1 <= len(made) <= SLUG_SIZE:
-        msg = f"{name[:80]!r} must have 1 to {SLUG_SIZE} letters a to z and digits, got {len(made)}; choose another name"
-        raise DataError(msg)
-    return made
-
-
-def class_slugs(path: Path, names: Iterable[tuple[int, str]]) -> tuple[str, ...]:
-    """Return the labels of the classes that a file names, in the order of the file.
-
-    Args:
-        path: the file, for messages.
-        names: line number (from 1) and name of each class.
-
-    Raises:
-        DataError: when a name has no slug or is "background", or two names have the same slug. The message lists all problems (the
-            first twenty) with their lines.
-    """
-    known: dict[str, tuple[int, str]] = {}
-    problems = []
-    for line, name in names:
-        try:
-            made = _class_slug(name)
-        except DataError as exc:
-            problems.append(f"line {line}: the class {exc}")
-            continue
-        first = known.setdefault(made, (line, name))
-        if first != (line, name):
-            problems.append(
-                f"line {line}: {name!r} and {first[1]!r} (line {first[0]}) would both be the label {made}; rename one, or join the two"
-            )
-    if problems:
-        more = [f"and {len(problems) - _MAX_TOLD} more"] if len(problems) > _MAX_TOLD else []
-        msg = f"{path} must be corrected:\n" + "\n".join([*problems[:_MAX_TOLD], *more])
-        raise DataError(msg)
-    return tuple(known)
-
-
-def _class_slug(name: str) -> str:
-    if len(name) > NAME_SIZE or not name.isprintable():
-        msg = f"{name[:80]!r} must be a name of at most {NAME_SIZE} printable characters on one line, got {len(name)}; choose another name"
-        raise DataError(msg)
-    made = slug(name)
-    if made == "background":
-        msg = f"{name!r} must not be listed: background means that no class is present; leave it out"
-        raise DataError(msg)
-    return made
 
 
 def _reserve(part: Path, mode: int) -> int:

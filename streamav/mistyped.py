@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from streamav.files import typed_path
+from streamav.user_paths import typed_path
 
 __all__ = ["advice_on_path", "advice_on_source"]
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 from streamav import __version__
 from streamav.api.parameters import MOST_EVENTS, USUAL_EVENTS
 from streamav.config import SOURCE_ID_PATTERN
-from streamav.files import SLUG_SIZE
 from streamav.privacy_modes import PRIVACY_CHOICES
 from streamav.publish.json_schema import event_schema
+from streamav.slugs import SLUG_SIZE
 from streamav.types import SourceState
 
 __all__ = ["document"]

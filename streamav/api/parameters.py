@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from streamav.config import SOURCE_ID_PATTERN
 from streamav.errors import SettingsError
-from streamav.files import SLUG_SIZE
 from streamav.journal import EventQuery, read_time
+from streamav.slugs import SLUG_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

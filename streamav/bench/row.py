@@ -18,7 +18,8 @@ from streamav.app import label_options, localizer_head
 from streamav.bundle import load_bundle
 from streamav.config import DetectionSettings, ModelSettings
 from streamav.engines.cache import EngineCache
-from streamav.engines.making import EngineRequest, made
+from streamav.engines.maker import EngineRequest
+from streamav.engines.making import made
 from streamav.engines.recipe import load_recipe
 from streamav.engines.samples import make_samples
 from streamav.engines.selection import maker_of, open_engine

@@ -19,7 +19,8 @@ from streamav.bundle.card import (
     VisualCard,
 )
 from streamav.bundle.classes import AVE_CLASSES
-from streamav.bundle.store import Bundle, bundle_names, encoder_folder, find_bundle, load_bundle, models_folder, write_bundle
+from streamav.bundle.places import bundle_names, encoder_folder, models_folder
+from streamav.bundle.store import Bundle, find_bundle, load_bundle, write_bundle
 
 __all__ = [
     "AUTO",

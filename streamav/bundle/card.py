@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from streamav.errors import DataError, ModelError
-from streamav.files import NAME_SIZE, SLUG_SIZE, slug
+from streamav.slugs import NAME_SIZE, SLUG_SIZE, slug
 from streamav.thresholds import LONGEST, PartialThresholds, Probability, Thresholds, resolve
 
 __all__ = [
@@ -42,7 +42,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 WeightsFile = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}\.safetensors$")]
 """A file name without folders, so that it cannot point outside the bundle's folder."""
 Slug = Annotated[str, Field(pattern=rf"^[a-z0-9_]{{1,{SLUG_SIZE}}}$")]
-"""The form of the names that `streamav.files.slug` returns."""
+"""The form of the names that `streamav.slugs.slug` returns."""
 
 
 Kind = Literal["audio-visual", "sound"]

@@ -9,7 +9,7 @@ import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamav.bundle.store import encoder_folder
+from streamav.bundle.places import encoder_folder
 from streamav.errors import ModelError
 
 __all__ = ["ENCODERS", "PROFILES", "PublicFile", "encoder_file", "encoders_of"]

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib import error, parse, request
 
-from streamav.bundle.store import encoder_folder
+from streamav.bundle.places import encoder_folder
 from streamav.bundle.wheel import take_member
 from streamav.errors import ModelError, reason_of
-from streamav.files import file_sha256, typed_path, write_whole
+from streamav.files import file_sha256, write_whole
+from streamav.user_paths import typed_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,51 +6,32 @@ It builds no network: arrays are float32 numpy arrays with dotted names. It runs
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from streamav.bundle.card import ModelCard, parse_card
+from streamav.bundle.places import CARD_FILE, bundle_names
+from streamav.bundle.tensors import check_names, read_tensors, storable, tensor_names
 from streamav.errors import ModelError, reason_of
-from streamav.files import file_sha256, user_folder, whole_folder
-from streamav.setting_names import HOME
+from streamav.files import file_sha256, whole_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
-__all__ = [
-    "CARD_FILE",
-    "PARTS",
-    "WEIGHTS_FILE",
-    "Bundle",
-    "bundle_names",
-    "copy_bundle",
-    "data_home",
-    "encoder_folder",
-    "find_bundle",
-    "load_bundle",
-    "models_folder",
-    "weights_sha256",
-    "write_bundle",
-]
+__all__ = ["WEIGHTS_FILE", "Bundle", "copy_bundle", "find_bundle", "load_bundle", "weights_sha256", "write_bundle"]
 
-CARD_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
-PARTS = ("audio", "visual", "localizer", "evidence")
-"""The possible first words of a tensor's name: the network that it belongs to, or the evidence of labels."""
 MAX_CARD_BYTES = 1 << 20
 MAX_WEIGHTS_BYTES = 4 << 30
 """Ten times VGG-19 and VGGish together; a larger file is not a model of this project."""
-_FLOATS = ("F16", "F32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +58,7 @@ class Bundle:
         start = prefix.rstrip(".") + "."
         found: dict[str, NDArray[np.float32]] = {}
         for name in self.card.weights:
-            for key, array in _tensors(self.path / name, start):
+            for key, array in read_tensors(self.path / name, start):
                 found[key.removeprefix(start)] = array
         return found
 
@@ -88,35 +69,6 @@ class Bundle:
         if len(hashes) == 1:
             return hashes[0][1]
         return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in hashes).encode()).hexdigest()
-
-
-def data_home() -> Path:
-    """Return the folder of the user's own models: $STREAMAV_HOME, else streamav in $XDG_DATA_HOME or ~/.local/share."""
-    home = os.environ.get(HOME)
-    if home:
-        return Path(home)
-    return user_folder("XDG_DATA_HOME", ".local/share") / "streamav"
-
-
-def models_folder() -> Path:
-    """Return the folder of the user's bundles; each bundle is one folder in it."""
-    return data_home() / "models"
-
-
-def encoder_folder() -> Path:
-    """Return the folder where `streamav models pull` stores public encoders."""
-    return data_home() / "weights"
-
-
-def bundle_names() -> dict[str, Path]:
-    """Return the folders of all bundles that have a name: those of the package, then those of the user."""
-    names: dict[str, Path] = {}
-    for folder in (_packaged_folder(), models_folder()):
-        if folder.is_dir():
-            for card in sorted(folder.glob(f"*/{CARD_FILE}")):
-                if not card.parent.name.startswith("."):
-                    names.setdefault(card.parent.name, card.parent)
-    return names
 
 
 def find_bundle(name_or_dir: str | Path) -> Bundle:
@@ -152,7 +104,7 @@ def load_bundle(path: Path | str) -> Bundle:
         if got != digest:
             msg = f"{path / name} must have SHA-256 {digest}, got {got}; the bundle is damaged: download or write it again"
             raise ModelError(msg)
-    _check_names(card, [key for name in card.weights for key in _keys(path / name)], str(path))
+    check_names(card, [key for name in card.weights for key in tensor_names(path / name)], str(path))
     return Bundle(card, path)
 
 
@@ -169,8 +121,8 @@ def write_bundle(path: Path | str, card: ModelCard, tensors: Mapping[str, NDArra
         ModelError: when *path* exists already, a tensor's name or type is wrong, or the bundle cannot be written.
     """
     path = Path(path).absolute()
-    arrays = {key: _storable(key, value) for key, value in tensors.items()}
-    _check_names(card, list(arrays), str(path))
+    arrays = {key: storable(key, value) for key, value in tensors.items()}
+    check_names(card, list(arrays), str(path))
 
     def fill(folder: Path) -> None:
         (folder / WEIGHTS_FILE).write_bytes(save(arrays))  # save_file would create a file that only its owner can read
@@ -231,11 +183,6 @@ def weights_sha256(path: Path, limit: int) -> str:
         raise ModelError(msg) from exc
 
 
-def _packaged_folder() -> Path:
-    """Return streamav/models of the installed package (a path, because wheels are installed unpacked)."""
-    return Path(str(resources.files("streamav"))) / "models"
-
-
 def _read_bounded(path: Path, limit: int) -> bytes:
     try:
         _check_size(path, limit)
@@ -269,58 +216,3 @@ def _check_free(path: Path, *, replace: bool) -> None:
         hint = "allow its replacement, or choose another folder" if is_bundle else "choose another folder"
         msg = f"the bundle's folder must not exist yet, got {path}; {hint}"
         raise ModelError(msg)
-
-
-def _storable(key: str, value: NDArray[np.generic]) -> NDArray[np.generic]:
-    if value.dtype not in (np.float16, np.float32):
-        msg = f"tensor {key} must be float16 or float32, got {value.dtype}"
-        raise ModelError(msg)
-    if not np.isfinite(value).all():
-        msg = f"tensor {key} must hold finite numbers, got NaN or infinity"
-        raise ModelError(msg)
-    return np.ascontiguousarray(value)
-
-
-def _check_names(card: ModelCard, keys: list[str], where: str) -> None:
-    """Raise unless exactly the localizer, the evidence if the card has one, and every encoder that is not external have tensors."""
-    wanted = {"localizer"} | {part for part, external in _external(card) if not external} | ({"evidence"} if card.evidence else set())
-    got = {key.partition(".")[0] for key in keys}
-    if got != wanted:
-        msg = (
-            f"the weights of {where} must belong to {', '.join(sorted(wanted))} (first word of a tensor's name), "
-            f"got {', '.join(sorted(got)) or 'none'}"
-        )
-        raise ModelError(msg)
-    if len(set(keys)) != len(keys):
-        msg = f"every tensor of {where} must be stored once; a name occurs twice"
-        raise ModelError(msg)
-
-
-def _external(card: ModelCard) -> tuple[tuple[str, bool], ...]:
-    return (("audio", card.audio.external), ("visual", card.visual.external))
-
-
-def _keys(path: Path) -> list[str]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return list(file.keys())
-    except (SafetensorError, OSError, ValueError) as exc:
-        msg = f"{path} must be a whole safetensors file: {reason_of(exc)}"
-        raise ModelError(msg) from exc
-
-
-def _tensors(path: Path, start: str) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Read the tensors whose names begin with *start*, as float32."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            for key in file.keys():  # noqa: SIM118 - not a mapping: it cannot be iterated
-                if not key.startswith(start):
-                    continue
-                stored = file.get_slice(key).get_dtype()
-                if stored not in _FLOATS:
-                    msg = f"tensor {key} of {path} must be float16 or float32, got {stored}"
-                    raise ModelError(msg)
-                yield key, file.get_tensor(key).astype(np.float32, copy=False)
-    except (SafetensorError, OSError, ValueError) as exc:
-        msg = f"{path} must be a whole safetensors file: {reason_of(exc)}"
-        raise ModelError(msg) from exc

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamav.files import typed_path
+from streamav.user_paths import typed_path
 
 __all__ = ["duration_s"]
 

@@ -13,9 +13,9 @@ from urllib.parse import unquote, urlsplit
 
 from streamav.capture.address import LAVFI, STDIN, is_live, is_network
 from streamav.errors import CaptureError
-from streamav.files import typed_path
 from streamav.mistyped import advice_on_source
 from streamav.redaction import redact, show_address
+from streamav.user_paths import typed_path
 
 if TYPE_CHECKING:
     import threading

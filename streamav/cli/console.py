@@ -32,9 +32,15 @@ _WIDE = 10_000
 """Width of the console of a JSON log: a line is not broken."""
 _INDENT = 10
 """Columns before the second line of an event on a narrow terminal: the width of its time."""
-_ALWAYS_TOLD = ("streamav.app.reload", "streamav.cluster.controller", "streamav.engines.making", "streamav.events")
-"""Loggers whose lines always appear: events, reloads, where each source of a cluster runs, and the making of an engine, which is slow at
-the first start."""
+_ALWAYS_TOLD = (
+    "streamav.app.reload",
+    "streamav.cluster.scheduler",
+    "streamav.cluster.supervisor",
+    "streamav.engines.making",
+    "streamav.events",
+)
+"""Loggers whose lines always appear: events, reloads, which workers a cluster has and where each source runs, and the making of an
+engine, which is slow at the first start."""
 _STYLES = {EventPhase.NEW: "bold green", EventPhase.UPDATE: "dim", EventPhase.END: "bold"}
 
 

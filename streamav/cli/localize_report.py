@@ -14,7 +14,8 @@ import typer
 from streamav.cli.outputs import check_output
 from streamav.cli.span_formats import FORMATS, SUFFIXES, FoundEvent, SpanFormat
 from streamav.errors import SettingsError
-from streamav.files import typed_path, write_whole
+from streamav.files import write_whole
+from streamav.user_paths import typed_path
 from streamav.view.player import media_of
 from streamav.view.recording import Recorder
 from streamav.view.recording_page import Export, IndexRow, ReportModel, index_page, recording_page

@@ -55,6 +55,11 @@ class Member:
         """Name of the worker."""
         return self.slot.name
 
+    @property
+    def able(self) -> bool:
+        """True while it may get sources."""
+        return self.state == "ready" and self.died is None
+
     def lease_over(self, now_s: float) -> bool:
         """Return whether it certainly publishes nothing any more, unless it gets a new epoch."""
         return now_s > self.heard_s + LEASE_S + MARGIN_S

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Order", "Phase", "Report", "SourceOrder", "SourceReport"]
+__all__ = ["PERIOD_S", "Order", "Phase", "Report", "SourceOrder", "SourceReport"]
 
+PERIOD_S = 1.0
+"""Time between two orders to a worker, s."""
 Phase = Literal["starting", "muted", "running", "releasing", "ended", "failed"]
 """starting: being opened; muted: it fills its window while another worker publishes; releasing: its last messages are on their way;
 ended: the file has ended; failed: it could not be opened, or was lost for good."""

@@ -16,11 +16,12 @@ from streamav.bundle import choose_bundle
 from streamav.capture.address import LAVFI, STDIN, is_network
 from streamav.capture.session import file_path
 from streamav.cluster.broker import ClusterBroker
-from streamav.cluster.controller import Controller, Outside
+from streamav.cluster.controller import Controller
+from streamav.cluster.outside import Outside
 from streamav.cluster.ray_fleet import RayFleet
 from streamav.errors import SettingsError
-from streamav.files import typed_path
 from streamav.publish import ModelEntry
+from streamav.user_paths import typed_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable

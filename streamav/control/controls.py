@@ -12,18 +12,17 @@ import threading
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from streamav.config import DetectionSettings, merge
+from streamav.config import merge
 from streamav.control.kept import Difference, KeptChanges, leaves
+from streamav.control.merging import changed, check_labels, pruned, read_values, value_of
 from streamav.errors import SettingsError
 from streamav.privacy_modes import METADATA_ONLY
-from streamav.setting_names import explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from streamav.config import DetectionSettings
     from streamav.control.kept import Tree
     from streamav.control.plan import SourcePlan
 
@@ -108,7 +107,7 @@ class Controls:
         """Return every value that differs from the configuration, by source and setting."""
         with self._lock:
             return [
-                Difference(source, ".".join(path), value, self._value(source, path))
+                Difference(source, ".".join(path), value, value_of(self._configured[source], path))
                 for source in sorted(self._trees)
                 for path, value in sorted(leaves(self._trees[source]))
                 if source in self._configured
@@ -133,7 +132,7 @@ class Controls:
             merge(tree, patch)
             tree = self._pruned(source, tree)
             plan = self._resolved(source, self._configured[source], tree)
-            self._accept(plan, self._pruned(source, _read_values(tree, plan.detection)))
+            self._accept(plan, self._pruned(source, read_values(tree, plan.detection)))
         return plan
 
     def reload(self, configured: Mapping[str, DetectionSettings]) -> list[SourcePlan]:
@@ -153,16 +152,16 @@ class Controls:
         with self._lock:
             found = []
             for source, detection in configured.items():
-                _check_labels(source, self._configured[source], detection)
+                check_labels(source, self._configured[source], detection)
                 found.append((self._resolved(source, detection, self._trees.get(source, {})), detection))
-            changed = []
+            changing = []
             for plan, detection in found:
                 self._configured[plan.source] = detection
                 self._enabled[plan.source] = tuple(one.label for one in self._resolve(plan.source, detection).labels)
                 if plan != self._plans[plan.source]:
                     self._accept(plan, self._pruned(plan.source, self._trees.get(plan.source, {})))
-                    changed.append(plan)
-        return changed
+                    changing.append(plan)
+        return changing
 
     def add(self, source: str, detection: DetectionSettings) -> None:
         """Take a source that comes while the run goes on, or begins anew; changes that were kept for it hold on top, as far as allowed.
@@ -266,37 +265,11 @@ class Controls:
         Raises:
             SettingsError: when a value is wrong.
         """
-        if not tree:
-            return self._resolve(source, detection)
-        if "labels" in tree:
-            raise SettingsError(_LABELS.format(source=source))
-        whole = detection.model_dump(exclude_unset=True)
-        merge(whole, tree)
-        try:
-            changed = DetectionSettings.model_validate(whole)
-        except ValidationError as exc:
-            errors = [{**error, "loc": ("detection", *error["loc"])} for error in exc.errors()]
-            raise SettingsError("\n".join(explain(error) for error in errors)) from None
-        return self._resolve(source, changed)
+        return self._resolve(source, changed(source, detection, tree))
 
     def _pruned(self, source: str, tree: Tree) -> Tree:
-        """Return the changes without what is None or equals the configuration."""
-        kept: Tree = {}
-        for path, value in leaves(tree):
-            if value is None or value == self._value(source, path):
-                continue
-            place = kept
-            for key in path[:-1]:
-                place = place.setdefault(key, {})
-            place[path[-1]] = value
-        return kept
-
-    def _value(self, source: str, path: tuple[str, ...]) -> object:
-        """Return a value of the configuration; None where it has none."""
-        found: object = self._configured[source].model_dump(mode="json")
-        for key in path:
-            found = found.get(key) if isinstance(found, dict) else None
-        return found
+        """Return the changes of a source without what is None or equals its configuration."""
+        return pruned(self._configured[source], tree)
 
     def _take_over(self, source: str, tree: Tree) -> None:
         """Use the changes that an earlier run kept, as far as they are still allowed."""
@@ -336,30 +309,3 @@ class Controls:
 
 
 _PRIVACY = ("privacy",)
-_LABELS = (
-    "source {source}: detection.labels cannot be changed by a command; switch labels by detection.classes.LABEL.enabled, "
-    "or change the file of settings and reload it (SIGHUP)"
-)
-
-
-def _read_values(tree: Tree, detection: DetectionSettings) -> Tree:
-    """Return changes with each value in the form in which settings hold it: "blur" is ["blur"]."""
-    read = detection.model_dump(mode="json")
-    made = deepcopy(tree)
-    for path, value in list(leaves(tree)):
-        place, found = made, read
-        for key in path[:-1]:
-            place, found = place[key], found.get(key) or {}
-        if value is not None and path[-1] in found:
-            place[path[-1]] = found[path[-1]]
-    return made
-
-
-def _check_labels(source: str, before: DetectionSettings, after: DetectionSettings) -> None:
-    """Check that the choice of labels stays: the columns of the scores were laid out for it.
-
-    Raises:
-        SettingsError: when it differs.
-    """
-    if before.labels != after.labels:
-        raise SettingsError(_LABELS.format(source=source))

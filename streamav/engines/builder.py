@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from streamav.engines.cache import EngineCache
-    from streamav.engines.making import EngineRequest
+    from streamav.engines.maker import EngineRequest
 
 __all__ = ["BUILD_LIMIT_S", "build_command", "builder_environment", "end_with_parent", "run_builder"]
 

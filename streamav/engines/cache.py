@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamav.errors import EngineError, reason_of
-from streamav.files import file_sha256, remove_leftovers, user_folder, whole_folder
+from streamav.files import file_sha256, remove_leftovers, whole_folder
 from streamav.setting_names import HOME
+from streamav.user_paths import user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

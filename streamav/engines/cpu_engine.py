@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from streamav.engines.batching import BoundedNetworks, ParallelBatches
 from streamav.engines.cache import EngineCache
+from streamav.engines.keys import engine_key
 from streamav.engines.machine import instructions, library_versions
-from streamav.engines.making import engine_key
 from streamav.engines.onnx_network import OnnxNetwork
 from streamav.engines.openvino_network import OpenVinoNetwork, openvino_problem
 from streamav.engines.parity import relative_l2
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
     from torch import nn
 
-    from streamav.engines.making import EngineRequest
+    from streamav.engines.maker import EngineRequest
     from streamav.engines.openvino_network import Hint
     from streamav.engines.parity import Answers
     from streamav.engines.recipe import Recipe

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streamav.bundle import Bundle, ModelCard
     from streamav.config import ModelSettings
     from streamav.engines.cuda_graphs import Device, Port
-    from streamav.engines.making import EngineRequest
+    from streamav.engines.maker import EngineRequest
     from streamav.engines.parity import Answers
     from streamav.engines.recipe import Precision, Recipe
     from streamav.engines.torch_engine import TorchEngine

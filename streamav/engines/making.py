@@ -7,23 +7,20 @@ be used that did not pass it.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from streamav import __version__
 from streamav.bundle.catalogue import encoder_file
-from streamav.engines.cache import EntryKey
+from streamav.engines.keys import engine_key, model_parts
 from streamav.engines.parity import answer, compare, load_answers, save_answers
 from streamav.engines.samples import make_samples
 from streamav.engines.speed import second_ms
 from streamav.errors import EngineError, ModelError
 from streamav.evidence import evidence_of
-from streamav.files import file_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,19 +28,13 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
     from torch import nn
 
-    from streamav.bundle import Bundle
-    from streamav.config import ModelSettings
     from streamav.engines.cache import EngineCache, Entry
+    from streamav.engines.maker import EngineRequest, Maker
     from streamav.engines.parity import Answers, Parity
-    from streamav.engines.recipe import Recipe
-    from streamav.engines.samples import Calibration
     from streamav.protocols import Engine
 
 __all__ = [
     "ANSWERS_FILE",
-    "EngineRequest",
-    "Maker",
-    "engine_key",
     "has_passed",
     "is_made",
     "is_slow",
@@ -54,66 +45,13 @@ __all__ = [
 ]
 
 ANSWERS_FILE = "reference.npz"
-_PACKAGE = Path(__file__).resolve().parents[1]
-_FORMING = ("drawn_siren.py", "modules.py", "onnx_export.py", "quantisation.py", "samples.py", "tensorrt_export.py", "unrolling.py")
-"""Our code outside `networks/` on which an engine's files and its stored reference depend."""
-_DIFFERS = "differs from the float32 reference by more than its recipe allows"
 _LARGE_BYTES = 64 << 20
 """Larger weights take long to export: 11 MB delayed a start by 1 to 2 s, 362 MB by 25 s or more (docs/engines.md, first start)."""
-
+_DIFFERS = "differs from the float32 reference by more than its recipe allows"
 log = logging.getLogger(__name__)
 
 _last_answers: dict[str, Answers] = {}
 """The reference's answers for the model of the engine that was made last, by a key of all that defines the model."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineRequest:
-    """What an engine is made from: model, settings, recipe and calibration."""
-
-    bundle: Bundle
-    settings: ModelSettings
-    """Threads, and the folder of encoders that the bundle does not hold."""
-    recipe: Recipe
-    calibration: Calibration | None = None
-    """Recorded material; None for the drawn samples of `samples`. It is no part of the key: an engine is kept until it is made anew."""
-
-
-class Maker(Protocol):
-    """One way to make engines; each engine's module has a class that fills this role."""
-
-    def problem(self, recipe: Recipe) -> str | None:
-        """Return why this machine cannot run such an engine, in half a sentence, or None when it can. Quick; never raises."""
-
-    def parts(self, request: EngineRequest) -> Mapping[str, str]:
-        """Return the parts of the key besides model, recipe and networks: versions of libraries, processor or GPU."""
-
-    def compile(self, request: EngineRequest, modules: Mapping[str, nn.Module], answers: Answers, folder: Path) -> Mapping[str, JsonValue]:
-        """Write the engine's files into *folder* and return facts to keep; there may be no files and no facts.
-
-        If compiling times the networks anyway, it returns the fact second_ms, and they are not timed again.
-
-        Args:
-            request: the model, settings and recipe of the engine.
-            modules: the four float32 torch modules by name, on the CPU, in evaluation mode; they may be changed.
-            answers: inputs and float32 outputs of each network on the samples.
-            folder: an empty folder of the cache.
-
-        Raises:
-            EngineError: when it cannot be made.
-        """
-
-    def load(self, request: EngineRequest, folder: Path, facts: Mapping[str, JsonValue]) -> Engine:
-        """Load the engine that compile() made.
-
-        Args:
-            request: as in compile().
-            folder: folder of the entry.
-            facts: the facts that compile() returned.
-
-        Raises:
-            EngineError: when it cannot be loaded.
-        """
 
 
 def is_slow(request: EngineRequest) -> bool:
@@ -123,17 +61,6 @@ def is_slow(request: EngineRequest) -> bool:
     """
     engine, precision = request.recipe.engine, request.recipe.precision
     return engine == "tensorrt" or precision == "int8" or (engine == "cpu" and _weights_bytes(request) > _LARGE_BYTES)
-
-
-def engine_key(maker: Maker, request: EngineRequest) -> EntryKey:
-    """Return the key of an engine: weights, networks and their code, recipe, versions, and the parts that the maker adds.
-
-    Raises:
-        ModelError: when an external encoder is missing.
-    """
-    recipe = request.recipe
-    parts = {"recipe": recipe.sha256, "networks": _code_sha256(), "streamav": __version__, **maker.parts(request)}
-    return EntryKey(recipe.engine, recipe.precision, parts | _model_parts(request))
 
 
 def is_made(maker: Maker, request: EngineRequest, cache: EngineCache) -> bool:
@@ -261,33 +188,12 @@ def _reference_answers(request: EngineRequest, modules: Mapping[str, nn.Module])
     bundle, recorded = request.bundle, request.calibration
     if recorded is not None:
         return answer(TorchEngine(modules, request.recipe.batch), recorded.check)
-    key = json.dumps(_model_parts(request))
+    key = json.dumps(model_parts(request))
     if key not in _last_answers:
         samples = make_samples(bundle.card.visual.picture, bundle.card.audio.log_mel_offset)
         _last_answers.clear()
         _last_answers[key] = answer(TorchEngine(modules, request.recipe.batch), samples)
     return _last_answers[key]
-
-
-def _model_parts(request: EngineRequest) -> dict[str, str]:
-    """Return all that defines a model: weights, networks and their options, and the files of external encoders.
-
-    Raises:
-        ModelError: when an external encoder is missing.
-    """
-    card = request.bundle.card
-    parts = {
-        "weights": request.bundle.sha256,
-        "audio": card.audio.model_dump_json(),
-        "visual": card.visual.model_dump_json(),
-        "localizer": card.localizer.model_dump_json(),
-    }
-    for part in (card.audio, card.visual):
-        if part.external:
-            path = encoder_file(part.network, request.settings.weights_dir)
-            found = path.stat()
-            parts[part.network] = _encoder_sha256(path, found.st_mtime_ns, found.st_size)
-    return parts
 
 
 def _check_passed(entry: Entry) -> None:
@@ -302,12 +208,6 @@ def has_passed(facts: Mapping[str, JsonValue]) -> bool:
     return isinstance(parity, dict) and parity.get("passed") is True
 
 
-@functools.lru_cache(maxsize=16)
-def _encoder_sha256(path: Path, modified_ns: int, size: int) -> str:  # noqa: ARG001 - another date or size means another file
-    """Hash an external encoder once for each process: its hash is in the key of every engine that is looked up."""
-    return file_sha256(path)
-
-
 def _weights_bytes(request: EngineRequest) -> int:
     """Add up the sizes of a model's files and of its external encoders, bytes; missing files count 0."""
     card, size = request.bundle.card, sum(path.stat().st_size for path in request.bundle.path.glob("*"))
@@ -316,13 +216,3 @@ def _weights_bytes(request: EngineRequest) -> int:
             with contextlib.suppress(ModelError):
                 size += encoder_file(part.network, request.settings.weights_dir).stat().st_size
     return size
-
-
-def _code_sha256(package: Path = _PACKAGE) -> str:
-    """Hash the code of the networks and of what converts them, so that a change of the code makes other engines.
-
-    The modules of `networks/` are in the key, those of `networks/files/` are not: they only read weight files, whose contents (or the
-    weights read from them) are in the key themselves. How the names and layouts of a file map to a network is in the network's own module.
-    """
-    paths = [*sorted((package / "networks").glob("*.py")), *(package / "engines" / name for name in _FORMING)]
-    return "".join(file_sha256(path)[:8] for path in paths)

@@ -10,8 +10,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from streamav.engines.cache import EngineCache
+from streamav.engines.keys import engine_key
 from streamav.engines.machine import NVIDIA_DRIVER
-from streamav.engines.making import EngineRequest, engine_key, has_passed, is_made, is_slow, made, open_made
+from streamav.engines.maker import EngineRequest
+from streamav.engines.making import has_passed, is_made, is_slow, made, open_made
 from streamav.engines.recipe import find_recipe, load_recipe, recipe_names
 from streamav.engines.swap import Coming, SwapEngine
 from streamav.errors import EngineError
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from streamav.bundle import Bundle
     from streamav.config import ModelSettings
-    from streamav.engines.making import Maker
+    from streamav.engines.maker import Maker
     from streamav.engines.recipe import Recipe
     from streamav.engines.samples import Calibration
     from streamav.protocols import Engine

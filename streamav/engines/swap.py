@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamav.engines.cache import EngineCache
-    from streamav.engines.making import EngineRequest, Maker
+    from streamav.engines.maker import EngineRequest, Maker
     from streamav.protocols import Engine, Network
 
 __all__ = ["Coming", "SwapEngine"]

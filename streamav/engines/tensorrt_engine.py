@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
     from torch import nn
 
-    from streamav.engines.making import EngineRequest
+    from streamav.engines.maker import EngineRequest
     from streamav.engines.parity import Answers
     from streamav.engines.recipe import Precision, Recipe
     from streamav.engines.tensorrt_compiler import Compiler

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from streamav.bundle import load_bundle
 from streamav.config import ModelSettings
-from streamav.engines.making import EngineRequest, engine_key, run_again
+from streamav.engines.keys import engine_key
+from streamav.engines.maker import EngineRequest
+from streamav.engines.making import run_again
 from streamav.engines.recipe import load_recipe, recipe_names
 from streamav.engines.selection import maker_of, problem_of
 from streamav.errors import EngineError, ModelError

@@ -15,7 +15,8 @@ import socket
 from typing import TYPE_CHECKING, TextIO
 
 from streamav.errors import reason_of
-from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER, user_folder, write_whole
+from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER, write_whole
+from streamav.user_paths import user_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

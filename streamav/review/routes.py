@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from streamav.config import SOURCE_ID_PATTERN
 from streamav.errors import SettingsError, reason_of
-from streamav.files import SLUG_SIZE
 from streamav.review.desk import RefusedError, ten_seconds
+from streamav.slugs import SLUG_SIZE
 from streamav.thresholds import Thresholds
 from streamav.web.files import FileOrGone
 from streamav.web.questions import BusyError, Questions

@@ -1,12 +1,7 @@
-"""Follows each label from segment to segment: finds runs of high probability and reports them as events.
+"""Follows each label from segment to segment, and reports its runs of high probability as events.
 
-It uses no clock and no source. The module `lifecycle` holds the state machine of a label.
-
-    probability   .1  .7  .8  .4  .1  .6  .2  .1      on 0.6, off 0.35, gap 1
-    run               [----------(gap)--]             begins at `on`, goes on while at least `off`, continues over short pauses
-
-A segment that a rule holds back (streamav.rules) counts as one below `off`, whatever its probability. After a confirmed event no run
-begins before the cooldown is over.
+It uses no clock and no source. The module `runs` finds the runs; the module `lifecycle` holds the state machine of a label. After a
+confirmed event no run begins before the cooldown is over.
 
 A run is provisional while its segments may still change. It is confirmed as soon as `min_segments` of its segments are final and
 at or above `on`. `streamav.evaluation.counting` finds the confirmed runs of a whole stream at once; a test checks that both agree.
@@ -19,16 +14,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from streamav.errors import ShapeError
-from streamav.rules import NO_RULES, Sight, held_back, zones_at
+from streamav.rules import NO_RULES, Sight
 from streamav.tracker.identity import ulid
 from streamav.tracker.lifecycle import TRANSITIONS, Happening, State
 from streamav.tracker.place import locate, strongest
+from streamav.tracker.runs import followed, segment_of
 from streamav.types import SEGMENT_NS, WINDOW_SEGMENTS, EndReason, Event, EventPhase, ScoredSegment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamav.tracker.options import LabelOptions, TrackerOptions
+    from streamav.tracker.runs import Run, Seen
     from streamav.types import SegmentScores
 
 __all__ = ["Tracker"]
@@ -36,46 +33,12 @@ __all__ = ["Tracker"]
 _NS_PER_MS: Final = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class _LabelSegment:
-    """One segment with the probability of one label."""
-
-    index: int
-    probability: float
-    scores: SegmentScores
-    counts: bool = True
-    """False when a rule holds it back."""
-    zones: tuple[str, ...] = ()
-    """Zones that hold its place."""
-
-
-_Seen = tuple["SegmentScores", Sight | None]
-"""A segment, and what the rules need to know of it; None while no label has rules."""
-
-
-@dataclass(slots=True)
-class _Run:
-    """Consecutive segments of one label, from the first at `on` or more to the last at `off` or more, pauses included."""
-
-    start: int
-    last: int
-    """Newest segment that is not a pause."""
-    held: int = 0
-    """Number of segments at or above `on`."""
-    recent: tuple[_LabelSegment, ...] = ()
-    """The last ten segments of the run."""
-    pause: tuple[_LabelSegment, ...] = ()
-    """Segments below `off`, or held back, since `last`."""
-    zones: tuple[str, ...] = ()
-    """Zones that it has touched."""
-
-
 @dataclass(slots=True)
 class _Label:
     """State of one label."""
 
     options: LabelOptions
-    final: _Run | None = None
+    final: Run | None = None
     """The open run in the final segments."""
     state: State = State.NOTHING
     event_id: str = ""
@@ -84,7 +47,7 @@ class _Label:
     """UTC of the media clock's zero when the open event began, in ns since 1970; the same in all its messages."""
     start: int = 0
     """First segment of the open event."""
-    shown: _Run | None = None
+    shown: Run | None = None
     """The run that the newest message of the open event described."""
     top: float = 0.0
     quiet_before: int = 0
@@ -155,7 +118,7 @@ class Tracker:
         self._labels = [self._known[options.label] for options in labels]
         return events
 
-    def _seen(self, scores: Sequence[SegmentScores]) -> list[_Seen]:
+    def _seen(self, scores: Sequence[SegmentScores]) -> list[Seen]:
         """Return segments with what the rules need to know of them."""
         if all(label.options.rules is NO_RULES for label in self._labels):
             return [(one, None) for one in scores]
@@ -173,7 +136,7 @@ class Tracker:
             for one in scores
         ]
 
-    def _stop(self, label: _Label, rest: Sequence[_Seen], reason: EndReason) -> list[Event]:
+    def _stop(self, label: _Label, rest: Sequence[Seen], reason: EndReason) -> list[Event]:
         """End the event of a label; `rest` holds the segments that became final just now."""
         events = self._settle(label, rest)
         if label.final is not None and (label.state is not State.NOTHING or self._holds(label)):
@@ -187,17 +150,17 @@ class Tracker:
 
     # Runs
 
-    def _settle(self, label: _Label, finals: Sequence[_Seen]) -> list[Event]:
+    def _settle(self, label: _Label, finals: Sequence[Seen]) -> list[Event]:
         """Follow the run through the final segments; return the messages of events that end there."""
         events: list[Event] = []
         for seen in finals:
             before = label.final
-            label.final = _followed(before, _segment(seen, label.options), label)
+            label.final = _extended(before, seen, label)
             if before is not None and label.final is None:
                 events += self._over(label, before)
         return events
 
-    def _over(self, label: _Label, run: _Run) -> list[Event]:
+    def _over(self, label: _Label, run: Run) -> list[Event]:
         """End the event of a run that is over; a run with no message yet that is confirmed is reported now, with `new` and `end`."""
         if run.held < label.options.thresholds.min_segments and label.state is not State.CONFIRMED:
             claimed = label.state is State.PROVISIONAL and run.last >= label.start
@@ -205,11 +168,11 @@ class Tracker:
         events = [self._say(label, Happening.HELD, run)] if label.state is State.NOTHING else []
         return [*events, self._say(label, Happening.PASSED, run, EndReason.ENDED)]
 
-    def _look(self, label: _Label, tail: Sequence[_Seen]) -> list[Event]:
+    def _look(self, label: _Label, tail: Sequence[Seen]) -> list[Event]:
         """Open, update or retract the event of the newest run, which may include segments that are not final yet."""
         run = None if label.final is None else copy(label.final)
         for seen in tail:
-            following = _followed(run, _segment(seen, label.options), label)
+            following = _extended(run, seen, label)
             if run is not None and following is None:
                 break  # the run may be over; a next run waits until these segments are final
             run = following
@@ -224,7 +187,7 @@ class Tracker:
         label.said = event
         return [*events, event]
 
-    def _fell(self, label: _Label, run: _Run | None) -> bool:
+    def _fell(self, label: _Label, run: Run | None) -> bool:
         """Return whether the open provisional event must be retracted: its onset is final, not confirmed, and did not only move later."""
         if label.state is not State.PROVISIONAL or label.final is not None or self._frontier < label.start:
             return False
@@ -242,7 +205,7 @@ class Tracker:
 
     # Messages
 
-    def _say(self, label: _Label, happening: Happening, run: _Run | None, reason: EndReason | None = None) -> Event:
+    def _say(self, label: _Label, happening: Happening, run: Run | None, reason: EndReason | None = None) -> Event:
         """Make one transition and return the message that reports it."""
         if run is None:
             msg = f"label {label.options.label} must have a run to report (a bug in streamav), got none at {happening}"
@@ -259,7 +222,7 @@ class Tracker:
         label.top = max(label.top, *(one.probability for one in run.recent))
         return self._event(label, run, phase, confirmed=confirmed, reason=reason)
 
-    def _open(self, label: _Label, run: _Run) -> None:
+    def _open(self, label: _Label, run: Run) -> None:
         """Start a new event: set its id and reset the counters of its messages."""
         options = self._options
         label.openings = {start: count for start, count in label.openings.items() if start > self._newest - 2 * WINDOW_SEGMENTS}
@@ -271,7 +234,7 @@ class Tracker:
         label.event_id = ulid((epoch_ns + run.start * SEGMENT_NS) // _NS_PER_MS, seed)
         label.sequence, label.top, label.said = 0, 0.0, None
 
-    def _event(self, label: _Label, run: _Run, phase: EventPhase, *, confirmed: bool, reason: EndReason | None) -> Event:
+    def _event(self, label: _Label, run: Run, phase: EventPhase, *, confirmed: bool, reason: EndReason | None) -> Event:
         newest = run.recent[-1]
         ended = phase is EventPhase.END
         return Event(
@@ -304,29 +267,9 @@ class Tracker:
         )
 
 
-def _segment(seen: _Seen, options: LabelOptions) -> _LabelSegment:
-    """Return what a segment is for a label."""
-    scores, sight = seen
-    probability, rules = float(scores.class_probabilities[options.place]), options.rules
-    if sight is None or rules is NO_RULES:
-        return _LabelSegment(scores.index, probability, scores)
-    zones = zones_at(rules.zones, sight.place, sight.grid) if "picture" in options.modalities else ()
-    return _LabelSegment(scores.index, probability, scores, counts=held_back(rules, sight) is None, zones=zones)
-
-
-def _followed(run: _Run | None, segment: _LabelSegment, label: _Label) -> _Run | None:
-    """Return the run after one more segment: the run extended, a new run, or None when there is no run (any more)."""
-    thresholds, index = label.options.thresholds, segment.index
-    at_on = segment.counts and segment.probability >= thresholds.on
-    if run is None:
-        return _Run(index, index, 1, (segment,), zones=segment.zones) if at_on and index >= label.quiet_before else None
-    if segment.counts and segment.probability >= thresholds.off:
-        recent = (*run.recent, *run.pause, segment)[-WINDOW_SEGMENTS:]
-        zones = run.zones if set(segment.zones) <= set(run.zones) else tuple(dict.fromkeys((*run.zones, *segment.zones)))
-        return _Run(run.start, index, run.held + at_on, recent, zones=zones)
-    if len(run.pause) >= thresholds.gap_segments:
-        return None
-    return _Run(run.start, run.last, run.held, run.recent, (*run.pause, segment), run.zones)
+def _extended(run: Run | None, seen: Seen, label: _Label) -> Run | None:
+    """Return the run of a label after one more segment, or None when there is none."""
+    return followed(run, segment_of(seen, label.options), label.options.thresholds, label.quiet_before)
 
 
 def _same(event: Event, said: Event | None) -> bool:

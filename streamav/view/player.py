@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote, urlsplit
 
-from streamav.files import typed_path
+from streamav.user_paths import typed_path
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,7 +26,8 @@ from streamav.engines import EngineCache
 from streamav.engines.cuda_device import CudaDevice
 from streamav.engines.cuda_engine import CudaEngine, CudaMaker, open_eager_cuda
 from streamav.engines.cuda_graphs import GraphedNetwork, bucket_sizes
-from streamav.engines.making import ANSWERS_FILE, EngineRequest, open_made
+from streamav.engines.maker import EngineRequest
+from streamav.engines.making import ANSWERS_FILE, open_made
 from streamav.engines.modules import build_modules
 from streamav.engines.parity import Answers, answer, load_answers
 from streamav.engines.recipe import NETWORK_NAMES, Recipe, load_recipe

@@ -11,7 +11,8 @@ import streamav
 from streamav.bundle import load_bundle
 from streamav.config import ModelSettings
 from streamav.engines import EngineCache
-from streamav.engines.making import EngineRequest, open_made
+from streamav.engines.maker import EngineRequest
+from streamav.engines.making import open_made
 from streamav.engines.recipe import load_recipe
 from streamav.engines.samples import make_samples
 from streamav.engines.tensorrt_compiler import TorchTensorRT, tensorrt_problem

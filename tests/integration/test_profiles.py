@@ -15,7 +15,6 @@ from streamav.cli import main
 from streamav.errors import DataError, SettingsError
 from streamav.networks.compact import CompactAudio, CompactVisual
 from streamav.training.composite.folder import ClipCounts
-from streamav.training.starter.distillation import Steps
 from streamav.training.starter.encoders import AUDIO_SIZE, VISUAL_SIZE, EncoderPlan, ScoreTeachers, state_file, teach_scores
 from streamav.training.starter.picture_examples import PictureCounts
 from streamav.training.starter.profile_encoders import frozen_encoders
@@ -23,6 +22,7 @@ from streamav.training.starter.profiles import ProfileRun, make_profile
 from streamav.training.starter.score_distillation import ScorePlan
 from streamav.training.starter.score_examples import ScoredCounts
 from streamav.training.starter.sound_examples import SegmentCounts
+from streamav.training.starter.student import Steps
 from streamav.training.streams.judge import StreamPlan
 
 if TYPE_CHECKING:

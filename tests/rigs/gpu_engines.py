@@ -12,7 +12,8 @@ import pytest
 from streamav.config import ModelSettings
 from streamav.engines import making, selection
 from streamav.engines.cache import EngineCache
-from streamav.engines.making import EngineRequest, engine_key
+from streamav.engines.keys import engine_key
+from streamav.engines.maker import EngineRequest
 from streamav.engines.recipe import Recipe, load_recipe
 from streamav.errors import EngineError
 

@@ -283,7 +283,7 @@ def test_a_run_tells_that_it_makes_an_engine(capsys: pytest.CaptureFixture[str])
 def test_a_cluster_tells_where_its_sources_run(capsys: pytest.CaptureFixture[str]) -> None:
     """Without --verbose the placement is told: it is the result that a person waits for."""
     set_up_logging(verbose=False)
-    logging.getLogger("streamav.cluster.controller").info("sources placed worker=n1 count=2 sources=a, b")
+    logging.getLogger("streamav.cluster.scheduler").info("sources placed worker=n1 count=2 sources=a, b")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("sources placed worker=n1 count=2 sources=a, b")
 

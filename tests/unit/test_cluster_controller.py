@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from streamav.cluster.controller import Controller, Outside
+from streamav.cluster.controller import Controller
 from streamav.cluster.fleet import Node, WorkerDiedError
 from streamav.cluster.lease import LEASE_S
 from streamav.cluster.orders import Order, Report, SourceReport
+from streamav.cluster.outside import Outside
 from streamav.errors import EngineError
 
 

@@ -21,7 +21,9 @@ from streamav.bundle import Bundle
 from streamav.config import ModelSettings
 from streamav.engines import EngineCache, cpu_engine
 from streamav.engines.cpu_engine import CpuMaker
-from streamav.engines.making import ANSWERS_FILE, EngineRequest, engine_key, open_made
+from streamav.engines.keys import engine_key
+from streamav.engines.maker import EngineRequest
+from streamav.engines.making import ANSWERS_FILE, open_made
 from streamav.engines.onnx_export import export_onnx
 from streamav.engines.onnx_network import OnnxNetwork
 from streamav.engines.openvino_network import OpenVinoNetwork, openvino_problem

@@ -25,7 +25,8 @@ from streamav.engines import EngineCache, cuda_engine
 from streamav.engines.cuda_engine import CudaEngine, CudaMaker, cuda_problem, open_eager_cuda
 from streamav.engines.cuda_graphs import GraphedNetwork, bucket_sizes
 from streamav.engines.cuda_modules import fold_norms, lower
-from streamav.engines.making import EngineRequest, open_made
+from streamav.engines.maker import EngineRequest
+from streamav.engines.making import open_made
 from streamav.engines.modules import FLOAT32_ALWAYS, build_modules
 from streamav.engines.recipe import NETWORK_NAMES, load_recipe
 from streamav.engines.samples import make_samples

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from streamav.networks.compact import CompactAudio, CompactVisual
 from streamav.training.composite.picture import photometry
-from streamav.training.starter.distillation import Steps, _Balanced, _named, train_audio, train_visual
+from streamav.training.starter.distillation import _named, train_audio, train_visual
+from streamav.training.starter.student import BalancedRows, Steps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def test_rows_are_drawn_by_class_and_in_order() -> None:
     """A class with few rows is drawn as often as one with many; rows of no class and rows without a label have fixed shares."""
     labels = np.array([0] * 900 + [1] * 50 + [2] * 30 + [-1] * 20)  # 2 is none
-    drawn = labels[_Balanced(labels, 0).draw(20_000)]
+    drawn = labels[BalancedRows(labels, 0).draw(20_000)]
     shares = {label: float((drawn == label).mean()) for label in (0, 1, 2, -1)}
     assert shares[0] == pytest.approx(0.365, abs=0.02)
     assert shares[1] == pytest.approx(0.365, abs=0.02)

@@ -25,7 +25,8 @@ from streamav.config import ModelSettings
 from streamav.engines import EngineCache, cache_folder, engine_candidates, open_engine
 from streamav.engines.batching import MicroBatches, ParallelBatches
 from streamav.engines.cache import EntryKey
-from streamav.engines.making import EngineRequest, engine_key
+from streamav.engines.keys import engine_key
+from streamav.engines.maker import EngineRequest
 from streamav.engines.parity import Answers, answer, compare, load_answers, save_answers
 from streamav.engines.recipe import NETWORK_NAMES, Tolerance, load_recipe, recipe_names
 from streamav.engines.samples import make_samples
@@ -635,7 +636,7 @@ def test_an_engine_that_failed_its_comparison_is_not_used(
 @pytest.mark.parametrize("part", ["recipe", "vscg.py", "modules.py", "version", "libraries", "processor", "audio", "visual", "localizer"])
 def test_whatever_an_engine_is_made_from_is_in_its_key(part: str, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change of a tolerance, the networks' code, a version, the processor or one option of a network makes another engine."""
-    from streamav.engines import cpu_engine, machine, making
+    from streamav.engines import cpu_engine, keys, machine
 
     recipe, card = load_recipe("cpu-fp32"), tiny_bundle.card
 
@@ -648,9 +649,9 @@ def test_whatever_an_engine_is_made_from_is_in_its_key(part: str, tiny_bundle: B
     if part == "recipe":
         recipe = recipe.model_copy(update={"tolerance": recipe.tolerance.model_copy(update={"relative": 0.5})})
     elif part.endswith(".py"):
-        monkeypatch.setattr(making, "file_sha256", lambda path: "f" * 64 if path.name == part else file_sha256(path))
+        monkeypatch.setattr(keys, "file_sha256", lambda path: "f" * 64 if path.name == part else file_sha256(path))
     elif part == "version":
-        monkeypatch.setattr(making, "__version__", "99")
+        monkeypatch.setattr(keys, "__version__", "99")
     elif part == "libraries":
         monkeypatch.setattr(machine, "library_version", lambda _: "99")
     elif part == "processor":
@@ -663,17 +664,17 @@ def test_whatever_an_engine_is_made_from_is_in_its_key(part: str, tiny_bundle: B
 
 def test_code_that_only_reads_weight_files_is_in_no_key(tmp_path: Path) -> None:
     """A module of `networks/` is in the key; a module of `networks/files/` is not, since the weights that it reads are hashed."""
-    from streamav.engines import making
+    from streamav.engines import keys
 
     package = tmp_path / "streamav"
     for part in ("networks", "engines"):
-        shutil.copytree(making._PACKAGE / part, package / part, ignore=shutil.ignore_patterns("__pycache__", "files"))
+        shutil.copytree(keys._PACKAGE / part, package / part, ignore=shutil.ignore_patterns("__pycache__", "files"))
     (package / "networks" / "files").mkdir()
     digests = []
     for name in ("networks/files/unpickle.py", "networks/vscg.py", "networks/new.py", "engines/samples.py"):
-        digests.append(making._code_sha256(package))
+        digests.append(keys._code_sha256(package))
         (package / name).write_text("changed = True\n")
-    digests.append(making._code_sha256(package))
+    digests.append(keys._code_sha256(package))
     assert digests[0] == digests[1]
     assert len(set(digests)) == 4
 

@@ -12,7 +12,7 @@ import pytest
 from streamav.bundle import load_bundle
 from streamav.cli import main
 from streamav.config import ModelSettings
-from streamav.engines import EngineCache, machine, making, open_engine
+from streamav.engines import EngineCache, keys, machine, open_engine
 from streamav.engines.cache import EntryKey
 from streamav.engines.cpu_engine import CpuMaker
 
@@ -85,7 +85,7 @@ def test_list_shows_what_each_costs_and_how_far_it_is_off(cache: EngineCache, ca
 def test_list_says_why_an_engine_is_stale(cache: EngineCache, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """`list` reports an engine of other libraries, another version or a missing model as stale, and `verify` does not run it."""
     lay_another_model(cache)
-    monkeypatch.setattr(making, "__version__", "99")
+    monkeypatch.setattr(keys, "__version__", "99")
     monkeypatch.setattr(CpuMaker, "parts", lambda *_: {"libraries": "onnxruntime 99", "processor": machine.instructions()})
     stale = {str(row["model"]): row["stale"] for row in listed(capsys)["engines"]}
     assert stale["tiny"] == "made from another libraries, streamav"

@@ -22,18 +22,9 @@ from safetensors.numpy import load_file, save_file
 
 from streamav.bundle.classes import AVE_CLASSES
 from streamav.errors import DataError, SettingsError
-from streamav.files import (
-    SLUG_SIZE,
-    class_slugs,
-    file_sha256,
-    remove_leftovers,
-    slug,
-    typed_path,
-    user_folder,
-    whole_file,
-    whole_folder,
-    write_whole,
-)
+from streamav.files import file_sha256, remove_leftovers, whole_file, whole_folder, write_whole
+from streamav.slugs import SLUG_SIZE, class_slugs, slug
+from streamav.user_paths import typed_path, user_folder
 
 KILLED = """
 import os, sys

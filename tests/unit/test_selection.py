@@ -259,7 +259,8 @@ def test_what_takes_long_to_make(world: World) -> None:
 def test_another_encoder_file_is_another_engine(world: World, tmp_path: Path) -> None:
     """External encoders are hashed once for each process, and again when their file changes."""
     from streamav.config import ModelSettings
-    from streamav.engines.making import EngineRequest, engine_key
+    from streamav.engines.keys import engine_key
+    from streamav.engines.maker import EngineRequest
 
     card = world.bundle.card.model_copy(
         update={"visual": world.bundle.card.visual.model_copy(update={"network": "vgg19", "external": True})}

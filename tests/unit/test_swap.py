@@ -258,7 +258,7 @@ def test_a_failed_build_is_one_warning(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, program: str, reason: str
 ) -> None:
     """After a failed build the run goes on with its engine; nothing is built in this process, and no build is tried again."""
-    from streamav.engines.making import engine_key
+    from streamav.engines.keys import engine_key
 
     place = world.cache.folder / engine_key(world.makers["tensorrt"], world.request(NAME)).digest
     builder(monkeypatch, program, str(place))

@@ -21,7 +21,9 @@ from torch.export import ExportedProgram
 from streamav.bundle import Bundle, load_bundle
 from streamav.config import ModelSettings
 from streamav.engines import EngineCache, tensorrt_compiler, tensorrt_export
-from streamav.engines.making import EngineRequest, engine_key, is_made, open_made
+from streamav.engines.keys import engine_key
+from streamav.engines.maker import EngineRequest
+from streamav.engines.making import is_made, open_made
 from streamav.engines.modules import build_modules
 from streamav.engines.recipe import NETWORK_NAMES, load_recipe
 from streamav.engines.selection import maker_of

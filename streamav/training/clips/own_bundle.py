@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from streamav.bundle import Metrics, TrainingData, write_bundle
 from streamav.bundle.card import card_name
-from streamav.bundle.store import PARTS
+from streamav.bundle.tensors import PARTS
 from streamav.training.clips.own_labels import with_own_labels
 from streamav.training.experiments.export import smallest
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamav.errors import DataError
-from streamav.files import SLUG_SIZE, slug
+from streamav.slugs import SLUG_SIZE, slug
 from streamav.tables import find_below, read_table, to_seconds
 from streamav.training.clips.splits import SPLITS
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from streamav.errors import DataError
-from streamav.files import class_slugs, whole_file
+from streamav.files import whole_file
+from streamav.slugs import class_slugs
 from streamav.tables import find_below, read_table
 from streamav.types import SAMPLE_RATE_HZ
 

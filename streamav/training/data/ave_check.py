@@ -20,7 +20,8 @@ from streamav.bundle.classes import AVE_CLASSES
 from streamav.errors import DataError
 from streamav.files import file_sha256
 from streamav.training.data.annotations import read_annotations
-from streamav.training.data.folder import FILE_NAMES, AveOptions, open_ave
+from streamav.training.data.file_names import FILE_NAMES, find_file
+from streamav.training.data.folder import AveOptions, open_ave
 from streamav.training.data.hdf5 import find_non_finite, open_rows, read_whole
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def check_features(folder: Path, *, every_row: bool = False) -> Iterator[FileFin
         every_row: also read every row of the features for NaN and infinity, which takes minutes on 8 GB.
     """
     for kind in ("annotations", *_SHAPES):
-        path = next((folder / name for name in FILE_NAMES[kind] if (folder / name).is_file()), None)
+        path = find_file(folder, kind)
         if path is None:
             yield _missing(folder, kind)
             continue
@@ -115,10 +116,10 @@ def counts_of(folder: Path) -> dict[str, tuple[int | None, int]]:
     """Return, for each of AVE's counts, what the folder holds (None where its file is missing or damaged) and what AVE has."""
     found: dict[str, int | None] = dict.fromkeys(AVE_COUNTS)
     for name, kind in (("clips", "visual"), ("train", "train"), ("val", "val"), ("test", "test"), ("background clips", "audio_noisy")):
-        path = next((folder / one for one in FILE_NAMES[kind] if (folder / one).is_file()), None)
+        path = find_file(folder, kind)
         shape = None if path is None else _shape(path)
         found[name] = shape[0] if shape else None
-    annotations = next((folder / one for one in FILE_NAMES["annotations"] if (folder / one).is_file()), None)
+    annotations = find_file(folder, "annotations")
     if annotations is not None:
         try:
             rows = read_annotations(annotations)
@@ -140,7 +141,7 @@ def _missing(folder: Path, kind: str) -> FileFinding:
     remedy = f"rename {near[0]} to {names[0]} if it is this file" if near else f"fetch it {_SOURCE[kind]}"
     if kind in _NEEDED:
         return FileFinding(file=names[0], severity="error", found="missing", remedy=remedy)
-    either = (folder / "Annotations.txt").is_file() or any((folder / name).is_file() for name in FILE_NAMES["labels"])
+    either = (folder / "Annotations.txt").is_file() or find_file(folder, "labels") is not None
     if kind in {"annotations", "labels"} and not either:
         return FileFinding(
             file=names[0], severity="error", found="missing: one of Annotations.txt and right_labels.h5 must be there", remedy=remedy

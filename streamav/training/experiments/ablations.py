@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from streamav.errors import SettingsError
-from streamav.files import slug
 from streamav.networks.baselines import BaselineName, BaselineOptions, Plugin, make_baseline
 from streamav.networks.options import REFERENCE_PSP_THRESHOLD, Prior, Supervision, VSCGOptions
+from streamav.slugs import slug
 from streamav.training.fit.losses import LossName, LossOptions
 from streamav.training.fit.targets import TargetOptions
 from streamav.training.options import DECAY_EPOCHS_FULLY, DECAY_EPOCHS_WEAKLY, TrainOptions

@@ -18,11 +18,12 @@ from safetensors.torch import load_file
 from streamav import vocabulary
 from streamav.bundle.catalogue import encoder_file
 from streamav.training.composite.material import Material
-from streamav.training.starter.distillation import Steps, train_audio, train_visual
+from streamav.training.starter.distillation import train_audio, train_visual
 from streamav.training.starter.picture_examples import PictureCounts, render_pictures
 from streamav.training.starter.score_distillation import ScorePlan, teach_audio_scores, teach_visual_scores
 from streamav.training.starter.score_examples import ScoredCounts, render_scored_pictures, render_scored_sounds
 from streamav.training.starter.sound_examples import SegmentCounts, render_segments
+from streamav.training.starter.student import Steps
 from streamav.training.starter.teachers import audio_teacher, picture_scores, read_probes, sound_scores, visual_teacher
 from streamav.vocabulary import class_names, find_classes
 

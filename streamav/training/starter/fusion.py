@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamav.bundle import DetectionCard, load_bundle, write_bundle
-from streamav.bundle.store import PARTS
+from streamav.bundle.tensors import PARTS
 from streamav.config import ModelSettings
 from streamav.errors import DataError
 from streamav.evaluation.counting import said_events

@@ -22,7 +22,7 @@ from streamav.files import whole_file
 from streamav.networks.compact import CompactAudio, CompactVisual
 from streamav.networks.regions import region_means
 from streamav.training.composite.picture import photometry
-from streamav.training.starter.distillation import fast_arithmetic, followed, schedule
+from streamav.training.starter.student import fast_arithmetic, followed, schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
