@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import typer
 
 from streamav.cli.slips import advice_on_arguments
-from streamav.errors import SettingsError, StreamavError
+from streamav.errors import SettingsError, StreamavError, reason_of
 from streamav.redaction import redact, show_address
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "Command", "loaded", "main"]
 
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+"""Errors of the system about a disk that takes no more; they are no bug."""
 INTERRUPTED: Final = 130
 """Exit status after Ctrl-C: 128 + SIGINT, as in shells."""
 USAGE_ERROR: Final[type] = typer.BadParameter.__mro__[1]
@@ -156,8 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 1 if exc.code else 0
     except Exception as exc:
-        too_long = isinstance(exc, OSError) and exc.errno == errno.ENAMETOOLONG
-        if not too_long and not isinstance(exc, USAGE_ERROR):
+        if not isinstance(exc, USAGE_ERROR) and not (isinstance(exc, OSError) and exc.errno in {errno.ENAMETOOLONG, *_NO_ROOM}):
             raise
         return _refuse(exc, given)
     return code if isinstance(code, int) else 0
@@ -193,9 +194,14 @@ def _refuse(error: Any, given: Sequence[str]) -> int:  # noqa: ANN401 - a class 
     """Print an error of an argument without secrets and return its exit status.
 
     Args:
-        error: an error of typer, which repeats the argument and with it perhaps a password, or the system's about a path too long.
+        error: an error of typer, which repeats the argument and with it perhaps a password, or the system's about a path that
+            is too long or a disk that is full.
         given: the arguments of the program.
     """
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        where = "a file" if error.filename is None else show_address(str(error.filename))
+        _say(f"{where} cannot be written: {reason_of(error)}; make room there, or choose another folder, then run the command again")
+        return SettingsError.exit_code
     if isinstance(error, OSError):
         _say(f"a path must be no longer than this system allows, got {show_address(str(error.filename))[:80]}...; check it")
         return SettingsError.exit_code

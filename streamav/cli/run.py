@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from streamav.capture.address import is_live
 from streamav.cli.console import ConsoleSink, say, set_up_logging
 from streamav.cli.logs import LogSink
 from streamav.cli.model_options import WeightsOption
-from streamav.cli.outputs import check_output
+from streamav.cli.outputs import check_output, write_output
 from streamav.cli.wording import counted
 from streamav.config import NO_DEVICE, EngineChoice, PrecisionChoice
 from streamav.config_loading import load_settings
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
 __all__ = ["check_named", "run", "settings_of", "tell"]
 
 _INTERRUPTED = 130
+_PAGE_ENDED = (
+    "the live page ended with the file; `streamav localize FILE --html report.html` writes one that stays, "
+    "and --loop plays the file again and again"
+)
 _log = logging.getLogger(__name__)
 
 
@@ -299,8 +304,10 @@ def _run(
         summary = application.pipeline.summary
         if summary is not None and (summary.media_s or not _failed(summary)):
             tell(console, summary, application.engine.name)
+        if application.page is not None and not asked and settings.source.uri is not None and not is_live(settings.source.uri):
+            say(console, _PAGE_ENDED)
         if summary is not None and report is not None:
-            report.write_text(json.dumps({**asdict(summary), "engine": application.engine.name}, indent=1) + "\n", encoding="utf-8")
+            write_output(report, json.dumps({**asdict(summary), "engine": application.engine.name}, indent=1) + "\n")
     if application.shortfall is not None:
         say(console, f"{application.shortfall}; exit status {BrokerError.exit_code}")
     return _INTERRUPTED if signal.SIGINT in asked else 0 if application.shortfall is None else BrokerError.exit_code

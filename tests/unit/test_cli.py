@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -20,6 +22,7 @@ from streamav.cli.run import settings_of, tell
 from streamav.cli.subscribe import broker_of
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
+from streamav.files import write_whole
 from streamav.pipeline.measure import RunSummary
 
 
@@ -411,3 +414,31 @@ def test_help_is_found(arguments: list[str], capsys: pytest.CaptureFixture[str])
     assert main([one for one in arguments if one not in {"help", "-h"}] + ["--help"]) == 0
     assert said == capsys.readouterr().out
     assert "-h, --help" in said
+
+
+def test_a_full_disk_is_no_bug(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No room for a result ends the command with 2 and the file's own name, not with a traceback and that of a temporary file."""
+
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    folder = tmp_path / "own"
+    folder.mkdir()
+
+    def work() -> None:
+        write_whole(folder / "report.html", "text")
+
+    monkeypatch.setattr("streamav.cli.devices.devices", work)
+    assert main(["devices"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{folder / 'report.html'} cannot be written: No space left on device; make room there" in said
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_summary_that_does_not_fit_is_told(capsys: pytest.CaptureFixture[str], tiny_bundle: Path) -> None:
+    """A run whose summary cannot be written says so at its end, with status 2."""
+    run = ["run", "--source", "scene", "--duration", "2", "--speed", "max", "--model", str(tiny_bundle), "--engine", "torch"]
+    assert main([*run, "--summary", "/dev/full"]) == 2
+    assert "/dev/full cannot be written: No space left on device" in " ".join(capsys.readouterr().err.split())

@@ -63,3 +63,11 @@ def test_the_run_says_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "CLIP_0117.mov: there is no such file; did you mean clip_0117.mov?" in capsys.readouterr().err
     assert main(["run", "--source", "scene", "--config", "porc.toml"]) == 2
     assert "porc.toml cannot be read: No such file or directory; check the path" in capsys.readouterr().err
+
+
+def test_a_wrong_model_is_told_with_the_near_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A slip in the name of a model, or of the folder of one's own model, names what there is."""
+    (folder / "my-model").mkdir()
+    for given, near in (("startr", "starter"), ("Edge", "edge"), ("mymodel", "my-model")):
+        assert main(["models", "info", given]) == 4
+        assert f"got {given!r}; did you mean {near}?" in " ".join(capsys.readouterr().err.split())
