@@ -32,6 +32,8 @@ __all__ = ["WEIGHTS_FILE", "Bundle", "copy_bundle", "find_bundle", "load_bundle"
 
 WEIGHTS_FILE = "weights.safetensors"
 MAX_CARD_BYTES = 1 << 20
+_BASELINE = "network.json"
+"""File of a baseline network, which has no card and no encoders."""
 MAX_WEIGHTS_BYTES = 4 << 30
 """Ten times VGG-19 and VGGish together; a larger file is not a model of this project."""
 
@@ -86,6 +88,12 @@ def find_bundle(name_or_dir: str | Path) -> Bundle:
         near = difflib.get_close_matches(given.lower(), names, n=1)
         advice = f"did you mean {near[0]}?" if near else advice_on_path(given)
         msg = f"the model must be the name of a bundle (available: {have}) or the folder of a bundle, got {given!r}; {advice}"
+        raise ModelError(msg)
+    if (path / _BASELINE).is_file() and not (path / CARD_FILE).is_file():
+        msg = (
+            f"{path} must be a model that runs, got a baseline that streamav train --network wrote; "
+            "compare its answers: streamav train ... --predictions FILE writes them, and streamav compare reads two such files"
+        )
         raise ModelError(msg)
     return load_bundle(path)
 
