@@ -8,13 +8,14 @@ import math
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from rigs.browser import axe_program, chromium, opened, screenshot, until
 from rigs.live_page import HOSTILE, apart, observation, served, shown_event, subject
-from rigs.review_desk import make_desk, write_scores
+from rigs.review_desk import NOW_S, make_desk, write_scores
 from rigs.roles import LABELS
 
 from streamav.app import build
@@ -444,3 +445,17 @@ def test_controls_are_whole_on_a_phone(browser: Browser, tmp_path: Path) -> None
                 "document.getElementById('missed-dialog').scrollWidth <= document.getElementById('missed-dialog').clientWidth"
             )
             screenshot(tab, "missed-phone")
+
+
+def test_the_last_hour_takes_in_the_event_that_was_just_found(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What if names the newest event and, a little after its scores are final and in the journal, counts it without being touched."""
+    monkeypatch.setattr("streamav.review.desk.time", SimpleNamespace(time=lambda: NOW_S))
+    write_scores(tmp_path / "journal.sqlite3", [0.0] * 9)
+    with served(desk=make_desk(tmp_path, changes=[])) as page:
+        feed(page, 12)
+        with opened(browser, page.address) as tab:
+            settled(tab)
+            page.event(shown_event(start=9), 0.1)
+            until(tab, f"document.getElementById('hour').textContent.includes('gave 0 events of {LABELS[0]}')")
+            write_scores(tmp_path / "journal.sqlite3", [0.9] * 5, first=9)
+            until(tab, f"document.getElementById('hour').textContent.includes('gave 1 event of {LABELS[0]}')", 30.0)
