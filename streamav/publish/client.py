@@ -117,6 +117,22 @@ class _Library(aiomqtt.Client):
             return
         super()._on_message(client, userdata, message)
 
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:  # noqa: ANN401, ARG002 - as in aiomqtt
+        # aiomqtt takes the number of the socket here and uses it in the next turn of the loop. By then paho may have closed the socket, and
+        # the number is free, or already that of another file. So the number is taken where it is used.
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as exc:  # noqa: BLE001 - a broken connection, as aiomqtt takes it
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(exc)
+
+        def follow() -> None:
+            if sock.fileno() >= 0:
+                self._loop.add_writer(sock.fileno(), write)
+
+        self._loop.call_soon_threadsafe(follow)
+
     async def send(self, topic: str, payload: bytes, qos: int, properties: Properties | None, *, retain: bool) -> int:
         """Publish a message and return the broker's reason code; aiomqtt's own publish ignores it.
 
