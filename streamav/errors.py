@@ -28,6 +28,7 @@ __all__ = [
     "SettingsError",
     "ShapeError",
     "StreamavError",
+    "reason_of",
 ]
 
 
@@ -88,3 +89,14 @@ class DataError(StreamavError):
 
 class ShapeError(StreamavError):
     """An array does not have the required shape, type or range."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why something failed, in words, for the sentence of an error that names the file or address itself.
+
+    Of an error of the system this is its text without number and path: "No such file or directory", not "[Errno 2] No such file or
+    directory: 'a.npz'". Of a KeyError it is the name that is missing.
+    """
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from streamav.errors import SettingsError
+from streamav.errors import SettingsError, reason_of
 
 __all__ = [
     "LEAST_TOKEN",
@@ -213,7 +213,7 @@ class AccessSettings(Options):
             try:
                 token = self.token_file.read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as exc:
-                why = getattr(exc, "strerror", None) or exc
+                why = reason_of(exc)
                 msg = f"{self.section}.token_file must be a readable text file, got {self.token_file}: {why}"
                 raise SettingsError(msg) from exc
         if token is not None and len(token) < LEAST_TOKEN:

@@ -11,7 +11,7 @@ import csv
 import unicodedata
 from typing import TYPE_CHECKING
 
-from streamav.errors import DataError
+from streamav.errors import DataError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,7 +56,7 @@ def read_table(path: Path, check: Callable[[list[str]], object] | None = None) -
         msg = f"{path} must be a table (CSV, UTF-8), got no such file; check the path, or write the table"
         raise DataError(msg) from exc
     except (OSError, csv.Error) as exc:
-        msg = f"{path} must be a readable table (CSV, UTF-8): {exc}"
+        msg = f"{path} must be a readable table (CSV, UTF-8): {reason_of(exc)}"
         raise DataError(msg) from exc
     columns = _without_empty_end(rows[0][1]) if rows else []
     if check is not None:

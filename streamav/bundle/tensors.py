@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from streamav.errors import ModelError
+from streamav.errors import ModelError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ def tensor_names(path: Path) -> list[str]:
         with safe_open(path, framework="numpy") as file:
             return list(file.keys())
     except (SafetensorError, OSError, ValueError) as exc:
-        msg = f"{path} must be a whole safetensors file: {exc}"
+        msg = f"{path} must be a whole safetensors file: {reason_of(exc)}"
         raise ModelError(msg) from exc
 
 
@@ -98,5 +98,5 @@ def read_tensors(path: Path, start: str) -> Iterator[tuple[str, NDArray[np.float
                     raise ModelError(msg)
                 yield key, file.get_tensor(key).astype(np.float32, copy=False)
     except (SafetensorError, OSError, ValueError) as exc:
-        msg = f"{path} must be a whole safetensors file: {exc}"
+        msg = f"{path} must be a whole safetensors file: {reason_of(exc)}"
         raise ModelError(msg) from exc

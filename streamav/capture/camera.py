@@ -14,7 +14,7 @@ from streamav.capture.address import LAVFI
 from streamav.capture.devices import find_camera
 from streamav.capture.encoded import EncodedPictures
 from streamav.capture.pacing import Pacer
-from streamav.errors import CaptureError
+from streamav.errors import CaptureError, reason_of
 from streamav.redaction import show_address
 from streamav.types import VideoFrame
 
@@ -90,7 +90,7 @@ class Camera:
                 options = self._mode.options(form)
                 self._container = av.open(file, format=form, options=options, timeout=(self._timeout_s, self._timeout_s))
         except av.error.FFmpegError as exc:
-            raise CaptureError(self._not_opened(str(exc.strerror))) from exc
+            raise CaptureError(self._not_opened(reason_of(exc))) from exc
         if not self._container.streams.video:
             self.close()
             msg = f"camera {show_address(self.device)!r} gives no pictures"
@@ -174,7 +174,7 @@ class Camera:
                 trusted = stamp_ns is not None and pacer is None and 0 <= now_ns - stamp_ns < _KERNEL_STAMP_LIMIT_NS
                 yield (stamp_ns if stamp_ns is not None and trusted else now_ns), frame
         except av.error.FFmpegError as exc:
-            msg = f"camera {show_address(self.device)!r} failed: {exc.strerror}"
+            msg = f"camera {show_address(self.device)!r} failed: {reason_of(exc)}"
             raise CaptureError(msg) from exc
         msg = f"camera {show_address(self.device)!r} is gone: it was unplugged or switched off"
         raise CaptureError(msg)

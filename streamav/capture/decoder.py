@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
 
-from streamav.errors import CaptureError
+from streamav.errors import CaptureError, reason_of
 
 if TYPE_CHECKING:
     from streamav.config import DecoderChoice
@@ -42,7 +42,7 @@ def hardware(choice: DecoderChoice) -> HWAccel | None:
                 continue
             HWAccel(device).create(av.Codec("h264", "r"))
         except (av.error.FFmpegError, RuntimeError) as exc:
-            reasons.append(f"{device}: {exc}")
+            reasons.append(f"{device}: {reason_of(exc)}")
             continue
         _LOG.info("pictures are decoded by hardware device=%s", device)
         return HWAccel(device, allow_software_fallback=True)

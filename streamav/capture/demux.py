@@ -18,7 +18,7 @@ from streamav.capture.picture import InstantSampler, Scaler
 from streamav.capture.sound import Resampler
 from streamav.capture.stamps import Kind, steady_start
 from streamav.capture.timeline import Timeline
-from streamav.errors import CaptureError, MissingModalityError
+from streamav.errors import CaptureError, MissingModalityError, reason_of
 from streamav.types import AudioBlock, SourceContent, VideoFrame
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ class _Damage:
         self.packets += 1
         self.in_a_row += 1
         if self.packets == 1:
-            _LOG.warning("damaged data skipped source=%s at_s=%.1f reason=%s", self._name, self.newest_s, exc.strerror)
+            _LOG.warning("damaged data skipped source=%s at_s=%.1f reason=%s", self._name, self.newest_s, reason_of(exc))
         if self.in_a_row > _DAMAGE_LIMIT:
             raise exc
 

@@ -19,7 +19,7 @@ from streamav.capture.address import STDIN
 from streamav.capture.session import read_session
 from streamav.capture.tap import NoTap
 from streamav.capture.wire import HEADER, Kind, unpack_header, unpack_item, unpack_note
-from streamav.errors import CaptureError, MissingModalityError
+from streamav.errors import CaptureError, MissingModalityError, reason_of
 from streamav.types import SourceContent
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class _Packets:
         try:
             container = av.open(io.BytesIO(base64.b64decode(description, validate=True)), "r", format="nut")
         except (av.error.FFmpegError, binascii.Error) as exc:
-            _LOG.warning("no clips can be cut of this source, a stream cannot be described reason=%s", exc)
+            _LOG.warning("no clips can be cut of this source, a stream cannot be described reason=%s", reason_of(exc))
             return
         self._containers.append(container)
         for stream in container.streams:

@@ -18,7 +18,7 @@ import typer
 
 from streamav.cli.span_formats import FORMATS, FoundEvent
 from streamav.config_loading import load_settings
-from streamav.errors import SettingsError
+from streamav.errors import SettingsError, reason_of
 from streamav.journal import EventQuery, History, journal_path, read_time
 
 __all__ = ["events"]
@@ -57,7 +57,7 @@ def events(
             with History(path) as history:
                 found = history.find(EventQuery(since=begin or 0.0, until=end, source=source, label=label))
         except (sqlite3.Error, OSError) as exc:
-            msg = f"the journal {path} cannot be read: {exc}"
+            msg = f"the journal {path} cannot be read: {reason_of(exc)}"
             raise SettingsError(msg) from None
     typer.echo(_FORMS["json" if raw else form](found), nl=False)
 

@@ -21,7 +21,7 @@ from streamav.cli.folding import folded_for
 from streamav.cli.run import settings_of
 from streamav.config import ClipSettings, HttpSettings, ViewSettings
 from streamav.config_loading import load_settings
-from streamav.errors import SettingsError
+from streamav.errors import SettingsError, reason_of
 from streamav.journal import History, Surroundings, explain_moment, journal_path, read_time
 from streamav.journal import explain as why
 from streamav.journal.inquiry import AROUND_S
@@ -117,7 +117,7 @@ def _of_journal(settings: Settings, at: str, name: str | None) -> dict[str, obje
                 history, source, at_s, lambda names: _labels_of(settings, bundle, source, names), bundle.card.visual.grid
             )
     except (sqlite3.Error, OSError) as exc:
-        msg = f"the journal {path} cannot be read: {exc}"
+        msg = f"the journal {path} cannot be read: {reason_of(exc)}"
         raise SettingsError(msg) from None
     return {**found, "model": bundle.card.name}
 

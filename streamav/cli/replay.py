@@ -14,7 +14,7 @@ from streamav.cli.console import ConsoleSink, say, set_up_logging
 from streamav.cli.model_options import WeightsOption
 from streamav.cli.run import settings_of, tell
 from streamav.config_loading import load_settings
-from streamav.errors import CaptureError, DataError, SettingsError
+from streamav.errors import CaptureError, DataError, SettingsError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,7 +145,7 @@ def _compare(folder: Path, replayed: bytes, console: Console, *, cut: bool) -> N
     try:
         recorded = (folder / EVENTS).read_bytes()
     except OSError as exc:
-        msg = f"{folder / EVENTS} must hold the events of the recorded run, got: {exc.strerror}; copy the session again"
+        msg = f"{folder / EVENTS} must hold the events of the recorded run, got: {reason_of(exc)}; copy the session again"
         raise DataError(msg) from exc
     same, difference = compare_events(recorded, replayed, cut=cut)
     if difference is not None:

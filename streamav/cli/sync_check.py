@@ -16,7 +16,7 @@ from streamav.cli.json_output import print_json
 from streamav.cli.outputs import check_output
 from streamav.cli.run import check_named, settings_of
 from streamav.config_loading import load_settings
-from streamav.errors import SettingsError
+from streamav.errors import SettingsError, reason_of
 from streamav.files import write_whole
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig") if path.exists() else ""
     except (OSError, UnicodeDecodeError) as exc:
-        msg = f"--write must name a readable TOML file, got {path}: {exc}"
+        msg = f"--write must name a readable TOML file, got {path}: {reason_of(exc)}"
         raise SettingsError(msg) from exc
 
 

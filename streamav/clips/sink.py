@@ -20,6 +20,7 @@ from streamav.clips.mp4 import picture_at, write_mp4
 from streamav.clips.ready import ReadyMedia
 from streamav.clips.retention import file_stem, prune
 from streamav.clips.snapshot import drawn, jpeg
+from streamav.errors import reason_of
 from streamav.files import whole_file
 from streamav.privacy_modes import METADATA_ONLY, privacy_word, stricter
 from streamav.types import EventPhase, SourceState
@@ -106,7 +107,7 @@ class ClipSink:
             for source in self._rings:
                 (self._folder / source).mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            self._warn(f"clips.dir must be a folder that can be made and written, got {self._folder}: {exc.strerror or exc}")
+            self._warn(f"clips.dir must be a folder that can be made and written, got {self._folder}: {reason_of(exc)}")
         self._loop = asyncio.get_running_loop()
         self._thread.start()
         self._put(self._prune)
@@ -211,7 +212,7 @@ class ClipSink:
             try:
                 job()
             except (OSError, FFmpegError) as exc:
-                self._warn(f"a clip cannot be written to {self._folder}: {exc.strerror or exc}")
+                self._warn(f"a clip cannot be written to {self._folder}: {reason_of(exc)}")
             except Exception:  # noqa: BLE001 - the next clip may succeed
                 _log.exception("a clip could not be made")
 

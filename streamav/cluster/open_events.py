@@ -10,6 +10,7 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
+from streamav.errors import reason_of
 from streamav.files import PRIVATE_FOLDER, write_whole
 from streamav.publish.message import MessageError, decode
 
@@ -42,7 +43,7 @@ class OpenEvents:
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as exc:
-            _log.warning("what the run before left open cannot be read file=%s: %s", path, exc)
+            _log.warning("what the run before left open cannot be read file=%s: %s", path, reason_of(exc))
         self._changed = False
 
     def take(self, payload: bytes) -> None:
@@ -76,4 +77,4 @@ class OpenEvents:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
             write_whole(self._path, json.dumps(texts), private=True)
         except OSError as exc:
-            _log.warning("open events cannot be kept file=%s: %s", self._path, exc)
+            _log.warning("open events cannot be kept file=%s: %s", self._path, reason_of(exc))

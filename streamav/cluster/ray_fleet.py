@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from streamav import __version__
 from streamav.cluster.fleet import Node, WorkerDiedError
 from streamav.cluster.grpc_probe import speaks_grpc
-from streamav.errors import MissingExtraError, SettingsError
+from streamav.errors import MissingExtraError, SettingsError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,7 @@ def connect(address: str) -> ModuleType:
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=True, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as exc:
-        reason = "none runs on this machine" if address == "auto" else str(exc).splitlines()[0][:200]
+        reason = "none runs on this machine" if address == "auto" else reason_of(exc).splitlines()[0][:200]
         raise _no_ray(address, reason) from exc
     return ray  # type: ignore[no-any-return]
 
@@ -78,7 +78,7 @@ def _check_reachable(address: str) -> None:
     try:
         peer = socket.create_connection((host.strip("[]"), int(port)), _REACH_S)
     except (OSError, OverflowError) as exc:
-        raise _no_ray(address, f"nothing answers there ({getattr(exc, 'strerror', None) or exc})") from exc
+        raise _no_ray(address, f"nothing answers there ({reason_of(exc)})") from exc
     with peer:
         if os.environ.get("RAY_USE_TLS", "0") == "0" and not speaks_grpc(peer):
             raise _no_ray(address, "something answers there that is not Ray")

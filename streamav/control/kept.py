@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from streamav.errors import reason_of
 from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER, write_whole
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ class KeptChanges:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError) as exc:
-            _log.warning("the kept changes cannot be read, the configuration holds without them path=%s reason=%s", self._path, exc)
+            _log.warning(
+                "the kept changes cannot be read, the configuration holds without them path=%s reason=%s", self._path, reason_of(exc)
+            )
             return {}
 
     def write(self, changes: Mapping[str, Tree]) -> None:
@@ -87,7 +90,7 @@ class KeptChanges:
                 write_whole(self._path, json.dumps(whole, indent=1, sort_keys=True) + "\n", durable=True, private=True)
         except OSError as exc:
             if not self._told:
-                _log.warning("changes hold, but cannot be kept for the next start path=%s reason=%s", self._path, exc.strerror or exc)
+                _log.warning("changes hold, but cannot be kept for the next start path=%s reason=%s", self._path, reason_of(exc))
             self._told = True
         else:
             self._told = False

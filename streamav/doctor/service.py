@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from streamav.doctor.finding import divided, error, ok, refused
-from streamav.errors import BrokerError, StreamavError
+from streamav.errors import BrokerError, StreamavError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ def check_broker(mqtt: MqttSettings) -> Iterator[Finding]:
         found = socket.getaddrinfo(mqtt.host, mqtt.port, type=socket.SOCK_STREAM)
     except OSError as exc:
         remedy = f"correct the name (`getent hosts {mqtt.host}` tests it), or write its IP address: --mqtt mqtt://192.0.2.5"
-        yield error("broker: name", f"{mqtt.host} cannot be resolved: {exc.strerror or exc}", remedy, BrokerError.exit_code)
+        yield error("broker: name", f"{mqtt.host} cannot be resolved: {reason_of(exc)}", remedy, BrokerError.exit_code)
         return
     yield ok("broker: name", f"{mqtt.host} is {found[0][4][0]}")
     try:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from streamav.capture.address import is_network
 from streamav.capture.open import open_source
 from streamav.doctor.finding import error, ok, refused, warning
-from streamav.errors import StreamavError
+from streamav.errors import StreamavError, reason_of
 from streamav.pipeline.health import Health
 from streamav.redaction import show_address
 from streamav.segmenter import Segmenter, SegmenterOptions
@@ -79,7 +79,7 @@ def _connect(name: str, uri: str) -> Iterator[Finding]:
     except OSError as exc:
         yield error(
             f"{name}: name",
-            f"{host} cannot be resolved: {exc.strerror or exc}",
+            f"{host} cannot be resolved: {reason_of(exc)}",
             f"correct the name (`getent hosts {host}` tests it), or write its IP address: {parts.scheme}://192.0.2.10/...",
             3,
         )
@@ -93,7 +93,7 @@ def _connect(name: str, uri: str) -> Iterator[Finding]:
             yield ok(f"{name}: port", f"{host}:{port} answers after {1e3 * (time.monotonic() - began_s):.0f} ms")
     except OSError as exc:
         remedy = f"check that the camera is on and in this network (ping -c 3 {host}), the port in its settings, and the firewall between"
-        yield error(f"{name}: port", f"{host}:{port} does not answer: {exc.strerror or exc}", remedy, 3)
+        yield error(f"{name}: port", f"{host}:{port} does not answer: {reason_of(exc)}", remedy, 3)
 
 
 def _listen(one: OneOfSources) -> _Arrivals:

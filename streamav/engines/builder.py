@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streamav.errors import reason_of
 from streamav.setting_names import HOME, PREFIX
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def run_builder(command: Sequence[str], stop: threading.Event, limit_s: float = 
             env=builder_environment(),
         )
     except OSError as exc:
-        return f"the builder cannot be started: {exc}"
+        return f"the builder cannot be started: {reason_of(exc)}"
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, process.pid, min(os.nice(0) + _NICENESS, _LOWEST))
     tail = bytearray()

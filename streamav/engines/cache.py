@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamav.errors import EngineError
+from streamav.errors import EngineError, reason_of
 from streamav.files import file_sha256, remove_leftovers, whole_folder
 from streamav.setting_names import HOME
 from streamav.user_paths import user_folder
@@ -128,7 +128,7 @@ class EngineCache:
                 remove_leftovers(self.folder / key.digest)  # of a killed build; the lock is held, so no other build is running
                 return (None if anew else self.find(key)) or self._build(key, build)
         except OSError as exc:
-            msg = f"the engine cache {self.folder} must be a writable folder: {exc}; set STREAMAV_HOME to another place"
+            msg = f"the engine cache {self.folder} must be a writable folder: {reason_of(exc)}; set STREAMAV_HOME to another place"
             raise EngineError(msg) from exc
 
     def entries(self) -> list[Entry]:
@@ -199,7 +199,7 @@ def _remove(path: Path) -> None:
     except FileNotFoundError:
         return  # another process removed it first
     except OSError as exc:
-        msg = f"the engine at {path} cannot be removed: {exc}; you must have write permission for its folder"
+        msg = f"the engine at {path} cannot be removed: {reason_of(exc)}; you must have write permission for its folder"
         raise EngineError(msg) from exc
 
 
@@ -226,5 +226,5 @@ def _read(path: Path, key: EntryKey | None, *, whole: bool = True) -> Entry:
         size = sum((path / Path(name).name).stat().st_size for name in files)
         return Entry(path, digest, stored, facts, size)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
-        msg = f"it is incomplete or damaged ({type(exc).__name__}: {exc})"
+        msg = f"it is incomplete or damaged ({type(exc).__name__}: {reason_of(exc)})"
         raise _UnusableError(msg) from exc

@@ -13,7 +13,7 @@ from streamav.engines.batching import NamedNetworks, most_at_once
 from streamav.engines.machine import NVIDIA_DRIVER
 from streamav.engines.recipe import NETWORK_NAMES
 from streamav.engines.samples import PATCH
-from streamav.errors import EngineError
+from streamav.errors import EngineError, reason_of
 from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def cuda_problem(precision: Precision = "fp32") -> str | None:
     try:
         import torch
     except (ImportError, OSError) as exc:
-        return f"torch cannot be imported ({exc}); install torch with CUDA"
+        return f"torch cannot be imported ({reason_of(exc)}); install torch with CUDA"
     if torch.version.cuda is None:
         return f"torch {torch.__version__} was built without CUDA; install the CUDA build of the same version"
     if not torch.cuda.is_available():

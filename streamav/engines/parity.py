@@ -13,7 +13,7 @@ import numpy as np
 
 from streamav.engines.recipe import NETWORK_NAMES
 from streamav.engines.samples import Samples
-from streamav.errors import EngineError
+from streamav.errors import EngineError, reason_of
 from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def load_answers(path: Path) -> Answers:
             arrays = {name: file[name] for name in file.files}
         samples = Samples(arrays["pictures"], arrays["patches"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as exc:
-        msg = f"the reference answers {path} are damaged: {exc}; run: streamav engines build"
+        msg = f"the reference answers {path} are damaged: {reason_of(exc)}; run: streamav engines build"
         raise EngineError(msg) from exc
     inputs = {name: _numbered(arrays, f"{name}/in") for name in NETWORK_NAMES}
     outputs = {name: _numbered(arrays, f"{name}/out") for name in NETWORK_NAMES}

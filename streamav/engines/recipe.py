@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from streamav.errors import EngineError
+from streamav.errors import EngineError, reason_of
 
 __all__ = [
     "NETWORK_NAMES",
@@ -142,7 +142,7 @@ def load_recipe(name: str) -> Recipe:
     try:
         recipe = Recipe.model_validate({"name": name, **tomllib.loads(path.read_text(encoding="utf-8"))})
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        msg = f"the engine recipe {path} must be TOML: {exc}; see engines/README.md"
+        msg = f"the engine recipe {path} must be TOML: {reason_of(exc)}; see engines/README.md"
         raise EngineError(msg) from exc
     except ValidationError as exc:
         wrong = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from streamav.errors import DataError, SettingsError
+from streamav.errors import DataError, SettingsError, reason_of
 from streamav.files import whole_file, write_whole
 from streamav.tables import read_table
 
@@ -34,6 +34,7 @@ _SCORE: Final = "p:"
 """Prefix of the columns with probabilities."""
 _MOST_BYTES: Final = 1 << 30
 _DECIMALS: Final = 6
+_WRITE_IT: Final = "check the path, or write it with --predictions of streamav eval, recordings or train"
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -137,6 +138,9 @@ def read_predictions(path: Path) -> Predictions:
         SettingsError: when the suffix is not known.
     """
     check_suffix(path)
+    if path.suffix.lower() == ".csv" and not path.exists():
+        msg = f"{path} must be a file of predictions (CSV), got no such file; {_WRITE_IT}"
+        raise DataError(msg)
     try:
         return _from_csv(path) if path.suffix.lower() == ".csv" else _from_npz(path)
     except DataError as exc:
@@ -211,7 +215,8 @@ def _from_npz(path: Path) -> Predictions:
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as exc:
-        msg = f"{path} must be a file of predictions (NPZ, written by --predictions): {exc}"
+        got = "no such file" if isinstance(exc, FileNotFoundError) else reason_of(exc)
+        msg = f"{path} must be a file of predictions (NPZ), got {got}; {_WRITE_IT}"
         raise DataError(msg) from exc
     if str(found.get("schema")) != SCHEMA:
         msg = f"{path} must be a file of predictions with the schema {SCHEMA}, got {found.get('schema', 'none')}"

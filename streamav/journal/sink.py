@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from streamav.errors import reason_of
 from streamav.journal.history import History
 from streamav.publish.message import describe
 
@@ -122,7 +123,7 @@ class JournalSink:
             self.lost += len(events) + len(scores)
             self._close()
             if not self._told:
-                _log.warning("the journal cannot be written, the run goes on without it path=%s reason=%s", self._path, exc)
+                _log.warning("the journal cannot be written, the run goes on without it path=%s reason=%s", self._path, reason_of(exc))
             self._told = True
         else:
             self._told = False

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from streamav.errors import ModelError
+from streamav.errors import ModelError, reason_of
 from streamav.networks.efficientnet_lite import EfficientNetLite, efficientnet_lite_state
 from streamav.networks.files.keras_h5 import read_keras_h5
 from streamav.networks.files.torchfile import read_checkpoint
@@ -98,7 +98,7 @@ def _plain(path: Path) -> dict[str, NDArray[np.float32]]:
     try:
         return {name: array.astype(np.float32, copy=False) for name, array in load_file(path).items()}
     except (OSError, SafetensorError, ValueError) as exc:
-        msg = f"{path} must be a whole safetensors file: {exc}"
+        msg = f"{path} must be a whole safetensors file: {reason_of(exc)}"
         raise ModelError(msg) from exc
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from streamav.errors import ModelError, ShapeError
+from streamav.errors import ModelError, ShapeError, reason_of
 from streamav.networks.files.torchfile import MAX_BYTES, read_checkpoint
 from streamav.networks.state import checked_state
 
@@ -143,5 +143,5 @@ def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
         with np.load(path, allow_pickle=False) as arrays:
             return {name.removesuffix(":0"): arrays[name] for name in arrays.files if name.startswith("vggish/")}
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, EOFError, MemoryError, RuntimeError, NotImplementedError) as exc:
-        msg = f"{path} must be a whole .npz file of plain arrays: {exc}"
+        msg = f"{path} must be a whole .npz file of plain arrays: {reason_of(exc)}"
         raise ModelError(msg) from exc

@@ -6,7 +6,7 @@ import logging
 import ssl
 from typing import TYPE_CHECKING
 
-from streamav.errors import SettingsError
+from streamav.errors import SettingsError, reason_of
 
 if TYPE_CHECKING:
     from streamav.config import MqttSettings, TlsSettings
@@ -56,13 +56,13 @@ def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca)
     except OSError as exc:  # ssl.SSLError is one
-        msg = f"mqtt.tls.ca must be a PEM file with the certificate of the certificate authority, got {tls.ca}: {exc.strerror or exc}"
+        msg = f"mqtt.tls.ca must be a PEM file with the certificate of the certificate authority, got {tls.ca}: {reason_of(exc)}"
         raise SettingsError(msg) from None
     if tls.cert is not None:
         try:
             context.load_cert_chain(tls.cert, tls.key)
         except OSError as exc:
-            why = exc.strerror or exc
+            why = reason_of(exc)
             msg = f"mqtt.tls.cert and mqtt.tls.key must be PEM files that belong together, got {tls.cert} and {tls.key}: {why}"
             raise SettingsError(msg) from None
     if tls.insecure:

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, BinaryIO
 
-from streamav.errors import SettingsError
+from streamav.errors import SettingsError, reason_of
 from streamav.files import PRIVATE_FILE
 from streamav.publish.message import encode
 
@@ -63,7 +63,7 @@ class JsonlSink:
             # Only the owner can read a new file, because events show who was at home. An existing file keeps its mode.
             return open(target, "ab", buffering=0, opener=lambda path, flags: os.open(path, flags, PRIVATE_FILE))
         except OSError as exc:
-            msg = f"the file for events must be writable, got {target}: {exc.strerror}"
+            msg = f"the file for events must be writable, got {target}: {reason_of(exc)}"
             raise SettingsError(msg) from exc
 
     async def start(self) -> None:
@@ -104,11 +104,11 @@ class JsonlSink:
         try:
             stream.close()
         except OSError as exc:
-            _log.warning("the events file could not be closed properly target=%s reason=%s", self._target, exc)
+            _log.warning("the events file could not be closed properly target=%s reason=%s", self._target, reason_of(exc))
 
     def _count_lost(self, exc: OSError) -> None:
         """Count an event that the file did not take; say it once."""
-        self._why = exc.strerror or str(exc)
+        self._why = reason_of(exc)
         if not self._lost:
             _log.warning(
                 "an event was not written target=%s reason=%s; free some space, later events are tried again", self._target, self._why
@@ -118,7 +118,7 @@ class JsonlSink:
     def _give_up(self, exc: OSError) -> None:
         """Stop writing; point standard output at /dev/null, because Python reports an error at exit for what it has not flushed."""
         self._stream = None
-        _log.warning("events are no longer written target=%s reason=%s", self._target, exc.strerror or exc)
+        _log.warning("events are no longer written target=%s reason=%s", self._target, reason_of(exc))
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)

@@ -14,6 +14,7 @@ import re
 import socket
 from typing import TYPE_CHECKING, TextIO
 
+from streamav.errors import reason_of
 from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER, write_whole
 from streamav.user_paths import user_folder
 
@@ -61,7 +62,7 @@ class StateFolder:
             _log.warning(
                 "the state folder cannot be used, so waiting messages and open events are lost when this process ends path=%s reason=%s",
                 self._folder,
-                exc.strerror,
+                reason_of(exc),
             )
             return False
         try:
@@ -104,7 +105,7 @@ class StateFolder:
                 return known
             write_whole(path, f"{fresh}\n", durable=True, alone=True, private=True)
         except (OSError, UnicodeDecodeError) as exc:
-            _log.warning("the client id cannot be stored path=%s reason=%s", path, exc)
+            _log.warning("the client id cannot be stored path=%s reason=%s", path, reason_of(exc))
         return fresh
 
     def _draw(self) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from streamav.clips.retention import find_clip
-from streamav.errors import StreamavError
+from streamav.errors import StreamavError, reason_of
 from streamav.evaluation.counting import said_events
 from streamav.journal import History
 from streamav.privacy_modes import privacy_word, stricter
@@ -181,7 +181,7 @@ class Desk:
                 history.limit_time(_LONGEST_S)
                 return question(history)
         except (sqlite3.Error, OSError) as exc:
-            msg = f"the journal cannot be read now: {exc}; ask again"
+            msg = f"the journal cannot be read now: {reason_of(exc)}; ask again"
             raise RefusedError(msg) from exc
 
 

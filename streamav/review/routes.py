@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from streamav.config import SOURCE_ID_PATTERN
-from streamav.errors import SettingsError
+from streamav.errors import SettingsError, reason_of
 from streamav.review.desk import RefusedError, ten_seconds
 from streamav.slugs import SLUG_SIZE
 from streamav.thresholds import Thresholds
@@ -176,7 +176,7 @@ def _answering(tokens: Tokens, answer: Callable[[Request], Awaitable[Response]])
         except (RefusedError, BusyError, SettingsError) as exc:
             return _json({"error": str(exc)}, 400)
         except OSError as exc:
-            return _json({"error": f"it cannot be written: {exc.strerror or exc}"}, 507)
+            return _json({"error": f"it cannot be written: {reason_of(exc)}"}, 507)
         except Exception:  # noqa: BLE001 - a bug must not end the page
             _log.exception("a request of the live page failed because of an error in streamav")
             return _json({"error": "an error in streamav; its log has the details"}, 500)

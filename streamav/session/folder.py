@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from streamav.errors import DataError, SettingsError
+from streamav.errors import DataError, SettingsError, reason_of
 from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER, write_whole
 from streamav.pipeline.turns import TurnRecord
 
@@ -106,7 +106,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
         used = next(folder.iterdir(), None)
     except OSError as exc:
-        msg = f"--out must be a folder that can be made, got {folder}: {exc.strerror}"
+        msg = f"--out must be a folder that can be made, got {folder}: {reason_of(exc)}"
         raise SettingsError(msg) from exc
     if used is not None:
         msg = f"--out must be a new or empty folder, got {folder}, which holds {used.name}; name another one"
@@ -133,7 +133,7 @@ def read_card(folder: Path) -> SessionCard:
     except (OSError, ValidationError) as exc:
         first = exc.errors(include_url=False)[0] if isinstance(exc, ValidationError) else None
         why = (
-            exc.strerror
+            reason_of(exc)
             if isinstance(exc, OSError)
             else f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
             if first
@@ -182,7 +182,7 @@ def lines_of(path: Path) -> Iterator[Any]:
     except FileNotFoundError:
         return
     except OSError as exc:
-        msg = f"{path} must be readable, got: {exc.strerror}"
+        msg = f"{path} must be readable, got: {reason_of(exc)}"
         raise DataError(msg) from exc
 
 

@@ -14,7 +14,7 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from streamav.errors import CaptureError
+from streamav.errors import CaptureError, reason_of
 from streamav.redaction import redact
 from streamav.session.card import session_card, source_card
 from streamav.session.folder import (
@@ -122,7 +122,7 @@ class Recorder:
             except FileNotFoundError:
                 here = False
             except OSError as exc:
-                self._stop(exc.strerror or str(exc), failed=True)
+                self._stop(reason_of(exc), failed=True)
                 return
             if not here:
                 self._stop(f"{self.folder} was removed, renamed or replaced while it was written", failed=True)
@@ -228,7 +228,7 @@ def _open(recorder: Recorder, folder: Path, name: str, picture: tuple[int, int])
     try:
         return _ItemWriter(recorder, folder, name, picture)
     except (OSError, FFmpegError) as exc:
-        recorder.fail(f"{folder / name} cannot be written: {exc.strerror or exc}")
+        recorder.fail(f"{folder / name} cannot be written: {reason_of(exc)}")
         return None
 
 
@@ -252,7 +252,7 @@ class _ItemWriter:
             size, line = self._stored(self._media, item)
             self._recorder.count(size + append_line(self._items, {**line, "at": at_ns}))
         except (OSError, FFmpegError) as exc:
-            self._recorder.fail(f"{self._folder} cannot be written: {exc.strerror or exc}")
+            self._recorder.fail(f"{self._folder} cannot be written: {reason_of(exc)}")
 
     def _stored(self, media: MediaWriter, item: Item) -> tuple[int, dict[str, object]]:
         if isinstance(item, AudioBlock):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from streamav import __version__
-from streamav.errors import SettingsError
+from streamav.errors import SettingsError, reason_of
 from streamav.files import whole_file
 from streamav.journal import EventQuery, History, journal_path
 from streamav.publish.state_folder import default_state_dir
@@ -91,7 +91,7 @@ def write_bundle(
             for name in sorted(texts):
                 archive.writestr(name, scrubber.text(texts[name]).encode("utf-8", "backslashreplace"))
     except OSError as exc:
-        msg = f"the bundle {out} cannot be written: {exc.strerror or exc}; choose a folder that exists and can be written to"
+        msg = f"the bundle {out} cannot be written: {reason_of(exc)}; choose a folder that exists and can be written to"
         raise SettingsError(msg) from exc
     return sorted(texts)
 
@@ -223,7 +223,7 @@ def _newest(path: Path) -> str:
             file.seek(max(0, size - _LARGEST_LOG))
             content = file.read(_LARGEST_LOG)
     except OSError as exc:
-        msg = f"--log must name readable files, got {path}: {exc.strerror or exc}"
+        msg = f"--log must name readable files, got {path}: {reason_of(exc)}"
         raise SettingsError(msg) from exc
     if size > _LARGEST_LOG:
         content = content.partition(b"\n")[2]  # half a line might hide a secret's beginning

@@ -9,6 +9,7 @@ import queue
 from logging.handlers import QueueHandler, QueueListener, RotatingFileHandler
 from typing import TYPE_CHECKING, Any, Final
 
+from streamav.errors import reason_of
 from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER
 from streamav.redaction import RedactingFormatter
 
@@ -39,7 +40,7 @@ class KeptLog:
             folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
             file = _PrivateFile(folder / KEPT_NAME, maxBytes=_KEPT_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace")
         except OSError as exc:
-            logging.getLogger(__name__).info("no log is kept for support bundles path=%s reason=%s", folder / KEPT_NAME, exc)
+            logging.getLogger(__name__).info("no log is kept for support bundles path=%s reason=%s", folder / KEPT_NAME, reason_of(exc))
             return
         file.setFormatter(RedactingFormatter("%(asctime)sZ %(process)d %(levelname)s %(name)s %(message)s"))
         self._handler = _Patient(queue.Queue(_WAITING))

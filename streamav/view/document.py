@@ -34,6 +34,7 @@ _PAGE: Final = Template(
 <title>$title</title>
 <link rel="icon" href="data:image/svg+xml;base64,$icon">
 <style>$style</style>
+<style id="dark" media="(prefers-color-scheme: dark)">$dark</style>
 </head>
 <body>
 $body
@@ -98,11 +99,12 @@ def document(title: str, body: str, *, script: str, sources: str = "") -> str:
         script: module of the page that runs in it.
         sources: further directives of the content security policy, such as "media-src blob:".
     """
-    style, program = static_text("page.css") + static_text("report.css"), joined_modules(script)
-    directives = ["default-src 'none'", f"script-src {_hash(program)}", f"style-src {_hash(style)}", "img-src data:", "base-uri 'none'"]
-    policy = "; ".join([*directives, "form-action 'none'", *([sources] if sources else [])])
+    style, dark, program = static_text("page.css") + static_text("report.css"), static_text("dark.css"), joined_modules(script)
+    directives = ["default-src 'none'", f"script-src {_hash(program)}", f"style-src {_hash(style)} {_hash(dark)}", "img-src data:"]
+    policy = "; ".join([*directives, "base-uri 'none'", "form-action 'none'", *([sources] if sources else [])])
     icon = base64.b64encode(static_text("favicon.svg").encode()).decode("ascii")
-    return _PAGE.substitute(policy=html.escape(policy, quote=True), title=escaped(title), icon=icon, style=style, body=body, script=program)
+    parts = {"icon": icon, "style": style, "dark": dark, "body": body, "script": program}
+    return _PAGE.substitute(policy=html.escape(policy, quote=True), title=escaped(title), **parts)
 
 
 def _join(name: str, done: dict[str, str]) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from streamav.config import only_this_machine
-from streamav.errors import SettingsError
+from streamav.errors import SettingsError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,8 +83,7 @@ def listen(place: Place) -> socket.socket:
         if place.port is None:
             with suppress(OSError):
                 return _bound(place.host, 0)
-        said = (exc.strerror if isinstance(exc, OSError) else None) or exc
-        msg = f"{place.what} must be able to listen on {place.host}, port {port}, got: {said}; {place.remedy}"
+        msg = f"{place.what} must be able to listen on {place.host}, port {port}, got: {reason_of(exc)}; {place.remedy}"
         raise SettingsError(msg) from exc
 
 
@@ -185,7 +184,9 @@ class WebServer:
             self._server.config.load()
         except OSError as exc:
             where = self._place.section
-            msg = f"{where}.cert and {where}.key must be the PEM files of a certificate and its key, got {self._place.cert}: {exc}"
+            msg = (
+                f"{where}.cert and {where}.key must be the PEM files of a certificate and its key, got {self._place.cert}: {reason_of(exc)}"
+            )
             raise SettingsError(msg) from exc
 
     def _serve(self) -> None:

@@ -370,3 +370,23 @@ def test_cards_line_up(browser: Browser) -> None:
             tops = "[...document.querySelectorAll('#overview canvas.small')].map((one) => one.getBoundingClientRect().top)"
             assert len(tab.evaluate(tops)) == 2
             until(tab, f"new Set({tops}).size === 1", 20.0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_theme_is_chosen_and_kept(browser: Browser, scheme: str) -> None:
+    """The page has the theme of the machine until the button chooses light or dark, for text and canvas; a reload keeps the choice."""
+    grounds = {"light": "rgb(243, 245, 247)", "dark": "rgb(13, 17, 21)"}
+    with served() as page:
+        feed(page, 12)
+        with opened(browser, page.address, scheme=scheme) as tab:
+            settled(tab)
+            for name, shown in (("automatic", scheme), ("light", "light"), ("dark", "dark")):
+                until(tab, f"document.getElementById('theme').textContent === 'Theme: {name}'")
+                until(tab, f"getComputedStyle(document.body).backgroundColor === '{grounds[shown]}'")
+                tab.wait_for_timeout(300)
+                assert (sum(pixel(tab, "lanes", 0.4, 0.05)[:3]) > 380) == (shown == "light"), name  # the empty part of the spectrogram
+                tab.click("#theme")
+            tab.click("#theme")
+            tab.click("#theme")
+            tab.reload()
+            until(tab, f"getComputedStyle(document.body).backgroundColor === '{grounds['dark']}'")

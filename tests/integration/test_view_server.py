@@ -176,7 +176,7 @@ def test_the_files_come_from_the_page_alone() -> None:
         status, body, headers = get(page)
         assert status == 200
         assert headers["content-security-policy"].startswith("default-src 'none'")
-        for name in ("page.js", "store.js", "lanes.js", "picture.js", "panels.js", "colours.js", "page.css", "favicon.svg"):
+        for name in ("page.js", "store.js", "lanes.js", "picture.js", "panels.js", "colours.js", "page.css", "dark.css", "favicon.svg"):
             status, text, _ = get(page, f"static/{name}")
             assert status == 200
             assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")

@@ -191,3 +191,13 @@ def test_the_command_compares_files(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "--data must name" in capsys.readouterr().err
     assert main(["compare", "starter", "starter", "--data", str(tmp_path)]) == 7
     assert "labels.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.csv"])
+def test_a_missing_file_is_told_with_what_writes_it(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is not there is said to be missing, in words, with the option that writes such files."""
+    assert main(["compare", str(tmp_path / name), str(tmp_path / f"b{name}")]) == 7
+    said = capsys.readouterr().err
+    assert f"{name} must be a file of predictions" in said
+    assert "got no such file; check the path, or write it with --predictions" in said
+    assert "Errno" not in said

@@ -197,3 +197,16 @@ def test_a_report_that_cannot_be_written_is_refused_first(tmp_path: Path, name: 
     assert main(["localize", str(tmp_path / "a.mp4"), "--html", str(tmp_path / name)]) == 2
     assert "--html must be" in capsys.readouterr().err
     assert (tmp_path / "a.mp4").read_bytes() == before
+
+
+def test_every_colour_has_a_light_and_a_dark_form() -> None:
+    """page.css names each colour once, dark.css the same names for the dark theme; both stand once in a report and on the page."""
+    light, dark = (re.findall(r"(--[\w-]+):", text) for text in (static_text("page.css").split("}")[0], static_text("dark.css")))
+    assert len(set(light)) == len(light) > 20
+    assert sorted(dark) == sorted(light)
+    assert "prefers-color-scheme" not in static_text("page.css") + static_text("report.css")
+    page = recording_page("a.mp4", recorded(), MODEL, UNPLAYED, [])
+    sheets = [attributes.get("media") for tag, attributes in Elements(page).found if tag == "style"]
+    assert sheets == [None, "(prefers-color-scheme: dark)"]
+    for name in ("index.html", "login.html"):
+        assert static_text(name).count('href="/static/dark.css" id="dark" media="(prefers-color-scheme: dark)"') == 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from streamav.errors import ModelError
+from streamav.errors import ModelError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ def read_keras_h5(path: Path, keep: Callable[[str], bool]) -> dict[str, NDArray[
         with h5py.File(path, "r") as file:
             return _arrays(file, keep, length)
     except OSError as exc:
-        msg = f"{path} must be a whole HDF5 file with Keras weights: {exc.strerror or exc}"
+        msg = f"{path} must be a whole HDF5 file with Keras weights: {reason_of(exc)}"
         raise ModelError(msg) from exc
     except (RuntimeError, ValueError, TypeError, KeyError, MemoryError) as exc:
         msg = f"{path} must be a whole HDF5 file with Keras weights, but it is damaged: {exc}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from streamav.errors import ModelError
+from streamav.errors import ModelError, reason_of
 from streamav.networks.files.unpickle import MAX_ENTRIES, MAX_PICKLE_BYTES, Program, RefusedError, Storage, named_tensors, run_program
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def read_checkpoint(path: Path, *, keep: Callable[[str], bool] | None = None, li
         msg = f"{path} is refused and nothing of it was run: {exc}"
         raise ModelError(msg) from None
     except OSError as exc:
-        msg = f"the checkpoint {path} cannot be read: {exc.strerror or exc}"
+        msg = f"the checkpoint {path} cannot be read: {reason_of(exc)}"
         raise ModelError(msg) from exc
     except _FAILURES as exc:
         msg = f"{path} must be a whole checkpoint written by torch.save; it is damaged or of another kind ({type(exc).__name__}: {exc})"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from streamav.errors import DataError
+from streamav.errors import DataError, reason_of
 from streamav.files import MEDIA_SUFFIXES
 from streamav.training.clips.ave_media import find_media
 from streamav.training.data.annotations import read_annotations
@@ -119,7 +119,7 @@ def _problem(path: Path) -> tuple[Severity, str, str] | None:
             sound, picture = bool(container.streams.audio), bool(container.streams.video)
             seconds = container.duration / av.time_base if container.duration else None
     except (av.error.FFmpegError, OSError) as exc:
-        return "error", f"cannot be read: {getattr(exc, 'strerror', None) or exc}", again
+        return "error", f"cannot be read: {reason_of(exc)}", again
     if not (sound and picture):
         return "error", f"has no {'picture' if sound else 'sound'}", again
     if seconds is not None and seconds < WINDOW_SEGMENTS - _TOLERANCE_S:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from streamav.bundle import bundle_names
-from streamav.errors import DataError
+from streamav.errors import DataError, reason_of
 from streamav.files import write_whole
 from streamav.training.clips.encode import ARRAYS, LONGEST_SECONDS, MediaTask, media_seconds
 from streamav.training.clips.rows import ClipOptions, events_beyond, put_together
@@ -127,7 +127,8 @@ def read_clips(folder: Path) -> tuple[ClipTable, dict[int, Path]]:
         table = ClipTable(path, folder, clips, tuple(map(str, tree["labels"])))
         places = {number: folder / _SECONDS / Path(str(one["features"])).name for number, one in enumerate(tree["clips"])}
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        msg = f"{folder} must hold {CLIPS_FILE}, which streamav extract writes since version 3.1: {exc}; extract the features again"
+        wanted = f"{folder} must hold {CLIPS_FILE}, which streamav extract writes since version 3.1"
+        msg = f"{wanted}: {reason_of(exc)}; extract the features again"
         raise DataError(msg) from exc
     if missing := [place.name for place in places.values() if not _is_there(place, scored=True)]:
         msg = f"{folder / _SECONDS} must hold the class scores of every clip, {len(missing)} files lack them; extract the features again"
@@ -175,7 +176,7 @@ def model_of(folder: Path) -> tuple[str, str] | None:
         tree = json.loads(path.read_text(encoding="utf-8"))
         schema, model, digest = str(tree["schema"]), str(tree["model"]), str(tree["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        msg = f"{path} must be a file that streamav extract wrote: {exc}; extract the features again"
+        msg = f"{path} must be a file that streamav extract wrote: {reason_of(exc)}; extract the features again"
         raise DataError(msg) from exc
     if schema != _SCHEMA:
         msg = f"{path} must have the schema {_SCHEMA}, got {schema[:60]}; extract the features again"

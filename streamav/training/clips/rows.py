@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from streamav.errors import DataError
+from streamav.errors import DataError, reason_of
 from streamav.files import whole_file, write_whole
 from streamav.training.clips.splits import SPLITS, split_groups
 from streamav.training.clips.table import Clip, ClipTable, refuse, segment_labels
@@ -173,7 +173,7 @@ def load_features(place: Path) -> dict[str, NDArray[np.floating]]:
     try:
         found: dict[str, NDArray[np.floating]] = load_file(place)
     except (OSError, SafetensorError, ValueError) as exc:
-        msg = f"{place} must be a whole safetensors file: {exc}; run the command again"
+        msg = f"{place} must be a whole safetensors file: {reason_of(exc)}; run the command again"
         raise DataError(msg) from exc
     return found
 

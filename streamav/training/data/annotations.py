@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamav.bundle.classes import AVE_CLASSES
-from streamav.errors import DataError
+from streamav.errors import DataError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ def read_annotations(path: Path, segments: int = 10) -> list[Annotation]:
             raise DataError(msg)
         lines = path.read_text(encoding="utf-8").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as exc:
-        msg = f"the annotations {path} cannot be read: {exc}"
+        msg = f"the annotations {path} cannot be read: {reason_of(exc)}"
         raise DataError(msg) from exc
     known = {entry.name: index for index, entry in enumerate(AVE_CLASSES)}
     if lines and lines[0].lower().startswith("category&"):  # some copies have a header

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from streamav.errors import DataError
+from streamav.errors import DataError, reason_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +83,7 @@ class Hdf5Rows:
         try:
             values: NDArray[np.floating] = self._dataset[row]
         except OSError as exc:
-            msg = f"row {row} of {self._path} cannot be read: {exc}; copy or download it again"
+            msg = f"row {row} of {self._path} cannot be read: {reason_of(exc)}; copy or download it again"
             raise DataError(msg) from exc
         return values
 
@@ -126,7 +126,7 @@ def read_whole(path: Path) -> NDArray[np.generic]:
         try:
             values: NDArray[np.generic] = dataset[()]
         except OSError as exc:
-            msg = f"{path} cannot be read: {exc}; copy or download it again"
+            msg = f"{path} cannot be read: {reason_of(exc)}; copy or download it again"
             raise DataError(msg) from exc
         return values
 
@@ -163,7 +163,7 @@ def _opened(path: Path) -> h5py.File:
         msg = f"the file {path} is missing"
         raise DataError(msg) from None
     except OSError as exc:
-        msg = f"{path} must be a whole HDF5 file: {exc}; copy or download it again"
+        msg = f"{path} must be a whole HDF5 file: {reason_of(exc)}; copy or download it again"
         raise DataError(msg) from exc
 
 

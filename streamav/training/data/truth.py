@@ -11,7 +11,7 @@ import numpy as np
 
 from streamav.bundle.card import ClassEntry
 from streamav.bundle.classes import AVE_CLASSES
-from streamav.errors import DataError
+from streamav.errors import DataError, reason_of
 from streamav.slugs import class_slugs
 from streamav.training.data.annotations import Annotation, labels_of, read_annotations, tags_of
 from streamav.training.data.file_names import FILE_NAMES, find_file
@@ -117,7 +117,7 @@ def _class_names(path: Path) -> list[tuple[int, str]]:
             raise DataError(msg)
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as exc:
-        msg = f"{path} must be a readable UTF-8 text file with one class per line: {exc}"
+        msg = f"{path} must be a readable UTF-8 text file with one class per line: {reason_of(exc)}"
         raise DataError(msg) from exc
     return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 

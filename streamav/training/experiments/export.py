@@ -26,7 +26,7 @@ from streamav.bundle import (
     write_bundle,
 )
 from streamav.bundle.card import card_name
-from streamav.errors import DataError, SettingsError
+from streamav.errors import DataError, SettingsError, reason_of
 from streamav.files import whole_file
 from streamav.networks.options import VSCGOptions
 
@@ -88,7 +88,7 @@ def encoders_of(folder: Path, audio_size: int, visual_size: int) -> Encoders | N
             tree: dict[str, object] = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size <= _MAX_BYTES else {}
             audio, visual = AudioCard.model_validate(tree["audio"]), VisualCard.model_validate(tree["visual"])
         except (OSError, ValueError, TypeError, KeyError, ValidationError) as exc:
-            msg = f"{path} must hold the audio and visual parts of a model card: {exc}"
+            msg = f"{path} must hold the audio and visual parts of a model card: {reason_of(exc)}"
             raise DataError(msg) from exc
         if (audio.size, visual.size) != (audio_size, visual_size):
             msg = f"{path} must fit the features ({audio_size} and {visual_size}), got {audio.size} and {visual.size}"
@@ -124,7 +124,7 @@ def encoder_weights(folder: Path, encoders: Encoders) -> dict[str, NDArray[np.fl
     try:
         found: dict[str, NDArray[np.float32]] = load_file(path)
     except (OSError, SafetensorError, ValueError) as exc:
-        msg = f"{path} must be a whole safetensors file: {exc}; extract the features again"
+        msg = f"{path} must be a whole safetensors file: {reason_of(exc)}; extract the features again"
         raise DataError(msg) from exc
     if {name.partition(".")[0] for name in found} != parts:
         msg = f"{path} must hold weights of {' and '.join(sorted(parts))}, got {len(found)} others; extract the features again"

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
-from streamav.errors import ModelError, SettingsError
+from streamav.errors import ModelError, SettingsError, reason_of
 from streamav.files import whole_file, write_whole
 from streamav.networks.baselines import BaselineOptions, make_baseline
 from streamav.networks.state import load_arrays
@@ -68,7 +68,7 @@ def load_network(folder: Path) -> tuple[nn.Module, BaselineOptions, tuple[str, .
         classes = tuple(str(one) for one in tree["classes"])
         arrays = load_file(folder / _WEIGHTS)
     except (OSError, ValueError, TypeError, KeyError, SettingsError, SafetensorError) as exc:
-        msg = f"{folder} must hold a baseline as streamav train writes it: {exc}"
+        msg = f"{folder} must hold a baseline as streamav train writes it: {reason_of(exc)}"
         raise ModelError(msg) from exc
     network = make_baseline(options).eval()
     load_arrays(network, arrays, f"the network in {folder}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from streamav.errors import DataError
+from streamav.errors import DataError, reason_of
 from streamav.files import whole_file
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def save_progress(folder: Path, progress: Progress) -> None:
         with whole_file(path, durable=True, alone=True) as part:
             save_file(tensors, part, metadata=header)
     except (OSError, SafetensorError) as exc:
-        msg = f"the state of the training run cannot be written to {path}: {exc}"
+        msg = f"the state of the training run cannot be written to {path}: {reason_of(exc)}"
         raise DataError(msg) from exc
 
 
@@ -72,7 +72,7 @@ def load_progress(folder: Path) -> Progress | None:
     try:
         return _read(path)
     except (OSError, SafetensorError, ValueError, KeyError) as exc:
-        msg = f"the state of the training run {path} cannot be read ({exc}); delete it to start from the beginning"
+        msg = f"the state of the training run {path} cannot be read ({reason_of(exc)}); delete it to start from the beginning"
         raise DataError(msg) from exc
 
 

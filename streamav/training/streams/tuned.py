@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from streamav.bundle import DetectionCard
 from streamav.bundle.store import copy_bundle
-from streamav.errors import MissingExtraError, SettingsError
+from streamav.errors import MissingExtraError, SettingsError, reason_of
 from streamav.thresholds import FIELDS, PartialThresholds
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def write_config(path: Path, text: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as exc:
-        msg = f"the configuration file {path} must not exist yet, and its folder must be writable: {exc.strerror}"
+        msg = f"the configuration file {path} must not exist yet, and its folder must be writable: {reason_of(exc)}"
         raise SettingsError(msg) from exc
 
 
@@ -118,7 +118,7 @@ def draw_curve(curve: Curve, path: Path) -> None:
     try:
         figure.savefig(path, dpi=120, format="png")
     except OSError as exc:
-        msg = f"the picture {path} cannot be written: {exc.strerror}"
+        msg = f"the picture {path} cannot be written: {reason_of(exc)}"
         raise SettingsError(msg) from exc
 
 

@@ -1,13 +1,14 @@
 // The button that switches between the theme of the machine, light and dark.
 
-const THEMES = ["automatic", "light", "dark"], KEY = "streamav-theme";
+const MEDIA = { automatic: "(prefers-color-scheme: dark)", light: "not all", dark: "all" };
+const THEMES = Object.keys(MEDIA), KEY = "streamav-theme";
 
 export function useThemeButton(button, changed) {
+  const sheet = document.getElementById("dark"); // the colours of dark.css
   let theme = "automatic";
   function use(name) {
     theme = name;
-    if (name === "automatic") delete document.documentElement.dataset.theme;
-    else document.documentElement.dataset.theme = name;
+    sheet.media = MEDIA[name];
     button.textContent = `Theme: ${name}`;
     try { localStorage.setItem(KEY, name); } catch { /* storage may be switched off */ }
     changed();
@@ -15,5 +16,6 @@ export function useThemeButton(button, changed) {
   try { theme = localStorage.getItem(KEY) ?? theme; } catch { /* storage may be switched off */ }
   if (THEMES.includes(theme)) use(theme);
   button.addEventListener("click", () => use(THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length]));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed);
+  sheet.addEventListener("load", changed); // a browser may fetch a sheet late that did not apply at first
+  matchMedia(MEDIA.automatic).addEventListener("change", changed);
 }
