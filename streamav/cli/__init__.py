@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import typer
 
 from streamav.cli.slips import advice_on_arguments
-from streamav.errors import SettingsError, StreamavError, reason_of
+from streamav.errors import SettingsError, StreamavError
 from streamav.redaction import redact, show_address
 
 if TYPE_CHECKING:

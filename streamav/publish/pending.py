@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from streamav.publish.ledger import Ledger, Retained
+    from streamav.publish.ledger import Ledger
     from streamav.publish.message import EventMessage
     from streamav.publish.outbox import Outbox, Parcel
+    from streamav.publish.retained import Retained
 
 __all__ = ["Answer", "MqttCounters", "Pending"]
 
@@ -259,10 +260,15 @@ class Pending:
         self.changed.clear()
         self.fleeting.clear()
         self.snapshots.clear()
-        info = self.ledger.info()
+        info = self.ledger.retained.info()
         self._told_info = info.payload
-        stale = sorted(self.kept.keys() - self.ledger.topics())
-        return [info, *self.ledger.announced(self.kept), *self.ledger.retained(), *(self.ledger.cleared(topic) for topic in stale)]
+        stale = sorted(self.kept.keys() - self.ledger.retained.topics())
+        return [
+            info,
+            *self.ledger.retained.announced(self.kept),
+            *self.ledger.retained.values(),
+            *(self.ledger.retained.cleared(topic) for topic in stale),
+        ]
 
     def differs(self, value: Retained) -> bool:
         """Return whether the broker does not have exactly this value."""
@@ -282,7 +288,7 @@ class Pending:
 
     def follow_info(self) -> None:
         """Publish the info value when it has changed (contract, section 3.1); called with each event and with telemetry."""
-        info = self.ledger.info()
+        info = self.ledger.retained.info()
         if info.payload != self._told_info:
             self._told_info = info.payload
             self.put([], [info])

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from streamav.publish.delivery import Delivery, within
 from streamav.publish.extras import Extras
 from streamav.publish.failures import ConnectionFailedError
-from streamav.publish.ledger import Retained
 from streamav.publish.limits import RefusedError
+from streamav.publish.retained import Retained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -280,15 +280,20 @@ class Session:
             await self._born.wait()
             await asyncio.sleep(self._birth.pause_s())
             self._born.clear()
-            self._pending.put([], self._pending.ledger.announced())
+            self._pending.put([], self._pending.ledger.retained.announced())
             await asyncio.sleep(STATES_AFTER_S)
-            self._pending.put([], self._pending.ledger.retained())
+            self._pending.put([], self._pending.ledger.retained.values())
 
     def _restate(self) -> None:
         """Send all retained values again: a command asks for it, or another client has published that the service is offline."""
         pending = self._pending
         pending.counters.restated += 1
-        values = [Retained(self._topics.status, b"online"), pending.ledger.info(), *pending.ledger.announced(), *pending.ledger.retained()]
+        values = [
+            Retained(self._topics.status, b"online"),
+            pending.ledger.retained.info(),
+            *pending.ledger.retained.announced(),
+            *pending.ledger.retained.values(),
+        ]
         pending.put([], values)
 
     async def _listen(self, probe_text: bytes) -> None:

@@ -277,10 +277,10 @@ def test_a_log_in_a_pipe_has_one_line_for_each_record(capsys: pytest.CaptureFixt
 def test_a_run_tells_that_it_makes_an_engine(capsys: pytest.CaptureFixture[str]) -> None:
     """Without --verbose, a first start says what takes so long; other lines below WARNING stay away."""
     set_up_logging(verbose=False)
-    logging.getLogger("streamav.engines.making").info("engine: making cpu-fp32")
+    logging.getLogger("streamav.engines.making").info("engine: building cpu-fp32")
     logging.getLogger("streamav.engines.selection").info("engine: cpu-fp32 runs")
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("engine: making cpu-fp32")
+    assert line.endswith("engine: building cpu-fp32")
 
 
 def test_a_cluster_tells_where_its_sources_run(capsys: pytest.CaptureFixture[str]) -> None:

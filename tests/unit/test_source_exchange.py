@@ -61,8 +61,8 @@ class Run:
         self.told: list[str] = []
 
     def exchange(self, leaving: tuple[str, ...], **coming: FakeSource) -> bool:
-        lanes = [(self.pipeline.prepare(setup(name, source)), self.note(f"{name} comes")) for name, source in coming.items()]
-        self.done = self.pipeline.exchange({name: self.note(f"{name} is gone") for name in leaving}, lanes)
+        lanes = [(self.pipeline.sources.prepare(setup(name, source)), self.note(f"{name} comes")) for name, source in coming.items()]
+        self.done = self.pipeline.sources.exchange({name: self.note(f"{name} is gone") for name in leaving}, lanes)
         return True
 
     def note(self, words: str) -> Callable[[], None]:
