@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from streamav.publish.delivery import Delivery, within
 from streamav.publish.extras import Extras
 from streamav.publish.failures import ConnectionFailedError
-from streamav.publish.ledger import Retained
 from streamav.publish.limits import RefusedError
+from streamav.publish.retained import Retained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +37,8 @@ WORD_WAIT_S = 0.5
 PROOF_WAIT_S = 1.0
 """How long a session that ends waits until its probe is sent, and again until it is back, s (our choice). A broker passes a message on at
 about the time when it acknowledges it."""
+ANSWERS_AT_ONCE = 5
+"""Answers that are sent before events are looked for again: whoever floods us with commands must not hold up events (our choice)."""
 STATES_AFTER_S = 1.0
 """Home Assistant needs this long to subscribe to the states of a device, or to leave those of a removed one, s (contract, section 10.3)."""
 
@@ -181,7 +183,8 @@ class Session:
             await self._publish_changes()
             if pending.closing.is_set() and pending.outbox.head is None and not pending.changed:
                 return
-            await pending.wake.wait()
+            if not pending.answers:
+                await pending.wake.wait()
 
     async def _publish_changes(self) -> None:
         """Publish retained values that changed, answers to commands, and the values of QoS 0."""
@@ -190,22 +193,23 @@ class Session:
             values = list(changed.values())
             changed.clear()
             await self._retain(values)
-        while answers:
+        for _ in range(min(len(answers), ANSWERS_AT_ONCE)):
             answer = answers.popleft()
             with suppress(RefusedError):
                 await self._connection.publish(
                     answer.topic, answer.payload, qos=1, retain=False, extras=Extras(correlation=answer.correlation)
                 )
-        while self._pending.snapshots:
-            topic = next(iter(self._pending.snapshots))
-            picture = self._pending.snapshots.pop(topic)
+        for topic in list(self._pending.snapshots):
+            picture = self._pending.snapshots.pop(topic, None)
+            if picture is None:
+                continue
             try:
                 await self._connection.publish(topic, picture, qos=0, retain=self._keep_snapshots)
             except RefusedError as exc:
                 self._pending.tell_once(
                     f"a snapshot was refused topic={topic} bytes={len(picture)}: {exc.reason}", f"snapshot {exc.reason}"
                 )
-        while fleeting:
+        for _ in range(len(fleeting)):
             topic, payload = fleeting.popleft()
             with suppress(RefusedError):
                 await self._connection.publish(topic, payload, qos=0, retain=False)
@@ -276,15 +280,20 @@ class Session:
             await self._born.wait()
             await asyncio.sleep(self._birth.pause_s())
             self._born.clear()
-            self._pending.put([], self._pending.ledger.announced())
+            self._pending.put([], self._pending.ledger.retained.announced())
             await asyncio.sleep(STATES_AFTER_S)
-            self._pending.put([], self._pending.ledger.retained())
+            self._pending.put([], self._pending.ledger.retained.values())
 
     def _restate(self) -> None:
         """Send all retained values again: a command asks for it, or another client has published that the service is offline."""
         pending = self._pending
         pending.counters.restated += 1
-        values = [Retained(self._topics.status, b"online"), pending.ledger.info(), *pending.ledger.announced(), *pending.ledger.retained()]
+        values = [
+            Retained(self._topics.status, b"online"),
+            pending.ledger.retained.info(),
+            *pending.ledger.retained.announced(),
+            *pending.ledger.retained.values(),
+        ]
         pending.put([], values)
 
     async def _listen(self, probe_text: bytes) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from rigs.mosquitto import spare_port
+from rigs.services import free_port
 
 __all__ = ["HomeAssistant", "home_assistant_python"]
 
@@ -67,7 +67,7 @@ class HomeAssistant:
         """
         self._python = python
         self.folder = folder
-        self.port = spare_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._token = ""
         self._refresh = ""
