@@ -17,13 +17,15 @@ from streamav.publish.credentials import Credentials
 from streamav.publish.topics import Topics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from streamav.config import MqttSettings
     from streamav.publish.client import Client, Incoming
 
 __all__ = ["purge"]
 
+REMOVED_S = 1.0
+"""Home Assistant needs this long to remove its entities; it complains of each value that is cleared under one, seconds (our choice)."""
 QUIET_S = 1.0
 """The broker has sent everything that it keeps when no kept message has arrived for this long, seconds (our choice)."""
 MOST_ROUNDS = 200
@@ -59,11 +61,20 @@ async def purge(settings: MqttSettings, client_id: str, say: Callable[[str], Non
             if ours.keys() <= cleared.keys():  # MQTT 3.1.1 does not say that a message is denied
                 raise BrokerError(_STAY.format(count=len(ours), topic=min(ours)))
             cleared |= ours
-            for topic in ours:
-                await client.publish(topic, b"", qos=1, retain=True)
+            devices = [topic for topic in ours if not topic.startswith(f"{settings.base}/")]
+            await _clear(client, devices)
+            if devices:
+                await asyncio.sleep(REMOVED_S)
+            await _clear(client, [topic for topic in ours if topic not in devices])
     if cleared.get(topics.status) == b"online":
         say("a streamav with this base is running, or was killed; a running one publishes its states again")
     return sorted(cleared)
+
+
+async def _clear(client: Client, topics: Iterable[str]) -> None:
+    """Remove kept values."""
+    for topic in topics:
+        await client.publish(topic, b"", qos=1, retain=True)
 
 
 async def _kept(client: Client, settings: MqttSettings) -> list[Incoming]:
