@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import typer
 
 from streamav.cli.slips import advice_on_arguments
-from streamav.errors import SettingsError, StreamavError, reason_of
+from streamav.errors import SettingsError, StreamavError
 from streamav.redaction import redact, show_address
 
 if TYPE_CHECKING:
@@ -27,10 +27,25 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "Command", "loaded", "main"]
 
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
-"""Errors of the system about a disk that takes no more; they are no bug."""
 INTERRUPTED: Final = 130
 """Exit status after Ctrl-C: 128 + SIGINT, as in shells."""
+_LONGEST_SHOWN: Final = 200
+_MAY_NOT: Final = (
+    "this user must be allowed to use {path}, but it belongs to another one: correct its rights, or name a folder of this user "
+    "(HOME, state_dir)"
+)
+_NO_ROOM: Final = "there must be room at {path}, but the disk is full: make room, or name another folder"
+_OF_PATHS: Final = {
+    errno.ENAMETOOLONG: "a path must be no longer than this system allows, got {path}; check it",
+    errno.EACCES: _MAY_NOT,
+    errno.EPERM: _MAY_NOT,
+    errno.EROFS: "{path} must be writable, but its file system is read-only: name another folder",
+    errno.ELOOP: "{path} must be a file or folder, but its links lead in a circle: correct them",
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EFBIG: _NO_ROOM,
+}
+"""What is said about a path that the system refuses, wherever that happens."""
 USAGE_ERROR: Final[type] = typer.BadParameter.__mro__[1]
 """Error of typer for arguments that it cannot read. Its module has different names in different versions of typer."""
 
@@ -158,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 1 if exc.code else 0
     except Exception as exc:
-        if not isinstance(exc, USAGE_ERROR) and not (isinstance(exc, OSError) and exc.errno in {errno.ENAMETOOLONG, *_NO_ROOM}):
+        if not isinstance(exc, USAGE_ERROR) and not (isinstance(exc, OSError) and exc.errno in _OF_PATHS):
             raise
         return _refuse(exc, given)
     return code if isinstance(code, int) else 0
@@ -194,20 +209,20 @@ def _refuse(error: Any, given: Sequence[str]) -> int:  # noqa: ANN401 - a class 
     """Print an error of an argument without secrets and return its exit status.
 
     Args:
-        error: an error of typer, which repeats the argument and with it perhaps a password, or the system's about a path that
-            is too long or a disk that is full.
+        error: an error of typer, which repeats the argument and with it perhaps a password, or the system's about a path.
         given: the arguments of the program.
     """
-    if isinstance(error, OSError) and error.errno in _NO_ROOM:
-        where = "a file" if error.filename is None else show_address(str(error.filename))
-        _say(f"{where} cannot be written: {reason_of(error)}; make room there, or choose another folder, then run the command again")
-        return SettingsError.exit_code
     if isinstance(error, OSError):
-        _say(f"a path must be no longer than this system allows, got {show_address(str(error.filename))[:80]}...; check it")
+        path = "the place of a file" if error.filename is None else _shortened(show_address(str(error.filename)))
+        _say(_OF_PATHS[error.errno or 0].format(path=path))
         return SettingsError.exit_code
     error.message = redact(error.message).replace("Value error, ", "") + advice_on_arguments(error.message, given)
     error.show()
     return int(error.exit_code)
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}..."
 
 
 def _program() -> typer.Typer:

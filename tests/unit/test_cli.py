@@ -277,10 +277,10 @@ def test_a_log_in_a_pipe_has_one_line_for_each_record(capsys: pytest.CaptureFixt
 def test_a_run_tells_that_it_makes_an_engine(capsys: pytest.CaptureFixture[str]) -> None:
     """Without --verbose, a first start says what takes so long; other lines below WARNING stay away."""
     set_up_logging(verbose=False)
-    logging.getLogger("streamav.engines.making").info("engine: making cpu-fp32")
+    logging.getLogger("streamav.engines.making").info("engine: building cpu-fp32")
     logging.getLogger("streamav.engines.selection").info("engine: cpu-fp32 runs")
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("engine: making cpu-fp32")
+    assert line.endswith("engine: building cpu-fp32")
 
 
 def test_a_cluster_tells_where_its_sources_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -432,7 +432,7 @@ def test_a_full_disk_is_no_bug(tmp_path: Path, capsys: pytest.CaptureFixture[str
     monkeypatch.setattr("streamav.cli.devices.devices", work)
     assert main(["devices"]) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert f"{folder / 'report.html'} cannot be written: No space left on device; make room there" in said
+    assert f"there must be room at {folder / 'report.html'}, but the disk is full: make room" in said
     assert list(folder.iterdir()) == []
 
 
@@ -441,4 +441,4 @@ def test_a_summary_that_does_not_fit_is_told(capsys: pytest.CaptureFixture[str],
     """A run whose summary cannot be written says so at its end, with status 2."""
     run = ["run", "--source", "scene", "--duration", "2", "--speed", "max", "--model", str(tiny_bundle), "--engine", "torch"]
     assert main([*run, "--summary", "/dev/full"]) == 2
-    assert "/dev/full cannot be written: No space left on device" in " ".join(capsys.readouterr().err.split())
+    assert "there must be room at /dev/full, but the disk is full" in " ".join(capsys.readouterr().err.split())
