@@ -121,11 +121,12 @@ def mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], controls: Con
         return None
     from streamav.publish.mqtt import MqttIdentity, MqttSink
 
+    names = {label: own.name for label, own in settings.labels.items() if own.name is not None}
     if member is not None:  # its sources come with orders, and what they detect is decided by the settings alone
-        identity = MqttIdentity(model=model, sources={}, worker=member.worker, permit=member.permit)
+        identity = MqttIdentity(model=model, sources={}, names=names, worker=member.worker, permit=member.permit)
         return MqttSink(settings.mqtt, identity, settings.state_dir)
     sources = {source: list(controls.labels(source)) for source in controls.sources}
-    return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources, controls=controls), settings.state_dir)
+    return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources, names=names, controls=controls), settings.state_dir)
 
 
 def live_page(
@@ -175,6 +176,7 @@ def live_page(
 
 def subject(setup: SourceSetup, card: ModelCard) -> Subject:
     """Return what the page, or a report, must know of a source."""
+    from streamav.features import log_mel_options
     from streamav.view import ShownLabel, Subject
 
     return Subject(
@@ -183,7 +185,7 @@ def subject(setup: SourceSetup, card: ModelCard) -> Subject:
         columns=tuple(one.place for one in setup.labels),
         latency_segments=setup.latency_segments,
         live=setup.source.live,
-        log_mel_offset=card.audio.log_mel_offset,
+        front_end=log_mel_options(card.audio),
     )
 
 

@@ -18,6 +18,7 @@ from streamav.capture.picture import InstantSampler, Scaler
 from streamav.capture.sound import Resampler
 from streamav.capture.stamps import Kind, steady_start
 from streamav.capture.timeline import Timeline
+from streamav.capture.unstamped import PictureStamps, without_stamps
 from streamav.errors import CaptureError, MissingModalityError, reason_of
 from streamav.types import AudioBlock, SourceContent, VideoFrame
 
@@ -118,7 +119,10 @@ def decode(container: av.container.InputContainer, streams: Streams, name: str, 
     order = None if live else _PacketOrder()
     decoder = None if streams.sound is None else own_decoder(streams.sound)
     tapped, stamps = _Tapped(tap), _SoundStamps()
+    counted = PictureStamps(live=live) if without_stamps(container) else None
     for packet in _packets(container, streams, damage):
+        if counted is not None:
+            counted.stamp(packet)
         if order is not None:
             order.note(packet)
         tapped.packet(packet)

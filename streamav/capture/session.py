@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from streamav.capture.address import LAVFI, STDIN, is_live, is_network
+from streamav.capture.network import open_network, what_failed
 from streamav.errors import CaptureError
 from streamav.redaction import redact, show_address
 from streamav.user_paths import typed_path
@@ -37,17 +38,6 @@ _SYSTEM_ERRORS: Final = {
     IsADirectoryError: " is a folder; give the path of one media file in it",
     PermissionError: " cannot be read: permission denied; check its permissions",
 }
-_SERVER_ERRORS: Final = dict.fromkeys(
-    ("HTTPUnauthorizedError", "HTTPForbiddenError"),
-    " refuses the login; check user and password; in its address they stand before the host, as USER:PASSWORD@",
-) | dict.fromkeys(("TimeoutError", "ExitError"), " gave no data in time; check that it is running and sends sound and picture")
-_SERVER_ERRORS["HTTPNotFoundError"] = " was not found: its server answers, but has nothing at this path; check the path"
-"""What PyAV's errors of a network stream mean, by their class, and what to do."""
-_PROBE: Final = {"probesize": "500000", "analyzeduration": "1000000"}
-_LONG_PROBE: Final = {"probesize": "5000000", "analyzeduration": "5000000"}
-"""How long a live stream is searched for its second half: it may announce its sound late."""
-_UNTIMED: Final = frozenset({"mpjpeg", "mjpeg", "jpeg_pipe"})
-"""FFmpeg's formats of pictures without time stamps, as phones and cheap cameras send them over HTTP: their arrival is their time."""
 _PLAYLISTS: Final = frozenset({"hls", "dash"})
 """FFmpeg's formats of playlists. As a file they may name any other file of this machine, and a live one never ends."""
 _PLAYLIST_MARKS: Final = (b"#EXTM3U", b"<MPD")
@@ -165,13 +155,14 @@ def _opened(medium: Medium) -> tuple[av.container.InputContainer, Streams]:
     """Open a medium and choose its streams."""
     from streamav.capture.decoder import tune
     from streamav.capture.demux import find_streams
+    from streamav.capture.unstamped import without_stamps
 
-    container = _open(medium, _PROBE)
+    container = _open(medium)
     try:
         streams = find_streams(container, medium.name, medium.look.wanted)
-        if medium.live and streams.content != medium.look.wanted:
+        if medium.live and streams.content != medium.look.wanted and not without_stamps(container):  # such formats hold pictures alone
             container.close()
-            container = _open(medium, _LONG_PROBE)
+            container = _open(medium, long=True)
             streams = find_streams(container, medium.name, medium.look.wanted)
         if streams.picture is not None:
             tune(streams.picture, live=medium.live)
@@ -181,7 +172,7 @@ def _opened(medium: Medium) -> tuple[av.container.InputContainer, Streams]:
     return container, streams
 
 
-def _open(medium: Medium, probe: dict[str, str]) -> av.container.InputContainer:
+def _open(medium: Medium, *, long: bool = False) -> av.container.InputContainer:
     import av
 
     from streamav.capture.decoder import hardware
@@ -190,15 +181,7 @@ def _open(medium: Medium, probe: dict[str, str]) -> av.container.InputContainer:
     if uri.startswith(LAVFI):
         return av.open(uri.removeprefix(LAVFI), format="lavfi")
     if is_network(uri):
-        # Over RTSP a timeout takes effect after about twice its value (measured), so half of it is set.
-        timeout_s = medium.timeout_s / 2 if uri.startswith("rtsp") else medium.timeout_s
-        options, limits = probe | _timeouts(uri, timeout_s), (timeout_s * 2, timeout_s)
-        container = av.open(uri, options=options, timeout=limits, metadata_errors="replace", hwaccel=device)
-        if container.format.name not in _UNTIMED:
-            return container
-        container.close()
-        options["use_wallclock_as_timestamps"] = "1"
-        return av.open(uri, options=options, timeout=limits, metadata_errors="replace", hwaccel=device)
+        return open_network(uri, medium.timeout_s, device, long=long)
     if uri == STDIN:
         return av.open("pipe:0", metadata_errors="replace", hwaccel=device)
     return _open_file(file_path(uri).absolute(), medium.name, device)  # FFmpeg takes the text before a colon as a protocol
@@ -250,19 +233,6 @@ def _refuse_playlist(path: Path, name: str, exc: Exception) -> None:
         raise CaptureError(msg) from exc
 
 
-def _timeouts(uri: str, timeout_s: float) -> dict[str, str]:
-    """Return FFmpeg's options for a network stream: every read has a timeout, and what is probed is kept.
-
-    The option "nobuffer" must not be set: FFmpeg would drop the probed packets, and with them the only key frame of the next minute.
-    """
-    options = {}
-    if uri.startswith(("rtsp", "http", "tcp", "udp", "srt")):  # not for RTMP, where this option makes FFmpeg wait for a caller
-        options["timeout"] = str(round(timeout_s * 1e6))
-    if uri.startswith("rtsp"):
-        options["rtsp_transport"] = "tcp"  # UDP loses packets without notice; with TCP a loss shows as a stall
-    return options
-
-
 def file_path(uri: str) -> Path:
     """Return the path that a user wrote, as a path or as a file:// address."""
     if uri.lower().startswith("file://"):
@@ -276,8 +246,8 @@ def cannot_open(name: str, exc: Exception) -> CaptureError:
         if isinstance(exc, system_error):
             return CaptureError(name + message)
     kind = type(exc).__name__
-    if kind == "InvalidDataError" and is_network(name):
-        return CaptureError(f"{name} sent no sound or video data; check that it is running, and its address")
+    if is_network(name) and (told := what_failed(exc)) is not None:
+        return CaptureError(name + told)
     if kind == "InvalidDataError":
         return CaptureError(
             f"{name} is not a media file, or it is damaged from its start (an MP4 whose recording was cut off lacks its index); "
@@ -289,7 +259,5 @@ def cannot_open(name: str, exc: Exception) -> CaptureError:
             f"{name} cannot be read, because this build of PyAV lacks the protocol {scheme}: let the program ffmpeg receive it, "
             "with `ffmpeg -i ADDRESS -c copy -f mpegts - | streamav run --source -`"
         )
-    if kind in _SERVER_ERRORS:
-        return CaptureError(name + _SERVER_ERRORS[kind])
     reason = getattr(exc, "strerror", None) or redact(str(exc)) or kind
     return CaptureError(f"{name} cannot be read: {reason}")

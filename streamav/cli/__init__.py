@@ -28,6 +28,22 @@ __all__ = ["COMMANDS", "Command", "loaded", "main"]
 
 INTERRUPTED: Final = 130
 """Exit status after Ctrl-C: 128 + SIGINT, as in shells."""
+_LONGEST_SHOWN: Final = 200
+_MAY_NOT: Final = (
+    "this user must be allowed to use {path}, but it belongs to another one: correct its rights, or name a folder of this user "
+    "(HOME, state_dir)"
+)
+_NO_ROOM: Final = "there must be room at {path}, but the disk is full: make room, or name another folder"
+_OF_PATHS: Final = {
+    errno.ENAMETOOLONG: "a path must be no longer than this system allows, got {path}; check it",
+    errno.EACCES: _MAY_NOT,
+    errno.EPERM: _MAY_NOT,
+    errno.EROFS: "{path} must be writable, but its file system is read-only: name another folder",
+    errno.ELOOP: "{path} must be a file or folder, but its links lead in a circle: correct them",
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+}
+"""What is said about a path that the system refuses, wherever that happens."""
 USAGE_ERROR: Final[type] = typer.BadParameter.__mro__[1]
 """Error of typer for arguments that it cannot read. Its module has different names in different versions of typer."""
 
@@ -150,8 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 1 if exc.code else 0
     except Exception as exc:
-        too_long = isinstance(exc, OSError) and exc.errno == errno.ENAMETOOLONG
-        if not too_long and not isinstance(exc, USAGE_ERROR):
+        of_a_path = isinstance(exc, OSError) and exc.errno in _OF_PATHS and exc.filename is not None
+        if not of_a_path and not isinstance(exc, USAGE_ERROR):
             raise
         return _refuse(exc)
     return code if isinstance(code, int) else 0
@@ -182,14 +198,18 @@ def _refuse(error: Any) -> int:  # noqa: ANN401 - a class of typer whose name di
     """Print an error of an argument without secrets and return its exit status.
 
     Args:
-        error: an error of typer, which repeats the argument and with it perhaps a password, or the system's about a path too long.
+        error: an error of typer, which repeats the argument and with it perhaps a password, or the system's about a path.
     """
     if isinstance(error, OSError):
-        _say(f"a path must be no longer than this system allows, got {show_address(str(error.filename))[:80]}...; check it")
+        _say(_OF_PATHS[error.errno or 0].format(path=_shortened(show_address(str(error.filename)))))
         return SettingsError.exit_code
     error.message = redact(error.message)
     error.show()
     return int(error.exit_code)
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}..."
 
 
 def _program() -> typer.Typer:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import aiomqtt
@@ -64,13 +65,14 @@ class Client:
     def __init__(self, client: Library, *, version_5: bool, expiry_s: int | None = None) -> None:
         """Store the connected client; *expiry_s*: how long the broker keeps messages that expire, s, None: as long as it wants."""
         self._client = client
+        self._limits = replace(client.limits, tells_refusals=version_5)
         self._expiry_s = expiry_s
         self._version_5 = version_5
 
     @property
     def limits(self) -> Limits:
         """What the broker accepts."""
-        return self._client.limits
+        return self._limits
 
     @property
     def discarded(self) -> int:
@@ -90,7 +92,7 @@ class Client:
         Raises:
             RefusedError: when the broker does not accept this message. Only MQTT 5 tells; with 3.1.1 the message is lost unnoticed.
         """
-        most = self.limits.payload_bytes(topic)
+        most = self._limits.payload_bytes(topic)
         if most is not None and len(payload) > most:
             raise RefusedError(TOO_LARGE)  # sent all the same, it would cost the connection
         properties = self._properties(extras) if self._version_5 else None

@@ -51,6 +51,7 @@ class Library(aiomqtt.Client):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - passed on unchanged
         super().__init__(*arguments, **options)
+        self.pending_calls_threshold = DEFAULT_WINDOW  # aiomqtt warns of more than ten subscriptions that wait for an answer
         self.answers: dict[int, asyncio.Future[int]] = {}
         self.answered = 0
         self.limits = Limits()

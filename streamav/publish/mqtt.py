@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
@@ -63,6 +63,8 @@ class MqttIdentity:
     """Returns which model and backend compute now."""
     sources: Mapping[str, Sequence[str]]
     """Source id -> labels that the source may publish."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Label -> name that people gave it, for Home Assistant."""
     controls: Controls | None = None
     """What the sources detect, and the way to change it; None where commands are not possible."""
     listed: Sequence[str] | None = None
@@ -106,6 +108,7 @@ class MqttSink:
         self._close_limit_s = close_limit_s
         self._topics = Topics(settings.base, identity.worker)
         self._permit = identity.permit
+        self._names = identity.names
         self._random = random if random is not None else SystemRandom()
         self._connect = connect if connect is not None else self._real_connect(Credentials(settings))
         connection_name = f"{settings.host}_{settings.port}_{settings.base}"
@@ -113,7 +116,7 @@ class MqttSink:
         self._client_id = settings.client_id or ""
         commands = settings.commands and identity.controls is not None
         devices = self._devices(identity.sources, commands=commands) if settings.homeassistant else None
-        self._birth = None if devices is None else Birth(devices.birth, lambda: self._random.uniform(0.0, MOST_BIRTH_PAUSE_S))
+        self._birth = None if devices is None else Birth(devices.birth, devices.root, lambda: self._random.uniform(0.0, MOST_BIRTH_PAUSE_S))
         announced = None if identity.worker else devices  # a worker announces each source when it takes it over
         self._ledger = Ledger(
             self._topics, identity.model, identity.sources, provisional=settings.provisional, devices=announced, listed=identity.listed
@@ -178,7 +181,7 @@ class MqttSink:
             return
         labels = self._controls.labels(plan.source)
         values = self._ledger.retained.follow_settings(plan.source, setting_states(self._topics, plan, labels), labels)
-        if self._pending.counters.connected:
+        if self._pending.begun:
             self._pending.put([], [*self._announced(), *values])
 
     def _announced(self) -> list[Retained]:
@@ -245,7 +248,8 @@ class MqttSink:
 
     def _devices(self, sources: Mapping[str, Sequence[str]], *, commands: bool = False) -> Devices:
         snapshot = self._settings.snapshot != "off"
-        return Devices(Topics(self._settings.base), self._settings.homeassistant_prefix, sources, commands=commands, snapshot=snapshot)
+        topics, prefix = Topics(self._settings.base), self._settings.homeassistant_prefix
+        return Devices(topics, prefix, sources, names=self._names, commands=commands, snapshot=snapshot)
 
     async def close(self) -> None:
         """Send what waits, publish offline and disconnect, all within the limit."""
@@ -272,6 +276,8 @@ class MqttSink:
             return "the broker was never reached"
         if counters.refused and not counters.published:
             return f"the broker accepted none of {counters.refused} messages"
+        if counters.unproven and not counters.proven and counters.published:
+            return f"the broker acknowledged {counters.published} messages, but nothing shows that it passed one on (see its warning)"
         return None
 
     def _say_what_is_left(self) -> None:
@@ -321,7 +327,7 @@ class MqttSink:
             _log.exception("publishing failed because of an error in streamav, connecting again")
             failure = Failure(reason=f"internal error {type(exc).__name__}")
         finally:
-            self.counters.connected = False
+            self.counters.connected = self._pending.begun = False
             self._pending.outbox.lost()
         now_s = self._monotonic()
         return patience.failed(failure, now_s, None if began_s is None else now_s - began_s)

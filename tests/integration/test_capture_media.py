@@ -6,9 +6,11 @@ import logging
 import os
 import re
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +19,7 @@ import av
 import numpy as np
 import pytest
 from rigs.roles import FakeClock, make_feed, read_feed
+from rigs.services import free_port
 from rigs.wrong_stamps import restamp_ts
 
 from streamav.capture.look import Look
@@ -380,6 +383,68 @@ def test_its_own_pace_and_full_speed_give_the_same(tmp_path: Path) -> None:
     for item in MediaSource(path, LOOK, speed="1", clock=early).items():
         if isinstance(item, VideoFrame):
             assert early.now_ns >= item.start_ns
+
+
+@pytest.mark.parametrize(("codec", "b_frames"), [("libx264", "0"), ("libx264", "2"), ("libx265", "0")])
+def test_a_bare_stream_of_pictures_is_played_by_its_rate(tmp_path: Path, codec: str, b_frames: str) -> None:
+    """H.264 or H.265 without a container has no time stamp at all: its pictures are spaced by the rate that it states."""
+    path = tmp_path / ("clip.h264" if codec == "libx264" else "clip.h265")
+    options = {"preset": "ultrafast", "g": "10", "bf": b_frames, "x265-params": "log-level=none"}
+    with av.open(str(path), "w", format=path.suffix[1:].replace("h265", "hevc")) as out:
+        video = out.add_stream(codec, rate=50, options=options)
+        assert isinstance(video, av.VideoStream)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for number in range(150):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 + number, np.uint8), format="rgb24")))
+        out.mux(video.encode(None))
+    shown = [item for item in MediaSource(str(path), LOOK, speed="max").items() if isinstance(item, VideoFrame)]
+    assert shown[-1].start_ns - shown[0].start_ns == pytest.approx(3e9, abs=3e8)
+    late = [one.start_ns / 1e9 - (float(one.pixels.mean()) - 40) / 50 for one in shown]
+    assert max(late) - min(late) < 0.1, "every picture at the same distance from its time"
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("rtsp://nohost.invalid/live", "has a host name that this machine cannot resolve; check the name, or give the IP address"),
+        ("http://nohost.invalid/live.m3u8", "cannot resolve"),
+        ("udp://nohost.invalid:5000", "cannot resolve"),
+        ("rtsp://127.0.0.1:{closed}/live", "refuses the connection: nothing listens there; check that it is running"),
+        ("http://127.0.0.1:{closed}/live", "refuses the connection"),
+        ("tcp://127.0.0.1:{closed}", "refuses the connection"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_told_with_what_to_do(address: str, told: str) -> None:
+    """An unknown host and a closed port each have an error that names the cause and the remedy, whatever FFmpeg calls it."""
+    with pytest.raises(CaptureError, match=told):
+        list(MediaSource(address.format(closed=free_port()), LOOK, settings=CaptureSettings(timeout_s=1.0)).items())
+
+
+class _Late(socketserver.StreamRequestHandler):
+    """An RTSP server that needs a while before it describes its camera, because it opens it first; it has none in the end."""
+
+    def handle(self) -> None:
+        asked: list[bytes] = []
+        for line in self.rfile:
+            asked.append(line.strip())
+            if not asked[-1]:
+                sequence = next(one for one in asked if one.lower().startswith(b"cseq"))
+                describes, asked = asked[0].startswith(b"DESCRIBE"), []
+                time.sleep(1.5 if describes else 0.0)
+                status = b"404 Not Found" if describes else b"200 OK"
+                self.wfile.write(b"RTSP/1.0 " + status + b"\r\n" + sequence + b"\r\nPublic: OPTIONS, DESCRIBE\r\n\r\n")
+
+
+@pytest.mark.parametrize(("timeout_s", "told"), [(2.0, "that the camera behind it runs"), (0.5, r"longer capture\.timeout_s")])
+def test_a_server_that_opens_its_camera_first_is_given_time(timeout_s: float, told: str) -> None:
+    """An answer is waited for twice as long as data are; what does not answer by then gave no data in time, which is told so."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Late) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = MediaSource(f"rtsp://127.0.0.1:{server.server_address[1]}/live", LOOK, settings=CaptureSettings(timeout_s=timeout_s))
+        with pytest.raises(CaptureError, match=told):
+            list(source.items())
+        server.shutdown()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import logging
+import socket
 import subprocess
 import sys
 import threading
@@ -287,13 +288,37 @@ class _Phone(_Quiet):
                 time.sleep(0.1)
 
 
+def _send_bare_h264(listener: socket.socket) -> None:
+    """Send ten H.264 pictures a second without a container to the first who asks, and to nobody else, as cameras of small boards do."""
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 64, 48, "yuv420p", Fraction(1, 10)
+    encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "g": "10"}
+    with suppress(OSError), listener.accept()[0] as peer:
+        listener.close()
+        for number in range(200):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number % 256, np.uint8), format="rgb24").reformat(format="yuv420p")
+            frame.pts = number
+            for packet in encoder.encode(frame):
+                peer.sendall(bytes(packet))
+            time.sleep(0.1)
+
+
 @pytest.mark.slow
-def test_pictures_without_time_stamps_are_placed_where_they_arrive() -> None:
-    """MJPEG over HTTP at ten pictures a second takes as long on the media clock as in the world; FFmpeg supposes 25 a second."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Phone)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    source = opened(uri=f"http://127.0.0.1:{server.server_address[1]}/video")
+@pytest.mark.parametrize("kind", ["mjpeg", "h264"])
+def test_pictures_without_time_stamps_are_placed_where_they_arrive(kind: str) -> None:
+    """MJPEG over HTTP, or bare H.264 over TCP, at ten pictures a second takes as long on the media clock as in the world.
+
+    FFmpeg supposes 25 a second. The stream is opened once, because small senders serve one caller and then end.
+    """
+    if kind == "mjpeg":
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Phone)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = opened(uri=f"http://127.0.0.1:{server.server_address[1]}/video")
+    else:
+        listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=_send_bare_h264, args=(listener,), daemon=True).start()
+        source = opened(uri=f"tcp://127.0.0.1:{listener.getsockname()[1]}")
     began, first = 0.0, 0
     threading.Timer(30.0, source.close).start()
     for item in plain(source.items()):
@@ -303,9 +328,10 @@ def test_pictures_without_time_stamps_are_placed_where_they_arrive() -> None:
                 passed_s = time.monotonic() - began
                 assert (item.start_ns - first) / 1e9 == pytest.approx(passed_s, abs=1.0)
                 source.close()
-    server.shutdown()
-    server.server_close()
     assert began
+    if kind == "mjpeg":
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_file_on_a_web_server_ends(tmp_path: Path, web: str) -> None:

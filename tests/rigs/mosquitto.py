@@ -136,6 +136,10 @@ class Broker:
         subprocess.run(["mosquitto_passwd", "-b", str(file), user, password], check=True, capture_output=True)
         self._signal(signal.SIGHUP)
 
+    def reload(self) -> None:
+        """Let the broker read passwords and access list again (SIGHUP)."""
+        self._signal(signal.SIGHUP)
+
     def _accepts(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
