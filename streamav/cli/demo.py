@@ -27,6 +27,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from streamav.cli.folding import folded_for
+from streamav.cli.wording import counted
 from streamav.errors import BrokerError
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def _show(folder: Path, stack: contextlib.ExitStack, seconds: float, model: str 
     from streamav.capture.scene import make_script
 
     truth = make_script(seconds).truth
-    _say(f"a scene of {seconds:.0f} s with {len(truth)} events; sound without its picture and picture without its sound are not events")
+    events = counted(len(truth), "event")
+    _say(f"a scene of {seconds:.0f} s with {events}; sound without its picture and picture without its sound are not events")
     port = _start_broker(folder, stack)
     url = f"mqtt://127.0.0.1:{port}/streamav"
     _say(f"the broker mosquitto listens on 127.0.0.1:{port}, for this demonstration only")
@@ -317,14 +319,14 @@ def _sum_up(truth: Sequence[tuple[str, float, float]], seen: dict[str, object], 
         told = "missed" if one.seen_s is None else f"found {one.seen_s[0]:5.1f} - {one.seen_s[1]:5.1f} s"
         _say(f"  {one.label:<12} {one.onset_s:5.1f} - {one.offset_s:5.1f} s   {told}")
     hits = sum(one.seen_s is not None for one in found)
-    _say(f"{hits} of {len(found)} events found, {others} false events, {run['retracted']} retracted")
+    _say(f"{hits} of {len(found)} events found, {counted(others, 'false event')}, {run['retracted']} retracted")
     arrival = seen["arrival_latency_s"]
     if isinstance(arrival, dict) and arrival.get("p50") is not None:
         _say(f"latency from the end of a segment to the subscriber: p50 {arrival['p50']:.3f} s, p95 {arrival['p95']:.3f} s")
     if run["latency_p50_s"] is not None and run["latency_p95_s"] is not None:
         _say(f"of it until the run hands its events over: p50 {run['latency_p50_s']:.3f} s, p95 {run['latency_p95_s']:.3f} s")
     _say(
-        f"real-time factor {run['realtime_factor']:.3f}, {run['dropped_segments']} segments dropped, "
+        f"real-time factor {run['realtime_factor']:.3f}, {counted(int(str(run['dropped_segments'])), 'segment')} dropped, "
         f"peak memory {run['peak_memory_mb']:.0f} MB, {seen['messages']} messages, {seen['invalid']} invalid"
     )
     return 0 if found and hits >= _LEAST_FOUND * len(found) and not seen["invalid"] else 1

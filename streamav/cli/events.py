@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from streamav.cli.span_formats import FORMATS, FoundEvent
+from streamav.cli.wording import counted
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError, reason_of
 from streamav.journal import EventQuery, History, journal_path, read_time
@@ -103,7 +104,7 @@ def _table(found: Sequence[dict[str, Any]]) -> str:
         f"score {one['top_score']:.2f}  {one['end_reason'] or 'open'}"
         for one in found
     ]
-    return "".join(f"{line}\n" for line in [*lines, f"{len(found)} events"])
+    return "".join(f"{line}\n" for line in [*lines, counted(len(found), "event")])
 
 
 def _span(one: dict[str, Any]) -> tuple[float, float]:

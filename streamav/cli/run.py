@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from streamav.capture.address import is_live
 from streamav.cli.console import ConsoleSink, say, set_up_logging
 from streamav.cli.logs import LogSink
 from streamav.cli.model_options import WeightsOption
-from streamav.cli.outputs import check_output
+from streamav.cli.outputs import check_output, write_output
+from streamav.cli.wording import counted
 from streamav.config import NO_DEVICE, EngineChoice, PrecisionChoice
 from streamav.config_loading import load_settings
 from streamav.errors import BrokerError, SettingsError
@@ -43,6 +45,10 @@ if TYPE_CHECKING:
 __all__ = ["check_named", "run", "settings_of", "tell"]
 
 _INTERRUPTED = 130
+_PAGE_ENDED = (
+    "the live page ended with the file; `streamav localize FILE --html report.html` writes one that stays, "
+    "and --loop plays the file again and again"
+)
 _log = logging.getLogger(__name__)
 
 
@@ -147,6 +153,7 @@ def run(
     began_s = time.monotonic()
     console = set_up_logging(verbose=verbose, form=log_format or "auto")
     check_output("--summary", report)
+    check_output("--jsonl", None if jsonl in {None, "-"} else Path(str(jsonl)))
     options = settings_of(
         source=source,
         camera=camera,
@@ -297,8 +304,10 @@ def _run(
         summary = application.pipeline.summary
         if summary is not None and (summary.media_s or not _failed(summary)):
             tell(console, summary, application.engine.name)
+        if application.page is not None and not asked and settings.source.uri is not None and not is_live(settings.source.uri):
+            say(console, _PAGE_ENDED)
         if summary is not None and report is not None:
-            report.write_text(json.dumps({**asdict(summary), "engine": application.engine.name}, indent=1) + "\n", encoding="utf-8")
+            write_output(report, json.dumps({**asdict(summary), "engine": application.engine.name}, indent=1) + "\n")
     if application.shortfall is not None:
         say(console, f"{application.shortfall}; exit status {BrokerError.exit_code}")
     return _INTERRUPTED if signal.SIGINT in asked else 0 if application.shortfall is None else BrokerError.exit_code
@@ -348,14 +357,14 @@ def tell(console: Console, summary: RunSummary, engine: str) -> None:
 
 def _counts(part: RunSummary | SourceSummary) -> list[str]:
     """Return the counts that a run and each of its sources share, in words."""
-    words = [f"{part.events} events"]
+    words = [counted(part.events, "event")]
     if part.retracted:
         words.append(f"{part.retracted} retracted")
     if part.latency_p50_s is not None and part.latency_p95_s is not None:
         words.append(f"latency {part.latency_p50_s:.2f} s (p95 {part.latency_p95_s:.2f} s)")
-    words.append(f"{part.dropped_segments} segments dropped")
+    words.append(f"{counted(part.dropped_segments, 'segment')} dropped")
     if part.thinned_segments:
-        words.append(f"{part.thinned_segments} segments with fewer pictures")
+        words.append(f"{counted(part.thinned_segments, 'segment')} with fewer pictures")
         if isinstance(part, SourceSummary) and part.looked_frames_per_second is not None:
             words[-1] += f" ({part.looked_frames_per_second:.1f} frames per second on average)"
     return words

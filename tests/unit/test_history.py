@@ -133,7 +133,7 @@ def test_a_journal_of_a_later_version_is_kept(tmp_path: Path) -> None:
         ("csv", "id,source,label,start_time"),
         ("vtt", "00:00:05.000 --> 00:00:07.000"),
         ("audacity", "5.000\t7.000\tbark"),
-        ("table", "1 events"),
+        ("table", "1 event\n"),
     ],
 )
 def test_events_are_printed_in_each_form(

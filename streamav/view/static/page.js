@@ -124,7 +124,7 @@ function drawCard(node, source, nowMs, texts) {
   if (!texts) return;
   const badge = name.lastChild, events = store.eventsOf(source.id), newest = events.at(-1);
   badge.textContent = stateWords(source.state);
-  badge.dataset.tone = tone(source.state);
+  badge.dataset.tone = node.dataset.tone = tone(source.state);
   last.textContent = source.state === "lost" || source.state === "degraded" ? `${source.reason}. ${source.remedy}`
     : newest ? `${nameOf(source, newest)}, ${clockWords(source, newest.start_s)}` : source.state === "warming_up" ? "the first scores come after two seconds" : "no event so far";
 }
@@ -160,6 +160,7 @@ function drawFocus(source, nowMs, texts) {
   drawLanes(at("lanes"), store, source, { edge, time, paused: pinned !== null }, colours);
   if (!texts) return;
   showState(at("state"), store, source);
+  at("picture").dataset.tone = store.ended ? "" : tone(source.state);
   showTop(at("top"), at("background"), source, pinned ?? Math.max(0, source.scored));
   at("now-title").textContent = pinned === null ? "Top five now" : `Top five at ${clockWords(source, pinned)}`;
   at("live").hidden = pinned === null;

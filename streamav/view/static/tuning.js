@@ -4,8 +4,8 @@ import { ask, tell } from "./ask.js";
 import { element } from "./panels.js";
 
 const at = (id) => document.getElementById(id);
-const WAIT_MS = 150;
-let timer = null, asked = 0, touched = false; // touched: the viewer has chosen, and nothing else may
+const WAIT_MS = 150, JOURNAL_MS = 3000;
+let timer = null, again = null, asked = 0, touched = false; // touched: the viewer has chosen, and nothing else may
 
 export function setUpTuning(current, changes) {
   at("rules").hidden = false;
@@ -26,8 +26,13 @@ export function choose(source, label) {
   if (labels.length) start(source);
 }
 
-// Follows the newest event until the viewer chooses a label.
-export function follow(source, label) { if (!touched) choose(source, label); }
+// Follows the newest event until the viewer chooses a label. Its scores are in the journal a little after they are final, so it asks again then.
+export function follow(source, label) {
+  if (touched) return;
+  choose(source, label);
+  clearTimeout(again);
+  again = setTimeout(() => later(source), (source.latency_segments * 1000) + JOURNAL_MS);
+}
 
 function labelOf(source) { return source.labels.find((one) => one.label === at("rule-label").value && one.thresholds); }
 
