@@ -13,7 +13,7 @@ TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE=
 ALL := -m "not (gpu or hardware or bench)"
 ARGS ?=
 
-.PHONY: help setup run test quick check bench bench-train bench-view bench-cluster docs faults audit fuzz mutate soak test-gpu starter edge picture lint types imports format clean
+.PHONY: help setup run test quick check bench bench-train bench-view bench-cluster docs faults audit fuzz mutate soak test-homeassistant test-gpu starter edge picture lint types imports format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -98,6 +98,14 @@ audit: setup ## look up the dependencies in the databases of known vulnerabiliti
 
 fuzz: setup ## fuzz what comes from outside, guided by coverage (atheris); ARGS="--seconds 60 commands toml"
 	@PYTHONPATH=tests $(BIN)/python -m tests.bench.fuzz $(ARGS)
+
+# Home Assistant needs Python 3.13 and many packages of its own (minutes), so it is no part of `make test`.
+HA_VERSION ?= 2025.4.4
+HA_VENV ?= build/homeassistant-$(HA_VERSION)
+
+test-homeassistant: setup ## load streamav into a real Home Assistant; HA_PYTHON=python3.13 HA_VERSION=2025.4.4
+	@scripts/homeassistant $(HA_VENV) $(HA_VERSION) $(HA_PIP)
+	@STREAMAV_HOMEASSISTANT=$(abspath $(HA_VENV)) $(TEST_ENV) $(BIN)/python -m pytest -q -m homeassistant tests $(ARGS)
 
 test-gpu: setup ## run the GPU tests; needs an NVIDIA GPU
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -m gpu $(ARGS)

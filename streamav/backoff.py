@@ -42,11 +42,6 @@ class Backoff:
         self._random = random
         self._attempt = 0
 
-    @property
-    def cap_s(self) -> float:
-        """The longest pause, seconds."""
-        return self._max_s
-
     def next_s(self) -> float:
         """Return the next pause in seconds, least_s to max_s."""
         bound = doubled_s(self._min_s, self._max_s, self._attempt)

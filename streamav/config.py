@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, SecretStr, model_validator
 
@@ -75,6 +75,8 @@ _ONE_AND_MANY = (
     "or STREAMAV_SOURCES_0_KEY"
 )
 
+ADDRESS_SETTINGS: Final = ("uri", "sound_uri", "camera", "mic")
+"""Settings of a source that may be addresses with secrets in them; wherever they are shown, `show_address` shows them."""
 EngineChoice = Literal["auto", "torch", "cpu", "cuda", "tensorrt"]
 DecoderChoice = Literal["software", "auto", "cuda", "videotoolbox", "vaapi"]
 PrecisionChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from streamav.config import Settings, merge
 from streamav.errors import SettingsError, reason_of
+from streamav.mistyped import advice_on_path
 from streamav.setting_names import NOT_SETTINGS, PREFIX, SECRETS, explain, nearest_variable, setting_of_variable, where_secrets_go
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def _read(file: Path) -> dict[str, object]:
     try:
         return _toml(file.read_text(encoding="utf-8-sig"))  # editors on Windows may write a byte order mark
     except OSError as exc:
-        msg = f"the configuration file {file} cannot be read: {reason_of(exc)}"
+        advice = advice_on_path(str(file)) if isinstance(exc, FileNotFoundError) else "check the path and its permissions"
+        msg = f"the configuration file {file} cannot be read: {reason_of(exc)}; {advice}"
         raise SettingsError(msg) from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         msg = f"the configuration file {file} must be TOML: {exc}"

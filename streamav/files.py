@@ -100,6 +100,10 @@ def whole_file(path: Path, *, durable: bool = False, alone: bool = False, privat
         if durable:
             _sync(part)
         part.replace(path)
+    except OSError as exc:
+        if exc.filename in {None, str(part)}:
+            exc.filename = str(path)  # the name that the user knows; a write that fails has none
+        raise
     finally:
         part.unlink(missing_ok=True)
     if durable:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -126,7 +127,7 @@ class LabelTable:
         known = {*self._own, *self._card.slugs, *defined_labels()}
         for word in words:
             if word not in groups and word not in known:
-                near = difflib.get_close_matches(word, sorted({*groups, *known}), n=1, cutoff=0.0)[0]
+                near = self._nearest(word, sorted({*groups, *known}))
                 msg = (
                     f"detection.labels: there is no label or preset {word!r}; the nearest is {near}; presets are {', '.join(groups)}; "
                     f"look at streamav labels list, or define [labels.{word}]"
@@ -135,6 +136,15 @@ class LabelTable:
         slugs = [slug for word in words for slug in groups.get(word, (word,))]
         own = self._own if all(word in groups for word in words) else ()
         return list(dict.fromkeys([*slugs, *own]))
+
+    def _nearest(self, word: str, known: Sequence[str]) -> str:
+        """Return the label that a word means: one with it in its name or in the names of its classes, else the one that is spelt alike."""
+        entries = [*self._own.values(), *self._card.classes, *defined_labels().values()]
+        spoken = [(entry, entry.name) for entry in entries] + [(entry, " ".join((*entry.hear, *entry.see))) for entry in entries]
+        for entry, names in spoken:
+            if word.casefold() in re.findall(r"\w+", names.casefold()):
+                return f"{entry.slug} ({entry.name})"
+        return difflib.get_close_matches(word, known, n=1, cutoff=0.0)[0]
 
     def _without_evidence(self, slugs: Sequence[str], *, asked: bool) -> tuple[Label, ...]:
         """Return the model's own labels, all of them when others are asked for."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from streamav.errors import SettingsError
 from streamav.files import PRIVATE_FOLDER
 
-__all__ = ["typed_path", "user_folder"]
+__all__ = ["is_file", "is_folder", "typed_path", "user_folder"]
 
 
 def typed_path(text: str) -> Path:
@@ -20,6 +20,22 @@ def typed_path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         return Path(text)
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a folder. False where a folder above it is closed to this user; Path.is_dir() raises there."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path is a file; as `is_folder`."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def user_folder(variable: str, below_home: str) -> Path:

@@ -100,6 +100,21 @@ def engine_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def own_home(engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use `engine_home` as STREAMAV_HOME during one test."""
+    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
+
+
+@pytest.fixture(scope="module")
+def quiet_trace() -> Iterator[None]:
+    """Keep pytest from recording torch's trace of every node, which doubles the time of an export."""
+    trace = logging.getLogger("torch.__trace")
+    before, trace.disabled = trace.disabled, True
+    yield
+    trace.disabled = before
+
+
+@pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
     """Return a running broker without passwords; without the program mosquitto skip the test, or fail in CI."""
     from rigs.mosquitto import Broker

@@ -6,8 +6,9 @@ from functools import lru_cache
 from typing import Any, Final
 
 from streamav import __version__
-from streamav.api.parameters import MOST_EVENTS, USUAL_EVENTS
-from streamav.config import SOURCE_ID_PATTERN
+from streamav.api.parameters import CURSOR_PATTERN, MOST_EVENTS, USUAL_EVENTS
+from streamav.config import SOURCE_ID_PATTERN, DetectionSettings
+from streamav.journal.times import LONGEST_TIME
 from streamav.privacy_modes import PRIVACY_CHOICES
 from streamav.publish.json_schema import event_schema
 from streamav.slugs import SLUG_SIZE
@@ -15,7 +16,8 @@ from streamav.types import SourceState
 
 __all__ = ["document"]
 
-_TIME: Final = "ISO 8601 such as 2026-09-14T10:00:00Z (write + as %2B), seconds since 1970, or an age such as 90m, 2h, 7d"
+_TIME: Final = "ISO 8601 such as 2026-09-14T10:00:00Z, 10:30 (today), yesterday, seconds since 1970, or an age such as 90m, 2h, 7d"
+_SHORT: Final = {"minLength": 1, "maxLength": LONGEST_TIME}
 _LABEL: Final = rf"^[a-z0-9_]{{1,{SLUG_SIZE}}}$"
 _TEXT: Final = {"type": "string"}
 _NUMBER: Final = {"type": "number"}
@@ -51,8 +53,8 @@ def _event_paths() -> dict[str, Any]:
             "Events of the journal, a page at a time.",
             "EventPage",
             [
-                _query("since", f"Only events that began then or later: {_TIME}."),
-                _query("until", "Only events that began before; as since."),
+                _query("since", f"Only events that began then or later: {_TIME}.", **_SHORT),
+                _query("until", "Only events that began before; as since.", **_SHORT),
                 _query("source", "Only events of this source.", pattern=SOURCE_ID_PATTERN),
                 _query("label", "Only events of this label.", pattern=_LABEL),
                 {
@@ -61,7 +63,7 @@ def _event_paths() -> dict[str, Any]:
                     "description": "Most events of the answer.",
                     "schema": {"type": "integer", "minimum": 1, "maximum": MOST_EVENTS, "default": USUAL_EVENTS},
                 },
-                _query("after", "Value of `next` in the answer before: the next page."),
+                _query("after", "Value of `next` in the answer before: the next page.", pattern=f"^{CURSOR_PATTERN}$"),
                 {
                     "name": "order",
                     "in": "query",
@@ -85,7 +87,7 @@ def _run_paths() -> dict[str, Any]:
             "Why a second did or did not become an event.",
             "Explanation",
             [
-                {**_query("at", f"The second: {_TIME}."), "required": True},
+                {**_query("at", f"The second: {_TIME}.", **_SHORT), "required": True},
                 _query("source", "Id of the source; may be left out when there is only one.", pattern=SOURCE_ID_PATTERN),
             ],
         ),
@@ -101,7 +103,11 @@ def _detection() -> dict[str, Any]:
         "Detection",
         [identifier],
     )["get"] | {"operationId": "changeDetection"}
-    content = {"schema": {"type": "object", "minProperties": 1}, "example": {"privacy": "blur"}}
+    parts: dict[str, Any] = {name: {} for name in sorted(DetectionSettings.model_fields.keys() - {"labels"})}
+    content = {
+        "schema": {"type": "object", "minProperties": 1, "properties": parts, "additionalProperties": False},
+        "example": {"privacy": "blur"},
+    }
     changed["requestBody"] = {"required": True, "content": {"application/merge-patch+json": content, "application/json": content}}
     return {"get": asked, "patch": changed}
 
@@ -148,7 +154,7 @@ def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def _query(name: str, description: str, **limits: str) -> dict[str, Any]:
+def _query(name: str, description: str, **limits: str | int) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": description, "schema": {"type": "string", **limits}}
 
 

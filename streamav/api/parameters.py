@@ -18,7 +18,7 @@ from streamav.slugs import SLUG_SIZE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["MOST_EVENTS", "USUAL_EVENTS", "cursor", "event_query", "moment", "single"]
+__all__ = ["CURSOR_PATTERN", "MOST_EVENTS", "USUAL_EVENTS", "cursor", "event_query", "moment", "single"]
 
 MOST_EVENTS: Final = 1000
 """Most events of one answer (our choice)."""
@@ -27,7 +27,9 @@ USUAL_EVENTS: Final = 100
 _EVENT_PARAMETERS: Final = ("since", "until", "source", "label", "limit", "after", "order")
 _LABEL: Final = re.compile(rf"[a-z0-9_]{{1,{SLUG_SIZE}}}")
 _SOURCE: Final = re.compile(SOURCE_ID_PATTERN)
-_CURSOR: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)_([0-9A-HJKMNP-TV-Z]{26})")
+CURSOR_PATTERN: Final = r"([0-9]{1,12}(?:\.[0-9]{1,9})?)_([0-9A-HJKMNP-TV-Z]{26})"
+"""Start of an event (UTC, seconds since 1970) and its id."""
+_CURSOR: Final = re.compile(CURSOR_PATTERN)
 _LONGEST_SHOWN: Final = 60
 
 

@@ -5,6 +5,7 @@ Every answer about events and sources is JSON; every error is `{"error": "..."}`
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -46,6 +47,8 @@ _KINDS: Final = {"clip": (".mp4", "video/mp4"), "snapshot": (".jpg", "image/jpeg
 _PATCH_TYPES: Final = ("application/merge-patch+json", "application/json")
 """A change is a JSON Merge Patch (RFC 7396)."""
 _LONGEST_BODY: Final = 65_536
+_BODY_S: Final = 10.0
+"""How long the body of a request may take, s (our choice)."""
 _JOURNAL_OFF: Final = "the journal is off; set journal.enabled = true"
 
 
@@ -207,11 +210,11 @@ async def _patch(request: Request) -> dict[str, object]:
     """Return the JSON object of a request; a browser asks first before it sends one of this type to another site."""
     if request.headers.get("content-type", "").partition(";")[0].strip() not in _PATCH_TYPES:
         raise _RefusedError(415, f"the content-type of a change must be {' or '.join(_PATCH_TYPES)}")
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _LONGEST_BODY:
-            raise _RefusedError(413, f"a change must have at most {_LONGEST_BODY} bytes")
+    try:
+        async with asyncio.timeout(_BODY_S):
+            body = await _body(request)
+    except TimeoutError:
+        raise _RefusedError(408, f"a change must arrive within {_BODY_S:g} s") from None
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -223,6 +226,15 @@ async def _patch(request: Request) -> dict[str, object]:
     return found
 
 
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _LONGEST_BODY:
+            raise _RefusedError(413, f"a change must have at most {_LONGEST_BODY} bytes")
+    return body
+
+
 def _identifier(request: Request) -> str:
     identifier = str(request.path_params["id"])
     if _EVENT_ID.fullmatch(identifier) is None:
@@ -232,7 +244,7 @@ def _identifier(request: Request) -> str:
 
 def _read(path: Path, question: Callable[[History], Any]) -> Any:  # noqa: ANN401 - what the question returns
     try:
-        with History(path, mend=False) as history:
+        with History.reading(path) as history:
             history.limit_time(_LONGEST_S)
             return question(history)
     except sqlite3.OperationalError as exc:

@@ -13,7 +13,7 @@ import numpy as np
 from streamav.app.detection import PlanMaker, kept_note, source_controls
 from streamav.app.exchange import Followers, SourceExchange
 from streamav.app.membership import ChangingSources
-from streamav.app.outlets import clip_sink, file_sinks, http_api, journal_sink, live_page, mqtt_sink, packet_rings, subject, tell_media
+from streamav.app.outlets import clip_sink, http_api, journal_sink, jsonl_sink, live_page, mqtt_sink, packet_rings, subject, tell_media
 from streamav.app.setups import SetupMaker, check_count
 from streamav.bundle import choose_bundle
 from streamav.engines import SwapEngine, open_engine
@@ -176,8 +176,9 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     history = journal_sink(settings, model) if journal else None
     page = live_page(settings, model, setups, card, controls, history, mqtt)
     api = http_api(settings, model, setups, controls, lambda: made[0].idle_s if made else 0.0, history, mqtt, card=card)
-    files = file_sinks(settings, model, stop, rings, tell_media(settings, mqtt, api), bundle, controls)
-    outlets = [*files, history, mqtt, *sinks, page, api]
+    lines = jsonl_sink(settings, model, stop)
+    clips = clip_sink(settings, rings, tell_media(settings, mqtt, api), bundle, controls)
+    outlets = [lines, clips, history, mqtt, *sinks, page, api]
     takers: list[Sink] = [one for one in outlets if one is not None]
     observers = [
         one for one in (page, api, None if observer is None else observer([subject(setup, card) for setup in setups])) if one is not None
@@ -199,7 +200,7 @@ def build(  # noqa: PLR0913 - each argument replaces one part of a run
     )
     pipeline.controls = None if member is not None else controls
     made.append(pipeline)
-    followers = Followers(controls=controls, card=card, clips=clip_sink(files) if rings else None, mqtt=mqtt, page=page, api=api)
+    followers = Followers(controls=controls, card=card, clips=clips, mqtt=mqtt, page=page, api=api)
     notes = tuple(filter(None, (note, *table.notes, kept_note(controls))))
     return Application(
         pipeline=pipeline,

@@ -115,7 +115,7 @@ class SourceExchange:
                 labels = self.plans.labels(one)
                 plan = self.plans.plan(one.id, one.detection, labels)
             setup = maker.setup(one, ring=rings.get(one.id), joining=plan)
-            found.append(Prepared(one, labels, self.pipeline.prepare(setup), rings.get(one.id)))
+            found.append(Prepared(one, labels, self.pipeline.sources.prepare(setup), rings.get(one.id)))
         return found
 
     def apply(self, prepared: Sequence[Prepared], gone: Sequence[str]) -> Future[None]:
@@ -133,7 +133,7 @@ class SourceExchange:
         leaving: dict[str, Callable[[], None]] = {source: partial(self.followers.drop, source) for source in gone}
         leaving |= {one.settings.id: _nothing for one in prepared}
         begin = [(one.lane, partial(self.followers.add, one)) for one in prepared]
-        return self.pipeline.exchange(leaving, begin, self._columns() if prepared else _nothing)
+        return self.pipeline.sources.exchange(leaving, begin, self._columns() if prepared else _nothing)
 
     def _columns(self) -> Callable[[], None]:
         """Return what adds the scores of the labels that came; the columns of all others stay where they are."""

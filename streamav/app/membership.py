@@ -60,15 +60,15 @@ class ChangingSources:
                 one.model_copy(update={"begin_s": one.begin_s + begin_s, "duration_s": _rest(one.duration_s, begin_s)})
             )
         self._setups[source] = setup
-        self.pipeline.add(setup, None if epoch is None else lambda: self._take_over(source, epoch, left_open))
+        self.pipeline.sources.add(setup, None if epoch is None else lambda: self._take_over(source, epoch, left_open))
 
     def speak(self, source: str, epoch: int, left_open: Sequence[EventMessage] = ()) -> None:
         """Let a muted source publish."""
-        self.pipeline.speak(source, lambda: self._take_over(source, epoch, left_open))
+        self.pipeline.sources.speak(source, lambda: self._take_over(source, epoch, left_open))
 
     def release(self, source: str, *, quiet: bool = False) -> None:
         """End a source; *quiet* leaves it alone while it has an open event."""
-        self.pipeline.release(source, lambda: self.mqtt.release(source), quiet=quiet)
+        self.pipeline.sources.release(source, lambda: self.mqtt.release(source), quiet=quiet)
 
     def _take_over(self, source: str, epoch: int, left_open: Sequence[EventMessage]) -> None:
         labels = [label.label for label in self._setups[source].labels]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from streamav.control import Controls
     from streamav.pipeline import SourceSetup
     from streamav.privacy_modes import Privacy
-    from streamav.protocols import Engine, Sink
+    from streamav.protocols import Engine
     from streamav.publish import ModelEntry
     from streamav.publish.mqtt import MqttSink
     from streamav.thresholds import Thresholds
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "clip_sink",
-    "file_sinks",
     "http_api",
     "journal_sink",
+    "jsonl_sink",
     "known_source",
     "live_page",
     "mqtt_sink",
@@ -52,33 +52,22 @@ def packet_rings(settings: Settings, sources: Sequence[OneOfSources]) -> dict[st
     return {one.id: PacketRing(horizon_s(settings.clips, one.capture.queue_segments)) for one in sources}
 
 
-def file_sinks(
-    settings: Settings,
-    model: Callable[[], ModelEntry],
-    stop: Callable[[], None],
-    rings: Mapping[str, PacketRing],
-    tell: Callable[[ReadyMedia], None],
-    bundle: Bundle,
-    controls: Controls,
-) -> list[Sink]:
-    """Build the sinks that write files: JSON lines and clips; *tell* is told on the loop which clip or snapshot is ready."""
-    sinks: list[Sink] = []
-    if settings.jsonl is not None:
-        sinks.append(JsonlSink(settings.jsonl, model, on_gone=stop))
-    if settings.clips.dir is not None:
-        from streamav.clips import ClipSink
-
-        sink = ClipSink(settings.clips, settings.clips.dir, rings, tell=tell, masks=clip_masks(settings, bundle))
-        controls.watch(lambda plan: sink.set_privacy(plan.source, plan.privacy))
-        sinks.append(sink)
-    return sinks
+def jsonl_sink(settings: Settings, model: Callable[[], ModelEntry], stop: Callable[[], None]) -> JsonlSink | None:
+    """Build the writer of JSON lines, or return None when no file is set; *stop* is called when nobody reads the lines any more."""
+    return None if settings.jsonl is None else JsonlSink(settings.jsonl, model, on_gone=stop)
 
 
-def clip_sink(sinks: Sequence[Sink]) -> ClipSink | None:
-    """Return the sink of clips among others, or None."""
+def clip_sink(
+    settings: Settings, rings: Mapping[str, PacketRing], tell: Callable[[ReadyMedia], None], bundle: Bundle, controls: Controls
+) -> ClipSink | None:
+    """Build the writer of clips, or return None when no folder is set; *tell* is told on the loop which clip or snapshot is ready."""
+    if settings.clips.dir is None:
+        return None
     from streamav.clips import ClipSink
 
-    return next((one for one in sinks if isinstance(one, ClipSink)), None)
+    sink = ClipSink(settings.clips, settings.clips.dir, rings, tell=tell, masks=clip_masks(settings, bundle))
+    controls.watch(lambda plan: sink.set_privacy(plan.source, plan.privacy))
+    return sink
 
 
 def clip_masks(settings: Settings, bundle: Bundle) -> Callable[[Privacy], ClipMasks]:
@@ -132,11 +121,12 @@ def mqtt_sink(settings: Settings, model: Callable[[], ModelEntry], controls: Con
         return None
     from streamav.publish.mqtt import MqttIdentity, MqttSink
 
+    names = {label: own.name for label, own in settings.labels.items() if own.name is not None}
     if member is not None:  # its sources come with orders, and what they detect is decided by the settings alone
-        identity = MqttIdentity(model=model, sources={}, worker=member.worker, permit=member.permit)
+        identity = MqttIdentity(model=model, sources={}, names=names, worker=member.worker, permit=member.permit)
         return MqttSink(settings.mqtt, identity, settings.state_dir)
     sources = {source: list(controls.labels(source)) for source in controls.sources}
-    return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources, controls=controls), settings.state_dir)
+    return MqttSink(settings.mqtt, MqttIdentity(model=model, sources=sources, names=names, controls=controls), settings.state_dir)
 
 
 def live_page(
@@ -186,6 +176,7 @@ def live_page(
 
 def subject(setup: SourceSetup, card: ModelCard) -> Subject:
     """Return what the page, or a report, must know of a source."""
+    from streamav.features import log_mel_options
     from streamav.view import ShownLabel, Subject
 
     return Subject(
@@ -194,7 +185,7 @@ def subject(setup: SourceSetup, card: ModelCard) -> Subject:
         columns=tuple(one.place for one in setup.labels),
         latency_segments=setup.latency_segments,
         live=setup.source.live,
-        log_mel_offset=card.audio.log_mel_offset,
+        front_end=log_mel_options(card.audio),
     )
 
 

@@ -109,6 +109,8 @@ class AudioCard(_Part):
     """Constructor arguments of the network."""
     log_mel_offset: Annotated[float, Field(gt=0.0, le=1.0)]
     """Added to the mel magnitudes before the logarithm: 0.01 for VGGish, 0.001 for YAMNet."""
+    least_dbfs: Annotated[float, Field(ge=-60.0, le=-10.0)] | None = None
+    """A segment below this RMS level is amplified to it before the front end; None amplifies nothing, as the paper's VGGish."""
     size: Count
     """A: length of the audio feature."""
     external: bool = False

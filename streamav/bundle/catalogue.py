@@ -11,6 +11,7 @@ from pathlib import Path
 
 from streamav.bundle.places import encoder_folder
 from streamav.errors import ModelError
+from streamav.user_paths import is_file
 
 __all__ = ["ENCODERS", "PROFILES", "PublicFile", "encoder_file", "encoders_of"]
 
@@ -141,7 +142,7 @@ def encoder_file(network: str, folder: Path | None = None) -> Path:
     folder = encoder_folder() if folder is None else folder
     names = (entry.file, *entry.others, *(f"{network}{suffix}" for suffix in (".h5", ".pth", ".npz", ".safetensors")))
     for name in names:
-        if (folder / name).is_file():
+        if is_file(folder / name):
             return folder / name
     installed = _installed(entry)
     if installed is not None:
@@ -162,4 +163,4 @@ def _installed(entry: PublicFile) -> Path | None:
     except importlib.metadata.PackageNotFoundError:
         return None
     found = (file.locate() for file in files if str(file) == entry.member)
-    return next((path for path in map(Path, map(str, found)) if path.is_file()), None)
+    return next((path for path in map(Path, map(str, found)) if is_file(path)), None)

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from streamav.setting_names import HOME
-from streamav.user_paths import user_folder
+from streamav.user_paths import is_folder, user_folder
 
 __all__ = ["CARD_FILE", "bundle_names", "data_home", "encoder_folder", "models_folder"]
 
@@ -37,7 +37,7 @@ def bundle_names() -> dict[str, Path]:
     """Return the folders of all bundles that have a name: those of the package, then those of the user."""
     names: dict[str, Path] = {}
     for folder in (_packaged_folder(), models_folder()):
-        if folder.is_dir():
+        if is_folder(folder):
             for card in sorted(folder.glob(f"*/{CARD_FILE}")):
                 if not card.parent.name.startswith("."):
                     names.setdefault(card.parent.name, card.parent)

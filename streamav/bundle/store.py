@@ -5,6 +5,7 @@ It builds no network: arrays are float32 numpy arrays with dotted names. It runs
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import shutil
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from streamav.bundle.places import CARD_FILE, bundle_names
 from streamav.bundle.tensors import check_names, read_tensors, storable, tensor_names
 from streamav.errors import ModelError, reason_of
 from streamav.files import file_sha256, whole_folder
+from streamav.mistyped import advice_on_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +32,8 @@ __all__ = ["WEIGHTS_FILE", "Bundle", "copy_bundle", "find_bundle", "load_bundle"
 
 WEIGHTS_FILE = "weights.safetensors"
 MAX_CARD_BYTES = 1 << 20
+_BASELINE = "network.json"
+"""File of a baseline network, which has no card and no encoders."""
 MAX_WEIGHTS_BYTES = 4 << 30
 """Ten times VGG-19 and VGGish together; a larger file is not a model of this project."""
 
@@ -80,8 +84,16 @@ def find_bundle(name_or_dir: str | Path) -> Bundle:
     names = bundle_names()
     path = names.get(str(name_or_dir), Path(name_or_dir))
     if not path.is_dir():
-        have = ", ".join(names) or "none"
-        msg = f"the model must be the name of a bundle (available: {have}) or the folder of a bundle, got {str(name_or_dir)!r}"
+        have, given = ", ".join(names) or "none", str(name_or_dir)
+        near = difflib.get_close_matches(given.lower(), names, n=1)
+        advice = f"did you mean {near[0]}?" if near else advice_on_path(given)
+        msg = f"the model must be the name of a bundle (available: {have}) or the folder of a bundle, got {given!r}; {advice}"
+        raise ModelError(msg)
+    if (path / _BASELINE).is_file() and not (path / CARD_FILE).is_file():
+        msg = (
+            f"{path} must be a model that runs, got a baseline that streamav train --network wrote; "
+            "compare its answers: streamav train ... --predictions FILE writes them, and streamav compare reads two such files"
+        )
         raise ModelError(msg)
     return load_bundle(path)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streamav.capture.deficit import DeficitMonitor, SoundState
@@ -58,8 +59,6 @@ class Microphone:
         self._rate = 0
         self._monitor: DeficitMonitor | None = None
         self._encoded: EncodedSound | None = None
-        self.overflows = 0
-        """Blocks dropped because the queue was full; they count as lost sound."""
 
     @property
     def name(self) -> str:
@@ -143,10 +142,8 @@ class Microphone:
     def _callback(self, samples: NDArray[np.float32], frames: int, times: _TimeInfo, status: object) -> None:
         """Copy one block in PortAudio's thread. The status flags are not reliable and are ignored."""
         del frames, status
-        try:
+        with suppress(queue.Full):  # the times of the next blocks show that sound is lost
             self._queue.put_nowait((samples[:, 0].copy(), self._clock.monotonic_ns(), times.inputBufferAdcTime, times.currentTime))
-        except queue.Full:
-            self.overflows += 1
 
     def blocks(self, stop: threading.Event) -> Iterator[AudioBlock | None]:
         """Yield sound with monotonic time stamps; yield None from time to time while there is none, so that the caller can do other work.

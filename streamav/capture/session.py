@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from streamav.capture.address import LAVFI, STDIN, is_live, is_network
 from streamav.capture.network import open_network, what_failed
 from streamav.errors import CaptureError
+from streamav.mistyped import advice_on_source
 from streamav.redaction import redact, show_address
 from streamav.user_paths import typed_path
 
@@ -34,7 +35,7 @@ __all__ = ["Medium", "cannot_open", "file_path", "read_session"]
 
 _LOG = logging.getLogger(__name__)
 _SYSTEM_ERRORS: Final = {
-    FileNotFoundError: ": there is no such file; check the path",
+    FileNotFoundError: ": there is no such file; ADVICE",
     IsADirectoryError: " is a folder; give the path of one media file in it",
     PermissionError: " cannot be read: permission denied; check its permissions",
 }
@@ -43,6 +44,9 @@ _PLAYLISTS: Final = frozenset({"hls", "dash"})
 _PLAYLIST_MARKS: Final = (b"#EXTM3U", b"<MPD")
 _TEXT: Final = "tty"
 """FFmpeg's format for text files, which it draws as pictures."""
+_PHOTOS: Final = frozenset({"image2", "ico"})
+_ONE_PICTURE: Final = "_pipe"
+"""FFmpeg's formats of photos: image2, ico, and jpeg_pipe, png_pipe, webp_pipe and so on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,9 +214,11 @@ def _open_file(path: Path, name: str, device: HWAccel | None) -> av.container.In
             raise CaptureError(msg) from None
         # FFmpeg searches a fragmented MP4 to its end before it opens the file. Without seeking it plays the file up to the damage.
         container = av.open(str(path), options=options | {"seekable": "0"}, metadata_errors="replace", hwaccel=device)
-    if container.format.name == _TEXT:
+    form = container.format.name
+    if form == _TEXT or form in _PHOTOS or form.endswith(_ONE_PICTURE):
         container.close()
-        msg = f"{name} is a text file, not a recording; give the path of a media file"
+        kind = "text file" if form == _TEXT else "single picture"
+        msg = f"{name} is a {kind}, not a recording; give the path of a media file with sound and moving pictures"
         raise CaptureError(msg)
     return container
 
@@ -245,7 +251,7 @@ def cannot_open(name: str, exc: Exception) -> CaptureError:
     """Return an error that states what FFmpeg or the system reported and what to do."""
     for system_error, message in _SYSTEM_ERRORS.items():
         if isinstance(exc, system_error):
-            return CaptureError(name + message)
+            return CaptureError(name + message.replace("ADVICE", advice_on_source(name)))
     kind = type(exc).__name__
     if is_network(name) and (told := what_failed(exc)) is not None:
         return CaptureError(name + told)

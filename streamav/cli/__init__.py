@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import typer
 
+from streamav.cli.slips import advice_on_arguments
 from streamav.errors import SettingsError, StreamavError
 from streamav.redaction import redact, show_address
 
@@ -28,8 +29,30 @@ __all__ = ["COMMANDS", "Command", "loaded", "main"]
 
 INTERRUPTED: Final = 130
 """Exit status after Ctrl-C: 128 + SIGINT, as in shells."""
+_LONGEST_SHOWN: Final = 200
+_MAY_NOT: Final = (
+    "this user must be allowed to use {path}, but it belongs to another one: correct its rights, or name a folder of this user "
+    "(HOME, state_dir)"
+)
+_NO_ROOM: Final = "there must be room at {path}, but the disk is full: make room, or name another folder"
+_OF_PATHS: Final = {
+    errno.ENAMETOOLONG: "a path must be no longer than this system allows, got {path}; check it",
+    errno.EACCES: _MAY_NOT,
+    errno.EPERM: _MAY_NOT,
+    errno.EROFS: "{path} must be writable, but its file system is read-only: name another folder",
+    errno.ELOOP: "{path} must be a file or folder, but its links lead in a circle: correct them",
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EFBIG: _NO_ROOM,
+}
+"""What is said about a path that the system refuses, wherever that happens."""
 USAGE_ERROR: Final[type] = typer.BadParameter.__mro__[1]
 """Error of typer for arguments that it cannot read. Its module has different names in different versions of typer."""
+
+
+_HELP: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"]}
+_INSTEAD: Final = {"help": "--help", "version": "--version"}
+"""Words that people try first, and the options that do it."""
 
 
 class Command(NamedTuple):
@@ -83,11 +106,11 @@ def _add(program: typer.Typer, name: str, place: Command) -> None:
     @program.command(name, help=place.help, context_settings=everything)
     def call(context: typer.Context) -> None:
         _refuse_nothing(name, context.args)
-        if "--help" not in context.args:
+        if not {"--help", "-h"} & set(context.args):
             from streamav.config_loading import check_environment
 
             check_environment(os.environ)
-        code = loaded(name, place).main(args=list(context.args), prog_name=f"streamav {name}", standalone_mode=False)
+        code = loaded(name, place).main(args=list(context.args), prog_name=f"streamav {name}", standalone_mode=False, **_HELP)
         if isinstance(code, int):
             raise typer.Exit(code)
 
@@ -138,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may have bytes that are not UTF-8
     try:
-        code = typer.main.get_command(_program()).main(args=given, prog_name="streamav", standalone_mode=False)
+        code = typer.main.get_command(_program()).main(args=given, prog_name="streamav", standalone_mode=False, **_HELP)
     except StreamavError as exc:
         _say(redact(str(exc)))
         return exc.exit_code
@@ -150,16 +173,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else 1 if exc.code else 0
     except Exception as exc:
-        too_long = isinstance(exc, OSError) and exc.errno == errno.ENAMETOOLONG
-        if not too_long and not isinstance(exc, USAGE_ERROR):
+        if not isinstance(exc, USAGE_ERROR) and not (isinstance(exc, OSError) and exc.errno in _OF_PATHS):
             raise
-        return _refuse(exc)
+        return _refuse(exc, given)
     return code if isinstance(code, int) else 0
 
 
 def _whole(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments so that the command sees `--`, which ends the options: the program itself takes one away."""
+    """Return the arguments as the program takes them.
+
+    The command must see `--`, which ends the options, but the program itself takes one away. `help COMMAND` means COMMAND --help.
+    """
     given = list(arguments)
+    if given and given[0] in _INSTEAD:
+        given = [*given[1:], _INSTEAD[given[0]]]
     place = given.index("--") if "--" in given else 0
     return [*given[:place], "--", *given[place:]] if place else given
 
@@ -178,18 +205,24 @@ def _say(error: str) -> None:
         sys.stderr.write(folded_for(sys.stderr, f"streamav: {error}") + "\n")
 
 
-def _refuse(error: Any) -> int:  # noqa: ANN401 - a class of typer whose name differs between versions
+def _refuse(error: Any, given: Sequence[str]) -> int:  # noqa: ANN401 - a class of typer whose name differs between versions
     """Print an error of an argument without secrets and return its exit status.
 
     Args:
-        error: an error of typer, which repeats the argument and with it perhaps a password, or the system's about a path too long.
+        error: an error of typer, which repeats the argument and with it perhaps a password, or the system's about a path.
+        given: the arguments of the program.
     """
     if isinstance(error, OSError):
-        _say(f"a path must be no longer than this system allows, got {show_address(str(error.filename))[:80]}...; check it")
+        path = "the place of a file" if error.filename is None else _shortened(show_address(str(error.filename)))
+        _say(_OF_PATHS[error.errno or 0].format(path=path))
         return SettingsError.exit_code
-    error.message = redact(error.message)
+    error.message = redact(error.message).replace("Value error, ", "") + advice_on_arguments(error.message, given)
     error.show()
     return int(error.exit_code)
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}..."
 
 
 def _program() -> typer.Typer:

@@ -14,7 +14,7 @@ import typer
 from streamav.config_loading import load_settings
 from streamav.control import KeptChanges, kept_path
 from streamav.control.kept import leaves
-from streamav.errors import SettingsError
+from streamav.errors import SettingsError, reason_of
 from streamav.publish.state_folder import default_state_dir
 
 __all__ = ["changes"]
@@ -31,26 +31,36 @@ def changes(
 
     A run that goes on keeps its changes, and writes them again at its next change: with --forget stop it first.
 
-    Exit status: 0 done, 2 settings, or no such source.
+    Exit status: 0 done; 2 settings, no such source, or the file cannot be used.
     """
     settings = load_settings(config, overrides or ())
     state = settings.state_dir if settings.state_dir is not None else default_state_dir()
-    kept = KeptChanges(kept_path(state))
-    found = kept.read()
+    path = kept_path(state)
+    kept = KeptChanges(path)
+    try:
+        found = kept.load()
+    except (OSError, ValueError, RecursionError) as exc:
+        what = f"the kept changes {path} must be a JSON file that this user can read"
+        msg = f"{what}, got: {reason_of(exc)}; mend it, or delete it to forget all changes"
+        raise SettingsError(msg) from None
     if name is not None:
         if name not in found:
             msg = f"--id must name a source with changes ({', '.join(sorted(found)) or 'there is none'}), got {name!r}"
             raise SettingsError(msg)
         found = {name: found[name]}
     if raw:
-        rows = {source: {".".join(path): value for path, value in leaves(tree)} for source, tree in sorted(found.items())}
+        rows = {source: {".".join(keys): value for keys, value in leaves(tree)} for source, tree in sorted(found.items())}
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
         for source, tree in sorted(found.items()):
-            for path, value in sorted(leaves(tree)):
-                typer.echo(f"{source}  detection.{'.'.join(path)} = {json.dumps(value, ensure_ascii=False)}")
+            for keys, value in sorted(leaves(tree)):
+                typer.echo(f"{source}  detection.{'.'.join(keys)} = {json.dumps(value, ensure_ascii=False)}")
         if not found:
             typer.echo("no changes: runs detect what their configuration says", err=True)
     if forget and found:
-        kept.write({source: {} for source in found})
+        try:
+            kept.replace({source: {} for source in found})
+        except OSError as exc:
+            msg = f"the kept changes {path} must be a file that this user can write, got: {reason_of(exc)}; nothing was forgotten"
+            raise SettingsError(msg) from None
         typer.echo(f"the changes of {', '.join(sorted(found))} are removed", err=True)

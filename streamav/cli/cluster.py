@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamav.cli.outputs import write_output
 from streamav.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def run_on(address: str, settings: Settings, console: Console, report: Path | No
     with redirect_stdout(sys.stderr):  # Ray prints what its processes say
         last = run_cluster(settings, address, note)
     if report is not None:
-        report.write_text(json.dumps(last, indent=1) + "\n", encoding="utf-8")
+        write_output(report, json.dumps(last, indent=1) + "\n")
     for line in _table(last.get("sources", ()), _SOURCE_COLUMNS):
         console.print(line, highlight=False, markup=False)
     return _INTERRUPTED if signal.SIGINT in asked else 0

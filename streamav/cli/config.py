@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from streamav.config import ADDRESS_SETTINGS
 from streamav.config_loading import load_settings
 from streamav.redaction import redact, show_address
 
@@ -61,5 +62,5 @@ def _shown(value: object, name: str = "") -> object:
     if isinstance(value, list):
         return [_shown(inner) for inner in value]
     if isinstance(value, str):
-        return show_address(value) if name in {"uri", "sound_uri", "camera", "mic"} else redact(value)
+        return show_address(value) if name in ADDRESS_SETTINGS else redact(value)
     return value

@@ -30,6 +30,8 @@ __all__ = ["ConsoleSink", "say", "set_up_logging"]
 
 _WIDE = 10_000
 """Width of the console of a JSON log: a line is not broken."""
+_INDENT = 10
+"""Columns before the second line of an event on a narrow terminal: the width of its time."""
 _ALWAYS_TOLD = (
     "streamav.app.reload",
     "streamav.cluster.scheduler",
@@ -112,9 +114,14 @@ class ConsoleSink:
         begin = datetime.fromtimestamp((event.epoch_ns + event.start_ns) / 1e9, UTC)
         seconds = ((event.end_ns or event.newest_end_ns) - event.start_ns) / 1e9
         since_s = (event.newest_end_ns - event.start_ns) / 1e9 + latency_s
+        head = f"{begin:%H:%M:%S}Z {event.source} {event.label:<14} {what:<11} "
+        rest = f"{seconds:4.0f} s  score {event.score:.2f}  {words_of_place(event.location):<13}"
+        since = f" {since_s:5.1f} s after its onset"
+        if self._console.is_terminal and len(head + rest + since) > self._console.width:
+            since = f"\n{'':<{_INDENT}}{since.lstrip()}"
+        style = _STYLES[event.phase]
         self._console.print(
-            f"{begin:%H:%M:%S}Z {escape(event.source)} [{_STYLES[event.phase]}]{escape(event.label):<14} {what:<11}[/] "
-            f"{seconds:4.0f} s  score {event.score:.2f}  {words_of_place(event.location):<13} {since_s:5.1f} s after its onset",
+            f"{begin:%H:%M:%S}Z {escape(event.source)} [{style}]{escape(event.label):<14} {what:<11}[/] {rest}{since}",
             highlight=False,
             soft_wrap=not self._console.is_terminal,  # a terminal would cut words
         )

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from streamav.cli.span_formats import FORMATS, FoundEvent
+from streamav.cli.wording import counted
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError, reason_of
 from streamav.journal import EventQuery, History, journal_path, read_time
@@ -29,7 +30,10 @@ _COLUMNS = ("id", "source", "label", "start_time", "end_time", "duration_s", "to
 def events(
     since: Annotated[
         str | None,
-        typer.Option("--since", help="Only events from then on: 2026-09-14T10:00Z, seconds since 1970, or an age such as 90m, 2h, 7d."),
+        typer.Option(
+            "--since",
+            help="Only events from then on: 2026-09-14T10:00Z, 10:30, yesterday, seconds since 1970, or an age such as 90m, 2h, 7d.",
+        ),
     ] = None,
     until: Annotated[str | None, typer.Option("--until", help="Only events before then; as --since.")] = None,
     source: Annotated[str | None, typer.Option("--source", help="Only events of the source with this id.")] = None,
@@ -51,15 +55,35 @@ def events(
     path = journal_path(load_settings(config, settings or ()).state_dir)
     now_s = time.time()
     begin, end = read_time("--since", since, now_s), read_time("--until", until, now_s)
-    found: list[dict[str, Any]] = []
-    if path.exists():
-        try:
-            with History(path) as history:
-                found = history.find(EventQuery(since=begin or 0.0, until=end, source=source, label=label))
-        except (sqlite3.Error, OSError) as exc:
-            msg = f"the journal {path} cannot be read: {reason_of(exc)}"
-            raise SettingsError(msg) from None
+    try:
+        with History.reading(path) as history:
+            found = history.find(EventQuery(since=begin or 0.0, until=end, source=source, label=label))
+            hint = None if found else _why_nothing(history, path, (begin, end), source, label)
+    except (sqlite3.Error, OSError) as exc:
+        msg = f"the journal {path} must be a file that this streamav and this user can read, got: {reason_of(exc)}; see docs/journal.md"
+        raise SettingsError(msg) from None
+    if hint is not None:
+        typer.echo(hint, err=True)
     typer.echo(_FORMS["json" if raw else form](found), nl=False)
+
+
+def _why_nothing(
+    history: History, path: Path, span: tuple[float | None, float | None], source: str | None, label: str | None
+) -> str | None:
+    """Return why no event was found, as far as the question itself is the reason; None where there was none."""
+    begin, end = span
+    if not history.began:
+        return (
+            f"there is no journal at {path}: no run has written one there; name the run's state_dir (--config, or --set state_dir=FOLDER)"
+        )
+    known = history.sources()
+    if source is not None and source not in known:
+        return f"the journal has no source {source!a}; it has {', '.join(known) or 'none yet'}"
+    if label is not None and label not in (labels := history.labels()):
+        return f"the journal has no event of the label {label!a}; it has {', '.join(labels) or 'none yet'}"
+    if begin is not None and end is not None and begin >= end:
+        return "--until is not after --since, so no event can be between them"
+    return None
 
 
 def _json(found: Sequence[dict[str, Any]]) -> str:
@@ -80,7 +104,7 @@ def _table(found: Sequence[dict[str, Any]]) -> str:
         f"score {one['top_score']:.2f}  {one['end_reason'] or 'open'}"
         for one in found
     ]
-    return "".join(f"{line}\n" for line in [*lines, f"{len(found)} events"])
+    return "".join(f"{line}\n" for line in [*lines, counted(len(found), "event")])
 
 
 def _span(one: dict[str, Any]) -> tuple[float, float]:

@@ -18,7 +18,7 @@ import typer
 
 from streamav.cli.console import set_up_logging
 from streamav.cli.folding import folded_for
-from streamav.cli.run import settings_of
+from streamav.cli.named_settings import settings_of
 from streamav.config import ClipSettings, HttpSettings, ViewSettings
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError, reason_of
@@ -107,7 +107,13 @@ def _of_journal(settings: Settings, at: str, name: str | None) -> dict[str, obje
     at_s = read_time("--at", at, time.time()) or 0.0
     bundle = choose_bundle(settings.model.name, settings.model.weights_dir).bundle
     try:
-        with History(path) as history:
+        with History.reading(path) as history:
+            if not history.began:
+                msg = (
+                    f"there is no journal at {path}: no run has written one there; name the state_dir of the run (--config, or --set "
+                    "state_dir=FOLDER), or a file (--source)"
+                )
+                raise SettingsError(msg)
             sources = history.sources()
             if name is None and len(sources) != 1:
                 msg = f"--id must name one of the sources in the journal ({', '.join(sources) or 'it is empty'}), got none"
@@ -117,7 +123,7 @@ def _of_journal(settings: Settings, at: str, name: str | None) -> dict[str, obje
                 history, source, at_s, lambda names: _labels_of(settings, bundle, source, names), bundle.card.visual.grid
             )
     except (sqlite3.Error, OSError) as exc:
-        msg = f"the journal {path} cannot be read: {reason_of(exc)}"
+        msg = f"the journal {path} must be a file that this streamav and this user can read, got: {reason_of(exc)}; see docs/journal.md"
         raise SettingsError(msg) from None
     return {**found, "model": bundle.card.name}
 

@@ -13,6 +13,7 @@ import typer
 from streamav.cli.json_output import print_json
 from streamav.cli.model_options import FeaturesModelOption, WeightsOption
 from streamav.cli.progress import progress
+from streamav.cli.wording import counted
 from streamav.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def extract(
             print_json({"out": str(out), "files": found.files, "rows": found.rows, "failed": found.failed}, indent=None)
             return
         rows = ", ".join(f"{count} {split}" for split, count in found.rows.items())
-        typer.echo(f"{found.files} files in {out}: {rows} rows; {len(found.failed)} could not be read")
+        typer.echo(f"{counted(found.files, 'file')} in {out}: {rows} rows; {len(found.failed)} could not be read")
     elif annotations is not None:
         result = _extract_ave(media, annotations, out, (bundle, settings), ray=ray)
         told = {"out": str(out), "clips": result.done, "failed": {str(row): reason for row, reason in result.failed.items()}}

@@ -18,6 +18,7 @@ from streamav.cli.json_output import print_json
 from streamav.cli.model_options import EngineOption, PrecisionOption, WeightsOption
 from streamav.cli.progress import progress
 from streamav.cli.span_formats import FORMATS, SUFFIXES, FoundEvent, SpanFormat
+from streamav.cli.wording import counted
 from streamav.config import DetectionSettings, ModelSettings, Settings, SourceSettings
 from streamav.errors import CaptureError, DataError, SettingsError
 from streamav.files import write_whole
@@ -280,4 +281,4 @@ def _write(recordings: Sequence[_Recording], style: SpanFormat, folder: Path) ->
         name = next(name for name in (stem, *(f"{stem}-{number}" for number in range(2, len(recordings) + 2))) if name not in taken)
         taken.add(name)
         write_whole(folder / (name + SUFFIXES[style]), FORMATS[style](one.events).encode(errors="backslashreplace"))
-    typer.echo(f"{len(taken)} files written to {folder}", err=True)
+    typer.echo(f"{counted(len(taken), 'file')} written to {folder}", err=True)

@@ -1,4 +1,4 @@
-"""Checks, before a long run, that a file which is written at its end can be written."""
+"""Checks, before a long run, that a file which is written at its end can be written, and writes it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamav.errors import SettingsError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["check_output"]
+__all__ = ["check_output", "write_output"]
 
 
 def check_output(option: str, path: Path | None) -> None:
@@ -35,3 +35,16 @@ def check_output(option: str, path: Path | None) -> None:
         return
     msg = f"{option} must be a file that can be written, got {path}: {problem}"
     raise SettingsError(msg)
+
+
+def write_output(path: Path, text: str) -> None:
+    """Write a text to a file, a pipe or a device.
+
+    Raises:
+        OSError: when that fails, as on a full disk; it names the file.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        exc.filename = exc.filename or str(path)
+        raise

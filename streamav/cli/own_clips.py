@@ -14,11 +14,11 @@ import typer
 from streamav.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from streamav.bundle import Bundle
     from streamav.training.clips.table import ClipTable
-    from streamav.training.data.folder import AveOptions
+    from streamav.training.experiments.run import RunPlan
 
 __all__ = ["OwnClips", "base_model", "clips_of", "feature_folder", "is_own_clips", "say"]
 
@@ -29,26 +29,17 @@ _BASE = "starter"
 class OwnClips:
     """The options of the command."""
 
-    data: Path
-    out: Path
+    plan: RunPlan
+    """Clips or features to train on, and the place of the results."""
     encoders: str | None
     """Name or folder of the model to start from; None: the one that made the features, or the starter for clips."""
     weights: Path | None
     """Folder with the encoders that the model does not contain."""
     features: Path | None
-    """Folder for the features; None: `OUT.features`, next to *out*."""
-    seeds: Sequence[int]
+    """Folder for the features; None: `OUT.features`, next to the bundle."""
     changes: Mapping[str, Mapping[str, object]]
     """Values of --set and of other options, by section."""
-    reading: AveOptions
-    """Options for reading the features."""
     device: str
-    resume: bool
-    force: bool
-    board: Path | None
-    """Folder for TensorBoard files; None: write none."""
-    predictions: Path | None
-    """File for the answers for every segment of clips that were not learned from; None: write none."""
     command: str
     as_json: bool
     """Print the scores as JSON."""
@@ -92,8 +83,8 @@ def clips_of(asked: OwnClips, base: Bundle) -> tuple[ClipTable, dict[int, Path]]
     """
     from streamav.training.clips.features import model_of, read_clips
 
-    if model_of(asked.data) is not None:
-        return read_clips(asked.data)
+    if model_of(asked.plan.folder) is not None:
+        return read_clips(asked.plan.folder)
     folder = _extracted(asked, base, rows=False)
     return read_clips(folder)
 
@@ -102,7 +93,7 @@ def feature_folder(asked: OwnClips, base: Bundle) -> Path:
     """Return the folder of features in AVE's form; features that are missing are extracted."""
     from streamav.training.clips.features import model_of
 
-    return asked.data if model_of(asked.data) is not None else _extracted(asked, base, rows=True)
+    return asked.plan.folder if model_of(asked.plan.folder) is not None else _extracted(asked, base, rows=True)
 
 
 def say(text: str) -> None:
@@ -116,9 +107,9 @@ def _extracted(asked: OwnClips, base: Bundle, *, rows: bool) -> Path:
     from streamav.training.clips.rows import ClipOptions
     from streamav.training.clips.table import LABELS_FILE
 
-    folder = asked.features or asked.out.absolute().with_name(f"{asked.out.name}.features")
+    folder = asked.features or asked.plan.out.absolute().with_name(f"{asked.plan.out.name}.features")
     settings = ModelSettings(name=asked.encoders or _BASE, weights_dir=asked.weights)
     say(f"features: {folder} (they are kept: a second training reads them; a changed {LABELS_FILE} extracts only what is new)")
-    table = asked.data / LABELS_FILE
-    extract_own_clips(asked.data, table, folder, (base, settings), ClipOptions(stride=5, rows=rows), ray=None, skip=False)
+    table = asked.plan.folder / LABELS_FILE
+    extract_own_clips(asked.plan.folder, table, folder, (base, settings), ClipOptions(stride=5, rows=rows), ray=None, skip=False)
     return folder

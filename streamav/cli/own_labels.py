@@ -41,21 +41,21 @@ def train_own_labels(asked: OwnClips, base: Bundle) -> None:
     from streamav.training.clips.recorded import own_recordings
     from streamav.training.experiments.run import check_out
 
-    check_out(asked.out, force=asked.force)
+    check_out(asked.plan.out, force=asked.plan.force)
     table, places = clips_of(asked, base)
     recordings = own_recordings(table, places, base)
     learned = learn(recordings, table.labels, base.card, base.weights("evidence"))
     _say_what_was_learned(learned, base.card.slugs)
     say("checking each recording with labels that were learned from the others")
     check = checked(recordings, table.labels, base.card, base.weights("evidence"))
-    made = write_own_bundle(asked.out, base, learned, check, clips=len(recordings), command=asked.command, replace=asked.force)
+    made = write_own_bundle(asked.plan.out, base, learned, check, clips=len(recordings), command=asked.command, replace=asked.plan.force)
     _tell(asked, learned, check)
-    if asked.predictions is not None:
-        _keep_predictions(asked.predictions, made.card.name, check)
+    if asked.plan.predictions is not None:
+        _keep_predictions(asked.plan.predictions, made.card.name, check)
     outside = " --weights FOLDER" if base.card.audio.external or base.card.visual.external else ""
     fresh = len(made.card.classes) - len(base.card.classes)
-    say(f"model: {asked.out}, the {len(base.card.classes)} labels of {base.card.name} and {fresh} of yours")
-    say(f"try it: streamav run --model {asked.out}{outside} --source FILE")
+    say(f"model: {asked.plan.out}, the {len(base.card.classes)} labels of {base.card.name} and {fresh} of yours")
+    say(f"try it: streamav run --model {asked.plan.out}{outside} --source FILE")
 
 
 def _tell(asked: OwnClips, learned: Learned, check: Check) -> None:
@@ -68,7 +68,7 @@ def _tell(asked: OwnClips, learned: Learned, check: Check) -> None:
         return
     measured = {one.label: asdict(one) for one in check.labels}
     labels = [{**entry.model_dump(mode="json"), "check": measured[entry.slug]} for entry in learned.entries]
-    tree = {"out": str(asked.out), "labels": labels, "right": check.right, "always_background": check.background, "verdict": lines}
+    tree = {"out": str(asked.plan.out), "labels": labels, "right": check.right, "always_background": check.background, "verdict": lines}
     print_json(tree)
 
 

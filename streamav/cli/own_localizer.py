@@ -43,42 +43,42 @@ def train_localizer_alone(asked: OwnClips, base: Bundle) -> None:
     from streamav.training.experiments.run import check_out, state_folder, warn_of_missing_classes
     from streamav.training.fit.kept_answers import keep_answers
 
-    state = state_folder(asked.out)
+    state = state_folder(asked.plan.out)
     # A command that was killed while it wrote its results may leave a part of them.
-    replace = asked.force or (asked.resume and state.is_dir())
-    check_out(asked.out, force=replace)
+    replace = asked.plan.force or (asked.plan.resume and state.is_dir())
+    check_out(asked.plan.out, force=replace)
     folder, source = feature_folder(asked, base), base
-    data = open_ave(folder, asked.reading)
+    data = open_ave(folder, asked.plan.reading)
     experiment = plan(data, source, asked.changes)
     warn_of_missing_classes(
         data, "give one recording of each class split=val or split=train in labels.csv, or add recordings of the class", say
     )
     say(f"training on {len(data.train)} rows of {len(data.classes)} classes, {experiment.train.epochs} epochs")
     steps = -(-len(data.train) // experiment.train.batch)
-    with training_progress(asked.seeds, steps, experiment.train.epochs) as shown:
+    with training_progress(asked.plan.seeds, steps, experiment.train.epochs) as shown:
         outcome = train_clips(
             data,
             experiment,
             source,
-            asked.seeds,
+            asked.plan.seeds,
             folder=state,
-            resume=asked.resume,
+            resume=asked.plan.resume,
             device=asked.device,
-            watcher=watchers(shown, asked.board),
+            watcher=watchers(shown, asked.plan.board),
         )
     network = outcome.chosen.network
     found = calibrated(network, data)  # type: ignore[arg-type] # train_clips makes VSCGs
     best = None if found is None else found[0]
-    write_clip_bundle(asked.out, outcome, data, source, best, command=asked.command, replace_old=replace)
-    report = write_report(asked.out / "report", outcome, data.classes, asked.command)
-    if asked.predictions is not None:
-        keep_answers(asked.predictions, outcome.chosen.test, asked.out, data.classes, data.test)
+    write_clip_bundle(asked.plan.out, outcome, data, source, best, command=asked.command, replace_old=replace)
+    report = write_report(asked.plan.out / "report", outcome, data.classes, asked.command)
+    if asked.plan.predictions is not None:
+        keep_answers(asked.plan.predictions, outcome.chosen.test, asked.plan.out, data.classes, data.test)
     shutil.rmtree(state, ignore_errors=True)
     _tell(asked, outcome)
     _say_of_thresholds(found)
     say(f"report: {report}")
     outside = " --weights FOLDER" if source.card.audio.external or source.card.visual.external else ""
-    say(f"model: {asked.out} (streamav run --model {asked.out}{outside} --source ...)")
+    say(f"model: {asked.plan.out} (streamav run --model {asked.plan.out}{outside} --source ...)")
 
 
 def _say_of_thresholds(found: tuple[Tried, bool] | None) -> None:
@@ -101,7 +101,7 @@ def _tell(asked: OwnClips, outcome: Outcome) -> None:
     """Print the scores, the only result of the command, to standard output."""
     scores = outcome.chosen.scores.to_dict()
     if asked.as_json:
-        print_json({"out": str(asked.out), "trained": [outcome_tree(outcome)], "verdict": verdict(scores)})
+        print_json({"out": str(asked.plan.out), "trained": [outcome_tree(outcome)], "verdict": verdict(scores)})
         return
     told = ", ".join(f"{name.replace('_', ' ')} {100 * scores[name]:.1f} %" for name in ("accuracy", "macro_f1", "background_recall"))
     typer.echo(f"own clips: validation accuracy {100 * outcome.chosen.result.best_score:.1f} %; test {told}")

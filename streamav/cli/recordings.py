@@ -47,7 +47,7 @@ _ALWAYS, _SOUND, _RECIPE = "always background", "sound alone", "untrained recipe
 def recordings(
     folder: Annotated[
         Path,
-        typer.Argument(help="Folder with the recordings and labels.csv (file, class_slug, onset_s, offset_s; group and notes if wanted)."),
+        typer.Argument(help="Folder with the recordings and labels.csv (file, label, onset_s, offset_s; group and notes if wanted)."),
     ],
     model: Annotated[str, typer.Option("--model", help="Name of a model, or the folder of a bundle.")] = AUTO,
     weights: WeightsOption = None,

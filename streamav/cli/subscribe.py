@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamav.backoff import Backoff
-from streamav.cli.outputs import check_output
+from streamav.cli.outputs import check_output, write_output
 from streamav.cli.place import words_of_place
 from streamav.config import SOURCE_ID_PATTERN
 from streamav.config_loading import load_settings
@@ -118,7 +118,7 @@ def subscribe(
     if subscriber.discarded:
         printer.say(f"{subscriber.discarded} messages came faster than they could be read and were lost here")
     if summary is not None:
-        summary.write_text(json.dumps(subscriber.summary(time.monotonic() - began_s), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_output(summary, json.dumps(subscriber.summary(time.monotonic() - began_s), indent=1, allow_nan=False) + "\n")
 
 
 def broker_of(url: str | None, config: Path | None, overrides: Sequence[str], environment: Mapping[str, str] | None = None) -> MqttSettings:

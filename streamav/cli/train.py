@@ -125,29 +125,7 @@ def train(
 
         check_tensorboard()
     command = "streamav " + shlex.join(sys.argv[1:])
-    if base is not None:
-        chosen = OwnClips(
-            data=data,
-            out=out,
-            encoders=encoders,
-            weights=weights,
-            features=features,
-            seeds=range(seed, seed + seeds),
-            changes=changes,
-            reading=ave,
-            device=device,
-            resume=resume,
-            force=force,
-            board=tensorboard,
-            predictions=predictions,
-            command=command,
-            as_json=as_json,
-        )
-        (train_own_labels if kind in {"clips", "clip_features"} else train_localizer_alone)(chosen, base)
-        return
-    from streamav.cli.training_progress import ConsoleTeller
-    from streamav.training.experiments.run import RunPlan, TrainingRun
-    from streamav.training.workers import open_workers
+    from streamav.training.experiments.run import RunPlan
 
     plan = RunPlan(
         folder=data,
@@ -159,6 +137,23 @@ def train(
         board=tensorboard,
         predictions=predictions,
     )
+    if base is not None:
+        chosen = OwnClips(
+            plan=plan,
+            encoders=encoders,
+            weights=weights,
+            features=features,
+            changes=changes,
+            device=device,
+            command=command,
+            as_json=as_json,
+        )
+        (train_own_labels if kind in {"clips", "clip_features"} else train_localizer_alone)(chosen, base)
+        return
+    from streamav.cli.training_progress import ConsoleTeller
+    from streamav.training.experiments.run import TrainingRun
+    from streamav.training.workers import open_workers
+
     with open_workers(device) as workers:
         teller = ConsoleTeller(as_json=as_json)
         runner = TrainingRun(plan, workers, teller)

@@ -205,6 +205,8 @@ def _lasting_name(model: str) -> str:
 
 def _tell(found: Outcome, *, as_json: bool) -> None:
     """Print the settings, the curve and the remarks on uncertainty."""
+    from streamav.training.streams.tuning import digits
+
     if as_json:
         print_json({**found.figures, "curve": found.points, "remarks": found.remarks})
         return
@@ -224,9 +226,9 @@ def _tell(found: Outcome, *, as_json: bool) -> None:
     if found.points:
         curve = Table(*(name.replace("_", " ") for name in found.points[0]), title="results for each budget")
         for point in found.points:
-            curve.add_row(*("-" if math.isnan(value) else f"{value:.3g}" for value in point.values()))
+            curve.add_row(*("-" if math.isnan(value) else digits(value) for value in point.values()))
         console.print(curve)
     for name, values in found.curve.lines.items():
-        typer.echo(f"{name} from few to many false alarms: {sparkline(values)}  {min(values):.3g} to {max(values):.3g}")
+        typer.echo(f"{name} from few to many false alarms: {sparkline(values)}  {digits(min(values))} to {digits(max(values))}")
     for remark in found.remarks:
         typer.echo(folded_for(sys.stdout, remark))

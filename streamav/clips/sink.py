@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import shutil
-import threading
 import time
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from streamav.clips.jobs import Jobs
 from streamav.clips.mp4 import picture_at, write_mp4
 from streamav.clips.ready import ReadyMedia
 from streamav.clips.retention import file_stem, prune
@@ -40,11 +39,6 @@ __all__ = ["ClipSink", "horizon_s"]
 _log = logging.getLogger(__name__)
 
 _NS: Final = 1_000_000_000
-_WAITING: Final = 64
-"""Clips and snapshots that may wait to be written; further ones are left out."""
-MOST_WAITING_BYTES: Final = 256_000_000
-"""Most packets of all clips that wait to be written: a disk that hangs must not fill the memory."""
-_CLOSE_S: Final = 60.0
 _REMEMBERED: Final = 10_000
 """Newest files of a run whose age is known without the clock of the machine."""
 _WARN_AGAIN_S: Final = 600.0
@@ -93,10 +87,7 @@ class ClipSink:
         self.recordings: dict[str, Recording | None] = {}
         """By event, from its first confirmed message to its last one; None where nothing may be recorded."""
         self._made: deque[tuple[float, Path]] = deque(maxlen=_REMEMBERED)
-        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(_WAITING)
-        self._lock = threading.Lock()
-        self._waiting = self._waiting_bytes = 0
-        self._thread = threading.Thread(target=self._work, name="clips", daemon=True)
+        self._jobs = Jobs(self._warn, f"a clip cannot be written to {folder}")
         self._warned_s: float | None = None
         self.written = 0
         """Files written since the start."""
@@ -109,8 +100,8 @@ class ClipSink:
         except OSError as exc:
             self._warn(f"clips.dir must be a folder that can be made and written, got {self._folder}: {reason_of(exc)}")
         self._loop = asyncio.get_running_loop()
-        self._thread.start()
-        self._put(self._prune)
+        self._jobs.start()
+        self._jobs.put(self._prune)
 
     def add_source(self, source: str, ring: PacketRing) -> None:
         """Take the packets of a source from here on, which comes while the run goes on, or begins anew."""
@@ -163,58 +154,19 @@ class ClipSink:
         """Write what was recorded, and stop; wait at most a minute."""
         for ring in self._rings.values():
             ring.finish_all()
-        if self._thread.ident is None:
-            return
-        await asyncio.to_thread(self._finish)
-
-    def _finish(self) -> None:
-        end_s = time.monotonic() + _CLOSE_S
-        with suppress(queue.Full):
-            self._jobs.put(None, timeout=_CLOSE_S)
-        self._thread.join(max(0.0, end_s - time.monotonic()))
-        if self._thread.is_alive():
-            _log.warning("clips are not written in time, the rest is left out")
+        await asyncio.to_thread(self._jobs.finish)
 
     # The thread that writes
 
     @property
     def idle(self) -> bool:
         """True while nothing waits to be written."""
-        return not self._waiting
+        return self._jobs.idle
 
     def _put_clip(self, recording: Recording, ring: PacketRing, path: Path, event: Event, since: int) -> None:
         footage = recording.footage
         if footage is not None:
-            self._put(lambda: self._write(footage, ring, path, event, since), footage.size)
-
-    def _put(self, job: Callable[[], None], size: int = 0) -> None:
-        """Let a job of *size* bytes wait, or leave it out where too much waits."""
-
-        def work() -> None:
-            try:
-                job()
-            finally:
-                with self._lock:
-                    self._waiting, self._waiting_bytes = self._waiting - 1, self._waiting_bytes - size
-
-        with self._lock:
-            if self._waiting < _WAITING and (not size or self._waiting_bytes + size <= MOST_WAITING_BYTES):
-                with suppress(queue.Full):
-                    self._jobs.put_nowait(work)
-                    self._waiting, self._waiting_bytes = self._waiting + 1, self._waiting_bytes + size
-                    return
-        self._warn("too many clips wait to be written, this one is left out: the machine or the disk is too slow")
-
-    def _work(self) -> None:
-        from av.error import FFmpegError
-
-        while (job := self._jobs.get()) is not None:
-            try:
-                job()
-            except (OSError, FFmpegError) as exc:
-                self._warn(f"a clip cannot be written to {self._folder}: {reason_of(exc)}")
-            except Exception:  # noqa: BLE001 - the next clip may succeed
-                _log.exception("a clip could not be made")
+            self._jobs.put(lambda: self._write(footage, ring, path, event, since), footage.size)
 
     def _write(self, footage: Footage, ring: PacketRing, path: Path, event: Event, since: int) -> None:
         def write(part: Path, privacy: Privacy) -> None:
@@ -225,7 +177,7 @@ class ClipSink:
             self._prune()
 
     def _snapshot(self, event: Event, ring: PacketRing, path: Path, since: int) -> None:
-        if not self._settings.snapshots or self._waiting >= _WAITING:
+        if not self._settings.snapshots or self._jobs.full:
             return
         best = max(event.segments, key=lambda one: one.score)
         middle_ns = best.start_ns + _NS // 2
@@ -246,7 +198,7 @@ class ClipSink:
             if self._written(path.with_suffix(".jpg"), ring, event.source, since, footage.privacy, draw):
                 self._tell(ReadyMedia.of(event, "snapshot", content), since)
 
-        self._put(write)
+        self._jobs.put(write)
 
     def _written(
         self, path: Path, ring: PacketRing, source: str, since: int, then: Privacy, write: Callable[[Path, Privacy], None]

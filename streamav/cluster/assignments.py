@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from streamav.backoff import doubled_s
 from streamav.cluster.orders import SourceOrder
 from streamav.cluster.placement import Cost
 
@@ -94,7 +95,7 @@ class Assignment:
         """Note that it could not run, and pause before the next attempt."""
         self.failures += 1
         self.error = error
-        self.retry_s = now_s + min(_MOST_RETRY_S, _RETRY_S * 2.0 ** (self.failures - 1))
+        self.retry_s = now_s + doubled_s(_RETRY_S, _MOST_RETRY_S, self.failures - 1)
         self.cancel()
         self.drop()
 

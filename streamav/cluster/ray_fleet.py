@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamav import __version__
 from streamav.cluster.fleet import Node, WorkerDiedError
+from streamav.cluster.grpc_probe import speaks_grpc
 from streamav.errors import MissingExtraError, SettingsError, reason_of
 
 if TYPE_CHECKING:
@@ -32,9 +33,6 @@ _BOARD = "streamav-board-"
 _REACH_S = 5.0
 _HEAD_S = 1.0
 """Longest wait for the head of Ray in one period of the controller, s."""
-_SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-"""An empty SETTINGS frame: length, type 4, flags, stream."""
-_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS
 _CALLS = 8
 """Calls of one actor that may run at once: an order must be answered while the run is being built."""
 
@@ -67,9 +65,7 @@ def connect(address: str) -> ModuleType:
 
 
 def _check_reachable(address: str) -> None:
-    """Check that something answers at HOST:PORT as a Ray may; Ray itself would try for minutes and print its own lines meanwhile.
-
-    Ray speaks gRPC, which is HTTP/2: the server begins with a SETTINGS frame (RFC 9113, section 3.4), and a broker does not.
+    """Check that something answers at HOST:PORT as a Ray does; Ray itself would try for minutes and print its own lines meanwhile.
 
     Raises:
         SettingsError: when the address has another form, nothing answers, or something else does.
@@ -84,20 +80,8 @@ def _check_reachable(address: str) -> None:
     except (OSError, OverflowError) as exc:
         raise _no_ray(address, f"nothing answers there ({reason_of(exc)})") from exc
     with peer:
-        if os.environ.get("RAY_USE_TLS", "0") == "0" and not _speaks_http2(peer):
+        if os.environ.get("RAY_USE_TLS", "0") == "0" and not speaks_grpc(peer):
             raise _no_ray(address, "something answers there that is not Ray")
-
-
-def _speaks_http2(peer: socket.socket) -> bool:
-    """Return whether the first frame of a server is SETTINGS."""
-    try:
-        peer.sendall(_HTTP2_HELLO)
-        head = b""
-        while len(head) < len(_SETTINGS) and (more := peer.recv(len(_SETTINGS) - len(head))):
-            head += more
-    except OSError:  # it says nothing within the time, or hangs up
-        return False
-    return head[3:4] == _SETTINGS[3:4]
 
 
 def _no_ray(address: str, reason: str) -> SettingsError:

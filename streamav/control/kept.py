@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from streamav.database import set_aside
 from streamav.errors import reason_of
 from streamav.files import PRIVATE_FILE, PRIVATE_FOLDER, write_whole
 
@@ -67,33 +68,57 @@ class KeptChanges:
 
     def read(self) -> dict[str, Tree]:
         """Return the changes by source; a file that cannot be read, or is damaged, is named in the log and counts as empty."""
-        if self._path is None:
-            return {}
         try:
-            return _read(self._path)
-        except FileNotFoundError:
-            return {}
+            return self.load()
         except (OSError, ValueError, RecursionError) as exc:
             _log.warning(
                 "the kept changes cannot be read, the configuration holds without them path=%s reason=%s", self._path, reason_of(exc)
             )
             return {}
 
+    def load(self) -> dict[str, Tree]:
+        """Return the changes by source; without a file there are none.
+
+        Raises:
+            OSError: when the file cannot be read.
+            ValueError: when it is damaged; RecursionError when it is so on purpose.
+        """
+        if self._path is None:
+            return {}
+        try:
+            return _read(self._path)
+        except FileNotFoundError:
+            return {}
+
     def write(self, changes: Mapping[str, Tree]) -> None:
         """Replace the changes of the named sources, all others stay; an empty tree removes a source. A failure is logged once. Blocks."""
-        if self._path is None:
-            return
         try:
-            self._path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-            with _alone(self._path):
-                whole = {source: tree for source, tree in {**self.read(), **changes}.items() if tree}
-                write_whole(self._path, json.dumps(whole, indent=1, sort_keys=True) + "\n", durable=True, private=True)
+            self.replace(changes)
         except OSError as exc:
             if not self._told:
                 _log.warning("changes hold, but cannot be kept for the next start path=%s reason=%s", self._path, reason_of(exc))
             self._told = True
         else:
             self._told = False
+
+    def replace(self, changes: Mapping[str, Tree]) -> None:
+        """Do as `write`; a damaged file is set aside with a warning, because the changes of other sources may be in it.
+
+        Raises:
+            OSError: when the file cannot be read or written.
+        """
+        path = self._path
+        if path is None:
+            return
+        path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        with _alone(path):
+            try:
+                known = self.load()
+            except (ValueError, RecursionError) as exc:
+                _log.warning("the kept changes are damaged, they are set aside path=%s reason=%s", set_aside(path), exc)
+                known = {}
+            whole = {source: tree for source, tree in {**known, **changes}.items() if tree}
+            write_whole(path, json.dumps(whole, indent=1, sort_keys=True) + "\n", durable=True, private=True)
 
 
 def _read(path: Path) -> dict[str, Tree]:
@@ -106,7 +131,7 @@ def _read(path: Path) -> dict[str, Tree]:
     if path.stat().st_size > MOST_BYTES:
         msg = f"it must have at most {MOST_BYTES} bytes"
         raise ValueError(msg)
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
     if not isinstance(found, dict) or not all(isinstance(tree, dict) for tree in found.values()):
         msg = "it must hold an object for each source"
         raise ValueError(msg)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from streamav.errors import EngineError, reason_of
 from streamav.files import file_sha256, remove_leftovers, whole_folder
 from streamav.setting_names import HOME
-from streamav.user_paths import user_folder
+from streamav.user_paths import is_folder, user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -95,7 +95,7 @@ class EngineCache:
         try:
             return _read(path, key)
         except _UnusableError as exc:
-            if isinstance(exc.__cause__, FileNotFoundError) and not path.is_dir():
+            if isinstance(exc.__cause__, FileNotFoundError) and not is_folder(path):
                 return None
             if (path, str(exc)) not in self._told:  # find() is called more than once before the entry is built again
                 self._told.add((path, str(exc)))
@@ -155,7 +155,7 @@ class EngineCache:
         Raises:
             EngineError: when one cannot be removed.
         """
-        paths = [path for path in self.folder.glob("*") if path.is_dir()] if self.folder.is_dir() else []
+        paths = [path for path in self.folder.glob("*") if path.is_dir()] if is_folder(self.folder) else []
         for path in paths:
             _remove(path)
         return len(paths)

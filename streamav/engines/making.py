@@ -102,7 +102,7 @@ def made(maker: Maker, request: EngineRequest, cache: EngineCache, *, anew: bool
         facts = _make(maker, request, folder)
         before = cache.find(key) if anew else None
         if before is not None and has_passed(before.facts) and not has_passed(facts):
-            msg = f"the engine made anew {_DIFFERS}: {facts['parity']}; the earlier engine, which passed, stays"
+            msg = f"the engine built anew {_DIFFERS}: {facts['parity']}; the earlier engine, which passed, stays"
             raise EngineError(msg)
         return facts
 
@@ -125,7 +125,7 @@ def open_ready(maker: Maker, request: EngineRequest, cache: EngineCache) -> Engi
     _check_passed(entry)
     engine, parity = run_again(maker, request, entry)
     if not parity.passed:
-        msg = f"the engine at {entry.path} passed when it was made, but not in this process: {parity.tree()}"
+        msg = f"the engine at {entry.path} passed when it was built, but not in this process: {parity.tree()}"
         raise EngineError(msg)
     return engine
 
@@ -145,7 +145,7 @@ def _make(maker: Maker, request: EngineRequest, folder: Path) -> dict[str, JsonV
     from streamav.engines.modules import build_modules
 
     bundle, recipe = request.bundle, request.recipe
-    log.info("engine: making %s for model %s; this is done only once", recipe.name, bundle.card.name)
+    log.info("engine: building %s for model %s; this is done only once", recipe.name, bundle.card.name)
     began = time.perf_counter()
     modules = build_modules(bundle, request.settings.weights_dir)
     answers = _reference_answers(request, modules)
@@ -166,7 +166,7 @@ def _make(maker: Maker, request: EngineRequest, folder: Path) -> dict[str, JsonV
         )
     seconds = time.perf_counter() - began
     log.info(
-        "engine: made in %.1f s; relative error %.1e, probability error %.1e", seconds, max(parity.relative.values()), parity.probability
+        "engine: built in %.1f s; relative error %.1e, probability error %.1e", seconds, max(parity.relative.values()), parity.probability
     )
     if "second_ms" not in facts:
         facts["second_ms"] = round(second_ms(engine, answers, bundle.card.visual.frames_per_second), 3)

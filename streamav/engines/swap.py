@@ -125,7 +125,7 @@ class SwapEngine:
         except Exception as exc:  # noqa: BLE001 - no error of a foreign library may end the run
             reason = f"{type(exc).__name__}: {exc}"
         if reason is not None and not self._stop.is_set():
-            log.warning("engine: %s could not be made ready; %s continues to run model %s: %s", recipe, self._engine.name, model, reason)
+            log.warning("engine: %s could not be built; %s continues to run model %s: %s", recipe, self._engine.name, model, reason)
         self._settled.set()
 
     def _build(self) -> str | None:
@@ -134,7 +134,7 @@ class SwapEngine:
             if self._stop.is_set():
                 return "the run ended first"
         try:
-            log.info("engine: %s is being made beside the run", self._coming.request.recipe.name)
+            log.info("engine: %s is being built beside the run", self._coming.request.recipe.name)
             return run_builder(build_command(self._coming.request, self._coming.cache), self._stop, self._limit_s)
         finally:
             _one_build.release()

@@ -1,6 +1,7 @@
 """Reads the true labels of recordings (labels.csv), and names the label of each segment.
 
-It runs no model. The columns are file, class_slug, onset_s and offset_s; group and notes are optional.
+It runs no model. The columns are file, class_slug (or label), onset_s and offset_s; group and notes are optional. So the table of clips
+that a model was trained on can be read, too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ __all__ = ["NO_LABEL", "Span", "labels_of", "read_groups", "read_labels", "read_
 NO_LABEL = "none"
 """In the column class_slug: nothing here has a label."""
 _COLUMNS = {"file", "class_slug", "onset_s", "offset_s"}
+_NOTHING = frozenset({"", NO_LABEL, "background"})
+"""Labels of a row without times in a table for training."""
 _OFF_SCREEN = re.compile(r"off[ -]?screen|voice-?over|narrator", re.IGNORECASE)
 """Words of a note about a sound whose source is not in the picture."""
 
@@ -44,8 +47,9 @@ def read_labels(file: Path) -> dict[str, list[Span]]:
             message names the row.
     """
     columns, rows = read_table(file)
-    if not set(columns) >= _COLUMNS:
-        msg = f"{file} must have the columns {', '.join(sorted(_COLUMNS))}, got {', '.join(columns) or 'nothing'}"
+    key = "class_slug" if "class_slug" in columns else "label"
+    if not {*columns, "class_slug"} >= _COLUMNS or key not in columns:
+        msg = f"{file} must have the columns file, class_slug (or label), onset_s, offset_s, got {', '.join(columns) or 'nothing'}"
         raise DataError(msg)
     truth: dict[str, list[Span]] = {}
     for line, row in rows:
@@ -58,7 +62,10 @@ def read_labels(file: Path) -> dict[str, list[Span]]:
             raise DataError(msg)
         spans = truth.setdefault(found or row["file"], [])
         if row["onset_s"] or row["offset_s"]:
-            spans.append(_span(row, f"{file}, line {line}"))
+            spans.append(_span(row, key, f"{file}, line {line}"))
+        elif key == "label" and row[key] not in _NOTHING:
+            msg = f"{file}, line {line}: {row[key][:80]!r} must have times, because its seconds are counted; write onset_s and offset_s"
+            raise DataError(msg)
     if not truth:
         msg = f"{file} must have a row for each recording, got none; write a recording without events as a row without times"
         raise DataError(msg)
@@ -70,7 +77,7 @@ def _may_be_below(name: str) -> bool:
     return name.isprintable() and not name.startswith(("/", "\\")) and ".." not in name.replace("\\", "/").split("/")
 
 
-def _span(row: dict[str, str], where: str) -> Span:
+def _span(row: dict[str, str], key: str, where: str) -> Span:
     try:
         onset_s, offset_s = to_seconds(row["onset_s"]), to_seconds(row["offset_s"])
     except ValueError as exc:
@@ -79,7 +86,7 @@ def _span(row: dict[str, str], where: str) -> Span:
     if not 0.0 <= onset_s < offset_s < math.inf:
         msg = f"{where}: 0 <= onset_s < offset_s must hold, got {onset_s} and {offset_s}"
         raise DataError(msg)
-    return Span(row["class_slug"], onset_s, offset_s)
+    return Span(row[key], onset_s, offset_s)
 
 
 def labels_of(spans: Sequence[Span], seconds: int) -> list[str | None]:

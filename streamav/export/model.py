@@ -17,6 +17,7 @@ from streamav.engines.samples import make_samples
 from streamav.errors import EngineError
 from streamav.evidence import evidence_of
 from streamav.export.modules import Evidence, LogMel, Motion
+from streamav.features.logmel import log_mel_options
 from streamav.features.motion import BLOCKS
 from streamav.files import whole_folder
 from streamav.types import SAMPLES_PER_SEGMENT, WINDOW_SEGMENTS
@@ -87,7 +88,7 @@ def _parts(bundle: Bundle, weights_dir: Path | None) -> dict[str, _Part]:
     answer = _run(modules["localize_window"], *windows)
     scored = len(heard) > 1 and len(seen) > 1
     parts = {
-        "log_mel": _Part(LogMel(card.audio.log_mel_offset).eval(), (sound,), ("samples",), ("patch",)),
+        "log_mel": _Part(LogMel(log_mel_options(card.audio)).eval(), (sound,), ("samples",), ("patch",)),
         "audio": _Part(modules["audio"], (samples.patches,), ("patch",), ("features", *(["heard"] if len(heard) > 1 else []))),
         "visual": _Part(modules["visual"], (samples.pictures,), ("picture",), ("features", *(["seen"] if len(seen) > 1 else []))),
         "encode_segment": _Part(modules["encode_segment"], (heard[0], seen[0]), ("audio", "visual"), ("a", "v", "attention")),

@@ -29,7 +29,7 @@ from streamav.evidence import (
     EvidenceParts,
     LabelEvidence,
 )
-from streamav.features.logmel import FFT_SAMPLES, FRAME_SAMPLES, HOP_SAMPLES, PATCH_FRAMES, hann, mel_bank
+from streamav.features.logmel import FFT_SAMPLES, FRAME_SAMPLES, HOP_SAMPLES, MOST_GAIN_DB, PATCH_FRAMES, LogMelOptions, hann, mel_bank
 from streamav.features.motion import BLOCKS, CELLS, FAINT_MOTION, MOVING_CELLS, USUAL_MOTION
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ _NOTHING = -1e30
 class LogMel(nn.Module):
     """Computes the log-mel patch of a segment; the Fourier transform is a convolution, which every runtime has."""
 
-    def __init__(self, offset: float) -> None:
+    def __init__(self, options: LogMelOptions) -> None:
         super().__init__()
-        self.offset = offset
+        self.options = options
         turns = 2.0 * np.pi * np.outer(np.arange(FFT_SAMPLES // 2 + 1), np.arange(FRAME_SAMPLES)) / FFT_SAMPLES
         waves = np.concatenate([np.cos(turns) * hann(), np.sin(turns) * hann()])
         self.register_buffer("waves", torch.tensor(waves[:, None], dtype=torch.float32))
@@ -56,7 +56,17 @@ class LogMel(nn.Module):
         both = nn.functional.conv1d(samples[:, None], self.get_buffer("waves"), stride=HOP_SAMPLES)[..., :PATCH_FRAMES]
         real, imaginary = both.chunk(2, dim=1)
         magnitude = torch.sqrt(real * real + imaginary * imaginary).transpose(1, 2)
-        return torch.log(magnitude @ self.get_buffer("bank") + self.offset)
+        mel = magnitude @ self.get_buffer("bank")
+        return torch.log(mel * self._gain(samples) + self.options.offset)
+
+    def _gain(self, samples: Tensor) -> Tensor:
+        """Return what `features.logmel.gain_of` returns, shape (B, 1, 1), or (1,) without a least level."""
+        if self.options.least_dbfs is None:
+            return torch.ones(1)
+        # Any factor leaves silence as it is, so its power must only not be 0.
+        power = (samples * samples).mean(-1)[:, None, None].clamp_min(torch.finfo(torch.float32).tiny)
+        missing: Tensor = 10.0 ** (self.options.least_dbfs / 20.0) / torch.sqrt(power)
+        return missing.clamp(1.0, 10.0 ** (MOST_GAIN_DB / 20.0))
 
 
 class Motion(nn.Module):

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from streamav.features.extractor import SegmentExtractor
-from streamav.features.logmel import LogMelOptions, log_mel
+from streamav.features.logmel import LogMelOptions, log_mel, log_mel_options
 
-__all__ = ["LogMelOptions", "SegmentExtractor", "log_mel"]
+__all__ = ["LogMelOptions", "SegmentExtractor", "log_mel", "log_mel_options"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from streamav.errors import ShapeError
 from streamav.features.ahead import encode_rest
 from streamav.features.audio import level_dbfs, patches
+from streamav.features.logmel import log_mel_options
 from streamav.features.motion import motion_of
 from streamav.features.visual import mean_over_frames, pictures
 from streamav.types import LookedAt, SegmentFeatures
@@ -35,7 +36,7 @@ class SegmentExtractor:
 
         Args:
             engine: has the networks "visual" and "audio".
-            card: sizes of pictures and features, offset of the log-mel front end.
+            card: sizes of pictures and features, options of the log-mel front end.
 
         Raises:
             EngineError: when the engine lacks one of them.
@@ -43,6 +44,7 @@ class SegmentExtractor:
         self._visual = engine.network("visual")
         self._audio = engine.network("audio")
         self._card = card
+        self._front_end = log_mel_options(card.audio)
         # Nothing is measured for evidence that gives it no weight; what evidence is fitted on has none yet.
         self._measures_motion = card.evidence is None or card.evidence.motion != 0.0
 
@@ -67,7 +69,7 @@ class SegmentExtractor:
         self._check(segments)
         seen = pictures(segments)
         grids, *seen_scores = self._visual(seen.pixels) if ahead is None else encode_rest(self._visual, seen.pixels, seen.counts, ahead)
-        audio, *heard_scores = self._audio(patches(segments, self._card.audio.log_mel_offset))
+        audio, *heard_scores = self._audio(patches(segments, self._front_end))
         card = self._card
         wanted = ((len(segments), card.audio.size), (len(seen.pixels), card.visual.grid, card.visual.grid, card.visual.size))
         if (audio.shape, grids.shape) != wanted:

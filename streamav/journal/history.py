@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sqlite3
 import time
-from typing import TYPE_CHECKING, Final
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from streamav.database import open_database, set_aside
+from streamav.database import is_damage, is_sound, open_database, read_database, readable_rows, set_aside
 from streamav.files import PRIVATE_FOLDER
 from streamav.journal.query import EventQuery
+from streamav.publish.message import MessageError, decode
 from streamav.publish.state_folder import default_state_dir
 from streamav.types import FinalScores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -38,12 +41,29 @@ CREATE TABLE labels (number INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
 CREATE TABLE scores (source TEXT NOT NULL, ts_ms INTEGER NOT NULL, media_ms INTEGER NOT NULL, labels INTEGER NOT NULL,
                      numbers BLOB NOT NULL, PRIMARY KEY (source, ts_ms)) WITHOUT ROWID;
 """
+CHECK_S: Final = 2.0
+"""How long a run looks for damage when it opens the journal, seconds (our choice: some 500 MB on a fast disk)."""
+_KEEP: Final = "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)"
 _NOTHING: Final = float("nan")
 """Stands for the level of digital silence, and for a place that is not known."""
+_OTHERS: Final = 4
+"""Numbers of a segment behind those of its labels: background, relevance, agreement, level; its place follows."""
+_EVENTS, _SCORES = "events", "scores"
+_SHARE: Final = 0.1
+"""Share of the time in a table that is removed at once to keep the size."""
+_A_MOMENT_S: Final = 0.001
 _NS_PER_MS: Final = 1_000_000
 _MS: Final = 1000
 _STEPS: Final = 10_000
 """Steps of SQLite between two looks at the clock: about a millisecond."""
+
+_DAMAGED: Final = "the journal is damaged, it is set aside and a new one is begun path=%s reason=%s events_kept=%d"
+_EVERY_SOURCE: Final = """
+WITH RECURSIVE found (source) AS (
+    SELECT MIN(source) FROM scores
+    UNION ALL SELECT (SELECT MIN(source) FROM scores WHERE source > found.source) FROM found WHERE found.source IS NOT NULL)
+SELECT source FROM found WHERE source IS NOT NULL"""
+"""The sources that have scores; it looks at one row of each, because a plain DISTINCT reads the whole table."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,25 +76,59 @@ def journal_path(state_dir: Path | None) -> Path:
 class History:
     """The open journal. Use it in a `with` block."""
 
-    def __init__(self, path: Path, *, mend: bool = True) -> None:
-        """Open or create the file; a damaged one is set aside with a warning, and a new one is begun.
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        """Take an open file; use `writing` or `reading`."""
+        self._path = path
+        self._connection = connection
+        self._file = _identity(path)
+        self.began = True
+        """False for an empty one that stands for a journal that no run has begun."""
 
-        Args:
-            path: the file.
-            mend: False leaves a damaged file as it is and raises.
+    @classmethod
+    def writing(cls, path: Path) -> Self:
+        """Open or create the journal; a damaged one is set aside with a warning, and a new one is begun with the events that can be read.
 
         Raises:
             OSError: when the folder cannot be made or the file cannot be opened.
             sqlite3.Error: when the file cannot be used.
         """
-        self._path = path
         try:
-            self._connection = _open(path)
-        except sqlite3.DatabaseError as exc:
-            if isinstance(exc, sqlite3.OperationalError) or not mend:
+            journal = cls(path, _open(path))
+        except sqlite3.Error as exc:
+            if not is_damage(exc):
                 raise
-            _log.warning("the journal is damaged, it is set aside and a new one is begun path=%s reason=%s", set_aside(path), exc)
-            self._connection = _open(path)
+            return cls(path, _renewed(path, exc))
+        if not is_sound(journal._connection, CHECK_S):
+            journal.begin_anew(sqlite3.DatabaseError("its pages do not fit together"))
+        return journal
+
+    @classmethod
+    def reading(cls, path: Path) -> Self:
+        """Open the journal to ask it; nothing is created or changed. A journal that no run has begun yet is empty.
+
+        Raises:
+            OSError: when the file must not be read.
+            sqlite3.Error: when it is damaged, is busy, or has another version.
+        """
+        try:
+            found = read_database(path, VERSION)
+        except FileNotFoundError:
+            found = None
+        journal = cls(path, _nothing() if found is None else found)
+        journal.began = found is not None
+        return journal
+
+    def begin_anew(self, damage: Exception) -> None:
+        """Set the file aside, which turned out to be damaged, and begin a new one with its events; another process may have done so.
+
+        Raises:
+            OSError: when the file cannot be renamed, or a new one cannot be made.
+            sqlite3.Error: when the new file cannot be used.
+        """
+        self.close()
+        mine = _identity(self._path) == self._file
+        self._connection = _renewed(self._path, damage) if mine else _open(self._path)
+        self._file = _identity(self._path)
 
     def __enter__(self) -> Self:
         return self
@@ -97,8 +151,7 @@ class History:
                 if message.end_reason == "retracted":
                     connection.execute("DELETE FROM events WHERE id = ?", (message.id,))
                 else:
-                    row = (message.id, message.source, message.label, message.start_ts, message.to_bytes())
-                    connection.execute("INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)", row)
+                    connection.execute(_KEEP, (message.id, message.source, message.label, message.start_ts, message.to_bytes()))
             for source, one in scores:
                 connection.execute("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)", (source, *self._packed(one)))
 
@@ -124,12 +177,12 @@ class History:
                 -1 if query.limit is None else query.limit,
             ),
         )
-        return [json.loads(payload) for (payload,) in rows]
+        return list(_readable(rows))
 
     def event(self, event_id: str) -> dict[str, object] | None:
         """Return the last message of one event, or None."""
         row = self._connection.execute("SELECT payload FROM events WHERE id = ?", (event_id,)).fetchone()
-        return None if row is None else dict(json.loads(row[0]))
+        return None if row is None else next(_readable([row]), None)
 
     def limit_time(self, seconds: float) -> None:
         """End every later question that takes longer than *seconds* from now on with sqlite3.OperationalError."""
@@ -143,28 +196,54 @@ class History:
             " WHERE source = ? AND ts_ms >= ? AND ts_ms < ? ORDER BY ts_ms",
             (source, round(since * _MS), round(until * _MS)),
         )
-        return [_unpacked(*row) for row in rows]
+        names: dict[str, tuple[str, ...]] = {}
+        found = [_unpacked(row, names) for row in rows]
+        whole = [one for one in found if one is not None]
+        if len(whole) < len(found):
+            _log.warning("damaged scores of the journal are left out source=%s segments=%d", source, len(found) - len(whole))
+        return whole
 
     def sources(self) -> list[str]:
         """Return the ids of all sources that have scores or events."""
-        rows = self._connection.execute("SELECT source FROM events UNION SELECT source FROM scores ORDER BY 1")
+        rows = self._connection.execute(f"SELECT source FROM events UNION SELECT * FROM ({_EVERY_SOURCE}) ORDER BY 1")  # noqa: S608 - our own words
         return [source for (source,) in rows]
 
-    def thin(self, oldest: float, max_bytes: int) -> None:
-        """Remove what began before *oldest* (UTC, seconds since 1970), then scores, then events, oldest first, until the size is kept."""
-        connection = self._connection
-        with connection:
-            connection.execute("DELETE FROM events WHERE start_ts < ?", (oldest,))
-            connection.execute("DELETE FROM scores WHERE ts_ms < ?", (round(oldest * _MS),))
-        for table, key in (("scores", "ts_ms"), ("events", "start_ts")):
-            while self.used_bytes > max_bytes:
-                with connection:
-                    found = connection.execute(
-                        f"DELETE FROM {table} WHERE {key} <= (SELECT {key} FROM {table} ORDER BY {key}"  # noqa: S608 - our own names
-                        f" LIMIT 1 OFFSET (SELECT COUNT(*) / 10 FROM {table}))"
-                    )
-                if not found.rowcount:
-                    break
+    def labels(self) -> list[str]:
+        """Return the labels of all events."""
+        return [label for (label,) in self._connection.execute("SELECT DISTINCT label FROM events ORDER BY 1")]
+
+    def thin(self, oldest: float | None, max_bytes: int) -> None:
+        """Remove what began before *oldest* (UTC, seconds since 1970; None: nothing), then scores, then events, until the size is kept.
+
+        The oldest go first, a tenth of the time that is left at once.
+        """
+        if oldest is not None:
+            self._remove(_EVENTS, oldest)
+            self._remove(_SCORES, oldest)
+        for table in (_SCORES, _EVENTS):
+            while self.used_bytes > max_bytes and (span := self._span(table)) is not None:
+                first, last = span
+                self._remove(table, first + (last - first) * _SHARE + _A_MOMENT_S)
+
+    def _remove(self, table: str, before: float) -> None:
+        """Remove the rows of a table that began before a time. Scores are found by source and time: there is no index of time alone."""
+        with self._connection as connection:
+            if table == _EVENTS:
+                connection.execute("DELETE FROM events WHERE start_ts < ?", (before,))
+            else:
+                rows = [(source, round(before * _MS)) for (source,) in connection.execute(_EVERY_SOURCE).fetchall()]
+                connection.executemany("DELETE FROM scores WHERE source = ? AND ts_ms < ?", rows)
+
+    def _span(self, table: str) -> tuple[float, float] | None:
+        """Return the first and the last begin in a table, UTC, seconds since 1970; None for an empty table."""
+        if table == _EVENTS:
+            first, last = self._connection.execute(
+                "SELECT (SELECT MIN(start_ts) FROM events), (SELECT MAX(start_ts) FROM events)"
+            ).fetchone()
+            return None if first is None else (first, last)
+        edges = "(SELECT MIN(ts_ms) FROM scores WHERE source = one.source), (SELECT MAX(ts_ms) FROM scores WHERE source = one.source)"
+        spans = self._connection.execute(f"SELECT {edges} FROM ({_EVERY_SOURCE}) AS one").fetchall()  # noqa: S608 - our own words
+        return (min(first for first, _ in spans) / _MS, max(last for _, last in spans) / _MS) if spans else None
 
     @property
     def used_bytes(self) -> int:
@@ -185,22 +264,89 @@ class History:
         return scores.epoch_ns // _NS_PER_MS + start_ms, start_ms, number, numbers.tobytes()
 
 
-def _unpacked(ts_ms: int, media_ms: int, names: str, numbers: bytes) -> FinalScores:
-    labels: Sequence[str] = json.loads(names)
-    found = np.frombuffer(numbers, dtype="<f2").tolist()
-    probabilities, others = found[: len(labels)], found[len(labels) :]
-    background, relevance, agreement, level = others[:4]
-    x, y = others[4:] or (_NOTHING, _NOTHING)  # older journals hold no place
+def _readable(rows: Iterable[tuple[bytes]]) -> Iterator[dict[str, object]]:
+    """Yield the messages of rows as JSON values; a damaged one is left out and named in the log."""
+    for (payload,) in rows:
+        try:
+            decode(payload)
+            yield dict(json.loads(payload))
+        except (MessageError, TypeError) as exc:
+            _log.warning("a damaged event of the journal is left out reason=%s", exc)
+
+
+def _unpacked(row: tuple[Any, ...], known: dict[str, tuple[str, ...]]) -> FinalScores | None:
+    """Return the scores of a row, or None when it is damaged; *known* holds the names that were read before."""
+    ts_ms, media_ms, written, numbers = row
+    if not (isinstance(ts_ms, int) and isinstance(media_ms, int)):  # SQLite keeps any type in any column
+        return None
+    try:
+        if written not in known:
+            known[written] = tuple(map(str, json.loads(written)))
+        names, found = known[written], np.frombuffer(numbers, dtype="<f2").tolist()
+        ended = len(names)
+        background, relevance, agreement, level = found[ended : ended + _OTHERS]
+        x, y = found[ended + _OTHERS :] or (_NOTHING, _NOTHING)  # older journals hold no place
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if not all(map(math.isfinite, found[: ended + _OTHERS - 1])) or math.isinf(level):
+        return None
     return FinalScores(
         start_ns=media_ms * _NS_PER_MS,
         epoch_ns=(ts_ms - media_ms) * _NS_PER_MS,
-        labels=dict(zip(labels, probabilities, strict=True)),
+        labels=dict(zip(names, found[:ended], strict=True)),
         background=background,
         relevance=relevance,
         agreement=agreement,
-        level_dbfs=None if np.isnan(level) else level,
-        place=None if np.isnan(x) else (x, y),
+        level_dbfs=None if math.isnan(level) else level,
+        place=None if math.isnan(x) else (x, y),
     )
+
+
+def _renewed(path: Path, damage: Exception) -> sqlite3.Connection:
+    """Set a damaged file aside and open a new one with the events that can be read; the scores stay in the old one.
+
+    Raises:
+        OSError: when the file cannot be renamed, or a new one cannot be made.
+        sqlite3.Error: when the new file cannot be used.
+    """
+    kept = _salvaged(path)
+    aside = set_aside(path)
+    connection = _open(path)
+    with connection:
+        connection.executemany(_KEEP, kept)
+    _log.warning(_DAMAGED, aside, damage, len(kept))
+    return connection
+
+
+def _salvaged(path: Path) -> list[tuple[str, str, str, float, bytes]]:
+    """Return the rows of the events that can be read of a damaged file, which is not changed."""
+    try:
+        connection = read_database(path, VERSION)
+    except (sqlite3.Error, OSError):
+        return []
+    found = []
+    with closing(_nothing() if connection is None else connection) as opened:
+        for row in readable_rows(opened, "events"):
+            with suppress(MessageError, TypeError):
+                message = decode(row[-1])
+                found.append((message.id, message.source, message.label, message.start_ts, row[-1]))
+    return found
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return which file is at a path now; None for none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _nothing() -> sqlite3.Connection:
+    """Return an empty journal in memory."""
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    connection.executescript(_SCHEMA)
+    return connection
 
 
 def _open(path: Path) -> sqlite3.Connection:

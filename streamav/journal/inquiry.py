@@ -1,15 +1,12 @@
-"""Reads the questions that people ask the journal, from the command line or over HTTP: times, and why a second was an event.
+"""Answers why a second was or was not an event, from the scores and events of the journal.
 
 It opens no file.
 """
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from streamav.errors import SettingsError
 from streamav.journal.explain import Surroundings, explain
 from streamav.journal.query import EventQuery
 from streamav.thresholds import LONGEST
@@ -19,50 +16,17 @@ if TYPE_CHECKING:
 
     from streamav.journal.history import History
     from streamav.tracker import LabelOptions
+    from streamav.types import FinalScores
 
-__all__ = ["AROUND_S", "explain_moment", "read_time"]
+__all__ = ["AROUND_S", "DRIFT_NS", "explain_moment"]
 
 AROUND_S: Final = 2 * LONGEST
 """Seconds of scores on each side of a second that can decide about it: an event may need that many segments and hold that long a pause."""
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_LAST_S: Final = 253_402_300_799.0
-"""End of the year 9999, the last that ISO 8601 writes with four digits."""
-_LONGEST_TIME: Final = 64
+DRIFT_NS: Final = 1_000_000_000
+"""The clock of a live source is corrected all the time, by far less than this around a second. A new start moves it further."""
 _LONGEST_EVENT_S: Final = 86_400.0
 """An event that began longer ago than a day is not looked for around a second."""
 _NS: Final = 1_000_000_000
-
-
-def read_time(name: str, text: str | None, now_s: float) -> float | None:
-    """Return a time as seconds since 1970, from ISO 8601 (local without a zone), seconds, or an age; None for None.
-
-    Args:
-        name: of the option or parameter, for the message.
-        text: what was given.
-        now_s: seconds since 1970.
-
-    Raises:
-        SettingsError: when it is none of these, or beyond the year 9999.
-    """
-    if text is None:
-        return None
-    found = _time(text, now_s) if len(text) <= _LONGEST_TIME else None
-    if found is None or abs(found) > _LAST_S:
-        shown = ascii(text if len(text) <= _LONGEST_TIME else text[:_LONGEST_TIME] + "...")
-        msg = f"{name} must be a time like 2026-09-14T10:00Z, seconds since 1970, or an age like 90m, 2h or 7d, got {shown}"
-        raise SettingsError(msg)
-    return found
-
-
-def _time(text: str, now_s: float) -> float | None:
-    if age := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd])", text):
-        return now_s - float(age[1]) * _UNITS[age[2]]
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-        return float(text)
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def explain_moment(
@@ -83,12 +47,36 @@ def explain_moment(
     covering = [_outline(one) for one in around if _covers(one, at_s)]
     if here is None:
         return {**explain([], 0, ()), "at_s": at_s, "source": source, "events": covering}
-    run = [one for one in known if one.epoch_ns == here.epoch_ns and one.labels.keys() == here.labels.keys()]
+    run = _stretch(known, here)
     ended_ns = _ended(around, here.epoch_ns, run[0].start_ns)
     found = explain(
         run, round(at_s * _NS) - here.epoch_ns, labels_of(tuple(here.labels)), Surroundings(grid=(grid, grid), ended_ns=ended_ns)
     )
     return {**found, "source": source, "events": covering}
+
+
+def _stretch(known: Sequence[FinalScores], here: FinalScores) -> list[FinalScores]:
+    """Return the scores of the same run and labels around a segment, by media time, also across steps of the wall clock."""
+    alike = [one for one in known if one.labels.keys() == here.labels.keys()]
+    found = _beside(alike, here)
+    for edge, step_ns in ((0, -_NS), (-1, _NS)):
+        while (beyond := _continued(alike, found[edge], step_ns)) is not None:
+            more = [one for one in _beside(alike, beyond) if (one.start_ns - beyond.start_ns) * step_ns >= 0]
+            found = more + found if step_ns < 0 else found + more
+    return found
+
+
+def _beside(alike: Sequence[FinalScores], here: FinalScores) -> list[FinalScores]:
+    """Return the scores whose media clock shows the same UTC as that of *here*, by media time."""
+    return sorted((one for one in alike if abs(one.epoch_ns - here.epoch_ns) < DRIFT_NS), key=lambda one: one.start_ns)
+
+
+def _continued(alike: Sequence[FinalScores], edge: FinalScores, step_ns: int) -> FinalScores | None:
+    """Return the segment that a step of the wall clock has cut off from *edge*: next to it in media time, and with nothing on this side."""
+    for one in alike:
+        if one.start_ns == edge.start_ns + step_ns and not any(other.start_ns == edge.start_ns for other in _beside(alike, one)):
+            return one
+    return None
 
 
 def _ended(events: Sequence[dict[str, Any]], epoch_ns: int, before_ns: int) -> dict[str, int]:

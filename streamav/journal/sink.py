@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from streamav.database import is_damage
 from streamav.errors import reason_of
 from streamav.journal.history import History
 from streamav.publish.message import describe
@@ -34,10 +35,31 @@ THIN_S: Final = 600.0
 """Time between two removals of old content, seconds (our choice)."""
 MOST_WAITING: Final = 20_000
 """Most scores and messages that wait for the disk; the oldest are dropped and counted (our choice: five minutes of 64 sources)."""
+STEADY_S: Final = 600.0
+"""The wall clock must have run for this long without a step before its age removes anything, seconds (our choice)."""
+STEP_S: Final = 60.0
+"""A larger change of the wall clock against the monotonic one is a step, seconds (our choice)."""
 _DAY_S: Final = 86_400.0
 _MB: Final = 1_000_000
 
 _log = logging.getLogger(__name__)
+
+
+class Steady:
+    """Says whether the wall clock can be trusted with the age of things: a clock that is wrong for a moment must not delete a journal."""
+
+    def __init__(self) -> None:
+        """Start without any reading."""
+        self._offset_s: float | None = None
+        self._since_s = 0.0
+
+    def lasts(self, wall_s: float, monotonic_s: float) -> bool:
+        """Take a reading of both clocks; return whether the wall clock has made no step for `STEADY_S`."""
+        offset_s = wall_s - monotonic_s
+        if self._offset_s is None or abs(offset_s - self._offset_s) > STEP_S:
+            self._since_s = monotonic_s
+        self._offset_s = offset_s
+        return monotonic_s - self._since_s >= STEADY_S
 
 
 class JournalSink:
@@ -54,6 +76,7 @@ class JournalSink:
         self._thread = ThreadPoolExecutor(1, "journal")
         self._task: asyncio.Task[None] | None = None
         self._thinned_s = float("-inf")
+        self._steady = Steady()
         self._told = False
         self.lost = 0
         """Events and scores that could not be written."""
@@ -113,20 +136,35 @@ class JournalSink:
     def _write_now(self, events: list[EventMessage], scores: list[tuple[str, FinalScores]]) -> None:
         try:
             if self._history is None:
-                self._history = History(self._path)
-            if events or scores:
-                self._history.write(events, scores)
-            if time.monotonic() - self._thinned_s >= THIN_S:
-                self._thinned_s = time.monotonic()
-                self._history.thin(time.time() - self._settings.days * _DAY_S, self._settings.megabytes * _MB)
+                self._history = History.writing(self._path)
+            try:
+                self._store(self._history, events, scores)
+            except sqlite3.Error as exc:
+                if not is_damage(exc):
+                    raise
+                self._history.begin_anew(exc)
+                self._store(self._history, events, scores)
         except (sqlite3.Error, OSError) as exc:
             self.lost += len(events) + len(scores)
             self._close()
             if not self._told:
-                _log.warning("the journal cannot be written, the run goes on without it path=%s reason=%s", self._path, reason_of(exc))
+                _log.warning(
+                    "the journal cannot be written, the run goes on without it path=%s reason=%s; make room there, or set state_dir to a "
+                    "folder that this user can write",
+                    self._path,
+                    reason_of(exc),
+                )
             self._told = True
         else:
             self._told = False
+
+    def _store(self, history: History, events: list[EventMessage], scores: list[tuple[str, FinalScores]]) -> None:
+        if events or scores:
+            history.write(events, scores)
+        steady = self._steady.lasts(time.time(), time.monotonic())
+        if time.monotonic() - self._thinned_s >= THIN_S:
+            self._thinned_s = time.monotonic()
+            history.thin(time.time() - self._settings.days * _DAY_S if steady else None, self._settings.megabytes * _MB)
 
     def _close(self) -> None:
         history, self._history = self._history, None

@@ -12,19 +12,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from streamav.clock import SystemClock
-from streamav.errors import CaptureError, ShapeError
-from streamav.pipeline.lane import failure_of, make_lane
-from streamav.pipeline.measure import NS, Meter, SourceSummary, summary
+from streamav.pipeline.lane import failure_of
+from streamav.pipeline.measure import NS
+from streamav.pipeline.sources import RunningSources
 from streamav.pipeline.worker import Worker
 from streamav.types import EndReason, SourceState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from streamav.clock import Clock
     from streamav.control import Controls, SourcePlan
@@ -71,7 +70,7 @@ class Pipeline:
             clock: None for the clock of the machine.
             gather_s: longest wait of a segment for the segments of other sources that are due, s; 0 for none.
             observer: sees what every turn computes; None for none, which costs nothing.
-            most_frames: frames of a segment of any source; the run then goes on until stop(), and sources come and go (add(), release()).
+            most_frames: frames of a segment of any source; the run then goes on until stop(), and sources come and go (`sources`).
                 None for a run of *setups* that ends with them.
             ahead: the extractor, where pictures are encoded as they come (`model.early`); None to wait for whole segments.
             turns: whether turns are recorded or repeated; None for neither.
@@ -80,45 +79,38 @@ class Pipeline:
             CaptureError: when a file cannot be read.
             ShapeError: when there is no source, or two have the same id.
         """
-        if (not setups and most_frames is None) or len({setup.id for setup in setups}) < len(setups):
-            msg = f"a run needs sources with different ids, got {[setup.id for setup in setups]}"
-            raise ShapeError(msg)
         self._clock = SystemClock() if clock is None else clock
         self._sink = sink
         self._ready = threading.Condition()
-        self._observer = observer
         self._book = None if turns is None else turns.book
         script = () if turns is None or turns.replay is None else turns.replay.script
         self.controls: Controls | None = None
         """Changes of what the sources detect, which hold from the next turn on; set before run(). None for no changes."""
         self._stays = most_frames is not None
-        self._lanes = [self._lane(setup, alone=len(setups) == 1) for setup in setups]
+        self.sources = RunningSources(setups, sink, self._clock, self._ready, lambda: self.controls, observer=observer, stays=self._stays)
+        """The sources of the run, which may come and go while it goes on."""
         self._worker = Worker(
-            self._lanes, extractor, localizer, self._clock, self._ready, round(gather_s * NS), script, most_frames=most_frames, ahead=ahead
+            self.sources.lanes,
+            extractor,
+            localizer,
+            self._clock,
+            self._ready,
+            round(gather_s * NS),
+            script,
+            most_frames=most_frames,
+            ahead=ahead,
         )
-        self._changes: deque[Callable[[], None]] = deque()
-        self._leaving: list[Lane] = []
-        self._past: list[tuple[SourceSummary, Meter]] = []
         self._stop_ns: int | None = None
         self._told_ns = 0
         self._turned_ns = self._clock.monotonic_ns()
         self.summary: RunSummary | None = None
         """Summary of the run, once it has ended, also with an error."""
 
-    def _lane(self, setup: SourceSetup, *, alone: bool) -> Lane:
-        try:
-            return make_lane(setup, self._clock, self._ready, self._observer)
-        except CaptureError as exc:
-            if alone:
-                raise
-            msg = f"source {setup.id}: {exc}"
-            raise CaptureError(msg) from exc
-
     def stop(self) -> None:
         """End the run soon and in order; may be called from any thread, and more than once."""
         if self._stop_ns is None:
             self._stop_ns = self._clock.monotonic_ns()
-            for lane in self._lanes:
+            for lane in self.sources.lanes:
                 lane.feed.stop()
 
     @property
@@ -132,138 +124,19 @@ class Pipeline:
         return (self._clock.monotonic_ns() - self._turned_ns) / NS
 
     @property
-    def states(self) -> dict[str, SourceState]:
-        """State of each source, by id. Any thread may ask."""
-        return {lane.setup.id: lane.stages.state for lane in self._lanes}
-
-    # Sources that come and go
-
-    @property
     def lanes(self) -> tuple[Lane, ...]:
         """The sources of the run, to read their counters; the loop changes them."""
-        return tuple(self._lanes)
+        return tuple(self.sources.lanes)
 
     @property
     def work_s(self) -> float:
         """Predicted work for one segment with the frames that are processed now, s; 0 before the first turn."""
         return self._worker.budget.cost.work_s(self._worker.budget.frames)
 
-    def add(self, setup: SourceSetup, told: Callable[[], None] | None = None) -> None:
-        """Start a source beside those that run; may be called from any thread. The content of a file is hashed before this returns.
-
-        Args:
-            setup: the source; its id must be free.
-            told: called on the loop just before the source is reported to the sinks; None starts the source muted: it fills its window
-                and publishes nothing until speak().
-
-        Raises:
-            CaptureError: when the file cannot be read.
-        """
-        lane = self._lane(setup, alone=False)
-        lane.muted = told is None
-
-        def begin() -> None:
-            self._lanes.append(lane)
-            if told is None:
-                lane.feed.start()
-                return
-            told()
-            self._begin(lane)
-
-        self._changes.append(begin)
-
-    def prepare(self, setup: SourceSetup) -> Lane:
-        """Return a source for exchange(); it does not run yet. The content of a file is hashed. May be called from any thread.
-
-        Raises:
-            CaptureError: when the file cannot be read.
-        """
-        lane = self._lane(setup, alone=False)
-        lane.joined = True
-        return lane
-
-    def exchange(
-        self,
-        leaving: Mapping[str, Callable[[], None]],
-        coming: Sequence[tuple[Lane, Callable[[], None]]],
-        first: Callable[[], None] = lambda: None,
-    ) -> Future[None]:
-        """End some sources and start others, all between the same two turns; the rest goes on. May be called from any thread.
-
-        Args:
-            leaving: id of a source -> called on the loop after its last event was handed to the sinks.
-            coming: what prepare() returned, and what is called on the loop just before the source is reported to the sinks. An id may
-                be among *leaving*, too: then the source begins anew.
-            first: called on the loop before all of this.
-
-        Returns:
-            What is done once this has happened; it never is when the run ends before.
-        """
-        done: Future[None] = Future()
-
-        def change() -> None:
-            first()
-            for name, told in leaving.items():
-                for lane in [one for one in self._lanes if one.setup.id == name]:
-                    self._drop(lane)
-                    told()
-            for lane, told in coming:
-                self._lanes.append(lane)
-                told()
-                self._begin(lane)
-            done.set_result(None)
-
-        self._changes.append(change)
-        return done
-
-    def _begin(self, lane: Lane) -> None:
-        """Report a source, with what holds for it now, and open it."""
-        self._sink.source_state(lane.setup.id, SourceState.STARTING, "the source is being opened")
-        if self.controls is not None:
-            plan = self.controls.plan(lane.setup.id)
-            if not plan.enabled or plan.labels != lane.setup.labels or plan.latency_segments != lane.setup.latency_segments:
-                lane.change(plan)
-                lane.hand_over(self._sink)
-        lane.feed.start()
-
-    def speak(self, name: str, told: Callable[[], None]) -> None:
-        """Let a muted source publish; *told* is called on the loop just before. May be called from any thread."""
-
-        def begin() -> None:
-            for lane in self._lanes:
-                if lane.setup.id == name and lane.muted:
-                    told()
-                    lane.speak(self._sink)
-
-        self._changes.append(begin)
-
-    def release(self, name: str, told: Callable[[], None] | None = None, *, quiet: bool = False) -> None:
-        """End a source and its events, and forget it; the others go on. May be called from any thread.
-
-        Args:
-            name: id of the source.
-            told: called on the loop after the last event of the source was handed to the sinks.
-            quiet: True leaves a source alone that has an open event at that moment.
-        """
-
-        def end() -> None:
-            for lane in [one for one in self._lanes if one.setup.id == name and not (quiet and not one.stages.quiet)]:
-                self._drop(lane)
-                if told is not None:
-                    told()
-
-        self._changes.append(end)
-
-    def _drop(self, lane: Lane) -> None:
-        lane.feed.stop()
-        if not lane.finished:
-            lane.events += lane.stages.interrupt(EndReason.SHUTDOWN)
-        lane.hand_over(self._sink)
-        lane.gone = True
-        if not self._stays:
-            self._past.append((self._counted(lane), lane.meter))
-        self._lanes.remove(lane)
-        self._leaving = [one for one in self._leaving if not one.feed.join(0.0)] + [lane]
+    @property
+    def states(self) -> dict[str, SourceState]:
+        """State of each source, by id. Any thread may ask."""
+        return {lane.setup.id: lane.stages.state for lane in self.sources.lanes}
 
     async def run(self) -> RunSummary:
         """Run until all sources have ended or stop() was called.
@@ -283,29 +156,28 @@ class Pipeline:
         finally:
             worker.shutdown(wait=True)
             await self._finish()
-        found = self.summary = self._summary((self._clock.monotonic_ns() - start_ns) / NS)
-        failure = failure_of(self._lanes)
+        found = self.summary = self.sources.summary((self._clock.monotonic_ns() - start_ns) / NS)
+        failure = failure_of(self.sources.lanes)
         if failure is not None and not self._stays:
             raise failure
         return found
 
     async def _drive(self, worker: ThreadPoolExecutor) -> None:
-        for lane in self._lanes:
-            self._begin(lane)
+        for lane in self.sources.lanes:
+            self.sources.begin(lane)
         loop = asyncio.get_running_loop()
-        while not all(lane.finished for lane in self._lanes) or (self._stays and self._stop_ns is None):
-            while self._changes and self._stop_ns is None:  # between two turns, so that the worker never sees the list change
-                self._changes.popleft()()
+        while not all(lane.finished for lane in self.sources.lanes) or (self._stays and self._stop_ns is None):
+            self.sources.make_changes(lambda: self.stopping)
             await loop.run_in_executor(worker, self._worker.turn)
             self._turned_ns = self._clock.monotonic_ns()
             changes = self._change()
-            for lane in self._lanes:
+            for lane in self.sources.lanes:
                 lane.hand_over(self._sink)
             self._write_down()
             if self.controls is not None:
                 self.controls.applied(changes)
             self._tell()
-            if not self._stays and any(lane.refused and not lane.joined for lane in self._lanes):
+            if not self._stays and any(lane.refused and not lane.joined for lane in self.sources.lanes):
                 self.stop()
             if self._stop_ns is not None and self._clock.monotonic_ns() - self._stop_ns > _GRACE_S * NS:
                 _log.warning("a source does not stop in time, its thread is abandoned")
@@ -315,7 +187,7 @@ class Pipeline:
         """Let the plans that wait hold from now on; no turn runs meanwhile."""
         plans = [] if self.controls is None else self.controls.take()
         for plan in plans:
-            for lane in self._lanes:
+            for lane in self.sources.lanes:
                 if lane.setup.id == plan.source and not lane.finished:
                     lane.change(plan)
         return plans
@@ -323,18 +195,18 @@ class Pipeline:
     async def _finish(self) -> None:
         """Close threads, events and sinks, also after an error."""
         self.stop()
-        for lane in self._lanes:
+        for lane in self.sources.lanes:
             if not lane.finished:  # after an error or a cancellation; a finished source has already ended its events
                 lane.events += lane.stages.interrupt(EndReason.SHUTDOWN)
                 lane.hand_over(self._sink)
-        await asyncio.gather(*(asyncio.to_thread(lane.feed.join, _GRACE_S) for lane in [*self._lanes, *self._leaving]))
+        await asyncio.gather(*(asyncio.to_thread(lane.feed.join, _GRACE_S) for lane in self.sources.ending))
         if self.controls is not None:
             await self.controls.settle()
         await self._sink.close()
 
     def _write_down(self) -> None:
         """Tell the book what the turn took and read."""
-        turn = [record for lane in self._lanes if (record := lane.record()) is not None]
+        turn = [record for lane in self.sources.lanes if (record := lane.record()) is not None]
         if self._book is not None and turn:
             self._book.note(turn)
 
@@ -345,14 +217,6 @@ class Pipeline:
         if elapsed_s < TELEMETRY_S:
             return
         self._told_ns = now_ns
-        for lane in self._lanes:
+        for lane in self.sources.lanes:
             if not lane.muted:
                 self._sink.telemetry(lane.setup.id, lane.telemetry(elapsed_s))
-
-    def _summary(self, wall_s: float) -> RunSummary:
-        every = [*self._past, *((self._counted(lane), lane.meter) for lane in self._lanes)]
-        return summary([one for one, _ in every], [meter for _, meter in every], wall_s)
-
-    @staticmethod
-    def _counted(lane: Lane) -> SourceSummary:
-        return SourceSummary.of(lane.setup.id, lane.meter, lane.feed.inbox.dropped, lane.error)

@@ -39,11 +39,6 @@ class FaceFinder:
             self._weight, self._bias = arrays["probes.weight"][place], arrays["probes.bias"][place]
             self._visual = engine.network("visual")
 
-    @property
-    def knows_faces(self) -> bool:
-        """False when the model has no face probe, so that every cell counts."""
-        return self._weight is not None
-
     def cells(self, picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Return which cells of the model's grid, shape (G, G), may show a face in a picture of any size, shape (h, w, 3) RGB."""
         if self._weight is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from streamav.errors import SettingsError
-from streamav.features.logmel import LogMelOptions, log_mel
+from streamav.features.logmel import log_mel, log_mel_options
 from streamav.vocabulary import find_classes
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class SpeechFinder:
         if card.evidence is None:
             raise SettingsError(cannot_hear_speech(card.name))
         self._audio = engine.network("audio")
-        self._options = LogMelOptions(offset=card.audio.log_mel_offset)
+        self._options = log_mel_options(card.audio)
         self._classes = list(find_classes("hear", _SPOKEN))
 
     def heard(self, samples: NDArray[np.float32]) -> bool:

@@ -104,7 +104,7 @@ class Commander:
     def _echo(self, source: str) -> None:
         """Publish the values that hold."""
         if source in self._controls.sources:
-            self._pending.put([], self._ledger.settings(source))
+            self._pending.put([], self._ledger.retained.settings(source))
 
     def _answer(self, message: Incoming, source: str | None, reason: str | None) -> None:
         """Answer where the command asks for it, else at the topic of the source's answers; commands for other services get none."""

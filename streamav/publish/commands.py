@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from streamav.privacy_modes import PRIVACY_CHOICES, privacy_word, read_privacy
-from streamav.publish.ledger import Retained
+from streamav.publish.retained import Retained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

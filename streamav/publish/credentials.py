@@ -6,6 +6,7 @@ import logging
 import ssl
 from typing import TYPE_CHECKING
 
+from streamav.certificates import load_certificate
 from streamav.errors import SettingsError, reason_of
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
         raise SettingsError(msg) from None
     if tls.cert is not None:
         try:
-            context.load_cert_chain(tls.cert, tls.key)
+            load_certificate(context, tls.cert, tls.key)
         except OSError as exc:
             why = reason_of(exc)
             msg = f"mqtt.tls.cert and mqtt.tls.key must be PEM files that belong together, got {tls.cert} and {tls.key}: {why}"

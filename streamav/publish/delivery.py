@@ -113,7 +113,7 @@ class Delivery:
                 await self._connection.publish(parcel.topic, payload, qos=1, retain=False, extras=extras)
             except RefusedError as exc:
                 if exc.code == TOO_LARGE:
-                    pending.refuse_size(len(payload))
+                    pending.refuse_size(len(payload), answered=True)
                     shorter = within(limits, pending, parcel.topic, payload)
                     if len(shorter) < len(payload):
                         payload = shorter

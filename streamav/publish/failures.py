@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ConnectionFailedError", "reason_code", "translated"]
 
 _FATAL = {
-    0x84: "the broker does not support this MQTT version: set mqtt.protocol to 3.1.1 or 5",
+    0x84: "the broker does not support this MQTT version: set mqtt.protocol",
     0x85: "the broker refuses the client id: set another mqtt.client_id",
     0x86: "the broker refuses the user name or password: check mqtt.username and STREAMAV_MQTT_PASSWORD or mqtt.password_file",
     0x87: "the broker refuses the login: check mqtt.username, STREAMAV_MQTT_PASSWORD or mqtt.password_file, and the broker's access list",
@@ -36,6 +36,19 @@ _UNREACHED = {
     socket.gaierror: "the host name of the broker cannot be resolved: check mqtt.host",
     ConnectionRefusedError: "nothing listens on that port: check that the broker runs, and mqtt.port",
 }
+_AUTHORITY = "set mqtt.tls.ca to the certificate of the authority that signed it, or to the certificate itself if it signed itself"
+_NAME = "set mqtt.host to a name in the certificate, or let the broker have a certificate with this name"
+_UNTRUSTED = {
+    9: "it holds later: check the clocks of this machine and of the one that made it",
+    10: "renew it at the broker, or check the clock of this machine",
+    18: _AUTHORITY,
+    19: _AUTHORITY,
+    20: _AUTHORITY,
+    62: _NAME,
+    64: _NAME,
+}
+"""What to do about a certificate. Source: the codes X509_V_ERR_* of OpenSSL, x509_vfy.h."""
+_OTHER_VERSION = 0x84
 _TAKEN_OVER = 0x8E
 """Source: MQTT 5.0, section 3.14.2.1: session taken over."""
 _PROTOCOL_ERROR = 0x82
@@ -66,14 +79,16 @@ def _refusal(exc: Exception, connecting: MqttSettings | None) -> Failure | None:
     """Return the failure that the broker's reason code stands for; None when there is no code or it is not one of ours."""
     code = reason_code(exc) or reason_code(exc.__cause__)
     if code in _FATAL:
-        return Failure(reason=_FATAL[code], fatal=True)
+        other = f" to {_other_protocol(connecting)}" if code == _OTHER_VERSION and connecting is not None else ""
+        return Failure(reason=_FATAL[code] + other, fatal=True)
     if code == _TAKEN_OVER:
         return Failure(reason="another client uses our client id", taken_over=True)
     if code == _UNSPECIFIED:  # an MQTT 3.1.1 broker closes without a reason, also when another client connects with our id
         more = "" if connecting is None else f" before it answered: {_other_port(connecting)}"
         return Failure(reason=f"the broker closed the connection{more}", closed=True)
     if code == _PROTOCOL_ERROR and connecting is not None:
-        return Failure(reason=f"what answers is no MQTT broker, or speaks another version: {_place(connecting)} and mqtt.protocol")
+        what = "what answers is no MQTT broker, or speaks another version, or MQTT over websockets, which streamav does not"
+        return Failure(reason=f"{what}: {_place(connecting)} and mqtt.protocol")
     if code is not None and code > _UNSPECIFIED and connecting is None:
         return Failure(reason=f"the broker closed the connection with reason code 0x{code:02X}", closed=True)
     return None
@@ -83,15 +98,17 @@ def _obstacle(exc: Exception, connecting: MqttSettings | None) -> Failure:
     """Return the failure of an attempt that got no reason code: TLS, name resolution, network or settings."""
     cause = exc.__context__ if exc.__context__ is not None else exc  # aiomqtt raises "from None", which hides the cause
     if isinstance(cause, ssl.SSLCertVerificationError):
-        reason = f"the certificate of the broker is not trusted: {cause.verify_message}; check mqtt.tls.ca and mqtt.host"
-        return Failure(reason=reason, fatal=True)
+        remedy = _UNTRUSTED.get(cause.verify_code, "check mqtt.tls.ca and mqtt.host")
+        return Failure(reason=f"the certificate of the broker is not trusted: {cause.verify_message}; {remedy}", fatal=True)
     if isinstance(cause, ssl.SSLError):
         hint = "check mqtt.port and mqtt.tls" if connecting is None else _other_port(connecting)
         return Failure(reason=f"TLS with the broker failed: {cause.reason or cause}; {hint}", fatal=True)
     if isinstance(cause, ConnectionResetError) and connecting is not None:
         return Failure(reason=f"the broker closed the connection before it answered: {_other_port(connecting)}", closed=True)
     if isinstance(exc, aiomqtt.MqttError) and isinstance(exc.__cause__ or cause, TimeoutError) and connecting is not None:
-        return Failure(reason=f"nothing answered within {connecting.timeout_s:g} s: {_place(connecting)}, and that a broker listens there")
+        reason = f"nothing answered within {connecting.timeout_s:g} s: {_place(connecting)}, and that a broker listens there"
+        silent = "; one that knows MQTT 3.1.1 only may be silent: set mqtt.protocol to 3.1.1"
+        return Failure(reason=reason + (silent if connecting.protocol == "5" else ""))
     for kind, reason in _UNREACHED.items():
         if isinstance(cause, kind):
             return Failure(reason=reason)
@@ -102,11 +119,18 @@ def _place(settings: MqttSettings) -> str:
     return f"check mqtt.host ({settings.host}), mqtt.port ({settings.port})"
 
 
+def _other_protocol(settings: MqttSettings) -> str:
+    return "3.1.1" if settings.protocol == "5" else "5"
+
+
 def _other_port(settings: MqttSettings) -> str:
     """Return the hint for a port that may expect the other kind of connection."""
     if settings.tls is None:
         return f"if port {settings.port} is a TLS port, use mqtts:// or set mqtt.tls (usual port {TLS_PORT})"
-    return f"if port {settings.port} is a port without TLS, use mqtt:// and set mqtt.tls to false (usual port {PLAIN_PORT})"
+    more = "if the broker demands a certificate of its clients, set mqtt.tls.cert and mqtt.tls.key; "
+    if settings.tls.cert is not None:
+        more = "if the broker does not trust our certificate mqtt.tls.cert, take one that its authority has signed; "
+    return f"{more}if port {settings.port} is a port without TLS, use mqtt:// and set mqtt.tls to false (usual port {PLAIN_PORT})"
 
 
 def reason_code(exc: BaseException | None) -> int | None:

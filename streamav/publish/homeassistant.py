@@ -1,17 +1,20 @@
 """Builds the messages that announce sources to Home Assistant as devices (MQTT contract, section 10).
 
 It is pure: it uses no connection and no clock. Home Assistant refuses a whole device for one unknown key at the root, so only the keys of
-the contract stand there.
+the contract stand there. Versions before 2025.10 ignore `default_entity_id` and make the entity id of the names of device and entity, so
+both give the same ids.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from streamav import __version__
 from streamav.privacy_modes import PRIVACY_CHOICES
+from streamav.types import PublishedState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +25,9 @@ __all__ = ["Announcement", "Devices"]
 
 Component = dict[str, object]
 _PRIVACY: Component = {"p": "select", "options": list(PRIVACY_CHOICES), "icon": "mdi:incognito"}
-_PROBABILITY: Component = {"p": "number", "min": 0, "max": 1, "step": 0.01, "mode": "box"}
+_PROBABILITY: Component = {"p": "number", "min": 0, "max": 1, "step": 0.01, "mode": "box", "icon": "mdi:gauge"}
+_LATENCY: Component = {"p": "number", "min": 1, "max": 10, "step": 1, "icon": "mdi:timer-sand"}
+_SWITCH: Component = {"p": "switch", "icon": "mdi:ear-hearing"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,14 @@ class Devices:
     """The devices of one service: the service itself, and each source."""
 
     def __init__(
-        self, topics: Topics, prefix: str, sources: Mapping[str, Sequence[str]], *, commands: bool = False, snapshot: bool = False
+        self,
+        topics: Topics,
+        prefix: str,
+        sources: Mapping[str, Sequence[str]],
+        *,
+        names: Mapping[str, str] | None = None,
+        commands: bool = False,
+        snapshot: bool = False,
     ) -> None:
         """Store what is announced.
 
@@ -68,12 +80,14 @@ class Devices:
             topics: topics below the base of the service.
             prefix: discovery prefix of Home Assistant.
             sources: source id -> labels that become entities.
+            names: label -> name that people gave it; another label is named by its own words.
             commands: whether the service takes commands: switches and numbers become entities.
             snapshot: whether snapshots are published: an image becomes an entity.
         """
         self._topics = topics
         self._prefix = prefix
         self._sources = {source: list(labels) for source, labels in sources.items()}
+        self._names = dict(names or {})
         self._commands = commands
         self._snapshot = snapshot
         base = topics.base.replace("/", "_")
@@ -83,6 +97,11 @@ class Devices:
     def birth(self) -> str:
         """Topic where Home Assistant publishes `online` when it starts."""
         return f"{self._prefix}/status"
+
+    @property
+    def root(self) -> str:
+        """What the topics of all devices begin with."""
+        return f"{self._prefix}/device/"
 
     def follow(self, source: str, labels: Sequence[str]) -> None:
         """Use these labels of a source from now on."""
@@ -101,47 +120,53 @@ class Devices:
         return [self._source(source, labels) for source, labels in self._sources.items()]
 
     def _service(self) -> Announcement:
-        parts: dict[str, Component] = {
-            "connection": {
-                "p": "binary_sensor",
-                "unique_id": f"{self._name}_service_connection",
-                "name": "Connection",
-                "device_class": "connectivity",
-                "entity_category": "diagnostic",
-                "qos": 1,
-                "state_topic": self._topics.status,
-                "payload_on": "online",
-                "payload_off": "offline",
-            },
-            "backend": self._sensor("service", "backend", "Engine", self._topics.info, "backend"),
-            "version": self._sensor("service", "version", "Version", self._topics.info, "version"),
+        device = "streamav service" if self._name == "streamav" else f"streamav service {self._topics.base}"
+        connection: Component = {
+            "p": "binary_sensor",
+            "unique_id": f"{self._name}_service_connection",
+            **_named("binary_sensor", device, "Connection"),
+            "device_class": "connectivity",
+            "entity_category": "diagnostic",
+            "qos": 1,
+            "state_topic": self._topics.status,
+            "payload_on": "online",
+            "payload_off": "offline",
         }
-        for key in ("backend", "version"):  # the connection says itself whether the service is there, so it is always available
-            parts[key]["availability"] = [{"topic": self._topics.status}]
-        root = self._root("service", {"name": "streamav service" if self._name == "streamav" else f"streamav service {self._topics.base}"})
-        return Announcement(self._config("service"), parts, root)
+        # The connection says itself whether the service is there, so it is always available.
+        available = {"availability": [{"topic": self._topics.status}]}
+        parts = {
+            "connection": connection,
+            "backend": self._sensor("service", device, "backend", "Engine", self._topics.info) | available | {"icon": "mdi:engine"},
+            "version": self._sensor("service", device, "version", "Version", self._topics.info) | available | {"icon": "mdi:tag"},
+        }
+        return Announcement(self._config("service"), parts, self._root("service", {"name": device}))
 
     def _source(self, source: str, labels: Sequence[str]) -> Announcement:
-        name = f"{self._name}_{source}"
+        key, name = self._key(source), self._device(source)
+        telemetry = self._topics.telemetry(source)
         parts: dict[str, Component] = {
             "event": {
                 "p": "event",
-                "unique_id": f"{name}_event",
-                "default_entity_id": f"event.{name}".lower().replace("-", "_"),
-                "name": "Event",
+                "unique_id": f"{self._name}_{key}_event",
+                "default_entity_id": _entity_id("event", name),
+                "name": None,  # it is what the device is for, so it has the device's name
                 "icon": "mdi:ear-hearing",
                 "qos": 1,
                 "state_topic": self._topics.ha_event(source),
                 "event_types": list(labels),
             },
             **{f"class_{label}": self._class(source, label) for label in labels},
-            "level": self._sensor(source, "level", "Sound level", self._topics.telemetry(source), "rms_dbfs", unit="dBFS"),
-            "latency": self._sensor(source, "latency", "Latency", self._topics.telemetry(source), "latency_s", unit="s"),
-            "fps": self._sensor(source, "fps", "Frames per second", self._topics.telemetry(source), "fps", unit="fps"),
+            "level": self._sensor(key, name, "level", "Sound level", telemetry, "rms_dbfs") | _measured("dBFS", 1, "mdi:volume-high"),
+            "latency": self._sensor(key, name, "latency", "Latency", telemetry, "latency_s")
+            | _measured("s", 2, "mdi:timer-outline", "duration"),
+            "fps": self._sensor(key, name, "fps", "Frames per second", telemetry) | _measured("fps", 1, "mdi:filmstrip"),
             "state": {
                 "p": "sensor",
-                "unique_id": f"{name}_state",
-                "name": "State",
+                "unique_id": f"{self._name}_{key}_state",
+                **_named("sensor", name, "State"),
+                "icon": "mdi:cctv",
+                "device_class": "enum",
+                "options": list(get_args(PublishedState)),
                 "entity_category": "diagnostic",
                 "qos": 1,
                 "availability": [{"topic": self._topics.status}],  # a lost source must still be able to say so
@@ -150,8 +175,16 @@ class Devices:
             **(self._image(source) if self._snapshot else {}),
             **(self._settings(source, labels) if self._commands else {}),
         }
-        root = self._root(source, {"name": f"streamav {source}", "via_device": f"{self._name}_service"})
-        return Announcement(self._config(source), parts, {**root, "availability": self._available(source), "availability_mode": "all"})
+        root = self._root(key, {"name": name, "via_device": f"{self._name}_service"})
+        return Announcement(self._config(key), parts, {**root, "availability": self._available(source), "availability_mode": "all"})
+
+    def _key(self, source: str) -> str:
+        """Return what names a source in the ids of its device; the device of the service has the id `service` already."""
+        return f"{source}_" if source.rstrip("_") == "service" else source
+
+    def _device(self, source: str) -> str:
+        """Return the name of a source's device; that of another base names the base, or two services would give one name twice."""
+        return f"streamav {source}" if self._name == "streamav" else f"streamav {self._topics.base} {source}"
 
     def _available(self, source: str) -> list[dict[str, str]]:
         return [{"topic": self._topics.status}, {"topic": self._topics.availability(source)}]
@@ -160,8 +193,8 @@ class Devices:
         return {
             "snapshot": {
                 "p": "image",
-                "unique_id": f"{self._name}_{source}_snapshot",
-                "name": "Last event",
+                "unique_id": f"{self._name}_{self._key(source)}_snapshot",
+                **_named("image", self._device(source), "Last event"),
                 "qos": 1,
                 "image_topic": self._topics.snapshot(source),
                 "content_type": "image/jpeg",
@@ -171,22 +204,24 @@ class Devices:
     def _settings(self, source: str, labels: Sequence[str]) -> dict[str, Component]:
         """Return switches, numbers and choices of a source and of its classes; they work also while the source is switched off or lost."""
         parts = {
-            "enabled": self._setting(source, "enabled", "Detection", {"p": "switch", "icon": "mdi:ear-hearing"}),
+            "enabled": self._setting(source, "enabled", "Detection", _SWITCH),
             "threshold": self._setting(source, "threshold", "Threshold", _PROBABILITY),
-            "latency_set": self._setting(source, "latency", "Segments until final", {"p": "number", "min": 1, "max": 10, "step": 1}),
+            "latency_set": self._setting(source, "latency", "Segments until final", _LATENCY),
             "privacy": self._setting(source, "privacy", "Privacy", _PRIVACY),
         }
         for label in labels:
-            name = _words(label)
-            parts[f"enabled_{label}"] = self._setting(source, f"class/{label}/enabled", f"{name} detection", {"p": "switch"})
-            parts[f"threshold_{label}"] = self._setting(source, f"class/{label}/threshold", f"{name} threshold", _PROBABILITY)
+            parts[f"enabled_{label}"] = self._setting(source, f"class/{label}/enabled", "detection", _SWITCH, label)
+            parts[f"threshold_{label}"] = self._setting(source, f"class/{label}/threshold", "threshold", _PROBABILITY, label)
         return parts
 
-    def _setting(self, source: str, setting: str, name: str, kind: Component) -> Component:
+    def _setting(self, source: str, setting: str, name: str, kind: Component, label: str | None = None) -> Component:
+        """Return the component of a setting of a source, or of one of its labels."""
+        before, words = ("", "") if label is None else (f"{self._words(label)} ", f"{label} ")
         return {
             **kind,
-            "unique_id": f"{self._name}_{source}_{setting.replace('/', '_')}_set",
-            "name": name,
+            "unique_id": f"{self._name}_{self._key(source)}_{setting.replace('/', '_')}_set",
+            "default_entity_id": _entity_id(str(kind["p"]), self._device(source), words + name),
+            "name": before + name,
             "entity_category": "config",
             "qos": 1,
             "availability": [{"topic": self._topics.status}],
@@ -201,28 +236,30 @@ class Devices:
         return {
             "p": "binary_sensor",
             **when,
-            "unique_id": f"{self._name}_{source}_{label}",
-            "default_entity_id": f"binary_sensor.{source}_{label}".lower().replace("-", "_"),
-            "name": _words(label),
+            "unique_id": f"{self._name}_{self._key(source)}_{label}",
+            "default_entity_id": _entity_id("binary_sensor", self._device(source), label),
+            "name": self._words(label),
             "device_class": "sound",
             "qos": 1,
             "state_topic": self._topics.class_state(source, label),
             "json_attributes_topic": self._topics.class_attributes(source, label),
         }
 
-    def _sensor(self, device: str, key: str, name: str, topic: str, value: str, *, unit: str | None = None) -> Component:
-        part: Component = {
+    def _words(self, label: str) -> str:
+        """Return the name of a label: its own, where people gave it one."""
+        return self._names.get(label) or label.replace("_", " ").capitalize()
+
+    def _sensor(self, key: str, device: str, sensor: str, name: str, topic: str, value: str = "") -> Component:
+        """Return a sensor that shows a value of a JSON object; *value*: its key, where it is not that of the sensor."""
+        return {
             "p": "sensor",
-            "unique_id": f"{self._name}_{device}_{key}",
-            "name": name,
+            "unique_id": f"{self._name}_{key}_{sensor}",
+            **_named("sensor", device, name),
             "entity_category": "diagnostic",
             "qos": 1,
             "state_topic": topic,
-            "value_template": f"{{{{ value_json.{value} }}}}",
+            "value_template": f"{{{{ value_json.{value or sensor} }}}}",
         }
-        if unit is not None:
-            part |= {"unit_of_measurement": unit, "state_class": "measurement"}
-        return part
 
     def _root(self, device: str, more: Mapping[str, object]) -> dict[str, object]:
         described = {"ids": [f"{self._name}_{device}"], "mf": "streamav", "mdl": "VSCG audio-visual", "sw": __version__}
@@ -233,11 +270,22 @@ class Devices:
         }
 
     def _config(self, device: str) -> str:
-        return f"{self._prefix}/device/{self._name}_{device}/config"
+        return f"{self.root}{self._name}_{device}/config"
 
 
-def _words(label: str) -> str:
-    return label.replace("_", " ").capitalize()
+def _measured(unit: str, decimals: int, icon: str, kind: str | None = None) -> Component:
+    """Return what makes a sensor a measurement, which Home Assistant draws as a curve."""
+    shown = {"unit_of_measurement": unit, "state_class": "measurement", "suggested_display_precision": decimals, "icon": icon}
+    return shown if kind is None else {**shown, "device_class": kind}
+
+
+def _named(platform: str, device: str, name: str) -> Component:
+    return {"default_entity_id": _entity_id(platform, device, name), "name": name}
+
+
+def _entity_id(platform: str, *names: str) -> str:
+    """Return the entity id that Home Assistant makes of these names: lower case, one underscore in place of anything else."""
+    return f"{platform}.{re.sub('[^a-z0-9]+', '_', ' '.join(names).lower()).strip('_')}"
 
 
 def _json(value: Mapping[str, object]) -> bytes:

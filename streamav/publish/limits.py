@@ -39,6 +39,8 @@ class Limits:
     """0 or 1; at 0 nothing is acknowledged."""
     retain: bool = True
     """False: the broker keeps no values for later subscribers."""
+    tells_refusals: bool = True
+    """False: the broker acknowledges also what it denies (MQTT 3.1.1)."""
 
     def payload_bytes(self, topic: str) -> int | None:
         """Return the largest payload at a topic; None for no limit."""

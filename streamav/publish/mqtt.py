@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,11 @@ from streamav.publish.commands import setting_states
 from streamav.publish.credentials import Credentials
 from streamav.publish.failures import ConnectionFailedError
 from streamav.publish.homeassistant import Devices
-from streamav.publish.ledger import Ledger, scores_payload, telemetry_payload
+from streamav.publish.ledger import Ledger
 from streamav.publish.message import ended_by_restart
 from streamav.publish.outbox import Outbox
 from streamav.publish.patience import Failure, Patience
+from streamav.publish.payloads import scores_payload, telemetry_payload
 from streamav.publish.pending import Pending
 from streamav.publish.permit import PermittedConnection, check_permit
 from streamav.publish.session import FAREWELL_S, Birth, Session
@@ -41,9 +42,9 @@ if TYPE_CHECKING:
     from streamav.config import MqttSettings
     from streamav.control import Controls, SourcePlan
     from streamav.publish.connection import Connection
-    from streamav.publish.ledger import Retained
     from streamav.publish.message import EventMessage, ModelEntry
     from streamav.publish.pending import MqttCounters
+    from streamav.publish.retained import Retained
     from streamav.types import Event, FinalScores, SourceState, Telemetry
 
 __all__ = ["MqttIdentity", "MqttSink"]
@@ -62,6 +63,8 @@ class MqttIdentity:
     """Returns which model and backend compute now."""
     sources: Mapping[str, Sequence[str]]
     """Source id -> labels that the source may publish."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Label -> name that people gave it, for Home Assistant."""
     controls: Controls | None = None
     """What the sources detect, and the way to change it; None where commands are not possible."""
     listed: Sequence[str] | None = None
@@ -105,6 +108,7 @@ class MqttSink:
         self._close_limit_s = close_limit_s
         self._topics = Topics(settings.base, identity.worker)
         self._permit = identity.permit
+        self._names = identity.names
         self._random = random if random is not None else SystemRandom()
         self._connect = connect if connect is not None else self._real_connect(Credentials(settings))
         connection_name = f"{settings.host}_{settings.port}_{settings.base}"
@@ -112,7 +116,7 @@ class MqttSink:
         self._client_id = settings.client_id or ""
         commands = settings.commands and identity.controls is not None
         devices = self._devices(identity.sources, commands=commands) if settings.homeassistant else None
-        self._birth = None if devices is None else Birth(devices.birth, lambda: self._random.uniform(0.0, MOST_BIRTH_PAUSE_S))
+        self._birth = None if devices is None else Birth(devices.birth, devices.root, lambda: self._random.uniform(0.0, MOST_BIRTH_PAUSE_S))
         announced = None if identity.worker else devices  # a worker announces each source when it takes it over
         self._ledger = Ledger(
             self._topics, identity.model, identity.sources, provisional=settings.provisional, devices=announced, listed=identity.listed
@@ -169,20 +173,20 @@ class MqttSink:
         """Publish a change of a source's state; the reason is only logged, because the topic holds one word."""
         self._stats.state(source, state)
         _log.debug("source state source=%s state=%s reason=%s", source, state.value, reason)
-        self._pending.put([], self._ledger.source_state(source, state))
+        self._pending.put([], self._ledger.retained.source_state(source, state))
 
     def _changed(self, plan: SourcePlan) -> None:
         """Echo the settings of a source; announce its device again where labels came or went."""
-        if self._controls is None or not self._ledger.knows(plan.source):
+        if self._controls is None or not self._ledger.retained.knows(plan.source):
             return
         labels = self._controls.labels(plan.source)
-        values = self._ledger.follow_settings(plan.source, setting_states(self._topics, plan, labels), labels)
-        if self._pending.counters.connected:
+        values = self._ledger.retained.follow_settings(plan.source, setting_states(self._topics, plan, labels), labels)
+        if self._pending.begun:
             self._pending.put([], [*self._announced(), *values])
 
     def _announced(self) -> list[Retained]:
         """Return the devices that the broker does not have as they are."""
-        return [one for one in self._ledger.announced(self._pending.kept) if one.first or self._pending.differs(one)]
+        return [one for one in self._ledger.retained.announced(self._pending.kept) if one.first or self._pending.differs(one)]
 
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
         """Publish telemetry, and about once a minute the statistics, at QoS 0; without a connection they are discarded."""
@@ -199,7 +203,7 @@ class MqttSink:
                 self._loop.call_soon_threadsafe(self._put_snapshot, source, picture)
 
     def _put_snapshot(self, source: str, picture: bytes) -> None:
-        if self._ledger.knows(source):  # a picture may be ready after its source is gone
+        if self._ledger.retained.knows(source):  # a picture may be ready after its source is gone
             self._pending.put_snapshot(self._topics.snapshot(source), picture)
 
     def scores(self, source: str, scores: FinalScores) -> None:
@@ -210,7 +214,7 @@ class MqttSink:
     def take_over(self, source: str, labels: Sequence[str], epoch: int, left_open: Sequence[EventMessage] = ()) -> None:
         """Publish for a source from now on, and end the events that its last worker left open."""
         devices = self._devices({source: labels}) if self._settings.homeassistant else None
-        self._pending.put([], self._ledger.add(source, labels, epoch, devices))
+        self._pending.put([], self._ledger.retained.add(source, labels, epoch, devices))
         for message in left_open:
             self._pending.retire(message.id)
             self._pending.put(*self._ledger.left_open(ended_by_restart(message)))
@@ -223,10 +227,12 @@ class MqttSink:
     def add_source(self, source: str, labels: Sequence[str]) -> None:
         """Publish for one more source of this service, or for one that begins anew, from now on."""
         self._stats.begin(source)
-        values = self._ledger.begin(source, labels)
+        values = self._ledger.retained.begin(source, labels)
         if self._controls is not None:
             plan = self._controls.plan(source)
-            values += self._ledger.follow_settings(source, setting_states(self._topics, plan, self._controls.labels(source)), labels)
+            values += self._ledger.retained.follow_settings(
+                source, setting_states(self._topics, plan, self._controls.labels(source)), labels
+            )
         self._pending.put([], [*self._announced(), *values])
         self._pending.follow_info()
 
@@ -242,7 +248,8 @@ class MqttSink:
 
     def _devices(self, sources: Mapping[str, Sequence[str]], *, commands: bool = False) -> Devices:
         snapshot = self._settings.snapshot != "off"
-        return Devices(Topics(self._settings.base), self._settings.homeassistant_prefix, sources, commands=commands, snapshot=snapshot)
+        topics, prefix = Topics(self._settings.base), self._settings.homeassistant_prefix
+        return Devices(topics, prefix, sources, names=self._names, commands=commands, snapshot=snapshot)
 
     async def close(self) -> None:
         """Send what waits, publish offline and disconnect, all within the limit."""
@@ -269,6 +276,8 @@ class MqttSink:
             return "the broker was never reached"
         if counters.refused and not counters.published:
             return f"the broker accepted none of {counters.refused} messages"
+        if counters.unproven and not counters.proven and counters.published:
+            return f"the broker acknowledged {counters.published} messages, but nothing shows that it passed one on (see its warning)"
         return None
 
     def _say_what_is_left(self) -> None:
@@ -318,7 +327,7 @@ class MqttSink:
             _log.exception("publishing failed because of an error in streamav, connecting again")
             failure = Failure(reason=f"internal error {type(exc).__name__}")
         finally:
-            self.counters.connected = False
+            self.counters.connected = self._pending.begun = False
             self._pending.outbox.lost()
         now_s = self._monotonic()
         return patience.failed(failure, now_s, None if began_s is None else now_s - began_s)

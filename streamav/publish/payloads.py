@@ -6,12 +6,15 @@ Every key is always there. The description of a field is its text in the referen
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from streamav.publish.message import Score, Share, Similarity, Text, TopicLevel, UtcTime
 from streamav.types import PublishedState
+
+if TYPE_CHECKING:
+    from streamav.types import FinalScores, Telemetry
 
 __all__ = [
     "AnswerPayload",
@@ -25,6 +28,8 @@ __all__ = [
     "SourceEntry",
     "StatsPayload",
     "TelemetryPayload",
+    "scores_payload",
+    "telemetry_payload",
 ]
 
 Level = Annotated[float, Field(le=0.0)]
@@ -145,3 +150,31 @@ class AnswerPayload(Payload):
     topic: str = Field(description="topic of the command")
     accepted: bool = Field(description="true: the value will hold, and is echoed at its `state`")
     reason: str | None = Field(description="why the command is refused; null when it is accepted")
+
+
+def telemetry_payload(telemetry: Telemetry) -> bytes:
+    """Return the JSON of the telemetry topic."""
+    return TelemetryPayload(
+        fps=round(telemetry.frames_per_second, 2),
+        rms_dbfs=None if telemetry.level_dbfs is None else round(telemetry.level_dbfs, 1),
+        latency_s=round(telemetry.latency_s, 3),
+        av_skew_ms=telemetry.skew_ms,
+        rtf=round(telemetry.realtime_factor, 4),
+        dropped=telemetry.dropped_segments,
+        looked_fps=round(telemetry.looked_frames_per_second, 2),
+        thinned=telemetry.thinned_segments,
+    ).to_bytes()
+
+
+def scores_payload(scores: FinalScores) -> bytes:
+    """Return the JSON of the scores topic."""
+    return ScoresPayload(
+        ts=(scores.epoch_ns + scores.start_ns) // 1_000_000 / 1000,
+        media_start_s=scores.start_ns // 1_000_000 / 1000,
+        scores={label: round(float(value), 4) for label, value in scores.labels.items()},
+        background=round(float(scores.background), 4),
+        is_event_score=round(float(scores.relevance), 4),
+        av_similarity=round(float(scores.agreement), 4),
+        rms_dbfs=None if scores.level_dbfs is None else round(float(scores.level_dbfs), 1),
+        place=None if scores.place is None else (round(scores.place[0], 4), round(scores.place[1], 4)),
+    ).to_bytes()

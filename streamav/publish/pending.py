@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from streamav.publish.ledger import Ledger, Retained
+    from streamav.publish.ledger import Ledger
     from streamav.publish.message import EventMessage
     from streamav.publish.outbox import Outbox, Parcel
+    from streamav.publish.retained import Retained
 
 __all__ = ["Answer", "MqttCounters", "Pending"]
 
@@ -76,6 +77,10 @@ class MqttCounters:
     """Retained values that the last greeting sent, besides the status."""
     probe_failures: int = 0
     """Connects after which the broker did not deliver our own probe."""
+    proven: bool = False
+    """True once the broker has delivered our own probe: what we publish arrives."""
+    unproven: bool = False
+    """True once a probe did not come back from a broker that acknowledges also what it denies (MQTT 3.1.1)."""
 
 
 @dataclass(slots=True)
@@ -93,6 +98,8 @@ class Pending:
     """Topic -> retained value that the broker does not have yet; cleared at each connect, because the greeting sends all of them."""
     largest: int | None = None
     """Largest payload that the broker is known to accept, less than the smallest that it has refused; None when it refused none."""
+    begun: bool = False
+    """True on a connection whose greeting was read from the ledger: what changes from then on must be put here."""
     careful_until: int = 0
     """Messages about events up to this number are sent one by one; 0 for none."""
     retired: set[str] = field(default_factory=set)
@@ -125,6 +132,7 @@ class Pending:
     _unsure: dict[Parcel, None] = field(default_factory=dict)
     """Ends that a broker acknowledged before its connection was lost, and that were not acknowledged again since."""
     _closed: tuple[int, int] = (0, 0)
+    _refused_by_answer: bool = False
     _said: set[str] = field(default_factory=set)
     _told_info: bytes = b""
     _told_drops: tuple[int, float] = (0, float("-inf"))
@@ -236,7 +244,9 @@ class Pending:
             remembered: True when the broker still has the word of this run (`Topics.kept`), and with it all settled values: only what
                 differs is sent. A broker that lost its memory, or went back to an older one, has another word or none.
         """
-        settled, self._settled, self.word = self._settled, {}, b""
+        if self._refused_by_answer:  # the broker may have another limit by now, and says again if not
+            self.largest, self._refused_by_answer = None, False
+        settled, self._settled, self.word, self.begun = self._settled, {}, b"", True
         if not remembered:
             self._acked.clear()
             settled = {}
@@ -250,10 +260,15 @@ class Pending:
         self.changed.clear()
         self.fleeting.clear()
         self.snapshots.clear()
-        info = self.ledger.info()
+        info = self.ledger.retained.info()
         self._told_info = info.payload
-        stale = sorted(self.kept.keys() - self.ledger.topics())
-        return [info, *self.ledger.announced(self.kept), *self.ledger.retained(), *(self.ledger.cleared(topic) for topic in stale)]
+        stale = sorted(self.kept.keys() - self.ledger.retained.topics())
+        return [
+            info,
+            *self.ledger.retained.announced(self.kept),
+            *self.ledger.retained.values(),
+            *(self.ledger.retained.cleared(topic) for topic in stale),
+        ]
 
     def differs(self, value: Retained) -> bool:
         """Return whether the broker does not have exactly this value."""
@@ -273,7 +288,7 @@ class Pending:
 
     def follow_info(self) -> None:
         """Publish the info value when it has changed (contract, section 3.1); called with each event and with telemetry."""
-        info = self.ledger.info()
+        info = self.ledger.retained.info()
         if info.payload != self._told_info:
             self._told_info = info.payload
             self.put([], [info])
@@ -302,9 +317,10 @@ class Pending:
         """Send all that waits one by one: the broker had no room for a message, and a later one must not overtake it."""
         self.careful_until = max((parcel.number for parcel in self.outbox), default=0)
 
-    def refuse_size(self, size: int) -> None:
-        """Note that the broker does not accept a payload of *size* bytes."""
+    def refuse_size(self, size: int, *, answered: bool = False) -> None:
+        """Note that the broker does not accept a payload of *size* bytes; *answered*: it says so, so it may be asked again."""
         self.largest = size - 1 if self.largest is None else min(self.largest, size - 1)
+        self._refused_by_answer = answered
 
     def set_aside(self, parcel: Parcel, reason: str) -> None:
         """Count a message that the broker does not accept, and say the reason once."""

@@ -1,6 +1,7 @@
 """Publishes on one open connection, in a fixed order, until the sink is closed or the connection is lost.
 
-Order: status online, info, class and source states, updates of open events, then the outbox; status offline is the last message.
+Order: subscriptions to commands, status online, info, class and source states, updates of open events, then the outbox; status offline is
+the last message.
 It does not connect, does not try again, and does not use the client library.
 """
 
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING
 from streamav.publish.delivery import Delivery, within
 from streamav.publish.extras import Extras
 from streamav.publish.failures import ConnectionFailedError
-from streamav.publish.ledger import Retained
 from streamav.publish.limits import RefusedError
+from streamav.publish.retained import Retained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,8 +34,13 @@ FAREWELL_S = 2.0
 
 WORD_WAIT_S = 0.5
 """How long the broker may take to send a retained value after a subscription, seconds (our choice); later means that it has none."""
+PROOF_WAIT_S = 1.0
+"""How long a session that ends waits until its probe is sent, and again until it is back, s (our choice). A broker passes a message on at
+about the time when it acknowledges it."""
+ANSWERS_AT_ONCE = 5
+"""Answers that are sent before events are looked for again: whoever floods us with commands must not hold up events (our choice)."""
 STATES_AFTER_S = 1.0
-"""Home Assistant needs this long to subscribe to the states of a device, seconds (contract, section 10.3)."""
+"""Home Assistant needs this long to subscribe to the states of a device, or to leave those of a removed one, s (contract, section 10.3)."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +50,8 @@ class Birth:
     """Message with which Home Assistant reports its start."""
 
     topic: str
+    devices: str
+    """What the topics begin with at which our devices are announced."""
     pause_s: Callable[[], float]
     """Returns how long to wait before the answer, so that not all publishers of a house answer at once, seconds."""
 
@@ -83,6 +91,7 @@ class Session:
         self._keep_snapshots = keep_snapshots
         self._kept = asyncio.Event()
         self._kept_word = b""
+        self._asked = asyncio.Event()
         self._probed = asyncio.Event()
         self._born = asyncio.Event()
 
@@ -98,6 +107,7 @@ class Session:
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(self._read(probe_text))]
+                await self._open_ears()
                 await self._greet(probe_text)
                 beside += [tasks.create_task(self._listen(probe_text)), tasks.create_task(self._welcome())]
                 await self._pump()
@@ -115,6 +125,18 @@ class Session:
                 with suppress(ConnectionFailedError, RefusedError, TimeoutError):
                     async with asyncio.timeout(FAREWELL_S):
                         await self._connection.publish(self._topics.status, b"offline", qos=1, retain=True)
+
+    async def _open_ears(self) -> None:
+        """Subscribe to commands and to the birth message, all at once, before we are online: who sees that may send a command at once."""
+        async with asyncio.TaskGroup() as tasks:
+            if self._birth is not None:
+                tasks.create_task(self._connection.subscribe(self._birth.topic))
+            for one in [] if self._commander is None else self._commander.filters:
+                tasks.create_task(self._subscribe_to_commands(one))
+
+    async def _subscribe_to_commands(self, topics: str) -> None:
+        if not await self._connection.subscribe(topics):
+            self._pending.tell_once(f"the broker refuses commands: its access list must let us read {topics}")
 
     async def _greet(self, word: bytes) -> None:
         """Publish the retained values that the broker does not have, and the updates of open events; the outbox follows after it."""
@@ -161,7 +183,8 @@ class Session:
             await self._publish_changes()
             if pending.closing.is_set() and pending.outbox.head is None and not pending.changed:
                 return
-            await pending.wake.wait()
+            if not pending.answers:
+                await pending.wake.wait()
 
     async def _publish_changes(self) -> None:
         """Publish retained values that changed, answers to commands, and the values of QoS 0."""
@@ -170,28 +193,30 @@ class Session:
             values = list(changed.values())
             changed.clear()
             await self._retain(values)
-        while answers:
+        for _ in range(min(len(answers), ANSWERS_AT_ONCE)):
             answer = answers.popleft()
             with suppress(RefusedError):
                 await self._connection.publish(
                     answer.topic, answer.payload, qos=1, retain=False, extras=Extras(correlation=answer.correlation)
                 )
-        while self._pending.snapshots:
-            topic = next(iter(self._pending.snapshots))
-            picture = self._pending.snapshots.pop(topic)
+        for topic in list(self._pending.snapshots):
+            picture = self._pending.snapshots.pop(topic, None)
+            if picture is None:
+                continue
             try:
                 await self._connection.publish(topic, picture, qos=0, retain=self._keep_snapshots)
             except RefusedError as exc:
                 self._pending.tell_once(
                     f"a snapshot was refused topic={topic} bytes={len(picture)}: {exc.reason}", f"snapshot {exc.reason}"
                 )
-        while fleeting:
+        for _ in range(len(fleeting)):
             topic, payload = fleeting.popleft()
             with suppress(RefusedError):
                 await self._connection.publish(topic, payload, qos=0, retain=False)
 
     async def _say_farewell(self) -> None:
         """Publish the retained values of a service that has ended: classes off, sources unavailable, status offline."""
+        await self._prove()
         await self._retain(self._pending.ledger.farewell())
         if self._pending.word:
             await self._retain([Retained(self._topics.kept, b"")])
@@ -199,13 +224,25 @@ class Session:
         self._pending.said_farewell = True
 
     async def _retain(self, values: Sequence[Retained]) -> None:
-        """Publish retained values in their order, as many at once as the broker allows, and wait until all are acknowledged."""
+        """Publish retained values in their order, as many at once as the broker allows, and wait until all are acknowledged.
+
+        Home Assistant complains of each value that is cleared while an entity still shows it, so it gets time to remove its entities first.
+        """
         window = asyncio.Semaphore(self._connection.limits.window)
+        removed = False
         async with asyncio.TaskGroup() as tasks:
             for value in values:
+                if removed and not value.payload and not self._removes(value):
+                    await asyncio.sleep(STATES_AFTER_S)
+                    removed = False
+                removed = removed or self._removes(value)
                 await window.acquire()
                 task = tasks.create_task(self._retain_one(value))  # sent when the task begins, so the order stays
                 task.add_done_callback(lambda _: window.release())
+
+    def _removes(self, value: Retained) -> bool:
+        """Return whether a value removes a device of Home Assistant, or entities of it."""
+        return self._birth is not None and value.topic.startswith(self._birth.devices) and (value.first or not value.payload)
 
     async def _retain_one(self, value: Retained) -> None:
         payload = within(self._connection.limits, self._pending, value.topic, value.payload)
@@ -225,11 +262,14 @@ class Session:
                 self._kept_word = message.payload
                 self._kept.set()
             elif message.topic == self._topics.probe and message.payload == probe_text:
+                self._pending.counters.proven = True
                 self._probed.set()
             elif message.topic == self._topics.status and message.payload != b"online" and not self._pending.closing.is_set():
-                self._pending.tell_once(
-                    "another client published that this service is offline, the states are sent again; give each streamav its own mqtt.base"
-                )
+                if not message.retained:  # a kept one is older than ours, which the broker has not taken, or not yet
+                    self._pending.tell_once(
+                        "another client published that this service is offline, the states are sent again; "
+                        "give each streamav its own mqtt.base"
+                    )
                 self._restate()
             elif self._birth is not None and (message.topic, message.payload, message.retained) == (self._birth.topic, b"online", False):
                 self._born.set()
@@ -240,43 +280,63 @@ class Session:
             await self._born.wait()
             await asyncio.sleep(self._birth.pause_s())
             self._born.clear()
-            self._pending.put([], self._pending.ledger.announced())
+            self._pending.put([], self._pending.ledger.retained.announced())
             await asyncio.sleep(STATES_AFTER_S)
-            self._pending.put([], self._pending.ledger.retained())
+            self._pending.put([], self._pending.ledger.retained.values())
 
     def _restate(self) -> None:
         """Send all retained values again: a command asks for it, or another client has published that the service is offline."""
         pending = self._pending
         pending.counters.restated += 1
-        values = [Retained(self._topics.status, b"online"), pending.ledger.info(), *pending.ledger.announced(), *pending.ledger.retained()]
+        values = [
+            Retained(self._topics.status, b"online"),
+            pending.ledger.retained.info(),
+            *pending.ledger.retained.announced(),
+            *pending.ledger.retained.values(),
+        ]
         pending.put([], values)
 
     async def _listen(self, probe_text: bytes) -> None:
-        """Send the probe, then subscribe to what others may tell us."""
+        """Send the probe, then subscribe to our status, to notice when another client changes it."""
         await self._probe(probe_text)
-        await self._connection.subscribe(self._topics.status)  # to notice when another client changes it
-        if self._birth is not None:
-            await self._connection.subscribe(self._birth.topic)
-        for one in [] if self._commander is None else self._commander.filters:
-            if not await self._connection.subscribe(one):
-                self._pending.tell_once(f"the broker refuses commands: its access list must let us read {one}")
+        await self._connection.subscribe(self._topics.status)
 
     async def _probe(self, text: bytes) -> None:
         """Check that the broker delivers what we publish; a broker that denies a message does not report it to the publisher."""
         granted = await self._connection.subscribe(self._topics.probe)
         try:
             await self._connection.publish(self._topics.probe, text, qos=1, retain=False)
+            self._asked.set()
             if not granted:
                 raise TimeoutError  # noqa: TRY301 - a refusal means the same as no answer
             await asyncio.wait_for(self._probed.wait(), self._probe_limit_s)
         except (TimeoutError, RefusedError):
-            self._pending.counters.probe_failures += 1
-            _log.warning(
-                "the broker accepts our messages but did not deliver the probe: its access list must let us write %s/# and read %s",
-                self._topics.base,
-                self._topics.probe,
-            )
+            self._miss_probe()
         await self._connection.unsubscribe(self._topics.probe)
+
+    async def _prove(self) -> None:
+        """Wait for the probe where the broker does not tell what it denies: nothing else shows that our messages arrive."""
+        if self._connection.limits.tells_refusals or self._pending.counters.proven:
+            return
+        with suppress(TimeoutError):  # one that was not even sent shows nothing
+            await asyncio.wait_for(self._asked.wait(), PROOF_WAIT_S)
+            try:
+                await asyncio.wait_for(self._probed.wait(), PROOF_WAIT_S)
+            except TimeoutError:
+                self._miss_probe()
+
+    def _miss_probe(self) -> None:
+        """Count a probe that did not come back, and say once what to do."""
+        counters, rights = self._pending.counters, f"its access list must let us write {self._topics.base}/# and read {self._topics.probe}"
+        counters.probe_failures += 1
+        if self._connection.limits.tells_refusals:
+            self._pending.tell_once(f"the broker accepts our messages but did not deliver the probe: {rights}")
+            return
+        counters.unproven = True
+        self._pending.tell_once(
+            f"the broker acknowledges our messages but did not deliver the probe, so perhaps it delivers none: {rights}. "
+            "A broker of MQTT 3.1.1 does not tell what it denies; mqtt.protocol=5 does"
+        )
 
 
 def _most_telling(group: ExceptionGroup[ConnectionFailedError]) -> ConnectionFailedError:

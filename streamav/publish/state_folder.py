@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["StateFolder", "default_state_dir"]
 
+_UNUSABLE = (
+    "the state folder cannot be used, so waiting messages and open events are lost when this process ends path=%s reason=%s; "
+    "set state_dir (STREAMAV_STATE_DIR) to %s"
+)
 CLIENT_ID_PATTERN = r"[a-zA-Z0-9_-]{1,64}"
 
 _log = logging.getLogger(__name__)
@@ -59,20 +63,20 @@ class StateFolder:
             self._make_private()
             lock = open(self._folder / "lock", "w", encoding="ascii", opener=_open_private)  # noqa: SIM115 - held until release()
         except OSError as exc:
-            _log.warning(
-                "the state folder cannot be used, so waiting messages and open events are lost when this process ends path=%s reason=%s",
-                self._folder,
-                reason_of(exc),
-            )
+            _log.warning(_UNUSABLE, self._folder, reason_of(exc), "a folder that this user can write")
             return False
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             lock.close()
             _log.warning(
                 "another streamav on this machine uses this broker and base: give each its own mqtt.base, or its own state_dir path=%s",
                 self._folder,
             )
+            return False
+        except OSError as exc:  # a network file system without locks
+            lock.close()
+            _log.warning(_UNUSABLE, self._folder, f"it cannot be locked, {reason_of(exc)}", "a folder on a local disk")
             return False
         self._lock = lock
         return True

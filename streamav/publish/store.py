@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from streamav.database import open_database, set_aside
+from streamav.database import is_damage, open_database, read_database, readable_rows, set_aside
 from streamav.publish.message import MessageError, decode
 from streamav.publish.outbox import Parcel
 
@@ -40,6 +42,13 @@ CREATE TABLE retired (event_id TEXT PRIMARY KEY);
 CREATE TABLE retained (topic TEXT PRIMARY KEY, note TEXT NOT NULL);
 """
 
+_DAMAGED: Final = "the stored messages are damaged, the file is set aside and a new one is begun path=%s reason=%s kept=%d"
+_NOT_STORED: Final = (
+    "waiting messages cannot be stored, they are kept in memory only path=%s reason=%s; make room there, or set state_dir to a folder that "
+    "this user can write"
+)
+
+_TOPIC: Final = re.compile("[a-zA-Z0-9_/-]{1,1000}")
 _Change = tuple[str, tuple[object, ...]]
 _log = logging.getLogger(__name__)
 
@@ -77,6 +86,7 @@ class Store:
         self._writing: asyncio.Task[None] | None = None
         self._failed_s: float | None = None
         self._told = False
+        self._begun_s = float("-inf")
 
     @property
     def keeps(self) -> bool:
@@ -84,21 +94,19 @@ class Store:
         return self._connection is not None and self._failed_s is None
 
     def load(self) -> Saved:
-        """Open the file and return its content; a damaged file is set aside with a warning, and a new one is begun. Blocks."""
+        """Open the file and return its content. Of a damaged one what can be read stays; it is set aside with a warning. Blocks."""
         if self._path is None:
             return Saved()
         try:
-            return self._open(self._path)
-        except sqlite3.DatabaseError as exc:
-            if isinstance(exc, sqlite3.OperationalError) and "malformed" not in str(exc):
-                return self._without(exc)
-            damage = exc
-        except OSError as exc:
-            return self._without(exc)
-        try:
-            aside = set_aside(self._path)
-            _log.warning("the stored messages are damaged, they are set aside and a new file is begun path=%s reason=%s", aside, damage)
-            return self._open(self._path)
+            try:
+                return self._open(self._path)
+            except sqlite3.Error as exc:
+                if not is_damage(exc):
+                    raise
+                saved = _salvaged(self._path)
+                _log.warning(_DAMAGED, set_aside(self._path), exc, len(saved.parcels))
+                self._open(self._path, saved)
+                return saved
         except (sqlite3.Error, OSError) as exc:
             return self._without(exc)
 
@@ -189,17 +197,44 @@ class Store:
                 _log.warning("waiting messages are stored again path=%s", self._path)
             self._failed_s, self._told, self._stored = None, False, newest
         except sqlite3.Error as exc:
-            self._failed_s = time.monotonic()
+            before_s, self._failed_s = self._failed_s, time.monotonic()
+            if is_damage(exc) and before_s is None and await self._begun_anew(exc):
+                self._failed_s, self._changes = None, _everything(self._snapshot())
+                return
             if not self._told:
-                _log.warning("waiting messages cannot be stored, they are kept in memory only path=%s reason=%s", self._path, exc)
+                _log.warning(_NOT_STORED, self._path, exc)
             self._told = True
         finally:
             self._writing = None
             self._kick()
 
-    def _open(self, path: Path) -> Saved:
-        connection = open_database(path, _SCHEMA, VERSION, synchronous="FULL", isolation_level=None)
+    async def _begun_anew(self, damage: Exception) -> bool:
+        """Set the file aside, which turned out to be damaged, and begin a new one; return False when that is not possible.
+
+        Nothing is lost: everything that must be on disk is in memory, too.
+        """
+        connection, path = self._connection, self._path
+        if connection is None or path is None or time.monotonic() - self._begun_s < RETRY_S:
+            return False
+        self._begun_s = time.monotonic()
+
+        def begin() -> sqlite3.Connection:
+            connection.close()
+            _log.warning(_DAMAGED, set_aside(path), damage, len(self._snapshot().parcels))
+            return _fresh(path)
+
         try:
+            self._connection = await asyncio.get_running_loop().run_in_executor(self._thread, begin)
+        except (sqlite3.Error, OSError):
+            return False
+        return True
+
+    def _open(self, path: Path, content: Saved | None = None) -> Saved:
+        """Open the file and return what it holds; put *content* into a new one first."""
+        connection = _fresh(path)
+        try:
+            if content is not None:
+                _commit(connection, _everything(content))
             saved = _read(connection)
         except sqlite3.Error:
             connection.close()
@@ -209,7 +244,7 @@ class Store:
         return saved
 
     def _without(self, exc: Exception) -> Saved:
-        _log.warning("waiting messages cannot be stored, they are kept in memory only path=%s reason=%s", self._path, exc)
+        _log.warning(_NOT_STORED, self._path, exc)
         return Saved()
 
 
@@ -217,6 +252,11 @@ _TABLES: Final = ("parcels", "open_events", "retired", "retained")
 _ADD: Final = "INSERT OR REPLACE INTO parcels VALUES (?, ?, ?, ?, ?)"
 _RETAIN: Final = "INSERT OR REPLACE INTO retained VALUES (?, ?)"
 _OPEN: Final = "INSERT INTO open_events VALUES (?, ?) ON CONFLICT (event_id) DO UPDATE SET payload = excluded.payload"
+
+
+def _fresh(path: Path) -> sqlite3.Connection:
+    """Open the file, or create it."""
+    return open_database(path, _SCHEMA, VERSION, synchronous="FULL", isolation_level=None)
 
 
 def _addition(parcel: Parcel) -> _Change:
@@ -249,25 +289,52 @@ def _commit(connection: sqlite3.Connection, changes: list[_Change]) -> None:
         raise
 
 
-def _read(connection: sqlite3.Connection) -> Saved:
+def _salvaged(path: Path) -> Saved:
+    """Return what can be read of a damaged file, which is not changed."""
+    try:
+        connection = read_database(path, VERSION)
+    except (sqlite3.Error, OSError):
+        return Saved()
+    if connection is None:
+        return Saved()
+    with closing(connection):
+        return _read(connection, readable_rows)
+
+
+def _read(connection: sqlite3.Connection, rows: Callable[[sqlite3.Connection, str], list[tuple[Any, ...]]] | None = None) -> Saved:
     """Return the content of the file; a message that breaks the contract is skipped with a warning."""
+    rows = rows or _all_rows
     parcels = []
-    for number, event_id, topic, payload, is_event in connection.execute("SELECT * FROM parcels ORDER BY number"):
+    for number, event_id, topic, payload, is_event in rows(connection, "parcels"):
         message = _decoded(payload) if is_event else None
-        if message is not None or not is_event:
+        if (message is not None or not is_event) and _texts(event_id) and _is_topic(topic) and isinstance(payload, bytes):
             parcels.append(Parcel(event_id=event_id, topic=topic, payload=payload, message=message, number=number))
-    rows = connection.execute("SELECT payload FROM open_events ORDER BY event_id")
+    opened = [message for _, payload in rows(connection, "open_events") if (message := _decoded(payload)) is not None]
     return Saved(
         parcels=parcels,
-        open_events=[message for (payload,) in rows if (message := _decoded(payload)) is not None],
-        retired=frozenset(event_id for (event_id,) in connection.execute("SELECT event_id FROM retired")),
-        retained=dict(connection.execute("SELECT topic, note FROM retained").fetchall()),
+        open_events=sorted(opened, key=lambda message: message.id),
+        retired=frozenset(event_id for (event_id,) in rows(connection, "retired") if _texts(event_id)),
+        retained={topic: note for topic, note in rows(connection, "retained") if _is_topic(topic) and _texts(note)},
     )
+
+
+def _all_rows(connection: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
+    return connection.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall()  # noqa: S608 - our own names
+
+
+def _texts(*values: object) -> bool:
+    """Return whether all values are texts: a damaged file may hold any type in any column."""
+    return all(isinstance(value, str) for value in values)
+
+
+def _is_topic(value: object) -> bool:
+    """Return whether a value is a topic of ours; with any other the client library would end the connection, at every start."""
+    return isinstance(value, str) and _TOPIC.fullmatch(value) is not None
 
 
 def _decoded(payload: bytes) -> EventMessage | None:
     try:
         return decode(payload)
-    except MessageError as exc:
+    except (MessageError, TypeError) as exc:
         _log.warning("a stored message is damaged, it is skipped reason=%s", exc)
         return None

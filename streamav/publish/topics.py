@@ -38,6 +38,11 @@ class Topics:
         return f"{self.base}/doctor/probe"
 
     @property
+    def purge_mark(self) -> str:
+        """Topic with which `streamav mqtt purge` checks that it may read everything below the base."""
+        return f"{self.base}/doctor/purge/mark"
+
+    @property
     def any_event(self) -> str:
         """Filter for the events of all sources."""
         return f"{self.base}/+/event"

@@ -17,6 +17,7 @@ from streamav.clips.retention import find_clip
 from streamav.errors import StreamavError, reason_of
 from streamav.evaluation.counting import said_events
 from streamav.journal import History
+from streamav.journal.inquiry import DRIFT_NS
 from streamav.privacy_modes import privacy_word, stricter
 from streamav.view.moments import BEFORE_S, small_mp4
 
@@ -177,7 +178,7 @@ class Desk:
             msg = "the journal is off; set journal.enabled = true"
             raise RefusedError(msg)
         try:
-            with History(self._given.journal, mend=False) as history:
+            with History.reading(self._given.journal) as history:
                 history.limit_time(_LONGEST_S)
                 return question(history)
         except (sqlite3.Error, OSError) as exc:
@@ -194,15 +195,15 @@ def ten_seconds(span_s: tuple[float, float]) -> tuple[int, int]:
 def _stretches(scores: Sequence[FinalScores], label: str) -> list[tuple[float, np.ndarray[Any, np.dtype[np.float64]]]]:
     """Return the runs of consecutive segments: UTC of the first one (s), and the label's probabilities."""
     found: list[tuple[float, list[float]]] = []
-    expected: tuple[int, int] | None = None
+    before: FinalScores | None = None
     for one in scores:
         if label not in one.labels:
-            expected = None
+            before = None
             continue
-        if expected is None or (one.epoch_ns // _NS, one.start_ns) != expected:
+        if before is None or one.start_ns != before.start_ns + _NS or abs(one.epoch_ns - before.epoch_ns) > DRIFT_NS:
             found.append(((one.epoch_ns + one.start_ns) / _NS, []))
         found[-1][1].append(one.labels[label])
-        expected = one.epoch_ns // _NS, one.start_ns + _NS
+        before = one
     return [(begin, np.array(values)) for begin, values in found]
 
 

@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import threading
 import time
 import zlib
 from contextlib import suppress
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from streamav import __version__
-from streamav.capture.address import is_network
 from streamav.errors import CaptureError, reason_of
-from streamav.redaction import redact, show_address
+from streamav.redaction import redact
+from streamav.session.card import session_card, source_card
 from streamav.session.folder import (
     EVENTS,
     TURNS,
-    SessionCard,
-    SourceCard,
     append_line,
     items_file,
     make_folder,
@@ -39,10 +33,12 @@ from streamav.types import AudioBlock, SourceContent, StateChange, VideoFrame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from streamav.config import OneOfSources, Settings
     from streamav.pipeline.turns import TurnRecord
     from streamav.protocols import Source
+    from streamav.session.folder import SessionCard
 
     Item = AudioBlock | VideoFrame | StateChange | SourceContent
     Mask = Callable[[Iterator[Item]], Iterator[Item]]
@@ -50,10 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["Recorder", "Trace"]
 
 _LOG = logging.getLogger(__name__)
-
-_AUTO = "auto"
-_SECRET_SECTIONS = frozenset({"mqtt", "view", "jsonl", "journal", "clips", "state_dir"})
-"""Outputs: a replay has its own, and they may hold secrets."""
 
 
 class Recorder:
@@ -106,30 +98,8 @@ class Recorder:
         self._end = end
         pairs = list(sources)
         earlier = {} if copied is None else {card.id: card for card in copied.sources}
-        cards = tuple(
-            SourceCard(
-                id=one.id,
-                shown=earlier[one.id].shown if one.id in earlier else _shown(one),
-                live=trace.live,
-                session=trace.session,
-                paced=earlier[one.id].paced if one.id in earlier else trace.live or one.speed == "1",
-                picture=trace.picture,
-                frames_per_second=trace.frames_per_second,
-            )
-            for one, trace in pairs
-        )
-        now_ns = time.time_ns() if copied is None else copied.epoch_ns
-        card = SessionCard(
-            version=__version__,
-            created=datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            epoch_ns=now_ns,
-            python=platform.python_version(),
-            platform=platform.platform(),
-            model=model,
-            masks=masks,
-            settings=_without_secrets(settings, model["name"]),
-            sources=cards,
-        )
+        cards = [source_card(one, trace, trace.picture, trace.frames_per_second, earlier.get(one.id)) for one, trace in pairs]
+        card = session_card(settings, cards, model, masks, None if copied is None else copied.epoch_ns)
         write_card(self.folder, card)
         self._turns = open_new(self.folder / TURNS)
         for _, trace in pairs:
@@ -306,29 +276,3 @@ class _ItemWriter:
                 append_line(self._items, {"end": failure or "", "at": time.monotonic_ns() - self._zero_ns})
             media.close()
         self._items.close()
-
-
-def _without_secrets(settings: Settings, model: str) -> dict[str, Any]:
-    """Return the settings that decide what is found; outputs and addresses are left out. The chosen model takes the place of `auto`."""
-    tree = settings.model_dump(mode="json", exclude_none=True, exclude_unset=True)
-    tree = {key: value for key, value in tree.items() if key not in _SECRET_SECTIONS and key not in {"source", "sources"}}
-    if settings.model.name == _AUTO:
-        tree["model"] = {**tree.get("model", {}), "name": model}
-    # A source keeps its id and its own settings; what it reads is in the card.
-    kept = {"id", "detection", "capture"}
-    if settings.sources:
-        several = [one.model_dump(mode="json", exclude_none=True, exclude_unset=True) for one in settings.sources]
-        tree["sources"] = [{key: value for key, value in one.items() if key in kept} for one in several]
-    else:
-        tree["source"] = {"id": settings.source.id}
-    return tree
-
-
-def _shown(one: OneOfSources) -> str:
-    """Return what a source reads, without secrets."""
-    if one.scene:
-        return "scene"
-    if one.uri is not None:
-        shown = show_address(one.uri)
-        return shown if is_network(one.uri) or "/" not in shown else Path(shown).name  # a folder may name a person
-    return f"camera {show_address(one.camera or '')} with microphone {show_address(one.mic or '')}"

@@ -10,14 +10,16 @@ import os
 import platform
 import time
 import zipfile
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from streamav import __version__
+from streamav.config import ADDRESS_SETTINGS
 from streamav.errors import SettingsError, reason_of
-from streamav.files import whole_file
+from streamav.files import PRIVATE_FILE, whole_file
 from streamav.journal import EventQuery, History, journal_path
 from streamav.publish.state_folder import default_state_dir
 from streamav.support.kept_log import KEPT_NAME
@@ -34,6 +36,7 @@ _LARGEST_LOG: Final = 2_000_000
 """Newest bytes of each log that are taken."""
 _MOST_EVENTS: Final = 500
 _DAYS: Final = 7
+_FIRST_YEAR: Final = 1980
 _DOCTOR_S: Final = 120.0
 """Checks of the doctor that have not begun by then are left out."""
 PARTS: Final = {
@@ -89,11 +92,19 @@ def write_bundle(
     try:
         with whole_file(out, private=True) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in sorted(texts):
-                archive.writestr(name, scrubber.text(texts[name]).encode("utf-8", "backslashreplace"))
+                entry = zipfile.ZipInfo(name, _zip_date())
+                entry.external_attr = PRIVATE_FILE << 16
+                archive.writestr(entry, scrubber.text(texts[name]).encode("utf-8", "backslashreplace"), zipfile.ZIP_DEFLATED)
     except OSError as exc:
         msg = f"the bundle {out} cannot be written: {reason_of(exc)}; choose a folder that exists and can be written to"
         raise SettingsError(msg) from exc
     return sorted(texts)
+
+
+def _zip_date() -> tuple[int, int, int, int, int, int]:
+    """Return the time now; a ZIP file knows none before 1980, which a board without a clock shows."""
+    now = time.gmtime()
+    return now[:6] if now.tm_year >= _FIRST_YEAR else (_FIRST_YEAR, 1, 1, 0, 0, 0)
 
 
 def _guarded(make: Callable[[], Any]) -> Any:  # noqa: ANN401 - any JSON value
@@ -142,7 +153,7 @@ def _shown_settings(settings: Settings) -> dict[str, Any]:
 
     tree: dict[str, Any] = settings.model_dump(mode="json")
     for one in (tree["source"], *tree["sources"]):
-        for key in ("uri", "camera", "mic"):
+        for key in ADDRESS_SETTINGS:
             one[key] = None if one[key] is None else show_address(one[key])
     return tree
 
@@ -182,9 +193,7 @@ def _files(folder: Path) -> dict[str, Any]:
 
 def _events(settings: Settings) -> list[dict[str, object]]:
     path = journal_path(settings.state_dir)
-    if not path.exists():
-        return []
-    with History(path, mend=False) as history:
+    with History.reading(path) as history:
         history.limit_time(10.0)
         return history.find(EventQuery(since=time.time() - _DAYS * 86_400.0, limit=_MOST_EVENTS, newest_first=True))
 
@@ -205,10 +214,24 @@ def _log_texts(settings: Settings, logs: Sequence[Path]) -> Iterator[tuple[str, 
     """Yield the kept log and the named ones with their names in the bundle."""
     folder = settings.state_dir or default_state_dir()
     for name in (f"{KEPT_NAME}.1", KEPT_NAME):
-        if (folder / name).is_file():
-            yield f"logs/{name}", _newest(folder / name)
+        with suppress(FileNotFoundError):
+            yield f"logs/{name}", _kept(folder / name)
     for number, path in enumerate(logs, 1):
         yield f"logs/{number}-{path.name}", _newest(path)
+
+
+def _kept(path: Path) -> str:
+    """Return the newest lines of the kept log, or why it cannot be read.
+
+    Raises:
+        FileNotFoundError: when there is none.
+    """
+    try:
+        return _newest(path)
+    except SettingsError as exc:
+        if isinstance(exc.__cause__, FileNotFoundError):
+            raise exc.__cause__ from None
+        return f"could not be read: {exc.__cause__}\n"
 
 
 def _newest(path: Path) -> str:

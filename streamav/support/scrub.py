@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, SecretStr
 
+from streamav.config import ADDRESS_SETTINGS
 from streamav.redaction import HIDDEN, redact, show_address
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def known_secrets(settings: Settings, environment: Mapping[str, str]) -> set[str
     found = {value for name, value in environment.items() if _VARIABLE.search(name)}
     found.update(_of_settings(settings))
     for one in settings.each_source():
-        for address in (one.uri, one.camera, one.mic):
+        for address in (getattr(one, name) for name in ADDRESS_SETTINGS):
             found.update(_hidden_parts(address) if address is not None else ())
     return {secret for secret in found if len(secret) >= _LEAST}
 
@@ -76,6 +77,9 @@ def _of_settings(settings: BaseModel) -> Iterator[str]:
             yield value.get_secret_value()
         elif isinstance(value, BaseModel):
             yield from _of_settings(value)
+        elif isinstance(value, tuple):
+            for one in value:
+                yield from _of_settings(one) if isinstance(one, BaseModel) else ()
         elif name in {"password_file", "token_file"} and isinstance(value, Path):
             yield from _content(value)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from streamav.features import LogMelOptions
     from streamav.privacy_modes import Privacy
     from streamav.types import Event, Observation, SourceState, Telemetry
 
@@ -62,7 +63,7 @@ class Board:
 
     def __init__(
         self,
-        offsets: dict[str, float],
+        front_ends: dict[str, LogMelOptions],
         columns: dict[str, tuple[int, ...]],
         *,
         hide: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
@@ -71,21 +72,21 @@ class Board:
         """Start empty.
 
         Args:
-            offsets: offset of the log-mel front end by id of the source.
+            front_ends: options of the log-mel front end by id of the source.
             columns: columns of the source's labels in the scores, by id of the source.
             hide: makes people in one picture, shape (h, w, 3) RGB, unrecognisable; None blackens the picture.
             hiding: knows the privacy of each source; None hides nothing.
         """
         self._hide, self._hiding = hide, hiding or Hiding()
-        self._offsets, self._columns = dict(offsets), dict(columns)
-        self._turns = kept_turns(len(offsets))
-        self._sources = {source: _Kept(deque(maxlen=self._turns)) for source in offsets}
+        self._front_ends, self._columns = dict(front_ends), dict(columns)
+        self._turns = kept_turns(len(front_ends))
+        self._sources = {source: _Kept(deque(maxlen=self._turns)) for source in front_ends}
         self._events: OrderedDict[str, dict[str, Any]] = OrderedDict()
-        self.moments = Moments(list(offsets))
+        self.moments = Moments(list(front_ends))
 
-    def add_source(self, source: str, offset: float, columns: tuple[int, ...]) -> None:
+    def add_source(self, source: str, front_end: LogMelOptions, columns: tuple[int, ...]) -> None:
         """Keep what one more source does, or a source that begins anew. Any thread may call it before the first turn of the source."""
-        self._offsets[source], self._columns[source] = offset, columns
+        self._front_ends[source], self._columns[source] = front_end, columns
         self.moments.add_source(source)
         self._sources = {**self._sources, source: _Kept(deque(maxlen=self._turns))}  # replaced as a whole: another thread may read it
 
@@ -104,7 +105,7 @@ class Board:
         if segment is not None:
             self.refresh(source)
             shown = visible(segment, kept.privacy, self._hide)
-            mel = mel_text(shown.audio, self._offsets[source])
+            mel = mel_text(shown.audio, self._front_ends[source])
             if METADATA_ONLY not in kept.privacy:
                 encoded = kept.encoder.pictures(shown)
                 self.moments.add(source, shown, encoded, kept.privacy)
@@ -123,7 +124,7 @@ class Board:
         if stricter(before, kept.privacy) != before:
             kept.pictures.clear()
             self.moments.forget(source)
-            silence = mel_text(np.zeros(SAMPLES_PER_SEGMENT, np.float32), self._offsets[source])
+            silence = mel_text(np.zeros(SAMPLES_PER_SEGMENT, np.float32), self._front_ends[source])
             for place, turn in enumerate(kept.turns):
                 message = json.loads(turn)
                 if message["segment"] is not None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamav.config import ViewSettings
+    from streamav.features import LogMelOptions
     from streamav.privacy_modes import Privacy
     from streamav.publish.message import ModelEntry
     from streamav.thresholds import Thresholds
@@ -63,7 +64,8 @@ class Subject:
     """Their columns in the scores."""
     latency_segments: int
     live: bool
-    log_mel_offset: float
+    front_end: LogMelOptions
+    """Of the model's sound: the spectrogram shows what it hears."""
 
 
 class LivePage:
@@ -99,8 +101,8 @@ class LivePage:
         self._subjects = tuple(subjects)
         self._viewers = Viewers()
         self._hiding = Hiding()
-        offsets, columns = {one.id: one.log_mel_offset for one in subjects}, {one.id: one.columns for one in subjects}
-        self._board = Board(offsets, columns, hide=hide, hiding=self._hiding)
+        front_ends, columns = {one.id: one.front_end for one in subjects}, {one.id: one.columns for one in subjects}
+        self._board = Board(front_ends, columns, hide=hide, hiding=self._hiding)
         self._run = secrets.token_hex(8)
         self._waiting: deque[Callable[[], str]] = deque(maxlen=_QUEUE)
         self._woken = False
@@ -165,7 +167,7 @@ class LivePage:
 
     def add_source(self, subject: Subject) -> None:
         """Show one more source, or a source that begins anew, before its first turn. Browsers connect again and learn of it."""
-        self._board.add_source(subject.id, subject.log_mel_offset, subject.columns)
+        self._board.add_source(subject.id, subject.front_end, subject.columns)
         self._subjects = (*(one for one in self._subjects if one.id != subject.id), subject)
         self._server.call(self._begin_anew)
 

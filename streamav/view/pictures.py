@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamav.features.logmel import LogMelOptions, log_mel
+from streamav.features.logmel import log_mel
 
 if TYPE_CHECKING:
     import av
     from numpy.typing import NDArray
 
+    from streamav.features.logmel import LogMelOptions
     from streamav.types import Segment
 
 __all__ = ["MOST_PICTURES", "PictureEncoder", "mel_bytes", "mel_text"]
@@ -66,21 +67,21 @@ class PictureEncoder:
         return codec
 
 
-def mel_bytes(samples: NDArray[np.float32], offset: float) -> NDArray[np.uint8]:
+def mel_bytes(samples: NDArray[np.float32], options: LogMelOptions) -> NDArray[np.uint8]:
     """Return the log-mel patch of a segment, shape (96, 64): columns of time, each of 64 bands from low to high, one byte a value.
 
-    Byte 0 is silence (the logarithm of *offset*), byte 255 a loud band; between them the logarithm is linear.
+    Byte 0 is silence (the logarithm of the offset), byte 255 a loud band; between them the logarithm is linear.
 
     Args:
         samples: shape (16000,), as in Segment.audio.
-        offset: as in LogMelOptions.
+        options: of the front end: quiet segments are drawn as the model hears them.
     """
-    lowest = math.log(offset)
-    shares = (log_mel(samples, LogMelOptions(offset=offset)) - lowest) / (_LOUDEST - lowest)
+    lowest = math.log(options.offset)
+    shares = (log_mel(samples, options) - lowest) / (_LOUDEST - lowest)
     values: NDArray[np.uint8] = (np.clip(shares, 0.0, 1.0) * 255.0).astype(np.uint8)
     return values
 
 
-def mel_text(samples: NDArray[np.float32], offset: float) -> str:
+def mel_text(samples: NDArray[np.float32], options: LogMelOptions) -> str:
     """Return the bytes of `mel_bytes` in base64, column by column."""
-    return b64encode(mel_bytes(samples, offset).tobytes()).decode("ascii")
+    return b64encode(mel_bytes(samples, options).tobytes()).decode("ascii")

@@ -142,7 +142,7 @@ class Recorder:
     def _take_segment(self, segment: Segment) -> None:
         middle = segment.looked_at(1).frames[0]
         self._pictures.add(segment.index, b64encode(self._encoder.jpeg(middle)).decode("ascii"))
-        self._mel.append(_pooled(mel_bytes(segment.audio, self.subject.log_mel_offset), self._columns))
+        self._mel.append(_pooled(mel_bytes(segment.audio, self.subject.front_end), self._columns))
         if len(self._mel) * self._columns > _MOST_COLUMNS and self._columns % 2 == 0:
             self._columns //= 2
             self._mel = [_pooled(one, self._columns) for one in self._mel]

@@ -112,15 +112,31 @@ class Guard:
         """Return why a request is refused, or None."""
         if not _HOST.fullmatch(host):
             return "the request must name a host"
-        if not self._tokens.needed and not only_this_machine(urlsplit(f"//{host}").hostname or ""):
+        if not self._tokens.needed and not only_this_machine(_name(host)):
             return f"without a token ({self._section}.token_file) this is for this machine only: open it under 127.0.0.1 or localhost"
         origin = headers.get(b"origin")
         asks = scope["type"] == "websocket" or scope["method"] not in {"GET", "HEAD"}
-        if asks and origin is not None and urlsplit(origin.decode("latin-1")).netloc != host:
+        if asks and origin is not None and not _same(origin.decode("latin-1"), host):
             return "another web site may not use this"
         if scope["type"] == "websocket" and not self._tokens.known(headers):
             return "log in first"
         return None
+
+
+def _name(host: str) -> str:
+    """Return the name in the header Host without its port, as far as it is one."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # brackets around what is no address
+        return ""
+
+
+def _same(origin: str, host: str) -> bool:
+    """Return whether an origin is our own page."""
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
 
 
 async def _refuse(scope: Scope, send: Send, problem: str) -> None:

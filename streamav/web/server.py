@@ -9,12 +9,14 @@ import asyncio
 import importlib.util
 import logging
 import socket
+import ssl
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from streamav.certificates import load_certificate
 from streamav.config import only_this_machine
 from streamav.errors import SettingsError, reason_of
 
@@ -181,6 +183,8 @@ class WebServer:
     def _load_certificate(self) -> None:
         """Load certificate and key now, because the thread could only log an error."""
         try:
+            if self._place.cert is not None:
+                load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._place.cert, self._place.key)
             self._server.config.load()
         except OSError as exc:
             where = self._place.section
@@ -207,6 +211,8 @@ def _uvicorn_server(app: Guard, place: Place) -> uvicorn.Server:
     """Build the server. It writes no access log, and compresses nothing: pictures and clips are compressed already."""
     import uvicorn
 
+    from streamav.web.hurry import HurriedProtocol
+
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -215,7 +221,7 @@ def _uvicorn_server(app: Guard, place: Place) -> uvicorn.Server:
         server_header=False,
         proxy_headers=False,
         lifespan="off",
-        http="h11",
+        http=HurriedProtocol,
         ws="websockets-sansio",
         ws_max_size=1024,  # a viewer has nothing to say
         ws_ping_interval=10.0,

@@ -23,7 +23,7 @@ from rigs.published_events import ulid
 
 from streamav.capture.look import Look
 from streamav.capture.media import MediaSource
-from streamav.clips import ClipSink, PacketRing
+from streamav.clips import ClipSink, PacketRing, jobs
 from streamav.clips import sink as clip_sink
 from streamav.clips.mp4 import write_mp4
 from streamav.clips.retention import file_stem, find_clip, prune
@@ -166,7 +166,7 @@ def test_clips_that_wait_take_a_bounded_memory(
     monkeypatch.setattr(clip_sink, "write_mp4", slow)
     footage = ring.footage(5 * SEGMENT_NS, 17 * SEGMENT_NS)
     assert footage is not None
-    monkeypatch.setattr(clip_sink, "MOST_WAITING_BYTES", 3 * footage.size)
+    monkeypatch.setattr(jobs, "MOST_WAITING_BYTES", 3 * footage.size)
     made = ClipSink(ClipSettings(dir=tmp_path, min_free_mb=0, snapshots=False), tmp_path, {"porch": ring})
 
     async def go() -> None:

@@ -20,10 +20,7 @@ from streamav.doctor.finding import divided, refused
 from streamav.doctor.machine import clock, codecs, disk
 from streamav.errors import EngineError
 
-
-@pytest.fixture(autouse=True)
-def _home(engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 def examined(capsys: pytest.CaptureFixture[str], bundle: Path, *arguments: str) -> tuple[int, dict[str, Finding]]:

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import typer
 from rigs.ave_folder import write_ave_folder
-from typer.testing import CliRunner, Result
+from rigs.commands import invoke
 
 from streamav.bundle import DetectionCard, load_bundle
 from streamav.bundle.store import copy_bundle
@@ -32,12 +31,6 @@ from streamav.training.streams import evaluate as stream_evaluation
 from streamav.training.streams.run import manifest_of, run_aligned, run_streams
 
 SMALL = ["--set", "network.hidden=16", "--set", "network.attention_size=16", "--set", "network.front_size=16", "--batch", "8"]
-
-
-def invoke(command: object, *arguments: object) -> Result:
-    app = typer.Typer()
-    app.command()(command)  # type: ignore[type-var]
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from jsonschema import Draft202012Validator
 from pydantic import SecretStr
+from rigs.closed_folder import close, run_without_rights
 from rigs.http_api import ask, need_api, served
 from rigs.live_page import TIMES, observation, shown_event
 from rigs.published_events import MODEL, SCORES, make_event, ulid
@@ -46,7 +47,7 @@ def _web() -> None:
 def journal(tmp_path: Path) -> Path:
     """Return a journal with thirty events, one each ten seconds, the odd ones at the gate, and the scores of the first seconds."""
     path = tmp_path / "journal.sqlite3"
-    with History(path) as history:
+    with History.writing(path) as history:
         events = [describe(make_event(number, start_s=10 * number), MODEL, 0.1) for number in range(1, 31)]
         moved = [one.model_copy(update={"source": "gate" if number % 2 else "porch"}) for number, one in enumerate(events, 1)]
         history.write(moved, [("porch", SCORES)])
@@ -109,7 +110,7 @@ def test_filters_are_those_of_the_command(api: HttpApi, journal: Path, capsys: p
 
 WRONG_QUESTIONS = [
         "limit=0", "limit=-1", "limit=1001", "limit=1e3", "limit=" + "9" * 5000, "limit=NaN", "limit=",
-        "since=yesterday", "since=inf", "since=nan", "since=" + "9" * 400, "until=99999999999999d", "since=1e999",
+        "since=tomorrowish", "since=inf", "since=nan", "since=" + "9" * 400, "until=99999999999999d", "since=1e999",
         "source=../../etc", "source=%00", "source=a%0d%0aSet-Cookie:x", "source=" + "a" * 65,
         "source=", "label=Bark'%20OR%20'1'='1", "label=%F0%9F%90%95", "label=" + "b" * 300,
         "after=1", "after=0_" + "0" * 27, "after=nan_" + "0" * 26, "order=up", "lable=bark", "limit=1&limit=2", "x[]=1", "%ff=%ff",
@@ -347,8 +348,12 @@ def test_without_the_token_nothing_but_health_is_told(journal: Path) -> None:
 
 def test_a_web_site_cannot_read_it_through_a_browser(api: HttpApi) -> None:
     """Without a token only requests that name this machine are answered, so that a name that leads here (DNS rebinding) gets nothing."""
-    for host in ("evil.example", "evil.example:8735", "127.0.0.1.evil.example", "", "a b", "[::1"):
+    hosts = ("evil.example", "evil.example:8735", "127.0.0.1.evil.example", "", "a b", "[::1", "[1.2.3.4]", "[::::]", "[....]:80", "[dead]")
+    for host in hosts:
         assert ask(api.address, "api/events", {"Host": host}).status in {400, 403}, host
+    for origin in ("http://[1.2.3.4]", "http://[", "null", "\xff://x"):
+        answer = ask(api.address, "api/sources/porch/detection", {"origin": origin}, "PATCH", b"{}")
+        assert answer.status == 403, origin
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:8735", "192.168.1.4:8735", "[::]:8735", "camera.local:8735"])
@@ -387,6 +392,79 @@ def test_rubbish_on_the_wire_harms_nobody(api: HttpApi) -> None:
     assert ask(api.address, "healthz").status == 200
     for one in idle:
         one.close()
+
+
+def ends(connection: socket.socket) -> bool:
+    """Return whether the server closes a connection within some seconds."""
+    connection.settimeout(8.0)
+    try:
+        while connection.recv(4096):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def test_a_client_that_does_not_ask_loses_its_place(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection without a whole request, at its begin or after an answer, is ended; one whose answer takes long is not."""
+    monkeypatch.setattr("streamav.web.hurry.ASK_S", 0.4)
+    settings = HttpSettings(listen="127.0.0.1:0", token=SecretStr(TOKEN))
+    request = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    with served(journal=journal, settings=settings) as api:
+        parts = urlsplit(api.address)
+        for begin in (b"", b"GET / HTTP/1.1\r\nHost:", request + b"G", request + request + b"GET /", b"POST / HTTP/1.1\r\nContent-Le"):
+            with socket.create_connection((str(parts.hostname), int(parts.port or 0))) as connection:
+                connection.sendall(begin)
+                assert ends(connection), begin
+        began_s = time.monotonic()
+        assert ask(api.address, "api/stats", {"Authorization": "Bearer wrong and long enough"}).status == 401
+        assert time.monotonic() - began_s > 0.9
+
+
+def test_a_client_that_drips_is_ended(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header that comes byte by byte, and a body that never ends, do not last; the body is answered with 408."""
+    monkeypatch.setattr("streamav.web.hurry.ASK_S", 0.5)
+    monkeypatch.setattr("streamav.api.routes._BODY_S", 0.5)
+    with served(journal=journal, controls=_controls()) as api:
+        parts = urlsplit(api.address)
+        place = (str(parts.hostname), int(parts.port or 0))
+        with socket.create_connection(place) as connection:
+            end_s = time.monotonic() + 8.0
+            try:
+                for letter in b"GET /healthz HTTP/1.1\r\nX: " + b"y" * 10_000:
+                    connection.sendall(bytes([letter]))
+                    time.sleep(0.02)
+                    assert time.monotonic() < end_s
+            except OSError:
+                pass
+        with socket.create_connection(place) as connection:
+            lines = "PATCH /api/sources/porch/detection HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", "Content-Length: 99"
+            connection.sendall("\r\n".join([*lines, "", "{"]).encode())
+            connection.settimeout(8.0)
+            assert b" 408 " in connection.recv(4096)
+
+
+def test_a_journal_is_read_where_nothing_can_be_written(journal: Path) -> None:
+    """The API reads a journal in a read-only folder, and makes none where no run has begun one."""
+    asked = "import sys; from pathlib import Path; from streamav.journal import History; "
+    asked += "h = History.reading(Path(sys.argv[1])); print(len(h.events()), len(h.scores('porch', 0, 1e11)), h.sources())"
+    journal.chmod(0o444)
+    folder = journal.parent
+    mode = folder.stat().st_mode
+    close(folder, 0o555)
+    try:
+        done = run_without_rights(asked, str(journal))
+        assert (done.returncode, done.stdout) == (0, "30 1 ['gate', 'porch']\n"), done.stderr
+        assert {path.name for path in folder.iterdir()} <= {journal.name, "clips", "secret.mp4"}
+        denied = run_without_rights("import sys; open(sys.argv[1] + '-wal', 'w')", str(journal))
+        assert "Permission denied" in denied.stderr
+    finally:
+        folder.chmod(mode)
+    with served(journal=journal.with_name("none.sqlite3")) as api:
+        assert ask(api.address, "api/events").json == {"events": [], "next": None}
+    assert not journal.with_name("none.sqlite3").exists()
 
 
 def test_a_journal_that_is_damaged_or_off_is_said(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rigs.mosquitto import Broker, spare_port
+from rigs.mosquitto import Broker
+from rigs.services import free_port
 
 from streamav.publish import EventMessage, decode
 
@@ -41,7 +42,7 @@ for number in range(25 * 600):
 @pytest.fixture
 def camera() -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """Return the port of a camera, and its process."""
-    port = spare_port()
+    port = free_port()
     process = subprocess.Popen([sys.executable, "-c", CAMERA, str(port)], stderr=subprocess.DEVNULL)
     time.sleep(0.5)
     yield port, process

@@ -101,6 +101,21 @@ async def listening(broker: Broker, protocol: str) -> AsyncIterator[Ear]:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_command_that_comes_with_our_first_word_holds(broker: Broker, tiny_bundle: Path, tmp_path: Path, protocol: str) -> None:
+    """A client that sends a command as soon as it sees the service online is heard: we subscribe to commands before that word."""
+    async with listening(broker, protocol) as ear:
+
+        async def answer_at_once() -> None:
+            await waiting.until(lambda: ear.newest.get("status") == "online", within_s=15.0, every_s=0)
+            await ear.tell("porch/class/bark/threshold/set", "0.75")
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(answer_at_once())
+            async with Service(broker, tiny_bundle, tmp_path / "state", protocol).running():
+                await until(lambda: ear.newest.get("porch/class/bark/threshold/state") == "0.75")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_a_command_holds_and_survives(broker: Broker, tiny_bundle: Path, tmp_path: Path, protocol: str) -> None:
     """A live command holds, is echoed, and holds after a restart; a wrong one is answered with the reason; a retained one is ignored."""
     async with listening(broker, protocol) as ear:

@@ -162,6 +162,62 @@ async def test_a_denied_message_is_said_by_its_reason_code(tmp_path: Path, caplo
     assert sink.shortfall == "the broker accepted none of 3 messages"
 
 
+async def test_a_broker_that_tells_no_denial_is_found_out_by_what_does_not_come_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An MQTT 3.1.1 broker acknowledges what it denies: the remedy is told once, and the shortfall says that nothing is proven.
+
+    It holds for a short run, too. Where the user may write, nothing is said. An old status is not taken for that of another service.
+    """
+    need_mosquitto()
+    broker = Broker(tmp_path / "broker", passwords=True, persistent=True).start()
+    shortfalls = []
+    try:
+        for allowed in (True, False):
+            broker.publisher_may_write = allowed
+            broker.stop()
+            broker.start()
+            sink = make_sink(broker, tmp_path / str(allowed), protocol="3.1.1", username=USER, password=PASSWORD)
+            await sink.start()
+            for event in story(1, updates=0):
+                sink.event(event, 0.1)
+            await sink.close()
+            shortfalls.append(sink.shortfall)
+    finally:
+        broker.stop()
+    assert shortfalls[0] is None
+    assert shortfalls[1] == "the broker acknowledged 3 messages, but nothing shows that it passed one on (see its warning)"
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1, warnings
+    assert "its access list must let us write streamav/# and read streamav/doctor/probe" in warnings[0]
+    assert "mqtt.protocol=5" in warnings[0]
+
+
+async def test_a_lasting_run_at_a_broker_that_tells_no_denial(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The warning comes while the run goes on, once over several connections, and never speaks of another client."""
+    need_mosquitto()
+    broker = Broker(tmp_path / "broker", passwords=True, persistent=True).start()
+    try:
+        first = make_sink(broker, tmp_path / "first", protocol="3.1.1", username=USER, password=PASSWORD)
+        await first.start()
+        await until(lambda: first.counters.proven)
+        await first.close()  # leaves `offline` at the broker
+        broker.stop()
+        broker.publisher_may_write = False
+        broker.start()
+        sink = make_sink(broker, tmp_path / "second", protocol="3.1.1", username=USER, password=PASSWORD, timeout_s=0.5)
+        await sink.start()
+        await until(lambda: sink.counters.unproven)
+        broker.kill()
+        broker.start()
+        await until(lambda: sink.counters.probe_failures == 2)
+        await sink.close()
+    finally:
+        broker.stop()
+    assert caplog.text.count("did not deliver the probe") == 1
+    assert "another client" not in caplog.text
+
+
 async def test_a_broker_with_qos_0_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A broker of max_qos 0 gets will and messages at QoS 0, and the cost is said once."""
     need_mosquitto()
@@ -297,7 +353,7 @@ async def test_purge_leaves_nothing(tmp_path: Path) -> None:
         async with aiomqtt.Client("127.0.0.1", broker.port) as client:
             await client.publish("homeassistant/device/other/config", b'{"o": {"name": "zigbee"}}', qos=1, retain=True)
             await client.publish("elsewhere/state", b"x", qos=1, retain=True)
-        sink = make_sink(broker, tmp_path / "state")
+        sink = make_sink(broker, tmp_path / "state", homeassistant=True)
         await sink.start()
         for event in story(1, updates=0):
             sink.event(event, 0.1)
@@ -308,8 +364,13 @@ async def test_purge_leaves_nothing(tmp_path: Path) -> None:
             stdout=asyncio.subprocess.PIPE,
             env=environment,
         )
-        out, _ = await asyncio.wait_for(process.communicate(), 40)
+        async with hearing(broker.port, "#") as heard:
+            out, _ = await asyncio.wait_for(process.communicate(), 40)
+            await until(lambda: ("streamav/status", b"") in heard)
         assert process.returncode == 0
+        order = [topic.partition("/")[0] for topic, payload in heard if not payload]
+        assert order == sorted(order)  # the devices of Home Assistant first: it warns of a value that is cleared under an entity
+        assert order[0] == "homeassistant"
         cleared = json.loads(out)["cleared"]
         assert {"streamav/status", "streamav/info", "streamav/porch/last_event"} <= set(cleared)
         async with hearing(broker.port, "#") as heard:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import aiomqtt
 import pytest
-from rigs.mosquitto import USER, Broker, make_certificates, need_mosquitto, spare_port
+from rigs.mosquitto import USER, Broker, make_certificates, need_mosquitto
 from rigs.published_events import MODEL, story
+from rigs.services import free_port
 
 from streamav.config import BackoffSettings, MqttSettings
 from streamav.publish.message import decode
@@ -128,7 +129,7 @@ async def test_a_refused_login_ends_with_the_reason(tmp_path: Path) -> None:
 
 async def test_a_broker_that_was_never_reached_is_an_error() -> None:
     """When the time of --for is over without any connection, the command says so and fails: silence is not "no events"."""
-    port = spare_port()
+    port = free_port()
     process = await start(f"mqtt://127.0.0.1:{port}", "--for", "2")
     _, error = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode != 0

@@ -33,16 +33,17 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_runtime.py"
 
 
 def test_the_front_end_is_that_of_a_run() -> None:
-    """The exported log-mel front end gives the patches of a run: on noise, a tone, silence and full scale."""
+    """The exported log-mel front end gives the patches of a run: on noise, a tone, silence and full scale, also 40 dB below."""
     random = np.random.default_rng(0)
     time = np.arange(16_000) / 16_000
     sounds = np.stack(
         [random.normal(0, 0.1, 16_000), np.sin(2 * np.pi * 440 * time), np.zeros(16_000), np.sign(np.sin(2 * np.pi * 90 * time))]
     )
-    for offset in (0.01, 0.001):
+    sounds = np.concatenate([sounds, 0.01 * sounds])
+    for options in (LogMelOptions(offset=0.01), LogMelOptions(offset=0.001), LogMelOptions(offset=0.001, least_dbfs=-25.0)):
         with torch.inference_mode():
-            made = LogMel(offset)(torch.tensor(sounds, dtype=torch.float32)).numpy()
-        wanted = np.stack([log_mel(one.astype(np.float32), LogMelOptions(offset=offset)) for one in sounds])
+            made = LogMel(options)(torch.tensor(sounds, dtype=torch.float32)).numpy()
+        wanted = np.stack([log_mel(one.astype(np.float32), options) for one in sounds])
         np.testing.assert_allclose(made, wanted, atol=2e-3)
 
 

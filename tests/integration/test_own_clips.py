@@ -7,16 +7,14 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-import typer
+from rigs.commands import invoke
 from rigs.found_spans import found_by_run
-from typer.testing import CliRunner, Result
 
 from streamav.bundle import find_bundle, load_bundle
 from streamav.capture.scene import Cue, Script
@@ -55,12 +53,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lines.append(f"{label}{number}.mp4,{label},{onset},{offset}")
     (place / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return place
-
-
-def invoke(command: Callable[..., None], *arguments: object) -> Result:
-    app = typer.Typer()
-    app.command()(command)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")

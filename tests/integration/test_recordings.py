@@ -18,12 +18,7 @@ from streamav.evaluation.predictions import read_predictions
 from streamav.protocols import Engine
 from streamav.thresholds import PartialThresholds
 
-pytestmark = pytest.mark.slow  # loads real networks
-
-
-@pytest.fixture(autouse=True)
-def _home(engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_home")]  # loads real networks
 
 
 @pytest.fixture(scope="module")

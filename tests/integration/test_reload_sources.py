@@ -17,7 +17,8 @@ import aiomqtt
 import pytest
 from rigs import waiting
 from rigs.http_api import ask
-from rigs.mosquitto import Broker, spare_port
+from rigs.mosquitto import Broker
+from rigs.services import free_port
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -69,7 +70,7 @@ class Service:
     """A run in the background, without a terminal, and its file of settings."""
 
     def __init__(self, folder: Path, bundle: Path, home: Path, broker: Broker) -> None:
-        self.file, self.port = folder / "run.toml", spare_port()
+        self.file, self.port = folder / "run.toml", free_port()
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")}
         self.environment |= {"STREAMAV_HOME": str(home), "STREAMAV_STATE_DIR": str(folder / "state")}
         self.head = (
@@ -155,7 +156,7 @@ async def test_sources_come_and_go_and_the_one_that_stays_loses_nothing(
         assert b'source="yard"' in metrics.body
         assert b'source="gate"' not in metrics.body
 
-        nobody = f"rtsp://user:hunter2@127.0.0.1:{spare_port()}/live"
+        nobody = f"rtsp://user:hunter2@127.0.0.1:{free_port()}/live"
         service.write(porch="scene = true", yard="scene = true\nduration_s = 900", attic=f"uri = '{nobody}'")
         said = await reload(service, process)
         assert (said["sources_added"], said["sources_removed"], said["sources_begun_anew"]) == ("attic", "none", "yard")

@@ -138,3 +138,12 @@ def test_axe_finds_nothing(browser: Browser, reports: dict[str, Path], scheme: s
         tab.said.clear()
     problems = [(one["id"], [node["target"] for node in one["nodes"]], one["nodes"][0]["failureSummary"]) for one in found["violations"]]
     assert not problems, json.dumps(problems, indent=1)
+
+
+def test_the_index_gives_its_width_to_time(browser: Browser, reports: dict[str, Path]) -> None:
+    """In the index of many recordings the strip that shows when events were is the widest column of a desktop's page."""
+    with opened(browser, reports["index"].as_uri()) as tab:
+        widths = tab.eval_on_selector_all("tbody tr:first-child td", "all => all.map(one => one.offsetWidth)")
+        strip = tab.evaluate("document.querySelector('td .strip').getBoundingClientRect().width")
+        assert strip > 400
+        assert widths.index(max(widths)) == len(widths) - 1

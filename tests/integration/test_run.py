@@ -19,8 +19,9 @@ import aiomqtt
 import av
 import numpy as np
 import pytest
-from rigs.mosquitto import Broker, spare_port
+from rigs.mosquitto import Broker
 from rigs.roles import LABELS
+from rigs.services import free_port
 
 from streamav.publish import EventMessage, decode
 
@@ -303,7 +304,7 @@ def test_a_wrong_setting_ends_with_2(streamav: Streamav, model: tuple[str, str],
 
 def test_without_its_broker_a_run_goes_on(streamav: Streamav, model: tuple[str, str], tmp_path: Path) -> None:
     """Without a broker on the port there is one warning; all events go to the file; the exit status is 5, messages wait."""
-    url = f"mqtt://127.0.0.1:{spare_port()}"
+    url = f"mqtt://127.0.0.1:{free_port()}"
     events = tmp_path / "events.jsonl"
     done = streamav("run", "--source", CLIP.format(12), *model, "--speed", "max", "--mqtt", url, "--jsonl", str(events))
     assert done.returncode == 5, done.stderr
@@ -367,7 +368,7 @@ def test_a_run_without_a_home_works(streamav: Streamav, model: tuple[str, str], 
     )
     names = {"HOME", "STREAMAV_HOME", "STREAMAV_STATE_DIR", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"}
     environment = {key: value for key, value in streamav.environment.items() if key not in names} | {"TMPDIR": str(tmp_path)}
-    nowhere = ("--mqtt", f"mqtt://127.0.0.1:{spare_port()}")
+    nowhere = ("--mqtt", f"mqtt://127.0.0.1:{free_port()}")
     done = subprocess.run(
         [sys.executable, "-c", unknown, "run", "--source", CLIP.format(3), *model, "--speed", "max", *nowhere],
         capture_output=True,

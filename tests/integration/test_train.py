@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
-import typer
 from rigs.ave_folder import NAMES, Clips, write_ave_folder, write_dataset
-from typer.testing import CliRunner, Result
+from rigs.commands import invoke
+from typer.testing import Result
 
 from streamav.app import label_options
 from streamav.bundle import load_bundle
@@ -40,12 +40,6 @@ from streamav.training.streams.run import run_streams
 pytestmark = pytest.mark.slow  # whole programs, some seconds each
 
 SMALL = ["--set", "network.hidden=16", "--set", "network.attention_size=16", "--set", "network.front_size=16", "--batch", "8"]
-
-
-def invoke(command: Callable[..., None], *arguments: object) -> Result:
-    app = typer.Typer()
-    app.command()(command)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def call(*arguments: object) -> Result:

@@ -21,7 +21,7 @@ from streamav.evaluation.tuning.quiet import STRICTEST
 from streamav.offline import OfflineRun, find_recordings
 from streamav.thresholds import PartialThresholds
 
-pytestmark = pytest.mark.slow  # loads real networks
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_home")]  # loads real networks
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +32,6 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_noise(folder / "short.mkv", 6, seed=1)
     (folder / "notes.txt").write_text("nothing happened", encoding="utf-8")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def _home(engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
 
 
 @pytest.fixture(scope="module")

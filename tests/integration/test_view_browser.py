@@ -8,13 +8,14 @@ import math
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from rigs.browser import axe_program, chromium, opened, screenshot, until
 from rigs.live_page import HOSTILE, apart, observation, served, shown_event, subject
-from rigs.review_desk import make_desk, write_scores
+from rigs.review_desk import NOW_S, make_desk, write_scores
 from rigs.roles import LABELS
 
 from streamav.app import build
@@ -390,3 +391,73 @@ def test_the_theme_is_chosen_and_kept(browser: Browser, scheme: str) -> None:
             tab.click("#theme")
             tab.reload()
             until(tab, f"getComputedStyle(document.body).backgroundColor === '{grounds['dark']}'")
+
+
+def test_nine_sources_fit_one_screen_and_a_lost_one_is_grey(browser: Browser) -> None:
+    """Nine sources are seen at once on a desktop, fit the width of a phone, and the last picture of a lost one does not look live."""
+    names = ["porch", "gate", "garden-behind-the-old-apple-tree-camera-two", *"abcdef"]
+    colours = np.zeros((4, 32, 32, 3), np.uint8)
+    colours[..., 0] = 220
+    with served(*(subject(name) for name in names)) as page:
+        for name in names:
+            for index in range(12):
+                page.observe(name, observation(index, pictures=colours))
+            page.source_state(name, SourceState.ONLINE, "sound and picture arrive")
+        page.source_state(
+            "gate", SourceState.LOST, "no connection to rtsp://user@a-camera-with-a-long-name.example.net/stream: no answer within 10 s"
+        )
+        cards = "[...document.querySelectorAll('#overview button')]"
+        with opened(browser, page.address) as tab:
+            until(tab, f"{cards}.length === 9 && {cards}[1].dataset.tone === 'bad'")
+            assert tab.evaluate(
+                f"Math.max(...{cards}.map((one) => one.querySelector('.strip').getBoundingClientRect().bottom)) <= innerHeight"
+            )
+            grey = "(one) => getComputedStyle(one.querySelector('canvas')).filter.includes('grayscale(1)')"
+            assert tab.evaluate(f"{cards}.map({grey})") == [name == "gate" for name in names]
+            tab.click("#overview button[data-source=gate]")
+            until(tab, "getComputedStyle(document.getElementById('picture')).filter.includes('grayscale(1)')")
+            page.source_state("gate", SourceState.ONLINE, "sound and picture arrive")
+            until(tab, "getComputedStyle(document.getElementById('picture')).filter === 'none'")
+        page.source_state(
+            "gate", SourceState.LOST, "no connection to rtsp://user@a-camera-with-a-long-name.example.net/stream: no answer within 10 s"
+        )
+        with opened(browser, page.address, size=PHONE) as tab:
+            until(tab, f"{cards}.length === 9 && {cards}[1].dataset.tone === 'bad'")
+            assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            inside = "(one) => [...one.children].every((part) => part.scrollWidth <= part.clientWidth + 1 || part.tagName === 'CANVAS')"
+            assert tab.evaluate(f"{cards}.every({inside})")
+            assert tab.evaluate(f"{cards}.every((one) => one.scrollWidth <= one.clientWidth + 1)")
+
+
+def test_controls_are_whole_on_a_phone(browser: Browser, tmp_path: Path) -> None:
+    """With long labels the slider of "what if" stays wide enough for a finger, and words on buttons stay on one line."""
+    write_scores(tmp_path / "journal.sqlite3", [0.9] * 20)
+    long = "Somebody rattles the keys at the front door"
+    with served(subject(names=(long, "b", "c")), desk=make_desk(tmp_path, changes=[])) as page:
+        feed(page, 14)
+        with opened(browser, page.address, size=PHONE) as tab:
+            settled(tab)
+            until(tab, "document.getElementById('rule-on').offsetWidth > 120")
+            tab.click("#missed")
+            for name in ("apply", "missed-save"):
+                assert tab.evaluate(f"document.getElementById('{name}').offsetHeight") < 45
+            assert tab.evaluate(
+                "document.getElementById('missed-dialog').scrollWidth <= document.getElementById('missed-dialog').clientWidth"
+            )
+            screenshot(tab, "missed-phone")
+
+
+def test_the_last_hour_takes_in_the_event_that_was_just_found(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What if names the newest event and, a little after its scores are final and in the journal, counts it without being touched."""
+    monkeypatch.setattr("streamav.review.desk.time", SimpleNamespace(time=lambda: NOW_S))
+    write_scores(tmp_path / "journal.sqlite3", [0.0] * 9)
+    with served(desk=make_desk(tmp_path, changes=[])) as page:
+        feed(page, 12)
+        with opened(browser, page.address) as tab:
+            settled(tab)
+            page.event(shown_event(start=9), 0.1)
+            until(tab, "document.getElementById('news').textContent !== ''")
+            tab.wait_for_timeout(1500)  # the question that follows at once has its answer: no event yet
+            assert f"gave 0 events of {LABELS[0]}" in tab.inner_text("#hour")
+            write_scores(tmp_path / "journal.sqlite3", [0.9] * 5, first=9)
+            until(tab, f"document.getElementById('hour').textContent.includes('gave 1 event of {LABELS[0]}')", 30.0)

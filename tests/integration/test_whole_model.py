@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import typer
 from rigs.ave_folder import write_dataset
-from typer.testing import CliRunner, Result
+from rigs.commands import invoke
 
 from streamav.bundle import find_bundle
 from streamav.cli.evaluate import evaluate
@@ -29,12 +28,6 @@ from streamav.training.streams.whole import WholeModel
 from streamav.types import SegmentFeatures, Window
 
 CLIPS, SEGMENTS = 9, 10
-
-
-def invoke(command: object, *arguments: object) -> Result:
-    app = typer.Typer()
-    app.command()(command)  # type: ignore[type-var]
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def write_folder(place: Path, labels: tuple[str, ...]) -> Path:

@@ -16,6 +16,7 @@ from rigs.roles import EPOCH_NS, LABELS
 from rigs.services import missing
 
 from streamav.config import ViewSettings
+from streamav.features import LogMelOptions
 from streamav.publish import ModelEntry
 from streamav.review import Desk, review_routes
 from streamav.thresholds import Thresholds
@@ -51,7 +52,9 @@ def subject(source: str = "porch", names: Sequence[str] = LABELS, *, live: bool 
     labels = tuple(
         ShownLabel(label=label, name=name, thresholds=Thresholds(on=0.7, off=0.3)) for label, name in zip(LABELS, names, strict=True)
     )
-    return Subject(id=source, labels=labels, columns=tuple(range(len(labels))), latency_segments=4, live=live, log_mel_offset=0.001)
+    return Subject(
+        id=source, labels=labels, columns=tuple(range(len(labels))), latency_segments=4, live=live, front_end=LogMelOptions(offset=0.001)
+    )
 
 
 def observation(

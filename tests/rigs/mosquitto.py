@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from rigs.services import free_port
 
-__all__ = ["Broker", "Certificates", "make_certificates", "need_mosquitto", "spare_port"]
+__all__ = ["Broker", "Certificates", "make_certificates", "need_mosquitto"]
 
 USER, PASSWORD = "publisher", "a sleeping cat"
 READER, READER_PASSWORD = "reader", "a waking cat"
@@ -32,13 +33,6 @@ def need_mosquitto() -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return program
-
-
-def spare_port() -> int:
-    """Return a port of the loopback interface that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -82,8 +76,8 @@ class Broker:
     """Further lines of the configuration."""
     logs: str = "all"
     """What it logs; "all" is a few lines for each message, which slow it down."""
-    port: int = field(default_factory=spare_port)
-    tls_port: int = field(default_factory=spare_port)
+    port: int = field(default_factory=free_port)
+    tls_port: int = field(default_factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Broker:
@@ -140,6 +134,10 @@ class Broker:
         """Change a user's password while the broker runs (it reads its files again on SIGHUP)."""
         file = self.folder / "passwords"
         subprocess.run(["mosquitto_passwd", "-b", str(file), user, password], check=True, capture_output=True)
+        self._signal(signal.SIGHUP)
+
+    def reload(self) -> None:
+        """Let the broker read passwords and access list again (SIGHUP)."""
         self._signal(signal.SIGHUP)
 
     def _accepts(self) -> bool:

@@ -37,7 +37,7 @@ def write_scores(path: Path, probabilities: Sequence[float], *, source: str = "p
         )
         for index, value in enumerate(probabilities)
     ]  # fmt: skip
-    with History(path) as history:
+    with History.writing(path) as history:
         history.write([], rows)
 
 

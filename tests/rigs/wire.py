@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from rigs.mosquitto import spare_port
+from rigs.services import free_port
 
 __all__ = ["Wire"]
 
@@ -17,7 +17,7 @@ class Wire:
 
     def __init__(self, target: int) -> None:
         """Store the port of the server."""
-        self.port = spare_port()
+        self.port = free_port()
         self._target = target
         self._whole = asyncio.Event()
         self._whole.set()

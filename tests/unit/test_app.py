@@ -98,7 +98,7 @@ def test_each_source_is_treated_as_its_settings_say(tiny_bundle: Path) -> None:
         detection={"on": 0.9},
     )
     application = build(settings)
-    gate, yard = (lane.setup for lane in application.pipeline._lanes)
+    gate, yard = (lane.setup for lane in application.pipeline.lanes)
     assert list(application.sources) == ["gate", "yard"]
     assert ([one.label for one in gate.labels], gate.latency_segments, gate.queue_segments, gate.paced) == (["bark", "bird"], 4, 4, True)
     assert ([one.label for one in yard.labels], yard.queue_segments, yard.paced) == (["bark", "bird", "siren"], 9, False)

@@ -268,3 +268,10 @@ def test_ave_classes_are_those_of_the_label_files(shared_data: Path) -> None:
     rows = (shared_data / "ave" / "Annotations.txt").read_text(encoding="utf-8").splitlines()
     names = list(dict.fromkeys(row.split("&")[0] for row in rows if row.count("&") == 4 and not row.startswith("Category")))
     assert [entry.name for entry in AVE_CLASSES] == names
+
+
+def test_a_baseline_is_no_model_and_is_told_how_it_is_compared(tmp_path: Path) -> None:
+    """The folder of `streamav train --network pspnet` is refused with the way to its answers."""
+    (tmp_path / "network.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"got a baseline that streamav train --network wrote; compare its answers: .*--predictions FILE"):
+        find_bundle(tmp_path)

@@ -83,14 +83,14 @@ async def test_a_source_is_added_and_released_while_another_runs() -> None:
     """The events of a released source end with `shutdown`; the other source keeps its open event."""
     run, gate = Run(), threading.Event()
     told: list[str] = []
-    run.pipeline.add(setup("a", steady(LOUD, gate)), lambda: told.append("a"))
+    run.pipeline.sources.add(setup("a", steady(LOUD, gate)), lambda: told.append("a"))
 
     def add_b() -> bool:
-        run.pipeline.add(setup("b", steady(LOUD, gate)), lambda: told.append("b"))
+        run.pipeline.sources.add(setup("b", steady(LOUD, gate)), lambda: told.append("b"))
         return True
 
     def release_b() -> bool:
-        run.pipeline.release("b", lambda: told.append("b is gone"))
+        run.pipeline.sources.release("b", lambda: told.append("b is gone"))
         return True
 
     def check_a() -> bool:
@@ -110,11 +110,11 @@ async def test_a_source_is_added_and_released_while_another_runs() -> None:
 async def test_a_quiet_release_waits_for_the_end_of_the_event() -> None:
     """With an open event a quiet release does nothing."""
     run, gate = Run(), threading.Event()
-    run.pipeline.add(setup("a", steady(LOUD, gate)), lambda: None)
+    run.pipeline.sources.add(setup("a", steady(LOUD, gate)), lambda: None)
     told: list[str] = []
 
     def release(*, quiet: bool) -> bool:
-        run.pipeline.release("a", lambda: told.append("gone"), quiet=quiet)
+        run.pipeline.sources.release("a", lambda: told.append("gone"), quiet=quiet)
         return True
 
     turns: list[None] = []
@@ -140,11 +140,11 @@ async def test_a_quiet_release_waits_for_the_end_of_the_event() -> None:
 async def test_a_muted_source_publishes_its_open_event_once_it_speaks() -> None:
     """While it is muted nothing is handed over; then its state comes first, and the open event begins with its opening message."""
     run, gate = Run(), threading.Event()
-    run.pipeline.add(setup("a", steady(LOUD, gate)))
+    run.pipeline.sources.add(setup("a", steady(LOUD, gate)))
 
     def speak() -> bool:
         assert not run.sink.told
-        run.pipeline.speak("a", lambda: run.sink.told.append("told"))
+        run.pipeline.sources.speak("a", lambda: run.sink.told.append("told"))
         return True
 
     await run.while_running(lambda: any(lane.meter.segments >= 12 for lane in run.pipeline.lanes), speak, lambda: bool(run.sink.events))
@@ -157,8 +157,8 @@ async def test_a_muted_source_publishes_its_open_event_once_it_speaks() -> None:
 async def test_a_source_that_fails_ends_alone_in_a_run_that_stays() -> None:
     """A camera that cannot be opened does not end a run whose sources come and go; its error stays readable until it is released."""
     run, gate = Run(), threading.Event()
-    run.pipeline.add(setup("bad", FakeSource([OSError("no such camera")])), lambda: None)
-    run.pipeline.add(setup("good", steady(LOUD, gate)), lambda: None)
+    run.pipeline.sources.add(setup("bad", FakeSource([OSError("no such camera")])), lambda: None)
+    run.pipeline.sources.add(setup("good", steady(LOUD, gate)), lambda: None)
     await run.while_running(
         lambda: bool(run.phases("good")), lambda: any(lane.finished and lane.error is not None for lane in run.pipeline.lanes)
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import typer
 from rigs.ave_folder import NAMES, write_ave_folder
+from rigs.commands import invoke
 from rigs.composite_material import write_material
-from typer.testing import CliRunner, Result
 
 from streamav.cli.compose import compose
 from streamav.cli.train import train
@@ -17,12 +16,6 @@ from streamav.cli.tune import tune
 from streamav.errors import DataError, SettingsError
 from streamav.training.composite.material import read_index
 from streamav.training.data.folder import open_ave
-
-
-def invoke(command: Callable[..., None], *arguments: object) -> Result:
-    app = typer.Typer()
-    app.command()(command)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -14,12 +16,15 @@ from rich.console import Console
 
 from streamav.cli import COMMANDS, main
 from streamav.cli.console import set_up_logging
-from streamav.cli.demo import compare, next_steps, run_options
+from streamav.cli.demo import next_steps, run_options
+from streamav.cli.demo_comparison import compare
 from streamav.cli.json_output import print_json
-from streamav.cli.run import settings_of, tell
+from streamav.cli.named_settings import settings_of
+from streamav.cli.run_summary import tell
 from streamav.cli.subscribe import broker_of
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
+from streamav.files import write_whole
 from streamav.pipeline.measure import RunSummary
 
 
@@ -274,10 +279,10 @@ def test_a_log_in_a_pipe_has_one_line_for_each_record(capsys: pytest.CaptureFixt
 def test_a_run_tells_that_it_makes_an_engine(capsys: pytest.CaptureFixture[str]) -> None:
     """Without --verbose, a first start says what takes so long; other lines below WARNING stay away."""
     set_up_logging(verbose=False)
-    logging.getLogger("streamav.engines.making").info("engine: making cpu-fp32")
+    logging.getLogger("streamav.engines.making").info("engine: building cpu-fp32")
     logging.getLogger("streamav.engines.selection").info("engine: cpu-fp32 runs")
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("engine: making cpu-fp32")
+    assert line.endswith("engine: building cpu-fp32")
 
 
 def test_a_cluster_tells_where_its_sources_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -379,3 +384,63 @@ def test_the_list_of_labels_fits_a_terminal(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.delenv("TTY_COMPATIBLE")
     assert main(["labels", "list", "--model", "starter"]) == 0
     assert capsys.readouterr().out.splitlines()[0].split("\t")[-2:] == ["hear", "see"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "\u2014source", "clip.mp4"], "\u2014source begins with a long dash, as web pages write it; write --source"),
+        (["run", "\u2013-source", "clip.mp4"], "write --source"),
+        (["run", "clip.mp4"], "streamav run --source clip.mp4"),
+        (["doctor", "rtsp://192.0.2.10/stream"], "streamav doctor --source rtsp://192.0.2.10/stream"),
+        (["clip.mp4"], "For the events of a file write: streamav run --source clip.mp4"),
+        (["runn"], "Did you mean 'run'?"),
+        (["run", "--source", "clip.mp4", "--jsonl", "no/such/folder.jsonl"], "its folder no/such does not exist; make it first"),
+    ],
+)
+def test_usual_slips_are_told_with_what_to_write(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Long dashes of web pages, a file without --source and a missing folder end with 2 and the right words."""
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert says in " ".join(said.err.split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["help"], ["-h"], ["help", "models", "pull"], ["run", "-h"], ["models", "-h"], ["models", "pull", "-h"]]
+)
+def test_help_is_found(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """`help`, `help COMMAND` and -h show what --help shows."""
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert main([one for one in arguments if one not in {"help", "-h"}] + ["--help"]) == 0
+    assert said == capsys.readouterr().out
+    assert "-h, --help" in said
+
+
+def test_a_full_disk_is_no_bug(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No room for a result ends the command with 2 and the file's own name, not with a traceback and that of a temporary file."""
+
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    folder = tmp_path / "own"
+    folder.mkdir()
+
+    def work() -> None:
+        write_whole(folder / "report.html", "text")
+
+    monkeypatch.setattr("streamav.cli.devices.devices", work)
+    assert main(["devices"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"there must be room at {folder / 'report.html'}, but the disk is full: make room" in said
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_summary_that_does_not_fit_is_told(capsys: pytest.CaptureFixture[str], tiny_bundle: Path) -> None:
+    """A run whose summary cannot be written says so at its end, with status 2."""
+    run = ["run", "--source", "scene", "--duration", "2", "--speed", "max", "--model", str(tiny_bundle), "--engine", "torch"]
+    assert main([*run, "--summary", "/dev/full"]) == 2
+    assert "there must be room at /dev/full, but the disk is full" in " ".join(capsys.readouterr().err.split())

@@ -90,9 +90,17 @@ def test_an_address_without_a_ray_is_refused_at_once(address: str) -> None:
         connect(address)
 
 
-@pytest.mark.parametrize("greeting", [b"", b"220 mail.example ESMTP\r\n", None])
+EMPTY_SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+NOT_FOUND = bytes((0, 0, 1, 1, 5, 0, 0, 0, 1, 0x8D))
+"""Frames of HTTP/2: settings, and an answer with status 404."""
+
+
+@pytest.mark.parametrize("greeting", [b"", b"220 mail.example ESMTP\r\n", EMPTY_SETTINGS, EMPTY_SETTINGS + NOT_FOUND, None])
 def test_another_service_at_the_address_is_refused_at_once(greeting: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong port, such as the broker's: Ray itself would try for minutes. The service greets, says nothing, or hangs up (None)."""
+    """A wrong port, such as the broker's, or a proxy without a Ray behind it: Ray itself would try for minutes.
+
+    The service greets, says nothing, answers in Ray's own protocol, or hangs up (None).
+    """
     need_ray()
     monkeypatch.setattr("streamav.cluster.ray_fleet._REACH_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:

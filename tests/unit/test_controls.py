@@ -309,7 +309,7 @@ class Gated:
 
     async def _processed(self, count: int) -> None:
         """Wait until all segments are processed, or passed over, but the newest, which may wait for the next picture."""
-        lane = self.pipeline._lanes[0]
+        lane = self.pipeline.lanes[0]
         async with asyncio.timeout(20):
             while lane.meter.segments < count if lane.stages.enabled else lane.feed.frames < count + 1:  # noqa: ASYNC110 - no event for it
                 await asyncio.sleep(0.005)

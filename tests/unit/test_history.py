@@ -17,9 +17,8 @@ from rigs.published_events import MODEL, SCORES, make_event, story, ulid
 
 from streamav.cli import main
 from streamav.config import JournalSettings
-from streamav.errors import SettingsError
 from streamav.evaluation.counting import runs_of_column
-from streamav.journal import History, JournalSink, Surroundings, explain, read_time
+from streamav.journal import History, JournalSink, Surroundings, explain
 from streamav.publish.message import describe
 from streamav.rules import NO_RULES, Rules
 from streamav.thresholds import Thresholds
@@ -39,7 +38,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     told = [
         describe(event, MODEL, 0.1) for event in (*story(1, updates=1), make_event(2, confirmed=False), retracted, make_event(3, start_s=9))
     ]
-    with History(tmp_path / "j") as history:
+    with History.writing(tmp_path / "j") as history:
         history.write(told, [("porch", SCORES), ("porch", scores_at(6, 0.5))])
         assert [(one["id"], one["type"]) for one in history.events()] == [(ulid(1), "end"), (ulid(3), "new")]
         assert history.events()[0] == json.loads(told[2].to_bytes())
@@ -59,7 +58,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_old_content_goes_by_age_and_by_size(tmp_path: Path) -> None:
     """What is older than the limit is removed; above the size the oldest scores go first, then the oldest events."""
-    with History(tmp_path / "j") as history:
+    with History.writing(tmp_path / "j") as history:
         rows = [("porch", scores_at(second, 0.5)) for second in range(3000)]
         history.write([describe(make_event(number, start_s=number), MODEL, 0.1) for number in range(1, 50)], rows)
         begin = SCORES.epoch_ns / NS
@@ -79,7 +78,7 @@ def test_a_damaged_journal_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptur
     """A damaged journal is set aside with a warning and a new one works; an empty file is a new journal."""
     path = tmp_path / "j.sqlite3"
     path.write_bytes(damage)
-    with History(path) as history:
+    with History.writing(path) as history:
         history.write([], [("porch", SCORES)])
         assert len(history.scores("porch", 0.0, 1e11)) == 1
     assert ("set aside" in caplog.text) == bool(damage)
@@ -97,7 +96,7 @@ async def test_the_sink_writes_and_never_stops_the_run(tmp_path: Path, caplog: p
         await sink.close()
         assert sink.lost == lost
     assert sum("cannot be written" in record.message for record in caplog.records) == 1
-    with History(tmp_path / "j") as history:
+    with History.writing(tmp_path / "j") as history:
         assert len(history.scores("porch", 0.0, 1e11)) == 1
 
 
@@ -110,7 +109,7 @@ async def test_two_processes_share_a_journal(tmp_path: Path) -> None:
         for second in range(200):
             sink.scores(f"s{number}", replace(SCORES, start_ns=second * NS, epoch_ns=now_ns))
     await asyncio.gather(*(sink.close() for sink in sinks))
-    with History(tmp_path / "j") as history:
+    with History.writing(tmp_path / "j") as history:
         assert [len(history.scores(source, 0.0, 1e11)) for source in history.sources()] == [200, 200]
 
 
@@ -120,7 +119,7 @@ def test_a_journal_of_a_later_version_is_kept(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 7")
     connection.close()
-    History(path).close()
+    History.writing(path).close()
     (aside,) = tmp_path.glob("j.damaged-*")
     kept = sqlite3.connect(aside)
     assert kept.execute("PRAGMA user_version").fetchone() == (7,)
@@ -134,7 +133,7 @@ def test_a_journal_of_a_later_version_is_kept(tmp_path: Path) -> None:
         ("csv", "id,source,label,start_time"),
         ("vtt", "00:00:05.000 --> 00:00:07.000"),
         ("audacity", "5.000\t7.000\tbark"),
-        ("table", "1 events"),
+        ("table", "1 event\n"),
     ],
 )
 def test_events_are_printed_in_each_form(
@@ -144,7 +143,7 @@ def test_events_are_printed_in_each_form(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert main(["events", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
-    with History(tmp_path / "streamav" / "journal.sqlite3") as history:
+    with History.writing(tmp_path / "streamav" / "journal.sqlite3") as history:
         history.write([describe(event, MODEL, 0.1) for event in story(1, updates=0)], [])
     assert main(["events", "--format", form]) == 0
     assert expected in capsys.readouterr().out
@@ -152,14 +151,79 @@ def test_events_are_printed_in_each_form(
     assert json.loads(capsys.readouterr().out) == []
 
 
-def test_times_are_read(tmp_path: Path) -> None:
-    """A time is ISO 8601, seconds since 1970, or an age; anything else is refused with an example."""
-    assert read_time("--since", "2h", 10_000.0) == 2_800.0
-    assert read_time("--since", "12.5", 0.0) == 12.5
-    assert read_time("--since", "1970-01-01T00:01Z", 0.0) == 60.0
-    assert read_time("--since", None, 0.0) is None
-    with pytest.raises(SettingsError, match="--since must be a time like"):
-        read_time("--since", "yesterday", 0.0)
+def test_a_question_that_finds_nothing_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty answer names what the question has wrong: the folder, the source, the label, the span. It stays an answer, status 0."""
+    with History.writing(tmp_path / "journal.sqlite3") as history:
+        history.write([describe(event, MODEL, 0.1) for event in story(1, updates=0)], [])
+    asked = (
+        (["--set", f"state_dir={tmp_path}/none"], "there is no journal at"),
+        (["--source", "proch"], "no source 'proch'; it has porch"),
+        (["--label", "brak"], "no event of the label 'brak'; it has bark"),
+        (["--since", "now", "--until", "2h"], "--until is not after --since"),
+        (["--since", "2099-01-01"], ""),
+    )
+    for more, says in asked:
+        assert main(["events", "--set", f"state_dir={tmp_path}", *more]) == 0
+        printed = capsys.readouterr()
+        assert printed.out == "0 events\n"
+        assert says in printed.err
+        assert bool(says) is bool(printed.err)
+
+
+def test_no_question_and_no_removal_reads_all_scores(tmp_path: Path) -> None:
+    """A month of scores is a gigabyte: what a run does every ten minutes, and what people ask, finds its rows by the index."""
+    with History.writing(tmp_path / "j") as history:
+        history.write([describe(make_event(1), MODEL, 0.1)], [("porch", scores_at(second, 0.5)) for second in range(50)])
+        said: list[str] = []
+        history._connection.set_trace_callback(said.append)
+        history.sources()
+        history.scores("porch", 0.0, 1e11)
+        history.thin(1.0, 10**9)
+        history.thin(None, history.used_bytes - 1)
+        history._connection.set_trace_callback(None)
+        asked = [one for one in said if one.lstrip().startswith(("SELECT", "DELETE", "WITH"))]
+        assert len(asked) >= 6
+        for one in asked:
+            plan = [row[3] for row in history._connection.execute(f"EXPLAIN QUERY PLAN {one}")]
+            assert not any(step.startswith("SCAN scores") for step in plan), (one, plan)
+
+
+def test_a_journal_that_a_killed_run_left_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What stands only in the write-ahead log of a run that was killed is found, also in a copy of both files."""
+    with History.writing(tmp_path / "journal.sqlite3") as history:
+        history.write([describe(event, MODEL, 0.1) for event in story(1, updates=0)], [("porch", SCORES)])
+        copy = tmp_path / "copy"
+        copy.mkdir()
+        for ending in ("", "-wal"):
+            content = (tmp_path / f"journal.sqlite3{ending}").read_bytes()
+            assert content
+            (copy / f"journal.sqlite3{ending}").write_bytes(content)
+    assert main(["events", "--json", "--set", f"state_dir={copy}"]) == 0
+    assert [one["id"] for one in json.loads(capsys.readouterr().out)] == [ulid(1)]
+    with History.reading(copy / "journal.sqlite3") as history:
+        assert len(history.scores("porch", 0.0, 1e11)) == 1
+
+
+def test_a_question_makes_no_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Asking where no run has written, perhaps as root, makes nothing that a later run could not write; explain says so."""
+    assert main(["events", "--json", "--set", f"state_dir={tmp_path}/none"]) == 0
+    assert main(["explain", "--at", "2h", "--set", f"state_dir={tmp_path}/none"]) == 2
+    assert "there is no journal at" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_question_does_not_set_a_journal_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A journal of a newer version, perhaps of a run that goes on, stays where it is; the question says what it is."""
+    path = tmp_path / "journal.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    before = path.read_bytes()
+    for command in (["events"], ["explain", "--at", "2h"]):
+        assert main([*command, "--set", f"state_dir={tmp_path}"]) == 2
+        assert "version 7" in capsys.readouterr().err
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == before
 
 
 def bark(thresholds: Thresholds, rules: Rules = NO_RULES) -> list[LabelOptions]:
@@ -220,7 +284,7 @@ def test_explanations_agree_with_the_events(values: list[float], least: int, gap
 
 def test_a_journal_of_an_older_version_has_no_places(tmp_path: Path) -> None:
     """Scores that were written before places were kept are read, without a place."""
-    with History(tmp_path / "j") as history:
+    with History.writing(tmp_path / "j") as history:
         history.write([], [("porch", scores_at(1, 0.5))])
         (numbers,) = history._connection.execute("SELECT numbers FROM scores").fetchone()
         history._connection.execute("UPDATE scores SET numbers = ?", (numbers[:-4],))

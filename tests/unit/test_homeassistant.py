@@ -20,7 +20,9 @@ from rigs.published_events import MODEL, dice, make_event
 from streamav.config import BackoffSettings, MqttSettings
 from streamav.publish.commands import read_command
 from streamav.publish.homeassistant import Devices
+from streamav.publish.message import EventMessage
 from streamav.publish.mqtt import MqttIdentity, MqttSink
+from streamav.publish.payloads import HaEventPayload
 from streamav.publish.topics import Topics
 from streamav.types import SourceState
 
@@ -33,7 +35,10 @@ COMMON = {"p", "unique_id", "default_entity_id", "name", "icon", "qos", "entity_
 PLATFORMS: dict[str, tuple[set[str], set[str]]] = {
     "event": ({"state_topic", "event_types"}, {"device_class", "value_template"}),
     "binary_sensor": ({"state_topic"}, {"device_class", "payload_on", "payload_off", "json_attributes_topic", "value_template"}),
-    "sensor": ({"state_topic"}, {"device_class", "unit_of_measurement", "state_class", "value_template", "json_attributes_topic"}),
+    "sensor": (
+        {"state_topic"},
+        {"device_class", "unit_of_measurement", "state_class", "value_template", "suggested_display_precision", "options"},
+    ),
 }
 """Platform -> required keys, further keys."""
 SETTING = {"state_topic", "command_topic"}
@@ -43,10 +48,11 @@ PLATFORMS |= {
     "select": (SETTING | {"options"}, set()),
     "number": (SETTING, {"min", "max", "step", "mode", "unit_of_measurement", "device_class"}),
 }
+CONFIG = "homeassistant/device/streamav_porch/config"
 BINARY_CLASSES = {"sound", "motion", "occupancy", "problem", "connectivity"}
 
 
-def messages(sources: dict[str, list[str]], base: str = "streamav", **what: bool) -> dict[str, dict[str, Any]]:
+def messages(sources: dict[str, list[str]], base: str = "streamav", **what: Any) -> dict[str, dict[str, Any]]:  # noqa: ANN401 - passed on
     found = Devices(Topics(base), "homeassistant", sources, **what).announcements()
     return {one.topic: json.loads(one.payload) for one in found}
 
@@ -71,10 +77,16 @@ def check(topic: str, message: dict[str, Any]) -> None:
         check_availability(part)
         if part["p"] == "binary_sensor":
             assert part["device_class"] in BINARY_CLASSES
-        if "default_entity_id" in part:
-            assert re.fullmatch(rf"{part['p']}\.[a-z0-9_]+", part["default_entity_id"])
+        assert part["default_entity_id"] == derived(part["p"], message["dev"]["name"], part["name"])
+        assert ("options" in part) == (part["p"] == "select" or part.get("device_class") == "enum")
         for key in ("state_topic", "json_attributes_topic", "command_topic", "image_topic"):
             assert not set(part.get(key, "")) & set("+#")
+
+
+def derived(platform: str, device: str, name: str | None) -> str:
+    """Return the entity id that versions before 2025.10 make of the names; they ignore `default_entity_id`."""
+    words = device if name is None else f"{device} {name}"
+    return f"{platform}.{re.sub('[^a-z0-9]+', '_', words.lower()).strip('_')}"
 
 
 def check_availability(place: dict[str, Any]) -> None:
@@ -88,7 +100,7 @@ def check_availability(place: dict[str, Any]) -> None:
 @pytest.mark.parametrize("base", ["streamav", "house/av"])
 def test_devices_fit_the_schema_of_home_assistant(base: str, everything: bool) -> None:
     """Every message has only allowed keys and all required ones; ids are unique; each class has one entity, each source its own topics."""
-    found = messages({"porch": ["bark", "baby_cry"], "Door-2": ["bark"]}, base, commands=everything, snapshot=everything)
+    found = messages({"porch": ["bark", "baby_cry"], "Door-2": ["bark"], "a__b_": ["bark"]}, base, commands=everything, snapshot=everything)
     for topic, message in found.items():
         check(topic, message)
     assert next(iter(found)).endswith("service/config")  # the others name it in via_device
@@ -109,7 +121,7 @@ def test_the_message_does_not_change_unnoticed() -> None:
     assert porch["cmps"]["class_bark"] == {
         "p": "binary_sensor",
         "unique_id": "streamav_porch_bark",
-        "default_entity_id": "binary_sensor.porch_bark",
+        "default_entity_id": "binary_sensor.streamav_porch_bark",
         "name": "Bark",
         "device_class": "sound",
         "qos": 1,
@@ -120,12 +132,50 @@ def test_the_message_does_not_change_unnoticed() -> None:
     assert porch["cmps"]["event"]["default_entity_id"] == "event.streamav_porch"
 
 
+def test_every_version_of_home_assistant_gives_the_same_entity_ids() -> None:
+    """The event has the device's name alone, because it is what the device is for; no entity has its id by `default_entity_id` alone."""
+    (_, porch) = messages({"porch": ["bark"]}).values()
+    assert porch["cmps"]["event"]["name"] is None
+    assert derived("event", porch["dev"]["name"], None) == "event.streamav_porch"
+    assert derived("binary_sensor", porch["dev"]["name"], "Bark") == porch["cmps"]["class_bark"]["default_entity_id"]
+
+
+def test_a_label_has_the_name_that_people_gave_it() -> None:
+    """The name of an own label stands at all its entities, umlauts and all; their ids are made of the label."""
+    parts = messages({"porch": ["doorbell_2"]}, names={"doorbell_2": "Türklingel"}, commands=True)[CONFIG]["cmps"]
+    found = {name: (part["name"], part["default_entity_id"]) for name, part in parts.items() if "doorbell_2" in name}
+    assert found == {
+        "class_doorbell_2": ("Türklingel", "binary_sensor.streamav_porch_doorbell_2"),
+        "enabled_doorbell_2": ("Türklingel detection", "switch.streamav_porch_doorbell_2_detection"),
+        "threshold_doorbell_2": ("Türklingel threshold", "number.streamav_porch_doorbell_2_threshold"),
+    }
+
+
+@pytest.mark.parametrize("base", ["streamav", "house/av"])
+def test_no_two_devices_are_one(base: str) -> None:
+    """A source may be called `service`: it does not replace the service. Two bases give no name twice."""
+    found = messages({"service": ["bark"], "service_": ["bark"]}, base)
+    unique = [part["unique_id"] for message in found.values() for part in message["cmps"].values()]
+    assert (len(found), len(unique)) == (3, len(set(unique)))
+    assert len({message["dev"]["ids"][0] for message in found.values()}) == 3
+    other = messages({"service": ["bark"]}, "other")
+    assert not {message["dev"]["name"] for message in found.values()} & {message["dev"]["name"] for message in other.values()}
+
+
+def test_states_are_words_that_automations_can_choose() -> None:
+    """The sensor of the state lists its words, and each state that is published is one of them; the telemetry's sensors are curves."""
+    parts = messages({"porch": ["bark"]})[CONFIG]["cmps"]
+    assert {state.published for state in SourceState} == set(parts["state"]["options"])
+    assert {name for name, part in parts.items() if part.get("state_class") == "measurement"} == {"level", "latency", "fps"}
+    assert (parts["latency"]["device_class"], parts["latency"]["unit_of_measurement"]) == ("duration", "s")
+
+
 def test_switches_and_numbers_are_commands() -> None:
     """Each switch and number sets what it shows; they are available with the service alone, or a source could never be switched on again.
 
     A class that is switched off is not available, but keeps its entity.
     """
-    porch = messages({"porch": ["bark"]}, commands=True, snapshot=True)["homeassistant/device/streamav_porch/config"]["cmps"]
+    porch = messages({"porch": ["bark"]}, commands=True, snapshot=True)[CONFIG]["cmps"]
     settings = {name: part for name, part in porch.items() if part["p"] in {"switch", "number", "select"}}
     assert {(one["state_topic"], one["command_topic"]) for one in settings.values()} == {
         (f"streamav/porch/{name}/state", f"streamav/porch/{name}/set")
@@ -154,7 +204,7 @@ def test_switches_and_numbers_are_commands() -> None:
 )
 def test_what_home_assistant_sends_is_understood(name: str, payload: str, patch: dict[str, object]) -> None:
     """The payloads of a switch (ON, OFF) and of a number (with or without a point) at its command topic are commands of the contract."""
-    part = messages({"porch": ["bark"]}, commands=True)["homeassistant/device/streamav_porch/config"]["cmps"][name]
+    part = messages({"porch": ["bark"]}, commands=True)[CONFIG]["cmps"][name]
     assert read_command(part["command_topic"].removeprefix("streamav/"), payload.encode()).patch == patch
 
 
@@ -212,6 +262,23 @@ async def test_a_source_that_is_gone_is_removed(tmp_path: Path) -> None:
     assert announced(broker, "door")[-1]["cmps"]
 
 
+@pytest.mark.parametrize("gone", ["a source", "a label"])
+async def test_entities_are_gone_before_the_values_that_they_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str) -> None:
+    """Home Assistant warns of each value that is cleared under an entity, so it has time to remove the entities first."""
+    monkeypatch.setattr("streamav.publish.session.STATES_AFTER_S", 0.5)
+    first = make_sink(FakeBroker(), tmp_path, ["bark", "cat"])
+    await first.start()
+    await first.close()
+    broker = FakeBroker()
+    sink = make_sink(broker, tmp_path, ["bark"], "door" if gone == "a source" else "porch")
+    await sink.start()
+    device, shown = CONFIG, "streamav/porch/class/cat/attributes"
+    await until(lambda: any(topic == device for topic, *_ in broker.log))
+    assert not [1 for topic, *_ in broker.log if topic == shown]
+    await until(lambda: (shown, b"", 1, True) in broker.log)
+    await sink.close()
+
+
 async def test_devices_are_announced_again_when_home_assistant_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the birth message devices come again, then states; two in a row are one round; a retained one, or `offline`, is ignored."""
     monkeypatch.setattr("streamav.publish.mqtt.MOST_BIRTH_PAUSE_S", 0.2)
@@ -242,8 +309,9 @@ def read(path: Path) -> Any:  # noqa: ANN401 - any YAML
 
 
 def test_the_examples_are_automations_of_home_assistant() -> None:
-    """Each example is YAML with the keys of a blueprint or an automation, and names topics' entities that the devices have."""
-    entities = {part.get("default_entity_id") for message in messages({"porch": ["bark"]}).values() for part in message["cmps"].values()}
+    """Each example is YAML with the keys of a blueprint or an automation, and names entities and topics that a source `porch` has."""
+    parts = messages({"porch": ["bark"]}, snapshot=True)[CONFIG]["cmps"].values()
+    entities = {part["default_entity_id"] for part in parts}
     files = {path.name: read(path) for path in EXAMPLES.glob("*.yaml")}
     blueprint = files.pop("blueprint_heard_and_seen.yaml")
     assert blueprint["blueprint"]["domain"] == "automation"
@@ -253,4 +321,17 @@ def test_the_examples_are_automations_of_home_assistant() -> None:
     assert set(files) == {"light_on_bark.yaml", "phone_notification.yaml"}
     for (automation,) in files.values():
         assert {"id", "alias", "triggers", "actions"} <= automation.keys()
-        assert {trigger["entity_id"] for trigger in automation["triggers"]} <= entities
+        named = set(re.findall(r"\b(?:event|image|binary_sensor)\.streamav_\w+", str(automation)))
+        assert named
+        assert named <= entities
+        assert {trigger.get("topic", Topics().event("porch")) for trigger in automation["triggers"]} == {Topics().event("porch")}
+
+
+def test_the_notification_has_the_clip_in_a_message_that_names_it() -> None:
+    """The example takes snapshot and clip from where they are: the companion message has no `clip_url`, the message of the event has."""
+    (automation,) = read(EXAMPLES / "phone_notification.yaml")
+    clip = next(trigger for trigger in automation["triggers"] if trigger["id"] == "clip")
+    assert clip["topic"] == Topics().event("porch")
+    assert clip["value_template"] == "{{ value_json.has_clip }}"
+    assert "clip_url" not in HaEventPayload.model_fields
+    assert {"has_clip", "clip_url"} <= EventMessage.model_fields.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -163,6 +164,14 @@ def test_presets_take_own_labels_along_and_single_labels_do_not(bundle: Bundle) 
     assert table.choose(["home"])[2].entry.see == ("crib", "bassinet")  # the user's baby_cry, not the preset's
     with pytest.raises(SettingsError, match=r"no label or preset 'hom'; the nearest is home; presets are model, home.*\[labels.hom\]"):
         table.choose(["hom"])
+
+
+def test_a_word_that_people_use_leads_to_its_label(bundle: Bundle) -> None:
+    """A label is asked for by a word of its name, or of what it hears and sees."""
+    table = LabelTable(bundle, own(my_pet={"hear": ["Purr"], "see": ["cat"]}))
+    for word, label in {"dog": "bark (Dog bark)", "Dog": "bark (Dog bark)", "purr": "my_pet (My pet)", "barc": "bark"}.items():
+        with pytest.raises(SettingsError, match=rf"no label or preset '{word}'; the nearest is {re.escape(label)};"):
+            table.choose([word])
 
 
 def test_a_label_with_the_slug_of_the_models_replaces_it(bundle: Bundle) -> None:

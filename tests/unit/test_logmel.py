@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamav.errors import ShapeError
-from streamav.features.logmel import LogMelOptions, log_mel, mel_bank
+from streamav.features.logmel import MOST_GAIN_DB, LogMelOptions, gain_of, log_mel, mel_bank
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,3 +69,28 @@ def test_the_offset_must_be_positive() -> None:
     """An offset of zero is refused, because silence would give minus infinity."""
     with pytest.raises(ShapeError, match="offset"):
         LogMelOptions(offset=0.0)
+
+
+@pytest.mark.parametrize("quieter_db", [0.0, 10.0, 30.0])
+def test_a_quiet_segment_is_heard_as_a_loud_one(quieter_db: float) -> None:
+    """A sound below the least level gives the patch that it gives at this level, as far as 30 dB below."""
+    options = LogMelOptions(offset=0.001, least_dbfs=-25.0)
+    sound = np.random.default_rng(0).normal(0.0, 10.0 ** (-25.0 / 20.0), 16_000).astype(np.float32)
+    sound *= np.float32(10.0 ** (-25.0 / 20.0) / np.sqrt(np.mean(np.square(sound))))
+    quiet = sound * np.float32(10.0 ** (-quieter_db / 20.0))
+    np.testing.assert_allclose(log_mel(quiet, options), log_mel(sound, options), atol=1e-4)
+
+
+@given(level_db=st.floats(-120.0, 0.0), least_dbfs=st.none() | st.floats(-60.0, -10.0))
+def test_the_gain_is_bounded_and_never_attenuates(level_db: float, least_dbfs: float | None) -> None:
+    """The gain is 1 for what is loud enough and without a least level, reaches the least level otherwise, and ends at 30 dB."""
+    wave = np.full(16_000, 10.0 ** (level_db / 20.0), np.float32)
+    gain_db = 20.0 * np.log10(gain_of(wave, least_dbfs))
+    wanted = 0.0 if least_dbfs is None else min(max(least_dbfs - level_db, 0.0), MOST_GAIN_DB)
+    assert gain_db == pytest.approx(wanted, abs=1e-3)
+
+
+def test_silence_stays_silence() -> None:
+    """Digital silence has no level, so it is not amplified, and its patch is the logarithm of the offset."""
+    assert gain_of(np.zeros(16_000, np.float32), -25.0) == 1.0
+    assert (log_mel(np.zeros(16_000, np.float32), LogMelOptions(offset=0.01, least_dbfs=-25.0)) == np.float32(np.log(0.01))).all()

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from streamav.capture.file_pair import FilePairSource
@@ -12,6 +13,7 @@ from streamav.capture.media import MediaSource
 from streamav.capture.open import open_source
 from streamav.capture.pair import PairSource
 from streamav.capture.scene import DEFAULT_SCRIPT, SceneSource
+from streamav.clips.snapshot import jpeg
 from streamav.config import CaptureSettings, SourceSettings
 from streamav.errors import CaptureError, MissingModalityError, SettingsError
 from streamav.protocols import Source
@@ -147,3 +149,16 @@ def test_a_camera_is_asked_for_size_rate_and_format(monkeypatch: pytest.MonkeyPa
     with pytest.raises(CaptureError, match=r"with video_size=1280x720, framerate=15, input_format=mjpeg: .*what they can do"):
         list(source.items())
     assert asked == [{"video_size": "1280x720", "framerate": "15", "input_format": "mjpeg"}]
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.png"])
+def test_a_photo_is_no_recording(tmp_path: Path, name: str) -> None:
+    """A single picture is refused as such; a run would end after no second, without a word."""
+    plain = bytes.fromhex(
+        "89504e470d0a1a0a0000000d49484452000000010000000108020000009077"
+        "53de0000000c49444154789c63f8cfc0000003010100c9fe92ef0000000049454e44ae426082"
+    )
+    (tmp_path / name).write_bytes(jpeg(np.zeros((48, 64, 3), np.uint8)) if name.endswith("jpg") else plain)
+    source = opened(uri=str(tmp_path / name))
+    with pytest.raises(CaptureError, match=f"{name} is a single picture, not a recording"):
+        list(source.items())

@@ -48,6 +48,17 @@ def test_where_attention_is_flat_the_place_is_not_known(location: Location | Non
     assert "somewhere" in printed(event)
 
 
+def test_a_narrow_terminal_shows_an_event_on_two_tidy_lines() -> None:
+    """At 80 columns what does not fit stands below the label, not at the left edge; in a pipe an event is one line."""
+    event = replace(make_event(), location=Location(grid=(7, 7), peak=(0.5, 0.5), box=BOX))
+    out = io.StringIO()
+    ConsoleSink(Console(file=out, width=80, force_terminal=True, color_system=None), updates=True).event(event, 0.1)
+    first, second = out.getvalue().splitlines()
+    assert len(first.rstrip()) <= 80
+    assert re.fullmatch(r" {10}\d+\.\d s after its onset", second)
+    assert len(printed(event).splitlines()) == 1
+
+
 def printed(event: object) -> str:
     out = io.StringIO()
     ConsoleSink(Console(file=out, width=200), updates=True).event(event, 0.1)  # type: ignore[arg-type]

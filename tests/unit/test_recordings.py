@@ -28,6 +28,15 @@ def test_rows_without_times_name_a_file_without_events(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "labels.csv") == {"a.mp4": [Span("bark", 1.0, 3.0), Span("bark", 4.0, 6.0)], "b.mp4": []}
 
 
+def test_the_table_of_a_training_is_read_as_it_is(tmp_path: Path) -> None:
+    """The column may be called label, as for `streamav train`; a label "somewhere" has no seconds to count and is refused, not lost."""
+    (tmp_path / "labels.csv").write_text("file,label,onset_s,offset_s\na.mp4,bark,1,3\nb.mp4,none,,\nc.mp4,background,,\n")
+    assert read_labels(tmp_path / "labels.csv") == {"a.mp4": [Span("bark", 1.0, 3.0)], "b.mp4": [], "c.mp4": []}
+    (tmp_path / "labels.csv").write_text("file,label,onset_s,offset_s\na.mp4,bark,,\n")
+    with pytest.raises(DataError, match="line 2: 'bark' must have times"):
+        read_labels(tmp_path / "labels.csv")
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -23,6 +23,7 @@ from streamav.clips.sink import ClipSink
 from streamav.config import BackoffSettings, ClipSettings, DetectionSettings, MqttSettings
 from streamav.control import Controls, SourcePlan, kept_path
 from streamav.errors import SettingsError
+from streamav.features import LogMelOptions
 from streamav.labels import LabelTable
 from streamav.localizer import VscgLocalizer
 from streamav.pipeline import Pipeline, SourceSetup
@@ -60,8 +61,8 @@ class Run:
         self.told: list[str] = []
 
     def exchange(self, leaving: tuple[str, ...], **coming: FakeSource) -> bool:
-        lanes = [(self.pipeline.prepare(setup(name, source)), self.note(f"{name} comes")) for name, source in coming.items()]
-        self.done = self.pipeline.exchange({name: self.note(f"{name} is gone") for name in leaving}, lanes)
+        lanes = [(self.pipeline.sources.prepare(setup(name, source)), self.note(f"{name} comes")) for name, source in coming.items()]
+        self.done = self.pipeline.sources.exchange({name: self.note(f"{name} is gone") for name in leaving}, lanes)
         return True
 
     def note(self, words: str) -> Callable[[], None]:
@@ -136,7 +137,7 @@ async def test_a_source_that_is_gone_leaves_nothing_at_the_broker(tmp_path: Path
     backoff = BackoffSettings(min_s=0.001, max_s=0.002)
     settings = MqttSettings(host="broker", backoff=backoff, timeout_s=0.2, homeassistant=True, snapshot="retain")
     identity = MqttIdentity(model=lambda: MODEL, sources={"porch": ["bark"], "gate": ["bark"]})
-    sink = MqttSink(settings, identity, tmp_path, connect=broker.connect, close_limit_s=1.0)
+    sink = MqttSink(settings, identity, tmp_path, connect=broker.connect, close_limit_s=10.0)
     await sink.start()
     await until(lambda: sink.counters.connected)
     sink.event(make_event(1, 1, EventPhase.NEW, source="gate"), 0.1)
@@ -277,10 +278,10 @@ async def test_clips_of_a_source_that_is_gone_take_nothing_more(tmp_path: Path) 
 
 def test_the_page_forgets_a_source_with_its_events() -> None:
     """A new viewer hears nothing of a source that is gone, and all of one that came."""
-    board = Board({"porch": 0.001, "gate": 0.001}, {"porch": (0,), "gate": (0,)})
+    board = Board({"porch": LogMelOptions(), "gate": LogMelOptions()}, {"porch": (0,), "gate": (0,)})
     board.state("gate", SourceState.ONLINE, "")
     board.event(make_event(1, 1, EventPhase.NEW, source="gate"), 0.1)
-    board.add_source("yard", 0.001, (0,))
+    board.add_source("yard", LogMelOptions(), (0,))
     board.drop_source("gate")
     board.state("yard", SourceState.ONLINE, "")
     assert [(one["type"], one["source"]) for one in map(json.loads, board.newest())] == [("state", "yard")]

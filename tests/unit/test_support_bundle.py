@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rigs.published_events import MODEL, make_event
 
 from streamav.cli import main
+from streamav.config import ADDRESS_SETTINGS, SourceSettings
 from streamav.config_loading import load_settings
 from streamav.journal import History, journal_path
 from streamav.publish.message import describe
@@ -55,7 +56,7 @@ def test_no_secret_planted_anywhere_is_in_the_bundle(tmp_path: Path, tiny_bundle
     (state / f"left-{SECRETS['uri path']}").write_text("x", encoding="utf-8")
     (tmp_path / "own.log").write_text(f"{uri}\n{everything}\n", encoding="utf-8")
     event = replace(make_event(1), label_name=f"Bark {SECRETS['uri path']}", epoch_ns=time.time_ns() - 60_000_000_000)
-    with History(journal_path(state)) as history:
+    with History.writing(journal_path(state)) as history:
         history.write([describe(event, MODEL, 0.1)], [])
     out = tmp_path / "out.zip"
     assert main(["support-bundle", str(out), "--config", str(config), "--log", str(tmp_path / "own.log")]) == 0
@@ -68,6 +69,42 @@ def test_no_secret_planted_anywhere_is_in_the_bundle(tmp_path: Path, tiny_bundle
     assert json.loads(found["model.json"])["card"]["name"]
     assert json.loads(found["events.json"])[0]["label"] == "bark"
     assert "port" in json.dumps(json.loads(found["doctor.json"])["findings"])
+
+
+def test_secrets_of_every_source_are_known(tmp_path: Path, tiny_bundle: Path) -> None:
+    """Addresses of sound, user names with passwords, and files of passwords of each of several sources are hidden, also in logs."""
+    sound, password, in_file = "Tok3nSoundKappa9", "SourcePwLambda7", "FilePwMuMu55"
+    (tmp_path / "pw").write_text(f"{in_file}\nsecond line\n", encoding="utf-8")
+    config = tmp_path / "run.toml"
+    config.write_text(
+        f"state_dir = '{tmp_path}/state'\n[model]\nname = '{tiny_bundle}'\n"
+        f"[[sources]]\nid = 'porch'\nuri = 'rtsp://cam/live'\nsound_uri = 'http://cam/{sound}/audio.aac'\n"
+        f"user = 'me'\npassword = '{password}'\n"
+        f"[[sources]]\nid = 'gate'\nuri = 'rtsp://gate/live'\nuser = 'me'\npassword_file = '{tmp_path}/pw'\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "own.log").write_text(f"tried {password} and then {in_file}, sound from {sound}\n", encoding="utf-8")
+    out = tmp_path / "out.zip"
+    assert main(["support-bundle", str(out), "--no-doctor", "--config", str(config), "--log", str(tmp_path / "own.log")]) == 0
+    found = contents(out)
+    assert {(where, word) for where, text in found.items() for word in (sound, password, in_file) if word in text} == set()
+    assert json.loads(found["settings.json"])["sources"][0]["sound_uri"].startswith("http://cam/")
+
+
+def test_every_setting_that_may_be_an_address_is_known_as_one() -> None:
+    """A new setting of a source that takes any text is either an address, and is hidden as one, or stands here with a reason."""
+    texts = {name for name, field in SourceSettings.model_fields.items() if field.annotation == (str | None) and not field.metadata}
+    assert texts - set(ADDRESS_SETTINGS) == {"user"}  # shown: without its password it opens nothing
+
+
+def test_a_board_without_a_clock_writes_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its clock is set, a board shows 1970, which no ZIP file knows."""
+    monkeypatch.setattr("streamav.support.bundle.time.gmtime", lambda: time.struct_time((1970, 1, 1, 0, 1, 0, 3, 1, 0)))
+    monkeypatch.setattr("zipfile.time.localtime", lambda *_: time.struct_time((1970, 1, 1, 0, 1, 0, 3, 1, 0)))
+    assert main(["support-bundle", str(tmp_path / "out.zip"), "--no-doctor", "--set", f"state_dir={tmp_path}"]) == 0
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert {entry.date_time[0] for entry in archive.infolist()} == {1980}
+        assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_DEFLATED}
 
 
 def test_a_bundle_is_made_where_everything_is_broken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

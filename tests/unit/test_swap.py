@@ -267,8 +267,8 @@ def test_a_failed_build_is_one_warning(
     assert engine.wait(30)
     engine.start()
     assert turn(engine) == [1.0] * 4
-    (warning,) = [record.getMessage() for record in caplog.records if "could not be made ready" in record.getMessage()]
-    assert warning.startswith(f"engine: {NAME} could not be made ready; first continues to run model tiny: ")
+    (warning,) = [record.getMessage() for record in caplog.records if "could not be built" in record.getMessage()]
+    assert warning.startswith(f"engine: {NAME} could not be built; first continues to run model tiny: ")
     assert reason in warning
     assert world.makers["tensorrt"].compiled == []
 
@@ -300,7 +300,7 @@ def test_what_was_built_is_compared_again_before_it_is_used(
     engine.start()
     assert engine.wait(30)
     assert turn(engine) == [1.0] * 4
-    assert "passed when it was made, but not in this process" in caplog.text
+    assert "passed when it was built, but not in this process" in caplog.text
     monkeypatch.setattr(maker, "load", right)
     engine = swapping(world)
     warmed: list[str] = []
@@ -341,7 +341,7 @@ def test_one_build_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch, tmp_
     engines[0].close()
     assert not running(pid)
     assert [path.name for path in (tmp_path / "pids").iterdir()] == [str(pid)]
-    assert "could not be made ready" not in caplog.text
+    assert "could not be built" not in caplog.text
 
 
 def test_an_engine_that_is_closed_before_it_began_builds_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

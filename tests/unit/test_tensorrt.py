@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +33,7 @@ from streamav.engines.tensorrt_network import Form, Port, TensorRTNetwork
 from streamav.engines.torch_engine import TorchEngine
 from streamav.errors import EngineError
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet_trace() -> Iterator[None]:
-    """Stop pytest from recording torch's trace of every node, which doubles the time of an export."""
-    trace = logging.getLogger("torch.__trace")
-    before, trace.disabled = trace.disabled, True
-    yield
-    trace.disabled = before
+pytestmark = pytest.mark.usefixtures("quiet_trace")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -32,19 +31,12 @@ from streamav.engines.tensorrt_export import DTYPES, export_network, input_names
 from streamav.networks.options import VSCGOptions
 from streamav.networks.vscg import VSCG
 
+pytestmark = pytest.mark.usefixtures("quiet_trace")
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "torch_tensorrt_facts.py"
 PACKAGE = "torch_tensorrt"
 MOST = 16
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quiet_trace() -> Iterator[None]:
-    """Stop pytest from recording torch's trace of every node, which doubles the time of an export."""
-    trace = logging.getLogger("torch.__trace")
-    before, trace.disabled = trace.disabled, True
-    yield
-    trace.disabled = before
 
 
 def calls(source: str) -> Iterator[tuple[str, set[str]]]:

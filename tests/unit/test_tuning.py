@@ -22,6 +22,7 @@ from streamav.evaluation.tuning.budget import Group, best_ratio, share
 from streamav.evaluation.tuning.classes import class_candidates, curve_of, final_segments, held_out, tune_classes
 from streamav.evaluation.tuning.quiet import STRICTEST, quiet_table, raise_thresholds, upper_rate
 from streamav.thresholds import Thresholds
+from streamav.training.streams.tuning import digits
 
 CLASSES = len(LABELS)
 SMALL = [
@@ -277,3 +278,9 @@ def test_what_no_alarm_proves() -> None:
     assert upper_rate(5, 1.0) == pytest.approx(10.513, abs=1e-3)
     assert upper_rate(5, 2.0) == pytest.approx(10.513 / 2, abs=1e-3)
     assert 1000.0 < upper_rate(1000, 1.0) < 1060.0
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.01167, "0.0117"), (85.71, "85.7"), (3590.4, "3590"), (0.0, "0"), (1000.0, "1000")])
+def test_rates_are_shown_as_people_write_them(value: float, shown: str) -> None:
+    """A rate has three digits and no exponent: a recording of three seconds shows at most 3590 an hour, not 3.59e+03."""
+    assert digits(value) == shown

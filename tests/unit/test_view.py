@@ -21,6 +21,7 @@ from rigs.roles import FakeClock, FakeExtractor, FakeLocalizer, FakeSource, Reco
 from streamav.config import Settings, ViewSettings
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
+from streamav.features import LogMelOptions
 from streamav.pipeline import Pipeline, SourceSetup
 from streamav.privacy_modes import PRIVACY_CHOICES, Privacy, privacy_word, read_privacy, stricter
 from streamav.remedies import remedy
@@ -35,6 +36,8 @@ from streamav.view.viewers import Viewers
 from streamav.web.guard import COOKIE, Guard, Receive, Scope, Send, Tokens
 
 # What the loop hands over
+
+FRONT_END = LogMelOptions(offset=0.001)
 
 
 class RecordingObserver:
@@ -120,11 +123,11 @@ def test_at_most_four_pictures_of_a_segment_are_shown() -> None:
 def test_the_spectrogram_is_the_patch_of_the_model() -> None:
     """A tone of 1 kHz is brightest in the band of 1 kHz in all 96 columns; silence is 0 everywhere."""
     tone = (0.5 * np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)).astype(np.float32)
-    patch = np.frombuffer(b64decode(mel_text(tone, 0.001)), np.uint8).reshape(96, 64)
+    patch = np.frombuffer(b64decode(mel_text(tone, FRONT_END)), np.uint8).reshape(96, 64)
     assert set(patch.argmax(axis=1)) == {patch[0].argmax()}
     low, high, mel = (1127 * np.log1p(hz / 700) for hz in (125.0, 7500.0, 1000.0))
     assert abs(patch[0].argmax() - ((mel - low) / (high - low) * 65 - 1)) < 1.0
-    assert max(b64decode(mel_text(np.zeros(16_000, np.float32), 0.001))) == 0
+    assert max(b64decode(mel_text(np.zeros(16_000, np.float32), FRONT_END))) == 0
 
 
 # What is kept
@@ -132,7 +135,7 @@ def test_the_spectrogram_is_the_patch_of_the_model() -> None:
 
 def test_the_board_keeps_the_newest_of_everything() -> None:
     """A new viewer is sent the newest 60 turns of one source and the newest events, however long the run is."""
-    board = Board({"porch": 0.001}, {"porch": (0, 1, 2)})
+    board = Board({"porch": FRONT_END}, {"porch": (0, 1, 2)})
     for index in range(90):
         board.turn("porch", observation(index))
     for number in range(MOST_EVENTS + 20):
@@ -155,7 +158,7 @@ def test_many_sources_keep_less_each(sources: int) -> None:
 
 def test_an_event_shows_the_picture_of_its_best_segment() -> None:
     """The thumbnail is the picture of the segment with the best score, and stays when that segment is no longer kept."""
-    board = Board({"porch": 0.001}, {"porch": (0, 1, 2)})
+    board = Board({"porch": FRONT_END}, {"porch": (0, 1, 2)})
     message: dict[str, Any] = {}
     for index in range(12):
         turn = json.loads(board.turn("porch", observation(index)))
@@ -172,7 +175,7 @@ def test_a_turn_without_a_segment_is_shown_too() -> None:
     """When a source is lost, the scores that become final then reach the page."""
     whole = observation(12, 0.9)
     lost = Observation(segment=None, scores=whole.scores, times=None, busy_s=0.0, epoch_ns=whole.epoch_ns, skew_ms=None, dropped_segments=0)
-    message = json.loads(Board({"porch": 0.001}, {"porch": (0, 1, 2)}).turn("porch", lost))
+    message = json.loads(Board({"porch": FRONT_END}, {"porch": (0, 1, 2)}).turn("porch", lost))
     assert message["segment"] is None
     assert len(message["cells"]) == 4
 
@@ -184,7 +187,7 @@ class _Page:
         self.now_s = 0.0
         self.hiding = Hiding(lambda: self.now_s)
         halves = np.zeros((1, 1, 3), np.uint8)
-        self.board = Board({"porch": 0.001}, {"porch": (0, 1, 2)}, hide=lambda picture: picture * 0 + halves, hiding=self.hiding)
+        self.board = Board({"porch": FRONT_END}, {"porch": (0, 1, 2)}, hide=lambda picture: picture * 0 + halves, hiding=self.hiding)
         self.sound = (0.5 * np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)).astype(np.float32)
 
     def turn(self, index: int) -> dict[str, Any]:
@@ -278,7 +281,7 @@ def test_what_is_shown_was_never_to_be_hidden(changes: list[tuple[float, str]], 
 
 def test_no_secret_of_an_address_reaches_the_page() -> None:
     """The reason of a state may hold the address of a camera; its password is not sent."""
-    board = Board({"porch": 0.001}, {"porch": (0, 1, 2)})
+    board = Board({"porch": FRONT_END}, {"porch": (0, 1, 2)})
     text = board.state("porch", SourceState.LOST, "rtsp://admin:hunter2@192.0.2.7/live does not answer")
     assert "hunter2" not in text
 
@@ -445,6 +448,6 @@ def test_without_being_asked_there_is_no_page() -> None:
 
 def test_hostile_texts_stay_texts() -> None:
     """A label's name with markup is sent as JSON text, unchanged, for the page to set as text."""
-    board = Board({"porch": 0.001}, {"porch": (0, 1, 2)})
+    board = Board({"porch": FRONT_END}, {"porch": (0, 1, 2)})
     assert json.loads(board.event(shown_event(name=HOSTILE), 0.1))["name"] == HOSTILE
     assert json.loads(board.state("porch", SourceState.LOST, HOSTILE))["reason"].startswith("<img")

@@ -16,7 +16,7 @@ from streamav.publish.failures import ConnectionFailedError
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (b"\xff" * 50, r"no MQTT broker, or speaks another version: check mqtt\.host \(127\.0\.0\.1\), mqtt\.port"),
+        (b"\xff" * 50, r"no MQTT broker, or speaks another version.*: check mqtt\.host \(127\.0\.0\.1\), mqtt\.port"),
         (b"220 mail ESMTP\r\n", r"nothing answered within 0\.5 s: check mqtt\.host"),
         (b"", r"nothing answered within 0\.5 s: check mqtt\.host"),
     ],
@@ -39,6 +39,11 @@ async def test_what_is_no_broker_is_told_with_what_to_check(protocol: str, said:
         with pytest.raises(ConnectionFailedError, match=words):
             async with open_client(settings, Credentials(settings), "test", None):
                 pass
+        if not said.startswith(b"\xff"):
+            with pytest.raises(ConnectionFailedError) as silent:
+                async with open_client(settings, Credentials(settings), "test", None):
+                    pass
+            assert ("set mqtt.protocol to 3.1.1" in str(silent.value)) == (protocol == "5")
     finally:
         ended.set()
         server.close()

@@ -11,6 +11,7 @@ import numpy as np
 from streamav.engines.samples import Calibration, Samples
 from streamav.errors import SettingsError
 from streamav.features.audio import patches
+from streamav.features.logmel import log_mel_options
 from streamav.files import MEDIA_SUFFIXES
 from streamav.offline import recordings_in, segments_of
 from streamav.types import WINDOW_SEGMENTS
@@ -74,4 +75,4 @@ def _sources(place: str) -> list[str]:
 
 
 def _samples(segments: Sequence[Segment], card: ModelCard) -> Samples:
-    return Samples(np.concatenate([one.frames[:1] for one in segments]), patches(segments, card.audio.log_mel_offset))
+    return Samples(np.concatenate([one.frames[:1] for one in segments]), patches(segments, log_mel_options(card.audio)))

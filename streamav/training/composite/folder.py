@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from streamav.errors import DataError
-from streamav.features.logmel import LogMelOptions, log_mel
+from streamav.features.logmel import log_mel, log_mel_options
 from streamav.files import whole_file, write_whole
 from streamav.training.composite.clips import draw_clips
 from streamav.training.composite.drawn import KINDS, drawn_clip
@@ -195,7 +195,7 @@ class _Files:
 
     def write(self, kind: str, row: int, rendered: RenderedScene) -> None:
         """Encode one clip and write its row."""
-        options = LogMelOptions(offset=self._encoders.audio.log_mel_offset)
+        options = log_mel_options(self._encoders.audio)
         heard = self._encoders.hear(np.stack([log_mel(second, options) for second in rendered.samples]))
         grids = self._encoders.look(rendered.pictures.reshape(-1, *rendered.pictures.shape[2:]))
         seen = grids.reshape(T, FRAMES, *grids.shape[1:]).mean(axis=1)

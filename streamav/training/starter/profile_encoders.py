@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from streamav.bundle import AudioCard, VisualCard
+from streamav.features.logmel import LEAST_DBFS
 from streamav.networks.compact import COMPACT_GRID, COMPACT_SIDE, CompactAudio, CompactVisual
 from streamav.training.composite.folder import FrozenEncoders
 from streamav.training.composite.frozen import session
@@ -45,7 +46,11 @@ def frozen_encoders(profile: str, teachers: Path, work: Path) -> FrozenEncoders:
     looks.load_state_dict(held["visual"])
     return FrozenEncoders(
         audio=AudioCard(
-            network="compact_audio", options=_options(AUDIO_SIZE, scores["audio"]), log_mel_offset=OFFSET.offset, size=AUDIO_SIZE
+            network="compact_audio",
+            options=_options(AUDIO_SIZE, scores["audio"]),
+            log_mel_offset=OFFSET.offset,
+            least_dbfs=LEAST_DBFS,
+            size=AUDIO_SIZE,
         ),
         visual=VisualCard(
             network="compact_visual",

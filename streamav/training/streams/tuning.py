@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from streamav.evaluation.tuning.classes import Tuned
     from streamav.evaluation.tuning.quiet import QuietTable, Raised
 
-__all__ = ["Asked", "Outcome", "raised_on_quiet", "tuned_on_streams"]
+__all__ = ["Asked", "Outcome", "digits", "raised_on_quiet", "tuned_on_streams"]
 
 _Checks = tuple["EventCounts | None", "EventCounts | None"]
 """Counts on streams that were not used for tuning: with settings for single classes, and with the general settings only."""
@@ -36,6 +36,8 @@ _BUDGETS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 6.0, 10.0, 20.0, 40.0, 60.0)
 _LEFT = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Numbers of alarms left in quiet recordings, for the points of the curve."""
 
+_THREE_DIGITS = 1000.0
+"""From here on a number has no digit after the point."""
 _ALARMS_TO_SHOW = 3.0
 """Rule of three: with 95 % confidence, no alarm in so many times the mean time between alarms shows that alarms are rarer."""
 _SHORT_H = 1.0 / 30.0
@@ -138,7 +140,7 @@ def raised_on_quiet(card: ModelCard, recordings: Sequence[NDArray[np.floating]],
         },
         points=points,
         curve=Curve(
-            title=f"{card.name}: {table.hours:.3g} h of quiet recordings",
+            title=f"{card.name}: {digits(table.hours)} h of quiet recordings",
             alarms_per_hour=tuple(point["alarms_per_hour"] for point in points),
             lines={"mean threshold": tuple(point["mean_on"] for point in points)},
             chosen=found.total / table.hours,
@@ -228,23 +230,25 @@ def _quiet_remarks(table: QuietTable, found: Raised, asked: Asked, raised: int) 
     if not table.before and asked.alarms * hours < _ALARMS_TO_SHOW:
         return [_nothing_to_learn(hours, asked.alarms)]
     counted = (
-        f"{hours:.3g} h of quiet recordings: {table.before} false alarms before, {left} after ({left / hours:.3g} per hour, "
-        f"budget {asked.alarms:g}). These recordings are too short to measure a rate below {1.0 / hours:.3g} per hour."
+        f"{digits(hours)} h of quiet recordings: {table.before} false alarms before, {left} after ({digits(left / hours)} per hour, "
+        f"budget {asked.alarms:g}). These recordings are too short to measure a rate below {digits(1.0 / hours)} per hour."
     )
     remarks = [counted]
     rule = " (rule of three)" if left == 0 else ""
     remarks.append(
-        f"For thresholds that were fixed before the recordings, {left} alarms in {hours:.3g} h mean at most "
-        f"{upper_rate(left, hours):.3g} per hour, with 95 % confidence{rule}."
+        f"For thresholds that were fixed before the recordings, {left} alarms in {digits(hours)} h mean at most "
+        f"{digits(upper_rate(left, hours))} per hour, with 95 % confidence{rule}."
     )
     if raised:
         remarks.append(
             f"But {raised} thresholds were raised on these recordings, each just above the scores that must not give an alarm. In new "
-            f"recordings, expect up to about {(left + raised) / hours:.3g} per hour: in the same time, one more for each raised class."
+            f"recordings, expect up to about {digits((left + raised) / hours)} per hour: in the same time, one more for each raised class."
         )
     if asked.alarms * hours < _ALARMS_TO_SHOW:
         need = (
-            f"{_ALARMS_TO_SHOW / asked.alarms:.3g} h without an alarm are needed" if asked.alarms > 0.0 else "no recording is long enough"
+            f"{digits(_ALARMS_TO_SHOW / asked.alarms)} h without an alarm are needed"
+            if asked.alarms > 0.0
+            else "no recording is long enough"
         )
         remarks.append(f"To show a rate of {asked.alarms:g} per hour with 95 % confidence, {need}.")
     return remarks
@@ -252,10 +256,15 @@ def _quiet_remarks(table: QuietTable, found: Raised, asked: Asked, raised: int) 
 
 def _nothing_to_learn(hours: float, budget: float) -> str:
     """Return the sentence for recordings that give no alarm and are too short to say more."""
-    told = f"{3600.0 * hours:.0f} s" if hours < _SHORT_H else f"{60.0 * hours:.0f} min" if hours < 1.0 else f"{hours:.3g} h"
-    need = f"at least {_ALARMS_TO_SHOW / budget:.3g} h" if budget > 0.0 else "many hours"
+    told = f"{3600.0 * hours:.0f} s" if hours < _SHORT_H else f"{60.0 * hours:.0f} min" if hours < 1.0 else f"{digits(hours)} h"
+    need = f"at least {digits(_ALARMS_TO_SHOW / budget)} h" if budget > 0.0 else "many hours"
     return (
         f"No threshold was changed: {told} of quiet recordings give no false alarm, but they are too short to show that the budget of "
-        f"{budget:g} per hour is kept (they show at most {upper_rate(0, hours):.3g} per hour, with 95 % confidence). Record {need} "
+        f"{budget:g} per hour is kept (they show at most {digits(upper_rate(0, hours))} per hour, with 95 % confidence). Record {need} "
         "of the usual sounds and pictures of the place, without an event, and run the command again."
     )
+
+
+def digits(value: float) -> str:
+    """Return a number with three digits, as people write it: 0.0117, 85.7, 3590; never 3.59e+03."""
+    return f"{value:.0f}" if abs(value) >= _THREE_DIGITS else f"{value:.3g}"

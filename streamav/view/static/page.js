@@ -8,7 +8,7 @@ import { actionsOf, setUpReview } from "./review.js";
 import { Store, clockWords, imageAt, nameOf, playhead } from "./store.js";
 import { drawStrip } from "./strip.js";
 import { useThemeButton } from "./theme.js";
-import { choose as chooseLabels, follow, setUpTuning } from "./tuning.js";
+import { choose as chooseLabels, follow, recount, setUpTuning } from "./tuning.js";
 import { drawZones, load as loadZones, setUpZones } from "./zones.js";
 
 const store = new Store(), colours = new Colours();
@@ -74,9 +74,10 @@ function showConnection() {
 }
 
 function announce(event) {
+  const source = store.sources.get(event.source);
+  if (event.end_reason && source && review && focus === event.source) recount(source, event.label);
   if (!event.confirmed || event.end_reason || announced.has(event.id)) return;
   announced.add(event.id);
-  const source = store.sources.get(event.source);
   if (source && review && focus === event.source) follow(source, event.label);
   if (source) at("news").textContent = `${nameOf(source, event)} at ${event.source}, ${clockWords(source, event.start_s)}`;
 }
@@ -124,7 +125,7 @@ function drawCard(node, source, nowMs, texts) {
   if (!texts) return;
   const badge = name.lastChild, events = store.eventsOf(source.id), newest = events.at(-1);
   badge.textContent = stateWords(source.state);
-  badge.dataset.tone = tone(source.state);
+  badge.dataset.tone = node.dataset.tone = tone(source.state);
   last.textContent = source.state === "lost" || source.state === "degraded" ? `${source.reason}. ${source.remedy}`
     : newest ? `${nameOf(source, newest)}, ${clockWords(source, newest.start_s)}` : source.state === "warming_up" ? "the first scores come after two seconds" : "no event so far";
 }
@@ -160,6 +161,7 @@ function drawFocus(source, nowMs, texts) {
   drawLanes(at("lanes"), store, source, { edge, time, paused: pinned !== null }, colours);
   if (!texts) return;
   showState(at("state"), store, source);
+  at("picture").dataset.tone = store.ended ? "" : tone(source.state);
   showTop(at("top"), at("background"), source, pinned ?? Math.max(0, source.scored));
   at("now-title").textContent = pinned === null ? "Top five now" : `Top five at ${clockWords(source, pinned)}`;
   at("live").hidden = pinned === null;

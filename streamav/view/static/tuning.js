@@ -4,8 +4,8 @@ import { ask, tell } from "./ask.js";
 import { element } from "./panels.js";
 
 const at = (id) => document.getElementById(id);
-const WAIT_MS = 150;
-let timer = null, asked = 0, touched = false; // touched: the viewer has chosen, and nothing else may
+const WAIT_MS = 150, JOURNAL_MS = 3000;
+let timer = null, again = null, asked = 0, touched = false; // touched: the viewer has chosen, and nothing else may
 
 export function setUpTuning(current, changes) {
   at("rules").hidden = false;
@@ -27,7 +27,17 @@ export function choose(source, label) {
 }
 
 // Follows the newest event until the viewer chooses a label.
-export function follow(source, label) { if (!touched) choose(source, label); }
+export function follow(source, label) {
+  if (!touched) choose(source, label);
+  recount(source, label);
+}
+
+// Asks again a little later, when the journal has the scores of an event that was confirmed or has ended.
+export function recount(source, label) {
+  if (labelOf(source)?.label !== label) return;
+  clearTimeout(again);
+  again = setTimeout(() => later(source), JOURNAL_MS);
+}
 
 function labelOf(source) { return source.labels.find((one) => one.label === at("rule-label").value && one.thresholds); }
 
