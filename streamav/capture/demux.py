@@ -120,12 +120,17 @@ def decode(container: av.container.InputContainer, streams: Streams, name: str, 
     decoder = None if streams.sound is None else own_decoder(streams.sound)
     tapped, stamps = _Tapped(tap), _SoundStamps()
     counted = PictureStamps(live=live) if without_stamps(container) else None
+    shown: DecodedFrame | None = None
     for packet in _packets(container, streams, damage):
         if counted is not None:
             counted.stamp(packet)
         if order is not None:
             order.note(packet)
         tapped.packet(packet)
+        if not packet.size and packet.dts is not None:
+            timed = _again(shown, packet)
+            yield from timed if order is None else order.arrange(timed)
+            continue
         try:
             frames = decoder.decode(packet) if decoder is not None and packet.stream is streams.sound else packet.decode()
         except av.error.FFmpegError as exc:  # decoders report damage under many names, also "operation not permitted"
@@ -134,6 +139,7 @@ def decode(container: av.container.InputContainer, streams: Streams, name: str, 
         timed = stamps.of(packet, [_timed(frame, live=live) for frame in frames if isinstance(frame, av.AudioFrame | av.VideoFrame)])
         if timed:
             damage.in_a_row = 0
+        shown = next((one for one in reversed(timed) if one.kind == "picture"), shown)
         yield from timed if order is None else order.arrange(timed)
     if order is not None:
         yield from order.flush()
@@ -160,6 +166,14 @@ def _packets(container: av.container.InputContainer, streams: Streams, damage: _
         if packet.pts is not None and packet.time_base is not None:
             damage.newest_s = max(damage.newest_s, float(packet.pts * packet.time_base))
         yield packet
+
+
+def _again(shown: DecodedFrame | None, packet: av.Packet[av.stream.Stream]) -> list[DecodedFrame]:
+    """Return the newest picture at the time of an empty packet of pictures: Theora says so that nothing has changed. It is no damage."""
+    stamp = packet.pts if packet.pts is not None else packet.dts
+    if shown is None or packet.stream.type != "video" or stamp is None or packet.time_base is None:
+        return []
+    return [replace(shown, time_ns=int(stamp * packet.time_base * _SECOND_NS))]
 
 
 class _SoundStamps:
