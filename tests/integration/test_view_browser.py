@@ -456,6 +456,8 @@ def test_the_last_hour_takes_in_the_event_that_was_just_found(browser: Browser, 
         with opened(browser, page.address) as tab:
             settled(tab)
             page.event(shown_event(start=9), 0.1)
-            until(tab, f"document.getElementById('hour').textContent.includes('gave 0 events of {LABELS[0]}')")
+            until(tab, "document.getElementById('news').textContent !== ''")
+            tab.wait_for_timeout(1500)  # the question that follows at once has its answer: no event yet
+            assert f"gave 0 events of {LABELS[0]}" in tab.inner_text("#hour")
             write_scores(tmp_path / "journal.sqlite3", [0.9] * 5, first=9)
             until(tab, f"document.getElementById('hour').textContent.includes('gave 1 event of {LABELS[0]}')", 30.0)
