@@ -34,7 +34,24 @@ __all__ = [
     "write_whole",
 ]
 
-MEDIA_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv", ".flv", ".wmv", ".ts")
+MEDIA_SUFFIXES = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".mpg",
+    ".mpeg",
+    ".ogv",
+    ".flv",
+    ".wmv",
+    ".ts",
+    ".mts",
+    ".m2ts",
+    ".3gp",
+    ".mxf",
+)
 """Suffixes of media files with sound and picture, in small letters. A file that the user names may have any suffix."""
 PRIVATE_FILE = 0o600
 """Mode of a file that only its owner can read and write."""

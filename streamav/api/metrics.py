@@ -72,7 +72,7 @@ class Metrics:
         self.state = Gauge("streamav_source_state", "1 for the state that the source is in", ("source", "state"), registry=registry)
         self.fps = Gauge("streamav_source_fps", "Pictures per second that arrive", ("source",), registry=registry)
         self.reconnects = Counter("streamav_source_reconnects", "Returns of a source that was lost", ("source",), registry=registry)
-        self.level = Gauge("streamav_audio_rms_dbfs", "Level of the sound", ("source",), registry=registry)
+        self.level = Gauge("streamav_audio_rms_dbfs", "Level of the sound; -Inf in digital silence", ("source",), registry=registry)
         self.samples = Counter(
             "streamav_audio_dropped_samples", "Samples of sound that did not arrive, at 16 kHz", ("source",), registry=registry
         )
@@ -167,8 +167,7 @@ class Metrics:
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
         """Note the figures of the last ten seconds."""
         self.fps.labels(source).set(telemetry.frames_per_second)
-        if telemetry.level_dbfs is not None:
-            self.level.labels(source).set(telemetry.level_dbfs)
+        self.level.labels(source).set(telemetry.level_dbfs if telemetry.level_dbfs is not None else float("-inf"))
         self._factors[source] = telemetry.realtime_factor
         self.factor.set(sum(self._factors.values()))
 

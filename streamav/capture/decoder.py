@@ -23,6 +23,10 @@ _MOST_PIXELS: Final = 8192 * 8192
 """No camera sends larger pictures. A damaged header may announce any size, and FFmpeg would allocate the memory for it."""
 
 
+_REPEATING: Final = frozenset({"theora"})
+"""Codecs with empty packets where nothing has changed."""
+
+
 @cache
 def hardware(choice: DecoderChoice) -> HWAccel | None:
     """Return the device that decodes pictures; None for the processor.
@@ -55,6 +59,6 @@ def hardware(choice: DecoderChoice) -> HWAccel | None:
 
 def tune(stream: av.VideoStream, *, live: bool) -> None:
     """Set how a picture stream is decoded, before its first packet."""
-    # Frame threads delay pictures; a live source needs them at once.
-    stream.thread_type = "SLICE" if live else "AUTO"
+    # Frame threads delay pictures; a live source needs them at once, and so do codecs whose packets say "the same again".
+    stream.thread_type = "SLICE" if live or stream.codec_context.name in _REPEATING else "AUTO"
     stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(_MOST_PIXELS)}

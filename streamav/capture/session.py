@@ -98,7 +98,8 @@ def read_session(
     """
     import av
 
-    from streamav.capture.demux import decode, read_items
+    from streamav.capture.demux import decode
+    from streamav.capture.items import read_items
 
     end_ns, name, live = 0, medium.name, medium.live
     try:
@@ -115,7 +116,8 @@ def read_session(
                 end_ns = max(end_ns, item.end_ns)
                 if item.start_ns >= medium.begin_ns or item.end_ns > medium.begin_ns:  # a picture ends where it begins
                     yield item
-            announced_s = (container.duration or 0) / 1e6
+            # Some containers announce the time stamp of their end, some their length.
+            announced_s = ((container.duration or 0) - max(0, container.start_time or 0)) / 1e6
             if announced_s - end_ns / 1e9 > 1.0 and not live:
                 _LOG.warning("file ends early source=%s at_s=%.1f announced_s=%.1f", name, end_ns / 1e9, announced_s)
     except (av.error.FFmpegError, OSError, MemoryError) as exc:  # the system's own error: a name that is too long

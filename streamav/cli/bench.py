@@ -141,7 +141,7 @@ def _whole_run(source: str, model: str, recipe: str | None, weights: Path | None
     import asyncio
 
     from streamav import app
-    from streamav.cli.run import settings_of
+    from streamav.cli.named_settings import settings_of
     from streamav.config_loading import load_settings
     from streamav.redaction import show_address
 

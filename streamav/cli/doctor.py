@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamav.cli.folding import folded_for
-from streamav.cli.run import settings_of
+from streamav.cli.named_settings import settings_of
 from streamav.config_loading import load_settings
 from streamav.redaction import redact
 

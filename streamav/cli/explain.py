@@ -18,7 +18,7 @@ import typer
 
 from streamav.cli.console import set_up_logging
 from streamav.cli.folding import folded_for
-from streamav.cli.run import settings_of
+from streamav.cli.named_settings import settings_of
 from streamav.config import ClipSettings, HttpSettings, ViewSettings
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError, reason_of

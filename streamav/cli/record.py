@@ -12,7 +12,8 @@ import typer
 
 from streamav.cli.console import ConsoleSink, say, set_up_logging
 from streamav.cli.model_options import WeightsOption
-from streamav.cli.run import check_named, settings_of, tell
+from streamav.cli.named_settings import check_named, settings_of
+from streamav.cli.run_summary import tell
 from streamav.config_loading import load_settings
 from streamav.errors import DataError, SettingsError
 

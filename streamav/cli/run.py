@@ -21,17 +21,16 @@ from streamav.capture.address import is_live
 from streamav.cli.console import ConsoleSink, say, set_up_logging
 from streamav.cli.logs import LogSink
 from streamav.cli.model_options import WeightsOption
+from streamav.cli.named_settings import check_named, settings_of
 from streamav.cli.outputs import check_output, write_output
-from streamav.cli.wording import counted
-from streamav.config import NO_DEVICE, EngineChoice, PrecisionChoice
+from streamav.cli.run_summary import tell
+from streamav.config import EngineChoice, PrecisionChoice
 from streamav.config_loading import load_settings
-from streamav.errors import BrokerError, SettingsError
+from streamav.errors import BrokerError
 from streamav.output_settings import LogForm
-from streamav.pipeline import SourceSummary
 from streamav.publish.state_folder import default_state_dir
 from streamav.redaction import has_secret
 from streamav.support.kept_log import KeptLog
-from streamav.types import WINDOW_SEGMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from streamav.pipeline import RunSummary
     from streamav.protocols import Engine, Sink
 
-__all__ = ["check_named", "run", "settings_of", "tell"]
+__all__ = ["run"]
 
 _INTERRUPTED = 130
 _PAGE_ENDED = (
@@ -209,52 +208,6 @@ def run(
     raise typer.Exit(code)
 
 
-def settings_of(
-    *,
-    source: str | None,
-    camera: str | None,
-    mic: str | None,
-    mqtt: str | None,
-    values: dict[str, object],
-    sound_source: str | None = None,
-) -> dict[str, object]:
-    """Return the nested settings that the options name; options that were not given are left out.
-
-    Raises:
-        SettingsError: when the broker's URL is wrong.
-    """
-    named = dict(values)
-    if source is not None:  # replaces the source of the file completely
-        named |= {
-            "source.uri": None,
-            "source.sound_uri": None,
-            "source.camera": None,
-            "source.mic": None,
-            "source.scene": source == "scene",
-        }
-        named |= {} if source == "scene" else {"source.uri": source}
-    elif camera not in {None, NO_DEVICE}:
-        named |= {"source.uri": None, "source.scene": False}
-    devices = {"source.camera": camera, "source.mic": mic, "source.sound_uri": sound_source}
-    named |= {key: value for key, value in devices.items() if value is not None}
-    tree: dict[str, object] = {}
-    for path, value in named.items():
-        if value is None and path in values:
-            continue
-        *sections, key = path.split(".")
-        place = tree
-        for section in sections:
-            inner = place.setdefault(section, {})
-            if isinstance(inner, dict):
-                place = inner
-        place[key] = value
-    if mqtt is not None:
-        from streamav.publish.url import parse_broker_url
-
-        tree["mqtt"] = parse_broker_url(mqtt)
-    return tree
-
-
 def _run(
     settings: Settings,
     console: Console,
@@ -313,20 +266,6 @@ def _run(
     return _INTERRUPTED if signal.SIGINT in asked else 0 if application.shortfall is None else BrokerError.exit_code
 
 
-def check_named(settings: Settings) -> None:
-    """Check that every source names what it reads.
-
-    Raises:
-        SettingsError: when one does not.
-    """
-    for number, one in enumerate(settings.each_source()):
-        if one.uri is None and one.camera is None and one.mic is None and not one.scene:
-            msg = "a source must be named, got none; add --source FILE or URL, --source scene, or --camera 0 --mic default"
-            if settings.sources:
-                msg = f"sources.{number} ({one.id}) must name a source: uri, camera and mic, or scene"
-            raise SettingsError(msg)
-
-
 def _named(ids: Sequence[str]) -> str:
     return f"source {ids[0]}" if len(ids) == 1 else f"{len(ids)} sources ({', '.join(ids)})"
 
@@ -339,32 +278,3 @@ def _engine_words(engine: Engine) -> str:
     from streamav.engines import SwapEngine
 
     return f"{engine.name} until {engine.coming} is built" if isinstance(engine, SwapEngine) else engine.name
-
-
-def tell(console: Console, summary: RunSummary, engine: str) -> None:
-    """Print the summary of the run on standard error; *engine* is the one that ran at the end."""
-    parts = [f"{summary.media_s:.0f} s of media in {summary.wall_s:.1f} s on {engine}", *_counts(summary)]
-    if summary.realtime_factor is not None:
-        parts.append(f"real-time factor {summary.realtime_factor:.3f}")
-    parts.append(f"peak memory {summary.peak_memory_mb:.0f} MB")
-    say(console, ", ".join(parts))
-    if not summary.events and summary.media_s >= WINDOW_SEGMENTS:
-        say(console, "no event: `streamav explain` says why a second was none, and --view shows what the model sees and hears")
-    for one in summary.sources if len(summary.sources) > 1 else ():
-        line = ", ".join([f"{one.media_s:.0f} s of media", *_counts(one)])
-        say(console, f"  {one.id}: {line}" + ("" if one.error is None else f"; failed: {one.error}"))
-
-
-def _counts(part: RunSummary | SourceSummary) -> list[str]:
-    """Return the counts that a run and each of its sources share, in words."""
-    words = [counted(part.events, "event")]
-    if part.retracted:
-        words.append(f"{part.retracted} retracted")
-    if part.latency_p50_s is not None and part.latency_p95_s is not None:
-        words.append(f"latency {part.latency_p50_s:.2f} s (p95 {part.latency_p95_s:.2f} s)")
-    words.append(f"{counted(part.dropped_segments, 'segment')} dropped")
-    if part.thinned_segments:
-        words.append(f"{counted(part.thinned_segments, 'segment')} with fewer pictures")
-        if isinstance(part, SourceSummary) and part.looked_frames_per_second is not None:
-            words[-1] += f" ({part.looked_frames_per_second:.1f} frames per second on average)"
-    return words

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from streamav.cli.named_settings import settings_of
 from streamav.cli.outputs import check_output
-from streamav.cli.run import settings_of
 from streamav.config_loading import load_settings
 
 __all__ = ["support_bundle"]

@@ -13,8 +13,8 @@ import typer
 
 from streamav.cli.console import set_up_logging
 from streamav.cli.json_output import print_json
+from streamav.cli.named_settings import check_named, settings_of
 from streamav.cli.outputs import check_output
-from streamav.cli.run import check_named, settings_of
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError, reason_of
 from streamav.files import write_whole

@@ -40,6 +40,11 @@ def parse_broker_url(url: str) -> dict[str, object]:
         raise SettingsError(msg) from None
     if parts.password is not None or "@" in parts.path + parts.query + parts.fragment:
         raise SettingsError(_NO_PASSWORD)
+    if parts.scheme in {"ws", "wss"}:
+        msg = (
+            f"streamav does not speak MQTT over websockets, so the broker must be a URL like {EXAMPLE_URL}; name the broker's own MQTT port"
+        )
+        raise SettingsError(msg)
     if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname or parts.query or parts.fragment:
         msg = f"the broker must be a URL like {EXAMPLE_URL} or mqtts://user@host:8883/streamav, got {redact(text)!r}"
         raise SettingsError(msg)

@@ -19,7 +19,7 @@ import av
 import numpy as np
 import pytest
 from rigs.roles import FakeClock, make_feed, read_feed
-from rigs.services import free_port
+from rigs.services import free_port, need
 from rigs.wrong_stamps import restamp_ts
 
 from streamav.capture.look import Look
@@ -383,6 +383,47 @@ def test_its_own_pace_and_full_speed_give_the_same(tmp_path: Path) -> None:
     for item in MediaSource(path, LOOK, speed="1", clock=early).items():
         if isinstance(item, VideoFrame):
             assert early.now_ns >= item.start_ns
+
+
+@pytest.mark.parametrize("opposite", [True, False])
+@pytest.mark.parametrize("codec", ["aac", "pcm_u8"])
+def test_channels_that_are_each_other_s_opposite_are_heard(tmp_path: Path, codec: str, opposite: bool) -> None:
+    """A balanced line at a stereo input gives two channels that cancel each other in the mix; they are heard as two alike are."""
+    path, tone = tmp_path / "clip.mkv", np.sin(2 * np.pi * 440 * np.arange(96_000) / 48_000) * 12_000
+    with av.open(str(path), "w") as out:
+        audio = out.add_stream(codec, rate=48_000, layout="stereo")
+        assert isinstance(audio, av.AudioStream)
+        for first in range(0, tone.size, 1_024):
+            part = tone[first : first + 1_024].astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(np.stack([part, -part if opposite else part], axis=1).reshape(1, -1), format="s16")
+            frame.sample_rate, frame.pts, frame.time_base = 48_000, first, Fraction(1, 48_000)
+            for resampled in av.AudioResampler(audio.format.name, "stereo", 48_000).resample(frame):
+                out.mux(audio.encode(resampled))
+        out.mux(audio.encode(None))
+    blocks = [item for item in MediaSource(str(path), LOOK, speed="max").items() if isinstance(item, AudioBlock)]
+    heard = np.concatenate([block.samples for block in blocks])
+    assert heard.size == pytest.approx(32_000, abs=1_100)
+    assert float(heard[4_000:28_000].std()) == pytest.approx(12_000 / 32_768, rel=0.1)
+
+
+def test_a_picture_that_is_said_to_stay_is_no_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Theora sends an empty packet where nothing has changed: the picture is there in every second, and nothing is called damaged."""
+    need("ffmpeg", "ffmpeg")
+    path, graph = tmp_path / "clip.ogv", "color=c=gray:size=64x48:rate=25:duration=6"
+    sound = "sine=frequency=440:duration=6"
+    command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", graph, "-f", "lavfi", "-i", sound]
+    subprocess.run([*command, "-c:v", "libtheora", "-g", "250", "-c:a", "libvorbis", str(path)], check=True)
+    segments = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert len(segments) == 6
+    assert all(float(segment.frames.mean()) > 100 for segment in segments[:5])  # the encoder leaves the last pictures out
+    assert not caplog.records
+
+
+def test_a_recording_whose_stamps_begin_late_ends_where_it_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Matroska announces the time stamp of its end, not its length: a whole recording is not called one that ends early."""
+    segments = segments_of(MediaSource(str(write(tmp_path / "clip.mkv", 3.0, start_s=1000.0)), LOOK, speed="max"))
+    assert len(segments) == 3
+    assert "ends early" not in caplog.text
 
 
 @pytest.mark.parametrize(("codec", "b_frames"), [("libx264", "0"), ("libx264", "2"), ("libx265", "0")])

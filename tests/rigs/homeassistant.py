@@ -21,7 +21,6 @@ from rigs.services import free_port
 
 __all__ = ["HomeAssistant", "home_assistant_python"]
 
-VARIABLE = "STREAMAV_HOMEASSISTANT"
 _START_S = 120.0
 _MAIN = "import sys, homeassistant.__main__ as main; main.validate_python = lambda: None; sys.exit(main.main())"
 """Starts it as `python -m homeassistant` does, also under an earlier patch release of Python than it asks for."""
@@ -36,9 +35,9 @@ _ALWAYS = (
 
 def home_assistant_python() -> Path:
     """Return the Python that has Home Assistant; without the variable skip the test, with a wrong one fail it."""
-    folder = os.environ.get(VARIABLE)
+    folder = os.environ.get("STREAMAV_HOMEASSISTANT")
     if folder is None:
-        pytest.skip(f"{VARIABLE} does not name a virtual environment with Home Assistant: make test-homeassistant")
+        pytest.skip("STREAMAV_HOMEASSISTANT does not name a virtual environment with Home Assistant: make test-homeassistant")
     python = Path(folder) / "bin" / "python"
     found = subprocess.run(
         [str(python), "-c", "import homeassistant.const as c; print(c.__version__)"] if python.exists() else ["false"],
@@ -49,7 +48,8 @@ def home_assistant_python() -> Path:
     )
     if found.returncode:
         pytest.fail(
-            f"{VARIABLE} must name a virtual environment with Home Assistant, got {folder}: {found.stderr[-300:] or 'no bin/python'}"
+            f"STREAMAV_HOMEASSISTANT must name a virtual environment with Home Assistant, got {folder}: "
+            f"{found.stderr[-300:] or 'no bin/python'}"
         )
     return python
 

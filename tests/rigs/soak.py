@@ -310,11 +310,15 @@ class LostEvent:
     """Segments beside it that were dropped because the machine was behind."""
     absent: int
     """Segments beside it that did not arrive, or not whole."""
+    nearest_s: float | None
+    """How much later than due the nearest event of its label began in this stretch, s; None when there was none."""
 
     def __str__(self) -> str:
         """Return one line."""
         why = f"{self.dropped} segments beside it dropped, {self.absent} not arrived"
-        return f"{self.source} {self.label} at {self.at_s:.0f} s of a stretch of {self.stretch_s:.0f} s: {why}"
+        nearest = "none" if self.nearest_s is None else f"{self.nearest_s:+.1f} s"
+        where = f"{self.source} {self.label} at {self.at_s:.0f} s of a stretch of {self.stretch_s:.0f} s"
+        return f"{where}: {why}; nearest of the label: {nearest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,7 +443,8 @@ class Diary:
                     due += 1
                     if not any(one.label == label and abs(one.begin_s - at) <= _TOLERANCE_S for one in seen):
                         length_s = next(end - a for one, a, end in expected if one == label)
-                        lost.append(LostEvent(source, label, at - begin, until - begin, *self._missing(source, at, at + length_s)))
+                        later = min((one.begin_s - at for one in seen if one.label == label), key=abs, default=None)
+                        lost.append(LostEvent(source, label, at - begin, until - begin, *self._missing(source, at, at + length_s), later))
         return lost, due
 
     def _missing(self, source: str, begin: float, end: float) -> tuple[int, int]:

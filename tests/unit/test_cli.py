@@ -16,9 +16,11 @@ from rich.console import Console
 
 from streamav.cli import COMMANDS, main
 from streamav.cli.console import set_up_logging
-from streamav.cli.demo import compare, next_steps, run_options
+from streamav.cli.demo import next_steps, run_options
+from streamav.cli.demo_comparison import compare
 from streamav.cli.json_output import print_json
-from streamav.cli.run import settings_of, tell
+from streamav.cli.named_settings import settings_of
+from streamav.cli.run_summary import tell
 from streamav.cli.subscribe import broker_of
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError

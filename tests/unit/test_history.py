@@ -170,6 +170,40 @@ def test_a_question_that_finds_nothing_says_why(tmp_path: Path, capsys: pytest.C
         assert bool(says) is bool(printed.err)
 
 
+def test_no_question_and_no_removal_reads_all_scores(tmp_path: Path) -> None:
+    """A month of scores is a gigabyte: what a run does every ten minutes, and what people ask, finds its rows by the index."""
+    with History.writing(tmp_path / "j") as history:
+        history.write([describe(make_event(1), MODEL, 0.1)], [("porch", scores_at(second, 0.5)) for second in range(50)])
+        said: list[str] = []
+        history._connection.set_trace_callback(said.append)
+        history.sources()
+        history.scores("porch", 0.0, 1e11)
+        history.thin(1.0, 10**9)
+        history.thin(None, history.used_bytes - 1)
+        history._connection.set_trace_callback(None)
+        asked = [one for one in said if one.lstrip().startswith(("SELECT", "DELETE", "WITH"))]
+        assert len(asked) >= 6
+        for one in asked:
+            plan = [row[3] for row in history._connection.execute(f"EXPLAIN QUERY PLAN {one}")]
+            assert not any(step.startswith("SCAN scores") for step in plan), (one, plan)
+
+
+def test_a_journal_that_a_killed_run_left_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What stands only in the write-ahead log of a run that was killed is found, also in a copy of both files."""
+    with History.writing(tmp_path / "journal.sqlite3") as history:
+        history.write([describe(event, MODEL, 0.1) for event in story(1, updates=0)], [("porch", SCORES)])
+        copy = tmp_path / "copy"
+        copy.mkdir()
+        for ending in ("", "-wal"):
+            content = (tmp_path / f"journal.sqlite3{ending}").read_bytes()
+            assert content
+            (copy / f"journal.sqlite3{ending}").write_bytes(content)
+    assert main(["events", "--json", "--set", f"state_dir={copy}"]) == 0
+    assert [one["id"] for one in json.loads(capsys.readouterr().out)] == [ulid(1)]
+    with History.reading(copy / "journal.sqlite3") as history:
+        assert len(history.scores("porch", 0.0, 1e11)) == 1
+
+
 def test_a_question_makes_no_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Asking where no run has written, perhaps as root, makes nothing that a later run could not write; explain says so."""
     assert main(["events", "--json", "--set", f"state_dir={tmp_path}/none"]) == 0

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rigs.http_api import need_api
 from rigs.live_page import observation
 from rigs.published_events import MODEL, make_event
@@ -64,5 +67,63 @@ def test_a_long_run_makes_no_more_series() -> None:
     assert b"streamav_event_active 0.0" in metrics.text()
 
 
-def _telemetry() -> Telemetry:
-    return Telemetry(frames_per_second=25.0, level_dbfs=-30.0, latency_s=0.1, skew_ms=0, realtime_factor=0.2, dropped_segments=0)
+def test_silence_is_not_the_level_of_before() -> None:
+    """A microphone that gives digital silence shows -Inf, below every alarm, and not the last level that it had."""
+    from streamav.api.metrics import Metrics
+
+    metrics = Metrics({"porch": ("bark",)}, lambda: MODEL, None, None, lambda: None)
+    metrics.telemetry("porch", _telemetry())
+    assert b'streamav_audio_rms_dbfs{source="porch"} -30.0' in metrics.text()
+    metrics.telemetry("porch", _telemetry(None))
+    assert b'streamav_audio_rms_dbfs{source="porch"} -Inf' in metrics.text()
+
+
+def test_names_follow_the_rules_of_prometheus() -> None:
+    """As `promtool check metrics` wants: help and type for each, _total for counters alone, base units, nothing in capital letters."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    from streamav.api.metrics import Metrics
+
+    metrics = Metrics({"porch": ("bark",)}, lambda: MODEL, MqttCounters(), lambda: 0, lambda: None)
+    metrics.observe("porch", observation(0))
+    metrics.telemetry("porch", _telemetry())
+    for family in text_string_to_metric_families(metrics.text().decode()):
+        assert family.documentation, family.name
+        assert family.type in {"counter", "gauge", "histogram"}, family.name
+        assert family.name == family.name.lower()
+        assert not re.search(r"_(ms|milliseconds|minutes|hours|kb|mb|percent|info_total|count|sum|bucket)$", family.name), family.name
+        assert all(sample.name.endswith("_total") == (family.type == "counter") for sample in family.samples), family.name
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4), st.integers(0, 300)), max_size=40))
+def test_counters_never_fall(steps: list[tuple[int, int, int]]) -> None:
+    """Whatever happens in whatever order, also a source that begins anew and counters of the broker that jump, no counter falls."""
+    from streamav.api.metrics import Metrics
+
+    counters = MqttCounters()
+    metrics = Metrics({"porch": ("bark",)}, lambda: MODEL, counters, lambda: 0, lambda: None)
+    before = _counts(metrics.text().decode())
+    for what, choice, number in steps:
+        if what == 0:
+            metrics.source_state("porch", list(SourceState)[choice])
+        elif what == 1:
+            metrics.event(make_event(number, phase=EventPhase.END if choice % 2 else EventPhase.NEW))
+        elif what == 2:
+            metrics.observe("porch", replace(observation(number % 20), dropped_segments=number))
+        elif what == 3:
+            metrics.add_source("porch", ("bark", "cat"))
+        else:
+            counters.published, counters.failed, counters.dropped = number, choice, number // 2
+        now = _counts(metrics.text().decode())
+        assert {key: (value, now[key]) for key, value in before.items() if now[key] < value} == {}
+        before = now
+
+
+def _counts(text: str) -> dict[str, float]:
+    rows = (line.rpartition(" ") for line in text.splitlines() if line.startswith("streamav_") and "_total" in line.partition("{")[0])
+    return {name: float(value) for name, _, value in rows}
+
+
+def _telemetry(level_dbfs: float | None = -30.0) -> Telemetry:
+    return Telemetry(frames_per_second=25.0, level_dbfs=level_dbfs, latency_s=0.1, skew_ms=0, realtime_factor=0.2, dropped_segments=0)

@@ -137,7 +137,7 @@ async def test_a_source_that_is_gone_leaves_nothing_at_the_broker(tmp_path: Path
     backoff = BackoffSettings(min_s=0.001, max_s=0.002)
     settings = MqttSettings(host="broker", backoff=backoff, timeout_s=0.2, homeassistant=True, snapshot="retain")
     identity = MqttIdentity(model=lambda: MODEL, sources={"porch": ["bark"], "gate": ["bark"]})
-    sink = MqttSink(settings, identity, tmp_path, connect=broker.connect, close_limit_s=1.0)
+    sink = MqttSink(settings, identity, tmp_path, connect=broker.connect, close_limit_s=10.0)
     await sink.start()
     await until(lambda: sink.counters.connected)
     sink.event(make_event(1, 1, EventPhase.NEW, source="gate"), 0.1)

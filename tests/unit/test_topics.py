@@ -80,3 +80,10 @@ def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
     with pytest.raises(SettingsError, match="STREAMAV_MQTT_PASSWORD") as caught:
         parse_broker_url("mqtt://me:hunter2@broker")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["ws://broker:9001/mqtt", "wss://broker"])
+def test_websockets_are_named_as_what_is_not_spoken(url: str) -> None:
+    """A broker's address for browsers is refused with the reason, not only with an example."""
+    with pytest.raises(SettingsError, match="does not speak MQTT over websockets"):
+        parse_broker_url(url)

@@ -8,7 +8,7 @@ import { actionsOf, setUpReview } from "./review.js";
 import { Store, clockWords, imageAt, nameOf, playhead } from "./store.js";
 import { drawStrip } from "./strip.js";
 import { useThemeButton } from "./theme.js";
-import { choose as chooseLabels, follow, setUpTuning } from "./tuning.js";
+import { choose as chooseLabels, follow, recount, setUpTuning } from "./tuning.js";
 import { drawZones, load as loadZones, setUpZones } from "./zones.js";
 
 const store = new Store(), colours = new Colours();
@@ -74,9 +74,10 @@ function showConnection() {
 }
 
 function announce(event) {
+  const source = store.sources.get(event.source);
+  if (event.end_reason && source && review && focus === event.source) recount(source, event.label);
   if (!event.confirmed || event.end_reason || announced.has(event.id)) return;
   announced.add(event.id);
-  const source = store.sources.get(event.source);
   if (source && review && focus === event.source) follow(source, event.label);
   if (source) at("news").textContent = `${nameOf(source, event)} at ${event.source}, ${clockWords(source, event.start_s)}`;
 }

@@ -26,12 +26,17 @@ export function choose(source, label) {
   if (labels.length) start(source);
 }
 
-// Follows the newest event until the viewer chooses a label. Its scores are in the journal a little after they are final, so it asks again then.
+// Follows the newest event until the viewer chooses a label.
 export function follow(source, label) {
-  if (touched) return;
-  choose(source, label);
+  if (!touched) choose(source, label);
+  recount(source, label);
+}
+
+// Asks again a little later, when the journal has the scores of an event that was confirmed or has ended.
+export function recount(source, label) {
+  if (labelOf(source)?.label !== label) return;
   clearTimeout(again);
-  again = setTimeout(() => later(source), (source.latency_segments * 1000) + JOURNAL_MS);
+  again = setTimeout(() => later(source), JOURNAL_MS);
 }
 
 function labelOf(source) { return source.labels.find((one) => one.label === at("rule-label").value && one.thresholds); }
