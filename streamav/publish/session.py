@@ -17,6 +17,7 @@ from streamav.publish.delivery import Delivery, within
 from streamav.publish.extras import Extras
 from streamav.publish.failures import ConnectionFailedError
 from streamav.publish.limits import RefusedError
+from streamav.publish.proof import Proof
 from streamav.publish.retained import Retained
 
 if TYPE_CHECKING:
@@ -34,9 +35,6 @@ FAREWELL_S = 2.0
 
 WORD_WAIT_S = 0.5
 """How long the broker may take to send a retained value after a subscription, seconds (our choice); later means that it has none."""
-PROOF_WAIT_S = 1.0
-"""How long a session that ends waits until its probe is sent, and again until it is back, s (our choice). A broker passes a message on at
-about the time when it acknowledges it."""
 ANSWERS_AT_ONCE = 5
 """Answers that are sent before events are looked for again: whoever floods us with commands must not hold up events (our choice)."""
 STATES_AFTER_S = 1.0
@@ -85,14 +83,12 @@ class Session:
         self._pending = pending
         self._delivery = Delivery(connection, pending)
         self._topics = topics
-        self._probe_limit_s = probe_limit_s
+        self._proof = Proof(connection, pending, topics, probe_limit_s)
         self._birth = birth
         self._commander = commander
         self._keep_snapshots = keep_snapshots
         self._kept = asyncio.Event()
         self._kept_word = b""
-        self._asked = asyncio.Event()
-        self._probed = asyncio.Event()
         self._born = asyncio.Event()
 
     async def run(self, probe_text: bytes) -> None:
@@ -106,7 +102,7 @@ class Session:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                beside = [tasks.create_task(self._read(probe_text))]
+                beside = [tasks.create_task(self._read())]
                 await self._open_ears()
                 await self._greet(probe_text)
                 beside += [tasks.create_task(self._listen(probe_text)), tasks.create_task(self._welcome())]
@@ -216,7 +212,7 @@ class Session:
 
     async def _say_farewell(self) -> None:
         """Publish the retained values of a service that has ended: classes off, sources unavailable, status offline."""
-        await self._prove()
+        await self._proof.conclude()
         await self._retain(self._pending.ledger.farewell())
         if self._pending.word:
             await self._retain([Retained(self._topics.kept, b"")])
@@ -253,17 +249,16 @@ class Session:
         else:
             self._pending.note_retained(value)
 
-    async def _read(self, probe_text: bytes) -> None:
+    async def _read(self) -> None:
         """Read incoming messages, and notice the loss of the connection while there is nothing to publish."""
         async for message in self._connection.messages():
+            if self._proof.take(message.topic, message.payload):
+                continue
             if self._commander is not None and self._commander.take(message, self._restate):
                 continue
             if message.topic == self._topics.kept and message.retained:
                 self._kept_word = message.payload
                 self._kept.set()
-            elif message.topic == self._topics.probe and message.payload == probe_text:
-                self._pending.counters.proven = True
-                self._probed.set()
             elif message.topic == self._topics.status and message.payload != b"online" and not self._pending.closing.is_set():
                 if not message.retained:  # a kept one is older than ours, which the broker has not taken, or not yet
                     self._pending.tell_once(
@@ -298,45 +293,8 @@ class Session:
 
     async def _listen(self, probe_text: bytes) -> None:
         """Send the probe, then subscribe to our status, to notice when another client changes it."""
-        await self._probe(probe_text)
+        await self._proof.ask(probe_text)
         await self._connection.subscribe(self._topics.status)
-
-    async def _probe(self, text: bytes) -> None:
-        """Check that the broker delivers what we publish; a broker that denies a message does not report it to the publisher."""
-        granted = await self._connection.subscribe(self._topics.probe)
-        try:
-            await self._connection.publish(self._topics.probe, text, qos=1, retain=False)
-            self._asked.set()
-            if not granted:
-                raise TimeoutError  # noqa: TRY301 - a refusal means the same as no answer
-            await asyncio.wait_for(self._probed.wait(), self._probe_limit_s)
-        except (TimeoutError, RefusedError):
-            self._miss_probe()
-        await self._connection.unsubscribe(self._topics.probe)
-
-    async def _prove(self) -> None:
-        """Wait for the probe where the broker does not tell what it denies: nothing else shows that our messages arrive."""
-        if self._connection.limits.tells_refusals or self._pending.counters.proven:
-            return
-        with suppress(TimeoutError):  # one that was not even sent shows nothing
-            await asyncio.wait_for(self._asked.wait(), PROOF_WAIT_S)
-            try:
-                await asyncio.wait_for(self._probed.wait(), PROOF_WAIT_S)
-            except TimeoutError:
-                self._miss_probe()
-
-    def _miss_probe(self) -> None:
-        """Count a probe that did not come back, and say once what to do."""
-        counters, rights = self._pending.counters, f"its access list must let us write {self._topics.base}/# and read {self._topics.probe}"
-        counters.probe_failures += 1
-        if self._connection.limits.tells_refusals:
-            self._pending.tell_once(f"the broker accepts our messages but did not deliver the probe: {rights}")
-            return
-        counters.unproven = True
-        self._pending.tell_once(
-            f"the broker acknowledges our messages but did not deliver the probe, so perhaps it delivers none: {rights}. "
-            "A broker of MQTT 3.1.1 does not tell what it denies; mqtt.protocol=5 does"
-        )
 
 
 def _most_telling(group: ExceptionGroup[ConnectionFailedError]) -> ConnectionFailedError:

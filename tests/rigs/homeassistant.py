@@ -21,7 +21,7 @@ from rigs.services import free_port
 
 __all__ = ["HomeAssistant", "home_assistant_python"]
 
-_START_S = 120.0
+_START_S = 300.0
 _MAIN = "import sys, homeassistant.__main__ as main; main.validate_python = lambda: None; sys.exit(main.main())"
 """Starts it as `python -m homeassistant` does, also under an earlier patch release of Python than it asks for."""
 _MESSAGE = re.compile(r"^\S+ \S+ (WARNING|ERROR|CRITICAL) \(.*?\) (.*)$")
@@ -29,8 +29,9 @@ _ALWAYS = (
     "Skipping pip installation of required modules",
     "zlib_ng and isal are not available",
     "Error loading libturbojpeg",
+    "is taking over",
 )
-"""What this Home Assistant says of itself, without any device."""
+"""What this Home Assistant says of itself, without any device, or on a busy machine."""
 
 
 def home_assistant_python() -> Path:
