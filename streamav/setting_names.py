@@ -36,7 +36,7 @@ HOME: Final = "STREAMAV_HOME"
 NOT_SETTINGS: Final[Mapping[str, str]] = {
     HOME: "folder of the user's models and engines",
     "STREAMAV_HARDWARE": "tests: set to use real cameras and microphones",
-    "STREAMAV_HOMEASSISTANT": "tests: folder with the package homeassistant",
+    "STREAMAV_HOMEASSISTANT": "tests: virtual environment with Home Assistant (make test-homeassistant)",
     "STREAMAV_SCREENSHOTS": "tests: folder for pictures of the live page",
     "STREAMAV_SHARED_DATA": "tests: folder of shared data",
 }

@@ -98,7 +98,8 @@ def read_session(
     """
     import av
 
-    from streamav.capture.demux import decode, read_items
+    from streamav.capture.demux import decode
+    from streamav.capture.items import read_items
 
     end_ns, name, live = 0, medium.name, medium.live
     try:

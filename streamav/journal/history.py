@@ -7,57 +7,37 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sqlite3
 import time
-from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from streamav.database import is_damage, is_sound, open_database, read_database, readable_rows, set_aside
-from streamav.files import PRIVATE_FOLDER
+from streamav.database import is_damage, is_sound, read_database
+from streamav.journal.file import VERSION, empty_journal, identity, open_journal, renewed
 from streamav.journal.query import EventQuery
-from streamav.publish.message import MessageError, decode
+from streamav.journal.rows import KEEP, packed, readable, unpacked
 from streamav.publish.state_folder import default_state_dir
-from streamav.types import FinalScores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
     from streamav.publish.message import EventMessage
+    from streamav.types import FinalScores
 
 __all__ = ["History", "journal_path"]
 
-VERSION: Final = 1
-"""Version of the tables, stored as `user_version` of the file."""
-_SCHEMA: Final = """
-CREATE TABLE events (id TEXT PRIMARY KEY, source TEXT NOT NULL, label TEXT NOT NULL, start_ts REAL NOT NULL, payload BLOB NOT NULL);
-CREATE INDEX events_by_time ON events (start_ts);
-CREATE TABLE labels (number INTEGER PRIMARY KEY, names TEXT NOT NULL UNIQUE);
-CREATE TABLE scores (source TEXT NOT NULL, ts_ms INTEGER NOT NULL, media_ms INTEGER NOT NULL, labels INTEGER NOT NULL,
-                     numbers BLOB NOT NULL, PRIMARY KEY (source, ts_ms)) WITHOUT ROWID;
-"""
 CHECK_S: Final = 2.0
 """How long a run looks for damage when it opens the journal, seconds (our choice: some 500 MB on a fast disk)."""
-_KEEP: Final = "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?)"
-_NOTHING: Final = float("nan")
-"""Stands for the level of digital silence, and for a place that is not known."""
-_OTHERS: Final = 4
-"""Numbers of a segment behind those of its labels: background, relevance, agreement, level; its place follows."""
 _EVENTS, _SCORES = "events", "scores"
 _SHARE: Final = 0.1
 """Share of the time in a table that is removed at once to keep the size."""
 _A_MOMENT_S: Final = 0.001
-_NS_PER_MS: Final = 1_000_000
 _MS: Final = 1000
 _STEPS: Final = 10_000
 """Steps of SQLite between two looks at the clock: about a millisecond."""
 
-_DAMAGED: Final = "the journal is damaged, it is set aside and a new one is begun path=%s reason=%s events_kept=%d"
 _EVERY_SOURCE: Final = """
 WITH RECURSIVE found (source) AS (
     SELECT MIN(source) FROM scores
@@ -80,7 +60,7 @@ class History:
         """Take an open file; use `writing` or `reading`."""
         self._path = path
         self._connection = connection
-        self._file = _identity(path)
+        self._file = identity(path)
         self.began = True
         """False for an empty one that stands for a journal that no run has begun."""
 
@@ -92,12 +72,13 @@ class History:
             OSError: when the folder cannot be made or the file cannot be opened.
             sqlite3.Error: when the file cannot be used.
         """
+        before = identity(path)
         try:
-            journal = cls(path, _open(path))
+            journal = cls(path, open_journal(path))
         except sqlite3.Error as exc:
             if not is_damage(exc):
                 raise
-            return cls(path, _renewed(path, exc))
+            return cls(path, renewed(path, exc) if identity(path) == before else open_journal(path))
         if not is_sound(journal._connection, CHECK_S):
             journal.begin_anew(sqlite3.DatabaseError("its pages do not fit together"))
         return journal
@@ -114,7 +95,7 @@ class History:
             found = read_database(path, VERSION)
         except FileNotFoundError:
             found = None
-        journal = cls(path, _nothing() if found is None else found)
+        journal = cls(path, empty_journal() if found is None else found)
         journal.began = found is not None
         return journal
 
@@ -126,9 +107,9 @@ class History:
             sqlite3.Error: when the new file cannot be used.
         """
         self.close()
-        mine = _identity(self._path) == self._file
-        self._connection = _renewed(self._path, damage) if mine else _open(self._path)
-        self._file = _identity(self._path)
+        mine = identity(self._path) == self._file
+        self._connection = renewed(self._path, damage) if mine else open_journal(self._path)
+        self._file = identity(self._path)
 
     def __enter__(self) -> Self:
         return self
@@ -151,9 +132,11 @@ class History:
                 if message.end_reason == "retracted":
                     connection.execute("DELETE FROM events WHERE id = ?", (message.id,))
                 else:
-                    connection.execute(_KEEP, (message.id, message.source, message.label, message.start_ts, message.to_bytes()))
+                    connection.execute(KEEP, (message.id, message.source, message.label, message.start_ts, message.to_bytes()))
             for source, one in scores:
-                connection.execute("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)", (source, *self._packed(one)))
+                ts_ms, media_ms, numbers = packed(one)
+                row = (source, ts_ms, media_ms, self._labels_number(one), numbers)
+                connection.execute("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)", row)
 
     def events(
         self, since: float = 0.0, until: float | None = None, source: str | None = None, label: str | None = None
@@ -177,12 +160,12 @@ class History:
                 -1 if query.limit is None else query.limit,
             ),
         )
-        return list(_readable(rows))
+        return list(readable(rows))
 
     def event(self, event_id: str) -> dict[str, object] | None:
         """Return the last message of one event, or None."""
         row = self._connection.execute("SELECT payload FROM events WHERE id = ?", (event_id,)).fetchone()
-        return None if row is None else next(_readable([row]), None)
+        return None if row is None else next(readable([row]), None)
 
     def limit_time(self, seconds: float) -> None:
         """End every later question that takes longer than *seconds* from now on with sqlite3.OperationalError."""
@@ -197,7 +180,7 @@ class History:
             (source, round(since * _MS), round(until * _MS)),
         )
         names: dict[str, tuple[str, ...]] = {}
-        found = [_unpacked(row, names) for row in rows]
+        found = [unpacked(row, names) for row in rows]
         whole = [one for one in found if one is not None]
         if len(whole) < len(found):
             _log.warning("damaged scores of the journal are left out source=%s segments=%d", source, len(found) - len(whole))
@@ -253,102 +236,8 @@ class History:
         )
         return int((pages - free) * size)
 
-    def _packed(self, scores: FinalScores) -> tuple[int, int, int, bytes]:
+    def _labels_number(self, scores: FinalScores) -> int:
+        """Return the number that stands for the labels of a segment."""
         names = json.dumps(list(scores.labels))
         self._connection.execute("INSERT OR IGNORE INTO labels (names) VALUES (?)", (names,))
-        (number,) = self._connection.execute("SELECT number FROM labels WHERE names = ?", (names,)).fetchone()
-        level = _NOTHING if scores.level_dbfs is None else scores.level_dbfs
-        others = (scores.background, scores.relevance, scores.agreement, level, *(scores.place or (_NOTHING, _NOTHING)))
-        numbers = np.array([*scores.labels.values(), *others], dtype="<f2")
-        start_ms = scores.start_ns // _NS_PER_MS
-        return scores.epoch_ns // _NS_PER_MS + start_ms, start_ms, number, numbers.tobytes()
-
-
-def _readable(rows: Iterable[tuple[bytes]]) -> Iterator[dict[str, object]]:
-    """Yield the messages of rows as JSON values; a damaged one is left out and named in the log."""
-    for (payload,) in rows:
-        try:
-            decode(payload)
-            yield dict(json.loads(payload))
-        except (MessageError, TypeError) as exc:
-            _log.warning("a damaged event of the journal is left out reason=%s", exc)
-
-
-def _unpacked(row: tuple[Any, ...], known: dict[str, tuple[str, ...]]) -> FinalScores | None:
-    """Return the scores of a row, or None when it is damaged; *known* holds the names that were read before."""
-    ts_ms, media_ms, written, numbers = row
-    if not (isinstance(ts_ms, int) and isinstance(media_ms, int)):  # SQLite keeps any type in any column
-        return None
-    try:
-        if written not in known:
-            known[written] = tuple(map(str, json.loads(written)))
-        names, found = known[written], np.frombuffer(numbers, dtype="<f2").tolist()
-        ended = len(names)
-        background, relevance, agreement, level = found[ended : ended + _OTHERS]
-        x, y = found[ended + _OTHERS :] or (_NOTHING, _NOTHING)  # older journals hold no place
-    except (ValueError, TypeError, RecursionError):
-        return None
-    if not all(map(math.isfinite, found[: ended + _OTHERS - 1])) or math.isinf(level):
-        return None
-    return FinalScores(
-        start_ns=media_ms * _NS_PER_MS,
-        epoch_ns=(ts_ms - media_ms) * _NS_PER_MS,
-        labels=dict(zip(names, found[:ended], strict=True)),
-        background=background,
-        relevance=relevance,
-        agreement=agreement,
-        level_dbfs=None if math.isnan(level) else level,
-        place=None if math.isnan(x) else (x, y),
-    )
-
-
-def _renewed(path: Path, damage: Exception) -> sqlite3.Connection:
-    """Set a damaged file aside and open a new one with the events that can be read; the scores stay in the old one.
-
-    Raises:
-        OSError: when the file cannot be renamed, or a new one cannot be made.
-        sqlite3.Error: when the new file cannot be used.
-    """
-    kept = _salvaged(path)
-    aside = set_aside(path)
-    connection = _open(path)
-    with connection:
-        connection.executemany(_KEEP, kept)
-    _log.warning(_DAMAGED, aside, damage, len(kept))
-    return connection
-
-
-def _salvaged(path: Path) -> list[tuple[str, str, str, float, bytes]]:
-    """Return the rows of the events that can be read of a damaged file, which is not changed."""
-    try:
-        connection = read_database(path, VERSION)
-    except (sqlite3.Error, OSError):
-        return []
-    found = []
-    with closing(_nothing() if connection is None else connection) as opened:
-        for row in readable_rows(opened, "events"):
-            with suppress(MessageError, TypeError):
-                message = decode(row[-1])
-                found.append((message.id, message.source, message.label, message.start_ts, row[-1]))
-    return found
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return which file is at a path now; None for none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _nothing() -> sqlite3.Connection:
-    """Return an empty journal in memory."""
-    connection = sqlite3.connect(":memory:", check_same_thread=False)
-    connection.executescript(_SCHEMA)
-    return connection
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-    return open_database(path, _SCHEMA, VERSION, synchronous="NORMAL", isolation_level="DEFERRED")
+        return int(self._connection.execute("SELECT number FROM labels WHERE names = ?", (names,)).fetchone()[0])

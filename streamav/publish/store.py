@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from streamav.database import is_damage, open_database, read_database, readable_rows, set_aside
-from streamav.publish.message import MessageError, decode
-from streamav.publish.outbox import Parcel
+from streamav.database import is_damage, open_database, set_aside
+from streamav.publish.saved import VERSION, Saved, read_saved, salvaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from streamav.publish.message import EventMessage
+    from streamav.publish.outbox import Parcel
 
 __all__ = ["Saved", "Store"]
 
-VERSION: Final = 1
-"""Version of the tables, stored as `user_version` of the file."""
 MOST_RETIRED = 10_000
 """Most ids of events ended by `restart` that are remembered; the oldest are forgotten first (our choice)."""
 RETRY_S = 10.0
@@ -47,24 +42,8 @@ _NOT_STORED: Final = (
     "waiting messages cannot be stored, they are kept in memory only path=%s reason=%s; make room there, or set state_dir to a folder that "
     "this user can write"
 )
-
-_TOPIC: Final = re.compile("[a-zA-Z0-9_/-]{1,1000}")
 _Change = tuple[str, tuple[object, ...]]
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """What the last run left."""
-
-    parcels: list[Parcel] = field(default_factory=list)
-    """Messages that the broker had not acknowledged, in order."""
-    open_events: list[EventMessage] = field(default_factory=list)
-    """Last message of each event whose `end` was never queued, oldest first."""
-    retired: frozenset[str] = frozenset()
-    """Ids of events that a start has ended with `restart`; no later event may use them."""
-    retained: dict[str, str] = field(default_factory=dict)
-    """Topics of retained values that are ours, with the notes of these values."""
 
 
 class Store:
@@ -103,7 +82,7 @@ class Store:
             except sqlite3.Error as exc:
                 if not is_damage(exc):
                     raise
-                saved = _salvaged(self._path)
+                saved = salvaged(self._path)
                 _log.warning(_DAMAGED, set_aside(self._path), exc, len(saved.parcels))
                 self._open(self._path, saved)
                 return saved
@@ -235,7 +214,7 @@ class Store:
         try:
             if content is not None:
                 _commit(connection, _everything(content))
-            saved = _read(connection)
+            saved = read_saved(connection)
         except sqlite3.Error:
             connection.close()
             raise
@@ -287,54 +266,3 @@ def _commit(connection: sqlite3.Connection, changes: list[_Change]) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-def _salvaged(path: Path) -> Saved:
-    """Return what can be read of a damaged file, which is not changed."""
-    try:
-        connection = read_database(path, VERSION)
-    except (sqlite3.Error, OSError):
-        return Saved()
-    if connection is None:
-        return Saved()
-    with closing(connection):
-        return _read(connection, readable_rows)
-
-
-def _read(connection: sqlite3.Connection, rows: Callable[[sqlite3.Connection, str], list[tuple[Any, ...]]] | None = None) -> Saved:
-    """Return the content of the file; a message that breaks the contract is skipped with a warning."""
-    rows = rows or _all_rows
-    parcels = []
-    for number, event_id, topic, payload, is_event in rows(connection, "parcels"):
-        message = _decoded(payload) if is_event else None
-        if (message is not None or not is_event) and _texts(event_id) and _is_topic(topic) and isinstance(payload, bytes):
-            parcels.append(Parcel(event_id=event_id, topic=topic, payload=payload, message=message, number=number))
-    opened = [message for _, payload in rows(connection, "open_events") if (message := _decoded(payload)) is not None]
-    return Saved(
-        parcels=parcels,
-        open_events=sorted(opened, key=lambda message: message.id),
-        retired=frozenset(event_id for (event_id,) in rows(connection, "retired") if _texts(event_id)),
-        retained={topic: note for topic, note in rows(connection, "retained") if _is_topic(topic) and _texts(note)},
-    )
-
-
-def _all_rows(connection: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
-    return connection.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall()  # noqa: S608 - our own names
-
-
-def _texts(*values: object) -> bool:
-    """Return whether all values are texts: a damaged file may hold any type in any column."""
-    return all(isinstance(value, str) for value in values)
-
-
-def _is_topic(value: object) -> bool:
-    """Return whether a value is a topic of ours; with any other the client library would end the connection, at every start."""
-    return isinstance(value, str) and _TOPIC.fullmatch(value) is not None
-
-
-def _decoded(payload: bytes) -> EventMessage | None:
-    try:
-        return decode(payload)
-    except (MessageError, TypeError) as exc:
-        _log.warning("a stored message is damaged, it is skipped reason=%s", exc)
-        return None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from pydantic import SecretStr
 from rigs.browser import axe_program, chromium, opened, screenshot, until
 from rigs.live_page import HOSTILE, apart, observation, served, shown_event, subject
 from rigs.review_desk import NOW_S, make_desk, write_scores
@@ -461,3 +462,24 @@ def test_the_last_hour_takes_in_the_event_that_was_just_found(browser: Browser, 
             assert f"gave 0 events of {LABELS[0]}" in tab.inner_text("#hour")
             write_scores(tmp_path / "journal.sqlite3", [0.9] * 5, first=9)
             until(tab, f"document.getElementById('hour').textContent.includes('gave 1 event of {LABELS[0]}')", 30.0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_visitor_logs_in(browser: Browser, scheme: str, axe: str) -> None:
+    """A browser sends the form of the login: a wrong token is told, the right one shows the page; a reload needs none again."""
+    with served(settings=ViewSettings(enabled=True, port=0, token=SecretStr("a-token-of-many-letters"))) as page:
+        feed(page, 12)
+        with opened(browser, page.address, scheme=scheme) as tab:
+            tab.fill("#token", "another-token-of-letters")
+            tab.keyboard.press("Enter")
+            tab.wait_for_selector("p[role=alert]")
+            assert "token is wrong" in tab.inner_text("p[role=alert]")
+            tab.evaluate(axe)
+            found = tab.evaluate("axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']})")
+            assert [one["id"] for one in found["violations"]] == []
+            tab.fill("#token", "a-token-of-many-letters")
+            tab.keyboard.press("Enter")
+            settled(tab)
+            tab.reload()
+            settled(tab)
+            tab.said.clear()  # the browser reports the status of the login page

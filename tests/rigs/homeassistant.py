@@ -48,7 +48,8 @@ def home_assistant_python() -> Path:
     )
     if found.returncode:
         pytest.fail(
-            f"STREAMAV_HOMEASSISTANT must name a virtual environment with Home Assistant, got {folder}: {found.stderr[-300:] or 'no bin/python'}"
+            f"STREAMAV_HOMEASSISTANT must name a virtual environment with Home Assistant, got {folder}: "
+            f"{found.stderr[-300:] or 'no bin/python'}"
         )
     return python
 

@@ -121,3 +121,14 @@ def test_the_torch_that_the_docs_install_is_the_one_that_is_required(page: Path)
     (wanted,) = re.findall(r'^  "(torch>=[^"]*)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), flags=re.MULTILINE)
     said = re.findall(r"pip install (?:--\S+ )*'?(torch\b[^'` \n]*)", page.read_text(encoding="utf-8"))
     assert set(said) <= {wanted}
+
+
+def test_the_tree_of_the_architecture_page_is_whole() -> None:
+    """Every module and package of the top level stands in the tree, so a reader finds each; and the page names no module that is gone."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tree = page[page.index("## The tree") : page.index("## Packages")]
+    there = {path for path in (ROOT / "streamav").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    names = {f"{path.stem}/" if path.is_dir() else path.name for path in there if not path.name.startswith("__")}
+    assert not {name for name in names if not re.search(rf"(?<![\w/]){re.escape(name)}", tree)}
+    files = {path.name for path in ROOT.rglob("streamav/**/*.py")}
+    assert not {name for name in re.findall(r"`(?:[\w/]+/)?(\w+\.py)`", page) if name not in files}

@@ -17,7 +17,9 @@ from rigs import waiting
 from rigs.mqtt_connection import FakeBroker
 from rigs.published_events import MODEL, dice, make_event
 
-from streamav.config import BackoffSettings, MqttSettings
+from streamav.app.outlets import mqtt_sink
+from streamav.config import BackoffSettings, LabelSettings, MqttSettings, Settings
+from streamav.control import Controls
 from streamav.publish.commands import read_command
 from streamav.publish.homeassistant import Devices
 from streamav.publish.message import EventMessage
@@ -237,6 +239,19 @@ async def test_devices_are_announced_before_states_and_events(tmp_path: Path) ->
     assert all((qos, retain) == (1, True) for topic, _, qos, retain in broker.log if topic.startswith("homeassistant/"))
 
 
+def test_names_of_own_labels_come_from_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`[labels.SLUG] name` reaches what is announced; a label without one has none of its own."""
+    identities: list[MqttIdentity] = []
+    monkeypatch.setattr("streamav.publish.mqtt.MqttSink", lambda _settings, identity, _folder: identities.append(identity))
+    labels = {
+        "doorbell_2": LabelSettings(name="Türklingel", hear=("Doorbell",), kind="sound"),
+        "hum": LabelSettings(hear=("Hum",), kind="sound"),
+    }
+    settings = Settings(mqtt=MqttSettings(host="broker", homeassistant=True), labels=labels, state_dir=tmp_path)
+    mqtt_sink(settings, lambda: MODEL, Controls({}, lambda *_: pytest.fail("there is no source")))
+    assert [one.names for one in identities] == [{"doorbell_2": "Türklingel"}]
+
+
 async def test_a_class_that_is_gone_is_removed_in_two_steps(tmp_path: Path) -> None:
     """At the start after a class was disabled its component is sent with the platform alone, then the message without it; only once."""
     for labels, expected in ((["bark", "cat"], 1), (["bark"], 2), (["bark"], 1)):
@@ -325,6 +340,14 @@ def test_the_examples_are_automations_of_home_assistant() -> None:
         assert named
         assert named <= entities
         assert {trigger.get("topic", Topics().event("porch")) for trigger in automation["triggers"]} == {Topics().event("porch")}
+
+
+def test_the_light_goes_out_also_when_the_source_goes_away() -> None:
+    """The example waits for a class that is not on: off, or unavailable, as when the source is lost or switched off while a dog barks."""
+    (automation,) = read(EXAMPLES / "light_on_bark.yaml")
+    (wait,) = next(step["wait_for_trigger"] for step in automation["actions"] if "wait_for_trigger" in step)
+    assert wait["not_to"] == "on"
+    assert "to" not in wait
 
 
 def test_the_notification_has_the_clip_in_a_message_that_names_it() -> None:
