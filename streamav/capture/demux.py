@@ -86,7 +86,8 @@ def find_streams(container: av.container.InputContainer, name: str, wanted: Sour
         what = " and no ".join(["sound"] * wanted.sound + ["picture"] * wanted.picture)
         msg = f"{name} has no {what} that can be decoded: choose another source, or another stream of it"
         raise MissingModalityError(msg)
-    best_sound, best_picture = container.streams.best("audio"), container.streams.best("video")
+    best_picture = container.streams.best("video")
+    best_sound = container.streams.best("audio", related=best_picture)  # of the same programme, where there are several
     first_sound, first_picture = sounds[0] if sounds else None, pictures[0] if pictures else None
     return Streams(
         next((stream for stream in sounds if best_sound is not None and stream.index == best_sound.index), first_sound),

@@ -419,6 +419,23 @@ def test_a_picture_that_is_said_to_stay_is_no_damage(tmp_path: Path, caplog: pyt
     assert not caplog.records
 
 
+def test_sound_and_picture_are_of_one_programme(tmp_path: Path) -> None:
+    """A recorded multiplex holds several programmes: the sound is that of the picture, not the better one of another."""
+    need("ffmpeg", "ffmpeg")
+    path, inputs = (
+        tmp_path / "clip.ts",
+        ["testsrc=size=320x240", "sine=frequency=440", "testsrc=size=64x48", "anullsrc=channel_layout=stereo"],
+    )
+    given = [word for graph in inputs for word in ("-f", "lavfi", "-i", f"{graph}{':' if '=' in graph else '='}duration=3")]
+    mapped = [word for number in (0, 2, 3, 1) for word in ("-map", str(number))]
+    programmes = ["-program", "title=one:st=0:st=3", "-program", "title=two:st=1:st=2"]
+    codecs = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:a", "mp2", "-b:a:0", "384k", "-b:a:1", "64k"]
+    subprocess.run(["ffmpeg", "-nostdin", "-loglevel", "error", *given, *mapped, *codecs, *programmes, str(path)], check=True)
+    segments = segments_of(MediaSource(str(path), LOOK, speed="max"))
+    assert float(segments[1].audio.std()) > 0.02
+    assert float(segments[1].frames.std()) > 20
+
+
 def test_a_recording_whose_stamps_begin_late_ends_where_it_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Matroska announces the time stamp of its end, not its length: a whole recording is not called one that ends early."""
     segments = segments_of(MediaSource(str(write(tmp_path / "clip.mkv", 3.0, start_s=1000.0)), LOOK, speed="max"))
