@@ -30,6 +30,8 @@ FRAMES: Final = 1
 """Frames of a segment that the networks process: one, so that a slow machine need not change the number, and with it the events."""
 _QUIET: Final = ("ffmpeg", "-nostdin", "-loglevel", "quiet")
 _TOLERANCE_S: Final = 2.0
+_PIECE_S: Final = 2.0
+"""Length of a file of HLS. When its pictures were taken is known from when a file arrives, so only this exactly."""
 _CERTAIN: Final = 0.8
 _LONG_S: Final = 3.0
 """Whether a shorter event is found depends on where the boundaries of the segments fall."""
@@ -204,7 +206,17 @@ class Rig:
         self.behind = Sender(*loop, "-f", "mpegts", f"tcp://127.0.0.1:{behind}?listen=1")
         self.relay = Relay(behind)
         self.udp = Sender(*loop, "-f", "mpegts", f"udp://127.0.0.1:{udp}?pkt_size=1316")
-        listing = ("-f", "hls", "-hls_time", "2", "-hls_list_size", "6", "-hls_flags", "delete_segments", str(hls / "live.m3u8"))
+        listing = (
+            "-f",
+            "hls",
+            "-hls_time",
+            f"{_PIECE_S:g}",
+            "-hls_list_size",
+            "6",
+            "-hls_flags",
+            "delete_segments",
+            str(hls / "live.m3u8"),
+        )
         self.hls = Sender(*loop, *listing)
         self._web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(hls)))
         threading.Thread(target=self._web.serve_forever, daemon=True).start()
@@ -436,12 +448,13 @@ class Diary:
         for source in rig.sources:
             if source.startswith("rtsp"):  # they show a test pattern
                 continue
+            tolerance_s = _TOLERANCE_S + (_PIECE_S if source == "hls" else 0.0)
             for begin, until in self._stretches(source, end):
                 seen = [one for one in self.events if one.source == source and begin <= one.begin_s <= until]
                 phase = _phase(seen, expected, begin)
                 for label, at in _due(expected, phase, begin + _MARGIN_S, until - _MARGIN_S):
                     due += 1
-                    if not any(one.label == label and abs(one.begin_s - at) <= _TOLERANCE_S for one in seen):
+                    if not any(one.label == label and abs(one.begin_s - at) <= tolerance_s for one in seen):
                         length_s = next(end - a for one, a, end in expected if one == label)
                         later = min((one.begin_s - at for one in seen if one.label == label), key=abs, default=None)
                         lost.append(LostEvent(source, label, at - begin, until - begin, *self._missing(source, at, at + length_s), later))
