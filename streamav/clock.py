@@ -6,12 +6,17 @@ It does not handle media time.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from threading import Event
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "SteadyClock", "SystemClock"]
+
+STEADY_S: Final = 600.0
+"""The wall clock must have run for this long without a step before its age removes anything, seconds (our choice)."""
+STEP_S: Final = 60.0
+"""A larger change of the wall clock against the monotonic one is a step, seconds (our choice)."""
 
 
 class Clock(Protocol):
@@ -41,3 +46,20 @@ class SystemClock:
     def wait(self, seconds: float, stop: Event) -> bool:
         """Block the thread for *seconds*; when *stop* is set, the wait ends at once."""
         return stop.wait(max(0.0, seconds))
+
+
+class SteadyClock:
+    """Tells whether the wall clock can be trusted with the age of files: a clock that is wrong for a moment must delete nothing."""
+
+    def __init__(self) -> None:
+        """Start without any reading."""
+        self._offset_s: float | None = None
+        self._since_s = 0.0
+
+    def lasts(self, wall_s: float, monotonic_s: float) -> bool:
+        """Take a reading of both clocks; return whether the wall clock has made no step for `STEADY_S`."""
+        offset_s = wall_s - monotonic_s
+        if self._offset_s is None or abs(offset_s - self._offset_s) > STEP_S:
+            self._since_s = monotonic_s
+        self._offset_s = offset_s
+        return monotonic_s - self._since_s >= STEADY_S

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import shutil
 import time
 from collections import deque
@@ -19,6 +20,7 @@ from streamav.clips.mp4 import picture_at, write_mp4
 from streamav.clips.ready import ReadyMedia
 from streamav.clips.retention import file_stem, prune
 from streamav.clips.snapshot import drawn, jpeg
+from streamav.clock import SteadyClock
 from streamav.errors import reason_of
 from streamav.files import whole_file
 from streamav.privacy_modes import METADATA_ONLY, privacy_word, stricter
@@ -87,6 +89,7 @@ class ClipSink:
         self.recordings: dict[str, Recording | None] = {}
         """By event, from its first confirmed message to its last one; None where nothing may be recorded."""
         self._made: deque[tuple[float, Path]] = deque(maxlen=_REMEMBERED)
+        self._steady = SteadyClock()
         self._jobs = Jobs(self._warn, f"a clip cannot be written to {folder}")
         self._warned_s: float | None = None
         self.written = 0
@@ -269,6 +272,8 @@ class ClipSink:
         keep_s = self._settings.keep_days * 86_400.0
         young_s = time.monotonic() - keep_s
         young = {path for made_s, path in self._made if made_s > young_s}  # whatever a clock says that was set meanwhile
+        if not self._steady.lasts(time.time(), time.monotonic()):
+            keep_s = math.inf  # a clock that is wrong for a moment deletes nothing
         prune(self._folder, time.time(), keep_s, self._settings.max_mb * 1_000_000, young)
 
     def _warn(self, why: str) -> None:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from streamav.clock import SteadyClock
 from streamav.database import is_damage
 from streamav.errors import reason_of
 from streamav.journal.history import History
@@ -35,31 +36,10 @@ THIN_S: Final = 600.0
 """Time between two removals of old content, seconds (our choice)."""
 MOST_WAITING: Final = 20_000
 """Most scores and messages that wait for the disk; the oldest are dropped and counted (our choice: five minutes of 64 sources)."""
-STEADY_S: Final = 600.0
-"""The wall clock must have run for this long without a step before its age removes anything, seconds (our choice)."""
-STEP_S: Final = 60.0
-"""A larger change of the wall clock against the monotonic one is a step, seconds (our choice)."""
 _DAY_S: Final = 86_400.0
 _MB: Final = 1_000_000
 
 _log = logging.getLogger(__name__)
-
-
-class Steady:
-    """Says whether the wall clock can be trusted with the age of things: a clock that is wrong for a moment must not delete a journal."""
-
-    def __init__(self) -> None:
-        """Start without any reading."""
-        self._offset_s: float | None = None
-        self._since_s = 0.0
-
-    def lasts(self, wall_s: float, monotonic_s: float) -> bool:
-        """Take a reading of both clocks; return whether the wall clock has made no step for `STEADY_S`."""
-        offset_s = wall_s - monotonic_s
-        if self._offset_s is None or abs(offset_s - self._offset_s) > STEP_S:
-            self._since_s = monotonic_s
-        self._offset_s = offset_s
-        return monotonic_s - self._since_s >= STEADY_S
 
 
 class JournalSink:
@@ -76,7 +56,7 @@ class JournalSink:
         self._thread = ThreadPoolExecutor(1, "journal")
         self._task: asyncio.Task[None] | None = None
         self._thinned_s = float("-inf")
-        self._steady = Steady()
+        self._steady = SteadyClock()
         self._told = False
         self.lost = 0
         """Events and scores that could not be written."""

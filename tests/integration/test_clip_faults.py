@@ -140,6 +140,33 @@ def test_clips_of_a_run_that_began_in_1970_stay(tmp_path: Path, ring: PacketRing
     assert len(list((tmp_path / "porch").iterdir())) == 4
 
 
+def test_a_clock_that_is_wrong_at_the_start_deletes_no_clip(tmp_path: Path, ring: PacketRing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that begins in the year 2082 keeps the clips of earlier runs; age counts once the clock has been steady for ten minutes."""
+    old = tmp_path / "porch" / f"{file_stem('20260914T102010Z', 'bark', ULID)}.mp4"
+    old.parent.mkdir()
+    old.write_bytes(b"x")
+    wrong_s, begun_s = time.time() + 56 * 365 * 86_400.0, time.monotonic()
+    made = ClipSink(ClipSettings(dir=tmp_path, min_free_mb=0, keep_days=1.0), tmp_path, {"porch": ring})
+    monkeypatch.setattr(time, "time", lambda: wrong_s)
+
+    async def go(number: int) -> None:
+        await made.start()
+        made.event(numbered(number, EventPhase.NEW), 0.1)
+        made.event(numbered(number, EventPhase.END, 12), 0.1)
+        while not made.idle:  # noqa: ASYNC110 - another thread writes
+            await asyncio.sleep(0.01)
+        await made.close()
+
+    asyncio.run(go(0))
+    assert old.exists()
+    monkeypatch.setattr(time, "monotonic", lambda: begun_s + 700.0)
+    monkeypatch.setattr(time, "time", lambda: wrong_s + 700.0)
+    made = ClipSink(ClipSettings(dir=tmp_path, min_free_mb=0, keep_days=1.0), tmp_path, {"porch": ring})
+    made._steady.lasts(wrong_s, begun_s)  # a reading of ten minutes before
+    made._prune()
+    assert not old.exists()
+
+
 def test_a_long_event_has_one_clip_among_thousands_of_others(tmp_path: Path, ring: PacketRing) -> None:
     """Its later messages do not start another clip, however many events began meanwhile."""
     made = ClipSink(ClipSettings(dir=tmp_path, min_free_mb=0, snapshots=False), tmp_path, {"porch": ring})

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rigs.published_events import SCORES
 
+from streamav.clock import SteadyClock
 from streamav.journal import History, explain_moment
-from streamav.journal.sink import Steady
 from streamav.review.desk import _stretches
 from streamav.thresholds import Thresholds
 from streamav.tracker import LabelOptions
@@ -79,7 +79,7 @@ def test_what_if_counts_an_event_once_over_a_second_of_the_clock() -> None:
 
 def test_a_clock_that_is_wrong_for_a_moment_deletes_nothing() -> None:
     """Age removes nothing until the wall clock has run for ten minutes without a step."""
-    steady = Steady()
+    steady = SteadyClock()
     assert not steady.lasts(1e9, 100.0)
     assert not steady.lasts(1e9 + 599, 699.0)
     assert steady.lasts(1e9 + 600, 700.0)
