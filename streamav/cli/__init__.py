@@ -216,7 +216,8 @@ def _refuse(error: Any, given: Sequence[str]) -> int:  # noqa: ANN401 - a class 
         path = "the place of a file" if error.filename is None else _shortened(show_address(str(error.filename)))
         _say(_OF_PATHS[error.errno or 0].format(path=path))
         return SettingsError.exit_code
-    error.message = redact(error.message).replace("Value error, ", "") + advice_on_arguments(error.message, given)
+    message = redact(error.message)
+    error.message = message.replace("Value error, ", "") + redact(advice_on_arguments(message, given))
     error.show()
     return int(error.exit_code)
 

@@ -25,12 +25,13 @@ def advice_on_arguments(error: str, given: Sequence[str]) -> str:
     """Return what to do, beginning with a space; "" where the error itself suffices.
 
     Args:
-        error: what typer says, such as "No such command 'clip.mp4'.".
+        error: what typer says, without secrets, such as "No such command 'clip.mp4'.".
         given: the arguments of the program, the name of the command first.
     """
     if long := next((one for one in given if _LONG_DASH.match(one)), None):
-        name = long.lstrip("\u2010\u2011\u2012\u2013\u2014\u2015\u2212-")
-        return f" {long} begins with a long dash, as web pages write it; write {'--' if len(name) > 1 else '-'}{name}"
+        option = long.partition("=")[0]  # its value may be a secret
+        name = option.lstrip("\u2010\u2011\u2012\u2013\u2014\u2015\u2212-")
+        return f" {option} begins with a long dash, as web pages write it; write {'--' if len(name) > 1 else '-'}{name}"
     if (found := _NO_COMMAND.search(error)) and _LIKE_A_FILE.fullmatch(found[1]):
         return f" For the events of a file write: streamav run --source {found[1]}"
     if (found := _EXTRA.search(error)) and given[0] in _WITH_SOURCE and "--source" not in given:

@@ -144,6 +144,8 @@ def _read(path: Path) -> bytes:
         ["run", "--camera", "0", "--mic", f"rtsp://a:{SECRET}@cam/live"],
         ["run", f"rtsp://a:{SECRET}@cam/live"],
         [f"rtsp://a:{SECRET}@cam/live"],
+        ["run", f"\u2014mqtt=mqtt://me:{SECRET}@h"],
+        ["run", f"\u2014password={SECRET}"],
         ["run", "--duration", f"rtsp://a:{SECRET}@cam/live"],
         ["run", "--source", "scene", "--mqtt", f"mqtt://me:{SECRET}@h"],
         ["run", "--source", "scene", "--mqtt", f"mqtt://me:1/{SECRET}@h"],
