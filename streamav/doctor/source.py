@@ -193,7 +193,7 @@ def _failed(name: str, one: OneOfSources, exc: Exception) -> Finding:
 
 def _level_dbfs(segments: list[Segment]) -> str:
     """Return the range of the sound's level, over segments, as words and a meter."""
-    from streamav.features.audio import level_dbfs
+    from streamav.features.level import level_dbfs
 
     levels = [level for segment in segments if (level := level_dbfs(segment.audio)) is not None]
     if not levels:

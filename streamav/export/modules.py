@@ -29,7 +29,8 @@ from streamav.evidence import (
     EvidenceParts,
     LabelEvidence,
 )
-from streamav.features.logmel import FFT_SAMPLES, FRAME_SAMPLES, HOP_SAMPLES, MOST_GAIN_DB, PATCH_FRAMES, LogMelOptions, hann, mel_bank
+from streamav.features.level import MOST_GAIN_DB
+from streamav.features.logmel import FFT_SAMPLES, FRAME_SAMPLES, HOP_SAMPLES, PATCH_FRAMES, LogMelOptions, hann, mel_bank
 from streamav.features.motion import BLOCKS, CELLS, FAINT_MOTION, MOVING_CELLS, USUAL_MOTION
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class LogMel(nn.Module):
         return torch.log(mel * self._gain(samples) + self.options.offset)
 
     def _gain(self, samples: Tensor) -> Tensor:
-        """Return what `features.logmel.gain_of` returns, shape (B, 1, 1), or (1,) without a least level."""
+        """Return what `features.level.gain_of` returns, shape (B, 1, 1), or (1,) without a least level."""
         if self.options.least_dbfs is None:
             return torch.ones(1)
         # Any factor leaves silence as it is, so its power must only not be 0.

@@ -1,8 +1,7 @@
-"""Computes the input of the audio encoder from the sound of segments, and the level of the sound. Pure numpy."""
+"""Computes the input of the audio encoder from the sound of segments. Pure numpy."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from streamav.features.logmel import LogMelOptions
     from streamav.types import Segment
 
-__all__ = ["level_dbfs", "patches"]
+__all__ = ["patches"]
 
 
 def patches(segments: Sequence[Segment], options: LogMelOptions) -> NDArray[np.float32]:
@@ -28,15 +27,3 @@ def patches(segments: Sequence[Segment], options: LogMelOptions) -> NDArray[np.f
         options: of the front end, from the model card.
     """
     return np.stack([log_mel(segment.audio, options) for segment in segments])
-
-
-def level_dbfs(samples: NDArray[np.float32]) -> float | None:
-    """Return the RMS level in dB relative to full scale (a square wave of amplitude 1), at most 0; None in digital silence.
-
-    Args:
-        samples: shape (n,), range [-1, 1].
-
-    Source: dBFS as in AES17, but relative to a full-scale square wave, so that no sound exceeds 0.
-    """
-    power = float(np.mean(np.square(samples, dtype=np.float64)))
-    return None if power <= 0.0 else min(0.0, 10.0 * math.log10(power))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from streamav.errors import ShapeError
 from streamav.features.ahead import encode_rest
-from streamav.features.audio import level_dbfs, patches
+from streamav.features.audio import patches
+from streamav.features.level import level_dbfs
 from streamav.features.logmel import log_mel_options
 from streamav.features.motion import motion_of
 from streamav.features.visual import mean_over_frames, pictures

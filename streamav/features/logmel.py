@@ -8,7 +8,6 @@ people had set; a camera far away is often 30 dB below. So quiet segments can be
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from streamav.errors import ShapeError
+from streamav.features.level import gain_of
 from streamav.types import SAMPLE_RATE_HZ, SAMPLES_PER_SEGMENT
 
 if TYPE_CHECKING:
@@ -28,12 +28,9 @@ __all__ = [
     "FFT_SAMPLES",
     "FRAME_SAMPLES",
     "HOP_SAMPLES",
-    "LEAST_DBFS",
-    "MOST_GAIN_DB",
     "PATCH_BANDS",
     "PATCH_FRAMES",
     "LogMelOptions",
-    "gain_of",
     "hann",
     "log_mel",
     "log_mel_options",
@@ -47,11 +44,6 @@ PATCH_BANDS = 64
 FRAME_SAMPLES = 400  # 25 ms
 HOP_SAMPLES = 160  # 10 ms
 FFT_SAMPLES = 512
-LEAST_DBFS = -25.0
-"""Least level of our models. Half of the seconds of 187 real recordings have -22 dBFS or more, three quarters -30 or more. With -20 and -30
-fewer clips were named (docs/results.md)."""
-MOST_GAIN_DB = 30.0
-"""Most amplification of a quiet segment (our choice). 40 dB named no clip more and made one false event more an hour (docs/results.md)."""
 _LOW_HZ, _HIGH_HZ = 125.0, 7500.0
 
 
@@ -62,7 +54,7 @@ class LogMelOptions:
     offset: float = 0.01
     """Added to every mel magnitude before the logarithm, above 0. A smaller offset lets quieter sounds show."""
     least_dbfs: float | None = None
-    """A segment below this RMS level, dBFS, is amplified to it, by at most MOST_GAIN_DB; None amplifies nothing."""
+    """A segment below this RMS level, dBFS, is amplified to it, by at most `level.MOST_GAIN_DB`; None amplifies nothing."""
 
     def __post_init__(self) -> None:
         """Check the offset."""
@@ -138,17 +130,3 @@ def log_mel(samples: NDArray[np.float32], options: LogMelOptions) -> NDArray[np.
     with _blas().limit(limits=1, user_api="blas"):
         mel = magnitude @ mel_bank()
     return np.log(mel * gain_of(samples, options.least_dbfs) + options.offset).astype(np.float32)
-
-
-def gain_of(samples: NDArray[np.float32], least_dbfs: float | None) -> float:
-    """Return the factor that brings a segment to its least level, 1 to 31.6; 1 without such a level, and in digital silence.
-
-    Args:
-        samples: shape (n,), range [-1, 1].
-        least_dbfs: RMS level relative to a full-scale square wave, as `features.audio.level_dbfs`; None for no least level.
-    """
-    power = float(np.mean(np.square(samples, dtype=np.float64)))
-    if least_dbfs is None or power <= 0.0:
-        return 1.0
-    missing_db = least_dbfs - 10.0 * math.log10(power)
-    return float(10.0 ** (min(max(missing_db, 0.0), MOST_GAIN_DB) / 20.0))

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 from streamav.publish.message import describe
 from streamav.publish.outbox import Parcel
 from streamav.publish.payloads import HaEventPayload
-from streamav.publish.retained import RetainedValues
 from streamav.tracker.identity import TIME_LETTERS, ulid
 from streamav.types import EndReason, EventPhase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable
 
-    from streamav.publish.homeassistant import Devices
     from streamav.publish.message import EventMessage, ModelEntry
-    from streamav.publish.retained import Retained
+    from streamav.publish.retained import Retained, RetainedValues
     from streamav.publish.topics import Topics
     from streamav.types import Event
 
@@ -56,27 +54,16 @@ class _Media:
 class Ledger:
     """Turns the events of the pipeline into parcels for the outbox, and changes the retained values that depend on them."""
 
-    def __init__(
-        self,
-        topics: Topics,
-        model: Callable[[], ModelEntry],
-        sources: Mapping[str, Sequence[str]],
-        *,
-        provisional: bool,
-        devices: Devices | None = None,
-        listed: Sequence[str] | None = None,
-    ) -> None:
+    def __init__(self, topics: Topics, model: Callable[[], ModelEntry], retained: RetainedValues, *, provisional: bool) -> None:
         """Start without events.
 
         Args:
             topics: topics below the base of the service.
             model: returns which model and backend compute now.
-            sources: source id -> labels that may be published.
+            retained: what the broker should keep.
             provisional: whether unconfirmed events are published.
-            devices: what is announced to Home Assistant; None for nothing.
-            listed: sources that `info` names; None for *sources*.
         """
-        self.retained = RetainedValues(topics, model, sources, devices=devices, listed=listed)
+        self.retained = retained
         """What the broker should keep."""
         self._topics = topics
         self._model = model

@@ -28,6 +28,7 @@ from streamav.publish.patience import Failure, Patience
 from streamav.publish.payloads import scores_payload, telemetry_payload
 from streamav.publish.pending import Pending
 from streamav.publish.permit import PermittedConnection, check_permit
+from streamav.publish.retained import RetainedValues
 from streamav.publish.session import FAREWELL_S, Birth, Session
 from streamav.publish.state_folder import StateFolder, default_state_dir
 from streamav.publish.stats import Stats
@@ -118,9 +119,8 @@ class MqttSink:
         devices = self._devices(identity.sources, commands=commands) if settings.homeassistant else None
         self._birth = None if devices is None else Birth(devices.birth, devices.root, lambda: self._random.uniform(0.0, MOST_BIRTH_PAUSE_S))
         announced = None if identity.worker else devices  # a worker announces each source when it takes it over
-        self._ledger = Ledger(
-            self._topics, identity.model, identity.sources, provisional=settings.provisional, devices=announced, listed=identity.listed
-        )
+        retained = RetainedValues(self._topics, identity.model, identity.sources, devices=announced, listed=identity.listed)
+        self._ledger = Ledger(self._topics, identity.model, retained, provisional=settings.provisional)
         outbox = Outbox(settings.outbox.messages, settings.outbox.bytes)
         self._pending = Pending(f"{settings.host}:{settings.port}", self._ledger, outbox, monotonic)
         self._commander: Commander | None = None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamav.bundle import AudioCard, ClassEntry, DetectionCard, LocalizerCard, ModelCard, VisualCard
 from streamav.errors import EngineError, ShapeError
 from streamav.features import LogMelOptions, SegmentExtractor, log_mel
-from streamav.features.audio import level_dbfs
+from streamav.features.level import level_dbfs
 from streamav.features.visual import mean_over_frames
 from streamav.protocols import Network
 from streamav.types import Quality, Segment

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamav.errors import ShapeError
-from streamav.features.logmel import MOST_GAIN_DB, LogMelOptions, gain_of, log_mel, mel_bank
+from streamav.features.level import MOST_GAIN_DB, gain_of
+from streamav.features.logmel import LogMelOptions, log_mel, mel_bank
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,6 +11,7 @@ from streamav.publish.consumer import Consumer
 from streamav.publish.fanout import FanOut
 from streamav.publish.ledger import Ledger
 from streamav.publish.message import EventMessage
+from streamav.publish.retained import RetainedValues
 from streamav.publish.topics import Topics
 from streamav.types import EventPhase
 
@@ -18,7 +19,9 @@ CLIP, PICTURE = "http://nas:8735/api/events/x/clip", "http://nas:8735/api/events
 
 
 def ledger(*, provisional: bool = True) -> Ledger:
-    return Ledger(Topics("streamav"), lambda: MODEL, {"porch": ["bark", "cat"]}, provisional=provisional)
+    topics = Topics("streamav")
+    retained = RetainedValues(topics, lambda: MODEL, {"porch": ["bark", "cat"]})
+    return Ledger(topics, lambda: MODEL, retained, provisional=provisional)
 
 
 def sent(made: Ledger, number: int, phase: EventPhase) -> list[EventMessage]:

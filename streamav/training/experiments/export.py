@@ -27,7 +27,7 @@ from streamav.bundle import (
 )
 from streamav.bundle.card import card_name
 from streamav.errors import DataError, SettingsError, reason_of
-from streamav.features.logmel import LEAST_DBFS
+from streamav.features.level import LEAST_DBFS
 from streamav.files import whole_file
 from streamav.networks.options import VSCGOptions
 

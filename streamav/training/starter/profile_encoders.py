@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from streamav.bundle import AudioCard, VisualCard
-from streamav.features.logmel import LEAST_DBFS
+from streamav.features.level import LEAST_DBFS
 from streamav.networks.compact import COMPACT_GRID, COMPACT_SIDE, CompactAudio, CompactVisual
 from streamav.training.composite.folder import FrozenEncoders
 from streamav.training.composite.frozen import session
