@@ -39,7 +39,7 @@ _ALWAYS_TOLD = (
     "streamav.engines.making",
     "streamav.events",
 )
-"""Loggers whose lines always appear: events, reloads, which workers a cluster has and where each source runs, and the making of an
+"""Loggers whose lines always appear: events, reloads, which workers a cluster has and where each source runs, and the building of an
 engine, which is slow at the first start."""
 _STYLES = {EventPhase.NEW: "bold green", EventPhase.UPDATE: "dim", EventPhase.END: "bold"}
 
