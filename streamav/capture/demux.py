@@ -161,7 +161,7 @@ def _packets(container: av.container.InputContainer, streams: Streams, damage: _
 
 
 def _again(shown: DecodedFrame | None, packet: av.Packet[av.stream.Stream]) -> list[DecodedFrame]:
-    """Return the newest picture at the time of an empty packet of pictures, which in Theora means that nothing has changed. It is no damage."""
+    """Return the newest picture at the time of an empty packet of pictures. In Theora such a packet means that nothing has changed."""
     stamp = packet.pts if packet.pts is not None else packet.dts
     if shown is None or packet.stream.type != "video" or stamp is None or packet.time_base is None:
         return []
