@@ -127,6 +127,8 @@ class VisualCard(_Part):
     """Height and width of the network's input pictures, pixels."""
     frames_per_second: Annotated[int, Field(ge=1, le=16)]
     """F: frames of each segment that are encoded; the settings may override it."""
+    cuts_bars: bool = False
+    """True: bars at the edges of a picture are cut off first (`streamav.features.bars`); false as in the paper."""
     size: Count
     """V: length of the visual feature of one grid cell."""
     grid: Annotated[int, Field(ge=1, le=64)]

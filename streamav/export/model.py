@@ -151,7 +151,7 @@ Made by `streamav models export --onnx`; weights {bundle.sha256}. B is free in e
 {rows}
 
 - `samples`: one second of mono sound at 16 kHz, range -1 to 1. `picture`: RGB, {height} x {width} pixels, stretched to this size;
-  the model takes {card.visual.frames_per_second} a second, and the outputs of `visual.onnx` are averaged over the pictures of a second.
+  bars at the edges of a picture must be cut off before; the model takes {card.visual.frames_per_second} a second, and the outputs of `visual.onnx` are averaged over the pictures of a second.
 - `pictures`: the same pictures, all of a second together. Without a file `motion.onnx`, `motion` is 0.
 - A window is {WINDOW_SEGMENTS} consecutive seconds: `localize_window.onnx` and what follows take the outputs of ten calls.
 - The probabilities of each second come from {answer}: {len(card.classes)} classes in the order of `model.json`, background last.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,23 @@ def test_the_embedded_scene_is_understood(engine_home: Path, monkeypatch: pytest
     for span, (_, onset_s, offset_s) in zip(found.spans, truth, strict=True):
         both = min(span.offset_s, offset_s) - max(span.onset_s, onset_s)
         assert both >= 0.5 * (max(span.offset_s, offset_s) - min(span.onset_s, onset_s))
+
+
+@pytest.mark.parametrize("bars", ["640:640:0:140", "1138:360:249:0"])
+def test_bars_around_a_real_recording_change_little(
+    bars: str, engine_home: Path, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording that someone put on a square, or on a much wider screen has the event that it has without the bars, and no other."""
+    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
+    barred = tmp_path / "barred.mp4"
+    pad = f"scale=640:360,pad={bars}:black"
+    encoding = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "20", "-c:a", "copy")
+    source = shared_data / "clips" / "clip_117.mp4"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(source), "-vf", pad, *encoding, str(barred)], check=True)
+    found = FoundSpans()
+    settings = Settings(source=SourceSettings(uri=str(barred), speed="max"), model=ModelSettings(name="starter"))
+    asyncio.run(app.run(app.build(settings, [found])))
+    assert {span.label for span in found.spans} == {"car_engine"}
 
 
 def test_edge_names_what_is_heard_and_seen_on_real_recordings(
