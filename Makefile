@@ -93,8 +93,8 @@ starter: setup ## train the model starter again; DATA=folder with index.csv, sou
 edge: setup ## train the model edge again; DATA as for starter; the public encoders must be in the folder `weights` beside DATA
 	@$(BIN)/python -m streamav.training.starter.profiles edge --data $(DATA) --work runs/profiles --out streamav/models/edge $(ARGS)
 
-audit: setup ## look up the dependencies in the databases of known vulnerabilities; needs the network
-	@PYTHON=$(BIN)/python scripts/audit
+audit: setup ## look for known vulnerabilities in the dependencies, in the kept advisories and in a live database where one is reachable
+	@$(BIN)/python scripts/audit.py
 
 fuzz: setup ## fuzz what comes from outside, guided by coverage (atheris); ARGS="--seconds 60 commands toml"
 	@PYTHONPATH=tests $(BIN)/python -m tests.bench.fuzz $(ARGS)
