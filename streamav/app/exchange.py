@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from streamav.app.detection import named
+from streamav.app.detection import check_entities, named
 from streamav.app.outlets import known_source, packet_rings, subject
 
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ class SourceExchange:
                 plan = self.plans.plan(one.id, one.detection, labels)
             setup = maker.setup(one, ring=rings.get(one.id), joining=plan)
             found.append(Prepared(one, labels, self.pipeline.sources.prepare(setup), rings.get(one.id)))
+        stay = {one.id: self.plans.chosen[one.id] for one in settings.each_source() if one.id in self.plans.chosen}
+        check_entities(settings, stay | {one.settings.id: one.labels for one in found})
         return found
 
     def apply(self, prepared: Sequence[Prepared], gone: Sequence[str]) -> Future[None]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from streamav.publish.topics import Topics
 
-__all__ = ["Announcement", "Devices"]
+__all__ = ["Announcement", "Devices", "shared_entity"]
 
 Component = dict[str, object]
 _PRIVACY: Component = {"p": "select", "options": list(PRIVACY_CHOICES), "icon": "mdi:incognito"}
@@ -92,6 +92,11 @@ class Devices:
         self._snapshot = snapshot
         base = topics.base.replace("/", "_")
         self._name = "streamav" if base == "streamav" else f"streamav_{base}"
+
+    @property
+    def sources(self) -> list[str]:
+        """Ids of the sources that are announced."""
+        return list(self._sources)
 
     @property
     def birth(self) -> str:
@@ -271,6 +276,20 @@ class Devices:
 
     def _config(self, device: str) -> str:
         return f"{self.root}{self._name}_{device}/config"
+
+
+def shared_entity(devices: Devices) -> tuple[str, list[str]] | None:
+    """Return the first id that two entities of one platform would have, and their sources; Home Assistant drops the second of them.
+
+    An id is made of the source and the label, and both may contain what joins them: front with door_knock, front_door with knock.
+    """
+    owners: dict[tuple[object, object], str] = {}
+    for source, announcement in zip(devices.sources, devices.of_sources(), strict=True):
+        for part in announcement.parts.values():
+            other = owners.setdefault((part["p"], part["unique_id"]), source)
+            if other != source:
+                return str(part["unique_id"]), [other, source]
+    return None
 
 
 def _measured(unit: str, decimals: int, icon: str, kind: str | None = None) -> Component:
