@@ -129,8 +129,8 @@ class LabelTable:
             if word not in groups and word not in known:
                 near = self._nearest(word, sorted({*groups, *known}))
                 msg = (
-                    f"detection.labels: there is no label or preset {word!r}; the nearest is {near}; presets are {', '.join(groups)}; "
-                    f"look at streamav labels list, or define [labels.{word}]"
+                    f"detection.labels (--labels): there is no label or preset {word!r}; the nearest is {near}; presets are "
+                    f"{', '.join(groups)}; look at streamav labels list, or define [labels.{word}]"
                 )
                 raise SettingsError(msg)
         slugs = [slug for word in words for slug in groups.get(word, (word,))]

@@ -148,9 +148,7 @@ class MqttSettings(Options):
     def _check_host(cls, host: str) -> str:
         """Refuse an address in place of the name, because its password would appear in messages and file names."""
         if not host or re.search(r"[\s/@]", host):
-            msg = (
-                "it must be the broker's name or IP address only; write the rest of an address into mqtt.port, mqtt.username and mqtt.base"
-            )
+            msg = "it must be the broker's name or IP address alone, such as homeserver.local; port, user and base are written elsewhere"
             raise ValueError(msg)
         return host
 

@@ -13,7 +13,7 @@ import typer
 from streamav.cli.console import ConsoleSink, say, set_up_logging
 from streamav.cli.model_options import WeightsOption
 from streamav.cli.named_settings import check_named, settings_of
-from streamav.cli.run_summary import tell
+from streamav.cli.run_summary import failed_at_once, tell
 from streamav.config_loading import load_settings
 from streamav.errors import DataError, SettingsError
 
@@ -145,6 +145,8 @@ def _say(made: Recording, out: Path, console: Console) -> None:
     if ended is not None and not made.recorder.failed:
         say(console, f"the recording ended before its source: {ended}")
     if made.recorder.failed:  # what to do about it follows
+        return
+    if summary is not None and failed_at_once(summary):  # there is nothing to repeat, and the error follows
         return
     say(console, f"recorded {made.recorder.size / 1e6:.1f} MB; repeat it with: streamav replay {out}")
 

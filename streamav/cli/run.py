@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from streamav.config import Settings
-    from streamav.pipeline import RunSummary
     from streamav.protocols import Engine, Sink
 
 __all__ = ["run"]
@@ -255,9 +254,10 @@ def _run(
         asyncio.run(app.run(application, on_interrupt=note, reload=reload, hung_up=hung_up))
     finally:  # a failed source ends the run with its error; the summary is printed all the same
         summary = application.pipeline.summary
-        if summary is not None and (summary.media_s or not _failed(summary)):
+        if summary is not None:
             tell(console, summary, application.engine.name)
-        if application.page is not None and not asked and settings.source.uri is not None and not is_live(settings.source.uri):
+        played = summary is not None and summary.media_s > 0.0
+        if played and application.page is not None and not asked and settings.source.uri is not None and not is_live(settings.source.uri):
             say(console, _PAGE_ENDED)
         if summary is not None and report is not None:
             write_output(report, json.dumps({**asdict(summary), "engine": application.engine.name}, indent=1) + "\n")
@@ -268,10 +268,6 @@ def _run(
 
 def _named(ids: Sequence[str]) -> str:
     return f"source {ids[0]}" if len(ids) == 1 else f"{len(ids)} sources ({', '.join(ids)})"
-
-
-def _failed(summary: RunSummary) -> bool:
-    return any(one.error is not None for one in summary.sources)
 
 
 def _engine_words(engine: Engine) -> str:

@@ -16,7 +16,7 @@ from streamav import __version__
 from streamav.view.board import Board, kept_turns
 from streamav.view.hiding import Hiding
 from streamav.view.messages import text
-from streamav.view.server import make_app
+from streamav.view.server import make_app, page_sha256
 from streamav.view.viewers import Viewers
 from streamav.web import Tokens, WebServer, need_packages
 from streamav.web.server import Place
@@ -258,6 +258,7 @@ class LivePage:
                 "type": "hello",
                 "run": self._run,
                 "version": __version__,
+                "page": page_sha256(),
                 "model": {"name": model.name, "version": model.version},
                 "engine": model.backend,
                 "kept": kept_turns(len(self._subjects)),
