@@ -1,4 +1,4 @@
-"""Answers the requests: which address gives what. docs/operations.md and /openapi.json describe them.
+"""Answers the requests of the HTTP API. docs/operations.md and /openapi.json describe them.
 
 Every answer about events and sources is JSON; every error is `{"error": "..."}` with a sentence that says what to do.
 """

@@ -189,7 +189,7 @@ class _SoundStamps:
 
 
 class _Tapped:
-    """Gives packets to a tap. Sound without a time, as at the start of an MPEG transport stream, follows the sound before it."""
+    """Passes packets to a tap. Sound without a time, as at the start of an MPEG transport stream, follows the sound before it."""
 
     def __init__(self, tap: PacketTap) -> None:
         self._tap = tap

@@ -44,7 +44,7 @@ class _Encoded:
         tap.place(kind, 0)
 
     def _open(self) -> None:
-        """Open the encoder anew: what an earlier one holds back is lost."""
+        """Open the encoder again: what an earlier one holds back is lost."""
         raise NotImplementedError
 
     def _wanted(self) -> bool:

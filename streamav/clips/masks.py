@@ -1,4 +1,4 @@
-"""What is removed from clips and snapshots before they are written. It knows no network: the finders are given."""
+"""Holds what is removed from clips and snapshots before they are written. It knows no network: the caller passes the finders."""
 
 from __future__ import annotations
 

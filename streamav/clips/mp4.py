@@ -151,7 +151,7 @@ def _decoded(footage: Footage, kind: Kind) -> Iterator[av.AudioFrame | av.VideoF
 
 
 def _held_back(stream: av.stream.Stream) -> Iterator[av.AudioFrame | av.VideoFrame]:
-    """Yield the frames that a decoder has not given yet; it does not say in which time base, which is that of all packets."""
+    """Yield the frames that a decoder still holds. It does not state their time base, which is that of all packets."""
     for frame in stream.codec_context.decode(None):  # type: ignore[attr-defined] # sound or pictures
         frame.time_base = NS
         yield frame

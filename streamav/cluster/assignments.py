@@ -1,4 +1,4 @@
-"""Where each source of a cluster runs, and where it is going. Pure: it takes the time, and sends nothing."""
+"""Holds where each source of a cluster runs, and to which worker it moves. Pure: it takes the time, and sends nothing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Assignment:
     error: str | None = None
     ended: bool = False
     told_waiting: bool = False
-    """True once it was said that no worker may run it."""
+    """True once the log has said that no worker may run it."""
     report: SourceReport | None = None
     events: int = 0
     """Events, dropped and thinned segments on the workers before the present one."""
@@ -61,7 +61,7 @@ class Assignment:
         return SourceOrder(epoch=epoch, begin_s=int(now_s - self.first_s), muted=muted, left_open=left_open)
 
     def put(self, worker: str, order: SourceOrder) -> None:
-        """Give it to a worker."""
+        """Assign it to a worker."""
         self.worker, self.order = worker, order
 
     def drop(self) -> None:
@@ -78,7 +78,7 @@ class Assignment:
         self.report = None
 
     def cancel(self) -> None:
-        """Give a move up."""
+        """Cancel a move."""
         self.target = self.target_order = self.leaving_s = None
 
     def arrive(self, epoch: int) -> None:

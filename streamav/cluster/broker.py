@@ -1,4 +1,4 @@
-"""What the controller of a cluster does at the MQTT broker: it speaks for the service, watches events, and closes old connections.
+"""Does the controller's work at the MQTT broker: speaks for the service, watches events, and closes old connections.
 
 The service's `status` and `info` are its own; the topics of a source belong to the worker that runs it.
 """

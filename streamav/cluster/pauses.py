@@ -1,4 +1,4 @@
-"""When a worker that could not run is tried again. Pure: it takes the time."""
+"""Decides when a worker that could not run is tried again. Pure: it takes the time."""
 
 from __future__ import annotations
 

@@ -108,25 +108,25 @@ class EngineCache:
             return _read(self.folder / key.digest, key, whole=False)
         return None
 
-    def get(self, key: EntryKey, build: Callable[[Path], Mapping[str, JsonValue]], *, anew: bool = False) -> Entry:
+    def get(self, key: EntryKey, build: Callable[[Path], Mapping[str, JsonValue]], *, rebuild: bool = False) -> Entry:
         """Return the entry of a key; build it first when it is absent or unusable.
 
         Args:
             key: what the engine is made from.
             build: writes the engine's files into the given folder and returns facts for the entry.
-            anew: True builds in any case; the old entry stays until the new one is complete.
+            rebuild: True builds in any case; the old entry stays until the new one is complete.
 
         Raises:
             EngineError: when the folder cannot be written. What *build* raises passes through; nothing is left behind.
         """
-        found = None if anew else self.find(key)
+        found = None if rebuild else self.find(key)
         if found is not None:
             return found
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._lock(key.digest):
                 remove_leftovers(self.folder / key.digest)  # of a killed build; the lock is held, so no other build is running
-                return (None if anew else self.find(key)) or self._build(key, build)
+                return (None if rebuild else self.find(key)) or self._build(key, build)
         except OSError as exc:
             msg = f"the engine cache {self.folder} must be a writable folder: {reason_of(exc)}; set STREAMAV_HOME to another place"
             raise EngineError(msg) from exc

@@ -77,7 +77,7 @@ class EarlyGate:
             self._waits_s.clear()
 
     def _gains_nothing(self) -> bool:
-        """Return whether the last segments took about as long as whole ones; judge the next ones anew."""
+        """Return whether the last segments took about as long as whole ones, and begin to measure the next ones."""
         if len(self._waits_s) < COMPARED:
             return False
         found = median(self._waits_s)

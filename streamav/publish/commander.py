@@ -1,6 +1,6 @@
-"""Takes MQTT commands while a connection is open: refuses, or hands a change to the controls, and answers.
+"""Takes MQTT commands while a connection is open: it refuses a command or passes its change to the controls, and answers.
 
-The value itself is echoed by the sink once it holds. It uses no connection: answers go into what is pending.
+The sink echoes the new value once it holds. This module uses no connection: answers wait in `pending`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads MQTT commands as changes of a source's detection, and gives the values that are echoed (docs/mqtt.md, commands).
+"""Reads MQTT commands as changes of a source's detection, and returns the values that are echoed (docs/mqtt.md, commands).
 
 It is pure: it knows topics and payloads, not the connection. Payloads come from outside and may be anything.
 

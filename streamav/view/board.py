@@ -85,7 +85,7 @@ class Board:
         self.moments = Moments(list(front_ends))
 
     def add_source(self, source: str, front_end: LogMelOptions, columns: tuple[int, ...]) -> None:
-        """Keep what one more source does, or a source that begins anew. Any thread may call it before the first turn of the source."""
+        """Add a source, or start it again. Any thread may call it before the first turn of the source."""
         self._front_ends[source], self._columns[source] = front_end, columns
         self.moments.add_source(source)
         self._sources = {**self._sources, source: _Kept(deque(maxlen=self._turns))}  # replaced as a whole: another thread may read it

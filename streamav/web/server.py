@@ -174,7 +174,7 @@ class WebServer:
         self._socket.close()
 
     async def _end(self, gone: Callable[[], bool]) -> None:
-        """Let what was said last arrive: uvicorn closes every connection at once, whatever still waits to be sent."""
+        """Wait until the last messages have arrived: uvicorn closes every connection at once, also one with messages that wait."""
         end_s = time.monotonic() + _FAREWELL_S
         while not gone() and time.monotonic() < end_s:  # noqa: ASYNC110 - who is connected is known to the application only
             await asyncio.sleep(_LOOK_AGAIN_S)

@@ -244,9 +244,9 @@ def test_what_is_built_anew_stays_until_its_successor_is_whole(tmp_path: Path) -
         raise EngineError(msg)
 
     with pytest.raises(EngineError, match="no memory"):
-        cache.get(KEY, fail, anew=True)
+        cache.get(KEY, fail, rebuild=True)
     assert cache.find(KEY) == before
-    after = cache.get(KEY, lambda folder: {**write_number(folder), "model": "other"}, anew=True)
+    after = cache.get(KEY, lambda folder: {**write_number(folder), "model": "other"}, rebuild=True)
     assert after.facts == {"model": "other"}
     assert len(cache.entries()) == 1
 

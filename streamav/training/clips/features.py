@@ -239,7 +239,7 @@ def _stored(features: MediaFeatures, options: ClipOptions, clip: Clip) -> dict[s
 
 
 def _is_there(place: Path, *, scored: bool) -> bool:
-    """Return whether a clip's features are complete to the last byte; the caller makes a damaged file anew.
+    """Return whether a clip's features are complete to the last byte; the caller makes a damaged file again.
 
     Args:
         place: the file.

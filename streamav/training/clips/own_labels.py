@@ -81,7 +81,7 @@ def learn(recordings: Sequence[OwnRecording], slugs: Sequence[str], card: ModelC
     Raises:
         ModelError: when the base model has no evidence.
     """
-    # Without own labels of before: definitions are compared by the shared weights alone.
+    # Own labels that were learned before are left out: definitions are compared by the shared weights alone.
     bare = card.model_copy(update={"evidence": _evidence(card).model_copy(update={"own": (), "replaced": ()})})
     return _Learner(recordings, bare, arrays, [named_definition(slug, card) for slug in slugs]).learned()
 

@@ -128,7 +128,7 @@ def fit_evidence(
 
 
 SOUND_LOGIT = 0.4
-"""A label that is only heard has probability one half where the encoder gives 0.4 to its class (logit -0.4)."""
+"""A label that is only heard has probability one half where the encoder's score of its class is 0.4 (logit -0.4)."""
 
 
 def _inputs(window: Sequence[Sensed]) -> NDArray[np.float32]:
