@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-__all__ = ["FORMAT", "EngineCache", "Entry", "EntryKey", "cache_folder"]
+__all__ = ["FORMAT", "EngineCache", "Entry", "EntryKey", "Survey", "cache_folder"]
 
 FORMAT = 1
 """Version of the entries' layout; an entry with another version is built again."""
@@ -75,6 +75,16 @@ class Entry:
     facts: Mapping[str, JsonValue] = field(default_factory=dict)
     """What was recorded when the engine was made: parity, seconds, model name."""
     size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All that a cache holds."""
+
+    entries: list[Entry]
+    """Complete entries, oldest first."""
+    damaged: list[tuple[Path, str]]
+    """Folders that cannot be used, each with the reason."""
 
 
 class _UnusableError(Exception):
@@ -131,23 +141,27 @@ class EngineCache:
             msg = f"the engine cache {self.folder} must be a writable folder: {reason_of(exc)}; set STREAMAV_HOME to another place"
             raise EngineError(msg) from exc
 
-    def entries(self) -> list[Entry]:
-        """List all complete entries, oldest first; unusable ones are left out."""
-        found = []
-        for path in self.folder.glob("*/" + ENTRY_FILE):
-            with contextlib.suppress(_UnusableError, FileNotFoundError):  # another process may remove or replace it at the same time
-                found.append((path.stat().st_mtime, _read(path.parent, None)))
-        return [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
+    def entries(self, *, whole: bool = True) -> list[Entry]:
+        """List all complete entries, oldest first; unusable ones are left out. *whole* False hashes no file, which takes little time."""
+        return self.survey(whole=whole).entries
 
-    def damaged(self) -> list[tuple[Path, str]]:
-        """List the folders that cannot be used, each with the reason."""
-        found = []
+    def survey(self, *, whole: bool = True) -> Survey:
+        """Read every entry once.
+
+        Args:
+            whole: False hashes no file: enough to read the facts, but not to find damage in the engine's own files.
+        """
+        usable: list[tuple[float, Entry]] = []
+        damaged: list[tuple[Path, str]] = []
         for path in sorted(path for path in self.folder.glob("*") if path.is_dir() and not path.name.startswith(".")):
             try:
-                _read(path, None)
+                entry = _read(path, None, whole=whole)
+                usable.append(((path / ENTRY_FILE).stat().st_mtime, entry))
             except _UnusableError as exc:
-                found.append((path, str(exc)))
-        return found
+                damaged.append((path, str(exc)))
+            except FileNotFoundError:
+                continue  # another process has removed it just now
+        return Survey([entry for _, entry in sorted(usable, key=lambda pair: pair[0])], damaged)
 
     def clear(self) -> int:
         """Remove every entry and the leftovers of killed builds; return the number of folders removed.
