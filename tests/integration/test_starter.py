@@ -47,9 +47,8 @@ def test_edge_is_a_localizer_alone() -> None:
     assert "non-commercial" in bundle.card.licence_note
 
 
-def test_the_embedded_scene_is_understood(engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_embedded_scene_is_understood() -> None:
     """Every event of the embedded scene is found with its label over at least half of its time, and no other event is found."""
-    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
     found = FoundSpans()
     settings = Settings(source=SourceSettings(scene=True, speed="max", duration_s=60.0), model=ModelSettings(name="starter"))
 
@@ -62,11 +61,8 @@ def test_the_embedded_scene_is_understood(engine_home: Path, monkeypatch: pytest
         assert both >= 0.5 * (max(span.offset_s, offset_s) - min(span.onset_s, onset_s))
 
 
-def test_edge_names_what_is_heard_and_seen_on_real_recordings(
-    engine_home: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_edge_names_what_is_heard_and_seen_on_real_recordings(shared_data: Path) -> None:
     """Composite training does not replace what the encoders know: edge names most real clips and invents no event."""
-    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
     clips = shared_data / "clips"
     truth = read_labels(clips / "labels.csv")
     named = false = 0

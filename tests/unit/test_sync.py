@@ -82,7 +82,8 @@ class Scene:
                     picture[: round(96 * self.share), : round(128 * self.share)] = self.levels[1]
                 if self.moving:
                     MOTIONS[self.moving](picture, shown)
-                picture += rng.normal(0.0, 255 * self.noise, picture.shape)
+                if self.noise:
+                    picture += rng.normal(0.0, 255 * self.noise, picture.shape)
                 file.mux(video.encode(av.VideoFrame.from_ndarray(np.clip(picture, 0, 255).astype(np.uint8), format="rgb24")))
                 while done < samples.size and done / sound_rate <= shown:
                     frame = av.AudioFrame.from_ndarray(samples[None, done : done + 960], format="fltp", layout="mono")
