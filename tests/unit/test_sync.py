@@ -69,7 +69,8 @@ class Scene:
             sound[max(0, first) : first + at.size] += beep[max(0, -first) :]
         samples = np.clip(sound, -1.0, 1.0).astype(np.float32)
         with av.open(str(path), "w") as file:
-            video: Any = file.add_stream(self.codecs[0], rate=self.rate)
+            options = {"preset": "superfast", "threads": "1"} if self.codecs[0] == "libx264" else {}
+            video: Any = file.add_stream(self.codecs[0], rate=self.rate, options=options)
             video.width, video.height, video.pix_fmt = 128, 96, "yuvj420p" if self.codecs[0] == "mjpeg" else "yuv420p"
             audio: Any = file.add_stream(self.codecs[1], rate=sound_rate, layout="mono")
             resampler = av.AudioResampler(audio.codec_context.format, "mono", sound_rate, frame_size=audio.codec_context.frame_size or 960)
