@@ -36,6 +36,7 @@ _MOST_NUMBERS = 300
 """Most pictures whose place in the container is remembered; damaged ones never come."""
 _KINDS: tuple[Kind, ...] = ("sound", "picture")
 _DAMAGE_LIMIT = 200
+"""After this many damaged packets in a row the stream counts as lost (our choice)."""
 _LATE_NS = 30 * _SECOND_NS
 """Sound waits no longer than this for pictures: they may have ended."""
 _RATE_ERROR = 0.05

@@ -32,6 +32,7 @@ __all__ = ["PictureInlet", "SoundInlet", "StreamPictures", "StreamSound"]
 _SETTLE_NS: Final = 1_000_000_000
 """The delay of a stream is known after this time: servers send what they have stored in a burst at the start."""
 _ALL_PICTURES: Final = 60
+"""Pictures a second above those of usual cameras, so that none is left out."""
 
 
 class PictureInlet(Protocol):

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["sync_check"]
 
 _LIVE_S = 20.0
+"""Default time to watch a live source, s (our choice)."""
 _FILE_S = 120.0
+"""Most time of a file that is watched, s (our choice)."""
 _TABLE = re.compile(r"^\s*\[capture\]\s*(#.*)?$")
 _ANY_TABLE = re.compile(r"^\s*\[")
 _KEY = re.compile(r"^\s*audio_delay_ms\s*=")

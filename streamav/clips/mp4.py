@@ -32,6 +32,7 @@ __all__ = ["picture_at", "write_mp4"]
 _PICTURE_FORMATS = frozenset({"yuv420p", "yuvj420p"})
 """Formats of H.264 that every browser plays."""
 _AAC_RATE_HZ = 48_000
+"""Sample rate of sound that is encoded again: every browser plays it."""
 _START_CODE, _SEQUENCE_SET, _HEAD_BYTES = b"\0\0\1", 7, 65_536
 """Where the parameter sets of a key frame are: type of its unit, and how far they are looked for."""
 _TICKS = 90_000

@@ -44,6 +44,7 @@ _NS: Final = 1_000_000_000
 _REMEMBERED: Final = 10_000
 """Newest files of a run whose age is known without the clock of the machine."""
 _WARN_AGAIN_S: Final = 600.0
+"""Shortest time between two warnings that clips are left out, s (our choice)."""
 _CONFIRMED_S: Final = 20
 """An event is confirmed at most ten segments after its start, a few more are on their way."""
 

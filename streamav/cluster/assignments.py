@@ -17,7 +17,9 @@ __all__ = ["Assignment"]
 FIRST_COST = Cost(cores=0.05, work_s=0.02)
 """Cost of a source before it was measured: about that of a 720p camera with the starter (docs/many-streams.md)."""
 _SMOOTH = 0.05
+"""Share of the newest second in the smoothed cost: the average reaches back about 20 s (our choice)."""
 _RETRY_S, _MOST_RETRY_S = 5.0, 60.0
+"""Shortest and longest pause before a source that could not run is tried again, s (our choice)."""
 QUIET_S = 60.0
 """A source that moves is released while it has no event; after this time it is released all the same, s."""
 

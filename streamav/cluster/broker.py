@@ -31,6 +31,7 @@ __all__ = ["ClusterBroker"]
 _log = logging.getLogger(__name__)
 _FENCE_TRIES = 3
 _PAUSE_S = 1.0
+"""Pause between two attempts to close a connection, and longest wait for the last ends, s (our choice)."""
 _LAST_ENDS = 20
 """Looks for the last ends, over one pause."""
 

@@ -9,6 +9,7 @@ from streamav.backoff import doubled_s
 __all__ = ["Pauses"]
 
 FIRST_S, MOST_S = 5.0, 60.0
+"""Shortest and longest pause before a worker is tried again, s (our choice)."""
 
 
 @dataclass(slots=True)

@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 MOST_TRIES = 3
 """Nothing can run when every worker has ended this often before it could load the model: a machine without streamav, or another version."""
 _LEAST_CORES = 0.1
+"""Least cores of a worker in the computation of loads, which divides by them."""
 
 
 @dataclass(slots=True, kw_only=True)

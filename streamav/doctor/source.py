@@ -32,6 +32,7 @@ __all__ = ["check_source"]
 _PORTS: Final = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "http": 80, "https": 443}
 """IANA's ports; a scheme that has none here, or uses UDP, is not connected to."""
 _CONNECT_S: Final = 5.0
+"""Longest wait for a connection to the host of a source, s (our choice)."""
 _FIRST_S: Final = 20.0
 """Longest wait for the first picture and the first sound."""
 _LISTEN_S: Final = 12

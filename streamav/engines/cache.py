@@ -33,6 +33,7 @@ FORMAT = 1
 """Version of the entries' layout; an entry with another version is built again."""
 ENTRY_FILE = "entry.json"
 _MAX_ENTRY_BYTES = 1 << 20
+"""Largest entry.json that is read, so that a wrong file cannot use up the memory."""
 
 log = logging.getLogger(__name__)
 

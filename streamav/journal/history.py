@@ -34,6 +34,7 @@ _EVENTS, _SCORES = "events", "scores"
 _SHARE: Final = 0.1
 """Share of the time in a table that is removed at once to keep the size."""
 _A_MOMENT_S: Final = 0.001
+"""Added to the time up to which rows are removed, s, so that at least one row goes."""
 _MS: Final = 1000
 _STEPS: Final = 10_000
 """Steps of SQLite between two looks at the clock: about a millisecond."""

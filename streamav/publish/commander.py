@@ -28,6 +28,7 @@ __all__ = ["Commander"]
 AT_ONCE: Final = 100
 """Most commands in `PERIOD_S` (our choice: more than all settings of two sources, far less than a flood)."""
 PERIOD_S: Final = 10.0
+"""Time in which commands are counted, s (our choice)."""
 MOST_LOGGED: Final = 20
 """Most refusals that are logged in a minute (our choice)."""
 MINUTE_S: Final = 60.0

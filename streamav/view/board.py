@@ -35,6 +35,7 @@ MOST_EVENTS = 60
 """Newest events that a new viewer is shown, of all sources together (our choice)."""
 _MOST_TURNS = 60
 _LEAST_TURNS = 12
+"""Most turns that are kept of a source, and least (our choice)."""
 _ALL_TURNS = 480
 """A turn takes about 30 kB with its pictures, so the turns of all sources take at most 15 to 25 MB."""
 

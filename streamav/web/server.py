@@ -33,9 +33,11 @@ __all__ = ["Place", "WebServer", "listen", "need_packages"]
 _log = logging.getLogger(__name__)
 
 _START_S: Final = 10.0
+"""Longest wait for the server to start, s (our choice)."""
 _STOP_S: Final = 5.0
 _FAREWELL_S: Final = 3.0
 _LOOK_AGAIN_S: Final = 0.02
+"""Longest wait for the thread to end and for the last messages, and time between two looks, s (our choice)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

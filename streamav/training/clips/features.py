@@ -50,6 +50,7 @@ CLIPS_FILE = "clips.json"
 _SECONDS = "seconds"
 _SCHEMA = "streamav.clip-features/1"
 _DURATION_SLACK_S = 1.0
+"""Difference that a header's duration may have from the decoded one, s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

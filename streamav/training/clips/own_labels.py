@@ -47,6 +47,7 @@ _PASSES = 2
 _HEARD = 0.5
 """A reference segment may hold a label when one of its classes is heard with this score; it is not counted against the label."""
 _STEPS = 30
+"""Most steps of Newton's method (our choice)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

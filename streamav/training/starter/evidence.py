@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ClassScores", "LabelledRecording", "fit_evidence", "reference_arrays", "sensed_in"]
 
 REFERENCE_SEGMENTS = 320
+"""Number of reference segments in a bundle (our choice)."""
 WEIGHT_DECAY, OFFSET_DECAY = 1e-3, 0.03
 """Ridge penalties on the weights and on the labels' own offsets; with less on the offsets a rare label learns from two recordings."""
 UNTRAINED = EvidenceCard(bias=0.0, heard=0.0, heard_peak=0.0, seen=0.0, sound_bias=0.0)

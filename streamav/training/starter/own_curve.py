@@ -43,6 +43,7 @@ __all__ = ["Fold", "dealt", "folds_of", "judged", "judged_by_labels", "spread"]
 
 _log = logging.getLogger(__name__)
 FOLDS = 6
+"""Parts of the cross-validation, as in `fusion`."""
 _NEW = "own_thing_{}"
 """Name of a label that says nothing; no list of classes has such a name."""
 
