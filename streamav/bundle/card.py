@@ -34,6 +34,7 @@ __all__ = [
 SCHEMA: Final = "streamav.model/1"
 """Name and version of the card's format; any other version is refused."""
 MAX_CLASSES = 1000
+"""Most classes of a model (our choice: AudioSet has 527)."""
 
 Count = Annotated[int, Field(ge=1, le=65_536)]
 Side = Annotated[int, Field(ge=1, le=1024)]

@@ -46,7 +46,7 @@ def drawn(picture: NDArray[np.uint8], location: Location | None) -> NDArray[np.u
 
 
 def jpeg(picture: NDArray[np.uint8]) -> bytes:
-    """Return a picture as a JPEG file."""
+    """Return a picture, shape (H, W, 3) RGB, as a JPEG file."""
     import av
 
     height, width = picture.shape[:2]

@@ -47,7 +47,7 @@ class SegmentExtractor:
         self._audio = engine.network("audio")
         self._card = card
         self._front_end = log_mel_options(card.audio)
-        # Nothing is measured for evidence that gives it no weight; what evidence is fitted on has none yet.
+        # Evidence without a weight for motion needs no measurement; a model without evidence is measured, because evidence is fitted on it.
         self._measures_motion = card.evidence is None or card.evidence.motion != 0.0
 
     def look(self, pixels: NDArray[np.uint8]) -> list[LookedAt]:

@@ -41,9 +41,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def engine(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    settings = ModelSettings(engine="cpu", precision="fp32", threads=1)
-    return open_engine(bundle, settings, EngineCache(tmp_path_factory.mktemp("cache")))
+def engine(bundle: Bundle) -> Engine:
+    return open_engine(bundle, ModelSettings(engine="cpu", precision="fp32", threads=1), EngineCache())
 
 
 def segment(index: int, frames: NDArray[np.uint8]) -> Segment:

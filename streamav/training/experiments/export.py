@@ -61,6 +61,7 @@ ENCODER_WEIGHTS_FILE = "encoders.safetensors"
 """File beside `ENCODERS_FILE`: weights of the encoders that are stored in the bundle; external ones (VGG-19, YAMNet ...) are not."""
 _MAX_BYTES = 1 << 20
 _MAX_WEIGHTS_BYTES = 4 << 30
+"""Largest files of encoders that are read: the description, and the weights."""
 Encoders = tuple[AudioCard, VisualCard]
 
 PAPER_ENCODERS: Encoders = (
