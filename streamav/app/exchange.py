@@ -48,7 +48,7 @@ class Followers:
     api: HttpApi | None = None
 
     def add(self, one: Prepared) -> None:
-        """Follow a source that comes, or begins anew."""
+        """Follow a source that is added or starts again."""
         plan = self.controls.plan(one.settings.id)
         setup = replace(one.lane.setup, labels=plan.labels, latency_segments=plan.latency_segments)
         clips, mqtt, page, api, ring = self.clips, self.mqtt, self.page, self.api, one.ring
@@ -101,7 +101,7 @@ class SourceExchange:
 
         Args:
             settings: the new settings of the run, to name a source in an error.
-            coming: complete settings of the sources that come, or begin anew.
+            coming: complete settings of the sources that are added or start again.
 
         Raises:
             SettingsError: when a source contradicts the model, or its settings contradict each other.
@@ -121,7 +121,7 @@ class SourceExchange:
         return found
 
     def apply(self, prepared: Sequence[Prepared], gone: Sequence[str]) -> Future[None]:
-        """End the sources that are *gone*, and start those that were prepared; one that runs already begins anew.
+        """End the sources that are *gone*, and start those that were prepared; a source that runs already starts again.
 
         Returns:
             What is done once it has happened; it never is when the run ends before.

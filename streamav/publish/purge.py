@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["purge"]
 
 REMOVED_S = 1.0
-"""Home Assistant needs this long to remove its entities; it complains of each value that is cleared under one, seconds (our choice)."""
+"""Time for Home Assistant to remove its entities, seconds (our choice); it logs a warning for each value that is cleared before that."""
 QUIET_S = 1.0
 """The broker has sent everything that it keeps when no kept message has arrived for this long, seconds (our choice)."""
 MOST_ROUNDS = 200
-"""Most rounds of asking and clearing: a round sees at most as many values as the queue of incoming messages holds (our choice)."""
+"""Most rounds of asking and clearing (our choice); a round sees at most as many values as the queue of incoming messages holds."""
 
 _CANNOT_READ = (
-    "the broker does not let this user read {base}/#, so it is not known what it keeps there; use a user who may read and write it"
+    "the broker does not let this user read {base}/#, so we cannot know what it keeps there; use a user who may read and write it"
 )
 _HIDDEN = (
     "the broker sends nothing that it keeps to a filter with wildcards (RabbitMQ 3 does not), so it is not known what it keeps below "

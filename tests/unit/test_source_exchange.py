@@ -91,7 +91,7 @@ class Run:
 
 
 async def test_the_only_source_may_be_replaced() -> None:
-    """A source begins anew under its id: its event ends, what follows is told in between, and the run goes on, also with one source."""
+    """A source starts again under its id: its event ends, what follows is told in between, and the run goes on, also with one source."""
     run = Run()
     await run.until(
         lambda: run.phases("porch"),
