@@ -455,9 +455,7 @@ def test_hostile_texts_stay_texts() -> None:
     assert json.loads(board.state("porch", SourceState.LOST, HOSTILE))["reason"].startswith("<img")
 
 
-@pytest.mark.parametrize(
-    ("names", "said"), [(["no_a"], "and no_a is missing; run"), (["json", "no_a", "no_b"], "and no_a, no_b are missing; run")]
-)
+@pytest.mark.parametrize(("names", "said"), [(["no_a"], "no_a is missing; run"), (["json", "no_a", "no_b"], "no_a, no_b are missing; run")])
 def test_packages_of_an_extra_that_are_missing_are_named(names: list[str], said: str) -> None:
     """The sentence names what is missing and the extra to install, for one package and for several."""
     with pytest.raises(SettingsError, match=said):
