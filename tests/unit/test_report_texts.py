@@ -48,6 +48,12 @@ def test_latex_has_no_bare_special_character() -> None:
     assert r"\caption{c\_d}" in table
 
 
+def test_a_long_head_of_a_column_stands_in_several_lines() -> None:
+    """A table of many columns with long heads fits a page of LaTeX."""
+    table = latex_table(["", "streams: accuracy at latency 10, %"], [["a", "1"]], caption="c", label="tab:x")
+    assert r" & \shortstack[r]{streams:\\accuracy at\\latency 10, \%} \\" in table
+
+
 def test_markdown_becomes_a_document_with_its_pictures_inside(tmp_path: Path) -> None:
     """Tables and pictures are kept, parts can be unfolded, HTML in names is text, and no address is loaded."""
     (tmp_path / "curves.png").write_bytes(b"\x89PNG")
