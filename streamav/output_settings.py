@@ -42,6 +42,7 @@ LEAST_TOKEN = 12
 """Fewest letters of a token (our choice)."""
 _LISTEN: Final = re.compile(r"((\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):)?[0-9]{1,5}")
 _LAST_PORT: Final = 65535
+"""Ports are numbers of 16 bits (RFC 9293, section 3.1)."""
 NUMBER_AS_TEXT = BeforeValidator(lambda value: str(value) if type(value) is int else value)
 
 

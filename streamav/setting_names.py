@@ -38,6 +38,7 @@ NOT_SETTINGS: Final[Mapping[str, str]] = {
     HOME: "folder of the user's models and engines",
     "STREAMAV_HARDWARE": "tests: set to use real cameras and microphones",
     "STREAMAV_HOMEASSISTANT": "tests: virtual environment with Home Assistant (make test-homeassistant)",
+    "STREAMAV_OTHER_BROKERS": "tests: brokers beside Mosquitto, by name (make test-brokers)",
     "STREAMAV_SCREENSHOTS": "tests: folder for pictures of the live page",
     "STREAMAV_SHARED_DATA": "tests: folder of shared data",
 }

@@ -130,23 +130,22 @@ def run(
     log_format: Annotated[
         LogForm | None,
         typer.Option(
-            "--log-format", help="json: one object a line. journal: with priorities, for systemd. auto: journal there, else text."
+            "--log-format", help="auto: journal under systemd, else text. json: one object a line. journal: text with priorities."
         ),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more log lines, and updates of events.")] = False,
 ) -> None:
     """Detect events that are heard and seen at the same time in a source, and publish them.
 
-    Name a source with --source, or with --camera and --mic. Sound may come from elsewhere (--source with --mic or --sound-source).
-    A source without sound or picture runs, but only labels of kind sound can come of it.
+    Name a source with --source, or with --camera and --mic. The sound may come from another place (--mic or --sound-source beside
+    --source). A source without picture finds only labels of kind sound; a source without sound finds no event.
 
-    A configuration file may name several sources ([[sources]]);
-    options for one source are then refused.
+    A configuration file may name several sources ([[sources]]); options for one source are then refused.
 
-    The broker's password comes from STREAMAV_MQTT_PASSWORD or from a file (mqtt.password_file). Ctrl-C or SIGTERM ends open
+    The broker's password comes from STREAMAV_MQTT_PASSWORD or from a file (mqtt.password_file). Ctrl-C or SIGTERM ends the open
     events, then the run; a second one ends the run at once. With --config and without a terminal, SIGHUP reads the file again
-    (docs/operations.md). Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker (also when messages stay undelivered, or a
-    file lacks events, at the end), 6 engine, 130 Ctrl-C.
+    (docs/operations.md). Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker (also when messages were not delivered or a
+    file lacks events at the end), 6 engine, 130 Ctrl-C.
     """
     began_s = time.monotonic()
     console = set_up_logging(verbose=verbose, form=log_format or "auto")

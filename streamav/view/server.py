@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["make_app", "page_sha256"]
 
 _LONGEST_LOGIN = 4096
+"""Longest body of the login form, bytes."""
 _TRY_AGAIN = 1013  # RFC 6455 registry: try again later
 _POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
 _CLOSE_S = 1.0
+"""Longest wait for a browser's answer to the end, s."""
 _WRONG = "<!-- wrong -->"
 
 

@@ -86,6 +86,7 @@ _DRIVE: Final = "from the drive link in the README of github.com/YapengTian/AVE-
 _REPOSITORY: Final = "from the folder data of github.com/YapengTian/AVE-ECCV18"
 _SOURCE: Final = {name: _DRIVE if name in {"visual", "audio", "visual_noisy"} else _REPOSITORY for name in FILE_NAMES}
 _ALIKE: Final = 0.8
+"""Least similarity of a file's name to a right one (difflib), at which it is proposed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
