@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamav.cli.json_output import print_json
+from streamav.cli.markdown_output import print_markdown
 from streamav.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def study(
     if as_json:
         print_json({"command": command, "rows": results})
     else:
-        typer.echo(table, nl=False)
+        print_markdown(table)
 
 
 def _told(show: Update, rows: int) -> Callable[[str], None]:
