@@ -14,6 +14,7 @@ import threading
 import time
 from contextlib import suppress
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import av
