@@ -36,7 +36,7 @@ __all__ = ["Medium", "cannot_open", "file_path", "read_session"]
 _LOG = logging.getLogger(__name__)
 _SYSTEM_ERRORS: Final = {
     FileNotFoundError: ": there is no such file; ADVICE",
-    IsADirectoryError: " is a folder; give the path of one media file in it",
+    IsADirectoryError: " is a folder; give the path of one media file in it (streamav localize takes a whole folder)",
     PermissionError: " cannot be read: permission denied; check its permissions",
 }
 _PLAYLISTS: Final = frozenset({"hls", "dash"})
@@ -254,7 +254,7 @@ def cannot_open(name: str, exc: Exception) -> CaptureError:
         if isinstance(exc, system_error):
             return CaptureError(name + message.replace("ADVICE", advice_on_source(name)))
     kind = type(exc).__name__
-    if is_network(name) and (told := what_failed(exc)) is not None:
+    if is_network(name) and (told := what_failed(exc, name)) is not None:
         return CaptureError(name + told)
     if kind == "InvalidDataError":
         return CaptureError(
