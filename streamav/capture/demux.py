@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import av
 
 from streamav.capture.many_channels import own_decoder
+from streamav.capture.picture import quarter_turns
 from streamav.capture.unstamped import PictureStamps, without_stamps
 from streamav.errors import MissingModalityError, reason_of
 from streamav.types import SourceContent
@@ -113,6 +114,7 @@ def decode(container: av.container.InputContainer, streams: Streams, name: str, 
     tapped, stamps = _Tapped(tap), _SoundStamps()
     counted = PictureStamps(live=live) if without_stamps(container) else None
     shown: DecodedFrame | None = None
+    turned = 0
     for packet in _packets(container, streams, damage):
         if counted is not None:
             counted.stamp(packet)
@@ -132,6 +134,8 @@ def decode(container: av.container.InputContainer, streams: Streams, name: str, 
         if timed:
             damage.in_a_row = 0
         shown = next((one for one in reversed(timed) if one.kind == "picture"), shown)
+        if shown is not None and shown in timed and (turns := quarter_turns(shown.frame)) != turned:  # type: ignore[arg-type] # a picture
+            tap.turn(turned := turns)
         yield from timed if order is None else order.arrange(timed)
     if order is not None:
         yield from order.flush()
