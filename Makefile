@@ -13,7 +13,7 @@ TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE=
 ALL := -m "not (gpu or hardware or bench)"
 ARGS ?=
 
-.PHONY: help setup run test quick check bench bench-train bench-view bench-cluster docs faults audit fuzz mutate soak test-homeassistant test-gpu starter edge picture lint types imports format clean
+.PHONY: help setup run test quick check bench bench-train bench-view bench-cluster docs faults audit fuzz mutate soak test-homeassistant test-brokers test-gpu starter edge picture lint types imports format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -93,8 +93,8 @@ starter: setup ## train the model starter again; DATA=folder with index.csv, sou
 edge: setup ## train the model edge again; DATA as for starter; the public encoders must be in the folder `weights` beside DATA
 	@$(BIN)/python -m streamav.training.starter.profiles edge --data $(DATA) --work runs/profiles --out streamav/models/edge $(ARGS)
 
-audit: setup ## look up the dependencies in the databases of known vulnerabilities; needs the network
-	@PYTHON=$(BIN)/python scripts/audit
+audit: setup ## look for known vulnerabilities in the dependencies, in the kept advisories and in a live database where one is reachable
+	@$(BIN)/python scripts/audit.py
 
 fuzz: setup ## fuzz what comes from outside, guided by coverage (atheris); ARGS="--seconds 60 commands toml"
 	@PYTHONPATH=tests $(BIN)/python -m tests.bench.fuzz $(ARGS)
@@ -106,6 +106,13 @@ HA_VENV ?= build/homeassistant-$(HA_VERSION)
 test-homeassistant: setup ## load streamav into a real Home Assistant; HA_PYTHON=python3.13 HA_VERSION=2025.4.4
 	@scripts/homeassistant $(HA_VENV) $(HA_VERSION) $(HA_PIP)
 	@STREAMAV_HOMEASSISTANT=$(abspath $(HA_VENV)) $(TEST_ENV) $(BIN)/python -m pytest -q -m homeassistant tests $(ARGS)
+
+# Brokers beside Mosquitto need a minute to start, so they are no part of `make test`. Debian: ejabberd, rabbitmq-server. npm: aedes (NODE_PATH
+# names its node_modules). PyPI: amqtt (in PATH).
+BROKERS ?= ejabberd,rabbitmq
+
+test-brokers: setup ## publish through brokers beside Mosquitto, where they are installed; BROKERS=ejabberd,rabbitmq,aedes,amqtt
+	@STREAMAV_OTHER_BROKERS=$(BROKERS) $(TEST_ENV) $(BIN)/python -m pytest -q tests/integration/test_other_brokers.py $(ARGS)
 
 test-gpu: setup ## run the GPU tests; needs an NVIDIA GPU
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -m gpu $(ARGS)

@@ -9,7 +9,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from streamav.detection_settings import ClassSettings, DetectionSettings
 from streamav.output_settings import (
@@ -128,11 +128,16 @@ class SourceSettings(Options):
             return values | {"uri": None, "scene": True}
         return values
 
+    @field_validator("id")
+    @classmethod
+    def _check_id(cls, value: str) -> str:
+        if value in RESERVED_SOURCE_IDS:
+            msg = f"it must not be one of {', '.join(sorted(RESERVED_SOURCE_IDS))}, which are topics of the service itself; choose another"
+            raise ValueError(msg)
+        return value
+
     @model_validator(mode="after")
     def _check(self) -> SourceSettings:
-        if self.id in RESERVED_SOURCE_IDS:
-            msg = f"source.id must not be one of {', '.join(sorted(RESERVED_SOURCE_IDS))}, got {self.id!r}"
-            raise ValueError(msg)
         for rule, broken in self._contradictions():
             if broken:
                 raise ValueError(rule)
@@ -157,7 +162,7 @@ class SourceSettings(Options):
             self.sound_uri is not None and not (self.uri or self.camera_device),
         )
         yield (
-            "loop is for a file, one address without another source of sound",
+            "loop is for a file: give its path as uri, without another source of sound",
             self.loop and (self.uri is None or (self.sound_uri or self.mic_device) is not None),
         )
         shape = self.camera_size, self.camera_rate, self.camera_format

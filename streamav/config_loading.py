@@ -18,10 +18,10 @@ from pydantic import ValidationError
 from streamav.config import Settings, merge
 from streamav.errors import SettingsError, reason_of
 from streamav.mistyped import advice_on_path
-from streamav.setting_names import NOT_SETTINGS, PREFIX, SECRETS, explain, nearest_variable, setting_of_variable, where_secrets_go
+from streamav.setting_names import NOT_SETTINGS, OPTIONS, PREFIX, SECRETS, explain, nearest_variable, setting_of_variable, where_secrets_go
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
 __all__ = ["check_environment", "load_settings"]
@@ -56,6 +56,7 @@ def load_settings(
     for path, value in _from_environment(os.environ if environment is None else environment):
         _put(tree, path, value)
     merge(tree, options or {})
+    set_paths = set()
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -69,10 +70,22 @@ def load_settings(
                 msg = f"{section}.{secret} must not be on the command line: other users of the machine can read it. "
                 raise SettingsError(msg + where_secrets_go(section, secret))
         _put(tree, path, given)
+        set_paths.add(path)
     try:
         return Settings.model_validate(tree)
     except ValidationError as exc:
-        raise SettingsError("\n".join(explain(error) for error in exc.errors())) from None
+        raise SettingsError(
+            "\n".join(explain(error, _option_of(error["loc"], options or {}, set_paths)) for error in exc.errors())
+        ) from None
+
+
+def _option_of(location: tuple[int | str, ...], options: Mapping[str, object], set_paths: Collection[tuple[str, ...]]) -> str | None:
+    """Return the option that a person wrote for the setting at *location*; None where --set or no option wrote it."""
+    path = tuple(map(str, location))
+    place: object = options
+    for key in path:
+        place = place.get(key) if isinstance(place, dict) else None
+    return None if place is None or path in set_paths else OPTIONS.get(path)
 
 
 def _holds(path: tuple[str, ...], given: object, section: str, secret: str) -> bool:

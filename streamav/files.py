@@ -56,6 +56,7 @@ MEDIA_SUFFIXES = (
 PRIVATE_FILE = 0o600
 """Mode of a file that only its owner can read and write."""
 PRIVATE_FOLDER = 0o700
+"""Mode of a folder that only its owner can open."""
 
 
 def write_whole(path: Path, content: bytes | str, *, durable: bool = False, alone: bool = False, private: bool = False) -> None:

@@ -41,7 +41,9 @@ REFERENCE_SHARE = 0.01
 _MOST_LOWERED = 2.0
 """Most that a logit is lowered, natural logarithm of odds: a label that needs more is told apart badly, and would never be found."""
 _HEARD = 0.5
+"""Score from which a class counts as heard in a reference segment."""
 _MARGIN = 1e-3
+"""The logits stay this far below the threshold, against rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +131,8 @@ class LabelTable:
             if word not in groups and word not in known:
                 near = self._nearest(word, sorted({*groups, *known}))
                 msg = (
-                    f"detection.labels: there is no label or preset {word!r}; the nearest is {near}; presets are {', '.join(groups)}; "
-                    f"look at streamav labels list, or define [labels.{word}]"
+                    f"detection.labels (--labels): there is no label or preset {word!r}; the nearest is {near}; presets are "
+                    f"{', '.join(groups)}; look at streamav labels list, or define [labels.{word}]"
                 )
                 raise SettingsError(msg)
         slugs = [slug for word in words for slug in groups.get(word, (word,))]
@@ -239,7 +241,7 @@ def defined_labels() -> Mapping[str, ClassEntry]:
 
 
 def reference_offset(logits: NDArray[np.float32], on: float) -> float:
-    """Return what lowers the logits until at most `REFERENCE_SHARE` of them reach the probability *on*; 0 when none needs it.
+    """Return what lowers logits, shape (R,), until at most `REFERENCE_SHARE` of them reach the probability *on*; 0 when none needs it.
 
     Segments where a class is heard that a label of the model listens to are not among *logits*: they may hold the event.
     """

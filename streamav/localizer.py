@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 
     from streamav.evidence import LabelEvidence, Sensed
     from streamav.protocols import Engine
-    from streamav.types import SegmentFeatures, Window
+    from streamav.types import Box, SegmentFeatures, Window
 
-__all__ = ["Head", "VscgLocalizer"]
+__all__ = ["Head", "VscgLocalizer", "over_picture"]
 
 Head = Literal["segment", "two_stage"]
 """Which head decides. "segment": the scores of single segments. "two_stage": relevance times the window's class vector, for a model
 whose head for single segments was never trained."""
+
+
+_ROUNDING = 1e-9
+"""Shares below are rounding errors: what lies in a bar has no attention at all."""
 
 
 class _Encoded(NamedTuple):
@@ -108,7 +112,7 @@ class VscgLocalizer:
             outputs = self._encode(np.stack([one.audio for one in fresh]), np.stack([one.visual for one in fresh]))
             for segment, audio, visual, attention in zip(fresh, *outputs, strict=True):
                 sensed = None if self._evidence is None else self._evidence.sensed(segment)
-                self._encoded[segment] = _Encoded(audio.copy(), visual.copy(), attention.copy(), sensed)
+                self._encoded[segment] = _Encoded(audio.copy(), visual.copy(), over_picture(attention, segment.inside), sensed)
 
     def _decide(
         self, relevance: NDArray[np.float32], classes: NDArray[np.float32], segments: NDArray[np.float32]
@@ -147,6 +151,26 @@ def _scores(
         attention=attention / np.maximum(total, np.finfo(np.float32).tiny),
         levels_dbfs=tuple(segment.level_dbfs for segment in window.segments),
     )
+
+
+def over_picture(attention: NDArray[np.float32], inside: Box | None) -> NDArray[np.float32]:
+    """Return a copy of the attention (G, G) as a grid over the whole picture; *inside* is the box that it covers, None for all of it."""
+    if inside is None:
+        return attention.copy()
+    left, top, right, bottom = inside
+    rows, columns = attention.shape
+    return (_shares(rows, top, bottom) @ attention @ _shares(columns, left, right).T).astype(np.float32)
+
+
+def _shares(cells: int, start: float, end: float) -> NDArray[np.float64]:
+    """Return which share of each of *cells* equal parts of start to end lies in each equal part of 0 to 1, shape (cells, cells).
+
+    The column of each part of start to end sums to 1.
+    """
+    whole = np.linspace(0.0, 1.0, cells + 1)
+    part = np.linspace(start, end, cells + 1)
+    common = np.minimum(whole[1:, None], part[1:]) - np.maximum(whole[:-1, None], part[:-1])
+    return np.where(common > _ROUNDING, common, 0.0) * cells / (end - start)
 
 
 def _heard_and_seen(window: Window, probabilities: NDArray[np.float32], sounds: NDArray[np.bool_]) -> NDArray[np.float32]:

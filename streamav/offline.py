@@ -236,6 +236,7 @@ def segments_of(uri: str, card: ModelCard, frames_per_second: int) -> Iterator[S
 
     Raises:
         CaptureError: when it cannot be read.
+        MissingModalityError: when it has no sound or no picture.
     """
     picture = card.visual.picture
     source = open_source(SourceSettings(uri=uri, speed="max"), CaptureSettings(), picture=picture, frames_per_second=frames_per_second)

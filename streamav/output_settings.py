@@ -42,6 +42,7 @@ LEAST_TOKEN = 12
 """Fewest letters of a token (our choice)."""
 _LISTEN: Final = re.compile(r"((\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):)?[0-9]{1,5}")
 _LAST_PORT: Final = 65535
+"""Ports are numbers of 16 bits (RFC 9293, section 3.1)."""
 NUMBER_AS_TEXT = BeforeValidator(lambda value: str(value) if type(value) is int else value)
 
 
@@ -148,9 +149,7 @@ class MqttSettings(Options):
     def _check_host(cls, host: str) -> str:
         """Refuse an address in place of the name, because its password would appear in messages and file names."""
         if not host or re.search(r"[\s/@]", host):
-            msg = (
-                "it must be the broker's name or IP address only; write the rest of an address into mqtt.port, mqtt.username and mqtt.base"
-            )
+            msg = "it must be the broker's name or IP address alone, such as homeserver.local; port, user and base are written elsewhere"
             raise ValueError(msg)
         return host
 

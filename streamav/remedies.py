@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamav.types import SourceState
+from streamav.types import SourceState, has_failed
 
 __all__ = ["remedy"]
 
@@ -14,6 +14,7 @@ _BY_STATE = {
     SourceState.LOST: "Check its power, its cable or network, and its address. streamav tries again by itself.",
     SourceState.DISABLED: "Switch the source on again to get events.",
 }
+_FAILED = "It is not tried again in this run: correct what the reason names, then start the run again."
 _BY_WORD = (
     ("the machine is behind", "The machine cannot keep up: close other programs, use fewer sources, or set model.frames_per_second lower."),
     ("no sound for", "Check that the microphone is plugged in and not muted (streamav devices lists it), or that the stream has sound."),
@@ -26,4 +27,4 @@ def remedy(state: SourceState, reason: str) -> str:
     """Return what to do about the state of a source, one or two sentences; empty when there is nothing to do."""
     if state is SourceState.DEGRADED:
         return next((words for word, words in _BY_WORD if word in reason), _BY_STATE[state])
-    return _BY_STATE[state]
+    return _FAILED if has_failed(state, reason) else _BY_STATE[state]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HOME",
     "NOT_SETTINGS",
+    "OPTIONS",
     "PREFIX",
     "SECRETS",
     "explain",
@@ -37,10 +38,30 @@ NOT_SETTINGS: Final[Mapping[str, str]] = {
     HOME: "folder of the user's models and engines",
     "STREAMAV_HARDWARE": "tests: set to use real cameras and microphones",
     "STREAMAV_HOMEASSISTANT": "tests: virtual environment with Home Assistant (make test-homeassistant)",
+    "STREAMAV_OTHER_BROKERS": "tests: brokers beside Mosquitto, by name (make test-brokers)",
     "STREAMAV_SCREENSHOTS": "tests: folder for pictures of the live page",
     "STREAMAV_SHARED_DATA": "tests: folder of shared data",
 }
 """Variables that are not settings; the only list of them."""
+
+OPTIONS: Final[Mapping[tuple[str, ...], str]] = {
+    ("source", "uri"): "--source",
+    ("source", "sound_uri"): "--sound-source",
+    ("source", "camera"): "--camera",
+    ("source", "camera_size"): "--camera-size",
+    ("source", "camera_rate"): "--camera-rate",
+    ("source", "camera_format"): "--camera-format",
+    ("source", "mic"): "--mic",
+    ("source", "id"): "--id",
+    ("source", "speed"): "--speed",
+    ("source", "duration_s"): "--duration",
+    ("model", "name"): "--model",
+    ("model", "weights_dir"): "--weights",
+    ("detection", "labels"): "--labels",
+    ("http", "listen"): "--http",
+    ("jsonl",): "--jsonl",
+}
+"""Settings that an option of a command may set, and this option, which has the same name in every command; for messages."""
 
 SECRETS: Final = (("mqtt", "password"), ("view", "token"), ("http", "token"), ("source", "password"))
 """Section and key of the settings that must not be on a command line; beside each is a key that names a file (password_file)."""
@@ -100,14 +121,21 @@ def nearest_setting(location: Path) -> str:
     return difflib.get_close_matches(".".join(location), [".".join(path) for path in known], n=1, cutoff=0.0)[0]
 
 
-def explain(error: Mapping[str, Any]) -> str:
-    """Return one pydantic error as a sentence that names the setting, without passwords and whole sections."""
+def explain(error: Mapping[str, Any], written: str | None = None) -> str:
+    """Return one pydantic error as a sentence that names what is wrong, without passwords and whole sections.
+
+    Args:
+        error: one of ValidationError.errors().
+        written: what a person wrote in place of the setting, such as "--id"; None for the setting itself.
+    """
     location = tuple(str(part) for part in error["loc"])
-    where = ".".join(location) or "settings"
+    where = written or ".".join(location) or "settings"
     said, given = str(error["msg"]).removeprefix("Value error, "), error.get("input")
     if error["type"] == "missing":
         return f"{where} must be given"
-    if error["type"] == "value_error" and (not location or said.startswith(f"{where}.")):  # a rule about several settings names them
+    if error["type"] == "value_error" and (
+        not location or said.startswith(f"{'.'.join(location)}.")
+    ):  # a rule about several settings names them
         return said
     if error["type"] == "extra_forbidden":
         return f"unknown setting {where}; the nearest is {nearest_setting(location)}"

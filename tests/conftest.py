@@ -95,14 +95,22 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def engine_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder for STREAMAV_HOME, so that engines are built once for all tests and the user's files stay unchanged."""
-    return tmp_path_factory.mktemp("home")
+    """Return the folder of built engines, one for all processes of pytest, so that an engine is built only once."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "home"
+    home.mkdir(exist_ok=True)
+    return home
 
 
-@pytest.fixture
-def own_home(engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use `engine_home` as STREAMAV_HOME during one test."""
-    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(engine_home: Path) -> Iterator[None]:
+    """Use `engine_home` in all tests: they neither read nor change the user's own engines and models."""
+    before = os.environ.get("STREAMAV_HOME")
+    os.environ["STREAMAV_HOME"] = str(engine_home)
+    yield
+    del os.environ["STREAMAV_HOME"]
+    if before is not None:
+        os.environ["STREAMAV_HOME"] = before
 
 
 @pytest.fixture(scope="module")

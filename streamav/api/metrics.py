@@ -119,7 +119,7 @@ class Metrics:
     # Called on the loop
 
     def add_source(self, source: str, labels: tuple[str, ...]) -> None:
-        """Begin the series of a source; counters of one that begins anew go on."""
+        """Begin the series of a source; the counters of a source that starts again continue."""
         self._sources[source] = tuple(dict.fromkeys([*self._sources.get(source, ()), *labels]))
         self._dropped[source] = self._known[source] = 0
         self._states.pop(source, None)  # its first state is no return

@@ -1,4 +1,4 @@
-"""Answers the requests: which address gives what. docs/operations.md and /openapi.json describe them.
+"""Answers the requests of the HTTP API. docs/operations.md and /openapi.json describe them.
 
 Every answer about events and sources is JSON; every error is `{"error": "..."}` with a sentence that says what to do.
 """
@@ -47,6 +47,7 @@ _KINDS: Final = {"clip": (".mp4", "video/mp4"), "snapshot": (".jpg", "image/jpeg
 _PATCH_TYPES: Final = ("application/merge-patch+json", "application/json")
 """A change is a JSON Merge Patch (RFC 7396)."""
 _LONGEST_BODY: Final = 65_536
+"""Longest body of a change, bytes (our choice)."""
 _BODY_S: Final = 10.0
 """How long the body of a request may take, s (our choice)."""
 _JOURNAL_OFF: Final = "the journal is off; set journal.enabled = true"

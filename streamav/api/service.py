@@ -77,7 +77,7 @@ class HttpApi:
         self._metrics.telemetry(source, telemetry)
 
     def add_source(self, known: KnownSource) -> None:
-        """Tell of one more source, or of one that begins anew, before it is reported."""
+        """Add a source, or start it again, before its first report."""
         self._status.add_source(known)
         self._metrics.add_source(known.id, tuple(known.thresholds()))
 

@@ -56,7 +56,7 @@ class Status:
         self._now = {one.id: _Now() for one in sources}
 
     def add_source(self, known: KnownSource) -> None:
-        """Take one more source, or begin anew with one."""
+        """Add a source, or start it again."""
         self._now = {**self._now, known.id: _Now()}
         self.known = {**self.known, known.id: known}
 

@@ -15,7 +15,9 @@ from streamav.control import Controls, SourcePlan, kept_path
 from streamav.errors import CaptureError, SettingsError
 from streamav.labels import MODEL, Label
 from streamav.privacy import cannot_hear_speech
+from streamav.publish.homeassistant import Devices, shared_entity
 from streamav.publish.state_folder import default_state_dir
+from streamav.publish.topics import Topics
 from streamav.tracker import LabelOptions
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from streamav.config import DetectionSettings, OneOfSources, Settings
     from streamav.labels import LabelTable
 
-__all__ = ["PlanMaker", "chosen_labels", "kept_note", "label_options", "named", "source_controls"]
+__all__ = ["PlanMaker", "check_entities", "chosen_labels", "kept_note", "label_options", "named", "source_controls"]
 
 _MOST_TOLD = 5
 _HOME = "home"
@@ -93,8 +95,33 @@ def source_controls(settings: Settings, plans: PlanMaker, *, keep: bool = False,
     for one in sources:
         with named(one, settings):
             plans.plan(one.id, one.detection)
+    check_entities(settings, plans.chosen)
     path = kept_path(settings.state_dir if settings.state_dir is not None else default_state_dir()) if keep else None
     return Controls({one.id: one.detection for one in sources}, plans.plan, path)
+
+
+def check_entities(settings: Settings, chosen: Mapping[str, Sequence[Label]]) -> None:
+    """Check that all entities of Home Assistant have ids of their own, where it is told of the sources.
+
+    Args:
+        settings: settings of the run.
+        chosen: labels of each source.
+
+    Raises:
+        SettingsError: when two entities would have one id.
+    """
+    mqtt = settings.mqtt
+    if mqtt is None or not mqtt.homeassistant:
+        return
+    labels = {source: [label.entry.slug for label in each] for source, each in chosen.items()}
+    found = shared_entity(Devices(Topics(mqtt.base), mqtt.homeassistant_prefix, labels, commands=mqtt.commands))
+    if found is not None:
+        entity, sources = found
+        msg = (
+            f"sources: Home Assistant would get one id, {entity}, for two entities, of {' and of '.join(sources)}, and drop the second; "
+            "give one of the sources another id, or set mqtt.homeassistant = false"
+        )
+        raise SettingsError(msg)
 
 
 def kept_note(controls: Controls) -> str | None:

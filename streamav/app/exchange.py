@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from streamav.app.detection import named
+from streamav.app.detection import check_entities, named
 from streamav.app.outlets import known_source, packet_rings, subject
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Followers:
     api: HttpApi | None = None
 
     def add(self, one: Prepared) -> None:
-        """Follow a source that comes, or begins anew."""
+        """Follow a source that is added or starts again."""
         plan = self.controls.plan(one.settings.id)
         setup = replace(one.lane.setup, labels=plan.labels, latency_segments=plan.latency_segments)
         clips, mqtt, page, api, ring = self.clips, self.mqtt, self.page, self.api, one.ring
@@ -101,7 +101,7 @@ class SourceExchange:
 
         Args:
             settings: the new settings of the run, to name a source in an error.
-            coming: complete settings of the sources that come, or begin anew.
+            coming: complete settings of the sources that are added or start again.
 
         Raises:
             SettingsError: when a source contradicts the model, or its settings contradict each other.
@@ -116,10 +116,12 @@ class SourceExchange:
                 plan = self.plans.plan(one.id, one.detection, labels)
             setup = maker.setup(one, ring=rings.get(one.id), joining=plan)
             found.append(Prepared(one, labels, self.pipeline.sources.prepare(setup), rings.get(one.id)))
+        stay = {one.id: self.plans.chosen[one.id] for one in settings.each_source() if one.id in self.plans.chosen}
+        check_entities(settings, stay | {one.settings.id: one.labels for one in found})
         return found
 
     def apply(self, prepared: Sequence[Prepared], gone: Sequence[str]) -> Future[None]:
-        """End the sources that are *gone*, and start those that were prepared; one that runs already begins anew.
+        """End the sources that are *gone*, and start those that were prepared; a source that runs already starts again.
 
         Returns:
             What is done once it has happened; it never is when the run ends before.

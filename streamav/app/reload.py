@@ -1,7 +1,7 @@
 """Reads the settings again while a run goes on: takes over what can change, and names what needs a restart.
 
 Which sources there are can change, and what each source detects (its section `detection`). A source with another address, other settings
-of capture or another choice of labels begins anew; all others lose nothing.
+of capture or another choice of labels starts again; all others lose nothing.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Reloaded:
     """Ids of the sources that detect something else from now on."""
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
-    anew: tuple[str, ...] = ()
-    """Ids of the sources that begin anew."""
+    restarted: tuple[str, ...] = ()
+    """Ids of the sources that start again."""
     need_restart: tuple[str, ...] = ()
     """Names of the settings that differ from those of the run and did not take effect; never values."""
     exchange: Future[None] | None = None
@@ -96,30 +96,30 @@ class Reload:
         check_count(newer)
         before, now = self._sources, {one.id: one for one in newer.each_source()}
         gone = tuple(name for name in before if name not in now)
-        anew = tuple(name for name, one in now.items() if name in before and _begins_anew(before[name], one))
+        restarted = tuple(name for name, one in now.items() if name in before and _restarts(before[name], one))
         added = tuple(name for name in now if name not in before)
-        prepared = self._exchange.prepare(newer, [now[name] for name in (*anew, *added)])
-        stay = {name: one.detection for name, one in now.items() if name in before and name not in anew}
+        prepared = self._exchange.prepare(newer, [now[name] for name in (*restarted, *added)])
+        stay = {name: one.detection for name, one in now.items() if name in before and name not in restarted}
         changed = self._controls.reload(stay)
         self._sources = now
         return Reloaded(
             changed=tuple(plan.source for plan in changed),
             added=added,
             removed=gone,
-            anew=anew,
+            restarted=restarted,
             need_restart=tuple(_differing(self._settings, newer, leave={"source", "sources", "detection", "capture"})),
             exchange=self._exchange.apply(prepared, gone) if prepared or gone else None,
         )
 
 
 def _say(found: Reloaded) -> None:
-    lists = (", ".join(ids) or "none" for ids in (found.changed, found.added, found.removed, found.anew))
-    _log.info("the settings were reloaded sources_changed=%s sources_added=%s sources_removed=%s sources_begun_anew=%s", *lists)
+    lists = (", ".join(ids) or "none" for ids in (found.changed, found.added, found.removed, found.restarted))
+    _log.info("the settings were reloaded sources_changed=%s sources_added=%s sources_removed=%s sources_restarted=%s", *lists)
     if found.need_restart:
         _log.warning("these settings hold after a restart only: %s", ", ".join(found.need_restart))
 
 
-def _begins_anew(before: OneOfSources, now: OneOfSources) -> bool:
+def _restarts(before: OneOfSources, now: OneOfSources) -> bool:
     """Return whether a source must be opened again: for all but what it detects, and for another choice of labels."""
     leave = {"id", "detection", "node"}  # the node matters in a cluster only
     return before.detection.labels != now.detection.labels or any(True for _ in _differing(before, now, leave=leave))

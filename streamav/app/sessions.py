@@ -115,7 +115,7 @@ def build_replay(
         book: takes the turns; None for none.
 
     Raises:
-        StreamavError: as `build`; DataError when the recording is damaged.
+        StreamavError: as `build`; SettingsError when the settings name other sources; DataError when the recording is damaged.
     """
     bundle = choose_bundle(settings.model.name, settings.model.weights_dir).bundle
     known = {one.id for one in card.sources}

@@ -32,9 +32,11 @@ STREAMS = (1, 8)
 FULL_LOAD = 2.0
 """A machine is full with as many streams as would need twice its time."""
 MOST_STREAMS = 64
+"""Most streams of a trial (our choice: as many as a run may have)."""
 TURNS = 5
 """Pairs of trials for the throughput of a full machine; medians are taken, because a difference of 3 % matters there."""
 _PATIENCE_S = 240.0
+"""Time beyond the measured one after which a trial has failed, s: for loading, building and warming up (our choice)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["Growth", "draw", "full_first", "measure_growth"]
 
 STREAMS = (1, 4, 16, 64)
+"""Numbers of streams that are measured (our choice)."""
 CAMERA = (640, 360)
 """Width and height of the stream that each source decodes: the second, small stream of a usual camera."""
 CAMERA_RATE = 12
+"""Pictures a second of the stream (our choice: usual for such a stream)."""
 SCENE_S = 14
+"""Length of the file of each source, s: one turn of the embedded scene, which is played in a loop."""
 _PATIENCE_S = 240.0
+"""Time beyond the measured one after which a measurement has failed, s: for loading and building (our choice)."""
 _THREAD = 1.0
 """What one thread can give: seconds in a second."""
 

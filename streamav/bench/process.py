@@ -57,7 +57,11 @@ def ask(module: str, request: Mapping[str, object], *, what: str, threads: int, 
 
 
 def give(measure: Callable[[dict[str, Any]], object]) -> None:
-    """Run as the program: read the request from standard input, and print the result of *measure* or the error that it raised."""
+    """Run as the program: read the request from standard input, and print the result of *measure* or the error that it raised.
+
+    Raises:
+        SystemExit: with the exit status of the error, when *measure* raised one of ours.
+    """
     try:
         result = measure(json.load(sys.stdin))
     except StreamavError as exc:

@@ -44,6 +44,7 @@ __all__ = ["RowRequest", "facts_of", "measure"]
 
 Result = TypeVar("Result")
 MOST_RUNS = 200
+"""Most runs of a network in one row, so that a fast network does not run for the whole time (our choice)."""
 _FEW = 4
 """Pictures at once that the memory bounds allow VGG-19; with this many, its memory reaches its final size."""
 

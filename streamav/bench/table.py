@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["RECIPES", "TableRequest", "runnable", "table_rows"]
 
 ROW_TIMEOUT_S = 300
+"""Time after which the process of a row is ended, s (our choice)."""
 RECIPES = ("cpu-fp32", "cpu-int8", "cuda-fp16", "tensorrt-fp16")
 """The recipes that are timed by default, if the machine can run them."""
 

@@ -36,6 +36,7 @@ GOLDEN = 0.618034
 LATENCY_LIMIT_S = 1.0
 """Above this latency the next segment is complete before the events of this one are out."""
 _SAMPLE_S = 0.5
+"""Time between two samples of the memory, s (our choice)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

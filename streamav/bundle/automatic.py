@@ -41,8 +41,11 @@ def choose_bundle(name: str, weights: Path | None = None) -> Choice:
         weights: folder of the encoders that a bundle does not contain; None for the user's folder.
 
     Raises:
-        ModelError: when there is no such bundle, or it is damaged.
+        ModelError: when there is no such bundle, or it is damaged, or *weights* is no folder.
     """
+    if weights is not None and not weights.is_dir():
+        msg = f"the folder of encoders (--weights, or model.weights_dir) must be a folder, got {weights}, which is none; check the path"
+        raise ModelError(msg)
     if name != AUTO:
         return Choice(find_bundle(name))
     better = find_bundle(_BETTER)

@@ -34,6 +34,7 @@ __all__ = [
 SCHEMA: Final = "streamav.model/1"
 """Name and version of the card's format; any other version is refused."""
 MAX_CLASSES = 1000
+"""Most classes of a model (our choice: AudioSet has 527)."""
 
 Count = Annotated[int, Field(ge=1, le=65_536)]
 Side = Annotated[int, Field(ge=1, le=1024)]
@@ -127,6 +128,8 @@ class VisualCard(_Part):
     """Height and width of the network's input pictures, pixels."""
     frames_per_second: Annotated[int, Field(ge=1, le=16)]
     """F: frames of each segment that are encoded; the settings may override it."""
+    cuts_bars: bool = False
+    """True: bars at the edges of a picture are cut off first (`streamav.features.bars`); false as in the paper."""
     size: Count
     """V: length of the visual feature of one grid cell."""
     grid: Annotated[int, Field(ge=1, le=64)]

@@ -31,11 +31,14 @@ if TYPE_CHECKING:
 __all__ = ["pull"]
 
 TIMEOUT_S = 30.0
+"""Longest wait for the connection, and for each part of the answer, s (our choice)."""
 ATTEMPTS = 4
 """Largest number of attempts per download. Each resumes where the last one broke off; after one without new bytes the download fails."""
 BLOCK = 1 << 18
+"""Bytes that are read at a time."""
 _WHEEL = ".whl"
 OK, PARTIAL, RANGE_NOT_SATISFIABLE = 200, 206, 416
+"""Status of a whole answer, of the rest of a file, and of a file that has no more bytes (RFC 9110, section 15)."""
 
 
 class _Body(Protocol):

@@ -32,6 +32,7 @@ __all__ = ["WEIGHTS_FILE", "Bundle", "copy_bundle", "find_bundle", "load_bundle"
 
 WEIGHTS_FILE = "weights.safetensors"
 MAX_CARD_BYTES = 1 << 20
+"""Largest card that is read, so that a wrong file cannot use up the memory (our choice: cards have about 15 kB)."""
 _BASELINE = "network.json"
 """File of a baseline network, which has no card and no encoders."""
 MAX_WEIGHTS_BYTES = 4 << 30

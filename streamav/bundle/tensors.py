@@ -25,7 +25,7 @@ _FLOATS = ("F16", "F32")
 
 
 def storable(key: str, value: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return a tensor as it is stored.
+    """Return a tensor of any shape as it is stored.
 
     Raises:
         ModelError: when it is not float16 or float32, or holds NaN or infinity.

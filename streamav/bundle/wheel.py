@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["take_member"]
 
 _PIECE_BYTES = 1 << 20
+"""Bytes that are unpacked at a time."""
 
 
 def take_member(wheel: Path, member: str, target: Path, limit: int) -> None:

@@ -37,6 +37,7 @@ _MOST_NUMBERS = 300
 """Most pictures whose place in the container is remembered; damaged ones never come."""
 _KINDS: tuple[Kind, ...] = ("sound", "picture")
 _DAMAGE_LIMIT = 200
+"""After this many damaged packets in a row the stream counts as lost (our choice)."""
 _LATE_NS = 30 * _SECOND_NS
 """Sound waits no longer than this for pictures: they may have ended."""
 _RATE_ERROR = 0.05
@@ -193,7 +194,7 @@ class _SoundStamps:
 
 
 class _Tapped:
-    """Gives packets to a tap. Sound without a time, as at the start of an MPEG transport stream, follows the sound before it."""
+    """Passes packets to a tap. Sound without a time, as at the start of an MPEG transport stream, follows the sound before it."""
 
     def __init__(self, tap: PacketTap) -> None:
         self._tap = tap

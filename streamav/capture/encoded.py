@@ -31,6 +31,7 @@ _WIDEST: Final = 1280
 _KEY_S: Final = 2
 _MICROSECOND: Final = Fraction(1, 1_000_000)
 _SOUND_BITS: Final = 64_000
+"""Bit rate of the sound, bit/s."""
 
 
 class _Encoded:
@@ -44,7 +45,7 @@ class _Encoded:
         tap.place(kind, 0)
 
     def _open(self) -> None:
-        """Open the encoder anew: what an earlier one holds back is lost."""
+        """Open the encoder again: what an earlier one holds back is lost."""
         raise NotImplementedError
 
     def _wanted(self) -> bool:
@@ -140,7 +141,7 @@ class EncodedSound(_Encoded):
         self._resampler = av.AudioResampler("fltp", "mono", SAMPLE_RATE_HZ, frame_size=stream.codec_context.frame_size)
 
     def take(self, samples: NDArray[np.float32], start_ns: int) -> None:
-        """Take a block of sound, mono, 16 kHz, with its time."""
+        """Take a block of sound, shape (n,), mono, 16 kHz, with its time on the media clock, ns."""
         import av
 
         try:

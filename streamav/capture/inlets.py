@@ -32,6 +32,7 @@ __all__ = ["PictureInlet", "SoundInlet", "StreamPictures", "StreamSound"]
 _SETTLE_NS: Final = 1_000_000_000
 """The delay of a stream is known after this time: servers send what they have stored in a burst at the start."""
 _ALL_PICTURES: Final = 60
+"""Pictures a second above those of usual cameras, so that none is left out."""
 
 
 class PictureInlet(Protocol):
@@ -49,7 +50,7 @@ class PictureInlet(Protocol):
         """Open it; raise CaptureError when it cannot be opened."""
 
     def feed(self, tap: PacketTap, offset_ns: int) -> None:
-        """Give what is read also to a tap, encoded, at monotonic times plus *offset_ns*; called between open() and pictures()."""
+        """Pass what is read also to a tap, encoded, at monotonic times plus *offset_ns*; called between open() and pictures()."""
 
     def pictures(self, look: Look, offset_ns: int, stop: threading.Event) -> Iterator[VideoFrame]:
         """Yield the pictures that are used, at monotonic times plus *offset_ns*; raise CaptureError when it ends or fails."""
@@ -73,7 +74,7 @@ class SoundInlet(Protocol):
         """Open it; raise CaptureError when it cannot be opened."""
 
     def feed(self, tap: PacketTap, offset_ns: int) -> None:
-        """Give what is read also to a tap, encoded, at monotonic times plus *offset_ns*; called between open() and blocks()."""
+        """Pass what is read also to a tap, encoded, at monotonic times plus *offset_ns*; called between open() and blocks()."""
 
     def blocks(self, stop: threading.Event) -> Iterator[AudioBlock | None]:
         """Yield sound, and None from time to time while there is none; raise CaptureError when it ends or fails."""
@@ -102,7 +103,7 @@ class _Stream:
         return None
 
     def feed(self, tap: PacketTap, offset_ns: int) -> None:
-        """Give its packets to a tap, as they are; where they lie is known once the delay of the stream is."""
+        """Pass its packets to a tap, as they are; their place on the media clock is known once the delay of the stream is known."""
         self._tap, self._fed_ns = HalfTap(tap, "sound" if self._medium.look.wanted.sound else "picture"), offset_ns
 
     def open(self) -> None:

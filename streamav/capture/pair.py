@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["PairSource", "device_pair"]
 
 _QUEUE_PICTURES: Final = 32
+"""Pictures that may wait; the oldest is dropped (our choice: one second of a usual camera)."""
 _IDLE_S: Final = 0.025
 """How often a source without sound looks for pictures, s."""
 

@@ -1,4 +1,4 @@
-"""Loads PortAudio, and lets it read its list of devices anew: it reads the list once, so a microphone plugged in later is not in it.
+"""Loads PortAudio, and lets it read its list of devices again: it reads the list once, so a microphone plugged in later is not in it.
 
 PortAudio reads the list only when it is started, and it may be restarted only while no stream is open. This module knows which are.
 """
@@ -38,7 +38,7 @@ def load_sounddevice() -> ModuleType:
 
 
 def look_up(ask: Callable[[ModuleType], object]) -> None:
-    """Ask for a device as open_stream opens one: when that fails, the list of devices is read anew, and it is asked for once more."""
+    """Ask for a device as open_stream opens one: when that fails, the list of devices is read again, and it is asked for once more."""
     with _LOCK:
         _with_new_list(ask)
 
@@ -49,14 +49,14 @@ def _with_new_list(call: Callable[[ModuleType], Any]) -> Any:  # noqa: ANN401 - 
         return call(sounddevice)
     except (sounddevice.PortAudioError, ValueError):
         if _OPEN:
-            _LOG.warning("the list of microphones cannot be read anew while another one is open; restart to use one plugged in since")
+            _LOG.warning("the list of microphones cannot be read again while another one is open; restart to use one plugged in since")
             raise
-        _read_anew(sounddevice)
+        _reload(sounddevice)
         return call(sounddevice)
 
 
 def open_stream(start: Callable[[ModuleType], Any]) -> Any:  # noqa: ANN401 - sounddevice has no types
-    """Open and start a stream. When that fails, the list of devices is read anew, and it is tried once more.
+    """Open and start a stream. When that fails, the list of devices is read again, and it is tried once more.
 
     Args:
         start: opens and starts the stream of a device; it takes the module sounddevice.
@@ -78,7 +78,7 @@ def close_stream(stream: Any) -> None:  # noqa: ANN401 - sounddevice has no type
         stream.close(ignore_errors=True)
 
 
-def _read_anew(sounddevice: ModuleType) -> None:
+def _reload(sounddevice: ModuleType) -> None:
     """Restart PortAudio. sounddevice has no public function for it; its documentation names these two."""
     sounddevice._terminate()  # noqa: SLF001
     sounddevice._initialize()  # noqa: SLF001

@@ -18,6 +18,7 @@ __all__ = ["SessionReader"]
 
 _QUEUE_ITEMS: Final = 128
 _POLL_S: Final = 0.1
+"""Time between two looks at the end, s."""
 
 
 class SessionReader:

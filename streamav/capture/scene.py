@@ -114,6 +114,9 @@ def make_script(seconds: float = 60.0, seed: int = 0) -> Script:
     Args:
         seconds: length, at least 1.
         seed: chooses order and style of the kinds.
+
+    Raises:
+        SettingsError: when the scene would be shorter than 1 s.
     """
     if not seconds >= 1.0:
         msg = f"a scene must last at least 1 s, got {seconds}"
@@ -217,7 +220,7 @@ def render_frame(script: Script, time_s: float, picture: tuple[int, int], backdr
 
 
 def render_backdrop(script: Script, picture: tuple[int, int]) -> NDArray[np.uint8]:
-    """Render the background: a lit wall over a floor, with soft blotches, a tenth larger than the picture."""
+    """Render the background: a lit wall over a floor, with soft blotches; shape (1.1 h, 1.1 w, 3) RGB for a picture (h, w)."""
     rng = np.random.default_rng([script.seed, 5])
     height, width = (side + 2 * max(1, side // 20) for side in picture)
     y, x = np.linspace(0.0, 1.0, height)[:, None, None], np.linspace(0.0, 1.0, width)[None, :, None]

@@ -75,7 +75,7 @@ class StampStream(Generic[ItemT]):
     kind: Kind
     offset_ns: int
     next_ns: int | None = None
-    """Expected begin of the next item."""
+    """Expected start of the next item."""
     last_ns: int | None = None
     """Begin of the newest item placed."""
     gap_ns: int = SECOND_NS // 25

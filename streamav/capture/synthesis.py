@@ -21,6 +21,7 @@ __all__ = ["Voice", "ambience", "synthesize"]
 
 _RMS = 0.1  # -20 dBFS
 _FADE_S = 0.01
+"""Length of the fades at both ends, s, against clicks."""
 
 
 def synthesize(kind: str, seconds: float, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -65,7 +66,7 @@ class Voice:
         self._samples: NDArray[np.float32] | None = None
 
     def mix_into(self, block: NDArray[np.float32], begin: int) -> None:
-        """Add the sound from sample *begin* on to *block*, in place; blocks must come in the order of their times.
+        """Add the sound from sample *begin* on to *block*, shape (n,), in place; blocks must come in the order of their times.
 
         Raises:
             SettingsError: when there is no such kind, or the sound is shorter than 0.1 s.

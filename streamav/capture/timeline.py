@@ -39,7 +39,7 @@ _STRAYS = 3
 
 
 class Timeline(Generic[ItemT]):
-    """Gives items of both kinds their media times; the items of one kind keep their order.
+    """Sets the media times of items of both kinds; the items of one kind keep their order.
 
     An ordinary item is returned at once. A doubted item is returned with the next one of its kind, or after one second of items.
     """
@@ -212,7 +212,7 @@ class Timeline(Generic[ItemT]):
     def _follow_both(self, one: StampStream[ItemT], other: StampStream[ItemT]) -> list[tuple[int, Kind, ItemT]]:
         """Keep a pause. After another leap both kinds continue, neither of them earlier than its newest item."""
         kept, same = map(abs, self._apart(one, other))
-        if same < kept:  # the time stamps of both began anew: the steps of one kind before are over
+        if same < kept:  # the time stamps of both started again: the steps of one kind before are over
             other.offset_ns = one.offset_ns
         if same < kept or not -SMALL_NS < one.leap_ns < _PAUSE_NS:
             shift = max(-one.leap_ns, -other.leap_ns)
@@ -222,7 +222,7 @@ class Timeline(Generic[ItemT]):
         return self._follow(one) + self._follow(other)
 
     def _join(self, stream: StampStream[ItemT], other: StampStream[ItemT]) -> list[tuple[int, Kind, ItemT]]:
-        """Give one kind the offset of the other kind, which has passed the same leap before."""
+        """Use the offset of the other kind, which has passed the same leap before."""
         stream.offset_ns = other.offset_ns
         self.leaps += 1
         return self._follow(stream)

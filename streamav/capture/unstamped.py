@@ -1,4 +1,4 @@
-"""Gives time stamps to the pictures of formats that have none: bare H.264 and H.265, and MJPEG as phones and cheap cameras send it."""
+"""Sets time stamps of pictures in formats that have none: bare H.264 and H.265, and MJPEG as phones and cheap cameras send it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PictureStamps:
         self._next = 0
 
     def stamp(self, packet: av.Packet[av.stream.Stream]) -> None:
-        """Give a packet of pictures its time; the stamps of a file that FFmpeg counted itself are left as they are."""
+        """Set the time of a packet of pictures; the stamps of a file that FFmpeg counted itself stay as they are."""
         if packet.stream.type != "video" or not packet.size:
             return
         if not self._live:

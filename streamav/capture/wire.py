@@ -24,6 +24,7 @@ __all__ = ["HEADER", "Kind", "Message", "note", "pack", "unpack_header", "unpack
 HEADER: Final = struct.Struct("<BBHIq")
 """Kind, flag, height of a picture, size of the payload, start in ns."""
 _MOST_BYTES: Final = 64_000_000
+"""Largest message of the decoder process, bytes: a picture of 4096 x 4096 pixels in RGB fits."""
 
 
 class Kind(IntEnum):

@@ -9,10 +9,12 @@ Exit status: 0 done, 1 bug, 2 settings, 3 source, 4 model, 5 broker, 6 engine, 7
 from __future__ import annotations
 
 import errno
+import functools
 import importlib.util
 import io
 import itertools
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -23,7 +25,7 @@ from streamav.errors import SettingsError, StreamavError
 from streamav.redaction import redact, show_address
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["COMMANDS", "Command", "loaded", "main"]
 
@@ -73,10 +75,10 @@ COMMANDS: Final[dict[str, Command]] = {
     "subscribe": Command("streamav.cli.subscribe", "subscribe", "Print the events that an MQTT broker delivers."),
     "events": Command("streamav.cli.events", "events", "Ask the journal what happened."),
     "explain": Command("streamav.cli.explain", "explain", "Say why a second did or did not become an event."),
-    "changes": Command("streamav.cli.changes", "changes", "Show what commands have changed in a run, or take it back."),
+    "changes": Command("streamav.cli.changes", "changes", "Show what commands have changed in a run, or undo it."),
     "mqtt": Command("streamav.cli.mqtt", "app", "Clear what a broker keeps; print the schema of events."),
     "devices": Command("streamav.cli.devices", "devices", "List cameras and microphones."),
-    "sync-check": Command("streamav.cli.sync_check", "sync_check", "Measure by how much sound is late against the picture."),
+    "sync-check": Command("streamav.cli.sync_check", "sync_check", "Measure how late sound is compared with the picture."),
     "doctor": Command("streamav.cli.doctor", "doctor", "Check whether a run would work, and say what to do."),
     "support-bundle": Command("streamav.cli.support_bundle", "support_bundle", "Write a file for people who help, without secrets."),
     "config": Command("streamav.cli.config", "app", "Check a configuration file; list all settings."),
@@ -128,7 +130,17 @@ def loaded(name: str, place: Command) -> Any:  # noqa: ANN401 - a class of typer
         single.command(name)(found)
         found = single
     found.rich_markup_mode = None  # plain help, the same for all commands: its text may hold brackets, which markup would swallow
-    return typer.main.get_command(found)
+    command: Any = typer.main.get_command(found)
+    for one in (command, *getattr(command, "commands", {}).values()):
+        for parameter in one.params:
+            if shown := getattr(parameter, "display_type", None):  # older versions of typer have none, and write TEXT
+                parameter.display_type = functools.partial(_plain_type, shown)
+    return command
+
+
+def _plain_type(shown: Callable[..., str], *arguments: object, **options: object) -> str:
+    """Return the type of an option's value as help shows it: `<str>` for `<list[str]>`, `<int>` for `<int range>`."""
+    return re.sub(r"list\[(.*)\]", r"\1", shown(*arguments, **options)).replace(" range>", ">").replace("<Path>", "<path>")
 
 
 def _refuse_nothing(command: str, arguments: Sequence[str]) -> None:

@@ -27,9 +27,9 @@ def changes(
     config: Annotated[Path | None, typer.Option("--config", help="TOML file of the run; it may name state_dir.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, such as state_dir=FOLDER; repeatable.")] = None,
 ) -> None:
-    """Show the changes that MQTT commands and the HTTP API made while runs went on; they hold on top of the configuration.
+    """Show the changes that MQTT commands and the HTTP API made during runs; they hold on top of the configuration.
 
-    A run that goes on keeps its changes, and writes them again at its next change: with --forget stop it first.
+    Stop the run before you use --forget: a run keeps its changes in memory, and writes all of them again at its next change.
 
     Exit status: 0 done; 2 settings, no such source, or the file cannot be used.
     """

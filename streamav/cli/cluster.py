@@ -63,9 +63,7 @@ def status(
 ) -> None:
     """Show the workers of a cluster and their sources.
 
-    With load, dropped segments and restarts.
-
-    A load of 1 is all that a worker can carry.
+    Shows load, dropped segments and restarts. A load of 1 is the most that a worker can carry.
     """
     from streamav.cluster.ray_fleet import read_boards
 

@@ -28,7 +28,7 @@ __all__ = ["compare_models"]
 
 def compare_models(
     first: Annotated[str, typer.Argument(help="Model (name or folder of a bundle), or a file written by --predictions.")],
-    second: Annotated[str, typer.Argument(help="The other one.")],
+    second: Annotated[str, typer.Argument(help="The second model or file, as the first.")],
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Folder of labelled recordings (labels.csv), or of features with AVE's file names; for models."),

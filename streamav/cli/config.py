@@ -17,12 +17,12 @@ from streamav.redaction import redact, show_address
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Check a configuration file.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Check a configuration file; list all settings.", no_args_is_help=True, add_completion=False)
 
 
 @app.callback()
 def _config() -> None:
-    """Check a configuration file."""
+    """Check a configuration file; list all settings."""
 
 
 @app.command()

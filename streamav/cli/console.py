@@ -20,7 +20,7 @@ from streamav.cli.folding import fold
 from streamav.cli.logs import JournalFormatter, JsonFormatter, JsonLines, chosen_form, report_crashes
 from streamav.cli.place import words_of_place
 from streamav.redaction import RedactingFormatter, redact
-from streamav.types import EventPhase
+from streamav.types import EventPhase, has_failed
 
 if TYPE_CHECKING:
     from streamav.output_settings import LogForm
@@ -127,7 +127,9 @@ class ConsoleSink:
         )
 
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
-        """Print the state and the reason."""
+        """Print the state and the reason; that a source has failed is told by the log, or by the error that ends the run."""
+        if has_failed(state, reason):
+            return
         text = f"{source}: {state.value.replace('_', ' ')} ({redact(reason)})"
         self._console.print(text, highlight=False, markup=False, style="cyan", soft_wrap=not self._console.is_terminal)
 

@@ -92,8 +92,9 @@ def list_(as_json: _Json = False) -> None:
 
     set_up_logging(verbose=False)
     cache = EngineCache()
-    found = [describe(entry) for entry in cache.entries()]
-    damaged = {path.name[:16]: reason for path, reason in cache.damaged()}
+    survey = cache.survey()
+    found = [describe(entry) for entry in survey.entries]
+    damaged = {path.name[:16]: reason for path, reason in survey.damaged}
     unusable = unusable_here()
     if as_json:
         tree = {"folder": str(cache.folder), "engines": [asdict(info) for info in found], "damaged": damaged, "unusable": unusable}
@@ -121,9 +122,9 @@ def verify(as_json: _Json = False) -> None:
     from streamav.engines.upkeep import describe
 
     set_up_logging(verbose=False)
-    cache = EngineCache()
+    survey = EngineCache().survey()
     rows: list[dict[str, object]] = []
-    for entry in cache.entries():
+    for entry in survey.entries:
         info = describe(entry)
         problem, parity = (None, None) if info.stale is not None else _verify(entry)
         rows.append(
@@ -132,7 +133,7 @@ def verify(as_json: _Json = False) -> None:
         if not as_json:
             verdict = problem or ("passed" if info.stale is None else f"stale, not checked: {info.stale}")
             typer.echo(f"{info.key}  {info.model:<16} {info.recipe:<14} {verdict}")
-    for path, reason in cache.damaged():
+    for path, reason in survey.damaged:
         rows.append({"key": path.name[:16], "model": None, "recipe": None, "parity": None, "problem": f"damaged: {reason}", "stale": None})
         if not as_json:
             typer.echo(f"{path.name[:16]}  damaged: {reason}")
@@ -163,7 +164,7 @@ def _built_before_s(cache: EngineCache, engine: str) -> float | None:
     """Return how long the slowest earlier build of such an engine took (s); None where there is none."""
     from streamav.engines.upkeep import describe
 
-    earlier = (describe(entry) for entry in cache.entries())
+    earlier = (describe(entry) for entry in cache.entries(whole=False))
     return max((one.build_s for one in earlier if engine in {"auto", one.recipe.partition("-")[0]}), default=None)
 
 

@@ -32,10 +32,11 @@ def events(
         str | None,
         typer.Option(
             "--since",
-            help="Only events from then on: 2026-09-14T10:00Z, 10:30, yesterday, seconds since 1970, or an age such as 90m, 2h, 7d.",
+            help="Only events that began at this time or later: 2026-09-14T10:00Z, 10:30, yesterday, seconds since 1970, or an age "
+            "such as 90m, 2h, 7d.",
         ),
     ] = None,
-    until: Annotated[str | None, typer.Option("--until", help="Only events before then; as --since.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Only events that began before this time; as --since.")] = None,
     source: Annotated[str | None, typer.Option("--source", help="Only events of the source with this id.")] = None,
     label: Annotated[str | None, typer.Option("--label", help="Only events of this class.")] = None,
     raw: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,

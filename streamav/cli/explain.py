@@ -45,7 +45,9 @@ _BELOW_ON = "below on"
 
 
 def explain(
-    at: Annotated[str, typer.Option("--at", help="The second: position in the file; without --source a time, as for streamav events.")],
+    at: Annotated[
+        str, typer.Option("--at", help="The second: its position in the file of --source; without --source a time, as for streamav events.")
+    ],
     source: Annotated[str | None, typer.Option("--source", help="File, or the word scene; without it the journal is asked.")] = None,
     name: Annotated[
         str | None, typer.Option("--id", help="Id of the source in the journal; may be left out when there is only one.")

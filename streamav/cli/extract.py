@@ -59,7 +59,7 @@ def extract(
 ) -> None:
     """Compute features from media files with a model's encoders.
 
-    Give a table of your own clips (--labels) or AVE's annotations (--annotations). When a clip cannot be read, all others are
+    Name a table of your own clips (--labels) or AVE's annotations (--annotations). When a clip cannot be read, all others are
     still extracted, and the exit status is 7.
     """
     from streamav.bundle import choose_bundle

@@ -45,7 +45,7 @@ def figure(
 ) -> None:
     """Draw the attention of several networks over ten seconds of a clip, side by side, as in Figures 4 and 5 of the VSCG paper.
 
-    Under each picture stands what the network decided; green is right where labels.csv beside the clip knows the truth, red is wrong.
+    The network's decision is written under each picture: green is right, red is wrong, where labels.csv beside the clip holds the truth.
     Exit status: 0 done, 2 settings, 3 the clip cannot be read, 4 a network cannot be used, 7 the clip is too short.
     """
     from streamav.bundle import find_bundle

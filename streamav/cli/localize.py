@@ -116,14 +116,15 @@ def localize(
     html: Annotated[
         Path | None,
         typer.Option(
-            "--html", help="Also write a report that a browser opens: timeline, spectrogram, pictures, player; several: an index."
+            "--html",
+            help="Also write a report for a browser: timeline, spectrogram, pictures, player. For several recordings also an index.",
         ),
     ] = None,
     embed_mb: Annotated[
         float, typer.Option("--embed-mb", min=0, help="Largest recording that is put into the report, MB; a larger one is linked.")
     ] = EMBED_MB,
 ) -> None:
-    """Find the events of recordings: what is heard and seen at once, from when to when, and where in the picture.
+    """Find the events of recordings: what is heard and seen at the same time, when it begins and ends, and where in the picture it is.
 
     Prints a table, unless a format is chosen. Progress goes to standard error. A file that cannot be read is named and left
     out; the exit status is then 3. Exit status: 0 done, 2 settings, 3 a file cannot be read, 4 model, 6 engine, 7 no recording.

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from streamav.redaction import RedactingFormatter, redact
-from streamav.types import EventPhase
+from streamav.types import EventPhase, has_failed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -159,7 +159,8 @@ class LogSink:
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
         """Log the state and the reason."""
         fields = {"source": source, "state": state.value, "reason": redact(reason)}
-        self._log.info("%s is %s", source, state.value.replace("_", " "), extra={"fields": fields})
+        words = "has failed" if has_failed(state, reason) else f"is {state.value.replace('_', ' ')}"
+        self._log.info("%s %s", source, words, extra={"fields": fields})
 
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
         """Ignore it."""

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look after what a broker keeps, and print the contract.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Clear what a broker keeps; print the schema of events.", no_args_is_help=True, add_completion=False)
 
 
 @app.callback()
 def _mqtt() -> None:
-    """Look after what a broker keeps, and print the contract."""
+    """Clear what a broker keeps; print the schema of events."""
 
 
 @app.command()

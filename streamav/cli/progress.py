@@ -57,7 +57,7 @@ def progress(what: str, expected_s: float | None = None, console: Console | None
     from rich.progress import BarColumn, Progress, TextColumn
 
     class Left(TextColumn):
-        """The time left, or the time since the begin while that cannot be said."""
+        """The time left, or the time since the start while the time left is not known."""
 
         def __init__(self) -> None:
             super().__init__("")
@@ -80,7 +80,7 @@ def progress(what: str, expected_s: float | None = None, console: Console | None
 
 
 def _left(task: Task, expected_s: float | None) -> str:
-    """Return the time left as text; at first, or when work takes longer than expected, the time since the begin."""
+    """Return the time left as text; at first, or when work takes longer than expected, the time since the start."""
     passed_s = task.elapsed or 0.0
     left_s = task.time_remaining if expected_s is None else expected_s - passed_s
     if left_s is None or left_s < 0.0:

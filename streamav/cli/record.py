@@ -13,7 +13,7 @@ import typer
 from streamav.cli.console import ConsoleSink, say, set_up_logging
 from streamav.cli.model_options import WeightsOption
 from streamav.cli.named_settings import check_named, settings_of
-from streamav.cli.run_summary import tell
+from streamav.cli.run_summary import failed_at_once, tell
 from streamav.config_loading import load_settings
 from streamav.errors import DataError, SettingsError
 
@@ -56,17 +56,19 @@ def record(
     speed: Annotated[
         Literal["1", "max"] | None, typer.Option("--speed", help="For a file: 1 is its own pace, max (the default) as fast as possible.")
     ] = None,
-    jsonl: Annotated[str | None, typer.Option("--jsonl", help='File for events as well; "-" for standard output.')] = None,
+    jsonl: Annotated[
+        str | None, typer.Option("--jsonl", help='Also write the events to this file, one JSON object per line; "-" for standard output.')
+    ] = None,
     mqtt: Annotated[str | None, typer.Option("--mqtt", help="MQTT broker, as in streamav run.")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file with settings; options override it.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; overrides everything else; repeatable.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more log lines, and updates of events.")] = False,
 ) -> None:
-    """Record a run: what it saw and heard without loss at the model's size, when it arrived, and its events.
+    """Record a run: its pictures and sound without loss at the model's size, the times of their arrival, and its events.
 
-    `streamav replay DIR` repeats it and gives the same events. Use it for bug reports. Ctrl-C ends the recording in order; a
-    recording that was killed is complete up to then. It holds pictures and sound of your place: look at docs/record.md before you
-    share one. To share an earlier recording without faces: streamav record --source DIR --redact --out COPY
+    `streamav replay DIR` repeats the run with the same events. Use it for bug reports. Ctrl-C ends the recording in order; a
+    recording that was killed is complete up to the kill. A recording holds pictures and sound of your place: read docs/record.md
+    before you share it. To share an earlier recording without faces: streamav record --source DIR --redact --out COPY
 
     Exit status: 0 done, 2 settings, 3 source, 4 model, 6 engine, 7 the recording cannot be written, 130 Ctrl-C.
     """
@@ -145,6 +147,8 @@ def _say(made: Recording, out: Path, console: Console) -> None:
     if ended is not None and not made.recorder.failed:
         say(console, f"the recording ended before its source: {ended}")
     if made.recorder.failed:  # what to do about it follows
+        return
+    if summary is not None and failed_at_once(summary):  # there is nothing to repeat, and the error follows
         return
     say(console, f"recorded {made.recorder.size / 1e6:.1f} MB; repeat it with: streamav replay {out}")
 

@@ -6,6 +6,7 @@ The site of the documentation (mkdocs.yml) is built with it, and `streamav confi
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import io
 import itertools
@@ -120,7 +121,8 @@ def undescribed() -> list[str]:
     ]
 
 
-def descriptions(model: type[BaseModel]) -> dict[str, str]:
+@functools.cache
+def descriptions(model: type[BaseModel]) -> Mapping[str, str]:
     """Return the docstring below each field of a model and its parents, on one line."""
     found: dict[str, str] = {}
     for one in reversed(model.__mro__):

@@ -52,10 +52,11 @@ def replay(
 ) -> None:
     """Repeat a recorded run through the same stages: the same events, with the times of the recorded run, at any speed.
 
-    A recording that was cut off is replayed up to the cut. With other options the events are those that the recorded sound and
-    pictures give with them; their latency is the recorded one.
+    A recording that was cut off is replayed up to the cut. Other options may lead to other events; the latency in the events is
+    always the recorded one.
 
-    Exit status: 0 done, 2 settings, 4 model, 5 broker, 6 engine, 7 no recording, damaged, or other events (--check), 130 Ctrl-C.
+    Exit status: 0 done, 2 settings, 4 model, 5 broker, 6 engine, 7 no recording, a damaged one, or other events (--check),
+    130 Ctrl-C.
     """
     from streamav.session import read_card
 

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from streamav.config import Settings
-    from streamav.pipeline import RunSummary
     from streamav.protocols import Engine, Sink
 
 __all__ = ["run"]
@@ -131,23 +130,22 @@ def run(
     log_format: Annotated[
         LogForm | None,
         typer.Option(
-            "--log-format", help="json: one object a line. journal: with priorities, for systemd. auto: journal there, else text."
+            "--log-format", help="auto: journal under systemd, else text. json: one object a line. journal: text with priorities."
         ),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more log lines, and updates of events.")] = False,
 ) -> None:
     """Detect events that are heard and seen at the same time in a source, and publish them.
 
-    Name a source with --source, or with --camera and --mic. Sound may come from elsewhere (--source with --mic or --sound-source).
-    A source without sound or picture runs, but only labels of kind sound can come of it.
+    Name a source with --source, or with --camera and --mic. The sound may come from another place (--mic or --sound-source beside
+    --source). A source without picture finds only labels of kind sound; a source without sound finds no event.
 
-    A configuration file may name several sources ([[sources]]);
-    options for one source are then refused.
+    A configuration file may name several sources ([[sources]]); options for one source are then refused.
 
-    The broker's password comes from STREAMAV_MQTT_PASSWORD or from a file (mqtt.password_file). Ctrl-C or SIGTERM ends open
+    The broker's password comes from STREAMAV_MQTT_PASSWORD or from a file (mqtt.password_file). Ctrl-C or SIGTERM ends the open
     events, then the run; a second one ends the run at once. With --config and without a terminal, SIGHUP reads the file again
-    (docs/operations.md). Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker (also when messages stay undelivered, or a
-    file lacks events, at the end), 6 engine, 130 Ctrl-C.
+    (docs/operations.md). Exit status: 0 done, 2 settings, 3 source, 4 model, 5 broker (also when messages were not delivered or a
+    file lacks events at the end), 6 engine, 130 Ctrl-C.
     """
     began_s = time.monotonic()
     console = set_up_logging(verbose=verbose, form=log_format or "auto")
@@ -255,9 +253,10 @@ def _run(
         asyncio.run(app.run(application, on_interrupt=note, reload=reload, hung_up=hung_up))
     finally:  # a failed source ends the run with its error; the summary is printed all the same
         summary = application.pipeline.summary
-        if summary is not None and (summary.media_s or not _failed(summary)):
+        if summary is not None:
             tell(console, summary, application.engine.name)
-        if application.page is not None and not asked and settings.source.uri is not None and not is_live(settings.source.uri):
+        played = summary is not None and summary.media_s > 0.0
+        if played and application.page is not None and not asked and settings.source.uri is not None and not is_live(settings.source.uri):
             say(console, _PAGE_ENDED)
         if summary is not None and report is not None:
             write_output(report, json.dumps({**asdict(summary), "engine": application.engine.name}, indent=1) + "\n")
@@ -268,10 +267,6 @@ def _run(
 
 def _named(ids: Sequence[str]) -> str:
     return f"source {ids[0]}" if len(ids) == 1 else f"{len(ids)} sources ({', '.join(ids)})"
-
-
-def _failed(summary: RunSummary) -> bool:
-    return any(one.error is not None for one in summary.sources)
 
 
 def _engine_words(engine: Engine) -> str:

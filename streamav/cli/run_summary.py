@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
     from streamav.pipeline import RunSummary
 
-__all__ = ["tell"]
+__all__ = ["failed_at_once", "tell"]
 
 
 def tell(console: Console, summary: RunSummary, engine: str) -> None:
-    """Print the summary of the run on standard error; *engine* is the one that ran at the end."""
+    """Print the summary of the run on standard error, unless it failed at once; *engine* is the one that ran at the end."""
+    if failed_at_once(summary):
+        return
     parts = [f"{summary.media_s:.0f} s of media in {summary.wall_s:.1f} s on {engine}", *_counts(summary)]
     if summary.realtime_factor is not None:
         parts.append(f"real-time factor {summary.realtime_factor:.3f}")
@@ -29,6 +31,11 @@ def tell(console: Console, summary: RunSummary, engine: str) -> None:
     for one in summary.sources if len(summary.sources) > 1 else ():
         line = ", ".join([f"{one.media_s:.0f} s of media", *_counts(one)])
         say(console, f"  {one.id}: {line}" + ("" if one.error is None else f"; failed: {one.error}"))
+
+
+def failed_at_once(summary: RunSummary) -> bool:
+    """Return whether a source failed before anything was processed; the error that ends the run says all about such a run."""
+    return not summary.media_s and any(one.error is not None for one in summary.sources)
 
 
 def _counts(part: RunSummary | SourceSummary) -> list[str]:

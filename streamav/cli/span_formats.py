@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from streamav.types import Box
+
 __all__ = ["FORMATS", "SUFFIXES", "FoundEvent", "SpanFormat"]
 
 SpanFormat = Literal["csv", "vtt", "audacity", "rttm"]
@@ -32,8 +34,8 @@ class FoundEvent:
     """Best score of its segments, 0 to 1."""
     peak: tuple[float, float] | None
     """x, y of the strongest place in the picture, 0 to 1 from the top left corner."""
-    box: tuple[float, float, float, float] | None
-    """x0, y0, x1, y1 around it."""
+    box: Box | None
+    """Around it."""
 
 
 def _csv(events: Sequence[FoundEvent]) -> str:

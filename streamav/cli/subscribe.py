@@ -82,8 +82,8 @@ def subscribe(
 ) -> None:
     """Print the events that an MQTT broker delivers, one line each.
 
-    Filters of different kinds must all hold; of one kind, one must hold. They apply to --json and --summary, too. An update that
-    is shown may be the first message that passes a filter, such as --min-score.
+    A message must pass each kind of filter; of several values of one kind, one is enough. Filters apply to --json and --summary, too.
+    The first message that is shown of an event may be an update, for example with --min-score.
 
     The password comes from STREAMAV_MQTT_PASSWORD or from a file (mqtt.password_file), never from the command line.
 

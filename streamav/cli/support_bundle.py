@@ -20,14 +20,14 @@ def support_bundle(
     out: Annotated[Path, typer.Argument(help="ZIP file to write; it must not exist.")],
     config: Annotated[Path | None, typer.Option("--config", help="TOML file with the settings of the run.")] = None,
     source: Annotated[str | None, typer.Option("--source", help="File or address, as in streamav run.")] = None,
-    log: Annotated[list[Path] | None, typer.Option("--log", help="A log file to take along; repeatable.")] = None,
+    log: Annotated[list[Path] | None, typer.Option("--log", help="A log file to include; repeatable.")] = None,
     doctor: Annotated[
         bool, typer.Option("--doctor/--no-doctor", help="Run the checks of streamav doctor, which open sources and connect to the broker.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; overrides everything else; repeatable.")] = None,
 ) -> None:
-    """Write one ZIP file with what people who help need to know: versions, settings, findings, devices, model, engines, log and events.
+    """Write one ZIP file for people who help: versions, settings, findings, devices, model, engines, log and events.
 
     Passwords, tokens and the secrets of addresses are removed. There are no pictures and no sounds in it. Look through it before you
     send it: it names cameras, brokers and events.

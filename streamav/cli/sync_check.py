@@ -28,14 +28,16 @@ if TYPE_CHECKING:
 __all__ = ["sync_check"]
 
 _LIVE_S = 20.0
+"""Default time to watch a live source, s (our choice)."""
 _FILE_S = 120.0
+"""Most time of a file that is watched, s (our choice)."""
 _TABLE = re.compile(r"^\s*\[capture\]\s*(#.*)?$")
 _ANY_TABLE = re.compile(r"^\s*\[")
 _KEY = re.compile(r"^\s*audio_delay_ms\s*=")
 
 
 def sync_check(
-    source: Annotated[str | None, typer.Option("--source", help="File or address that shows flashes and gives beeps.")] = None,
+    source: Annotated[str | None, typer.Option("--source", help="File or address with the flashes and beeps.")] = None,
     camera: Annotated[str | None, typer.Option("--camera", help="Camera: a number, a path, or a part of its name.")] = None,
     mic: Annotated[str | None, typer.Option("--mic", help='Microphone: "default", a number, or a part of its name.')] = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file that names the source.")] = None,
@@ -51,10 +53,10 @@ def sync_check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; repeatable.")] = None,
 ) -> None:
-    """Measure by how much the sound of a source is late against its picture, from flashes and beeps.
+    """Measure how late the sound of a source is compared with its picture, from flashes and beeps.
 
-    Play the clip of --make on a telephone in front of the camera (no Bluetooth loudspeaker), or give a recording of it. A positive
-    result means that sound is late. A delay that is set already (capture.audio_delay_ms) is not taken out while it is measured.
+    Play the clip of --make on a telephone in front of the camera (no Bluetooth loudspeaker), or name a recording of it with --source.
+    A positive result means that the sound is late. The measurement ignores a delay that is already set (capture.audio_delay_ms).
 
     Exit status: 0 done, 2 settings, 3 the source cannot be read, or has no flashes or no beeps.
     """

@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 __all__ = ["tune"]
 
 _STREAMS_BUDGET = 6.0
+"""Default budget on streams, false alarms an hour: `streamav.training.clips.plan` uses the same."""
 _QUIET_BUDGET = 1.0
+"""Default budget on quiet recordings, false alarms an hour (our choice)."""
 _STREAMS_LATENCY = 2
+"""Default latency on streams, that of the models in the package."""
 
 
 def tune(

@@ -34,7 +34,7 @@ class Jobs:
 
         Args:
             warn: is told why something is left out.
-            failed: begin of the sentence about a job that the disk or FFmpeg refused; the reason follows.
+            failed: first words of the sentence about a job that the disk or FFmpeg refused; the reason follows.
         """
         self._warn, self._failed = warn, failed
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(_WAITING)

@@ -1,4 +1,4 @@
-"""What is removed from clips and snapshots before they are written. It knows no network: the finders are given."""
+"""Holds what is removed from clips and snapshots before they are written. It knows no network: the caller passes the finders."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ClipMasks", "MutedSeconds"]
 
 _RATE_HZ: Final = 16_000
+"""Sample rate at which speech is looked for: that of the networks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class MutedSeconds:
     """The seconds of a clip in which speech may be heard, counted from its first sound."""
 
     def __init__(self, frames: Iterable[av.AudioFrame], speaks: Callable[[NDArray[np.float32]], bool]) -> None:
-        """Listen to all sound of a clip."""
+        """Listen to all sound of a clip; *speaks* is asked about each second, shape (16000,), mono, as in `ClipMasks`."""
         import av
 
         self._zero_s: float | None = None

@@ -33,6 +33,7 @@ __all__ = ["picture_at", "write_mp4"]
 _PICTURE_FORMATS = frozenset({"yuv420p", "yuvj420p"})
 """Formats of H.264 that every browser plays."""
 _AAC_RATE_HZ = 48_000
+"""Sample rate of sound that is encoded again: every browser plays it."""
 _START_CODE, _SEQUENCE_SET, _HEAD_BYTES = b"\0\0\1", 7, 65_536
 """Where the parameter sets of a key frame are: type of its unit, and how far they are looked for."""
 _TICKS = 90_000
@@ -153,7 +154,7 @@ def _decoded(footage: Footage, kind: Kind) -> Iterator[av.AudioFrame | av.VideoF
 
 
 def _held_back(stream: av.stream.Stream) -> Iterator[av.AudioFrame | av.VideoFrame]:
-    """Yield the frames that a decoder has not given yet; it does not say in which time base, which is that of all packets."""
+    """Yield the frames that a decoder still holds. It does not state their time base, which is that of all packets."""
     for frame in stream.codec_context.decode(None):  # type: ignore[attr-defined] # sound or pictures
         frame.time_base = NS
         yield frame

@@ -1,4 +1,4 @@
-"""Says that a clip or a snapshot of an event can be fetched."""
+"""Defines the message that a clip or a snapshot of an event is ready."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ class ReadyMedia:
 
     @classmethod
     def of(cls, event: Event, kind: Literal["clip", "snapshot"], jpeg: bytes | None = None) -> ReadyMedia:
-        """Return what is ready of an event."""
+        """Return the message that the clip or the snapshot of an event is ready."""
         return cls(event_id=event.id, source=event.source, kind=kind, jpeg=jpeg)

@@ -30,6 +30,7 @@ _LOG = logging.getLogger(__name__)
 NS: Final = Fraction(1, 1_000_000_000)
 _SECOND_NS: Final = 1_000_000_000
 _RING_BYTES: Final = 96_000_000
+"""Largest ring of one source, bytes: 30 s at 25 Mbit/s (our choice)."""
 _RECORDING_BYTES: Final = 192_000_000
 """A minute at 25 Mbit/s; what comes after it is left out."""
 

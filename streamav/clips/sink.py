@@ -44,6 +44,7 @@ _NS: Final = 1_000_000_000
 _REMEMBERED: Final = 10_000
 """Newest files of a run whose age is known without the clock of the machine."""
 _WARN_AGAIN_S: Final = 600.0
+"""Shortest time between two warnings that clips are left out, s (our choice)."""
 _CONFIRMED_S: Final = 20
 """An event is confirmed at most ten segments after its start, a few more are on their way."""
 
@@ -78,7 +79,7 @@ class ClipSink:
             settings: how much is recorded and kept.
             folder: for the clips.
             rings: source id -> ring; an event of another source gets no clip.
-            tell: is told on the loop what is ready; None for nobody.
+            tell: called on the loop with each file that is ready; None for no call.
             masks: makes what a privacy removes from one clip, in the thread that writes it; None where nothing can be removed.
         """
         self._masks = masks
@@ -107,7 +108,7 @@ class ClipSink:
         self._jobs.put(self._prune)
 
     def add_source(self, source: str, ring: PacketRing) -> None:
-        """Take the packets of a source from here on, which comes while the run goes on, or begins anew."""
+        """Take the packets of a source that is added or started again while the run goes on."""
         self.drop_source(source)
         self._cleared.setdefault(source, 0)
         self._rings[source] = ring
@@ -224,7 +225,7 @@ class ClipSink:
         return True
 
     def _strictest(self, source: str, ring: PacketRing, then: Privacy) -> Privacy:
-        """Return what a file must not show; the source may have begun anew with another ring since."""
+        """Return what a file must not show; the source may have started again with another ring since."""
         return stricter(then, ring.privacy, self._rings.get(source, ring).privacy)
 
     def _check_allowed(self, source: str, since: int) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from streamav.types import Location
+    from streamav.types import Box, Location
 
 __all__ = ["drawn", "jpeg"]
 
@@ -46,7 +46,7 @@ def drawn(picture: NDArray[np.uint8], location: Location | None) -> NDArray[np.u
 
 
 def jpeg(picture: NDArray[np.uint8]) -> bytes:
-    """Return a picture as a JPEG file."""
+    """Return a picture, shape (H, W, 3) RGB, as a JPEG file."""
     import av
 
     height, width = picture.shape[:2]
@@ -68,7 +68,7 @@ def _enlarged(grid: NDArray[np.float64], height: int, width: int, rows_of: slice
     return np.stack([np.interp(down, np.arange(rows), column) for column in wide.T], axis=1)
 
 
-def _outline(picture: NDArray[np.uint8], box: tuple[float, float, float, float]) -> None:
+def _outline(picture: NDArray[np.uint8], box: Box) -> None:
     height, width, _ = picture.shape
     x0, y0, x1, y1 = (round(share * size) for share, size in zip(box, (width, height, width, height), strict=True))
     thick = max(1, min(height, width) // 200)

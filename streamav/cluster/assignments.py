@@ -1,4 +1,4 @@
-"""Where each source of a cluster runs, and where it is going. Pure: it takes the time, and sends nothing."""
+"""Holds where each source of a cluster runs, and to which worker it moves. Pure: it takes the time, and sends nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ __all__ = ["Assignment"]
 FIRST_COST = Cost(cores=0.05, work_s=0.02)
 """Cost of a source before it was measured: about that of a 720p camera with the starter (docs/many-streams.md)."""
 _SMOOTH = 0.05
+"""Share of the newest second in the smoothed cost: the average reaches back about 20 s (our choice)."""
 _RETRY_S, _MOST_RETRY_S = 5.0, 60.0
+"""Shortest and longest pause before a source that could not run is tried again, s (our choice)."""
 QUIET_S = 60.0
 """A source that moves is released while it has no event; after this time it is released all the same, s."""
 
@@ -47,7 +49,7 @@ class Assignment:
     error: str | None = None
     ended: bool = False
     told_waiting: bool = False
-    """True once it was said that no worker may run it."""
+    """True once the log has said that no worker may run it."""
     report: SourceReport | None = None
     events: int = 0
     """Events, dropped and thinned segments on the workers before the present one."""
@@ -61,7 +63,7 @@ class Assignment:
         return SourceOrder(epoch=epoch, begin_s=int(now_s - self.first_s), muted=muted, left_open=left_open)
 
     def put(self, worker: str, order: SourceOrder) -> None:
-        """Give it to a worker."""
+        """Assign it to a worker."""
         self.worker, self.order = worker, order
 
     def drop(self) -> None:
@@ -78,7 +80,7 @@ class Assignment:
         self.report = None
 
     def cancel(self) -> None:
-        """Give a move up."""
+        """Cancel a move."""
         self.target = self.target_order = self.leaving_s = None
 
     def arrive(self, epoch: int) -> None:

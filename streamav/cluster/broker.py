@@ -1,4 +1,4 @@
-"""What the controller of a cluster does at the MQTT broker: it speaks for the service, watches events, and closes old connections.
+"""Does the controller's work at the MQTT broker: speaks for the service, watches events, and closes old connections.
 
 The service's `status` and `info` are its own; the topics of a source belong to the worker that runs it.
 """
@@ -31,6 +31,7 @@ __all__ = ["ClusterBroker"]
 _log = logging.getLogger(__name__)
 _FENCE_TRIES = 3
 _PAUSE_S = 1.0
+"""Pause between two attempts to close a connection, and longest wait for the last ends, s (our choice)."""
 _LAST_ENDS = 20
 """Looks for the last ends, over one pause."""
 

@@ -1,4 +1,4 @@
-"""What the controller needs of a cluster: nodes that come and go, and workers on them. Ray fills this role, and a stand-in in tests."""
+"""Defines what the controller needs of a cluster: nodes that come and go, and workers on them. Ray fills the role, in tests a stand-in."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class WorkerHandle(Protocol):
     """One worker."""
 
     async def beat(self, order: Order) -> Report:
-        """Send an order and return the report; it may take for ever when the node is frozen.
+        """Send an order and return the report; it never returns while the node is frozen.
 
         Raises:
             WorkerDiedError: when the worker has ended.

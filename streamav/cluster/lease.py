@@ -1,4 +1,4 @@
-"""The right of a worker to publish for its sources: it ends by itself, by the worker's own clock.
+"""Holds the right of a worker to publish for its sources; it ends by itself, by the worker's own clock.
 
     worker       t1 report ------> controller          the report holds t1, the worker's own time
     worker       <------ order("lease from t1") ...    the lease ends at t1 + length, by the worker's clock

@@ -1,4 +1,4 @@
-"""The workers of a cluster as the controller sees them: who is there, who was heard when, and whose lease is over.
+"""Holds the workers of a cluster as the controller sees them: which exist, when each last reported, and whose lease is over.
 
 It sends nothing and decides nothing about sources.
 """

@@ -1,7 +1,7 @@
-"""The events of a cluster that have no end at the broker, kept in a file, so that a run which was killed leaves none open for ever.
+"""Keeps the events of a cluster that have no end at the broker in a file, so that the next run can end those of a killed run.
 
-The file is written at most once a second. What ended in the second before a kill is ended again by the next run, with the same id and
-`seq` as its end, so subscribers take it for a repetition (docs/mqtt.md).
+The file is written at most once a second. The next run may end an event again that ended in the second before the kill. This `end` has
+the same id and `seq` as the first one, so subscribers take it for a repetition (docs/mqtt.md).
 """
 
 from __future__ import annotations

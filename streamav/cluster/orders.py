@@ -1,4 +1,4 @@
-"""What controller and worker say to each other, about once a second: the order says what should run, the report what does."""
+"""Defines the messages between controller and worker, about one a second: an order says what should run, a report says what runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Order:
     """All that a worker should do. It is complete: what it does not name must not run."""
 
     epoch: int
-    """Epoch of the worker's lease. A new one means: forget everything and begin anew."""
+    """Epoch of the worker's lease. A new one means: forget everything and start again."""
     client_id: str
     """Client id at the broker; it holds the epoch."""
     anchor_ns: int | None
@@ -48,7 +48,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceReport:
-    """How one source does."""
+    """The state of one source."""
 
     phase: Phase
     epoch: int
@@ -66,7 +66,7 @@ class SourceReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """How a worker does."""
+    """The state of a worker."""
 
     now_ns: int
     """Its own time when it wrote this."""

@@ -1,4 +1,4 @@
-"""What the controller of a cluster does at the broker, as a role: the broker fills it, and a stand-in in tests."""
+"""Defines what the controller of a cluster does at the broker, as a role: `broker` fills it; tests use a stand-in."""
 
 from __future__ import annotations
 

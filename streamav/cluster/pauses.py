@@ -1,4 +1,4 @@
-"""When a worker that could not run is tried again. Pure: it takes the time."""
+"""Decides when a worker that could not run is tried again. Pure: it takes the time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from streamav.backoff import doubled_s
 __all__ = ["Pauses"]
 
 FIRST_S, MOST_S = 5.0, 60.0
+"""Shortest and longest pause before a worker is tried again, s (our choice)."""
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ INFERENCE_LIMIT = 0.8
 GAP = 2.0
 """A source moves when the fullest worker is above the emptiest by at least this many times its own share; less would move it back again."""
 _ROUNDING = 1e-9
+"""Relative error of the sums of costs that is ignored."""
 LEAST_GAP = 0.25
 """... and by at least this share of the fullest worker's load, because measured costs vary."""
 

@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 NAMESPACE = "streamav"
 _BOARD = "streamav-board-"
 _REACH_S = 5.0
+"""Longest wait for an answer at HOST:PORT, s (our choice)."""
 _HEAD_S = 1.0
 """Longest wait for the head of Ray in one period of the controller, s."""
 _CALLS = 8

@@ -1,4 +1,4 @@
-"""Schedules the sources of a cluster: gives those that wait to workers, moves them where that evens the load out, and takes them back.
+"""Schedules the sources of a cluster: assigns waiting sources to workers, moves them to even out the load, and takes them back.
 
 It follows the reports of the workers and writes what each of them should run. It calls no worker.
 """
@@ -99,7 +99,7 @@ class Scheduler:
                     self.outside.lost(one.source, "its worker is lost")
 
     def _hand_over(self, one: Assignment) -> None:
-        """Give the new worker of a source the events that the old one left open."""
+        """Pass the events that the old worker of a source left open to the new one."""
         left_open = self.outside.left_open(one.source)
         if one.order is not None and left_open:
             order = one.order
@@ -141,7 +141,7 @@ class Scheduler:
     # Where sources run
 
     def _place(self, members: Mapping[str, Member], now_s: float) -> None:
-        """Give the sources that wait to workers."""
+        """Assign the sources that wait to workers."""
         ready = [member.slot for member in members.values() if member.able]
         more_come = any(member.state == "starting" for member in members.values()) and now_s - self.start_s < START_S
         if not ready or (not self._began and more_come):

@@ -1,4 +1,4 @@
-"""What `streamav cluster status` shows of a run. Pure: it takes what the controller knows."""
+"""Makes what `streamav cluster status` shows of a run. Pure: it takes what the controller knows."""
 
 from __future__ import annotations
 

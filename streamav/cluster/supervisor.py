@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 MOST_TRIES = 3
 """Nothing can run when every worker has ended this often before it could load the model: a machine without streamav, or another version."""
 _LEAST_CORES = 0.1
+"""Least cores of a worker in the computation of loads, which divides by them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,18 +101,18 @@ class Supervisor:
             member.died = member.died or str(exc)
             return
         if member.state == "lost":
-            self._begin_anew(member, now_s)
+            self._restart(member, now_s)
         elif member.state != "fencing":
             self._take(member, report, now_s)
 
-    def _begin_anew(self, member: Member, now_s: float) -> None:
-        """Give a lost worker that answers again a new epoch, once its pause is over."""
+    def _restart(self, member: Member, now_s: float) -> None:
+        """Start a new epoch of a lost worker that answers again, once its pause is over."""
         member.heard_s = now_s
         if not self.pauses.over(member.name, now_s):
             return
         epoch = self.next_epoch()
         member.begin(epoch, self._client_id(member.name, epoch))
-        _log.warning("worker answers again, it begins anew worker=%s epoch=%d", member.name, epoch)
+        _log.warning("a lost worker answers, it starts again worker=%s epoch=%d", member.name, epoch)
 
     def _take(self, member: Member, report: Report, now_s: float) -> None:
         was = member.state

@@ -73,7 +73,7 @@ class ClusterWorker:
         self._follower.start()
 
     def beat(self, order: Order) -> Report:
-        """Take an order and return how the worker does."""
+        """Take an order and return the worker's report."""
         with self._lock:
             if self._order is None or order.epoch >= self._order.epoch:
                 self._order = order
@@ -159,7 +159,7 @@ class ClusterWorker:
         self._running.clear()
 
     def _reconcile(self, order: Order) -> None:
-        """Start, let speak and release sources until what runs is what the order names."""
+        """Start, unmute and release sources until what runs is what the order names."""
         changing = None if self._application is None else self._application.changing
         if changing is None:
             return
@@ -230,7 +230,7 @@ class ClusterWorker:
 
 
 def _source_report(one: _Running, lane: Lane | None) -> SourceReport:
-    """Return how a source does; *lane* is None before it has started and after it has gone."""
+    """Return the state of a source; *lane* is None before it has started and after it has gone."""
     phase: Phase = "muted" if one.order.muted else "running"
     if one.released_s is not None:
         phase = "releasing"

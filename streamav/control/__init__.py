@@ -11,7 +11,7 @@ So what runs is always the configuration plus the kept changes, and each of them
     controls.change("porch", {"enabled": False})           # raises SettingsError; returns the new SourcePlan
     controls.change("porch", {"on": None})                 # None: back to the configuration
     controls.reload({"porch": DetectionSettings(...)})     # a new configuration; the kept changes stay on top of it
-    controls.add("yard", DetectionSettings())              # a source that comes, or begins anew; remove("yard") takes it away
+    controls.add("yard", DetectionSettings())              # a source that is added or starts again; remove("yard") takes it away
     controls.plan("porch")                                 # what holds now, also what was accepted a moment ago
     controls.differences()                                 # what differs from the configuration
     controls.listen(lambda plan: ...)                      # called on the loop once a plan holds and is stored

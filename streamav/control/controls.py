@@ -164,7 +164,7 @@ class Controls:
         return changing
 
     def add(self, source: str, detection: DetectionSettings) -> None:
-        """Take a source that comes while the run goes on, or begins anew; changes that were kept for it hold on top, as far as allowed.
+        """Take a source that is added or started again while the run goes on; its kept changes hold on top, as far as they are allowed.
 
         Args:
             source: its id.

@@ -24,6 +24,7 @@ _CODECS: Final = ("h264", "hevc", "mjpeg", "aac", "pcm_alaw", "pcm_mulaw")
 _PORTAUDIO: Final = "install PortAudio: sudo apt-get install libportaudio2"
 _OTHERWISE: Final = "(or check a network camera or a file: streamav doctor --source rtsp://ADDRESS/stream)"
 _LEAST_FREE: Final = 200_000_000
+"""Less free space than this is a warning, bytes (our choice)."""
 _EARLIEST: Final = datetime(2025, 1, 1, tzinfo=UTC)
 """A clock before this was never set; no release of streamav is older."""
 _SYNCHRONIZED: Final = Path("/run/systemd/timesync/synchronized")

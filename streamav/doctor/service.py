@@ -40,7 +40,7 @@ def check_model(settings: Settings) -> Iterator[Finding]:
         engine = open_engine(bundle, settings.model)
         yield ok("engine", f"{engine.name}, ready after {time.monotonic() - began_s:.1f} s")
     except StreamavError as exc:
-        yield refused("engine", exc, "run without a built engine: add --set model.engine=torch; build it anew: streamav engines build")
+        yield refused("engine", exc, "run without a built engine: add --set model.engine=torch; build it again: streamav engines build")
 
 
 def check_broker(mqtt: MqttSettings) -> Iterator[Finding]:

@@ -32,6 +32,7 @@ __all__ = ["check_source"]
 _PORTS: Final = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "http": 80, "https": 443}
 """IANA's ports; a scheme that has none here, or uses UDP, is not connected to."""
 _CONNECT_S: Final = 5.0
+"""Longest wait for a connection to the host of a source, s (our choice)."""
 _FIRST_S: Final = 20.0
 """Longest wait for the first picture and the first sound."""
 _LISTEN_S: Final = 12
@@ -126,7 +127,7 @@ def _listen(one: OneOfSources) -> _Arrivals:
 
 
 def _take(arrivals: _Arrivals, items: queue.SimpleQueue[object], segmenter: Segmenter, began_s: float, end_s: float) -> bool:
-    """Take the next item; return False when no more is to come."""
+    """Take the next item; return False after the last one."""
     try:
         item = items.get(timeout=max(0.0, end_s - time.monotonic()))
     except queue.Empty:
@@ -153,7 +154,7 @@ def _judge(name: str, one: OneOfSources, arrivals: _Arrivals) -> Iterator[Findin
     for what, first_s in (("picture", arrivals.picture_s), ("sound", arrivals.sound_s)):
         if arrivals.content.lacks == what:
             remedy = f"switch the {what} of the camera on, or take it from elsewhere (--mic, --sound-source), if such events are wanted"
-            yield warning(f"{name}: {what}", "it has none, so no event that is heard and seen can come of it", remedy)
+            yield warning(f"{name}: {what}", "it has none, so no event can be heard and seen", remedy)
         elif first_s is not None:
             yield ok(f"{name}: {what}", f"the first {what} after {first_s:.1f} s")
         elif arrivals.error is None:

@@ -40,7 +40,9 @@ _STEP_S = 0.1
 _FOR_BUILDER = frozenset({HOME})
 """The folder of models and engines; everything else that a builder needs is on its command line."""
 _TAIL_BYTES = 4096
+"""Bytes of the builder's output that are kept: the end names the error."""
 _REASON_LETTERS = 300
+"""Letters of this end that an error message shows."""
 
 
 def build_command(request: EngineRequest, cache: EngineCache) -> list[str]:

@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-__all__ = ["FORMAT", "EngineCache", "Entry", "EntryKey", "cache_folder"]
+__all__ = ["FORMAT", "EngineCache", "Entry", "EntryKey", "Survey", "cache_folder"]
 
 FORMAT = 1
 """Version of the entries' layout; an entry with another version is built again."""
 ENTRY_FILE = "entry.json"
 _MAX_ENTRY_BYTES = 1 << 20
+"""Largest entry.json that is read, so that a wrong file cannot use up the memory."""
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,16 @@ class Entry:
     size_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All that a cache holds."""
+
+    entries: list[Entry]
+    """Complete entries, oldest first."""
+    damaged: list[tuple[Path, str]]
+    """Folders that cannot be used, each with the reason."""
+
+
 class _UnusableError(Exception):
     """An entry cannot be used; the text is the reason."""
 
@@ -108,46 +119,50 @@ class EngineCache:
             return _read(self.folder / key.digest, key, whole=False)
         return None
 
-    def get(self, key: EntryKey, build: Callable[[Path], Mapping[str, JsonValue]], *, anew: bool = False) -> Entry:
+    def get(self, key: EntryKey, build: Callable[[Path], Mapping[str, JsonValue]], *, rebuild: bool = False) -> Entry:
         """Return the entry of a key; build it first when it is absent or unusable.
 
         Args:
             key: what the engine is made from.
             build: writes the engine's files into the given folder and returns facts for the entry.
-            anew: True builds in any case; the old entry stays until the new one is complete.
+            rebuild: True builds in any case; the old entry stays until the new one is complete.
 
         Raises:
             EngineError: when the folder cannot be written. What *build* raises passes through; nothing is left behind.
         """
-        found = None if anew else self.find(key)
+        found = None if rebuild else self.find(key)
         if found is not None:
             return found
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._lock(key.digest):
                 remove_leftovers(self.folder / key.digest)  # of a killed build; the lock is held, so no other build is running
-                return (None if anew else self.find(key)) or self._build(key, build)
+                return (None if rebuild else self.find(key)) or self._build(key, build)
         except OSError as exc:
             msg = f"the engine cache {self.folder} must be a writable folder: {reason_of(exc)}; set STREAMAV_HOME to another place"
             raise EngineError(msg) from exc
 
-    def entries(self) -> list[Entry]:
-        """List all complete entries, oldest first; unusable ones are left out."""
-        found = []
-        for path in self.folder.glob("*/" + ENTRY_FILE):
-            with contextlib.suppress(_UnusableError, FileNotFoundError):  # another process may remove or replace it at the same time
-                found.append((path.stat().st_mtime, _read(path.parent, None)))
-        return [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
+    def entries(self, *, whole: bool = True) -> list[Entry]:
+        """List all complete entries, oldest first; unusable ones are left out. *whole* False hashes no file, which takes little time."""
+        return self.survey(whole=whole).entries
 
-    def damaged(self) -> list[tuple[Path, str]]:
-        """List the folders that cannot be used, each with the reason."""
-        found = []
+    def survey(self, *, whole: bool = True) -> Survey:
+        """Read every entry once.
+
+        Args:
+            whole: False hashes no file: enough to read the facts, but not to find damage in the engine's own files.
+        """
+        usable: list[tuple[float, Entry]] = []
+        damaged: list[tuple[Path, str]] = []
         for path in sorted(path for path in self.folder.glob("*") if path.is_dir() and not path.name.startswith(".")):
             try:
-                _read(path, None)
+                entry = _read(path, None, whole=whole)
+                usable.append(((path / ENTRY_FILE).stat().st_mtime, entry))
             except _UnusableError as exc:
-                found.append((path, str(exc)))
-        return found
+                damaged.append((path, str(exc)))
+            except FileNotFoundError:
+                continue  # another process has removed it just now
+        return Survey([entry for _, entry in sorted(usable, key=lambda pair: pair[0])], damaged)
 
     def clear(self) -> int:
         """Remove every entry and the leftovers of killed builds; return the number of folders removed.

@@ -31,7 +31,7 @@ class EngineRequest:
     """Threads, and the folder of encoders that the bundle does not hold."""
     recipe: Recipe
     calibration: Calibration | None = None
-    """Recorded material; None for the drawn samples of `samples`. It is no part of the key: an engine is kept until it is made anew."""
+    """Recorded material; None for the drawn samples of `samples`. It is no part of the key: an engine is kept until it is built again."""
 
 
 class Maker(Protocol):

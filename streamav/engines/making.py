@@ -83,10 +83,10 @@ def open_made(maker: Maker, request: EngineRequest, cache: EngineCache) -> Engin
     return maker.load(request, entry.path, entry.facts)
 
 
-def made(maker: Maker, request: EngineRequest, cache: EngineCache, *, anew: bool = False) -> Entry:
+def made(maker: Maker, request: EngineRequest, cache: EngineCache, *, rebuild: bool = False) -> Entry:
     """Return the entry of an engine that passed its comparison; make it first when it is not in the cache. Nothing is loaded.
 
-    With *anew* it is made in any case. The old entry stays until the new one is complete. An old entry that passed its
+    With *rebuild* it is made in any case. The old entry stays until the new one is complete. An old entry that passed its
     comparison is not replaced by a new one that did not pass.
 
     Raises:
@@ -100,13 +100,13 @@ def made(maker: Maker, request: EngineRequest, cache: EngineCache, *, anew: bool
 
     def build(folder: Path) -> dict[str, JsonValue]:
         facts = _make(maker, request, folder)
-        before = cache.find(key) if anew else None
+        before = cache.find(key) if rebuild else None
         if before is not None and has_passed(before.facts) and not has_passed(facts):
-            msg = f"the engine built anew {_DIFFERS}: {facts['parity']}; the earlier engine, which passed, stays"
+            msg = f"the rebuilt engine {_DIFFERS}: {facts['parity']}; the earlier engine, which passed, stays"
             raise EngineError(msg)
         return facts
 
-    entry = cache.get(key, build, anew=anew)
+    entry = cache.get(key, build, rebuild=rebuild)
     _check_passed(entry)
     return entry
 

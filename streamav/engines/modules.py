@@ -89,6 +89,9 @@ class LocalizeWindow(nn.Module):
 
         A weakly supervised network has no heads for the first two. They follow from its segment scores: the relevance is the
         probability of any class but background, the window's class has the probabilities of the window without background.
+
+        Raises:
+            ModelError: when the localizer returns no segment logits or no similarity.
         """
         output = self.localizer.localize_window(audio, visual)
         segments, similarity = output.segment_logits, output.similarity

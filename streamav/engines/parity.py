@@ -31,6 +31,7 @@ __all__ = ["Answers", "Parity", "answer", "compare", "load_answers", "relative_l
 
 ENCODERS = ("visual", "audio")
 _TINY = 1e-6
+"""Least divisor of a relative error; answers of the networks are far larger."""
 _RELEVANT = 0.5
 """Relevance above which a segment counts as relevant in the comparison; a run has its own thresholds."""
 _TIE = 2e-3
@@ -129,7 +130,7 @@ def compare(engine: Engine, reference: Answers, tolerance: Tolerance, evidence: 
 
 
 def relative_l2(got: NDArray[np.float32], want: NDArray[np.float32]) -> float:
-    """Return the Euclidean norm of the error over that of *want*; 0 means equal."""
+    """Return the Euclidean norm of the error over that of *want*, which has the same shape; 0 means equal."""
     return float(np.linalg.norm(got - want)) / max(float(np.linalg.norm(want)), _TINY)
 
 

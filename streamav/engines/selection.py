@@ -118,7 +118,7 @@ def ranked(bundle: Bundle, settings: ModelSettings, cache: EngineCache) -> tuple
 
 
 def rebuild(bundle: Bundle, settings: ModelSettings, cache: EngineCache, calibration: Calibration | None = None) -> None:
-    """Build anew the engine that `open_engine` would try first, on recorded material when there is some.
+    """Build again the engine that `open_engine` would try first, on recorded material when there is some.
 
     Raises:
         EngineError: as in ranked(), or when it cannot be made, or differs from torch by more than its recipe allows.
@@ -128,7 +128,7 @@ def rebuild(bundle: Bundle, settings: ModelSettings, cache: EngineCache, calibra
     if recipe.engine == "torch":
         return
     maker, request = maker_of(recipe), EngineRequest(bundle=bundle, settings=settings, recipe=recipe, calibration=calibration)
-    made(maker, request, cache, anew=True)
+    made(maker, request, cache, rebuild=True)
 
 
 def problem_of(recipe: Recipe) -> str | None:

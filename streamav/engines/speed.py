@@ -20,6 +20,7 @@ TIMED_PICTURES = 4
 """Batch size for timing a visual encoder: the number of pictures that the memory bounds allow VGG-19."""
 _TIMED_RUNS = 5
 _TIMED_S = 0.4
+"""A network is timed for at most this long, s, and at most `_TIMED_RUNS` times (our choice)."""
 
 
 def timed_inputs(answers: Answers, name: str) -> list[NDArray[np.generic]]:

@@ -103,12 +103,13 @@ def clear(cache: EngineCache, *, stale: bool = False, model: str | None = None) 
     """
     if not stale and model is None:
         return cache.clear()
+    found = cache.survey()
     doomed = [
         entry.digest
-        for entry in cache.entries()
+        for entry in found.entries
         if (model is None or entry.facts.get("model") == model) and (not stale or _stale(entry) is not None)
     ]
-    doomed += [path.name for path, _ in cache.damaged()] if model is None else []
+    doomed += [path.name for path, _ in found.damaged] if model is None else []
     for digest in doomed:
         cache.remove(digest)
     return len(doomed)

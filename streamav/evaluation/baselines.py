@@ -44,7 +44,7 @@ class AlignedStream:
     """T, segments of a window."""
 
     def answers(self) -> NDArray[np.floating]:
-        """Return the rows of `scored_segments`, the segments that a live run is evaluated on."""
+        """Return the rows of `scored_segments`, the segments that a live run is evaluated on, shape (S', C + 1)."""
         inside = scored_segments(len(self.truth), self.segments)
         return self.scores[inside.start : inside.stop]
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "compare", "in_words"]
 
 _COLLAR: Final = Collar(onset=1.0, offset=1.0)
+"""Onset and offset may differ by this, s; the offset also by 20 % of the length (see `Collar`)."""
 _CERTAIN: Final = 0.05
+"""A difference counts as found when its p is below this: the usual level of significance."""
 _FEW: Final = 20
 """With fewer groups a bootstrap interval is too narrow (our choice of the limit)."""
 

@@ -113,7 +113,7 @@ class EventCounts:
 
 
 def spans_of_labels(labels: NDArray[np.int64], background: int) -> list[Span]:
-    """Return the runs of equal labels that are not background."""
+    """Return the runs of equal labels that are not background, from the labels of segments, shape (S,)."""
     edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
     return [Span(int(labels[start]), start, end) for start, end in pairwise(edges) if end > start and labels[start] != background]
 

@@ -33,7 +33,9 @@ _FIXED: Final = ("clip", "group", "segment", "truth", "decided")
 _SCORE: Final = "p:"
 """Prefix of the columns with probabilities."""
 _MOST_BYTES: Final = 1 << 30
+"""Largest size of the unpacked arrays, bytes, so that a wrong file cannot use up the memory."""
 _DECIMALS: Final = 6
+"""Decimals of the scores in a CSV file: about the precision of float32."""
 _WRITE_IT: Final = "check the path, or write it with --predictions of streamav eval, recordings or train"
 
 

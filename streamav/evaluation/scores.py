@@ -163,7 +163,7 @@ def score_streams(
 
 
 def scored_truth(streams: Sequence[ScoredStream]) -> list[NDArray[np.int64]]:
-    """Return, for each stream, the labels of the segments that have scores at every age.
+    """Return, for each stream, the labels of the segments that have scores at every age, shape (S',).
 
     Raises:
         DataError: when there is no stream, or a stream is too short.

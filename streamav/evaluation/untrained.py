@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["RECIPE", "SOUND", "LabelClasses", "recipe_scores", "sound_scores"]
 
 _FLOOR = 0.02
+"""Least weight of what is heard when nothing is seen (our choice)."""
 _NO_PICTURE = 0.3
 """Picture score of a label that no ImageNet class shows."""
 SOUND = Thresholds(on=0.35, off=0.24)

@@ -75,7 +75,7 @@ class View(NamedTuple):
 
     @classmethod
     def over(cls, values: NDArray[np.floating]) -> View:
-        """Return the view of values of the reference segments."""
+        """Return the view of values of the R reference segments, shape (R,)."""
         return cls(float(values.mean()), max(float(values.std()), _LEAST_DEVIATION))
 
     def standard(self, value: float) -> float:
@@ -93,7 +93,14 @@ def views_of(label: LabelClasses, seen: NDArray[np.float32], probed: NDArray[np.
 def combined(
     label: LabelClasses, views: tuple[View | None, View | None], probabilities: NDArray[np.float32], probed: NDArray[np.float32]
 ) -> float:
-    """Return the standard score of a label: of its classes, its probes, or both."""
+    """Return the standard score of a label: of its classes, its probes, or both.
+
+    Args:
+        label: its classes and probes.
+        views: its views over the reference segments, as `views_of` returns them.
+        probabilities: probabilities of ImageNet's classes, shape (K,).
+        probed: logits of the probes, shape (P,).
+    """
     found = []
     if views[0] is not None:
         found.append(views[0].standard(float(np.log(probabilities[list(label.seen)].sum() + LEAST_SEEN))))
@@ -149,7 +156,7 @@ def _neighbours(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
 
 
 def mean_of_neighbours(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the mean over each row and its neighbours; a row at an end has one neighbour."""
+    """Return the mean over each of n rows and its neighbours, shape (n, d); a row at an end has one neighbour."""
     padded = np.pad(rows.astype(np.float64), ((1, 1), (0, 0)))
     counts = np.full(len(rows), 3.0)
     counts[0] -= 1.0

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Evidence", "LogMel", "Motion"]
 
 _NOTHING = -1e30
+"""Stands for the logits of classes that a label does not use: never the largest."""
 
 
 class LogMel(nn.Module):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from streamav.errors import ShapeError
 from streamav.features.ahead import encode_rest
 from streamav.features.audio import patches
+from streamav.features.bars import inside_bars, without_bars
 from streamav.features.level import level_dbfs
 from streamav.features.logmel import log_mel_options
 from streamav.features.motion import motion_of
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from streamav.bundle import ModelCard
     from streamav.protocols import Engine
-    from streamav.types import Segment
+    from streamav.types import Box, Segment
 
 __all__ = ["SegmentExtractor"]
 
@@ -46,12 +47,12 @@ class SegmentExtractor:
         self._audio = engine.network("audio")
         self._card = card
         self._front_end = log_mel_options(card.audio)
-        # Nothing is measured for evidence that gives it no weight; what evidence is fitted on has none yet.
+        # Evidence without a weight for motion needs no measurement; a model without evidence is measured, because evidence is fitted on it.
         self._measures_motion = card.evidence is None or card.evidence.motion != 0.0
 
     def look(self, pixels: NDArray[np.uint8]) -> list[LookedAt]:
         """Encode pictures of segments that are not complete yet, shape (n, h, w, 3), as one batch."""
-        outputs = self._visual(pixels)
+        outputs = self._encode(pixels)
         return [LookedAt(pixels[place], tuple(array[place] for array in outputs)) for place in range(len(pixels))]
 
     def extract(self, segments: Sequence[Segment], ahead: Sequence[Sequence[LookedAt]] | None = None) -> list[SegmentFeatures]:
@@ -69,7 +70,7 @@ class SegmentExtractor:
             return []
         self._check(segments)
         seen = pictures(segments)
-        grids, *seen_scores = self._visual(seen.pixels) if ahead is None else encode_rest(self._visual, seen.pixels, seen.counts, ahead)
+        grids, *seen_scores = self._encode(seen.pixels) if ahead is None else encode_rest(self._encode, seen.pixels, seen.counts, ahead)
         audio, *heard_scores = self._audio(patches(segments, self._front_end))
         card = self._card
         wanted = ((len(segments), card.audio.size), (len(seen.pixels), card.visual.grid, card.visual.grid, card.visual.size))
@@ -89,10 +90,18 @@ class SegmentExtractor:
                 quality=segment.quality,
                 heard=heard_scores[0][place] if heard_scores else None,
                 seen=looks[0][place] if looks else None,
-                motion=motion_of(segment.frames) if looks and self._measures_motion else 0.0,
+                motion=motion_of(_scene(segment.frames, box)) if looks and self._measures_motion else 0.0,
+                inside=box,
             )
-            for place, segment in enumerate(segments)
+            for place, (segment, box) in enumerate(zip(segments, map(self._inside, segments), strict=True))
         ]
+
+    def _encode(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        return self._visual(without_bars(pixels) if self._card.visual.cuts_bars else pixels)
+
+    def _inside(self, segment: Segment) -> Box | None:
+        """Return the box of the scene in the middle one of the segment's pictures; None without bars, and where they are not cut off."""
+        return inside_bars(segment.frames[len(segment.frames) // 2]) if self._card.visual.cuts_bars else None
 
     def _check(self, segments: Sequence[Segment]) -> None:
         picture = tuple(self._card.visual.picture)
@@ -100,3 +109,11 @@ class SegmentExtractor:
             if segment.frames.shape[1:3] != picture:
                 msg = f"the pictures of a segment must be {picture} (height, width), got {segment.frames.shape[1:3]}"
                 raise ShapeError(msg)
+
+
+def _scene(frames: NDArray[np.uint8], box: Box | None) -> NDArray[np.uint8]:
+    """Return the part of frames (F, h, w, 3) that the box holds."""
+    if box is None:
+        return frames
+    (height, width), (left, top, right, bottom) = frames.shape[1:3], box
+    return frames[:, round(top * height) : round(bottom * height), round(left * width) : round(right * width)]

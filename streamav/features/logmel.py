@@ -44,7 +44,9 @@ PATCH_BANDS = 64
 FRAME_SAMPLES = 400  # 25 ms
 HOP_SAMPLES = 160  # 10 ms
 FFT_SAMPLES = 512
+"""Frame, hop and FFT of 25 ms, 10 ms and 32 ms at 16 kHz. Source: VGGish, mel_features.py and vggish_params.py."""
 _LOW_HZ, _HIGH_HZ = 125.0, 7500.0
+"""Edges of the lowest and the highest mel band. Source: VGGish, vggish_params.py, MEL_MIN_HZ and MEL_MAX_HZ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
-"""Opens the file of the journal, and begins it anew where it is damaged.
+"""Opens the file of the journal, and replaces a damaged file by a new one.
 
-What can be read of the events of a damaged file is taken along; its scores stay in the old file.
+The events that can be read in the damaged file go into the new file; its scores stay in the old file.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ _EVENTS, _SCORES = "events", "scores"
 _SHARE: Final = 0.1
 """Share of the time in a table that is removed at once to keep the size."""
 _A_MOMENT_S: Final = 0.001
+"""Added to the time up to which rows are removed, s, so that at least one row goes."""
 _MS: Final = 1000
 _STEPS: Final = 10_000
 """Steps of SQLite between two looks at the clock: about a millisecond."""
@@ -80,7 +81,7 @@ class History:
                 raise
             return cls(path, renewed(path, exc) if identity(path) == before else open_journal(path))
         if not is_sound(journal._connection, CHECK_S):
-            journal.begin_anew(sqlite3.DatabaseError("its pages do not fit together"))
+            journal.replace_damaged(sqlite3.DatabaseError("its pages do not fit together"))
         return journal
 
     @classmethod
@@ -99,7 +100,7 @@ class History:
         journal.began = found is not None
         return journal
 
-    def begin_anew(self, damage: Exception) -> None:
+    def replace_damaged(self, damage: Exception) -> None:
         """Set the file aside, which turned out to be damaged, and begin a new one with its events; another process may have done so.
 
         Raises:
@@ -218,7 +219,7 @@ class History:
                 connection.executemany("DELETE FROM scores WHERE source = ? AND ts_ms < ?", rows)
 
     def _span(self, table: str) -> tuple[float, float] | None:
-        """Return the first and the last begin in a table, UTC, seconds since 1970; None for an empty table."""
+        """Return the first and the last start in a table, UTC, seconds since 1970; None for an empty table."""
         if table == _EVENTS:
             first, last = self._connection.execute(
                 "SELECT (SELECT MIN(start_ts) FROM events), (SELECT MAX(start_ts) FROM events)"

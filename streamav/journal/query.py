@@ -1,4 +1,4 @@
-"""Says which events of the journal are wanted; the command line and the HTTP API use the same filter."""
+"""Defines which events of the journal are wanted; the command line and the HTTP API use the same filter."""
 
 from __future__ import annotations
 

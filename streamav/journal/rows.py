@@ -42,7 +42,7 @@ def readable(rows: Iterable[tuple[bytes]]) -> Iterator[dict[str, object]]:
 
 
 def packed(scores: FinalScores) -> tuple[int, int, bytes]:
-    """Return begin in UTC (ms since 1970), begin in media time (ms), and the numbers of a segment."""
+    """Return start in UTC (ms since 1970), start in media time (ms), and the numbers of a segment."""
     level = _NOTHING if scores.level_dbfs is None else scores.level_dbfs
     others = (scores.background, scores.relevance, scores.agreement, level, *(scores.place or (_NOTHING, _NOTHING)))
     numbers = np.array([*scores.labels.values(), *others], dtype="<f2")

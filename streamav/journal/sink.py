@@ -122,7 +122,7 @@ class JournalSink:
             except sqlite3.Error as exc:
                 if not is_damage(exc):
                     raise
-                self._history.begin_anew(exc)
+                self._history.replace_damaged(exc)
                 self._store(self._history, events, scores)
         except (sqlite3.Error, OSError) as exc:
             self.lost += len(events) + len(scores)

@@ -23,6 +23,7 @@ __all__ = ["EFFICIENTNET_LITE_CHANNELS", "EfficientNetLite", "efficientnet_lite_
 EFFICIENTNET_LITE_CHANNELS = 1280
 """V: features of one grid cell. The lite networks do not scale the last layer."""
 IMAGENET_CLASSES = 1000
+"""Classes of the classifier: ImageNet-1k."""
 _MEAN, _SCALE = 127.0, 128.0
 """Source: efficientnet_lite_builder.py, MEAN_RGB and STDDEV_RGB."""
 _EPSILON = 1e-3

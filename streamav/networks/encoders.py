@@ -41,6 +41,7 @@ _NETWORKS: dict[str, Callable[[], nn.Module]] = {
 YAMNET_EPSILON = 1e-4
 """Epsilon of YAMNet's batch norms, which have no scale. Source: tensorflow/models research/audioset/yamnet/params.py."""
 YAMNET_LAYERS = 14
+"""Number of YAMNet's convolutions. Source: tensorflow/models research/audioset/yamnet/yamnet.py."""
 
 
 def load_encoder(network: str, path: Path) -> nn.Module:

@@ -30,6 +30,7 @@ __all__ = ["VGG19", "read_vgg19"]
 BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 """Channels and number of convolutions of each block; 2 x 2 max-pooling follows each (Simonyan & Zisserman 2015, table 1, column E)."""
 PICTURE = 224
+"""Height and width of the pictures, pixels."""
 MEAN_BGR = (103.939, 116.779, 123.68)
 """Subtracted from blue, green and red, which are in the range 0 to 255. Source: Keras applications/imagenet_utils.py, mode "caffe"."""
 CAFFE_PORT_LAYERS = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)

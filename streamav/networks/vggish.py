@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["VGGish", "read_vggish"]
 
 FRAMES, BANDS = 96, 64
+"""Shape of a log-mel patch: 0.96 s in frames of 10 ms, and mel bands."""
 CHANNELS = (64, 128, 256, 256, 512, 512)
 POOL_AFTER = (0, 1, 3, 5)
 DENSE = (6 * 4 * 512, 4096, 4096, 128)

@@ -67,7 +67,7 @@ def _changed(pixels: Sequence[NDArray[np.uint8] | None], places: Sequence[int], 
 
 
 def share_out(due: Sequence[tuple[Lane, NDArray[np.uint8]]], looked: Sequence[LookedAt], busy_ns: int) -> None:
-    """Give each lane what was computed for it, and its share of the time."""
+    """Pass to each lane what was computed for it, and its share of the time."""
     for (lane, _), one in zip(due, looked, strict=True):
         lane.ahead.looked.append(one)
         lane.ahead.busy_ns += busy_ns // len(due)

@@ -26,6 +26,7 @@ CATCH_UP = 0.5
 HOLD_S = 10.0
 """Frames are added after the load was low for this time, s. It is doubled each time that was too early, up to MOST_HOLD_S."""
 MOST_HOLD_S = 320.0
+"""Longest such time, s."""
 TRIAL_S = 60.0
 """If frames are taken away within this time after they were added, they were added too early, s."""
 _LEVELS = (1, 2, 4, 8, 16, 32)

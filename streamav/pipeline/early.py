@@ -30,6 +30,7 @@ HOLD_S = 10.0
 """It stays closed for this time, s; doubled each time that it had not stayed open for TRIAL_S, up to MOST_HOLD_S."""
 MOST_HOLD_S = 640.0
 TRIAL_S = 120.0
+"""If early pictures went on for this time, the next pause is `HOLD_S` again, s."""
 
 
 class EarlyGate:
@@ -77,7 +78,7 @@ class EarlyGate:
             self._waits_s.clear()
 
     def _gains_nothing(self) -> bool:
-        """Return whether the last segments took about as long as whole ones; judge the next ones anew."""
+        """Return whether the last segments took about as long as whole ones, and begin to measure the next ones."""
         if len(self._waits_s) < COMPARED:
             return False
         found = median(self._waits_s)

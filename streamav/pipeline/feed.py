@@ -162,7 +162,7 @@ class Feed:
         found = f"only these labels, which are heard alone: {', '.join(heard)}" if heard else "no event"
         remedy = "" if heard or not content.sound else "; for sounds alone choose or define labels of kind sound (docs/labels.md)"
         _log.warning(
-            "the source has no %s, so no event that is heard and seen can come of it; it gives %s%s source=%s",
+            "the source has no %s, so no event can be heard and seen; it finds %s%s source=%s",
             content.lacks,
             found,
             remedy,

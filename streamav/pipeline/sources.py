@@ -137,7 +137,7 @@ class RunningSources:
         Args:
             leaving: id of a source -> called on the loop after its last event was handed to the sinks.
             coming: what prepare() returned, and what is called on the loop just before the source is reported to the sinks. An id may
-                be among *leaving*, too: then the source begins anew.
+                be among *leaving*, too: then the source starts again.
             first: called on the loop before all of this.
 
         Returns:

@@ -32,8 +32,8 @@ _SHORT_LOSS_SEGMENTS = 3
 """After a loss of at most this length the window goes on, because seven of its ten segments are still true."""
 _ARRIVES = {
     "": "sound and picture arrive",
-    "sound": "pictures arrive; the source has no sound, so no event that is heard and seen can come of it",
-    "picture": "sound arrives; the source has no picture, so no event that is heard and seen can come of it",
+    "sound": "pictures arrive; the source has no sound, so no event can be heard and seen",
+    "picture": "sound arrives; the source has no picture, so no event can be heard and seen",
 }
 """Reason of the state online, by what the source lacks."""
 _ABSENT = Quality(missing_samples=SAMPLES_PER_SEGMENT, picture_missing=True)

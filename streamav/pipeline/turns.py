@@ -172,7 +172,7 @@ class Turns:
 
 
 class ReplayedTimes:
-    """Gives what the turns of a recorded run read; after the end of its record, the last readings, and no latency."""
+    """Returns what the turns of a recorded run read; after the end of its record, the last readings, and no latency."""
 
     def __init__(self, replay: SourceReplay) -> None:
         """Start before the first turn."""

@@ -21,7 +21,7 @@ from streamav.pipeline.early import EarlyGate
 from streamav.pipeline.gather import DueTimes
 from streamav.pipeline.inbox import Finished
 from streamav.pipeline.measure import NS
-from streamav.types import EndReason, Segment, SourceContent, SourceState, StateChange
+from streamav.types import TRYING_AGAIN, EndReason, Segment, SourceContent, SourceState, StateChange
 
 if TYPE_CHECKING:
     import threading
@@ -272,7 +272,7 @@ class Worker:
             lane.stages.expect(given.item)
         elif isinstance(given.item, StateChange) and given.item.state is SourceState.LOST:
             lane.events += lane.stages.lose()
-            lane.stages.announce(SourceState.LOST, f"{given.item.reason or 'no more data'}; trying again")
+            lane.stages.announce(SourceState.LOST, f"{given.item.reason or 'no more data'}{TRYING_AGAIN}")
         elif isinstance(given.item, StateChange) and lane.stages.state is SourceState.LOST:
             lane.stages.announce(SourceState.WARMING_UP, "the source is back")
         elif isinstance(given.item, Finished) and given.item.error is None:
@@ -288,6 +288,6 @@ class Worker:
             reason = EndReason.SOURCE_LOST
             known = isinstance(finished.error, CaptureError)
             lane.stages.announce(SourceState.LOST, str(finished.error) if known else "failed")
-            if len(self._lanes) > 1:
+            if len(self._lanes) > 1 or lane.joined:  # the error of a run of one source is what the run ends with
                 _log.error("source failed source=%s reason=%s", lane.setup.id, finished.error, exc_info=None if known else finished.error)
         lane.events += lane.stages.interrupt(reason)

@@ -37,7 +37,7 @@ class LowPass:
         self._past = np.zeros(_TAPS - 1)
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the filtered sound, as many samples as were given, range [-1, 1]."""
+        """Take samples, shape (n,); return the filtered sound, shape (n,), range [-1, 1]."""
         joined = np.concatenate([self._past, samples.astype(np.float64)])
         self._past = joined[joined.size - (_TAPS - 1) :]
         return np.clip(np.convolve(joined, self._taps, "valid"), -1.0, 1.0).astype(np.float32)

@@ -57,7 +57,7 @@ class FaceCover:
         self._found: list[NDArray[np.bool_]] = []
 
     def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the next picture without faces."""
+        """Take the next picture, shape (H, W, 3) RGB; return it without faces."""
         if self._count % _EVERY == 0:
             self._found = [*self._found[-1:], self._finder.cells(picture)]
         self._count += 1

@@ -76,7 +76,7 @@ class Client:
 
     @property
     def discarded(self) -> int:
-        """Messages that arrived faster than they were read and found no place."""
+        """Number of messages that were lost because they arrived faster than they were read."""
         return self._client.discarded
 
     async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, extras: Extras = PLAIN) -> None:
@@ -87,7 +87,7 @@ class Client:
             payload: bytes of the message.
             qos: 0 or 1.
             retain: whether the broker keeps the message.
-            extras: what it carries beside the payload (MQTT 5).
+            extras: properties beside the payload (MQTT 5).
 
         Raises:
             RefusedError: when the broker does not accept this message. Only MQTT 5 tells; with 3.1.1 the message is lost unnoticed.
@@ -124,7 +124,7 @@ class Client:
     async def subscribe(self, topic: str) -> bool:
         """Subscribe at QoS 1; return False when the broker refuses. Many brokers accept the subscription but deliver nothing.
 
-        With MQTT 5 our own messages are not delivered to us, except on a topic below `doctor`, and neither are kept ones.
+        With MQTT 5 the broker delivers neither messages that it has kept nor, except on a topic below `doctor`, our own messages.
         """
         options = None
         if self._version_5:

@@ -1,6 +1,6 @@
-"""Takes MQTT commands while a connection is open: refuses, or hands a change to the controls, and answers.
+"""Takes MQTT commands while a connection is open: it refuses a command or passes its change to the controls, and answers.
 
-The value itself is echoed by the sink once it holds. It uses no connection: answers go into what is pending.
+The sink echoes the new value once it holds. This module uses no connection: answers wait in `pending`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ __all__ = ["Commander"]
 AT_ONCE: Final = 100
 """Most commands in `PERIOD_S` (our choice: more than all settings of two sources, far less than a flood)."""
 PERIOD_S: Final = 10.0
+"""Time in which commands are counted, s (our choice)."""
 MOST_LOGGED: Final = 20
 """Most refusals that are logged in a minute (our choice)."""
 MINUTE_S: Final = 60.0

@@ -1,4 +1,4 @@
-"""Reads MQTT commands as changes of a source's detection, and gives the values that are echoed (docs/mqtt.md, commands).
+"""Reads MQTT commands as changes of a source's detection, and returns the values that are echoed (docs/mqtt.md, commands).
 
 It is pure: it knows topics and payloads, not the connection. Payloads come from outside and may be anything.
 
@@ -50,6 +50,7 @@ FILTERS: Final = (
 """What is subscribed to below the base, one filter for each setting; never the whole tree, which would bring our own messages."""
 _LEVEL: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _SHOWN: Final = 60
+"""Letters of a wrong payload that the answer shows: payloads come from outside."""
 
 
 class CommandError(Exception):

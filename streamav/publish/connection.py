@@ -1,4 +1,4 @@
-"""Says what publishing needs of an open connection to a broker; the module client has the real one."""
+"""Defines what publishing needs of an open connection to a broker; the module `client` has the real one."""
 
 from __future__ import annotations
 

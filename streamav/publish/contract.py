@@ -1,6 +1,6 @@
 """The contract as one table: each topic with its payload, retained flag, QoS and moment. docs/mqtt.md and the JSON Schema are made from it.
 
-A test compares the generated text with the committed one; `python -m streamav.publish.contract docs/mqtt.md` writes it anew.
+A test compares the generated text with the committed one; `python -m streamav.publish.contract docs/mqtt.md` writes it again.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class TopicEntry:
 
     topic: str
     payload: type[BaseModel] | tuple[str, ...] | str
-    """A JSON object, one of some words, or what it is in words."""
+    """A JSON object, one of some words, or a description."""
     retained: str
     qos: int
     when: str
@@ -171,7 +171,7 @@ def reference() -> dict[str, str]:
 
 
 def with_reference(text: str) -> str:
-    """Return the text of docs/mqtt.md with its generated parts made anew; they stand between marks."""
+    """Return the text of docs/mqtt.md with its generated parts made again; they stand between marks."""
     for name, made in reference().items():
         mark = re.compile(rf"(<!-- generated: {name} -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
         text = mark.sub(lambda found, made=made: found[1] + made + found[2], text)  # type: ignore[misc]

@@ -28,9 +28,9 @@ class Delivery:
     """Sends messages about events while at most `Limits.window` of them wait for an answer.
 
     The broker answers in the order of the messages, so their order stays, also after a loss: what was not answered is sent again, oldest
-    first. Two kinds of messages go alone, because a later one must not overtake them: one that is larger than all that the broker has
-    accepted on this connection, which it may refuse and which is then sent again with fewer segments; and one that was on its way when
-    the broker closed the connection or had no room for it.
+    first. Two kinds of messages go alone, because a later message must not overtake them. The first kind is larger than all messages that
+    the broker has accepted on this connection: the broker may refuse it, and then it is sent again with fewer segments. The second kind
+    was on its way when the broker closed the connection or had no room for it.
     """
 
     def __init__(self, connection: Connection, pending: Pending) -> None:
@@ -38,7 +38,7 @@ class Delivery:
         self._connection = connection
         self._pending = pending
         self._under_way = 0
-        self._alone = False  # True while a message is under way that none may follow
+        self._alone = False  # True while a message that no other may follow is on its way
         self._accepted_bytes = 0  # the largest payload that was accepted on this connection
         self._answered = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""What a message of MQTT 5 carries beside its payload."""
+"""Defines what a message of MQTT 5 carries beside its payload."""
 
 from __future__ import annotations
 

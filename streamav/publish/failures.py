@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ConnectionFailedError", "reason_code", "translated"]
 
+_LOGIN = "the user name (--mqtt mqtt://USER@HOST, or mqtt.username) and the password (STREAMAV_MQTT_PASSWORD, or mqtt.password_file)"
 _FATAL = {
     0x84: "the broker does not support this MQTT version: set mqtt.protocol",
     0x85: "the broker refuses the client id: set another mqtt.client_id",
-    0x86: "the broker refuses the user name or password: check mqtt.username and STREAMAV_MQTT_PASSWORD or mqtt.password_file",
-    0x87: "the broker refuses the login: check mqtt.username, STREAMAV_MQTT_PASSWORD or mqtt.password_file, and the broker's access list",
+    0x86: f"the broker refuses the user name or password: check {_LOGIN}",
+    0x87: f"the broker refuses the login: check {_LOGIN}, and the broker's access list",
     0x8A: "the broker has banned this client: ask the operator of the broker",
     0x8C: "the broker requires an authentication method that streamav does not support: allow user name and password at the broker",
 }
@@ -33,11 +34,12 @@ _FATAL = {
 Source: MQTT 5.0, section 3.2.2.2; paho converts the codes of 3.1.1 to these.
 """
 _UNREACHED = {
-    socket.gaierror: "the host name of the broker cannot be resolved: check mqtt.host",
-    ConnectionRefusedError: "nothing listens on that port: check that the broker runs, and mqtt.port",
+    socket.gaierror: "its name {host} cannot be resolved: correct it (--mqtt, or mqtt.host), or write its IP address",
+    ConnectionRefusedError: "nothing listens on that port: check that the broker runs, and its port {port} (--mqtt, or mqtt.port)",
 }
+"""What is said about a connection that was not made, in terms of the settings; --mqtt stands for the URL of any command."""
 _AUTHORITY = "set mqtt.tls.ca to the certificate of the authority that signed it, or to the certificate itself if it signed itself"
-_NAME = "set mqtt.host to a name in the certificate, or let the broker have a certificate with this name"
+_NAME = "name the broker as its certificate does (--mqtt, or mqtt.host), or let the broker have a certificate with this name"
 _UNTRUSTED = {
     9: "it holds later: check the clocks of this machine and of the one that made it",
     10: "renew it at the broker, or check the clock of this machine",
@@ -88,7 +90,7 @@ def _refusal(exc: Exception, connecting: MqttSettings | None) -> Failure | None:
         return Failure(reason=f"the broker closed the connection{more}", closed=True)
     if code == _PROTOCOL_ERROR and connecting is not None:
         what = "what answers is no MQTT broker, or speaks another version, or MQTT over websockets, which streamav does not"
-        return Failure(reason=f"{what}: {_place(connecting)} and mqtt.protocol")
+        return Failure(reason=f"{what}: {_place(connecting)}, and mqtt.protocol")
     if code is not None and code > _UNSPECIFIED and connecting is None:
         return Failure(reason=f"the broker closed the connection with reason code 0x{code:02X}", closed=True)
     return None
@@ -98,10 +100,10 @@ def _obstacle(exc: Exception, connecting: MqttSettings | None) -> Failure:
     """Return the failure of an attempt that got no reason code: TLS, name resolution, network or settings."""
     cause = exc.__context__ if exc.__context__ is not None else exc  # aiomqtt raises "from None", which hides the cause
     if isinstance(cause, ssl.SSLCertVerificationError):
-        remedy = _UNTRUSTED.get(cause.verify_code, "check mqtt.tls.ca and mqtt.host")
+        remedy = _UNTRUSTED.get(cause.verify_code, "check mqtt.tls.ca, and the name of the broker (--mqtt, or mqtt.host)")
         return Failure(reason=f"the certificate of the broker is not trusted: {cause.verify_message}; {remedy}", fatal=True)
     if isinstance(cause, ssl.SSLError):
-        hint = "check mqtt.port and mqtt.tls" if connecting is None else _other_port(connecting)
+        hint = "check its port (--mqtt, or mqtt.port) and mqtt.tls" if connecting is None else _other_port(connecting)
         return Failure(reason=f"TLS with the broker failed: {cause.reason or cause}; {hint}", fatal=True)
     if isinstance(cause, ConnectionResetError) and connecting is not None:
         return Failure(reason=f"the broker closed the connection before it answered: {_other_port(connecting)}", closed=True)
@@ -110,13 +112,13 @@ def _obstacle(exc: Exception, connecting: MqttSettings | None) -> Failure:
         silent = "; one that knows MQTT 3.1.1 only may be silent: set mqtt.protocol to 3.1.1"
         return Failure(reason=reason + (silent if connecting.protocol == "5" else ""))
     for kind, reason in _UNREACHED.items():
-        if isinstance(cause, kind):
-            return Failure(reason=reason)
+        if isinstance(cause, kind) and connecting is not None:
+            return Failure(reason=reason.format(host=connecting.host, port=connecting.port))
     return Failure(reason=str(exc) or type(exc).__name__, fatal=isinstance(exc, ValueError))
 
 
 def _place(settings: MqttSettings) -> str:
-    return f"check mqtt.host ({settings.host}), mqtt.port ({settings.port})"
+    return f"check the host {settings.host} and the port {settings.port} (--mqtt, or mqtt.host and mqtt.port)"
 
 
 def _other_protocol(settings: MqttSettings) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from streamav.publish.topics import Topics
 
-__all__ = ["Announcement", "Devices"]
+__all__ = ["Announcement", "Devices", "shared_entity"]
 
 Component = dict[str, object]
 _PRIVACY: Component = {"p": "select", "options": list(PRIVACY_CHOICES), "icon": "mdi:incognito"}
@@ -94,13 +94,18 @@ class Devices:
         self._name = "streamav" if base == "streamav" else f"streamav_{base}"
 
     @property
+    def sources(self) -> list[str]:
+        """Ids of the sources that are announced."""
+        return list(self._sources)
+
+    @property
     def birth(self) -> str:
         """Topic where Home Assistant publishes `online` when it starts."""
         return f"{self._prefix}/status"
 
     @property
     def root(self) -> str:
-        """What the topics of all devices begin with."""
+        """Beginning of the topics of all devices."""
         return f"{self._prefix}/device/"
 
     def follow(self, source: str, labels: Sequence[str]) -> None:
@@ -108,7 +113,7 @@ class Devices:
         self._sources[source] = list(labels)
 
     def forget(self, source: str) -> None:
-        """Announce a source no more."""
+        """Stop announcing a source."""
         self._sources.pop(source, None)
 
     def announcements(self) -> list[Announcement]:
@@ -179,11 +184,11 @@ class Devices:
         return Announcement(self._config(key), parts, {**root, "availability": self._available(source), "availability_mode": "all"})
 
     def _key(self, source: str) -> str:
-        """Return what names a source in the ids of its device; the device of the service has the id `service` already."""
+        """Return the part of a device's ids that names its source; `service` itself is the id of the service's device."""
         return f"{source}_" if source.rstrip("_") == "service" else source
 
     def _device(self, source: str) -> str:
-        """Return the name of a source's device; that of another base names the base, or two services would give one name twice."""
+        """Return the name of a source's device. With another base than `streamav` it holds the base, so two services use no name twice."""
         return f"streamav {source}" if self._name == "streamav" else f"streamav {self._topics.base} {source}"
 
     def _available(self, source: str) -> list[dict[str, str]]:
@@ -246,11 +251,11 @@ class Devices:
         }
 
     def _words(self, label: str) -> str:
-        """Return the name of a label: its own, where people gave it one."""
+        """Return the name of a label: the name that people gave it, else the words of its slug."""
         return self._names.get(label) or label.replace("_", " ").capitalize()
 
     def _sensor(self, key: str, device: str, sensor: str, name: str, topic: str, value: str = "") -> Component:
-        """Return a sensor that shows a value of a JSON object; *value*: its key, where it is not that of the sensor."""
+        """Return a sensor that shows a value of a JSON object; *value* is the key of the value, empty for the key of the sensor."""
         return {
             "p": "sensor",
             "unique_id": f"{self._name}_{key}_{sensor}",
@@ -271,6 +276,20 @@ class Devices:
 
     def _config(self, device: str) -> str:
         return f"{self.root}{self._name}_{device}/config"
+
+
+def shared_entity(devices: Devices) -> tuple[str, list[str]] | None:
+    """Return the first id that two entities of one platform would have, and their sources; Home Assistant drops the second of them.
+
+    An id is made of the source and the label, and both may contain what joins them: front with door_knock, front_door with knock.
+    """
+    owners: dict[tuple[object, object], str] = {}
+    for source, announcement in zip(devices.sources, devices.of_sources(), strict=True):
+        for part in announcement.parts.values():
+            other = owners.setdefault((part["p"], part["unique_id"]), source)
+            if other != source:
+                return str(part["unique_id"]), [other, source]
+    return None
 
 
 def _measured(unit: str, decimals: int, icon: str, kind: str | None = None) -> Component:

@@ -140,7 +140,7 @@ class Ledger:
         return parcels, self._consequences(event, message)
 
     def media(self, event_id: str, *, clip_url: str | None = None, snapshot_url: str | None = None) -> tuple[list[Parcel], list[Retained]]:
-        """Take where the clip or the snapshot of an event can be fetched; return the parcels to queue and the retained values that change.
+        """Take the address of the clip or the snapshot of an event; return the parcels to queue and the retained values that change.
 
         The next message of an open event names it. An event that has ended gets the one update that may follow its end, with its clip.
         """

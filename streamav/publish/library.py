@@ -1,4 +1,4 @@
-"""The client library, aiomqtt on paho, without the defects that cost a connection or fill the log.
+"""Wraps the client library, aiomqtt on paho, and corrects its defects that cost a connection or fill the log.
 
 It decides nothing: `client` opens connections and publishes with it.
 """
@@ -117,7 +117,7 @@ class Library(aiomqtt.Client):
                 self.answers.pop(mid, None)
 
     def _hand_over(self, topic: str, payload: bytes, qos: int, properties: Properties | None, *, retain: bool) -> int:
-        """Give a message to paho and return its number."""
+        """Pass a message to paho and return its number."""
         info = self._client.publish(topic, payload, qos, retain, properties)
         if info.rc != MQTT_ERR_SUCCESS:
             ended = self._disconnected.exception() if self._disconnected.done() and not self._disconnected.cancelled() else None

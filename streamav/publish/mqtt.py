@@ -166,7 +166,7 @@ class MqttSink:
         self._pending.follow_info()
 
     def media(self, event_id: str, *, clip_url: str | None = None, snapshot_url: str | None = None) -> None:
-        """Take where the clip or the snapshot of an event can be fetched, for its next message."""
+        """Take the address of the clip or the snapshot of an event, for its next message."""
         self._pending.put(*self._ledger.media(event_id, clip_url=clip_url, snapshot_url=snapshot_url))
 
     def source_state(self, source: str, state: SourceState, reason: str) -> None:
@@ -176,7 +176,7 @@ class MqttSink:
         self._pending.put([], self._ledger.retained.source_state(source, state))
 
     def _changed(self, plan: SourcePlan) -> None:
-        """Echo the settings of a source; announce its device again where labels came or went."""
+        """Echo the settings of a source; announce its device again when labels were added or removed."""
         if self._controls is None or not self._ledger.retained.knows(plan.source):
             return
         labels = self._controls.labels(plan.source)
@@ -185,7 +185,7 @@ class MqttSink:
             self._pending.put([], [*self._announced(), *values])
 
     def _announced(self) -> list[Retained]:
-        """Return the devices that the broker does not have as they are."""
+        """Return the announcements of devices that differ from what the broker has."""
         return [one for one in self._ledger.retained.announced(self._pending.kept) if one.first or self._pending.differs(one)]
 
     def telemetry(self, source: str, telemetry: Telemetry) -> None:
@@ -225,7 +225,7 @@ class MqttSink:
         self._ledger.release(source)
 
     def add_source(self, source: str, labels: Sequence[str]) -> None:
-        """Publish for one more source of this service, or for one that begins anew, from now on."""
+        """Publish for a new source of this service, or for one that starts again, from now on."""
         self._stats.begin(source)
         values = self._ledger.retained.begin(source, labels)
         if self._controls is not None:

@@ -1,6 +1,6 @@
 """Decides how long to wait after a failed connection, and logs each new reason once.
 
-It does not wait and reads no clock; the caller gives the time.
+It does not wait and reads no clock; the caller passes the time.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class HaEventPayload(Payload):
 class AttributesPayload(Payload):
     """Topic `<source>/class/<label>/attributes`."""
 
-    score: Score = Field(description="score at the begin of the event; 0 while `OFF`")
+    score: Score = Field(description="score at the start of the event; 0 while `OFF`")
     event_id: Text | None = Field(description="id of the event; null while `OFF`")
     since: UtcTime | None = Field(description="start of the event; null while `OFF`")
     zone: Text | None = Field(description="first zone that the event touched; null when there is none, and while `OFF`")

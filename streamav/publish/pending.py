@@ -32,8 +32,8 @@ MOST_FLEETING = 1000
 CLOSED_SHORTEN, CLOSED_SET_ASIDE = 3, 6
 """After the broker closed the connection this often on one message, the message is shortened; then set aside (our choice)."""
 UNSURE_S, MOST_UNSURE = 1.0, 100
-"""Ends of events acknowledged this long before the last answer of a connection may be lost with a broker that was killed, s, and the most
-of them (our choice; the longest that was measured with Mosquitto 2.0 is 0.12 s)."""
+"""A broker that is killed may lose ends of events that it acknowledged up to `UNSURE_S` seconds before its last answer. At most
+`MOST_UNSURE` of them are sent again (our choice; the longest time measured with Mosquitto 2.0 is 0.12 s)."""
 REPORT_DROPS_S = 60.0
 """Shortest time between two log lines about lost messages, seconds (contract, section 9)."""
 
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command is answered with."""
+    """The answer to a command."""
 
     topic: str
     payload: bytes
@@ -97,7 +97,7 @@ class Pending:
     changed: dict[str, Retained] = field(default_factory=dict)
     """Topic -> retained value that the broker does not have yet; cleared at each connect, because the greeting sends all of them."""
     largest: int | None = None
-    """Largest payload that the broker is known to accept, less than the smallest that it has refused; None when it refused none."""
+    """Largest payload that is still sent, bytes: less than the smallest that the broker has refused; None when it refused none."""
     begun: bool = False
     """True on a connection whose greeting was read from the ledger: what changes from then on must be put here."""
     careful_until: int = 0
@@ -117,7 +117,7 @@ class Pending:
     _acked: dict[str, bytes] = field(default_factory=dict)
     """Topic -> retained value that the broker has acknowledged last."""
     _settled: dict[str, bytes] = field(default_factory=dict)
-    """Topic -> value that was acknowledged before the word, and not replaced since."""
+    """Topic -> value that was acknowledged before `word`, and not replaced since."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when there is something to do."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -128,9 +128,9 @@ class Pending:
     """What a later start must know, on disk."""
     _open: dict[str, EventMessage] = field(default_factory=dict)
     _accepted: deque[tuple[float, Parcel]] = field(default_factory=lambda: deque(maxlen=MOST_UNSURE))
-    """When the broker of this connection acknowledged the newest ends of events, and these."""
+    """Newest ends of events that the broker of this connection acknowledged, each with the time of its acknowledgement (monotonic, s)."""
     _unsure: dict[Parcel, None] = field(default_factory=dict)
-    """Ends that a broker acknowledged before its connection was lost, and that were not acknowledged again since."""
+    """Ends of events that a broker acknowledged shortly before the connection was lost, and that were not acknowledged again since."""
     _closed: tuple[int, int] = (0, 0)
     _refused_by_answer: bool = False
     _said: set[str] = field(default_factory=set)
@@ -180,7 +180,7 @@ class Pending:
         self.wake.set()
 
     def clear(self, values: Sequence[Retained]) -> None:
-        """Publish the last values of topics that are ours no more; what waits for them is dropped, and a later connect clears them, too."""
+        """Publish the last values of topics that are no longer ours; drop what waits for them. A later connect clears them, too."""
         for value in values:
             if not value.payload:
                 self.changed.pop(f"{value.topic} first", None)
@@ -297,7 +297,7 @@ class Pending:
         """Note that the broker closed the connection, perhaps because of a message that was on its way.
 
         MQTT 3.1.1 brokers do not say why. What was on its way is sent one by one from now on, so that it is known which message it was. A
-        message that costs the connection again and again is shortened, then set aside, so that it does not block the later ones for ever.
+        message that costs the connection again and again is shortened, then set aside, so that it does not block the later ones.
         """
         suspects = self.outbox.on_their_way
         if not suspects:

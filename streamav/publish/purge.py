@@ -25,14 +25,18 @@ if TYPE_CHECKING:
 __all__ = ["purge"]
 
 REMOVED_S = 1.0
-"""Home Assistant needs this long to remove its entities; it complains of each value that is cleared under one, seconds (our choice)."""
+"""Time for Home Assistant to remove its entities, seconds (our choice); it logs a warning for each value that is cleared before that."""
 QUIET_S = 1.0
 """The broker has sent everything that it keeps when no kept message has arrived for this long, seconds (our choice)."""
 MOST_ROUNDS = 200
-"""Most rounds of asking and clearing: a round sees at most as many values as the queue of incoming messages holds (our choice)."""
+"""Most rounds of asking and clearing (our choice); a round sees at most as many values as the queue of incoming messages holds."""
 
 _CANNOT_READ = (
-    "the broker does not let this user read {base}/#, so it is not known what it keeps there; use a user who may read and write it"
+    "the broker does not let this user read {base}/#, so we cannot know what it keeps there; use a user who may read and write it"
+)
+_HIDDEN = (
+    "the broker sends nothing that it keeps to a filter with wildcards (RabbitMQ 3 does not), so it is not known what it keeps below "
+    "{base}; clear each topic by itself: mosquitto_pub -q 1 -r -n -t {base}/status"
 )
 _STAY = "the broker still keeps {count} values that were cleared, such as {topic}; its access list must let this user write there"
 
@@ -48,13 +52,15 @@ async def purge(settings: MqttSettings, client_id: str, say: Callable[[str], Non
     Raises:
         ConnectionFailedError: when the broker cannot be reached, or the connection is lost.
         RefusedError: when the broker does not let us clear a value.
-        BrokerError: when it does not let us read what it keeps, or keeps what was cleared.
+        BrokerError: when it does not let us read what it keeps, does not show it, or keeps what was cleared.
     """
     topics = Topics(settings.base)
     cleared: dict[str, bytes] = {}
     async with open_client(settings, Credentials(settings), client_id, None) as client:
         for _ in range(MOST_ROUNDS):
             kept = await _kept(client, settings)
+            if not (kept or cleared or await _shows_kept(client, settings)):
+                raise BrokerError(_HIDDEN.format(base=settings.base))
             ours = {one.topic: one.payload for one in kept if one.topic.startswith(f"{settings.base}/") or _is_ours(one, topics)}
             if not ours:
                 break
@@ -108,6 +114,26 @@ async def _kept(client: Client, settings: MqttSettings) -> list[Incoming]:
     if not (readable and granted[0]):
         raise BrokerError(_CANNOT_READ.format(base=settings.base))
     return found
+
+
+async def _shows_kept(client: Client, settings: MqttSettings) -> bool:
+    """Return whether the broker sends kept messages to a filter with wildcards; a broker that keeps nothing has nothing to show."""
+    mark = Topics(settings.base).purge_mark
+    if not client.limits.retain:
+        return True
+    await client.publish(mark, secrets.token_hex(8).encode(), qos=1, retain=True)
+    await client.subscribe_kept(f"{settings.base}/#")
+    try:
+        async with asyncio.timeout(max(QUIET_S, settings.timeout_s)):
+            async for message in client.messages():
+                if message.retained and message.topic == mark:
+                    return True
+    except TimeoutError:
+        pass
+    finally:
+        await client.unsubscribe(f"{settings.base}/#")
+        await client.publish(mark, b"", qos=1, retain=True)
+    return False
 
 
 def _proves_rights(topic: str, topics: Topics) -> bool:

@@ -33,7 +33,7 @@ class Retained:
     note: str = ""
     """What a later start must know of the value besides its topic."""
     first: bool = False
-    """True for a value that must be sent even where another one of its topic follows."""
+    """True for a value that must be sent even if a later value of its topic follows."""
     epoch: int | None = None
     """Epoch of the lease under which a worker of a cluster publishes the state of a source; None without a cluster."""
 
@@ -82,7 +82,7 @@ class RetainedValues:
         return [*(Retained(one.topic, one.payload, one.note) for one in mine), *self.begin(source, labels)]
 
     def begin(self, source: str, labels: Sequence[str]) -> list[Retained]:
-        """Take one more source, or one that begins anew; return its retained values, the labels off, and those of labels that are gone."""
+        """Add a source, or start it again; return its retained values with all labels off, and values that clear labels that are gone."""
         gone = {label for place, label in self._classes if place == source} - set(labels)
         values = [self.cleared(value.topic) for label in sorted(gone) for value in self._classes.pop((source, label))]
         if self._devices is not None:

@@ -1,6 +1,6 @@
-"""What a later start must know, and how it stands in the tables of the store's file.
+"""Reads what a later start must know from the tables of the store's file.
 
-A row that damage has changed is left out. It writes nothing.
+It leaves out a row that damage has changed, and writes nothing.
 """
 
 from __future__ import annotations

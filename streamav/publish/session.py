@@ -36,7 +36,7 @@ FAREWELL_S = 2.0
 WORD_WAIT_S = 0.5
 """How long the broker may take to send a retained value after a subscription, seconds (our choice); later means that it has none."""
 ANSWERS_AT_ONCE = 5
-"""Answers that are sent before events are looked for again: whoever floods us with commands must not hold up events (our choice)."""
+"""Most answers that are sent before the next look for events (our choice), so that a flood of commands does not delay events."""
 STATES_AFTER_S = 1.0
 """Home Assistant needs this long to subscribe to the states of a device, or to leave those of a removed one, s (contract, section 10.3)."""
 
@@ -123,7 +123,7 @@ class Session:
                         await self._connection.publish(self._topics.status, b"offline", qos=1, retain=True)
 
     async def _open_ears(self) -> None:
-        """Subscribe to commands and to the birth message, all at once, before we are online: who sees that may send a command at once."""
+        """Subscribe to commands and to the birth message before we are online, because a client that sees us online may send a command."""
         async with asyncio.TaskGroup() as tasks:
             if self._birth is not None:
                 tasks.create_task(self._connection.subscribe(self._birth.topic))

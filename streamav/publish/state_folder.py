@@ -1,6 +1,6 @@
 """Holds the folder in which one MQTT connection keeps its state, and our client id; a lock keeps a second process out.
 
-It uses no connection and no clock. What the folder holds besides the client id is the matter of the module `store`.
+It uses no connection and no clock. The module `store` keeps the rest of the folder's content.
 """
 
 from __future__ import annotations

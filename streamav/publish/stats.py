@@ -51,11 +51,11 @@ class Stats:
         self._told_s = self.began_s - STATS_S  # the first telemetry comes with the first statistics
 
     def begin(self, source: str) -> None:
-        """Count one more source, or begin anew with one."""
+        """Begin to count a source, from zero."""
         self._counts[source] = _Counts()
 
     def forget(self, source: str) -> None:
-        """Count a source no more."""
+        """Stop counting a source."""
         self._counts.pop(source, None)
 
     def event(self, event: Event) -> None:

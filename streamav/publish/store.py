@@ -177,7 +177,7 @@ class Store:
             self._failed_s, self._told, self._stored = None, False, newest
         except sqlite3.Error as exc:
             before_s, self._failed_s = self._failed_s, time.monotonic()
-            if is_damage(exc) and before_s is None and await self._begun_anew(exc):
+            if is_damage(exc) and before_s is None and await self._replaced(exc):
                 self._failed_s, self._changes = None, _everything(self._snapshot())
                 return
             if not self._told:
@@ -187,7 +187,7 @@ class Store:
             self._writing = None
             self._kick()
 
-    async def _begun_anew(self, damage: Exception) -> bool:
+    async def _replaced(self, damage: Exception) -> bool:
         """Set the file aside, which turned out to be damaged, and begin a new one; return False when that is not possible.
 
         Nothing is lost: everything that must be on disk is in memory, too.

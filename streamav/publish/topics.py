@@ -54,7 +54,7 @@ class Topics:
 
     @property
     def kept(self) -> str:
-        """A retained word of the running session: the broker that still has it has all values that were sent before it."""
+        """A retained word of the running session: a broker that still has the word has all values that were sent before it."""
         return f"{self._service}/doctor/kept"
 
     @property

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from urllib.parse import unquote, urlsplit
 
+from pydantic import ValidationError
+
 from streamav.errors import SettingsError
+from streamav.output_settings import MqttSettings
 from streamav.redaction import redact
-from streamav.setting_names import where_secrets_go
+from streamav.setting_names import explain, where_secrets_go
 
 __all__ = ["EXAMPLE_URL", "parse_broker_url"]
 
@@ -27,7 +30,8 @@ def parse_broker_url(url: str) -> dict[str, object]:
         url: `mqtt://[user@]host[:port][/base]`, or `mqtts://` for TLS. A bare `host[:port]` is taken as `mqtt://`.
 
     Raises:
-        SettingsError: when it is not such a URL, or holds a password, which the list of processes would show to every user.
+        SettingsError: when it is not such a URL, a part of it is wrong, or it holds a password, which the list of processes would
+            show to every user. The message speaks of the parts of the URL, because a person wrote a URL and not settings.
     """
     text = url if "://" in url else f"mqtt://{url}"
     try:
@@ -36,7 +40,8 @@ def parse_broker_url(url: str) -> dict[str, object]:
     except ValueError as exc:
         if "@" in url:  # the port in the error may be part of a password that contains a slash
             raise SettingsError(_NO_PASSWORD) from None
-        msg = f"the broker must be a URL like {EXAMPLE_URL}: {exc}"
+        why = "its port must be a number from 1 to 65535" if str(exc).startswith("Port ") else exc
+        msg = f"the broker must be a URL like {EXAMPLE_URL}: {why}"
         raise SettingsError(msg) from None
     if parts.password is not None or "@" in parts.path + parts.query + parts.fragment:
         raise SettingsError(_NO_PASSWORD)
@@ -45,7 +50,7 @@ def parse_broker_url(url: str) -> dict[str, object]:
             f"streamav does not speak MQTT over websockets, so the broker must be a URL like {EXAMPLE_URL}; name the broker's own MQTT port"
         )
         raise SettingsError(msg)
-    if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname or parts.query or parts.fragment:
+    if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname or {"?", "#"} & set(text):
         msg = f"the broker must be a URL like {EXAMPLE_URL} or mqtts://user@host:8883/streamav, got {redact(text)!r}"
         raise SettingsError(msg)
     values: dict[str, object] = {"host": parts.hostname}
@@ -57,4 +62,15 @@ def parse_broker_url(url: str) -> dict[str, object]:
         values["base"] = base
     if parts.scheme == "mqtts":
         values["tls"] = {}
+    _check(values)
     return values
+
+
+def _check(values: dict[str, object]) -> None:
+    """Check the values as settings; the error names the part of the URL that is wrong."""
+    try:
+        MqttSettings.model_validate(values)
+    except ValidationError as exc:
+        raise SettingsError(
+            "\n".join(explain(error, f"the {next(iter(error['loc']), 'address')} in the broker's URL") for error in exc.errors())
+        ) from None

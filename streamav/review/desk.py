@@ -103,6 +103,7 @@ class Desk:
         return {
             "source": source,
             "label": label,
+            "until": until_s,
             "seconds": sum(len(values) for _, values in runs),
             "now": _spans(runs, current),
             "then": _spans(runs, wanted),

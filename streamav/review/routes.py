@@ -38,6 +38,7 @@ __all__ = ["review_routes"]
 _log = logging.getLogger(__name__)
 
 _LONGEST_BODY: Final = 16_384
+"""Longest body of a request, bytes (our choice)."""
 _EVENT_ID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 _Source = Annotated[str, Field(pattern=SOURCE_ID_PATTERN)]
 _Label = Annotated[str, Field(pattern=rf"^[a-z0-9_]{{1,{SLUG_SIZE}}}$")]

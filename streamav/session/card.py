@@ -1,4 +1,4 @@
-"""Makes the card of a recording: what was run, on what, with which settings; without secrets, and without what names a person."""
+"""Makes the card of a recording: what was run, on which machine, with which settings; without secrets and without names of persons."""
 
 from __future__ import annotations
 

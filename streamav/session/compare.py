@@ -1,4 +1,4 @@
-"""Compares the messages of a replay with those of the recorded run. Pure: it takes and returns bytes and words."""
+"""Compares the messages of a replay with those of the recorded run. Pure: it takes bytes and returns the first difference."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Changes the items of a source before they are recorded: hides faces, removes sound above the telephone band, mutes speech.
 
-Items keep their order and their time stamps. With muting, sound waits for the end of its second, and what follows waits with it.
+Items keep their order and their time stamps. With muting, sound waits for the end of its second, and later items wait with it.
 """
 
 from __future__ import annotations

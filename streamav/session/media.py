@@ -49,7 +49,7 @@ class MediaWriter:
         self._heard, self._seen_us = 0, -1
 
     def sound(self, samples: NDArray[np.float32], start_ns: int) -> int:
-        """Append a block; return its bytes. The time stamps in the file serve players only."""
+        """Append a block, shape (n,); return its size in the file, bytes. The time stamps in the file serve players only."""
         import av
 
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="flt", layout="mono")
@@ -59,7 +59,7 @@ class MediaWriter:
         return self._mux(self._sound.encode(frame))
 
     def picture(self, pixels: NDArray[np.uint8], start_ns: int) -> int:
-        """Append a picture; return its bytes."""
+        """Append a picture, shape (h, w, 3) RGB; return its size in the file, bytes."""
         import av
 
         frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=_PICTURE_FORMAT)

@@ -1,7 +1,7 @@
 """Records sources while a run reads them, and the turns of the run.
 
-It records what the run gets, at the place where a source hands it over: after decoding, after the time stamps were repaired, at the size
-of the model. So a replay depends on no decoder and no device. When the limit is reached or the disk is full, the recording ends.
+It records the items as each source passes them to the run: decoded, with repaired time stamps, at the size of the model. So a replay
+depends on no decoder and no device. When the limit is reached or the disk is full, the recording ends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Implements the role Source: what a session recorded of one source, item by item, at any speed."""
+"""Implements the role Source with the recorded items of one source of a session, at any speed."""
 
 from __future__ import annotations
 

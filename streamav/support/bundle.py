@@ -178,10 +178,10 @@ def _engines() -> dict[str, Any]:
     from streamav.engines import EngineCache
     from streamav.engines.upkeep import describe, unusable_here
 
-    cache = EngineCache()
+    survey = EngineCache().survey()
     return {
-        "engines": [asdict(describe(entry)) for entry in cache.entries()],
-        "damaged": {path.name[:16]: reason for path, reason in cache.damaged()},
+        "engines": [asdict(describe(entry)) for entry in survey.entries],
+        "damaged": {path.name[:16]: reason for path, reason in survey.damaged},
         "unusable": unusable_here(),
     }
 

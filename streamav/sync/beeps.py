@@ -22,6 +22,7 @@ _BEFORE: Final = 50
 _AFTER: Final = 15
 """Steps before and after an onset that are compared: 100 ms of quiet, 30 ms of beep."""
 _RISE_DB: Final = 10.0
+"""A beep begins where the level rises by at least this, dB (our choice)."""
 _LEAST: Final = 1e-4
 """Level below which nothing is a beep, -80 dBFS."""
 _SHARE: Final = 0.1

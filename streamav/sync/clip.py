@@ -16,9 +16,11 @@ __all__ = ["make_clip"]
 _PAUSES_S: Final = (1.3, 1.9, 1.5, 2.3, 1.7, 2.1)
 """From flash to flash. They differ, so that a beep fits its own flash only."""
 _LENGTH_S: Final = 0.1
+"""Length of a flash and of a beep, s."""
 _TONE_HZ: Final = 1_000
 _RATE_HZ: Final = 48_000
 _AAC_SAMPLES: Final = 1_024
+"""Samples of one frame of AAC (ISO/IEC 14496-3)."""
 
 
 def make_clip(

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["locate", "strongest"]
 
 _FLAT: Final = 1.2
-"""The attention is flat, and gives no box, when its strongest cell is below this factor times the mean of all cells."""
+"""The attention is flat, and gives no box, when its strongest cell is below this factor times the mean of all cells that have some:
+bars at the edges of the picture have none."""
 _NEAR_PEAK: Final = 0.5
 """A cell belongs to the place when it reaches at least this share of the strongest cell (half maximum)."""
 
@@ -41,7 +42,7 @@ def locate(attention: Sequence[NDArray[np.float32]]) -> Location | None:
     row, column = divmod(int(grid.argmax()), columns)
     peak = ((column + 0.5) / columns, (row + 0.5) / rows)
     heat = tuple(map(tuple, grid.tolist()))
-    if grid[row, column] < _FLAT * grid.mean():
+    if grid[row, column] < _FLAT * grid.mean(where=grid > 0.0):
         return Location(grid=(rows, columns), peak=peak, box=None, heat=heat)
     cells = _blob(grid >= _NEAR_PEAK * grid[row, column], (row, column))
     top, bottom = min(cell[0] for cell in cells), max(cell[0] for cell in cells) + 1
@@ -54,7 +55,7 @@ def strongest(attention: NDArray[np.float32]) -> tuple[float, float] | None:
     """Return x, y of the centre of the strongest cell of one grid (G, G), 0 to 1; None when the attention is flat."""
     rows, columns = attention.shape
     row, column = divmod(int(attention.argmax()), columns)
-    if float(attention[row, column]) < _FLAT * float(attention.mean(dtype=np.float64)):
+    if float(attention[row, column]) < _FLAT * float(attention.mean(dtype=np.float64, where=attention > 0.0)):
         return None
     return (column + 0.5) / columns, (row + 0.5) / rows
 

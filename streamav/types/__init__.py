@@ -15,6 +15,7 @@ from streamav.types.media import (
     SEGMENT_NS,
     WINDOW_SEGMENTS,
     AudioBlock,
+    Box,
     Quality,
     Segment,
     Signs,
@@ -22,14 +23,26 @@ from streamav.types.media import (
     looked_places,
 )
 from streamav.types.scores import FinalScores, LookedAt, SegmentFeatures, SegmentScores, Window, WindowScores
-from streamav.types.states import Observation, PublishedState, SourceContent, SourceState, StageTimes, StateChange, Telemetry
+from streamav.types.states import (
+    TRYING_AGAIN,
+    Observation,
+    PublishedState,
+    SourceContent,
+    SourceState,
+    StageTimes,
+    StateChange,
+    Telemetry,
+    has_failed,
+)
 
 __all__ = [
     "SAMPLES_PER_SEGMENT",
     "SAMPLE_RATE_HZ",
     "SEGMENT_NS",
+    "TRYING_AGAIN",
     "WINDOW_SEGMENTS",
     "AudioBlock",
+    "Box",
     "EndReason",
     "Event",
     "EventPhase",
@@ -53,5 +66,6 @@ __all__ = [
     "VideoFrame",
     "Window",
     "WindowScores",
+    "has_failed",
     "looked_places",
 ]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from streamav.types.media import Box
 
 __all__ = ["EndReason", "Event", "EventPhase", "Location", "Modality", "ScoredSegment"]
 
@@ -47,8 +50,8 @@ class Location:
     """Rows and columns of the attention; the place is not known more finely."""
     peak: tuple[float, float]
     """x, y of the strongest cell's centre."""
-    box: tuple[float, float, float, float] | None
-    """x0, y0, x1, y1 around the cells above threshold that touch the peak; None when attention is flat."""
+    box: Box | None
+    """Around the cells above threshold that touch the peak; None when attention is flat."""
     heat: tuple[tuple[float, ...], ...] = field(default=(), compare=False, repr=False)
     """The attention, row by row, summing to 1; empty where it is not known."""
 

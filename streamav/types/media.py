@@ -19,6 +19,7 @@ __all__ = [
     "SEGMENT_NS",
     "WINDOW_SEGMENTS",
     "AudioBlock",
+    "Box",
     "Quality",
     "Segment",
     "Signs",
@@ -34,6 +35,8 @@ SEGMENT_NS = 1_000_000_000
 """Length of a segment, 1 s."""
 WINDOW_SEGMENTS = 10
 """T: segments of a full window (AVE, VSCG section III-A)."""
+Box = tuple[float, float, float, float]
+"""Part of the picture: x0, y0, x1, y1, range 0 to 1 from the top left corner."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from streamav.types.media import Box
+
 __all__ = ["FinalScores", "LookedAt", "SegmentFeatures", "SegmentScores", "Window", "WindowScores"]
 
 _MOST_PROBABLE = 1.0 + 1e-4
@@ -52,6 +54,8 @@ class SegmentFeatures:
     None when it has none."""
     motion: float = 0.0
     """Motion inside the segment (`streamav.features.motion`), above or below the usual; 0 when it was not measured."""
+    inside: Box | None = None
+    """Box of the picture that the visual feature covers, where bars at its edges were cut off; None for the whole picture."""
 
     def __post_init__(self) -> None:
         """Check the arrays."""

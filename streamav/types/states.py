@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 if TYPE_CHECKING:
     from streamav.types.media import Segment
     from streamav.types.scores import SegmentScores
 
-__all__ = ["Observation", "PublishedState", "SourceContent", "SourceState", "StageTimes", "StateChange", "Telemetry"]
+__all__ = [
+    "TRYING_AGAIN",
+    "Observation",
+    "PublishedState",
+    "SourceContent",
+    "SourceState",
+    "StageTimes",
+    "StateChange",
+    "Telemetry",
+    "has_failed",
+]
 
 PublishedState = Literal["warming_up", "online", "degraded", "lost", "disabled"]
 """States of a source in MQTT messages (mqtt contract, section 6)."""
@@ -31,6 +41,10 @@ class SourceState(StrEnum):
     def published(self) -> PublishedState:
         """The word that MQTT publishes."""
         return cast("PublishedState", "warming_up" if self is SourceState.STARTING else self.value)
+
+
+TRYING_AGAIN: Final = "; trying again"
+"""End of the reason of a source that is lost and is opened again. Without it the source has failed and does not come back in this run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +122,8 @@ class Observation:
     """As in Telemetry."""
     dropped_segments: int
     """As in Telemetry."""
+
+
+def has_failed(state: SourceState, reason: str) -> bool:
+    """Return whether a source is lost for the rest of the run: it is not tried again."""
+    return state is SourceState.LOST and not reason.endswith(TRYING_AGAIN)

@@ -35,6 +35,7 @@ MOST_EVENTS = 60
 """Newest events that a new viewer is shown, of all sources together (our choice)."""
 _MOST_TURNS = 60
 _LEAST_TURNS = 12
+"""Most turns that are kept of a source, and least (our choice)."""
 _ALL_TURNS = 480
 """A turn takes about 30 kB with its pictures, so the turns of all sources take at most 15 to 25 MB."""
 
@@ -85,7 +86,7 @@ class Board:
         self.moments = Moments(list(front_ends))
 
     def add_source(self, source: str, front_end: LogMelOptions, columns: tuple[int, ...]) -> None:
-        """Keep what one more source does, or a source that begins anew. Any thread may call it before the first turn of the source."""
+        """Add a source, or start it again. Any thread may call it before the first turn of the source."""
         self._front_ends[source], self._columns[source] = front_end, columns
         self.moments.add_source(source)
         self._sources = {**self._sources, source: _Kept(deque(maxlen=self._turns))}  # replaced as a whole: another thread may read it

@@ -23,6 +23,7 @@ _PICTURE: Final = re.compile(r'<img src="([\w.-]+\.png)"')
 _TABLE: Final = re.compile(r"<table>.*?</table>", re.DOTALL)
 _PART: Final = re.compile(r"(?=<h2>)")
 _MOST_PICTURE_BYTES: Final = 8 << 20
+"""Largest picture that is put into the document, bytes."""
 
 
 def write_beside(report: Path) -> Path:

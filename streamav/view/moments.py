@@ -32,9 +32,11 @@ LONGEST_S: Final = 12
 """Longest clip of an event."""
 _KEPT_S: Final = 60
 _LEAST_KEPT_S: Final = 15
+"""Most seconds that are kept of a source, and least (our choice)."""
 _ALL_S: Final = 480
 """Seconds of all sources together: at most about 25 MB."""
 _EVENTS: Final = 30
+"""Newest events whose seconds are kept (our choice)."""
 _FULL_SCALE: Final = 32_767.0
 
 

@@ -16,7 +16,7 @@ from streamav import __version__
 from streamav.view.board import Board, kept_turns
 from streamav.view.hiding import Hiding
 from streamav.view.messages import text
-from streamav.view.server import make_app
+from streamav.view.server import make_app, page_sha256
 from streamav.view.viewers import Viewers
 from streamav.web import Tokens, WebServer, need_packages
 from streamav.web.server import Place
@@ -166,18 +166,18 @@ class LivePage:
         self._give(partial(self._changed, source, dict(thresholds)))
 
     def add_source(self, subject: Subject) -> None:
-        """Show one more source, or a source that begins anew, before its first turn. Browsers connect again and learn of it."""
+        """Show one more source, or a source that starts again, before its first turn. Browsers connect again and learn of it."""
         self._board.add_source(subject.id, subject.front_end, subject.columns)
         self._subjects = (*(one for one in self._subjects if one.id != subject.id), subject)
-        self._server.call(self._begin_anew)
+        self._server.call(self._reconnect)
 
     def drop_source(self, source: str) -> None:
-        """Show a source no more, after its last turn. Browsers connect again."""
+        """Stop showing a source, after its last turn. Browsers connect again."""
         self._subjects = tuple(one for one in self._subjects if one.id != source)
         self._server.call(partial(self._board.drop_source, source))  # behind the turns that wait
-        self._server.call(self._begin_anew)
+        self._server.call(self._reconnect)
 
-    def _begin_anew(self) -> None:
+    def _reconnect(self) -> None:
         """Let every browser connect again half a second later; then it gets the sources as they are now."""
         self._viewers.send(None)
 
@@ -258,6 +258,7 @@ class LivePage:
                 "type": "hello",
                 "run": self._run,
                 "version": __version__,
+                "page": page_sha256(),
                 "model": {"name": model.name, "version": model.version},
                 "engine": model.backend,
                 "kept": kept_turns(len(self._subjects)),

@@ -83,5 +83,5 @@ def mel_bytes(samples: NDArray[np.float32], options: LogMelOptions) -> NDArray[n
 
 
 def mel_text(samples: NDArray[np.float32], options: LogMelOptions) -> str:
-    """Return the bytes of `mel_bytes` in base64, column by column."""
+    """Return the bytes of `mel_bytes` in base64, column by column; the arguments are the same."""
     return b64encode(mel_bytes(samples, options).tobytes()).decode("ascii")

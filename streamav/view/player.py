@@ -1,4 +1,4 @@
-"""Decides how the player of a report gets the recording: inside the document, or as a file beside it, and whether browsers can play it."""
+"""Decides how the player of a report gets the recording (inside the document or as a file beside it), and whether browsers can play it."""
 
 from __future__ import annotations
 

@@ -6,7 +6,9 @@ It knows no source and no event; it sends texts that others encoded.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from contextlib import suppress
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -22,12 +24,14 @@ if TYPE_CHECKING:
 
     from streamav.view.viewers import Viewers
 
-__all__ = ["make_app"]
+__all__ = ["make_app", "page_sha256"]
 
 _LONGEST_LOGIN = 4096
+"""Longest body of the login form, bytes."""
 _TRY_AGAIN = 1013  # RFC 6455 registry: try again later
 _POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
 _CLOSE_S = 1.0
+"""Longest wait for a browser's answer to the end, s."""
 _WRONG = "<!-- wrong -->"
 
 
@@ -47,6 +51,7 @@ def make_app(tokens: Tokens, viewers: Viewers, first: Callable[[], Sequence[str]
 
     folder = resources.files("streamav.view") / "static"
     page, login = ((folder / name).read_text(encoding="utf-8") for name in ("index.html", "login.html"))
+    page = page.replace('data-page=""', f'data-page="{page_sha256()}"')
 
     async def show(request: Request) -> Response:
         if not tokens.known(dict(request.headers.raw)):
@@ -75,6 +80,13 @@ def make_app(tokens: Tokens, viewers: Viewers, first: Callable[[], Sequence[str]
         *further,
     ]
     return Guard(Starlette(routes=routes), tokens, "view")
+
+
+@cache
+def page_sha256() -> str:
+    """Return a hash of the page's files: an open page that finds another one in the hello loads itself again."""
+    files = sorted((resources.files("streamav.view") / "static").iterdir(), key=lambda one: one.name)
+    return hashlib.sha256(b"".join(one.name.encode() + b"\0" + one.read_bytes() for one in files)).hexdigest()
 
 
 async def _token_of(request: Request) -> str:

@@ -23,6 +23,7 @@ Sense = Literal["hear", "see"]
 _FILES = {"hear": "audioset.txt", "see": "imagenet.txt"}
 _LISTS = {"hear": "AudioSet", "see": "ImageNet"}
 _NEAREST = 3
+"""Names that an error proposes."""
 _REMEMBERED = 4096
 """Names whose classes are remembered: a search reads the whole list, and learning labels asks for the same names again and again."""
 

@@ -1,4 +1,4 @@
-"""What the live page and the HTTP API share: who may ask, and a server that runs in a thread of its own.
+"""Holds what the live page and the HTTP API share: who may ask, and a server that runs in a thread of its own.
 
 It knows no page, no event and no source.
 """

@@ -1,4 +1,4 @@
-"""Ends connections that do not ask: a client that sends nothing, or a request without an end, must not keep a place from others.
+"""Ends connections without a request: a client that sends nothing, or a request without an end, must not take a place from others.
 
 uvicorn limits the pause between two requests of a connection, but neither the time until the first one nor that of its header.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["ASK_S", "HurriedProtocol"]
 
 ASK_S: Final = 10.0
-"""How long a connection may stay without a whole header of a request, s (our choice)."""
+"""Longest time of a connection without the whole header of a request, s (our choice)."""
 
 
 class HurriedProtocol(H11Protocol):  # type: ignore[misc]  # mypy sees no types of this module

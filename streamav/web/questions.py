@@ -1,4 +1,4 @@
-"""Bounds how many questions run in threads and wait, so that many viewers never cost the run more than a few threads."""
+"""Limits how many requests run in threads and how many wait, so that many viewers cost the run only a few threads."""
 
 from __future__ import annotations
 

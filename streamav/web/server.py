@@ -33,9 +33,11 @@ __all__ = ["Place", "WebServer", "listen", "need_packages"]
 _log = logging.getLogger(__name__)
 
 _START_S: Final = 10.0
+"""Longest wait for the server to start, s (our choice)."""
 _STOP_S: Final = 5.0
 _FAREWELL_S: Final = 3.0
 _LOOK_AGAIN_S: Final = 0.02
+"""Longest wait for the thread to end and for the last messages, and time between two looks, s (our choice)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +176,7 @@ class WebServer:
         self._socket.close()
 
     async def _end(self, gone: Callable[[], bool]) -> None:
-        """Let what was said last arrive: uvicorn closes every connection at once, whatever still waits to be sent."""
+        """Wait until the last messages have arrived: uvicorn closes every connection at once, also one with messages that wait."""
         end_s = time.monotonic() + _FAREWELL_S
         while not gone() and time.monotonic() < end_s:  # noqa: ASYNC110 - who is connected is known to the application only
             await asyncio.sleep(_LOOK_AGAIN_S)

@@ -1,6 +1,6 @@
 """A process that publishes one open event and waits to be killed; started by the tests of the will.
 
-Arguments: host, port, protocol, state folder.
+Arguments: host, port, protocol, state folder; then a user and a password, if there are any.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from streamav.publish.mqtt import MqttIdentity, MqttSink
 
 async def main() -> None:
     """Publish one open event and wait for ever."""
-    host, port, protocol, state_dir = sys.argv[1:]
-    settings = MqttSettings.model_validate({"host": host, "port": int(port), "protocol": protocol, "keepalive_s": 2, "timeout_s": 2})
+    host, port, protocol, state_dir, *login = sys.argv[1:]
+    values = {"host": host, "port": int(port), "protocol": protocol, "keepalive_s": 2, "timeout_s": 2}
+    settings = MqttSettings.model_validate(values | dict(zip(("username", "password"), login, strict=False)))
     sink = MqttSink(settings, MqttIdentity(model=lambda: MODEL, sources={"porch": ["bark"]}), Path(state_dir))
     await sink.start()
     sink.event(make_event(1), 0.1)

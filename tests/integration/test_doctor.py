@@ -20,8 +20,6 @@ from streamav.doctor.finding import divided, refused
 from streamav.doctor.machine import clock, codecs, disk
 from streamav.errors import EngineError
 
-pytestmark = pytest.mark.usefixtures("own_home")
-
 
 def examined(capsys: pytest.CaptureFixture[str], bundle: Path, *arguments: str) -> tuple[int, dict[str, Finding]]:
     """Run the doctor; return its status and its findings by check."""

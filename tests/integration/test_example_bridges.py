@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from rigs.mosquitto import Broker
 from rigs.published_events import MODEL, make_event, story
+from rigs.services import free_port
+from rigs.waiting import until
 
 from streamav.config import BackoffSettings, MqttSettings
 from streamav.publish.commands import read_command
@@ -186,6 +188,8 @@ def test_the_flow_for_node_red_is_whole() -> None:
         assert all(target in nodes for wires in node.get("wires", []) for target in wires)
         assert node.get("broker") in {None, "127.0.0.1"} or nodes[node["broker"]]["type"] == "mqtt-broker"
         assert node["type"] in {"tab", "mqtt-broker"} or node["z"] == "tab"
+        if node["type"] == "mqtt-broker":  # Node-RED takes any value of a configuration node that is its own id for a circle
+            assert list(node.values()).count(node["id"]) == 1
     (heard,) = [node for node in nodes.values() if node["type"] == "mqtt in"]
     assert (heard["topic"], heard["qos"], heard["datatype"]) == (Topics().any_event, "1", "json")
     (told,) = [node for node in nodes.values() if node["type"] == "mqtt out"]
@@ -216,3 +220,28 @@ def test_the_functions_of_the_flow_follow_the_rule() -> None:
     given = json.dumps({"functions": functions, "messages": [*messages, *messages, messages[1]]})
     found = subprocess.run([node, "-e", program], input=given, capture_output=True, text=True, timeout=30, check=True)
     assert json.loads(found.stdout) == {"passed": len(messages), "told": ["Bark at porch, score 94 %"]}
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+async def test_the_flow_runs_in_node_red(broker: Broker, tmp_path: Path) -> None:
+    """A real Node-RED loads the flow without a complaint, connects with MQTT 5, and tells a bark once."""
+    program = shutil.which("node-red")
+    if program is None:  # also in CI: it is hundreds of packages of npm
+        pytest.skip("Node-RED is missing: npm install node-red, and put node_modules/.bin on the PATH")
+    changes: dict[str, dict[str, Any]] = {"mqtt-broker": {"port": str(broker.port)}, "debug": {"console": True}}
+    file, log = tmp_path / "flow.json", tmp_path / "log"
+    file.write_text(json.dumps([node | changes.get(node["type"], {}) for node in flow()]), encoding="utf-8")
+    command = [program, "-u", str(tmp_path / "user"), "-p", str(free_port()), "-D", "uiHost=127.0.0.1", str(file)]
+    with log.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(*command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+    try:
+        await until(lambda: b"Connected to broker" in log.read_bytes() or b"rror" in log.read_bytes(), within_s=90.0)
+        await publish(broker, tmp_path / "state", *story(1, updates=2), *story(2, label="cat"))
+        await until(lambda: b"Bark at porch, score 94 %" in log.read_bytes())
+    finally:
+        process.terminate()
+        await process.wait()
+    said = log.read_text(encoding="utf-8")
+    assert "rror" not in said
+    assert said.count("at porch") == 1

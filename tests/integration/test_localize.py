@@ -28,7 +28,6 @@ def lines_of(text: str) -> list[str]:
     return text.strip().splitlines()
 
 
-@pytest.mark.usefixtures("own_home")
 def test_a_folder_gives_the_events_of_its_files(tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """JSON holds every file with its length and events; a file that cannot be read is named and the status is 3, the rest is there."""
     write_clip(tmp_path / "a.mp4", 12.0, 200)
@@ -48,7 +47,6 @@ def test_a_folder_gives_the_events_of_its_files(tmp_path: Path, tiny_bundle: Pat
     assert sum(one["events"] for one in tree["files"]) == len(tree["events"])
 
 
-@pytest.mark.usefixtures("own_home")
 def test_subtitles_are_written_beside_each_other(tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With --out every recording gets its own file; recordings of the same name do not overwrite each other."""
     for folder in ("one", "two"):
@@ -119,7 +117,6 @@ def test_the_default_model_is_that_of_a_run(tmp_path: Path, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out)["model"] in {"starter", "edge"}
 
 
-@pytest.mark.usefixtures("own_home")
 @pytest.mark.parametrize("form", [[], ["--csv"], ["--json"], ["--csv", "--out", "{dir}/out"]])
 def test_a_name_of_any_bytes_is_shown_on_one_line(
     tmp_path: Path, tiny_bundle: Path, form: list[str], capsys: pytest.CaptureFixture[str]

@@ -100,9 +100,7 @@ def test_encoders_learn_class_scores_from_material_and_further_files(tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a dozen exports to ONNX
-def test_a_starter_is_made_from_material_and_runs(
-    tmp_path: Path, shared_data: Path, engine_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_starter_is_made_from_material_and_runs(tmp_path: Path, shared_data: Path) -> None:
     """The result is a complete bundle with figures in its card; a second call repeats no stage; the model runs."""
     write_material(tmp_path, LABELS)
     run = _run(tmp_path, shared_data / "weights")
@@ -116,13 +114,12 @@ def test_a_starter_is_made_from_material_and_runs(
     assert len(made) > 15
     make_profile("starter", run)
     assert {file: file.stat().st_mtime_ns for file in made} == made
-    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
     assert main(["run", "--source", "scene", "--speed", "max", "--duration", "12", "--model", str(run.out), "--jsonl", "-"]) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a dozen exports to ONNX
-def test_an_edge_model_holds_its_head_alone(tmp_path: Path, shared_data: Path, engine_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edge_model_holds_its_head_alone(tmp_path: Path, shared_data: Path) -> None:
     """The bundle names its public encoders but does not hold them; it runs and composes with --weights, and ends with code 4 without."""
     write_material(tmp_path, LABELS)
     weights = shared_data / "weights"
@@ -132,7 +129,6 @@ def test_an_edge_model_holds_its_head_alone(tmp_path: Path, shared_data: Path, e
     assert bundle.card.audio.external
     assert bundle.card.visual.external
     assert not bundle.weights("audio")
-    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
     common = ["run", "--source", "scene", "--speed", "max", "--duration", "12", "--model", str(run.out), "--jsonl", "-"]
     assert main([*common, "--weights", str(weights)]) == 0
     assert main([*common, "--weights", str(tmp_path / "nowhere")]) == 4

@@ -18,7 +18,7 @@ from streamav.evaluation.predictions import read_predictions
 from streamav.protocols import Engine
 from streamav.thresholds import PartialThresholds
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_home")]  # loads real networks
+pytestmark = pytest.mark.slow  # loads real networks
 
 
 @pytest.fixture(scope="module")

@@ -132,7 +132,7 @@ async def test_sources_come_and_go_and_the_one_that_stays_loses_nothing(
 ) -> None:
     """SIGHUP ends the removed source with its event and clears its topics and its device, and starts the added one; no segment is lost.
 
-    Then a source with another address begins anew, an address that nobody serves is `lost`, and a wrong file changes nothing.
+    Then a source with another address starts again, an address that nobody serves is `lost`, and a wrong file changes nothing.
     """
     service = Service(tmp_path, tiny_bundle, engine_home, broker)
     service.write(porch="scene = true", gate="scene = true")
@@ -159,7 +159,7 @@ async def test_sources_come_and_go_and_the_one_that_stays_loses_nothing(
         nobody = f"rtsp://user:hunter2@127.0.0.1:{free_port()}/live"
         service.write(porch="scene = true", yard="scene = true\nduration_s = 900", attic=f"uri = '{nobody}'")
         said = await reload(service, process)
-        assert (said["sources_added"], said["sources_removed"], said["sources_begun_anew"]) == ("attic", "none", "yard")
+        assert (said["sources_added"], said["sources_removed"], said["sources_restarted"]) == ("attic", "none", "yard")
         await until(lambda: b"lost" in ear.at("streamav/attic/status") and b"online" in ear.at("streamav/yard/availability"))
         assert "homeassistant/device/streamav_yard/config" in await kept(broker)
 

@@ -257,6 +257,16 @@ def test_media_that_cannot_be_used_end_with_3(
     assert done.stdout == ""
 
 
+def test_a_file_that_is_no_media_is_told_once(streamav: Streamav, model: tuple[str, str], tmp_path: Path) -> None:
+    """One sentence says what is wrong with a file, also with a live page: no state of a source, no figures, no advice on a page."""
+    notes = tmp_path / "notes.mp4"
+    notes.write_text("the camera is at the gate\n" * 100, encoding="utf-8")
+    done = streamav("run", "--source", str(notes), *model, "--view-port", "0")
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.count("notes.mp4") == 1, done.stderr
+    assert not any(word in done.stderr for word in ("lost", "s of media", "--html"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [(("--camera", "97", "--mic", "none such"), "none such"), (("--camera", "0"), "mic"), (("--mic", "default"), "camera")],

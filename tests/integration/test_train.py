@@ -268,11 +268,8 @@ def compact_folder(tmp_path: Path, tiny_bundle: Path) -> Path:
     return place
 
 
-def test_a_bundle_of_compact_features_holds_its_encoders_and_runs(
-    compact_folder: Path, tmp_path: Path, tiny_bundle: Path, engine_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bundle_of_compact_features_holds_its_encoders_and_runs(compact_folder: Path, tmp_path: Path, tiny_bundle: Path) -> None:
     """`streamav run --model` runs the bundle without other files: it holds the encoders that made the features, byte for byte."""
-    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
     save_encoder_weights(compact_folder, load_bundle(tiny_bundle))
     out, events = tmp_path / "model", tmp_path / "events.jsonl"
     assert call("--data", compact_folder, "--out", out, "--epochs", 1, *SMALL).exit_code == 0

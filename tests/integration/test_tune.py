@@ -21,7 +21,7 @@ from streamav.evaluation.tuning.quiet import STRICTEST
 from streamav.offline import OfflineRun, find_recordings
 from streamav.thresholds import PartialThresholds
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_home")]  # loads real networks
+pytestmark = pytest.mark.slow  # loads real networks
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +35,10 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(tiny_bundle: Path, quiet: Path, engine_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(tiny_bundle: Path, quiet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the tiny model with thresholds in the middle of its scores on the recordings, so that its first class gives alarms."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STREAMAV_HOME", str(engine_home))
-        bundle = load_bundle(tiny_bundle)
-        scores = OfflineRun(bundle, ModelSettings(name=str(tiny_bundle)), "segment", 1).scores(str(quiet / "long.mkv"))
+    bundle = load_bundle(tiny_bundle)
+    scores = OfflineRun(bundle, ModelSettings(name=str(tiny_bundle)), "segment", 1).scores(str(quiet / "long.mkv"))
     low, high = (float(value) for value in np.quantile(scores[:, 0], [0.3, 0.6]))
     classes = {"bark": PartialThresholds(on=round(high, 4), off=round(low, 4), gap_segments=0)}
     detection = bundle.card.detection.model_copy(update={"classes": classes, "on": 0.999, "off": 0.999})

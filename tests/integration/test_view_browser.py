@@ -181,7 +181,7 @@ def test_states_have_words_and_a_remedy(browser: Browser) -> None:
     """A lost source is told with its reason and what to do; latency, real-time factor and skew are numbers with units."""
     with served() as page:
         feed(page, 12)
-        page.source_state("porch", SourceState.LOST, "no more data, trying again")
+        page.source_state("porch", SourceState.LOST, "no more data; trying again")
         with opened(browser, page.address) as tab:
             settled(tab)
             assert "porch: lost" in tab.inner_text("#state")

@@ -280,6 +280,7 @@ def test_browsers_learn_of_sources_that_come_and_go() -> None:
         assert {one.get("source") for one in found[1:]} <= {"yard"}
 
 
+@pytest.mark.slow
 def test_the_program_prints_the_address_of_the_page(tiny_bundle: Path, engine_home: Path, tmp_path: Path) -> None:
     """`streamav run --view-port 0` prints `view: http://127.0.0.1:PORT/` to standard error, and the page shows the run."""
     import os

@@ -257,7 +257,7 @@ async def test_each_wrong_certificate_has_its_own_remedy(tmp_path: Path) -> None
 
     wrong = (
         (settings("good", "localhost", ca=good.other_ca), "set mqtt.tls.ca to the certificate of the authority"),
-        (settings("good", "127.0.0.1", ca=good.ca), "set mqtt.host to a name in the certificate"),
+        (settings("good", "127.0.0.1", ca=good.ca), "name the broker as its certificate does"),
         (settings("old", "localhost", ca=good.ca), "renew it at the broker, or check the clock"),
         (settings("demanding", "localhost", ca=good.ca), "set mqtt.tls.cert and mqtt.tls.key"),
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,20 @@ ULID = "01M2FQ15JR5C4M5W1X2T7R3H6B"
 
 def write_counting(path: Path, seconds: int, codecs: tuple[str, str] = ("libx264", "aac"), key_s: int = 2) -> Path:
     """Write a file whose picture is brighter in each second: 8 x second; the sound is a tone."""
+    path.write_bytes(_counting(path.suffix, seconds, codecs, key_s))
+    return path
+
+
+@functools.cache
+def _counting(suffix: str, seconds: int, codecs: tuple[str, str], key_s: int) -> bytes:
+    """Return the content of such a file; many tests use the same one, and encoding takes most of their time."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"counting{suffix}")
+        _encode_counting(path, seconds, codecs, key_s)
+        return path.read_bytes()
+
+
+def _encode_counting(path: Path, seconds: int, codecs: tuple[str, str], key_s: int) -> None:
     rate = 8_000 if codecs[1] == "pcm_alaw" else 48_000
     tone = (8_000 * np.sin(2 * np.pi * 440 * np.arange(rate // 10) / rate)).astype(np.int16)[None]
     with av.open(str(path), "w") as file:
@@ -38,7 +54,6 @@ def write_counting(path: Path, seconds: int, codecs: tuple[str, str] = ("libx264
             file.mux([packet for one in resampler.resample(frame) for packet in audio.encode(one)])
         file.mux(video.encode())
         file.mux(audio.encode())
-    return path
 
 
 def ring_of(file: Path, horizon_s: float = 60.0) -> PacketRing:

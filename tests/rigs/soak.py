@@ -267,7 +267,7 @@ FAULTS: Final = (
     Fault("1 byte of 3000 damaged, 8 s", "relay", lambda rig: rig.relay.damage.set(), lambda rig: rig.relay.damage.clear(), loss=False),
     Fault("UDP sender frozen for 10 s", "udp", lambda rig: rig.udp.stop(), lambda rig: rig.udp.go_on(), seconds=10.0),
     Fault(
-        "UDP sender started anew (time stamps begin again)", "udp", lambda rig: rig.udp.kill(), lambda rig: rig.udp.start(), 1.0, loss=False
+        "UDP sender restarted (time stamps begin again)", "udp", lambda rig: rig.udp.kill(), lambda rig: rig.udp.start(), 1.0, loss=False
     ),
     Fault("writer of HLS frozen for 15 s", "hls", lambda rig: rig.hls.stop(), lambda rig: rig.hls.go_on(), 15.0, settle_s=25.0),
 )

@@ -12,6 +12,12 @@ from streamav.config import Settings
 from streamav.errors import ModelError
 
 
+def test_a_folder_of_encoders_that_is_none_is_an_error(tmp_path: Path) -> None:
+    """A mistyped folder of encoders is told, instead of a run with the lesser model as if nothing had been named."""
+    with pytest.raises(ModelError, match=r"--weights.*must be a folder, got .*mistyped"):
+        choose_bundle(AUTO, tmp_path / "mistyped")
+
+
 def test_the_better_model_runs_where_its_encoders_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`auto` is edge with its encoders, else starter with one sentence that holds the command and the size of what is missing."""
     assert Settings().model.name == AUTO

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import h5py
@@ -117,6 +118,37 @@ def test_the_published_files_are_recognised(shared_data: Path, tmp_path: Path) -
     (tmp_path / "val_order.h5").unlink()
     (tmp_path / "val_order.h5").write_bytes(changed)
     assert "another SHA-256" in findings(tmp_path, "val_order.h5")[0].found
+
+
+def test_a_file_of_labels_is_compared_by_its_git_blob(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`labels.h5` is known by the name that git gives its content: the same content is the published file, any other is not."""
+    (folder / "right_labels.h5").unlink(missing_ok=True)
+    labels = folder / "labels.h5"
+    labels.write_bytes(b"what is in it does not matter here")
+    wanted = subprocess.run(["git", "hash-object", str(labels)], capture_output=True, text=True, check=True).stdout.strip()
+
+    def told() -> str:
+        return next(one.found for one in check_features(folder) if one.file == "labels.h5" and "published" in one.found)
+
+    assert "not the published file" in told()
+    monkeypatch.setattr("streamav.training.data.ave_check.LABELS_BLOB", wanted)
+    assert told().endswith("the published file (git blob)")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "bytes_each"),
+    [
+        ("audio_feature_noisy.h5", 178 * 10 * 128, 8),
+        ("labels_closs.h5", 4143 * 10, 4),
+        ("labels_noisy.h5", 178 * 29, 4),
+        ("mil_labels.h5", 4143 * 29, 4),
+        ("test_order.h5", 402, 8),
+        ("train_order.h5", 3339, 8),
+    ],
+)
+def test_the_published_files_are_plain_arrays(name: str, values: int, bytes_each: int) -> None:
+    """The sizes expected of the files that were not seen follow the rule of those that were: 2144 bytes, then the values."""
+    assert PUBLISHED[name][0] == 2144 + values * bytes_each
 
 
 def test_a_folder_of_videos_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,10 +81,7 @@ def test_a_trials_source_must_play_something() -> None:
 def test_a_full_trial_loses_and_thins_nothing(tmp_path: Path) -> None:
     """Real sources and networks: the sources wait for the networks, so nothing is dropped or thinned on the busiest machine."""
     make_tiny_bundle(tmp_path / "tiny", "fully")
-    asked = TrialRequest(
-        streams=3, seconds=2.0, model=str(tmp_path / "tiny"), engine="cpu-fp32", cache=str(tmp_path / "cache"), full=True, early=True
-    )
-    found = run_trial(asked)
+    found = run_trial(TrialRequest(streams=3, seconds=2.0, model=str(tmp_path / "tiny"), engine="cpu-fp32", full=True, early=True))
     assert (found.dropped, found.thinned) == (0, 0)
     assert found.looked_s > 0.0
 

@@ -14,18 +14,21 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from streamav.cli import COMMANDS, main
-from streamav.cli.console import set_up_logging
+from streamav.cli import COMMANDS, loaded, main
+from streamav.cli.console import ConsoleSink, set_up_logging
 from streamav.cli.demo import next_steps, run_options
 from streamav.cli.demo_comparison import compare
 from streamav.cli.json_output import print_json
 from streamav.cli.named_settings import settings_of
 from streamav.cli.run_summary import tell
 from streamav.cli.subscribe import broker_of
+from streamav.config import Settings
 from streamav.config_loading import load_settings
 from streamav.errors import SettingsError
 from streamav.files import write_whole
 from streamav.pipeline.measure import RunSummary
+from streamav.setting_names import OPTIONS, _paths
+from streamav.types import TRYING_AGAIN, SourceState
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,6 +133,48 @@ def test_run_keeps_the_configured_broker_behind_a_bare_url(tmp_path: Path) -> No
     mqtt = load_settings(file, options=chosen(mqtt="mqtt://other"), environment={}).mqtt
     assert mqtt is not None
     assert (mqtt.host, mqtt.port, mqtt.tls is not None) == ("other", 8883, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["--id", "front door"], "--id"),
+        (["--id", "status"], "--id"),
+        (["--http", "here"], "--http"),
+        (["--camera-size", "large"], "--camera-size"),
+        (["--camera-rate", "-4"], "--camera-rate"),
+        (["--duration", "1e300"], "--duration"),
+        (["--mqtt", "my broker"], "the host in the broker's URL"),
+    ],
+)
+def test_an_error_names_the_option_that_was_written(arguments: list[str], option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who wrote an option is told about this option, and not about the setting behind it."""
+    assert main(["run", "--source", "scene", *arguments]) == 2
+    assert capsys.readouterr().err.startswith(f"streamav: {option}")
+
+
+def test_an_error_names_the_setting_where_no_option_was_written() -> None:
+    """A value from --set, which overrides an option, or from the environment is named by its setting."""
+    for given in ({"overrides": ["source.id=a b"], "options": {"source": {"id": "porch"}}}, {"environment": {"STREAMAV_SOURCE_ID": "a b"}}):
+        with pytest.raises(SettingsError, match=r"^source\.id must be"):
+            load_settings(**({"environment": {}} | given))
+
+
+def test_every_option_that_an_error_names_is_one_of_run() -> None:
+    """The list of options for errors has only options that exist, and only settings that exist."""
+    listed = {name for parameter in loaded("run", COMMANDS["run"]).params for name in parameter.opts}
+    assert set(OPTIONS.values()) <= listed
+    assert {".".join(path) for path in OPTIONS} <= {".".join(path) for path in _paths(Settings)}
+
+
+def test_a_source_that_failed_is_told_once() -> None:
+    """That a source failed for good is left to the log or to the final error; that it is tried again is told here."""
+    out = io.StringIO()
+    sink = ConsoleSink(Console(file=out, width=200), updates=False)
+    sink.source_state("porch", SourceState.LOST, "a.mp4 is not a media file")
+    assert out.getvalue() == ""
+    sink.source_state("porch", SourceState.LOST, f"no more data{TRYING_AGAIN}")
+    assert "porch: lost (no more data; trying again)" in out.getvalue()
 
 
 def test_the_demonstration_passes_on_only_what_was_named() -> None:

@@ -130,3 +130,22 @@ def test_compose_gives_few_rights_and_no_secrets(compose: dict[str, Any]) -> Non
     assert service["environment"]["STREAMAV_MQTT_PASSWORD_FILE"] == f"/run/secrets/{service['secrets'][0]}"
     assert all(port.startswith("127.0.0.1:") for port in compose["services"]["mosquitto"]["ports"])
     assert "allow_anonymous false" in (FOLDER / "mosquitto.conf").read_text(encoding="utf-8")
+
+
+def test_docker_compose_reads_the_file(tmp_path: Path) -> None:
+    """Where Docker Compose is installed, it finds no fault in the file; it needs no Docker for that."""
+    ways = [["docker", "compose"], ["docker-compose"]]
+    command = next((way for way in ways if _answers([*way, "version"])), None)
+    if command is None:
+        pytest.skip("Docker Compose is missing")
+    shutil.copytree(FOLDER, tmp_path / "a" / "docker")
+    (tmp_path / "a" / "docker" / "mqtt_password.txt").touch()
+    done = subprocess.run(
+        [*command, "-f", str(tmp_path / "a" / "docker" / "compose.yaml"), "config", "--quiet"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def _answers(command: list[str]) -> bool:
+    return shutil.which(command[0]) is not None and subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0

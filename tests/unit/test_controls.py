@@ -338,7 +338,7 @@ async def test_a_label_that_is_switched_off_ends_its_event() -> None:
 
 
 async def test_a_source_that_is_switched_off_runs_no_network() -> None:
-    """Its events end as `disabled`, its state says so, its segments reach no network; switched on it begins anew."""
+    """Its events end as `disabled`, its state says so, its segments reach no network; switched on it starts again."""
     run = Gated([LOUD] * 12, [LOUD] * 20, [LOUD] * 12)
     await run.go({"enabled": False}, {"enabled": True})
     states = [state for state, _ in run.sink.states]

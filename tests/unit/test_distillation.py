@@ -37,7 +37,7 @@ def test_an_unlabelled_row_is_named_by_the_teacher_alone() -> None:
 
 
 def test_hard_compression_is_among_the_changes_and_keeps_the_range() -> None:
-    """`photometry` keeps shape and range, changes the pictures, and gives equal results for equal generators."""
+    """`photometry` keeps shape and range, changes the pictures, and gives equal results for equal generators; no picture is no error."""
     smooth = torch.linspace(0, 255, 64).expand(32, 3, 64, 64).contiguous()
     first, again = (photometry(smooth, torch.Generator().manual_seed(4)) for _ in range(2))
     assert torch.equal(first, again)
@@ -45,6 +45,7 @@ def test_hard_compression_is_among_the_changes_and_keeps_the_range() -> None:
     assert first.min() >= 0.0
     assert first.max() <= 255.0
     assert not torch.equal(first, smooth)
+    assert photometry(smooth[:0], torch.Generator()).shape == (0, 3, 64, 64)
 
 
 @pytest.mark.slow

@@ -41,9 +41,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def engine(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    settings = ModelSettings(engine="cpu", precision="fp32", threads=1)
-    return open_engine(bundle, settings, EngineCache(tmp_path_factory.mktemp("cache")))
+def engine(bundle: Bundle) -> Engine:
+    return open_engine(bundle, ModelSettings(engine="cpu", precision="fp32", threads=1), EngineCache())
 
 
 def segment(index: int, frames: NDArray[np.uint8]) -> Segment:
@@ -93,7 +92,7 @@ def test_any_part_may_be_early(cases: list[tuple[int, list[bool], int]]) -> None
             name="mean",
             evidence=None,
             audio=SimpleNamespace(size=1, log_mel_offset=0.01, least_dbfs=None),
-            visual=SimpleNamespace(grid=2, size=3, picture=(112, 112)),
+            visual=SimpleNamespace(grid=2, size=3, picture=(112, 112), cuts_bars=True),
         ),
     )
     mean = Mean()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -244,11 +245,29 @@ def test_what_is_built_anew_stays_until_its_successor_is_whole(tmp_path: Path) -
         raise EngineError(msg)
 
     with pytest.raises(EngineError, match="no memory"):
-        cache.get(KEY, fail, anew=True)
+        cache.get(KEY, fail, rebuild=True)
     assert cache.find(KEY) == before
-    after = cache.get(KEY, lambda folder: {**write_number(folder), "model": "other"}, anew=True)
+    after = cache.get(KEY, lambda folder: {**write_number(folder), "model": "other"}, rebuild=True)
     assert after.facts == {"model": "other"}
     assert len(cache.entries()) == 1
+
+
+def test_a_survey_reads_each_engine_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of all engines, whole and damaged, hashes each file of an engine once; a list of their facts alone hashes none."""
+    cache = EngineCache(tmp_path)
+    whole = cache.get(KEY, write_number)
+    cut_file(cache.get(replace(KEY, precision="fp16"), write_number).path)
+    hashed: list[str] = []
+
+    def counted(path: Path) -> str:
+        hashed.append(path.parent.name)
+        return file_sha256(path)
+
+    monkeypatch.setattr("streamav.engines.cache.file_sha256", counted)
+    found = cache.survey()
+    assert (found.entries, [reason for _, reason in found.damaged]) == ([whole], ["network.bin is damaged"])
+    assert sorted(hashed) == sorted([KEY.digest, found.damaged[0][0].name])
+    assert (len(cache.entries(whole=False)), len(hashed)) == (2, 2)
 
 
 def test_what_cannot_be_removed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

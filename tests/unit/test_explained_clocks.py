@@ -1,4 +1,4 @@
-"""Tests of explanations from the journal of live sources, whose clocks are corrected, set and started anew."""
+"""Tests of explanations from the journal of live sources, whose clocks are corrected, set and restarted."""
 
 from __future__ import annotations
 

@@ -148,3 +148,21 @@ def test_errors_of_an_engine_pass_through() -> None:
 
     with pytest.raises(EngineError, match="gone"):
         SegmentExtractor(Broken(), make_card()).extract([make_segment(0, [1])])
+
+
+@pytest.mark.parametrize("cuts_bars", [True, False])
+def test_bars_are_cut_off_where_the_card_says_so(cuts_bars: bool) -> None:
+    """Where the card says so, the encoder sees the scene without its bars, also ahead of time, and the features name the box it covers."""
+    card = make_card()
+    side = 100
+    card = card.model_copy(update={"visual": card.visual.model_copy(update={"picture": (side, side), "cuts_bars": cuts_bars})})
+    segment = make_segment(0, [10, 20], side)
+    segment.frames[:, 30:70] = np.random.default_rng(0).integers(0, 2, (2, 40, side, 3), dtype=np.uint8) * 200
+    segment.frames[1] = segment.frames[0]
+    scene = float(segment.frames[0, 30:70].mean())
+    extractor = SegmentExtractor(MeanEngine(), card)
+    (features,) = extractor.extract([segment])
+    (early,) = extractor.look(segment.frames[:1])
+    assert features.inside == (pytest.approx((0.0, 0.3, 1.0, 0.7)) if cuts_bars else None)
+    assert features.visual[0, 0, 0] == pytest.approx(scene if cuts_bars else segment.frames[0].mean(), abs=1.0)
+    np.testing.assert_array_equal(early.outputs[0], features.visual)

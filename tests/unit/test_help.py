@@ -24,13 +24,14 @@ def _shown(leaf: Leaf) -> list[Any]:
 def test_help_fits_a_narrow_terminal_and_has_one_style(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`--help` of every command exits with 0, begins with its usage, fits into 80 columns and draws no boxes."""
+    """`--help` of every command exits with 0, begins with its usage, fits into 80 columns, draws no boxes and shows no types of Python."""
     monkeypatch.setenv("COLUMNS", str(SCREEN))
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert main([*name.split(), "--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"Usage: streamav {name}".rstrip())
     assert max(map(len, lines)) <= SCREEN
+    assert [line for line in lines if "list[" in line or " range>" in line] == []
     assert not any(set("╭│╰\x1b") & set(line) for line in lines)
 
 

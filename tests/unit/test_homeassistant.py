@@ -18,10 +18,11 @@ from rigs.mqtt_connection import FakeBroker
 from rigs.published_events import MODEL, dice, make_event
 
 from streamav.app.outlets import mqtt_sink
+from streamav.cli import main
 from streamav.config import BackoffSettings, LabelSettings, MqttSettings, Settings
 from streamav.control import Controls
 from streamav.publish.commands import read_command
-from streamav.publish.homeassistant import Devices
+from streamav.publish.homeassistant import Devices, shared_entity
 from streamav.publish.message import EventMessage
 from streamav.publish.mqtt import MqttIdentity, MqttSink
 from streamav.publish.payloads import HaEventPayload
@@ -162,6 +163,37 @@ def test_no_two_devices_are_one(base: str) -> None:
     assert len({message["dev"]["ids"][0] for message in found.values()}) == 3
     other = messages({"service": ["bark"]}, "other")
     assert not {message["dev"]["name"] for message in found.values()} & {message["dev"]["name"] for message in other.values()}
+
+
+@pytest.mark.parametrize(
+    ("sources", "shared"),
+    [
+        ({"front": ["door_knock"], "front_door": ["knock"]}, "streamav_front_door_knock"),
+        ({"front": ["bark"], "front_class_bark": ["cat"]}, "streamav_front_class_bark_enabled_set"),
+        ({"front": ["door_knock"], "front_door": ["bark"]}, None),
+    ],
+)
+def test_an_id_that_two_entities_would_share_is_found(sources: dict[str, list[str]], shared: str | None) -> None:
+    """Source and label are joined by what both may contain; Home Assistant would drop the second entity without a word to us."""
+    found = shared_entity(Devices(Topics(), "homeassistant", sources, commands=True))
+    assert found == (None if shared is None else (shared, list(sources)))
+
+
+@pytest.mark.parametrize(("announced", "status"), [("true", 2), ("false", 0)])
+def test_sources_that_would_share_an_entity_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], announced: str, status: int
+) -> None:
+    """`config check` and the start name the id and both sources, where Home Assistant is told of them."""
+    file = tmp_path / "run.toml"
+    file.write_text(
+        f"[mqtt]\nhost = 'broker'\nhomeassistant = {announced}\n"
+        "[[sources]]\nid = 'front'\nuri = 'rtsp://cam/1'\ndetection.labels = ['male_speech']\n"
+        "[[sources]]\nid = 'front_male'\nuri = 'rtsp://cam/2'\ndetection.labels = ['speech']\n",
+        encoding="utf-8",
+    )
+    assert main(["config", "check", str(file), "--quiet"]) == status
+    said = capsys.readouterr().err
+    assert ("streamav_front_male_speech" in said and "of front and of front_male" in said) == bool(status)
 
 
 def test_states_are_words_that_automations_can_choose() -> None:

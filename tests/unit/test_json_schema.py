@@ -39,7 +39,7 @@ def types_of(entry: dict[str, Any], schema: dict[str, Any]) -> str:
 
 
 def test_the_packaged_schema_is_that_of_the_messages() -> None:
-    """The file equals what the model gives. After a key was added on purpose, write it anew with `written(event_schema())`."""
+    """The file equals what the model gives. After a key was added on purpose, write it again with `written(event_schema())`."""
     assert packaged_schema() == written(event_schema())
 
 

@@ -98,7 +98,7 @@ def test_names_follow_the_rules_of_prometheus() -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4), st.integers(0, 300)), max_size=40))
 def test_counters_never_fall(steps: list[tuple[int, int, int]]) -> None:
-    """Whatever happens in whatever order, also a source that begins anew and counters of the broker that jump, no counter falls."""
+    """Whatever happens in whatever order, also a source that starts again and counters of the broker that jump, no counter falls."""
     from streamav.api.metrics import Metrics
 
     counters = MqttCounters()

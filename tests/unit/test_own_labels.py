@@ -55,7 +55,7 @@ def test_the_other_labels_keep_their_scores_to_the_last_bit() -> None:
 
 
 def test_labels_on_top_of_own_labels() -> None:
-    """A model with own labels takes further ones and keeps the first; a label that is learned anew replaces its own row."""
+    """A model with own labels takes further ones and keeps the first; a label that is learned again replaces its own row."""
     card, added = with_own_labels(BASE, GIVEN, learn(KETTLES[:2], SLUGS, BASE, GIVEN))
     for clips in (BARKS, KETTLES[3:6]):
         card, added = with_own_labels(card, added, learn([*clips, *NOTHING], SLUGS, card, added))

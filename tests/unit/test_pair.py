@@ -116,7 +116,7 @@ def test_sound_from_before_the_first_picture_is_kept(audio: FakePortAudio, monke
 
 
 class LatePortAudio(FakePortAudio):
-    """Lists the microphone only after it was started anew, as PortAudio does with one that is plugged in during a run."""
+    """Lists the microphone only after it was restarted, as PortAudio does with one that is plugged in during a run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class LatePortAudio(FakePortAudio):
 
 
 def test_a_microphone_that_is_plugged_in_during_a_run_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PortAudio's list of devices is read anew before a microphone is called missing, unless another one is open."""
+    """PortAudio's list of devices is read again before a microphone is called missing, unless another one is open."""
     fake = LatePortAudio()
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
     first, second = Microphone("usb", SystemClock()), Microphone("headset", SystemClock())

@@ -73,10 +73,9 @@ def test_a_missing_table_is_one_clear_error(tmp_path: Path) -> None:
     ],
 )
 def test_a_table_that_gives_no_second_ends_the_command_with_7(
-    rows: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], engine_home: Path, monkeypatch: pytest.MonkeyPatch
+    rows: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A table without rows, with missing files or with too short recordings gives one clear error and no output."""
-    monkeypatch.setenv("STREAMAV_HOME", str(engine_home))
     write_clip(tmp_path / "short.mp4", 0.2, 100)
     (tmp_path / "labels.csv").write_text(HEADER + rows)
     assert main(["recordings", str(tmp_path), "--engine", "torch"]) == 7

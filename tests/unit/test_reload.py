@@ -113,14 +113,14 @@ def test_what_needs_a_restart_is_named_without_values() -> None:
     ],
     ids=["address", "another kind", "capture", "labels"],
 )
-def test_sources_come_go_and_begin_anew(changed: dict[str, Any]) -> None:
-    """A source with another address, other capture or other labels begins anew; the next reload compares with what runs by then."""
+def test_sources_come_go_and_replace_damaged(changed: dict[str, Any]) -> None:
+    """A source with another address, other capture or other labels starts again; the next reload compares with what runs by then."""
     begun = settings(sources=[PORCH, GATE, source("old")])
     newer = settings(sources=[PORCH | changed, GATE | {"detection": {"on": 0.9}}, source("yard")])
     exchange = FakeExchange()
     reload = reloading(lambda: newer, begun, controls(begun), exchange)
     found = reload.now()
-    assert (found.added, found.removed, found.anew, found.changed) == (("yard",), ("old",), ("porch",), ("gate",))
+    assert (found.added, found.removed, found.restarted, found.changed) == (("yard",), ("old",), ("porch",), ("gate",))
     assert exchange.told == [(["porch", "yard"], ["old"])]
     assert found.need_restart == ()
 

@@ -6,8 +6,10 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -18,13 +20,15 @@ from rigs.roles import LABELS, PICTURE, FakeClock, FakeExtractor, FakeLocalizer,
 from rigs.waiting import until
 
 from streamav.aggregation import Aggregation
+from streamav.app.exchange import SourceExchange
+from streamav.bundle import ClassEntry
 from streamav.clips import PacketRing
 from streamav.clips.sink import ClipSink
-from streamav.config import BackoffSettings, ClipSettings, DetectionSettings, MqttSettings
+from streamav.config import BackoffSettings, ClipSettings, DetectionSettings, MqttSettings, OneOfSources, Settings
 from streamav.control import Controls, SourcePlan, kept_path
 from streamav.errors import SettingsError
 from streamav.features import LogMelOptions
-from streamav.labels import LabelTable
+from streamav.labels import Label, LabelTable
 from streamav.localizer import VscgLocalizer
 from streamav.pipeline import Pipeline, SourceSetup
 from streamav.protocols import Engine
@@ -87,7 +91,7 @@ class Run:
 
 
 async def test_the_only_source_may_be_replaced() -> None:
-    """A source begins anew under its id: its event ends, what follows is told in between, and the run goes on, also with one source."""
+    """A source starts again under its id: its event ends, what follows is told in between, and the run goes on, also with one source."""
     run = Run()
     await run.until(
         lambda: run.phases("porch"),
@@ -285,3 +289,39 @@ def test_the_page_forgets_a_source_with_its_events() -> None:
     board.drop_source("gate")
     board.state("yard", SourceState.ONLINE, "")
     assert [(one["type"], one["source"]) for one in map(json.loads, board.newest())] == [("state", "yard")]
+
+
+def test_a_source_that_would_share_an_entity_is_refused_before_it_comes() -> None:
+    """A reload whose new source would take the id of an entity in Home Assistant fails while nothing has changed."""
+    table = {"front": "male_speech", "front_male": "speech", "yard": "speech"}
+
+    class Plans:
+        chosen: ClassVar = {"front": (Label(entry=ClassEntry(slug="male_speech", name="Male speech"), column=0),)}
+
+        def labels(self, one: OneOfSources) -> tuple[Label, ...]:
+            return (Label(entry=ClassEntry(slug=table[one.id], name="Speech"), column=1),)
+
+        def plan(self, source: str, detection: object, labels: object) -> None:
+            """Take any."""
+
+    def settings(*sources: str) -> Settings:
+        listed = [{"id": name, "uri": f"rtsp://cam/{name}"} for name in sources]
+        return Settings.model_validate({"sources": listed, "mqtt": {"host": "broker", "homeassistant": True}})
+
+    pipeline = SimpleNamespace(sources=SimpleNamespace(prepare=lambda _: None))
+    exchange = SourceExchange(*cast("Any", (Maker(lambda *_, **__: None, settings("front")), Plans(), None, pipeline, None)))
+    newer = settings("front", "yard")
+    assert len(exchange.prepare(newer, newer.each_source()[1:])) == 1
+    newer = settings("front", "front_male")
+    with pytest.raises(SettingsError, match="one id, streamav_front_male_speech, for two entities, of front and of front_male"):
+        exchange.prepare(newer, newer.each_source()[1:])
+    newer = settings("front_male")  # the other one goes with the same reload
+    assert len(exchange.prepare(newer, newer.each_source())) == 1
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes nothing."""
+
+    setup: Callable[..., None]
+    settings: Settings

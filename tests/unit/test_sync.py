@@ -69,7 +69,8 @@ class Scene:
             sound[max(0, first) : first + at.size] += beep[max(0, -first) :]
         samples = np.clip(sound, -1.0, 1.0).astype(np.float32)
         with av.open(str(path), "w") as file:
-            video: Any = file.add_stream(self.codecs[0], rate=self.rate)
+            options = {"preset": "superfast", "threads": "1"} if self.codecs[0] == "libx264" else {}
+            video: Any = file.add_stream(self.codecs[0], rate=self.rate, options=options)
             video.width, video.height, video.pix_fmt = 128, 96, "yuvj420p" if self.codecs[0] == "mjpeg" else "yuv420p"
             audio: Any = file.add_stream(self.codecs[1], rate=sound_rate, layout="mono")
             resampler = av.AudioResampler(audio.codec_context.format, "mono", sound_rate, frame_size=audio.codec_context.frame_size or 960)
@@ -82,7 +83,8 @@ class Scene:
                     picture[: round(96 * self.share), : round(128 * self.share)] = self.levels[1]
                 if self.moving:
                     MOTIONS[self.moving](picture, shown)
-                picture += rng.normal(0.0, 255 * self.noise, picture.shape)
+                if self.noise:
+                    picture += rng.normal(0.0, 255 * self.noise, picture.shape)
                 file.mux(video.encode(av.VideoFrame.from_ndarray(np.clip(picture, 0, 255).astype(np.uint8), format="rgb24")))
                 while done < samples.size and done / sound_rate <= shown:
                     frame = av.AudioFrame.from_ndarray(samples[None, done : done + 960], format="fltp", layout="mono")

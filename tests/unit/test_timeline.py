@@ -108,7 +108,7 @@ def test_wrong_time_stamps_again_and_again_change_nothing(kind: Kind, off_s: int
 @given(leap_s=st.one_of(st.integers(-100_000, -1), st.integers(62, 100_000)), sound_after_s=st.floats(-0.7, 0.7))
 @cases(50)
 def test_a_leap_of_the_stream_is_no_leap_of_the_media_clock(leap_s: int, sound_after_s: float) -> None:
-    """When a stream starts its time stamps anew, both kinds go on where they were and stay in step."""
+    """When a stream starts its time stamps again, both kinds go on where they were and stay in step."""
     items = stream(10, sound_after_s)
     changed = restamp(items, {n: leap_s * SECOND for n, one in enumerate(items) if one.true_ns >= 5 * SECOND})
     assert farthest(place(changed)) <= BLOCK

@@ -75,6 +75,22 @@ def test_what_is_no_broker_url_is_refused(url: str) -> None:
         parse_broker_url(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("the broker", "the host in the broker's URL"),
+        ("mqtt://broker:0", "the port in the broker's URL"),
+        ("mqtt://broker/my house", "the base in the broker's URL"),
+        ("mqtt://broker/#", "must be a URL like"),
+    ],
+)
+def test_a_wrong_part_of_a_broker_url_is_named_as_what_was_written(url: str, words: str) -> None:
+    """Who writes a URL is told which part of the URL is wrong, and not the name of a setting that was never written."""
+    with pytest.raises(SettingsError, match=words) as caught:
+        parse_broker_url(url)
+    assert "mqtt." not in str(caught.value)
+
+
 def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
     """A password in the URL is refused; the error does not repeat it and names the right place for it."""
     with pytest.raises(SettingsError, match="STREAMAV_MQTT_PASSWORD") as caught:

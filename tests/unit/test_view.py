@@ -289,7 +289,8 @@ def test_no_secret_of_an_address_reaches_the_page() -> None:
 @pytest.mark.parametrize(
     ("state", "reason", "word"),
     [
-        (SourceState.LOST, "no more data, trying again", "cable"),
+        (SourceState.LOST, "no more data; trying again", "cable"),
+        (SourceState.LOST, "a.mp4 is not a media file", "start the run again"),
         (SourceState.DEGRADED, "no sound for 4 s", "microphone"),
         (SourceState.DEGRADED, "no picture for 3 s", "camera"),
         (SourceState.DEGRADED, "2 s skipped, the machine is behind", "keep up"),

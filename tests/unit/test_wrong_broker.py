@@ -16,9 +16,9 @@ from streamav.publish.failures import ConnectionFailedError
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (b"\xff" * 50, r"no MQTT broker, or speaks another version.*: check mqtt\.host \(127\.0\.0\.1\), mqtt\.port"),
-        (b"220 mail ESMTP\r\n", r"nothing answered within 0\.5 s: check mqtt\.host"),
-        (b"", r"nothing answered within 0\.5 s: check mqtt\.host"),
+        (b"\xff" * 50, r"no MQTT broker, or speaks another version.*: check the host 127\.0\.0\.1 and the port \d+ .*mqtt\.protocol"),
+        (b"220 mail ESMTP\r\n", r"nothing answered within 0\.5 s: check the host 127\.0\.0\.1 and the port \d+ \(--mqtt, or mqtt\.host"),
+        (b"", r"nothing answered within 0\.5 s: check the host 127\.0\.0\.1 and the port \d+ \(--mqtt, or mqtt\.host"),
     ],
     ids=["other bytes", "a mail server", "silence"],
 )

@@ -31,6 +31,7 @@ __all__ = ["STRICTEST", "QuietTable", "Raised", "quiet_table", "raise_thresholds
 STRICTEST = 0.999
 """Highest threshold that is tried: float32 probabilities of a softmax reach 1, so a class that still gives alarms must be disabled."""
 _LADDER = (*(round(0.01 * step, 2) for step in range(1, 100)), 0.993, 0.996, STRICTEST)
+"""Thresholds that are tried, lowest first; they are closer together near 1, where most false alarms end."""
 _MICRO = 1_000_000
 """Log-odds are counted in millionths, so that sums are exact."""
 

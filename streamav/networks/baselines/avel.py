@@ -24,6 +24,7 @@ __all__ = ["AVEL"]
 
 ATTENTION_SIZE = 512
 HEAD_SIZE = 64
+"""Hidden sizes of the attention and of the head. Source: YapengTian/AVE-ECCV18 models.py."""
 
 
 class AVEL(nn.Module):

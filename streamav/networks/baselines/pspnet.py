@@ -25,6 +25,7 @@ __all__ = ["PSPNet"]
 ATTENTION_SIZE = 512
 FRONT_SIZE = 256
 HEAD_SIZE = 64
+"""Hidden sizes of attention, projections and heads. Source: jasongief/PSP_CVPR_2021."""
 
 
 class PSPNet(nn.Module):

@@ -28,6 +28,7 @@ __all__ = ["MAX_BYTES", "read_checkpoint"]
 MAX_BYTES = 1 << 30
 """Largest checkpoint: VGG-19 with its classifier is 575 MB."""
 READ_BYTES = 16 << 20
+"""Most bytes of one read, so that a false size in a header cannot use up the memory."""
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001

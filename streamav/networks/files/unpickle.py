@@ -38,6 +38,8 @@ MAX_DEPTH = 32
 MAX_DIMENSIONS = 8
 MAX_COUNT = 1 << 30
 MAX_NAME = 200
+"""Bounds of what a checkpoint may hold: depth of modules, axes of a tensor, elements, letters of a name (our choice; VGG-19 is far
+below)."""
 
 _OPCODE_NAMES = """
     PROTO FRAME STOP MARK POP NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT

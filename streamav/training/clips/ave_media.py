@@ -91,7 +91,7 @@ def extract_folder(
     }
     whole = [_is_whole(out / f"{name}_feature.h5", shape, out) for name, shape in files.items()]
     if not all(whole):
-        (out / _DONE).unlink(missing_ok=True)  # before the files are made anew: the list must not name rows that they do not hold
+        (out / _DONE).unlink(missing_ok=True)  # before the files are made again: the list must not name rows that they do not hold
         for name, shape in files.items():
             _make_dataset(out / f"{name}_feature.h5", shape)
     done = _read_done(out)

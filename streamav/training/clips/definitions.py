@@ -35,7 +35,7 @@ _DOUBT = 0.5
 
 
 def named_definition(slug: str, card: ModelCard) -> ClassEntry:
-    """Return what the name of a class says: a label of the model, one of the package, or classes of the same name; lists may be empty."""
+    """Return the definition for the name of a class: a label of the model or the package, or classes of that name. Lists may be empty."""
     evidence = card.evidence
     probes = () if evidence is None else evidence.probes
     held = () if evidence is None else evidence.replaced

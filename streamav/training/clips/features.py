@@ -50,6 +50,7 @@ CLIPS_FILE = "clips.json"
 _SECONDS = "seconds"
 _SCHEMA = "streamav.clip-features/1"
 _DURATION_SLACK_S = 1.0
+"""Difference that a header's duration may have from the decoded one, s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +240,7 @@ def _stored(features: MediaFeatures, options: ClipOptions, clip: Clip) -> dict[s
 
 
 def _is_there(place: Path, *, scored: bool) -> bool:
-    """Return whether a clip's features are complete to the last byte; the caller makes a damaged file anew.
+    """Return whether a clip's features are complete to the last byte; the caller makes a damaged file again.
 
     Args:
         place: the file.

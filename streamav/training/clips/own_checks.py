@@ -30,6 +30,7 @@ __all__ = ["Check", "LabelCheck", "checked", "events_in", "own_thresholds", "spa
 _FOLDS = 10
 """Most parts into which the recordings are dealt; with fewer recordings, each is a part of its own."""
 _CANDIDATES = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""Thresholds that are tried for a label, beside that of the base model."""
 _OFF_SHARE = 0.6
 """`off` as a share of `on`, as in the models of the package."""
 _PRIOR_STRENGTH = 2.0

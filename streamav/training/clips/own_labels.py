@@ -47,6 +47,7 @@ _PASSES = 2
 _HEARD = 0.5
 """A reference segment may hold a label when one of its classes is heard with this score; it is not counted against the label."""
 _STEPS = 30
+"""Most steps of Newton's method (our choice)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -81,7 +82,7 @@ def learn(recordings: Sequence[OwnRecording], slugs: Sequence[str], card: ModelC
     Raises:
         ModelError: when the base model has no evidence.
     """
-    # Without own labels of before: definitions are compared by the shared weights alone.
+    # Own labels that were learned before are left out: definitions are compared by the shared weights alone.
     bare = card.model_copy(update={"evidence": _evidence(card).model_copy(update={"own": (), "replaced": ()})})
     return _Learner(recordings, bare, arrays, [named_definition(slug, card) for slug in slugs]).learned()
 

@@ -45,10 +45,12 @@ ALARMS_PER_HOUR = 6.0
 STEPS = 800
 """Steps of a training, for any number of clips; the number of epochs follows from it."""
 _EPOCHS = (10, 200)
+"""Least and most epochs that follow from `STEPS`."""
 _AVERAGED = 16.0
 """The weights are averaged over about a sixteenth of all steps, so that a short training keeps no trace of the first weights."""
 _STREAMS = 4
 _STREAM_S = (300, 1800)
+"""Shortest and longest stream for thresholds, s."""
 
 
 def plan(data: AveData, source: Bundle, changes: Mapping[str, Mapping[str, object]]) -> Experiment:
@@ -132,7 +134,11 @@ def train_clips(  # noqa: PLR0913 - the arguments of run_experiment, and the mod
     device: str = "cpu",
     watcher: Callable[[int], Watcher] | None = None,
 ) -> Outcome:
-    """Train once for each seed, select on validation, then read the test split; the arguments are those of `run_experiment`."""
+    """Train once for each seed, select on validation, then read the test split; the arguments are those of `run_experiment`.
+
+    Raises:
+        SettingsError: when the experiment's network is not vscg.
+    """
     options = experiment.network
     if not isinstance(options, VSCGOptions):
         msg = f"the network for own clips must be vscg, got {options.network}"

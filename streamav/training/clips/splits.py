@@ -16,7 +16,9 @@ __all__ = ["SHARES", "SPLITS", "split_groups"]
 
 SPLITS = ("train", "val", "test")
 SHARES: dict[str, float] = {"train": 0.70, "val": 0.15, "test": 0.15}
+"""Shares of the recordings: the usual division (our choice)."""
 _WITH_VAL, _WITH_TEST = 2, 3
+"""Least recordings of a class with which val and test get one."""
 
 
 def split_groups(groups: Mapping[str, frozenset[str]], seed: int = 0) -> dict[str, str]:

@@ -40,7 +40,7 @@ def drawn_view(kind: str | None, rng: np.random.Generator, side: int) -> Tensor:
 
 
 def drawn_segment(kind: str | None, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Synthesize one segment of a scene's sound, RMS near 1; *kind* None gives only the scene's ambience."""
+    """Synthesize one segment of a scene's sound, shape (16000,), RMS near 1; for *kind* None only the scene's ambience."""
     murmur = ambience(1.0, rng)
     if kind is None:
         return murmur

@@ -108,7 +108,11 @@ class Material:
     """All sounds and pictures of one split, decoded, in memory."""
 
     def __init__(self, root: Path, split: Split, cache: Path, half: Half = "whole") -> None:
-        """Load the material from the cache; decode it first if the cache does not hold it."""
+        """Load the material from the cache; decode it first if the cache does not hold it.
+
+        Raises:
+            DataError: when index.csv is wrong, or has no row of the split.
+        """
         self.items = _half([item for item in read_index(root) if item.split == split], half)
         if not self.items:
             msg = f"{root / 'index.csv'} must have rows of the split {split!r}, got none"

@@ -99,13 +99,15 @@ def photometry(pictures: Tensor, generator: torch.Generator) -> Tensor:
     """Change light, colour and sharpness of a batch as night, lenses, shake and codecs do.
 
     Args:
-        pictures: (B, 3, S, S) float32, range 0 to 255.
+        pictures: (B, 3, S, S) float32, range 0 to 255; B may be 0.
         generator: random generator.
 
     Returns:
         The changed pictures: the same shape, range 0 to 255, whole numbers.
     """
     count, side = pictures.shape[0], pictures.shape[2]
+    if not count:
+        return pictures
 
     def uniform(low: float, high: float, channels: int = 1) -> Tensor:
         return torch.empty(count, channels, 1, 1).uniform_(low, high, generator=generator)

@@ -30,6 +30,7 @@ AUDIBLE_SHARE = 0.2
 VISIBLE_SHARE = 0.5
 """A class is seen in a segment if its photo is on display for at least this share of the segment."""
 LOUDEST_DBFS = -8.0
+"""Highest level of a sound, dBFS, so that hardly a sample is clipped."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

@@ -40,7 +40,10 @@ def backdrop_view(material: Material, item: Item, rng: np.random.Generator, side
 
 
 def nothing_view(material: Material, backdrops: list[Item], rng: np.random.Generator, side: int) -> Tensor:
-    """Render a picture of no class: a backdrop, a backdrop inset on another (an inset alone must not mean a class), or an empty picture."""
+    """Render a picture of no class, shape (3, side, side): a backdrop, a backdrop inset on another, or an empty picture.
+
+    Backdrops are inset because an inset alone must not mean a class.
+    """
     chance = rng.random()
     if chance < 0.08:  # noqa: PLR2004
         return flat_picture(rng, side)
@@ -85,7 +88,10 @@ def segment_of_ambience(material: Material, ambients: list[Item], rng: np.random
 
 
 def segment_of_sound(material: Material, item: Item, rng: np.random.Generator) -> tuple[NDArray[np.float32], float]:
-    """Return one segment around a random part of a sound, at loud-part RMS 1, and the share of the segment in which it is audible."""
+    """Return one segment around a random part of a sound, shape (N,), and the share of the segment in which it is audible.
+
+    The RMS of its audible part is 1.
+    """
     wave = material.sound(item)
     heard = np.repeat(activity(wave), FRAME_SAMPLES)[: len(wave)]
     if rng.random() < 0.3 and len(wave) < 3 * N:  # noqa: PLR2004

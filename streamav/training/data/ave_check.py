@@ -10,6 +10,8 @@ those that the authors' programs read (dataloader.py).
 from __future__ import annotations
 
 import difflib
+import hashlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["AVE_COUNTS", "PUBLISHED", "FileFinding", "Severity", "check_features", "counts_of"]
+__all__ = ["AVE_COUNTS", "LABELS_BLOB", "PUBLISHED", "FileFinding", "Severity", "check_features", "counts_of"]
 
 Severity = Literal["ok", "note", "warning", "error"]
 
@@ -65,6 +67,10 @@ PUBLISHED: Final = {
     "val_order.h5": (5_360, "5692aec0efb30e4efa49a867a902c1993b4c88a7d3ec19879349e540e7a5d9ca"),
 }
 """Size in bytes and SHA-256 of the files in AVE's repository."""
+LABELS_BLOB: Final = "f2f7c5d026999ecce5ce0dbe5cc9c6731c2ecd27"
+"""Name of `labels.h5` in AVE's repository, which git computes from its content (SHA-1); the file itself was not seen."""
+_PLAIN_HEAD: Final = 2144
+"""Bytes before the values in each HDF5 file of AVE that was seen (audio_feature_noisy, mil_labels, labels_noisy, labels_closs, orders)."""
 _FEATURES: Final = ("visual", "audio", "visual_noisy", "audio_noisy")
 _NEEDED: Final = ("visual", "audio", "train", "val", "test")
 _UNREAD: Final = {
@@ -80,6 +86,7 @@ _DRIVE: Final = "from the drive link in the README of github.com/YapengTian/AVE-
 _REPOSITORY: Final = "from the folder data of github.com/YapengTian/AVE-ECCV18"
 _SOURCE: Final = {name: _DRIVE if name in {"visual", "audio", "visual_noisy"} else _REPOSITORY for name in FILE_NAMES}
 _ALIKE: Final = 0.8
+"""Least similarity of a file's name to a right one (difflib), at which it is proposed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +166,16 @@ def _missing(folder: Path, kind: str) -> FileFinding:
 
 def _check_copy(path: Path) -> Iterator[FileFinding]:
     """Compare a file with the published one, where that is known."""
+    if path.name == "labels.h5":
+        data = path.read_bytes()
+        name = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+        same = name == LABELS_BLOB
+        found = (
+            "the published file (git blob)"
+            if same
+            else "not the published file, whose git blob is f2f7c5d0; it is as good where its shape is"
+        )
+        yield FileFinding(file=path.name, severity="ok" if same else "note", found=f"{len(data)} bytes, {found}")
     known = PUBLISHED.get(path.name)
     if known is None:
         return
@@ -206,12 +223,19 @@ def _check_dataset(path: Path, kind: str, *, every_row: bool) -> FileFinding:
     found = f"{dtype} {shape}, {path.stat().st_size} bytes"
     wanted = _SHAPES[kind]
     if shape == wanted:
-        return FileFinding(file=path.name, severity="ok", found=found)
+        return FileFinding(file=path.name, severity="ok", found=found + _expected(path, kind, dtype))
     if len(shape) != len(wanted):
         return FileFinding(
             file=path.name, severity="error", found=f"{found}, must have {len(wanted)} axes as {wanted}", remedy=f"fetch it {_SOURCE[kind]}"
         )
     return FileFinding(file=path.name, severity="note", found=f"{found}; AVE's is {wanted}", remedy="right for a data set of your own")
+
+
+def _expected(path: Path, kind: str, dtype: str) -> str:
+    """Return what size AVE's file is expected to have, for one with AVE's shape and type and another size; else an empty text."""
+    size = math.prod(_SHAPES[kind]) * 8 + _PLAIN_HEAD
+    differs = kind in _FEATURES and dtype == "float64" and path.stat().st_size != size
+    return f"; AVE's is expected to have {size} (docs/reproduce.md)" if differs else ""
 
 
 def _strangers(folder: Path) -> Iterator[FileFinding]:

@@ -1,7 +1,7 @@
 """Builds windows from the sound of one clip and the picture of another: what a live camera hears and sees, with known labels.
 
 Every window is cut at any phase from two pieces. Each piece is a pair of sound and picture: of one clip, of two clips of one class, of
-two clips of independently drawn classes, of one event that is only heard or only seen, or of background. A few thousand clips thus give
+two clips of independently drawn classes, of one event that is only heard or only seen, or of background. So a few thousand clips make
 millions of windows. The draws depend on the seed and the number of the epoch alone. The epoch loop and the loss are not handled here.
 """
 

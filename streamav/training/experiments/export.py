@@ -61,6 +61,7 @@ ENCODER_WEIGHTS_FILE = "encoders.safetensors"
 """File beside `ENCODERS_FILE`: weights of the encoders that are stored in the bundle; external ones (VGG-19, YAMNet ...) are not."""
 _MAX_BYTES = 1 << 20
 _MAX_WEIGHTS_BYTES = 4 << 30
+"""Largest files of encoders that are read: the description, and the weights."""
 Encoders = tuple[AudioCard, VisualCard]
 
 PAPER_ENCODERS: Encoders = (
@@ -70,7 +71,7 @@ PAPER_ENCODERS: Encoders = (
 """Source: AVE's feature scripts (VGGish before any post-processing, VGG-19 block5_pool averaged over 16 frames a second)."""
 EDGE_ENCODERS: Encoders = (
     AudioCard(network="yamnet", log_mel_offset=0.001, least_dbfs=LEAST_DBFS, size=1024, external=True),
-    VisualCard(network="efficientnet_lite0", picture=(224, 224), frames_per_second=4, size=1280, grid=7, external=True),
+    VisualCard(network="efficientnet_lite0", picture=(224, 224), frames_per_second=4, cuts_bars=True, size=1280, grid=7, external=True),
 )
 
 UNTUNED = DetectionCard(on=0.6, off=0.35, min_segments=2, gap_segments=1, latency_segments=2)

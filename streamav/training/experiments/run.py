@@ -159,7 +159,11 @@ class TrainingRun:
         compatible: bool,
         supervision: Supervision,
     ) -> None:
-        """Train every row of a table; after each row write its report and the table so far."""
+        """Train every row of a table; after each row write its report and the table so far.
+
+        Raises:
+            SettingsError: when *changes* holds other settings than those of training.
+        """
         if set(changes) - {"train"}:
             msg = f"with --table, only train settings may be changed, got {', '.join(sorted(set(changes) - {'train'}))}"
             raise SettingsError(msg)

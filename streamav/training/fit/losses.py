@@ -111,7 +111,7 @@ def loss(output: LocalizerOutput, targets: Targets, options: LossOptions) -> Los
 
 
 def loss_terms(output: LocalizerOutput, targets: Targets, options: LossOptions) -> dict[str, Tensor]:
-    """Return each weighted term of the loss, with its gradient; the terms sum to the loss.
+    """Return each weighted term of the loss, () float32, with its gradient; the terms sum to the loss.
 
     Raises:
         SettingsError: when the network lacks an output that the loss needs.

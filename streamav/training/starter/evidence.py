@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ClassScores", "LabelledRecording", "fit_evidence", "reference_arrays", "sensed_in"]
 
 REFERENCE_SEGMENTS = 320
+"""Number of reference segments in a bundle (our choice)."""
 WEIGHT_DECAY, OFFSET_DECAY = 1e-3, 0.03
 """Ridge penalties on the weights and on the labels' own offsets; with less on the offsets a rare label learns from two recordings."""
 UNTRAINED = EvidenceCard(bias=0.0, heard=0.0, heard_peak=0.0, seen=0.0, sound_bias=0.0)
@@ -128,7 +129,7 @@ def fit_evidence(
 
 
 SOUND_LOGIT = 0.4
-"""A label that is only heard has probability one half where the encoder gives 0.4 to its class (logit -0.4)."""
+"""A label that is only heard has probability one half where the encoder's score of its class is 0.4 (logit -0.4)."""
 
 
 def _inputs(window: Sequence[Sensed]) -> NDArray[np.float32]:

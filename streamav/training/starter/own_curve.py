@@ -4,7 +4,7 @@
 
 Every label that two groups of recordings hold is learned as if it were a user's, from clips of the other groups. With "new name" the label
 gets a name that says nothing, as a class that no list knows; with "known name" its definition is taken. The reference segments are drawn
-anew from recordings of the other groups without any of the labels. The shared weights and the localizer are the model's own.
+from recordings of the other groups without any of the labels. The shared weights and the localizer are the model's own.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ __all__ = ["Fold", "dealt", "folds_of", "judged", "judged_by_labels", "spread"]
 
 _log = logging.getLogger(__name__)
 FOLDS = 6
+"""Parts of the cross-validation, as in `fusion`."""
 _NEW = "own_thing_{}"
 """Name of a label that says nothing; no list of classes has such a name."""
 

@@ -31,6 +31,7 @@ __all__ = ["GRID_DIMENSIONS", "PictureCounts", "render_pictures"]
 GRID_DIMENSIONS = 64
 """Principal components kept of the visual teacher's 1280 channels per grid cell."""
 TEACHER_BATCH = 32
+"""Pictures that the teacher takes at once."""
 UNLABELLED = -1
 """Label of a view of several photos; its only target is from the teacher."""
 

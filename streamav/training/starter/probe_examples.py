@@ -125,6 +125,9 @@ def grids(
         pictures: files or pixels.
         side: height and width of the encoder's input.
         kept: file for the grids.
+
+    Raises:
+        DataError: when the file holds the grids of another number of pictures.
     """
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,8 @@ _CELL_EPOCHS, _CELL_BATCH, _CELL_RATE, _CELL_DECAY = 5, 64, 1e-3, 1e-4
 _PHOTO_EPOCHS, _PHOTO_BATCH, _PHOTO_RATE, _PHOTO_DECAY = 5, 128, 2e-3, 1e-3
 _MEAN_STEPS, _MEAN_RATE, _MEAN_DECAY, _DRAWN_WEIGHT = 150, 0.02, 3e-3, 3.0
 _FACE, _NEAR_FACE = 0.6, 0.3
-"""A cell shows a face when a face covers this share of it; a cell beside such a one does not count unless it is itself one."""
+"""Shares of a cell that a face covers. Above `_FACE` the cell shows a face. Any other cell counts in training only when faces cover at most
+`_NEAR_FACE` of it and of each cell beside it."""
 _FIRST_BIAS, _FIRST_DRAWN_BIAS = -4.0, -6.0
 """Biases before training: faces and classes are rare, drawings rarer."""
 

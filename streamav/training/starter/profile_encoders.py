@@ -57,6 +57,7 @@ def frozen_encoders(profile: str, teachers: Path, work: Path) -> FrozenEncoders:
             options=_options(VISUAL_SIZE, scores["visual"]),
             picture=(COMPACT_SIDE, COMPACT_SIDE),
             frames_per_second=FRAMES_PER_SECOND,
+            cuts_bars=True,
             size=VISUAL_SIZE,
             grid=COMPACT_GRID,
         ),

@@ -45,7 +45,9 @@ ACTIVE_SCORE, ACTIVE_WEIGHT = 0.08, 6.0
 LEAST_LOGIT = -9.0
 """Logits below are equal to the student: their differences say nothing."""
 LEAST_PROBABILITY = 1e-4
+"""Added to probabilities before their logarithm."""
 _TEMPERATURE = 2.0
+"""The higher temperature of one of the two divergences. Source: arXiv 1503.02531, section 2."""
 _MIRRORED = [2, 1, 0, 5, 4, 3, 8, 7, 6]
 """The nine regions of a mirrored picture."""
 

@@ -38,6 +38,7 @@ __all__ = ["COMPONENTS", "ScoredCounts", "further_files", "render_scored_picture
 COMPONENTS = 128
 """Principal components kept of the picture teacher's 1280 channels per grid cell."""
 TEACHER_BATCH = 32
+"""Examples that the teacher takes at once."""
 FURTHER_SIDE = 448
 """Longest side, in pixels, of a further picture before it is cropped."""
 PICTURE_NAMES, SOUND_NAMES = (".jpg", ".jpeg", ".png"), (".wav", ".ogg", ".opus", ".mp3", ".flac")

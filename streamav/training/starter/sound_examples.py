@@ -28,6 +28,7 @@ __all__ = ["OFFSET", "SegmentCounts", "render_segments"]
 OFFSET = LogMelOptions(offset=0.001)
 """Log-mel options of the compact audio encoder, the same as YAMNet's (its teacher): quiet sounds stay visible."""
 TEACHER_BATCH = 32
+"""Segments that the teacher takes at once."""
 TEACHER_RMS = 0.08
 """RMS level of the sound for the teacher, as a share of full scale."""
 UNLABELLED = -1

@@ -79,7 +79,7 @@ def audio_teacher(weights: Path) -> Callable[[NDArray[np.float32]], NDArray[np.f
 def read_probes(file: Path | None) -> Probes:
     """Read the picture teacher's probes from an .npz file of `probes`: `names` (P,), `probes.weight` (P, 1280) and `probes.bias` (P,).
 
-    Files of before call the arrays `w` and `b`. None gives no probes.
+    Files of earlier versions name the arrays `w` and `b`. None returns no probes.
     """
     if file is None:
         return Probes((), np.zeros((0, EFFICIENTNET_LITE_CHANNELS), np.float32), np.zeros(0, np.float32))

@@ -48,7 +48,11 @@ def _ignore(*_: object) -> None:
 
 
 def localizer_of(bundle: Bundle, data: AveData) -> VSCG:
-    """Build the localizer of a bundle and check that the folder's features and classes fit it."""
+    """Build the localizer of a bundle and check that the folder's features and classes fit it.
+
+    Raises:
+        DataError: when they do not fit.
+    """
     network = build_localizer(bundle)
     options = network.options
     got = (int(data.val.audio.shape[2]), int(data.val.visual.shape[4]), int(data.val.visual.shape[2]), len(data.classes))
@@ -142,7 +146,17 @@ def decision_of(network: VSCG | WholeModel) -> tuple[Decision, float]:
 
 
 def streams_of(data: AveData, split: str, size: tuple[int, float, int], path: Path | None) -> Manifest:
-    """Read the streams from a file, or make them at random and write them if a file is named."""
+    """Read the streams from a file, or make them at random and write them if a file is named.
+
+    Args:
+        data: the folder of features.
+        split: val or test.
+        size: number of streams, length of each in minutes, and seed.
+        path: file of the streams; None for none.
+
+    Raises:
+        DataError: when the file is damaged, or holds streams of another split.
+    """
     if path is not None and path.is_file():
         found = parse_manifest(path.read_text(encoding="utf-8"), str(path))
         if found.split != split:

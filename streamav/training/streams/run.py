@@ -33,6 +33,7 @@ _BLOCK = 16
 """Number of rows of T segments that are encoded at once: 160 MB of AVE's visual features."""
 _WINDOWS = 256
 _WHOLE_WINDOWS = 64
+"""Windows that are computed at once: with cached segments, and whole."""
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 import { Colours } from "./colours.js";
 import { axisOf, drawLanes, sayTime, steppedTo } from "./lanes.js";
+import { link } from "./link.js";
 import { element, showBroker, showEvents, showFigures, showState, showTop, stateWords, tone } from "./panels.js";
 import { drawPicture } from "./picture.js";
 import { actionsOf, setUpReview } from "./review.js";
@@ -14,35 +15,27 @@ import { drawZones, load as loadZones, setUpZones } from "./zones.js";
 const store = new Store(), colours = new Colours();
 const at = (id) => document.getElementById(id);
 const still = matchMedia("(prefers-reduced-motion: reduce)");
-const FRAME_MS = 50, TEXT_MS = 200, LONGEST_PAUSE_MS = 10_000;
-let focus = null, pinned = null, pause = 500, drawnMs = 0, textMs = 0, connected = false, announced = new Set(), review = false;
+const FRAME_MS = 50, TEXT_MS = 200;
+let focus = null, pinned = null, drawnMs = 0, textMs = 0, connected = false, announced = new Set(), review = false;
 
 // Connection
 
-function connect() {
-  const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
-  socket.addEventListener("message", ({ data }) => {
-    const message = JSON.parse(data);
-    if (message.type === "hello") begin(message);
-    else store.take(message, performance.now());
-    if (message.type === "event") announce(message);
-    if (message.type === "end") showConnection();
-  });
-  socket.addEventListener("close", () => {
-    connected = false;
-    showConnection();
-    if (!document.hidden || !store.ended) setTimeout(connect, pause);
-    pause = Math.min(LONGEST_PAUSE_MS, pause * 1.6);
-  });
+function take(message) {
+  if (message.type === "hello") begin(message);
+  else store.take(message, performance.now());
+  if (message.type === "event") announce(message);
+  if (message.type === "end") showConnection();
 }
 
 function begin(message) {
-  if (message.run !== store.run) { announced = new Set(); pinned = null; }
+  const again = message.run === store.run, time = pinned;
+  if (!again) announced = new Set();
   store.take(message, performance.now());
-  connected = true;
-  pause = 500;
   if (!store.sources.has(focus)) focus = null;
-  choose(store.sources.size === 1 ? [...store.sources.keys()][0] : (focus ?? (fromAddress() || null)));
+  const chosen = store.sources.size === 1 ? [...store.sources.keys()][0] : (focus ?? fromAddress()), same = again && chosen === focus;
+  showSources();
+  choose(chosen);
+  if (same) pinned = time;
   showConnection();
   if (message.review && !review) begunReview(message);
 }
@@ -62,7 +55,8 @@ function begunReview({ changes, journal }) {
 function labelOf(source) { return store.eventsOf(source.id).at(-1)?.label; }
 
 function fromAddress() {
-  const named = decodeURIComponent(location.hash.slice(1));
+  let named = location.hash.slice(1);
+  try { named = decodeURIComponent(named); } catch { /* a mangled address names no source */ }
   return store.sources.has(named) ? named : null;
 }
 
@@ -88,22 +82,28 @@ function choose(id) {
   focus = id;
   pinned = null;
   history.replaceState(null, "", id && store.sources.size > 1 ? `#${encodeURIComponent(id)}` : location.pathname);
-  const many = store.sources.size > 1;
-  at("sources").hidden = !many;
-  at("overview").hidden = id !== null || !many;
+  at("overview").hidden = id !== null || store.sources.size < 2;
   at("focus").hidden = id === null;
-  if (many) {
-    at("sources").replaceChildren(tab(null, "All sources"), ...[...store.sources.keys()].map((one) => tab(one, one)));
-    at("overview").replaceChildren(...[...store.sources.values()].map(card));
-  }
+  for (const button of at("sources").children) button.setAttribute("aria-current", String(button.dataset.source === (id ?? "")));
   at("event-list").replaceChildren();
   if (review && id !== null) { chooseLabels(store.sources.get(id), labelOf(store.sources.get(id))); loadZones(store.sources.get(id)); }
   at("state").dataset.key = "?";
   textMs = 0;
 }
 
+// The buttons and cards of several sources. Who was on one of them stays on it when the connection brings them anew.
+function showSources() {
+  const many = store.sources.size > 1, before = document.activeElement?.closest("#sources button, #overview button");
+  at("sources").hidden = !many;
+  at("sources").replaceChildren(...(many ? [tab(null, "All sources"), ...[...store.sources.keys()].map((one) => tab(one, one))] : []));
+  at("overview").replaceChildren(...(many ? [...store.sources.values()].map(card) : []));
+  if (before) buttonOf(before.dataset.source, before.parentElement?.id)?.focus();
+}
+
+function buttonOf(id, where = "sources") { return [...at(where).children].find((button) => button.dataset.source === id); }
+
 function tab(id, text) {
-  const button = element("button", { type: "button", text, class: id ? "badge" : "", "data-source": id ?? "", "aria-current": String(id === focus) });
+  const button = element("button", { type: "button", text, class: id ? "badge" : "", "data-source": id ?? "" });
   button.addEventListener("click", () => choose(id));
   return button;
 }
@@ -114,12 +114,12 @@ function card(source) {
     element("canvas", { class: "small", role: "img", "aria-label": `Picture of ${source.id}` }),
     element("canvas", { class: "strip", "aria-hidden": "true" }),
     element("span", { class: "last" }));
-  button.addEventListener("click", () => choose(source.id));
+  button.addEventListener("click", () => { choose(source.id); buttonOf(source.id).focus(); }); // the card itself is hidden now
   return button;
 }
 
 function drawCard(node, source, nowMs, texts) {
-  const [name, picture, strip, last] = node.children, time = playhead(source, nowMs), span = Math.min(store.kept, 60);
+  const [name, picture, strip, last] = node.children, time = liveTime(source, nowMs), span = Math.min(store.kept, 60);
   drawPicture(picture, store, source, time, colours, { heat: true, strength: 0.55, boxes: true, names: true });
   drawStrip(strip, store, source, time + 1 - span, span, colours);
   if (!texts) return;
@@ -205,5 +205,5 @@ at("live").addEventListener("click", () => { pinned = null; textMs = 0; at("lane
 addEventListener("hashchange", () => { if (store.run) choose(fromAddress() ?? (store.sources.size === 1 ? [...store.sources.keys()][0] : null)); });
 
 useThemeButton(at("theme"), () => colours.read());
-connect();
+link(take, (now) => { connected = now; showConnection(); });
 requestAnimationFrame(frame);

@@ -129,15 +129,16 @@ export function showEvents(list, none, store, source, choose, actions = null) {
   none.hidden = events.length > 0;
   const known = new Map([...list.children].map((item) => [item.dataset.id, item]));
   events.forEach((event, place) => {
-    let item = known.get(event.id);
-    const key = JSON.stringify([event.phase, event.newest_s, event.score, event.end_reason, event.confirmed, Boolean(event.thumbnail), actions !== null]);
-    if (!item || item.dataset.key !== key) {
-      const fresh = eventItem(source, event, choose);
-      if (actions && event.confirmed && event.end_reason !== "retracted") fresh.append(actions(source, event));
-      fresh.dataset.id = event.id;
-      fresh.dataset.key = key;
-      if (item) item.replaceWith(fresh);
-      item = fresh;
+    const item = known.get(event.id) ?? element("li", { "data-id": event.id }, element("button", { type: "button" }));
+    const key = JSON.stringify([event.phase, event.newest_s, event.score, event.end_reason, event.confirmed, Boolean(event.thumbnail)]);
+    if (item.dataset.key !== key) { // in place: an event that goes on must not take the focus away every second
+      item.dataset.key = key;
+      item.event = event;
+      item.firstChild.onclick = () => choose(event);
+      fillItem(item.firstChild, source, event);
+      const sayable = actions !== null && event.confirmed && event.end_reason !== "retracted";
+      if (sayable && !item.children[1]) item.append(actions(source, item));
+      if (!sayable) item.children[1]?.remove();
     }
     known.delete(event.id);
     if (list.children[place] !== item) list.insertBefore(item, list.children[place] ?? null);
@@ -153,7 +154,7 @@ function heatMap(attention) {
   return canvas;
 }
 
-function eventItem(source, event, choose) {
+function fillItem(button, source, event) {
   const thumb = element("span", { class: "thumb" });
   if (event.thumbnail) thumb.append(element("img", { src: `data:image/jpeg;base64,${event.thumbnail}`, alt: "" }));
   if (event.heat?.length) thumb.append(heatMap(event.heat));
@@ -166,7 +167,6 @@ function eventItem(source, event, choose) {
     element("strong", { text: nameOf(source, event) }),
     element("span", { text: `${clockWords(source, event.start_s)}, ${length} s, ${eventState(event)}` }),
     element("span", { text: `${Math.round(event.score * 100)} %, ${placeWords(event)}` }));
-  const button = element("button", { type: "button", class: event.end_reason === "retracted" ? "gone" : event.end_s === null ? "open" : "" }, thumb, what);
-  button.addEventListener("click", () => choose(event));
-  return element("li", {}, button);
+  button.className = event.end_reason === "retracted" ? "gone" : event.end_s === null ? "open" : "";
+  button.replaceChildren(thumb, what);
 }

@@ -7,17 +7,16 @@ import { clockWords, nameOf } from "./store.js";
 const at = (id) => document.getElementById(id);
 let shownUrl = null;
 
-// The buttons of an event in the list.
-export function actionsOf(source, event) {
-  const open = element("button", { type: "button", text: "Clip and why" });
-  open.addEventListener("click", () => openEvent(source, event));
-  const row = element("div", { class: "actions" }, open, ...["right", "wrong"].map((verdict) => sayButton(source, event, verdict)));
-  return row;
+// The buttons of an event in the list; item.event is the newest that is known of it.
+export function actionsOf(source, item) {
+  const open = element("button", { type: "button", text: "Clip and why", "aria-label": `Clip and why: ${nameOf(source, item.event)} at ${clockWords(source, item.event.start_s)}` });
+  open.addEventListener("click", () => openEvent(source, item.event));
+  return element("div", { class: "actions" }, open, ...["right", "wrong"].map((verdict) => sayButton(source, item, verdict)));
 }
 
-function sayButton(source, event, verdict) {
-  const button = element("button", { type: "button", text: verdict === "right" ? "Right" : "Wrong", "aria-label": `${nameOf(source, event)} at ${clockWords(source, event.start_s)} was ${verdict}` });
-  button.addEventListener("click", () => say(source, verdict, event.label, event.start_s, event.end_s ?? event.newest_s, button));
+function sayButton(source, item, verdict) {
+  const event = item.event, button = element("button", { type: "button", text: verdict === "right" ? "Right" : "Wrong", "aria-label": `${nameOf(source, event)} at ${clockWords(source, event.start_s)} was ${verdict}` });
+  button.addEventListener("click", () => say(source, verdict, event.label, event.start_s, item.event.end_s ?? item.event.newest_s, button));
   return button;
 }
 

@@ -84,8 +84,8 @@ async function askHour(source) {
 function count(one, of = "") { return `${one.events} event${one.events === 1 ? "" : "s"}${of} (${one.seconds} s)`; }
 
 // Two lines of marks: now above, with the slider's value below.
-function strip({ now, then }) {
-  const ends = [...now.spans, ...then.spans].flat(), to = Math.max(...ends, Date.now() / 1000), from = to - 3600;
+function strip({ now, then, until }) { // by the clock of the run, because that of the browser may be wrong
+  const from = until - 3600;
   return [["hour-now", now, 2], ["hour-then", then, 13]].flatMap(([name, one, y]) => one.spans.filter(([, end]) => end > from).map(([begin, end]) => {
     const mark = document.createElementNS("http://www.w3.org/2000/svg", "rect");
     for (const [key, value] of Object.entries({ class: name, x: Math.max(0, begin - from), y, width: Math.max(8, end - begin), height: 9 })) mark.setAttribute(key, value);

@@ -10,11 +10,10 @@ let drawing = null; // corners that are being drawn, 0 to 1
 export function setUpZones(current) {
   at("zones").hidden = false;
   at("zone-draw").addEventListener("click", () => {
-    drawing = drawing ? null : [];
-    at("zone-draw").setAttribute("aria-pressed", String(drawing !== null));
-    at("picture").classList.toggle("drawing", drawing !== null);
-    at("zone-said").textContent = drawing ? "Click the corners on the picture, at least three, then give a name and save." : "";
+    draw(drawing ? null : []);
+    at("zone-said").textContent = drawing ? "Click the corners on the picture, at least three, then give a name and save. Escape ends it." : "";
   });
+  at("zones").addEventListener("keydown", (event) => { if (event.key === "Escape" && drawing) stop(); });
   at("picture").addEventListener("pointerdown", (event) => {
     if (!drawing) return;
     const box = at("picture").getBoundingClientRect();
@@ -24,6 +23,17 @@ export function setUpZones(current) {
   at("zone-corners").addEventListener("input", () => { drawing = read(); });
   at("zone-save").addEventListener("click", () => save(current().source, at("zone-name").value.trim(), read() ?? []));
   load(current().source);
+}
+
+function draw(corners) {
+  drawing = corners;
+  at("zone-draw").setAttribute("aria-pressed", String(drawing !== null));
+  at("picture").classList.toggle("drawing", drawing !== null);
+}
+
+function stop() {
+  draw(null);
+  at("zone-corners").value = at("zone-said").textContent = "";
 }
 
 export async function load(source) {
@@ -55,9 +65,7 @@ async function set(source, name, corners) {
     const zones = { ...known.get(source.id) };
     if (corners.length) zones[name] = corners; else delete zones[name];
     known.set(source.id, zones);
-    drawing = null;
-    at("picture").classList.remove("drawing");
-    at("zone-draw").setAttribute("aria-pressed", "false");
+    draw(null);
     at("zone-corners").value = at("zone-name").value = "";
     at("zone-said").textContent = corners.length ? `Zone ${name} holds from the next second on: events name it. To keep events to it, set detection.inside.` : `Zone ${name} is removed.`;
     list(source);
