@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import av
 
-__all__ = ["open_sample", "sample_of"]
+__all__ = ["decoder_now", "open_sample", "sample_of"]
 
 _NS: Final = Fraction(1, 1_000_000_000)
 _FORMATS: Final = ("nut", "matroska", "mov")
@@ -31,6 +31,25 @@ def sample_of(stream: av.stream.Stream, data: bytes) -> bytes:
         if content and _codec(content) == stream.codec_context.codec.canonical_name:
             return content
     return b""
+
+
+def decoder_now(stream: av.stream.Stream, data: bytes) -> tuple[str, av.CodecContext] | None:
+    """Return the codec that an input stream has now, and a decoder for it; None where its own decoder is still right.
+
+    A camera that is set from H.264 to H.265 goes on within one transport stream. FFmpeg's description of the stream follows, not its
+    decoder.
+
+    Args:
+        stream: an input stream whose packets cannot be decoded any more.
+        data: one of these packets.
+    """
+    for form in _FORMATS:
+        content = _written(stream, data, form)
+        name = _codec(content) if content else None
+        if name is not None:
+            same = name == stream.codec_context.codec.canonical_name
+            return None if same else (name, open_sample(content).streams[0].codec_context)
+    return None
 
 
 def open_sample(content: bytes) -> av.container.InputContainer:

@@ -112,7 +112,13 @@ def _medium(job: Mapping[str, object]) -> Medium:
     size = (int(look["height"]), int(look["width"]))
     return Medium(
         uri=str(job["uri"]),
-        look=Look(picture=size, frames_per_second=int(look["frames_per_second"]), wanted=wanted),
+        look=Look(
+            picture=size,
+            frames_per_second=int(look["frames_per_second"]),
+            wanted=wanted,
+            sound_track=look["sound_track"],
+            picture_track=look["picture_track"],
+        ),
         timeout_s=float(str(job["timeout_s"])),
         decoder=job["decoder"],  # type: ignore[arg-type] # one of the words, written by our own process
     )

@@ -175,6 +175,8 @@ def _job(medium: Medium, *, tap: bool) -> dict[str, object]:
             "frames_per_second": look.frames_per_second,
             "sound": look.wanted.sound,
             "picture": look.wanted.picture,
+            "sound_track": look.sound_track,
+            "picture_track": look.picture_track,
         },
     }
 
