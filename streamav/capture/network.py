@@ -50,6 +50,7 @@ _NO_MEDIA: Final = (
     "else check the address, and that it is running"
 )
 _SYSTEM_ERRORS: Final = {
+    errno.EIO: " broke off: its server ended the connection, or redirects in a circle; check that it is running, and its address",
     errno.ECONNREFUSED: " refuses the connection: nothing listens there; check that it is running, and the port of its address",
     errno.ECONNRESET: " ended the connection; check that it is running, and that it allows one more viewer",
     errno.EHOSTUNREACH: " cannot be reached; check its power, its cable and its network, and the host of its address",
