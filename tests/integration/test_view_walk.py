@@ -197,7 +197,7 @@ def test_a_new_version_is_loaded_once(browser: Browser, monkeypatch: pytest.Monk
             tab.on("request", lambda request: loads.append(request.url) if request.url == page.address else None)
             monkeypatch.setattr("streamav.view.page.page_sha256", lambda: "another")
             with tab.expect_navigation():
-                page._server.call(page._begin_anew)
+                page._server.call(page._reconnect)
             until(tab, LIVE)
             tab.wait_for_timeout(1500)
             assert loads == [page.address]
