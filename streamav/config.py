@@ -96,7 +96,7 @@ class SourceSettings(Options):
     user: str | None = None
     """User name for the address `uri`, unless the address holds one."""
     password: SecretStr | None = None
-    """Password for `user`. It may stand in the file and in STREAMAV_SOURCE_PASSWORD, not on the command line."""
+    """Password for `user`. It may be in the file and in STREAMAV_SOURCE_PASSWORD, not on the command line."""
     password_file: Path | None = None
     """File whose first line is the password."""
     camera: str | None = None
