@@ -149,7 +149,7 @@ def _compare(folder: Path, replayed: bytes, console: Console, *, cut: bool) -> N
         raise DataError(msg) from exc
     same, difference = compare_events(recorded, replayed, cut=cut)
     if difference is not None:
-        msg = f"the replay must give the events of the recorded run, but {difference} ({same} messages before it are the same)"
+        msg = f"the replay must have the events of the recorded run, but {difference} ({same} messages before it are the same)"
         raise DataError(msg)
     say(console, f"check: {same} messages, the same as in the recorded run, byte for byte")
 

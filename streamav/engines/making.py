@@ -161,7 +161,7 @@ def _make(maker: Maker, request: EngineRequest, folder: Path) -> dict[str, JsonV
         # A quiet or dark clip fits ranges that suit only such clips, and the checking half of the same clip would not show it.
         parity, compared_on = other, f"drawn samples, besides {compared_on}"
         _log.warning(
-            "engine: %s passes on the recordings, not on the drawn samples; give recordings with all kinds of sounds and pictures",
+            "engine: %s passes on the recordings, not on the drawn samples; use recordings with all kinds of sounds and pictures",
             recipe.name,
         )
     seconds = time.perf_counter() - began

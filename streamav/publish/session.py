@@ -263,7 +263,7 @@ class Session:
                 if not message.retained:  # a kept one is older than ours, which the broker has not taken, or not yet
                     self._pending.tell_once(
                         "another client published that this service is offline, the states are sent again; "
-                        "give each streamav its own mqtt.base"
+                        "set another mqtt.base for each streamav"
                     )
                 self._restate()
             elif self._birth is not None and (message.topic, message.payload, message.retained) == (self._birth.topic, b"online", False):
