@@ -103,7 +103,7 @@ class Session:
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(self._read())]
-                await self._open_ears()
+                await self._subscribe()
                 await self._greet(probe_text)
                 beside += [tasks.create_task(self._listen(probe_text)), tasks.create_task(self._welcome())]
                 await self._pump()
@@ -122,7 +122,7 @@ class Session:
                     async with asyncio.timeout(FAREWELL_S):
                         await self._connection.publish(self._topics.status, b"offline", qos=1, retain=True)
 
-    async def _open_ears(self) -> None:
+    async def _subscribe(self) -> None:
         """Subscribe to commands and to the birth message before we are online, because a client that sees us online may send a command."""
         async with asyncio.TaskGroup() as tasks:
             if self._birth is not None:
