@@ -37,7 +37,7 @@ __all__ = ["Medium", "cannot_open", "file_path", "read_session"]
 _LOG = logging.getLogger(__name__)
 _SYSTEM_ERRORS: Final = {
     FileNotFoundError: ": there is no such file; ADVICE",
-    IsADirectoryError: " is a folder; give the path of one media file in it (streamav localize takes a whole folder)",
+    IsADirectoryError: " is a folder; name one media file in it (streamav localize takes a whole folder)",
     PermissionError: " cannot be read: permission denied; check its permissions",
 }
 _PLAYLISTS: Final = frozenset({"hls", "dash"})
@@ -220,7 +220,7 @@ def _open_file(path: Path, name: str, device: HWAccel | None) -> av.container.In
     if form == _TEXT or form in _PHOTOS or form.endswith(_ONE_PICTURE):
         container.close()
         kind = "text file" if form == _TEXT else "single picture"
-        msg = f"{name} is a {kind}, not a recording; give the path of a media file with sound and moving pictures"
+        msg = f"{name} is a {kind}, not a recording; name a media file with sound and moving pictures"
         raise CaptureError(msg)
     return container
 
@@ -238,7 +238,7 @@ def _refuse_playlist(path: Path, name: str, exc: Exception) -> None:
     with path.open("rb") as file:
         head = file.read(2048)
     if any(mark in head for mark in _PLAYLIST_MARKS):
-        msg = f"{name} is a playlist, which names other files; give a media file, or the address of the playlist on its server"
+        msg = f"{name} is a playlist, which names other files; name a media file, or the address of the playlist on its server"
         raise CaptureError(msg) from exc
 
 
