@@ -124,7 +124,8 @@ def compare(engine: Engine, reference: Answers, tolerance: Tolerance, evidence: 
     got, want = _decided(own, evidence), _decided(reference, evidence)
     probability = max(float(np.abs(a - b).max()) for a, b in zip(got, want, strict=True))
     decisions = _agreeing(got, want)
-    passed = max(relative.values()) <= tolerance.relative and probability <= tolerance.probability and decisions >= tolerance.decisions
+    exact = max(relative.values()) <= tolerance.relative and (tolerance.l2 is None or max(l2.values()) <= tolerance.l2)
+    passed = exact and probability <= tolerance.probability and decisions >= tolerance.decisions
     relevant = float((want.relevance > _RELEVANT).mean())
     return Parity(relative=relative, l2=l2, probability=probability, decisions=decisions, relevant=relevant, passed=passed)
 

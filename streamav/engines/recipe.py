@@ -73,6 +73,8 @@ class Tolerance(_Part):
 
     relative: Annotated[float, Field(gt=0.0)]
     """Largest error of any output of any network, over the largest absolute value of that output."""
+    l2: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Largest relative L2 error of any output of any network; None where `relative` is strict enough to bound it."""
     probability: Annotated[float, Field(gt=0.0, le=1.0)]
     """Largest difference of any relevance or class probability, from pictures and sound to scores."""
     decisions: Annotated[float, Field(ge=0.0, le=1.0)]

@@ -70,7 +70,8 @@ def make_samples(picture: tuple[int, int], log_mel_offset: float, segments: int 
     patches = np.stack([_patch(generator, log_mel_offset, index) for index in range(segments)])
     for index in (index for index in range(segments) if index % SAMPLE_SEGMENTS in _EVENT_SEGMENTS):
         pictures[index] = _seen(siren_picture(pictures[index], index), generator)
-        patches[index] = np.log(generator.gamma(2.0, 0.002, PATCH) + siren_sound(PATCH, index) + log_mel_offset)
+        loud = _level(generator, 20.0)
+        patches[index] = np.log(loud * (generator.gamma(2.0, 0.002, PATCH) + siren_sound(PATCH, index)) + log_mel_offset)
     return Samples(pictures, patches)
 
 
@@ -99,16 +100,25 @@ def _picture(generator: np.random.Generator, size: tuple[int, int], index: int) 
 
 
 def _patch(generator: np.random.Generator, offset: float, index: int) -> NDArray[np.float32]:
-    """Synthesize mel magnitudes: a noise floor, moving partials and a click; one patch in six is digital silence."""
+    """Synthesize mel magnitudes: a noise floor, moving partials and a click, of any level; one patch in six is digital silence."""
     frames, bands = PATCH
     if index % 6 == 3:  # noqa: PLR2004 - one of six
         return np.full(PATCH, np.log(offset), np.float32)
     time, band = np.mgrid[0:frames, 0:bands]
-    magnitude = generator.gamma(2.0, 0.01, PATCH)
+    # Noise of any colour and level: wind, engines and the sea fill all bands.
+    magnitude = generator.gamma(2.0, 0.01, PATCH) * _level(generator, 40.0) * np.exp(generator.uniform(-3.0, 1.0) * band / bands)
     lowest, drift = generator.uniform(4, 20), generator.uniform(-0.08, 0.08)
     for partial in range(1, 5):
         centre = lowest * partial + drift * time
         magnitude += generator.uniform(0.1, 2.0) / partial * np.exp(-0.5 * ((band - centre) / 1.2) ** 2)
     click = generator.integers(0, frames - 8)
     magnitude[click : click + 8] += generator.uniform(0, 1.0) * np.exp(-np.arange(8) / 3)[:, None]
-    return np.asarray(np.log(magnitude + offset), dtype=np.float32)
+    return np.asarray(np.log(magnitude * _level(generator, 40.0) + offset), dtype=np.float32)
+
+
+def _level(generator: np.random.Generator, most_db: float) -> float:
+    """Return a factor of 0 to *most_db* decibels.
+
+    Mel magnitudes of real recordings reach 50 and more (median of the largest: 27); int8 cuts off what is beyond the range of its samples.
+    """
+    return float(10.0 ** (generator.uniform(0.0, most_db) / 20.0))

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rigs.found_spans import FoundSpans
 
@@ -13,7 +14,11 @@ from streamav import app
 from streamav.bundle import find_bundle
 from streamav.capture.scene import make_script
 from streamav.config import ModelSettings, Settings, SourceSettings
+from streamav.engines import open_engine
 from streamav.evaluation.recordings import read_labels
+from streamav.features.audio import patches
+from streamav.features.logmel import log_mel_options
+from streamav.offline import segments_of
 
 pytestmark = pytest.mark.slow  # loads the real networks
 
@@ -74,6 +79,20 @@ def test_bars_around_a_real_recording_change_little(bars: str, shared_data: Path
     settings = Settings(source=SourceSettings(uri=str(barred), speed="max"), model=ModelSettings(name="starter"))
     asyncio.run(app.run(app.build(settings, [found])))
     assert {span.label for span in found.spans} == {"car_engine"}
+
+
+def test_int8_from_drawn_samples_hears_real_recordings(shared_data: Path) -> None:
+    """Drawn samples are as loud and as full as real sound: an int8 engine made from them gives the features of float32 on recordings."""
+    bundle = find_bundle("starter")
+    files = [shared_data / "clips" / name for name in ("clip_081.mp4", "clip_100.mp4", "clip_117.mp4")]
+    segments = [segment for file in files for segment in segments_of(str(file), bundle.card, bundle.card.visual.frames_per_second)]
+    sounds = patches(segments, log_mel_options(bundle.card.audio))
+    exact, coarse = (
+        open_engine(bundle, ModelSettings(name="starter", engine="cpu", precision=precision)).network("audio")(sounds)
+        for precision in ("fp32", "int8")
+    )
+    for one, other in zip(exact, coarse, strict=True):
+        assert np.linalg.norm(one - other) < 0.15 * np.linalg.norm(one)
 
 
 def test_edge_names_what_is_heard_and_seen_on_real_recordings(shared_data: Path) -> None:

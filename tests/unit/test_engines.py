@@ -426,13 +426,15 @@ class OtherAttention(Linear):
         return audio, visual, 1.5 * attention
 
 
-def test_each_of_the_three_bounds_refuses_by_itself() -> None:
-    """Each of the three bounds (outputs, probabilities, decisions) alone can fail an engine that keeps the other two."""
+def test_each_of_the_four_bounds_refuses_by_itself() -> None:
+    """Each of the four bounds (single outputs, all of them, probabilities, decisions) alone can fail an engine that keeps the others."""
     off = compare(OtherAttention(), answers(), Tolerance(relative=0.4, probability=1e-6, decisions=1.0))
     assert (off.probability, off.decisions) == (0.0, 1.0)
     assert off.relative["encode_segment"] == pytest.approx(0.5)
     assert not off.passed
     assert compare(OtherAttention(), answers(), Tolerance(relative=0.6, probability=1e-6, decisions=1.0)).passed
+    assert off.l2["encode_segment"] == pytest.approx(0.5)
+    assert not compare(OtherAttention(), answers(), Tolerance(relative=0.6, l2=0.4, probability=1e-6, decisions=1.0)).passed
     wide = {"relative": 100.0, "probability": 1.0}
     assert not compare(Linear(shift=3.0), answers(), Tolerance(**wide, decisions=0.9)).passed
     assert compare(Linear(shift=3.0), answers(), Tolerance(**wide, decisions=0.0)).passed
