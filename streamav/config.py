@@ -109,6 +109,10 @@ class SourceSettings(Options):
     """How the camera sends pictures, in FFmpeg's words: mjpeg, h264, yuyv422, nv12 ...; None for its own choice."""
     mic: str | None = None
     """Microphone: "default", a number, or part of a device name. "none": sound is not used. With `uri`: replaces its sound."""
+    sound_track: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Which sound of a file or stream with several (languages, microphones) is used, counted from 1; None for the best one."""
+    picture_track: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Which pictures of a file or stream with several (lenses, programmes) are used, counted from 1; None for the best ones."""
     scene: bool = False
     """True for the embedded rendered scene."""
     loop: bool = False

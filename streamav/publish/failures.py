@@ -11,6 +11,7 @@ import aiomqtt
 from paho.mqtt.reasoncodes import ReasonCode
 
 from streamav.output_settings import PLAIN_PORT, TLS_PORT
+from streamav.publish.limits import TOO_LARGE
 from streamav.publish.patience import Failure
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ def _refusal(exc: Exception, connecting: MqttSettings | None) -> Failure | None:
         what = "what answers is no MQTT broker, or speaks another version, or MQTT over websockets, which streamav does not"
         return Failure(reason=f"{what}: {_place(connecting)}, and mqtt.protocol")
     if code is not None and code > _UNSPECIFIED and connecting is None:
-        return Failure(reason=f"the broker closed the connection with reason code 0x{code:02X}", closed=True)
+        too_large = code == TOO_LARGE
+        told = "at a message that is larger than it accepts" if too_large else f"with reason code 0x{code:02X}"
+        return Failure(reason=f"the broker closed the connection {told}", closed=True, too_large=too_large)
     return None
 
 

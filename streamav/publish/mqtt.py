@@ -322,13 +322,14 @@ class MqttSink:
         except ConnectionFailedError as exc:
             failure = exc.failure
             if failure.closed and began_s is not None:
-                self._pending.note_closed()
+                self._pending.note_closed(too_large=failure.too_large)
         except Exception as exc:  # noqa: BLE001 - no error in publishing may end the run
             _log.exception("publishing failed because of an error in streamav, connecting again")
             failure = Failure(reason=f"internal error {type(exc).__name__}")
         finally:
             self.counters.connected = self._pending.begun = False
             self._pending.outbox.lost()
+            self._pending.on_way.clear()
         now_s = self._monotonic()
         return patience.failed(failure, now_s, None if began_s is None else now_s - began_s)
 

@@ -35,6 +35,8 @@ class Failure:
     """The broker closed an accepted connection because another client connected with the same id (known with MQTT 5 only)."""
     closed: bool = False
     """The broker closed an accepted connection without a reason; MQTT 3.1.1 brokers also do this when another client has our id."""
+    too_large: bool = False
+    """The broker closed an accepted connection because a message was larger than it accepts (known with MQTT 5 only)."""
     quota: bool = False
     """The broker had no room for a message (reason code 0x97); we closed the connection."""
 
@@ -74,7 +76,7 @@ class Patience:
             self._tell(logging.ERROR, "broker cannot be used, next attempts follow after long pauses", failure.reason)
             return self._refused_s
         reason = failure.reason
-        if failure.closed and stood_s is not None and _often(self._closed_s, now_s):
+        if failure.closed and not failure.too_large and stood_s is not None and _often(self._closed_s, now_s):
             reason += f" again; if another client uses our client id {self._client_id}, set another mqtt.client_id for each streamav"
         what = "broker not reached, events wait" if stood_s is None else "broker connection lost, events wait"
         self._tell(logging.WARNING, what, reason)

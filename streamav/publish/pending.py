@@ -37,6 +37,8 @@ UNSURE_S, MOST_UNSURE = 1.0, 100
 REPORT_DROPS_S = 60.0
 """Shortest time between two log lines about lost messages, seconds (contract, section 9)."""
 
+_CLOSES = "the broker closes the connection at this message: raise its limit of message size, or read its log"
+
 _log = logging.getLogger(__name__)
 
 
@@ -102,6 +104,10 @@ class Pending:
     """True on a connection whose greeting was read from the ledger: what changes from then on must be put here."""
     careful_until: int = 0
     """Messages about events up to this number are sent one by one; 0 for none."""
+    on_way: dict[str, bytes] = field(default_factory=dict)
+    """Topic -> retained value that is being sent, in their order; what the broker did not answer stays until `note_closed`."""
+    one_by_one: bool = False
+    """True after the broker closed the connection at one of several retained values: they are sent one by one until a greeting passes."""
     retired: set[str] = field(default_factory=set)
     """Ids of events of earlier runs that this start, or an earlier one, has ended with `restart`."""
     kept: dict[str, str] = field(default_factory=dict)
@@ -131,7 +137,8 @@ class Pending:
     """Newest ends of events that the broker of this connection acknowledged, each with the time of its acknowledgement (monotonic, s)."""
     _unsure: dict[Parcel, None] = field(default_factory=dict)
     """Ends of events that a broker acknowledged shortly before the connection was lost, and that were not acknowledged again since."""
-    _closed: tuple[int, int] = (0, 0)
+    _closed: tuple[str, int] = ("", 0)
+    _barred: dict[str, int] = field(default_factory=dict)
     _refused_by_answer: bool = False
     _said: set[str] = field(default_factory=set)
     _told_info: bytes = b""
@@ -293,25 +300,58 @@ class Pending:
             self._told_info = info.payload
             self.put([], [info])
 
-    def note_closed(self) -> None:
+    def note_closed(self, *, too_large: bool = False) -> None:
         """Note that the broker closed the connection, perhaps because of a message that was on its way.
 
         MQTT 3.1.1 brokers do not say why. What was on its way is sent one by one from now on, so that it is known which message it was. A
         message that costs the connection again and again is shortened, then set aside, so that it does not block the later ones.
+
+        Args:
+            too_large: the broker said that a message was too large; it need not happen again to be believed.
         """
         suspects = self.outbox.on_their_way
         if not suspects:
+            self._note_closed_at_value(too_large=too_large)
             return
         self.careful_until = max(self.careful_until, suspects[-1].number)
         parcel = suspects[0]
-        number, times = self._closed
-        times = times + 1 if number == parcel.number else 1
-        self._closed = parcel.number, times
-        if times == CLOSED_SHORTEN:
+        shorten, aside = self._patience(len(suspects), too_large=too_large)
+        times = self._times(str(parcel.number))
+        if times == shorten:
             self.refuse_size(len(fitted(parcel.payload, 0)) + 1)
-        elif times >= CLOSED_SET_ASIDE:
-            self.set_aside(parcel, "the broker closes the connection at this message: read the broker's log")
+        elif times >= aside:
+            self.set_aside(parcel, _CLOSES)
             self.done(parcel, accepted=False)
+
+    def _note_closed_at_value(self, *, too_large: bool) -> None:
+        """Note that the broker closed the connection while retained values, or nothing, were on their way."""
+        if len(self.on_way) != 1:
+            self.one_by_one = self.one_by_one or bool(self.on_way)
+            return
+        ((topic, payload),) = self.on_way.items()
+        shorten, aside = self._patience(1, too_large=too_large)
+        times = self._times(topic)
+        if times == shorten:
+            self.refuse_size(len(fitted(payload, 0)) + 1)
+        elif times >= aside:
+            self._barred[topic] = len(payload)
+            self.tell_once(f"a retained value was set aside topic={topic} bytes={len(payload)}: {_CLOSES}", f"retained {_CLOSES}")
+        self.one_by_one = True
+
+    def _times(self, suspect: str) -> int:
+        """Count and return how often in a row the broker closed the connection at one message."""
+        before, times = self._closed
+        self._closed = suspect, times + 1 if before == suspect else 1
+        return self._closed[1]
+
+    @staticmethod
+    def _patience(suspects: int, *, too_large: bool) -> tuple[int, int]:
+        """Return after how many closings a message is shortened, and set aside; the broker's word counts once it is known which it was."""
+        return (1, 2) if too_large and suspects == 1 else (CLOSED_SHORTEN, CLOSED_SET_ASIDE)
+
+    def barred(self, topic: str, payload: bytes) -> bool:
+        """Return whether a retained value is as large as one at the same topic at which the broker closed the connection."""
+        return len(payload) >= self._barred.get(topic, len(payload) + 1)
 
     def be_careful(self) -> None:
         """Send all that waits one by one: the broker had no room for a message, and a later one must not overtake it."""

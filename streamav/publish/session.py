@@ -145,6 +145,7 @@ class Session:
         counters.greeted = len(values)
         await self._retain(values)
         await self._leave_word(word)
+        pending.one_by_one = False
         counters.connected = True
         counters.connects += 1
         _log.info("broker connected broker=%s queued=%d", pending.broker, len(pending.outbox))
@@ -224,7 +225,7 @@ class Session:
 
         Home Assistant complains of each value that is cleared while an entity still shows it, so it gets time to remove its entities first.
         """
-        window = asyncio.Semaphore(self._connection.limits.window)
+        window = asyncio.Semaphore(1 if self._pending.one_by_one else self._connection.limits.window)
         removed = False
         async with asyncio.TaskGroup() as tasks:
             for value in values:
@@ -241,13 +242,18 @@ class Session:
         return self._birth is not None and value.topic.startswith(self._birth.devices) and (value.first or not value.payload)
 
     async def _retain_one(self, value: Retained) -> None:
-        payload = within(self._connection.limits, self._pending, value.topic, value.payload)
+        pending = self._pending
+        payload = within(self._connection.limits, pending, value.topic, value.payload)
+        if pending.barred(value.topic, payload):
+            return
+        pending.on_way[value.topic] = payload
         try:
             await self._connection.publish(value.topic, payload, qos=1, retain=True, extras=Extras(epoch=value.epoch))
         except RefusedError as exc:
-            self._pending.tell_once(f"a retained value was refused topic={value.topic}: {exc.reason}", f"retained {exc.reason}")
+            pending.tell_once(f"a retained value was refused topic={value.topic}: {exc.reason}", f"retained {exc.reason}")
         else:
-            self._pending.note_retained(value)
+            pending.note_retained(value)
+        pending.on_way.pop(value.topic, None)
 
     async def _read(self) -> None:
         """Read incoming messages, and notice the loss of the connection while there is nothing to publish."""

@@ -70,7 +70,8 @@ def need_packages(what: str, names: Sequence[str]) -> None:
     """
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
-        msg = f"{what} needs the extra web, and {', '.join(missing)} is missing; run: pip install 'streamav[web]'"
+        are = "is" if len(missing) == 1 else "are"
+        msg = f"{what} needs the extra web, and {', '.join(missing)} {are} missing; run: pip install 'streamav[web]'"
         raise SettingsError(msg)
 
 

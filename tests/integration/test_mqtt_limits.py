@@ -130,6 +130,29 @@ async def test_a_closed_connection_without_a_reason_does_not_block_for_ever(tmp_
     assert sink.counters.connects >= 4
 
 
+@pytest.mark.parametrize("homeassistant", [False, pytest.param(True, marks=pytest.mark.slow)])
+async def test_a_kept_value_that_is_too_large_blocks_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture, homeassistant: bool) -> None:
+    """MQTT 3.1.1: a `last_event`, or a device, at which the broker closes is sent shorter or set aside; events and states go on."""
+    need_mosquitto()
+    broker = Broker(tmp_path / "broker", options=("max_packet_size 1200",)).start()
+    sink = make_sink(broker, tmp_path / "state", protocol="3.1.1", homeassistant=homeassistant)
+    try:
+        async with hearing(broker.port, "streamav/#") as heard:
+            await sink.start()
+            sink.event(make_event(1, seconds=12), 0.1)
+            sink.event(make_event(1, 2, EventPhase.END, seconds=12), 0.1)
+            await until(lambda: "streamav/porch/last_event" in dict(heard))
+            sink.event(make_event(2), 0.1)
+            await until(lambda: {m.id for m in events(heard)} == {ulid(1), ulid(2)})
+            await until(lambda: dict(heard).get("streamav/porch/class/bark/state") == b"ON" and sink.counters.connected)
+            await sink.close()
+    finally:
+        broker.stop()
+    assert sink.counters.refused == 0
+    assert len(decode(dict(heard)["streamav/porch/last_event"]).segments) < 10
+    assert ("a retained value was set aside topic=homeassistant/device/streamav_porch/config" in caplog.text) == homeassistant
+
+
 async def test_a_broker_that_hangs_up_at_once_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A broker whose packet limit is below our first packet resets each connection; the log has one line about it, not one an attempt."""
     need_mosquitto()

@@ -237,6 +237,7 @@ async def test_purge(broker: OtherBroker, protocol: str, base: str, tmp_path: Pa
     assert await purge(settings, "purge", lambda _: None) == []
 
 
+@pytest.mark.parametrize("protocol", KINDS["ejabberd"].protocols)
 async def test_a_limit_of_the_broker(protocol: str, tmp_path: Path) -> None:
     """A broker with a small limit gets shorter messages, or refuses the long ones; those after them arrive."""
     limited = OtherBroker("ejabberd", tmp_path / "broker", payload=1200).start()

@@ -102,6 +102,7 @@ class OtherBroker:
         give_up = time.monotonic() + _START_S
         while not self._accepts():
             if self._process.poll() is not None or time.monotonic() > give_up:
+                self.kill()
                 pytest.fail(f"{self.kind} did not start: {(self.folder / 'log').read_text(encoding='utf-8', errors='replace')[-2000:]}")
             time.sleep(0.05)
         return self

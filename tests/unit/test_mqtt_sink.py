@@ -19,9 +19,10 @@ from streamav.config import BackoffSettings, MqttSettings, OutboxSettings
 from streamav.publish.consumer import Consumer
 from streamav.publish.extras import PLAIN, Extras
 from streamav.publish.failures import ConnectionFailedError
-from streamav.publish.message import EventMessage, decode
+from streamav.publish.message import EventMessage, decode, describe
 from streamav.publish.mqtt import MqttIdentity, MqttSink
 from streamav.publish.patience import Failure
+from streamav.publish.pending import Pending
 from streamav.types import EndReason, EventPhase, SourceState, Telemetry
 
 IDENTITY = MqttIdentity(model=lambda: MODEL, sources={"porch": ["bark", "cat"]})
@@ -553,3 +554,33 @@ async def test_snapshots_are_published_where_they_are_asked_for(tmp_path: Path, 
     await sink.close()
     sent = [(payload, qos, retain) for topic, payload, qos, retain in broker.log if topic == "streamav/porch/snapshot"]
     assert sent[-1:] == ([] if kept is None else [(b"new", 0, kept)])
+
+
+def pending_of(state: Path) -> Pending:
+    return MqttSink(MqttSettings(host="broker"), MqttIdentity(model=lambda: MODEL, sources={"porch": ["bark"]}), state)._pending
+
+
+def test_a_broker_that_says_why_it_closes_is_believed_at_once(tmp_path: Path) -> None:
+    """MQTT 5, reason code 0x95: what was too large is sent shorter at the next connection, and set aside at the one after it."""
+    pending = pending_of(tmp_path)
+    payload = describe(make_event(seconds=10), MODEL, 0.1).to_bytes()
+    pending.on_way["streamav/porch/last_event"] = payload
+    pending.note_closed(too_large=True)
+    assert pending.largest is not None
+    assert pending.largest < len(payload)
+    assert not pending.barred("streamav/porch/last_event", payload)
+    pending.note_closed(too_large=True)
+    assert pending.barred("streamav/porch/last_event", payload)
+    assert not pending.barred("streamav/porch/last_event", payload[:-1])
+    assert not pending.barred("streamav/info", payload)
+
+
+def test_of_several_kept_values_none_is_suspected(tmp_path: Path) -> None:
+    """When the broker closes while several retained values are on their way, they go one by one, and none is shortened or set aside."""
+    pending = pending_of(tmp_path)
+    pending.on_way |= {"streamav/info": b"{}", "streamav/porch/status": b"online"}
+    for _ in range(10):
+        pending.note_closed()
+    assert pending.one_by_one
+    assert pending.largest is None
+    assert not pending.barred("streamav/info", b"{}")

@@ -34,6 +34,7 @@ from streamav.view.hiding import Hiding
 from streamav.view.pictures import PictureEncoder, mel_text
 from streamav.view.viewers import Viewers
 from streamav.web.guard import COOKIE, Guard, Receive, Scope, Send, Tokens
+from streamav.web.server import need_packages
 
 # What the loop hands over
 
@@ -452,3 +453,10 @@ def test_hostile_texts_stay_texts() -> None:
     board = Board({"porch": FRONT_END}, {"porch": (0, 1, 2)})
     assert json.loads(board.event(shown_event(name=HOSTILE), 0.1))["name"] == HOSTILE
     assert json.loads(board.state("porch", SourceState.LOST, HOSTILE))["reason"].startswith("<img")
+
+
+@pytest.mark.parametrize(("names", "said"), [(["no_a"], "no_a is missing; run"), (["json", "no_a", "no_b"], "no_a, no_b are missing; run")])
+def test_packages_of_an_extra_that_are_missing_are_named(names: list[str], said: str) -> None:
+    """The sentence names what is missing and the extra to install, for one package and for several."""
+    with pytest.raises(SettingsError, match=said):
+        need_packages("the live page (--view)", names)
