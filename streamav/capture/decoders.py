@@ -28,11 +28,11 @@ _LOG = logging.getLogger(__name__)
 _DOUBTED: Final = 10
 """After so many damaged packets in a row a stream is asked whether its codec is another one by now (our choice)."""
 _HOPELESS: Final = 100
-"""After so many damaged packets in a row a live stream that was decoded before is opened anew (our choice)."""
+"""After so many damaged packets in a row a live stream that was decoded before is opened again (our choice)."""
 
 
 class Decoders:
-    """The decoders of a session. A live source whose codec changes is opened anew; a file gets another decoder."""
+    """The decoders of a session. A live source whose codec changes is opened again; a file gets another decoder."""
 
     def __init__(self, streams: Streams, name: str, *, live: bool) -> None:
         """Use the decoders of the streams, where they are safe."""
@@ -76,11 +76,11 @@ class Decoders:
         own = self._own.get(kind)
         if found is None or (own is not None and found[0] == own.codec.canonical_name):
             if self._live and kind in self._decoded and self._damaged[kind] >= _HOPELESS:
-                msg = f"{self._name} sends {_WORDS[kind]} that cannot be decoded any more; it is opened anew"
+                msg = f"{self._name} sends {_WORDS[kind]} that cannot be decoded any more; it is opened again"
                 raise CaptureError(msg)
             return
         if self._live:
-            msg = f"{self._name} sends {_WORDS[kind]} in another codec from now on ({found[0]}); it is opened anew"
+            msg = f"{self._name} sends {_WORDS[kind]} in another codec from now on ({found[0]}); it is opened again"
             raise CaptureError(msg)
         _LOG.warning("the codec changed, clips lack its %s from here on source=%s codec=%s", _WORDS[kind], self._name, found[0])
         self._own[kind] = limit(found[1])

@@ -17,7 +17,7 @@ from streamav.errors import SettingsError
 from streamav.files import write_whole
 from streamav.user_paths import typed_path
 from streamav.view.player import media_of
-from streamav.view.recording import Recorder
+from streamav.view.recording import ReportRecorder
 from streamav.view.recording_page import Export, IndexRow, ReportModel, index_page, recording_page
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ class Reports:
         self._out, self._embed_mb = out, embed_mb
         self._folder = out.parent / f"{out.stem}-reports" if len(files) > 1 else None
         self._common = _common_folder(files)
-        self._recorder: Recorder | None = None
+        self._recorder: ReportRecorder | None = None
         self._rows: list[IndexRow] = []
         self._model: ReportModel | None = None
 
-    def watch(self, subjects: Sequence[Subject]) -> Recorder:
+    def watch(self, subjects: Sequence[Subject]) -> ReportRecorder:
         """Return the observer of the next recording."""
-        self._recorder = Recorder(subjects[0])
+        self._recorder = ReportRecorder(subjects[0])
         return self._recorder
 
     def event(self, event: Event) -> None:

@@ -15,11 +15,11 @@ from streamav.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SegmentScores", "score_segments"]
+__all__ = ["SegmentFigures", "score_segments"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentScores:
+class SegmentFigures:
     """Figures of the labels of segments, each 0 to 1."""
 
     accuracy: float
@@ -40,7 +40,7 @@ class SegmentScores:
         return asdict(self)
 
 
-def score_segments(truth: NDArray[np.int64], said: NDArray[np.int64], background: int) -> SegmentScores:
+def score_segments(truth: NDArray[np.int64], said: NDArray[np.int64], background: int) -> SegmentFigures:
     """Compare predicted labels with the truth.
 
     Args:
@@ -60,7 +60,7 @@ def score_segments(truth: NDArray[np.int64], said: NDArray[np.int64], background
         raise DataError(msg)
     right, quiet = truth == said, truth == background
     counts = np.bincount(truth.reshape(-1), minlength=background + 1)
-    return SegmentScores(
+    return SegmentFigures(
         accuracy=float(right.mean()),
         macro_f1=_macro_f1(truth, said, background),
         background_recall=float(right[quiet].mean()) if quiet.any() else float("nan"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streamav.types import Event, Observation, Segment, SegmentScores
     from streamav.view.page import Subject
 
-__all__ = ["MOST_EVENT_PICTURES", "MOST_PICTURES", "Recorder"]
+__all__ = ["MOST_EVENT_PICTURES", "MOST_PICTURES", "ReportRecorder"]
 
 MOST_PICTURES = 600
 """Most pictures of the seconds: one for each second of ten minutes; a longer recording keeps every second, fourth ... one (our choice)."""
@@ -64,8 +64,8 @@ class _Pictures:
             self.kept = {second: one for second, one in self.kept.items() if second % self.step == 0}
 
 
-class Recorder:
-    """Fills the role Observer for one source, and takes its events."""
+class ReportRecorder:
+    """Keeps the content of a report: fills the role Observer for one source, and takes its events."""
 
     def __init__(self, subject: Subject) -> None:
         """Start empty."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streamav.view.player import Media
-    from streamav.view.recording import Recorder
+    from streamav.view.recording import ReportRecorder
 
 __all__ = ["Export", "IndexRow", "ReportModel", "index_page", "recording_page"]
 
@@ -67,7 +67,7 @@ class IndexRow:
     """Its events, as in the tree of its recorder."""
 
 
-def recording_page(name: str, recorder: Recorder, model: ReportModel, media: Media, exports: Sequence[Export]) -> str:
+def recording_page(name: str, recorder: ReportRecorder, model: ReportModel, media: Media, exports: Sequence[Export]) -> str:
     """Return the report about one recording.
 
     Args:
@@ -126,7 +126,7 @@ def index_page(title: str, rows: Sequence[IndexRow], model: ReportModel | None) 
 def _facts(tree: Mapping[str, object]) -> list[str]:
     """Return the short facts at the top of a report."""
     seconds, events = tree["seconds"], tree["events"]
-    if not isinstance(seconds, int) or not isinstance(events, list):  # what Recorder.tree returns
+    if not isinstance(seconds, int) or not isinstance(events, list):  # what ReportRecorder.tree returns
         return []
     return [_length(seconds), _counted(events), f"final after {tree['latency_segments']} s", f"streamav {__version__}"]
 

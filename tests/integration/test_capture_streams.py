@@ -210,7 +210,7 @@ def test_a_recording_goes_on_in_another_codec(
 
 @pytest.mark.parametrize(("before", "after"), CHANGES, ids=["pictures", "sound"])
 def test_a_live_source_in_another_codec_is_opened_anew(tmp_path: Path, before: tuple[str, str], after: tuple[str, str]) -> None:
-    """A camera is set to another codec while its stream goes on: the source is opened anew, with the reason, and is seen and heard."""
+    """A camera is set to another codec while its stream goes on: the source is opened again, with the reason, and is seen and heard."""
     first, second = write_part(tmp_path / "a.ts", before, 0), write_part(tmp_path / "b.ts", after, 4)
     with socket.create_server(("127.0.0.1", 0)) as server:
 

@@ -32,7 +32,7 @@ ADDRESSES = [
 def streamav(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = program_environment() | {"COLUMNS": "1000"}
     command = [sys.executable, "-m", "streamav", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean | environment, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, env=clean | environment, check=False)
 
 
 def quoted(text: str) -> str:

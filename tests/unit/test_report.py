@@ -16,7 +16,7 @@ from rigs.media_clips import write_clip
 from streamav.cli import main
 from streamav.view.document import data_text, joined_modules, static_text
 from streamav.view.player import Media, media_of
-from streamav.view.recording import Recorder
+from streamav.view.recording import ReportRecorder
 from streamav.view.recording_page import Export, IndexRow, ReportModel, index_page, recording_page
 
 MODEL = ReportModel(name=HOSTILE, version="1", engine="torch-fp32")
@@ -43,8 +43,8 @@ class Elements(HTMLParser):
             self._inside = False
 
 
-def recorded(seconds: int = 20, *names: str) -> Recorder:
-    recorder = Recorder(subject(names=names or ("Bark", "Bird", "Siren")))
+def recorded(seconds: int = 20, *names: str) -> ReportRecorder:
+    recorder = ReportRecorder(subject(names=names or ("Bark", "Bird", "Siren")))
     for index in range(seconds):
         recorder.observe("porch", observation(index, 0.9))
         if index == 15:
@@ -68,7 +68,7 @@ def test_a_long_recording_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four times the bound of pictures: at most the bound is kept, evenly; the spectrogram becomes coarser, not longer."""
     monkeypatch.setattr("streamav.view.recording.MOST_PICTURES", 20)
     monkeypatch.setattr("streamav.view.recording._MOST_COLUMNS", 24 * 20)
-    recorder = Recorder(subject())
+    recorder = ReportRecorder(subject())
     shown = observation(0)
     assert shown.segment is not None
     picture = shown.segment.frames[:1]
@@ -85,7 +85,7 @@ def test_a_retracted_event_is_not_in_the_report() -> None:
     """Only confirmed events are listed, as in the table of the command."""
     from dataclasses import replace
 
-    recorder = Recorder(subject())
+    recorder = ReportRecorder(subject())
     recorder.event(replace(shown_event(start=9, end=14), confirmed=False))
     assert recorder.tree()["events"] == []
 

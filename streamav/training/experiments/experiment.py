@@ -12,7 +12,7 @@ import torch
 
 from streamav.errors import SettingsError
 from streamav.evaluation.bootstrap import mean_and_deviation
-from streamav.evaluation.segments import SegmentScores, score_segments
+from streamav.evaluation.segments import SegmentFigures, score_segments
 from streamav.networks.baselines import BaselineOptions
 from streamav.networks.options import VSCGOptions
 from streamav.training.data.pairing import PairedBatches
@@ -82,7 +82,7 @@ class SeedOutcome:
     """In eval mode, with the weights that were best on validation."""
     result: TrainResult
     test: Answers
-    scores: SegmentScores
+    scores: SegmentFigures
     """Scores on the test split, which is read once, after all selection."""
 
     @property
