@@ -17,6 +17,7 @@ __all__ = ["advice_on_path", "advice_on_source"]
 _QUOTES: Final = tuple("\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b\xab\xbb")
 _WINDOWS: Final = re.compile(r"([A-Za-z]):[\\/](.*)", re.DOTALL)
 _HOST: Final = re.compile(r"(\d{1,3}\.){3}\d{1,3}([:/].*)?|[\w.-]+:\d{2,5}(/.*)?")
+_PAGE: Final = re.compile(r"(www\.|youtube\.|youtu\.be/|vimeo\.|twitch\.tv/).*", re.IGNORECASE)
 _ONE_SLASH: Final = re.compile(r"(rtsp|rtmp|https?|udp|srt):/{0,1}[^/]", re.IGNORECASE)
 _CAMERA: Final = re.compile(r"\d{1,2}|camera|cam|webcam|video\d+", re.IGNORECASE)
 _MOST_NAMES: Final = 2000
@@ -32,6 +33,8 @@ def advice_on_source(text: str) -> str:
         return "an address has two slashes after its colon, as rtsp://192.0.2.10/stream"
     if _HOST.fullmatch(text):
         return f"for a network camera write its whole address, such as rtsp://{text}"
+    if _PAGE.fullmatch(text):
+        return "a web page is no stream: save the video as a file and give its path; the address of a stream begins with https://"
     return advice_on_path(text)
 
 

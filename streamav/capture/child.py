@@ -6,8 +6,6 @@ A crash of FFmpeg ends this process alone. Its memory is limited, so that a dama
 from __future__ import annotations
 
 import base64
-import contextlib
-import io
 import json
 import logging
 import os
@@ -23,6 +21,7 @@ from streamav.capture.session import Medium, read_session
 from streamav.capture.tap import NoTap
 from streamav.capture.wire import HEADER, Kind, note, pack
 from streamav.errors import StreamavError
+from streamav.stream_sample import sample_of
 from streamav.types import SourceContent
 
 if TYPE_CHECKING:
@@ -92,25 +91,15 @@ class _Forward:
         picture, data = packet.stream.type == "video", bytes(packet)
         if picture not in self._described:
             self._described.add(picture)
-            self._sender.note(stream=base64.b64encode(_description(packet.stream, data)).decode())
+            self._sender.note(stream=base64.b64encode(sample_of(packet.stream, data)).decode())
         payload = PACKET.pack(dts_ns, pts_ns, length_ns, picture, packet.is_keyframe) + data
         self._sender.send(HEADER.pack(Kind.PACKET, 0, 0, len(payload), 0), payload)
 
     def place(self, kind: StreamKind, offset_ns: int) -> None:
         self._sender.note(place=[kind, offset_ns])
 
-
-def _description(stream: av.stream.Stream, first: bytes) -> bytes:
-    """Return a NUT file with one packet of a stream; FFmpeg describes streams in this format completely, whatever the codec."""
-    import av
-
-    content = io.BytesIO()
-    with contextlib.suppress(av.error.FFmpegError), av.open(content, "w", format="nut") as file:
-        packet = av.Packet(first)
-        packet.time_base, packet.pts, packet.dts, packet.is_keyframe = _NS, 0, 0, True
-        packet.stream = file.add_stream_from_template(stream)
-        file.mux(packet)
-    return content.getvalue()
+    def turn(self, quarters: int) -> None:
+        self._sender.note(turn=quarters)
 
 
 def _medium(job: Mapping[str, object]) -> Medium:
@@ -123,7 +112,13 @@ def _medium(job: Mapping[str, object]) -> Medium:
     size = (int(look["height"]), int(look["width"]))
     return Medium(
         uri=str(job["uri"]),
-        look=Look(picture=size, frames_per_second=int(look["frames_per_second"]), wanted=wanted),
+        look=Look(
+            picture=size,
+            frames_per_second=int(look["frames_per_second"]),
+            wanted=wanted,
+            sound_track=look["sound_track"],
+            picture_track=look["picture_track"],
+        ),
         timeout_s=float(str(job["timeout_s"])),
         decoder=job["decoder"],  # type: ignore[arg-type] # one of the words, written by our own process
     )

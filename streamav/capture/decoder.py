@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
@@ -14,7 +14,9 @@ from streamav.errors import CaptureError, reason_of
 if TYPE_CHECKING:
     from streamav.config import DecoderChoice
 
-__all__ = ["hardware", "tune"]
+__all__ = ["hardware", "limit", "tune"]
+
+ContextT = TypeVar("ContextT", bound="av.CodecContext")
 
 _LOG = logging.getLogger(__name__)
 _DEVICES: Final = ("cuda", "videotoolbox", "vaapi")
@@ -61,4 +63,10 @@ def tune(stream: av.VideoStream, *, live: bool) -> None:
     """Set how a picture stream is decoded, before its first packet."""
     # Frame threads delay pictures; a live source needs them at once, and so do codecs whose packets say "the same again".
     stream.thread_type = "SLICE" if live or stream.codec_context.name in _REPEATING else "AUTO"
-    stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(_MOST_PIXELS)}
+    limit(stream.codec_context)
+
+
+def limit(context: ContextT) -> ContextT:
+    """Refuse pictures of impossible sizes, before the first packet; return the decoder."""
+    context.options = {**context.options, "max_pixels": str(_MOST_PIXELS)}
+    return context

@@ -97,3 +97,7 @@ class DelayedTap:
     def place(self, kind: Kind, offset_ns: int) -> None:
         """Pass on the offset, less the delay of this kind."""
         self._tap.place(kind, offset_ns - self._back_ns[kind])
+
+    def turn(self, quarters: int) -> None:
+        """Pass on how far the pictures are turned."""
+        self._tap.turn(quarters)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import av
 
-from streamav.capture.many_channels import own_decoder
+from streamav.capture.decoders import Decoders
+from streamav.capture.picture import quarter_turns
 from streamav.capture.unstamped import PictureStamps, without_stamps
-from streamav.errors import MissingModalityError, reason_of
-from streamav.types import SourceContent
+from streamav.errors import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamav.capture.stamps import Kind
+    from streamav.capture.streams import Streams
     from streamav.capture.tap import PacketTap
 
     _Shown = av.VideoFrame | NDArray[np.uint8]
 
-__all__ = ["DecodedFrame", "Streams", "decode", "find_streams"]
+__all__ = ["DecodedFrame", "decode"]
 
 _LOG = logging.getLogger(__name__)
 _SECOND_NS = 1_000_000_000
@@ -56,87 +57,51 @@ class DecodedFrame:
     frame: av.AudioFrame | av.VideoFrame
 
 
-@dataclass(frozen=True, slots=True)
-class Streams:
-    """The streams of a container that are read, at least one."""
-
-    sound: av.AudioStream | None
-    picture: av.VideoStream | None
-
-    @property
-    def content(self) -> SourceContent:
-        """Return which of the two there are."""
-        return SourceContent(sound=self.sound is not None, picture=self.picture is not None)
-
-
-def find_streams(container: av.container.InputContainer, name: str, wanted: SourceContent) -> Streams:
-    """Return the best sound stream and the best picture stream; the cover picture of a song does not count as a picture stream.
-
-    Args:
-        container: an open container.
-        name: the source, for messages.
-        wanted: which of the two are looked for.
-
-    Raises:
-        MissingModalityError: when there is nothing wanted that can be decoded.
-    """
-    still = av.stream.Disposition.attached_pic
-    sounds = [stream for stream in container.streams.audio if wanted.sound and _decodable(stream)]
-    pictures = [stream for stream in container.streams.video if wanted.picture and _decodable(stream) and not stream.disposition & still]
-    if not sounds and not pictures:
-        what = " and no ".join(["sound"] * wanted.sound + ["picture"] * wanted.picture)
-        msg = f"{name} has no {what} that can be decoded: choose another source, or another stream of it"
-        raise MissingModalityError(msg)
-    best_picture = container.streams.best("video")
-    best_sound = container.streams.best("audio", related=best_picture)  # of the same programme, where there are several
-    first_sound, first_picture = sounds[0] if sounds else None, pictures[0] if pictures else None
-    return Streams(
-        next((stream for stream in sounds if best_sound is not None and stream.index == best_sound.index), first_sound),
-        next((stream for stream in pictures if best_picture is not None and stream.index == best_picture.index), first_picture),
-    )
-
-
-def _decodable(stream: av.stream.Stream) -> bool:
-    context: object = stream.codec_context  # despite its type, None where FFmpeg has no decoder
-    return context is not None
-
-
 def decode(container: av.container.InputContainer, streams: Streams, name: str, *, live: bool, tap: PacketTap) -> Iterator[DecodedFrame]:
     """Yield decoded frames in the order of the container; damaged packets are skipped, counted and logged once.
 
     Raises:
         av.error.FFmpegError: when a live source fails, or too many packets in a row are damaged.
+        CaptureError: when a live source goes on with another codec.
     """
     damage = _Damage(name)
     tap.begin([kind for kind in _KINDS if getattr(streams, kind) is not None])
     order = None if live else _PacketOrder()
-    decoder = None if streams.sound is None else own_decoder(streams.sound)
+    decoders = Decoders(streams, name, live=live)
     tapped, stamps = _Tapped(tap), _SoundStamps()
     counted = PictureStamps(live=live) if without_stamps(container) else None
     shown: DecodedFrame | None = None
+    turned = 0
     for packet in _packets(container, streams, damage):
         if counted is not None:
             counted.stamp(packet)
         if order is not None:
             order.note(packet)
-        tapped.packet(packet)
+        if not decoders.changed or _kind(packet) not in decoders.changed:
+            tapped.packet(packet)
         if not packet.size and packet.dts is not None:
             timed = _again(shown, packet)
             yield from timed if order is None else order.arrange(timed)
             continue
         try:
-            frames = decoder.decode(packet) if decoder is not None and packet.stream is streams.sound else packet.decode()
-        except av.error.FFmpegError as exc:  # decoders report damage under many names, also "operation not permitted"
+            frames = decoders.decode(packet)
+        except av.error.FFmpegError as exc:
             damage.note(exc)
             continue
-        timed = stamps.of(packet, [_timed(frame, live=live) for frame in frames if isinstance(frame, av.AudioFrame | av.VideoFrame)])
+        timed = stamps.of(packet, [_timed(frame, live=live) for frame in frames])
         if timed:
             damage.in_a_row = 0
         shown = next((one for one in reversed(timed) if one.kind == "picture"), shown)
+        if shown is not None and shown in timed and (turns := quarter_turns(shown.frame)) != turned:  # type: ignore[arg-type] # a picture
+            tap.turn(turned := turns)
         yield from timed if order is None else order.arrange(timed)
     if order is not None:
         yield from order.flush()
     damage.summarize(live=live)
+
+
+def _kind(packet: av.Packet[av.stream.Stream]) -> Kind:
+    return "picture" if packet.stream.type == "video" else "sound"
 
 
 def _packets(container: av.container.InputContainer, streams: Streams, damage: _Damage) -> Iterator[av.Packet[av.stream.Stream]]:

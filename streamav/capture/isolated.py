@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from streamav.capture.session import read_session
 from streamav.capture.tap import NoTap
 from streamav.capture.wire import HEADER, Kind, unpack_header, unpack_item, unpack_note
 from streamav.errors import CaptureError, MissingModalityError, reason_of
+from streamav.stream_sample import open_sample
 from streamav.types import SourceContent
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ def _take(said: dict[str, object], packets: _Packets, name: str) -> None:
             packets.describe(description)
         case {"place": ["sound" | "picture" as kind, int(offset_ns)]}:
             packets.place(kind, offset_ns)
+        case {"turn": int(quarters)}:
+            packets.turn(quarters)
 
 
 class _Child:
@@ -173,6 +175,8 @@ def _job(medium: Medium, *, tap: bool) -> dict[str, object]:
             "frames_per_second": look.frames_per_second,
             "sound": look.wanted.sound,
             "picture": look.wanted.picture,
+            "sound_track": look.sound_track,
+            "picture_track": look.picture_track,
         },
     }
 
@@ -196,7 +200,7 @@ class _Packets:
         import av
 
         try:
-            container = av.open(io.BytesIO(base64.b64decode(description, validate=True)), "r", format="nut")
+            container = open_sample(base64.b64decode(description, validate=True))
         except (av.error.FFmpegError, binascii.Error) as exc:
             _LOG.warning("no clips can be cut of this source, a stream cannot be described reason=%s", reason_of(exc))
             return
@@ -218,6 +222,10 @@ class _Packets:
         packet.time_base, packet.dts, packet.pts, packet.duration = _NS, dts_ns, pts_ns, length_ns
         packet.is_keyframe, packet.stream = bool(key), stream
         self._tap.packet(packet)
+
+    def turn(self, quarters: int) -> None:
+        """Take how far the pictures are turned."""
+        self._tap.turn(quarters)
 
     def origin(self, begin_ns: int) -> None:
         """Take the media time of the first item; offsets of the decoder process are relative to it."""

@@ -19,3 +19,7 @@ class Look:
     """F: instants of a second whose pictures are used."""
     wanted: SourceContent = field(default_factory=SourceContent)
     """Sound or pictures that are not wanted are not read."""
+    sound_track: int | None = None
+    """Which sound of several is used, counted from 1; None for the best one."""
+    picture_track: int | None = None
+    """Which pictures of several are used, counted from 1; None for the best ones."""

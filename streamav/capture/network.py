@@ -32,7 +32,7 @@ _ERRORS: Final = {
     "HTTPServerError": " reports an error of its own (5xx): look into the log of its server, and check that the camera behind it runs",
     "InvalidDataError": " sent no sound or video data; check that it is running, and its address",
     "LateAnswerError": " gave no data in time; check that it is running; if it starts slowly, set a longer capture.timeout_s",
-    "UnknownHostError": " has a host name that this machine cannot resolve; check the name, or give the IP address",
+    "UnknownHostError": " has a host name that this machine cannot resolve; check the name, or use the IP address",
 } | {
     kind: text
     for kinds, text in (
@@ -45,7 +45,12 @@ _ERRORS: Final = {
     for kind in kinds
 }
 """What errors of a network stream mean, by their class, and what to do."""
+_NO_MEDIA: Final = (
+    " sent no sound or video data. A web page, such as one of YouTube, is no stream: save the video as a file and give its path; "
+    "else check the address, and that it is running"
+)
 _SYSTEM_ERRORS: Final = {
+    errno.EIO: " broke off: its server ended the connection, or redirects in a circle; check that it is running, and its address",
     errno.ECONNREFUSED: " refuses the connection: nothing listens there; check that it is running, and the port of its address",
     errno.ECONNRESET: " ended the connection; check that it is running, and that it allows one more viewer",
     errno.EHOSTUNREACH: " cannot be reached; check its power, its cable and its network, and the host of its address",
@@ -121,7 +126,9 @@ def _limits(uri: str, timeout_s: float) -> dict[str, str]:
     return options
 
 
-def what_failed(exc: Exception) -> str | None:
+def what_failed(exc: Exception, uri: str) -> str | None:
     """Return what an error of a network stream means and what to do, to be put behind its address; None for another error."""
+    if type(exc).__name__ == "InvalidDataError" and uri.lower().startswith("http"):
+        return _NO_MEDIA
     number = exc.errno if isinstance(exc, OSError) else None
     return _ERRORS.get(type(exc).__name__) or _SYSTEM_ERRORS.get(number or 0)

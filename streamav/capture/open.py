@@ -5,6 +5,7 @@ It opens nothing: a source opens its devices when its items are read.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streamav.capture.address import STDIN, is_live
@@ -49,7 +50,8 @@ def open_source(
         SettingsError: when the settings name no source, or what cannot be joined.
         MissingModalityError: when they name a camera and say nothing of a microphone, or the other way round.
     """
-    look = Look(picture=picture, frames_per_second=frames_per_second)
+    sound, seen = source.sound_track, source.picture_track
+    look = Look(picture=picture, frames_per_second=frames_per_second, sound_track=sound, picture_track=seen)
     if (delay_ms := capture.audio_delay_ms) != 0:
         from streamav.capture.delayed import DelayedSource, DelayedTap
 
@@ -67,7 +69,7 @@ def open_source(
 
         _check_loop(source)
         wanted = SourceContent(sound=source.mic is None, picture=source.camera is None)
-        look = Look(picture=picture, frames_per_second=frames_per_second, wanted=wanted)
+        look = replace(look, wanted=wanted)
         uri = with_password(source)
         begin_s = source.begin_s
         return MediaSource(uri, look, speed=source.speed, settings=capture, clock=clock, tap=tap, loop=source.loop, begin_s=begin_s)
@@ -97,7 +99,7 @@ def _joined(source: SourceSettings, capture: CaptureSettings, look: Look, clock:
         return FilePairSource(with_password(source), source.sound_uri, look, speed=source.speed, settings=capture, clock=clock, tap=tap)
     for uri in (source.uri, source.sound_uri):
         if uri is not None and not is_live(uri):
-            msg = "a file can be joined with another file only, because it has no time of day: give two files, or two live sources"
+            msg = "a file can be joined with another file only, because it has no time of day: name two files, or two live sources"
             raise SettingsError(msg)
     if source.sound_uri is None and (source.camera is None or source.mic is None) and source.uri is None:
         given, lacking, option = ("camera", "mic", "--mic default") if source.mic is None else ("mic", "camera", "--camera 0")

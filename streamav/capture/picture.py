@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import av
     from numpy.typing import NDArray
 
-__all__ = ["InstantSampler", "Scaler"]
+__all__ = ["InstantSampler", "Scaler", "quarter_turns"]
 
 _SECOND_NS = 1_000_000_000
 FrameT = TypeVar("FrameT")
@@ -61,6 +61,11 @@ class InstantSampler(Generic[FrameT]):
         return number * _SECOND_NS // self._rate
 
 
+def quarter_turns(frame: av.VideoFrame) -> int:
+    """Return how many quarter turns to the left show a picture upright, 0 to 3, as its container or its camera says."""
+    return round(getattr(frame, "rotation", 0) / 90) % 4
+
+
 class Scaler:
     """Converts decoded pictures to RGB of one size with swscale's bilinear filter, which averages when it shrinks.
 
@@ -77,7 +82,7 @@ class Scaler:
 
     def scale(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """Return the picture, shape (h, w, 3) uint8, RGB."""
-        turns = round(getattr(frame, "rotation", 0) / 90) % 4
+        turns = quarter_turns(frame)
         width, height = (self._height, self._width) if turns % 2 else (self._width, self._height)
         scaled = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", interpolation="BILINEAR")
         return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), turns))

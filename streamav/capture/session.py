@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     import av
     from av.codec.hwaccel import HWAccel
 
-    from streamav.capture.demux import DecodedFrame, Streams
+    from streamav.capture.demux import DecodedFrame
     from streamav.capture.look import Look
+    from streamav.capture.streams import Streams
     from streamav.capture.tap import PacketTap
     from streamav.config import CaptureSettings, DecoderChoice
     from streamav.types import AudioBlock, SourceContent, VideoFrame
@@ -36,7 +37,7 @@ __all__ = ["Medium", "cannot_open", "file_path", "read_session"]
 _LOG = logging.getLogger(__name__)
 _SYSTEM_ERRORS: Final = {
     FileNotFoundError: ": there is no such file; ADVICE",
-    IsADirectoryError: " is a folder; give the path of one media file in it",
+    IsADirectoryError: " is a folder; name one media file in it (streamav localize takes a whole folder)",
     PermissionError: " cannot be read: permission denied; check its permissions",
 }
 _PLAYLISTS: Final = frozenset({"hls", "dash"})
@@ -160,16 +161,16 @@ def _seek(container: av.container.InputContainer, begin_ns: int) -> bool:
 def _opened(medium: Medium) -> tuple[av.container.InputContainer, Streams]:
     """Open a medium and choose its streams."""
     from streamav.capture.decoder import tune
-    from streamav.capture.demux import find_streams
+    from streamav.capture.streams import find_streams
     from streamav.capture.unstamped import without_stamps
 
     container = _open(medium)
     try:
-        streams = find_streams(container, medium.name, medium.look.wanted)
+        streams = find_streams(container, medium.name, medium.look)
         if medium.live and streams.content != medium.look.wanted and not without_stamps(container):  # such formats hold pictures alone
             container.close()
             container = _open(medium, long=True)
-            streams = find_streams(container, medium.name, medium.look.wanted)
+            streams = find_streams(container, medium.name, medium.look)
         if streams.picture is not None:
             tune(streams.picture, live=medium.live)
     except BaseException:
@@ -219,7 +220,7 @@ def _open_file(path: Path, name: str, device: HWAccel | None) -> av.container.In
     if form == _TEXT or form in _PHOTOS or form.endswith(_ONE_PICTURE):
         container.close()
         kind = "text file" if form == _TEXT else "single picture"
-        msg = f"{name} is a {kind}, not a recording; give the path of a media file with sound and moving pictures"
+        msg = f"{name} is a {kind}, not a recording; name a media file with sound and moving pictures"
         raise CaptureError(msg)
     return container
 
@@ -237,7 +238,7 @@ def _refuse_playlist(path: Path, name: str, exc: Exception) -> None:
     with path.open("rb") as file:
         head = file.read(2048)
     if any(mark in head for mark in _PLAYLIST_MARKS):
-        msg = f"{name} is a playlist, which names other files; give a media file, or the address of the playlist on its server"
+        msg = f"{name} is a playlist, which names other files; name a media file, or the address of the playlist on its server"
         raise CaptureError(msg) from exc
 
 
@@ -254,7 +255,7 @@ def cannot_open(name: str, exc: Exception) -> CaptureError:
         if isinstance(exc, system_error):
             return CaptureError(name + message.replace("ADVICE", advice_on_source(name)))
     kind = type(exc).__name__
-    if is_network(name) and (told := what_failed(exc)) is not None:
+    if is_network(name) and (told := what_failed(exc, name)) is not None:
         return CaptureError(name + told)
     if kind == "InvalidDataError":
         return CaptureError(

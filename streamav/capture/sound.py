@@ -25,10 +25,15 @@ _HEARD_SWING = 2.0**-9
 
 
 _STEREO = 2
-_OPPOSED, _STILL_OPPOSED = 100.0, 10.0
-"""How much stronger the difference of two channels is than their sum where they are opposite: 20 dB, and 10 dB to stay so (our choice)."""
+_MOST_PLANES = 8
+_CANCELLED, _STILL_CANCELLED = 100.0, 10.0
+"""How much stronger the loudest channel is than the mean of all where they cancel: 20 dB, and 10 dB to stay so (our choice).
+
+A single channel among many is that much stronger, too, so the limit is at least twice what it is then."""
+_TWO_ALIKE = 2**0.5
+"""FFmpeg mixes two channels that are alike so much louder than one of them."""
 _AUDIBLE = 1e-7
-"""Power below which the two channels say nothing, -70 dB of full scale."""
+"""Power below which channels say nothing, -70 dB of full scale."""
 _KEPT = 0.9
 """Share of the powers that is kept from frame to frame: frames of about 20 ms are judged over 0.2 s."""
 
@@ -43,13 +48,13 @@ class Resampler:
         self._anchor_ns = 0
         self._taken = 0  # samples at the source's rate since the anchor
         self._lone = False
-        self._opposed = _Opposed()
+        self._mix = _Mix()
         self._given = 0  # samples at 16 kHz since the anchor
 
     def push(self, frame: av.AudioFrame, time_ns: int) -> list[AudioBlock]:
         """Take a frame whose first sample has *time_ns*; return the blocks that are ready. The rate or layout may change between frames."""
         self._lone = _one_is_silent(frame)
-        frame = self._opposed.one_of(frame)
+        frame = self._mix.of(frame)
         key = (frame.format.name, frame.layout.name, frame.sample_rate)
         rest: list[AudioBlock] = []
         if self._resampler is None or key != self._key or abs(time_ns - self._expected_ns(frame.sample_rate)) > _JITTER_NS:
@@ -82,27 +87,50 @@ class Resampler:
         return blocks
 
 
-class _Opposed:
-    """Finds two channels that are each other's opposite, as of a balanced line at a stereo input: mixed to mono they would be silence."""
+class _Mix:
+    """Mixes what FFmpeg would mix to silence.
+
+    It mixes channels by their places. Channels without known places, as of an array of microphones, would get those of a cinema, where one
+    is for low tones and is left out. Channels that are each other's opposite, as of a balanced line at a stereo input, would cancel.
+    Ambisonics, as of a camera for all directions, it does not mix at all; their first channel is what a microphone there would hear.
+    """
 
     def __init__(self) -> None:
-        self._sum = self._difference = 0.0
+        self._mean = 0.0
+        self._each: NDArray[np.float64] | None = None
         self._found = False
+        self._packer: tuple[str, av.AudioResampler] | None = None
 
-    def one_of(self, frame: av.AudioFrame) -> av.AudioFrame:
-        """Return the first channel alone while the channels are opposite, else the frame itself."""
-        if frame.layout.nb_channels != _STEREO:
+    def of(self, frame: av.AudioFrame) -> av.AudioFrame:
+        """Return one channel while all would cancel, the mean of those without places, the first of ambisonics, else the frame itself."""
+        count = frame.layout.nb_channels
+        if count < _STEREO:
             return frame
-        left, right = _channels(frame)
-        self._sum = _KEPT * self._sum + float(np.square(left + right).mean())
-        self._difference = _KEPT * self._difference + float(np.square(left - right).mean())
-        ratio = _STILL_OPPOSED if self._found else _OPPOSED
-        self._found = self._difference > max(ratio * self._sum, _AUDIBLE)
-        if not self._found:
+        channels = _channels(self._packed(frame))
+        if frame.layout.name.startswith("ambisonic"):
+            return _mono(channels[0], frame)
+        mean, each = channels.mean(axis=0), np.square(channels).mean(axis=1)
+        self._each = each if self._each is None or self._each.size != count else _KEPT * self._each + each
+        self._mean = _KEPT * self._mean + float(np.square(mean).mean())
+        loudest = float(self._each.max())
+        ratio = max(_STILL_CANCELLED if self._found else _CANCELLED, 2.0 * count**2)
+        self._found = loudest > max(ratio * self._mean, _AUDIBLE)
+        if self._found:
+            return _mono(channels[int(self._each.argmax())] * _TWO_ALIKE, frame)
+        return _mono(mean * _TWO_ALIKE, frame) if frame.layout.name == f"{count} channels" else frame
+
+    def _packed(self, frame: av.AudioFrame) -> av.AudioFrame:
+        """Return a frame whose samples PyAV can hand over: of eight planes and more it reads past their end, and ends the process."""
+        if not frame.format.is_planar or frame.layout.nb_channels < _MOST_PLANES:
             return frame
-        alone = sound_frame((left * 2**0.5).astype(np.float32), frame.sample_rate)  # as loud as FFmpeg mixes two that are alike
-        alone.pts, alone.time_base = frame.pts, frame.time_base
-        return alone
+        key = f"{frame.format.name} {frame.layout.name} {frame.sample_rate}"
+        if self._packer is None or self._packer[0] != key:
+            self._packer = key, av.AudioResampler("flt", frame.layout, frame.sample_rate)
+        return self._packer[1].resample(frame)[0]
+
+
+def _mono(samples: NDArray[np.float64], like: av.AudioFrame) -> av.AudioFrame:
+    return sound_frame(samples.astype(np.float32), like.sample_rate)
 
 
 def _channels(frame: av.AudioFrame) -> NDArray[np.float64]:

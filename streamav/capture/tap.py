@@ -37,6 +37,9 @@ class PacketTap(Protocol):
     def place(self, kind: Kind, offset_ns: int) -> None:
         """Take what must be added to the time stamps of one kind to get media times, ns; called at the start and at each change."""
 
+    def turn(self, quarters: int) -> None:
+        """Take how many quarter turns to the left make the pictures upright, 0 to 3; called at each change, at first it is 0."""
+
 
 class NoTap:
     """Takes packets and keeps none."""
@@ -50,6 +53,9 @@ class NoTap:
         """Do nothing."""
 
     def place(self, kind: Kind, offset_ns: int) -> None:
+        """Do nothing."""
+
+    def turn(self, quarters: int) -> None:
         """Do nothing."""
 
 
@@ -86,6 +92,11 @@ class HalfTap:
             if kind == self._kind:
                 self._placed_ns = offset_ns
                 self._pass_on()
+
+    def turn(self, quarters: int) -> None:
+        """Pass on how far the pictures of this half are turned."""
+        if self._kind == "picture":
+            self._tap.turn(quarters)
 
     def shift(self, shift_ns: int) -> None:
         """Use another clock from here on; a change that nobody hears is left out."""

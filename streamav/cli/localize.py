@@ -16,6 +16,7 @@ import typer
 from streamav.bundle import AUTO
 from streamav.cli.json_output import print_json
 from streamav.cli.model_options import EngineOption, PrecisionOption, WeightsOption
+from streamav.cli.place import words_of_place
 from streamav.cli.progress import progress
 from streamav.cli.span_formats import FORMATS, SUFFIXES, FoundEvent, SpanFormat
 from streamav.cli.wording import counted
@@ -265,8 +266,8 @@ def _table(recordings: Sequence[_Recording]) -> str:
         if not one.events and one.error is None:
             rows.append((file, "-", "-", "no event", "-", "-"))
         for event in one.events:
-            place = "-" if event.peak is None else f"{event.peak[0]:.2f}, {event.peak[1]:.2f}"
-            rows.append((file, f"{event.onset_s:.0f} s", f"{event.offset_s:.0f} s", event.label, f"{event.score:.2f}", place))
+            times = f"{event.onset_s:.0f} s", f"{event.offset_s:.0f} s"
+            rows.append((file, *times, event.label, f"{event.score:.2f}", words_of_place(event)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 

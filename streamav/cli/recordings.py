@@ -13,6 +13,7 @@ import typer
 
 from streamav.bundle import AUTO, choose_bundle
 from streamav.cli.json_output import print_json
+from streamav.cli.markdown_output import print_markdown
 from streamav.cli.model_options import EngineOption, PrecisionOption, WeightsOption
 from streamav.cli.predicting import check_predictions_file, of_recordings
 from streamav.cli.progress import progress
@@ -93,7 +94,7 @@ def recordings(
     if as_json:
         print_json(tree_of(answers, left_out))
     else:
-        typer.echo(markdown(answers, left_out))
+        print_markdown(markdown(answers, left_out))
     if baselines and card.evidence is None:
         typer.echo(f"{_SOUND} and {_RECIPE} are left out: the encoders of {card.name} do not score classes of their own.", err=True)
 

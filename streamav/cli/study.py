@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamav.cli.json_output import print_json
+from streamav.cli.markdown_output import print_markdown
 from streamav.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -74,18 +75,19 @@ def study(
     command = "streamav " + shlex.join(sys.argv[1:])
     table = study_table(results)
     write_study(out, results, command, seeds)
+    typer.echo(f"written to {out}: study.md, study.html, study.tex, and the figures of each row", err=True)
     if as_json:
         print_json({"command": command, "rows": results})
     else:
-        typer.echo(table, nl=False)
+        print_markdown(table)
 
 
 def _told(show: Update, rows: int) -> Callable[[str], None]:
-    """Return what prints a line of the table on standard error after each row, and moves the bar."""
-    done = itertools.count(1)
+    """Return what prints a line of the table on standard error after each row, and moves the bar; its head comes first, in two lines."""
+    done = itertools.count(-1)
 
     def tell(line: str) -> None:
         typer.echo(line, err=True)
-        show(next(done), rows)
+        show(max(0, next(done)), rows)
 
     return tell

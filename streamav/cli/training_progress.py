@@ -155,10 +155,15 @@ class ConsoleTeller:
             self._trained.append(outcome_tree(outcome))
             return
         told = {name: f"{100 * mean:.2f}" for name, (mean, _) in outcome.summary().items()}
+        scores = outcome.chosen.scores
+        constant = max(scores.majority, scores.always_background)
         typer.echo(
             f"{outcome.experiment.name}: validation accuracy {100 * outcome.chosen.result.best_score:.2f} %, "
             f"test accuracy {told['accuracy']} %, macro-F1 {told['macro_f1']} %, background recall {told['background_recall']} %"
         )
+        if outcome.summary()["accuracy"][0] <= constant:
+            verdict = f"no better than one constant answer, which is right in {100 * constant:.2f} % of the test segments"
+            typer.echo(f"{outcome.experiment.name}: {verdict}; add clips or epochs")
         if outcome.experiment.train.test_selected:
             best = sum(one.test_selected for one in outcome.seeds) / len(outcome.seeds)
             typer.echo(

@@ -1,25 +1,26 @@
 """Writes footage as an MP4 file that browsers play, and decodes a single picture of it.
 
-H.264 and AAC are copied. Other formats are encoded again, since browsers do not play them. It knows no event.
+H.264 and AAC are copied. Other formats are encoded again, upright and with square pixels, since browsers do not play them.
+It knows no event.
 """
 
 from __future__ import annotations
 
-import io
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from streamav.clips.masks import MutedSeconds
 from streamav.clips.ring import NS
+from streamav.clips.upright import shown_size, upright
+from streamav.stream_sample import open_sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     import av
+    import numpy as np
     from numpy.typing import NDArray
 
     from streamav.clips.masks import ClipMasks
@@ -53,7 +54,7 @@ def write_mp4(path: Path, footage: Footage, masks: ClipMasks | None = None) -> N
         if isinstance(picture := streams.get("picture"), av.VideoStream):
             cover = None if masks is None else masks.cover
             copied = cover is None and _plays(picture) and not _changes(footage, picture)
-            writers["picture"] = _Copy(file, picture, _TICKS) if copied else _EncodePictures(file, picture, cover, footage)
+            writers["picture"] = _Copy(file, picture, _TICKS, footage.turns) if copied else _EncodePictures(file, picture, cover, footage)
         if isinstance(sound := streams.get("sound"), av.AudioStream):
             muted = None if masks is None or masks.speaks is None else _muted(footage, masks.speaks)
             copied = muted is None and sound.codec_context.name == "aac"
@@ -72,7 +73,10 @@ def picture_at(footage: Footage, time_ns: int) -> NDArray[np.uint8] | None:
         if shown is not None and (frame.time or 0.0) * 1e9 + zero_ns > time_ns:
             break
         shown = frame  # type: ignore[assignment] # pictures alone were decoded
-    return None if shown is None else shown.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    if shown is None:
+        return None
+    with _streams(footage) as streams:
+        return upright(shown, streams["picture"].codec_context.sample_aspect_ratio, footage.turns)  # type: ignore[attr-defined] # pictures
 
 
 def _muted(footage: Footage, speaks: Callable[[NDArray[np.float32]], bool]) -> MutedSeconds:
@@ -121,10 +125,8 @@ def _rate(footage: Footage) -> int:
 @contextmanager
 def _streams(footage: Footage) -> Iterator[dict[Kind, av.stream.Stream]]:
     """Open the samples, and yield the stream of each kind: its description and its decoder."""
-    import av
-
     with ExitStack() as samples:
-        opened = {kind: samples.enter_context(av.open(io.BytesIO(content), "r", format="nut")) for kind, content in footage.samples.items()}
+        opened = {kind: samples.enter_context(open_sample(content)) for kind, content in footage.samples.items()}
         yield {kind: one.streams[0] for kind, one in opened.items()}
 
 
@@ -169,9 +171,11 @@ class _Writer(Protocol):
 class _Copy:
     """Copies the packets of one stream."""
 
-    def __init__(self, file: av.container.OutputContainer, stream: av.AudioStream | av.VideoStream, ticks: int) -> None:
+    def __init__(self, file: av.container.OutputContainer, stream: av.AudioStream | av.VideoStream, ticks: int, turns: int = 0) -> None:
         self._file, self._out = file, file.add_stream_from_template(stream)
         self._out.time_base = Fraction(1, ticks)
+        if turns:
+            self._out.set_display_rotation(90.0 * turns)  # type: ignore[union-attr] # of pictures
 
     def write(self, packet: av.Packet[av.stream.Stream]) -> None:
         packet.stream = self._out
@@ -186,8 +190,10 @@ class _EncodePictures:
 
     def __init__(self, file: av.container.OutputContainer, stream: av.VideoStream, cover: Cover | None, footage: Footage) -> None:
         self._file, self._stream, self._cover, self._newest = file, stream, cover, -1
+        self._aspect, self._turns = stream.sample_aspect_ratio, footage.turns
         self._out = file.add_stream("libx264", rate=_rate(footage), options={"preset": "veryfast", "crf": "24"})
-        self._out.width, self._out.height, self._out.pix_fmt = *(max(2, size // 2 * 2) for size in _size(footage)), "yuv420p"
+        width, height = shown_size(_size(footage), self._aspect, self._turns)
+        self._out.width, self._out.height, self._out.pix_fmt = max(2, width // 2 * 2), max(2, height // 2 * 2), "yuv420p"
         self._out.codec_context.time_base = Fraction(1, _TICKS)
 
     def write(self, packet: av.Packet[av.stream.Stream]) -> None:
@@ -198,26 +204,26 @@ class _EncodePictures:
 
         for frame in frames:
             if isinstance(frame, av.VideoFrame):
-                shown = frame if self._cover is None else _covered(frame, self._cover)
-                made = shown.reformat(self._out.width, self._out.height, "yuv420p")
+                made = self._shown(frame).reformat(self._out.width, self._out.height, "yuv420p")
                 made.pict_type = 0  # the encoder chooses its key frames
                 made.pts, made.time_base = round((frame.time or 0.0) * _TICKS), Fraction(1, _TICKS)
                 if made.pts > self._newest:  # time stamps may jump back, which no encoder takes
                     self._newest = made.pts
                     self._file.mux(self._out.encode(made))
 
+    def _shown(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """Return a picture upright and covered; faces are not found in one that lies on its side."""
+        if self._cover is None and not self._turns:
+            return frame
+        import av
+
+        pixels = upright(frame, self._aspect, self._turns)
+        return av.VideoFrame.from_ndarray(pixels if self._cover is None else self._cover(pixels), format="rgb24")
+
     def flush(self) -> None:
         """Encode what decoder and encoder hold back."""
         self._encode(_held_back(self._stream))
         self._file.mux(self._out.encode(None))
-
-
-def _covered(frame: av.VideoFrame, cover: Cover) -> av.VideoFrame:
-    import av
-
-    made = av.VideoFrame.from_ndarray(cover(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)), format="rgb24")
-    made.pts, made.time_base = frame.pts, frame.time_base
-    return made
 
 
 class _EncodeSound:

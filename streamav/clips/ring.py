@@ -5,7 +5,7 @@ It writes no file and decodes nothing. Packets are kept, not pixels: a minute of
 
 from __future__ import annotations
 
-import io
+import logging
 import threading
 from bisect import bisect_right
 from collections import deque
@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Final, Literal
 
 from streamav.privacy_modes import METADATA_ONLY, stricter
+from streamav.stream_sample import sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from streamav.privacy_modes import Privacy
 
 __all__ = ["NS", "Footage", "Kind", "PacketRing", "Recording"]
+
+_LOG = logging.getLogger(__name__)
 
 NS: Final = Fraction(1, 1_000_000_000)
 _SECOND_NS: Final = 1_000_000_000
@@ -61,11 +64,13 @@ class Footage:
     """Packets of a stretch of a source."""
 
     samples: Mapping[Kind, bytes]
-    """For each kind that there is a NUT file with one packet, which describes the stream."""
+    """For each kind that there is a file with one packet, which describes the stream, as `sample_of` makes it."""
     packets: Sequence[tuple[Kind, bytes, int, int, int, bool]]
     """Kind, data, pts and dts on the media clock, length, key frame; times in ns. The first picture is a key frame."""
     privacy: Privacy = ()
     """The strictest that held while these packets came."""
+    turns: int = 0
+    """How many quarter turns to the left make the pictures upright, 0 to 3."""
 
     @property
     def size(self) -> int:
@@ -101,6 +106,7 @@ class PacketRing:
         self._kinds: Sequence[Kind] = ("sound", "picture")
         self._privacy: Privacy = ()
         self._stretch = 1
+        self._turns = 0
         self._count = 0
         self._offsets: dict[Kind, list[tuple[int, int]]] = {"sound": [], "picture": []}
         self._forget()
@@ -136,6 +142,7 @@ class PacketRing:
             self.finish_all()
             self._forget()
             self._count, self._offsets = 0, {"sound": [], "picture": []}
+            self._turns = 0
             self._kinds = tuple(kinds)
 
     def packet(self, packet: av.Packet[av.stream.Stream]) -> None:
@@ -153,7 +160,7 @@ class PacketRing:
             length_ns = int((packet.duration or 0) * scale)
             one = _Packet(self._count, kind, bytes(packet), pts_ns, dts_ns, length_ns, packet.is_keyframe, self._privacy)
             if kind not in self._samples and one.opens:
-                self._samples[kind] = _sample(packet.stream, one.data)  # here, because the stream may be closed later
+                self._describe(kind, packet.stream, one.data)  # here, because the stream may be closed later
             self._keep(one)
             for recording in list(self._recordings):
                 self._record(recording, one)
@@ -170,6 +177,15 @@ class PacketRing:
             offsets.append((self._count, offset_ns))
             oldest = self._packets[0].number if self._packets else self._count
             del offsets[: max(0, bisect_right(offsets, (oldest, -(1 << 62))) - 1)]
+
+    def turn(self, quarters: int) -> None:
+        """Show the pictures turned by so many quarters to the left."""
+        self._turns = quarters
+
+    def _describe(self, kind: Kind, stream: av.stream.Stream, data: bytes) -> None:
+        self._samples[kind] = sample_of(stream, data)
+        if not self._samples[kind]:
+            _LOG.warning("clips of this source have no %s: its codec cannot be copied codec=%s", kind, stream.codec_context.name)
 
     def _keep(self, one: _Packet) -> None:
         self._packets.append(one)
@@ -264,7 +280,7 @@ class PacketRing:
 
     def _cut(self, recording: Recording) -> Footage | None:
         """Return the packets on the media clock: from the first key frame on, and never back in time; without a key frame the sound."""
-        usable = [one for one in recording.packets if self._known(one) and one.kind in self._samples]
+        usable = [one for one in recording.packets if self._known(one) and self._samples.get(one.kind)]
         keys = [self._media_ns(one) for one in usable if one.kind == "picture" and one.key]
         start_ns = keys[0] if keys and keys[0] <= recording.until_ns else recording.begin_ns
         packets: list[tuple[Kind, bytes, int, int, int, bool]] = []
@@ -279,7 +295,7 @@ class PacketRing:
             newest[one.kind] = dts_ns
             privacies.add(one.privacy)
             packets.append((one.kind, one.data, pts_ns, dts_ns, one.length_ns, one.key))
-        return Footage({kind: self._samples[kind] for kind in newest}, packets, stricter(*privacies)) if newest else None
+        return Footage({kind: self._samples[kind] for kind in newest}, packets, stricter(*privacies), self._turns) if newest else None
 
     # Media time
 
@@ -293,16 +309,3 @@ class PacketRing:
             return 0
         place = 0 if len(offsets) == 1 else max(0, bisect_right(offsets, (one.number, 1 << 62)) - 1)
         return (one.dts_ns if decoding else one.pts_ns) + offsets[place][1]
-
-
-def _sample(stream: av.stream.Stream, data: bytes) -> bytes:
-    """Return a NUT file with one packet of a stream. FFmpeg describes streams in this format completely, whatever the codec."""
-    import av
-
-    content = io.BytesIO()
-    with av.open(content, "w", format="nut") as file:
-        packet = av.Packet(data)
-        packet.time_base, packet.pts, packet.dts, packet.is_keyframe = NS, 0, 0, True
-        packet.stream = file.add_stream_from_template(stream)
-        file.mux(packet)
-    return content.getvalue()

@@ -31,6 +31,7 @@ __all__ = [
     "PATCH_BANDS",
     "PATCH_FRAMES",
     "LogMelOptions",
+    "band_hz",
     "hann",
     "log_mel",
     "log_mel_options",
@@ -73,6 +74,13 @@ def log_mel_options(audio: AudioCard) -> LogMelOptions:
 def _mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the HTK mel of frequencies in Hz. Source: The HTK Book, section 5.4 (2595 log10 is 1127 ln)."""
     return np.asarray(1127.0 * np.log1p(hz / 700.0), dtype=np.float64)
+
+
+def band_hz() -> NDArray[np.float64]:
+    """Return the frequency at which each mel band is heard best, Hz, shape (64,), rising."""
+    low, high = _mel(np.array([_LOW_HZ, _HIGH_HZ])).tolist()
+    edges = np.linspace(low, high, PATCH_BANDS + 2)
+    return np.asarray(700.0 * np.expm1(edges[1:-1] / 1127.0), dtype=np.float64)
 
 
 @cache

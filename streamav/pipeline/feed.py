@@ -160,7 +160,11 @@ class Feed:
             return
         heard = [one.label for one in self._setup.labels if "picture" not in one.modalities] if content.sound else []
         found = f"only these labels, which are heard alone: {', '.join(heard)}" if heard else "no event"
-        remedy = "" if heard or not content.sound else "; for sounds alone choose or define labels of kind sound (docs/labels.md)"
+        remedy = (
+            ""
+            if heard or not content.sound
+            else "; for sounds alone choose labels of kind sound, such as those of --labels home, or define some (docs/labels.md)"
+        )
         _log.warning(
             "the source has no %s, so no event can be heard and seen; it finds %s%s source=%s",
             content.lacks,

@@ -92,6 +92,7 @@ def recording_page(name: str, recorder: Recorder, model: ReportModel, media: Med
         facts="".join(f"<li>{escaped(one)}</li>" for one in _facts(tree)),
         exports=" ".join(_save(one) for one in exports),
         play_hidden="" if plays else " hidden",
+        events_hidden="" if tree["events"] else " hidden",
         video=_video(media),
         media_note=escaped(media.note),
         table=_event_table(tree["events"]),
@@ -183,7 +184,7 @@ def _pair(value: object) -> tuple[float, ...]:
 def _index_line(row: IndexRow) -> tuple[str, ...]:
     name = escaped(row.name)
     if row.report is None:
-        return "", name, "", escaped(row.error or ""), ""
+        return "", name, "", "not read", escaped(row.error or "")  # the last column is the widest
     shown = f'<img class="mini" alt="" src="data:image/jpeg;base64,{row.picture}">' if row.picture else ""
     link = f'<a href="./{escaped(quote(row.report, safe="/"))}">{name}</a>'
     return shown, link, _length(row.seconds), escaped(_counted(row.events)), _strip(row.seconds, row.events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import logging
 import os
 import re
@@ -13,6 +14,7 @@ import threading
 import time
 from contextlib import suppress
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import av
@@ -464,7 +466,7 @@ def test_a_bare_stream_of_pictures_is_played_by_its_rate(tmp_path: Path, codec: 
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("rtsp://nohost.invalid/live", "has a host name that this machine cannot resolve; check the name, or give the IP address"),
+        ("rtsp://nohost.invalid/live", "has a host name that this machine cannot resolve; check the name, or use the IP address"),
         ("http://nohost.invalid/live.m3u8", "cannot resolve"),
         ("udp://nohost.invalid:5000", "cannot resolve"),
         ("rtsp://127.0.0.1:{closed}/live", "refuses the connection: nothing listens there; check that it is running"),
@@ -476,6 +478,21 @@ def test_an_address_that_leads_nowhere_is_told_with_what_to_do(address: str, tol
     """An unknown host and a closed port each have an error that names the cause and the remedy, whatever FFmpeg calls it."""
     with pytest.raises(CaptureError, match=told):
         list(MediaSource(address.format(closed=free_port()), LOOK, settings=CaptureSettings(timeout_s=1.0)).items())
+
+
+def test_a_web_page_is_no_stream(tmp_path: Path) -> None:
+    """A link to a page with a player, as people copy it from a browser, is told as a page, with what to do instead."""
+    (tmp_path / "index.html").write_text("<!doctype html><title>A video</title><p>player", encoding="utf-8")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *values: object) -> None:  # noqa: A002 - of the base class
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(CaptureError, match=r"A web page, such as one of YouTube, is no stream: save the video as a file"):
+            list(MediaSource(f"http://127.0.0.1:{server.server_address[1]}/", LOOK, settings=CaptureSettings(timeout_s=2.0)).items())
+        server.shutdown()
 
 
 class _Late(socketserver.StreamRequestHandler):
@@ -672,9 +689,9 @@ def test_any_name_of_a_file_may_be_given_relative(tmp_path: Path, monkeypatch: p
 
 def test_a_folder_is_refused_with_what_to_do(tmp_path: Path) -> None:
     """The session and the items both raise an error that tells the user to name a file."""
-    with pytest.raises(CaptureError, match="is a folder; give the path of one media file in it"):
+    with pytest.raises(CaptureError, match="is a folder; name one media file in it"):
         _ = MediaSource(str(tmp_path), LOOK).session
-    with pytest.raises(CaptureError, match="is a folder; give the path of one media file in it"):
+    with pytest.raises(CaptureError, match="is a folder; name one media file in it"):
         list(MediaSource(str(tmp_path), LOOK).items())
 
 

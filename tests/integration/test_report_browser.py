@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,10 @@ def reports(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> dict
     usual = ["--model", str(tiny_bundle), "--engine", "torch"]
     assert main(["localize", str(clips / f"{hostile}.mp4"), *usual, "--html", str(made["inside"])]) == 0
     assert main(["localize", str(clips), *usual, "--html", str(made["index"]), "--embed-mb", "0"]) == 0
+    (clips / "notes.mp4").write_text("no recording", encoding="utf-8")
+    made |= {"quiet": folder / "quiet.html", "broken": folder / "broken.html"}
+    assert main(["localize", str(clips / "plain.mp4"), "--model", "starter", "--engine", "torch", "--html", str(made["quiet"])]) == 0
+    assert main(["localize", str(clips), *usual, "--html", str(made["broken"])]) == 3
     return made
 
 
@@ -138,6 +143,28 @@ def test_axe_finds_nothing(browser: Browser, reports: dict[str, Path], scheme: s
         tab.said.clear()
     problems = [(one["id"], [node["target"] for node in one["nodes"]], one["nodes"][0]["failureSummary"]) for one in found["violations"]]
     assert not problems, json.dumps(problems, indent=1)
+
+
+def test_a_recording_without_events_says_what_came_nearest(browser: Browser, reports: dict[str, Path]) -> None:
+    """A report without an event names the label that came nearest and its threshold, and offers no empty table and no empty files."""
+    with opened(browser, reports["quiet"].as_uri()) as tab:
+        drawn(tab)
+        assert "No event was found" in tab.inner_text("#none")
+        nearest = (
+            r"Nearest came .+: \d+ % at 0:\d\d; an event of it begins at \d+ %\.|No label came near one: every score is below 0\.1 %\."
+        )
+        assert re.fullmatch(nearest, tab.inner_text("#nearest"))
+        assert tab.is_hidden(".exports")
+        assert tab.is_hidden("main > details")
+        screenshot(tab, "report-quiet")
+
+
+def test_a_file_that_was_not_read_has_room_for_its_reason(browser: Browser, reports: dict[str, Path]) -> None:
+    """In the list of recordings the reason why a file was not read stands in the widest column."""
+    with opened(browser, reports["broken"].as_uri()) as tab:
+        rows = tab.eval_on_selector_all("tr", "rows => rows.map((row) => [...row.cells].map((one) => one.innerText))")
+        (cells,) = [row for row in rows if row[3] == "not read"]
+        assert "is not a media file" in cells[4]
 
 
 def test_the_index_gives_its_width_to_time(browser: Browser, reports: dict[str, Path]) -> None:

@@ -87,7 +87,7 @@ def test_every_control_is_reached_by_the_keyboard(browser: Browser, tmp_path: Pa
 
 
 def test_an_event_that_goes_on_keeps_the_focus(browser: Browser, tmp_path: Path) -> None:
-    """The list is drawn anew every second while an event goes on; who is on one of its buttons stays there, and sees the new length."""
+    """The list is drawn again every second while an event goes on; who is on one of its buttons stays there, and sees the new length."""
     write_scores(tmp_path / "journal.sqlite3", [0.0] * 9 + [0.9] * 11)
     with served(desk=make_desk(tmp_path)) as page:
         feed(page, 12)
@@ -101,7 +101,7 @@ def test_an_event_that_goes_on_keeps_the_focus(browser: Browser, tmp_path: Path)
 
 
 def test_choosing_a_source_by_keyboard_keeps_the_place(browser: Browser) -> None:
-    """Enter on a source or on its card shows it, and the focus stays on the row of sources, also when the connection begins anew."""
+    """Enter on a source or on its card shows it, and the focus stays on the row of sources, also when the connection starts again."""
     with served(subject("porch"), subject("gate")) as page:
         for name in ("porch", "gate"):
             feed(page, 12, name)
@@ -245,3 +245,42 @@ def test_the_last_hour_is_that_of_the_run(browser: Browser, tmp_path: Path) -> N
         tab.wait_for_selector("#hour-strip rect", state="attached")
         assert tab.get_attribute("#hour-strip rect >> nth=0", "x") == "3000"
         tab.said.clear()
+
+
+def test_a_source_that_comes_back_looks_live_again(browser: Browser) -> None:
+    """A camera that is lost is grey with its reason; when it is back, the notice goes, the picture has colour, and events stay."""
+    grey = "getComputedStyle(document.getElementById('picture')).filter.includes('grayscale(1)')"
+    with served() as page:
+        feed(page, 14)
+        page.event(shown_event(start=9, end=13), 0.1)
+        with opened(browser, page.address) as tab:
+            tab.wait_for_selector("#event-list li")
+            page.source_state("porch", SourceState.LOST, f"no picture for 5 s{TRYING_AGAIN}")
+            until(tab, f"document.getElementById('state').textContent.includes('no picture for 5 s') && {grey}")
+            page.source_state("porch", SourceState.WARMING_UP, "the source is back")
+            for index in range(20, 32):
+                page.observe("porch", observation(index, 0.9))
+            page.source_state("porch", SourceState.ONLINE, "sound and picture arrive")
+            until(tab, f"document.getElementById('state').textContent === '' && !{grey}")
+            assert tab.locator("#event-list li").count() == 1
+
+
+def test_nothing_moves_for_who_wants_no_motion(browser: Browser) -> None:
+    """With prefers-reduced-motion the picture, the timeline and the cards of several sources change once a second, and not between."""
+    drawn = "[...document.querySelectorAll('canvas')].map((one) => one.toDataURL()).join()"
+    with served(subject("porch"), subject("gate")) as page:
+        for name in ("porch", "gate"):
+            feed(page, 12, name)
+        with opened(browser, page.address) as tab:
+            tab.emulate_media(reduced_motion="reduce")
+            tab.wait_for_selector("#overview canvas.strip")
+            for place in ("cards", "one source"):
+                if place == "one source":
+                    tab.click("#overview button >> nth=0")
+                tab.wait_for_timeout(500)
+                for name in ("porch", "gate"):
+                    page.observe(name, observation(12 if place == "cards" else 13, 0.9))
+                tab.wait_for_timeout(250)
+                before = tab.evaluate(drawn)
+                tab.wait_for_timeout(400)
+                assert tab.evaluate(drawn) == before, place

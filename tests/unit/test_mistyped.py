@@ -49,6 +49,8 @@ def test_a_path_that_does_not_exist_is_told_with_what_was_meant(folder: Path, te
         ("192.168.1.20:554/stream", "rtsp://192.168.1.20:554/stream"),
         ("camera.local:8554/garden", "rtsp://camera.local:8554/garden"),
         ("rtsp:/192.0.2.1/stream", "two slashes"),
+        ("www.youtube.com/watch?v=abc", "save the video as a file"),
+        ("youtu.be/abc", "save the video as a file"),
         ("clip_0117", "did you mean clip_0117.mov?"),
     ],
 )

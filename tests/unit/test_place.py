@@ -12,6 +12,7 @@ from rigs.published_events import MODEL, make_event
 
 from streamav.cli.console import ConsoleSink
 from streamav.cli.place import words_of_place
+from streamav.cli.span_formats import FoundEvent
 from streamav.cli.subscribe import _line
 from streamav.publish.message import describe
 from streamav.types import Location
@@ -63,3 +64,12 @@ def printed(event: object) -> str:
     out = io.StringIO()
     ConsoleSink(Console(file=out, width=200), updates=True).event(event, 0.1)  # type: ignore[arg-type]
     return out.getvalue()
+
+
+@pytest.mark.parametrize("peak", [(0.5, 0.36), None])
+def test_localize_names_a_place_alike(peak: tuple[float, float] | None) -> None:
+    """The table of `localize` has the words of `run`; the numbers are in its JSON."""
+    found = FoundEvent(
+        file="a.mp4", label="bark", label_name="Bark", onset_s=0.0, offset_s=5.0, score=0.9, peak=peak, box=None if peak is None else BOX
+    )
+    assert words_of_place(found) == ("somewhere" if peak is None else "middle centre")

@@ -14,10 +14,13 @@ from streamav.training.experiments.report import write_table
 from streamav.view.markdown_page import markdown_body, write_beside
 
 
-def outcome(name: str, published: float, seeds: int) -> SimpleNamespace:
+def outcome(name: str, published: float, seeds: int, classes: int = 28, *, test_selected: bool = False) -> SimpleNamespace:
     """Return what a table reads of a training."""
     experiment = SimpleNamespace(
-        name=name, published=published, network=SimpleNamespace(supervision="fully"), train=SimpleNamespace(test_selected=False)
+        name=name,
+        published=published,
+        network=SimpleNamespace(supervision="fully", classes=classes),
+        train=SimpleNamespace(test_selected=test_selected),
     )
     spread = math.nan if seeds == 1 else 0.01
     scores = dict.fromkeys(("accuracy", "macro_f1", "background_recall"), (0.771, spread))
@@ -40,12 +43,29 @@ def test_table_one_has_its_own_and_the_published_rows(tmp_path: Path, seeds: int
     assert all(line.count("&") == len(rows[0]) - 1 for line in latex.splitlines() if line.endswith(r"\\"))
 
 
+@pytest.mark.parametrize(("classes", "test_selected"), [(24, True), (28, False)])
+def test_a_table_says_what_its_published_figures_are_worth(tmp_path: Path, classes: int, test_selected: bool) -> None:
+    """On data that are not AVE the table says so; a table with the test-selected column does not say that the test split is read once."""
+    one = outcome("VSCG", 79.7, 1, classes, test_selected=test_selected)
+    one.seeds = [SimpleNamespace(test_selected=0.8)]
+    write_table(tmp_path / "t.md", "V", [one], "streamav train")  # type: ignore[list-item]
+    text = (tmp_path / "t.md").read_text(encoding="utf-8")
+    assert ("24 classes and are not AVE" in text) == (classes == 24)
+    assert ("read once" in text) == (not test_selected)
+
+
 def test_latex_has_no_bare_special_character() -> None:
     """Every character with a meaning in LaTeX is escaped, and a table is whole."""
     assert latex_text("50 % of a_b & {c} ± ~^\\") == (r"50 \% of a\_b \& \{c\} $\pm$ \textasciitilde{}\textasciicircum{}\textbackslash{}")
     table = latex_table(["row", "x"], [["a", "1"]], caption="c_d", label="tab:x")
     assert table.count(r"\begin{") == table.count(r"\end{") == 2
     assert r"\caption{c\_d}" in table
+
+
+def test_a_long_head_of_a_column_stands_in_several_lines() -> None:
+    """A table of many columns with long heads fits a page of LaTeX."""
+    table = latex_table(["", "streams: accuracy at latency 10, %"], [["a", "1"]], caption="c", label="tab:x")
+    assert r" & \shortstack[r]{streams:\\accuracy at\\latency 10, \%} \\" in table
 
 
 def test_markdown_becomes_a_document_with_its_pictures_inside(tmp_path: Path) -> None:

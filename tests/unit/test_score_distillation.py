@@ -92,7 +92,9 @@ def test_a_few_steps_teach_scores_and_keep_complete_files(tmp_path: Path) -> Non
     logits = np.where(np.arange(521) % 2 == kinds[:, None], 2.0, -6.0).astype(np.float16)
     heard = {"patches": patches, "embeddings": rng.normal(size=(8, 8)).astype(np.float16), "logits": logits}
     start = CompactAudio().state_dict()
-    first, last = (teach_audio_scores(start, heard, tmp_path, ScorePlan(steps=n, heads_only=n // 2, batch=4), [[1]]) for n in (2, 16))
+    noises = torch.full((1, 96, 64), -5.0)
+    plans = (ScorePlan(steps=steps, heads_only=steps // 2, batch=4) for steps in (2, 16))
+    first, last = (teach_audio_scores(start, heard, noises, tmp_path, plan, [[1]]) for plan in plans)
     assert last < first
     CompactAudio(scores=521).load_state_dict(load_file(tmp_path / "audio.safetensors"))
     pictures = np.clip(100 * kinds[:, None, None, None] + rng.integers(0, 50, (8, 112, 112, 3)), 0, 255).astype(np.uint8)

@@ -44,6 +44,33 @@ def _study(seeds: int = 2) -> Study:
     return Study(data=_data(), seeds=range(seeds), train=TRAIN, plan=PLAN)
 
 
+def _result(name: str, accuracy: float, alarms: float = 0.0) -> dict[str, object]:
+    """Return the result of a row with one seed."""
+    shares = {"clips_accuracy": accuracy, "accuracy_at_0": accuracy, "accuracy_at_1": accuracy, "accuracy_at_9": accuracy}
+    others = {"event_f1": 0.0, "event_f1_collar_2": 0.0, "background_false_alarms_per_hour": alarms}
+    constant = {"clips_always_background": 0.471, "always_background": 0.809}
+    return {"name": name, "figures": {key: [value] for key, value in {**shares, **others, **constant}.items()}}
+
+
+def test_rows_that_are_alike_share_the_first_place(tmp_path: Path) -> None:
+    """The lead names no row as better than one with the same figure, and the table ends with the answer that needs no network."""
+    write_study(tmp_path, [_result("first", 0.8, 3.0), _result("second", 0.8004, 3.0), _result("third", 0.5, 3.0)], "streamav study", 1)
+    text = (tmp_path / "study.md").read_text(encoding="utf-8")
+    assert "- clips: accuracy, %: **first**, **second**, 80.0; then third, 50.0" in text
+    assert "- false alarms an hour of background: 3.0, in all 3 rows" in text
+    assert text.rstrip().endswith("| always background | 47.1 | 80.9 | 80.9 | 80.9 | 0.00 | 0.00 | 0.0 |")
+    rows = (tmp_path / "study.tex").read_text(encoding="utf-8").split("\\midrule")
+    assert rows[-1].strip().startswith("always background & 47.1")
+
+
+def test_the_table_begins_with_its_head(tmp_path: Path) -> None:
+    """Who watches a study sees what the figures of a row are, also before the first row is done."""
+    told: list[str] = []
+    assert run_study(_study(1), [], tmp_path, told.append) == []
+    assert told == study_table([]).splitlines()
+    assert "clips: accuracy, %" in told[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("key", [row.key for row in ROWS])
 def test_every_row_trains_and_is_judged(key: str, tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from streamav.cli.training_progress import TrainingProgress, training_progress
+from streamav.cli.training_progress import ConsoleTeller, TrainingProgress, training_progress
 from streamav.training.fit.run_state import EpochRecord, StepReport
 
 
@@ -81,3 +82,16 @@ def test_a_terminal_sees_one_bar_for_everything() -> None:
     last = screen.getvalue().rpartition("100 %")[2]
     assert "0:00:00 left" in last
     assert "seed 1, epoch 2 of 2, loss 2.000, validation 50.0 %" in last
+
+
+@pytest.mark.parametrize(("accuracy", "told"), [(0.425, True), (0.471, True), (0.6, False)])
+def test_a_training_that_learned_nothing_is_told(accuracy: float, told: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """A test accuracy is judged beside that of always one answer: a figure below it says that nothing was learned yet."""
+    scores = SimpleNamespace(majority=0.3, always_background=0.471)
+    outcome = SimpleNamespace(
+        experiment=SimpleNamespace(name="VSCG", train=SimpleNamespace(test_selected=False)),
+        chosen=SimpleNamespace(result=SimpleNamespace(best_score=0.4), scores=scores),
+        summary=lambda: {"accuracy": (accuracy, 0.0), "macro_f1": (0.1, 0.0), "background_recall": (0.2, 0.0)},
+    )
+    ConsoleTeller().outcome(outcome)  # type: ignore[arg-type]
+    assert ("one constant answer, which is right in 47.10 % of the test segments" in capsys.readouterr().out) == told

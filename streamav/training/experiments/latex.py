@@ -5,6 +5,7 @@ A document needs \usepackage{booktabs}.
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -18,10 +19,21 @@ _SPECIAL: Final = {
 }  # fmt: skip
 """Source: LaTeX2e unofficial reference manual, "Reserved characters"."""
 
+_HEAD_WIDTH: Final = 14
+"""Letters in a line of a column's head: eight columns of this width fit a page of two columns."""
+
 
 def latex_text(text: str) -> str:
     """Return plain text with all special characters escaped."""
     return "".join(_SPECIAL.get(letter, letter) for letter in text)
+
+
+def _head(text: str) -> str:
+    """Return the head of a column; a long one stands in several lines, because a table of many columns must fit the page."""
+    lines = textwrap.wrap(text, _HEAD_WIDTH, break_long_words=False, break_on_hyphens=False)
+    if len(lines) < 2:  # noqa: PLR2004 - one line
+        return latex_text(text)
+    return r"\shortstack[r]{" + r"\\".join(map(latex_text, lines)) + "}"
 
 
 def latex_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str, label: str, rule_before: int | None = None) -> str:
@@ -46,7 +58,7 @@ def latex_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, caption:
         rf"\label{{{label}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
         r"\toprule",
-        " & ".join(latex_text(head) for head in heads) + r" \\",
+        " & ".join(_head(head) for head in heads) + r" \\",
         r"\midrule",
         *body,
         r"\bottomrule",

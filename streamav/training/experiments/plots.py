@@ -44,16 +44,20 @@ def draw(folder: Path, outcome: Outcome, matrix: NDArray[np.int64], trust: Relia
 
 def _curves(figure: Figure, outcome: Outcome) -> None:
     """Draw loss and validation accuracy by epoch, one line for each seed."""
+    from matplotlib.ticker import MaxNLocator
+
     left, right = figure.subplots(1, 2)
     for one in outcome.seeds:
         history = one.result.history
         looked = [record for record in history if record.validation]
-        left.plot([record.epoch for record in history], [record.loss for record in history], label=f"seed {one.seed}")
-        right.plot(
-            [record.epoch for record in looked], [record.validation["accuracy"] for record in looked if record.validation], marker="."
-        )
+        dot = "." if len(history) == 1 else None  # a line of one point cannot be seen
+        left.plot([record.epoch for record in history], [record.loss for record in history], marker=dot, label=f"seed {one.seed}")
+        accuracies = [100 * record.validation["accuracy"] for record in looked if record.validation]
+        right.plot([record.epoch for record in looked], accuracies, marker=".")
     left.set(xlabel="epoch", ylabel="training loss")
-    right.set(xlabel="epoch", ylabel="validation accuracy")
+    right.set(xlabel="epoch", ylabel="validation accuracy, %")
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # there is no half epoch
     left.legend()
 
 

@@ -102,13 +102,15 @@ def run_study(study: Study, rows: Sequence[StudyRow], out: Path, told: Callable[
         study: the data and settings that all rows share.
         rows: some of `ROWS`.
         out: folder with one JSON file for each row.
-        told: called with a line of the table after each row.
+        told: called with the head of the table, and then with a line of it after each row.
 
     Raises:
         SettingsError: when a setting is wrong, or *out* holds results for other settings.
     """
-    results = []
+    results: list[dict[str, object]] = []
     out.mkdir(parents=True, exist_ok=True)
+    for line in _HEAD_LINES:
+        told(line)
     for row in rows:
         experiment = row.experiment(study.sizes, study.train)
         path = out / f"{row.key}.json"
@@ -118,7 +120,7 @@ def run_study(study: Study, rows: Sequence[StudyRow], out: Path, told: Callable[
             result = {"name": row.name, "settings": settings, "figures": _figures(study, experiment)}
             write_whole(path, json.dumps(result, indent=1) + "\n")
         results.append(result)
-        told(study_table([result]).splitlines()[-1])
+        told(_line(result))
     return results
 
 
@@ -148,12 +150,16 @@ def _figures(study: Study, experiment: Experiment) -> dict[str, list[float]]:
 _COLUMNS = {
     "clips_accuracy": ("clips: accuracy, %", 100.0),
     "accuracy_at_0": ("streams: accuracy at latency 1, %", 100.0),
-    "accuracy_at_1": ("at latency 2, %", 100.0),
-    "accuracy_at_9": ("at latency 10, %", 100.0),
+    "accuracy_at_1": ("streams: accuracy at latency 2, %", 100.0),
+    "accuracy_at_9": ("streams: accuracy at latency 10, %", 100.0),
     "event_f1": ("event-F1 at latency 2", 1.0),
-    "event_f1_collar_2": ("collar 2 s", 1.0),
+    "event_f1_collar_2": ("event-F1, collar 2 s", 1.0),
     "background_false_alarms_per_hour": ("false alarms an hour of background", 1.0),
 }
+_HEAD_LINES = (f"| | {' | '.join(title for title, _ in _COLUMNS.values())} |", "|---" * (len(_COLUMNS) + 1) + "|")
+_CONSTANT = "always background"
+_MOST_NAMED = 3
+"""Rows that share the first place and are named; more are counted."""
 
 
 def write_study(out: Path, results: Sequence[Mapping[str, object]], command: str, seeds: int) -> None:
@@ -163,34 +169,58 @@ def write_study(out: Path, results: Sequence[Mapping[str, object]], command: str
     lines = ["# Study", "", *_lead(results), f"- {spread}.", "", "## Table", "", f"Made by `{command}`.", "", study_table(results)]
     (out / "study.md").write_text("\n".join(lines), encoding="utf-8")
     heads = ["", *(title for title, _ in _COLUMNS.values())]
-    (out / "study.tex").write_text(latex_table(heads, rows, caption=f"Clips and streams; {spread}.", label="tab:study"), encoding="utf-8")
+    table = latex_table(heads, rows, caption=f"Clips and streams; {spread}.", label="tab:study", rule_before=len(results))
+    (out / "study.tex").write_text(table, encoding="utf-8")
     write_beside(out / "study.md")
 
 
 def _lead(results: Sequence[Mapping[str, object]]) -> list[str]:
-    """Return the best row of each column, and how far the second is behind."""
+    """Return the best rows of each column and the one behind them; rows that differ by less than is shown share the place."""
     lines = []
     for name, (title, factor) in _COLUMNS.items():
-        figures = {str(one["name"]): mean_and_deviation(one["figures"][name])[0] * factor for one in results}  # type: ignore[index] # of our own making
+        digits = _digits(name)
+        figures = {str(one["name"]): round(_mean(one, name) * factor, digits) for one in results}
         known = sorted((one for one in figures if not math.isnan(figures[one])), key=lambda one: figures[one], reverse="alarms" not in name)
         if not known:
             continue
-        digits = 2 if factor == 1.0 and "alarms" not in name else 1
-        second = f"; then {known[1]}, {figures[known[1]]:.{digits}f}" if len(known) > 1 else ""
-        lines.append(f"- {title}: **{known[0]}**, {figures[known[0]]:.{digits}f}{second}")
+        best = [one for one in known if figures[one] == figures[known[0]]]
+        named = ", ".join(f"**{one}**" for one in best[:_MOST_NAMED])
+        if len(best) == len(known) > 1:
+            lines.append(f"- {title}: {figures[known[0]]:.{digits}f}, in all {len(known)} rows")
+            continue
+        others = f" and {len(best) - _MOST_NAMED} more" if len(best) > _MOST_NAMED else ""
+        second = "" if len(best) == len(known) else f"; then {known[len(best)]}, {figures[known[len(best)]]:.{digits}f}"
+        lines.append(f"- {title}: {named}{others}, {figures[known[0]]:.{digits}f}{second}")
     return lines
 
 
+def _mean(result: Mapping[str, object], name: str) -> float:
+    return mean_and_deviation(result["figures"][name])[0]  # type: ignore[index] # of our own making
+
+
+def _digits(name: str) -> int:
+    """Return how many decimals of a column are shown."""
+    return 2 if _COLUMNS[name][1] == 1.0 and "alarms" not in name else 1
+
+
 def study_table(results: Sequence[Mapping[str, object]]) -> str:
-    """Return the results as a Markdown table, mean ± standard deviation over the seeds."""
-    lines = [f"| | {' | '.join(title for title, _ in _COLUMNS.values())} |", "|---" * (len(_COLUMNS) + 1) + "|"]
-    for result in results:
-        figures: Mapping[str, Sequence[float]] = result["figures"]  # type: ignore[assignment] # of our own making
-        cells = []
-        for name, (_, factor) in _COLUMNS.items():
-            mean, deviation = mean_and_deviation([value * factor for value in figures[name]])
-            digits = 2 if factor == 1.0 and "alarms" not in name else 1
-            spread = f" ± {deviation:.{digits}f}" if len(figures[name]) > 1 else ""
-            cells.append(f"{mean:.{digits}f}{spread}")
-        lines.append(f"| {result['name']} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    """Return the results as a Markdown table, mean ± standard deviation over the seeds; the last row is what no network is needed for."""
+    constant = [_constant_line(results[0])] if results else []
+    return "\n".join([*_HEAD_LINES, *map(_line, results), *constant]) + "\n"
+
+
+def _line(result: Mapping[str, object]) -> str:
+    figures: Mapping[str, Sequence[float]] = result["figures"]  # type: ignore[assignment] # of our own making
+    cells = []
+    for name, (_, factor) in _COLUMNS.items():
+        mean, deviation = mean_and_deviation([value * factor for value in figures[name]])
+        spread = f" ± {deviation:.{_digits(name)}f}" if len(figures[name]) > 1 else ""
+        cells.append(f"{mean:.{_digits(name)}f}{spread}")
+    return f"| {result['name']} | {' | '.join(cells)} |"
+
+
+def _constant_line(result: Mapping[str, object]) -> str:
+    """Return the row of the answer that is background in every segment: the share of background, no event and no alarm."""
+    shares = {"clips_accuracy": "clips_always_background", **{f"accuracy_at_{age}": "always_background" for age in (0, 1, 9)}}
+    figures = {name: 100 * _mean(result, shares[name]) if name in shares else 0.0 for name in _COLUMNS}
+    return f"| {_CONSTANT} | {' | '.join(f'{figures[name]:.{_digits(name)}f}' for name in _COLUMNS)} |"

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from streamav import vocabulary
 from streamav.bundle.catalogue import encoder_file
 from streamav.training.composite.material import Material
+from streamav.training.starter.degradation import noise_patches
 from streamav.training.starter.distillation import train_audio, train_visual
 from streamav.training.starter.picture_examples import PictureCounts, render_pictures
 from streamav.training.starter.score_distillation import ScorePlan, teach_audio_scores, teach_visual_scores
@@ -71,6 +72,8 @@ class EncoderPlan:
     visual_steps: tuple[Steps, ...] = (Steps(1500, 64), Steps(1500, 80), Steps(1900, 112))
     scored_pictures: ScoredCounts = field(default_factory=lambda: ScoredCounts(material=10000, further=20000))
     scored_seconds: ScoredCounts = field(default_factory=lambda: ScoredCounts(material=30000, further=20000))
+    noises: int = 3000
+    """Patches of noise that the student of scores hears, and its teacher does not."""
     audio_scores: ScorePlan = field(default_factory=lambda: ScorePlan(steps=6000, batch=96, rate=1.2e-3))
     visual_scores: ScorePlan = field(default_factory=lambda: ScorePlan(steps=6000))
 
@@ -137,7 +140,8 @@ def teach_scores(
 
         train = _examples(work / "examples" / "audio-scores", hear, last="logits")
         start = load_file(state_file(work, "audio", scored=False))
-        teach_audio_scores(start, train, work / "scores", plan.audio_scores, list(score.hear.values()))
+        noises = noise_patches(Material(data, "train", work), plan.noises, seed)
+        teach_audio_scores(start, train, noises, work / "scores", plan.audio_scores, list(score.hear.values()))
     if "visual" in parts and not state_file(work, "visual", scored=True).exists():
         probes = read_probes(score.probes)
 

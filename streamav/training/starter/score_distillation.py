@@ -22,6 +22,7 @@ from streamav.files import whole_file
 from streamav.networks.compact import CompactAudio, CompactVisual
 from streamav.networks.regions import region_means
 from streamav.training.composite.picture import photometry
+from streamav.training.starter.degradation import degraded
 from streamav.training.starter.student import fast_arithmetic, followed, schedule
 
 if TYPE_CHECKING:
@@ -120,12 +121,17 @@ def picture_score_loss(logits: Tensor, wanted: Tensor, members: Tensor) -> Tenso
     return plain + _TEMPERATURE * flatter + 1.5 * groups
 
 
-def teach_audio_scores(start: Mapping[str, Tensor], train: Examples, out: Path, plan: ScorePlan, groups: Sequence[Sequence[int]]) -> float:
+def teach_audio_scores(
+    start: Mapping[str, Tensor], train: Examples, noises: Tensor, out: Path, plan: ScorePlan, groups: Sequence[Sequence[int]]
+) -> float:
     """Teach the AudioSet scores and write audio.safetensors (encoder and classifier) into *out*; return the last loss.
+
+    The student hears noise, rooms and narrow bands that the teacher did not hear.
 
     Args:
         start: state_dict of a CompactAudio without classifier.
         train: examples of `score_examples.render_scored_sounds`.
+        noises: patches of `degradation.noise_patches`.
         out: folder.
         plan: amount of training.
         groups: AudioSet indices of each label.
@@ -141,7 +147,7 @@ def teach_audio_scores(start: Mapping[str, Tensor], train: Examples, out: Path, 
     generator = torch.Generator().manual_seed(plan.seed)
 
     def loss(rows: NDArray[np.int64]) -> Tensor:
-        patches = _blurred(torch.from_numpy(train["patches"][rows].astype(np.float32)), generator)
+        patches = degraded(_blurred(torch.from_numpy(train["patches"][rows].astype(np.float32)), generator), noises, generator)
         with fast_arithmetic():
             vector = encoder(patches).float()
         assert encoder.classifier is not None  # noqa: S101 - built with classes above

@@ -71,6 +71,20 @@ function seek(seconds) {
   if (video && video.readyState > 0) video.currentTime = time;
 }
 
+// Without an event: the label that came nearest to one, by its own threshold.
+function nearestWords() {
+  let best = null;
+  for (const cell of source.cells.values()) source.labels.forEach(({ name, thresholds }, id) => {
+    const share = thresholds ? cell.classes[id] / thresholds.on : 0;
+    if (share > (best?.share ?? 0)) best = { share, name, on: thresholds.on, score: cell.classes[id], at: cell.index };
+  });
+  const percent = (value) => `${Math.round(value * 100)} %`;
+  if (!best) return source.cells.size ? "No label came near one: every score is below 0.1 %." : "";
+  return `Nearest came ${best.name}: ${percent(best.score)} at ${clockWords(source, best.at)}; an event of it begins at ${percent(best.on)}.`;
+}
+
+if (!data.events.length) at("nearest").textContent = nearestWords();
+
 // Drawing
 
 function frame() {

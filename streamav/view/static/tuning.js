@@ -73,7 +73,7 @@ async function askHour(source) {
     const found = await ask("what-if", { source: source.id, label: label.label, ...wanted(label) });
     if (turn !== asked) return; // the slider has moved on
     const { now, then } = found;
-    at("hour").textContent = `The last hour (${Math.round(found.seconds / 60)} min with scores) gave ${count(now, ` of ${label.name}`)}; with this it would have given ${count(then)}.`;
+    at("hour").textContent = !found.seconds ? `The last hour has no scores of ${label.name} in the journal yet.` : `The last hour (${Math.round(found.seconds / 60)} min with scores) gave ${count(now, ` of ${label.name}`)}; with this it would have given ${count(then)}.`;
     at("hour-strip").replaceChildren(...strip(found));
   } catch (error) {
     at("hour").textContent = error.message;
