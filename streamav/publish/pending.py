@@ -31,6 +31,8 @@ MOST_FLEETING = 1000
 """Most values of QoS 0 that wait (our choice: 15 s of the scores of 64 sources)."""
 CLOSED_SHORTEN, CLOSED_SET_ASIDE = 3, 6
 """After the broker closed the connection this often on one message, the message is shortened; then set aside (our choice)."""
+LEAST_SUSPECT_BYTES = 512
+"""A smaller retained value is no reason to close a connection: the broker ends for another one (our choice)."""
 UNSURE_S, MOST_UNSURE = 1.0, 100
 """A broker that is killed may lose ends of events that it acknowledged up to `UNSURE_S` seconds before its last answer. At most
 `MOST_UNSURE` of them are sent again (our choice; the longest time measured with Mosquitto 2.0 is 0.12 s)."""
@@ -315,7 +317,7 @@ class Pending:
             return
         self.careful_until = max(self.careful_until, suspects[-1].number)
         parcel = suspects[0]
-        shorten, aside = self._patience(len(suspects), too_large=too_large)
+        shorten, aside = self._closings(len(suspects), too_large=too_large)
         times = self._times(str(parcel.number))
         if times == shorten:
             self.refuse_size(len(fitted(parcel.payload, 0)) + 1)
@@ -329,7 +331,9 @@ class Pending:
             self.one_by_one = self.one_by_one or bool(self.on_way)
             return
         ((topic, payload),) = self.on_way.items()
-        shorten, aside = self._patience(1, too_large=too_large)
+        if len(payload) < LEAST_SUSPECT_BYTES:
+            return
+        shorten, aside = self._closings(1, too_large=too_large)
         times = self._times(topic)
         if times == shorten:
             self.refuse_size(len(fitted(payload, 0)) + 1)
@@ -345,7 +349,7 @@ class Pending:
         return self._closed[1]
 
     @staticmethod
-    def _patience(suspects: int, *, too_large: bool) -> tuple[int, int]:
+    def _closings(suspects: int, *, too_large: bool) -> tuple[int, int]:
         """Return after how many closings a message is shortened, and set aside; the broker's word counts once it is known which it was."""
         return (1, 2) if too_large and suspects == 1 else (CLOSED_SHORTEN, CLOSED_SET_ASIDE)
 

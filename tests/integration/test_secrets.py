@@ -7,6 +7,8 @@ import stat
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from rigs.media_clips import write_clip
 from rigs.mosquitto import Broker
 from rigs.program_environment import program_environment
+from rigs.services import free_port
 
 SECRET = "Xq7zWv"  # noqa: S105 - the planted secret
 CLIP = "lavfi:testsrc=size=64x48:rate=12:duration=13[out0];sine=frequency=440:sample_rate=16000:duration=13[out1]"
@@ -42,7 +45,7 @@ def quoted(text: str) -> str:
 @pytest.mark.slow
 @pytest.mark.broker
 async def test_nothing_that_a_run_gives_out_holds_a_secret(tmp_path: Path, engine_home: Path, tiny_bundle: Path) -> None:
-    """No message, retained state, event, journal, summary, log or list of processes contains a password of a camera or the broker."""
+    """No message, state, event, journal, summary, log, answer of the API or list of processes holds a password of camera, broker or API."""
     write_clip(tmp_path / "clip.ts", 13.0, 100)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _server_of((tmp_path / "clip.ts").read_bytes()))
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -50,13 +53,14 @@ async def test_nothing_that_a_run_gives_out_holds_a_secret(tmp_path: Path, engin
     addresses = [f"http://{camera}/{SECRET}/film.mp4?user=a&pwd={SECRET}", f"http://{camera}/{SECRET}/live?pwd={SECRET}#{SECRET}"]
     sources = [f"[[sources]]\nid = 's{number}'\nuri = {quoted(address)}\n" for number, address in enumerate(addresses)]
     broker = Broker(tmp_path / "broker").start()
-    password_file = tmp_path / "password"
+    password_file, port = tmp_path / "password", free_port()
     password_file.write_text(f"{SECRET}\n", encoding="utf-8")
     file = tmp_path / "run.toml"
     file.write_text(
         "\n".join(sources)
         + f"[[sources]]\nid = 'lab'\nuri = '{CLIP}'\n[model]\nname = '{tiny_bundle}'\n[capture]\nreconnect = false\n"
-        + f"[mqtt]\nhost = '127.0.0.1'\nport = {broker.port}\nusername = 'me'\npassword_file = '{password_file}'\n",
+        + f"[mqtt]\nhost = '127.0.0.1'\nport = {broker.port}\nusername = 'me'\npassword_file = '{password_file}'\n"
+        + f"[http]\nlisten = '127.0.0.1:{port}'\ntoken = '{SECRET * 3}'\n",
         encoding="utf-8",
     )
     file.chmod(0o600)
@@ -82,8 +86,12 @@ async def test_nothing_that_a_run_gives_out_holds_a_secret(tmp_path: Path, engin
         env=clean | {"STREAMAV_HOME": str(engine_home), "STREAMAV_STATE_DIR": str(out["state"]), "COLUMNS": "1000"},
     )
     talk = asyncio.create_task(process.communicate())
+    seen = 0
     while not talk.done():  # the names of the process and its children while it runs
         given.extend(await asyncio.to_thread(_names_of, process.pid))
+        if seen % 5 == 0:
+            given.extend(await asyncio.to_thread(_answers_of, port))
+        seen += 1
         await asyncio.sleep(0.2)
     given.extend(await talk)
     listener.cancel()
@@ -96,6 +104,7 @@ async def test_nothing_that_a_run_gives_out_holds_a_secret(tmp_path: Path, engin
     given.extend(path.read_bytes() for path in files if path.is_file())
     assert f"...@127.0.0.1:{server.server_port}/.../live".encode() in b"".join(given), "the address of the camera is shown"
     assert out["events.jsonl"].stat().st_size, given[-20:]
+    assert b"streamav_build_info" in b"".join(given)
     assert [one for one in given if SECRET.encode() in one] == []
     private = [path for path in files if path.name != "summary.json"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600, 0o700}
@@ -115,6 +124,22 @@ def _server_of(content: bytes) -> type[BaseHTTPRequestHandler]:
             """Print nothing."""
 
     return Camera
+
+
+def _answers_of(port: int) -> list[bytes]:
+    """Return what the HTTP API answers with the token, once it listens."""
+    found, headers = [], {"Authorization": f"Bearer {SECRET * 3}"}
+    for path in ("/api/sources", "/api/stats", "/api/events", "/api/sources/s0/detection", "/openapi.json", "/readyz", "/metrics"):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - this machine
+                found += [answer.read(), str(answer.headers).encode()]
+        except urllib.error.HTTPError as exc:
+            with exc:
+                found.append(exc.read())
+        except OSError:  # it does not listen yet, or no longer
+            break
+    return found
 
 
 def _names_of(parent: int) -> list[bytes]:

@@ -584,3 +584,13 @@ def test_of_several_kept_values_none_is_suspected(tmp_path: Path) -> None:
     assert pending.one_by_one
     assert pending.largest is None
     assert not pending.barred("streamav/info", b"{}")
+
+
+def test_a_small_kept_value_is_never_suspected(tmp_path: Path) -> None:
+    """A broker that ends again and again just when `online` is on its way is not one that takes no `online`."""
+    pending = pending_of(tmp_path)
+    pending.on_way["streamav/status"] = b"online"
+    for _ in range(10):
+        pending.note_closed(too_large=True)
+    assert pending.largest is None
+    assert not pending.barred("streamav/status", b"online")
