@@ -39,7 +39,7 @@ test: setup ## check lint, types and import contracts, and run all tests, the sl
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ALL) tests/architecture tests/unit $(ARGS)
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ALL) tests/integration $(ARGS)
 
-quick: setup ## run the fast tests only (no broker, audio device, RTSP server, browser or GPU), in under a minute
+quick: setup ## run the fast tests only (no broker, audio device, RTSP server, browser or GPU), in one to two minutes
 	@$(TEST_ENV) $(BIN)/python -m pytest -q -n 2 --hypothesis-profile=quick -m "not (slow or gpu or hardware or bench or broker or audio_device or rtsp or browser)" $(ARGS)
 
 check: lint types imports ## check format, lint, types and import contracts

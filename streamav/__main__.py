@@ -17,7 +17,7 @@ def main() -> int:
 
         return run()
     except KeyboardInterrupt:
-        return 130  # streamav.cli.INTERRUPTED, which may not be loaded yet
+        return 130  # streamav.errors.INTERRUPTED, which may not be loaded yet
 
 
 if __name__ == "__main__":

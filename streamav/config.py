@@ -96,7 +96,7 @@ class SourceSettings(Options):
     user: str | None = None
     """User name for the address `uri`, unless the address holds one."""
     password: SecretStr | None = None
-    """Password for `user`. It may stand in the file and in STREAMAV_SOURCE_PASSWORD, not on the command line."""
+    """Password for `user`. It may be in the file and in STREAMAV_SOURCE_PASSWORD, not on the command line."""
     password_file: Path | None = None
     """File whose first line is the password."""
     camera: str | None = None
@@ -150,23 +150,23 @@ class SourceSettings(Options):
     def _contradictions(self) -> Iterator[tuple[str, bool]]:
         """Yield what must hold between the settings of a source, and whether it does not."""
         others = self.uri, self.sound_uri, self.camera, self.mic
-        yield "the embedded scene is a whole source: give no uri, sound_uri, camera or mic with it", self.scene and any(others)
+        yield "the embedded scene is a whole source: leave uri, sound_uri, camera and mic out", self.scene and any(others)
         yield (
-            "pictures must come from one place: give uri or camera (for the sound of an address with the pictures of a camera: sound_uri)",
+            "pictures must come from one place: set uri or camera (for the sound of an address with the pictures of a camera: sound_uri)",
             self.uri is not None and self.camera_device is not None,
         )
-        yield "sound must come from one place: give mic or sound_uri", self.sound_uri is not None and self.mic is not None
-        yield 'camera and mic are both "none", so nothing is left: give one of them', self.camera == self.mic == NO_DEVICE
+        yield "sound must come from one place: set mic or sound_uri", self.sound_uri is not None and self.mic is not None
+        yield 'camera and mic are both "none", so nothing is left: set one of them', self.camera == self.mic == NO_DEVICE
         yield (
-            'with camera = "none" the address gives its sound, so mic and sound_uri must be left out',
+            'with camera = "none" the sound comes from the address, so mic and sound_uri must be left out',
             self.uri is not None and self.camera == NO_DEVICE and (self.mic_device or self.sound_uri) is not None,
         )
         yield (
-            "sound_uri needs pictures: give uri or camera, or write the address as uri",
+            "sound_uri needs pictures: set uri or camera, or write the address as uri",
             self.sound_uri is not None and not (self.uri or self.camera_device),
         )
         yield (
-            "loop is for a file: give its path as uri, without another source of sound",
+            "loop is for a file: set uri to its path, without another source of sound",
             self.loop and (self.uri is None or (self.sound_uri or self.mic_device) is not None),
         )
         shape = self.camera_size, self.camera_rate, self.camera_format
@@ -190,7 +190,7 @@ class CaptureSettings(Options):
     queue_segments: Annotated[int, Field(ge=1, le=60)] = 4
     """How many whole segments may wait for the networks. When a live source has more, the oldest is dropped and counted."""
     timeout_s: Annotated[float, Field(gt=0.0, le=60.0)] = 5.0
-    """A live source that gives nothing for this long is lost, s."""
+    """A live source is lost when nothing comes from it for this long, s."""
     reconnect_min_s: Annotated[float, Field(gt=0.0, le=86_400.0)] = 0.5
     """Shortest pause between attempts to reopen a live source, s. The pause doubles, with jitter."""
     reconnect_max_s: Annotated[float, Field(gt=0.0, le=86_400.0)] = 30.0

@@ -15,9 +15,10 @@ Every message states what must be, what was got and what to do.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 __all__ = [
+    "INTERRUPTED",
     "BrokerError",
     "CaptureError",
     "DataError",
@@ -30,6 +31,10 @@ __all__ = [
     "StreamavError",
     "reason_of",
 ]
+
+
+INTERRUPTED: Final = 130
+"""Exit status after Ctrl-C: 128 + SIGINT, as in shells."""
 
 
 class StreamavError(Exception):

@@ -311,7 +311,7 @@ class JournalSettings(Options):
 
 
 class ClipSettings(Options):
-    """Clips and snapshots of confirmed events, of files and network streams."""
+    """Clips and snapshots of confirmed events."""
 
     dir: Path | None = None
     """Folder for them, one folder in it for each source; None for no clips."""

@@ -119,7 +119,7 @@ def check_entities(settings: Settings, chosen: Mapping[str, Sequence[Label]]) ->
         entity, sources = found
         msg = (
             f"sources: Home Assistant would get one id, {entity}, for two entities, of {' and of '.join(sources)}, and drop the second; "
-            "give one of the sources another id, or set mqtt.homeassistant = false"
+            "set another id for one of the sources, or set mqtt.homeassistant = false"
         )
         raise SettingsError(msg)
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from streamav.app.service_manager import ServiceManager, attended
+from streamav.errors import INTERRUPTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["hold_hangups", "interruptible", "run"]
 
-_INTERRUPTED = 130
-"""Exit status of a process that was ended by a second Ctrl-C: 128 + SIGINT, the convention of shells."""
 _MOST_RELOADS = 2
+"""Most reloads that run or wait: one more signal asks for nothing new."""
 
 
 async def run(
@@ -78,7 +78,7 @@ def interruptible(numbers: Sequence[int], stop: Callable[[], None], on_interrupt
 
     def interrupt(number: int) -> None:
         if asked:
-            os._exit(_INTERRUPTED)
+            os._exit(INTERRUPTED)
         asked.append(number)
         if on_interrupt is not None:
             on_interrupt(number)

@@ -154,7 +154,7 @@ class CameraLike:
                 end_ns = max(end_ns, moved.end_ns)
                 yield moved
             if end_ns <= shift_ns:
-                msg = "a source of a trial must have sound or pictures, got nothing; give another file with --source"
+                msg = "a source of a trial must have sound or pictures, got nothing; name another file with --source"
                 raise CaptureError(msg)
             shift_ns = end_ns
 

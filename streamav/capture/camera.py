@@ -93,7 +93,7 @@ class Camera:
             raise CaptureError(self._not_opened(reason_of(exc))) from exc
         if not self._container.streams.video:
             self.close()
-            msg = f"camera {show_address(self.device)!r} gives no pictures"
+            msg = f"camera {show_address(self.device)!r} sends no pictures"
             raise CaptureError(msg)
 
     def check(self) -> None:

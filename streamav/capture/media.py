@@ -148,7 +148,7 @@ class MediaSource:
             if not self._repeat or self._closed.is_set():
                 return
             if end_ns == begin_ns:
-                msg = f"{self._medium.name} gives nothing that could be played in a loop; play it once to see why"
+                msg = f"{self._medium.name} has nothing that could be played in a loop; play it once to see why"
                 raise CaptureError(msg)
 
     def _session(self, origin: Callable[[], int], stop: threading.Event) -> Iterator[Item]:

@@ -32,7 +32,7 @@ _ERRORS: Final = {
     "HTTPServerError": " reports an error of its own (5xx): look into the log of its server, and check that the camera behind it runs",
     "InvalidDataError": " sent no sound or video data; check that it is running, and its address",
     "LateAnswerError": " gave no data in time; check that it is running; if it starts slowly, set a longer capture.timeout_s",
-    "UnknownHostError": " has a host name that this machine cannot resolve; check the name, or give the IP address",
+    "UnknownHostError": " has a host name that this machine cannot resolve; check the name, or use the IP address",
 } | {
     kind: text
     for kinds, text in (

@@ -99,7 +99,7 @@ def _joined(source: SourceSettings, capture: CaptureSettings, look: Look, clock:
         return FilePairSource(with_password(source), source.sound_uri, look, speed=source.speed, settings=capture, clock=clock, tap=tap)
     for uri in (source.uri, source.sound_uri):
         if uri is not None and not is_live(uri):
-            msg = "a file can be joined with another file only, because it has no time of day: give two files, or two live sources"
+            msg = "a file can be joined with another file only, because it has no time of day: name two files, or two live sources"
             raise SettingsError(msg)
     if source.sound_uri is None and (source.camera is None or source.mic is None) and source.uri is None:
         given, lacking, option = ("camera", "mic", "--mic default") if source.mic is None else ("mic", "camera", "--camera 0")

@@ -11,9 +11,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from streamav.capture.camera import Camera
 from streamav.capture.live import LiveLoop
-from streamav.capture.microphone import Microphone
 from streamav.clock import SystemClock
 from streamav.config import CaptureSettings
 from streamav.errors import CaptureError
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from streamav.clock import Clock
     from streamav.types import StateChange, VideoFrame
 
-__all__ = ["PairSource", "device_pair"]
+__all__ = ["PairSource"]
 
 _QUEUE_PICTURES: Final = 32
 """Pictures that may wait; the oldest is dropped (our choice: one second of a usual camera)."""
@@ -136,36 +134,6 @@ class PairSource:
         """Yield None from time to time, as a microphone does while there is no sound."""
         while not self._clock.wait(_IDLE_S, stop):
             yield None
-
-
-def device_pair(
-    camera: str,
-    microphone: str,
-    look: Look,
-    *,
-    settings: CaptureSettings | None = None,
-    clock: Clock | None = None,
-    tap: PacketTap | None = None,
-) -> PairSource:
-    """Return a camera with a microphone as one source.
-
-    Args:
-        camera: a number, a path, or part of a name.
-        microphone: "default", a number, or part of a name.
-        look: which pictures are used, and their size.
-        settings: timeouts and reconnecting; None for the defaults.
-        clock: monotonic; None for the clock of the machine.
-        tap: receives what both give, encoded for clips; None encodes nothing.
-    """
-    settings, clock = settings or CaptureSettings(), clock or SystemClock()
-    return PairSource(
-        lambda: Camera(camera, clock, timeout_s=settings.timeout_s),
-        lambda: Microphone(microphone, clock, timeout_s=settings.timeout_s),
-        look,
-        settings=settings,
-        clock=clock,
-        tap=tap,
-    )
 
 
 class _Pictures:

@@ -37,7 +37,7 @@ __all__ = ["Medium", "cannot_open", "file_path", "read_session"]
 _LOG = logging.getLogger(__name__)
 _SYSTEM_ERRORS: Final = {
     FileNotFoundError: ": there is no such file; ADVICE",
-    IsADirectoryError: " is a folder; give the path of one media file in it (streamav localize takes a whole folder)",
+    IsADirectoryError: " is a folder; name one media file in it (streamav localize takes a whole folder)",
     PermissionError: " cannot be read: permission denied; check its permissions",
 }
 _PLAYLISTS: Final = frozenset({"hls", "dash", "concat", "imf", "sdp", "rtsp"})
@@ -193,7 +193,7 @@ def _open(medium: Medium, *, long: bool = False) -> av.container.InputContainer:
         try:
             return av.open("pipe:0", options=_media_alone(), metadata_errors="replace", hwaccel=device)
         except av.error.ArgumentError as exc:
-            msg = f"{medium.name} gives a playlist, which names other files or streams, or no media; give the media themselves"
+            msg = f"{medium.name} gives a playlist, which names other files or streams, or no media; send the media themselves"
             raise CaptureError(msg) from exc
     return _open_file(file_path(uri).absolute(), medium.name, device)  # FFmpeg takes the text before a colon as a protocol
 
@@ -224,7 +224,7 @@ def _open_file(path: Path, name: str, device: HWAccel | None) -> av.container.In
     if form == _TEXT or form in _PHOTOS or form.endswith(_ONE_PICTURE):
         container.close()
         kind = "text file" if form == _TEXT else "single picture"
-        msg = f"{name} is a {kind}, not a recording; give the path of a media file with sound and moving pictures"
+        msg = f"{name} is a {kind}, not a recording; name a media file with sound and moving pictures"
         raise CaptureError(msg)
     return container
 
@@ -250,7 +250,7 @@ def _refuse_playlist(path: Path, name: str, exc: Exception) -> None:
         head = file.read(2048)
     if any(mark in head for mark in _PLAYLIST_MARKS):
         msg = (
-            f"{name} is a playlist, which names other files or streams; give a media file, or the address on its server (rtsp://, https://)"
+            f"{name} is a playlist, which names other files or streams; name a media file, or the address on its server (rtsp://, https://)"
         )
         raise CaptureError(msg) from exc
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import typer
 
 from streamav.cli.slips import advice_on_arguments
-from streamav.errors import SettingsError, StreamavError
+from streamav.errors import INTERRUPTED, SettingsError, StreamavError
 from streamav.redaction import redact, show_address
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "Command", "loaded", "main"]
 
-INTERRUPTED: Final = 130
-"""Exit status after Ctrl-C: 128 + SIGINT, as in shells."""
 _LONGEST_SHOWN: Final = 200
 _MAY_NOT: Final = (
     "this user must be allowed to use {path}, but it belongs to another one: correct its rights, or name a folder of this user "

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamav.cli.outputs import write_output
-from streamav.errors import SettingsError
+from streamav.errors import INTERRUPTED, SettingsError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "run_on"]
 
-_INTERRUPTED = 130
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -94,7 +93,7 @@ def run_on(address: str, settings: Settings, console: Console, report: Path | No
         write_output(report, json.dumps(last, indent=1) + "\n")
     for line in _table(last.get("sources", ()), _SOURCE_COLUMNS):
         console.print(line, highlight=False, markup=False)
-    return _INTERRUPTED if signal.SIGINT in asked else 0
+    return INTERRUPTED if signal.SIGINT in asked else 0
 
 
 def _print_run(run: dict[str, Any]) -> None:

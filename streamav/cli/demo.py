@@ -24,13 +24,13 @@ import typer
 from streamav.cli.demo_comparison import sum_up
 from streamav.cli.demo_programs import DRAIN_S, END_S, START_S, say, start, start_broker
 from streamav.cli.wording import counted
+from streamav.errors import INTERRUPTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["demo", "next_steps", "run_options"]
 
-_INTERRUPTED: Final = 130
 _READY_S: Final = 600.0
 """Longest time of the first start (s): it builds the engines, which a busy or small machine does slowly."""
 
@@ -57,7 +57,7 @@ def demo(
         try:
             status = _show(Path(folder), stack, seconds, model, speed)
         except KeyboardInterrupt:
-            status = _INTERRUPTED
+            status = INTERRUPTED
         except subprocess.TimeoutExpired as exc:
             say(f"a program did not end within {exc.timeout:.0f} s; its last lines are above. Is this machine busy with other work?")
             status = 1

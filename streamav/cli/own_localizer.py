@@ -51,7 +51,7 @@ def train_localizer_alone(asked: OwnClips, base: Bundle) -> None:
     data = open_ave(folder, asked.plan.reading)
     experiment = plan(data, source, asked.changes)
     warn_of_missing_classes(
-        data, "give one recording of each class split=val or split=train in labels.csv, or add recordings of the class", say
+        data, "set split=val or split=train for one recording of each class in labels.csv, or add recordings of the class", say
     )
     say(f"training on {len(data.train)} rows of {len(data.classes)} classes, {experiment.train.epochs} epochs")
     steps = -(-len(data.train) // experiment.train.batch)

@@ -15,7 +15,7 @@ from streamav.cli.model_options import WeightsOption
 from streamav.cli.named_settings import check_named, settings_of
 from streamav.cli.run_summary import failed_at_once, tell
 from streamav.config_loading import load_settings
-from streamav.errors import DataError, SettingsError
+from streamav.errors import INTERRUPTED, DataError, SettingsError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["record"]
 
-_INTERRUPTED = 130
 _UNITS = {"": 1, "K": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 
 
@@ -136,7 +135,7 @@ def _record(
         rest = "free space or choose another folder. What is recorded can be replayed" if is_session(out) else "record again"
         msg = f"the recording ends early: {made.recorder.ended}; {rest}"
         raise DataError(msg)
-    return _INTERRUPTED if signal.SIGINT in asked else 0
+    return INTERRUPTED if signal.SIGINT in asked else 0
 
 
 def _say(made: Recording, out: Path, console: Console) -> None:

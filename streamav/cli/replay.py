@@ -15,7 +15,7 @@ from streamav.cli.model_options import WeightsOption
 from streamav.cli.named_settings import settings_of
 from streamav.cli.run_summary import tell
 from streamav.config_loading import load_settings
-from streamav.errors import CaptureError, DataError, SettingsError, reason_of
+from streamav.errors import INTERRUPTED, CaptureError, DataError, SettingsError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from streamav.session import SessionCard
 
 __all__ = ["replay"]
-
-_INTERRUPTED = 130
 
 
 def replay(
@@ -111,7 +109,7 @@ def _replay(
     if application.shortfall is not None:
         say(console, f"{application.shortfall}; exit status 5")
     if asked:
-        return _INTERRUPTED if signal.SIGINT in asked else 0
+        return INTERRUPTED if signal.SIGINT in asked else 0
     if check:
         _compare(folder, transcript.content(cut=cut), console, cut=cut)
     return 0 if application.shortfall is None else 5
@@ -151,7 +149,7 @@ def _compare(folder: Path, replayed: bytes, console: Console, *, cut: bool) -> N
         raise DataError(msg) from exc
     same, difference = compare_events(recorded, replayed, cut=cut)
     if difference is not None:
-        msg = f"the replay must give the events of the recorded run, but {difference} ({same} messages before it are the same)"
+        msg = f"the replay must have the events of the recorded run, but {difference} ({same} messages before it are the same)"
         raise DataError(msg)
     say(console, f"check: {same} messages, the same as in the recorded run, byte for byte")
 

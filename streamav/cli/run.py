@@ -26,7 +26,7 @@ from streamav.cli.outputs import check_output, write_output
 from streamav.cli.run_summary import tell
 from streamav.config import EngineChoice, PrecisionChoice
 from streamav.config_loading import load_settings
-from streamav.errors import BrokerError
+from streamav.errors import INTERRUPTED, BrokerError
 from streamav.output_settings import LogForm
 from streamav.publish.state_folder import default_state_dir
 from streamav.redaction import has_secret
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_INTERRUPTED = 130
 _PAGE_ENDED = (
     "the live page ended with the file; `streamav localize FILE --html report.html` writes one that stays, "
     "and --loop plays the file again and again"
@@ -262,7 +261,7 @@ def _run(
             write_output(report, json.dumps({**asdict(summary), "engine": application.engine.name}, indent=1) + "\n")
     if application.shortfall is not None:
         say(console, f"{application.shortfall}; exit status {BrokerError.exit_code}")
-    return _INTERRUPTED if signal.SIGINT in asked else 0 if application.shortfall is None else BrokerError.exit_code
+    return INTERRUPTED if signal.SIGINT in asked else 0 if application.shortfall is None else BrokerError.exit_code
 
 
 def _named(ids: Sequence[str]) -> str:

@@ -97,7 +97,7 @@ def tune(
     from streamav.training.streams.tuning import Asked
 
     if (data is None) == (not quiet):
-        msg = "give either --data (validation streams) or --quiet (recordings); for both, tune twice: the second --model is the first --out"
+        msg = "name either --data (validation streams) or --quiet (recordings); for both, tune twice: the second --model is the first --out"
         raise SettingsError(msg)
     if alarms is not None and not math.isfinite(alarms):
         msg = f"--alarms-per-hour must be a number of at least 0, got {alarms}"

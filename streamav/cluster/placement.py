@@ -114,7 +114,7 @@ def place(
             continue
         while heap:
             load, name = heapq.heappop(heap)
-            if load == _load(known[name], *sums[name]):  # else the worker has got sources since, and stands there again
+            if load == _load(known[name], *sums[name]):  # else the worker has received sources since, and is in the heap again
                 put(source, name)
                 break
     return found

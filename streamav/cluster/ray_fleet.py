@@ -218,7 +218,7 @@ class RayFleet:
                 .remote()
             )
         except ValueError as exc:
-            msg = f"a run with --cluster and mqtt.base {base!r} uses this Ray already: end it first, or give this one another base"
+            msg = f"a run with --cluster and mqtt.base {base!r} uses this Ray already: end it first, or set another mqtt.base for this one"
             raise SettingsError(msg) from exc
 
     async def nodes(self) -> list[Node]:

@@ -59,7 +59,7 @@ def check_cluster(settings: Settings) -> None:
         raise SettingsError(msg)
     for one in settings.sources:
         if one.uri == STDIN:
-            msg = f"source {one.id} reads standard input, which the workers of a cluster do not have; give it an address or a file"
+            msg = f"source {one.id} reads standard input, which the workers of a cluster do not have; name an address or a file"
             raise SettingsError(msg)
         if (one.camera_device is not None or one.mic_device is not None) and one.node is None:
             msg = f'source {one.id} opens a device, so it must name the machine that has it: add node = "NAME" to its table'

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Finding", "Verdict"]
 
 _TO_DO: Final = re.compile(r"; |: (?=check |set |ask |allow |if )|\. (?=`)")
-"""What stands in our error messages between what was got and what to do."""
+"""Text in our error messages between what was got and what to do."""
 
 
 class Verdict(StrEnum):

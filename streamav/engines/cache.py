@@ -35,7 +35,7 @@ ENTRY_FILE = "entry.json"
 _MAX_ENTRY_BYTES = 1 << 20
 """Largest entry.json that is read, so that a wrong file cannot use up the memory."""
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
@@ -110,7 +110,7 @@ class EngineCache:
                 return None
             if (path, str(exc)) not in self._told:  # find() is called more than once before the entry is built again
                 self._told.add((path, str(exc)))
-                log.warning("engine cache: %s is built again: %s", path, exc)
+                _log.warning("engine cache: %s is built again: %s", path, exc)
             return None
 
     def peek(self, key: EntryKey) -> Entry | None:
@@ -190,7 +190,7 @@ class EngineCache:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                log.info("engine cache: another process builds this engine; waiting until it is done")
+                _log.info("engine cache: another process builds this engine; waiting until it is done")
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

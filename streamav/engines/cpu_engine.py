@@ -52,7 +52,7 @@ _CALIBRATION_SEGMENTS = 12
 _CALIBRATION_SEED = 20_231
 """Seed of the calibration samples: not the samples of the comparison."""
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class CpuEngine(BoundedNetworks):
@@ -166,7 +166,7 @@ def _lower(request: EngineRequest, answers: Answers, folder: Path) -> dict[str, 
             kept.append(name)
         else:
             what = (name, recipe.precision, error, recipe.lowered_l2)
-            log.warning("engine: network %s stays float32: in %s its relative L2 error is %.3f, at most %.3f is allowed", *what)
+            _log.warning("engine: network %s stays float32: in %s its relative L2 error is %.3f, at most %.3f is allowed", *what)
     calibration: dict[str, JsonValue] = {} if fit is None else {"calibration": _calibration_facts(request.calibration, fit)}
     return {"lowered": kept, "lowered_l2": errors, **calibration}
 
@@ -205,7 +205,7 @@ def _runtimes(request: EngineRequest, answers: Answers, folder: Path, lowered: C
     """Time each network in each runtime that is present; return milliseconds for each input, by network and runtime."""
     problem = openvino_problem()
     if problem is not None:
-        log.info("engine: %s; ONNX Runtime runs all networks", problem)
+        _log.info("engine: %s; ONNX Runtime runs all networks", problem)
     times, threads = {}, _threads(request)
     for name in NETWORK_NAMES:
         hint = _hint(request.recipe, name in lowered)

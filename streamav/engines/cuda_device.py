@@ -27,7 +27,7 @@ WARM_UPS = 3
 Source: pytorch/pytorch docs/source/notes/cuda.rst, "CUDA Graphs", whose examples warm up three times on a side stream.
 """
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class CudaDevice:
@@ -71,7 +71,7 @@ class CudaDevice:
                 except RuntimeError as exc:
                     self._uncaptured.add(name)
                     self._pool = torch.cuda.graph_pool_handle()  # torch leaves the old one open (CUDAGraph.cpp, capture_end)
-                    log.warning("engine: network %s runs without CUDA graphs, since its capture failed: %s", name, exc)
+                    _log.warning("engine: network %s runs without CUDA graphs, since its capture failed: %s", name, exc)
 
         def launch() -> tuple[Tensor, ...]:
             with torch.cuda.stream(self._stream), _ieee_float32():

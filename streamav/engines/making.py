@@ -48,7 +48,7 @@ ANSWERS_FILE = "reference.npz"
 _LARGE_BYTES = 64 << 20
 """Larger weights take long to export: 11 MB delayed a start by 1 to 2 s, 362 MB by 25 s or more (docs/engines.md, first start)."""
 _DIFFERS = "differs from the float32 reference by more than its recipe allows"
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _last_answers: dict[str, Answers] = {}
 """The reference's answers for the model of the engine that was made last, by a key of all that defines the model."""
@@ -145,7 +145,7 @@ def _make(maker: Maker, request: EngineRequest, folder: Path) -> dict[str, JsonV
     from streamav.engines.modules import build_modules
 
     bundle, recipe = request.bundle, request.recipe
-    log.info("engine: building %s for model %s; this is done only once", recipe.name, bundle.card.name)
+    _log.info("engine: building %s for model %s; this is done only once", recipe.name, bundle.card.name)
     began = time.perf_counter()
     modules = build_modules(bundle, request.settings.weights_dir)
     answers = _reference_answers(request, modules)
@@ -160,12 +160,12 @@ def _make(maker: Maker, request: EngineRequest, folder: Path) -> dict[str, JsonV
     if drawn is not None and parity.passed and not (other := compare(engine, drawn, recipe.tolerance, evidence)).passed:
         # A quiet or dark clip fits ranges that suit only such clips, and the checking half of the same clip would not show it.
         parity, compared_on = other, f"drawn samples, besides {compared_on}"
-        log.warning(
-            "engine: %s passes on the recordings, not on the drawn samples; give recordings with all kinds of sounds and pictures",
+        _log.warning(
+            "engine: %s passes on the recordings, not on the drawn samples; use recordings with all kinds of sounds and pictures",
             recipe.name,
         )
     seconds = time.perf_counter() - began
-    log.info(
+    _log.info(
         "engine: built in %.1f s; relative error %.1e, probability error %.1e", seconds, max(parity.relative.values()), parity.probability
     )
     if "second_ms" not in facts:

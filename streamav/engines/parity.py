@@ -98,7 +98,7 @@ def answer(engine: Engine, samples: Samples) -> Answers:
     outputs["localize_window"] = engine.network("localize_window")(*inputs["localize_window"])
     for name, arrays in outputs.items():
         if not all(np.isfinite(array).all() for array in arrays):
-            msg = f"network {name} of engine {engine.name} must give finite numbers, got NaN or infinity; its weights are unusable"
+            msg = f"network {name} of engine {engine.name} must return finite numbers, got NaN or infinity; its weights are unusable"
             raise EngineError(msg)
     return Answers(samples, inputs, outputs)
 
@@ -174,7 +174,7 @@ def _errors(name: str, got: tuple[NDArray[np.float32], ...], want: tuple[NDArray
     The decisions judge them.
     """
     if [array.shape for array in got] != [array.shape for array in want]:
-        msg = f"network {name} must give shapes {[array.shape for array in want]}, got {[array.shape for array in got]}"
+        msg = f"network {name} must return shapes {[array.shape for array in want]}, got {[array.shape for array in got]}"
         raise EngineError(msg)
     pairs = list(zip(got, want, strict=True))
     judged = pairs[:1] if name in ENCODERS else pairs

@@ -59,7 +59,7 @@ def quantise(source: Path, target: Path, inputs: NDArray[np.generic], *, pointwi
         EngineError: when there are too few inputs, or the quantiser fails.
     """
     if len(inputs) < _PIECE:
-        msg = f"calibration needs at least {_PIECE} inputs, got {len(inputs)}; give a longer clip"
+        msg = f"calibration needs at least {_PIECE} inputs, got {len(inputs)}; use a longer clip"
         raise EngineError(msg)
     corrected = target.with_suffix(".corrected.onnx")
     with _quiet():

@@ -37,7 +37,7 @@ NetworkName = Literal["visual", "audio", "encode_segment", "localize_window"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Count = Annotated[int, Field(ge=1, le=1024)]
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class _Part(BaseModel):
@@ -122,7 +122,7 @@ def find_recipe(name: str) -> Recipe | None:
     try:
         return load_recipe(name)
     except EngineError as exc:
-        log.warning("engine: %s is skipped: %s", name, exc)
+        _log.warning("engine: %s is skipped: %s", name, exc)
         return None
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_PRECISION", "engine_candidates", "maker_of", "open_engine", "problem_of", "ranked", "rebuild"]
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 DEFAULT_PRECISION = {
     "tensorrt": "fp16",  # twice the operations of tf32 (NVIDIA data sheets) with the same ten bits of mantissa; bf16 has seven
@@ -174,9 +174,9 @@ def _open_first(recipes: Sequence[Recipe], bundle: Bundle, settings: ModelSettin
                 msg = f"{recipe.name} cannot run model {bundle.card.name}: {exc}"
                 raise EngineError(msg) from exc
             problems.append(f"{recipe.name}: {exc}")
-            log.warning("engine: %s cannot be used: %s", recipe.name, exc)
+            _log.warning("engine: %s cannot be used: %s", recipe.name, exc)
             continue
-        log.info("engine: %s runs model %s", engine.name, bundle.card.name)
+        _log.info("engine: %s runs model %s", engine.name, bundle.card.name)
         return engine
     msg = f"no engine can run model {bundle.card.name}:\n" + "\n".join(problems)
     raise EngineError(msg)
@@ -222,7 +222,7 @@ def _present(engine: str, settings: ModelSettings) -> list[Recipe]:
             found.append(recipe)
             continue
         told = recipe.engine == "tensorrt" and recipe.precision == DEFAULT_PRECISION["tensorrt"] and NVIDIA_DRIVER.exists()
-        log.log(logging.INFO if told else logging.DEBUG, "engine: %s is skipped: %s", recipe.name, problem)
+        _log.log(logging.INFO if told else logging.DEBUG, "engine: %s is skipped: %s", recipe.name, problem)
     return found
 
 

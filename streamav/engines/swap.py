@@ -33,7 +33,7 @@ _END_S = 5.0
 _one_build = threading.Lock()
 """At most one build at a time in a process."""
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class SwapEngine:
         """Return the engine for one call of a network; an engine that is ready takes over at the start of a turn."""
         if name == _FIRST_OF_A_TURN and self._next is not None:
             before, self._engine, self._next = self._engine.name, self._next, None
-            log.info("engine: %s takes over from %s", self._engine.name, before)
+            _log.info("engine: %s takes over from %s", self._engine.name, before)
         return self._engine
 
     def _work(self, warm: Callable[[Engine], None] | None) -> None:
@@ -125,7 +125,7 @@ class SwapEngine:
         except Exception as exc:  # noqa: BLE001 - no error of a foreign library may end the run
             reason = f"{type(exc).__name__}: {exc}"
         if reason is not None and not self._stop.is_set():
-            log.warning("engine: %s could not be built; %s continues to run model %s: %s", recipe, self._engine.name, model, reason)
+            _log.warning("engine: %s could not be built; %s continues to run model %s: %s", recipe, self._engine.name, model, reason)
         self._settled.set()
 
     def _build(self) -> str | None:
@@ -134,7 +134,7 @@ class SwapEngine:
             if self._stop.is_set():
                 return "the run ended first"
         try:
-            log.info("engine: %s is being built beside the run", self._coming.request.recipe.name)
+            _log.info("engine: %s is being built beside the run", self._coming.request.recipe.name)
             return run_builder(build_command(self._coming.request, self._coming.cache), self._stop, self._limit_s)
         finally:
             _one_build.release()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Difference", "Interval", "bootstrap", "mean_and_deviation", "paired_bootstrap", "paired_ratios"]
+__all__ = ["Difference", "Interval", "bootstrap", "mean_and_deviation", "paired_ratios"]
 
 _BLOCK = 256
 """Draws that are held in memory at once."""
@@ -86,27 +86,6 @@ def bootstrap(
     tail = (1.0 - confidence) / 2.0
     low, high = np.quantile(means, [tail, 1.0 - tail])
     return Interval(float(sums.sum() / counts.sum()), float(low), float(high))
-
-
-def paired_bootstrap(
-    first: NDArray[np.floating], second: NDArray[np.floating], *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
-) -> Interval:
-    """Return the difference *first* minus *second* of the means over the same units, with its interval.
-
-    Args:
-        first: shape (n,): score of each clip under one model.
-        second: shape (n,): score of the same clips under another model.
-        draws: number of bootstrap samples of n clips.
-        confidence: 0 to 1.
-        seed: seed of the draws.
-
-    Raises:
-        DataError: when the shapes differ.
-    """
-    if first.shape != second.shape:
-        msg = f"a paired bootstrap needs the scores of the same clips, got shapes {first.shape} and {second.shape}"
-        raise DataError(msg)
-    return bootstrap(first - second, np.ones_like(first), draws=draws, confidence=confidence, seed=seed)
 
 
 def paired_ratios(

@@ -132,7 +132,9 @@ def _write(name: str, part: _Part, folder: Path) -> Exported:
     wanted, got = _run(part.module, *part.example), OnnxNetwork(path, 1)(*part.example)
     error = max(float(np.abs(one - two).max() / max(float(np.abs(one).max()), 1e-6)) for one, two in zip(wanted, got, strict=True))
     if not error <= _MOST_ERROR:
-        msg = f"{name}.onnx must give the numbers of torch, and differs by {error:.2g} of the largest; please report it with your versions"
+        msg = (
+            f"{name}.onnx must return the numbers of torch, and differs by {error:.2g} of the largest; please report it with your versions"
+        )
         raise EngineError(msg)
     return Exported(name, _shapes(part.inputs, part.example), _shapes(part.outputs, wanted), error)
 

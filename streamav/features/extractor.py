@@ -75,7 +75,7 @@ class SegmentExtractor:
         card = self._card
         wanted = ((len(segments), card.audio.size), (len(seen.pixels), card.visual.grid, card.visual.grid, card.visual.size))
         if (audio.shape, grids.shape) != wanted:
-            msg = f"the encoders of model {card.name} must give shapes {wanted[0]} and {wanted[1]}, got {audio.shape} and {grids.shape}"
+            msg = f"the encoders of model {card.name} must return shapes {wanted[0]} and {wanted[1]}, got {audio.shape} and {grids.shape}"
             raise ShapeError(msg)
         visual = mean_over_frames(grids, seen.counts, seen.shown)
         # An encoder that scores its own classes returns them as a second array.

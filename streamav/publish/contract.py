@@ -60,8 +60,6 @@ class TopicEntry:
     retained: str
     qos: int
     when: str
-    promised: bool = True
-    """False: not part of the promise that keys are only added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ TOPICS: Final = (
     TopicEntry("<source>/last_event", EventMessage, "yes", 1, "the `end` of the last confirmed event, when it has ended"),
     TopicEntry("<source>/snapshot", "a JPEG file", "on demand", 0, "with a confirmed event, with `mqtt.snapshot`"),
     TopicEntry("<source>/telemetry", TelemetryPayload, "no", 0, "every 10 s while connected"),
-    TopicEntry("<source>/scores", ScoresPayload, "no", 0, "every second while connected, with `mqtt.scores`", promised=False),
+    TopicEntry("<source>/scores", ScoresPayload, "no", 0, "every second while connected, with `mqtt.scores`"),
     TopicEntry("<source>/<setting>/state", "the value that holds, see [commands](#commands)", "yes", 1, "on change, with `mqtt.commands`"),
     TopicEntry("<source>/answer", AnswerPayload, "no", 1, "after each command for the source"),
     TopicEntry("answer", AnswerPayload, "no", 1, "after `restate/set`"),

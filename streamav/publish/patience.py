@@ -69,7 +69,7 @@ class Patience:
             self._backoff.reset()
             self._told = None
         if failure.taken_over and _often(self._taken_over_s, now_s):
-            reason = f"another client uses our client id {self._client_id}: give each streamav its own mqtt.client_id"
+            reason = f"another client uses our client id {self._client_id}: set another mqtt.client_id for each streamav"
             self._tell(logging.ERROR, "broker cannot be used, next attempts follow after long pauses", reason)
             return self._refused_s
         if failure.fatal:
@@ -77,7 +77,7 @@ class Patience:
             return self._refused_s
         reason = failure.reason
         if failure.closed and not failure.too_large and stood_s is not None and _often(self._closed_s, now_s):
-            reason += f" again; if another client uses our client id {self._client_id}, give each streamav its own mqtt.client_id"
+            reason += f" again; if another client uses our client id {self._client_id}, set another mqtt.client_id for each streamav"
         what = "broker not reached, events wait" if stood_s is None else "broker connection lost, events wait"
         self._tell(logging.WARNING, what, reason)
         return self._backoff.next_s()

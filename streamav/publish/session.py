@@ -103,7 +103,7 @@ class Session:
         try:
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(self._read())]
-                await self._open_ears()
+                await self._subscribe()
                 await self._greet(probe_text)
                 beside += [tasks.create_task(self._listen(probe_text)), tasks.create_task(self._welcome())]
                 await self._pump()
@@ -122,7 +122,7 @@ class Session:
                     async with asyncio.timeout(FAREWELL_S):
                         await self._connection.publish(self._topics.status, b"offline", qos=1, retain=True)
 
-    async def _open_ears(self) -> None:
+    async def _subscribe(self) -> None:
         """Subscribe to commands and to the birth message before we are online, because a client that sees us online may send a command."""
         async with asyncio.TaskGroup() as tasks:
             if self._birth is not None:
@@ -269,7 +269,7 @@ class Session:
                 if not message.retained:  # a kept one is older than ours, which the broker has not taken, or not yet
                     self._pending.tell_once(
                         "another client published that this service is offline, the states are sent again; "
-                        "give each streamav its own mqtt.base"
+                        "set another mqtt.base for each streamav"
                     )
                 self._restate()
             elif self._birth is not None and (message.topic, message.payload, message.retained) == (self._birth.topic, b"online", False):

@@ -70,7 +70,7 @@ class StateFolder:
         except BlockingIOError:
             lock.close()
             _log.warning(
-                "another streamav on this machine uses this broker and base: give each its own mqtt.base, or its own state_dir path=%s",
+                "another streamav on this machine uses this broker and base: set another mqtt.base, or another state_dir, for each path=%s",
                 self._folder,
             )
             return False

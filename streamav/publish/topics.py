@@ -16,7 +16,7 @@ class Topics:
 
     base: str = "streamav"
     worker: str = ""
-    """Name of one worker of a cluster, whose own status and info stand below `cluster`; empty for the service itself."""
+    """Name of one worker of a cluster, whose own status and info are below `cluster`; empty for the service itself."""
 
     @property
     def _service(self) -> str:

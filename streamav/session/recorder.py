@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder", "Trace"]
 
-_LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Recorder:
@@ -154,7 +154,7 @@ class Recorder:
     def _stop(self, reason: str, *, failed: bool) -> None:
         if self.ended is None:
             self.ended, self.failed = reason, failed
-            _LOG.warning("the recording ends: %s", reason)
+            _log.warning("the recording ends: %s", reason)
             if self._end is not None:
                 self._end()
 

@@ -58,7 +58,7 @@ def measure_skew(places_ns: Sequence[Sequence[int]], beeps_ns: Sequence[int]) ->
     if not places or not beeps_ns:
         lacking = " and no ".join(name for name, found in (("flash", places), ("beep", beeps_ns)) if not found)
         msg = (
-            f"the source must show flashes and give beeps, but has no {lacking}: play the clip of `streamav sync-check --make clip.mp4` in "
+            f"the source must have flashes and beeps, but has no {lacking}: play the clip of `streamav sync-check --make clip.mp4` in "
             "front of the camera, bright and in a dark room, with the loudspeaker near the microphone"
         )
         raise SkewError(msg)

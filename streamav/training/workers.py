@@ -53,7 +53,7 @@ class Workers:
     def agree(self, value: str, what: str) -> None:
         """Raise DataError unless every process has the same *value*."""
         if self.from_first(lambda: value) != value:
-            msg = f"{what} must be the same in every process, but process {self.rank} differs; give every machine the same files"
+            msg = f"{what} must be the same in every process, but process {self.rank} differs; put the same files on every machine"
             raise DataError(msg)
 
     def wait(self) -> None:

@@ -35,6 +35,7 @@ from streamav.networks.vscg import VSCG
 from streamav.training.data.feature_set import Batch, FeatureRows, FeatureSet
 from streamav.training.data.hdf5 import open_rows
 from streamav.training.data.prefetch import prefetched
+from streamav.training.data.windows import ClipBatches
 from streamav.training.fit.device_rows import DeviceRows
 from streamav.training.fit.fast_attention import fast_attention
 from streamav.training.fit.losses import LossOptions, loss
@@ -163,10 +164,11 @@ def timing(arguments: argparse.Namespace) -> dict[str, object]:
         rows: FeatureRows = open_rows(path)
         data = features(rows if device.type == "cpu" else DeviceRows(rows, device))
         found: dict[str, object] = {"clips": clips, "batch": arguments.batch, "threads": torch.get_num_threads(), "precision": precision}
-        load = [timed(partial(next, data.shuffled(arguments.batch, 0, epoch))) for epoch in range(1, arguments.steps + 2)][1:]
+        batches = ClipBatches(train=data, options=TrainOptions(batch=arguments.batch))
+        load = [timed(partial(next, batches(epoch))) for epoch in range(1, arguments.steps + 2)][1:]
         found["loading"] = medians(load)
         step = stepper(precision, device)
-        batch = next(data.shuffled(arguments.batch, 0, 1)).to(device)
+        batch = next(batches(1)).to(device)
         step(batch)
         found["step_alone"] = medians([timed(lambda: step(batch)) for _ in range(arguments.steps)])
         found["step_with_loading"] = medians(list(_along(step, data, arguments, device)))
@@ -182,10 +184,11 @@ def _along(
     step: Callable[[Batch], float], data: FeatureSet, arguments: argparse.Namespace, device: torch.device
 ) -> Iterator[tuple[float, float]]:
     """Run steps while the next batch is read, as training does, and return the time of each."""
+    first = ClipBatches(train=data, options=TrainOptions(batch=arguments.batch))
 
     def whole_batches() -> Iterator[Batch]:
         for epoch in range(1, arguments.steps + 2):
-            yield next(data.shuffled(arguments.batch, 0, epoch))
+            yield next(first(epoch))
 
     batches = iter(prefetched(whole_batches()))
     step(next(batches).to(device))

@@ -466,7 +466,7 @@ def test_a_bare_stream_of_pictures_is_played_by_its_rate(tmp_path: Path, codec: 
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("rtsp://nohost.invalid/live", "has a host name that this machine cannot resolve; check the name, or give the IP address"),
+        ("rtsp://nohost.invalid/live", "has a host name that this machine cannot resolve; check the name, or use the IP address"),
         ("http://nohost.invalid/live.m3u8", "cannot resolve"),
         ("udp://nohost.invalid:5000", "cannot resolve"),
         ("rtsp://127.0.0.1:{closed}/live", "refuses the connection: nothing listens there; check that it is running"),
@@ -689,9 +689,9 @@ def test_any_name_of_a_file_may_be_given_relative(tmp_path: Path, monkeypatch: p
 
 def test_a_folder_is_refused_with_what_to_do(tmp_path: Path) -> None:
     """The session and the items both raise an error that tells the user to name a file."""
-    with pytest.raises(CaptureError, match="is a folder; give the path of one media file in it"):
+    with pytest.raises(CaptureError, match="is a folder; name one media file in it"):
         _ = MediaSource(str(tmp_path), LOOK).session
-    with pytest.raises(CaptureError, match="is a folder; give the path of one media file in it"):
+    with pytest.raises(CaptureError, match="is a folder; name one media file in it"):
         list(MediaSource(str(tmp_path), LOOK).items())
 
 

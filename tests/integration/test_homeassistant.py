@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from typing import Any
 import pytest
 from rigs.homeassistant import HomeAssistant, home_assistant_python
 from rigs.mosquitto import Broker
+from rigs.program_environment import program_environment
 from rigs.scene_files import write_scene
 from rigs.services import free_port, wait_until
 
@@ -145,7 +145,7 @@ class Run:
 
     def start(self) -> None:
         """Start it."""
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")}
+        environment = program_environment()
         environment |= {"STREAMAV_HOME": str(self._house.home), "STREAMAV_STATE_DIR": str(self._folder / "state")}
         command = [sys.executable, "-m", "streamav", "run", "--config", str(self._file), "--log-format", "json"]
         with (self._folder / "log").open("ab") as log:

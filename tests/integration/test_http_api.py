@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pydantic import SecretStr
 from rigs.closed_folder import close, run_without_rights
 from rigs.http_api import ask, need_api, served
 from rigs.live_page import TIMES, observation, shown_event
+from rigs.program_environment import program_environment
 from rigs.published_events import MODEL, SCORES, make_event, ulid
 from rigs.services import missing
 
@@ -33,7 +33,7 @@ from streamav.errors import SettingsError
 from streamav.journal import History
 from streamav.publish.message import describe
 from streamav.publish.pending import MqttCounters
-from streamav.types import SourceState, Telemetry
+from streamav.types import TRYING_AGAIN, SourceState, Telemetry
 
 TOKEN = "a long enough token"  # noqa: S105 - of tests alone
 
@@ -164,7 +164,7 @@ def test_what_the_run_does_is_told(api: HttpApi) -> None:
     """States, figures and counts are those that the loop handed over, and fit the schemas."""
     assert ask(api.address, "readyz").status == 503
     api.source_state("porch", SourceState.ONLINE, "sound and picture arrive")
-    api.source_state("gate", SourceState.LOST, "no answer from rtsp://admin:hunter2@cam/live")
+    api.source_state("gate", SourceState.LOST, f"no answer from rtsp://admin:hunter2@cam/live{TRYING_AGAIN}")
     api.telemetry("porch", Telemetry(
         frames_per_second=25.0, level_dbfs=-31.25, latency_s=0.2, skew_ms=-40, realtime_factor=0.1, dropped_segments=3
     ))  # fmt: skip
@@ -513,7 +513,7 @@ def service_manager(address: str) -> Iterator[list[str]]:
 @pytest.mark.slow
 def test_a_run_of_a_file_answers(tiny_bundle: Path, engine_home: Path, tmp_path: Path) -> None:
     """`streamav run --source FILE --http ADDRESS` answers while it runs; the log is JSON, and the service manager is told how it goes."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")}
+    clean = program_environment()
     environment = clean | {
         "STREAMAV_HOME": str(engine_home),
         "STREAMAV_STATE_DIR": str(tmp_path),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from rigs.mosquitto import Broker
+from rigs.program_environment import program_environment
 from rigs.services import free_port
 
 from streamav.publish import EventMessage, decode
@@ -54,7 +54,7 @@ class Program:
     """The program with its own home folder, and a configuration of several sources."""
 
     def __init__(self, home: Path, folder: Path, model: Path) -> None:
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")}
+        clean = program_environment()
         self.environment = clean | {"STREAMAV_HOME": str(home), "STREAMAV_STATE_DIR": str(folder / "state"), "COLUMNS": "200"}
         self.folder, self.model = folder, model
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from rigs.device_pair import device_pair
 from rigs.microphone import VirtualMicrophone
 from rigs.roles import write_tiny_bundle
 from rigs.source_items import plain
@@ -18,7 +19,6 @@ from rigs.source_items import plain
 from streamav.capture.devices import list_microphones
 from streamav.capture.look import Look
 from streamav.capture.microphone import Microphone
-from streamav.capture.pair import device_pair
 from streamav.capture.portaudio import load_sounddevice
 from streamav.clock import SystemClock
 from streamav.config import CaptureSettings

@@ -325,7 +325,7 @@ async def test_two_services_with_one_name_are_told(broker: Broker, tmp_path: Pat
     sinks = [make_sink(broker, tmp_path / str(n), client_id="same") for n in range(2)]
     for sink in sinks:
         await sink.start()
-    await until(lambda: "give each streamav its own mqtt.client_id" in caplog.text)
+    await until(lambda: "set another mqtt.client_id for each streamav" in caplog.text)
     for sink in sinks:
         await sink.close()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ import aiomqtt
 import pytest
 from rigs import waiting
 from rigs.mosquitto import PASSWORD, USER, Broker, make_certificates, need_mosquitto
+from rigs.program_environment import program_environment
 from rigs.published_events import MODEL, dice, make_event, story, ulid
 
 from streamav.config import BackoffSettings, MqttSettings, TlsSettings
@@ -381,7 +381,7 @@ async def test_purge_leaves_nothing(tmp_path: Path) -> None:
         for event in story(1, updates=0):
             sink.event(event, 0.1)
         await sink.close()
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")}
+        environment = program_environment()
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "streamav", "mqtt", "purge", f"mqtt://127.0.0.1:{broker.port}", "--json"),
             stdout=asyncio.subprocess.PIPE,

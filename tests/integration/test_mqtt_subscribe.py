@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from pathlib import Path
 
 import aiomqtt
 import pytest
 from rigs.mosquitto import USER, Broker, make_certificates, need_mosquitto
+from rigs.program_environment import program_environment
 from rigs.published_events import MODEL, story
 from rigs.services import free_port
 
@@ -25,10 +25,8 @@ COMMAND = "import typer; from streamav.cli.subscribe import subscribe; app = typ
 
 async def start(*arguments: str) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")}
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", COMMAND, *arguments, stdout=pipe, stderr=pipe, env=environment | {"COLUMNS": "200"}
-    )
+    environment = program_environment()
+    return await asyncio.create_subprocess_exec(sys.executable, "-c", COMMAND, *arguments, stdout=pipe, stderr=pipe, env=environment)
 
 
 async def heard_by(broker: Broker, name: str = "streamav-subscribe-") -> None:

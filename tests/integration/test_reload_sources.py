@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +17,7 @@ import pytest
 from rigs import waiting
 from rigs.http_api import ask
 from rigs.mosquitto import Broker
+from rigs.program_environment import program_environment
 from rigs.services import free_port
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -71,7 +71,7 @@ class Service:
 
     def __init__(self, folder: Path, bundle: Path, home: Path, broker: Broker) -> None:
         self.file, self.port = folder / "run.toml", free_port()
-        self.environment = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")}
+        self.environment = program_environment()
         self.environment |= {"STREAMAV_HOME": str(home), "STREAMAV_STATE_DIR": str(folder / "state")}
         self.head = (
             f"log.format = 'json'\nmodel.name = '{bundle}'\nhttp.listen = '127.0.0.1:{self.port}'\n[mqtt]\nhost = '127.0.0.1'\n"

@@ -20,6 +20,7 @@ import av
 import numpy as np
 import pytest
 from rigs.mosquitto import Broker
+from rigs.program_environment import program_environment
 from rigs.roles import LABELS
 from rigs.services import free_port
 
@@ -36,7 +37,7 @@ class Streamav:
     """The program with its own home folder."""
 
     def __init__(self, home: Path, state: Path) -> None:
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")}
+        clean = program_environment()
         self.environment = clean | {"STREAMAV_HOME": str(home), "STREAMAV_STATE_DIR": str(state), "COLUMNS": "200"}
 
     def __call__(self, *arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import stat
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import aiomqtt
 import pytest
 from rigs.media_clips import write_clip
 from rigs.mosquitto import Broker
+from rigs.program_environment import program_environment
 
 SECRET = "Xq7zWv"  # noqa: S105 - the planted secret
 CLIP = "lavfi:testsrc=size=64x48:rate=12:duration=13[out0];sine=frequency=440:sample_rate=16000:duration=13[out1]"
@@ -30,7 +30,7 @@ ADDRESSES = [
 
 
 def streamav(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")} | {"COLUMNS": "1000"}
+    clean = program_environment() | {"COLUMNS": "1000"}
     command = [sys.executable, "-m", "streamav", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean | environment, check=False)
 
@@ -73,7 +73,7 @@ async def test_nothing_that_a_run_gives_out_holds_a_secret(tmp_path: Path, engin
     listener = asyncio.create_task(listen())
     await asyncio.wait_for(listening.wait(), 20)
     out = {name: tmp_path / name for name in ("state", "events.jsonl", "summary.json")}
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")}
+    clean = program_environment()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "streamav", "run", "--verbose", "--config", str(file), "--summary", str(out["summary.json"])),
         *("--jsonl", str(out["events.jsonl"])),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rigs.program_environment import program_environment
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +18,7 @@ CLIP = "lavfi:testsrc=size=64x48:rate=12:duration={0}[out0];sine=frequency=440:s
 
 @pytest.fixture
 def environment(engine_home: Path, tmp_path: Path) -> dict[str, str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")}
+    clean = program_environment()
     return clean | {"STREAMAV_HOME": str(engine_home), "STREAMAV_STATE_DIR": str(tmp_path / "state"), "COLUMNS": "200"}
 
 

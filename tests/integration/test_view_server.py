@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 from rigs.live_page import apart, need_web, observation, read_until, served, shown_event, subject
+from rigs.program_environment import program_environment
 from rigs.services import wait_until
 
 from streamav.config import ViewSettings
@@ -283,12 +284,10 @@ def test_browsers_learn_of_sources_that_come_and_go() -> None:
 @pytest.mark.slow
 def test_the_program_prints_the_address_of_the_page(tiny_bundle: Path, engine_home: Path, tmp_path: Path) -> None:
     """`streamav run --view-port 0` prints `view: http://127.0.0.1:PORT/` to standard error, and the page shows the run."""
-    import os
-
     from websockets.sync.client import connect as connect_to
 
     command = [sys.executable, "-m", "streamav", "run", "--source", "scene", "--model", str(tiny_bundle), "--duration", "14"]
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("STREAMAV_")}
+    clean = program_environment()
     environment = clean | {"STREAMAV_HOME": str(engine_home), "STREAMAV_STATE_DIR": str(tmp_path)}
     with subprocess.Popen(
         [*command, "--view-port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

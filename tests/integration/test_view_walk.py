@@ -87,7 +87,7 @@ def test_every_control_is_reached_by_the_keyboard(browser: Browser, tmp_path: Pa
 
 
 def test_an_event_that_goes_on_keeps_the_focus(browser: Browser, tmp_path: Path) -> None:
-    """The list is drawn anew every second while an event goes on; who is on one of its buttons stays there, and sees the new length."""
+    """The list is drawn again every second while an event goes on; who is on one of its buttons stays there, and sees the new length."""
     write_scores(tmp_path / "journal.sqlite3", [0.0] * 9 + [0.9] * 11)
     with served(desk=make_desk(tmp_path)) as page:
         feed(page, 12)
@@ -101,7 +101,7 @@ def test_an_event_that_goes_on_keeps_the_focus(browser: Browser, tmp_path: Path)
 
 
 def test_choosing_a_source_by_keyboard_keeps_the_place(browser: Browser) -> None:
-    """Enter on a source or on its card shows it, and the focus stays on the row of sources, also when the connection begins anew."""
+    """Enter on a source or on its card shows it, and the focus stays on the row of sources, also when the connection starts again."""
     with served(subject("porch"), subject("gate")) as page:
         for name in ("porch", "gate"):
             feed(page, 12, name)

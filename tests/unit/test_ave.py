@@ -16,6 +16,8 @@ from streamav.errors import DataError
 from streamav.training.data.annotations import labels_of, other_classes, read_annotations, tags_of
 from streamav.training.data.feature_set import FeatureSet
 from streamav.training.data.folder import AveOptions, open_ave
+from streamav.training.data.windows import ClipBatches
+from streamav.training.options import TrainOptions
 
 CLIPS = 10
 
@@ -275,7 +277,7 @@ def test_an_epoch_is_a_permutation_and_batches_stay_as_they_were() -> None:
     )
     orders = []
     for epoch in (1, 2):
-        batches = list(data.shuffled(3, seed=0, epoch=epoch))
+        batches = list(ClipBatches(train=data, options=TrainOptions(batch=3))(epoch))
         seen = np.concatenate([batch.labels[:, 0].numpy() for batch in batches])
         assert [len(batch) for batch in batches] == [3, 3, 1]
         assert sorted(seen) == list(range(7))

@@ -58,7 +58,7 @@ def test_what_does_not_end_is_read_for_a_while_only(tmp_path: Path) -> None:
 def test_too_little_is_refused_with_what_is_needed(tmp_path: Path) -> None:
     """A short clip, an empty folder, an empty value and a missing file each raise an error that names them."""
     write_clip(tmp_path / "short.mp4", 8, 90)
-    with pytest.raises(SettingsError, match="at least 20 s of recordings, half for each part, got 4 and 4 s; give longer clips"):
+    with pytest.raises(SettingsError, match="at least 20 s of recordings, half for each part, got 4 and 4 s; use longer clips"):
         recorded_material([str(tmp_path / "short.mp4")], CARD)
     (tmp_path / "empty").mkdir()
     with pytest.raises(SettingsError, match=r"folder .*empty must hold recordings \(\.mp4"):

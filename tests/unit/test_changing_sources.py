@@ -162,6 +162,7 @@ async def test_a_source_that_fails_ends_alone_in_a_run_that_stays() -> None:
     await run.while_running(
         lambda: bool(run.phases("good")), lambda: any(lane.finished and lane.error is not None for lane in run.pipeline.lanes)
     )
+    assert run.phases("bad") == []
 
 
 def test_a_segmenter_may_begin_later() -> None:

@@ -53,6 +53,7 @@ def test_a_camera_that_names_its_node_is_accepted() -> None:
 def test_workers_get_complete_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The settings survive the way to another process, with the password, with absolute paths, and with one model for all machines."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
     sent = settings_for_workers(settings(model={"name": "auto", "weights_dir": "weights"}, detection={"latency_segments": 3}))
     got = Settings.model_validate(sent)
     assert got.mqtt is not None

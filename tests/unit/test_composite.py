@@ -11,7 +11,7 @@ from streamav.errors import DataError
 from streamav.training.composite.material import Material, read_index
 from streamav.training.composite.render import Renderer
 from streamav.training.composite.scene import Played, Scene, Shown, parse_scenes, write_scenes
-from streamav.training.composite.sound import activity, dbfs, repeat, reverberate, to_level
+from streamav.training.composite.sound import activity, repeat, reverberate, rms, to_level
 
 RATE = 16_000
 
@@ -114,7 +114,7 @@ def test_silence_between_sounds_is_not_audible() -> None:
 def test_levels_are_those_of_the_audible_part() -> None:
     """Scaling to a level measures only the audible part of a sound, not its pauses."""
     padded = np.concatenate([_tone(1), np.zeros(RATE * 3, np.float32)])
-    assert dbfs(to_level(padded, -20.0)[:RATE]) == pytest.approx(-20.0, abs=0.3)
+    assert 20.0 * np.log10(rms(to_level(padded, -20.0)[:RATE])) == pytest.approx(-20.0, abs=0.3)
 
 
 def test_a_room_keeps_length_and_onset() -> None:

@@ -291,7 +291,7 @@ def test_what_was_calibrated_on_silence_is_not_used(bundle: Bundle, tmp_path: Pa
     wanted = request(bundle, "cpu-int8", Calibration(fit=grey, check=grey, source="a silent clip"))
     with pytest.raises(EngineError, match="differs from the float32 reference"):
         open_made(CpuMaker(), wanted, EngineCache(tmp_path))
-    assert "give recordings with all kinds of sounds and pictures" in caplog.text
+    assert "use recordings with all kinds of sounds and pictures" in caplog.text
     (entry,) = EngineCache(tmp_path).entries()
     assert entry.facts["compared_on"] == "drawn samples, besides a silent clip"
 

@@ -113,6 +113,7 @@ def test_without_room_for_a_log_the_run_goes_on(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="ascii")
     with KeptLog(tmp_path / "file" / "state"):
         logging.getLogger("streamav").warning("still here")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_what_is_kept_is_not_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

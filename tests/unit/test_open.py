@@ -102,7 +102,7 @@ def test_pictures_and_sound_may_come_from_different_places(settings: dict[str, s
     ("settings", "message"),
     [
         ({"camera": "none", "mic": "none"}, "both"),
-        ({"uri": "a.mp4", "camera": "none", "mic": "default"}, "gives its sound"),
+        ({"uri": "a.mp4", "camera": "none", "mic": "default"}, "comes from the address"),
         ({"uri": "a.mp4", "mic": "default"}, "joined with another file only"),
         ({"uri": "rtsp://x/y", "sound_uri": "b.wav"}, "joined with another file only"),
         ({"uri": "rtsp://x/y", "sound_uri": "rtsp://x/z", "mic": "default"}, "sound must come from one place"),

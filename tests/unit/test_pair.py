@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from rigs.device_pair import device_pair
 from rigs.fake_portaudio import FakePortAudio
 from rigs.source_items import plain
 
@@ -17,7 +18,7 @@ from streamav.capture.camera import Camera
 from streamav.capture.encoded import EncodedPictures, EncodedSound
 from streamav.capture.look import Look
 from streamav.capture.microphone import Microphone
-from streamav.capture.pair import PairSource, device_pair
+from streamav.capture.pair import PairSource
 from streamav.clips import PacketRing
 from streamav.clips.mp4 import write_mp4
 from streamav.clock import SystemClock

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamav.aggregation import Aggregation
 from streamav.errors import DataError, ShapeError
 from streamav.evaluation.ages import at_age, at_latency, scored_segments
-from streamav.evaluation.bootstrap import bootstrap, mean_and_deviation, paired_bootstrap
+from streamav.evaluation.bootstrap import bootstrap, mean_and_deviation
 from streamav.evaluation.counting import ScoredStream
 from streamav.evaluation.events import Collar, SaidEvent, Span, count_events, onset_latencies, spans_of_labels
 from streamav.evaluation.manifest import Manifest, ManifestOptions, Piece, make_manifest, parse_manifest
@@ -223,13 +223,6 @@ def test_the_bootstrap_holds_the_mean_and_narrows_with_clips() -> None:
     small, large = (bootstrap(values, np.full(len(values), 10.0)) for values in (few, many))
     assert small.low < small.mean < small.high
     assert 5 < (small.high - small.low) / (large.high - large.low) < 20
-
-
-def test_a_paired_difference_is_surer_than_two_numbers() -> None:
-    """Two models that differ by a constant have exactly this difference, with an interval of width zero."""
-    first = np.random.default_rng(0).random(50)
-    found = paired_bootstrap(first + 0.25, first)
-    assert (found.low, found.mean, found.high) == pytest.approx((0.25, 0.25, 0.25))
 
 
 def test_mean_and_deviation() -> None:

@@ -52,7 +52,7 @@ def recorded_material(places: Sequence[str], card: ModelCard) -> Calibration:
     if min(len(fit), len(check)) < WINDOW_SEGMENTS:
         msg = (
             f"calibration needs at least {2 * WINDOW_SEGMENTS} s of recordings, half for each part, got {len(fit)} and {len(check)} s; "
-            "give longer clips"
+            "use longer clips"
         )
         raise SettingsError(msg)
     total = f"{len(fit)} s to fit, {len(check)} s to check"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Samples = NDArray[np.float32]
 
-__all__ = ["activity", "colour", "dbfs", "noise", "repeat", "reverberate", "rms", "to_level"]
+__all__ = ["activity", "colour", "noise", "repeat", "reverberate", "rms", "to_level"]
 
 FRAME_SAMPLES = 800
 """Frame of `activity`, 50 ms."""
@@ -30,11 +30,6 @@ FLOOR_DBFS = -58.0
 def rms(samples: Samples) -> float:
     """Return the root mean square, range 0 to 1."""
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
-
-
-def dbfs(samples: Samples) -> float:
-    """Return the RMS level in dBFS, at least -120."""
-    return 20.0 * float(np.log10(max(rms(samples), 1e-6)))
 
 
 def activity(samples: Samples) -> NDArray[np.bool_]:

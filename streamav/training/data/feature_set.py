@@ -237,15 +237,6 @@ class FeatureSet:
         for start in range(0, len(self), size):
             yield self.gather(np.arange(start, min(start + size, len(self)), dtype=np.int64))
 
-    def shuffled(self, size: int, seed: int, epoch: int) -> Iterator[Batch]:
-        """Read every clip once, in an order that depends on *seed* and *epoch* alone; each clip keeps its labels.
-
-        The last batch is kept even if it is smaller, so that an epoch is a permutation of the clips.
-        """
-        order = epoch_generator(seed, epoch).permutation(len(self)).astype(np.int64)
-        for start in range(0, len(self), size):
-            yield self.gather(order[start : start + size])
-
     def _rows(self, kind: str, array: FeatureRows, rows: NDArray[np.int64]) -> torch.Tensor:
         """Gather whole rows (B,) into (B, T, ...), on the device that holds them."""
         if isinstance(array, GatheredRows):

@@ -91,7 +91,7 @@ function choose(id) {
   textMs = 0;
 }
 
-// The buttons and cards of several sources. Who was on one of them stays on it when the connection brings them anew.
+// The buttons and cards of several sources. Who was on one of them stays on it when the connection brings them again.
 function showSources() {
   const many = store.sources.size > 1, before = document.activeElement?.closest("#sources button, #overview button");
   at("sources").hidden = !many;
