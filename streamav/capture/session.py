@@ -40,9 +40,9 @@ _SYSTEM_ERRORS: Final = {
     IsADirectoryError: " is a folder; name one media file in it (streamav localize takes a whole folder)",
     PermissionError: " cannot be read: permission denied; check its permissions",
 }
-_PLAYLISTS: Final = frozenset({"hls", "dash"})
-"""FFmpeg's formats of playlists. As a file they may name any other file of this machine, and a live one never ends."""
-_PLAYLIST_MARKS: Final = (b"#EXTM3U", b"<MPD")
+_PLAYLISTS: Final = frozenset({"hls", "dash", "concat", "imf", "sdp", "rtsp"})
+"""FFmpeg's formats of playlists. As a file they may name any other file of this machine, or themselves, and a live one never ends."""
+_PLAYLIST_MARKS: Final = (b"#EXTM3U", b"<MPD", b"ffconcat version", b"CompositionPlaylist", b"v=0\no=", b"v=0\r\no=")
 _TEXT: Final = "tty"
 """FFmpeg's format for text files, which it draws as pictures."""
 _PHOTOS: Final = frozenset({"image2", "ico"})
@@ -190,7 +190,11 @@ def _open(medium: Medium, *, long: bool = False) -> av.container.InputContainer:
     if is_network(uri):
         return open_network(uri, medium.timeout_s, device, long=long)
     if uri == STDIN:
-        return av.open("pipe:0", metadata_errors="replace", hwaccel=device)
+        try:
+            return av.open("pipe:0", options=_media_alone(), metadata_errors="replace", hwaccel=device)
+        except av.error.ArgumentError as exc:
+            msg = f"{medium.name} gives a playlist, which names other files or streams, or no media; send the media themselves"
+            raise CaptureError(msg) from exc
     return _open_file(file_path(uri).absolute(), medium.name, device)  # FFmpeg takes the text before a colon as a protocol
 
 
@@ -202,7 +206,7 @@ def _open_file(path: Path, name: str, device: HWAccel | None) -> av.container.In
         raise cannot_open(name, IsADirectoryError())
     if path.is_fifo():
         _LOG.warning("%s is a pipe: it is read as soon as a program writes to it", name)
-    options = {"format_whitelist": ",".join(sorted(av.formats_available - _PLAYLISTS))}
+    options = _media_alone()
     try:
         container = av.open(str(path), options=options, metadata_errors="replace", hwaccel=device)  # a title may have any encoding
     except av.error.ArgumentError as exc:
@@ -225,6 +229,13 @@ def _open_file(path: Path, name: str, device: HWAccel | None) -> av.container.In
     return container
 
 
+def _media_alone() -> dict[str, str]:
+    """Return FFmpeg's options for a medium that may name no other one."""
+    import av
+
+    return {"format_whitelist": ",".join(sorted(av.formats_available - _PLAYLISTS))}
+
+
 def _refuse_playlist(path: Path, name: str, exc: Exception) -> None:
     """Raise CaptureError when a file that FFmpeg refused is a playlist.
 
@@ -238,7 +249,9 @@ def _refuse_playlist(path: Path, name: str, exc: Exception) -> None:
     with path.open("rb") as file:
         head = file.read(2048)
     if any(mark in head for mark in _PLAYLIST_MARKS):
-        msg = f"{name} is a playlist, which names other files; name a media file, or the address of the playlist on its server"
+        msg = (
+            f"{name} is a playlist, which names other files or streams; name a media file, or the address on its server (rtsp://, https://)"
+        )
         raise CaptureError(msg) from exc
 
 

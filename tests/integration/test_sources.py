@@ -379,6 +379,35 @@ def test_a_playlist_on_the_disk_reads_no_other_file(flashes: Path, tmp_path: Pat
             next(iter(opened(uri=str(tmp_path / name)).items()))
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("own.ffconcat", "ffconcat version 1.0\nfile own.ffconcat\n"),
+        ("other.ffconcat", "ffconcat version 1.0\nfile other.mkv\n"),
+        ("camera.sdp", "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=video 5004 RTP/AVP 26\r\n"),
+    ],
+)
+def test_a_file_that_names_others_is_refused(name: str, content: str, flashes: Path, tmp_path: Path) -> None:
+    """A list that names itself opened files until none was left for the other sources; a session description belongs to its server."""
+    (tmp_path / "other.mkv").write_bytes(flashes.read_bytes())
+    (tmp_path / name).write_text(content, newline="")
+    with pytest.raises(CaptureError, match=f"{name} is a playlist.*rtsp://"):
+        next(iter(opened(uri=str(tmp_path / name)).items()))
+
+
+def test_standard_input_names_no_other_file(flashes: Path, tmp_path: Path) -> None:
+    """A list that comes through standard input reads no file of this machine."""
+    (tmp_path / "other.mkv").write_bytes(flashes.read_bytes())
+    reader = (
+        "from streamav.capture.look import Look; from streamav.capture.media import MediaSource; "
+        "print(next(iter(MediaSource('-', Look(picture=(8, 8), frames_per_second=1), speed='max').items())))"
+    )
+    given = b"ffconcat version 1.0\nfile other.mkv\n"
+    run = subprocess.run([sys.executable, "-c", reader], input=given, capture_output=True, cwd=tmp_path, timeout=60, check=False)
+    assert b"CaptureError: standard input gives a playlist" in run.stderr
+    assert run.stdout == b""
+
+
 def test_a_file_without_a_byte_is_called_empty(tmp_path: Path) -> None:
     """An empty file is not called damaged."""
     (tmp_path / "a.mkv").touch()
