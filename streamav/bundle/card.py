@@ -130,6 +130,8 @@ class VisualCard(_Part):
     """F: frames of each segment that are encoded; the settings may override it."""
     cuts_bars: bool = False
     """True: bars at the edges of a picture are cut off first (`streamav.features.bars`); false as in the paper."""
+    least_contrast: Annotated[int, Field(ge=20, le=200)] | None = None
+    """A picture whose brightness spans fewer grey levels is stretched to them (`streamav.features.contrast`); None stretches nothing."""
     size: Count
     """V: length of the visual feature of one grid cell."""
     grid: Annotated[int, Field(ge=1, le=64)]

@@ -36,7 +36,8 @@ _MOST_ERROR: Final = 2e-3
 """Largest accepted error of an output, relative to its largest value: float32 in another order of additions gives about 1e-5."""
 
 
-_BARS: Final = """  Bars at the edges of a picture must be cut off before, and the scene between them stretched over the whole picture.
+_BARS: Final = """  Bars at the edges of a picture must be cut off before, and the scene between them stretched over the whole picture;
+  a pale picture must get more contrast (docs/models.md).
 """
 
 

@@ -11,6 +11,7 @@ from streamav.errors import ShapeError
 from streamav.features.ahead import encode_rest
 from streamav.features.audio import patches
 from streamav.features.bars import inside_bars, without_bars
+from streamav.features.contrast import with_contrast
 from streamav.features.level import level_dbfs
 from streamav.features.logmel import log_mel_options
 from streamav.features.motion import motion_of
@@ -97,7 +98,9 @@ class SegmentExtractor:
         ]
 
     def _encode(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
-        return self._visual(without_bars(pixels) if self._card.visual.cuts_bars else pixels)
+        card = self._card.visual
+        shown = without_bars(pixels) if card.cuts_bars else pixels
+        return self._visual(shown if card.least_contrast is None else with_contrast(shown, card.least_contrast))
 
     def _inside(self, segment: Segment) -> Box | None:
         """Return the box of the scene in the middle one of the segment's pictures; None without bars, and where they are not cut off."""

@@ -92,7 +92,7 @@ def test_any_part_may_be_early(cases: list[tuple[int, list[bool], int]]) -> None
             name="mean",
             evidence=None,
             audio=SimpleNamespace(size=1, log_mel_offset=0.01, least_dbfs=None),
-            visual=SimpleNamespace(grid=2, size=3, picture=(112, 112), cuts_bars=True),
+            visual=SimpleNamespace(grid=2, size=3, picture=(112, 112), cuts_bars=True, least_contrast=100),
         ),
     )
     mean = Mean()

@@ -27,6 +27,7 @@ from streamav.bundle import (
 )
 from streamav.bundle.card import card_name
 from streamav.errors import DataError, SettingsError, reason_of
+from streamav.features.contrast import LEAST_CONTRAST
 from streamav.features.level import LEAST_DBFS
 from streamav.files import whole_file
 from streamav.networks.options import VSCGOptions
@@ -71,7 +72,16 @@ PAPER_ENCODERS: Encoders = (
 """Source: AVE's feature scripts (VGGish before any post-processing, VGG-19 block5_pool averaged over 16 frames a second)."""
 EDGE_ENCODERS: Encoders = (
     AudioCard(network="yamnet", log_mel_offset=0.001, least_dbfs=LEAST_DBFS, size=1024, external=True),
-    VisualCard(network="efficientnet_lite0", picture=(224, 224), frames_per_second=4, cuts_bars=True, size=1280, grid=7, external=True),
+    VisualCard(
+        network="efficientnet_lite0",
+        picture=(224, 224),
+        frames_per_second=4,
+        cuts_bars=True,
+        least_contrast=LEAST_CONTRAST,
+        size=1280,
+        grid=7,
+        external=True,
+    ),
 )
 
 UNTUNED = DetectionCard(on=0.6, off=0.35, min_segments=2, gap_segments=1, latency_segments=2)

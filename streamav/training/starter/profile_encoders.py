@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from streamav.bundle import AudioCard, VisualCard
+from streamav.features.contrast import LEAST_CONTRAST
 from streamav.features.level import LEAST_DBFS
 from streamav.networks.compact import COMPACT_GRID, COMPACT_SIDE, CompactAudio, CompactVisual
 from streamav.training.composite.folder import FrozenEncoders
@@ -58,6 +59,7 @@ def frozen_encoders(profile: str, teachers: Path, work: Path) -> FrozenEncoders:
             picture=(COMPACT_SIDE, COMPACT_SIDE),
             frames_per_second=FRAMES_PER_SECOND,
             cuts_bars=True,
+            least_contrast=LEAST_CONTRAST,
             size=VISUAL_SIZE,
             grid=COMPACT_GRID,
         ),
