@@ -44,7 +44,7 @@ def choose_bundle(name: str, weights: Path | None = None) -> Choice:
         ModelError: when there is no such bundle, or it is damaged, or *weights* is no folder.
     """
     if weights is not None and not weights.is_dir():
-        msg = f"the folder of encoders (--weights, or model.weights_dir) must be a folder, got {weights}, which is none; check the path"
+        msg = f"--weights (model.weights_dir) must be a folder, got {weights}: there is no such folder; check the path"
         raise ModelError(msg)
     if name != AUTO:
         return Choice(find_bundle(name))

@@ -42,8 +42,11 @@ class Decoders:
             self._own["sound"] = own
         self._damaged: dict[Kind, int] = {"sound": 0, "picture": 0}
         self._decoded: set[Kind] = set()
-        self.changed: set[Kind] = set()
-        """The kinds whose packets are not those that their stream was described with."""
+        self._changed: set[Kind] = set()
+
+    def described(self, packet: _Packet) -> bool:
+        """Return whether a packet is of the codec that its stream was described with."""
+        return _kind(packet) not in self._changed
 
     def decode(self, packet: _Packet) -> list[av.AudioFrame | av.VideoFrame]:
         """Return the frames of a packet.
@@ -52,7 +55,7 @@ class Decoders:
             av.error.FFmpegError: when it is damaged.
             CaptureError: when a live source goes on with another codec, or with what cannot be decoded.
         """
-        kind: Kind = "picture" if packet.stream.type == "video" else "sound"
+        kind = _kind(packet)
         try:
             frames = self._frames(kind, packet)
         except av.error.FFmpegError:  # decoders report damage under many names, also "operation not permitted"
@@ -84,4 +87,8 @@ class Decoders:
             raise CaptureError(msg)
         _LOG.warning("the codec changed, clips lack its %s from here on source=%s codec=%s", _WORDS[kind], self._name, found[0])
         self._own[kind] = limit(found[1])
-        self.changed.add(kind)
+        self._changed.add(kind)
+
+
+def _kind(packet: _Packet) -> Kind:
+    return "picture" if packet.stream.type == "video" else "sound"

@@ -77,7 +77,7 @@ def decode(container: av.container.InputContainer, streams: Streams, name: str, 
             counted.stamp(packet)
         if order is not None:
             order.note(packet)
-        if not decoders.changed or _kind(packet) not in decoders.changed:
+        if decoders.described(packet):
             tapped.packet(packet)
         if not packet.size and packet.dts is not None:
             timed = _again(shown, packet)
@@ -98,10 +98,6 @@ def decode(container: av.container.InputContainer, streams: Streams, name: str, 
     if order is not None:
         yield from order.flush()
     damage.summarize(live=live)
-
-
-def _kind(packet: av.Packet[av.stream.Stream]) -> Kind:
-    return "picture" if packet.stream.type == "video" else "sound"
 
 
 def _packets(container: av.container.InputContainer, streams: Streams, damage: _Damage) -> Iterator[av.Packet[av.stream.Stream]]:

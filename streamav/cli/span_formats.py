@@ -35,7 +35,7 @@ class FoundEvent:
     peak: tuple[float, float] | None
     """x, y of the strongest place in the picture, 0 to 1 from the top left corner."""
     box: Box | None
-    """Around it."""
+    """Part of the picture around this place."""
 
 
 def _csv(events: Sequence[FoundEvent]) -> str:

@@ -36,11 +36,6 @@ _MOST_ERROR: Final = 2e-3
 """Largest accepted error of an output, relative to its largest value: float32 in another order of additions gives about 1e-5."""
 
 
-_BARS: Final = """  Bars at the edges of a picture must be cut off before, and the scene between them stretched over the whole picture;
-  a pale picture must get more contrast (docs/models.md).
-"""
-
-
 class Exported(NamedTuple):
     """One file."""
 
@@ -147,7 +142,9 @@ def _shapes(names: tuple[str, ...], arrays: tuple[NDArray[np.generic], ...]) -> 
 def _description(bundle: Bundle, made: list[Exported]) -> str:
     card = bundle.card
     height, width = card.visual.picture
-    bars = _BARS if card.visual.cuts_bars else ""
+    bars, least = card.visual.cuts_bars, card.visual.least_contrast
+    cut = "  Bars at its edges must be cut off before, and the scene between them stretched over the whole picture.\n" if bars else ""
+    pale = "" if least is None else f"  If its brightness spans fewer than {least} grey levels, it must be stretched to them before.\n"
     answer = "evidence.onnx" if any(one.name == "evidence" for one in made) else "the softmax of segment_logits"
     rows = "\n".join(f"| `{one.name}.onnx` | {one.inputs} | {one.outputs} | {one.error:.1e} |" for one in made)
     return f"""# {card.name} {card.version} as ONNX
@@ -160,7 +157,7 @@ Made by `streamav models export --onnx`; weights {bundle.sha256}. B is free in e
 
 - `samples`: one second of mono sound at 16 kHz, range -1 to 1. `picture`: RGB, {height} x {width} pixels, stretched to this size;
   the model takes {card.visual.frames_per_second} a second, and the outputs of `visual.onnx` are averaged over the pictures of a second.
-{bars}- `pictures`: the same pictures, all of a second together. Without a file `motion.onnx`, `motion` is 0.
+{cut}{pale}- `pictures`: the same pictures, all of a second together. Without a file `motion.onnx`, `motion` is 0.
 - A window is {WINDOW_SEGMENTS} consecutive seconds: `localize_window.onnx` and what follows take the outputs of ten calls.
 - The probabilities of each second come from {answer}: {len(card.classes)} classes in the order of `model.json`, background last.
 - A run of streamav also takes seconds without sound or picture as background, combines the windows that hold a second, and makes events.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from streamav.types import Box
 
-__all__ = ["inside_bars", "without_bars"]
+__all__ = ["inside_bars", "scene_of", "without_bars"]
 
 _ALIKE = 6
 """Grey levels, of 255: pixels of a bar differ by at most this much from its colour. Compressed bars differ by less than 4."""
@@ -42,6 +42,14 @@ def inside_bars(picture: NDArray[np.uint8]) -> Box | None:
     if not top and not left:
         return None
     return left / width, top / height, 1.0 - right / width, 1.0 - bottom / height
+
+
+def scene_of(pictures: NDArray[np.uint8], box: Box | None) -> NDArray[np.uint8]:
+    """Return the part of pictures, shape (..., h, w, 3), that a box of `inside_bars` holds; None for the whole pictures."""
+    if box is None:
+        return pictures
+    (height, width), (left, top, right, bottom) = pictures.shape[-3:-1], box
+    return pictures[..., round(top * height) : round(bottom * height), round(left * width) : round(right * width), :]
 
 
 def without_bars(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -83,8 +91,7 @@ def _of_colour(lines: NDArray[np.uint8], colour: NDArray[np.float64]) -> NDArray
 def _stretched(picture: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
     """Return the box of a picture at the size of the whole one, interpolated linearly."""
     height, width = picture.shape[:2]
-    left, top, right, bottom = box
-    scene = picture[round(top * height) : round(bottom * height), round(left * width) : round(right * width)].astype(np.float32)
+    scene = scene_of(picture, box).astype(np.float32)
     if len(scene) < height:
         scene = _resampled(scene, height)
     if scene.shape[1] < width:

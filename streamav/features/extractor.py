@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from streamav.errors import ShapeError
 from streamav.features.ahead import encode_rest
 from streamav.features.audio import patches
-from streamav.features.bars import inside_bars, without_bars
+from streamav.features.bars import inside_bars, scene_of, without_bars
 from streamav.features.contrast import with_contrast
 from streamav.features.level import level_dbfs
 from streamav.features.logmel import log_mel_options
@@ -91,7 +91,7 @@ class SegmentExtractor:
                 quality=segment.quality,
                 heard=heard_scores[0][place] if heard_scores else None,
                 seen=looks[0][place] if looks else None,
-                motion=motion_of(_scene(segment.frames, box)) if looks and self._measures_motion else 0.0,
+                motion=motion_of(scene_of(segment.frames, box)) if looks and self._measures_motion else 0.0,
                 inside=box,
             )
             for place, (segment, box) in enumerate(zip(segments, map(self._inside, segments), strict=True))
@@ -112,11 +112,3 @@ class SegmentExtractor:
             if segment.frames.shape[1:3] != picture:
                 msg = f"the pictures of a segment must be {picture} (height, width), got {segment.frames.shape[1:3]}"
                 raise ShapeError(msg)
-
-
-def _scene(frames: NDArray[np.uint8], box: Box | None) -> NDArray[np.uint8]:
-    """Return the part of frames (F, h, w, 3) that the box holds."""
-    if box is None:
-        return frames
-    (height, width), (left, top, right, bottom) = frames.shape[1:3], box
-    return frames[:, round(top * height) : round(bottom * height), round(left * width) : round(right * width)]

@@ -76,11 +76,15 @@ def _mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(1127.0 * np.log1p(hz / 700.0), dtype=np.float64)
 
 
-def band_hz() -> NDArray[np.float64]:
-    """Return the frequency at which each mel band is heard best, Hz, shape (64,), rising."""
+def _band_edges() -> NDArray[np.float64]:
+    """Return where the bands begin, peak and end, HTK mel, shape (66,): band b begins at b, peaks at b + 1 and ends at b + 2."""
     low, high = _mel(np.array([_LOW_HZ, _HIGH_HZ])).tolist()
-    edges = np.linspace(low, high, PATCH_BANDS + 2)
-    return np.asarray(700.0 * np.expm1(edges[1:-1] / 1127.0), dtype=np.float64)
+    return np.linspace(low, high, PATCH_BANDS + 2)
+
+
+def band_hz() -> NDArray[np.float64]:
+    """Return the frequency at the peak of each mel band, Hz, shape (64,), rising."""
+    return np.asarray(700.0 * np.expm1(_band_edges()[1:-1] / 1127.0), dtype=np.float64)
 
 
 @cache
@@ -92,8 +96,7 @@ def mel_bank() -> NDArray[np.float64]:
     Source: tensorflow/models:research/audioset/vggish/mel_features.py, spectrogram_to_mel_matrix.
     """
     centre = _mel(np.linspace(0.0, SAMPLE_RATE_HZ / 2, FFT_SAMPLES // 2 + 1))[:, None]
-    ends = _mel(np.array([_LOW_HZ, _HIGH_HZ]))
-    edge = np.linspace(ends[0], ends[1], PATCH_BANDS + 2)
+    edge = _band_edges()
     rise = (centre - edge[:-2]) / (edge[1:-1] - edge[:-2])
     fall = (edge[2:] - centre) / (edge[2:] - edge[1:-1])
     weights = np.maximum(0.0, np.minimum(rise, fall))

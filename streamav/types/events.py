@@ -51,7 +51,7 @@ class Location:
     peak: tuple[float, float]
     """x, y of the strongest cell's centre."""
     box: Box | None
-    """Around the cells above threshold that touch the peak; None when attention is flat."""
+    """Box around the cells above threshold that touch the peak; None when attention is flat."""
     heat: tuple[tuple[float, ...], ...] = field(default=(), compare=False, repr=False)
     """The attention, row by row, summing to 1; empty where it is not known."""
 

@@ -7,8 +7,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,11 +15,12 @@ import aiomqtt
 import pytest
 from rigs import waiting
 from rigs.mosquitto import PASSWORD, USER, Broker, make_certificates, need_mosquitto
+from rigs.mqtt_hearer import events, hearing
 from rigs.program_environment import program_environment
 from rigs.published_events import MODEL, dice, make_event, story, ulid
 
 from streamav.config import BackoffSettings, MqttSettings, TlsSettings
-from streamav.publish.message import EventMessage, decode
+from streamav.publish.message import decode
 from streamav.publish.mqtt import MqttIdentity, MqttSink
 from streamav.types import EventPhase
 
@@ -41,32 +41,9 @@ until = partial(waiting.until, within_s=20.0, every_s=0.02)
 """Other processes answer after an unknown time."""
 
 
-@asynccontextmanager
-async def hearing(port: int, topic: str) -> AsyncIterator[list[tuple[str, bytes]]]:
-    """Subscribe with a separate client that keeps its session, and connect again as often as needed."""
-    heard: list[tuple[str, bytes]] = []
-
-    async def read() -> None:
-        while True:
-            try:
-                async with aiomqtt.Client("127.0.0.1", port, identifier="hearer", clean_session=False, timeout=1) as client:
-                    await client.subscribe(topic, qos=1)
-                    ready.set()
-                    async for message in client.messages:
-                        heard.append((str(message.topic), bytes(message.payload)))  # noqa: PERF401 - it never ends
-            except aiomqtt.MqttError:
-                await asyncio.sleep(0.02)
-
-    ready = asyncio.Event()
-    task = asyncio.create_task(read())
-    await asyncio.wait_for(ready.wait(), 10)
-    yield heard
-    task.cancel()
-    await asyncio.wait([task])
-
-
-def events(heard: list[tuple[str, bytes]]) -> list[EventMessage]:
-    return [decode(payload) for topic, payload in heard if topic.endswith("/event")]
+def hearer(port: int) -> Callable[[], aiomqtt.Client]:
+    """Return what makes a client that keeps its session."""
+    return partial(aiomqtt.Client, "127.0.0.1", port, identifier="hearer", clean_session=False, timeout=1)
 
 
 @pytest.mark.parametrize(("limit", "told"), [("max_packet_size 1200", "fewer segments"), ("message_size_limit 1200", "fewer segments")])
@@ -78,7 +55,7 @@ async def test_long_events_are_shortened_for_a_broker_with_a_size_limit(
     broker = Broker(tmp_path / "broker", options=(limit,)).start()
     sink = make_sink(broker, tmp_path / "state")
     try:
-        async with hearing(broker.port, "streamav/porch/event") as heard:
+        async with hearing(hearer(broker.port), "streamav/porch/event") as heard:
             await sink.start()
             for sequence, phase in ((1, EventPhase.NEW), (2, EventPhase.UPDATE), (3, EventPhase.END)):
                 sink.event(make_event(1, sequence, phase, seconds=10), 0.1)
@@ -116,7 +93,7 @@ async def test_a_closed_connection_without_a_reason_does_not_block_for_ever(tmp_
     broker = Broker(tmp_path / "broker", options=("max_packet_size 1200",)).start()
     sink = make_sink(broker, tmp_path / "state", protocol="3.1.1")
     try:
-        async with hearing(broker.port, "streamav/porch/event") as heard:
+        async with hearing(hearer(broker.port), "streamav/porch/event") as heard:
             await sink.start()
             await until(lambda: sink.counters.connected)
             sink.event(make_event(1, seconds=10), 0.1)
@@ -137,7 +114,7 @@ async def test_a_kept_value_that_is_too_large_blocks_nothing(tmp_path: Path, cap
     broker = Broker(tmp_path / "broker", options=("max_packet_size 1200",)).start()
     sink = make_sink(broker, tmp_path / "state", protocol="3.1.1", homeassistant=homeassistant)
     try:
-        async with hearing(broker.port, "streamav/#") as heard:
+        async with hearing(hearer(broker.port), "streamav/#") as heard:
             await sink.start()
             sink.event(make_event(1, seconds=12), 0.1)
             sink.event(make_event(1, 2, EventPhase.END, seconds=12), 0.1)
@@ -247,7 +224,7 @@ async def test_a_broker_with_qos_0_only(tmp_path: Path, caplog: pytest.LogCaptur
     broker = Broker(tmp_path / "broker", options=("max_qos 0",)).start()
     sink = make_sink(broker, tmp_path / "state")
     try:
-        async with hearing(broker.port, "streamav/porch/event") as heard:
+        async with hearing(hearer(broker.port), "streamav/porch/event") as heard:
             await sink.start()
             await until(lambda: sink.counters.connected)
             for event in story(1, updates=0):
@@ -265,7 +242,7 @@ async def test_a_broker_without_retained_values(tmp_path: Path, caplog: pytest.L
     broker = Broker(tmp_path / "broker", options=("retain_available false",)).start()
     sink = make_sink(broker, tmp_path / "state")
     try:
-        async with hearing(broker.port, "streamav/#") as heard:
+        async with hearing(hearer(broker.port), "streamav/#") as heard:
             await sink.start()
             sink.event(make_event(1), 0.1)
             await until(lambda: ("streamav/porch/class/bark/state", b"ON") in heard)
@@ -282,7 +259,7 @@ async def test_the_greeting_stays_within_the_receive_maximum(tmp_path: Path, pro
     broker = Broker(tmp_path / "broker", options=("max_inflight_messages 5",)).start()
     sink = make_sink(broker, tmp_path / "state", MANY, protocol=protocol)
     try:
-        async with hearing(broker.port, "streamav/#") as heard:
+        async with hearing(hearer(broker.port), "streamav/#") as heard:
             await sink.start()
             await until(lambda: sink.counters.connected)
             await until(lambda: len([1 for topic, _ in heard if topic.endswith("/state")]) == 96)
@@ -300,7 +277,7 @@ async def test_a_broker_that_restarts_again_and_again_is_used_at_once(tmp_path: 
     broker = Broker(tmp_path / "broker", persistent=True).start()
     sink = make_sink(broker, tmp_path / "state", protocol=protocol, backoff=BackoffSettings())
     try:
-        async with hearing(broker.port, "streamav/porch/event") as heard:
+        async with hearing(hearer(broker.port), "streamav/porch/event") as heard:
             await sink.start()
             await until(lambda: sink.counters.connected)
             for number in range(1, 6):
@@ -333,7 +310,7 @@ async def test_a_killed_process_delivers_at_its_next_start(tmp_path: Path) -> No
     broker.start()
     try:
         sink = make_sink(broker, tmp_path / "state")
-        async with hearing(broker.port, "streamav/porch/event") as heard:
+        async with hearing(hearer(broker.port), "streamav/porch/event") as heard:
             await sink.start()
             await until(lambda: len(events(heard)) == 2)
             await sink.close()
@@ -357,7 +334,7 @@ async def test_a_second_service_with_our_base_that_ends_does_not_leave_us_offlin
         await until(lambda: stays.counters.connected and ends.counters.connected)
         stays.event(make_event(1), 0.1)
         await until(lambda: not stays.counters.queue_depth)
-        async with hearing(broker.port, "streamav/#") as heard:
+        async with hearing(hearer(broker.port), "streamav/#") as heard:
             await ends.close()
             await until(lambda: ("streamav/status", b"offline") in heard)
             await until(lambda: heard[-1][0] != "streamav/status" and dict(heard)["streamav/status"] == b"online")
@@ -387,7 +364,7 @@ async def test_purge_leaves_nothing(tmp_path: Path) -> None:
             stdout=asyncio.subprocess.PIPE,
             env=environment,
         )
-        async with hearing(broker.port, "#") as heard:
+        async with hearing(hearer(broker.port), "#") as heard:
             out, _ = await asyncio.wait_for(process.communicate(), 40)
             await until(lambda: ("streamav/status", b"") in heard)
         assert process.returncode == 0
@@ -396,7 +373,7 @@ async def test_purge_leaves_nothing(tmp_path: Path) -> None:
         assert order[0] == "homeassistant"
         cleared = json.loads(out)["cleared"]
         assert {"streamav/status", "streamav/info", "streamav/porch/last_event"} <= set(cleared)
-        async with hearing(broker.port, "#") as heard:
+        async with hearing(hearer(broker.port), "#") as heard:
             await asyncio.sleep(0.5)
         assert {topic for topic, _ in heard} == {"homeassistant/device/other/config", "elsewhere/state"}
     finally:

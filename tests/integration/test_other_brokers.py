@@ -9,7 +9,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,13 @@ from pathlib import Path
 import aiomqtt
 import pytest
 from rigs import waiting
+from rigs.mqtt_hearer import Heard, events, hearing
 from rigs.other_brokers import KINDS, OtherBroker
 from rigs.published_events import MODEL, dice, make_event, story, ulid
 
 from streamav.config import BackoffSettings, DetectionSettings, MqttSettings
 from streamav.control import Controls, SourcePlan
 from streamav.errors import BrokerError
-from streamav.publish.message import EventMessage, decode
 from streamav.publish.mqtt import MqttIdentity, MqttSink
 from streamav.publish.purge import purge
 from streamav.types import EventPhase, SourceState
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(400)]
 IDENTITY = MqttIdentity(model=lambda: MODEL, sources={"porch": ["bark", "cat"]})
 LOGIN = {"username": "guest", "password": "guest"}  # RabbitMQ's own; the others take any
 until = partial(waiting.until, within_s=40.0, every_s=0.02)
-Heard = list[tuple[str, bytes]]
+READY_S = 60.0
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
@@ -67,36 +67,12 @@ def client(broker: OtherBroker, name: str) -> aiomqtt.Client:
     return aiomqtt.Client("127.0.0.1", broker.port, identifier=name, username=LOGIN["username"], password=LOGIN["password"])
 
 
+def hearer(broker: OtherBroker) -> Callable[[], aiomqtt.Client]:
+    return partial(client, broker, "hearer")
+
+
 def make_sink(broker: OtherBroker, base: str, state: Path, identity: MqttIdentity = IDENTITY, /, **changes: object) -> MqttSink:
     return MqttSink(make_settings(broker, base, **changes), identity, state, random=dice(time.monotonic_ns()), close_limit_s=10.0)
-
-
-@asynccontextmanager
-async def hearing(broker: OtherBroker, topic: str) -> AsyncIterator[Heard]:
-    """Subscribe with a separate client, again as often as needed, and return the list of what arrives."""
-    heard: Heard = []
-
-    async def read() -> None:
-        while True:
-            try:
-                async with client(broker, "hearer") as one:
-                    await one.subscribe(topic, qos=1)
-                    ready.set()
-                    async for message in one.messages:
-                        heard.append((str(message.topic), bytes(message.payload)))
-            except aiomqtt.MqttError:
-                await asyncio.sleep(0.05)
-
-    ready = asyncio.Event()
-    task = asyncio.create_task(read())
-    await asyncio.wait_for(ready.wait(), 60)
-    yield heard
-    task.cancel()
-    await asyncio.wait([task])
-
-
-def events(heard: Heard) -> list[EventMessage]:
-    return [decode(payload) for topic, payload in heard if topic.endswith("/event")]
 
 
 async def kept(broker: OtherBroker, base: str, *topics: str) -> dict[str, bytes]:
@@ -120,7 +96,7 @@ STATES = ("status", "info", "porch/status", "porch/availability", "porch/class/b
 async def test_what_subscribers_are_told(broker: OtherBroker, protocol: str, base: str, tmp_path: Path) -> None:
     """Events arrive once and in order; states are kept, say what holds while the run is there, and that it is gone afterwards."""
     sink = make_sink(broker, base, tmp_path, protocol=protocol)
-    async with hearing(broker, f"{base}/+/event") as heard:
+    async with hearing(hearer(broker), f"{base}/+/event", READY_S) as heard:
         await sink.start()
         await until(lambda: sink.counters.connected)
         sink.source_state("porch", SourceState.ONLINE, "")
@@ -151,7 +127,7 @@ async def test_a_broker_that_is_killed_costs_no_event(broker: OtherBroker, proto
     for event in story(2):
         second.event(event, 0.4)
     await asyncio.to_thread(broker.start)
-    async with hearing(broker, f"{base}/+/event") as heard:
+    async with hearing(hearer(broker), f"{base}/+/event", READY_S) as heard:
         await until(lambda: len({m.id for m in events(heard) if m.type == "end"}) == 2)
         await second.close()
     told = list(dict.fromkeys((m.id, m.type) for m in events(heard)))
@@ -165,7 +141,7 @@ async def test_the_will_of_a_killed_run(broker: OtherBroker, protocol: str, tmp_
         sys.executable, str(program), "127.0.0.1", str(broker.port), protocol, str(tmp_path), *LOGIN.values()
     )
     try:
-        async with hearing(broker, "streamav/status") as heard:
+        async with hearing(hearer(broker), "streamav/status", READY_S) as heard:
             await until(lambda: bool(heard) and heard[-1][1] == b"online")
             process.kill()
             await until(lambda: heard[-1][1] == b"offline")
@@ -188,7 +164,7 @@ async def test_commands_and_devices(broker: OtherBroker, protocol: str, base: st
     changes: dict[str, object] = {"protocol": protocol, "commands": True, "homeassistant": True, "homeassistant_prefix": prefix}
     sink = make_sink(broker, base, tmp_path, identity, **changes)
     device = f"{prefix}/device/streamav_{base}_porch/config"
-    async with hearing(broker, device) as announced, hearing_as(broker, f"{base}/porch/answer") as answers:
+    async with hearing(hearer(broker), device, READY_S) as announced, hearing_as(broker, f"{base}/porch/answer") as answers:
         await sink.start()
         await until(lambda: len(announced) == 1)
         async with client(broker, "commander") as one:
@@ -243,7 +219,7 @@ async def test_a_limit_of_the_broker(protocol: str, tmp_path: Path) -> None:
     limited = OtherBroker("ejabberd", tmp_path / "broker", payload=1200).start()
     sink = make_sink(limited, "streamav", tmp_path / "state", protocol=protocol)
     try:
-        async with hearing(limited, "streamav/+/event") as heard:
+        async with hearing(hearer(limited), "streamav/+/event", READY_S) as heard:
             await sink.start()
             await until(lambda: sink.counters.connected)
             sink.event(make_event(1, seconds=12), 0.4)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from streamav.features.logmel import HOP_SAMPLES, PATCH_BANDS, band_hz, log_mel
+from streamav.features.logmel import HOP_SAMPLES, band_hz, log_mel
 from streamav.training.composite.sound import noise
 from streamav.training.composite.views import segment_of_ambience
 from streamav.training.starter.sound_examples import OFFSET
@@ -98,7 +98,7 @@ def _narrow(magnitude: Tensor, generator: torch.Generator) -> Tensor:
     floor = 10.0 ** (-_between(_FLOOR_DB, count, generator) / 20.0)[:, None]
     above = floor + (1.0 - floor) * torch.exp(-(hz - upper).clamp_min(0.0) / (0.04 * upper))
     below = torch.where(hz < lower, (hz / lower.clamp_min(1.0)).square(), 1.0)
-    return magnitude * (above * below)[:, None, :PATCH_BANDS]
+    return magnitude * (above * below)[:, None]
 
 
 def _in_room(magnitude: Tensor, generator: torch.Generator) -> Tensor:
