@@ -1,7 +1,7 @@
 """Runs work on an NVIDIA GPU through torch.cuda: one stream, page-locked memory, captured graphs.
 
-Not run on a GPU: the machine on which it was written has none. Its calls are checked against torch's signatures and run with
-stand-ins; `make test-gpu` runs the tests that need a GPU.
+Its calls are checked against torch's signatures and run with stand-ins; `make test-gpu` runs the tests that need a GPU, and docs/cuda.md
+states which of them passed on one.
 """
 
 from __future__ import annotations

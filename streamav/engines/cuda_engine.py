@@ -1,7 +1,7 @@
 """Runs a model's networks on an NVIDIA GPU with torch alone: captured CUDA graphs, encoders in half precision.
 
-Not run on a GPU (docs/cuda.md lists what was checked instead). Importing this module imports no torch, so that the check for a GPU
-costs nothing on a machine without one.
+docs/cuda.md states what was run on a GPU. Importing this module imports no torch, so that the check for a GPU costs nothing on a machine
+without one.
 """
 
 from __future__ import annotations

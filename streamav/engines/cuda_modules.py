@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from streamav.engines.modules import FLOAT32_ALWAYS
+from streamav.engines.modules import FLOAT32_ALWAYS, ScoringEncoder
 from streamav.errors import EngineError
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def fold_norms(module: nn.Module) -> None:
         fold_norms(child)
 
 
-class _FloatOutput(nn.Module):
-    """Converts the output of an encoder to float32."""
+class _FloatFeatures(nn.Module):
+    """Converts the features of an encoder to float32."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -70,22 +70,34 @@ class _FloatOutput(nn.Module):
         features: Tensor = self.encoder(inputs)
         return features.to(torch.float32)
 
+    def scores(self, features: Tensor) -> Tensor:
+        """Return the class scores of float32 features, in float32."""
+        scores: Tensor = self.encoder.scores(features)  # type: ignore[operator] # a ScoringEncoder's encoder has this method
+        return scores
+
 
 def _lowered(encoder: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Convert an encoder's layers to *dtype*. A classifier on its features stays float32: bfloat16 is coarse for a sigmoid."""
+    if isinstance(encoder, ScoringEncoder):
+        return ScoringEncoder(_lowered_features(encoder.encoder, dtype))  # type: ignore[arg-type] # it has what ScoringEncoder calls
+    return _lowered_features(encoder, dtype)
+
+
+def _lowered_features(encoder: nn.Module, dtype: torch.dtype) -> _FloatFeatures:
     """Convert the layers that hold weights to *dtype*; what comes before the first of them (pixels to numbers) stays float32."""
     fold_norms(encoder)
     if isinstance(encoder, FLOAT32_ALWAYS):
         dtype = torch.float32
     # Tensor cores are fast in half precision with channels last; without them (float32) cuDNN is optimised for channels first.
     layout = torch.contiguous_format if dtype == torch.float32 else torch.channels_last
-    for layer in encoder.modules():
+    for name, layer in encoder.named_modules():
         if isinstance(layer, nn.Conv2d):
             layer.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload] # torch's stubs lack the two together
             layer.register_forward_pre_hook(_Takes(dtype, layout))
-        elif isinstance(layer, nn.Linear):
+        elif isinstance(layer, nn.Linear) and name != "classifier":
             layer.to(dtype)
             layer.register_forward_pre_hook(_Takes(dtype, None))
-    return _FloatOutput(encoder)
+    return _FloatFeatures(encoder)
 
 
 class _Takes:

@@ -19,7 +19,7 @@ from rigs.cases import cases
 from rigs.cuda_device import StandInDevice
 from torch import Tensor, nn
 
-from streamav.bundle import Bundle, load_bundle
+from streamav.bundle import Bundle, find_bundle, load_bundle
 from streamav.config import ModelSettings
 from streamav.engines import EngineCache, cuda_engine
 from streamav.engines.cuda_engine import CudaEngine, CudaMaker, cuda_problem, open_eager_cuda
@@ -28,11 +28,13 @@ from streamav.engines.cuda_modules import fold_norms, lower
 from streamav.engines.maker import EngineRequest
 from streamav.engines.making import open_made
 from streamav.engines.modules import FLOAT32_ALWAYS, build_modules
-from streamav.engines.recipe import NETWORK_NAMES, load_recipe
+from streamav.engines.parity import answer, compare
+from streamav.engines.recipe import NETWORK_NAMES, Precision, load_recipe
 from streamav.engines.samples import make_samples
 from streamav.engines.selection import maker_of
 from streamav.engines.torch_engine import TorchEngine
 from streamav.errors import EngineError
+from streamav.evidence import evidence_of
 from streamav.networks.options import VSCGOptions
 
 RECIPES = ("cuda-fp32", "cuda-fp16", "cuda-bf16")
@@ -242,6 +244,22 @@ def test_only_encoders_are_lowered_and_only_their_layers(bundle: Bundle) -> None
             assert low[name](torch.tensor(inputs_of(bundle, 1)[name][0])).dtype == torch.float32
     first = next(layer for layer in low["visual"].modules() if isinstance(layer, nn.Conv2d))
     assert first.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_encoders_that_score_classes_pass_too(precision: Precision) -> None:
+    """The shipped starter, whose encoders return features and class scores, stays within the recipe's tolerance in every precision."""
+    starter = find_bundle("starter")
+    samples = make_samples(starter.card.visual.picture, starter.card.audio.log_mel_offset)
+    recipe, plain = load_recipe(f"cuda-{precision}"), load_recipe("torch-fp32")
+    reference = answer(TorchEngine(build_modules(starter), plain.batch), samples)
+    low = lower(build_modules(starter), precision)
+    parity = compare(TorchEngine(low, recipe.batch), reference, recipe.tolerance, evidence_of(starter))
+    assert parity.passed, parity
+    for name in ("visual", "audio"):
+        kinds = {key.rpartition(".")[0].rpartition(".")[2] for key, value in low[name].state_dict().items() if value.dtype == torch.float32}
+        assert precision == "fp32" or kinds == {"classifier"}  # a sigmoid in half precision is too coarse
 
 
 def test_folding_norms_changes_no_answer_and_leaves_no_norm(bundle: Bundle) -> None:
