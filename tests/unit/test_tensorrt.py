@@ -95,10 +95,12 @@ def test_a_machine_without_a_driver_is_named(monkeypatch: pytest.MonkeyPatch, as
 
 @pytest.fixture
 def with_gpu(monkeypatch: pytest.MonkeyPatch, asked_anew: None, tmp_path: Path) -> dict[str, str]:
-    """Simulate a driver and a GPU; a test may change the versions."""
+    """Simulate a driver, a GPU, and torch and torch-tensorrt of the newest version that fits; a test may change the latter's."""
     monkeypatch.setattr(tensorrt_compiler, "NVIDIA_DRIVER", tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    versions = {"torch-tensorrt": ".".join(torch.__version__.split(".")[:2]) + ".0"}
+    newest = ".".join(map(str, (*tensorrt_compiler.NEWEST, 0)))
+    monkeypatch.setattr(torch, "__version__", newest)
+    versions = {"torch-tensorrt": newest}
     monkeypatch.setattr(importlib.metadata, "version", lambda package: versions[package])
     return versions
 
@@ -118,7 +120,7 @@ def test_a_package_that_raises_a_bare_exception_is_a_reason(
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("version", ["2.10.0", "2.15.0", "2.11.0" if not torch.__version__.startswith("2.11") else "2.12.0"])
+@pytest.mark.parametrize("version", ["2.10.0", "2.15.0", "2.11.0"])
 def test_versions_that_do_not_fit_are_named(with_gpu: dict[str, str], version: str) -> None:
     """Versions that were not read are refused, and so is a torch of another version."""
     with_gpu["torch-tensorrt"] = version

@@ -152,7 +152,7 @@ def missing_operators(module: nn.Module, name: str, bundle_path: Path, precision
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(450)
 @pytest.mark.parametrize("recipe_name", ["tensorrt-fp16", "tensorrt-bf16", "tensorrt-fp32"])
 @pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
 def test_every_operator_has_a_converter(profile: tuple[Bundle, dict[str, nn.Module]], recipe_name: str) -> None:
