@@ -8,7 +8,7 @@ COPY streamav ./streamav
 COPY engines/*.toml ./engines/
 # The CPU build of torch comes from PyTorch's own index; the usual one is the CUDA build of about 3 GB.
 RUN python -m venv /opt/streamav \
-    && /opt/streamav/bin/pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu "torch>=2.11,<2.14" \
+    && /opt/streamav/bin/pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu "torch>=2.11,<2.16" \
     && /opt/streamav/bin/pip install --no-cache-dir ".[web,edge]"
 
 FROM python:3.12-slim-bookworm

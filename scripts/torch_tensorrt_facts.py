@@ -1,6 +1,6 @@
 """Reads the facts that our code relies on from wheels of torch-tensorrt and prints them as JSON. Imports nothing from the wheels.
 
-    pip download --no-deps --dest wheels torch-tensorrt==2.11.0      (and 2.12.0, 2.12.1, 2.13.0)
+    pip download --no-deps --dest wheels torch-tensorrt==2.11.0      (and 2.12.0, 2.12.1, 2.13.0, 2.14.0)
     python scripts/torch_tensorrt_facts.py wheels/torch_tensorrt-*.whl > tests/golden/torch_tensorrt.json
 
 A wheel is a zip file; its Python files are parsed, never run.

@@ -1,7 +1,7 @@
 """Wraps all calls of Torch-TensorRT in one small object, and checks whether it can be used here.
 
 **Not run on TensorRT**: its libraries and a GPU were not available where this was written. All arguments passed to it are checked against
-the signatures of torch-tensorrt 2.11 to 2.13 by a test (tests/unit/test_tensorrt_facts.py), which reads this file.
+the signatures of torch-tensorrt 2.11 to 2.14 by a test (tests/unit/test_tensorrt_facts.py), which reads this file.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Compiler", "TorchTensorRT", "tensorrt_problem"]
 
-OLDEST, NEWEST = (2, 11), (2, 13)
+OLDEST, NEWEST = (2, 11), (2, 14)
 """Oldest and newest version of torch-tensorrt whose signatures and converters were read."""
+LIBRARIES = ("torch", "torch-tensorrt", "tensorrt", "tensorrt-cu13", "tensorrt-cu12")
+"""Packages whose versions decide whether an engine fits. TensorRT has three names: torch-tensorrt 2.14 does not bring the first one."""
 BFLOAT16_FROM = (8, 0)
 """Compute capability from which a GPU multiplies bfloat16. Source: NVIDIA TensorRT support matrix (Ampere and later)."""
 _INSTALL = "pip install 'streamav[tensorrt]' --extra-index-url https://pypi.nvidia.com"
@@ -88,7 +90,7 @@ class TorchTensorRT:
 
         major, minor = torch.cuda.get_device_capability()
         return {
-            "libraries": library_versions(("torch", "torch-tensorrt", "tensorrt")),
+            "libraries": library_versions(LIBRARIES),
             "compute_capability": f"{major}.{minor}",
             "gpu": torch.cuda.get_device_name(),
         }
@@ -148,7 +150,7 @@ def tensorrt_problem() -> str | None:
     own, torchs = _release(library_version("torch-tensorrt")), _release(torch.__version__)
     if not OLDEST <= own <= NEWEST or own != torchs:
         versions = f"torch-tensorrt {'.'.join(map(str, own))} and torch {'.'.join(map(str, torchs))}"
-        return f"torch-tensorrt must be 2.11 to 2.13 and torch of the same version, got {versions}; run: {_INSTALL}"
+        return f"torch-tensorrt must be 2.11 to 2.14 and torch of the same version, got {versions}; run: {_INSTALL}"
     try:
         # The import prints when it fails, and standard output is reserved for events.
         with contextlib.redirect_stdout(io.StringIO()):

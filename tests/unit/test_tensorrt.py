@@ -95,10 +95,12 @@ def test_a_machine_without_a_driver_is_named(monkeypatch: pytest.MonkeyPatch, as
 
 @pytest.fixture
 def with_gpu(monkeypatch: pytest.MonkeyPatch, asked_anew: None, tmp_path: Path) -> dict[str, str]:
-    """Simulate a driver and a GPU; a test may change the versions."""
+    """Simulate a driver, a GPU, and torch and torch-tensorrt of the newest version that fits; a test may change the latter's."""
     monkeypatch.setattr(tensorrt_compiler, "NVIDIA_DRIVER", tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    versions = {"torch-tensorrt": ".".join(torch.__version__.split(".")[:2]) + ".0"}
+    newest = ".".join(map(str, (*tensorrt_compiler.NEWEST, 0)))
+    monkeypatch.setattr(torch, "__version__", newest)
+    versions = {"torch-tensorrt": newest}
     monkeypatch.setattr(importlib.metadata, "version", lambda package: versions[package])
     return versions
 
@@ -118,13 +120,13 @@ def test_a_package_that_raises_a_bare_exception_is_a_reason(
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("version", ["2.10.0", "2.14.0", "2.11.0" if not torch.__version__.startswith("2.11") else "2.12.0"])
+@pytest.mark.parametrize("version", ["2.10.0", "2.15.0", "2.11.0"])
 def test_versions_that_do_not_fit_are_named(with_gpu: dict[str, str], version: str) -> None:
     """Versions that were not read are refused, and so is a torch of another version."""
     with_gpu["torch-tensorrt"] = version
     problem = tensorrt_problem.__wrapped__()
     assert problem is not None
-    assert "must be 2.11 to 2.13 and torch of the same version" in problem
+    assert "must be 2.11 to 2.14 and torch of the same version" in problem
     assert version.removesuffix(".0") in problem
 
 
@@ -195,7 +197,7 @@ def test_the_key_says_what_the_gpu_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (parts["compute_capability"], parts["gpu"]) == ("8.6", "NVIDIA RTX A2000")
     assert parts["libraries"].startswith(f"torch {torch.__version__.partition('+')[0]}")
     assert " torch-tensorrt " in parts["libraries"]
-    assert " tensorrt " in parts["libraries"]
+    assert " tensorrt-cu13 " in parts["libraries"]
 
 
 # Building

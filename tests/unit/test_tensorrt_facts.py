@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from packaging.requirements import Requirement
 from rigs.tensorrt_coverage import FACTS_FILE, read_facts, uncovered
 from torch import nn
 from torch.export import ExportedProgram
@@ -69,7 +70,7 @@ def unknown_keywords(source: str, facts: Mapping[str, Mapping[str, Any]]) -> lis
 
 
 def test_every_keyword_exists_in_every_version() -> None:
-    """Every keyword passed to torch_tensorrt is a parameter in 2.11, 2.12 and 2.13."""
+    """Every keyword passed to torch_tensorrt is a parameter from 2.11 to 2.14."""
     source = Path(tensorrt_compiler.__file__).read_text(encoding="utf-8")
     assert {name for name, _ in calls(source)} == {"Input", "convert_exported_program_to_serialized_trt_engine", "TorchTensorRTModule"}
     assert sum(len(words) for _, words in calls(source)) >= 11
@@ -104,12 +105,19 @@ def test_the_versions_read_are_those_that_may_be_installed() -> None:
     read = {tuple(int(part) for part in version.split(".")[:2]) for version in read_facts()}
     assert read == {(2, minor) for minor in range(tensorrt_compiler.OLDEST[1], tensorrt_compiler.NEWEST[1] + 1)}
     if (ROOT / "pyproject.toml").is_file():
-        assert '"torch-tensorrt>=2.11,<2.14;' in (ROOT / "pyproject.toml").read_text()
+        assert '"torch-tensorrt>=2.11,<2.15;' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_outputs_are_named_as_the_engine_is_asked_for_them() -> None:
     """Every version names the outputs of an engine output0, output1, ..."""
     assert {tuple(one["output_names"]) for one in read_facts().values()} == {("f'output{i}'",)}
+
+
+def test_the_key_holds_the_version_of_tensorrt() -> None:
+    """Every version brings a package of TensorRT whose version is in the engine's key, so another TensorRT makes another engine."""
+    ours = {name for name in tensorrt_compiler.LIBRARIES if name.startswith("tensorrt")}
+    for version, one in read_facts().items():
+        assert ours & {Requirement(line).name for line in one["requires"]}, version
 
 
 # Operators
@@ -144,7 +152,7 @@ def missing_operators(module: nn.Module, name: str, bundle_path: Path, precision
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(450)
 @pytest.mark.parametrize("recipe_name", ["tensorrt-fp16", "tensorrt-bf16", "tensorrt-fp32"])
 @pytest.mark.filterwarnings("ignore::FutureWarning:copyreg")
 def test_every_operator_has_a_converter(profile: tuple[Bundle, dict[str, nn.Module]], recipe_name: str) -> None:
